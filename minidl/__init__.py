@@ -1,0 +1,12 @@
+"""minidl: a deep-learning framework small enough to read in an afternoon and exact enough to trust.
+
+Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data/, then trainer and train.
+"""
+
+from minidl import nn, ops
+from minidl.backend import DeviceError
+from minidl.gradcheck import GradientError, gradcheck
+from minidl.tensor import Tensor, no_grad
+
+__version__ = "0.1.0"
+__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_grad", "ops"]

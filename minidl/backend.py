@@ -1,0 +1,107 @@
+"""Which arrays we compute on: NumPy's on the CPU, CuPy's on the GPU.
+
+CuPy copies NumPy's interface, so the rest of the framework asks here for the array module, calls it `xp`,
+and writes each formula once: `xp.exp(x)` runs wherever `x` lives. This is the only file that imports CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+# A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+
+class DeviceError(RuntimeError):
+    """The device asked for is not there. The message says what to install or which name to use."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A device: its name, its array module, and the two ways across.
+
+    name        what `--device` and `Tensor.to` take: "cpu" or "gpu"
+    xp          the array module, `numpy` or `cupy`
+    array_type  the type of its arrays
+    from_host   NumPy array -> array on this device
+    to_host     array on this device -> NumPy array (waits for the device)
+    """
+
+    name: str
+    xp: Any
+    array_type: type
+    from_host: Callable[[Any], Array]
+    to_host: Callable[[Any], Array]
+
+
+CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
+_loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
+
+_INSTALL = 'pip install "minidl[gpu-cuda12]" (or gpu-cuda13: `nvidia-smi` shows the CUDA version)'
+
+
+def _load_gpu() -> Backend:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(f"device 'gpu' needs CuPy, which can't be imported ({error}): {_INSTALL}") from error
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"device 'gpu': CuPy is installed but finds no usable NVIDIA GPU ({error}). Use --device cpu; on a "
+            f"machine with a GPU, check the driver with `nvidia-smi`, then {_INSTALL}"
+        ) from error
+    if count == 0:
+        raise DeviceError("device 'gpu': CuPy finds no NVIDIA GPU on this machine. Use --device cpu")
+    return Backend("gpu", cupy, cupy.ndarray, cupy.asarray, cupy.asnumpy)
+
+
+def get_backend(device: str | None = None) -> Backend:
+    """The backend of a device name: "cpu" (also for None), "gpu", or "auto" (the GPU where there is one).
+
+    Raises DeviceError where the device is unknown or can't be used here.
+    """
+    if device == "auto":
+        try:
+            return get_backend("gpu")
+        except DeviceError:
+            return CPU
+    name = device or "cpu"
+    if name not in _loaded:
+        if name != "gpu":
+            raise DeviceError(f"unknown device {name!r}: choose cpu, gpu or auto")
+        _loaded[name] = _load_gpu()
+    return _loaded[name]
+
+
+def register(backend: Backend) -> None:
+    """Make another device known by its name (the tests' counting device is one)."""
+    _loaded[backend.name] = backend
+
+
+def backend_of(array: Any) -> Backend:
+    """The backend that an array belongs to. Raises TypeError for anything that is no array."""
+    if type(array) is np.ndarray:  # by far the commonest case: answered without a loop
+        return CPU
+    for backend in _loaded.values():
+        if isinstance(array, backend.array_type):
+            return backend
+    gpu = get_backend("auto")  # a CuPy array made by the user before we loaded CuPy
+    if isinstance(array, gpu.array_type):
+        return gpu
+    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def xp_of(array: Any) -> Any:
+    """The array module (`numpy` or `cupy`) that computes on this array."""
+    return np if type(array) is np.ndarray else backend_of(array).xp
+
+
+def to_numpy(array: Any) -> Array:
+    """The values as a NumPy array: the array itself on the CPU, a copy from the GPU."""
+    return backend_of(array).to_host(array)

@@ -1,0 +1,146 @@
+"""Convolution and pooling: a small window slides over the image, and each position gives one output value.
+
+The window at every position is first laid out as a view, (N, C, H, W) -> (N, C, OH, OW, kh, kw), without a copy:
+neighbouring windows overlap in memory. A convolution is then a sum of products over (C, kh, kw), which is a matrix
+product; pooling is a maximum or a mean over (kh, kw). Backward sends each gradient to the pixels of its window.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from minidl.backend import Array, xp_of
+from minidl.tensor import Tensor, as_tensor, record
+
+Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
+Pair: TypeAlias = "tuple[int, int]"
+
+
+def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
+    """Cross-correlation of images with filters, which deep learning calls convolution.
+
+    x (N, C, H, W), w (out, C, kh, kw), b (out,) or None -> (N, out, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
+    The border is padded with zeros.
+    """
+    x, w = as_tensor(x), as_tensor(w)
+    if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
+        raise ValueError(f"conv2d: x {x.shape} and w {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
+    kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
+    _output_size("conv2d", x, kernel, stride, padding)
+    xp = xp_of(x.data)
+    windows = _windows(_pad(x.data, padding), kernel, stride)  # (N, C, OH, OW, kh, kw)
+    y = xp.tensordot(windows, w.data, axes=((1, 4, 5), (1, 2, 3)))  # (N, OH, OW, out)
+
+    def vjp_x(g: Array) -> Array:
+        per_window = xp.tensordot(g, w.data, axes=(1, 0))  # (N, OH, OW, C, kh, kw)
+        return _unpad(_scatter(per_window.transpose(0, 3, 1, 2, 4, 5), x, stride, padding), padding)
+
+    edges = [
+        (x, vjp_x),
+        (w, lambda g: xp.tensordot(g, windows, axes=((0, 2, 3), (0, 2, 3)))),  # (out, C, kh, kw)
+    ]
+    if b is not None:
+        b = as_tensor(b)
+        if b.shape != w.shape[:1]:
+            raise ValueError(f"conv2d: b {b.shape} must be ({w.shape[0]},), one number for each filter of w {w.shape}")
+        y += b.data
+        edges.append((b, lambda g: g.sum((0, 2, 3))))
+    return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
+
+
+def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The largest value of each k x k window; `stride` defaults to k. (N, C, H, W) -> (N, C, OH, OW).
+
+    The border is padded with -infinity. Of equal values the first gets the gradient, as in PyTorch.
+    """
+    x, kernel, stride, padding = _pool_arguments("max_pool2d", x, k, stride, padding)
+    xp = xp_of(x.data)
+    windows = _windows(_pad(x.data, padding, fill=-xp.inf), kernel, stride)
+    flat = windows.reshape(*windows.shape[:4], -1)  # (N, C, OH, OW, kh*kw), a copy
+    winner = flat.argmax(-1)[..., None]
+
+    def vjp(g: Array) -> Array:
+        is_winner = winner == xp.arange(flat.shape[-1])
+        per_window = (g[..., None] * is_winner).reshape(windows.shape)
+        return _unpad(_scatter(per_window, x, stride, padding), padding)
+
+    return record("max_pool2d", xp.take_along_axis(flat, winner, -1)[..., 0], (x, vjp))
+
+
+def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
+    x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, k, stride, padding)
+    windows = _windows(_pad(x.data, padding), kernel, stride)
+
+    def vjp(g: Array) -> Array:
+        share = g[..., None, None] / (kernel[0] * kernel[1])
+        per_window = xp_of(g).broadcast_to(share, windows.shape)
+        return _unpad(_scatter(per_window, x, stride, padding), padding)
+
+    return record("avg_pool2d", windows.mean((4, 5)), (x, vjp))
+
+
+# ---- windows ----
+
+
+def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
+    """Every position of the window: a view (N, C, OH, OW, kh, kw) of x (N, C, H, W).
+
+    A step along OH moves `stride` rows on, a step along kh one row: both walk over the same memory.
+    """
+    n, c, h, w = x.shape
+    (kh, kw), (sh, sw) = kernel, stride
+    shape = (n, c, (h - kh) // sh + 1, (w - kw) // sw + 1, kh, kw)
+    by_image, by_channel, by_row, by_column = x.strides
+    strides = (by_image, by_channel, by_row * sh, by_column * sw, by_row, by_column)
+    return xp_of(x).lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def _scatter(per_window: Array, x: Tensor, stride: Pair, padding: Pair) -> Array:
+    """The transpose of `_windows`: (N, C, OH, OW, kh, kw) summed into the padded image's pixels.
+
+    One strided addition for each place (i, j) in the window: there, different windows touch different pixels.
+    """
+    n, c, oh, ow, kh, kw = per_window.shape
+    (sh, sw), (ph, pw) = stride, padding
+    image = xp_of(per_window).zeros((n, c, x.shape[2] + 2 * ph, x.shape[3] + 2 * pw), per_window.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            image[:, :, i : i + sh * oh : sh, j : j + sw * ow : sw] += per_window[..., i, j]
+    return image
+
+
+def _pad(x: Array, padding: Pair, fill: float = 0.0) -> Array:
+    ph, pw = padding
+    if ph == pw == 0:
+        return x
+    return xp_of(x).pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+
+
+def _unpad(x: Array, padding: Pair) -> Array:
+    (ph, pw), (h, w) = padding, x.shape[2:]
+    return x[:, :, ph : h - ph, pw : w - pw]
+
+
+def _pair(size: Size) -> Pair:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size) -> tuple[Tensor, Pair, Pair, Pair]:
+    x, kernel, pad = as_tensor(x), _pair(k), _pair(padding)
+    step = kernel if stride is None else _pair(stride)
+    if x.ndim != 4:
+        raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W)")
+    if 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:
+        raise ValueError(f"{op}: padding {pad} must be at most half of the window {kernel}")
+    _output_size(op, x, kernel, step, pad)
+    return x, kernel, step, pad
+
+
+def _output_size(op: str, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> None:
+    """Raises ValueError where the window is larger than the padded image, or a size makes no sense."""
+    height, width = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
+    if min(stride) < 1 or min(kernel) < 1 or min(padding) < 0:
+        raise ValueError(f"{op}: window {kernel} and stride {stride} must be >= 1, padding {padding} >= 0")
+    if kernel[0] > height or kernel[1] > width:
+        raise ValueError(f"{op}: the window {kernel} is larger than the padded image ({height}, {width}) of {x.shape}")

@@ -1,0 +1,331 @@
+"""Layers: an operation together with the weights that it owns.
+
+A Module's parameters are its Tensor attributes that require a gradient; its buffers (batch norm's running
+statistics) are the Tensor and array attributes that do not. Both are found by walking the attributes, and named by
+their path, as in PyTorch: `0.weight`, `features.3.bias`. Initial weights are drawn by NumPy on the host from a
+generator that is passed in, so that a seed means the same on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from minidl import ops
+from minidl.backend import Array, backend_of, get_backend, to_numpy
+from minidl.conv import Pair, Size, _pair
+from minidl.tensor import Tensor
+
+Rng = np.random.Generator | int | None  # a generator, a seed, or None for fresh entropy
+
+
+class Module:
+    """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`."""
+
+    training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    # ---- what it holds ----------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules directly inside this one, with their attribute names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all inside it, with their paths ('' for this one), in the order of definition."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """The trainable tensors with their paths, in the order of definition."""
+        for name, value in self._named_state():
+            if isinstance(value, Tensor) and value.requires_grad:
+                yield name, value
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The trainable tensors, in the order of definition."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def _named_state(self) -> Iterator[tuple[str, Tensor | Array]]:
+        """Every tensor and array, parameters and buffers."""
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, (Tensor, np.ndarray)):
+                    yield f"{path}.{name}" if path else name, value
+
+    # ---- saving and loading -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of every parameter and buffer by name, as NumPy arrays, in PyTorch's names and layout."""
+        return {
+            name: to_numpy(value.data if isinstance(value, Tensor) else value).copy()
+            for name, value in self._named_state()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy values (arrays, Tensors or PyTorch CPU tensors) into the parameters and buffers of the same names.
+
+        Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names and ValueError
+        for another shape.
+        """
+        own = dict(self._named_state())
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unexpected:
+            raise KeyError(f"load_state_dict: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}")
+        values = {name: _host_array(value) for name, value in state.items()}
+        for name, target in own.items():
+            if values[name].shape != target.shape:
+                raise ValueError(
+                    f"load_state_dict: {name} has shape {values[name].shape}, this model needs {target.shape}"
+                )
+        for name, target in own.items():
+            array = target.data if isinstance(target, Tensor) else target
+            array[...] = backend_of(array).from_host(values[name])  # in place: an optimizer's views stay valid
+
+    # ---- modes and moves --------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Module:
+        """Put this module and all inside it in training mode (or, with False, in evaluation mode)."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode: train(False)."""
+        return self.train(False)
+
+    def to(self, device: str | None = None, dtype: Any = None) -> Module:
+        """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer."""
+        for _, value in self._named_state():
+            if isinstance(value, Tensor):
+                here = backend_of(value.data)
+                there = here if device is None else get_backend(device)
+                data = value.data if here is there else there.from_host(here.to_host(value.data))
+                value.data = data if dtype is None else data.astype(dtype, copy=False)
+                value.grad = value.grad_home = None
+        return self
+
+    def __repr__(self) -> str:
+        inside = "".join(f"\n  ({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children())
+        return f"{type(self).__name__}({self.extra_repr()}{inside}{chr(10) if inside else ''})"
+
+    def extra_repr(self) -> str:
+        """The layer's arguments, for printing."""
+        return ""
+
+
+class Sequential(Module):
+    """Layers applied one after the other. They are named "0", "1", ... and reached as model[0]."""
+
+    def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            setattr(self, str(i), layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _, layer in self.named_children():
+            x = layer(x)
+        return x
+
+    def __getitem__(self, i: int) -> Module:
+        return [layer for _, layer in self.named_children()][i]
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.named_children())
+
+
+# ---- layers with weights ----
+
+
+class Linear(Module):
+    """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
+
+    init  "he" for a layer that a ReLU follows, "glorot" for the others; rng a Generator, a seed, or None for fresh
+          entropy.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, init: str = "he", rng: Rng = None
+    ) -> None:
+        self.weight = _initial((out_features, in_features), in_features, out_features, init, rng)
+        self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}" + ("" if self.bias else ", bias=False")
+
+
+class Conv2d(Module):
+    """Filters over images (N, C, H, W). weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros.
+
+    Arguments as in PyTorch; `init` and `rng` as for Linear.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size = 0,
+        bias: bool = True,
+        *,
+        init: str = "he",
+        rng: Rng = None,
+    ) -> None:
+        kh, kw = _pair(kernel_size)
+        self.stride, self.padding = _pair(stride), _pair(padding)
+        shape = (out_channels, in_channels, kh, kw)
+        self.weight = _initial(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
+        self.bias = Tensor(np.zeros(out_channels, np.float32), requires_grad=True) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels, *kernel = self.weight.shape
+        return f"{in_channels}, {out_channels}, {tuple(kernel)}, stride={self.stride}, padding={self.padding}"
+
+
+class _BatchNorm(Module):
+    ndim: int
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.eps, self.momentum = eps, momentum
+        self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True)
+        self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True)
+        self.running_mean = Tensor(np.zeros(num_features, np.float32))
+        self.running_var = Tensor(np.ones(num_features, np.float32))
+        self.num_batches_tracked = np.zeros((), np.int64)  # PyTorch keeps this count, so its state dicts have it
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != self.ndim:
+            raise ValueError(f"{type(self).__name__}: x {x.shape} must have {self.ndim} axes")
+        if self.training:
+            self.num_batches_tracked += 1
+        return ops.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.size}, eps={self.eps}, momentum={self.momentum}"
+
+
+class BatchNorm1d(_BatchNorm):
+    """Batch normalization of (N, C); see ops.batch_norm. weight of ones, bias of zeros, both (C,)."""
+
+    ndim = 2
+
+
+class BatchNorm2d(_BatchNorm):
+    """Batch normalization of (N, C, H, W) by channel; see ops.batch_norm. weight of ones, bias of zeros, both (C,)."""
+
+    ndim = 4
+
+
+# ---- layers without weights ----
+
+
+class Dropout(Module):
+    """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation."""
+
+    def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
+        self.p, self.rng = p, np.random.default_rng(rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.dropout(x, self.p, self.rng) if self.training and self.p > 0 else x
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Flatten(Module):
+    """(N, C, H, W) -> (N, C*H*W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.flatten(x, start_dim=1)
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.relu(x)
+
+
+class Tanh(Module):
+    """Hyperbolic tangent."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.tanh(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e^-x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.sigmoid(x)
+
+
+class _Pool2d(Module):
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+        self.kernel_size: Pair = _pair(kernel_size)
+        self.stride: Pair = self.kernel_size if stride is None else _pair(stride)
+        self.padding: Pair = _pair(padding)
+
+    def extra_repr(self) -> str:
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxPool2d(_Pool2d):
+    """The largest value of each window; the stride defaults to the window's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+class AvgPool2d(_Pool2d):
+    """The mean of each window; the stride defaults to the window's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+# ---- initial weights ----
+
+
+def _initial(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str, rng: Rng) -> Tensor:
+    """Weights from a normal distribution whose variance keeps the signal's size from layer to layer.
+
+    "he"      variance 2 / fan_in              He et al. 2015, eq. 10: a ReLU drops half of the signal
+    "glorot"  variance 2 / (fan_in + fan_out)  Glorot & Bengio 2010, eq. 12
+    """
+    if init not in ("he", "glorot"):
+        raise ValueError(f"init must be 'he' or 'glorot', got {init!r}")
+    variance = 2 / fan_in if init == "he" else 2 / (fan_in + fan_out)
+    values = np.random.default_rng(rng).normal(0, variance**0.5, shape)
+    return Tensor(values.astype(np.float32), requires_grad=True)
+
+
+def _host_array(value: Any) -> Array:
+    """The NumPy array of a Tensor, an array on any device, or a PyTorch CPU tensor."""
+    if isinstance(value, Tensor):
+        return value.numpy()
+    try:
+        return to_numpy(value)
+    except TypeError:
+        return np.asarray(value)
