@@ -15,7 +15,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, backend_of, get_backend, to_numpy
-from minidl.conv import Pair, Size, _pair
+from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor
 
 Rng = np.random.Generator | int | None  # a generator, a seed, or None for fresh entropy

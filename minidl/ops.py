@@ -2,7 +2,7 @@
 
 `record(name, value, (a, vjp_a), (b, vjp_b))` reads: this is the value, and a gradient g of the loss with respect
 to it reaches `a` as vjp_a(g). Where an input was broadcast, backward() sums the gradient over the copies.
-Arguments follow PyTorch: `dim` and `keepdim`, images as (N, C, H, W), weights as (out, in).
+Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made of is in ops_nn.py and ops_conv.py.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, xp_of
-from minidl.conv import avg_pool2d, conv2d, max_pool2d
+from minidl.backend import Array, xp_of
+from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
+from minidl.ops_nn import batch_norm, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.tensor import Tensor, as_tensor, record
 
 __all__ = [
@@ -134,21 +135,6 @@ def tanh(x: Any) -> Tensor:
     return record("tanh", y, (x, lambda g: g * (1 - y * y)))
 
 
-def softmax(x: Any, dim: int = -1) -> Tensor:
-    """e^x / sum(e^x) along `dim`: positive numbers that sum to 1."""
-    x = as_tensor(x)
-    y = xp_of(x.data).exp(_log_softmax(x.data, dim))
-    return record("softmax", y, (x, lambda g: y * (g - (g * y).sum(dim, keepdims=True))))
-
-
-def log_softmax(x: Any, dim: int = -1) -> Tensor:
-    """log(softmax(x)) along `dim`, without ever forming a softmax that could round to 0."""
-    x = as_tensor(x)
-    y = _log_softmax(x.data, dim)
-    p = xp_of(y).exp(y)
-    return record("log_softmax", y, (x, lambda g: g - p * g.sum(dim, keepdims=True)))
-
-
 # ---- reductions ----
 
 
@@ -228,7 +214,7 @@ def getitem(x: Any, index: Any) -> Tensor:
     return record("getitem", xp_of(x.data).asarray(x.data[index]), (x, vjp))
 
 
-# ---- layers ----
+# ---- products ----
 
 
 def matmul(a: Any, b: Any) -> Tensor:
@@ -250,131 +236,6 @@ def matmul(a: Any, b: Any) -> Tensor:
         (a, lambda g: xp.matmul(g, b.data.swapaxes(-1, -2))),  # (..., n, m) @ (..., m, k)
         (b, lambda g: xp.matmul(a.data.swapaxes(-1, -2), g)),  # (..., k, n) @ (..., n, m)
     )
-
-
-def linear(x: Any, w: Any, b: Any = None) -> Tensor:
-    """x @ w.T + b, a fully connected layer. x (N, in), w (out, in), b (out,) or None -> (N, out)."""
-    x, w = as_tensor(x), as_tensor(w)
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"linear: x {x.shape} and w {w.shape} must be (N, in) and (out, in)")
-    edges = [
-        (x, lambda g: g @ w.data),  # (N, out) @ (out, in)
-        (w, lambda g: g.T @ x.data),  # (out, N) @ (N, in)
-    ]
-    y = x.data @ w.data.T
-    if b is not None:
-        b = as_tensor(b)
-        if b.shape != w.shape[:1]:
-            raise ValueError(f"linear: b {b.shape} must be ({w.shape[0]},), one number for each row of w {w.shape}")
-        y += b.data
-        edges.append((b, lambda g: g.sum(0)))
-    return record("linear", y, *edges)
-
-
-def batch_norm(
-    x: Any,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Batch normalization (Ioffe & Szegedy 2015, Alg. 1): weight * (x - mean) / sqrt(var + eps) + bias, by channel.
-
-    x is (N, C) or (N, C, H, W); weight, bias and the running statistics are (C,). In training the statistics are
-    the batch's (with the biased variance), and the running ones move towards them by `momentum` (towards the
-    unbiased variance, as in PyTorch); otherwise the running ones are used.
-    """
-    x = as_tensor(x)
-    if x.ndim not in (2, 4):
-        raise ValueError(f"batch_norm: x {x.shape} must be (N, C) or (N, C, H, W)")
-    xp, channels = xp_of(x.data), x.shape[1]
-    dims = (0,) if x.ndim == 2 else (0, 2, 3)  # all axes but the channels'
-    column = (1, channels) + (1,) * (x.ndim - 2)  # a (C,) vector in the shape that broadcasts against x
-    n = x.size // channels
-    if training:
-        if n < 2:
-            raise ValueError(f"batch_norm: training needs more than one value per channel, x is {x.shape}")
-        mu, var = x.data.mean(dims, keepdims=True), x.data.var(dims, keepdims=True)
-        if running_mean is not None and running_var is not None:
-            running_mean.data += momentum * (mu.reshape(-1) - running_mean.data)
-            running_var.data += momentum * (var.reshape(-1) * (n / (n - 1)) - running_var.data)
-    elif running_mean is None or running_var is None:
-        raise ValueError("batch_norm: evaluation needs running_mean and running_var")
-    else:
-        mu, var = running_mean.data.reshape(column), running_var.data.reshape(column)
-    inv_std = 1 / xp.sqrt(var + eps)
-    x_hat = (x.data - mu) * inv_std
-
-    def vjp_x(g: Array) -> Array:
-        dx_hat = g if weight is None else g * as_tensor(weight).data.reshape(column)
-        if training:  # mean and variance depend on x too: take out what moves all values alike, and what scales them
-            dx_hat = dx_hat - dx_hat.mean(dims, keepdims=True) - x_hat * (dx_hat * x_hat).mean(dims, keepdims=True)
-        return dx_hat * inv_std
-
-    y, edges = x_hat, [(x, vjp_x)]
-    if weight is not None:
-        weight = as_tensor(weight)
-        y = y * weight.data.reshape(column)
-        edges.append((weight, lambda g: (g * x_hat).sum(dims)))
-    if bias is not None:
-        bias = as_tensor(bias)
-        y = y + bias.data.reshape(column)
-        edges.append((bias, lambda g: g.sum(dims)))
-    return record("batch_norm", y, *edges)
-
-
-def dropout(x: Any, p: float, rng: np.random.Generator) -> Tensor:
-    """Each value set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
-
-    The mask is drawn by NumPy on the host, so that a seed gives the same one on every device.
-    """
-    x = as_tensor(x)
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p must be in [0, 1), got {p}")
-    keep = rng.random(x.shape, dtype=np.float32) >= p
-    mask = backend_of(x.data).from_host((keep / (1 - p)).astype(x.dtype))
-    return record("dropout", x.data * mask, (x, lambda g: g * mask))
-
-
-# ---- losses ----
-
-
-def cross_entropy(logits: Any, labels: Any) -> Tensor:
-    """Mean of -log softmax(logits)[label] over the batch, a scalar.
-
-    logits (N, classes); labels (N,) integers in [0, classes): a NumPy array, a list, or an array on the device.
-    Labels on the host are checked. Those on the device are not, which would have to wait for it: check them
-    before they are sent there, as `data.batches` does.
-    """
-    logits = as_tensor(logits)
-    if logits.ndim != 2:
-        raise ValueError(f"cross_entropy: logits {logits.shape} must be (N, classes)")
-    labels = _labels(logits, labels)
-    xp = xp_of(logits.data)
-    n = len(labels)
-    rows = xp.arange(n)
-    log_p = _log_softmax(logits.data, -1)
-
-    def vjp(g: Array) -> Array:
-        d = xp.exp(log_p)  # the softmax p ...
-        d[rows, labels] -= 1  # ... minus the one-hot truth
-        d *= g / n
-        return d
-
-    return record("cross_entropy", -log_p[rows, labels].mean(), (logits, vjp))
-
-
-def mse_loss(prediction: Any, target: Any) -> Tensor:
-    """Mean of (prediction - target)^2 over all elements, a scalar. The shapes must be equal."""
-    prediction = as_tensor(prediction)
-    target = as_tensor(target, like=prediction)
-    if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have one shape")
-    difference = sub(prediction, target)
-    return mean(mul(difference, difference))
 
 
 # ---- helpers ----
@@ -406,30 +267,6 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
     """The vjp of a sum over `dims`: each summand gets the gradient of its sum."""
     xp, kept = xp_of(x.data), tuple(1 if i in dims else n for i, n in enumerate(x.shape))
     return lambda g: xp.broadcast_to(g.reshape(kept), x.shape)
-
-
-def _log_softmax(x: Array, dim: int) -> Array:
-    shifted = x - x.max(dim, keepdims=True)  # the largest exponent is 0: nothing overflows
-    xp = xp_of(x)
-    return shifted - xp.log(xp.exp(shifted).sum(dim, keepdims=True))
-
-
-def _labels(logits: Tensor, labels: Any) -> Array:
-    """Checked integer labels on the device of the logits."""
-    if isinstance(labels, (list, tuple)):
-        labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}")
-    n, classes = logits.shape
-    if labels.shape != (n,):
-        raise ValueError(f"cross_entropy: logits {logits.shape} need labels of shape ({n},), got {labels.shape}")
-    if not isinstance(labels, np.ndarray):
-        return labels
-    wrong = (labels < 0) | (labels >= classes)
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise ValueError(f"cross_entropy: label {labels[i]} at position {i} is not in [0, {classes})")
-    return backend_of(logits.data).from_host(labels)
 
 
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
