@@ -152,7 +152,7 @@ class Tensor:
             self.grad_home[...] = g
             self.grad = self.grad_home
         else:
-            self.grad = xp_of(g).array(g)  # a copy of our own: g may be shared
+            self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared
 
     # ---- operators: bound to their functions at the end of ops.py, the layer above ------------------------------
 
@@ -201,6 +201,8 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
     This is all it takes to write an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data))
     """
+    if isinstance(value, np.generic):  # NumPy turns a 0-d result, such as a sum over all, into a scalar
+        value = np.asarray(value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.grad_home, out.node, out.requires_grad = value, None, None, None, False
     if _recording.get():
@@ -305,4 +307,6 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
         if extra < 0 or summed.shape[extra:] != parent.shape:
             raise ValueError(f"the vjp of '{op}' gave shape {g.shape} for an input of shape {parent.shape}")
         g = summed.reshape(parent.shape)
+    if isinstance(g, np.generic):
+        g = np.asarray(g)
     return g if g.dtype == parent.dtype else g.astype(parent.dtype)
