@@ -1,0 +1,51 @@
+"""Writing a file so that nobody ever sees half of it.
+
+The bytes go to a second file in the same folder, whose name starts with a dot and ends in `.part`. Only when
+all of them are on the disk does it take the final name, in one step that the operating system does not
+interrupt. Whoever opens the final name finds the old file, the new file or no file: never a piece of one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a binary file for writing that appears under `path` when, and only when, the block ends well.
+
+    path: where the finished file goes; its folder must exist. A file that stands there is replaced.
+    Yields the open file; its `.name` is the path of the `.part` file.
+    Raises OSError where the folder cannot be written or is full. Any exception removes the `.part` file.
+    """
+    path = Path(path)
+    # The random part keeps two processes that write the same file out of each other's way. Plain open(), not
+    # tempfile, so that the finished file has the permissions that the user's umask gives to any new file.
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with open(part, "xb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()  # Windows renames no open file
+            os.replace(part, path)
+        except BaseException:
+            file.close()
+            part.unlink(missing_ok=True)
+            raise
+
+
+def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:
+    """Remove the `.part` files that a killed process left in `folder` more than `older_than` seconds ago."""
+    for part in folder.glob(".*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > older_than:
+                part.unlink()
+        except FileNotFoundError:  # another process finished with it, or swept it first
+            continue

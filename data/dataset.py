@@ -1,0 +1,132 @@
+"""A data set: images with their labels, in two parts, one to learn from and one to be tested on.
+
+On disk it is four IDX files in one folder, under the names that MNIST gave them. Nothing here knows MNIST:
+the images may have any size and the labels any number of classes. What is checked is what silently spoils a
+training run: images and labels that do not belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.idx import DataError, idx_sha256, read_idx
+
+# The four files of a data set: what they hold, and how many dimensions that has.
+PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images and labels, checked against each other.
+
+    name: "mnist", "mnist5k" or the folder as it was asked for. source: in words, where the bytes came from.
+    train_images, test_images: uint8 (N, H, W), 0 to 255 as in the file.
+    train_labels, test_labels: int64 (N,), 0 to classes - 1.
+    sha256: identifies the content, 64 hex digits: the SHA-256 of the four hex SHA-256 of the unpacked files,
+    end to end, in the order train images, train labels, test images, test labels.
+    note: what a program should tell the user about the choice of this data set ("" if nothing).
+    """
+
+    name: str
+    source: str
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: int
+    sha256: str
+    note: str = ""
+
+
+def find_part(folder: Path, part: str) -> Path | None:
+    """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
+    # os.path.isfile, unlike Path.is_file, says False and raises nothing where the folder may not be entered.
+    return next((folder / name for name in names_of(part) if os.path.isfile(folder / name)), None)
+
+
+def names_of(part: str) -> list[str]:
+    """Return the file names under which one of the four PARTS goes, in the order in which they are tried."""
+    rank = PARTS[part]
+    return [f"{part}{mark}idx{rank}-ubyte{end}" for end in (".gz", "") for mark in "-."]
+
+
+def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the paths of the four files in `folder`. Raises DataError that names what is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
+    found = {part: find_part(folder, part) for part in PARTS}
+    missing = [part for part, path in found.items() if path is None]
+    if missing:
+        looked_for = " or ".join(names_of(missing[0]))
+        raise DataError(f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
+                        f"{missing[0]} was looked for as {looked_for})")
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def read_folder(folder: str | os.PathLike[str]) -> Dataset:
+    """Read the data set of any image size and class count that four IDX files in `folder` make up.
+
+    Raises DataError where a file is missing, is not sound (IdxError), or does not fit the others.
+    """
+    arrays = [read_idx(path) for path in find_parts(folder).values()]
+    return make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", arrays)
+
+
+def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: str = "") -> Dataset:
+    """Check four arrays, in the order of PARTS, against each other and join them.
+
+    images: uint8 (N, H, W); labels: any integer type, (N,). The number of classes is the largest training
+    label plus one. Raises DataError that names `source`, what does not fit and the numbers.
+    """
+    content = dict(zip(PARTS, arrays, strict=True))
+    for part, array in content.items():
+        _check_array(source, part, array)
+    for split in ("train", "t10k"):
+        images, labels = content[f"{split}-images"], content[f"{split}-labels"]
+        if len(images) != len(labels):
+            raise DataError(f"{source}: {split}-images has {len(images)} images, but {split}-labels has "
+                            f"{len(labels)} labels; the two files do not belong together")
+    sizes = [content[part].shape[1:] for part in ("train-images", "t10k-images")]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"{source}: train images are {sizes[0][0]}x{sizes[0][1]} pixels, "
+                        f"but test images are {sizes[1][0]}x{sizes[1][1]}")
+    classes = _count_classes(source, content["train-labels"], content["t10k-labels"])
+    hashes = "".join(idx_sha256(array) for array in content.values())
+    return Dataset(name, source, content["train-images"], content["train-labels"].astype(np.int64),
+                   content["t10k-images"], content["t10k-labels"].astype(np.int64),
+                   classes, hashlib.sha256(hashes.encode()).hexdigest(), note)
+
+
+def _check_array(source: str, part: str, array: NDArray[Any]) -> None:
+    if array.ndim != PARTS[part]:
+        wanted = "3 dimensions (count, height, width)" if PARTS[part] == 3 else "1 dimension (count)"
+        raise DataError(f"{source}: {part} must have {wanted}, its shape is {array.shape}")
+    if array.size == 0:
+        raise DataError(f"{source}: {part} is empty, its shape is {array.shape}")
+    if PARTS[part] == 3 and array.dtype != np.uint8:
+        raise DataError(f"{source}: {part} must hold uint8 pixels (0 to 255), it holds {array.dtype}; "
+                        "scale them to that range and write them with write_idx")
+    if PARTS[part] == 1 and array.dtype.kind not in "iu":
+        raise DataError(f"{source}: {part} must hold integer labels, it holds {array.dtype}")
+
+
+def _count_classes(source: str, train: NDArray[Any], test: NDArray[Any]) -> int:
+    classes = int(train.max()) + 1
+    for part, labels in (("train-labels", train), ("t10k-labels", test)):
+        wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+        if wrong.size:
+            raise DataError(f"{source}: {part} has the label {labels[wrong[0]]} at index {wrong[0]}; labels "
+                            f"count from 0, and the largest that the training data shows is {classes - 1}")
+    if classes > len(train):  # a damaged label would otherwise ask the model for a billion outputs
+        raise DataError(f"{source}: the largest label, {classes - 1}, means {classes} classes, "
+                        f"but there are only {len(train)} training images")
+    return classes

@@ -1,0 +1,223 @@
+"""Fetching a file from the internet without ever keeping a bad one.
+
+A download can go wrong in many ways: no network, a web page in place of the file, a connection cut in the
+middle, a disk that is full. One rule covers them all: the bytes go to a `.part` file, and only when their
+hash is the known one do they get the file's name. Whatever else happens, the next mirror is tried; at the
+end the user reads what each one answered.
+
+The hash is that of the unpacked bytes, because mirrors pack the same file anew and its .gz then differs.
+pooch does the HTTP; it runs in a thread of its own, since no time limit of a socket covers a name server that
+never answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+
+from data.atomic import atomic_file, sweep_parts
+from data.idx import DataError, IdxError, idx_sha256, read_idx
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """An IDX file that mirrors offer.
+
+    name: its name there and here. packed_bytes: its usual size as `.gz`, for the progress bar only.
+    unpacked_bytes, sha256: size and SHA-256 (64 hex digits) of the unpacked file.
+    """
+
+    name: str
+    packed_bytes: int
+    unpacked_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for mirrors, in seconds, before trying the next.
+
+    connect: for a connection, to each address of the host. silence: without a single byte.
+    total: for one attempt at one file. passes: how often to go through the list of mirrors.
+    pause: before each pass but the first.
+    """
+
+    connect: float
+    silence: float
+    total: float
+    passes: int
+    pause: float = 1.0
+
+
+PATIENT = Patience(connect=10, silence=20, total=600, passes=2)
+QUICK = Patience(connect=3, silence=5, total=60, passes=1)
+
+
+class DownloadError(DataError):
+    """A file that could not be fetched. reason: what each mirror answered or what ails the folder."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.message, self.reason = message, reason
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class _MirrorError(Exception):
+    """One mirror failed; the text says what it answered."""
+
+
+class _FolderError(Exception):
+    """The bytes came, but could not be written; no other mirror can mend that."""
+
+
+def fetch(
+    file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Patience
+) -> tuple[NDArray[Any], str]:
+    """Download one file into `folder`, from the first mirror that sends the right bytes.
+
+    mirrors: URLs to which the file's name is appended. folder: made if need be.
+    Returns the array in the file, and the mirror that sent it.
+    Raises DownloadError with what each mirror answered, or why the folder cannot be written.
+    """
+    answers: dict[str, list[str]] = {mirror: [] for mirror in mirrors}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep_parts(folder)
+        for n in range(patience.passes):
+            time.sleep(patience.pause if n else 0)
+            for mirror in mirrors:
+                try:
+                    return _fetch_from(mirror, file, folder, patience), mirror
+                except _MirrorError as error:
+                    if str(error) not in answers[mirror]:
+                        answers[mirror].append(str(error))
+    except (OSError, _FolderError) as error:
+        reason = f"the folder {folder} cannot be written: {error}"
+        advice = "Make room there, or set MINIDL_CACHE to another folder."
+        raise DownloadError(f"{reason}\n{advice}", reason) from error
+    reason = "; ".join(f"{mirror}: {', then '.join(said)}" for mirror, said in answers.items())
+    raise DownloadError(f"{file.name} could not be fetched: {reason or 'there is no mirror to ask'}\n"
+                        f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
+                        "or name their folder in MINIDL_DATA.", reason)
+
+
+def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
+    """Read the IDX file at `path`, which must have the content of `file` (plain or gzipped, under any name).
+
+    Raises IdxError where it is not a sound IDX file, or is another one.
+    """
+    array = read_idx(path, max_bytes=file.unpacked_bytes)
+    found = idx_sha256(array)
+    if found != file.sha256:
+        raise IdxError(path, 0, f"this is not the published {file.name}: the SHA-256 of its unpacked bytes "
+                                f"starts {found[:12]}, expected {file.sha256[:12]}")
+    return array
+
+
+def _fetch_from(mirror: str, file: RemoteFile, folder: Path, patience: Patience) -> NDArray[Any]:
+    with atomic_file(folder / file.name) as part:
+        _stream(mirror + file.name, part, file, patience)
+        part.flush()
+        try:
+            return read_verified(Path(part.name), file)
+        except IdxError as error:
+            raise _MirrorError(error.problem) from error
+
+
+def _stream(url: str, part: BinaryIO, file: RemoteFile, patience: Patience) -> None:
+    """Copy what `url` sends into `part`. Raises _MirrorError or _FolderError."""
+    from tqdm import tqdm  # here, as is pooch: together they take longer to import than NumPy does
+
+    # disable=None: no bar where stderr is not a terminal
+    with tqdm(total=file.packed_bytes, desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
+        sink = _Sink(part, bar, most=2 * file.unpacked_bytes + (1 << 16))
+        worker = _Worker(url, sink, patience)
+        worker.start()
+        started = time.monotonic()
+        while worker.is_alive():
+            worker.join(0.1)
+            now = time.monotonic()
+            # A worker that is given up is left to itself: our caller closes `part`, and its next write fails.
+            if now - sink.heard > patience.silence:
+                raise _MirrorError(f"silent for {patience.silence:g} s, after {sink.received} bytes")
+            if now - started > patience.total:
+                raise _MirrorError(f"too slow: {sink.received} bytes in {patience.total:g} s")
+    if worker.error is not None:
+        raise _in_words(worker.error, sink) from worker.error
+
+
+class _Sink:
+    """The file that pooch writes to; it knows when bytes last came, and refuses more than there can be."""
+
+    def __init__(self, part: BinaryIO, bar: Any, most: int) -> None:
+        self.part, self.bar, self.most = part, bar, most
+        self.received, self.heard = 0, time.monotonic()
+
+    def write(self, chunk: bytes) -> None:
+        self.received, self.heard = self.received + len(chunk), time.monotonic()
+        if self.received > self.most:
+            raise _MirrorError(f"more than {self.most} bytes came")
+        try:
+            self.part.write(chunk)
+        except OSError as error:
+            raise _FolderError(error.strerror) from error
+        self.bar.update(len(chunk))
+
+    def flush(self) -> None:
+        """pooch calls this after every chunk; atomic_file flushes once, at the end."""
+
+
+class _Worker(threading.Thread):
+    """Runs pooch's HTTP downloader. A daemon, so that one which hangs keeps no program from ending."""
+
+    def __init__(self, url: str, sink: _Sink, patience: Patience) -> None:
+        super().__init__(daemon=True)
+        self.url, self.sink, self.patience = url, sink, patience
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        import pooch
+
+        # identity: a server that unpacked or packed the file on its way would only be in the way
+        get = pooch.HTTPDownloader(chunk_size=1 << 14, headers={"Accept-Encoding": "identity"},
+                                   timeout=(self.patience.connect, 2 * self.patience.silence))
+        try:
+            get(self.url, self.sink, None)
+        except Exception as error:  # whatever it is, the thread that waits decides what it means
+            self.error = error
+
+
+def _in_words(error: Exception, sink: _Sink) -> Exception:
+    """Return the _MirrorError or _FolderError that says in a few words what an exception of pooch means."""
+    import requests
+
+    if isinstance(error, (_MirrorError, _FolderError)):
+        return error
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return _MirrorError(f"HTTP status {error.response.status_code} {error.response.reason}")
+    if isinstance(error, requests.exceptions.SSLError):
+        return _MirrorError("its certificate is not valid (a network that asks for a login does this)")
+    if isinstance(error, requests.ConnectTimeout):
+        return _MirrorError("no connection in time")
+    if isinstance(error, requests.TooManyRedirects):
+        return _MirrorError("it redirects in a circle")
+    if isinstance(error, requests.RequestException) and sink.received:
+        return _MirrorError(f"the connection was cut after {sink.received} bytes")
+    if isinstance(error, requests.ConnectionError):
+        return _MirrorError(f"no connection ({_root_cause(error)})")
+    return _MirrorError(f"{type(error).__name__}: {error}")
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the innermost reason of a chain of exceptions: 'Connection refused', not a page about pools."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

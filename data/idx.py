@@ -1,0 +1,247 @@
+"""IDX: the file format in which MNIST is published. One file holds one array.
+
+    bytes 0-1   00 00
+    byte  2     element type: 08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64
+    byte  3     rank: the number of dimensions (0: the array is one number)
+    then        the size of each dimension, 4 bytes each
+    then        the elements, the last dimension running fastest
+
+All numbers are big-endian: the most significant byte comes first. The file may be compressed with gzip.
+
+A header is a claim. The reader believes none of it until the bytes are there, so that no file, damaged or
+hostile, yields an array that is short, shifted or made up, or costs more memory than the bytes it holds.
+Format: http://yann.lecun.com/exdb/mnist/ (bottom of the page).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.atomic import atomic_file
+
+ELEMENT_TYPES = {code: np.dtype(name) for code, name in
+                 {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}.items()}
+MAX_RANK = 64  # the most dimensions that a NumPy array can have
+GZIP_MAGIC = b"\x1f\x8b"
+CHUNK = 1 << 16  # bytes that are read (and unpacked) at a time
+
+
+class DataError(ValueError):
+    """Something is wrong with the data that was asked for. Programs print it and end with status 2."""
+
+
+class IdxError(DataError):
+    """A file that is not a whole, sound IDX file.
+
+    path: the file. offset: the byte (of the unpacked file) at which it goes wrong. problem: what was expected
+    there, what was found, and what to do.
+    """
+
+    def __init__(self, path: Path, offset: int, problem: str) -> None:
+        super().__init__(path, offset, problem)
+        self.path, self.offset, self.problem = path, offset, problem
+
+    def __str__(self) -> str:
+        return f"{self.path}: at byte {self.offset}: {self.problem}"
+
+
+def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDArray[Any]:
+    """Read the array that an IDX file holds.
+
+    path: a plain or gzipped IDX file. Which of the two is told by its first bytes, not by its name.
+    max_bytes: refuse a file that claims more bytes of elements than this (default: no limit).
+    Returns a writable array with the file's shape (zero-size dimensions and rank 0 included) and its element
+    type in the machine's own byte order.
+    Raises IdxError, and nothing else, for a file that is missing, unreadable, damaged, too long or too short.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which would wait for ever on a pipe
+            kind = "folder" if path.is_dir() else "device or pipe"
+            raise IdxError(path, 0, f"expected a file, found a {kind}")
+        with open(path, "rb") as file:
+            return _parse(_Source(path, file), max_bytes)
+    except OSError as error:
+        raise IdxError(path, 0, f"the file cannot be read: {error.strerror}") from error
+
+
+def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write `array` as an IDX file; gzipped if, and only if, the name ends in `.gz`.
+
+    The same array always gives the same bytes (with the same zlib). The file appears under its name only when
+    it is whole. array: uint8, int8, int16, int32, float32 or float64, of any shape and byte order.
+    Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file cannot be written.
+    """
+    path = Path(path)
+    header, body = _header_of(path, array), _body_of(path, array)
+    with atomic_file(path) as file:
+        if path.name.endswith(".gz"):
+            # No file name and no time in the gzip header: they would make each copy differ.
+            with gzip.GzipFile("", "wb", compresslevel=9, fileobj=file, mtime=0) as packed:
+                packed.write(header)
+                packed.write(body)
+        else:
+            file.write(header)
+            file.write(body)
+
+
+def idx_sha256(array: NDArray[Any]) -> str:
+    """Return the SHA-256, in hex, of the unpacked IDX file that holds `array`.
+
+    A header is determined by dtype and shape, so the hash of a file that was read is known without unpacking
+    it a second time. Raises IdxError for a dtype that IDX does not have.
+    """
+    nameless = Path("array")
+    digest = hashlib.sha256(_header_of(nameless, array))
+    digest.update(_body_of(nameless, array))
+    return digest.hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- reading
+
+
+class _Source:
+    """The unpacked bytes of a file, in order, and a count of those that were read: every error says where."""
+
+    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+        self.path, self.position = path, 0
+        self.size = os.fstat(file.fileno()).st_size
+        self.gzipped = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        self.stream: io.BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=file) if self.gzipped else file
+
+    def read(self, count: int) -> bytearray:
+        """Return the next `count` bytes, or fewer where the file ends before."""
+        data = bytearray()  # grows with what really arrives, never by what a header promised
+        while len(data) < count:
+            try:
+                chunk = self.stream.read1(min(CHUNK, count - len(data)))
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # CRC, length, truncation, garbage
+                problem = f"expected sound gzip data, found damage ({error}); get the file again"
+                raise self.error(problem) from error
+            if not chunk:
+                break
+            data += chunk
+            self.position += len(chunk)
+        return data
+
+    def error(self, problem: str, offset: int | None = None) -> IdxError:
+        """Return an IdxError at `offset` (default: where reading stands); says so if the file is gzipped."""
+        where = " (offset in the unpacked data)" if self.gzipped else ""
+        return IdxError(self.path, self.position if offset is None else offset, problem + where)
+
+
+def _parse(source: _Source, max_bytes: int | None) -> NDArray[Any]:
+    dtype, shape = _read_header(source)
+    claimed = math.prod(shape) * dtype.itemsize
+    says = f"{claimed} bytes of {dtype.newbyteorder('=').name} (shape {'x'.join(map(str, shape)) or 'none'})"
+    _check_claim(source, claimed, says, max_bytes)
+    start = source.position
+    try:
+        body = source.read(claimed + 1)  # one byte more than there should be, to see that nothing follows
+    except MemoryError as error:
+        raise source.error(f"not enough memory for {says}") from error
+    if len(body) < claimed:
+        raise source.error(f"expected {says}, found the end of the file after {len(body)}: "
+                           "it is truncated; get it again")
+    if len(body) > claimed:
+        raise source.error(f"expected the end of the file after {says}, found more bytes", start + claimed)
+    if claimed == 0:
+        return _empty(source, dtype, shape)
+    array = np.frombuffer(body, dtype).reshape(shape)
+    if not dtype.isnative:
+        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return array
+
+
+def _read_header(source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    start = bytes(source.read(4))
+    if start[:2] != b"\0\0" or len(start) < 4:
+        raise source.error(f"expected an IDX header (00 00, element type, rank), found {_describe(start)}", 0)
+    code, rank = start[2], start[3]
+    if code not in ELEMENT_TYPES:
+        known = ", ".join(f"{c:02X} {t.newbyteorder('=').name}" for c, t in ELEMENT_TYPES.items())
+        raise source.error(f"expected an element type ({known}), found {code:02X}", 2)
+    if rank > MAX_RANK:
+        raise source.error(f"expected at most {MAX_RANK} dimensions, found {rank}", 3)
+    sizes = source.read(4 * rank)
+    if len(sizes) < 4 * rank:
+        raise source.error(f"expected the sizes of {rank} dimensions ({4 * rank} bytes), "
+                           f"found the end of the file after {len(sizes)}")
+    return ELEMENT_TYPES[code], struct.unpack(f">{rank}I", sizes)
+
+
+def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None) -> None:
+    """Refuse what the file's size on disk already rules out, before the first element is read."""
+    if max_bytes is not None and claimed > max_bytes:
+        raise source.error(f"expected at most {max_bytes} bytes of elements, the header claims {says}", 4)
+    if not source.gzipped:
+        found = source.size - source.position
+        if found != claimed:
+            trouble = "it is truncated; get it again" if found < claimed else "bytes trail behind the array"
+            raise source.error(f"the header claims {says}, found {found} bytes: {trouble}")
+        return
+    # DEFLATE codes at most 258 bytes in 2 bits, so it never packs more than 1032 bytes into one ...
+    if claimed + source.position > 1032 * source.size:
+        raise source.error(f"the header claims {says}, more than {source.size} bytes of gzip can hold", 4)
+    # ... and no compressor makes data an eighth longer. (128 KiB: room for a file name, a comment, padding.)
+    if source.size > claimed + claimed // 8 + (1 << 17):
+        raise source.error(f"the header claims {says}, but the gzip file has {source.size}: data trails", 4)
+
+
+def _empty(source: _Source, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        return np.empty(shape, dtype.newbyteorder("="))
+    except ValueError as error:  # e.g. 0 x 2**31 x 2**31 x 2**31: no bytes, but NumPy cannot index it
+        raise source.error(f"expected a shape that NumPy can hold, found {shape} ({error})", 4) from error
+
+
+def _describe(start: bytes) -> str:
+    """Say in words what a file that is not IDX begins with."""
+    if not start:
+        return "an empty file"
+    shown = start.hex(" ")
+    if start.startswith(GZIP_MAGIC):
+        return f"{shown}: gzip inside gzip; unpack it once (gzip -d)"
+    if start.lstrip().startswith(b"<"):
+        return f"{shown}: a web page (HTML) saved under this name; get the file again"
+    if len(start) < 4:
+        return f"only {len(start)} bytes: {shown}"
+    return f"{shown}: not an IDX file"
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def _code_of(path: Path, array: NDArray[Any]) -> int:
+    for code, dtype in ELEMENT_TYPES.items():
+        if dtype == array.dtype.newbyteorder(">"):
+            return code
+    names = ", ".join(dtype.newbyteorder("=").name for dtype in ELEMENT_TYPES.values())
+    raise IdxError(path, 2, f"IDX has no element type for {array.dtype}; convert the array with .astype "
+                            f"to one of {names} that holds its values")
+
+
+def _header_of(path: Path, array: NDArray[Any]) -> bytes:
+    code = _code_of(path, array)
+    if any(size >= 1 << 32 for size in array.shape):
+        raise IdxError(path, 4, f"expected sizes up to {(1 << 32) - 1} (4 bytes), the shape is {array.shape}")
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
+
+
+def _body_of(path: Path, array: NDArray[Any]) -> memoryview:
+    """Return the bytes of the elements, big-endian and in order; no copy where they already are."""
+    big_endian = np.ascontiguousarray(array, ELEMENT_TYPES[_code_of(path, array)])
+    return big_endian.reshape(-1).view(np.uint8).data
