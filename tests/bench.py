@@ -1,0 +1,141 @@
+"""How fast is minidl beside its peers? `python -m tests.bench` trains the same models in each and prints the ratios.
+
+Speed on a shared machine jumps by a factor of two within seconds, so a column's absolute speed says little. Here all
+columns take turns of a fraction of a second, each in a live process of its own, and a ratio is taken within each
+round: what disturbs the machine disturbs both. The table shows the median ratio over the rounds, and its range.
+
+    python -m tests.bench                                  everything that is installed, about three minutes
+    python -m tests.bench --models cnn --opts adam         one case
+    python -m tests.bench --columns minidl torch-fused jax
+    python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
+    python -m tests.bench --profile                        one step of each model, by operation
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH = ("torch", "torch-fused", "torch-compile")
+
+
+class Worker:
+    """One column's live process."""
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench_workers", column],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    def run(self, model: str, opt: str, batch: int, steps: int) -> float:
+        """Seconds that the steps took. Raises RuntimeError where this column can't run the model."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"model": model, "opt": opt, "batch": batch, "steps": steps}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "the process ended"}
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return float(answer["seconds"])
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def measure(
+    workers: list[Worker], model: str, opt: str, batch: int, rounds: int, turn_seconds: float
+) -> dict[str, list[float]]:
+    """Samples per second of every column that can run this, round by round."""
+    speeds: dict[str, list[float]] = {}
+    steps: dict[str, int] = {}
+    for worker in workers:  # a first turn builds the model and finds how many steps fill a turn
+        try:
+            worker.run(model, opt, batch, 3)
+            once = worker.run(model, opt, batch, 5) / 5
+        except RuntimeError as error:
+            print(f"  {worker.column} left out: {error}", file=sys.stderr)
+            continue
+        steps[worker.column] = max(2, round(turn_seconds / once))
+        speeds[worker.column] = []
+    able = [worker for worker in workers if worker.column in steps]
+    for i in range(rounds):
+        for worker in able[i % len(able) :] + able[: i % len(able)]:  # another one begins each round
+            n = steps[worker.column]
+            speeds[worker.column].append(n * batch / worker.run(model, opt, batch, n))
+    return speeds
+
+
+def ratios(speeds: dict[str, list[float]], over: str) -> list[float]:
+    """minidl's speed over that column's, in each round."""
+    return [ours / theirs for ours, theirs in zip(speeds["minidl"], speeds[over], strict=True)]
+
+
+def best_torch(speeds: dict[str, list[float]]) -> str | None:
+    """The PyTorch mode with the highest median."""
+    modes = [c for c in TORCH if c in speeds]
+    return max(modes, key=lambda c: statistics.median(speeds[c])) if modes else None
+
+
+def report(model: str, opt: str, speeds: dict[str, list[float]]) -> None:
+    best = best_torch(speeds)
+    print(f"\n{model}, {opt}:" + (f" the best PyTorch mode is {best}" if best else ""))
+    print(f"  {'':14} {'minidl is faster by':>24} {'samples/s, median and range':>34}")
+    for column, values in speeds.items():
+        r = sorted(ratios(speeds, column))
+        text = "" if column == "minidl" else f"{statistics.median(r):6.2f}x ({r[0]:.2f} to {r[-1]:.2f})"
+        print(
+            f"  {column + (' *' if column == best else ''):14} {text:>24} "
+            f"{statistics.median(values):12,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+        )
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--opts", nargs="+", default=list(OPTIMIZERS))
+    parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--turn", type=float, default=0.3, help="seconds for one turn of one column")
+    parser.add_argument("--json", type=Path, help="write every round's numbers here too")
+    parser.add_argument("--profile", action="store_true", help="only: one step of minidl by operation")
+    parser.add_argument("--growth", type=Path, help="only: plots of cost against size, into this folder")
+    args = parser.parse_args()
+    if args.profile or args.growth:
+        from tests import bench_more
+
+        return bench_more.profile(args.models) if args.profile else bench_more.growth(args.growth, args.columns)
+    print(f"{datetime.date.today()}: training, batch {args.batch}, {args.rounds} rounds of {args.turn:g} s turns")
+    workers = [Worker(column) for column in args.columns]
+    results: dict[str, Any] = {}
+    try:
+        for model in args.models:
+            for opt in args.opts:
+                speeds = measure(workers, model, opt, args.batch, args.rounds, args.turn)
+                report(model, opt, speeds)
+                results[f"{model} {opt}"] = speeds
+    finally:
+        for worker in workers:
+            worker.close()
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1))
+    return None
+
+
+if __name__ == "__main__":
+    main()

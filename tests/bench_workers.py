@@ -1,0 +1,208 @@
+"""What `tests.bench` measures: each column (minidl and its peers) trains the same models in a live process of its own.
+
+A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
+seconds it took. Between its turns it sleeps on the pipe, so that no other column's threads are disturbed. A model is
+built and warmed up on its first turn and then kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+MODELS = ("mlp", "mlp1024", "cnn")
+OPTIMIZERS = ("adam", "momentum", "hybrid")
+Step = Callable[[], Any]  # trains on the next batch
+
+
+def widths(model: str) -> list[int]:
+    """mlp -> 784, 256, 128, 10;  mlp1024 -> 784, 1024, 1024, 10;  "mlp:64" -> 784, 64, 64, 10."""
+    if model == "mlp":
+        return [784, 256, 128, 10]
+    width = 1024 if model == "mlp1024" else int(model.split(":")[1])
+    return [784, width, width, 10]
+
+
+def image_size(model: str) -> int:
+    """cnn -> 28, "cnn:64" -> 64 pixels a side."""
+    return int(model.split(":")[1]) if ":" in model else 28
+
+
+def examples(model: str, batch: int) -> list[tuple[Any, Any]]:
+    """Some batches of random images and labels, the same for every column."""
+    rng = np.random.default_rng(0)
+    shape = (batch, 1, image_size(model), image_size(model)) if model.startswith("cnn") else (batch, 784)
+    count = max(1, min(16, 2048 // batch))
+    return [(rng.random(shape, dtype=np.float32), rng.integers(0, 10, batch)) for _ in range(count)]
+
+
+def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
+    turn = 0
+
+    def next_step() -> Any:
+        nonlocal turn
+        turn = (turn + 1) % len(batches)
+        return step(*batches[turn])
+
+    return next_step
+
+
+# ---- the columns ----
+
+
+def minidl(model: str, opt: str, batch: int) -> Step:
+    import optim
+    from minidl import Tensor, nn, ops
+
+    if model.startswith("cnn"):
+        size = image_size(model) // 4
+        net = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1, rng=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(32 * size * size, 128, rng=2), nn.ReLU(), nn.Linear(128, 10, rng=3),
+        )  # fmt: skip
+    else:
+        a, b, c, d = widths(model)
+        net = nn.Sequential(
+            nn.Linear(a, b, rng=0), nn.ReLU(), nn.Linear(b, c, rng=1), nn.ReLU(), nn.Linear(c, d, rng=2)
+        )
+    parameters = list(net.parameters())
+    if opt == "hybrid":
+        first, then = optim.Adam(parameters, lr=1e-3), optim.SGD(parameters, lr=0.01, momentum=0.9)
+        optimizer: Any = optim.Hybrid(parameters, first=first, then=then, switch=optim.AfterSteps(100))
+    elif opt == "adam":
+        optimizer = optim.Adam(parameters, lr=1e-3)
+    else:
+        optimizer = optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+    def step(x: Any, y: Any) -> None:
+        optimizer.zero_grad()
+        ops.cross_entropy(net(Tensor(x)), y).backward()
+        optimizer.step()
+
+    return cycle(examples(model, batch), step)
+
+
+def torch_net(model: str) -> Any:
+    from torch import nn
+
+    if model.startswith("cnn"):
+        size = image_size(model) // 4
+        return nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(32 * size * size, 128), nn.ReLU(), nn.Linear(128, 10),
+        )  # fmt: skip
+    a, b, c, d = widths(model)
+    return nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c), nn.ReLU(), nn.Linear(c, d))
+
+
+def torch(model: str, opt: str, batch: int, fused: bool = False, compiled: bool = False) -> Step:
+    import torch
+
+    torch.manual_seed(0)
+    net = torch_net(model)
+    if opt == "momentum":
+        optimizer: Any = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=fused or None)
+    else:
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=fused or None)
+    count = 0
+    run = torch.compile(net) if compiled else net
+    loss_of = torch.nn.functional.cross_entropy
+
+    def step(x: Any, y: Any) -> None:
+        nonlocal optimizer, count
+        optimizer.zero_grad()
+        loss_of(run(x), y).backward()
+        optimizer.step()
+        count += 1
+        if opt == "hybrid" and count == 100:
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=fused or None)
+
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in examples(model, batch)]
+    return cycle(batches, step)
+
+
+def torch_fused(model: str, opt: str, batch: int) -> Step:
+    return torch(model, opt, batch, fused=True)
+
+
+def torch_compiled(model: str, opt: str, batch: int) -> Step:
+    return torch(model, opt, batch, fused=True, compiled=True)
+
+
+def gemm(model: str, opt: str, batch: int) -> Step:
+    """The matrix products of one step and nothing else: forward, weight gradients, input gradients."""
+    if model.startswith("cnn"):
+        size = image_size(model)
+        half, quarter = size // 2, size // 4
+        # (rows, inner, columns) of each layer's product; the first layer needs no gradient of its input
+        layers = [
+            (batch * size * size, 9, 16), (batch * half * half, 144, 32),
+            (batch, 32 * quarter * quarter, 128), (batch, 128, 10),
+        ]  # fmt: skip
+    else:
+        w = widths(model)
+        layers = [(batch, w[i], w[i + 1]) for i in range(3)]
+    rng = np.random.default_rng(0)
+    products = []
+    for i, (n, k, m) in enumerate(layers):
+        x, w_, g = (rng.random(s, dtype=np.float32) for s in ((n, k), (m, k), (n, m)))
+        products.append((x, w_.T, np.empty((n, m), np.float32)))
+        products.append((g.T, x, np.empty((m, k), np.float32)))
+        if i:
+            products.append((g, w_, np.empty((n, k), np.float32)))
+
+    def step() -> None:
+        for a, b, out in products:
+            np.matmul(a, b, out=out)
+
+    return step
+
+
+def jax(model: str, opt: str, batch: int) -> Step:
+    from tests.bench_peers import jax as build
+
+    return build(model, opt, batch)
+
+
+def dezero(model: str, opt: str, batch: int) -> Step:
+    from tests.bench_peers import dezero as build
+
+    return build(model, opt, batch)
+
+
+COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
+    "minidl": minidl, "torch": torch, "torch-fused": torch_fused, "torch-compile": torch_compiled, "gemm": gemm,
+    "jax": jax, "dezero": dezero,
+}  # fmt: skip
+
+
+def serve(column: str) -> None:
+    """Answer turns until the pipe closes."""
+    built: dict[tuple[Any, ...], Step] = {}
+    out, sys.stdout = sys.stdout, sys.stderr  # nothing but answers on the pipe
+    for line in sys.stdin:
+        turn = json.loads(line)
+        key = (turn["model"], turn["opt"], turn["batch"])
+        try:
+            if key not in built:
+                built[key] = COLUMNS[column](*key)
+                for _ in range(5):
+                    built[key]()
+            begin = time.perf_counter()
+            for _ in range(turn["steps"]):
+                built[key]()
+            answer: dict[str, Any] = {"seconds": time.perf_counter() - begin}
+        except Exception as error:  # the column is left out of the table, with this reason
+            answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        print(json.dumps(answer), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
