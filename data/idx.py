@@ -8,8 +8,9 @@
 
 All numbers are big-endian: the most significant byte comes first. The file may be compressed with gzip.
 
-A header is a claim. The reader believes none of it until the bytes are there, so that no file, damaged or
-hostile, yields an array that is short, shifted or made up, or costs more memory than the bytes it holds.
+A header is a claim. The reader counts the bytes that are really there before it sets memory aside, so that no
+file, damaged or hostile, yields an array that is short, shifted or made up, or costs more than it holds. A
+gzip file has to be unpacked to be counted; so it is unpacked twice, once to count and once to keep.
 Format: http://yann.lecun.com/exdb/mnist/ (bottom of the page).
 """
 
@@ -72,7 +73,12 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDAr
             kind = "folder" if path.is_dir() else "device or pipe"
             raise IdxError(path, 0, f"expected a file, found a {kind}")
         with open(path, "rb") as file:
-            return _parse(_Source(path, file), max_bytes)
+            source = _Source(path, file)
+            try:
+                return _parse(source, max_bytes)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # cut short, wrong CRC, garbage
+                problem = f"expected sound gzip data, found damage ({error}); get the file again"
+                raise source.error(problem) from error
     except OSError as error:
         raise IdxError(path, 0, f"the file cannot be read: {error.strerror}") from error
 
@@ -122,20 +128,30 @@ class _Source:
         file.seek(0)
         self.stream: io.BufferedReader | gzip.GzipFile = gzip.GzipFile(fileobj=file) if self.gzipped else file
 
-    def read(self, count: int) -> bytearray:
-        """Return the next `count` bytes, or fewer where the file ends before."""
-        data = bytearray()  # grows with what really arrives, never by what a header promised
-        while len(data) < count:
-            try:
-                chunk = self.stream.read1(min(CHUNK, count - len(data)))
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # CRC, length, truncation, garbage
-                problem = f"expected sound gzip data, found damage ({error}); get the file again"
-                raise self.error(problem) from error
-            if not chunk:
-                break
-            data += chunk
-            self.position += len(chunk)
+    def read(self, count: int) -> bytes:
+        """Return the next bytes: at most `count`, at most CHUNK, none only at the end of the file."""
+        data = self.stream.read1(min(count, CHUNK))
+        self.position += len(data)
         return data
+
+    def fill(self, memory: memoryview) -> int:
+        """Read into `memory` until it is full or the file ends; return how many bytes were read."""
+        filled = 0
+        while filled < len(memory) and (data := self.read(len(memory) - filled)):
+            memory[filled:filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+    def remaining(self, most: int) -> int:
+        """Return how many bytes are still to come, counting up to `most`; reading goes on where it stood."""
+        if not self.gzipped:
+            return self.size - self.position
+        start = self.position
+        while self.position - start < most and self.read(most):  # unpacks, and keeps nothing
+            continue
+        found, self.position = self.position - start, start
+        self.stream.seek(start)
+        return found
 
     def error(self, problem: str, offset: int | None = None) -> IdxError:
         """Return an IdxError at `offset` (default: where reading stands); says so if the file is gzipped."""
@@ -148,64 +164,54 @@ def _parse(source: _Source, max_bytes: int | None) -> NDArray[Any]:
     claimed = math.prod(shape) * dtype.itemsize
     says = f"{claimed} bytes of {dtype.newbyteorder('=').name} (shape {'x'.join(map(str, shape)) or 'none'})"
     _check_claim(source, claimed, says, max_bytes)
-    start = source.position
     try:
-        body = source.read(claimed + 1)  # one byte more than there should be, to see that nothing follows
-    except MemoryError as error:
-        raise source.error(f"not enough memory for {says}") from error
-    if len(body) < claimed:
-        raise source.error(f"expected {says}, found the end of the file after {len(body)}: "
-                           "it is truncated; get it again")
-    if len(body) > claimed:
-        raise source.error(f"expected the end of the file after {says}, found more bytes", start + claimed)
-    if claimed == 0:
-        return _empty(source, dtype, shape)
-    array = np.frombuffer(body, dtype).reshape(shape)
-    if not dtype.isnative:
-        array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
-    return array
+        array = np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:  # ValueError: 0 x 2**31 x 2**31 x 2**31
+        problem = f"the header claims {says}, which does not fit into memory ({error})"
+        raise source.error(problem, 4) from error
+    got = source.fill(array.reshape(-1).view(np.uint8).data)
+    if got != claimed:
+        raise source.error(f"expected {says}, found {got}: the file has changed while it was read")
+    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
 def _read_header(source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    start = bytes(source.read(4))
-    if start[:2] != b"\0\0" or len(start) < 4:
-        raise source.error(f"expected an IDX header (00 00, element type, rank), found {_describe(start)}", 0)
+    start = bytearray(4)
+    got = source.fill(memoryview(start))
+    if got < 4 or start[:2] != b"\0\0":
+        found = _describe(bytes(start[:got]))
+        raise source.error(f"expected an IDX header (00 00, element type, rank), found {found}", 0)
     code, rank = start[2], start[3]
     if code not in ELEMENT_TYPES:
         known = ", ".join(f"{c:02X} {t.newbyteorder('=').name}" for c, t in ELEMENT_TYPES.items())
         raise source.error(f"expected an element type ({known}), found {code:02X}", 2)
     if rank > MAX_RANK:
         raise source.error(f"expected at most {MAX_RANK} dimensions, found {rank}", 3)
-    sizes = source.read(4 * rank)
-    if len(sizes) < 4 * rank:
-        raise source.error(f"expected the sizes of {rank} dimensions ({4 * rank} bytes), "
-                           f"found the end of the file after {len(sizes)}")
+    sizes = bytearray(4 * rank)
+    got = source.fill(memoryview(sizes))
+    if got < len(sizes):
+        raise source.error(f"expected the sizes of {rank} dimensions ({len(sizes)} bytes), "
+                           f"found the end of the file after {got}")
     return ELEMENT_TYPES[code], struct.unpack(f">{rank}I", sizes)
 
 
 def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None) -> None:
-    """Refuse what the file's size on disk already rules out, before the first element is read."""
+    """Compare what the header claims with what is there, before memory is set aside for it."""
     if max_bytes is not None and claimed > max_bytes:
         raise source.error(f"expected at most {max_bytes} bytes of elements, the header claims {says}", 4)
-    if not source.gzipped:
-        found = source.size - source.position
-        if found != claimed:
-            trouble = "it is truncated; get it again" if found < claimed else "bytes trail behind the array"
-            raise source.error(f"the header claims {says}, found {found} bytes: {trouble}")
-        return
     # DEFLATE codes at most 258 bytes in 2 bits, so it never packs more than 1032 bytes into one ...
-    if claimed + source.position > 1032 * source.size:
+    if source.gzipped and claimed + source.position > 1032 * source.size:
         raise source.error(f"the header claims {says}, more than {source.size} bytes of gzip can hold", 4)
     # ... and no compressor makes data an eighth longer. (128 KiB: room for a file name, a comment, padding.)
-    if source.size > claimed + claimed // 8 + (1 << 17):
+    if source.gzipped and source.size > claimed + claimed // 8 + (1 << 17):
         raise source.error(f"the header claims {says}, but the gzip file has {source.size}: data trails", 4)
-
-
-def _empty(source: _Source, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        return np.empty(shape, dtype.newbyteorder("="))
-    except ValueError as error:  # e.g. 0 x 2**31 x 2**31 x 2**31: no bytes, but NumPy cannot index it
-        raise source.error(f"expected a shape that NumPy can hold, found {shape} ({error})", 4) from error
+    found = source.remaining(claimed + 1)  # a bomb is unpacked for one byte too many, and no further
+    if found < claimed:
+        raise source.error(f"the header claims {says}, found {found} bytes: it is truncated; get it again",
+                           source.position + found)
+    if found > claimed:
+        raise source.error(f"expected the end of the file after {says}, found more bytes",
+                           source.position + claimed)
 
 
 def _describe(start: bytes) -> str:
