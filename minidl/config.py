@@ -1,0 +1,131 @@
+"""Everything that decides a run, in one place, and how it becomes data, a model, an optimizer and a Trainer.
+
+A run is repeated by building the same Config again: it is what `config.json` and every checkpoint hold.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from data import Dataset, load_mnist
+from data.batches import split
+from minidl.backend import get_backend
+from minidl.models import MODELS, build_model
+from minidl.nn import Module
+from minidl.trainer import Trainer
+from optim import NAMES as OPTIMIZERS
+from optim import build
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, on what, and how. None means: the default that suits the model and the data set.
+
+    dataset       auto, mnist, mnist5k, or a folder with four IDX files
+    model, opt    names, as `--model` and `--opt` take them
+    epochs        passes over the training split
+    batch_size    examples per step
+    val_fraction  share of the training images set aside for validation
+    seed          decides split, initial weights, order of examples and dropout
+    device        cpu, gpu or auto
+    lr, momentum, weight_decay, schedule, clip_norm   of the optimizer
+    switch, lr_after, lr_sgd                          of the hybrids: when to switch, and the rate after it
+    """
+
+    dataset: str = "auto"
+    model: str = "mlp"
+    opt: str = "hybrid"
+    epochs: int | None = None
+    batch_size: int = 128
+    val_fraction: float = 0.1
+    seed: int = 0
+    device: str = "auto"
+    lr: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    clip_norm: float | None = None
+    switch: str | None = None
+    lr_after: str | None = None
+    lr_sgd: float | None = None
+
+    def __post_init__(self) -> None:
+        check_name("model", self.model, MODELS)
+        check_name("optimizer", self.opt, OPTIMIZERS)
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        for name in ("lr", "lr_sgd", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"--{name.replace('_', '-')} must be a positive number, got {value:g}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"--val-fraction must be between 0 and 1, got {self.val_fraction:g}")
+
+    def default_epochs(self, dataset: str) -> int:
+        """How many epochs to train where `--epochs` is not given: a small data set needs more passes."""
+        return self.epochs or (20 if dataset == "mnist5k" else 10)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run ready to go: the data set it is on, its length, and the Trainer."""
+
+    config: Config
+    dataset: Dataset
+    epochs: int
+    trainer: Trainer
+
+    @property
+    def model(self) -> Module:
+        return self.trainer.model
+
+    @property
+    def device(self) -> str:
+        return next(iter(self.model.parameters())).device
+
+
+def prepare(config: Config, dataset: Dataset | None = None) -> Job:
+    """Load the data (unless given) and build everything.
+
+    Raises ValueError (DataError, SwitchError, ...) or DeviceError, with a message for the user.
+    """
+    device = get_backend(config.device).name
+    dataset = load_mnist(name=config.dataset) if dataset is None else dataset
+    splits = split(dataset, config.val_fraction, config.seed, device)
+    model = build_model(config.model, splits.image_size, splits.classes, config.seed).to(device)
+    epochs = config.default_epochs(dataset.name)
+    steps_per_epoch = math.ceil(len(splits.train) / config.batch_size)
+    optimizer = build(
+        config.opt,
+        model.parameters(),
+        total_steps=epochs * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        model=config.model,
+        dataset=dataset.name,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        switch=config.switch,
+        lr_after=config.lr_after,
+        lr_sgd=config.lr_sgd,
+        schedule=config.schedule,
+        max_norm=config.clip_norm,
+    )
+    return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError for an unknown name, with the nearest known one."""
+    known = list(known)
+    if name not in known:
+        near: list[Any] = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {' '.join(known)}")

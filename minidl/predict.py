@@ -1,0 +1,124 @@
+"""Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data import read_idx
+from data.batches import scale
+from minidl import ops
+from minidl.backend import Array
+from minidl.checkpoint import CheckpointError, load_checkpoint
+from minidl.models import build_model
+from minidl.nn import Module
+from minidl.run import CHECKPOINT
+from minidl.tensor import Tensor, no_grad
+from minidl.train import BAD_INPUT, DONE, Parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = Parser(
+        prog="minidl.predict",
+        description="Classify PNG or IDX images with the checkpoint of a run. MNIST is white on black: an image with a "
+        "bright border is inverted, one of another size is resized, and the output says so.",
+        epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.png",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG file, or IDX file of images")
+    args = parser.parse_args(argv)
+    try:
+        model, size = load_model(args.run)
+        for path in args.images:
+            for name, pixels, note in read_images(path, size):
+                print(f"{name}: {describe(classify(model, pixels))}{note}")
+    except (ValueError, OSError) as error:
+        print(f"minidl.predict: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return DONE
+
+
+def load_model(run: Path) -> tuple[Module, tuple[int, int]]:
+    """The trained model of a run folder, ready to predict, and the image size (height, width) that it takes."""
+    checkpoint = load_checkpoint(run / CHECKPOINT)
+    try:
+        height, width = checkpoint.state["model"]["image_size"]
+        model = build_model(checkpoint.state["config"]["model"], (height, width), checkpoint.state["model"]["classes"])
+        model.load_state_dict(checkpoint.model)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run / CHECKPOINT} does not fit this version of minidl: {error}") from error
+    return model.eval(), (height, width)
+
+
+def classify(model: Module, pixels: Array) -> Array:
+    """The probability of each class (classes,) for one image (H, W) of numbers in [0, 1]."""
+    with no_grad():
+        return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32)))).numpy()[0]
+
+
+def describe(probabilities: Array) -> str:
+    """The most likely class and the next one, in words."""
+    first, second = probabilities.argsort()[::-1][:2]
+    return f"{first} ({probabilities[first]:.1%}; next {second}, {probabilities[second]:.1%})"
+
+
+def read_images(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, Array, str]]:
+    """Yield each image of a file: its name, its pixels (H, W) in [0, 1], bright on black, and what was done to it."""
+    if path.suffix.lower() == ".png":
+        pixels, note = fit(read_png(path), size)
+        yield str(path), pixels, note
+        return
+    images = read_idx(path)
+    if images.ndim == 2:
+        images = images[None]
+    if images.ndim != 3 or images.shape[1:] != size or images.dtype != np.uint8:
+        raise ValueError(
+            f"{path} holds {images.dtype} of shape {images.shape}, this model takes uint8 images of {size[0]}x{size[1]}"
+        )
+    for i, image in enumerate(scale(images)):
+        yield f"{path}[{i}]", image, ""
+
+
+def read_png(path: Path) -> Array:
+    """Brightness (H, W) in [0, 1] of a PNG file; transparent parts count as white paper."""
+    from matplotlib.image import imread  # takes a quarter of a second: only where a PNG is read
+
+    try:
+        image = imread(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a PNG decoder raises many types; all mean that the file is no sound PNG
+        raise ValueError(f"{path} can't be read as a PNG image: {error}") from error
+    if image.dtype.kind == "u":
+        image = image / np.iinfo(image.dtype).max
+    if image.ndim == 2:
+        return np.asarray(image)
+    if image.shape[2] in (2, 4):
+        alpha = image[..., -1:]
+        image = image[..., :-1] * alpha + (1 - alpha)
+    return np.asarray(image @ [0.299, 0.587, 0.114] if image.shape[2] == 3 else image[..., 0])  # ITU-R BT.601 luma
+
+
+def fit(image: Array, size: tuple[int, int]) -> tuple[Array, str]:
+    """The image as the model knows them, and what was done to it, in words."""
+    done = []
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    if border.mean() > 0.5:
+        image = 1 - image
+        done.append("inverted")
+    if image.shape != size:
+        from PIL import Image  # matplotlib brings it along
+
+        done.append(f"resized from {image.shape[0]}x{image.shape[1]}")
+        picture = Image.fromarray(image.astype(np.float32))
+        image = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX))
+    return image, f"  [{', '.join(done)}]" if done else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

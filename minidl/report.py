@@ -1,0 +1,71 @@
+"""What a run looks like: its curves as a picture, its results as a table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_file
+
+TRAIN, VAL, SWITCH = "#4477aa", "#ee6677", "#228833"  # told apart by colour-blind readers (Tol's bright scheme)
+
+
+def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draw loss and accuracy by epoch, for training and validation, with the switch marked, as a PNG file.
+
+    metrics  a record per epoch, as in metrics.jsonl
+    summary  as in summary.json
+    """
+    from matplotlib.figure import Figure  # takes half a second: only where a picture is wanted
+
+    epochs = [r["epoch"] for r in metrics]
+    figure = Figure(figsize=(10, 4), layout="constrained", dpi=130)
+    figure.suptitle(
+        f"{summary['model']} on {summary['dataset']}, {summary['optimizer']}, seed {summary['seed']}: "
+        f"test accuracy {summary['test_accuracy']:.4f}"
+    )
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [r[f"train_{quantity}"] for r in metrics], "o-", color=TRAIN, ms=4, label="training")
+        axes.plot(epochs, [r[f"val_{quantity}"] for r in metrics], "s-", color=VAL, ms=4, label="validation")
+        if summary["switch"]:
+            _mark_switch(axes, metrics, summary["switch"])
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend()
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str, Any]) -> None:
+    steps_per_epoch = metrics[-1]["step"] / metrics[-1]["epoch"]
+    phases = [r["phase"] for r in metrics]
+    axes.axvline(
+        switch["step"] / steps_per_epoch,
+        color=SWITCH,
+        ls="--",
+        label=f"switch {phases[0]} to {phases[-1]}" if phases[0] != phases[-1] else "switch",
+    )
+
+
+def closing_table(summary: dict[str, Any], folder: Path) -> str:
+    """The results of a run as lines of text."""
+    switch = summary["switch"]
+    rows = {
+        "data": f"{summary['dataset']} ({summary['source']})",
+        "model": f"{summary['model']}, {summary['parameters']:,} weights",
+        "optimizer": summary["optimizer"],
+        "switch": f"after step {switch['step']:,}, rate {switch['lr']:.4g} ({switch['condition']})"
+        if switch
+        else "none",
+        "accuracy": f"train {summary['train_accuracy']:.4f}   validation {summary['val_accuracy']:.4f}   "
+        f"test {summary['test_accuracy']:.4f}",
+        "loss": f"train {summary['train_loss']:.4f}   test {summary['test_loss']:.4f}",
+        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epochs, "
+        f"{summary['samples_per_second']:,.0f} training samples/s on {summary['device']}",
+        "written to": str(folder),
+    }
+    return "\n".join(f"{name:>12}  {value}" for name, value in rows.items())

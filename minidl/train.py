@@ -1,0 +1,292 @@
+"""Train a model from the command line: `python -m minidl.train --help`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from minidl import report
+from minidl.backend import DeviceError
+from minidl.config import Config, prepare
+from minidl.models import MODELS, count_parameters
+from minidl.run import Run, check_unused
+from minidl.trainer import Diverged, evaluate
+from optim import NAMES as OPTIMIZERS
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as shells have it
+
+EXAMPLES = """examples:
+  python -m minidl.train --opt hybrid
+      train an MLP, with Adam first and SGD after the switch that suits model and data
+  python -m minidl.train --model cnn --dataset mnist --epochs 8 --seed 1
+      a convolutional network on the full MNIST, which is fetched if it is not at hand
+  python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
+      switch when the validation loss stops falling, or after 6 epochs, whichever comes first
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (--help lists what there is)\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: what `--help` shows."""
+    parser = Parser(
+        prog="minidl.train",
+        description="Train a neural network on MNIST or on IDX files of your own, and write a folder with its "
+        "configuration, metrics, curves, summary and checkpoint.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # what is not given is not set: Config holds the defaults
+        allow_abbrev=False,
+    )
+    default = Config()
+    data = parser.add_argument_group("data and model")
+    data.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="auto, mnist, mnist5k (5,000 digits that come with the package) or a folder with four IDX files; "
+        "auto takes the full MNIST where it is at hand or can be fetched, else mnist5k (default: auto)",
+    )
+    data.add_argument("--model", metavar="NAME", help=f"{' '.join(MODELS)} (default: {default.model})")
+    data.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help=f"share of the training images set aside for validation (default: {default.val_fraction})",
+    )
+    opt = parser.add_argument_group("optimizer")
+    opt.add_argument("--opt", metavar="NAME", help=f"{' '.join(OPTIMIZERS)} (default: {default.opt})")
+    opt.add_argument("--lr", type=float, metavar="RATE", help="learning rate (default: suits the optimizer)")
+    opt.add_argument("--momentum", type=float, metavar="MU", help="momentum of the SGD phase (default: suits --opt)")
+    opt.add_argument("--weight-decay", type=float, metavar="L", help="weight decay (default: 0; adamw: 0.01)")
+    opt.add_argument(
+        "--schedule",
+        metavar="S",
+        help="learning rate over the steps: constant, cosine, step, halving, warm-up (default: constant)",
+    )
+    opt.add_argument("--clip-norm", type=float, metavar="N", help="limit the gradient's norm to N (default: no limit)")
+    hybrid = parser.add_argument_group("hybrid switch")
+    hybrid.add_argument(
+        "--switch",
+        metavar="WHEN",
+        help="auto, step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ...; joined with | (or) "
+        "and & (and). auto takes the preset of this model and data set (default: auto)",
+    )
+    hybrid.add_argument(
+        "--lr-after", metavar="RATE", help="rate after the switch: a number, projected, or matched (default: preset)"
+    )
+    hybrid.add_argument("--lr-sgd", type=float, metavar="RATE", help="the same, for gnmt and blend")
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--epochs", type=int, metavar="N", help="passes over the training split (default: 10; mnist5k: 20)"
+    )
+    run.add_argument("--batch-size", type=int, metavar="N", help=f"examples per step (default: {default.batch_size})")
+    run.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default: 0)")
+    run.add_argument("--device", metavar="D", help="cpu, gpu or auto (default: auto)")
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
+    run.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="STEPS",
+        help="write a checkpoint every STEPS steps (default: each epoch)",
+    )
+    run.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with this run folder; all else comes from its checkpoint"
+    )
+    run.add_argument(
+        "--test-every-epoch",
+        action="store_true",
+        help="print the test accuracy after each epoch, for teaching: who chooses by it, overfits to the test split",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        run, options = set_up(vars(make_parser().parse_args(argv)))
+    except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors
+        return complain(error, BAD_INPUT)
+    except OSError as error:
+        return complain(f"the run folder can't be written: {error}", FAILED)
+    try:
+        return train(run, **options)
+    except Diverged as error:
+        return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
+    except OSError as error:
+        return complain(
+            f"writing to {run.folder} failed: {error}. The last checkpoint there is whole; make room, then\n"
+            f"  {resume_command(run)}",
+            FAILED,
+        )
+
+
+def set_up(args: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """From the command line to a Run, and to the options of `train`."""
+    options = {name: args.pop(name) for name in ("checkpoint_every", "test_every_epoch") if name in args}
+    if options.get("checkpoint_every", 1) < 1:
+        raise ValueError(f"--checkpoint-every must be at least 1 step, got {options['checkpoint_every']}")
+    out, resume = args.pop("out", None), args.pop("resume", None)
+    if resume is not None:
+        if args or out:
+            given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
+            raise ValueError(f"--resume takes everything from the checkpoint: leave out {given}")
+        run = Run.resume(resume)
+        p = run.job.trainer.progress
+        print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
+    else:
+        assert set(args) <= {f.name for f in fields(Config)}
+        if out is not None:
+            check_unused(out)  # before minutes go into a download
+        run = Run.create(prepare(Config(**args)), out)
+    describe(run)
+    return run, options
+
+
+def describe(run: Run) -> None:
+    """Say what is about to be trained, on what."""
+    job, trainer = run.job, run.job.trainer
+    data, splits = job.dataset, job.trainer.splits
+    if data.note:
+        print(f"note: {data.note}")
+    print(
+        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {len(splits.val):,} validation and "
+        f"{len(splits.test):,} test images, {splits.classes} classes"
+    )
+    print(
+        f"model: {job.config.model}, {count_parameters(job.model):,} weights, on {job.device}; "
+        f"{job.config.opt}, {job.epochs} epochs of {trainer.steps_per_epoch} steps",
+        flush=True,
+    )
+
+
+def train(run: Run, checkpoint_every: int | None = None, test_every_epoch: bool = False) -> int:
+    """Train to the end, or until a signal asks to stop; returns the exit status."""
+    job, trainer = run.job, run.job.trainer
+    p, optimizer = trainer.progress, trainer.optimizer
+    with StopOnSignal() as stop, Display(trainer.steps_per_epoch, job.epochs) as display:
+        announced = optimizer.switch_event is not None
+        while p.epoch < job.epochs:
+            display.begin_epoch(p.epoch, p.batch)
+            for step in trainer.steps():
+                display.step(trainer.train_loss, trainer.train_accuracy, optimizer.phase, optimizer.lr)
+                if optimizer.switch_event and not announced:
+                    announced = display.announce(optimizer)
+                if stop.signal or (checkpoint_every and step % checkpoint_every == 0):
+                    run.save()
+                if stop.signal:
+                    return display.stopped(run, stop.signal)
+            record = trainer.finish_epoch()
+            run.append_metrics(record)
+            run.save()
+            display.end_epoch(record, evaluate(job.model, job.trainer.splits.test)[1] if test_every_epoch else None)
+            if optimizer.switch_event and not announced:
+                announced = display.announce(optimizer)
+            if stop.signal:
+                return display.stopped(run, stop.signal)
+    summary = run.write_summary()
+    report.plot_curves(p.metrics, summary, run.folder / "curves.png")
+    print(report.closing_table(summary, run.folder))
+    return DONE
+
+
+class StopOnSignal:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current step; the second acts at once."""
+
+    signal = 0  # the number of the signal that came, 0 if none
+
+    def __enter__(self) -> StopOnSignal:
+        self._before: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # only the main thread may do this; elsewhere signals are the host's business
+                break
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
+        self.__exit__()
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Display:
+    """The progress: a bar for the epoch that runs, a line for each that is done. A log gets the lines only."""
+
+    def __init__(self, steps: int, epochs: int) -> None:
+        self.epochs = epochs
+        self.bar: Any = tqdm(total=steps, disable=None, leave=False, unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()
+
+    def begin_epoch(self, epoch: int, batch: int) -> None:
+        if not self.bar.disable:
+            self.bar.reset()
+            self.bar.update(batch)
+            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
+
+    def step(self, loss: float, accuracy: float, phase: str, lr: float) -> None:
+        if not self.bar.disable:
+            self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}, {phase} {lr:.3g}", refresh=False)
+            self.bar.update()
+
+    def end_epoch(self, r: dict[str, Any], test_accuracy: float | None) -> None:
+        test = "" if test_accuracy is None else f" | test accuracy {test_accuracy:.4f}"
+        self.say(
+            f"epoch {r['epoch']:>3} | train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f} | "
+            f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}{test} | {r['phase']} {r['lr']:.3g} | "
+            f"{r['seconds']:.1f} s"
+        )
+
+    def announce(self, optimizer: Any) -> bool:
+        """Say that the switch happened."""
+        e = optimizer.switch_event
+        self.say(f"switch to {optimizer.phase} after step {e.step:,}, rate {e.lr:.4g}: {e.condition}")
+        return True
+
+    def stopped(self, run: Run, number: int) -> int:
+        """Say how to go on; returns the exit status."""
+        self.bar.close()
+        print(f"stopped after step {run.job.trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
+        return 128 + number
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        write: Callable[[str], None] = tqdm.write if not self.bar.disable else print
+        write(line)
+        sys.stdout.flush()
+
+
+def resume_command(run: Run) -> str:
+    """What to type to go on with a run."""
+    return f"python -m minidl.train --resume {run.folder}"
+
+
+def complain(error: object, status: int) -> int:
+    """Print an error as the command line has them; returns the exit status."""
+    print(f"minidl.train: error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The training loop: batches through the model, gradients into the optimizer, the validation split after each epoch.
+
+A Trainer knows at every moment exactly where it stands, so that a program can stop after any step, save that, and go
+on later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data.batches import Examples, Splits, batches
+from minidl import ops
+from minidl.backend import Array, backend_of, to_numpy, xp_of
+from minidl.nn import Module
+from minidl.tensor import Tensor, no_grad
+from optim import Optimizer
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number. The message names the step, the rate and the first layer affected."""
+
+
+@dataclass
+class Progress:
+    """Where training stands. All of it goes into a checkpoint, as JSON."""
+
+    epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done of the current epoch
+    step: int = 0  # optimizer steps in all
+    loss_sum: float = 0.0  # over the examples seen in this epoch
+    correct: int = 0
+    seen: int = 0
+    samples: int = 0  # examples trained on in all, and the seconds this took, evaluation not counted
+    train_seconds: float = 0.0
+    seconds: float = 0.0  # evaluation counted too
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
+
+
+class Trainer:
+    """Trains a classifier.
+
+    model       any Module from images (N, 1, H, W) to logits (N, classes)
+    optimizer   over the model's parameters
+    splits      training and validation examples (data.batches.split)
+    batch_size  examples per step; the last batch of an epoch takes what is left
+    seed        decides the order of the examples, together with the epoch's number
+    read_every  steps between two looks at the losses. On the CPU a look is free; on a GPU each one waits for it
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        splits: Splits,
+        batch_size: int = 128,
+        seed: int = 0,
+        read_every: int | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.splits = model, optimizer, splits
+        self.batch_size, self.seed = batch_size, seed
+        on_cpu = backend_of(splits.train.images).name == "cpu"
+        self.read_every = read_every or (1 if on_cpu else 50)
+        self.progress = Progress()
+        self._unread: list[tuple[Array, Array, int]] = []  # (loss, correct, n) of the steps not yet looked at
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.splits.train) / self.batch_size)
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss over this epoch's examples so far, each at the moment when it was trained on."""
+        return self.progress.loss_sum / max(1, self.progress.seen)
+
+    @property
+    def train_accuracy(self) -> float:
+        """Share of this epoch's examples so far that were classified right just before they were trained on."""
+        return self.progress.correct / max(1, self.progress.seen)
+
+    # ---- one step, one epoch, all of them -----------------------------------------------------------------------
+
+    def train_step(self, x: Tensor, labels: Array) -> Tensor:
+        """Forward, backward, update. Returns the loss before the update; the counts are read later."""
+        logits = self.model(x)
+        loss = ops.cross_entropy(logits, labels)
+        correct = (logits.data.argmax(1) == labels).sum()
+        self._unread.append((loss.data, correct, len(labels)))
+        if len(self._unread) >= self.read_every:
+            self._read(x)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def steps(self) -> Iterator[int]:
+        """Train through the rest of this epoch; yields the step's number after every whole step.
+
+        Raises Diverged where the loss is not finite.
+        """
+        p, train = self.progress, self.splits.train
+        self.model.train()
+        rng = np.random.default_rng([self.seed, 1, p.epoch])
+        start = time.perf_counter()
+        for x, labels in batches(train.images, train.labels, self.batch_size, rng, start=p.batch):
+            self.train_step(x, labels)
+            p.batch += 1
+            p.step += 1
+            p.samples += len(labels)
+            elapsed = time.perf_counter() - start
+            p.train_seconds += elapsed
+            p.seconds += elapsed
+            yield p.step
+            start = time.perf_counter()
+        self._read()
+
+    def finish_epoch(self) -> dict[str, Any]:
+        """Evaluate on the validation split, tell the optimizer, and return the epoch's record."""
+        p, start = self.progress, time.perf_counter()
+        val_loss, val_accuracy = evaluate(self.model, self.splits.val)
+        metrics = {
+            "train_loss": self.train_loss,
+            "train_accuracy": self.train_accuracy,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+        }
+        record = {"epoch": p.epoch + 1, "step": p.step, **metrics}
+        record |= {"lr": self.optimizer.lr, "phase": self.optimizer.phase}
+        p.seconds += time.perf_counter() - start
+        record["seconds"] = round(p.seconds - sum(r["seconds"] for r in p.metrics), 3)
+        p.epoch, p.batch, p.loss_sum, p.correct, p.seen = p.epoch + 1, 0, 0.0, 0, 0
+        p.metrics.append(record)
+        self.optimizer.report(p.epoch, **metrics)
+        return record
+
+    def fit(self, epochs: int) -> list[dict[str, Any]]:
+        """Train until `epochs` epochs are done and return the record of each. For programs without a progress bar."""
+        while self.progress.epoch < epochs:
+            for _ in self.steps():
+                pass
+            self.finish_epoch()
+        return self.progress.metrics
+
+    # ---- losses -------------------------------------------------------------------------------------------------
+
+    def _read(self, x: Tensor | None = None) -> None:
+        """Bring the losses of the last steps to the host, in one transfer, and check them."""
+        if not self._unread:
+            return
+        first = self.progress.step + (x is not None) - len(self._unread)
+        xp = xp_of(self.splits.train.images)
+        losses, corrects = (to_numpy(xp.stack([row[i] for row in self._unread])) for i in (0, 1))
+        for i, (loss, correct, (_, _, n)) in enumerate(zip(losses, corrects, self._unread, strict=True)):
+            if not math.isfinite(loss):
+                where = first_non_finite(self.model, x) if x is not None else "the loss"
+                raise Diverged(
+                    f"training diverged at step {first + i + 1}: the loss is {loss}, the rate {self.optimizer.lr:g}; "
+                    f"the first output that is not finite is that of {where}. Try a smaller rate (--lr)"
+                )
+            self.progress.loss_sum += float(loss) * n
+            self.progress.correct += int(correct)
+            self.progress.seen += n
+        self._unread.clear()
+
+    # ---- saving and going on ------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Where training stands, as JSON; the weights and the optimizer's vectors are not in it."""
+        self._read()
+        return {
+            **asdict(self.progress),
+            "generators": {name: rng.bit_generator.state for name, rng in _generators(self.model)},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Stand where `state()` was taken."""
+        state = dict(state)
+        states = state.pop("generators")
+        self.progress = Progress(**state)
+        for name, rng in _generators(self.model):
+            rng.bit_generator.state = states[name]
+
+
+def evaluate(model: Module, examples: Examples, batch_size: int = 500) -> tuple[float, float]:
+    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device."""
+    was_training = model.training
+    model.eval()
+    loss_sum: Any = 0.0
+    correct: Any = 0
+    with no_grad():
+        for x, labels in batches(examples.images, examples.labels, batch_size):
+            logits = model(x)
+            loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
+            correct = correct + (logits.data.argmax(1) == labels).sum()
+    model.train(was_training)
+    return float(loss_sum) / len(examples), int(correct) / len(examples)
+
+
+def first_non_finite(model: Module, x: Tensor) -> str:
+    """The first layer, in the order of computation, whose output for x has a NaN or an infinity in it, in words."""
+    found: list[str] = []
+    layers = [(name, layer) for name, layer in model.named_modules() if not list(layer.named_children())]
+
+    def watch(name: str, layer: Module) -> None:
+        forward = type(layer).forward
+
+        def watched(x: Tensor) -> Tensor:
+            y = forward(layer, x)
+            if not found and not bool(xp_of(y.data).isfinite(y.data).all()):
+                found.append(f"layer {name}, {layer!r}")
+            return y
+
+        layer.forward = watched  # type: ignore[method-assign]
+
+    for name, layer in layers:
+        watch(name, layer)
+    try:
+        with no_grad():
+            model(x)
+    finally:
+        for _, layer in layers:
+            del layer.forward
+    return found[0] if found else "the loss"
+
+
+def _generators(model: Module) -> Iterator[tuple[str, np.random.Generator]]:
+    """The random generators that layers own (dropout's), by path."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, np.random.Generator):
+                yield f"{path}.{name}", value

@@ -1,0 +1,22 @@
+"""Shared by all tests: one hypothesis profile, and the real MNIST where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run: a failure seen in CI is a failure seen at home.
+settings.register_profile(
+    "minidl", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("minidl")
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """A folder with the four real MNIST files, named by MINIDL_DATA."""
+    root = os.environ.get("MINIDL_DATA")
+    if not root:
+        pytest.skip("full MNIST: set MINIDL_DATA to a folder that holds its four files")
+    return Path(root)

@@ -1,0 +1,169 @@
+"""Layers and models: names, initial weights, modes, saving and loading."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, gradcheck, nn, ops
+from minidl.models import MODELS, build_model, count_parameters
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1, rng=0), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(8, 3, rng=1),
+    )  # fmt: skip
+
+
+def test_parameters_are_named_as_in_pytorch():
+    assert [name for name, _ in small().named_parameters()] == [
+        "0.weight", "0.bias", "1.weight", "1.bias", "5.weight", "5.bias",
+    ]  # fmt: skip
+    assert set(small().state_dict()) - dict(small().named_parameters()).keys() == {
+        "1.running_mean", "1.running_var", "1.num_batches_tracked",
+    }  # fmt: skip
+
+
+def test_a_model_of_ones_own():
+    class Residual(nn.Module):
+        def __init__(self):
+            self.inner = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Tanh())
+            self.scale = Tensor(np.ones(1), requires_grad=True)
+
+        def forward(self, x):
+            return x + self.inner(x) * self.scale
+
+    model = Residual()
+    assert {name for name, _ in model.named_parameters()} == {"scale", "inner.0.weight", "inner.0.bias"}
+    assert gradcheck(model, [np.random.default_rng(0).normal(size=(2, 3))])
+    with pytest.raises(NotImplementedError, match=r"Module has no forward"):
+        nn.Module()(Tensor([1.0]))
+
+
+def test_linear_and_conv_weights_have_pytorchs_layout():
+    assert nn.Linear(5, 3).weight.shape == (3, 5)
+    assert nn.Conv2d(2, 4, (3, 5)).weight.shape == (4, 2, 3, 5)
+    assert nn.Linear(5, 3, bias=False).bias is None
+
+
+@pytest.mark.parametrize(("init", "variance"), [("he", 2 / 400), ("glorot", 2 / (400 + 300))])
+def test_initial_weights_have_the_variance_of_the_papers(init, variance):
+    weight = nn.Linear(400, 300, init=init, rng=0).weight.data
+    assert weight.dtype == np.float32
+    assert weight.var() == pytest.approx(variance, rel=0.02)
+    assert weight.mean() == pytest.approx(0, abs=4 * (variance / weight.size) ** 0.5)
+    fan_out = 50 * 9
+    conv = nn.Conv2d(40, 50, 3, init=init, rng=0).weight.data
+    assert conv.var() == pytest.approx(2 / 360 if init == "he" else 2 / (360 + fan_out), rel=0.05)
+
+
+def test_an_unknown_init_is_refused():
+    with pytest.raises(ValueError, match="'xavier'"):
+        nn.Linear(2, 2, init="xavier")
+
+
+def test_the_same_seed_gives_the_same_weights_and_no_seed_gives_others():
+    for name in MODELS:
+        a, b, c = (build_model(name, (28, 28), 10, seed).state_dict() for seed in (3, 3, 4))
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+        assert not np.array_equal(
+            a["1.weight" if name != "cnn" else "0.weight"], c["1.weight" if name != "cnn" else "0.weight"]
+        )
+    assert not np.array_equal(nn.Linear(3, 3).weight.data, nn.Linear(3, 3).weight.data)
+
+
+def test_nothing_draws_from_numpys_global_generator():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 (to see that nobody uses it)
+    model = build_model("goodfit", (8, 8), 3)
+    model(Tensor(np.ones((2, 1, 8, 8)))).sum().backward()
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_models_of_the_design():
+    assert count_parameters(build_model("mlp", (28, 28), 10)) == 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
+    assert count_parameters(build_model("cnn", (28, 28), 10)) == 160 + 4640 + 1568 * 128 + 128 + 1290
+    for name in MODELS:
+        assert build_model(name, (9, 13), 4)(Tensor(np.ones((2, 1, 9, 13)))).shape == (2, 4)
+    with pytest.raises(ValueError, match="3x28"):
+        build_model("cnn", (3, 28), 10)
+    with pytest.raises(ValueError, match="choose one of linear"):
+        build_model("resnet", (28, 28), 10)
+
+
+def test_state_dict_is_a_copy_and_loading_is_in_place():
+    model, other = small(), small()
+    model[0].weight.data += 1
+    state = model.state_dict()
+    held = other[0].weight.data
+    other.load_state_dict(state)
+    assert other[0].weight.data is held
+    assert np.array_equal(held, model[0].weight.data)
+    state["0.weight"][:] = 0
+    assert held.any()
+    assert model[0].weight.data.any()
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing():
+    model = small()
+    before = model.state_dict()
+    state = {k: v + 1 for k, v in before.items()}
+    with pytest.raises(ValueError, match=r"5.weight has shape \(3, 9\), this model needs \(3, 8\)"):
+        model.load_state_dict({**state, "5.weight": np.ones((3, 9))})
+    missing = {k: v for k, v in state.items() if k != "0.bias"}
+    with pytest.raises(KeyError, match=r"missing \['0.bias'\], unexpected \['x'\]"):
+        model.load_state_dict({**missing, "x": np.ones(1)})
+    assert all(np.array_equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_train_and_eval_reach_every_layer():
+    model = nn.Sequential(nn.Sequential(nn.Dropout(0.5, rng=0)), nn.Linear(4, 4))
+    x = Tensor(np.ones((3, 4)))
+    assert (model[0](x).data == 0).any()
+    model.eval()
+    assert np.array_equal(model[0](x).data, x.data)
+    assert model.train()[0][0].training
+
+
+def test_batch_norm_layer_uses_the_batch_in_training_and_running_statistics_in_evaluation():
+    layer = nn.BatchNorm1d(3)
+    x = Tensor(np.random.default_rng(0).normal(5, 2, (64, 3)))
+    for _ in range(200):
+        y = layer(x)
+    assert np.allclose(y.data.mean(0), 0, atol=1e-6)
+    assert layer.num_batches_tracked == 200
+    layer.eval()
+    before = layer.state_dict()
+    assert np.allclose(layer(x).data, y.data, atol=0.02)
+    assert all(np.array_equal(before[k], v) for k, v in layer.state_dict().items())
+    with pytest.raises(ValueError, match=r"BatchNorm2d: x \(64, 3\) must have 4 axes"):
+        nn.BatchNorm2d(3)(x)
+
+
+def test_to_changes_the_dtype_of_parameters_and_buffers():
+    model = small().to(dtype=np.float64)
+    assert {v.dtype for k, v in model.state_dict().items() if "tracked" not in k} == {np.dtype(np.float64)}
+    assert model(Tensor(np.ones((2, 1, 4, 4)))).dtype == np.float64
+
+
+def test_a_deep_copy_is_independent():
+    model = small()
+    twin = copy.deepcopy(model)
+    twin[0].weight.data += 1
+    assert not np.array_equal(twin[0].weight.data, model[0].weight.data)
+
+
+def test_printing_shows_the_layers():
+    text = repr(small())
+    assert "(0): Conv2d(1, 2, (3, 3), stride=(1, 1), padding=(1, 1))" in text
+    assert "(5): Linear(8, 3)" in text
+
+
+def test_layers_call_their_operations():
+    x = np.random.default_rng(0).normal(size=(2, 3, 6, 6))
+    t = Tensor(x)
+    assert np.array_equal(nn.MaxPool2d(2)(t).data, ops.max_pool2d(x, 2).data)
+    assert np.array_equal(nn.AvgPool2d(3, 1, 1)(t).data, ops.avg_pool2d(x, 3, 1, 1).data)
+    assert np.array_equal(nn.Sigmoid()(t).data, ops.sigmoid(x).data)
+    assert np.array_equal(nn.Tanh()(t).data, np.tanh(x))
+    assert nn.Flatten()(t).shape == (2, 108)

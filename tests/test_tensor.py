@@ -1,0 +1,281 @@
+"""The graph: what backward() promises, each promise against numbers worked out by hand or by finite differences."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from minidl import GradientError, Tensor, gradcheck, no_grad, ops
+from minidl.tensor import record
+
+
+def leaf(*values: float) -> Tensor:
+    return Tensor(np.array(values), requires_grad=True)
+
+
+def test_a_tensor_keeps_a_float_array_as_it_is():
+    for dtype in (np.float16, np.float32, np.float64):
+        array = np.ones((2, 3), dtype)
+        assert Tensor(array).data is array
+
+
+@pytest.mark.parametrize("data", [1, 2.5, [1, 2], [[1.0], [2.0]], np.arange(3), np.uint8([255]), np.array([True])])
+def test_numbers_lists_and_integer_arrays_become_float32(data):
+    tensor = Tensor(data)
+    assert tensor.dtype == np.float32
+    assert np.array_equal(tensor.data, np.asarray(data))
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(TypeError, match=r"real numbers.*complex128"):
+        Tensor(np.array([1j]))
+
+
+def test_gradient_of_a_small_expression():
+    a, b = leaf(2.0), leaf(-3.0)
+    (a * b + a**2 - b / a).sum().backward()
+    assert a.grad == pytest.approx(-3 + 2 * 2 - 3 / 4)  # b + 2a + b/a^2
+    assert b.grad == pytest.approx(2 - 1 / 2)  # a - 1/a
+
+
+def test_plain_numbers_and_arrays_on_either_side():
+    x = leaf(1.0, 2.0)
+    y = 3 - 2 * x + np.array([1.0, 1.0]) * x + 1 / x + x / 2 + 2**x
+    y.sum().backward()
+    assert np.allclose(x.grad, -2 + 1 - 1 / x.data**2 + 0.5 + np.log(2) * 2**x.data)
+    assert (2 * Tensor(np.float64([1.0]))).dtype == np.float64
+
+
+def test_a_tensor_used_twice_gets_both_gradients():
+    x = leaf(3.0)
+    y = x * x  # one operation, twice
+    (y + y * x).sum().backward()  # x^2 + x^3
+    assert x.grad == pytest.approx(2 * 3 + 3 * 9)
+
+
+def test_each_operation_is_visited_once_and_after_all_its_users():
+    visits = []
+
+    def spy(name, x):
+        return record(name, x.data * 2, (x, lambda g: visits.append((name, float(g.item()))) or g * 2))
+
+    x = leaf(1.0)
+    shared = spy("shared", x)
+    left, right = spy("left", shared), spy("right", spy("middle", shared))
+    (left + right).sum().backward()
+    assert [name for name, _ in visits].count("shared") == 1
+    assert visits[-1] == ("shared", 2 + 4)  # it comes last, with the gradients of both paths in it
+    assert x.grad == 12
+
+
+def test_views_share_memory_and_gradients_flow_through_them():
+    x = Tensor(np.arange(12.0).reshape(3, 4), requires_grad=True)
+    view = x.reshape(4, 3).T
+    assert np.shares_memory(view.data, x.data)
+    (view[1] * np.array([1.0, 2.0, 3.0, 4.0])).sum().backward()
+    expected = np.zeros((4, 3))
+    expected[:, 1] = [1, 2, 3, 4]
+    assert np.array_equal(x.grad, expected.reshape(3, 4))
+
+
+def test_broadcasting_sums_the_gradient_over_the_copies():
+    row, column, number = leaf(1.0, 2.0, 3.0), Tensor(np.ones((2, 1)), requires_grad=True), leaf(5.0)
+    (row * column + number).sum().backward()
+    assert np.array_equal(row.grad, [2, 2, 2])
+    assert np.array_equal(column.grad, [[6], [6]])
+    assert np.array_equal(number.grad, [6])
+
+
+def test_gradients_accumulate_until_they_are_set_to_none():
+    x = leaf(1.0)
+    for expected in (3.0, 6.0):
+        (x * 3).sum().backward()
+        assert x.grad == expected
+    x.grad = None
+    (x * 3).sum().backward()
+    assert x.grad == 3
+
+
+def test_two_leaves_never_share_one_gradient_array():
+    a, b = leaf(1.0), leaf(1.0)
+    (a + b).sum().backward()
+    a.grad += 1
+    assert b.grad == 1
+
+
+def test_a_gradient_home_is_filled_in_place():
+    x = leaf(1.0, 2.0)
+    x.grad_home = home = np.full(2, np.nan)
+    (x * x).sum().backward()
+    assert x.grad is home
+    assert np.array_equal(home, [2, 4])
+    (x * 1).sum().backward()
+    assert np.array_equal(home, [3, 5])
+
+
+def test_a_chain_of_ten_thousand_operations():
+    x = leaf(1.0)
+    y = x
+    for _ in range(10_000):
+        y = y + x
+    y.sum().backward()
+    assert x.grad == 10_001
+
+
+def test_an_unused_chain_is_freed_without_recursion():
+    y = x = leaf(1.0)
+    for _ in range(200_000):
+        y = y + 1
+    del y
+    assert x.grad is None
+
+
+def test_backward_frees_the_graph_and_a_second_one_says_what_to_do():
+    x = leaf(2.0)
+    middle = x * x
+    loss = middle.sum()
+    alive = weakref.ref(middle)
+    loss.backward()
+    with pytest.raises(RuntimeError, match=r"freed.*retain_graph=True"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match=r"'mul' was freed"):
+        (middle * 2).sum().backward()
+    del middle
+    assert alive() is None, "the loss keeps its intermediate values alive"
+
+
+def test_no_reference_cycles_keep_a_graph_alive():
+    gc.disable()
+    try:
+        middle = leaf(2.0) * 3
+        alive = weakref.ref(middle)
+        loss = middle.exp().sum()
+        del middle, loss
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_retain_graph_allows_a_second_backward():
+    x = leaf(3.0)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert x.grad == 12
+
+
+def test_backward_of_an_array_needs_its_gradient():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match=r"scalar.*\(2,\)"):
+        (x * 2).backward()
+    with pytest.raises(ValueError, match=r"\(3,\).*\(2,\)"):
+        (x * 2).backward(np.ones(3))
+    (x * 2).backward([1.0, 10.0])
+    assert np.array_equal(x.grad, [2, 20])
+
+
+def test_backward_without_any_leaf_that_requires_a_gradient():
+    with pytest.raises(RuntimeError, match="requires_grad=True"):
+        Tensor([1.0]).backward()
+
+
+def test_no_grad_records_nothing_and_ends_where_it_ends():
+    x = leaf(1.0)
+    with no_grad():
+        assert not (x * 2).requires_grad
+        with no_grad():
+            pass
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+    @no_grad()
+    def f() -> Tensor:
+        return x * 2
+
+    assert not f().requires_grad
+
+
+def test_no_grad_leaves_other_threads_alone():
+    x, seen = leaf(1.0), []
+    with no_grad():
+        thread = threading.Thread(target=lambda: seen.append((x * 2).requires_grad))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+def test_no_grad_ends_after_an_exception():
+    x = leaf(1.0)
+    with pytest.raises(ZeroDivisionError), no_grad():
+        raise ZeroDivisionError
+    assert (x * 2).requires_grad
+
+
+def test_a_wrong_vjp_of_ones_own_operation_is_named():
+    x = leaf(1.0, 2.0)
+    y = record("mine", x.data * 2, (x, lambda g: g[:1]))
+    with pytest.raises(ValueError, match=r"'mine' gave shape \(1,\) for an input of shape \(2,\)"):
+        y.backward([1.0, 1.0])
+    z = Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(ValueError, match=r"'turned' gave shape \(3, 2\)"):
+        record("turned", z.data, (z, lambda g: g.T)).backward(np.ones((2, 3)))
+
+
+def test_mixed_precision_gradients_have_their_leafs_dtype():
+    x, y = Tensor(np.float32([2.0]), requires_grad=True), leaf(3.0)
+    (x * y).sum().backward()
+    assert x.grad.dtype == np.float32
+    assert y.grad.dtype == np.float64
+
+
+def test_item_float_and_bool_ask_for_one_element():
+    assert Tensor([2.5]).item() == 2.5
+    assert bool(leaf(1.0) - 1) is False
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        bool(leaf(1.0, 2.0))
+
+
+def test_printing_shows_values_and_origin():
+    assert repr(leaf(1.0)) == "Tensor([1.], float64, requires_grad=True)"
+    assert "op=mul" in repr(leaf(1.0) * 2)
+
+
+# ---- gradcheck must find what is wrong ----
+
+
+def test_gradcheck_accepts_what_is_right():
+    assert gradcheck(lambda x, y: (x * y).exp(), [np.array([0.3, -0.2]), np.array([[1.0], [2.0]])])
+
+
+def test_gradcheck_names_input_index_and_both_numbers():
+    def wrong(x, y):
+        return record("wrong", x.data * y.data, (x, lambda g: g * y.data), (y, lambda g: g * x.data * [1, 1, 2]))
+
+    with pytest.raises(GradientError, match=r"input 1, index \(2,\): backward\(\) gives .* finite difference"):
+        gradcheck(wrong, [np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0])])
+
+
+def test_gradcheck_finds_a_missing_gradient_and_a_nan():
+    with pytest.raises(GradientError, match="input 0"):
+        gradcheck(lambda x: record("cut", x.data * 2, (x, lambda g: g * 0)), [np.ones(2)])
+    with pytest.raises(GradientError, match="nan"):
+        gradcheck(lambda x: record("nan", x.data * 2, (x, lambda g: g * np.nan)), [np.ones(2)])
+
+
+def test_gradcheck_leaves_its_inputs_alone():
+    x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    fixed = Tensor(np.array([3.0, 4.0]))
+    gradcheck(lambda a, b: a * b, [x, fixed])
+    assert x.grad is None
+    assert np.array_equal(x.data, [1, 2])
+
+
+def test_ops_module_lists_every_name_of_the_design():
+    names = (
+        "add sub mul div neg pow matmul sum mean max exp log relu sigmoid tanh softmax log_softmax reshape transpose "
+        "flatten linear conv2d max_pool2d avg_pool2d batch_norm dropout cross_entropy mse_loss"
+    )
+    assert set(names.split()) <= set(ops.__all__)
+    assert all(callable(getattr(ops, name)) for name in ops.__all__)
