@@ -44,7 +44,7 @@ class Tensor:
     `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "grad_home", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "grad", "grad_home", "home", "node", "requires_grad")
     __array_ufunc__ = None  # so that `array * tensor` asks the Tensor, instead of looping over its elements
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
@@ -53,6 +53,7 @@ class Tensor:
         self.requires_grad = requires_grad
         self.node: Node | None = None  # the operation that made this tensor; None for a leaf
         self.grad_home: Array | None = None  # where an optimizer wants `.grad` to lie: a slice of its vector g
+        self.home: Any = None  # the optim.FlatParameters that holds `.data` in its vector w, if any
 
     # ---- what it is -------------------------------------------------------------------------------------------
 

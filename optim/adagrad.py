@@ -1,0 +1,57 @@
+"""AdaGrad: the more a weight has moved, the smaller its steps become; rare features keep their full rate."""
+
+from __future__ import annotations
+
+from minidl.backend import Array, xp_of
+from optim.flat import FlatParameters
+from optim.optimizer import Params, Rate, Rule, above, at_least
+
+
+class Adagrad(Rule):
+    """Duchi, Hazan & Singer 2011, Figure 1 with the diagonal matrix:
+
+    s <- s + g^2                                   sum of all squared gradients
+    w <- w - lr_t g / (sqrt(s) + eps)              lr_t = lr / (1 + (t-1) lr_decay)
+
+    lr                         rate, or a schedule
+    lr_decay                   >= 0, as in PyTorch
+    weight_decay               lambda: g <- g + lambda w first
+    initial_accumulator_value  what s starts from, >= 0
+    eps                        > 0, keeps the division finite
+    max_norm                   clip the global norm of the gradient
+
+    State: s (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    """
+
+    name = "adagrad"
+    vectors = ("s",)
+    s: Array
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
+        self.lr_decay = at_least("lr_decay", lr_decay, 0)
+        self.initial_accumulator_value = at_least("initial_accumulator_value", initial_accumulator_value, 0)
+        self.eps = above("eps", eps, 0)
+        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+
+    def bind(self, flat: FlatParameters) -> None:
+        super().bind(flat)
+        self.s += self.initial_accumulator_value
+
+    def rule(self, g: Array, p: Array, lr: float, s: Array) -> None:
+        xp = xp_of(g)
+        xp.multiply(g, g, out=p)
+        s += p
+        xp.sqrt(s, out=p)
+        p += self.eps
+        xp.divide(g, p, out=p)
+        p *= -lr / (1 + (self.t - 1) * self.lr_decay)

@@ -1,0 +1,84 @@
+"""No switch but a slide: from RMSprop to momentum SGD, by a convex combination that moves a little at each step."""
+
+from __future__ import annotations
+
+from math import exp
+
+from minidl.backend import Array, xp_of
+from optim.optimizer import Params, Rate, Rule, above, at_least, fraction
+from optim.rmsprop import mean_square
+
+
+class Blend(Rule):
+    """Akiba, Suzuki & Fukuda 2017, section 2.1 ("RMSprop warm-up"), at epoch e, a fraction:
+
+    m <- mu2 m + (1-mu2) g^2
+    D <- mu1 D - (a_sgd + a_rms / (sqrt(m) + eps)) g
+    w <- w + eta D
+
+    a_sgd(e) = 1/2 exp(2 (e-c) / T) for e < c;   1/2 + (e-c) / T for c <= e < c + T/2;   1 from there on
+    a_rms = (1 - a_sgd) eta_rms / eta
+
+    steps_per_epoch  batches in an epoch, so that step k is at epoch e = k / steps_per_epoch
+    lr               eta, SGD's rate, or a schedule
+    lr_rms           eta_rms, RMSprop's rate
+    center, period   c and T, in epochs: half and half at c, all SGD from c + T/2 on
+    momentum         mu1 in [0, 1)
+    alpha            mu2 in [0, 1)
+    eps              > 0, keeps the division finite
+    weight_decay     lambda: g <- g + lambda w first
+    max_norm         clip the global norm of the gradient
+
+    State: m, D (n,) and the step number. Raises ValueError for a hyper-parameter out of range.
+    """
+
+    name = "blend"
+    vectors = ("m", "D")
+    m: Array
+    D: Array
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 0.1,
+        *,
+        steps_per_epoch: int,
+        lr_rms: float = 3e-4,
+        center: float = 10.0,
+        period: float = 5.0,
+        momentum: float = 0.9,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+    ) -> None:
+        self.steps_per_epoch = at_least("steps_per_epoch", steps_per_epoch, 1)
+        self.lr_rms = at_least("lr_rms", lr_rms, 0)
+        self.center, self.period = at_least("center", center, 0), above("period", period, 0)
+        self.momentum, self.alpha = fraction("momentum", momentum), fraction("alpha", alpha)
+        self.eps = above("eps", eps, 0)
+        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+
+    def a_sgd(self, e: float) -> float:
+        """SGD's share at epoch e: near 0 long before the centre, 1/2 at it, 1 from half a period after it on.
+
+        Some transcriptions have slope 2/T after the centre, which would overshoot to 3/2; 1/T is what reaches 1 at
+        c + T/2, as the paper says it does, and what continues the left branch, whose slope at c is 1/T.
+        """
+        x = (e - self.center) / self.period
+        return 0.5 * exp(2 * x) if x < 0 else min(0.5 + x, 1.0)
+
+    def rule(self, g: Array, p: Array, lr: float, m: Array, D: Array) -> None:
+        xp = xp_of(g)
+        a_sgd = self.a_sgd((self.t - 1) / self.steps_per_epoch)
+        mean_square(g, p, m, self.alpha)
+        # eta D is kept as one vector's product below; with eta = 0 nothing moves, whatever a_rms would be.
+        a_rms = (1 - a_sgd) * self.lr_rms / lr if lr > 0 else 0.0
+        xp.sqrt(m, out=p)
+        p += self.eps
+        xp.divide(a_rms, p, out=p)
+        p += a_sgd
+        p *= g
+        D *= self.momentum
+        D -= p
+        xp.multiply(D, lr, out=p)

@@ -1,0 +1,124 @@
+"""All parameters of a model, end to end in one vector `w`, and their gradients in another, `g`.
+
+Papers write an update rule for one vector w, and so do we: every parameter becomes a view of its stretch of `w`, so
+that a rule changes all of them in one pass over memory, and the projection of a whole step on the whole gradient is
+literally `p @ g`. The network notices nothing: it goes on reading `p.data`, which now lies in `w`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minidl.backend import Array, backend_of
+from minidl.tensor import Tensor
+
+# Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find
+# it in the cache, where a pass over the whole vector waits for main memory (1.9 million floats: twice as fast).
+BLOCK = 1 << 15
+
+
+class FlatParameters:
+    """The vectors w and g of a list of parameters.
+
+    params  Tensors that require a gradient, of one float dtype and on one device
+    w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them
+    blocks  slices that together cover the vectors: one on the GPU, of BLOCK elements each on the CPU
+
+    Raises ValueError where a parameter does not fit with the others. Use `FlatParameters.of(params)`, which finds the
+    vectors again when the same list of parameters has been packed before.
+    """
+
+    def __init__(self, params: Iterable[Tensor]) -> None:
+        self.params = _checked(params)
+        backend = backend_of(self.params[0].data)
+        self.xp = backend.xp
+        n = sum(p.size for p in self.params)
+        self.w: Array = self.xp.empty(n, dtype=self.params[0].dtype)
+        self.g: Array = self.xp.zeros(n, dtype=self.params[0].dtype)
+        block = BLOCK if backend.name == "cpu" else max(n, 1)
+        self.blocks = [slice(start, min(start + block, n)) for start in range(0, n, block)]
+        self._w_views: list[Array] = []
+        self._g_views: list[Array] = []
+        start = 0
+        for p in self.params:
+            stretch = slice(start, start + p.size)
+            self._move_in(p, self.w[stretch].reshape(p.shape), self.g[stretch].reshape(p.shape))
+            start += p.size
+
+    def _move_in(self, p: Tensor, w: Array, g: Array) -> None:
+        w[...] = p.data
+        if p.grad is not None:
+            g[...] = p.grad
+            p.grad = g
+        p.data, p.grad_home, p.home = w, g, self
+        self._w_views.append(w)
+        self._g_views.append(g)
+
+    @classmethod
+    def of(cls, params: Iterable[Tensor]) -> FlatParameters:
+        """The vectors of these parameters: those that they lie in already, else new ones."""
+        params = list(params)
+        home = getattr(params[0], "home", None) if params else None
+        if home is not None and home.holds(params):
+            return home
+        return cls(params)
+
+    def holds(self, params: list[Tensor]) -> bool:
+        """Whether exactly these parameters, in this order, still lie in these vectors."""
+        return len(params) == len(self.params) and all(
+            p is own and p.data is w for p, own, w in zip(params, self.params, self._w_views, strict=True)
+        )
+
+    def collect(self) -> None:
+        """Make `g` the gradient of this step. A parameter whose `.grad` is None counts as having gradient zero.
+
+        Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
+        """
+        for i, (p, w, g) in enumerate(zip(self.params, self._w_views, self._g_views, strict=True)):
+            if p.data is not w:
+                raise RuntimeError(_moved_out(i, p, self))
+            if p.grad is None:
+                g[...] = 0
+            elif p.grad is not g:
+                if p.grad.shape != g.shape:
+                    raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {g.shape}")
+                g[...] = p.grad
+                p.grad = p.grad_home = g
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
+        if not set_to_none:
+            self.g[...] = 0
+        for p, g in zip(self.params, self._g_views, strict=True):
+            p.grad = None if set_to_none else g
+
+
+def _checked(params: Iterable[Tensor]) -> list[Tensor]:
+    params = list(params)
+    if not params:
+        raise ValueError("an optimizer needs at least one parameter, this list is empty (model.parameters() used up?)")
+    for i, p in enumerate(params):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"parameter {i} is a {type(p).__name__}, not a Tensor: pass model.parameters()")
+        if not p.requires_grad or p.node is not None:
+            raise ValueError(f"parameter {i}, shape {p.shape}, must be a leaf made with requires_grad=True")
+        if (p.dtype, p.device) != (params[0].dtype, params[0].device):
+            raise ValueError(
+                f"all parameters need one dtype and device: parameter 0 is {params[0].dtype} on {params[0].device}, "
+                f"parameter {i} is {p.dtype} on {p.device}. Call model.to(device, dtype) first"
+            )
+    if len(set(params)) < len(params):
+        raise ValueError("a parameter is in the list twice: it would be updated twice per step")
+    return params
+
+
+def _moved_out(i: int, p: Tensor, here: FlatParameters) -> str:
+    if p.home is not None and p.home is not here:
+        return (
+            f"parameter {i}, shape {p.shape}, was taken over by an optimizer built later from another list of "
+            "parameters: use that one, or give both the same list"
+        )
+    return (
+        f"parameter {i}, shape {p.shape}: its .data was replaced, so the optimizer's update would not reach it. "
+        "Write `p.data[...] = values` to set it, and build the optimizer after model.to(...)"
+    )

@@ -1,0 +1,57 @@
+"""The recipe of Google's translation system: Adam for a short start, then plain SGD at a rate that halves step by step.
+
+It is a Hybrid with the switch at a fixed step. What it adds is the schedule, scaled to the length of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from minidl.tensor import Tensor
+from optim.adam import Adam
+from optim.hybrid import Hybrid
+from optim.optimizer import at_least
+from optim.schedule import halving
+from optim.sgd import SGD
+from optim.switch import AfterSteps
+
+# Wu et al. 2016, section 8.2, steps in thousands: Adam for 60; SGD; "after a certain number of total steps" (so
+# counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.
+# We take the first halving to be at 1200, where they "begin to anneal", so that all four fall inside the run.
+ADAM, ANNEAL, HALVE, TOTAL = 60, 1200, 200, 2000
+
+
+class GNMT(Hybrid):
+    """Wu et al. 2016, section 8.2: Adam at 2e-4, then SGD at 0.5; clipping at 5.
+
+    total_steps  length of the run: the paper's step numbers are scaled by total_steps / 2,000,000, so that 3% of it
+                 is Adam and the rate halves at 60%, 70%, 80% and 90%
+    lr           Adam's rate
+    lr_sgd       SGD's rate until the first halving
+    max_norm     clip the global norm of the gradient, in both phases
+
+    Raises ValueError for a number out of range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        total_steps: int,
+        lr: float = 2e-4,
+        lr_sgd: float = 0.5,
+        max_norm: float | None = 5.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        at_least("total_steps", total_steps, 1)
+        adam = max(1, round(total_steps * ADAM / TOTAL))
+        anneal, every = round(total_steps * ANNEAL / TOTAL), max(1, round(total_steps * HALVE / TOTAL))
+        super().__init__(
+            params,
+            first=Adam(lr=lr, weight_decay=weight_decay, max_norm=max_norm),
+            then=SGD(
+                lr=halving(lr_sgd, start=max(anneal - adam, 0), every=every),  # counted from the switch on
+                weight_decay=weight_decay,
+                max_norm=max_norm,
+            ),
+            switch=AfterSteps(adam),
+        )

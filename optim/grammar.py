@@ -1,0 +1,151 @@
+"""The little language of `--switch` and `--schedule`: a name, and after a colon its arguments.
+
+    plateau:metric=val_accuracy,patience=3      step:1000      swats
+
+An error shows the text with a caret under the place, says what is wrong there and what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+Convert: TypeAlias = Callable[[str], Any]  # text of a value -> the value; ValueError says what was expected
+
+_WORD = re.compile(r"[^\s:,=|&()]+")
+
+
+class GrammarError(ValueError):
+    """A text that can't be read. The message has two lines: the text, and a caret under the place with the reason."""
+
+    def __init__(self, text: str, at: int, reason: str) -> None:
+        self.position = at + 1
+        shown = re.sub(r"\s", " ", text)  # one line, whatever the text holds
+        super().__init__(f"{shown}\n{' ' * at}^ position {self.position}: {reason}")
+
+
+@dataclass(frozen=True)
+class Word:
+    """A piece of the text and where it starts, counted from 0."""
+
+    text: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """`name:key=value,value`: the name and its arguments, each with its key (None for a bare value)."""
+
+    name: Word
+    arguments: tuple[tuple[Word | None, Word], ...]
+
+
+class Reader:
+    """Reads a text from left to right. `error` is the kind of GrammarError to raise."""
+
+    def __init__(self, text: str, error: type[GrammarError]) -> None:
+        self.text, self.error, self.at = text, error, 0
+        self.skip_space()
+
+    def fail(self, at: int, reason: str) -> NoReturn:
+        """Raise the error for this place."""
+        raise self.error(self.text, at, reason)
+
+    def skip_space(self) -> None:
+        """Go to the next character that is not white space."""
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, mark: str) -> bool:
+        """Step over this mark and return True, if it comes next."""
+        found = self.text.startswith(mark, self.at)
+        if found:
+            self.at += len(mark)
+            self.skip_space()
+        return found
+
+    def word(self, expected: str) -> Word:
+        """Step over the word that comes next."""
+        match = _WORD.match(self.text, self.at)
+        if not match:
+            self.fail(self.at, f"expected {expected}")
+        word = Word(match[0], self.at)
+        self.at = match.end()
+        self.skip_space()
+        return word
+
+    def call(self, expected: str) -> Call:
+        """Step over `name`, or `name:arguments`."""
+        name = self.word(expected)
+        arguments: list[tuple[Word | None, Word]] = []
+        if self.take(":"):
+            while not arguments or self.take(","):
+                first = self.word(f"a value for '{name.text}'")
+                if self.take("="):
+                    arguments.append((first, self.word(f"a value for '{first.text}'")))
+                else:
+                    arguments.append((None, first))
+        return Call(name, tuple(arguments))
+
+    def choose(self, word: Word, names: Iterable[str], what: str) -> str:
+        """The word's text, if it is one of the names."""
+        if word.text not in (names := list(names)):
+            self.fail(word.at, unknown(what, word.text, names))
+        return word.text
+
+    def convert(self, word: Word, convert: Convert) -> Any:
+        """The word's value."""
+        try:
+            return convert(word.text)
+        except ValueError as error:
+            self.fail(word.at, f"{error}, got '{word.text}'")
+
+    def values(self, call: Call, keys: Mapping[str, Convert], bare: str | None = None) -> dict[str, Any]:
+        """The call's arguments by key. A value without a key belongs to `bare`."""
+        found: dict[str, Any] = {}
+        for word, value in call.arguments:
+            if word is None and bare is None:
+                self.fail(value.at, f"expected key=value, with a key of '{call.name.text}': {', '.join(keys)}")
+            key = bare if word is None else self.choose(word, keys, f"argument of '{call.name.text}'")
+            assert key is not None
+            if key in found:
+                self.fail((word or value).at, f"'{key}' is given twice")
+            found[key] = self.convert(value, keys[key])
+        return found
+
+    def build(self, call: Call, make: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+        """make(**values), where what `make` objects to becomes an error at this place."""
+        try:
+            return make(**values)
+        except (ValueError, TypeError) as error:
+            self.fail(call.name.at, str(error))
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """'unknown `what` ...', with the nearest of the names if one is near, else all of them."""
+    names = list(names)
+    near = difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"
+    return f"unknown {what} '{name}': {hint}"
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("expected a whole number") from None
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("expected a number") from None
+    if value - value != 0:  # inf or nan
+        raise ValueError("expected a finite number")
+    return value

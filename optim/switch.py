@@ -1,0 +1,259 @@
+"""When to leave the first phase: conditions on the progress of training, each a plain function of one record.
+
+A condition looks at the Progress and answers yes or no. Conditions hold no state of their
+own, so that a resumed run decides as the uninterrupted one. Join them with | (either) and & (both). Each prints
+itself in the grammar of `--switch`, and `parse_switch` in switch_text.py reads it back.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from optim.progress import Progress
+
+Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of the progress
+
+
+class Condition(ABC):
+    """A yes-or-no question about the progress."""
+
+    @property
+    def needs_projection(self) -> bool:
+        """Whether it reads gamma and Lambda, which cost a pass over the vectors at each step."""
+        return False
+
+    @abstractmethod
+    def __call__(self, progress: Progress) -> bool: ...
+
+    def reason(self, progress: Progress) -> str:
+        """The part of the condition that is met."""
+        return str(self)
+
+    def __or__(self, other: Test) -> Condition:
+        return AnyOf((self, other))
+
+    def __ror__(self, other: Test) -> Condition:
+        return AnyOf((other, self))
+
+    def __and__(self, other: Test) -> Condition:
+        return AllOf((self, other))
+
+    def __rand__(self, other: Test) -> Condition:
+        return AllOf((other, self))
+
+
+@dataclass(frozen=True)
+class AfterSteps(Condition):
+    """After n steps. `step:1000`."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"the number of steps must be at least 1, got {self.n}")
+
+    def __call__(self, progress: Progress) -> bool:
+        return progress.step >= self.n
+
+    def __str__(self) -> str:
+        return f"step:{self.n}"
+
+
+@dataclass(frozen=True)
+class AfterEpochs(Condition):
+    """After n epochs. `epoch:3`."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"the number of epochs must be at least 1, got {self.n}")
+
+    def __call__(self, progress: Progress) -> bool:
+        return progress.epoch >= self.n
+
+    def __str__(self) -> str:
+        return f"epoch:{self.n}"
+
+
+@dataclass(frozen=True)
+class Plateau(Condition):
+    """The metric has not improved for `patience` epochs in a row. `plateau:patience=2`.
+
+    metric     lower is better, but for one whose name ends in "accuracy" higher is
+    patience   epochs, at least 1
+    min_delta  what counts as an improvement: beating the best so far by more than this
+    """
+
+    metric: str = "val_loss"
+    patience: int = 2
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 0 <= self.min_delta < math.inf:
+            raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
+
+    def __call__(self, progress: Progress) -> bool:
+        sign = 1 if _higher_is_better(self.metric) else -1
+        best, waited = -math.inf, 0
+        for value in progress.history(self.metric):
+            if sign * value > best + self.min_delta:  # never true for NaN: no improvement
+                best, waited = sign * value, 0
+            else:
+                waited += 1
+        return waited >= self.patience
+
+    def __str__(self) -> str:
+        metric = "" if self.metric == "val_loss" else f"metric={self.metric},"
+        min_delta = f",min_delta={self.min_delta!r}" if self.min_delta else ""
+        return f"plateau:{metric}patience={self.patience}{min_delta}"
+
+
+@dataclass(frozen=True)
+class Crossing(Condition):
+    """The metric has reached the level: an accuracy from below, others from above. `crossing:val_accuracy=0.97`."""
+
+    metric: str
+    level: float
+
+    def __call__(self, progress: Progress) -> bool:
+        values = progress.history(self.metric)[-1:]
+        return any(v >= self.level if _higher_is_better(self.metric) else v <= self.level for v in values)
+
+    def __str__(self) -> str:
+        return f"crossing:{self.metric}={self.level!r}"
+
+
+@dataclass(frozen=True)
+class Gap(Condition):
+    """Over-fitting: train_accuracy - val_accuracy has reached the level, both fractions. `gap:0.02`."""
+
+    level: float
+
+    def __call__(self, progress: Progress) -> bool:
+        train, val = progress.history("train_accuracy")[-1:], progress.history("val_accuracy")[-1:]
+        return any(t - v >= self.level for t, v in zip(train, val, strict=True))
+
+    def __str__(self) -> str:
+        return f"gap:{self.level!r}"
+
+
+@dataclass(frozen=True)
+class Projected(Condition):
+    """SWATS's criterion (Keskar & Socher 2017, Algorithm 1): |Lambda - gamma| < eps. `swats`, `swats:rtol=0.001`.
+
+    eps     absolute tolerance; 1e-9, the paper's, if rtol is not given either. On real data it is almost never met
+    rtol    relative tolerance instead: |Lambda - gamma| < rtol |Lambda|. The practical choice
+    window  compare Lambda with the mean of the last `window` gammas, which takes out the noise of single batches;
+            1 is the paper's
+
+    Never met at the first step, where gamma is Lambda, nor while Lambda <= 0, which is no rate to go on with (the
+    paper does not mention the case).
+    """
+
+    eps: float | None = None
+    rtol: float | None = None
+    window: int = 1
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and self.rtol is not None:
+            raise ValueError(f"give eps or rtol, not both (got {self.eps} and {self.rtol})")
+        if self.eps is None and self.rtol is None:
+            object.__setattr__(self, "eps", 1e-9)
+        tolerance = self.eps if self.rtol is None else self.rtol
+        if tolerance is None or not 0 < tolerance < math.inf or self.window < 1:
+            raise ValueError(f"needs a tolerance > 0 and window >= 1, got {tolerance} and {self.window}")
+
+    @property
+    def needs_projection(self) -> bool:
+        return True
+
+    def __call__(self, progress: Progress) -> bool:
+        k, recent = len(progress.gammas), progress.gammas[-self.window :]
+        if k <= 1 or k < self.window:
+            return False
+        lam, gamma = progress.lambdas[-1], sum(recent) / self.window
+        tolerance = self.eps if self.rtol is None else self.rtol * abs(lam)
+        return lam > 0 and tolerance is not None and abs(lam - gamma) < tolerance
+
+    def __str__(self) -> str:
+        parts = [] if self.eps in (None, 1e-9) else [f"eps={self.eps!r}"]
+        parts += [] if self.rtol is None else [f"rtol={self.rtol!r}"]
+        parts += [] if self.window == 1 else [f"window={self.window}"]
+        return "swats" + (":" + ",".join(parts) if parts else "")
+
+
+@dataclass(frozen=True)
+class Function(Condition):
+    """A function of your own. It may read gamma and Lambda, so they are computed for it at each step."""
+
+    test: Test
+
+    @property
+    def needs_projection(self) -> bool:
+        return True
+
+    def __call__(self, progress: Progress) -> bool:
+        return bool(self.test(progress))
+
+    def __str__(self) -> str:
+        return f"<{getattr(self.test, '__name__', type(self.test).__name__)}>"
+
+
+@dataclass(frozen=True)
+class _Joined(Condition):
+    parts: tuple[Test, ...]
+
+    def __post_init__(self) -> None:
+        flat: list[Condition] = []  # (a | b) | c and a | (b | c) are both a | b | c
+        for part in map(as_condition, self.parts):
+            flat.extend(part.conditions if isinstance(part, _Joined) and type(part) is type(self) else [part])
+        if len(flat) < 2:
+            raise ValueError(f"{type(self).__name__} joins at least two conditions, got {len(flat)}")
+        object.__setattr__(self, "parts", tuple(flat))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(map(as_condition, self.parts))
+
+    @property
+    def needs_projection(self) -> bool:
+        return any(part.needs_projection for part in self.conditions)
+
+
+class AnyOf(_Joined):
+    """At least one of the conditions: `a | b`."""
+
+    def __call__(self, progress: Progress) -> bool:
+        return any(part(progress) for part in self.conditions)
+
+    def reason(self, progress: Progress) -> str:
+        return " | ".join(part.reason(progress) for part in self.conditions if part(progress))
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.parts))
+
+
+class AllOf(_Joined):
+    """All the conditions: `a & b`."""
+
+    def __call__(self, progress: Progress) -> bool:
+        return all(part(progress) for part in self.conditions)
+
+    def __str__(self) -> str:
+        return " & ".join(f"({part})" if isinstance(part, AnyOf) else str(part) for part in self.conditions)
+
+
+def as_condition(test: Test) -> Condition:
+    """A condition as it is; any other function as a Function."""
+    if not callable(test):
+        raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a text, parse_switch(text)")
+    return test if isinstance(test, Condition) else Function(test)
+
+
+def _higher_is_better(metric: str) -> bool:
+    return metric.endswith("accuracy")
