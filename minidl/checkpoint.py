@@ -34,25 +34,25 @@ class Checkpoint:
     """What a checkpoint file holds.
 
     model      the model's state dict: NumPy arrays under PyTorch's names
-    optimizer  the optimizer's state dict: NumPy arrays by name
+    optimizer  the optimizer's state dict: {"vectors": NumPy arrays by name, "scalars": JSON values by name}
     state      everything else: {"config": ..., "trainer": ..., ...}, JSON values
     """
 
     model: dict[str, Array]
-    optimizer: dict[str, Array]
+    optimizer: dict[str, Any]
     state: dict[str, Any]
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: Mapping[str, Array], optimizer: Mapping[str, Array], state: Mapping[str, Any]
+    path: str | os.PathLike[str], model: Mapping[str, Array], optimizer: Mapping[str, Any], state: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint; the one that stood there is replaced in one step, or left alone if anything fails.
 
     Raises OSError where the disk is full or the folder can't be written.
     """
-    tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer.items()}}
+    tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer["vectors"].items()}}
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
-    header = {"minidl": json.dumps({"format": FORMAT, **state})}
+    header = {"minidl": json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})}
     with atomic_file(path) as file:
         file.write(save(contiguous, metadata=header))
 
@@ -79,6 +79,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         )
     return Checkpoint(
         model={name: value for name, value in tensors.items() if not name.startswith(OPTIMIZER)},
-        optimizer={name[len(OPTIMIZER) :]: v for name, v in tensors.items() if name.startswith(OPTIMIZER)},
+        optimizer={
+            "vectors": {name[len(OPTIMIZER) :]: v for name, v in tensors.items() if name.startswith(OPTIMIZER)},
+            "scalars": state.get("optimizer", {}),
+        },
         state=state,
     )

@@ -50,7 +50,7 @@ class Config:
     schedule: str | None = None
     clip_norm: float | None = None
     switch: str | None = None
-    lr_after: str | None = None
+    lr_after: float | str | None = None
     lr_sgd: float | None = None
 
     def __post_init__(self) -> None:

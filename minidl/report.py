@@ -51,16 +51,13 @@ def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str,
     )
 
 
-def closing_table(summary: dict[str, Any], folder: Path) -> str:
-    """The results of a run as lines of text."""
-    switch = summary["switch"]
+def closing_table(summary: dict[str, Any], folder: Path, verdict: str | None) -> str:
+    """The results of a run as lines of text. `verdict` is the optimizer's sentence about its switch, if it has one."""
     rows = {
         "data": f"{summary['dataset']} ({summary['source']})",
         "model": f"{summary['model']}, {summary['parameters']:,} weights",
         "optimizer": summary["optimizer"],
-        "switch": f"after step {switch['step']:,}, rate {switch['lr']:.4g} ({switch['condition']})"
-        if switch
-        else "none",
+        "switch": verdict or "none",
         "accuracy": f"train {summary['train_accuracy']:.4f}   validation {summary['val_accuracy']:.4f}   "
         f"test {summary['test_accuracy']:.4f}",
         "loss": f"train {summary['train_loss']:.4f}   test {summary['test_loss']:.4f}",

@@ -85,7 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
         "and & (and). auto takes the preset of this model and data set (default: auto)",
     )
     hybrid.add_argument(
-        "--lr-after", metavar="RATE", help="rate after the switch: a number, projected, or matched (default: preset)"
+        "--lr-after",
+        type=_rate_or_word,
+        metavar="RATE",
+        help="rate after the switch: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
+        "default: preset)",
     )
     hybrid.add_argument("--lr-sgd", type=float, metavar="RATE", help="the same, for gnmt and blend")
     run = parser.add_argument_group("run")
@@ -113,6 +117,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _rate_or_word(text: str) -> float | str:
+    if text in ("projected", "matched"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, projected or matched, not {text!r}") from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     try:
@@ -135,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def set_up(args: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """From the command line to a Run, and to the options of `train`."""
-    options = {name: args.pop(name) for name in ("checkpoint_every", "test_every_epoch") if name in args}
+    options: dict[str, Any] = {
+        name: args.pop(name) for name in ("checkpoint_every", "test_every_epoch") if name in args
+    }
     if options.get("checkpoint_every", 1) < 1:
         raise ValueError(f"--checkpoint-every must be at least 1 step, got {options['checkpoint_every']}")
     out, resume = args.pop("out", None), args.pop("resume", None)
@@ -198,7 +213,7 @@ def train(run: Run, checkpoint_every: int | None = None, test_every_epoch: bool 
                 return display.stopped(run, stop.signal)
     summary = run.write_summary()
     report.plot_curves(p.metrics, summary, run.folder / "curves.png")
-    print(report.closing_table(summary, run.folder))
+    print(report.closing_table(summary, run.folder, optimizer.verdict()))
     return DONE
 
 

@@ -129,7 +129,7 @@ class Trainer:
             "val_loss": val_loss,
             "val_accuracy": val_accuracy,
         }
-        record = {"epoch": p.epoch + 1, "step": p.step, **metrics}
+        record: dict[str, Any] = {"epoch": p.epoch + 1, "step": p.step, **metrics}
         record |= {"lr": self.optimizer.lr, "phase": self.optimizer.phase}
         p.seconds += time.perf_counter() - start
         record["seconds"] = round(p.seconds - sum(r["seconds"] for r in p.metrics), 3)

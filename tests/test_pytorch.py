@@ -7,6 +7,7 @@ from minidl import Tensor, nn, ops
 from minidl.models import build_model
 from optim import SGD, Adam
 
+pytestmark = pytest.mark.pytorch
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 
 
@@ -105,7 +106,7 @@ def test_a_checkpoint_is_read_by_safetensors_for_pytorch(tmp_path):
     from minidl.checkpoint import save_checkpoint
 
     model = MODELS["cnn"]()
-    save_checkpoint(tmp_path / "c.safetensors", model.state_dict(), {}, {})
+    save_checkpoint(tmp_path / "c.safetensors", model.state_dict(), {"vectors": {}, "scalars": {}}, {})
     there = twin(model).to(torch.float32)
     for p in there.parameters():
         torch.nn.init.zeros_(p)
