@@ -58,6 +58,7 @@ _KEYS: dict[str, dict[str, Convert]] = {
     "halving": {"start": whole, "every": whole},
     "cosine": {"final": number},
 }
+_MAKE: dict[str, Callable[..., Schedule]] = {"constant": constant, "step": step, "halving": halving, "cosine": cosine}
 _REQUIRED = {"step": ("every",), "halving": ("start", "every")}
 _EXPECTED = "a schedule, such as constant, step:every=1000,factor=0.1, halving:start=600,every=100, cosine:warmup=100"
 
@@ -80,6 +81,5 @@ def parse_schedule(text: str, *, lr: float, total_steps: int) -> Schedule:
     warm = values.pop("warmup", 0)
     if name == "cosine":
         values = {"total_steps": total_steps, "final": lr * values.get("final", 0.0)}
-    make: Callable[..., Schedule] = {"constant": constant, "step": step, "halving": halving, "cosine": cosine}[name]
-    schedule: Schedule = reader.build(call, make, {"lr": lr, **values})
+    schedule: Schedule = reader.build(call, _MAKE[name], {"lr": lr, **values})
     return reader.build(call, warmup, {"schedule": schedule, "steps": warm}) if warm else schedule

@@ -53,8 +53,7 @@ class AfterSteps(Condition):
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"the number of steps must be at least 1, got {self.n}")
+        _check_count("steps", self.n)
 
     def __call__(self, progress: Progress) -> bool:
         return progress.step >= self.n
@@ -70,8 +69,7 @@ class AfterEpochs(Condition):
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"the number of epochs must be at least 1, got {self.n}")
+        _check_count("epochs", self.n)
 
     def __call__(self, progress: Progress) -> bool:
         return progress.epoch >= self.n
@@ -151,8 +149,10 @@ class Projected(Condition):
     window  compare Lambda with the mean of the last `window` gammas, which takes out the noise of single batches;
             1 is the paper's
 
-    Never met at the first step, where gamma is Lambda, nor while Lambda <= 0, which is no rate to go on with (the
-    paper does not mention the case).
+    Asked from step 2 window on (the paper's k > 1), for only then has Lambda seen as much outside the window as in it.
+    Still, an average of few gammas is soon near the next: join a wide tolerance with a first step to ask at, as in
+    `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is no rate to go on with (a case that the paper
+    leaves open).
     """
 
     eps: float | None = None
@@ -174,7 +174,7 @@ class Projected(Condition):
 
     def __call__(self, progress: Progress) -> bool:
         k, recent = len(progress.gammas), progress.gammas[-self.window :]
-        if k <= 1 or k < self.window:
+        if k < 2 * self.window:
             return False
         lam, gamma = progress.lambdas[-1], sum(recent) / self.window
         tolerance = self.eps if self.rtol is None else self.rtol * abs(lam)
@@ -253,6 +253,11 @@ def as_condition(test: Test) -> Condition:
     if not callable(test):
         raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a text, parse_switch(text)")
     return test if isinstance(test, Condition) else Function(test)
+
+
+def _check_count(what: str, n: int) -> None:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of {what} must be a whole number >= 1, got {n!r}")
 
 
 def _higher_is_better(metric: str) -> bool:
