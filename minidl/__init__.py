@@ -3,10 +3,11 @@
 Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data/, then trainer and train.
 """
 
+from minidl import fast_conv as _fast_conv  # registers the kernels of the CPU
 from minidl import nn, ops
-from minidl.backend import DeviceError
+from minidl.backend import DeviceError, reference_only
 from minidl.gradcheck import GradientError, gradcheck
 from minidl.tensor import Tensor, no_grad
 
 __version__ = "0.1.0"
-__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_grad", "ops"]
+__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_grad", "ops", "reference_only"]

@@ -6,9 +6,12 @@ and writes each formula once: `xp.exp(x)` runs wherever `x` lives. This is the o
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -29,6 +32,7 @@ class Backend:
     array_type  the type of its arrays
     from_host   NumPy array -> array on this device
     to_host     array on this device -> NumPy array (waits for the device)
+    kernels     faster forms of some operations on this device, by the operation's name (see `accelerated`)
     """
 
     name: str
@@ -36,6 +40,7 @@ class Backend:
     array_type: type
     from_host: Callable[[Any], Array]
     to_host: Callable[[Any], Array]
+    kernels: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
@@ -105,3 +110,39 @@ def xp_of(array: Any) -> Any:
 def to_numpy(array: Any) -> Array:
     """The values as a NumPy array: the array itself on the CPU, a copy from the GPU."""
     return backend_of(array).to_host(array)
+
+
+# ---- faster forms of operations ----
+
+_use_kernels: ContextVar[bool] = ContextVar("use_kernels", default=True)
+Op = TypeVar("Op", bound=Callable[..., Any])
+
+
+def accelerated(reference: Op) -> Op:
+    """Marks an operation on Tensors that a device may have a faster form of, a kernel: see fast.py for the CPU's.
+
+    The function below the mark says what the operation is. The kernel computes the same, or answers NotImplemented
+    to what it was not made for; then, and on a device without one, the function itself runs.
+    """
+    name = reference.__name__
+
+    @wraps(reference)
+    def op(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(getattr(x, "data", None)) is np.ndarray and _use_kernels.get():
+            kernel = CPU.kernels.get(name)
+            result = NotImplemented if kernel is None else kernel(x, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return reference(x, *args, **kwargs)
+
+    return cast(Op, op)
+
+
+@contextmanager
+def reference_only() -> Iterator[None]:
+    """`with reference_only():` every operation runs as it is written in ops*.py, without kernels."""
+    token = _use_kernels.set(False)
+    try:
+        yield
+    finally:
+        _use_kernels.reset(token)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, xp_of
+from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_nn import batch_norm, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.tensor import Tensor, as_tensor, record
@@ -114,6 +114,7 @@ def log(x: Any) -> Tensor:
 # ---- activations ----
 
 
+@accelerated
 def relu(x: Any) -> Tensor:
     """max(x, 0). At 0 the gradient is 0, as in PyTorch."""
     x = as_tensor(x)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from minidl.backend import Array, xp_of
+from minidl.backend import Array, accelerated, xp_of
 from minidl.tensor import Tensor, as_tensor, record
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
 
 
+@accelerated
 def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
     """Cross-correlation of images with filters, which deep learning calls convolution.
 
@@ -48,6 +49,7 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -
     return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
 
 
+@accelerated
 def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The largest value of each k x k window; `stride` defaults to k. (N, C, H, W) -> (N, C, OH, OW).
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, xp_of
+from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.tensor import Tensor, as_tensor, record
 
 # ---- layers ----
 
 
+@accelerated
 def linear(x: Any, w: Any, b: Any = None) -> Tensor:
     """x @ w.T + b, a fully connected layer. x (N, in), w (out, in), b (out,) or None -> (N, out)."""
     x, w = as_tensor(x), as_tensor(w)

@@ -14,13 +14,34 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from minidl import buffers
 from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
-Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
+Edge: TypeAlias = "tuple[Tensor, Vjp | Into]"  # an input of an operation, and how the gradient reaches it
 
 # Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
+
+
+class Into:
+    """A vjp that writes: vjp(g, out) fills `out` with the gradient, so that a weight's lands where the optimizer reads.
+
+    An operation of your own has no need of it: a plain vjp's result is copied there.
+    """
+
+    __slots__ = ("vjp",)
+
+    def __init__(self, vjp: Callable[[Array, Array], Any]) -> None:
+        self.vjp = vjp
+
+    def __call__(self, g: Array, parent: Tensor, fresh: bool) -> Array:
+        """The gradient of `parent`: in its place in the optimizer's vector, or in fresh memory where that is in use."""
+        out = None if fresh or parent.grad is not None else parent.grad_home
+        if out is None or out.shape != parent.shape or out.dtype != parent.dtype:
+            out = buffers.empty(parent.shape, parent.dtype)
+        self.vjp(g, out)
+        return out
 
 
 class Node:
@@ -140,9 +161,13 @@ class Tensor:
                 tensor._accumulate(g)
                 continue
             for parent, vjp in _edges(tensor.node):
-                contribution = _fit(vjp(g), parent, tensor.node.name)
+                earlier = pending.get(parent)
+                if isinstance(vjp, Into):
+                    contribution = vjp(g, parent, fresh=earlier is not None)
+                else:
+                    contribution = _fit(vjp(g), parent, tensor.node.name)
                 # Never `+=`: the array may be shared, as the two inputs of `a + b` share one gradient.
-                pending[parent] = pending[parent] + contribution if parent in pending else contribution
+                pending[parent] = contribution if earlier is None else earlier + contribution
             if not retain_graph:
                 tensor.node.edges = None
 
@@ -150,7 +175,8 @@ class Tensor:
         if self.grad is not None:
             self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
         elif self.grad_home is not None:
-            self.grad_home[...] = g
+            if g is not self.grad_home:  # it is where an Into has written it there
+                self.grad_home[...] = g
             self.grad = self.grad_home
         else:
             self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared

@@ -2,7 +2,8 @@
 
 Speed on a shared machine jumps by a factor of two within seconds, so a column's absolute speed says little. Here all
 columns take turns of a fraction of a second, each in a live process of its own, and a ratio is taken within each
-round: what disturbs the machine disturbs both. The table shows the median ratio over the rounds, and its range.
+round: what disturbs the machine disturbs both. A round in which other programs took more than a tenth of the machine
+is run again, a few times at most. The table shows the median ratio over the rounds, and its range.
 
     python -m tests.bench                                  everything that is installed, about three minutes
     python -m tests.bench --models cnn --opts adam         one case
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +42,36 @@ class Worker:
         )  # fmt: skip
 
     def run(self, model: str, opt: str, batch: int, steps: int) -> float:
-        """Seconds that the steps took. Raises RuntimeError where this column can't run the model."""
+        """Seconds that the steps took. Raises RuntimeError where this column can't run the model.
+
+        Afterwards `foreign` is the share of the machine that other programs took meanwhile.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        begin, busy = time.perf_counter(), busy_seconds()
         self.process.stdin.write(json.dumps({"model": model, "opt": opt, "batch": batch, "steps": steps}) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         answer = json.loads(line) if line else {"error": "the process ended"}
         if "error" in answer:
             raise RuntimeError(answer["error"])
+        elapsed = (time.perf_counter() - begin) * (os.cpu_count() or 1)
+        self.foreign = max(0.0, busy_seconds() - busy - answer["cpu"]) / elapsed
         return float(answer["seconds"])
 
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all programs together have used since the machine started; 0 where the system doesn't say."""
+    try:
+        user, nice, system, _idle, _wait, *rest = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, *rest[:3]))) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(
@@ -72,10 +90,22 @@ def measure(
         steps[worker.column] = max(2, round(turn_seconds / once))
         speeds[worker.column] = []
     able = [worker for worker in workers if worker.column in steps]
-    for i in range(rounds):
-        for worker in able[i % len(able) :] + able[: i % len(able)]:  # another one begins each round
+    done = disturbed = 0
+    while done < rounds:
+        turns, foreign = {}, 0.0
+        for worker in able[done % len(able) :] + able[: done % len(able)]:  # another one begins each round
             n = steps[worker.column]
-            speeds[worker.column].append(n * batch / worker.run(model, opt, batch, n))
+            turns[worker.column] = n * batch / worker.run(model, opt, batch, n)
+            foreign = max(foreign, worker.foreign)
+        if foreign > 0.1 and disturbed < 5 * rounds:
+            disturbed += 1
+            time.sleep(0.2)
+            continue
+        done += 1
+        for column, speed in turns.items():
+            speeds[column].append(speed)
+    if disturbed:
+        print(f"  {disturbed} rounds were disturbed by other programs and run again", file=sys.stderr)
     return speeds
 
 

@@ -1,7 +1,7 @@
 """What `tests.bench` measures: each column (minidl and its peers) trains the same models in a live process of its own.
 
 A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
-seconds it took. Between its turns it sleeps on the pipe, so that no other column's threads are disturbed. A model is
+seconds it took, and the seconds of CPU time that it used for that. Between its turns it sleeps on the pipe, so that no other column's threads are disturbed. A model is
 built and warmed up on its first turn and then kept.
 """
 
@@ -195,10 +195,10 @@ def serve(column: str) -> None:
                 built[key] = COLUMNS[column](*key)
                 for _ in range(5):
                     built[key]()
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             for _ in range(turn["steps"]):
                 built[key]()
-            answer: dict[str, Any] = {"seconds": time.perf_counter() - begin}
+            answer: dict[str, Any] = {"seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
         except Exception as error:  # the column is left out of the table, with this reason
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), file=out, flush=True)

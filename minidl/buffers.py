@@ -1,0 +1,104 @@
+"""Memory that is used again: a large array is taken from a shelf of old ones that nobody holds any more.
+
+A training step makes the same arrays in every round. Fresh memory for them is slow, not because of the allocation
+but because of what follows: the system hands out large blocks as pages that do not exist yet, and the first write to
+each page (4 kB) stops the program while the kernel finds one and fills it with zeros. Writing to new memory takes
+up to twice as long as writing to memory that was used before.
+
+So `empty(shape, dtype)` keeps a reference to every array that it hands out, and hands one out again when its own
+reference is the only one left. Python counts references for us: a Tensor, a view, a closure or a variable of the
+user's that still needs the array keeps it off the market, so a value that somebody can see never changes.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array
+
+SMALL = 1 << 14  # bytes: below, plain allocation comes from memory that is in use already
+LIMIT = 256 << 20  # bytes that one thread's shelves may hold
+SWEEP = 4096  # arrays handed out between two searches for shelves that nobody asks for any more
+
+
+def _references(shelf: list[Array], i: int) -> int:
+    return sys.getrefcount(shelf[i])
+
+
+def _count_of_a_free_array() -> int | None:
+    """What _references says when only the shelf holds the array: it depends on the Python version, so we look.
+
+    None where counts can't be relied on: without a global interpreter lock they are kept per thread.
+    """
+    if not getattr(sys, "_is_gil_enabled", lambda: True)() or not hasattr(sys, "getrefcount"):
+        return None
+    shelf = [np.empty(2)]
+    free = _references(shelf, 0)
+    view = shelf[0].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
+    held = _references(shelf, 0)
+    del view
+    return free if held == free + 1 and _references(shelf, 0) == free else None
+
+
+FREE = _count_of_a_free_array()
+
+
+class _Pool(threading.local):
+    """The shelves of one thread: arrays by shape and dtype. Each thread has its own, so none needs a lock."""
+
+    def __init__(self) -> None:
+        self.shelves: dict[tuple[Any, Any], list[Array]] = {}
+        self.asked: set[tuple[Any, Any]] = set()  # shelves asked for since the last sweep
+        self.handed_out = 0  # since the last sweep
+        self.bytes = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        key = (shape, dtype)
+        shelf = self.shelves.get(key)
+        self.handed_out += 1
+        if self.handed_out >= SWEEP:
+            self.sweep()
+        if shelf is not None:
+            self.asked.add(key)
+            for i in range(len(shelf)):
+                if _references(shelf, i) == FREE:
+                    return shelf[i]
+        array: Array = np.empty(shape, dtype)
+        if array.nbytes < SMALL or array.nbytes > LIMIT:
+            return array
+        if self.bytes + array.nbytes > LIMIT:
+            self.release()
+        self.shelves.setdefault(key, []).append(array)
+        self.asked.add(key)
+        self.bytes += array.nbytes
+        return array
+
+    def sweep(self) -> None:
+        """Drop the shelves that nobody asked for in a while: those of a model that is gone, say."""
+        for key in self.shelves.keys() - self.asked:
+            self.bytes -= sum(array.nbytes for array in self.shelves.pop(key))
+        self.asked.clear()
+        self.handed_out = 0
+
+    def release(self) -> None:
+        """Drop all. This is always safe: an array that is in use stays with those who use it."""
+        self.shelves.clear()
+        self.asked.clear()
+        self.bytes = 0
+
+
+_pool = _Pool()
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Like np.empty: an array with arbitrary contents, which nobody else holds. C order."""
+    return np.empty(shape, dtype) if FREE is None else _pool.empty(shape, dtype)
+
+
+def release() -> None:
+    """Give this thread's unused buffers back to the system, when training is over."""
+    _pool.release()
