@@ -28,17 +28,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     # The random part keeps two processes that write the same file out of each other's way. Plain open(), not
     # tempfile, so that the finished file has the permissions that the user's umask gives to any new file.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with open(part, "xb") as file:
-        try:
+    try:
+        with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            file.close()  # Windows renames no open file
-            os.replace(part, path)
-        except BaseException:
-            file.close()
-            part.unlink(missing_ok=True)
-            raise
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)  # after os.replace there is none
 
 
 def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:

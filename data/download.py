@@ -74,8 +74,11 @@ class _MirrorError(Exception):
     """One mirror failed; the text says what it answered."""
 
 
-class _FolderError(Exception):
-    """The bytes came, but could not be written; no other mirror can mend that."""
+class _FolderError(OSError):
+    """The bytes came, but could not be written; no other mirror can mend that.
+
+    A class of its own, because the errors of the network are OSErrors too.
+    """
 
 
 def fetch(
@@ -99,12 +102,13 @@ def fetch(
                 except _MirrorError as error:
                     if str(error) not in answers[mirror]:
                         answers[mirror].append(str(error))
-    except (OSError, _FolderError) as error:
-        reason = f"the folder {folder} cannot be written: {error}"
+    except OSError as error:
+        reason = f"the folder {folder} cannot be written: {error.strerror or error}"
         advice = "Make room there, or set MINIDL_CACHE to another folder."
         raise DownloadError(f"{reason}\n{advice}", reason) from error
-    reason = "; ".join(f"{mirror}: {', then '.join(said)}" for mirror, said in answers.items())
-    raise DownloadError(f"{file.name} could not be fetched: {reason or 'there is no mirror to ask'}\n"
+    answered = [f"{mirror}: {', then '.join(said)}" for mirror, said in answers.items()]
+    reason = "; ".join(answered) or "there is no mirror to ask"
+    raise DownloadError(f"{file.name} could not be fetched: {reason}\n"
                         f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
                         "or name their folder in MINIDL_DATA.", reason)
 
@@ -168,7 +172,7 @@ class _Sink:
         try:
             self.part.write(chunk)
         except OSError as error:
-            raise _FolderError(error.strerror) from error
+            raise _FolderError(*error.args) from error
         self.bar.update(len(chunk))
 
     def flush(self) -> None:
@@ -186,13 +190,18 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         import pooch
 
-        # identity: a server that unpacked or packed the file on its way would only be in the way
-        get = pooch.HTTPDownloader(chunk_size=1 << 14, headers={"Accept-Encoding": "identity"},
-                                   timeout=(self.patience.connect, 2 * self.patience.silence))
+        responses: list[Any] = []  # redirects included; pooch leaves them open where a download fails
+        # identity: a server that packed or unpacked the file on its way would be of no help
+        get = pooch.HTTPDownloader(chunk_size=1 << 12, headers={"Accept-Encoding": "identity"},
+                                   timeout=(self.patience.connect, 2 * self.patience.silence),
+                                   hooks={"response": lambda response, **_: responses.append(response)})
         try:
             get(self.url, self.sink, None)
         except Exception as error:  # whatever it is, the thread that waits decides what it means
             self.error = error
+        finally:
+            for response in responses:
+                response.close()
 
 
 def _in_words(error: Exception, sink: _Sink) -> Exception:
@@ -209,8 +218,9 @@ def _in_words(error: Exception, sink: _Sink) -> Exception:
         return _MirrorError("no connection in time")
     if isinstance(error, requests.TooManyRedirects):
         return _MirrorError("it redirects in a circle")
-    if isinstance(error, requests.RequestException) and sink.received:
-        return _MirrorError(f"the connection was cut after {sink.received} bytes")
+    if isinstance(error, requests.RequestException) and (
+            sink.received or isinstance(error, requests.exceptions.ChunkedEncodingError)):
+        return _MirrorError(f"the connection was cut (at least {sink.received} bytes came)")
     if isinstance(error, requests.ConnectionError):
         return _MirrorError(f"no connection ({_root_cause(error)})")
     return _MirrorError(f"{type(error).__name__}: {error}")

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import IdxError, read_idx
+from data import IdxError, idx, read_idx
 
 FORMATS = {8: "B", 9: "b", 11: "h", 12: "i", 13: "f", 14: "d"}  # element type: its letter in `struct`
 SECONDS, MEMORY = 1.0, 64 << 20
@@ -245,7 +245,12 @@ def run_atheris(n: int) -> None:
     """Let atheris choose the bytes; it ends the process itself, with a crash report at the first broken promise."""
     import atheris
 
-    figures, folder = Figures(), tempfile.mkdtemp()
+    figures, folder, rng = Figures(), tempfile.mkdtemp(), np.random.default_rng(0)
+    corpus = Path(folder) / "corpus"
+    corpus.mkdir()
+    for i in range(40):  # honest files to start from
+        raw = honest_file(rng)
+        (corpus / str(i)).write_bytes(pack(raw, rng) if i % 2 else raw)
     tracemalloc.start()
 
     def one(raw: bytes) -> None:
@@ -253,8 +258,11 @@ def run_atheris(n: int) -> None:
         if not promises_kept(figures):
             raise AssertionError(figures.broken or (figures.slowest, figures.peak))
 
-    atheris.instrument_func(read_idx)
-    atheris.Setup([sys.argv[0], f"-runs={n}", "-max_len=512", "-seed=1"], one)
+    reader = (read_idx, idx._parse, idx._read_header, idx._check_claim, idx._describe,
+              idx._Source.read, idx._Source.fill, idx._Source.remaining)
+    for function in reader:  # so that atheris sees which branches a file reaches
+        atheris.instrument_func(function)
+    atheris.Setup([sys.argv[0], f"-runs={n}", "-max_len=512", "-seed=1", str(corpus)], one)
     atheris.Fuzz()
 
 
