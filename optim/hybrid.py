@@ -216,10 +216,15 @@ def describe(
 ) -> str:
     """The verdict of Hybrid and SWATS."""
     if event is not None:
-        return f"switched to {phase} after step {event.step:,}, rate {event.lr:.4g}: {event.condition}"
-    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {progress.epoch:,} epochs"
+        when = f"after step {event.step:,} ({_epochs(event.epoch)} finished)"
+        return f"switched to {phase} {when}, rate {event.lr:.4g}: {event.condition}"
+    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {_epochs(progress.epoch)}"
     closest = projection.closest() if projection else None
     if closest is None:
         return sentence
     step, distance = closest
     return f"{sentence}; gamma came nearest to Lambda at step {step:,}, relative distance {distance:.2g}"
+
+
+def _epochs(n: int) -> str:
+    return f"{n:,} epoch{'' if n == 1 else 's'}"

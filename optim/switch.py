@@ -118,6 +118,9 @@ class Crossing(Condition):
     metric: str
     level: float
 
+    def __post_init__(self) -> None:
+        _check_level(self.level)
+
     def __call__(self, progress: Progress) -> bool:
         values = progress.history(self.metric)[-1:]
         return any(v >= self.level if _higher_is_better(self.metric) else v <= self.level for v in values)
@@ -131,6 +134,9 @@ class Gap(Condition):
     """Over-fitting: train_accuracy - val_accuracy has reached the level, both fractions. `gap:0.02`."""
 
     level: float
+
+    def __post_init__(self) -> None:
+        _check_level(self.level)
 
     def __call__(self, progress: Progress) -> bool:
         train, val = progress.history("train_accuracy")[-1:], progress.history("val_accuracy")[-1:]
@@ -258,6 +264,11 @@ def as_condition(test: Test) -> Condition:
 def _check_count(what: str, n: int) -> None:
     if not isinstance(n, int) or n < 1:
         raise ValueError(f"the number of {what} must be a whole number >= 1, got {n!r}")
+
+
+def _check_level(level: float) -> None:
+    if not math.isfinite(level):
+        raise ValueError(f"the level must be a finite number, got {level}")
 
 
 def _higher_is_better(metric: str) -> bool:

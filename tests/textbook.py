@@ -101,11 +101,11 @@ def blend(
 class Swats:
     """Keskar & Socher 2017, Algorithm 1, line by line. `w`, `phase`, `gammas`, `Lambda`, `switched_at` can be read."""
 
-    def __init__(self, w, lr=1e-3, b1=0.9, b2=0.999, eps=1e-9, switch_eps=1e-9, switch_rtol=None):
+    def __init__(self, w, lr=1e-3, b1=0.9, b2=0.999, eps=1e-9, switch_eps=1e-9, switch_rtol=None, wd=0.0):
         n = len(w)
         self.w, self.m, self.a, self.v = list(w), [0.0] * n, [0.0] * n, [0.0] * n
         self.lr, self.b1, self.b2, self.eps = lr, b1, b2, eps
-        self.switch_eps, self.switch_rtol = switch_eps, switch_rtol
+        self.switch_eps, self.switch_rtol, self.wd = switch_eps, switch_rtol, wd
         self.k, self.lam, self.phase = 0, 0.0, "adam"
         self.gammas: list[float | None] = []
         self.Lambda: float | None = None
@@ -117,14 +117,14 @@ class Swats:
         if self.phase == "sgd":
             for i in range(len(self.w)):
                 self.v[i] = b1 * self.v[i] + g[i]
-                self.w[i] -= (1 - b1) * self.Lambda * self.v[i]
+                self.w[i] -= (1 - b1) * self.Lambda * self.v[i] + self.Lambda * self.wd * self.w[i]
             return
         p = []
         for i in range(len(self.w)):
             self.m[i] = b1 * self.m[i] + (1 - b1) * g[i]
             self.a[i] = b2 * self.a[i] + (1 - b2) * g[i] ** 2
             p.append(-self.lr * sqrt(1 - b2**k) / (1 - b1**k) * self.m[i] / (sqrt(self.a[i]) + self.eps))
-            self.w[i] += p[i]
+            self.w[i] += p[i] - self.lr * self.wd * self.w[i]
         pg = sum(pi * gi for pi, gi in zip(p, g, strict=True))
         if pg == 0:
             self.gammas.append(None)

@@ -1,0 +1,521 @@
+"""Hybrid: one switch, after a whole step, at the right rate, told and saved; then GNMT, Blend, presets and build."""
+
+import json
+import math
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+
+import optim
+from minidl import Tensor, nn, ops
+from optim import (
+    GNMT,
+    PRESETS,
+    SGD,
+    SWATS,
+    Adagrad,
+    Adam,
+    AdamW,
+    AfterEpochs,
+    AfterSteps,
+    Blend,
+    Crossing,
+    Hybrid,
+    Plateau,
+    Projected,
+    RMSprop,
+    build,
+    parse_switch,
+    preset,
+)
+from optim.schedule import cosine, warmup
+from tests import textbook
+
+START = [1.0, -2.0, 0.5, 3.0]
+NOISE = np.random.default_rng(5).normal(size=(2000, 4)).tolist()
+
+
+def gradient(k, w):
+    """Of 1/2 |w|^2 with noise, at step k = 1, 2, ..."""
+    return [x + 0.3 * n for x, n in zip(w, NOISE[k - 1], strict=True)]
+
+
+def parameter(dtype=np.float64):
+    return Tensor(np.array(START, dtype), requires_grad=True)
+
+
+def go(optimizer, p, steps, start=1):
+    for k in range(start, start + steps):
+        p.grad = np.array(gradient(k, p.numpy().tolist()), p.dtype)
+        optimizer.step()
+
+
+def hybrid(switch, p=None, **arguments):
+    arguments = {"first": Adam(lr=0.01), "then": SGD(lr=0.1, momentum=0.9), **arguments}
+    return Hybrid([parameter() if p is None else p], switch=switch, **arguments)
+
+
+# ---- the switch ----
+
+
+@pytest.mark.parametrize("first", ["adam", "rmsprop", "adagrad", "sgd"])
+def test_any_first_phase_then_momentum_sgd_from_the_same_weights(first):
+    ours, theirs = {
+        "adam": (Adam(lr=0.01), textbook.adam(START, gradient, 0.01)),
+        "rmsprop": (RMSprop(lr=0.01), textbook.rmsprop(START, gradient, 0.01)),
+        "adagrad": (Adagrad(lr=0.01), textbook.adagrad(START, gradient, 0.01)),
+        "sgd": (SGD(lr=0.01), textbook.sgd(START, gradient, 0.01)),
+    }[first]
+    p = parameter()
+    optimizer = hybrid(AfterSteps(30), p, first=ours)
+    *_, middle = islice(theirs, 30)
+    then = textbook.sgd(middle, lambda k, w: gradient(k + 30, w), 0.1, 0.9)
+    go(optimizer, p, 29)
+    assert (optimizer.phase, optimizer.switch_event) == (first, None)
+    go(optimizer, p, 1, start=30)
+    assert (optimizer.phase, optimizer.lr) == ("sgd", 0.1)
+    np.testing.assert_allclose(p.numpy(), middle, rtol=1e-12)
+    for k in range(31, 200):
+        go(optimizer, p, 1, start=k)
+        np.testing.assert_allclose(p.numpy(), next(then), rtol=1e-11, atol=1e-12)
+    assert optimizer.switch_event == (30, 0, 0.1, "step:30")
+
+
+def test_switch_from_sgd_to_adam():
+    p = parameter()
+    optimizer = hybrid(AfterSteps(5), p, first=SGD(lr=0.1), then=Adam(lr=0.01))
+    go(optimizer, p, 6)
+    assert (optimizer.phase, optimizer.lr) == ("adam", 0.01)
+
+
+def test_report_switches_between_steps():
+    p = parameter()
+    optimizer = hybrid(Plateau(patience=1), p)
+    for epoch, loss in enumerate([3.0, 2.0, 2.5, 2.6], start=1):
+        go(optimizer, p, 10, start=10 * epoch)
+        before = p.numpy().copy()
+        optimizer.report(epoch, val_loss=loss, train_loss=1.0)
+        np.testing.assert_array_equal(p.numpy(), before)
+    assert optimizer.switch_event == (30, 3, 0.1, "plateau:patience=1")
+    assert optimizer.progress.history("val_loss") == [3.0, 2.0, 2.5, 2.6], "kept on after the switch"
+
+
+def test_condition_is_asked_after_every_step_and_report_until_it_is_met_and_never_again():
+    asked = []
+
+    def condition(progress):
+        asked.append((progress.step, progress.epoch))
+        return progress.step == 3
+
+    p = parameter()
+    optimizer = hybrid(condition, p)
+    go(optimizer, p, 2)
+    optimizer.report(1, val_loss=1.0)
+    go(optimizer, p, 4)
+    optimizer.report(2, val_loss=1.0)
+    assert asked == [(1, 0), (2, 0), (2, 1), (3, 1)]
+    assert optimizer.switch_event.condition == "<condition>"
+
+
+def test_schedules_count_their_own_phase():
+    p = parameter()
+    rates = []
+    optimizer = hybrid(
+        AfterSteps(3), p, first=SGD(lr=warmup(lambda k: 0.1, 2)), then=SGD(lr=lambda k: 0.5 / (k + 1), momentum=0.9)
+    )
+    for k in range(1, 7):
+        rates.append(optimizer.lr)
+        go(optimizer, p, 1, start=k)
+    np.testing.assert_allclose(rates, [0.05, 0.1, 0.1, 0.5, 0.25, 0.5 / 3])
+
+
+# ---- the rate after it ----
+
+
+def test_rate_after_number_function_and_peak_of_a_schedule():
+    for lr_after, then, expected in [
+        (None, SGD(lr=0.3), [0.3, 0.3]),
+        (0.2, SGD(lr=0.3), [0.2, 0.2]),
+        (lambda progress: progress.step / 100, SGD(lr=0.3), [0.04, 0.04]),
+        (0.2, SGD(lr=lambda k: 1 / (k + 1)), [0.2, 0.1]),
+    ]:
+        p = parameter()
+        optimizer = hybrid(AfterSteps(4), p, then=then, lr_after=lr_after)
+        go(optimizer, p, 4)
+        rates = [optimizer.lr]
+        go(optimizer, p, 1, start=5)
+        assert [*rates, optimizer.lr] == pytest.approx(expected, rel=1e-15)
+        assert optimizer.switch_event.lr == rates[0]
+
+
+def test_projected_rate_is_the_textbooks():
+    """gamma and Lambda over 40 Adam steps from the textbook's own weights."""
+    w, lam = [START, *islice(textbook.adam(START, gradient, 0.01), 40)], 0.0
+    for k in range(1, 41):
+        step = [b - a for a, b in zip(w[k - 1], w[k], strict=True)]
+        g = gradient(k, w[k - 1])
+        gamma = sum(x * x for x in step) / -sum(x * y for x, y in zip(step, g, strict=True))
+        lam = 0.999 * lam + 0.001 * gamma
+    p = parameter()
+    optimizer = hybrid(AfterSteps(40), p, lr_after="projected")
+    go(optimizer, p, 40)
+    assert optimizer.lr == pytest.approx(0.1 * lam / (1 - 0.999**40), rel=1e-9)
+    assert len(optimizer.progress.gammas) == 40
+    assert optimizer.progress.gamma == pytest.approx(gamma, rel=1e-9)
+
+
+@pytest.mark.parametrize("at_report", [False, True])
+@pytest.mark.parametrize("then", [SGD(lr=1, momentum=0.9), SGD(lr=1), SGD(lr=1, momentum=0.9, nesterov=True)])
+def test_matched_rate_gives_the_first_step_the_last_ones_length(then, at_report):
+    """For the gradient of the last step: fed again, it moves the weights as far as Adam just did."""
+    p = parameter()
+    then = SGD(lr=1, momentum=then.momentum, nesterov=then.nesterov)
+    optimizer = hybrid(AfterEpochs(1) if at_report else AfterSteps(20), p, then=then, lr_after="matched")
+    go(optimizer, p, 19)
+    before, g = p.numpy().copy(), np.array(gradient(20, p.numpy().tolist()))
+    go(optimizer, p, 1, start=20)
+    middle = p.numpy().copy()
+    optimizer.zero_grad(set_to_none=False)  # the report must not need the gradient any more
+    optimizer.report(1, val_loss=1.0)
+    p.grad = g
+    optimizer.step()
+    lengths = np.linalg.norm(middle - before), np.linalg.norm(p.numpy() - middle)
+    assert optimizer.phase == "sgd"
+    assert lengths[1] == pytest.approx(lengths[0], rel=1e-12)
+
+
+def test_projected_rate_waits_until_it_is_positive():
+    p = parameter()
+    optimizer = hybrid(lambda progress: True, p, lr_after="projected")
+    p.grad = np.zeros(4)
+    optimizer.step()  # p.g = 0: no gamma, Lambda = 0
+    assert optimizer.switch_event is None
+    go(optimizer, p, 1)
+    assert optimizer.switch_event.step == 2
+
+
+def test_carried_momentum():
+    p = parameter()
+    optimizer = hybrid(AfterSteps(20), p, carry="momentum")
+    go(optimizer, p, 20)
+    m, w = [0.0] * 4, [START, *islice(textbook.adam(START, gradient, 0.01), 20)]
+    for k in range(1, 21):
+        m = [0.9 * a + 0.1 * g for a, g in zip(m, gradient(k, w[k - 1]), strict=True)]
+    np.testing.assert_allclose(optimizer.then.v, np.array(m) / (1 - 0.9**20) / (1 - 0.9), rtol=1e-9)
+    fresh = hybrid(AfterSteps(20), p)
+    go(fresh, p, 20)
+    assert (fresh.then.v == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"first": Adam([parameter()])}, "without parameters"),
+        ({"lr_after": "projectd"}, "got 'projectd'"),
+        ({"lr_after": "projected", "then": Adam()}, "rate for SGD, but then is Adam"),
+        ({"lr_after": -0.5}, "got -0.5"),
+        ({"carry": "all"}, "got 'all'"),
+        ({"carry": "momentum", "then": SGD()}, "momentum > 0"),
+        ({"carry": "momentum", "first": RMSprop()}, "first=Adam"),
+        ({"carry": "momentum", "lr_after": "matched"}, "carry='nothing'"),
+    ],
+)
+def test_choices_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        hybrid(AfterSteps(1), **arguments)
+
+
+# ---- telling and saving ----
+
+
+def test_numbers_of_the_decision_are_kept_without_a_switch():
+    p = parameter()
+    optimizer = hybrid(Projected() | Crossing("val_accuracy", 0.99), p)
+    go(optimizer, p, 25)
+    optimizer.report(1, val_accuracy=0.5)
+    assert len(optimizer.progress.gammas) == len(optimizer.progress.lambdas) == 25
+    said = optimizer.verdict()
+    assert said.startswith("never switched: swats | crossing:val_accuracy=0.99 was not met in 25 steps, 1 epoch")
+    assert "relative distance" in said
+    assert optimizer.switch_event is None
+
+
+def test_no_projection_where_nobody_asks():
+    p = parameter()
+    optimizer = hybrid(AfterSteps(30), p)
+    go(optimizer, p, 25)
+    assert len(optimizer.progress.gammas) == 0
+    assert optimizer.verdict() == "never switched: step:30 was not met in 25 steps, 0 epochs"
+
+
+def test_verdict_of_a_switch():
+    p = parameter()
+    optimizer = hybrid(AfterSteps(3) | Plateau(), p, lr_after=0.0123)
+    go(optimizer, p, 5)
+    assert optimizer.verdict() == "switched to sgd after step 3 (0 epochs finished), rate 0.0123: step:3"
+
+
+@pytest.mark.parametrize("at", [1, 12, 20, 21, 33])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"lr_after": "projected", "carry": "momentum"},
+        {"lr_after": "matched"},
+        {"lr_after": 0.2, "then": lambda: SGD(lr=cosine(1.0, 40), momentum=0.9)},
+        {"first": lambda: RMSprop(lr=cosine(0.01, 20)), "then": lambda: Adam()},
+    ],
+)
+def test_loaded_hybrid_goes_on_bit_for_bit(at, arguments):
+    def make(p):
+        return hybrid(condition, p, **{k: v() if callable(v) else v for k, v in arguments.items()})
+
+    condition = AfterSteps(20) & Plateau(patience=1)  # needs the reports from before the checkpoint
+
+    def train(optimizer, p, start):
+        for k in range(start, 41):
+            if k == at and start == 1:
+                saved.append((optimizer.state_dict(), p.numpy().copy()))
+            go(optimizer, p, 1, start=k)
+            if k in (10, 15):
+                optimizer.report(k // 5, val_loss=1.0)
+
+    saved = []
+    p, again = parameter(np.float32), parameter(np.float32)
+    optimizer, resumed = make(p), make(again)
+    train(optimizer, p, 1)
+    state, w = saved[0]
+    state["scalars"] = json.loads(json.dumps(state["scalars"], allow_nan=False))
+    resumed.flat.w[...] = w
+    resumed.load_state_dict(state)
+    train(resumed, again, at)
+    np.testing.assert_array_equal(p.numpy(), again.numpy())
+    assert resumed.switch_event == optimizer.switch_event != None  # noqa: E711
+    assert resumed.switch_event.step == 20
+    assert list(resumed.progress.gammas) == list(optimizer.progress.gammas)
+    assert resumed.progress.reports == optimizer.progress.reports
+
+
+def test_state_of_another_hybrid_is_refused():
+    with pytest.raises(ValueError, match="another switch or lr_after"):
+        hybrid(AfterSteps(3)).load_state_dict(hybrid(Projected()).state_dict())
+    with pytest.raises(ValueError, match="is a hybrid"):
+        hybrid(AfterSteps(3)).load_state_dict(Adam([parameter()]).state_dict())
+
+
+# ---- GNMT ----
+
+
+def test_gnmt_at_and_around_every_boundary():
+    """The paper's run divided by 1000: Adam for 60 steps; 0.5; halved at 1200, 1400, 1600 and 1800 of 2000."""
+    p = parameter()
+    optimizer = GNMT([p], total_steps=2000)
+    rates, phases = [], []
+    for _ in range(2000):
+        rates.append(optimizer.lr)
+        phases.append(optimizer.phase)
+        p.grad = np.zeros(4)
+        optimizer.step()
+    assert phases == ["adam"] * 60 + ["sgd"] * 1940
+    for k, rate in [
+        (0, 2e-4), (59, 2e-4), (60, 0.5), (1199, 0.5), (1200, 0.25), (1399, 0.25), (1400, 0.125), (1599, 0.125),
+        (1600, 0.0625), (1799, 0.0625), (1800, 0.03125), (1999, 0.03125),
+    ]:  # fmt: skip
+        assert rates[k] == rate, k
+    assert len(set(rates)) == 6
+    assert optimizer.switch_event == (60, 0, 0.5, "step:60")
+
+
+@pytest.mark.parametrize(
+    ("total", "adam", "halvings"), [(2_000_000, 60_000, [1_200_000, 1_400_000]), (100, 3, [60, 70])]
+)
+def test_gnmt_scales(total, adam, halvings):
+    optimizer = GNMT([parameter()], total_steps=total)
+    rate = optimizer.then._rate
+    assert optimizer.switch == AfterSteps(adam)
+    for i, k in enumerate(halvings):
+        assert (rate(k - 1 - adam), rate(k - adam)) == (0.5 / 2**i, 0.5 / 2 ** (i + 1))
+
+
+@pytest.mark.parametrize("total", [1, 2, 10])
+def test_gnmt_of_a_very_short_run(total):
+    p = parameter()
+    go(GNMT([p], total_steps=total), p, total)
+
+
+def test_gnmt_clips_in_both_phases():
+    p = parameter()
+    optimizer = GNMT([p], total_steps=100, max_norm=0.5)
+    for phase in ("adam", "sgd"):
+        assert optimizer.phase == phase
+        p.grad = np.full(4, 10.0)
+        optimizer.step()
+        assert np.linalg.norm(optimizer.flat.g) == pytest.approx(0.5)
+        go(optimizer, p, 3)
+
+
+# ---- Blend ----
+
+
+def test_blend_is_the_textbook_rule():
+    for arguments, book in [
+        ({}, {}),
+        ({"weight_decay": 0.02, "momentum": 0.5, "alpha": 0.9}, {"wd": 0.02, "mu1": 0.5, "mu2": 0.9}),
+    ]:
+        p = parameter()
+        optimizer = Blend([p], 0.05, steps_per_epoch=50, **arguments)
+        expected = textbook.blend(START, gradient, 0.05, 50, **book)
+        for k in range(1, 1001):  # epochs 0 to 20: the centre is 10, the end of the blend 12.5
+            go(optimizer, p, 1, start=k)
+            np.testing.assert_allclose(p.numpy(), next(expected), rtol=1e-12, atol=1e-12)
+
+
+def test_blend_stays_within_0_and_1_and_is_smooth_at_the_centre():
+    a = Blend([parameter()], steps_per_epoch=1).a_sgd
+    shares = [a(e / 1000) for e in range(20_001)]
+    assert all(0 <= x <= 1 for x in shares)
+    assert all(x <= y for x, y in pairwise(shares))
+    assert max(y - x for x, y in pairwise(shares)) <= 1 / 5 * 1e-3 * 1.001, "continuous"
+    assert a(10) == 0.5
+    h = 1e-6
+    assert (a(10) - a(10 - h)) / h == pytest.approx((a(10 + h) - a(10)) / h, rel=1e-5) == pytest.approx(1 / 5, rel=1e-5)
+    assert a(12.5 - 1e-9) == pytest.approx(1, abs=1e-9)
+    assert a(12.5) == a(13) == a(100) == 1.0
+    assert a(5) == pytest.approx(math.exp(-2) / 2)
+
+
+def test_blend_is_rmsprop_long_before_and_momentum_sgd_after():
+    p = parameter()
+    go(Blend([p], 0.1, steps_per_epoch=10, center=1e4, lr_rms=1e-3, momentum=0.8), p, 50)
+    *_, w = islice(textbook.rmsprop(START, gradient, 1e-3, mu=0.8), 50)
+    np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
+    p = parameter()
+    go(Blend([p], 0.1, steps_per_epoch=10, center=0, period=1e-9, momentum=0.8), p, 1)  # step 1 is at the centre
+    p = parameter()
+    optimizer = Blend([p], 0.1, steps_per_epoch=10, center=0, period=0.1, momentum=0.8)
+    go(optimizer, p, 300)  # long enough to forget the first steps' RMSprop part in D
+    w = p.numpy().tolist()
+    delta = (optimizer.D * -1).tolist()
+    go(optimizer, p, 50, start=301)
+    v = delta  # momentum SGD goes on from there: v <- mu v + g; w <- w - lr v
+    for k in range(301, 351):
+        v = [0.8 * a + g for a, g in zip(v, gradient(k, w), strict=True)]
+        w = [x - 0.1 * a for x, a in zip(w, v, strict=True)]
+    np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
+
+
+def test_blend_rate_may_be_zero():
+    p = parameter()
+    go(Blend([p], 0.0, steps_per_epoch=10), p, 2)
+    np.testing.assert_array_equal(p.numpy(), START)
+
+
+# ---- presets and build ----
+
+
+def test_every_preset_is_usable_and_says_where_it_comes_from():
+    assert {"underfit", "goodfit", "overfit", "mlp", "cnn", "linear"} <= {model for model, _ in PRESETS}
+    for (model, dataset), row in PRESETS.items():
+        assert (model, "mnist") in PRESETS
+        assert row.source
+        optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, model=model, dataset=dataset)
+        assert optimizer.switch == parse_switch(row.switch)
+        assert optimizer.lr == row.lr
+        assert optimizer.then.momentum == row.momentum
+    assert preset("mlp", "photos") == preset("mlp", "mnist")
+    with pytest.raises(ValueError, match="did you mean 'mlp'"):
+        preset("mpl", "mnist")
+
+
+def test_build_knows_every_name():
+    kinds = {
+        "sgd": SGD, "momentum": SGD, "nesterov": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam,
+        "adamw": AdamW, "hybrid": Hybrid, "swats": SWATS, "gnmt": GNMT, "blend": Blend,
+    }  # fmt: skip
+    assert tuple(kinds) == optim.NAMES
+    for name, kind in kinds.items():
+        p = parameter()
+        optimizer = build(name, [p], total_steps=100, steps_per_epoch=10)
+        assert type(optimizer) is kind
+        go(optimizer, p, 3)
+    momentum, nesterov = (build(n, [parameter()], total_steps=9, steps_per_epoch=3) for n in ("momentum", "nesterov"))
+    assert (momentum.momentum, momentum.nesterov, nesterov.nesterov) == (0.9, False, True)
+
+
+def made(name, **options):
+    return build(name, [parameter()], total_steps=200, steps_per_epoch=20, **options)
+
+
+def test_build_passes_options_on():
+    assert made("sgd", lr=0.3, weight_decay=0.1, max_norm=2).weight_decay == 0.1
+    assert made("momentum", momentum=0.5).momentum == 0.5
+    assert made("adam", schedule="cosine", lr=0.5).lr == 0.5
+    assert made("swats", switch="swats:rtol=1e-3").switch == Projected() | Projected(rtol=1e-3)
+    assert made("swats", switch="swats:eps=1e-6").switch == Projected(eps=1e-6)
+    assert made("swats").switch == Projected(eps=1e-9)
+    assert made("hybrid", switch="swats:rtol=1e-3 & step:500").switch == Projected(rtol=1e-3) & AfterSteps(500)
+    assert made("hybrid", switch="auto").switch == parse_switch(preset("mlp", "mnist").switch)
+    assert made("hybrid", lr_after="projected").lr_after == "projected"
+    assert made("hybrid", lr_sgd=0.7).then.lr == 0.7
+    assert made("gnmt").first.max_norm == made("gnmt").then.max_norm == 5.0
+    assert made("gnmt", max_norm=1.0, lr_sgd=0.2).then.max_norm == 1.0
+    blend = made("blend")  # ten epochs, a ninth of the paper's
+    assert (blend.center, blend.period) == (pytest.approx(10 / 9), pytest.approx(5 / 9))
+
+
+@pytest.mark.parametrize(("lr_after", "peak"), [(None, 0.3), (0.2, 0.2)])
+def test_schedule_of_a_hybrid_ends_with_the_run(lr_after, peak):
+    p = parameter()
+    optimizer = build(
+        "hybrid", [p], total_steps=200, steps_per_epoch=20, switch="step:80", lr_sgd=0.3, lr_after=lr_after,
+        schedule="cosine", lr=0.01,
+    )  # fmt: skip
+    rates = []
+    for k in range(1, 201):
+        rates.append(optimizer.lr)
+        go(optimizer, p, 1, start=k)
+    assert rates[0] == 0.01
+    assert rates[79] == pytest.approx(0.01 * (1 + math.cos(math.pi * 79 / 200)) / 2)
+    assert rates[80] == pytest.approx(peak)
+    assert rates[140] == pytest.approx(peak / 2)
+    assert rates[199] < 0.001 * peak
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("adm", {}, "unknown optimizer 'adm': did you mean 'adam'"),
+        ("adam", {"switch": "step:3"}, "switch does not apply to 'adam': it is for hybrid, swats"),
+        ("sgd", {"momentum": 0.9}, "momentum does not apply to 'sgd': it is for momentum, nesterov"),
+        ("swats", {"lr_after": 0.1}, "lr-after does not apply to 'swats'"),
+        ("gnmt", {"schedule": "cosine"}, "schedule does not apply to 'gnmt'"),
+        ("swats", {"switch": "step:3"}, "got 'step:3'"),
+        ("hybrid", {"switch": "stp:3"}, "did you mean 'step'"),
+        ("hybrid", {"model": "cnm"}, "did you mean 'cnn'"),
+        ("hybrid", {"lr_after": "projcted"}, "did you mean 'projected'|got 'projcted'"),
+        ("adam", {"lr": -1.0}, "got -1.0"),
+        ("adam", {"lr": -1.0, "schedule": "cosine"}, "got -1.0"),
+        ("momentum", {"momentum": 2.0}, "got 2.0"),
+    ],
+)
+def test_build_refuses(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        made(name, **options)
+
+
+def test_a_network_trains_with_every_name():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(128, 10)).astype(np.float32)
+    y = (x @ rng.normal(size=(10, 3))).argmax(1)
+    for name in optim.NAMES:
+        model = nn.Sequential(nn.Linear(10, 32, rng=0), nn.ReLU(), nn.Linear(32, 3, rng=1))
+        optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30)
+        losses = []
+        for _ in range(300):
+            loss = ops.cross_entropy(model(Tensor(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+        assert losses[-1] < 0.5 * losses[0], name
