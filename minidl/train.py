@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import numpy as np
 from tqdm import tqdm
 
 from minidl import report
@@ -135,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return complain(f"the run folder can't be written: {error}", FAILED)
     try:
-        return train(run, **options)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite gets a message of our own
+            return train(run, **options)
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
     except OSError as error:

@@ -148,9 +148,11 @@ def _hybrid(
             left = max(1, total_steps - (hybrid.switch_step or 0))
             return parse_schedule(schedule, lr=lr_sgd if lr_after is None else 1.0, total_steps=left)(k)
 
+    weight_decay = common["weight_decay"]
     hybrid = Hybrid(
         params,
-        first=AdamW(lr=first_rate, **common),  # decoupled decay, which is no part of the projected step
+        # With weight decay, Adam's decoupled form: the decay is no part of the step that is projected.
+        first=(AdamW if weight_decay else Adam)(lr=first_rate, **common),
         then=SGD(lr=then_rate, momentum=momentum, **common),
         switch=condition,
         lr_after=lr_after,
