@@ -110,7 +110,7 @@ def fetch(
     reason = "; ".join(answered) or "there is no mirror to ask"
     raise DownloadError(f"{file.name} could not be fetched: {reason}\n"
                         f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
-                        "or name their folder in MINIDL_DATA.", reason)
+                        "or name their folder in MINIDL_DATA. mnist5k needs no download.", reason)
 
 
 def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:

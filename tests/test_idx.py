@@ -305,10 +305,10 @@ def test_a_true_claim_that_memory_cannot_hold(tmp_path):
 
 
 def test_fuzz():
-    figures = run(2000, seed=1)
+    figures = run(1000, seed=1)
     assert promises_kept(figures), figures.broken[:5]
-    assert figures.files == 2000
-    assert sum(n for kind, n in figures.outcomes.items() if kind.endswith(": read")) > 200
+    assert figures.files == 1000
+    assert sum(n for kind, n in figures.outcomes.items() if kind.endswith(": read")) > 100
 
 
 @given(raw=st.binary(max_size=60) | st.builds(lambda tail: U8 + tail, st.binary(max_size=60)), packed=st.booleans())
