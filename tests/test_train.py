@@ -17,10 +17,10 @@ ROOT = Path(__file__).parent.parent
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def command(*args: object, module: str = "minidl.train", cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def command(*args: object, module: str = "minidl.train", timeout: int = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", module, *map(str, args)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env=None,
+        cwd=ROOT, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
 
@@ -255,7 +255,9 @@ def test_a_folder_with_a_run_in_it_is_not_overwritten(finished):
 
 def test_divergence_is_explained_and_the_last_checkpoint_stays(folder, tmp_path):
     out = tmp_path / "r"
-    message = fails("--dataset", folder, "--opt", "sgd", "--lr", "1e9", "--checkpoint-every", "1", "--out", out, status=1)
+    message = fails(
+        "--dataset", folder, "--opt", "sgd", "--lr", "1e9", "--checkpoint-every", "1", "--out", out, status=1
+    )
     assert re.search(r"diverged at step \d+: the loss is (nan|inf), the rate 1e\+09", message)
     assert "layer" in message
     assert all(np.isfinite(v).all() for v in load_checkpoint(out / "checkpoint.safetensors").model.values())
