@@ -57,6 +57,8 @@ class FlatParameters:
     @classmethod
     def of(cls, params: Iterable[Tensor]) -> FlatParameters:
         """The vectors of these parameters: those that they lie in already, else new ones."""
+        if not isinstance(params, Iterable):
+            raise TypeError(f"parameters come first, got {params!r}: write SGD(model.parameters(), lr=0.1)")
         params = list(params)
         home = getattr(params[0], "home", None) if params else None
         if home is not None and home.holds(params):

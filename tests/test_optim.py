@@ -239,6 +239,7 @@ def test_copy_of_a_model_is_free():
     ("params", "error", "message"),
     [
         (lambda: [], ValueError, "at least one parameter"),
+        (lambda: 0.1, TypeError, "parameters come first, got 0.1"),
         (lambda: [np.zeros(3)], TypeError, "parameter 0 is a ndarray"),
         (lambda: [Tensor([1.0])], ValueError, "requires_grad=True"),
         (lambda: parameters()[:1] * 2, ValueError, "twice"),
