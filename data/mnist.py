@@ -103,7 +103,7 @@ def _given_folder(folder: str) -> Dataset:
     try:
         arrays = [read_verified(path, MNIST[part]) for part, path in find_parts(folder).items()]
     except DataError as error:
-        raise DataError(f"{error}\nFull MNIST was looked for in {folder} only (named by root or MINIDL_DATA); "
+        raise DataError(f"{error}\nFull MNIST was looked for in {folder} only (root or MINIDL_DATA); "
                         "give a data set of your own as name or --dataset.") from error
     return make_dataset("mnist", f"folder {folder}", arrays)
 

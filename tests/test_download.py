@@ -11,13 +11,13 @@ import time
 
 import numpy as np
 import pytest
-from test_download_server import ARRAY, CALM, FAST, FILE, Handler, Server, mirror, names_in
 
 import data.download
 from data import DownloadError, load_mnist, read_idx
 from data.download import Patience, fetch
+from tests.test_download_server import ARRAY, CALM, FAST, FILE, Handler, Server, mirror, names_in
 
-pytest_plugins = ["test_download_server"]
+pytest_plugins = ["tests.test_download_server"]
 
 # ------------------------------------------------------------------------------- what arrives
 

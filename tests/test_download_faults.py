@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from test_download_server import ARRAY, CALM, FILE, Handler, mirror, names_in
 
 import data.mnist
 from data import DownloadError, load_mnist, write_idx
 from data.atomic import sweep_parts
 from data.download import fetch, read_verified
 from data.mnist import MNIST
+from tests.test_download_server import ARRAY, CALM, FILE, Handler, mirror, names_in
 
-pytest_plugins = ["test_download_server"]
+pytest_plugins = ["tests.test_download_server"]
 
 # ------------------------------------------------------------------------------- several at once
 
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_made(server, tmp_path):
 
 
 def test_a_folder_without_write_permission(server, tmp_path):
-    from test_idx import as_nobody
+    from tests.test_idx import as_nobody
 
     for parent in (tmp_path, *tmp_path.parents[:3]):
         if parent.stat().st_uid == os.geteuid():

@@ -1,6 +1,6 @@
 """A real HTTP server on loopback that does everything a bad server can do, for the tests of the downloader.
 
-A test module gets its `server` with `pytest_plugins = ["test_download_server"]`.
+A test module gets its `server` with `pytest_plugins = ["tests.test_download_server"]`.
 """
 
 import gzip

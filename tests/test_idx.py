@@ -11,7 +11,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from fuzz_idx import promises_kept, run, second_opinion
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 import data.idx
 from data import DataError, IdxError, read_idx, write_idx
 from data.idx import idx_sha256
+from tests.fuzz_idx import promises_kept, run, second_opinion
 
 DTYPES = ["u1", "i1", "<i2", ">i2", "<i4", ">i4", "<f4", ">f4", "<f8", ">f8"]
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=6, min_side=0, max_side=4)
