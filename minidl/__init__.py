@@ -3,7 +3,7 @@
 Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data/, then trainer and train.
 """
 
-from minidl import fast_conv as _fast_conv  # registers the kernels of the CPU
+from minidl import fast_conv as _fast_conv  # noqa: F401 (registers the kernels of the CPU)
 from minidl import nn, ops
 from minidl.backend import DeviceError, reference_only
 from minidl.gradcheck import GradientError, gradcheck

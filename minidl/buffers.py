@@ -99,6 +99,11 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     return np.empty(shape, dtype) if FREE is None else _pool.empty(shape, dtype)
 
 
+def held() -> int:
+    """Bytes on this thread's shelves, in use or not."""
+    return _pool.bytes
+
+
 def release() -> None:
     """Give this thread's unused buffers back to the system, when training is over."""
     _pool.release()

@@ -19,28 +19,26 @@ from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import LARGE, channels_last, plain
 from minidl.fast_threads import split
-from minidl.ops_conv import Pair, Size, _pair
+from minidl.ops_conv import Pair, Size, _output_size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
 
-CHUNK = 1 << 20  # bytes of windows and results that are worked on at a time: the size of a core's own cache
+CHUNK = 3 << 18  # bytes of windows and results that are worked on at a time: most of the cache of one core
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
     """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
+    if b is not None and b.shape != w.shape[:1]:
+        return NotImplemented
     (n, c, h, width), (o, _, kh, kw) = x.shape, w.shape
     (sh, sw), (ph, pw) = step, pad = _pair(stride), _pair(padding)
-    if min(sh, sw) < 1 or min(ph, pw) < 0 or kh > h + 2 * ph or kw > width + 2 * pw or (b is not None and b.shape != (o,)):
-        return NotImplemented
+    _output_size("conv2d", x, (kh, kw), step, pad)
     oh, ow = (h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1
     few = c * kw < 16  # few channels: rows of windows are too short to copy one by one, see _columns
     images = channels_last(x.data)  # (N, H, W, C)
     chunk = max(1, CHUNK // (oh * ow * (kh * kw * c + o) * x.dtype.itemsize))  # images
     worthwhile = n * oh * ow * kh * kw * c * o > 8 * LARGE
-
-    def chunks(start: int, stop: int) -> Iterator[slice]:
-        return (slice(i, min(i + chunk, stop)) for i in range(start, stop, chunk))
 
     def columns(part: slice) -> Array:
         return _columns(images[part], (kh, kw), step, pad, (oh, ow), few)
@@ -53,7 +51,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     bias = None if b is None else np.tile(b.data, ow)  # for a whole row of pixels: long rows add fast
 
     def forward(start: int, stop: int) -> None:
-        for part in chunks(start, stop):
+        for part in _chunks(start, stop, chunk):
             np.matmul(columns(part), filters, out=y[part].reshape(-1, o))
             if bias is not None:
                 lines = y[part].reshape(-1, ow * o)
@@ -65,7 +63,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
         places = np.ascontiguousarray(w.data.transpose(2, 3, 0, 1))  # (kh, kw, out, C)
 
         def backward(start: int, stop: int) -> None:
-            for part in chunks(start, stop):
+            for part in _chunks(start, stop, chunk):
                 gradient, m = rows(g[part]), len(g[part])
                 share = buffers.empty((m, oh, ow, c), x.dtype)
                 padded = _zeros((m, h + 2 * ph, width + 2 * pw, c), x.dtype)
@@ -81,7 +79,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     def vjp_w(g: Array, out: Array) -> None:
         def backward(start: int, stop: int) -> Array:
             total, product = np.zeros((o, kh * kw * c), x.dtype), np.empty((o, kh * kw * c), x.dtype)
-            for part in chunks(start, stop):
+            for part in _chunks(start, stop, chunk):
                 total += np.matmul(rows(g[part]).T, columns(part), out=product)
             return total
 
@@ -89,8 +87,9 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
         out[...] = total.reshape(w.shape) if few else total.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
 
     def vjp_b(g: Array, out: Array) -> None:
-        def backward(start: int, stop: int) -> Array:
-            return sum(np.ones(len(r), x.dtype) @ r for r in (rows(g[part]) for part in chunks(start, stop)))
+        def backward(start: int, stop: int) -> Any:
+            gradients = (rows(g[part]) for part in _chunks(start, stop, chunk))
+            return sum(np.ones(len(gradient), x.dtype) @ gradient for gradient in gradients)
 
         out[...] = sum(split(backward, n, worthwhile))
 
@@ -128,6 +127,11 @@ def _columns(images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pai
     return columns.reshape(-1, kh * kw * c)
 
 
+def _chunks(start: int, stop: int, chunk: int) -> Iterator[slice]:
+    """range(start, stop) in slices of at most `chunk`."""
+    return (slice(i, min(i + chunk, stop)) for i in range(start, stop, chunk))
+
+
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     zeros = buffers.empty(shape, dtype)
     zeros[...] = 0
@@ -137,8 +141,8 @@ def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.max_pool2d. Windows of 2 x 2 that neither overlap nor leave a rest: (N, C, H, W) -> (N, C, H/2, W/2).
 
-    Larger of left and right, then larger of top and bottom. Of equals, the left one and the top one win: in this
-    order that is the window's first.
+    Backward goes the way of the gradient: to the top or the bottom pair of pixels, then to the left or the right one.
+    Of equals the top and the left one win: in this order that is the window's first.
     """
     if not plain(x) or x.ndim != 4 or not x.size or x.shape[2] % 2 or x.shape[3] % 2:
         return NotImplemented
@@ -147,37 +151,48 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     n, c, h, w = x.shape
     images = channels_last(x.data)
     y = buffers.empty((n, h // 2, w // 2, c), x.dtype)
-    chunk = max(1, CHUNK // (2 * h * w * c * x.dtype.itemsize))
-
-    def chunks(start: int, stop: int) -> Iterator[slice]:
-        return (slice(i, min(i + chunk, stop)) for i in range(start, stop, chunk))
+    chunk = max(1, CHUNK // (3 * h * w * c * x.dtype.itemsize))
 
     def forward(start: int, stop: int) -> None:
-        for part in chunks(start, stop):
+        for part in _chunks(start, stop, chunk):
             image = images[part]
             lines = np.maximum(image[:, 0::2], image[:, 1::2], out=buffers.empty((len(image), h // 2, w, c), x.dtype))
-            np.maximum(lines[:, :, 0::2], lines[:, :, 1::2], out=y[part])
+            y[part] = _with_right(np.maximum, lines)[:, :, 0::2]
 
     def vjp(g: Array) -> Array:
         dx = buffers.empty((n, h, w, c), x.dtype)
 
         def backward(start: int, stop: int) -> None:
-            for part in chunks(start, stop):
-                left, right = images[part, :, 0::2], images[part, :, 1::2]  # (n, H, W/2, C)
-                to_right = right > left
-                wider = np.maximum(left, right, out=buffers.empty(left.shape, x.dtype))
-                gradient = np.ascontiguousarray(channels_last(g[part]))  # (n, H/2, W/2, C)
-                lines = buffers.empty(left.shape, x.dtype)
-                np.multiply(gradient, wider[:, 1::2] > wider[:, 0::2], out=lines[:, 1::2])
-                np.subtract(gradient, lines[:, 1::2], out=lines[:, 0::2])
-                np.multiply(lines, to_right, out=dx[part, :, 1::2])
-                np.subtract(lines, dx[part, :, 1::2], out=dx[part, :, 0::2])
+            for part in _chunks(start, stop, chunk):
+                image, d = np.ascontiguousarray(images[part]), dx[part]  # (n, H, W, C)
+                larger, to_right = _with_right(np.maximum, image), _with_right(np.less, image, np.dtype(np.bool_))
+                gradient = _zeros((len(image), h // 2, w, c), x.dtype)
+                gradient[:, :, 0::2] = channels_last(g[part])  # at the left pixel of each pair, 0 at the right one
+                bottom = np.multiply(gradient, larger[:, 0::2] < larger[:, 1::2], out=d[:, 1::2])
+                np.subtract(gradient, bottom, out=d[:, 0::2])
+                right = np.multiply(d, to_right, out=larger)
+                d -= right
+                d.reshape(-1)[c:] += right.reshape(-1)[:-c]  # moved on by one pixel: now at the right one
 
         split(backward, n, x.size > LARGE)
         return dx.transpose(0, 3, 1, 2)
 
     split(forward, n, x.size > LARGE)
     return record("max_pool2d", y.transpose(0, 3, 1, 2), (x, vjp))
+
+
+def _with_right(ufunc: np.ufunc, image: Array, dtype: Any = None) -> Array:
+    """ufunc(pixel, the pixel right of it) for the left pixel of each pair of columns; the rest has no meaning.
+
+    A whole array against itself moved by one pixel is one long loop, which is faster, though half of it is for
+    nothing, than many short loops over the channels of one pixel.
+    """
+    c = image.shape[-1]
+    result = buffers.empty(image.shape, dtype or image.dtype)
+    flat = image.reshape(-1)
+    ufunc(flat[:-c], flat[c:], out=result.reshape(-1)[:-c])
+    result[-1, -1, -1] = 0  # the last pixel has none right of it
+    return result
 
 
 CPU.kernels.update(conv2d=conv2d, max_pool2d=max_pool2d)

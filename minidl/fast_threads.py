@@ -60,11 +60,10 @@ def _help(tasks: SimpleQueue[Any]) -> None:
     while True:
         work, start, stop, i, done = tasks.get()
         try:
-            answer = (i, work(start, stop), None)
+            done.put((i, work(start, stop), None))
         except BaseException as error:  # handed to the caller, who raises it
-            answer = (i, None, error)
-        done.put(answer)
-        del work, done, answer  # while waiting for the next task, hold on to nobody's arrays
+            done.put((i, None, error))
+        del work, done  # while waiting for the next task, hold on to nobody's arrays
 
 
 _team: _Team | None = None

@@ -1,8 +1,8 @@
 """What `tests.bench` measures: each column (minidl and its peers) trains the same models in a live process of its own.
 
 A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
-seconds it took, and the seconds of CPU time that it used for that. Between its turns it sleeps on the pipe, so that no other column's threads are disturbed. A model is
-built and warmed up on its first turn and then kept.
+seconds it took, and the CPU seconds. Between its turns it sleeps on the pipe, so that no other column is disturbed.
+A model is built and warmed up on its first turn and then kept.
 """
 
 from __future__ import annotations

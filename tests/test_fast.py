@@ -1,0 +1,317 @@
+"""The CPU's kernels against the operations as they are written in ops*.py, in float64, and the promises they make."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import optim
+from minidl import Tensor, buffers, fast, fast_conv, fast_threads, nn, no_grad, ops, reference_only
+from minidl.backend import CPU
+from minidl.tensor import record
+
+sizes = st.integers(1, 7)
+
+
+def value_and_gradients(fn: Any, arrays: list[Any]) -> list[Any]:
+    """The output of fn and the gradients of its inputs, copied, for a fixed irregular gradient of the output."""
+    tensors = [Tensor(a.copy(order="K"), requires_grad=True) for a in arrays]
+    out = fn(*tensors)
+    out.backward(np.cos(np.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+    return [out.data.copy(), *(t.grad.copy() for t in tensors)]
+
+
+def same(fn: Any, *arrays: Any) -> None:
+    """fn with kernels, in one part and in many, equals fn without them to 1e-12 of the largest value."""
+    with reference_only():
+        expected = value_and_gradients(fn, list(arrays))
+    for got, want in zip(value_and_gradients(fn, list(arrays)), expected, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * max(1.0, np.abs(want).max(initial=0.0)))
+
+
+@pytest.fixture(params=["whole", "in parts"])
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as it comes, and once with everything split over two threads and cut into chunks of one image."""
+    if request.param == "in parts":
+        monkeypatch.setattr(fast, "LARGE", 0)
+        monkeypatch.setattr(fast_conv, "LARGE", 0)
+        monkeypatch.setattr(fast_conv, "CHUNK", 1)
+
+
+def numbers(*shape: int, seed: int = 0, channels_last: bool = False) -> Any:
+    """Small whole numbers, so that maxima tie and relu meets zeros."""
+    a = np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float64)
+    return np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if channels_last else a
+
+
+@pytest.mark.usefixtures("parts")
+class TestEqualToReference:
+    @given(n=sizes, inside=sizes, out=sizes, bias=st.booleans())
+    def test_linear(self, n: int, inside: int, out: int, bias: bool) -> None:
+        same(ops.linear, numbers(n, inside), numbers(out, inside, seed=1), *([numbers(out, seed=2)] * bias))
+
+    @given(n=sizes, c=sizes, h=sizes, w=sizes, last=st.booleans())
+    def test_relu(self, n: int, c: int, h: int, w: int, last: bool) -> None:
+        same(ops.relu, numbers(n, c, h, w, channels_last=last))
+        same(ops.relu, numbers(n, c))
+
+    @given(
+        n=sizes, c=st.sampled_from([1, 2, 3, 8, 17]), h=sizes, w=sizes, o=st.integers(1, 4), kh=st.integers(1, 3),
+        kw=st.integers(1, 3), stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        padding=st.tuples(st.integers(0, 3), st.integers(0, 3)), bias=st.booleans(), last=st.booleans(),
+    )  # fmt: skip
+    def test_conv2d(self, n: int, c: int, h: int, w: int, o: int, kh: int, kw: int, stride: Any, padding: Any,
+                    bias: bool, last: bool) -> None:  # fmt: skip
+        kh, kw = min(kh, h), min(kw, w)
+        x, filters = numbers(n, c, h, w, channels_last=last), numbers(o, c, kh, kw, seed=1)
+        same(lambda x, w, b=None: ops.conv2d(x, w, b, stride, padding), x, filters, *([numbers(o, seed=2)] * bias))
+
+    @given(n=sizes, c=st.sampled_from([1, 3, 16]), h=sizes, w=sizes, last=st.booleans(), seed=st.integers(0, 99))
+    def test_max_pool2d_with_ties(self, n: int, c: int, h: int, w: int, last: bool, seed: int) -> None:
+        same(lambda x: ops.max_pool2d(x, 2), numbers(n, c, 2 * h, 2 * w, seed=seed, channels_last=last))
+
+    def test_a_whole_network_with_a_branch_and_a_shared_weight(self) -> None:
+        def f(x: Tensor, w: Tensor, v: Tensor) -> Tensor:
+            h = ops.max_pool2d(ops.relu(ops.conv2d(x, w, padding=1)), 2)
+            h = ops.conv2d(h, w, padding=1) + h
+            return ops.linear(ops.linear(ops.flatten(h, 1), v).relu(), v[:3, :3])
+
+        same(f, numbers(4, 2, 6, 6), numbers(2, 2, 3, 3, seed=1), numbers(3, 18, seed=2))
+
+
+def test_kernels_really_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = Tensor(numbers(2, 3)), Tensor(numbers(4, 3))
+    calls: list[str] = []
+    monkeypatch.setitem(CPU.kernels, "linear", lambda *a: calls.append("kernel") or NotImplemented)
+    ops.linear(x, w)
+    with reference_only():
+        ops.linear(x, w)
+    assert calls == ["kernel"]
+
+
+def test_unusual_inputs_run_on_the_reference() -> None:
+    half = Tensor(np.ones((2, 3), np.float16))
+    assert fast.linear(half, half) is NotImplemented
+    assert ops.linear(half, half).dtype == np.float16
+    assert fast.linear(half, Tensor(np.ones((2, 3), np.float32))) is NotImplemented
+    assert fast_conv.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 2) is NotImplemented
+    assert ops.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 3, 1).shape == (1, 1, 3, 3)
+    strided = Tensor(numbers(6, 8)[::2, ::3], requires_grad=True)
+    np.testing.assert_array_equal(ops.relu(strided).data, np.maximum(strided.data, 0))
+    with pytest.raises(ValueError, match="linear"):
+        ops.linear(Tensor(numbers(2, 3)), Tensor(numbers(2, 4)))
+    with pytest.raises(ValueError, match="conv2d"):
+        ops.conv2d(Tensor(numbers(1, 1, 2, 2)), Tensor(numbers(1, 1, 3, 3)))
+
+
+def small_cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 8, 3, padding=1, rng=1),
+        nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 49, 10, rng=2),
+    )  # fmt: skip
+
+
+def batch(i: int = 0, n: int = 64) -> tuple[Tensor, Any]:
+    rng = np.random.default_rng(i)
+    return Tensor(rng.random((n, 1, 28, 28), dtype=np.float32)), rng.integers(0, 10, n)
+
+
+def train(steps: int = 5) -> list[Any]:
+    model = small_cnn()
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for i in range(steps):
+        x, y = batch(i)
+        optimizer.zero_grad()
+        ops.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return list(model.state_dict().values())
+
+
+def test_same_seed_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_conv, "LARGE", 1)  # threads for everything
+    monkeypatch.setattr(fast, "LARGE", 1)
+    first = train()
+    for _ in range(3):
+        assert all((a == b).all() for a, b in zip(first, train(), strict=True))
+
+
+def test_training_equals_the_reference() -> None:
+    with reference_only():
+        expected = train()
+    for got, want in zip(train(), expected, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+# ---- buffers ----
+
+
+@given(keep=st.sets(st.integers(0, 9)), views=st.booleans())
+def test_what_the_user_keeps_never_changes(keep: set[int], views: bool) -> None:
+    """Any subset of what a few steps made, kept as a tensor or as a view, equals its copy after more steps."""
+    model, held = small_cnn(), []
+    optimizer = optim.SGD(model.parameters(), lr=0.05)
+    for i in range(4):
+        x, y = batch(i, n=8)
+        made: list[Tensor] = [x]
+        for layer in (model[j] for j in range(8)):  # type: ignore[index]
+            made.append(layer(made[-1]))
+        made.append(ops.cross_entropy(made[-1], y))
+        optimizer.zero_grad()
+        made[-1].backward()
+        optimizer.step()
+        for j in keep:
+            kept = made[j].data[..., None].swapaxes(0, -1)[0] if views and made[j].ndim else made[j]
+            held.append((kept, (kept.data if isinstance(kept, Tensor) else kept).copy()))
+        kept = layer = x = None
+        del made
+    for kept, copy in held:
+        np.testing.assert_array_equal(kept.data if isinstance(kept, Tensor) else kept, copy)
+
+
+def test_a_gradient_without_an_optimizer_is_the_users_own() -> None:
+    w = Tensor(numbers(64, 64), requires_grad=True)
+    x = Tensor(numbers(64, 64, seed=1), requires_grad=True)
+    ops.linear(x, w).sum().backward()
+    kept, copy = (w.grad, x.grad), (w.grad.copy(), x.grad.copy())
+    for t in (w, x):
+        t.grad = None
+    for i in range(5):
+        ops.linear(x, Tensor(numbers(64, 64, seed=i), requires_grad=True)).relu().sum().backward()
+        x.grad = None
+    assert all((a == b).all() for a, b in zip(kept, copy, strict=True))
+
+
+def test_an_operation_of_ones_own_may_keep_its_arrays() -> None:
+    def shifted(x: Tensor) -> Tensor:  # its vjp holds the input and a view of the output
+        y = x.data + 1
+        return record("shifted", y, (x, lambda g: g * y[:, ::-1] * x.data))
+
+    w = numbers(64, 64)
+    same(lambda x: ops.linear(shifted(ops.linear(x, Tensor(w))), Tensor(w)).relu(), numbers(64, 64, seed=1))
+
+
+def test_buffers_are_used_again_and_only_when_free() -> None:
+    buffers.release()
+    a = buffers.empty((100, 100), np.dtype(np.float64))
+    view = a[3:, ::2].T
+    address = a.ctypes.data
+    del a
+    assert buffers.empty((100, 100), np.dtype(np.float64)).ctypes.data != address
+    del view
+    if buffers.FREE is not None:
+        assert buffers.empty((100, 100), np.dtype(np.float64)).ctypes.data == address
+
+
+def test_buffers_of_a_model_that_is_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "SWEEP", 4)
+    buffers.release()
+    buffers.empty((100, 100), np.dtype(np.float64))
+    assert buffers.held() == 80_000
+    for _ in range(12):
+        buffers.empty((50, 100), np.dtype(np.float64))
+    assert buffers.held() == 40_000
+
+
+def test_buffers_stay_below_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "LIMIT", 200_000)
+    buffers.release()
+    kept = [buffers.empty((100, 100), np.dtype(np.float64)) for _ in range(10)]
+    for i, array in enumerate(kept):
+        array[...] = i
+    assert buffers.held() <= 200_000
+    assert all((array == i).all() for i, array in enumerate(kept))
+
+
+def test_without_counting_every_array_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "FREE", None)
+    buffers.release()
+    train(1)
+    assert buffers.held() == 0
+
+
+def test_threads_have_shelves_of_their_own() -> None:
+    results: dict[int, list[Any]] = {}
+    workers = [threading.Thread(target=lambda i=i: results.update({i: train(3)})) for i in range(3)]
+    for worker in workers:
+        worker.start()
+    expected = train(3)
+    for worker in workers:
+        worker.join()
+    for state in results.values():
+        for got, want in zip(state, expected, strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5)
+    assert len(results) == 3
+
+
+def test_evaluation_holds_no_graph() -> None:
+    model, (x, _) = small_cnn(), batch()
+    with no_grad():
+        out = model(x)
+    assert out.node is None
+    gc.collect()
+
+
+# ---- threads ----
+
+
+def two(work: Any, n: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """split() as on a machine with two cores."""
+    team = fast_threads._Team()
+    monkeypatch.setattr(fast_threads, "_team", team)
+    if not team.blas:
+        pytest.skip("threadpoolctl knows no BLAS here")
+    before = [library.num_threads for library in team.blas]
+    for library in team.blas:
+        library.set_num_threads(2)
+    try:
+        return fast_threads.split(work, n)
+    finally:
+        assert all(library.num_threads == 2 for library in team.blas), "the host's setting was not restored"
+        for library, limit in zip(team.blas, before, strict=True):
+            library.set_num_threads(limit)
+
+
+def test_split_covers_the_range_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert two(lambda i, j: (i, j), 7, monkeypatch) == [(0, 3), (3, 7)]
+    assert fast_threads.split(lambda i, j: (i, j), 7, worthwhile=False) == [(0, 7)]
+    assert fast_threads.split(lambda i, j: (i, j), 1) == [(0, 1)]
+
+
+@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = []
+
+    def work(i: int, j: int) -> None:
+        if (i > 0) == where:
+            raise kind("here")
+        threading.Event().wait(0.05)
+        finished.append(i)
+
+    with pytest.raises(kind, match="here"):
+        two(work, 2, monkeypatch)
+    assert len(finished) == 1, "the other part must have ended by then"
+    assert two(lambda i, j: j - i, 4, monkeypatch) == [2, 2]
+
+
+def test_split_inside_split_runs_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert two(lambda i, j: fast_threads.split(lambda a, b: (a, b), 4), 2, monkeypatch) == [[(0, 4)], [(0, 4)]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking a process with threads is what we test
+def test_a_forked_child_can_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    two(lambda i, j: None, 2, monkeypatch)
+    child = os.fork()
+    if child == 0:
+        ok = fast_threads.split(lambda i, j: j - i, 10)
+        os._exit(0 if sum(ok) == 10 else 1)
+    assert os.waitpid(child, 0)[1] == 0
