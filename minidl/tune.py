@@ -1,0 +1,149 @@
+"""Find a hybrid switch for your own data: `python -m minidl.tune --model M --dataset D`.
+
+Successive halving (Jamieson & Talwalkar 2016, Alg. 1): train many settings for a short time, keep the better third,
+train those three times as long, and so on, until a few have had the whole run. What is better is decided by the
+validation split alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data import Dataset, load_mnist
+from minidl.backend import DeviceError
+from minidl.config import Config, prepare
+from minidl.train import BAD_INPUT, DONE, Parser
+from minidl.trainer import Diverged
+
+KEEP = 3  # one in three goes on to the next round, which is three times as long
+
+ADAM_RATES = (3e-4, 1e-3, 3e-3)
+SGD_RATES = (0.003, 0.01, 0.03, 0.1)
+SWITCH_AT = (0.3, 0.6)  # share of the run that Adam gets
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A candidate: Adam's rate, SGD's rate, and the share of the run after which one gives way to the other."""
+
+    lr: float
+    lr_sgd: float
+    switch_at: float
+
+    def config(self, base: Config, epochs: int, steps_per_epoch: int) -> Config:
+        """The run of `epochs` epochs with this setting."""
+        step = max(1, round(self.switch_at * epochs * steps_per_epoch))
+        return replace(base, epochs=epochs, lr=self.lr, lr_sgd=self.lr_sgd, switch=f"step:{step}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a setting did: the validation split after the last epoch."""
+
+    setting: Setting
+    val_accuracy: float
+    val_loss: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """For sorting, best first. Of equal accuracies, the smaller loss wins."""
+        return -self.val_accuracy, self.val_loss
+
+
+def settings() -> list[Setting]:
+    """The grid."""
+    return [Setting(*values) for values in itertools.product(ADAM_RATES, SGD_RATES, SWITCH_AT)]
+
+
+def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
+    """(how many settings, for how many epochs) in each round; the last has all the epochs."""
+    n = 1
+    while KEEP**n <= min(epochs, candidates):
+        n += 1
+    return [(candidates // KEEP**i, epochs // KEEP ** (n - 1 - i)) for i in range(n)]
+
+
+def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, list[Result]]]:
+    """Yield (epochs, results best first) after each round."""
+    alive = settings()
+    for count, length in rounds(len(alive), epochs):
+        alive = alive[:count]
+        results = sorted(
+            (try_out(setting, base, dataset, length) for setting in tqdm(alive, disable=None, leave=False)),
+            key=lambda result: result.rank,
+        )
+        yield length, results
+        alive = [result.setting for result in results]
+
+
+def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Result:
+    """Train one setting. One that diverges counts as the worst."""
+    steps_per_epoch = prepare(replace(base, switch="step:1"), dataset).trainer.steps_per_epoch
+    job = prepare(setting.config(base, epochs, steps_per_epoch), dataset)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            last = job.trainer.fit(epochs)[-1]
+    except Diverged:
+        return Result(setting, 0.0, float("inf"))
+    return Result(setting, last["val_accuracy"], last["val_loss"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = Parser(
+        prog="minidl.tune",
+        description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
+        "rate, SGD's rate, and when to switch. Prints the flags for minidl.train.",
+        epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", default="mlp", help="as for minidl.train")
+    parser.add_argument("--dataset", default="auto", help="as for minidl.train")
+    parser.add_argument("--epochs", type=int, help="length of the run to tune for (default: as minidl.train's)")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--val-fraction", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    args: dict[str, Any] = vars(parser.parse_args(argv))
+    try:
+        base = Config(**args)
+        dataset = load_mnist(name=base.dataset)
+        epochs = base.default_epochs(dataset.name)
+        prepare(base, dataset)  # bad input shows here, before the search
+    except (ValueError, DeviceError) as error:
+        print(f"minidl.tune: error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if dataset.note:
+        print(f"note: {dataset.note}")
+    plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings()), epochs))
+    print(f"{base.model} on {dataset.name} ({dataset.source}): {plan}", flush=True)
+    for length, results in search(base, dataset, epochs):
+        print(f"after {length} epochs, the best of {len(results)}:")
+        for r in results[:3]:
+            s = r.setting
+            print(
+                f"  lr {s.lr:<7g} lr_sgd {s.lr_sgd:<6g} switch at {s.switch_at:.0%} of the run: "
+                f"val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}",
+                flush=True,
+            )
+    best = results[0].setting
+    steps_per_epoch = prepare(base, dataset).trainer.steps_per_epoch
+    config = best.config(base, epochs, steps_per_epoch)
+    print(
+        f"use\n  python -m minidl.train --model {base.model} --dataset {base.dataset} --epochs {epochs} --opt hybrid "
+        f"--lr {best.lr:g} --lr-sgd {best.lr_sgd:g} --switch {config.switch}"
+    )
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
