@@ -72,8 +72,7 @@ class Blend(Rule):
         xp = xp_of(g)
         a_sgd = self.a_sgd((self.t - 1) / self.steps_per_epoch)
         mean_square(g, p, m, self.alpha)
-        # eta D is kept as one vector's product below; with eta = 0 nothing moves, whatever a_rms would be.
-        a_rms = (1 - a_sgd) * self.lr_rms / lr if lr > 0 else 0.0
+        a_rms = (1 - a_sgd) * self.lr_rms / lr if lr > 0 else 0.0  # with eta = 0 nothing moves, whatever a_rms is
         xp.sqrt(m, out=p)
         p += self.eps
         xp.divide(a_rms, p, out=p)

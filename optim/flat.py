@@ -36,7 +36,7 @@ class FlatParameters:
         self.w: Array = self.xp.empty(n, dtype=self.params[0].dtype)
         self.g: Array = self.xp.zeros(n, dtype=self.params[0].dtype)
         block = BLOCK if backend.name == "cpu" else max(n, 1)
-        self.blocks = [slice(start, min(start + block, n)) for start in range(0, n, block)]
+        self.blocks = [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
         self._w_views: list[Array] = []
         self._g_views: list[Array] = []
         start = 0

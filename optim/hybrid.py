@@ -169,7 +169,7 @@ class Hybrid(Optimizer):
     def state_dict(self) -> State:
         rule = self.current.state_dict()
         projection = self.projection.state_dict() if self.projection else {"vectors": {}, "scalars": {}}
-        progress = {"step": self.progress.step, "epoch": self.progress.epoch, "reports": self.progress.reports}
+        reports = [dict(report) for report in self.progress.reports]
         return {
             "vectors": {
                 **{f"rule.{name}": vector for name, vector in rule["vectors"].items()},
@@ -179,7 +179,7 @@ class Hybrid(Optimizer):
                 "rule": "hybrid",
                 "current": rule["scalars"],
                 "projection": projection["scalars"],
-                "progress": {**progress, "reports": [dict(report) for report in self.progress.reports]},
+                "progress": {"step": self.progress.step, "epoch": self.progress.epoch, "reports": reports},
                 "length_ratio": self._length_ratio,
                 "switch": self.switch_event and self.switch_event._asdict(),
             },

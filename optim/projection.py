@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array
+from minidl.backend import Array, xp_of
 
 _BLOCK = 1 << 15
 
@@ -76,7 +76,7 @@ def dot64(a: Array, b: Array) -> float:
     A float32 sum is off by about 1e-7 of its size, which for gamma would swamp a tolerance of 1e-9; the product of
     two float32 numbers is exact in float64. Going block by block keeps the converted copies in the cache.
     """
-    if not isinstance(a, np.ndarray):
+    if xp_of(a) is not np:
         return float((a.astype("float64") * b).sum())
     if a.dtype == np.float64:
         return float(a @ b)

@@ -144,7 +144,8 @@ def test_blocks_do_not_show(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [*RULES, "blend", "swats", "hybrid"])
-def test_step_allocates_nothing_of_the_vectors_size(name):
+def test_step_allocates_nothing(name):
+    """But Python's small change; and where gamma is computed, two blocks in float64."""
     make = {
         "blend": lambda p: Blend(p, steps_per_epoch=10),
         "swats": SWATS,
@@ -158,7 +159,8 @@ def test_step_allocates_nothing_of_the_vectors_size(name):
     optimizer.step()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1_000_000, f"{peak:,} bytes for a vector of 4,000,000"
+    limit = 600_000 if name in ("swats", "hybrid") else 20_000
+    assert peak < limit, f"{peak:,} bytes for a vector of 4,000,000"
 
 
 # ---- the flat vector ----
@@ -203,6 +205,14 @@ def test_replaced_data_is_an_error_that_teaches():
     params[1].data = np.zeros(2)
     with pytest.raises(RuntimeError, match=r"parameter 1, shape \(2,\).*\.data\[\.\.\.\] = values"):
         optimizer.step()
+
+
+def test_step_leaves_the_gradient_alone():
+    for name, (make, *_) in RULES.items():
+        params = parameters()
+        feed(params, START)
+        make(params).step()
+        np.testing.assert_array_equal(np.concatenate([p.grad.ravel() for p in params]), START, err_msg=name)
 
 
 def test_same_list_shares_the_vector_and_another_list_takes_over():

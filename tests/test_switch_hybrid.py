@@ -185,6 +185,18 @@ def test_matched_rate_gives_the_first_step_the_last_ones_length(then, at_report)
     assert lengths[1] == pytest.approx(lengths[0], rel=1e-12)
 
 
+def test_matched_rate_is_known_after_a_checkpoint_between_step_and_report():
+    optimizers = []
+    for _ in range(2):
+        p = parameter()
+        optimizers.append(hybrid(AfterEpochs(1), p, lr_after="matched"))
+        go(optimizers[-1], p, 5 if len(optimizers) == 1 else 1)
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    for optimizer in optimizers:
+        optimizer.report(1, val_loss=1.0)
+    assert optimizers[1].switch_event == optimizers[0].switch_event != None  # noqa: E711
+
+
 def test_projected_rate_waits_until_it_is_positive():
     p = parameter()
     optimizer = hybrid(lambda progress: True, p, lr_after="projected")
