@@ -1,33 +1,23 @@
-"""Hybrid: one switch, after a whole step, at the right rate, told and saved; then GNMT, Blend, presets and build."""
+"""Hybrid: one switch, after a whole step, at the right rate, told and saved."""
 
 import json
-import math
-from itertools import islice, pairwise
+from itertools import islice
 
 import numpy as np
 import pytest
 
-import optim
-from minidl import Tensor, nn, ops
+from minidl import Tensor
 from optim import (
-    GNMT,
-    PRESETS,
     SGD,
-    SWATS,
     Adagrad,
     Adam,
-    AdamW,
     AfterEpochs,
     AfterSteps,
-    Blend,
     Crossing,
     Hybrid,
     Plateau,
     Projected,
     RMSprop,
-    build,
-    parse_switch,
-    preset,
 )
 from optim.schedule import cosine, warmup
 from tests import textbook
@@ -314,220 +304,3 @@ def test_state_of_another_hybrid_is_refused():
         hybrid(AfterSteps(3)).load_state_dict(hybrid(Projected()).state_dict())
     with pytest.raises(ValueError, match="is a hybrid"):
         hybrid(AfterSteps(3)).load_state_dict(Adam([parameter()]).state_dict())
-
-
-# ---- GNMT ----
-
-
-def test_gnmt_at_and_around_every_boundary():
-    """The paper's run divided by 1000: Adam for 60 steps; 0.5; halved at 1200, 1400, 1600 and 1800 of 2000."""
-    p = parameter()
-    optimizer = GNMT([p], total_steps=2000)
-    rates, phases = [], []
-    for _ in range(2000):
-        rates.append(optimizer.lr)
-        phases.append(optimizer.phase)
-        p.grad = np.zeros(4)
-        optimizer.step()
-    assert phases == ["adam"] * 60 + ["sgd"] * 1940
-    for k, rate in [
-        (0, 2e-4), (59, 2e-4), (60, 0.5), (1199, 0.5), (1200, 0.25), (1399, 0.25), (1400, 0.125), (1599, 0.125),
-        (1600, 0.0625), (1799, 0.0625), (1800, 0.03125), (1999, 0.03125),
-    ]:  # fmt: skip
-        assert rates[k] == rate, k
-    assert len(set(rates)) == 6
-    assert optimizer.switch_event == (60, 0, 0.5, "step:60")
-
-
-@pytest.mark.parametrize(
-    ("total", "adam", "halvings"), [(2_000_000, 60_000, [1_200_000, 1_400_000]), (100, 3, [60, 70])]
-)
-def test_gnmt_scales(total, adam, halvings):
-    optimizer = GNMT([parameter()], total_steps=total)
-    rate = optimizer.then._rate
-    assert optimizer.switch == AfterSteps(adam)
-    for i, k in enumerate(halvings):
-        assert (rate(k - 1 - adam), rate(k - adam)) == (0.5 / 2**i, 0.5 / 2 ** (i + 1))
-
-
-@pytest.mark.parametrize("total", [1, 2, 10])
-def test_gnmt_of_a_very_short_run(total):
-    p = parameter()
-    go(GNMT([p], total_steps=total), p, total)
-
-
-def test_gnmt_clips_in_both_phases():
-    p = parameter()
-    optimizer = GNMT([p], total_steps=100, max_norm=0.5)
-    for phase in ("adam", "sgd"):
-        assert optimizer.phase == phase
-        p.grad = np.full(4, 10.0)
-        optimizer.step()
-        assert np.linalg.norm(optimizer.flat.g) == pytest.approx(0.5)
-        go(optimizer, p, 3)
-
-
-# ---- Blend ----
-
-
-def test_blend_is_the_textbook_rule():
-    for arguments, book in [
-        ({}, {}),
-        ({"weight_decay": 0.02, "momentum": 0.5, "alpha": 0.9}, {"wd": 0.02, "mu1": 0.5, "mu2": 0.9}),
-    ]:
-        p = parameter()
-        optimizer = Blend([p], 0.05, steps_per_epoch=50, **arguments)
-        expected = textbook.blend(START, gradient, 0.05, 50, **book)
-        for k in range(1, 1001):  # epochs 0 to 20: the centre is 10, the end of the blend 12.5
-            go(optimizer, p, 1, start=k)
-            np.testing.assert_allclose(p.numpy(), next(expected), rtol=1e-12, atol=1e-12)
-
-
-def test_blend_stays_within_0_and_1_and_is_smooth_at_the_centre():
-    a = Blend([parameter()], steps_per_epoch=1).a_sgd
-    shares = [a(e / 1000) for e in range(20_001)]
-    assert all(0 <= x <= 1 for x in shares)
-    assert all(x <= y for x, y in pairwise(shares))
-    assert max(y - x for x, y in pairwise(shares)) <= 1 / 5 * 1e-3 * 1.001, "continuous"
-    assert a(10) == 0.5
-    h = 1e-6
-    assert (a(10) - a(10 - h)) / h == pytest.approx((a(10 + h) - a(10)) / h, rel=1e-5) == pytest.approx(1 / 5, rel=1e-5)
-    assert a(12.5 - 1e-9) == pytest.approx(1, abs=1e-9)
-    assert a(12.5) == a(13) == a(100) == 1.0
-    assert a(5) == pytest.approx(math.exp(-2) / 2)
-
-
-def test_blend_is_rmsprop_long_before_and_momentum_sgd_after():
-    p = parameter()
-    go(Blend([p], 0.1, steps_per_epoch=10, center=1e4, lr_rms=1e-3, momentum=0.8), p, 50)
-    *_, w = islice(textbook.rmsprop(START, gradient, 1e-3, mu=0.8), 50)
-    np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
-    p = parameter()
-    go(Blend([p], 0.1, steps_per_epoch=10, center=0, period=1e-9, momentum=0.8), p, 1)  # step 1 is at the centre
-    p = parameter()
-    optimizer = Blend([p], 0.1, steps_per_epoch=10, center=0, period=0.1, momentum=0.8)
-    go(optimizer, p, 300)  # long enough to forget the first steps' RMSprop part in D
-    w = p.numpy().tolist()
-    delta = (optimizer.D * -1).tolist()
-    go(optimizer, p, 50, start=301)
-    v = delta  # momentum SGD goes on from there: v <- mu v + g; w <- w - lr v
-    for k in range(301, 351):
-        v = [0.8 * a + g for a, g in zip(v, gradient(k, w), strict=True)]
-        w = [x - 0.1 * a for x, a in zip(w, v, strict=True)]
-    np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
-
-
-def test_blend_rate_may_be_zero():
-    p = parameter()
-    go(Blend([p], 0.0, steps_per_epoch=10), p, 2)
-    np.testing.assert_array_equal(p.numpy(), START)
-
-
-# ---- presets and build ----
-
-
-def test_every_preset_is_usable_and_says_where_it_comes_from():
-    assert {"underfit", "goodfit", "overfit", "mlp", "cnn", "linear"} <= {model for model, _ in PRESETS}
-    for (model, dataset), row in PRESETS.items():
-        assert (model, "mnist") in PRESETS
-        assert row.source
-        optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, model=model, dataset=dataset)
-        assert optimizer.switch == parse_switch(row.switch)
-        assert optimizer.lr == row.lr
-        assert optimizer.then.momentum == row.momentum
-    assert preset("mlp", "photos") == preset("mlp", "mnist")
-    with pytest.raises(ValueError, match="did you mean 'mlp'"):
-        preset("mpl", "mnist")
-
-
-def test_build_knows_every_name():
-    kinds = {
-        "sgd": SGD, "momentum": SGD, "nesterov": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam,
-        "adamw": AdamW, "hybrid": Hybrid, "swats": SWATS, "gnmt": GNMT, "blend": Blend,
-    }  # fmt: skip
-    assert tuple(kinds) == optim.NAMES
-    for name, kind in kinds.items():
-        p = parameter()
-        optimizer = build(name, [p], total_steps=100, steps_per_epoch=10)
-        assert type(optimizer) is kind
-        go(optimizer, p, 3)
-    momentum, nesterov = (build(n, [parameter()], total_steps=9, steps_per_epoch=3) for n in ("momentum", "nesterov"))
-    assert (momentum.momentum, momentum.nesterov, nesterov.nesterov) == (0.9, False, True)
-
-
-def made(name, **options):
-    return build(name, [parameter()], total_steps=200, steps_per_epoch=20, **options)
-
-
-def test_build_passes_options_on():
-    assert made("sgd", lr=0.3, weight_decay=0.1, max_norm=2).weight_decay == 0.1
-    assert made("momentum", momentum=0.5).momentum == 0.5
-    assert made("adam", schedule="cosine", lr=0.5).lr == 0.5
-    assert made("swats", switch="swats:rtol=1e-3").switch == Projected() | Projected(rtol=1e-3)
-    assert made("swats", switch="swats:eps=1e-6").switch == Projected(eps=1e-6)
-    assert made("swats").switch == Projected(eps=1e-9)
-    assert made("hybrid", switch="swats:rtol=1e-3 & step:500").switch == Projected(rtol=1e-3) & AfterSteps(500)
-    assert made("hybrid", switch="auto").switch == parse_switch(preset("mlp", "mnist").switch)
-    assert made("hybrid", lr_after="projected").lr_after == "projected"
-    assert made("hybrid", lr_sgd=0.7).then.lr == 0.7
-    assert made("gnmt").first.max_norm == made("gnmt").then.max_norm == 5.0
-    assert made("gnmt", max_norm=1.0, lr_sgd=0.2).then.max_norm == 1.0
-    blend = made("blend")  # ten epochs, a ninth of the paper's
-    assert (blend.center, blend.period) == (pytest.approx(10 / 9), pytest.approx(5 / 9))
-
-
-@pytest.mark.parametrize(("lr_after", "peak"), [(None, 0.3), (0.2, 0.2)])
-def test_schedule_of_a_hybrid_ends_with_the_run(lr_after, peak):
-    p = parameter()
-    optimizer = build(
-        "hybrid", [p], total_steps=200, steps_per_epoch=20, switch="step:80", lr_sgd=0.3, lr_after=lr_after,
-        schedule="cosine", lr=0.01,
-    )  # fmt: skip
-    rates = []
-    for k in range(1, 201):
-        rates.append(optimizer.lr)
-        go(optimizer, p, 1, start=k)
-    assert rates[0] == 0.01
-    assert rates[79] == pytest.approx(0.01 * (1 + math.cos(math.pi * 79 / 200)) / 2)
-    assert rates[80] == pytest.approx(peak)
-    assert rates[140] == pytest.approx(peak / 2)
-    assert rates[199] < 0.001 * peak
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("adm", {}, "unknown optimizer 'adm': did you mean 'adam'"),
-        ("adam", {"switch": "step:3"}, "switch does not apply to 'adam': it is for hybrid, swats"),
-        ("sgd", {"momentum": 0.9}, "momentum does not apply to 'sgd': it is for momentum, nesterov"),
-        ("swats", {"lr_after": 0.1}, "lr-after does not apply to 'swats'"),
-        ("gnmt", {"schedule": "cosine"}, "schedule does not apply to 'gnmt'"),
-        ("swats", {"switch": "step:3"}, "got 'step:3'"),
-        ("hybrid", {"switch": "stp:3"}, "did you mean 'step'"),
-        ("hybrid", {"model": "cnm"}, "did you mean 'cnn'"),
-        ("hybrid", {"lr_after": "projcted"}, "did you mean 'projected'|got 'projcted'"),
-        ("adam", {"lr": -1.0}, "got -1.0"),
-        ("adam", {"lr": -1.0, "schedule": "cosine"}, "got -1.0"),
-        ("momentum", {"momentum": 2.0}, "got 2.0"),
-    ],
-)
-def test_build_refuses(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        made(name, **options)
-
-
-def test_a_network_trains_with_every_name():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(128, 10)).astype(np.float32)
-    y = (x @ rng.normal(size=(10, 3))).argmax(1)
-    for name in optim.NAMES:
-        model = nn.Sequential(nn.Linear(10, 32, rng=0), nn.ReLU(), nn.Linear(32, 3, rng=1))
-        optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30)
-        losses = []
-        for _ in range(300):
-            loss = ops.cross_entropy(model(Tensor(x)), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss))
-        assert losses[-1] < 0.5 * losses[0], name

@@ -1,0 +1,136 @@
+"""The presets, and build: from a name on the command line to an optimizer."""
+
+import math
+
+import numpy as np
+import pytest
+
+import optim
+from minidl import Tensor, nn, ops
+from optim import (
+    GNMT,
+    PRESETS,
+    SGD,
+    SWATS,
+    Adagrad,
+    Adam,
+    AdamW,
+    AfterSteps,
+    Blend,
+    Hybrid,
+    Projected,
+    RMSprop,
+    build,
+    parse_switch,
+    preset,
+)
+from tests.test_switch_hybrid import go, parameter
+
+# ---- presets and build ----
+
+
+def test_every_preset_is_usable_and_says_where_it_comes_from():
+    assert {"underfit", "goodfit", "overfit", "mlp", "cnn", "linear"} <= {model for model, _ in PRESETS}
+    for (model, dataset), row in PRESETS.items():
+        assert (model, "mnist") in PRESETS
+        assert row.source
+        optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, model=model, dataset=dataset)
+        assert optimizer.switch == parse_switch(row.switch)
+        assert optimizer.lr == row.lr
+        assert optimizer.then.momentum == row.momentum
+    assert preset("mlp", "photos") == preset("mlp", "mnist")
+    with pytest.raises(ValueError, match="did you mean 'mlp'"):
+        preset("mpl", "mnist")
+
+
+def test_build_knows_every_name():
+    kinds = {
+        "sgd": SGD, "momentum": SGD, "nesterov": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam,
+        "adamw": AdamW, "hybrid": Hybrid, "swats": SWATS, "gnmt": GNMT, "blend": Blend,
+    }  # fmt: skip
+    assert tuple(kinds) == optim.NAMES
+    for name, kind in kinds.items():
+        p = parameter()
+        optimizer = build(name, [p], total_steps=100, steps_per_epoch=10)
+        assert type(optimizer) is kind
+        go(optimizer, p, 3)
+    momentum, nesterov = (build(n, [parameter()], total_steps=9, steps_per_epoch=3) for n in ("momentum", "nesterov"))
+    assert (momentum.momentum, momentum.nesterov, nesterov.nesterov) == (0.9, False, True)
+
+
+def made(name, **options):
+    return build(name, [parameter()], total_steps=200, steps_per_epoch=20, **options)
+
+
+def test_build_passes_options_on():
+    assert made("sgd", lr=0.3, weight_decay=0.1, max_norm=2).weight_decay == 0.1
+    assert made("momentum", momentum=0.5).momentum == 0.5
+    assert made("adam", schedule="cosine", lr=0.5).lr == 0.5
+    assert made("swats", switch="swats:rtol=1e-3").switch == Projected() | Projected(rtol=1e-3)
+    assert made("swats", switch="swats:eps=1e-6").switch == Projected(eps=1e-6)
+    assert made("swats").switch == Projected(eps=1e-9)
+    assert made("hybrid", switch="swats:rtol=1e-3 & step:500").switch == Projected(rtol=1e-3) & AfterSteps(500)
+    assert made("hybrid", switch="auto").switch == parse_switch(preset("mlp", "mnist").switch)
+    assert made("hybrid", lr_after="projected").lr_after == "projected"
+    assert made("hybrid", lr_sgd=0.7).then.lr == 0.7
+    assert made("gnmt").first.max_norm == made("gnmt").then.max_norm == 5.0
+    assert made("gnmt", max_norm=1.0, lr_sgd=0.2).then.max_norm == 1.0
+    blend = made("blend")  # ten epochs, a ninth of the paper's
+    assert (blend.center, blend.period) == (pytest.approx(10 / 9), pytest.approx(5 / 9))
+
+
+@pytest.mark.parametrize(("lr_after", "peak"), [(None, 0.3), (0.2, 0.2)])
+def test_schedule_of_a_hybrid_ends_with_the_run(lr_after, peak):
+    p = parameter()
+    optimizer = build(
+        "hybrid", [p], total_steps=200, steps_per_epoch=20, switch="step:80", lr_sgd=0.3, lr_after=lr_after,
+        schedule="cosine", lr=0.01,
+    )  # fmt: skip
+    rates = []
+    for k in range(1, 201):
+        rates.append(optimizer.lr)
+        go(optimizer, p, 1, start=k)
+    assert rates[0] == 0.01
+    assert rates[79] == pytest.approx(0.01 * (1 + math.cos(math.pi * 79 / 200)) / 2)
+    assert rates[80] == pytest.approx(peak)
+    assert rates[140] == pytest.approx(peak / 2)
+    assert rates[199] < 0.001 * peak
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("adm", {}, "unknown optimizer 'adm': did you mean 'adam'"),
+        ("adam", {"switch": "step:3"}, "switch does not apply to 'adam': it is for hybrid, swats"),
+        ("sgd", {"momentum": 0.9}, "momentum does not apply to 'sgd': it is for momentum, nesterov"),
+        ("swats", {"lr_after": 0.1}, "lr-after does not apply to 'swats'"),
+        ("gnmt", {"schedule": "cosine"}, "schedule does not apply to 'gnmt'"),
+        ("swats", {"switch": "step:3"}, "got 'step:3'"),
+        ("hybrid", {"switch": "stp:3"}, "did you mean 'step'"),
+        ("hybrid", {"model": "cnm"}, "did you mean 'cnn'"),
+        ("hybrid", {"lr_after": "projcted"}, "did you mean 'projected'|got 'projcted'"),
+        ("adam", {"lr": -1.0}, "got -1.0"),
+        ("adam", {"lr": -1.0, "schedule": "cosine"}, "got -1.0"),
+        ("momentum", {"momentum": 2.0}, "got 2.0"),
+    ],
+)
+def test_build_refuses(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        made(name, **options)
+
+
+def test_a_network_trains_with_every_name():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(128, 10)).astype(np.float32)
+    y = (x @ rng.normal(size=(10, 3))).argmax(1)
+    for name in optim.NAMES:
+        model = nn.Sequential(nn.Linear(10, 32, rng=0), nn.ReLU(), nn.Linear(32, 3, rng=1))
+        optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30)
+        losses = []
+        for _ in range(300):
+            loss = ops.cross_entropy(model(Tensor(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+        assert losses[-1] < 0.5 * losses[0], name

@@ -1,0 +1,153 @@
+"""The flat vector that parameters become views of, and clipping, which acts on all of it."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, nn, ops
+from optim import (
+    SGD,
+    Adam,
+    FlatParameters,
+)
+from optim.optimizer import clip
+from tests.test_optim import RULES, START, feed, parameters, values
+
+# ---- the flat vector ----
+
+
+def test_parameters_become_views_and_keep_values_and_gradients():
+    params = parameters()
+    feed(params, range(8))
+    flat = FlatParameters(params)
+    np.testing.assert_array_equal(flat.w, START)
+    np.testing.assert_array_equal(flat.g, range(8))
+    params[1].data[0] = 7.0
+    assert flat.w[6] == 7.0
+    assert all(np.shares_memory(p.data, flat.w) and np.shares_memory(p.grad, flat.g) for p in params)
+
+
+def test_backward_writes_straight_into_g():
+    params = parameters()
+    optimizer = SGD(params)
+    for set_to_none in (True, False):
+        optimizer.zero_grad(set_to_none)
+        assert (params[0].grad is None) == set_to_none
+        ops.mul(params[1], [2.0, 3.0]).sum().backward()
+        assert params[1].grad is params[1].grad_home
+        np.testing.assert_array_equal(optimizer.flat.g[6:], [2.0, 3.0])
+
+
+def test_parameter_without_gradient_counts_as_zero():
+    params = parameters()
+    optimizer = SGD(params, lr=1.0, momentum=0.5)
+    feed(params, [1.0] * 8)
+    optimizer.step()
+    optimizer.zero_grad()
+    params[1].grad = np.array([1.0, 1.0])
+    optimizer.step()
+    np.testing.assert_allclose(values(params) - START, [-1.5] * 6 + [-2.5] * 2)
+
+
+def test_replaced_data_is_an_error_that_teaches():
+    params = parameters()
+    optimizer = SGD(params)
+    params[1].data = np.zeros(2)
+    with pytest.raises(RuntimeError, match=r"parameter 1, shape \(2,\).*\.data\[\.\.\.\] = values"):
+        optimizer.step()
+
+
+def test_step_leaves_the_gradient_alone():
+    for name, (make, *_) in RULES.items():
+        params = parameters()
+        feed(params, START)
+        make(params).step()
+        np.testing.assert_array_equal(np.concatenate([p.grad.ravel() for p in params]), START, err_msg=name)
+
+
+def test_same_list_shares_the_vector_and_another_list_takes_over():
+    params = parameters()
+    first, second = SGD(params), Adam(params)
+    assert first.flat is second.flat
+    third = SGD(params[:1])
+    assert third.flat is not first.flat
+    with pytest.raises(RuntimeError, match=r"parameter 0.*taken over"):
+        second.step()
+    third.step()
+
+
+def test_optimizer_survives_a_move_that_moves_nothing():
+    model = nn.Sequential(nn.Linear(3, 2, rng=0))
+    optimizer = SGD(model.parameters(), lr=1.0)
+    model.to("cpu")
+    before = model[0].bias.numpy().copy()
+    model(Tensor(np.ones((1, 3), np.float32))).sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(model[0].bias.numpy(), before - 1)
+    assert model[0].bias.grad is optimizer.flat._g_views[1]
+
+
+def test_copy_of_a_model_is_free():
+    model = nn.Sequential(nn.Linear(3, 2, rng=0))
+    SGD(model.parameters())
+    other = copy.deepcopy(model)
+    assert other[0].weight.home is None
+    assert not np.shares_memory(other[0].weight.data, model[0].weight.data)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        (lambda: [], ValueError, "at least one parameter"),
+        (lambda: 0.1, TypeError, "parameters come first, got 0.1"),
+        (lambda: [np.zeros(3)], TypeError, "parameter 0 is a ndarray"),
+        (lambda: [Tensor([1.0])], ValueError, "requires_grad=True"),
+        (lambda: parameters()[:1] * 2, ValueError, "twice"),
+        (lambda: [parameters()[0], parameters(np.float32)[1]], ValueError, "float64 on cpu, parameter 1 is float32"),
+    ],
+)
+def test_bad_parameters(params, error, message):
+    with pytest.raises(error, match=message):
+        SGD(params())
+
+
+def test_gradient_of_wrong_shape():
+    params = parameters()
+    optimizer = SGD(params)
+    params[0].grad = np.zeros(3)  # would broadcast
+    with pytest.raises(ValueError, match=r"parameter 0.*\(3,\).*\(2, 3\)"):
+        optimizer.step()
+
+
+def test_unbound_rule_says_what_to_do():
+    for call in (Adam().step, Adam().zero_grad, SGD().state_dict):
+        with pytest.raises(RuntimeError, match=r"has no parameters: write .*Hybrid\(model.parameters\(\)"):
+            call()
+
+
+# ---- clipping ----
+
+
+def test_clip_by_hand():
+    g = np.array([3.0, 4.0])
+    clip(g, 1.0)
+    np.testing.assert_allclose(g, [3 / 5.000001, 4 / 5.000001], rtol=1e-15)
+    small = np.array([3.0, 4.0])
+    clip(small, 6.0)
+    np.testing.assert_array_equal(small, [3.0, 4.0])
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("max_norm", [0.1, 3.0, 100.0])
+def test_clip_is_pytorchs(max_norm):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    p = torch.zeros(8, dtype=torch.float64, requires_grad=True)
+    p.grad = torch.tensor(START, dtype=torch.float64)
+    torch.nn.utils.clip_grad_norm_([p], max_norm)
+    params = parameters()
+    optimizer = SGD(params, lr=1.0, max_norm=max_norm)
+    feed(params, START)
+    before = values(params)
+    optimizer.step()
+    np.testing.assert_allclose(before - values(params), p.grad.numpy(), rtol=1e-12)

@@ -1,0 +1,100 @@
+"""An optimizer that is saved and loaded goes on bit for bit."""
+
+import json
+
+import numpy as np
+import pytest
+
+from optim import (
+    SGD,
+    Adam,
+    Blend,
+    Optimizer,
+)
+from optim.schedule import cosine
+from tests.test_optim import RULES, feed, noisy_bowl, parameters, values
+
+# ---- saving and loading ----
+
+
+def through_json(state):
+    """As a checkpoint would keep it: vectors as raw bytes, scalars as JSON text."""
+    vectors = {name: np.frombuffer(v.tobytes(), v.dtype) for name, v in state["vectors"].items()}
+    return {"vectors": vectors, "scalars": json.loads(json.dumps(state["scalars"], allow_nan=False))}
+
+
+STATEFUL = {name: rule[0] for name, rule in RULES.items()} | {
+    "blend": lambda p: Blend(p, steps_per_epoch=5, center=3, period=2),
+    "schedule": lambda p: SGD(p, cosine(0.1, 60), 0.9),
+    "clipped": lambda p: Adam(p, max_norm=0.5),
+}
+
+
+@pytest.mark.parametrize("at", [1, 17])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_loaded_optimizer_goes_on_bit_for_bit(name, at):
+    make, params = STATEFUL[name], parameters(np.float32)
+    optimizer = make(params)
+    saved = None
+    for k in range(1, 41):
+        if k == at + 1:
+            saved = through_json(optimizer.state_dict()), values(params)
+        feed(params, noisy_bowl(k, values(params).tolist()))
+        optimizer.step()
+    again = parameters(np.float32)
+    resumed = make(again)
+    resumed.flat.w[...] = saved[1]
+    resumed.load_state_dict(saved[0])
+    for k in range(at + 1, 41):
+        feed(again, noisy_bowl(k, values(again).tolist()))
+        resumed.step()
+    np.testing.assert_array_equal(values(again), values(params))
+    assert resumed.lr == optimizer.lr
+
+
+def test_assigned_rate_is_saved():
+    optimizer = SGD(parameters(), lr=cosine(0.1, 60))
+    optimizer.lr = 0.3
+    other = SGD(parameters(), lr=cosine(0.1, 60))
+    other.load_state_dict(through_json(optimizer.state_dict()))
+    assert other.lr == 0.3
+
+
+def test_state_of_another_optimizer_is_refused_and_nothing_changes():
+    adam = Adam(parameters())
+    adam.m += 1
+    wrong_rule = SGD(parameters()).state_dict()
+    wrong_size = Adam(parameters()[:1]).state_dict()
+    wrong_type = Adam(parameters(np.float32)).state_dict()
+    for state, message in [(wrong_rule, "'sgd'.*'adam'"), (wrong_size, r"\(6,\).*\(8,\)"), (wrong_type, "float32")]:
+        with pytest.raises(ValueError, match=message):
+            adam.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"vectors \['v'\]"):
+        SGD(parameters()).load_state_dict(SGD(parameters(), momentum=0.9).state_dict())
+    with pytest.raises(ValueError, match="schedule"):
+        SGD(parameters()).load_state_dict(SGD(parameters(), lr=cosine(0.1, 60)).state_dict())
+    assert (adam.m == 1).all()
+
+
+def test_state_is_a_copy():
+    params = parameters()
+    optimizer = SGD(params, momentum=0.9)
+    state = optimizer.state_dict()
+    feed(params, [1.0] * 8)
+    optimizer.step()
+    assert (state["vectors"]["v"] == 0).all()
+
+
+def test_import_is_light():
+    import subprocess
+    import sys
+
+    code = "import sys, optim; sys.exit(bool({'torch', 'matplotlib', 'cupy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_plain_rules_have_no_switch():
+    optimizer = Adam(parameters())
+    optimizer.report(1, val_loss=0.5)
+    assert isinstance(optimizer, Optimizer)
+    assert (optimizer.phase, optimizer.switch_event, optimizer.verdict()) == ("adam", None, None)
