@@ -2,14 +2,17 @@
 in the file's header, everything else that training needs to go on with the same bits.
 
 The format holds numbers and text only: loading one can't run code, unlike a pickle. It is written beside the old
-checkpoint and takes its name when it is complete, so that there is a whole one on the disk at every moment.
+checkpoint and takes its name when it is complete, so that there is a whole one on the disk at every moment. A checksum
+tells a damaged file from a sound one, for safetensors itself sees only whether the length is right.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from data.atomic import atomic_file
 from minidl.backend import Array
 
 FORMAT = 1  # raised when the meaning of a file's content changes
+HEADER, CHECKSUM = "minidl", "crc32"  # keys of the file's metadata
 OPTIMIZER = "optimizer."  # prefix of the optimizer's vectors; all other tensors are the model's
 
 
@@ -52,31 +56,47 @@ def save_checkpoint(
     """
     tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer["vectors"].items()}}
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
-    header = {"minidl": json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})}
+    text = json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})
     with atomic_file(path) as file:
-        file.write(save(contiguous, metadata=header))
+        file.write(save(contiguous, metadata={HEADER: text, CHECKSUM: _checksum(text, contiguous)}))
+    _flush_folder(Path(path).parent)
+
+
+def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
+    """CRC-32 of the header's text and of each tensor's name and bytes."""
+    crc = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        crc = zlib.crc32(tensors[name].tobytes(), zlib.crc32(name.encode(), crc))
+    return f"{crc:08x}"
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the new name outlast a power cut. Windows and some network drives can't: there the old one may return."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError where it is missing, damaged, no checkpoint, or of another format."""
-    if not Path(path).is_file():
-        raise CheckpointError(f"there is no checkpoint {os.fspath(path)}")
+    where = os.fspath(path)
+    if not os.path.isfile(path):
+        raise CheckpointError(f"there is no checkpoint {where}")
     try:
         with safe_open(path, framework="np") as file:
-            header = (file.metadata() or {}).get("minidl")
+            header = file.metadata() or {}
+            state = _read_header(where, header)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        state = json.loads(header) if header else None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{os.fspath(path)} is damaged or no safetensors file: {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(
-            f"{os.fspath(path)} holds tensors but is no minidl checkpoint: its header has no 'minidl'"
-        )
-    if state.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{os.fspath(path)} has checkpoint format {state.get('format')}, this version reads {FORMAT}: "
-            "use the version of minidl that wrote it"
-        )
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where} is damaged or no safetensors file: {error}") from error
+    found, wanted = _checksum(header[HEADER], tensors), header.get(CHECKSUM)
+    if found != wanted:
+        raise CheckpointError(f"{where} is damaged: the checksum of its content is {found}, it should be {wanted}")
     return Checkpoint(
         model={name: value for name, value in tensors.items() if not name.startswith(OPTIMIZER)},
         optimizer={
@@ -85,3 +105,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         },
         state=state,
     )
+
+
+def _read_header(where: str, header: Mapping[str, str]) -> dict[str, Any]:
+    """Everything but the tensors, once it is clear that this is a checkpoint of ours."""
+    if HEADER not in header:
+        raise CheckpointError(f"{where} holds tensors but is no minidl checkpoint: its header has no '{HEADER}'")
+    state = json.loads(header[HEADER])
+    written = state.get("format") if isinstance(state, dict) else None
+    if written != FORMAT:
+        raise CheckpointError(
+            f"{where} has checkpoint format {written}, this version reads {FORMAT}: "
+            "use the version of minidl that wrote it"
+        )
+    return dict(state)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from data import Dataset, load_mnist
 from data.batches import split
+from data.mnist import NAMES as DATASETS
 from minidl.backend import get_backend
 from minidl.models import MODELS, build_model
 from minidl.nn import Module
 from minidl.trainer import Trainer
+from optim import DEFAULT_LR, build, preset
 from optim import NAMES as OPTIMIZERS
-from optim import build
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Job:
-    """A run ready to go: the data set it is on, its length, and the Trainer."""
+    """A run ready to go: its config spelled out (see `pinned`), the data set it is on, its length, and the Trainer."""
 
     config: Config
     dataset: Dataset
@@ -98,7 +100,11 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     Raises ValueError (DataError, SwitchError, ...) or DeviceError, with a message for the user.
     """
     device = get_backend(config.device).name
-    dataset = load_mnist(name=config.dataset) if dataset is None else dataset
+    if dataset is None:
+        own = config.dataset not in DATASETS and os.path.isdir(config.dataset)
+        config = replace(config, dataset=os.path.abspath(config.dataset)) if own else config
+        dataset = load_mnist(name=config.dataset)
+    config = pinned(config, dataset.name, device)
     splits = split(dataset, config.val_fraction, config.seed, device)
     model = build_model(config.model, splits.image_size, splits.classes, config.seed).to(device)
     epochs = config.default_epochs(dataset.name)
@@ -120,6 +126,23 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
         max_norm=config.clip_norm,
     )
     return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
+
+
+def pinned(config: Config, dataset: str, device: str) -> Config:
+    """The config with all that may mean something else tomorrow or elsewhere spelled out: auto, presets, defaults."""
+    values: dict[str, Any] = {"epochs": config.default_epochs(dataset), "device": device}
+    if config.dataset == "auto":
+        values["dataset"] = dataset
+    if config.opt != "hybrid":
+        values["lr"] = DEFAULT_LR[config.opt] if config.lr is None else config.lr
+        return replace(config, **values)
+    row = preset(config.model, dataset)._asdict()
+    if config.lr_after is not None or config.lr_sgd is not None:
+        row["lr_after"] = config.lr_after  # who gives one of the two does without the preset's other
+    values |= {name: row[name] for name in ("lr", "lr_sgd", "momentum", "lr_after") if getattr(config, name) is None}
+    if config.switch in (None, "auto"):
+        values["switch"] = row["switch"]
+    return replace(config, **values)
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

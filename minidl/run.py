@@ -1,19 +1,24 @@
 """A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, summary.json and curves.png.
 
-Every file but metrics.jsonl, which grows by a line per epoch, appears whole or not at all.
+Every file appears whole or not at all, and the checkpoint is the first: from then on the folder alone is enough to go
+on. What else is in the folder is derived from it, and made again where a run was cut off in between.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data import Dataset
 from data.atomic import atomic_file
 from minidl import __version__
-from minidl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from minidl.config import Config, Job, prepare
 from minidl.models import count_parameters
 from minidl.trainer import evaluate
@@ -21,83 +26,97 @@ from minidl.trainer import evaluate
 CHECKPOINT = "checkpoint.safetensors"
 
 
+@dataclass(frozen=True)
+class Options:
+    """How a run is gone about; nothing here changes its result.
+
+    checkpoint_every  steps between two checkpoints, beside those after each epoch
+    test_every_epoch  print the test accuracy after each epoch
+    """
+
+    checkpoint_every: int | None = None
+    test_every_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every is not None and self.checkpoint_every < 1:
+            raise ValueError(f"--checkpoint-every must be at least 1 step, got {self.checkpoint_every}")
+
+
 class Run:
     """A Job with the folder that it writes to."""
 
-    def __init__(self, job: Job, folder: Path) -> None:
-        self.job, self.folder = job, folder
+    def __init__(self, job: Job, folder: Path, options: Options) -> None:
+        self.job, self.folder, self.options = job, folder, options
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, job: Job, folder: Path | None = None) -> Run:
-        """Make the folder and write config.json. Raises ValueError where the folder holds a run already."""
-        config = job.config
+    def create(cls, job: Job, folder: Path | None = None, options: Options | None = None) -> Run:
+        """Make the folder, with a checkpoint of step 0. Raises ValueError where it holds a run already."""
         if folder is None:
-            folder = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{config.model}-{config.opt}"
-            for n in range(2, 1000):  # two runs begun in one second
-                if not folder.exists():
-                    break
-                folder = folder.with_name(f"{folder.name.removesuffix(f'-{n - 1}')}-{n}")
+            folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.config.model}-{job.config.opt}")
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(job, folder)
-        run.write_json("config.json", {"minidl": __version__, **asdict(config)})
-        run.metrics_file.touch()
+        run = cls(job, folder, options or Options())
+        run.save()
+        run.write_config()
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
+    def resume(cls, folder: Path, options: dict[str, Any] | None = None, **machine: Any) -> Run:
         """Put a run back where its checkpoint stands.
 
-        Raises CheckpointError where there is none, or where the data set is not the one it was trained on.
+        options  changes to the run's Options
+        machine  where the data set is now, and the device to use: `dataset`, `device`; default: as before
+
+        Raises CheckpointError where there is no checkpoint, or where the data set is not the one it was trained on.
         """
+        file = folder / CHECKPOINT
         if not folder.is_dir():
             raise CheckpointError(f"there is no run folder {folder}: give the folder that a run printed as its --out")
-        if not (folder / CHECKPOINT).exists():
-            raise CheckpointError(f"{folder} has no {CHECKPOINT}: the run ended before its first one; start it anew")
-        checkpoint = load_checkpoint(folder / CHECKPOINT)
-        try:
-            job = prepare(Config(**checkpoint.state["config"]))
-            if job.dataset.sha256 != checkpoint.state["data"]["sha256"]:
-                raise CheckpointError(
-                    f"{folder} was trained on {checkpoint.state['data']['name']} "
-                    f"({checkpoint.state['data']['sha256'][:12]}), found {job.dataset.name} "
-                    f"({job.dataset.sha256[:12]}): put the same data in place"
-                )
-            job.model.load_state_dict(checkpoint.model)
-            job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
-            job.trainer.load_state(checkpoint.state["trainer"])
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / CHECKPOINT} does not fit this version of minidl: {error}") from error
-        run = cls(job, folder)
-        run.rewrite_metrics()  # epochs that were done after the checkpoint are done again
+        if not file.exists():
+            raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
+        checkpoint = load_checkpoint(file)
+        with must_fit(file):
+            config = replace(Config(**checkpoint.state["config"]), **machine)
+            chosen = Options(**{**checkpoint.state["options"], **(options or {})})
+        job = prepare(config)
+        with must_fit(file):
+            check_same_data(folder, checkpoint.state["data"], job.dataset)
+            restore(job, checkpoint)
+        run = cls(job, folder, chosen)
+        for part in folder.glob(".*.part"):  # of writers that were killed
+            part.unlink(missing_ok=True)
+        run.write_config()
         return run
 
-    # ---- files --------------------------------------------------------------------------------------------------
-
     @property
-    def metrics_file(self) -> Path:
-        return self.folder / "metrics.jsonl"
+    def finished(self) -> bool:
+        """Whether all epochs are done and all files are written."""
+        done = self.job.trainer.progress.epoch >= self.job.epochs
+        return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
+
+    # ---- files --------------------------------------------------------------------------------------------------
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder."""
         with atomic_file(self.folder / name) as file:
             file.write((json.dumps(value, indent=2) + "\n").encode())
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
-        """Add an epoch's line to metrics.jsonl."""
-        with open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def write_config(self) -> None:
+        """Write config.json, and metrics.jsonl with the epochs done so far."""
+        self.write_json("config.json", {"minidl": __version__, **asdict(self.job.config)})
+        self.write_metrics()
 
-    def rewrite_metrics(self) -> None:
-        """Make metrics.jsonl hold just the epochs that the Trainer has done."""
-        with atomic_file(self.metrics_file) as file:
+    def write_metrics(self) -> None:
+        """Write metrics.jsonl: a line per epoch done."""
+        with atomic_file(self.folder / "metrics.jsonl") as file:
             file.write("".join(json.dumps(r) + "\n" for r in self.job.trainer.progress.metrics).encode())
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint. Raises Diverged, and leaves the last one, where a weight is not a finite number."""
         job, trainer = self.job, self.job.trainer
+        trainer.check_weights()
         save_checkpoint(
             self.folder / CHECKPOINT,
             job.model.state_dict(),
@@ -105,6 +124,7 @@ class Run:
             {
                 "minidl": __version__,
                 "config": asdict(job.config),
+                "options": asdict(self.options),
                 "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
                 "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
                 "trainer": trainer.state(),
@@ -147,3 +167,47 @@ def check_unused(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file: give a folder")
     if (folder / "config.json").exists() or (folder / CHECKPOINT).exists():
         raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
+
+
+def make_new(folder: Path) -> Path:
+    """Make a folder of this name, or with -2, -3, ... after it where others began a run in the same second."""
+    for n in itertools.count(1):
+        numbered = folder if n == 1 else folder.with_name(f"{folder.name}-{n}")
+        try:
+            numbered.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return numbered
+
+
+@contextmanager
+def must_fit(file: Path) -> Iterator[None]:
+    """Report whatever is missing or odd in a checkpoint as what it is: a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{file} does not fit this version of minidl: {what}") from error
+
+
+def check_same_data(folder: Path, trained_on: dict[str, str], dataset: Dataset) -> None:
+    """Raise CheckpointError where the data set is not the one of the checkpoint."""
+    if dataset.sha256 != trained_on["sha256"]:
+        raise CheckpointError(
+            f"{folder} was trained on {trained_on['name']} (sha256 {trained_on['sha256'][:12]}...), but "
+            f"{dataset.name} is other data now (sha256 {dataset.sha256[:12]}...): put the same files there, or name "
+            "their folder with --dataset"
+        )
+
+
+def restore(job: Job, checkpoint: Checkpoint) -> None:
+    """Bring model, optimizer and Trainer to where the checkpoint was taken."""
+    try:
+        job.model.load_state_dict(checkpoint.model)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+    job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
+    job.trainer.load_state(checkpoint.state["trainer"])

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import signal
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
-from tqdm import tqdm
 
 from minidl import report
 from minidl.backend import DeviceError
 from minidl.config import Config, prepare
+from minidl.display import Display, resume_command
 from minidl.models import MODELS, count_parameters
-from minidl.run import Run, check_unused
-from minidl.trainer import Diverged, evaluate
+from minidl.run import Options, Run, check_unused
+from minidl.signals import StopNow, StopOnSignal
+from minidl.trainer import Diverged
 from optim import NAMES as OPTIMIZERS
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as shells have it
@@ -108,7 +108,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="write a checkpoint every STEPS steps (default: each epoch)",
     )
     run.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with this run folder; all else comes from its checkpoint"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with this run folder; all else comes from its checkpoint, but --dataset may say where the "
+        "same data are now, and --device what to compute on",
     )
     run.add_argument(
         "--test-every-epoch",
@@ -129,17 +133,36 @@ def _rate_or_word(text: str) -> float | str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    with StopOnSignal() as stop:
+        try:
+            return set_up_and_train(vars(make_parser().parse_args(argv)), stop)
+        except StopNow:
+            return stop.status
+        except BrokenPipeError:  # whoever read our output is gone, as in `... | head`
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at its end)
+            return 128 + 13
+
+
+def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
+    """Run the command, errors told as messages; returns the exit status."""
     try:
-        run, options = set_up(vars(make_parser().parse_args(argv)))
+        run = set_up(args)
     except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors
         return complain(error, BAD_INPUT)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return complain(f"the run folder can't be written: {error}", FAILED)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite gets a message of our own
-            return train(run, **options)
+            return train(run, stop)
+    except StopNow:
+        print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)
+        raise
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return complain(
             f"writing to {run.folder} failed: {error}. The last checkpoint there is whole; make room, then\n"
@@ -148,28 +171,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
 
 
-def set_up(args: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
-    """From the command line to a Run, and to the options of `train`."""
-    options: dict[str, Any] = {
-        name: args.pop(name) for name in ("checkpoint_every", "test_every_epoch") if name in args
-    }
-    if options.get("checkpoint_every", 1) < 1:
-        raise ValueError(f"--checkpoint-every must be at least 1 step, got {options['checkpoint_every']}")
+def set_up(args: dict[str, Any]) -> Run:
+    """From the command line to a Run."""
+    options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     out, resume = args.pop("out", None), args.pop("resume", None)
     if resume is not None:
+        machine = {name: args.pop(name) for name in ("dataset", "device") if name in args}
         if args or out:
             given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
             raise ValueError(f"--resume takes everything from the checkpoint: leave out {given}")
-        run = Run.resume(resume)
+        run = Run.resume(resume, options, **machine)
         p = run.job.trainer.progress
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
+        chosen = Options(**options)
         if out is not None:
             check_unused(out)  # before minutes go into a download
-        run = Run.create(prepare(Config(**args)), out)
+        run = Run.create(prepare(Config(**args)), out, chosen)
     describe(run)
-    return run, options
+    return run
 
 
 def describe(run: Run) -> None:
@@ -189,114 +210,31 @@ def describe(run: Run) -> None:
     )
 
 
-def train(run: Run, checkpoint_every: int | None = None, test_every_epoch: bool = False) -> int:
+def train(run: Run, stop: StopOnSignal) -> int:
     """Train to the end, or until a signal asks to stop; returns the exit status."""
-    job, trainer = run.job, run.job.trainer
-    p, optimizer = trainer.progress, trainer.optimizer
-    with StopOnSignal() as stop, Display(trainer.steps_per_epoch, job.epochs) as display:
-        announced = optimizer.switch_event is not None
-        while p.epoch < job.epochs:
-            display.begin_epoch(p.epoch, p.batch)
+    trainer, every = run.job.trainer, run.options.checkpoint_every
+    if run.finished:
+        print(f"{run.folder} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
+        return DONE
+    with stop.patient(), Display(run) as display:
+        while trainer.progress.epoch < run.job.epochs:
+            display.begin_epoch()
             for step in trainer.steps():
-                display.step(trainer.train_loss, trainer.train_accuracy, optimizer.phase, optimizer.lr)
-                if optimizer.switch_event and not announced:
-                    announced = display.announce(optimizer)
-                if stop.signal or (checkpoint_every and step % checkpoint_every == 0):
+                display.step()
+                if stop.signal or (every and step % every == 0):
                     run.save()
                 if stop.signal:
-                    return display.stopped(run, stop.signal)
-            record = trainer.finish_epoch()
-            run.append_metrics(record)
+                    return display.stopped(stop.status)
+            trainer.finish_epoch()
             run.save()
-            display.end_epoch(record, evaluate(job.model, job.trainer.splits.test)[1] if test_every_epoch else None)
-            if optimizer.switch_event and not announced:
-                announced = display.announce(optimizer)
+            run.write_metrics()
+            display.end_epoch()
             if stop.signal:
-                return display.stopped(run, stop.signal)
+                return display.stopped(stop.status)
     summary = run.write_summary()
-    report.plot_curves(p.metrics, summary, run.folder / "curves.png")
-    print(report.closing_table(summary, run.folder, optimizer.verdict()))
+    report.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
+    print(report.closing_table(summary, run.folder, trainer.optimizer.verdict()))
     return DONE
-
-
-class StopOnSignal:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the current step; the second acts at once."""
-
-    signal = 0  # the number of the signal that came, 0 if none
-
-    def __enter__(self) -> StopOnSignal:
-        self._before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # only the main thread may do this; elsewhere signals are the host's business
-                break
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        print("\nstopping after this step (once more: at once)", file=sys.stderr, flush=True)
-        self.__exit__()
-
-    def __exit__(self, *exc: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class Display:
-    """The progress: a bar for the epoch that runs, a line for each that is done. A log gets the lines only."""
-
-    def __init__(self, steps: int, epochs: int) -> None:
-        self.epochs = epochs
-        self.bar: Any = tqdm(total=steps, disable=None, leave=False, unit="step", dynamic_ncols=True)
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.close()
-
-    def begin_epoch(self, epoch: int, batch: int) -> None:
-        if not self.bar.disable:
-            self.bar.reset()
-            self.bar.update(batch)
-            self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}", refresh=False)
-
-    def step(self, loss: float, accuracy: float, phase: str, lr: float) -> None:
-        if not self.bar.disable:
-            self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.4f}, {phase} {lr:.3g}", refresh=False)
-            self.bar.update()
-
-    def end_epoch(self, r: dict[str, Any], test_accuracy: float | None) -> None:
-        test = "" if test_accuracy is None else f" | test accuracy {test_accuracy:.4f}"
-        self.say(
-            f"epoch {r['epoch']:>3} | train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f} | "
-            f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}{test} | {r['phase']} {r['lr']:.3g} | "
-            f"{r['seconds']:.1f} s"
-        )
-
-    def announce(self, optimizer: Any) -> bool:
-        """Say that the switch happened."""
-        e = optimizer.switch_event
-        self.say(f"switch to {optimizer.phase} after step {e.step:,}, rate {e.lr:.4g}: {e.condition}")
-        return True
-
-    def stopped(self, run: Run, number: int) -> int:
-        """Say how to go on; returns the exit status."""
-        self.bar.close()
-        print(f"stopped after step {run.job.trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
-        return 128 + number
-
-    def say(self, line: str) -> None:
-        """A line above the bar."""
-        write: Callable[[str], None] = tqdm.write if not self.bar.disable else print
-        write(line)
-        sys.stdout.flush()
-
-
-def resume_command(run: Run) -> str:
-    """What to type to go on with a run."""
-    return f"python -m minidl.train --resume {run.folder}"
 
 
 def complain(error: object, status: int) -> int:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,15 @@ class Progress:
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
 
 
+class Look(NamedTuple):
+    """What there is to look at later of a step: nothing here waits for the device."""
+
+    loss: Array  # 0-d
+    correct: Array  # 0-d
+    x: Tensor
+    lr: float
+
+
 class Trainer:
     """Trains a classifier.
 
@@ -67,7 +76,8 @@ class Trainer:
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Progress()
-        self._unread: list[tuple[Array, Array, int]] = []  # (loss, correct, n) of the steps not yet looked at
+        self._unread: list[Look] = []  # the steps not yet looked at
+        self._healthy = Healthy(optimizer) if self.read_every > 1 else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,9 +100,11 @@ class Trainer:
         logits = self.model(x)
         loss = ops.cross_entropy(logits, labels)
         correct = (logits.data.argmax(1) == labels).sum()
-        self._unread.append((loss.data, correct, len(labels)))
+        self._unread.append(Look(loss.data, correct, x, self.optimizer.lr))
+        if self._healthy is not None:
+            self._healthy.watch(loss.data)
         if len(self._unread) >= self.read_every:
-            self._read(x)
+            self._read(self.progress.step + 1)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -117,12 +129,15 @@ class Trainer:
             p.seconds += elapsed
             yield p.step
             start = time.perf_counter()
-        self._read()
+        self._read(p.step)
 
     def finish_epoch(self) -> dict[str, Any]:
         """Evaluate on the validation split, tell the optimizer, and return the epoch's record."""
         p, start = self.progress, time.perf_counter()
         val_loss, val_accuracy = evaluate(self.model, self.splits.val)
+        if not math.isfinite(val_loss):
+            x, _ = next(batches(self.splits.val.images, self.splits.val.labels, 500))
+            raise self._diverged(p.step, f"the validation loss is {val_loss}", self.optimizer.lr, x)
         metrics = {
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
@@ -148,30 +163,42 @@ class Trainer:
 
     # ---- losses -------------------------------------------------------------------------------------------------
 
-    def _read(self, x: Tensor | None = None) -> None:
-        """Bring the losses of the last steps to the host, in one transfer, and check them."""
+    def _read(self, last: int) -> None:
+        """Bring the losses of the steps up to `last` to the host, in one transfer, and check them."""
         if not self._unread:
             return
-        first = self.progress.step + (x is not None) - len(self._unread)
-        xp = xp_of(self.splits.train.images)
-        losses, corrects = (to_numpy(xp.stack([row[i] for row in self._unread])) for i in (0, 1))
-        for i, (loss, correct, (_, _, n)) in enumerate(zip(losses, corrects, self._unread, strict=True)):
-            if not math.isfinite(loss):
-                where = first_non_finite(self.model, x) if x is not None else "the loss"
-                raise Diverged(
-                    f"training diverged at step {first + i + 1}: the loss is {loss}, the rate {self.optimizer.lr:g}; "
-                    f"the first output that is not finite is that of {where}. Try a smaller rate (--lr)"
-                )
-            self.progress.loss_sum += float(loss) * n
-            self.progress.correct += int(correct)
-            self.progress.seen += n
-        self._unread.clear()
+        looks, self._unread = self._unread, []
+        xp, p = xp_of(looks[0].loss), self.progress
+        losses, corrects = (to_numpy(xp.stack([look[i] for look in looks])) for i in (0, 1))
+        for i, look in enumerate(looks):
+            if not math.isfinite(losses[i]):
+                if self._healthy is not None:
+                    self._healthy.restore()
+                raise self._diverged(last - len(looks) + i + 1, f"the loss is {losses[i]}", look.lr, look.x)
+            n = len(look.x.data)
+            p.loss_sum += float(losses[i]) * n
+            p.correct += int(corrects[i])
+            p.seen += n
+
+    def check_weights(self) -> None:
+        """Raise Diverged where a weight is not a finite number: the last step was too much, though its loss was not."""
+        for path, module in self.model.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and not bool(xp_of(value.data).isfinite(value.data).all()):
+                    what = f"{name} of layer {path}, {module!r}, has a value that is not finite"
+                    raise self._diverged(self.progress.step, what, self.optimizer.lr)
+
+    def _diverged(self, step: int, what: str, rate: float, x: Tensor | None = None) -> Diverged:
+        where = ""
+        if x is not None:
+            where = f"; the first output that is not finite is that of {first_non_finite(self.model, x)}"
+        return Diverged(f"training diverged at step {step}: {what}, the rate {rate:g}{where}. Try a smaller --lr")
 
     # ---- saving and going on ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Where training stands, as JSON; the weights and the optimizer's vectors are not in it."""
-        self._read()
+        self._read(self.progress.step)
         return {
             **asdict(self.progress),
             "generators": {name: rng.bit_generator.state for name, rng in _generators(self.model)},
@@ -184,6 +211,30 @@ class Trainer:
         self.progress = Progress(**state)
         for name, rng in _generators(self.model):
             rng.bit_generator.state = states[name]
+
+
+class Healthy:
+    """The weights that gave the last finite loss or the first other one, kept without a wait for the device.
+
+    By the time that the losses are looked at, a NaN has spread to all weights. From these, first_non_finite still
+    sees where it began.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        assert optimizer.flat is not None, "a Trainer's optimizer has the model's parameters"
+        self.flat = optimizer.flat
+        self.w: Array = self.flat.w.copy()
+        self.lost: Array = self.flat.xp.zeros((), bool)
+
+    def watch(self, loss: Array) -> None:
+        """Before a step: keep the weights, unless an earlier loss was not finite."""
+        xp = self.flat.xp
+        self.w = xp.where(self.lost, self.w, self.flat.w)
+        self.lost = self.lost | ~xp.isfinite(loss)
+
+    def restore(self) -> None:
+        """Put these weights back into the model."""
+        self.flat.w[...] = self.w
 
 
 def evaluate(model: Module, examples: Examples, batch_size: int = 500) -> tuple[float, float]:

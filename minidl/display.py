@@ -1,0 +1,79 @@
+"""What a training run shows while it runs: a progress bar in a terminal, a line per epoch everywhere."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from minidl.run import Run
+from minidl.trainer import evaluate
+
+
+class Display:
+    """The progress: a bar for the epoch that runs, a line for each that is done. A log gets the lines only."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.trainer = run, run.job.trainer
+        self.optimizer, self.progress = self.trainer.optimizer, self.trainer.progress
+        self.announced = self.optimizer.switch_event is not None
+        self.bar: Any = tqdm(
+            total=self.trainer.steps_per_epoch, disable=None, leave=False, unit="step", dynamic_ncols=True
+        )
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()
+
+    def begin_epoch(self) -> None:
+        if not self.bar.disable:
+            self.bar.reset()
+            self.bar.update(self.progress.batch)
+            self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.run.job.epochs}", refresh=False)
+
+    def step(self) -> None:
+        if not self.bar.disable:
+            now = f"loss {self.trainer.train_loss:.4f}, accuracy {self.trainer.train_accuracy:.4f}"
+            self.bar.set_postfix_str(f"{now}, {self.optimizer.phase} {self.optimizer.lr:.3g}", refresh=False)
+            self.bar.update()
+        self.announce()
+
+    def end_epoch(self) -> None:
+        r, test = self.progress.metrics[-1], ""
+        if self.run.options.test_every_epoch:
+            test = f" | test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
+        self.say(
+            f"epoch {r['epoch']:>3} | train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f} | "
+            f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}{test} | {r['phase']} {r['lr']:.3g} | "
+            f"{r['seconds']:.1f} s"
+        )
+        self.announce()
+
+    def announce(self) -> None:
+        """Say, once, that the switch happened."""
+        e = self.optimizer.switch_event
+        if e is not None and not self.announced:
+            self.announced = True
+            self.say(f"switch to {self.optimizer.phase} after step {e.step:,}, rate {e.lr:.4g}: {e.condition}")
+
+    def stopped(self, status: int) -> int:
+        """Say how to go on; returns the exit status."""
+        self.bar.close()
+        print(f"stopped after step {self.progress.step}; go on with\n  {resume_command(self.run)}", flush=True)
+        return status
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        write: Callable[[str], None] = tqdm.write if not self.bar.disable else print
+        write(line)
+        sys.stdout.flush()
+
+
+def resume_command(run: Run) -> str:
+    """What to type to go on with a run."""
+    return f"python -m minidl.train --resume {shlex.quote(str(run.folder))}"

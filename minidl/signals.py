@@ -1,0 +1,57 @@
+"""Stopping in good order: Ctrl-C and SIGTERM become a wish that the training loop looks at after each step."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class StopNow(BaseException):
+    """A signal that is not to wait; no Exception, so that nothing on its way takes it for an error."""
+
+
+class StopOnSignal:
+    """Ctrl-C and SIGTERM end the program. While it is `patient`, the first only asks to stop after this step."""
+
+    signal = 0  # the number of the signal that came, 0 if none
+    _patient = False
+
+    @property
+    def status(self) -> int:
+        """The exit status, as shells have it."""
+        return 128 + self.signal
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """While training: whoever looks at `signal` ends it in good order."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def __enter__(self) -> StopOnSignal:
+        self._before: dict[int, Any] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:  # as for a job in the background: leave it so
+                continue
+            try:
+                self._before[number] = signal.signal(number, self._note)
+            except ValueError:  # only the main thread may do this; elsewhere signals are the host's business
+                break
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        first, self.signal = not self.signal, number
+        if not (first and self._patient):
+            raise StopNow
+        # Not print: the signal may have come in the middle of one, which must not be entered again.
+        os.write(2, b"\nstopping after this step (once more: at once)\n")
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
