@@ -12,6 +12,7 @@ user's that still needs the array keeps it off the market, so a value that someb
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 from typing import Any
@@ -107,3 +108,19 @@ def held() -> int:
 def release() -> None:
     """Give this thread's unused buffers back to the system, when training is over."""
     _pool.release()
+
+
+def tune_allocator() -> bool:
+    """Let plain allocation use memory again too, in the whole process: for programs, never called by the library.
+
+    glibc asks the system for fresh pages for every large block (mmap) and gives pages back as soon as the end of its
+    heap is free (trim). With both thresholds at a gigabyte it keeps what it once got. That speeds up every large
+    array that no kernel makes, such as a student's own operation; it also means that memory, once used, stays with
+    the process. Returns whether it could be done: only glibc has mallopt.
+    """
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(trim, 1 << 30) and mallopt(mmap, 1 << 30))

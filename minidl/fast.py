@@ -10,7 +10,6 @@ half-precision dtypes, wrong shapes, arrays that are not Tensors), and the refer
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from minidl.fast_threads import split
 from minidl.tensor import Edge, Into, Tensor, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+BOOL = np.dtype(np.bool_)
 LARGE = 1 << 18  # elements from which handing half of an element-wise pass to another thread pays
 
 
@@ -32,28 +32,9 @@ def plain(*tensors: Any) -> bool:
     )
 
 
-# ---- memory order: images are (N, C, H, W) by name, but may lie in memory as (N, H, W, C), "channels last" ----
-
-
 def channels_last(x: Array) -> Array:
-    """The (N, H, W, C) view of images (N, C, H, W)."""
+    """The (N, H, W, C) view of images (N, C, H, W): the order in which the kernels lay images out in memory."""
     return x.transpose(0, 2, 3, 1)
-
-
-def in_memory_order(x: Array) -> Array | None:
-    """A view of x whose memory order is C order: x itself, or its channels_last view; None if neither is."""
-    if x.flags.c_contiguous:
-        return x
-    if x.ndim == 4 and channels_last(x).flags.c_contiguous:
-        return channels_last(x)
-    return None
-
-
-def empty_like(x: Array, dtype: Any = None) -> Array:
-    """A buffer of the shape and memory order of x, and its dtype unless another is given."""
-    if x.ndim == 4 and not x.flags.c_contiguous:
-        return buffers.empty(channels_last(x).shape, dtype or x.dtype).transpose(0, 3, 1, 2)
-    return buffers.empty(x.shape, dtype or x.dtype)
 
 
 # ---- kernels ----
@@ -77,33 +58,27 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
 
 
 def relu(x: Tensor) -> Any:
-    """See ops.relu."""
-    ordered = in_memory_order(x.data) if plain(x) and x.ndim > 1 else None
-    if ordered is None or not x.size:
+    """See ops.relu. Any shape, in C order or channels last."""
+    images = x.ndim == 4 and not x.data.flags.c_contiguous
+    a = channels_last(x.data) if images else x.data
+    if not plain(x) or not a.flags.c_contiguous or a.ndim < 2 or not a.size:
         return NotImplemented
-    y, n = empty_like(x.data), len(ordered)
-    rows, out = ordered.reshape(n, -1), in_memory_order(y).reshape(n, -1)  # type: ignore[union-attr]
-    zeros = _zeros(rows.shape[1], x.dtype)  # two arrays take NumPy's vector loop, an array and a number do not
-    split(lambda i, j: np.maximum(rows[i:j], zeros, out=out[i:j]), n, x.size > LARGE)
+    n, large, y = len(a), a.size > LARGE, buffers.empty(a.shape, a.dtype)
+    rows, out = a.reshape(n, -1), y.reshape(n, -1)
+    zeros = np.zeros(rows.shape[1], a.dtype)  # two arrays take NumPy's vector loop, an array and a number do not
+    split(lambda i, j: np.maximum(rows[i:j], zeros, out=out[i:j]), n, large)
 
     def vjp(g: Array) -> Array:
-        dx = empty_like(y)
+        g, dx = channels_last(g) if images else g, buffers.empty(y.shape, y.dtype)
 
         def part(i: int, j: int) -> None:
-            positive = np.greater(y[i:j], 0, out=empty_like(y[i:j], np.dtype(np.bool_)))
+            positive = np.greater(y[i:j], 0, out=buffers.empty(y[i:j].shape, BOOL))
             np.multiply(g[i:j], positive, out=dx[i:j])
 
-        split(part, n, x.size > LARGE)
-        return dx
+        split(part, n, large)
+        return dx.transpose(0, 3, 1, 2) if images else dx
 
-    return record("relu", y, (x, vjp))
-
-
-@lru_cache(maxsize=16)
-def _zeros(n: int, dtype: Any) -> Array:
-    zeros = np.zeros(n, dtype)
-    zeros.flags.writeable = False
-    return zeros
+    return record("relu", y.transpose(0, 3, 1, 2) if images else y, (x, vjp))
 
 
 CPU.kernels.update(linear=linear, relu=relu)

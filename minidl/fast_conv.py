@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import LARGE, channels_last, plain
+from minidl.fast import BOOL, LARGE, channels_last, plain
 from minidl.fast_threads import split
 from minidl.ops_conv import Pair, Size, _output_size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
@@ -165,7 +165,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
         def backward(start: int, stop: int) -> None:
             for part in _chunks(start, stop, chunk):
                 image, d = np.ascontiguousarray(images[part]), dx[part]  # (n, H, W, C)
-                larger, to_right = _with_right(np.maximum, image), _with_right(np.less, image, np.dtype(np.bool_))
+                larger, to_right = _with_right(np.maximum, image), _with_right(np.less, image, BOOL)
                 gradient = _zeros((len(image), h // 2, w, c), x.dtype)
                 gradient[:, :, 0::2] = channels_last(g[part])  # at the left pixel of each pair, 0 at the right one
                 bottom = np.multiply(gradient, larger[:, 0::2] < larger[:, 1::2], out=d[:, 1::2])
