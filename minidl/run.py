@@ -24,6 +24,7 @@ from minidl.models import count_parameters
 from minidl.trainer import evaluate
 
 CHECKPOINT = "checkpoint.safetensors"
+FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Run:
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(job, folder, options or Options())
+        run.sweep()
         run.save()
         run.write_config()
         return run
@@ -85,8 +87,7 @@ class Run:
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
         run = cls(job, folder, chosen)
-        for part in folder.glob(".*.part"):  # of writers that were killed
-            part.unlink(missing_ok=True)
+        run.sweep()
         run.write_config()
         return run
 
@@ -95,6 +96,12 @@ class Run:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left half done."""
+        for name in FILES:
+            for part in self.folder.glob(f".{name}.*.part"):
+                part.unlink(missing_ok=True)
 
     # ---- files --------------------------------------------------------------------------------------------------
 

@@ -174,6 +174,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
 def set_up(args: dict[str, Any]) -> Run:
     """From the command line to a Run."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
+    chosen = Options(**options)  # complains about a bad value
     out, resume = args.pop("out", None), args.pop("resume", None)
     if resume is not None:
         machine = {name: args.pop(name) for name in ("dataset", "device") if name in args}
@@ -185,7 +186,6 @@ def set_up(args: dict[str, Any]) -> Run:
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
-        chosen = Options(**options)
         if out is not None:
             check_unused(out)  # before minutes go into a download
         run = Run.create(prepare(Config(**args)), out, chosen)

@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +10,9 @@ import pytest
 
 from data import load_mnist, write_idx
 from minidl.checkpoint import load_checkpoint
+from tests.commands import command, fails
 
-ROOT = Path(__file__).parent.parent
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
-def command(*args: object, module: str = "minidl.train", timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
-
-
-def fails(*args: object, status: int = 2, module: str = "minidl.train") -> str:
-    """Run a command that must fail, with a short message on stderr and no traceback; returns the message."""
-    result = command(*args, module=module)
-    assert result.returncode == status, result.stdout + result.stderr
-    message = result.stderr
-    assert message.startswith(f"{module}: error: ")
-    assert "Traceback" not in message
-    return message
 
 
 @pytest.fixture(scope="session")
@@ -133,31 +114,6 @@ def test_help_names_every_group_and_examples():
     text = command("--help").stdout
     for part in ("data and model", "optimizer", "hybrid switch", "run:", "examples:", "swats:rtol", "default: 128"):
         assert part in text
-
-
-def test_a_resumed_run_ends_with_the_same_bits(folder, tmp_path):
-    """Stopped in the middle of an epoch, in the Adam phase, before the switch (see test_faults.py for worse)."""
-    args = ("--dataset", folder, "--model", "goodfit", "--epochs", 3, "--switch", "step:9", "--checkpoint-every", 1)
-    assert command(*args, "--out", tmp_path / "whole").returncode == 0
-    script = (
-        "import sys, signal, os; from minidl import train\n"
-        "step = train.Display.step\n"
-        "def kill(self, *a):\n    step(self, *a); kill.n += 1\n    if kill.n == 7: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "kill.n = 0; train.Display.step = kill\n"
-        "sys.exit(train.main(sys.argv[1:]))"
-    )
-    argv = [sys.executable, "-c", script, *map(str, args), "--out", str(tmp_path / "cut")]
-    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 128 + 15
-    assert f"python -m minidl.train --resume {tmp_path / 'cut'}" in result.stdout
-    assert command("--resume", tmp_path / "cut").returncode == 0
-    a, b = (load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "cut"))
-    assert all(a.model[k].tobytes() == b.model[k].tobytes() for k in a.model)
-    lines = [
-        [{**json.loads(line), "seconds": 0} for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("whole", "cut")
-    ]
-    assert lines[0] == lines[1]
 
 
 # ---- bad input: one or two lines, status 2 ----
