@@ -10,6 +10,7 @@ is run again, a few times at most. The table shows the median ratio over the rou
     python -m tests.bench --columns minidl torch-fused jax
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
+    python -m tests.bench --costs                          peak memory, and the time of the import
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import bench_more
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +99,7 @@ def measure(
             n = steps[worker.column]
             turns[worker.column] = n * batch / worker.run(model, opt, batch, n)
             foreign = max(foreign, worker.foreign)
-        if foreign > 0.1 and disturbed < 5 * rounds:
+        if foreign > 0.1 and disturbed < rounds:
             disturbed += 1
             time.sleep(0.2)
             continue
@@ -145,11 +147,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every round's numbers here too")
     parser.add_argument("--profile", action="store_true", help="only: one step of minidl by operation")
     parser.add_argument("--growth", type=Path, help="only: plots of cost against size, into this folder")
+    parser.add_argument("--costs", action="store_true", help="only: peak memory and import time")
     args = parser.parse_args()
-    if args.profile or args.growth:
-        from tests import bench_more
-
-        return bench_more.profile(args.models) if args.profile else bench_more.growth(args.growth, args.columns)
+    if args.profile:
+        return bench_more.profile(args.models)
+    if args.costs:
+        return bench_more.costs(args.models, args.columns)
+    if args.growth:
+        return bench_more.growth(args.growth, args.columns)
     print(f"{datetime.date.today()}: training, batch {args.batch}, {args.rounds} rounds of {args.turn:g} s turns")
     workers = [Worker(column) for column in args.columns]
     results: dict[str, Any] = {}

@@ -55,9 +55,10 @@ def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
 # ---- the columns ----
 
 
-def minidl(model: str, opt: str, batch: int) -> Step:
+def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
+    """The model and its optimizer."""
     import optim
-    from minidl import Tensor, nn, ops
+    from minidl import nn
 
     if model.startswith("cnn"):
         size = image_size(model) // 4
@@ -71,14 +72,18 @@ def minidl(model: str, opt: str, batch: int) -> Step:
         net = nn.Sequential(
             nn.Linear(a, b, rng=0), nn.ReLU(), nn.Linear(b, c, rng=1), nn.ReLU(), nn.Linear(c, d, rng=2)
         )
-    parameters = list(net.parameters())
-    if opt == "hybrid":
-        first, then = optim.Adam(parameters, lr=1e-3), optim.SGD(parameters, lr=0.01, momentum=0.9)
-        optimizer: Any = optim.Hybrid(parameters, first=first, then=then, switch=optim.AfterSteps(100))
-    elif opt == "adam":
-        optimizer = optim.Adam(parameters, lr=1e-3)
-    else:
-        optimizer = optim.SGD(parameters, lr=0.01, momentum=0.9)
+    if opt == "adam":
+        return net, optim.Adam(net.parameters(), lr=1e-3)
+    if opt == "momentum":
+        return net, optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    first, then = optim.Adam(lr=1e-3), optim.SGD(lr=0.01, momentum=0.9)
+    return net, optim.Hybrid(net.parameters(), first=first, then=then, switch=optim.AfterSteps(100))
+
+
+def minidl(model: str, opt: str, batch: int) -> Step:
+    from minidl import Tensor, ops
+
+    net, optimizer = minidl_net(model, opt)
 
     def step(x: Any, y: Any) -> None:
         optimizer.zero_grad()

@@ -42,6 +42,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Once as it comes, and once with everything split over two threads and cut into chunks of one image."""
     if request.param == "in parts":
         monkeypatch.setattr(fast, "LARGE", 0)
+        monkeypatch.setattr(fast, "PRODUCT", 0)
         monkeypatch.setattr(fast_conv, "LARGE", 0)
         monkeypatch.setattr(fast_conv, "CHUNK", 1)
 

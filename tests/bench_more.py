@@ -1,0 +1,128 @@
+"""Where the time and the memory of minidl go: one step by operation, cost against size, memory and start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests import bench_workers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def timed(times: dict[str, list[float]], name: str, f: Callable[..., Any]) -> Callable[..., Any]:
+    """f, with the seconds of each call noted under `name`."""
+
+    def call(*args: Any) -> Any:
+        begin = time.perf_counter()
+        result = f(*args)
+        times[name].append(time.perf_counter() - begin)
+        return result
+
+    return call
+
+
+def profile(models: list[str], repeats: int = 100) -> None:
+    """One step of each model by operation: the median of many, in microseconds."""
+    from minidl import Tensor, ops
+    from minidl.tensor import Into, _topological_order
+
+    for model in models:
+        times: dict[str, list[float]] = defaultdict(list)
+        net, optimizer = bench_workers.minidl_net(model, "adam")
+        layers = [layer for _, layer in net.named_children()]
+        (x, y), *_ = bench_workers.examples(model, 128)
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            optimizer.zero_grad()
+            h, made = Tensor(x), {}
+            for i, layer in enumerate(layers):
+                h = timed(times, f"{i} {type(layer).__name__} forward", layer)(h)
+                made[h] = f"{i} {type(layer).__name__}"
+            loss = timed(times, "loss forward", ops.cross_entropy)(h, y)
+            for tensor in _topological_order(loss):
+                if tensor.node is not None:
+                    edges = []
+                    for parent, vjp in tensor.node.edges or ():
+                        what = "input" if parent.node else "weight" if parent.ndim > 1 else "bias"
+                        name = f"{made.get(tensor, 'loss')} backward, {what}"
+                        into = isinstance(vjp, Into)
+                        run = timed(times, name, vjp.vjp if isinstance(vjp, Into) else vjp)
+                        edges.append((parent, Into(run) if into else run))
+                    tensor.node.edges = tuple(edges)
+            loss.backward()
+            timed(times, "optimizer", optimizer.step)()
+            times["the whole step, and this profiler"].append(time.perf_counter() - begin)
+        print(f"\n{model}, batch 128, Adam: microseconds, median of {repeats}")
+        for name, values in times.items():
+            print(f"  {sorted(values)[len(values) // 2] * 1e6:9,.0f}  {name}")
+
+
+def growth(folder: Path, columns: list[str]) -> None:
+    """How the time per sample grows with the batch, the width and the image: a PNG each."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from tests.bench import Worker, measure
+
+    cases: dict[str, list[tuple[int, str, int]]] = {  # plot -> (what grows, model, batch)
+        "batch size (MLP 784-256-128-10)": [(n, "mlp", n) for n in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)],
+        "width (MLP, two hidden layers, batch 128)": [(2**k, f"mlp:{2**k}", 128) for k in range(6, 13)],
+        "image size (CNN, batch 32)": [(n, f"cnn:{n}", 32) for n in (28, 56, 112, 224)],
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    workers = [Worker(column) for column in columns]
+    for title, sizes in cases.items():
+        figure, axes = plt.subplots(figsize=(6, 4))
+        lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for size, model, batch in sizes:
+            for column, speeds in measure(workers, model, "adam", batch, 3, 0.1).items():
+                lines[column].append((size, 1e6 / max(speeds)))
+                print(f"{title} {size}: {column} {max(speeds):,.0f} samples/s", flush=True)
+        for column, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=column)
+        axes.set(xscale="log", yscale="log", xlabel=title, ylabel="microseconds per sample, best of 3 turns")
+        axes.legend()
+        axes.grid(alpha=0.3)
+        figure.tight_layout()
+        figure.savefig(folder / f"growth-{title.split()[0]}.png", dpi=120)
+        plt.close(figure)
+    for worker in workers:
+        worker.close()
+
+
+PEAK = """
+import resource, sys
+from tests import bench_workers
+step = bench_workers.COLUMNS[sys.argv[1]](sys.argv[2], "adam", 128)
+for _ in range(30):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def costs(models: list[str], columns: list[str]) -> None:
+    """Peak memory of a process that trains the model, and the time of the import alone."""
+    print("\npeak memory of the process, MB")
+    for model in models:
+        for column in columns:
+            run = [sys.executable, "-c", PEAK, column, model]
+            done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+            print(f"  {model:8} {column:14} {done.stdout.strip() or 'not installed'}")
+    print("\nimport, seconds, best of 5")
+    for module in ("numpy", "minidl", "optim", "torch"):
+        best = float("inf")
+        for _ in range(5):
+            begin = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, check=False
+            )
+            best = min(best, time.perf_counter() - begin) if done.returncode == 0 else best
+        print(f"  {module:8} {best:.2f}")
