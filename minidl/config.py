@@ -19,7 +19,7 @@ from minidl.backend import get_backend
 from minidl.models import MODELS, build_model
 from minidl.nn import Module
 from minidl.trainer import Trainer
-from optim import DEFAULT_LR, build, preset
+from optim import DEFAULT_LR, build, parse_switch, preset
 from optim import NAMES as OPTIMIZERS
 
 
@@ -58,6 +58,8 @@ class Config:
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
         check_name("optimizer", self.opt, OPTIMIZERS)
+        if self.switch not in (None, "auto"):
+            parse_switch(self.switch)
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -239,7 +239,9 @@ def train(run: Run, stop: StopOnSignal) -> int:
 
 def complain(error: object, status: int) -> int:
     """Print an error as the command line has them; returns the exit status."""
-    print(f"minidl.train: error: {error}", file=sys.stderr)
+    prefix = "minidl.train: error: "
+    # A second line may point at a place in the first, so it moves along.
+    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     return status
 
 
