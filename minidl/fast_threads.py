@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
@@ -41,7 +42,8 @@ class _Team:
             library.set_num_threads(1)
         try:
             for i in range(1, count):
-                self.tasks.put((work, bounds[i], bounds[i + 1], i, done))
+                here = copy_context()  # np.errstate and no_grad hold in the helpers as they do here
+                self.tasks.put((here, work, bounds[i], bounds[i + 1], i, done))
             try:
                 results[0] = work(0, bounds[1])
             finally:  # wait even if our own part failed: the others still write into the caller's arrays
@@ -58,12 +60,12 @@ class _Team:
 
 def _help(tasks: SimpleQueue[Any]) -> None:
     while True:
-        work, start, stop, i, done = tasks.get()
+        context, work, start, stop, i, done = tasks.get()
         try:
-            done.put((i, work(start, stop), None))
+            done.put((i, context.run(work, start, stop), None))
         except BaseException as error:  # handed to the caller, who raises it
             done.put((i, None, error))
-        del work, done  # while waiting for the next task, hold on to nobody's arrays
+        del context, work, done  # while waiting for the next task, hold on to nobody's arrays
 
 
 _team: _Team | None = None

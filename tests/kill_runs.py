@@ -50,18 +50,18 @@ class Reference:
 class Killer:
     """Runs, kills and resumes one case after the other in a scratch folder."""
 
-    def __init__(self, scratch: Path, seed: int) -> None:
+    def __init__(self, scratch: Path, seed: int, pool: ThreadPoolExecutor) -> None:
         self.scratch, self.seed = scratch, seed
         self.data = tiny_dataset(scratch / "data")
         train(*self.arguments("GNMT", scratch / "first"), log=scratch / "first.log")  # later ones find all in memory
-        self.references = {name: self._reference(name) for name in CASES}
+        self.references = dict(zip(CASES, pool.map(self._reference, CASES), strict=True))
 
     def arguments(self, case: str, out: Path) -> list[object]:
         always = ["--dataset", self.data, "--epochs", EPOCHS, "--batch-size", BATCH, "--checkpoint-every", 1]
         return [*always, *CASES[case].split(), "--out", out]
 
     def _reference(self, case: str) -> Reference:
-        out, log = self.scratch / f"whole {case}", self.scratch / "whole.log"
+        out, log = self.scratch / case, self.scratch / f"{case}.log"
         start = time.perf_counter()
         status, output = train(*self.arguments(case, out), log=log)
         if status:
@@ -110,9 +110,8 @@ def moments(out: Path) -> Iterator[str]:
 
 def kill_runs(n: int, scratch: Path, seed: int = 0, workers: int = 2) -> tuple[list[str], list[list[str]]]:
     """Returns what went wrong, a line per run that did, and where the kills of each run hit."""
-    killer = Killer(scratch, seed)
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(killer.run, range(n)))
+        results = list(pool.map(Killer(scratch, seed, pool).run, range(n)))
     return [wrong for wrong, _ in results if wrong], [hits for _, hits in results]
 
 
