@@ -36,10 +36,10 @@ TORCH = ("torch", "torch-fused", "torch-compile")
 class Worker:
     """One column's live process."""
 
-    def __init__(self, column: str) -> None:
+    def __init__(self, column: str, python: str = sys.executable) -> None:
         self.column = column
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench_workers", column],
+            [python, "-m", "tests.bench_workers", column],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
         )  # fmt: skip
 
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn", type=float, default=0.3, help="seconds for one turn of one column")
+    parser.add_argument("--python", nargs="+", default=[], metavar="COLUMN=PYTHON", help="another environment's Python")
     parser.add_argument("--json", type=Path, help="write every round's numbers here too")
     parser.add_argument("--profile", action="store_true", help="only: one step of minidl by operation")
     parser.add_argument("--growth", type=Path, help="only: plots of cost against size, into this folder")
@@ -156,7 +157,8 @@ def main() -> None:
     if args.growth:
         return bench_more.growth(args.growth, args.columns)
     print(f"{datetime.date.today()}: training, batch {args.batch}, {args.rounds} rounds of {args.turn:g} s turns")
-    workers = [Worker(column) for column in args.columns]
+    pythons = dict(pair.split("=", 1) for pair in args.python)
+    workers = [Worker(column, pythons.get(column, sys.executable)) for column in args.columns]
     results: dict[str, Any] = {}
     try:
         for model in args.models:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -258,6 +260,12 @@ def test_evaluation_holds_no_graph() -> None:
         out = model(x)
     assert out.node is None
     gc.collect()
+
+
+def test_the_allocator_is_tuned_by_programs_only() -> None:
+    code = "from minidl import buffers; print(buffers.tune_allocator())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in ("True", "False")  # in a process of its own: it lasts as long as the process
 
 
 # ---- threads ----
