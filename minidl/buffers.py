@@ -13,6 +13,7 @@ user's that still needs the array keeps it off the market, so a value that someb
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from typing import Any
@@ -26,69 +27,82 @@ LIMIT = 256 << 20  # bytes that one thread's shelves may hold
 SWEEP = 4096  # arrays handed out between two searches for shelves that nobody asks for any more
 
 
-def _references(shelf: list[Array], i: int) -> int:
-    return sys.getrefcount(shelf[i])
+class _Place:
+    """A place on a shelf: an array, and whether it was handed out since the last sweep."""
+
+    __slots__ = ("array", "used")
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.used = array, True
+
+    def references(self) -> int:
+        return sys.getrefcount(self.array)
 
 
 def _count_of_a_free_array() -> int | None:
-    """What _references says when only the shelf holds the array: it depends on the Python version, so we look.
+    """What references() says when only the shelf holds the array: it depends on the Python version, so we look.
 
     None where counts can't be relied on: without a global interpreter lock they are kept per thread.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not hasattr(sys, "getrefcount"):
         return None
-    shelf = [np.empty(2)]
-    free = _references(shelf, 0)
-    view = shelf[0].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
-    held = _references(shelf, 0)
+    place = _Place(np.empty(2))
+    free = place.references()
+    view = place.array.reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
+    held = place.references()
     del view
-    return free if held == free + 1 and _references(shelf, 0) == free else None
+    return free if held == free + 1 and place.references() == free else None
 
 
 FREE = _count_of_a_free_array()
 
 
 class _Pool(threading.local):
-    """The shelves of one thread: arrays by shape and dtype. Each thread has its own, so none needs a lock."""
+    """The shelves of one thread, by shape and dtype. Each thread has its own, so none needs a lock.
+
+    The first axis, mostly the batch's, is left out of the key: the last, smaller batch gets the first rows of an
+    array that was made for a full one.
+    """
 
     def __init__(self) -> None:
-        self.shelves: dict[tuple[Any, Any], list[Array]] = {}
-        self.asked: set[tuple[Any, Any]] = set()  # shelves asked for since the last sweep
+        self.shelves: dict[Any, list[_Place]] = {}
         self.handed_out = 0  # since the last sweep
         self.bytes = 0
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        key = (shape, dtype)
-        shelf = self.shelves.get(key)
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        size = math.prod(shape) * dtype.itemsize
+        if size < SMALL or size > LIMIT:
+            return np.empty(shape, dtype)
         self.handed_out += 1
         if self.handed_out >= SWEEP:
             self.sweep()
-        if shelf is not None:
-            self.asked.add(key)
-            for i in range(len(shelf)):
-                if _references(shelf, i) == FREE:
-                    return shelf[i]
-        array: Array = np.empty(shape, dtype)
-        if array.nbytes < SMALL or array.nbytes > LIMIT:
-            return array
-        if self.bytes + array.nbytes > LIMIT:
+        shelf, n = self.shelves.setdefault((shape[1:], dtype), []), shape[0]
+        for place in shelf:
+            if len(place.array) >= n and place.references() == FREE:
+                place.used = True
+                return place.array if len(place.array) == n else place.array[:n]
+        if self.bytes + size > LIMIT:
             self.release()
-        self.shelves.setdefault(key, []).append(array)
-        self.asked.add(key)
-        self.bytes += array.nbytes
+            shelf = self.shelves.setdefault((shape[1:], dtype), [])
+        array: Array = np.empty(shape, dtype)
+        shelf.append(_Place(array))
+        self.bytes += size
         return array
 
     def sweep(self) -> None:
-        """Drop the shelves that nobody asked for in a while: those of a model that is gone, say."""
-        for key in self.shelves.keys() - self.asked:
-            self.bytes -= sum(array.nbytes for array in self.shelves.pop(key))
-        self.asked.clear()
+        """Drop what was not used in a while: the arrays of a model that is gone, or of a larger batch."""
+        for key, shelf in list(self.shelves.items()):
+            self.bytes -= sum(place.array.nbytes for place in shelf if not place.used)
+            self.shelves[key] = [place for place in shelf if place.used]
+            if not self.shelves[key]:
+                del self.shelves[key]
+            for place in shelf:
+                place.used = False
         self.handed_out = 0
 
     def release(self) -> None:
         """Drop all. This is always safe: an array that is in use stays with those who use it."""
         self.shelves.clear()
-        self.asked.clear()
         self.bytes = 0
 
 
@@ -97,7 +111,7 @@ _pool = _Pool()
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """Like np.empty: an array with arbitrary contents, which nobody else holds. C order."""
-    return np.empty(shape, dtype) if FREE is None else _pool.empty(shape, dtype)
+    return np.empty(shape, dtype) if FREE is None else _pool.empty(shape, np.dtype(dtype))
 
 
 def held() -> int:

@@ -219,8 +219,22 @@ def test_buffers_of_a_model_that_is_gone_are_dropped(monkeypatch: pytest.MonkeyP
     buffers.empty((100, 100), np.dtype(np.float64))
     assert buffers.held() == 80_000
     for _ in range(12):
-        buffers.empty((50, 100), np.dtype(np.float64))
+        buffers.empty((100, 50), np.dtype(np.float64))
     assert buffers.held() == 40_000
+
+
+def test_a_smaller_batch_takes_the_first_rows_of_a_larger_array() -> None:
+    buffers.release()
+    whole = buffers.empty((100, 100), np.float64)
+    other = buffers.empty((70, 100), np.float64)
+    assert not np.shares_memory(whole, other)
+    address = whole.ctypes.data
+    del whole
+    part = buffers.empty((60, 100), np.float64)
+    assert part.shape == (60, 100)
+    if buffers.FREE is not None:
+        assert part.ctypes.data == address
+        assert not np.shares_memory(part, buffers.empty((100, 100), np.float64))
 
 
 def test_buffers_stay_below_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
