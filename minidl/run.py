@@ -6,7 +6,6 @@ on. What else is in the folder is derived from it, and made again where a run wa
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data import Dataset
 from data.atomic import atomic_file
@@ -48,6 +49,7 @@ class Run:
 
     def __init__(self, job: Job, folder: Path, options: Options) -> None:
         self.job, self.folder, self.options = job, folder, options
+        self.versions = versions()  # of what the run was begun with
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -86,7 +88,9 @@ class Run:
         with must_fit(file):
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
+            begun_with = dict(checkpoint.state["versions"])
         run = cls(job, folder, chosen)
+        run.versions = begun_with
         run.sweep()
         run.write_config()
         return run
@@ -129,7 +133,7 @@ class Run:
             job.model.state_dict(),
             trainer.optimizer.state_dict(),
             {
-                "minidl": __version__,
+                "versions": self.versions,
                 "config": asdict(job.config),
                 "options": asdict(self.options),
                 "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
@@ -168,6 +172,11 @@ class Run:
         return summary
 
 
+def versions() -> dict[str, str]:
+    """What may give other bits when it changes."""
+    return {"minidl": __version__, "numpy": np.__version__}
+
+
 def check_unused(folder: Path) -> None:
     """Raise ValueError where a run could not be written to `folder` without touching another's files."""
     if folder.exists() and not folder.is_dir():
@@ -178,14 +187,14 @@ def check_unused(folder: Path) -> None:
 
 def make_new(folder: Path) -> Path:
     """Make a folder of this name, or with -2, -3, ... after it where others began a run in the same second."""
-    for n in itertools.count(1):
-        numbered = folder if n == 1 else folder.with_name(f"{folder.name}-{n}")
+    numbered, n = folder, 1
+    while True:
         try:
             numbered.mkdir(parents=True)
-            break
+            return numbered
         except FileExistsError:
-            continue
-    return numbered
+            n += 1
+            numbered = folder.with_name(f"{folder.name}-{n}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from minidl.backend import DeviceError
 from minidl.config import Config, prepare
 from minidl.display import Display, resume_command
 from minidl.models import MODELS, count_parameters
-from minidl.run import Options, Run, check_unused
+from minidl.run import Options, Run, check_unused, versions
 from minidl.signals import StopNow, StopOnSignal
 from minidl.trainer import Diverged
 from optim import NAMES as OPTIMIZERS
@@ -184,6 +184,8 @@ def set_up(args: dict[str, Any]) -> Run:
         run = Run.resume(resume, options, **machine)
         p = run.job.trainer.progress
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
+        if run.versions != versions():
+            print(f"note: begun with {run.versions}, this is {versions()}: the last digits may come out differently")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
         if out is not None:

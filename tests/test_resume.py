@@ -268,7 +268,8 @@ def test_what_is_spelled_out_builds_the_same_optimizer(data, given):
 
 
 def test_there_is_no_run(tmp_path):
-    assert "there is no run folder" in fails("--resume", tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="there is no run folder"):
+        Run.resume(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="nothing was trained yet"):
         Run.resume(tmp_path)
 
@@ -282,6 +283,8 @@ def test_other_data_under_the_same_name(data, tmp_path):
     message = fails("--resume", tmp_path / "r")
     assert f"was trained on {tmp_path / 'd'} (sha256 " in message
     assert "is other data now" in message
+    with pytest.raises(CheckpointError, match="put the same files there, or name their folder with --dataset"):
+        Run.resume(tmp_path / "r")
 
 
 @pytest.mark.parametrize("length", [0, 100, -1])
@@ -311,6 +314,7 @@ def tamper(out: Path, **changes) -> None:
         ({"config": None}, "it has no 'config'"),
         ({"options": {"speed": 9}}, "unexpected keyword argument 'speed'"),
         ({"data": None}, "it has no 'data'"),
+        ({"versions": None}, "it has no 'versions'"),
         ({"trainer": None}, "it has no 'trainer'"),
         ({"trainer": {"epoch": 1}}, "it has no 'generators'"),
         ({"trainer": {"generators": {}, "speed": 1}}, "unexpected keyword argument 'speed'"),
@@ -336,6 +340,29 @@ def test_a_checkpoint_of_another_optimizer(data, tmp_path):
     tamper(run.folder, config={**vars(run.job.config), "opt": "rmsprop"})
     with pytest.raises(CheckpointError, match="this state is of the rule 'adam', this optimizer is 'rmsprop'"):
         Run.resume(run.folder)
+
+
+def test_another_version_of_numpy_is_mentioned(data, tmp_path):
+    run = Run.create(prepare(Config(dataset=str(data), model="linear", epochs=1)), tmp_path / "r")
+    run.versions["numpy"] = "1.0"
+    run.save()
+    status, output = train("--resume", run.folder, log=tmp_path / "log")
+    assert status == 0, output
+    assert "note: begun with {'minidl': '0.1.0', 'numpy': '1.0'}, this is {" in output
+    assert load_checkpoint(run.folder / "checkpoint.safetensors").state["versions"]["numpy"] == "1.0"
+
+
+def test_where_a_new_run_goes(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = prepare(Config(dataset=str(data), model="linear", opt="sgd"))
+    folder = Run.create(job).folder
+    assert folder.match("runs/2*-linear-sgd")
+    with pytest.raises(ValueError, match="holds a run already: choose another folder, or go on with --resume"):
+        Run.create(job, folder)
+    with pytest.raises(ValueError, match="is a file: give a folder"):
+        Run.create(job, folder / "config.json")
+    with pytest.raises(ValueError, match="must be at least 1 step, got 0"):
+        Options(checkpoint_every=0)
 
 
 def test_two_runs_begun_in_one_second_have_a_folder_each(tmp_path):
