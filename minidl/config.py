@@ -35,7 +35,7 @@ class Config:
     seed          decides split, initial weights, order of examples and dropout
     device        cpu, gpu or auto
     lr, momentum, weight_decay, schedule, clip_norm   of the optimizer
-    switch, lr_after, lr_sgd                          of the hybrids: when to switch, and the rate after it
+    switch, lr_after, lr_sgd, schedule_sgd            of the hybrids: when to switch, and the rate after it
     """
 
     dataset: str = "auto"
@@ -54,6 +54,7 @@ class Config:
     switch: str | None = None
     lr_after: float | str | None = None
     lr_sgd: float | None = None
+    schedule_sgd: str | None = None
 
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
@@ -125,6 +126,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
         lr_after=config.lr_after,
         lr_sgd=config.lr_sgd,
         schedule=config.schedule,
+        schedule_sgd=config.schedule_sgd,
         max_norm=config.clip_norm,
     )
     return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
@@ -142,6 +144,8 @@ def pinned(config: Config, dataset: str, device: str) -> Config:
     if config.lr_after is not None or config.lr_sgd is not None:
         row["lr_after"] = config.lr_after  # who gives one of the two does without the preset's other
     values |= {name: row[name] for name in ("lr", "lr_sgd", "momentum", "lr_after") if getattr(config, name) is None}
+    if config.schedule_sgd is None:
+        values["schedule_sgd"] = config.schedule or row["schedule_sgd"] or "constant"
     if config.switch in (None, "auto"):
         values["switch"] = row["switch"]
     return replace(config, **values)

@@ -89,10 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--lr-after",
         type=_rate_or_word,
         metavar="RATE",
-        help="rate after the switch: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
+        help="instead of --lr-sgd: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
         "default: preset)",
     )
-    hybrid.add_argument("--lr-sgd", type=float, metavar="RATE", help="the same, for gnmt and blend")
+    hybrid.add_argument("--lr-sgd", type=float, metavar="RATE", help="rate of the SGD phase of hybrid and gnmt")
+    hybrid.add_argument(
+        "--schedule-sgd", metavar="S", help="schedule of hybrid's SGD phase (default: --schedule, else preset)"
+    )
     run = parser.add_argument_group("run")
     run.add_argument(
         "--epochs", type=int, metavar="N", help="passes over the training split (default: 10; mnist5k: 20)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from minidl.tensor import Tensor
@@ -12,7 +13,7 @@ from optim.blend import Blend
 from optim.gnmt import GNMT
 from optim.grammar import unknown
 from optim.hybrid import Hybrid
-from optim.optimizer import Optimizer, Rate
+from optim.optimizer import Optimizer, Rate, Schedule
 from optim.presets import preset
 from optim.rmsprop import RMSprop
 from optim.schedule import parse_schedule
@@ -46,7 +47,7 @@ _OPTIONS: dict[str, set[str]] = {
     "rmsprop": {"schedule", "momentum"},
     "adam": {"schedule"},
     "adamw": {"schedule"},
-    "hybrid": {"schedule", "momentum", "switch", "lr_after", "lr_sgd"},
+    "hybrid": {"schedule", "schedule_sgd", "momentum", "switch", "lr_after", "lr_sgd"},
     "swats": {"switch"},
     "gnmt": {"lr_sgd"},
     "blend": {"schedule", "momentum"},
@@ -68,6 +69,7 @@ def build(
     lr_after: float | str | None = None,
     lr_sgd: float | None = None,
     schedule: str | None = None,
+    schedule_sgd: str | None = None,
     max_norm: float | None = None,
 ) -> Optimizer:
     """The optimizer of this name (see NAMES) for these parameters; None means the default of that optimizer.
@@ -77,7 +79,8 @@ def build(
     model, dataset   choose hybrid's preset (presets.py), which fills in what is None. switch "auto" is the preset's
     lr               the rate; hybrid, swats, gnmt: of Adam;   lr_sgd: of hybrid's and gnmt's SGD
     lr_after         hybrid: "projected", "matched" or a number, instead of lr_sgd
-    schedule         a text for parse_schedule. In a hybrid it applies to each phase; SGD's ends with the run
+    schedule         a text for parse_schedule. In a hybrid it applies to each phase, unless schedule_sgd gives SGD's
+                     phase its own; that phase's ends with the run
     switch           a text for parse_switch. For swats: one `swats:...` condition, which sets its tolerance
 
     Raises ValueError for an unknown name, an option that the optimizer does not have, or a number out of range;
@@ -85,14 +88,17 @@ def build(
     """
     if name not in NAMES:
         raise ValueError(unknown("optimizer", name, NAMES))
-    given = {"momentum": momentum, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule}
+    given = {
+        "momentum": momentum, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule,
+        "schedule_sgd": schedule_sgd,
+    }  # fmt: skip
     for option, value in given.items():
         if value is not None and option not in _OPTIONS[name]:
             having = ", ".join(n for n in NAMES if option in _OPTIONS[n])
             raise ValueError(f"{option.replace('_', '-')} does not apply to '{name}': it is for {having}")
     common: dict[str, Any] = {"max_norm": max_norm, "weight_decay": weight_decay or 0.0}
     if name == "hybrid":
-        return _hybrid(params, total_steps, model, dataset, lr, schedule, given, common)
+        return _hybrid(params, total_steps, model, dataset, lr, given, common)
     peak = lr if lr is not None else DEFAULT_LR[name]
     assert peak is not None
     rate: Rate = parse_schedule(schedule, lr=peak, total_steps=total_steps) if schedule else peak
@@ -129,7 +135,6 @@ def _hybrid(
     model: str,
     dataset: str,
     lr: float | None,
-    schedule: str | None,
     given: dict[str, Any],
     common: dict[str, Any],
 ) -> Hybrid:
@@ -139,14 +144,17 @@ def _hybrid(
     momentum = row.momentum if given["momentum"] is None else given["momentum"]
     lr_after = row.lr_after if given["lr_after"] is None and given["lr_sgd"] is None else given["lr_after"]
     condition = parse_switch(row.switch if given["switch"] in (None, "auto") else given["switch"])
-    first_rate: Rate = lr
+    schedule, schedule_sgd = given["schedule"], given["schedule_sgd"] or given["schedule"] or row.schedule_sgd
+    first_rate: Rate = parse_schedule(schedule, lr=lr, total_steps=total_steps) if schedule else lr
     then_rate: Rate = lr_sgd
-    if schedule:
-        first_rate = parse_schedule(schedule, lr=lr, total_steps=total_steps)
+    if schedule_sgd:
+
+        @lru_cache(maxsize=1)  # the text is read once
+        def sgd_phase(steps: int) -> Schedule:
+            return parse_schedule(schedule_sgd, lr=lr_sgd if lr_after is None else 1.0, total_steps=steps)
 
         def then_rate(k: int) -> float:  # over what the switch has left of the run
-            left = max(1, total_steps - (hybrid.switch_step or 0))
-            return parse_schedule(schedule, lr=lr_sgd if lr_after is None else 1.0, total_steps=left)(k)
+            return sgd_phase(max(1, total_steps - (hybrid.switch_step or 0)))(k)
 
     weight_decay = common["weight_decay"]
     hybrid = Hybrid(
