@@ -158,6 +158,8 @@ def main() -> None:
         return bench_more.growth(args.growth, args.columns)
     print(f"{datetime.date.today()}: training, batch {args.batch}, {args.rounds} rounds of {args.turn:g} s turns")
     pythons = dict(pair.split("=", 1) for pair in args.python)
+    if "minidl" not in args.columns:  # the ratios are to it
+        args.columns.insert(0, "minidl")
     workers = [Worker(column, pythons.get(column, sys.executable)) for column in args.columns]
     results: dict[str, Any] = {}
     try:
