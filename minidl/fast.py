@@ -22,7 +22,7 @@ from minidl.tensor import Edge, Into, Tensor, record
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
 LARGE = 1 << 18  # elements from which handing half of an element-wise pass to another thread pays
-PRODUCT = 1 << 20  # multiplications from which it pays for a matrix product
+PRODUCT = 1 << 18  # multiplications from which a matrix product is split: OpenBLAS starts its own threads there
 
 
 def plain(*tensors: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import BOOL, LARGE, channels_last, plain
+from minidl.fast import BOOL, LARGE, PRODUCT, channels_last, plain
 from minidl.fast_threads import split
 from minidl.ops_conv import Pair, Size, _output_size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
@@ -38,7 +38,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     few = c * kw < 16  # few channels: rows of windows are too short to copy one by one, see _columns
     images = channels_last(x.data)  # (N, H, W, C)
     chunk = max(1, CHUNK // (oh * ow * (kh * kw * c + o) * x.dtype.itemsize))  # images
-    worthwhile = n * oh * ow * kh * kw * c * o > 8 * LARGE
+    worthwhile = n * oh * ow * kh * kw * c * o >= PRODUCT
 
     def columns(part: slice) -> Array:
         return _columns(images[part], (kh, kw), step, pad, (oh, ow), few)

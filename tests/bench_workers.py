@@ -191,7 +191,8 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "minidl-blas": minidl_blas, "torch": torch, "torch-fused": torch_fused, "torch-compile": torch_compiled, "gemm": gemm,
+    "minidl": minidl, "minidl-blas": minidl_blas, "torch": torch, "torch-fused": torch_fused,
+    "torch-compile": torch_compiled, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip
 

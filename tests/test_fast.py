@@ -46,6 +46,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(fast, "LARGE", 0)
         monkeypatch.setattr(fast, "PRODUCT", 0)
         monkeypatch.setattr(fast_conv, "LARGE", 0)
+        monkeypatch.setattr(fast_conv, "PRODUCT", 0)
         monkeypatch.setattr(fast_conv, "CHUNK", 1)
 
 
