@@ -25,12 +25,12 @@ from minidl.checkpoint import load_checkpoint
 from minidl.run import CHECKPOINT
 from tests.commands import Child, difference, outcome, tiny_dataset, train
 
-EPOCHS, BATCH = 4, 30  # 180 training images: 6 steps per epoch
+EPOCHS, BATCH = 8, 30  # 180 training images: 6 steps per epoch
 
 CASES = {
-    "switch at a step, dropout": "--model goodfit --switch step:11",
+    "switch at a step, dropout": "--model goodfit --switch step:20",
     "switch on a plateau or a gap": "--model mlp --switch plateau:patience=1,min_delta=0.3|gap:0.2",
-    "projected rate, schedule": "--model linear --switch swats:rtol=0.5&step:5 --lr-after projected --schedule cosine",
+    "projected rate, schedule": "--model linear --switch swats:rtol=0.5&step:20 --lr-after projected --schedule cosine",
     "SWATS": "--model mlp --opt swats --switch swats:rtol=0.5 --weight-decay 0.001",
     "GNMT": "--model underfit --opt gnmt --lr 0.002",
     "blend": "--model mlp --opt blend",
@@ -78,6 +78,7 @@ class Killer:
             child = Child(*self.go_on(case, out), log=log)
             if child.kill_after(rng.uniform(0, length)):
                 hits += ["+".join(moments(out))]
+                length *= 0.5  # what is left is shorter
             elif hits:
                 break  # it reached its end between two kills
             else:  # the end came before the first: again, and sooner
