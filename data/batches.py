@@ -14,6 +14,7 @@ import numpy as np
 
 from data.idx import DataError
 from data.mnist import Dataset
+from minidl import buffers
 from minidl.backend import Array, backend_of, get_backend, xp_of
 from minidl.tensor import Tensor
 
@@ -96,6 +97,8 @@ def batches(
 
 def scale(pixels: Array, dtype: Any = np.float32) -> Array:
     """Bytes 0..255 as numbers in [0, 1]; floats only change their dtype."""
-    if pixels.dtype == np.uint8:
-        return xp_of(pixels).multiply(pixels, 1 / 255, dtype=dtype)
-    return pixels.astype(dtype)
+    if pixels.dtype != np.uint8:
+        return pixels.astype(dtype)
+    if isinstance(pixels, np.ndarray):  # into memory that an earlier batch no longer needs
+        return np.multiply(pixels, np.dtype(dtype).type(1 / 255), out=buffers.empty(pixels.shape, np.dtype(dtype)))
+    return xp_of(pixels).multiply(pixels, 1 / 255, dtype=dtype)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minidl import report
+from minidl import buffers, report
 from minidl.backend import DeviceError
 from minidl.config import Config, prepare
 from minidl.display import Display, resume_command
@@ -136,6 +136,7 @@ def _rate_or_word(text: str) -> float | str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    buffers.tune_allocator()
     with StopOnSignal() as stop:
         try:
             return set_up_and_train(vars(make_parser().parse_args(argv)), stop)

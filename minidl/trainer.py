@@ -237,7 +237,7 @@ class Healthy:
         self.flat.w[...] = self.w
 
 
-def evaluate(model: Module, examples: Examples, batch_size: int = 500) -> tuple[float, float]:
+def evaluate(model: Module, examples: Examples, batch_size: int = 128) -> tuple[float, float]:
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device."""
     was_training = model.training
     model.eval()
