@@ -44,6 +44,7 @@ EVERY_STEP = {
     "hybrid step": {"switch": "step:7", "model": "goodfit"},  # with dropout
     "hybrid matched": {"switch": "epoch:1", "lr_after": "matched", "schedule": "cosine"},
     "hybrid projected": {"switch": "swats:rtol=0.9 & step:4", "lr_after": "projected"},
+    "hybrid schedules": {"switch": "step:6", "schedule": "cosine", "schedule_sgd": "step:every=3"},
     "hybrid plateau": {"switch": "plateau:patience=1,min_delta=0.3"},
     "hybrid gap": {"switch": "gap:-1.0 & epoch:2 | crossing:val_accuracy=1.0"},
 }
@@ -241,7 +242,8 @@ def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch
 
     before = Run.create(prepare(Config(dataset=str(data), opt="hybrid")), tmp_path / "r").job
     row = PRESETS["mlp", "mnist"]
-    monkeypatch.setitem(PRESETS, ("mlp", "mnist"), row._replace(switch="step:1", lr=0.5, lr_sgd=0.5, momentum=0.1))
+    other = row._replace(switch="step:1", lr=0.5, lr_sgd=0.5, momentum=0.1, lr_after=0.3, schedule_sgd="step:every=2")
+    monkeypatch.setitem(PRESETS, ("mlp", "mnist"), other)
     after = Run.resume(tmp_path / "r").job
     assert after.config == before.config
     for job in (before, after):
