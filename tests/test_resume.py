@@ -1,23 +1,20 @@
 """Exact resume: whenever a run dies, going on from its folder gives the bits of a run that never stopped."""
 
-import json
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from data import load_mnist, write_idx
+from data import load_mnist
 from data.batches import split
 from minidl import nn
-from minidl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.checkpoint import load_checkpoint, save_checkpoint
 from minidl.config import Config, prepare
-from minidl.run import Options, Run, make_new
+from minidl.run import Run
 from minidl.trainer import Trainer
 from optim import Adam
-from tests.commands import checkpoint_bits, command, difference, fails, outcome, signal_at_call, tiny_dataset, train
+from tests.commands import checkpoint_bits, difference, fails, outcome, signal_at_call, tiny_dataset, train
 from tests.kill_runs import kill_runs
 
 FILES = {"checkpoint.safetensors", "config.json", "metrics.jsonl", "summary.json", "curves.png"}
@@ -179,194 +176,3 @@ def test_only_our_own_leftovers_are_removed(data, tmp_path):
     Run.create(prepare(Config(dataset=str(data), model="linear")), tmp_path)
     assert mine.exists()
     assert not list(tmp_path.glob(".checkpoint*"))
-
-
-# ---- a finished run; options; another place ----
-
-
-def test_a_finished_run_says_so(whole):
-    before = {f.name: f.read_bytes() for f in whole.iterdir()}
-    result = command("--resume", whole)
-    assert result.returncode == 0
-    assert "is finished: all 3 epochs are done" in result.stdout
-    assert before == {f.name: f.read_bytes() for f in whole.iterdir()}
-
-
-def test_the_options_stay_unless_others_are_given(data, tmp_path):
-    job = prepare(Config(dataset=str(data), model="linear"))
-    Run.create(job, tmp_path, Options(checkpoint_every=3, test_every_epoch=True))
-    assert Run.resume(tmp_path).options == Options(3, True)
-    assert Run.resume(tmp_path, {"checkpoint_every": 5}).options == Options(5, True)
-
-
-def test_another_current_folder_changes_nothing(data, whole, tmp_path):
-    """Relative paths were given, the run was cut off, and it is resumed and used from elsewhere."""
-    shutil.copytree(data, tmp_path / "a" / "digits")
-    args = [*arguments("digits", "r"), "--epochs", 3]
-    kill = partial(signal_at_call, 5, "minidl.run:Run.save")
-    assert train(*args, log=tmp_path / "log", cwd=tmp_path / "a", sabotage=kill)[0] == -9
-    (tmp_path / "b" / "digits").mkdir(parents=True)  # a decoy
-    status, output = train("--resume", tmp_path / "a" / "r", log=tmp_path / "log", cwd=tmp_path / "b")
-    assert status == 0, output
-    ours, theirs = (load_checkpoint(f / "checkpoint.safetensors") for f in (tmp_path / "a" / "r", whole))
-    assert not difference(checkpoint_bits(ours)["model"], checkpoint_bits(theirs)["model"])
-    write_idx(tmp_path / "x.idx", load_mnist(name=str(data)).test_images[:1])
-    result = command(tmp_path / "a" / "r", tmp_path / "x.idx", module="minidl.predict")
-    assert "x.idx[0]: " in result.stdout
-
-
-def test_data_that_have_moved_are_named_with_dataset(data, tmp_path):
-    shutil.copytree(data, tmp_path / "old")
-    Run.create(prepare(Config(dataset=str(tmp_path / "old"), model="linear", epochs=1)), tmp_path / "r")
-    (tmp_path / "old").rename(tmp_path / "new")
-    assert f"there is no data set '{tmp_path / 'old'}'" in fails("--resume", tmp_path / "r")
-    status, output = train("--resume", tmp_path / "r", "--dataset", tmp_path / "new", log=tmp_path / "log")
-    assert status == 0, output
-    assert json.loads((tmp_path / "r" / "config.json").read_text())["dataset"] == str(tmp_path / "new")
-
-
-def test_auto_means_tomorrow_what_it_means_today(data, tmp_path, monkeypatch):
-    Run.create(prepare(Config(model="linear"), load_mnist(name="mnist5k")), tmp_path / "small")
-    full = replace(load_mnist(name=str(data)), name="mnist")
-    Run.create(prepare(Config(model="linear"), full), tmp_path / "full")
-    monkeypatch.setenv("MINIDL_DATA", str(data))  # where auto and mnist look, and find other images
-    resumed = Run.resume(tmp_path / "small")
-    assert resumed.job.dataset.name == "mnist5k"
-    assert resumed.job.config.device == "cpu"
-    assert f"Full MNIST was looked for in {data} only" in fails("--resume", tmp_path / "full")
-
-
-def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch):
-    """What the presets and defaults said at the beginning is in the checkpoint."""
-    from optim import PRESETS
-
-    before = Run.create(prepare(Config(dataset=str(data), opt="hybrid")), tmp_path / "r").job
-    row = PRESETS["mlp", "mnist"]
-    other = row._replace(switch="step:1", lr=0.5, lr_sgd=0.5, momentum=0.1, lr_after=0.3, schedule_sgd="step:every=2")
-    monkeypatch.setitem(PRESETS, ("mlp", "mnist"), other)
-    after = Run.resume(tmp_path / "r").job
-    assert after.config == before.config
-    for job in (before, after):
-        optimizer = job.trainer.optimizer
-        assert str(optimizer.switch) == row.switch
-        assert (optimizer.first.lr, optimizer.then.momentum) == (row.lr, row.momentum)
-        assert (optimizer.lr_after, optimizer.then.lr) == (row.lr_after, row.lr_sgd)
-
-
-@pytest.mark.parametrize("given", [{}, {"lr_after": 0.3}, {"lr_sgd": 0.2}, {"lr_after": "projected"}, {"lr": 0.5}])
-def test_what_is_spelled_out_builds_the_same_optimizer(data, given):
-    from optim import build
-
-    job = prepare(Config(dataset=str(data), model="overfit", **given))
-    plain = build("hybrid", nn.Linear(2, 2).parameters(), total_steps=9, steps_per_epoch=3, model="overfit", **given)
-    ours = job.trainer.optimizer
-    assert str(ours.switch) == str(plain.switch)
-    assert (ours.first.lr, ours.lr_after, ours.then.momentum) == (plain.first.lr, plain.lr_after, plain.then.momentum)
-    if ours.lr_after is None:
-        assert ours.then.lr == plain.then.lr
-
-
-# ---- what does not fit ----
-
-
-def test_there_is_no_run(tmp_path):
-    with pytest.raises(CheckpointError, match="there is no run folder"):
-        Run.resume(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="nothing was trained yet"):
-        Run.resume(tmp_path)
-
-
-def test_other_data_under_the_same_name(data, tmp_path):
-    shutil.copytree(data, tmp_path / "d")
-    Run.create(prepare(Config(dataset=str(tmp_path / "d"), model="linear")), tmp_path / "r")
-    labels = load_mnist(name=str(data)).train_labels.astype(np.uint8)
-    labels[17] = (labels[17] + 1) % 4
-    write_idx(tmp_path / "d" / "train-labels-idx1-ubyte", labels)
-    message = fails("--resume", tmp_path / "r")
-    assert f"was trained on {tmp_path / 'd'} (sha256 " in message
-    assert "is other data now" in message
-    with pytest.raises(CheckpointError, match="put the same files there, or name their folder with --dataset"):
-        Run.resume(tmp_path / "r")
-
-
-@pytest.mark.parametrize("length", [0, 100, -1])
-def test_a_truncated_checkpoint(whole, tmp_path, length):
-    shutil.copytree(whole, tmp_path / "r")
-    file = tmp_path / "r" / "checkpoint.safetensors"
-    file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(CheckpointError, match="damaged"):
-        Run.resume(tmp_path / "r")
-    if length == 100:
-        assert "is damaged" in fails("--resume", tmp_path / "r")
-        assert "is damaged" in fails(tmp_path / "r", "x.png", module="minidl.predict")
-
-
-def tamper(out: Path, **changes) -> None:
-    """Write the checkpoint anew, sound but with other content."""
-    c = load_checkpoint(out / "checkpoint.safetensors")
-    state = {k: v for k, v in {**c.state, **changes}.items() if k not in ("optimizer", "tensors") and v is not None}
-    save_checkpoint(out / "checkpoint.safetensors", changes.get("tensors", c.model), c.optimizer, state)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"config": {"model": "linear", "future": 1}}, "unexpected keyword argument 'future'"),
-        ({"config": {"model": "transformer"}}, "unknown model 'transformer'"),
-        ({"config": None}, "it has no 'config'"),
-        ({"options": {"speed": 9}}, "unexpected keyword argument 'speed'"),
-        ({"data": None}, "it has no 'data'"),
-        ({"versions": None}, "it has no 'versions'"),
-        ({"trainer": None}, "it has no 'trainer'"),
-        ({"trainer": {"epoch": 1}}, "it has no 'generators'"),
-        ({"trainer": {"generators": {}, "speed": 1}}, "unexpected keyword argument 'speed'"),
-        ({"trainer": 5}, "not iterable"),
-        ({"tensors": {"1.weight": np.zeros((4, 80), np.float32)}}, "missing ['1.bias'], unexpected nothing"),
-        ({"tensors": {"1.weight": np.zeros((4, 9)), "1.bias": np.zeros(4)}}, "1.weight has shape (4, 9), this model"),
-        ({"format": 2}, "has checkpoint format 2"),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_that_does_not_fit(data, tmp_path, changes, message):
-    Run.create(prepare(Config(dataset=str(data), model="linear")), tmp_path / "r")
-    tamper(tmp_path / "r", **changes)
-    with pytest.raises(CheckpointError) as caught:
-        Run.resume(tmp_path / "r")
-    assert message in str(caught.value)
-    assert str(tmp_path / "r") in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_of_another_optimizer(data, tmp_path):
-    config = Config(dataset=str(data), model="linear", opt="adam")
-    run = Run.create(prepare(config), tmp_path / "r")
-    tamper(run.folder, config={**vars(run.job.config), "opt": "rmsprop"})
-    with pytest.raises(CheckpointError, match="this state is of the rule 'adam', this optimizer is 'rmsprop'"):
-        Run.resume(run.folder)
-
-
-def test_another_version_of_numpy_is_mentioned(data, tmp_path):
-    run = Run.create(prepare(Config(dataset=str(data), model="linear", epochs=1)), tmp_path / "r")
-    run.versions["numpy"] = "1.0"
-    run.save()
-    status, output = train("--resume", run.folder, log=tmp_path / "log")
-    assert status == 0, output
-    assert "note: begun with {'minidl': '0.1.0', 'numpy': '1.0'}, this is {" in output
-    assert load_checkpoint(run.folder / "checkpoint.safetensors").state["versions"]["numpy"] == "1.0"
-
-
-def test_where_a_new_run_goes(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    job = prepare(Config(dataset=str(data), model="linear", opt="sgd"))
-    folder = Run.create(job).folder
-    assert folder.match("runs/2*-linear-sgd")
-    with pytest.raises(ValueError, match="holds a run already: choose another folder, or go on with --resume"):
-        Run.create(job, folder)
-    with pytest.raises(ValueError, match="is a file: give a folder"):
-        Run.create(job, folder / "config.json")
-    with pytest.raises(ValueError, match="must be at least 1 step, got 0"):
-        Options(checkpoint_every=0)
-
-
-def test_two_runs_begun_in_one_second_have_a_folder_each(tmp_path):
-    folders = [make_new(tmp_path / "runs" / "now-mlp-adam") for _ in range(3)]
-    assert [f.name for f in folders] == ["now-mlp-adam", "now-mlp-adam-2", "now-mlp-adam-3"]
