@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
+from minidl import buffers
 from minidl.backend import Array, backend_of
 from minidl.tensor import Tensor
 
@@ -87,6 +90,10 @@ class FlatParameters:
                     raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {g.shape}")
                 g[...] = p.grad
                 p.grad = p.grad_home = g
+
+    def scratch(self, like: Array) -> Array:
+        """An array of that shape to work in: memory that was used before, where that is known."""
+        return buffers.empty(like.shape, like.dtype) if self.xp is np else self.xp.empty_like(like)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from minidl.backend import Array, backend_of, to_numpy
+from minidl.fast_threads import split
 from minidl.tensor import Tensor
 from optim.flat import FlatParameters
 
@@ -117,7 +118,6 @@ class Rule(Optimizer):
         self.p: Array = flat.xp.zeros_like(flat.w)
         for name in self.vectors:
             setattr(self, name, flat.xp.zeros_like(flat.w))
-        self._scratch: Array = flat.xp.empty_like(flat.w[flat.blocks[0]])
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""
@@ -142,16 +142,22 @@ class Rule(Optimizer):
             clip(flat.g, self.max_norm)
         lr = self.lr
         self.t += 1
-        for b in flat.blocks:
-            w, g, p = flat.w[b], flat.g[b], self.p[b]
-            self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
-            w += p
+
+        def work(start: int, stop: int) -> None:
+            for b in flat.blocks[start:stop]:
+                w, g, p = flat.w[b], flat.g[b], self.p[b]
+                self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
+                w += p
+
+        split(
+            work, len(flat.blocks)
+        )  # each core takes its share of the blocks: they have nothing to do with each other
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""
         if self.weight_decay == 0:
             return g
-        d = self._scratch[: len(g)]
+        d = self._bound().scratch(g)
         self._bound().xp.multiply(w, self.weight_decay, out=d)
         d += g
         return d
