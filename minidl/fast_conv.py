@@ -19,79 +19,74 @@ from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import BOOL, LARGE, PRODUCT, channels_last, plain
 from minidl.fast_threads import split
-from minidl.ops_conv import Pair, Size, _output_size, _pair
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.ops_conv import Pair, Size, _pair
+from minidl.tensor import Edge, Into, Tensor, is_recording, record
 
-CHUNK = 3 << 18  # bytes of windows and results that are worked on at a time: most of the cache of one core
+CHUNK = 1 << 20  # bytes of windows and results that are worked on at a time: most of the cache of one core
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
     """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
-    if b is not None and b.shape != w.shape[:1]:
-        return NotImplemented
     (n, c, h, width), (o, _, kh, kw) = x.shape, w.shape
     (sh, sw), (ph, pw) = step, pad = _pair(stride), _pair(padding)
-    _output_size("conv2d", x, (kh, kw), step, pad)
-    oh, ow = (h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1
-    few = c * kw < 16  # few channels: rows of windows are too short to copy one by one, see _columns
+    if min(sh, sw) < 1 or not (0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw):
+        return NotImplemented
+    if b is not None and b.shape != (o,):
+        return NotImplemented
+    kernel, size = (kh, kw), ((h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
     images = channels_last(x.data)  # (N, H, W, C)
-    chunk = max(1, CHUNK // (oh * ow * (kh * kw * c + o) * x.dtype.itemsize))  # images
-    worthwhile = n * oh * ow * kh * kw * c * o >= PRODUCT
+    worthwhile = n * size[0] * size[1] * w.size > PRODUCT
+    chunk = max(1, CHUNK // (size[0] * size[1] * (kh * kw * c + o) * x.dtype.itemsize))  # images
 
-    def columns(part: slice) -> Array:
-        return _columns(images[part], (kh, kw), step, pad, (oh, ow), few)
+    def columns(n: int) -> _Columns:
+        return _Columns(min(chunk, n), images.shape[1:], x.dtype, kernel, step, pad, size)
 
     def rows(g: Array) -> Array:
-        return np.ascontiguousarray(channels_last(g)).reshape(-1, o)  # (n*OH*OW, out), no copy if channels last
+        return np.ascontiguousarray(channels_last(g)).reshape(len(g), -1, o)  # (n, OH*OW, out), as it lies in memory
 
-    y = buffers.empty((n, oh, ow, o), x.dtype)
-    filters = (w.data if few else channels_last(w.data)).reshape(o, -1).T  # (kh*kw*C, out)
-    bias = None if b is None else np.tile(b.data, ow)  # for a whole row of pixels: long rows add fast
+    y = buffers.empty((n, *size, o), x.dtype)
+    filters = _filters(w.data)
+    bias = None if b is None else np.tile(b.data, size[1])  # for a whole row of pixels: long rows add fast
 
     def forward(start: int, stop: int) -> None:
+        lay_out = columns(stop - start)
         for part in _chunks(start, stop, chunk):
-            np.matmul(columns(part), filters, out=y[part].reshape(-1, o))
+            np.matmul(lay_out(images[part]), filters, out=y[part].reshape(-1, size[0] * size[1], o))
             if bias is not None:
-                lines = y[part].reshape(-1, ow * o)
+                lines = y[part].reshape(-1, len(bias))
                 lines += bias
 
     def vjp_x(g: Array) -> Array:
-        """Through the place (i, j) of its window, a pixel gets the window's gradients times w[:, :, i, j]."""
-        dx = buffers.empty((n, h, width, c), x.dtype)
-        places = np.ascontiguousarray(w.data.transpose(2, 3, 0, 1))  # (kh, kw, out, C)
+        """A convolution too: of the gradients, spread out by the stride, with the filters turned by 180 degrees."""
+        dx, turned = buffers.empty((n, h, width, c), x.dtype), _filters(w.data.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
+        around, per_image = (kh - 1 - ph, kw - 1 - pw), h * width * kh * kw * o * x.dtype.itemsize
+        few = max(1, CHUNK // per_image)
 
         def backward(start: int, stop: int) -> None:
-            for part in _chunks(start, stop, chunk):
-                gradient, m = rows(g[part]), len(g[part])
-                share = buffers.empty((m, oh, ow, c), x.dtype)
-                padded = _zeros((m, h + 2 * ph, width + 2 * pw, c), x.dtype)
-                for i in range(kh):
-                    for j in range(kw):
-                        np.matmul(gradient, places[i, j], out=share.reshape(-1, c))
-                        padded[:, i : i + sh * oh : sh, j : j + sw * ow : sw] += share
-                dx[part] = padded[:, ph : ph + h, pw : pw + width]
+            lay_out = _Columns(min(few, stop - start), y.shape[1:], x.dtype, kernel, (1, 1), around, (h, width), step)
+            for part in _chunks(start, stop, few):
+                np.matmul(lay_out(channels_last(g[part])), turned, out=dx[part].reshape(-1, h * width, c))
 
         split(backward, n, worthwhile)
         return dx.transpose(0, 3, 1, 2)
 
     def vjp_w(g: Array, out: Array) -> None:
         def backward(start: int, stop: int) -> Array:
-            total, product = np.zeros((o, kh * kw * c), x.dtype), np.empty((o, kh * kw * c), x.dtype)
+            total, lay_out = np.zeros(filters.shape, x.dtype), columns(stop - start)
             for part in _chunks(start, stop, chunk):
-                total += np.matmul(rows(g[part]).T, columns(part), out=product)
+                total += np.matmul(lay_out(images[part]).transpose(0, 2, 1), rows(g[part])).sum(0)  # (n, kh*kw*C, out)
             return total
 
         total = sum(split(backward, n, worthwhile))
-        out[...] = total.reshape(w.shape) if few else total.reshape(o, kh, kw, c).transpose(0, 3, 1, 2)
+        out[...] = total.reshape(*_order(w.data).shape).transpose(np.argsort(_axes(w.data)))
 
     def vjp_b(g: Array, out: Array) -> None:
-        def backward(start: int, stop: int) -> Any:
-            gradients = (rows(g[part]) for part in _chunks(start, stop, chunk))
-            return sum(np.ones(len(gradient), x.dtype) @ gradient for gradient in gradients)
+        def backward(start: int, stop: int) -> Array:
+            return sum(rows(g[part]).reshape(-1, y[0].size).sum(0) for part in _chunks(start, stop, chunk))
 
-        out[...] = sum(split(backward, n, worthwhile))
+        out[...] = sum(split(backward, n, worthwhile)).reshape(-1, o).sum(0)
 
     split(forward, n, worthwhile)
     edges: list[Edge] = [(x, vjp_x), (w, Into(vjp_w))]
@@ -100,31 +95,69 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
 
 
-def _columns(images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair, few: bool) -> Array:
-    """The windows of images (n, H, W, C), each as a row: (n*OH*OW, kh*kw*C).
+def _few(c: int, kw: int) -> bool:
+    """Whether a window's rows of kw * C numbers are too short to be copied one by one."""
+    return c * kw < 16
 
+
+def _axes(w: Array) -> tuple[int, ...]:
+    """The order of w's axes (out, C, kh, kw) in which a window is laid out, `out` last."""
+    return (1, 2, 3, 0) if _few(w.shape[1], w.shape[3]) else (2, 3, 1, 0)
+
+
+def _order(w: Array) -> Array:
+    """w as (C, kh, kw, out) or (kh, kw, C, out)."""
+    return w.transpose(_axes(w))
+
+
+def _filters(w: Array) -> Array:
+    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of _columns' rows."""
+    return np.ascontiguousarray(_order(w)).reshape(-1, len(w))
+
+
+class _Columns:
+    """Lays out the windows of some images (n, H, W, C), each as a row: (n, OH*OW, kh*kw*C), size = (OH, OW).
+
+    A matrix for each image, not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has kernels
+    that are a third faster, and that let two threads work side by side. The memory is made once and used for one
+    chunk after the other; the border of zeros stays.
+
+    n       images at the most;  shape, dtype  (H, W, C) and type of one
+    spread  the distance between neighbouring pixels; there are zeros between them
     With few channels the matrix is laid out the other way round, and its transpose returned: one place of the
     window after the other, for each the line of pixels that it sees. The order of a row's numbers is then (C, kh, kw).
     """
-    (n, h, w, c), (kh, kw), (sh, sw), (ph, pw), (oh, ow) = images.shape, kernel, stride, padding, size
-    if few:
-        padded = _zeros((n, c, h + 2 * ph, w + 2 * pw), images.dtype)
-        padded[:, :, ph : ph + h, pw : pw + w] = images.transpose(0, 3, 1, 2)
-        by_image, by_channel, by_row, by_column = padded.strides
-    else:
-        padded = _zeros((n, h + 2 * ph, w + 2 * pw, c), images.dtype)
-        padded[:, ph : ph + h, pw : pw + w] = images
+
+    def __init__(
+        self, n: int, shape: tuple[int, ...], dtype: Any, kernel: Pair, stride: Pair, padding: Pair, size: Pair,
+        spread: Pair = (1, 1),
+    ) -> None:  # fmt: skip
+        (h, w, c), (kh, kw), (sh, sw), (ph, pw), (oh, ow) = shape, kernel, stride, padding, size
+        down, right = (h - 1) * spread[0] + 1, (w - 1) * spread[1] + 1  # from the first pixel to behind the last
+        height, width = max((oh - 1) * sh + kh, ph + down), max((ow - 1) * sw + kw, pw + right)
+        inside = (slice(None), slice(ph, ph + down, spread[0]), slice(pw, pw + right, spread[1]))
+        self.few = _few(c, kw)
+        if self.few:
+            padded = _zeros((c, n, height, width), dtype).transpose(1, 2, 3, 0)
+        else:
+            padded = _zeros((n, height, width, c), dtype)
+        self.inside = padded[inside]
         by_image, by_row, by_column, by_channel = padded.strides
-    shape = (n, oh, ow, kh, kw, c)
-    strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
-    windows: Array = np.ndarray(shape, images.dtype, padded, strides=strides)  # a view: windows overlap
-    if few:
-        columns = buffers.empty((c, kh, kw, n, oh, ow), images.dtype)
-        columns[...] = windows.transpose(5, 3, 4, 0, 1, 2)
-        return columns.reshape(c * kh * kw, -1).T
-    columns = buffers.empty(shape, images.dtype)
-    columns[...] = windows
-    return columns.reshape(-1, kh * kw * c)
+        strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
+        base = padded.transpose(3, 0, 1, 2) if self.few else padded  # in memory order, as np.ndarray wants it
+        windows = np.ndarray((n, oh, ow, kh, kw, c), dtype, base, strides=strides)  # a view: windows overlap
+        self.windows = windows.transpose(5, 3, 4, 0, 1, 2) if self.few else windows
+        self.columns = buffers.empty(self.windows.shape, dtype)
+
+    def __call__(self, images: Array) -> Array:
+        m = len(images)
+        self.inside[:m] = images
+        if not self.few:
+            self.columns[:m] = self.windows[:m]
+            return self.columns[:m].reshape(m, -1, self.columns[0, 0, 0].size)
+        self.columns[:, :, :, :m] = self.windows[:, :, :, :m]
+        places, pixels = self.columns[:, :, :, 0, 0, 0].size, self.columns[0, 0, 0, 0].size
+        return self.columns.reshape(places, -1, pixels)[:, :m].transpose(1, 2, 0)
 
 
 def _chunks(start: int, stop: int, chunk: int) -> Iterator[slice]:
@@ -139,40 +172,53 @@ def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
-    """See ops.max_pool2d. Windows of 2 x 2 that neither overlap nor leave a rest: (N, C, H, W) -> (N, C, H/2, W/2).
+    """See ops.max_pool2d. Windows side by side, that leave no rest: (N, C, H, W) -> (N, C, H/kh, W/kw).
 
-    Backward goes the way of the gradient: to the top or the bottom pair of pixels, then to the left or the right one.
-    Of equals the top and the left one win: in this order that is the window's first.
+    The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is
+    a few passes over long arrays. Backward goes the other way: a place that beat all before it takes the gradient.
     """
-    if not plain(x) or x.ndim != 4 or not x.size or x.shape[2] % 2 or x.shape[3] % 2:
-        return NotImplemented
-    if _pair(k) != (2, 2) or _pair(2 if stride is None else stride) != (2, 2) or _pair(padding) != (0, 0):
+    (kh, kw), pad = kernel, _ = _pair(k), _pair(padding)
+    if (
+        not plain(x)
+        or x.ndim != 4
+        or not x.size
+        or pad != (0, 0)
+        or _pair(kernel if stride is None else stride) != kernel
+    ):
         return NotImplemented
     n, c, h, w = x.shape
-    images = channels_last(x.data)
-    y = buffers.empty((n, h // 2, w // 2, c), x.dtype)
-    chunk = max(1, CHUNK // (3 * h * w * c * x.dtype.itemsize))
+    if min(kernel) < 1 or h % kh or w % kw:
+        return NotImplemented
+    images, learns = channels_last(x.data), x.requires_grad and is_recording()
+    y = buffers.empty((n, h // kh, w // kw, c), x.dtype)
+    wins = buffers.empty((kh * kw, *y.shape), BOOL) if learns else None  # wins[i]: place i is larger than all before
+    chunk = max(1, CHUNK // (2 * h * w * c * x.dtype.itemsize))
 
     def forward(start: int, stop: int) -> None:
+        memory = buffers.empty((min(chunk, stop - start), kh * kw, *y.shape[1:]), x.dtype)
         for part in _chunks(start, stop, chunk):
-            image = images[part]
-            lines = np.maximum(image[:, 0::2], image[:, 1::2], out=buffers.empty((len(image), h // 2, w, c), x.dtype))
-            y[part] = _with_right(np.maximum, lines)[:, :, 0::2]
+            best = y[part]
+            places = memory[: len(best)].reshape(kh * kw, *best.shape)
+            _by_place(places, kernel)[...] = _in_windows(np.ascontiguousarray(images[part]), kernel)
+            best[...] = places[0]
+            for i in range(1, kh * kw):
+                if wins is not None:
+                    np.greater(places[i], best, out=wins[i, part])
+                np.maximum(places[i], best, out=best)
 
     def vjp(g: Array) -> Array:
+        assert wins is not None
         dx = buffers.empty((n, h, w, c), x.dtype)
 
         def backward(start: int, stop: int) -> None:
+            memory = buffers.empty((min(chunk, stop - start), kh * kw, *y.shape[1:]), x.dtype)
             for part in _chunks(start, stop, chunk):
-                image, d = np.ascontiguousarray(images[part]), dx[part]  # (n, H, W, C)
-                larger, to_right = _with_right(np.maximum, image), _with_right(np.less, image, BOOL)
-                gradient = _zeros((len(image), h // 2, w, c), x.dtype)
-                gradient[:, :, 0::2] = channels_last(g[part])  # at the left pixel of each pair, 0 at the right one
-                bottom = np.multiply(gradient, larger[:, 0::2] < larger[:, 1::2], out=d[:, 1::2])
-                np.subtract(gradient, bottom, out=d[:, 0::2])
-                right = np.multiply(d, to_right, out=larger)
-                d -= right
-                d.reshape(-1)[c:] += right.reshape(-1)[:-c]  # moved on by one pixel: now at the right one
+                places = memory[: len(y[part])].reshape(kh * kw, *y[part].shape)
+                rest = places[0]
+                rest[...] = channels_last(g[part])
+                for i in range(kh * kw - 1, 0, -1):
+                    rest -= np.multiply(rest, wins[i, part], out=places[i])
+                _in_windows(dx[part], kernel)[...] = _by_place(places, kernel)
 
         split(backward, n, x.size > LARGE)
         return dx.transpose(0, 3, 1, 2)
@@ -181,18 +227,20 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     return record("max_pool2d", y.transpose(0, 3, 1, 2), (x, vjp))
 
 
-def _with_right(ufunc: np.ufunc, image: Array, dtype: Any = None) -> Array:
-    """ufunc(pixel, the pixel right of it) for the left pixel of each pair of columns; the rest has no meaning.
+def _pixels(image: Array) -> Array:
+    """(..., C) as (...): the numbers of a pixel as one item, which NumPy copies in one go."""
+    return image.view(np.dtype((np.void, image.shape[-1] * image.itemsize)))[..., 0]
 
-    A whole array against itself moved by one pixel is one long loop, which is faster, though half of it is for
-    nothing, than many short loops over the channels of one pixel.
-    """
-    c = image.shape[-1]
-    result = buffers.empty(image.shape, dtype or image.dtype)
-    flat = image.reshape(-1)
-    ufunc(flat[:-c], flat[c:], out=result.reshape(-1)[:-c])
-    result[-1, -1, -1] = 0  # the last pixel has none right of it
-    return result
+
+def _in_windows(image: Array, kernel: Pair) -> Array:
+    """The pixels of images (n, H, W, C) by their place in the window: a view (kh, kw, n, H/kh, W/kw)."""
+    (n, h, w, _), (kh, kw) = image.shape, kernel
+    return _pixels(image).reshape(n, h // kh, kh, w // kw, kw).transpose(2, 4, 0, 1, 3)
+
+
+def _by_place(places: Array, kernel: Pair) -> Array:
+    """The pixels of places (kh*kw, n, H/kh, W/kw, C) as a view (kh, kw, n, H/kh, W/kw)."""
+    return _pixels(places).reshape(*kernel, *places.shape[1:-1])
 
 
 CPU.kernels.update(conv2d=conv2d, max_pool2d=max_pool2d)
