@@ -16,13 +16,13 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast_threads import split
+from minidl.fast_threads import lately_at_work, split
 from minidl.tensor import Edge, Into, Tensor, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
 LARGE = 1 << 18  # elements from which handing half of an element-wise pass to another thread pays
-PRODUCT = 1 << 18  # multiplications from which a matrix product is split: OpenBLAS starts its own threads there
+PRODUCT = 1 << 18  # multiplications from which handing over half of them pays
 
 
 def plain(*tensors: Any) -> bool:
@@ -59,13 +59,14 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
 
 
 def matmul(a: Array, b: Array, out: Array) -> Array:
-    """a @ b, written to out, the rows in parts. a (n, k), b (k, m), out (n, m).
+    """a @ b, written to out. a (n, k), b (k, m), out (n, m).
 
-    BLAS has threads of its own, but they wait for each other by spinning: quick on an idle machine (a few
-    microseconds less than ours), yet when another program takes one of the cores a product of 0.3 milliseconds waits
-    for the scheduler for 25.
+    A perceptron leaves this to BLAS's own threads. They wait for work by spinning, for milliseconds: ready at once,
+    but in the way of any other thread. So where ours are at work, in a network with convolutions, ours do this too.
     """
-    split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), len(a), out.size * a.shape[1] >= PRODUCT)
+    if out.size * a.shape[1] < PRODUCT or not lately_at_work():
+        return np.matmul(a, b, out=out)
+    split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), len(a), own=False)
     return out
 
 

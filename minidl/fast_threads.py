@@ -15,6 +15,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+LATELY = 64  # some steps of a small network
 Work: TypeAlias = Callable[[int, int], Any]  # does the part [start, stop)
 
 
@@ -29,6 +30,7 @@ class _Team:
         self.tasks: SimpleQueue[Any] = SimpleQueue()
         self.helpers = 0
         self.busy = threading.Lock()
+        self.calls_since_work = 0
 
     def run(self, work: Work, n: int, count: int, limits: list[int]) -> list[Any]:
         """Run `count` parts of range(n), one of them here. The caller holds self.busy."""
@@ -80,8 +82,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def split(work: Work, n: int, worthwhile: bool = True) -> list[Any]:
+def lately_at_work() -> bool:
+    """Whether the helper threads had work of their own (see `split`) within the last LATELY calls of this function."""
+    if _team is None:
+        return False
+    _team.calls_since_work += 1
+    return _team.calls_since_work < LATELY
+
+
+def split(work: Work, n: int, worthwhile: bool = True, own: bool = True) -> list[Any]:
     """[work(start, stop), ...] for parts that cover range(n), in order; one part if it is not worthwhile.
+
+    own  False for work that goes to the helpers only because they are awake, see `lately_at_work`
 
     There are as many parts as BLAS may use threads (so a process that limits BLAS limits us too), and one if another
     thread is splitting its work at the moment, as in a study that trains two models at once.
@@ -94,6 +106,8 @@ def split(work: Work, n: int, worthwhile: bool = True) -> list[Any]:
     team = _team
     if team.busy.acquire(blocking=False):
         try:
+            if own:
+                team.calls_since_work = 0
             limits = [library.num_threads for library in team.blas]
             count = min(max(limits, default=1), n)
             if count > 1:

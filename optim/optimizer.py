@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from minidl.backend import Array, backend_of, to_numpy
-from minidl.fast_threads import split
 from minidl.tensor import Tensor
 from optim.flat import FlatParameters
 
@@ -142,16 +141,10 @@ class Rule(Optimizer):
             clip(flat.g, self.max_norm)
         lr = self.lr
         self.t += 1
-
-        def work(start: int, stop: int) -> None:
-            for b in flat.blocks[start:stop]:
-                w, g, p = flat.w[b], flat.g[b], self.p[b]
-                self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
-                w += p
-
-        split(
-            work, len(flat.blocks)
-        )  # each core takes its share of the blocks: they have nothing to do with each other
+        for b in flat.blocks:
+            w, g, p = flat.w[b], flat.g[b], self.p[b]
+            self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
+            w += p
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""

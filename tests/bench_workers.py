@@ -93,14 +93,6 @@ def minidl(model: str, opt: str, batch: int) -> Step:
     return cycle(examples(model, batch), step)
 
 
-def minidl_blas(model: str, opt: str, batch: int) -> Step:
-    """minidl with BLAS's own threads in the dense layers: what fast.matmul's parts gain or cost on this machine."""
-    from minidl import fast
-
-    fast.PRODUCT = 1 << 62
-    return minidl(model, opt, batch)
-
-
 def torch_net(model: str) -> Any:
     from torch import nn
 
@@ -191,7 +183,7 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "minidl-blas": minidl_blas, "torch": torch, "torch-fused": torch_fused,
+    "minidl": minidl, "torch": torch, "torch-fused": torch_fused,
     "torch-compile": torch_compiled, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip
