@@ -62,11 +62,13 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
         """A convolution too: of the gradients, spread out by the stride, with the filters turned by 180 degrees."""
         dx, turned = buffers.empty((n, h, width, c), x.dtype), _filters(w.data.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
         around, per_image = (kh - 1 - ph, kw - 1 - pw), h * width * kh * kw * o * x.dtype.itemsize
-        few = max(1, CHUNK // per_image)
+        at_once = max(1, CHUNK // per_image)
 
         def backward(start: int, stop: int) -> None:
-            lay_out = _Columns(min(few, stop - start), y.shape[1:], x.dtype, kernel, (1, 1), around, (h, width), step)
-            for part in _chunks(start, stop, few):
+            lay_out = _Columns(
+                min(at_once, stop - start), y.shape[1:], x.dtype, kernel, (1, 1), around, (h, width), step
+            )
+            for part in _chunks(start, stop, at_once):
                 np.matmul(lay_out(channels_last(g[part])), turned, out=dx[part].reshape(-1, h * width, c))
 
         split(backward, n, worthwhile)
@@ -111,7 +113,7 @@ def _order(w: Array) -> Array:
 
 
 def _filters(w: Array) -> Array:
-    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of _columns' rows."""
+    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of the rows of _Columns."""
     return np.ascontiguousarray(_order(w)).reshape(-1, len(w))
 
 
