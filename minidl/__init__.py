@@ -6,8 +6,9 @@ Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data
 from minidl import fast_conv as _fast_conv  # noqa: F401 (registers the kernels of the CPU)
 from minidl import nn, ops
 from minidl.backend import DeviceError, reference_only
+from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradientError, gradcheck
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 
 __version__ = "0.1.0"
 __all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_grad", "ops", "reference_only"]

@@ -19,8 +19,9 @@ from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import BOOL, LARGE, PRODUCT, channels_last, plain
 from minidl.fast_threads import split
+from minidl.grad_mode import is_recording
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Edge, Into, Tensor, is_recording, record
+from minidl.tensor import Edge, Into, Tensor, record
 
 CHUNK = 1 << 20  # bytes of windows and results that are worked on at a time: most of the cache of one core
 

@@ -15,10 +15,9 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, backend_of, get_backend, to_numpy
+from minidl.init import Rng, initial_weights
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor
-
-Rng = np.random.Generator | int | None  # a generator, a seed, or None for fresh entropy
 
 
 class Module:
@@ -157,7 +156,7 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, init: str = "he", rng: Rng = None
     ) -> None:
-        self.weight = _initial((out_features, in_features), in_features, out_features, init, rng)
+        self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,7 +187,7 @@ class Conv2d(Module):
         kh, kw = _pair(kernel_size)
         self.stride, self.padding = _pair(stride), _pair(padding)
         shape = (out_channels, in_channels, kh, kw)
-        self.weight = _initial(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
+        self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
         self.bias = Tensor(np.zeros(out_channels, np.float32), requires_grad=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -303,22 +302,6 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-
-# ---- initial weights ----
-
-
-def _initial(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str, rng: Rng) -> Tensor:
-    """Weights from a normal distribution whose variance keeps the signal's size from layer to layer.
-
-    "he"      variance 2 / fan_in              He et al. 2015, eq. 10: a ReLU drops half of the signal
-    "glorot"  variance 2 / (fan_in + fan_out)  Glorot & Bengio 2010, eq. 12
-    """
-    if init not in ("he", "glorot"):
-        raise ValueError(f"init must be 'he' or 'glorot', got {init!r}")
-    variance = 2 / fan_in if init == "he" else 2 / (fan_in + fan_out)
-    values = np.random.default_rng(rng).normal(0, variance**0.5, shape)
-    return Tensor(values.astype(np.float32), requires_grad=True)
 
 
 def _host_array(value: Any) -> Array:

@@ -13,10 +13,11 @@ from data.batches import scale
 from minidl import ops
 from minidl.backend import Array
 from minidl.checkpoint import CheckpointError, load_checkpoint
+from minidl.grad_mode import no_grad
 from minidl.models import build_model
 from minidl.nn import Module
 from minidl.run import CHECKPOINT
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 from minidl.train import BAD_INPUT, DONE, Parser
 
 

@@ -30,18 +30,23 @@ FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is gone about; nothing here changes its result.
+    """How a run is gone about.
 
     checkpoint_every  steps between two checkpoints, beside those after each epoch
     test_every_epoch  print the test accuracy after each epoch
+    threads           how many to compute with; None: as many as there are cores. The only one of the three that may
+                      change a result, in its last bits
     """
 
     checkpoint_every: int | None = None
     test_every_epoch: bool = False
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:
             raise ValueError(f"--checkpoint-every must be at least 1 step, got {self.checkpoint_every}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}")
 
 
 class Run:

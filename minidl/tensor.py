@@ -8,20 +8,16 @@ vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from minidl import buffers
 from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
+from minidl.grad_mode import is_recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp | Into]"  # an input of an operation, and how the gradient reaches it
-
-# Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 class Into:
@@ -232,26 +228,11 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
         value = np.asarray(value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.grad_home, out.node, out.requires_grad = value, None, None, None, False
-    if _recording.get():
+    if is_recording():
         needed = tuple(edge for edge in edges if edge[0].requires_grad)
         if needed:
             out.requires_grad, out.node = True, Node(name, needed)
     return out
-
-
-class no_grad(ContextDecorator):
-    """`with no_grad():` operations are not recorded, which saves time and memory when no gradient is wanted."""
-
-    def __enter__(self) -> None:
-        self._token: Token[bool] = _recording.set(False)
-
-    def __exit__(self, *exc: object) -> None:
-        _recording.reset(self._token)
-
-
-def is_recording() -> bool:
-    """Whether operations are recorded here: False inside `with no_grad():`."""
-    return _recording.get()
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from minidl import buffers, report
 from minidl.backend import DeviceError
@@ -103,6 +104,13 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--batch-size", type=int, metavar="N", help=f"examples per step (default: {default.batch_size})")
     run.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default: 0)")
     run.add_argument("--device", metavar="D", help="cpu, gpu or auto (default: auto)")
+    run.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="compute with N threads; on a machine that is busy with other things 1 can be many times faster, for "
+        "threads that wait for each other wait for those too (default: the number of cores)",
+    )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
     run.add_argument(
         "--checkpoint-every",
@@ -158,7 +166,10 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
     except OSError as error:
         return complain(f"the run folder can't be written: {error}", FAILED)
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite gets a message of our own
+        with (
+            np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
+            threadpool_limits(run.options.threads, user_api="blas"),
+        ):
             return train(run, stop)
     except StopNow:
         print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)

@@ -17,8 +17,9 @@ import numpy as np
 from data.batches import Examples, Splits, batches
 from minidl import ops
 from minidl.backend import Array, backend_of, to_numpy, xp_of
+from minidl.grad_mode import no_grad
 from minidl.nn import Module
-from minidl.tensor import Tensor, no_grad
+from minidl.tensor import Tensor
 from optim import Optimizer
 
 

@@ -196,6 +196,13 @@ def test_no_grad_records_nothing_and_ends_where_it_ends():
 
     assert not f().requires_grad
 
+    @no_grad()
+    def recursive(n: int) -> Tensor:
+        return x * 2 if n == 0 else recursive(n - 1)
+
+    assert not recursive(2).requires_grad
+    assert (x * 2).requires_grad
+
 
 def test_no_grad_leaves_other_threads_alone():
     x, seen = leaf(1.0), []

@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 from data import load_mnist, write_idx
 from minidl.checkpoint import load_checkpoint
-from tests.commands import command, fails
+from tests.commands import ROOT, command, fails
 
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -110,6 +112,20 @@ def test_test_every_epoch_prints_the_test_accuracy(folder, tmp_path):
     assert "| test accuracy" in command(*args, "--test-every-epoch").stdout
 
 
+def test_threads_are_limited_to_what_is_asked_for(folder, tmp_path):
+    script = (
+        "import sys; from threadpoolctl import threadpool_info; from minidl import train\n"
+        "step = train.Display.step; seen = set()\n"
+        "def look(self):\n"
+        "    step(self); seen.update(i['num_threads'] for i in threadpool_info() if i['user_api'] == 'blas')\n"
+        "train.Display.step = look; train.main(sys.argv[1:]); print('threads', seen)"
+    )
+    for n in (1, 2):
+        args = ["--dataset", str(folder), "--epochs", "1", "--threads", str(n), "--out", str(tmp_path / str(n))]
+        result = subprocess.run([sys.executable, "-c", script, *args], cwd=ROOT, capture_output=True, text=True)
+        assert f"threads {{{n}}}" in result.stdout, result.stdout + result.stderr
+
+
 def test_help_names_every_group_and_examples():
     text = command("--help").stdout
     for part in ("data and model", "optimizer", "hybrid switch", "run:", "examples:", "swats:rtol", "default: 128"):
@@ -181,6 +197,7 @@ def test_a_malformed_switch_shows_the_position():
         (("--val-fraction", "1.5"), "--val-fraction must be between 0 and 1, got 1.5"),
         (("--seed", "-1"), "--seed must be 0 or more, got -1"),
         (("--checkpoint-every", "0"), "--checkpoint-every must be at least 1 step, got 0"),
+        (("--threads", "0"), "--threads must be at least 1, got 0"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--resume", "nowhere"), "there is no run folder nowhere"),
         (("--resume", "nowhere", "--lr", "0.1"), "leave out --lr"),
@@ -237,7 +254,11 @@ def test_predict_classifies_png_and_idx(finished, folder, tmp_path):
     plain, paper = command(
         finished, tmp_path / "plain.png", tmp_path / "paper.png", module="minidl.predict"
     ).stdout.splitlines()
-    assert plain.split(": ")[1].split(";")[0] == from_idx[0].split(": ")[1].split(";")[0]
+    digit, percent = zip(
+        *(re.search(r": (\d) \((\d+\.\d)%", line).groups() for line in (plain, from_idx[0])), strict=True
+    )
+    assert digit[0] == digit[1]
+    assert float(percent[0]) == pytest.approx(float(percent[1]), abs=0.11)  # the last digit shown may round otherwise
     assert paper.split(": ")[1] == plain.split(": ")[1] + "  [inverted, resized from 80x64]"
 
 
