@@ -254,12 +254,11 @@ def test_predict_classifies_png_and_idx(finished, folder, tmp_path):
     plain, paper = command(
         finished, tmp_path / "plain.png", tmp_path / "paper.png", module="minidl.predict"
     ).stdout.splitlines()
-    digit, percent = zip(
-        *(re.search(r": (\d) \((\d+\.\d)%", line).groups() for line in (plain, from_idx[0])), strict=True
-    )
-    assert digit[0] == digit[1]
-    assert float(percent[0]) == pytest.approx(float(percent[1]), abs=0.11)  # the last digit shown may round otherwise
-    assert paper.split(": ")[1] == plain.split(": ")[1] + "  [inverted, resized from 80x64]"
+    assert paper.endswith("  [inverted, resized from 80x64]")
+    answers = [re.search(r": (\d) \((\d+\.\d)%", line).groups() for line in (from_idx[0], plain, paper)]
+    assert len({digit for digit, _ in answers}) == 1
+    percent = [float(p) for _, p in answers]
+    assert max(percent) - min(percent) < 0.15  # the last digit shown may be rounded otherwise
 
 
 def test_predict_meets_bad_input(finished, folder, tmp_path):
