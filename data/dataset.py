@@ -67,8 +67,10 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     missing = [part for part, path in found.items() if path is None]
     if missing:
         looked_for = " or ".join(names_of(missing[0]))
-        raise DataError(f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
-                        f"{missing[0]} was looked for as {looked_for})")
+        raise DataError(
+            f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
+            f"{missing[0]} was looked for as {looked_for})"
+        )
     return {part: path for part, path in found.items() if path is not None}
 
 
@@ -93,17 +95,29 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
     for split in ("train", "t10k"):
         images, labels = content[f"{split}-images"], content[f"{split}-labels"]
         if len(images) != len(labels):
-            raise DataError(f"{source}: {split}-images has {len(images)} images, but {split}-labels has "
-                            f"{len(labels)} labels; the two files do not belong together")
+            raise DataError(
+                f"{source}: {split}-images has {len(images)} images, but {split}-labels has "
+                f"{len(labels)} labels; the two files do not belong together"
+            )
     sizes = [content[part].shape[1:] for part in ("train-images", "t10k-images")]
     if sizes[0] != sizes[1]:
-        raise DataError(f"{source}: train images are {sizes[0][0]}x{sizes[0][1]} pixels, "
-                        f"but test images are {sizes[1][0]}x{sizes[1][1]}")
+        raise DataError(
+            f"{source}: train images are {sizes[0][0]}x{sizes[0][1]} pixels, "
+            f"but test images are {sizes[1][0]}x{sizes[1][1]}"
+        )
     classes = _count_classes(source, content["train-labels"], content["t10k-labels"])
     hashes = "".join(idx_sha256(array) for array in content.values())
-    return Dataset(name, source, content["train-images"], content["train-labels"].astype(np.int64),
-                   content["t10k-images"], content["t10k-labels"].astype(np.int64),
-                   classes, hashlib.sha256(hashes.encode()).hexdigest(), note)
+    return Dataset(
+        name,
+        source,
+        content["train-images"],
+        content["train-labels"].astype(np.int64),
+        content["t10k-images"],
+        content["t10k-labels"].astype(np.int64),
+        classes,
+        hashlib.sha256(hashes.encode()).hexdigest(),
+        note,
+    )
 
 
 def _check_array(source: str, part: str, array: NDArray[Any]) -> None:
@@ -113,8 +127,10 @@ def _check_array(source: str, part: str, array: NDArray[Any]) -> None:
     if array.size == 0:
         raise DataError(f"{source}: {part} is empty, its shape is {array.shape}")
     if PARTS[part] == 3 and array.dtype != np.uint8:
-        raise DataError(f"{source}: {part} must hold uint8 pixels (0 to 255), it holds {array.dtype}; "
-                        "scale them to that range and write them with write_idx")
+        raise DataError(
+            f"{source}: {part} must hold uint8 pixels (0 to 255), it holds {array.dtype}; "
+            "scale them to that range and write them with write_idx"
+        )
     if PARTS[part] == 1 and array.dtype.kind not in "iu":
         raise DataError(f"{source}: {part} must hold integer labels, it holds {array.dtype}")
 
@@ -124,9 +140,13 @@ def _count_classes(source: str, train: NDArray[Any], test: NDArray[Any]) -> int:
     for part, labels in (("train-labels", train), ("t10k-labels", test)):
         wrong = np.flatnonzero((labels < 0) | (labels >= classes))
         if wrong.size:
-            raise DataError(f"{source}: {part} has the label {labels[wrong[0]]} at index {wrong[0]}; labels "
-                            f"count from 0, and the largest that the training data shows is {classes - 1}")
+            raise DataError(
+                f"{source}: {part} has the label {labels[wrong[0]]} at index {wrong[0]}; labels "
+                f"count from 0, and the largest that the training data shows is {classes - 1}"
+            )
     if classes > len(train):  # a damaged label would otherwise ask the model for a billion outputs
-        raise DataError(f"{source}: the largest label, {classes - 1}, means {classes} classes, "
-                        f"but there are only {len(train)} training images")
+        raise DataError(
+            f"{source}: the largest label, {classes - 1}, means {classes} classes, "
+            f"but there are only {len(train)} training images"
+        )
     return classes

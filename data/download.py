@@ -81,9 +81,7 @@ class _FolderError(OSError):
     """
 
 
-def fetch(
-    file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Patience
-) -> tuple[NDArray[Any], str]:
+def fetch(file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Patience) -> tuple[NDArray[Any], str]:
     """Download one file into `folder`, from the first mirror that sends the right bytes.
 
     mirrors: URLs to which the file's name is appended. folder: made if need be.
@@ -108,9 +106,12 @@ def fetch(
         raise DownloadError(f"{reason}\n{advice}", reason) from error
     answered = [f"{mirror}: {', then '.join(said)}" for mirror, said in answers.items()]
     reason = "; ".join(answered) or "there is no mirror to ask"
-    raise DownloadError(f"{file.name} could not be fetched: {reason}\n"
-                        f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
-                        "or name their folder in MINIDL_DATA. mnist5k needs no download.", reason)
+    raise DownloadError(
+        f"{file.name} could not be fetched: {reason}\n"
+        f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
+        "or name their folder in MINIDL_DATA. mnist5k needs no download.",
+        reason,
+    )
 
 
 def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
@@ -121,8 +122,12 @@ def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
     array = read_idx(path, max_bytes=file.unpacked_bytes)
     found = idx_sha256(array)
     if found != file.sha256:
-        raise IdxError(path, 0, f"this is not the published {file.name}: the SHA-256 of its unpacked bytes "
-                                f"starts {found[:12]}, expected {file.sha256[:12]}")
+        raise IdxError(
+            path,
+            0,
+            f"this is not the published {file.name}: the SHA-256 of its unpacked bytes "
+            f"starts {found[:12]}, expected {file.sha256[:12]}",
+        )
     return array
 
 
@@ -192,9 +197,12 @@ class _Worker(threading.Thread):
 
         responses: list[Any] = []  # redirects included; pooch leaves them open where a download fails
         # identity: a server that packed or unpacked the file on its way would be of no help
-        get = pooch.HTTPDownloader(chunk_size=1 << 12, headers={"Accept-Encoding": "identity"},
-                                   timeout=(self.patience.connect, 2 * self.patience.silence),
-                                   hooks={"response": lambda response, **_: responses.append(response)})
+        get = pooch.HTTPDownloader(
+            chunk_size=1 << 12,
+            headers={"Accept-Encoding": "identity"},
+            timeout=(self.patience.connect, 2 * self.patience.silence),
+            hooks={"response": lambda response, **_: responses.append(response)},
+        )
         try:
             get(self.url, self.sink, None)
         except Exception as error:  # whatever it is, the thread that waits decides what it means
@@ -219,7 +227,8 @@ def _in_words(error: Exception, sink: _Sink) -> Exception:
     if isinstance(error, requests.TooManyRedirects):
         return _MirrorError("it redirects in a circle")
     if isinstance(error, requests.RequestException) and (
-            sink.received or isinstance(error, requests.exceptions.ChunkedEncodingError)):
+        sink.received or isinstance(error, requests.exceptions.ChunkedEncodingError)
+    ):
         return _MirrorError(f"the connection was cut (at least {sink.received} bytes came)")
     if isinstance(error, requests.ConnectionError):
         return _MirrorError(f"no connection ({_root_cause(error)})")

@@ -32,8 +32,10 @@ from numpy.typing import NDArray
 
 from data.atomic import atomic_file
 
-ELEMENT_TYPES = {code: np.dtype(name) for code, name in
-                 {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}.items()}
+ELEMENT_TYPES = {
+    code: np.dtype(name)
+    for code, name in {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}.items()
+}
 MAX_RANK = 64  # the most dimensions that a NumPy array can have
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 16  # bytes that are read (and unpacked) at a time
@@ -138,7 +140,7 @@ class _Source:
         """Read into `memory` until it is full or the file ends; return how many bytes were read."""
         filled = 0
         while filled < len(memory) and (data := self.read(len(memory) - filled)):
-            memory[filled:filled + len(data)] = data
+            memory[filled : filled + len(data)] = data
             filled += len(data)
         return filled
 
@@ -190,8 +192,9 @@ def _read_header(source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
     sizes = bytearray(4 * rank)
     got = source.fill(memoryview(sizes))
     if got < len(sizes):
-        raise source.error(f"expected the sizes of {rank} dimensions ({len(sizes)} bytes), "
-                           f"found the end of the file after {got}")
+        raise source.error(
+            f"expected the sizes of {rank} dimensions ({len(sizes)} bytes), found the end of the file after {got}"
+        )
     return ELEMENT_TYPES[code], struct.unpack(f">{rank}I", sizes)
 
 
@@ -207,11 +210,11 @@ def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None
         raise source.error(f"the header claims {says}, but the gzip file has {source.size}: data trails", 4)
     found = source.remaining(claimed + 1)  # a bomb is unpacked for one byte too many, and no further
     if found < claimed:
-        raise source.error(f"the header claims {says}, found {found} bytes: it is truncated; get it again",
-                           source.position + found)
+        raise source.error(
+            f"the header claims {says}, found {found} bytes: it is truncated; get it again", source.position + found
+        )
     if found > claimed:
-        raise source.error(f"expected the end of the file after {says}, found more bytes",
-                           source.position + claimed)
+        raise source.error(f"expected the end of the file after {says}, found more bytes", source.position + claimed)
 
 
 def _describe(start: bytes) -> str:
@@ -236,8 +239,12 @@ def _code_of(path: Path, array: NDArray[Any]) -> int:
         if dtype == array.dtype.newbyteorder(">"):
             return code
     names = ", ".join(dtype.newbyteorder("=").name for dtype in ELEMENT_TYPES.values())
-    raise IdxError(path, 2, f"IDX has no element type for {array.dtype}; convert the array with .astype "
-                            f"to one of {names} that holds its values")
+    raise IdxError(
+        path,
+        2,
+        f"IDX has no element type for {array.dtype}; convert the array with .astype "
+        f"to one of {names} that holds its values",
+    )
 
 
 def _header_of(path: Path, array: NDArray[Any]) -> bytes:

@@ -28,21 +28,37 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
 )
 MNIST = {
-    "train-images": RemoteFile("train-images-idx3-ubyte.gz", 9912422, 47040016,
-                               "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
-    "train-labels": RemoteFile("train-labels-idx1-ubyte.gz", 28881, 60008,
-                               "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-    "t10k-images": RemoteFile("t10k-images-idx3-ubyte.gz", 1648877, 7840016,
-                              "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-    "t10k-labels": RemoteFile("t10k-labels-idx1-ubyte.gz", 4542, 10008,
-                              "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+    "train-images": RemoteFile(
+        "train-images-idx3-ubyte.gz",
+        9912422,
+        47040016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "train-labels": RemoteFile(
+        "train-labels-idx1-ubyte.gz", 28881, 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+    ),
+    "t10k-images": RemoteFile(
+        "t10k-images-idx3-ubyte.gz",
+        1648877,
+        7840016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "t10k-labels": RemoteFile(
+        "t10k-labels-idx1-ubyte.gz", 4542, 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+    ),
 }
 NAMES = ("auto", "mnist", "mnist5k")
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
-def load_mnist(root: str | os.PathLike[str] | None = None, name: str = "auto", download: bool = True, *,
-               mirrors: Sequence[str] = MIRRORS, patience: Patience | None = None) -> Dataset:
+def load_mnist(
+    root: str | os.PathLike[str] | None = None,
+    name: str = "auto",
+    download: bool = True,
+    *,
+    mirrors: Sequence[str] = MIRRORS,
+    patience: Patience | None = None,
+) -> Dataset:
     """Load MNIST, or another data set in MNIST's format.
 
     root: the folder that holds MNIST's four files. Default: the environment variable MINIDL_DATA; where that
@@ -94,8 +110,10 @@ def _named_folder(name: str) -> Dataset:
         return read_folder(name)
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise DataError(f"there is no data set {name!r}: choose {', '.join(NAMES)} or a folder that holds "
-                    f"four IDX files (none is called {name}){hint}")
+    raise DataError(
+        f"there is no data set {name!r}: choose {', '.join(NAMES)} or a folder that holds "
+        f"four IDX files (none is called {name}){hint}"
+    )
 
 
 def _given_folder(folder: str) -> Dataset:
@@ -103,8 +121,10 @@ def _given_folder(folder: str) -> Dataset:
     try:
         arrays = [read_verified(path, MNIST[part]) for part, path in find_parts(folder).items()]
     except DataError as error:
-        raise DataError(f"{error}\nFull MNIST was looked for in {folder} only (root or MINIDL_DATA); "
-                        "give a data set of your own as name or --dataset.") from error
+        raise DataError(
+            f"{error}\nFull MNIST was looked for in {folder} only (root or MINIDL_DATA); "
+            "give a data set of your own as name or --dataset."
+        ) from error
     return make_dataset("mnist", f"folder {folder}", arrays)
 
 
@@ -117,8 +137,10 @@ def _cached_or_fetched(download: bool, mirrors: Sequence[str], patience: Patienc
         array = _cached(folder, part)
         if array is None:
             if not download:
-                raise DataError(f"MNIST's {part} is not in the cache folder {folder}, and downloading is "
-                                "switched off; put the file there, or name its folder in MINIDL_DATA")
+                raise DataError(
+                    f"MNIST's {part} is not in the cache folder {folder}, and downloading is "
+                    "switched off; put the file there, or name its folder in MINIDL_DATA"
+                )
             array, mirror = fetch(MNIST[part], folder, mirrors, patience)
             source = f"downloaded from {mirror}"
             mirrors = [mirror, *(other for other in mirrors if other != mirror)]  # what works goes first

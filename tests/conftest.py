@@ -20,3 +20,10 @@ def mnist_root() -> Path:
     if not root:
         pytest.skip("full MNIST: set MINIDL_DATA to a folder that holds its four files")
     return Path(root)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for the full MNIST is marked so: `pytest -m mnist` runs all of them."""
+    for item in items:
+        if "mnist_root" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.mnist)

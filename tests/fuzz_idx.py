@@ -51,7 +51,7 @@ def second_opinion(raw: bytes, most: int = 1 << 20) -> tuple[int, tuple[int, ...
     code, rank = raw[2], raw[3]
     if len(raw) < 4 + 4 * rank:
         return None
-    shape = tuple(int.from_bytes(raw[4 + 4 * i:8 + 4 * i], "big") for i in range(rank))
+    shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank))
     count, extent = 1, 1
     for size in shape:
         count *= size
@@ -61,20 +61,20 @@ def second_opinion(raw: bytes, most: int = 1 << 20) -> tuple[int, tuple[int, ...
         return None
     if extent * struct.calcsize(">" + letter) >= 1 << 63:
         return None  # 0 elements, but a shape that no array can have
-    size, body = struct.calcsize(">" + letter), raw[4 + 4 * rank:]
-    return code, shape, b"".join(body[i:i + size][::-1] for i in range(0, len(body), size)) if size > 1 else body
+    size, body = struct.calcsize(">" + letter), raw[4 + 4 * rank :]
+    return code, shape, b"".join(body[i : i + size][::-1] for i in range(0, len(body), size)) if size > 1 else body
 
 
 def gunzip(raw: bytes, most: int) -> bytes | None:
     """Unpack a gzip file member by member as RFC 1952 says; None where one is damaged or it exceeds `most` bytes."""
     out, at = b"", 0
     while at < len(raw):
-        head = raw[at:at + 10]
+        head = raw[at : at + 10]
         if len(head) < 10 or head[:3] != b"\x1f\x8b\x08":
             return None
         flags, at = head[3], at + 10
         if flags & 4:
-            at += 2 + int.from_bytes(raw[at:at + 2], "little")
+            at += 2 + int.from_bytes(raw[at : at + 2], "little")
         for flag in (8, 16):  # file name, comment: up to a zero
             if flags & flag:
                 end = raw.find(b"\0", at)
@@ -91,7 +91,7 @@ def gunzip(raw: bytes, most: int) -> bytes | None:
         if not inflate.eof or len(out) > most:
             return None
         at = len(raw) - len(inflate.unused_data)
-        tail = raw[at:at + 8]
+        tail = raw[at : at + 8]
         if len(tail) < 8 or tail != struct.pack("<II", zlib.crc32(piece), len(piece) & 0xFFFFFFFF):
             return None
         at += 8
@@ -126,15 +126,15 @@ def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
     elif kind == 4:  # bytes in the middle
         data[where:where] = rng.bytes(int(rng.integers(1, 9)))
     elif kind == 5:  # bytes missing in the middle
-        del data[where:where + int(rng.integers(1, 9))]
+        del data[where : where + int(rng.integers(1, 9))]
     elif kind == 6 and len(data) >= 8:  # a dimension that lies
         at = 4 + 4 * int(rng.integers(0, max(data[3], 1)))
-        data[at:at + 4] = struct.pack(">I", HUGE[int(rng.integers(0, len(HUGE)))])
+        data[at : at + 4] = struct.pack(">I", HUGE[int(rng.integers(0, len(HUGE)))])
     elif kind == 7 and len(data) >= 4:  # another type or rank
         data[int(rng.integers(2, 4))] = int(rng.integers(0, 256 if rng.random() < 0.3 else 16))
     else:  # the start of one file, the end of another
         other = honest_file(rng)
-        data[where:] = other[int(rng.integers(0, len(other))):]
+        data[where:] = other[int(rng.integers(0, len(other))) :]
     return bytes(data)
 
 
@@ -200,15 +200,20 @@ def check(raw: bytes, path: Path, kind: str, figures: Figures) -> None:
     figures.outcomes[f"{kind}: {'refused' if found is None else 'read'}"] += 1
     figures.slowest = max(figures.slowest, seconds)
     figures.peak = max(figures.peak, peak - (len(expected[2]) if expected else 0))
-    if (found is None) != (expected is None) or (found is not None and expected is not None
-                                                and not same(found, *expected)):
+    if (found is None) != (expected is None) or (
+        found is not None and expected is not None and not same(found, *expected)
+    ):
         figures.broken.append(f"{kind}: not what the second parser finds, for {raw[:64].hex()} ({len(raw)} bytes)")
 
 
 def same(found: np.ndarray, code: int, shape: tuple[int, ...], little: bytes) -> bool:
     letter = FORMATS[code]
-    return (found.shape == shape and found.dtype == np.dtype(letter) and found.dtype.isnative
-            and found.astype("<" + letter).tobytes() == little)
+    return (
+        found.shape == shape
+        and found.dtype == np.dtype(letter)
+        and found.dtype.isnative
+        and found.astype("<" + letter).tobytes() == little
+    )
 
 
 def run(n: int, seed: int = 0) -> Figures:
@@ -233,9 +238,11 @@ def promises_kept(figures: Figures) -> bool:
 def report(figures: Figures, seconds: float) -> None:
     for outcome, count in sorted(figures.outcomes.items()):
         print(f"{count:8} {outcome}")
-    print(f"{figures.files:8} files in {seconds:.0f} s; slowest {figures.slowest:.3f} s (limit {SECONDS:g}); "
-          f"peak {figures.peak / 2**20:.1f} MB over the array in the file (limit {MEMORY >> 20}); "
-          f"process peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(
+        f"{figures.files:8} files in {seconds:.0f} s; slowest {figures.slowest:.3f} s (limit {SECONDS:g}); "
+        f"peak {figures.peak / 2**20:.1f} MB over the array in the file (limit {MEMORY >> 20}); "
+        f"process peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
+    )
     for line in figures.broken[:20]:
         print("BROKEN", line)
     print("every promise kept" if promises_kept(figures) else f"{len(figures.broken)} promises broken")
@@ -258,8 +265,16 @@ def run_atheris(n: int) -> None:
         if not promises_kept(figures):
             raise AssertionError(figures.broken or (figures.slowest, figures.peak))
 
-    reader = (read_idx, idx._parse, idx._read_header, idx._check_claim, idx._describe,
-              idx._Source.read, idx._Source.fill, idx._Source.remaining)
+    reader = (
+        read_idx,
+        idx._parse,
+        idx._read_header,
+        idx._check_claim,
+        idx._describe,
+        idx._Source.read,
+        idx._Source.fill,
+        idx._Source.remaining,
+    )
     for function in reader:  # so that atheris sees which branches a file reaches
         atheris.instrument_func(function)
     atheris.Setup([sys.argv[0], f"-runs={n}", "-max_len=512", "-seed=1", str(corpus)], one)

@@ -33,8 +33,13 @@ print(fetch(file, Path(folder), mirrors, Patience(5, 10, 30, 1))[0].sum())
 
 def start_fetch(folder, mirrors, until=0.0, **options):
     arguments = [FILE.name, FILE.packed_bytes, FILE.unpacked_bytes, FILE.sha256, folder, until, *mirrors]
-    return subprocess.Popen([sys.executable, "-c", FETCH, *map(str, arguments)], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", FETCH, *map(str, arguments)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("count", [2, 8])
@@ -100,8 +105,10 @@ def test_a_folder_without_write_permission(server, tmp_path):
         if parent.stat().st_uid == os.geteuid():
             parent.chmod(0o755)
     (tmp_path / "cache").mkdir(mode=0o555)
-    code = ("os.environ.update(MINIDL_CACHE=sys.argv[1], MINIDL_DATA='')\n"
-            "note = data.load_mnist(mirrors=[sys.argv[2]]).note\nprint(note)")
+    code = (
+        "os.environ.update(MINIDL_CACHE=sys.argv[1], MINIDL_DATA='')\n"
+        "note = data.load_mnist(mirrors=[sys.argv[2]]).note\nprint(note)"
+    )
     done = as_nobody(code, tmp_path / "cache", mirror(server, "good"))
     assert f"the folder {tmp_path / 'cache'} cannot be written: Permission denied" in done.stdout, done.stderr
     assert server.requests == []
@@ -111,8 +118,11 @@ def test_a_full_disk_by_a_limit_on_file_size(server, tmp_path):
     import resource
 
     limit = (10_000, 10_000)
-    process = start_fetch(tmp_path, [mirror(server, "good"), mirror(server, "missing")],
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    process = start_fetch(
+        tmp_path,
+        [mirror(server, "good"), mirror(server, "missing")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
     out, err = process.communicate(timeout=60)
     assert out == ""
     assert "DownloadError" in err
@@ -154,8 +164,9 @@ def test_real_mnist_through_the_downloader(server, tmp_path, monkeypatch, mnist_
     def load(**options):
         # the server reads MINIDL_DATA, the loader must not: so it is given as unset by an empty value
         monkeypatch.setattr(data.mnist.os, "environ", {**os.environ, "MINIDL_DATA": ""})
-        monkeypatch.setattr(Handler, "do_mnist", lambda self: self.send(
-            (Path(root) / self.path.rsplit("/", 1)[1]).read_bytes()))
+        monkeypatch.setattr(
+            Handler, "do_mnist", lambda self: self.send((Path(root) / self.path.rsplit("/", 1)[1]).read_bytes())
+        )
         return load_mnist(mirrors=mirrors, **options)
 
     dataset = load(name="mnist")

@@ -129,7 +129,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_trickle(self):
         self.send(b"", claimed=len(PACKED))
         for i in range(0, len(PACKED), 1024):  # about four seconds in all
-            self.wfile.write(PACKED[i:i + 1024])
+            self.wfile.write(PACKED[i : i + 1024])
             self.wfile.flush()
             time.sleep(0.1)
 

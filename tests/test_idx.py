@@ -61,8 +61,10 @@ def test_round_trip_agrees_with_a_second_parser(tmp_path_factory, array, ending)
     assert back.tobytes() == array.astype(back.dtype).tobytes()
 
 
-@pytest.mark.parametrize(("code", "letter", "value"), [
-    (8, "B", 200), (9, "b", -100), (11, "h", -300), (12, "i", -70000), (13, "f", 1.5), (14, "d", -2.25)])
+@pytest.mark.parametrize(
+    ("code", "letter", "value"),
+    [(8, "B", 200), (9, "b", -100), (11, "h", -300), (12, "i", -70000), (13, "f", 1.5), (14, "d", -2.25)],
+)
 def test_element_types_are_big_endian_on_disk(tmp_path, code, letter, value):
     raw = idx_file(2, 1, code=code, body=struct.pack(f">2{letter}", 1, value))
     (tmp_path / "file").write_bytes(raw)
@@ -131,26 +133,29 @@ def test_idx_sha256_is_the_hash_of_the_unpacked_file(tmp_path):
 # ------------------------------------------------------------------------------- bad files
 
 
-@pytest.mark.parametrize(("raw", "offset", "words"), [
-    (b"", 0, "an empty file"),
-    (b"\0\0\x08", 0, "only 3 bytes"),
-    (b"<!DOCTYPE html><html>", 0, "web page (HTML)"),
-    (b"\n <html>", 0, "web page (HTML)"),
-    (b"\0\1\x08\1\0\0\0\0", 0, "00 01 08 01: not an IDX file"),
-    (b"\x93NUMPY", 0, "93 4e 55 4d: not an IDX file"),
-    (idx_file(1, body=b"a", code=0x0A), 2, "found 0A"),
-    (idx_file(1, body=b"a", code=0x00), 2, "08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64"),
-    (U8 + b"\xff" + bytes(2000), 3, "at most 64 dimensions, found 255"),
-    (U8 + b"\3" + bytes(7), 11, "sizes of 3 dimensions (12 bytes), found the end of the file after 7"),
-    (idx_file(2, 3, body=b"12345"), 17, "6 bytes of uint8 (shape 2x3), found 5 bytes: it is truncated"),
-    (idx_file(2, 3), 12, "found 0 bytes: it is truncated"),
-    (idx_file(2, 3, body=b"1234567"), 18, "6 bytes of uint8 (shape 2x3), found more bytes"),
-    (idx_file(0, 3, body=b"1"), 12, "0 bytes of uint8 (shape 0x3), found more bytes"),
-    (idx_file(2, code=14, body=bytes(15)), 23, "16 bytes of float64 (shape 2), found 15"),
-    (idx_file(), 4, "1 bytes of uint8 (shape none), found 0"),
-    (idx_file(*[2**32 - 1] * 3, body=b"abc"), 19, "79228162458924105385300197375 bytes"),
-    (idx_file(0, *[2**31] * 3), 4, "does not fit into memory"),
-])
+@pytest.mark.parametrize(
+    ("raw", "offset", "words"),
+    [
+        (b"", 0, "an empty file"),
+        (b"\0\0\x08", 0, "only 3 bytes"),
+        (b"<!DOCTYPE html><html>", 0, "web page (HTML)"),
+        (b"\n <html>", 0, "web page (HTML)"),
+        (b"\0\1\x08\1\0\0\0\0", 0, "00 01 08 01: not an IDX file"),
+        (b"\x93NUMPY", 0, "93 4e 55 4d: not an IDX file"),
+        (idx_file(1, body=b"a", code=0x0A), 2, "found 0A"),
+        (idx_file(1, body=b"a", code=0x00), 2, "08 uint8, 09 int8, 0B int16, 0C int32, 0D float32, 0E float64"),
+        (U8 + b"\xff" + bytes(2000), 3, "at most 64 dimensions, found 255"),
+        (U8 + b"\3" + bytes(7), 11, "sizes of 3 dimensions (12 bytes), found the end of the file after 7"),
+        (idx_file(2, 3, body=b"12345"), 17, "6 bytes of uint8 (shape 2x3), found 5 bytes: it is truncated"),
+        (idx_file(2, 3), 12, "found 0 bytes: it is truncated"),
+        (idx_file(2, 3, body=b"1234567"), 18, "6 bytes of uint8 (shape 2x3), found more bytes"),
+        (idx_file(0, 3, body=b"1"), 12, "0 bytes of uint8 (shape 0x3), found more bytes"),
+        (idx_file(2, code=14, body=bytes(15)), 23, "16 bytes of float64 (shape 2), found 15"),
+        (idx_file(), 4, "1 bytes of uint8 (shape none), found 0"),
+        (idx_file(*[2**32 - 1] * 3, body=b"abc"), 19, "79228162458924105385300197375 bytes"),
+        (idx_file(0, *[2**31] * 3), 4, "does not fit into memory"),
+    ],
+)
 def test_bad_plain_file(tmp_path, raw, offset, words):
     error = error_of(tmp_path, raw)
     assert words in str(error)
@@ -192,8 +197,12 @@ def test_html_in_gzip(tmp_path):
 def test_names_that_are_no_readable_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").write_bytes(b"")
-    for path, words in ((tmp_path, "found a folder"), (tmp_path / "pipe", "device or pipe"),
-                        (tmp_path / "none", "No such file"), (tmp_path / "file" / "in-file", "Not a directory")):
+    for path, words in (
+        (tmp_path, "found a folder"),
+        (tmp_path / "pipe", "device or pipe"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path / "file" / "in-file", "Not a directory"),
+    ):
         with pytest.raises(IdxError, match=words) as caught:
             read_idx(path)
         assert str(path) in str(caught.value)
@@ -298,8 +307,10 @@ def test_a_true_claim_that_memory_cannot_hold(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(idx_file(2, 1 << 31))
     os.truncate(path, 12 + (1 << 32))  # a sparse file: 4 GB that take no room on the disk
-    code = ("import resource, sys, data\nresource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
-            "try: data.read_idx(sys.argv[1])\nexcept data.IdxError as error: print(error)")
+    code = (
+        "import resource, sys, data\nresource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try: data.read_idx(sys.argv[1])\nexcept data.IdxError as error: print(error)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert "4294967296 bytes of uint8 (shape 2x2147483648), which does not fit into memory" in done.stdout, done.stderr
 
@@ -329,8 +340,9 @@ def test_any_bytes(tmp_path_factory, raw, packed):
 # ------------------------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize("dtype", [
-    "bool", "int64", "uint64", "uint16", "uint32", "float16", "complex64", "U3", "object", "M8[s]"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int64", "uint64", "uint16", "uint32", "float16", "complex64", "U3", "object", "M8[s]"]
+)
 def test_unsupported_dtypes_name_those_that_fit(tmp_path, dtype):
     with pytest.raises(IdxError, match=r"IDX has no element type for .*uint8, int8, int16, int32, float32, float64"):
         write_idx(tmp_path / "file", np.zeros(3, dtype))
@@ -352,9 +364,11 @@ def test_writing_where_nothing_can_be_written(tmp_path):
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_idx(path, np.arange(3, dtype=np.uint8))
-    code = ("import resource, sys, data, numpy\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-            "try: data.write_idx(sys.argv[1], numpy.zeros(100_000, numpy.uint8))\n"
-            "except OSError as error: print(error.strerror)")
+    code = (
+        "import resource, sys, data, numpy\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try: data.write_idx(sys.argv[1], numpy.zeros(100_000, numpy.uint8))\n"
+        "except OSError as error: print(error.strerror)"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
     assert done.stdout == "File too large\n", done.stderr
     assert read_idx(path).tolist() == [0, 1, 2]

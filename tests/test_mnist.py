@@ -26,10 +26,12 @@ def nothing_at_hand(monkeypatch, tmp_path):
 
 @pytest.fixture
 def arrays():
-    return {"train-images": RNG.integers(0, 256, (12, 5, 7), dtype=np.uint8),
-            "train-labels": np.array([0, 1, 2, 3] * 3, np.uint8),
-            "t10k-images": RNG.integers(0, 256, (4, 5, 7), dtype=np.uint8),
-            "t10k-labels": np.array([3, 2, 1, 0], np.uint8)}
+    return {
+        "train-images": RNG.integers(0, 256, (12, 5, 7), dtype=np.uint8),
+        "train-labels": np.array([0, 1, 2, 3] * 3, np.uint8),
+        "t10k-images": RNG.integers(0, 256, (4, 5, 7), dtype=np.uint8),
+        "t10k-labels": np.array([3, 2, 1, 0], np.uint8),
+    }
 
 
 def place(folder, arrays, style=0):
@@ -114,7 +116,8 @@ def test_the_script_makes_the_same_four_files_again(tmp_path):
     assert first.stdout.endswith(sums)
     again = load_mnist(name=str(copy))
     assert sorted(i.tobytes() for i in np.concatenate([again.train_images, again.test_images])) == sorted(
-        i.tobytes() for i in images)
+        i.tobytes() for i in images
+    )
     assert np.bincount(again.test_labels).tolist() == [100] * 10
 
 
@@ -280,24 +283,27 @@ def with_label(labels, index, value, dtype=np.int32):
     return labels
 
 
-@pytest.mark.parametrize(("part", "change", "words"), [
-    ("train-labels", lambda a: a[:-1], "train-images has 12 images, but train-labels has 11 labels"),
-    ("t10k-images", lambda a: a[:-1], "t10k-images has 3 images, but t10k-labels has 4 labels"),
-    ("t10k-images", lambda a: a[:, :, :6], "train images are 5x7 pixels, but test images are 5x6"),
-    ("train-images", lambda a: a[:0], r"train-images is empty, its shape is \(0, 5, 7\)"),
-    ("train-images", lambda a: a[:, :0], r"train-images is empty, its shape is \(12, 0, 7\)"),
-    ("t10k-labels", lambda a: a[:0], r"t10k-labels is empty, its shape is \(0,\)"),
-    ("train-images", lambda a: a.reshape(12, 35), r"must have 3 dimensions .*its shape is \(12, 35\)"),
-    ("train-images", lambda a: a[:, None], r"must have 3 dimensions .*its shape is \(12, 1, 5, 7\)"),
-    ("train-labels", lambda a: a.reshape(12, 1), r"must have 1 dimension .*its shape is \(12, 1\)"),
-    ("train-images", lambda a: a.astype(np.float32), "must hold uint8 pixels .*it holds float32"),
-    ("train-images", lambda a: a.astype(np.int8), "must hold uint8 pixels .*it holds int8"),
-    ("t10k-labels", lambda a: a.astype(np.float64), "must hold integer labels, it holds float64"),
-    ("train-labels", lambda a: with_label(a, 5, -1), "train-labels has the label -1 at index 5; .* is 3"),
-    ("train-labels", lambda a: with_label(a, slice(None), -1), "train-labels has the label -1 at index 0"),
-    ("t10k-labels", lambda a: with_label(a, 2, 4), "t10k-labels has the label 4 at index 2; .* is 3"),
-    ("train-labels", lambda a: with_label(a, 0, 2**31 - 1), "means 2147483648 classes, but there are only 12"),
-])
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("train-labels", lambda a: a[:-1], "train-images has 12 images, but train-labels has 11 labels"),
+        ("t10k-images", lambda a: a[:-1], "t10k-images has 3 images, but t10k-labels has 4 labels"),
+        ("t10k-images", lambda a: a[:, :, :6], "train images are 5x7 pixels, but test images are 5x6"),
+        ("train-images", lambda a: a[:0], r"train-images is empty, its shape is \(0, 5, 7\)"),
+        ("train-images", lambda a: a[:, :0], r"train-images is empty, its shape is \(12, 0, 7\)"),
+        ("t10k-labels", lambda a: a[:0], r"t10k-labels is empty, its shape is \(0,\)"),
+        ("train-images", lambda a: a.reshape(12, 35), r"must have 3 dimensions .*its shape is \(12, 35\)"),
+        ("train-images", lambda a: a[:, None], r"must have 3 dimensions .*its shape is \(12, 1, 5, 7\)"),
+        ("train-labels", lambda a: a.reshape(12, 1), r"must have 1 dimension .*its shape is \(12, 1\)"),
+        ("train-images", lambda a: a.astype(np.float32), "must hold uint8 pixels .*it holds float32"),
+        ("train-images", lambda a: a.astype(np.int8), "must hold uint8 pixels .*it holds int8"),
+        ("t10k-labels", lambda a: a.astype(np.float64), "must hold integer labels, it holds float64"),
+        ("train-labels", lambda a: with_label(a, 5, -1), "train-labels has the label -1 at index 5; .* is 3"),
+        ("train-labels", lambda a: with_label(a, slice(None), -1), "train-labels has the label -1 at index 0"),
+        ("t10k-labels", lambda a: with_label(a, 2, 4), "t10k-labels has the label 4 at index 2; .* is 3"),
+        ("train-labels", lambda a: with_label(a, 0, 2**31 - 1), "means 2147483648 classes, but there are only 12"),
+    ],
+)
 def test_files_that_do_not_fit(tmp_path, arrays, part, change, words):
     arrays[part] = change(arrays[part])
     folder = place(tmp_path / "set", arrays)
