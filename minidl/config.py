@@ -140,7 +140,7 @@ def pinned(config: Config, dataset: str, device: str) -> Config:
     if config.opt != "hybrid":
         values["lr"] = DEFAULT_LR[config.opt] if config.lr is None else config.lr
         return replace(config, **values)
-    row = preset(config.model, dataset)._asdict()
+    row = preset(config.model, dataset, values["epochs"])._asdict()
     if config.lr_after is not None or config.lr_sgd is not None:
         row["lr_after"] = config.lr_after  # who gives one of the two does without the preset's other
     values |= {name: row[name] for name in ("lr", "lr_sgd", "momentum", "lr_after") if getattr(config, name) is None}

@@ -32,9 +32,10 @@ class Display:
 
     def begin_epoch(self) -> None:
         if not self.bar.disable:
+            self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.run.job.epochs}", refresh=False)
+            self.bar.set_postfix_str("", refresh=False)
             self.bar.reset()
             self.bar.update(self.progress.batch)
-            self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.run.job.epochs}", refresh=False)
 
     def step(self) -> None:
         if not self.bar.disable:

@@ -76,7 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
     opt.add_argument(
         "--schedule",
         metavar="S",
-        help="learning rate over the steps: constant, cosine, step, halving, warm-up (default: constant)",
+        help="learning rate over the steps: constant, cosine, step:every=1000,factor=0.1 or "
+        "halving:start=600,every=100; each takes warmup=N too (default: constant)",
     )
     opt.add_argument("--clip-norm", type=float, metavar="N", help="limit the gradient's norm to N (default: no limit)")
     hybrid = parser.add_argument_group("hybrid switch")

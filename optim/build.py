@@ -98,7 +98,7 @@ def build(
             raise ValueError(f"{option.replace('_', '-')} does not apply to '{name}': it is for {having}")
     common: dict[str, Any] = {"max_norm": max_norm, "weight_decay": weight_decay or 0.0}
     if name == "hybrid":
-        return _hybrid(params, total_steps, model, dataset, lr, given, common)
+        return _hybrid(params, total_steps, round(total_steps / steps_per_epoch), model, dataset, lr, given, common)
     peak = lr if lr is not None else DEFAULT_LR[name]
     assert peak is not None
     rate: Rate = parse_schedule(schedule, lr=peak, total_steps=total_steps) if schedule else peak
@@ -132,18 +132,19 @@ def build(
 def _hybrid(
     params: Iterable[Tensor],
     total_steps: int,
+    epochs: int,
     model: str,
     dataset: str,
     lr: float | None,
     given: dict[str, Any],
     common: dict[str, Any],
 ) -> Hybrid:
-    row = preset(model, dataset)
+    row = preset(model, dataset, epochs)
     lr = row.lr if lr is None else lr
     lr_sgd = row.lr_sgd if given["lr_sgd"] is None else given["lr_sgd"]
     momentum = row.momentum if given["momentum"] is None else given["momentum"]
     lr_after = row.lr_after if given["lr_after"] is None and given["lr_sgd"] is None else given["lr_after"]
-    condition = parse_switch(row.switch if given["switch"] in (None, "auto") else given["switch"])
+    condition = parse_switch(str(row.switch) if given["switch"] in (None, "auto") else given["switch"])
     schedule, schedule_sgd = given["schedule"], given["schedule_sgd"] or given["schedule"] or row.schedule_sgd
     first_rate: Rate = parse_schedule(schedule, lr=lr, total_steps=total_steps) if schedule else lr
     then_rate: Rate = lr_sgd

@@ -1,8 +1,7 @@
 """When to switch, for a model on a data set: the table behind `--switch auto`.
 
-The right moment depends on the regime. A model that can't fit the data has little to gain from SGD's bias towards
-wide minima; one that over-fits has the most. Each row says where its numbers come from; `python -m minidl.tune`
-derives a row for data of your own.
+The right moment depends on the model, the data and the length of the run. Each row says where its numbers come from;
+`python -m minidl.tune` derives a row for data of your own.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from optim.grammar import unknown
 class Preset(NamedTuple):
     """One row. Rates and momentum as in Hybrid(first=Adam(lr), then=SGD(lr_sgd, momentum), switch, lr_after)."""
 
-    switch: str
+    switch: float | str  # the share of the run's epochs that Adam gets, or a condition as for `--switch`
     lr: float  # Adam's
     lr_sgd: float  # SGD's
     momentum: float  # SGD's
@@ -34,28 +33,31 @@ _LIKE_MLP = "not measured: mlp's row"
 _TUNE = "python -m minidl.tune --model MODEL --dataset mnist5k, seed 0"
 
 PRESETS: dict[tuple[str, str], Preset] = {
-    # model       data set            switch     lr    lr_sgd mom. lr_after schedule_sgd  source
-    ("mlp",      "mnist"):   Preset("epoch:6",  1e-3, 0.01,  0.9, None,    None,     _TRIED),
-    ("cnn",      "mnist"):   Preset("epoch:4",  1e-3, 0.03,  0.9, None,    "cosine", _TRIED_CNN),
-    ("linear",   "mnist"):   Preset("epoch:6",  1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("underfit", "mnist"):   Preset("epoch:6",  1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("goodfit",  "mnist"):   Preset("epoch:6",  1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("overfit",  "mnist"):   Preset("epoch:6",  1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("mlp",      "mnist5k"): Preset("epoch:12", 3e-3, 0.01,  0.9, None,    None,     _TUNE),
-    ("cnn",      "mnist5k"): Preset("epoch:12", 1e-3, 0.01,  0.9, None,    None,     _TRIED_5K),
-    ("linear",   "mnist5k"): Preset("epoch:6",  3e-3, 0.03,  0.9, None,    None,     _TUNE),
-    ("underfit", "mnist5k"): Preset("epoch:6",  3e-4, 0.03,  0.9, None,    None,     _TUNE),
-    ("goodfit",  "mnist5k"): Preset("epoch:6",  3e-3, 0.03,  0.9, None,    None,     _TUNE),
-    ("overfit",  "mnist5k"): Preset("epoch:12", 1e-3, 0.03,  0.9, None,    None,     _TUNE),
+    # model       data set           switch      lr    lr_sgd mom. lr_after schedule_sgd  source
+    ("mlp",      "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TRIED),
+    ("cnn",      "mnist"):   Preset(0.4,        1e-3, 0.03,  0.9, None,    "cosine", _TRIED_CNN),
+    ("linear",   "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
+    ("underfit", "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
+    ("goodfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
+    ("overfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
+    ("mlp",      "mnist5k"): Preset(0.6,        3e-3, 0.01,  0.9, None,    None,     _TUNE),
+    ("cnn",      "mnist5k"): Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TRIED_5K),
+    ("linear",   "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
+    ("underfit", "mnist5k"): Preset(0.3,        3e-4, 0.03,  0.9, None,    None,     _TUNE),
+    ("goodfit",  "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
+    ("overfit",  "mnist5k"): Preset(0.6,        1e-3, 0.03,  0.9, None,    None,     _TUNE),
 }  # fmt: skip
 
 
-def preset(model: str, dataset: str) -> Preset:
-    """The row of a model and a data set. Data that has no row of its own gets the model's row for full MNIST.
+def preset(model: str, dataset: str, epochs: int = 10) -> Preset:
+    """The row of a model and a data set, its switch as a condition for a run of that many epochs.
 
-    Raises ValueError for an unknown model.
+    Data that has no row of its own gets the model's row for full MNIST. Raises ValueError for an unknown model.
     """
     models = sorted({row[0] for row in PRESETS})
     if model not in models:
         raise ValueError(unknown("model", model, models))
-    return PRESETS.get((model, dataset), PRESETS[model, "mnist"])
+    row = PRESETS.get((model, dataset), PRESETS[model, "mnist"])
+    if isinstance(row.switch, str):
+        return row
+    return row._replace(switch=f"epoch:{max(1, round(row.switch * epochs))}")

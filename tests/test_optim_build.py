@@ -35,10 +35,13 @@ def test_every_preset_is_usable_and_says_where_it_comes_from():
         assert (model, "mnist") in PRESETS
         assert row.source
         optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, model=model, dataset=dataset)
-        assert optimizer.switch == parse_switch(row.switch)
+        assert optimizer.switch == parse_switch(preset(model, dataset, 10).switch)
         assert optimizer.lr == row.lr
         assert optimizer.then.momentum == row.momentum
     assert preset("mlp", "photos") == preset("mlp", "mnist")
+    assert [preset("mlp", "mnist", epochs).switch for epochs in (1, 5, 10, 100)] == [
+        "epoch:1", "epoch:3", "epoch:6", "epoch:60",
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="did you mean 'mlp'"):
         preset("mpl", "mnist")
 
