@@ -1,5 +1,6 @@
 """Every operation: its gradient against central differences in float64, its value against a plain loop or formula."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -7,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidl import Tensor, gradcheck, ops
+from minidl import Tensor, gradcheck, ops, reference_only
+
+
+@pytest.fixture(scope="module", params=["fast", "reference"], autouse=True)
+def form(request):
+    """Everything twice: with the CPU's fast kernels, and with the readable form that they must equal."""
+    with contextlib.nullcontext() if request.param == "fast" else reference_only():
+        yield
+
 
 sizes = st.integers(1, 4)
 seeds = st.integers(0, 2**32 - 1)
