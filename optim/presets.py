@@ -45,7 +45,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("linear",   "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
     ("underfit", "mnist5k"): Preset(0.3,        3e-4, 0.03,  0.9, None,    None,     _TUNE),
     ("goodfit",  "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
-    ("overfit",  "mnist5k"): Preset(0.6,        1e-3, 0.03,  0.9, None,    None,     _TUNE),
+    ("overfit",  "mnist5k"): Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TUNE + ", the first two of three rounds"),
 }  # fmt: skip
 
 
