@@ -31,6 +31,7 @@ _TRIED_CNN = "ten runs by hand: constant rates ended at 0.9898 to 0.9913 on the 
 _TRIED_5K = "four runs by hand: all within 0.005 in validation accuracy"
 _LIKE_MLP = "not measured: mlp's row"
 _TUNE = "python -m minidl.tune --model MODEL --dataset mnist5k, seed 0"
+_TUNE_2 = _TUNE + ", the first two of its three rounds"
 
 PRESETS: dict[tuple[str, str], Preset] = {
     # model       data set           switch      lr    lr_sgd mom. lr_after schedule_sgd  source
@@ -45,7 +46,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("linear",   "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
     ("underfit", "mnist5k"): Preset(0.3,        3e-4, 0.03,  0.9, None,    None,     _TUNE),
     ("goodfit",  "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
-    ("overfit",  "mnist5k"): Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TUNE + ", the first two of three rounds"),
+    ("overfit",  "mnist5k"): Preset(0.6,        3e-3, 0.1,   0.9, None,    None,     _TUNE_2),
 }  # fmt: skip
 
 
