@@ -1,6 +1,7 @@
 """The downloader with several processes at once, killed, on full and read-only disks, and with the real files."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -107,9 +108,12 @@ def test_a_folder_without_write_permission(server, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o555)
     code = (
         "os.environ.update(MINIDL_CACHE=sys.argv[1], MINIDL_DATA='')\n"
+        "data.mnist.EMBEDDED = data.mnist.Path(sys.argv[3])\n"
         "note = data.load_mnist(mirrors=[sys.argv[2]]).note\nprint(note)"
     )
-    done = as_nobody(code, tmp_path / "cache", mirror(server, "good"))
+    # The checkout itself may lie where nobody else may look, in a home folder say.
+    embedded = shutil.copytree(data.mnist.EMBEDDED, tmp_path / "embedded")
+    done = as_nobody(code, tmp_path / "cache", mirror(server, "good"), embedded)
     assert f"the folder {tmp_path / 'cache'} cannot be written: Permission denied" in done.stdout, done.stderr
     assert server.requests == []
 
