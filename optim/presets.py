@@ -30,15 +30,15 @@ _TRIED_CNN = "ten runs by hand: constant rates ended at 0.9898 to 0.9913 on the 
 # The same day, twenty epochs, seed 0: after 8 or 12 epochs, SGD at 0.01 or 0.03.
 _TRIED_5K = "four runs by hand: all within 0.005 in validation accuracy"
 _LIKE_MLP = "not measured: mlp's row"
-_TUNE = "python -m minidl.tune --model MODEL --dataset mnist5k, seed 0"
+_TUNE = "python -m minidl.tune --model MODEL --dataset DATASET, seed 0"
 _TUNE_2 = _TUNE + ", the first two of its three rounds"
 
 PRESETS: dict[tuple[str, str], Preset] = {
     # model       data set           switch      lr    lr_sgd mom. lr_after schedule_sgd  source
     ("mlp",      "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TRIED),
     ("cnn",      "mnist"):   Preset(0.4,        1e-3, 0.03,  0.9, None,    "cosine", _TRIED_CNN),
-    ("linear",   "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("underfit", "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
+    ("linear",   "mnist"):   Preset(0.6,        3e-3, 0.003, 0.9, None,    None,     _TUNE),
+    ("underfit", "mnist"):   Preset(0.3,        1e-3, 0.01,  0.9, None,    None,     _TUNE),
     ("goodfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
     ("overfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
     ("mlp",      "mnist5k"): Preset(0.6,        3e-3, 0.01,  0.9, None,    None,     _TUNE),
