@@ -199,3 +199,16 @@ def difference(found: Any, wanted: Any, path: str = "") -> str:
         both_nan = isinstance(found, float) and isinstance(wanted, float) and math.isnan(found) and math.isnan(wanted)
         return "" if found == wanted or both_nan else f"{path} is {found!r:.200}, should be {wanted!r:.200}"
     return next(filter(None, (difference(a, b, where) for where, a, b in pairs)), "")
+
+
+def arguments(data: Path, out: Path) -> list[Any]:
+    """A run that has all that is hard to resume: dropout, a schedule, a switch, a checkpoint after every step."""
+    args = ["--dataset", data, "--model", "goodfit", "--epochs", 3, "--batch-size", 60, "--schedule", "cosine"]
+    return [*args, "--switch", "step:4", "--checkpoint-every", 1, "--out", out]
+
+
+def finished(args: list[Any], out: Path) -> Path:
+    """The folder of a run that nothing disturbed, to compare with."""
+    status, output = train(*args, log=out.with_suffix(".log"))
+    assert status == 0, output
+    return out

@@ -14,7 +14,17 @@ from minidl.config import Config, prepare
 from minidl.run import Run
 from minidl.trainer import Trainer
 from optim import Adam
-from tests.commands import checkpoint_bits, difference, fails, outcome, signal_at_call, tiny_dataset, train
+from tests.commands import (
+    arguments,
+    checkpoint_bits,
+    difference,
+    fails,
+    finished,
+    outcome,
+    signal_at_call,
+    tiny_dataset,
+    train,
+)
 from tests.kill_runs import kill_runs
 
 FILES = {"checkpoint.safetensors", "config.json", "metrics.jsonl", "summary.json", "curves.png"}
@@ -109,17 +119,10 @@ def test_batch_norms_running_statistics_go_on(data, tmp_path):
 # ---- killed for good, at the worst moments ----
 
 
-def arguments(data: Path, out: Path) -> list:
-    args = ["--dataset", data, "--model", "goodfit", "--epochs", 3, "--batch-size", 60, "--schedule", "cosine"]
-    return [*args, "--switch", "step:4", "--checkpoint-every", 1, "--out", out]
-
-
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "r"
-    status, output = train(*arguments(data, out), log=out.with_suffix(".log"))
-    assert status == 0, output
-    return out
+    return finished(arguments(data, out), out)
 
 
 WORST = [  # one after the other, in one run of 9 steps: (kill at which call, of what, after it and not before?)

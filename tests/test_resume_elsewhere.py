@@ -14,7 +14,17 @@ from minidl import nn
 from minidl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.config import Config, prepare
 from minidl.run import Options, Run, make_new
-from tests.commands import checkpoint_bits, command, difference, fails, signal_at_call, tiny_dataset, train
+from tests.commands import (
+    arguments,
+    checkpoint_bits,
+    command,
+    difference,
+    fails,
+    finished,
+    signal_at_call,
+    tiny_dataset,
+    train,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +32,10 @@ def data(tmp_path_factory) -> Path:
     return tiny_dataset(tmp_path_factory.mktemp("data"))
 
 
-def arguments(data: Path, out: Path) -> list:
-    args = ["--dataset", data, "--model", "goodfit", "--epochs", 3, "--batch-size", 60, "--schedule", "cosine"]
-    return [*args, "--switch", "step:4", "--checkpoint-every", 1, "--out", out]
-
-
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "r"
-    status, output = train(*arguments(data, out), log=out.with_suffix(".log"))
-    assert status == 0, output
-    return out
+    return finished(arguments(data, out), out)
 
 
 # ---- a finished run; options; another place ----

@@ -12,7 +12,7 @@ import pytest
 
 from minidl.checkpoint import load_checkpoint
 from minidl.signals import StopNow, StopOnSignal
-from tests.commands import ROOT, difference, outcome, signal_at_call, tiny_dataset, train
+from tests.commands import ROOT, difference, finished, outcome, signal_at_call, tiny_dataset, train
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -30,9 +30,7 @@ def arguments(data: Path, out: Path) -> list:
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "r"
-    status, output = train(*arguments(data, out), log=out.with_suffix(".log"))
-    assert status == 0, output
-    return out
+    return finished(arguments(data, out), out)
 
 
 def step_saved(out: Path) -> int:
