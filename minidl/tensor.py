@@ -240,7 +240,7 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if like is not None and isinstance(value, (int, float)):
-        return Tensor(xp_of(like.data).asarray(value, dtype=like.dtype))
+        return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
     return Tensor(value)
 
 

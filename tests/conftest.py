@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from minidl import backend
+from tests.counting import Counting
+
 # The same examples in every run: a failure seen in CI is a failure seen at home.
 settings.register_profile(
     "minidl", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
@@ -20,6 +23,14 @@ def mnist_root() -> Path:
     if not root:
         pytest.skip("full MNIST: set MINIDL_DATA to a folder that holds its four files")
     return Path(root)
+
+
+@pytest.fixture(params=["reference"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    """A device named "counting", which is none of this machine's: see counting.py."""
+    counting = Counting()
+    monkeypatch.setitem(backend._loaded, "counting", counting.backend)
+    return counting
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

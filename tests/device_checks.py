@@ -1,0 +1,206 @@
+"""What must be the same on every device as on the CPU. test_counting*.py runs it without a GPU, test_gpu.py on one.
+
+The CPU's reference forms, those written in ops*.py, are what is compared with. Tolerances are relative to the largest
+value of an array: 1e-10 in float64, 1e-5 in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidl import Tensor, nn, ops, reference_only
+from minidl.backend import get_backend, to_numpy
+from optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, Projected, RMSprop
+from optim.schedule import cosine
+
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+LABELS = np.array([2, 0, 1, 2, 2, 1, 0, 1])
+
+# name: (function of Tensors, shapes of its inputs). Inputs are normal, or in [0.5, 2) where the name ends in "+".
+OPS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
+    "add": (ops.add, [(3, 4), (4,)]),
+    "add number": (lambda x: 2 + x + 1.5, [(3, 4)]),
+    "sub": (ops.sub, [(3, 1), (3, 4)]),
+    "mul": (ops.mul, [(3, 4), ()]),
+    "div +": (ops.div, [(3, 4), (3, 4)]),
+    "neg": (ops.neg, [(5,)]),
+    "pow +": (ops.pow, [(3, 4), (4,)]),
+    "pow number +": (lambda x: x**3 + 2.0**x, [(3, 4)]),
+    "exp": (ops.exp, [(3, 4)]),
+    "log +": (ops.log, [(3, 4)]),
+    "relu": (ops.relu, [(6, 5)]),
+    "relu images": (ops.relu, [(2, 3, 4, 4)]),
+    "sigmoid": (ops.sigmoid, [(3, 4)]),
+    "tanh": (ops.tanh, [(3, 4)]),
+    "sum": (lambda x: ops.sum(x, 1, keepdim=True), [(3, 4, 2)]),
+    "sum all": (ops.sum, [(3, 4)]),
+    "mean": (lambda x: ops.mean(x, (0, 2)), [(3, 4, 2)]),
+    "max": (lambda x: ops.max(x, 1), [(3, 4)]),
+    "max all": (ops.max, [(3, 4)]),
+    "reshape": (lambda x: ops.reshape(x, 2, -1), [(3, 4)]),
+    "flatten": (lambda x: ops.flatten(x, 1), [(3, 4, 2)]),
+    "transpose": (lambda x: ops.transpose(x, 0, 2) * 2, [(3, 4, 2)]),
+    "permute": (lambda x: ops.permute(x, 2, 0, 1) * 2, [(3, 4, 2)]),
+    "getitem slices": (lambda x: x[1:, None, ::2], [(3, 4)]),
+    "getitem number": (lambda x: x[-1], [(3, 4)]),
+    "getitem list": (lambda x: x[[2, 0, 2]], [(3, 4)]),
+    "matmul": (ops.matmul, [(3, 4), (4, 5)]),
+    "matmul vector": (ops.matmul, [(3, 4), (4,)]),
+    "matmul from a vector": (ops.matmul, [(4,), (4, 5)]),
+    "matmul stacked": (ops.matmul, [(2, 3, 4), (4, 5)]),
+    "linear": (ops.linear, [(6, 4), (5, 4), (5,)]),
+    "linear without bias": (ops.linear, [(6, 4), (5, 4)]),
+    "linear of a transposed input": (lambda x, w: ops.linear(x.T, w), [(4, 6), (5, 4)]),
+    "softmax": (ops.softmax, [(3, 4)]),
+    "softmax of columns": (lambda x: ops.softmax(x, 0), [(3, 4)]),
+    "log_softmax": (ops.log_softmax, [(3, 4)]),
+    "cross_entropy": (lambda x: ops.cross_entropy(x, LABELS), [(8, 3)]),
+    "cross_entropy, list": (lambda x: ops.cross_entropy(x, LABELS.tolist()), [(8, 3)]),
+    "cross_entropy, many classes": (lambda x: ops.cross_entropy(x, LABELS), [(8, 70)]),
+    "cross_entropy, scaled": (lambda x: ops.cross_entropy(x, LABELS) * 3, [(8, 3)]),
+    "mse_loss": (ops.mse_loss, [(3, 4), (3, 4)]),
+    "batch_norm": (lambda x, w, b: ops.batch_norm(x, None, None, w, b, training=True), [(6, 4), (4,), (4,)]),
+    "batch_norm images": (
+        lambda x, w, b: ops.batch_norm(x, None, None, w, b, training=True), [(3, 2, 4, 4), (2,), (2,)]
+    ),
+    "dropout": (lambda x: ops.dropout(x, 0.3, np.random.default_rng(5)), [(8, 6)]),
+    "conv2d": (ops.conv2d, [(2, 3, 6, 5), (4, 3, 3, 3), (4,)]),
+    "conv2d padded": (lambda x, w, b: ops.conv2d(x, w, b, padding=1), [(2, 1, 6, 5), (4, 1, 3, 3), (4,)]),
+    "conv2d strided": (lambda x, w: ops.conv2d(x, w, None, (2, 1), (0, 1)), [(2, 3, 7, 6), (4, 3, 3, 2)]),
+    "max_pool2d": (lambda x: ops.max_pool2d(x, 2), [(2, 3, 4, 6)]),
+    "max_pool2d with a rest": (lambda x: ops.max_pool2d(x, 2), [(2, 3, 5, 7)]),
+    "max_pool2d overlapping": (lambda x: ops.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)]),
+    "avg_pool2d": (lambda x: ops.avg_pool2d(x, 2), [(2, 3, 4, 6)]),
+    "avg_pool2d overlapping": (lambda x: ops.avg_pool2d(x, (3, 2), 1, 1), [(2, 3, 5, 6)]),
+    "conv of a pooled relu": (
+        lambda x, w, v: ops.conv2d(ops.max_pool2d(ops.relu(ops.conv2d(x, w, None, 1, 1)), 2), v, None, 1, 1),
+        [(2, 1, 6, 6), (3, 1, 3, 3), (2, 3, 3, 3)],
+    ),
+}  # fmt: skip
+
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "Linear": lambda: nn.Linear(12, 5, rng=0),
+    "Conv2d": lambda: nn.Conv2d(3, 4, 3, padding=1, rng=0),
+    "BatchNorm1d": lambda: nn.BatchNorm1d(12),
+    "BatchNorm2d": lambda: nn.BatchNorm2d(3),
+    "Dropout": lambda: nn.Dropout(0.4, rng=0),
+    "Flatten": nn.Flatten,
+    "ReLU": nn.ReLU,
+    "Tanh": nn.Tanh,
+    "Sigmoid": nn.Sigmoid,
+    "MaxPool2d": lambda: nn.MaxPool2d(2),
+    "AvgPool2d": lambda: nn.AvgPool2d(2),
+    "Sequential": lambda: nn.Sequential(nn.Conv2d(3, 2, 3, rng=0), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3, rng=0)),
+}
+FLAT_LAYERS = ("Linear", "BatchNorm1d")  # take (N, 12); the others (N, 3, 4, 4)
+
+RULES: dict[str, Callable[[Any], Optimizer]] = {
+    "sgd": lambda p: SGD(p, 0.1),
+    "sgd, decay": lambda p: SGD(p, 0.1, weight_decay=0.1),
+    "momentum, schedule, clip": lambda p: SGD(p, cosine(0.1, 10), 0.9, max_norm=0.5),
+    "nesterov, decay": lambda p: SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.1),
+    "adam": lambda p: Adam(p, 0.01),
+    "adam, decay, clip": lambda p: Adam(p, 0.01, weight_decay=0.1, max_norm=0.5),
+    "adamw": lambda p: AdamW(p, 0.01, weight_decay=0.1),
+    "rmsprop": lambda p: RMSprop(p),
+    "rmsprop, momentum": lambda p: RMSprop(p, momentum=0.9, weight_decay=0.1),
+    "adagrad": lambda p: Adagrad(p, lr_decay=0.1, initial_accumulator_value=0.1),
+    "blend": lambda p: Blend(p, steps_per_epoch=2, center=2, period=2, weight_decay=0.1),
+    "blend at rate 0": lambda p: Blend(p, 0.0, steps_per_epoch=2),
+    "hybrid": lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.1, momentum=0.9), AfterSteps(3)),
+    "hybrid, carry": lambda p: Hybrid(p, AdamW(), SGD(momentum=0.9), AfterSteps(3), lr_after=0.1, carry="momentum"),
+    "hybrid, matched": lambda p: Hybrid(p, Adam(), SGD(momentum=0.9), AfterSteps(3), lr_after="matched"),
+    "hybrid, projected rate": lambda p: Hybrid(p, Adam(), SGD(), AfterSteps(3), lr_after="projected"),
+    "hybrid, projected": lambda p: Hybrid(p, Adam(), SGD(), Projected(rtol=0.5), lr_after="projected"),
+    "swats": lambda p: SWATS(p),
+    "swats, switches": lambda p: SWATS(p, switch_rtol=0.9, weight_decay=0.1, max_norm=2.0),
+}
+
+
+def close(found: Any, wanted: Any, rtol: float | None = None) -> None:
+    """Assert that a device's array has the CPU's shape, dtype and values."""
+    values = to_numpy(found)
+    assert values.shape == wanted.shape
+    assert values.dtype == wanted.dtype
+    rtol = TOLERANCE[str(wanted.dtype)] if rtol is None else rtol
+    np.testing.assert_allclose(values, wanted, rtol=0, atol=rtol * max(1e-30, np.abs(wanted).max(initial=0)))
+
+
+def inputs(name: str, shapes: list[tuple[int, ...]], dtype: str) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    draw = (lambda s: rng.uniform(0.5, 2, s)) if name.endswith("+") else rng.standard_normal
+    return [np.asarray(draw(s), dtype) for s in shapes]
+
+
+def forward_backward(function: Callable[..., Tensor], arrays: list[Any], device: str) -> list[Any]:
+    """Output and gradients, for an irregular gradient of the output."""
+    tensors = [Tensor(get_backend(device).from_host(a.copy()), requires_grad=True) for a in arrays]
+    out = function(*tensors)
+    g = np.cos(np.arange(out.size, dtype=np.float64)).reshape(out.shape).astype(arrays[0].dtype)
+    out.backward(Tensor(get_backend(device).from_host(g)))
+    assert out.device == device
+    return [out.data, *(t.grad for t in tensors)]
+
+
+def check_op(name: str, device: str, dtype: str) -> None:
+    """An operation's value and gradients are those of the CPU."""
+    function, shapes = OPS[name]
+    arrays = inputs(name, shapes, dtype)
+    with reference_only():
+        wanted = forward_backward(function, arrays, "cpu")
+    for a, b in zip(forward_backward(function, arrays, device), wanted, strict=True):
+        close(a, b)
+
+
+def check_layer(name: str, device: str) -> None:
+    """A layer moved to the device computes and learns as on the CPU, in training and in evaluation."""
+    x = np.random.default_rng(2).standard_normal((4, 12) if name in FLAT_LAYERS else (4, 3, 4, 4)).astype(np.float32)
+    results = []
+    for place in ("cpu", device):
+        layer = LAYERS[name]().to(place)
+        first = layer(Tensor(x, device=place))
+        (first * first).sum().backward() if first.requires_grad else None
+        grads = [p.grad for p in layer.parameters()]
+        results.append([first.data, *grads, layer.eval()(Tensor(x, device=place)).data, *layer.state_dict().values()])
+    for wanted, found in zip(*results, strict=True):
+        close(found, wanted) if wanted.dtype.kind == "f" else np.testing.assert_array_equal(found, wanted)
+
+
+def run_rule(
+    name: str, device: str, dtype: str, steps: int = 8, save_at: int | None = None
+) -> tuple[Tensor, Tensor, Optimizer]:
+    """Some steps of an optimizer with random gradients; at `save_at` it is replaced by one that loads its state."""
+    backend, rng = get_backend(device), np.random.default_rng(3)
+    a, b = (
+        Tensor(backend.from_host(rng.standard_normal(s).astype(dtype)), requires_grad=True) for s in ((4, 5), (3,))
+    )
+    optimizer = RULES[name]([a, b])
+    for k in range(steps):
+        if k == save_at:
+            state, optimizer = optimizer.state_dict(), RULES[name]([a, b])
+            optimizer.load_state_dict(state)
+        optimizer.zero_grad()
+        for p in (a, b):
+            p.grad = backend.from_host(rng.standard_normal(p.shape).astype(dtype))
+        optimizer.step()
+        optimizer.report(k, val_loss=1.0)
+    return a, b, optimizer
+
+
+def check_rule(name: str, device: str, dtype: str) -> None:
+    """The weights after some steps, the optimizer's state and its switch are those of the CPU, saved in between too."""
+    with reference_only():
+        *wanted, on_cpu = run_rule(name, "cpu", dtype)
+    for save_at in (None, 2, 5):
+        *found, there = run_rule(name, device, dtype, save_at=save_at)
+        for p, q in zip(found, wanted, strict=True):
+            close(p.data, q.data)
+        vectors = there.state_dict()["vectors"]
+        for key, vector in on_cpu.state_dict()["vectors"].items():
+            np.testing.assert_allclose(vectors[key], vector, rtol=1e-3 if dtype == "float32" else 1e-8, atol=1e-7)
+        assert (there.switch_event is None) == (on_cpu.switch_event is None)
+        if there.switch_event and on_cpu.switch_event:
+            assert there.switch_event.step == on_cpu.switch_event.step
