@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
 from optim.flat import FlatParameters
 from optim.optimizer import Params, Rate, Rule, above, at_least
 
@@ -55,3 +56,14 @@ class Adagrad(Rule):
         p += self.eps
         xp.divide(g, p, out=p)
         p *= -lr / (1 + (self.t - 1) * self.lr_decay)
+
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        falling = [Term("lr_decay", self.lr_decay, "", "how fast the rate falls")] if self.lr_decay else []
+        rate = "lr / (1 + (t - 1) * lr_decay)" if falling else "lr"
+        return [
+            *falling,
+            Term("eps", self.eps, "", "keeps the division finite"),
+            look.given("s_old", "sum of squared gradients, before the step"),
+            look.term("s", f"s_old + {g}**2", "and now"),
+            look.term("p", f"-{rate} * {g} / (sqrt(s) + eps)", "the step"),
+        ]

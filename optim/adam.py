@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import sqrt
 
 from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
 from optim.optimizer import Params, Rate, Rule, above, fraction
 
 
@@ -59,6 +60,15 @@ class Adam(Rule):
         xp.divide(m, p, out=p)
         p *= -lr / (1 - b1**t)
 
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        b1, b2 = self.betas
+        return [
+            *moment_terms(look, g, "v", self.betas, self.eps),
+            Term("mhat", look["m"] / (1 - b1**look.t), "m / (1 - b1**t)", "m without its pull towards 0"),
+            Term("vhat", look["v"] / (1 - b2**look.t), "v / (1 - b2**t)", "v without its pull towards 0"),
+            look.term("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
+        ]
+
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w, apart.
@@ -85,6 +95,22 @@ class AdamW(Adam):
         if self.weight_decay:
             w *= 1 - lr * self.weight_decay
         return g
+
+    def decay_rate(self, look: Look) -> tuple[str, float] | None:
+        return "lr", look.lr
+
+
+def moment_terms(look: Look, g: str, v: str, betas: tuple[float, float], eps: float) -> list[Term]:
+    """The terms of `moments`, for Adam and SWATS; `v` is the symbol of the mean square."""
+    return [
+        Term("b1", betas[0], "", "how slowly m forgets"),
+        Term("b2", betas[1], "", f"how slowly {v} forgets"),
+        Term("eps", eps, "", "keeps the division finite"),
+        look.given("m_old", "mean of the gradient, before the step"),
+        look.given(f"{v}_old", "mean of its square, before the step"),
+        look.term("m", f"b1 * m_old + (1 - b1) * {g}", "mean of the gradient"),
+        look.term(v, f"b2 * {v}_old + (1 - b2) * {g}**2", "mean of its square"),
+    ]
 
 
 def moments(g: Array, scratch: Array, m: Array, v: Array, b1: float, b2: float) -> None:

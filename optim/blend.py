@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import exp
 
 from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
 from optim.optimizer import Params, Rate, Rule, above, at_least, fraction
 from optim.rmsprop import mean_square
 
@@ -81,3 +82,26 @@ class Blend(Rule):
         D *= self.momentum
         D -= p
         xp.multiply(D, lr, out=p)
+
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        e = (look.t - 1) / self.steps_per_epoch
+        a_sgd, branch = self.a_sgd(e), "exp(2 * (e - c) / T) / 2"
+        if e >= self.center:
+            branch = "1 / 2 + (e - c) / T" if e < self.center + self.period / 2 else ""
+        a_rms = (1 - a_sgd) * self.lr_rms / look.lr if look.lr > 0 else 0.0
+        return [
+            Term("e", e, "", "epoch, with its fraction"),
+            Term("c", self.center, "", "the epoch of half and half"),
+            Term("T", self.period, "", "how long the slide takes, in epochs"),
+            Term("a_sgd", a_sgd, branch, "SGD's share"),
+            Term("lr_rms", self.lr_rms, "", "RMSprop's rate"),
+            Term("a_rms", a_rms, "(1 - a_sgd) * lr_rms / lr" if look.lr > 0 else "", "RMSprop's share, scaled"),
+            Term("mu1", self.momentum, "", "momentum"),
+            Term("mu2", self.alpha, "", "how slowly m forgets"),
+            Term("eps", self.eps, "", "keeps the division finite"),
+            look.given("m_old", "mean of the squared gradient, before the step"),
+            look.term("m", f"mu2 * m_old + (1 - mu2) * {g}**2", "and now"),
+            look.given("D_old", "direction, before the step"),
+            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "and now"),
+            look.term("p", "lr * D", "the step"),
+        ]

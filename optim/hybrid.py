@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from minidl.tensor import Tensor
 from optim.adam import Adam
+from optim.explain import Look, Term
 from optim.flat import FlatParameters
 from optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
 from optim.progress import Progress
@@ -72,6 +73,8 @@ class Hybrid(Optimizer):
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
+        if self.projection is not None or lr_after == "matched":
+            first.keep_step()
 
     def _check(self) -> None:
         if self.first.flat is not None or self.then.flat is not None:
@@ -97,6 +100,10 @@ class Hybrid(Optimizer):
         return self.current.phase
 
     @property
+    def active(self) -> Rule:
+        return self.current
+
+    @property
     def lr(self) -> float:
         return self.current.lr
 
@@ -108,11 +115,11 @@ class Hybrid(Optimizer):
         self.current.step()
         self.progress.step += 1
         if self.switch_event is None:
-            p, g = self.first.p, self.flat.g
+            g = self.flat.g
             if self.projection is not None:
-                self.projection.add(p, g)
+                self.projection.add(self.first.keep_step(), g)
             if self.lr_after == "matched":
-                gg = dot64(g, g)
+                p, gg = self.first.keep_step(), dot64(g, g)
                 self._length_ratio = math.sqrt(dot64(p, p) / gg) if gg > 0 else None
             self._decide()
 
@@ -159,6 +166,23 @@ class Hybrid(Optimizer):
             self.flat.xp.multiply(self.first.m, 1 / (unbiased * (1 - self.then.momentum)), out=self.then.v)
         self.first.release()  # its vectors have no further use
         self.current = self.then
+
+    def terms(self, look: Look) -> list[Term]:
+        terms = look.terms()
+        if look.rule is not self.then or self.lr_after != "projected" or not self.switch_step:
+            return terms
+        assert isinstance(self.then, SGD)
+        mu, lam = self.then.momentum, self.progress.lambdas[self.switch_step - 1]
+        if look.lr != (1 - mu) * lam:  # a schedule or the user has moved on from it
+            return terms
+        rest = [term for term in terms if term.symbol not in ("t", "lr", "mu")]
+        return [
+            Term("t", look.t, "", "number of this step since the switch"),
+            Term("mu", mu, "", "momentum"),
+            Term("Lambda", lam, "", "Adam's rate as SGD would have it"),
+            Term("lr", look.lr, "(1 - mu) * Lambda", "rate"),
+            *rest,
+        ]
 
     # ---- what is told and kept --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from minidl.backend import Array, backend_of, to_numpy
 from minidl.tensor import Tensor
+from optim.explain import Look, Term
 from optim.flat import FlatParameters
 
 Params: TypeAlias = "Iterable[Tensor] | None"
@@ -40,6 +41,11 @@ class Optimizer(ABC):
     @abstractmethod
     def phase(self) -> str:
         """The rule in use now: "sgd", "adam", ..."""
+
+    @property
+    @abstractmethod
+    def active(self) -> Rule:
+        """The rule that takes the next step."""
 
     @property
     @abstractmethod
@@ -76,6 +82,10 @@ class Optimizer(ABC):
         """A sentence on whether and when the optimizer switched; None where there is nothing to switch."""
         return None
 
+    def terms(self, look: Look) -> list[Term]:
+        """What happened in a step, quantity by quantity. `look` was made before it and has ended (see explain.py)."""
+        return look.terms()
+
     def _bound(self) -> FlatParameters:
         if self.flat is None:
             raise RuntimeError(
@@ -94,13 +104,16 @@ class Rule(Optimizer):
     max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
 
     t             steps taken
-    p             (n,) the step last added to w, without a decoupled weight decay's part
+    p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
+                  for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
 
     Raises ValueError for a hyper-parameter out of range.
     """
 
     name: ClassVar[str]
     vectors: tuple[str, ...] = ()  # attributes that hold the rule's state, each (n,), zero at first
+    p: Array | None = None
+    _keeps_step = False
 
     def __init__(self, params: Params, lr: Rate, *, weight_decay: float = 0.0, max_norm: float | None = None) -> None:
         self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
@@ -114,15 +127,23 @@ class Rule(Optimizer):
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
         self.flat, self.t = flat, 0
-        self.p: Array = flat.xp.zeros_like(flat.w)
+        self.p = flat.xp.zeros_like(flat.w) if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.xp.zeros_like(flat.w))
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""
         self.flat = None
-        for name in ("p", *self.vectors):
+        self.p = None
+        for name in self.vectors:
             delattr(self, name)
+
+    def keep_step(self) -> Array:
+        """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
+        self._keeps_step = True
+        if self.p is None:
+            self.p = self.flat.xp.zeros_like(self._bound().w)
+        return self.p
 
     # ---- the step ---------------------------------------------------------------------------------------------
 
@@ -142,7 +163,8 @@ class Rule(Optimizer):
         lr = self.lr
         self.t += 1
         for b in flat.blocks:
-            w, g, p = flat.w[b], flat.g[b], self.p[b]
+            w, g = flat.w[b], flat.g[b]
+            p = flat.scratch(w) if self.p is None else self.p[b]
             self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
             w += p
 
@@ -155,11 +177,29 @@ class Rule(Optimizer):
         d += g
         return d
 
+    # ---- the step in slow motion: see explain.py ----------------------------------------------------------------
+
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        """The terms of `rule`, up to p; `g` is the symbol of the gradient that it sees.
+
+        A rule that does not describe itself is shown by its state vectors and its step.
+        """
+        state = [look.given(name + when) for name in look.before if name != "w" for when in ("_old", "")]
+        return [*state, look.given("p", "the step")]
+
+    def decay_rate(self, look: Look) -> tuple[str, float] | None:
+        """Symbol and value of the rate at which weight decay shrinks w itself; None where it goes into the gradient."""
+        return None
+
     # ---- the rate ---------------------------------------------------------------------------------------------
 
     @property
     def phase(self) -> str:
         return self.name
+
+    @property
+    def active(self) -> Rule:
+        return self
 
     @property
     def lr(self) -> float:

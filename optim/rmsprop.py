@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
 from optim.optimizer import Params, Rate, Rule, above, fraction
 
 
@@ -57,6 +58,24 @@ class RMSprop(Rule):
             v *= self.momentum
             v += p
             xp.multiply(v, -lr, out=p)
+
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        scaled = f"{g} / (sqrt(s) + eps)"
+        terms = [
+            Term("alpha", self.alpha, "", "how slowly s forgets"),
+            Term("eps", self.eps, "", "keeps the division finite"),
+            look.given("s_old", "mean of the squared gradient, before the step"),
+            look.term("s", f"alpha * s_old + (1 - alpha) * {g}**2", "and now"),
+        ]
+        if not self.momentum:
+            return [*terms, look.term("p", f"-lr * {scaled}", "the step")]
+        return [
+            *terms,
+            Term("mu", self.momentum, "", "momentum"),
+            look.given("v_old", "sum of past scaled gradients, before the step"),
+            look.term("v", f"mu * v_old + {scaled}", "and now"),
+            look.term("p", "-lr * v", "the step"),
+        ]
 
 
 def mean_square(g: Array, scratch: Array, s: Array, alpha: float) -> None:

@@ -7,6 +7,7 @@ Nesterov's variant looks ahead: it uses the gradient as if the momentum step had
 from __future__ import annotations
 
 from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
 from optim.optimizer import Params, Rate, Rule, fraction
 
 
@@ -58,3 +59,13 @@ class SGD(Rule):
             p *= -lr
         else:
             xp.multiply(v, -lr, out=p)
+
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        if not self.momentum:
+            return [look.term("p", f"-lr * {g}", "the step")]
+        return [
+            Term("mu", self.momentum, "", "momentum"),
+            look.given("v_old", "sum of past gradients, before the step"),
+            look.term("v", f"mu * v_old + {g}", "and now"),
+            look.term("p", f"-lr * ({g} + mu * v)" if self.nesterov else "-lr * v", "the step"),
+        ]

@@ -12,7 +12,8 @@ from math import sqrt
 from typing import Any
 
 from minidl.backend import Array, xp_of
-from optim.adam import moments
+from optim.adam import moment_terms, moments
+from optim.explain import Look, Term
 from optim.flat import FlatParameters
 from optim.hybrid import describe
 from optim.optimizer import Params, Rate, Rule, State, SwitchEvent, above, check_vectors, fraction, within, without
@@ -104,11 +105,26 @@ class SWATS(Rule):
             w *= 1 - rate * self.weight_decay
         return g
 
+    def step_terms(self, look: Look, g: str) -> list[Term]:
+        if "v" not in look.before:
+            step = "-lr * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(a) + eps)"
+            return [*moment_terms(look, g, "a", self.betas, self.eps), look.term("p", step, "the step")]
+        return [
+            Term("b1", self.betas[0], "", "momentum"),
+            Term("Lambda", look.lr / (1 - self.betas[0]), "lr / (1 - b1)", "Adam's rate as SGD would have it"),
+            look.given("v_old", "sum of past gradients, before the step"),
+            look.term("v", f"b1 * v_old + {g}", "and now"),
+            look.term("p", "-(1 - b1) * Lambda * v", "the step"),
+        ]
+
+    def decay_rate(self, look: Look) -> tuple[str, float] | None:
+        return ("Lambda", look.lr / (1 - self.betas[0])) if "v" in look.before else ("lr", look.lr)
+
     def step(self) -> None:
         super().step()
         self.progress.step += 1
         if self.switch_event is None:
-            self.projection.add(self.p, self._bound().g)
+            self.projection.add(self.keep_step(), self._bound().g)
             if self.switch(self.progress):
                 self._to_sgd()
 
@@ -119,7 +135,7 @@ class SWATS(Rule):
         self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)
         del self.m, self.a
         self.vectors = ("v",)
-        self.v = self._bound().xp.zeros_like(self.p)
+        self.v = self._bound().xp.zeros_like(self._bound().w)
 
     def report(self, epoch: int, **metrics: float) -> None:
         self.progress.epoch = epoch

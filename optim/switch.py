@@ -96,6 +96,10 @@ class Plateau(Condition):
             raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
 
     def __call__(self, progress: Progress) -> bool:
+        return self.standing(progress)[1] >= self.patience
+
+    def standing(self, progress: Progress) -> tuple[float, int]:
+        """The best value so far, and for how many epochs it has not been beaten."""
         sign = 1 if _higher_is_better(self.metric) else -1
         best, waited = -math.inf, 0
         for value in progress.history(self.metric):
@@ -103,7 +107,7 @@ class Plateau(Condition):
                 best, waited = sign * value, 0
             else:
                 waited += 1
-        return waited >= self.patience
+        return sign * best, waited
 
     def __str__(self) -> str:
         metric = "" if self.metric == "val_loss" else f"metric={self.metric},"
@@ -179,12 +183,18 @@ class Projected(Condition):
         return True
 
     def __call__(self, progress: Progress) -> bool:
+        found = self.distance(progress)
+        return found is not None and progress.lambdas[-1] > 0 and found[0] < found[1]
+
+    def distance(self, progress: Progress) -> tuple[float, float] | None:
+        """|Lambda - gamma| now, and the tolerance that it has to fall below; None where it is too early to ask."""
         k, recent = len(progress.gammas), progress.gammas[-self.window :]
         if k < 2 * self.window:
-            return False
+            return None
         lam, gamma = progress.lambdas[-1], sum(recent) / self.window
         tolerance = self.eps if self.rtol is None else self.rtol * abs(lam)
-        return lam > 0 and tolerance is not None and abs(lam - gamma) < tolerance
+        assert tolerance is not None  # __post_init__ saw to it
+        return abs(lam - gamma), tolerance
 
     def __str__(self) -> str:
         parts = [] if self.eps in (None, 1e-9) else [f"eps={self.eps!r}"]

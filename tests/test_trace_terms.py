@@ -1,0 +1,111 @@
+"""Every formula that a rule gives for its step, worked out again from the numbers beside it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from minidl import Tensor
+from optim import GNMT, SGD, SWATS, Adagrad, Adam, AdamW, Blend, Hybrid, Optimizer, Projected, RMSprop, Rule
+from optim.explain import Look, Term
+
+N = 12
+
+MAKERS = {
+    "sgd": lambda p: SGD(p, 0.1),
+    "sgd, decay": lambda p: SGD(p, 0.1, weight_decay=0.1),
+    "momentum": lambda p: SGD(p, 0.1, 0.9),
+    "nesterov, decay": lambda p: SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda p: Adam(p, 0.01),
+    "adam, decay, clipped": lambda p: Adam(p, 0.01, weight_decay=0.1, max_norm=0.5),
+    "adamw": lambda p: AdamW(p, 0.01, weight_decay=0.3),
+    "rmsprop": lambda p: RMSprop(p, 0.01),
+    "rmsprop, momentum": lambda p: RMSprop(p, 0.01, momentum=0.9),
+    "adagrad": lambda p: Adagrad(p, 0.01),
+    "adagrad, falling": lambda p: Adagrad(p, 0.01, lr_decay=0.1),
+    "blend": lambda p: Blend(p, 0.05, steps_per_epoch=4, center=2, period=2),
+    "swats": lambda p: SWATS(p, 0.01, switch_rtol=0.5),
+    "swats, decay": lambda p: SWATS(p, 0.01, switch_rtol=0.5, weight_decay=0.1),
+    "gnmt": lambda p: GNMT(p, total_steps=100),
+    "hybrid": lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.1, momentum=0.9), lambda progress: progress.step >= 4),
+    "hybrid, projected": lambda p: Hybrid(
+        p, Adam(lr=0.01), SGD(lr=1.0, momentum=0.9), Projected(rtol=0.5), lr_after="projected"
+    ),
+}
+
+
+def watched(optimizer: Optimizer, parameter: Tensor, steps: int) -> list[list[Term]]:
+    """The terms of each step on a noisy quadratic, seen at every second weight."""
+    rng, places = np.random.default_rng(1), np.arange(0, N, 2)
+    seen = []
+    for _ in range(steps):
+        look = Look(optimizer, places)
+        before = parameter.data.copy()
+        parameter.grad = (parameter.data + 0.5 + 0.05 * rng.normal(size=N)).astype(np.float32)
+        optimizer.step()
+        look.end()
+        terms = optimizer.terms(look)
+        first, last = next(t for t in terms if t.symbol == "w_old"), terms[-1]
+        assert last.symbol == "w"
+        np.testing.assert_array_equal(first.value, before[places])
+        np.testing.assert_array_equal(last.value, parameter.data[places])
+        seen.append(terms)
+    return seen
+
+
+def work_out(terms: list[Term]) -> None:
+    """Evaluate each formula in float64 from the terms above it."""
+    scope = {"sqrt": np.sqrt, "exp": np.exp}
+    for term in terms:
+        if term.formula:
+            size = np.abs(np.asarray(term.value)).max()
+            found = eval(term.formula, {"__builtins__": {}}, scope)
+            np.testing.assert_allclose(found, term.value, rtol=2e-5, atol=1e-6 * size, err_msg=term.symbol)
+        scope[term.symbol] = np.asarray(term.value, np.float64)
+        assert np.isfinite(scope[term.symbol]).all()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_formula_gives_its_value(name):
+    parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
+    optimizer = MAKERS[name]([parameter])
+    steps = watched(optimizer, parameter, 12)
+    for terms in steps:
+        work_out(terms)
+        assert next(t for t in terms if t.symbol == "p").formula
+    if name.startswith(("swats", "gnmt", "hybrid")):
+        assert optimizer.switch_event is not None
+        assert {t.symbol for t in steps[0]} != {t.symbol for t in steps[-1]}
+
+
+def test_a_wrong_formula_is_noticed():
+    parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
+    terms = watched(Adam([parameter], 0.01), parameter, 3)[-1]
+    for i, term in enumerate(terms):
+        if term.formula:
+            wrong = [*terms[:i], term._replace(formula=f"1.001 * ({term.formula})"), *terms[i + 1 :]]
+            with pytest.raises(AssertionError):
+                work_out(wrong)
+
+
+def test_after_the_switch_lambda_is_the_projections():
+    for name in ("swats", "hybrid, projected"):
+        parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
+        optimizer = MAKERS[name]([parameter])
+        terms = {t.symbol: t for t in watched(optimizer, parameter, 12)[-1]}
+        history = optimizer.projection.lambdas
+        assert math.isclose(terms["Lambda"].value, history[optimizer.switch_event.step - 1], rel_tol=1e-12)
+
+
+def test_a_rule_of_ones_own_is_shown_by_its_vectors():
+    class Signs(Rule):
+        name, vectors = "signs", ("s",)
+
+        def rule(self, g, p, lr, s):
+            s += np.sign(g)
+            np.multiply(s, -lr, out=p)
+
+    parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
+    terms = watched(Signs([parameter], 0.1), parameter, 2)[-1]
+    assert [t.symbol for t in terms] == ["t", "lr", "w_old", "g", "s_old", "s", "p", "w"]
+    work_out(terms)
