@@ -31,6 +31,7 @@ from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torch-fused", "torch-compile")
+SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while after their work
 
 
 class Worker:
@@ -50,6 +51,7 @@ class Worker:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        time.sleep(SETTLE)
         begin, busy = time.perf_counter(), busy_seconds()
         self.process.stdin.write(json.dumps({"model": model, "opt": opt, "batch": batch, "steps": steps}) + "\n")
         self.process.stdin.flush()

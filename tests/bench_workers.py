@@ -201,6 +201,7 @@ def serve(column: str) -> None:
                 built[key] = COLUMNS[column](*key)
                 for _ in range(5):
                     built[key]()
+            built[key]()  # the first step after a pause finds its threads asleep
             begin, cpu = time.perf_counter(), time.process_time()
             for _ in range(turn["steps"]):
                 built[key]()
