@@ -128,14 +128,26 @@ def accelerated(reference: Op) -> Op:
 
     @wraps(reference)
     def op(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if type(getattr(x, "data", None)) is np.ndarray and _use_kernels.get():
-            kernel = CPU.kernels.get(name)
-            result = NotImplemented if kernel is None else kernel(x, *args, **kwargs)
+        kernel = kernel_for(getattr(x, "data", None), name)
+        if kernel is not None:
+            result = kernel(x, *args, **kwargs)
             if result is not NotImplemented:
                 return result
         return reference(x, *args, **kwargs)
 
     return cast(Op, op)
+
+
+def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:
+    """The kernel of this name on the device of the array; None where there is none, or inside reference_only()."""
+    if not _use_kernels.get():
+        return None
+    if type(array) is np.ndarray:  # the commonest case, answered without a loop
+        return CPU.kernels.get(name)
+    for backend in _loaded.values():
+        if isinstance(array, backend.array_type):
+            return backend.kernels.get(name)
+    return None
 
 
 @contextmanager

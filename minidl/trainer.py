@@ -169,25 +169,33 @@ class Trainer:
         if not self._unread:
             return
         looks, self._unread = self._unread, []
-        xp, p = xp_of(looks[0].loss), self.progress
-        losses, corrects = (to_numpy(xp.stack([look[i] for look in looks])) for i in (0, 1))
-        for i, look in enumerate(looks):
-            if not math.isfinite(losses[i]):
+        p = self.progress
+        numbers = read_together(xp_of(looks[0].loss), [look.loss for look in looks] + [look.correct for look in looks])
+        losses, corrects = numbers[: len(looks)], numbers[len(looks) :]
+        for i, (look, loss, correct) in enumerate(zip(looks, losses, corrects, strict=True)):
+            if not math.isfinite(loss):
                 if self._healthy is not None:
                     self._healthy.restore()
-                raise self._diverged(last - len(looks) + i + 1, f"the loss is {losses[i]}", look.lr, look.x)
+                raise self._diverged(last - len(looks) + i + 1, f"the loss is {loss}", look.lr, look.x)
             n = len(look.x.data)
-            p.loss_sum += float(losses[i]) * n
-            p.correct += int(corrects[i])
+            p.loss_sum += loss * n
+            p.correct += int(correct)
             p.seen += n
 
     def check_weights(self) -> None:
         """Raise Diverged where a weight is not a finite number: the last step was too much, though its loss was not."""
-        for path, module in self.model.named_modules():
-            for name, value in vars(module).items():
-                if isinstance(value, Tensor) and not bool(xp_of(value.data).isfinite(value.data).all()):
-                    what = f"{name} of layer {path}, {module!r}, has a value that is not finite"
-                    raise self._diverged(self.progress.step, what, self.optimizer.lr)
+        owned = [
+            (f"{name} of layer {path}, {module!r}", value.data)
+            for path, module in self.model.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, Tensor)
+        ]
+        xp = xp_of(owned[0][1])
+        finite = read_together(xp, [xp.isfinite(values).all() for _, values in owned])
+        for (what, _), good in zip(owned, finite, strict=True):
+            if not good:
+                what += ", has a value that is not finite"
+                raise self._diverged(self.progress.step, what, self.optimizer.lr)
 
     def _diverged(self, step: int, what: str, rate: float, x: Tensor | None = None) -> Diverged:
         where = ""
@@ -225,13 +233,13 @@ class Healthy:
         assert optimizer.flat is not None, "a Trainer's optimizer has the model's parameters"
         self.flat = optimizer.flat
         self.w: Array = self.flat.w.copy()
-        self.lost: Array = self.flat.xp.zeros((), bool)
+        self.good: Array = self.flat.xp.ones((), bool)  # whether all losses so far are finite
 
     def watch(self, loss: Array) -> None:
         """Before a step: keep the weights, unless an earlier loss was not finite."""
         xp = self.flat.xp
-        self.w = xp.where(self.lost, self.w, self.flat.w)
-        self.lost = self.lost | ~xp.isfinite(loss)
+        xp.copyto(self.w, self.flat.w, where=self.good)
+        self.good &= xp.isfinite(loss)
 
     def restore(self) -> None:
         """Put these weights back into the model."""
@@ -242,15 +250,22 @@ def evaluate(model: Module, examples: Examples, batch_size: int = 128) -> tuple[
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device."""
     was_training = model.training
     model.eval()
-    loss_sum: Any = 0.0
-    correct: Any = 0
+    xp = xp_of(examples.labels)
+    loss_sum = correct = xp.zeros(())
     with no_grad():
         for x, labels in batches(examples.images, examples.labels, batch_size):
             logits = model(x)
             loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
             correct = correct + (logits.data.argmax(1) == labels).sum()
     model.train(was_training)
-    return float(loss_sum) / len(examples), int(correct) / len(examples)
+    mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
+    return mean_loss, accuracy
+
+
+def read_together(xp: Any, values: list[Any]) -> list[float]:
+    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
+    numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
+    return numbers
 
 
 def first_non_finite(model: Module, x: Tensor) -> str:
