@@ -1,0 +1,125 @@
+"""The study from the command line: `python -m minidl.study --preset quick --out studies/quick`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from data import load_mnist
+from minidl.signals import StopNow, StopOnSignal
+from minidl.study.cluster import connect
+from minidl.study.execute import execute
+from minidl.study.pool import LocalPool
+from minidl.study.presets import PRESETS
+from minidl.study.study import Plan, open_plan
+from minidl.train import BAD_INPUT, DONE, FAILED, Parser
+
+EXAMPLES = """examples:
+  python -m minidl.study --preset quick --out studies/quick
+      a small study on mnist5k, some minutes on two cores; open studies/quick/report.html
+  python -m minidl.study --preset paper --out studies/paper --workers 8
+      the paper's study on full MNIST. Interrupt it when you like: the same line goes on with it
+  python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
+      the same on a Dask cluster, with the same results
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: what `--help` shows."""
+    parser = Parser(
+        prog="minidl.study",
+        description="Compare optimizers, hybrids and their controls on three regimes of learning, each tuned on the "
+        "same budget, and write a report.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="quick", help="which study (default: quick)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (default: studies/PRESET)")
+    parser.add_argument("--dataset", metavar="NAME", help="as for minidl.train (default: the preset's)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one per core)")
+    parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
+    parser.add_argument("--report-only", action="store_true", help="make no runs: report on those that are there")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = make_parser().parse_args(argv)
+    study = PRESETS[args.preset]
+    out: Path = args.out or Path("studies") / study.name
+    try:
+        check(args.workers, out)
+        if args.dataset:
+            study = replace(study, dataset=args.dataset)
+        plan = open_plan(study, load_mnist(name=study.dataset), out)
+    except ValueError as error:
+        return complain(error, BAD_INPUT)
+    except OSError as error:
+        return complain(f"the folder {out} can't be written: {error}", FAILED)
+    with StopOnSignal() as stop, ExitStack() as stack:
+        try:
+            if not args.report_only:
+                executor, workers = choose_executor(args.cluster, args.workers, stack)
+                with stop.patient():
+                    execute(plan, executor, workers, stopped=lambda: bool(stop.signal))
+            if stop.signal:
+                return stopped(stop.status, argv)
+            return report(plan, out)
+        except StopNow:
+            stopped(stop.status, argv)
+            os._exit(stop.status)  # at once: without waiting for the runs that are under way
+        except OSError as error:
+            return complain(f"writing to {out} failed: {error}. Finished runs are kept: make room, try again", FAILED)
+
+
+def check(workers: int | None, out: Path) -> None:
+    """Raise ValueError for numbers and folders that can't be."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {workers}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a folder")
+
+
+def choose_executor(cluster: str | None, workers: int | None, stack: ExitStack) -> tuple[Executor, int]:
+    """Where the runs are made, and how many at a time; it is shut down with the stack."""
+    if cluster:
+        return connect(cluster, stack)
+    workers = workers or os.cpu_count() or 1
+    return stack.enter_context(LocalPool(workers)), workers
+
+
+def report(plan: Plan, out: Path) -> int:
+    """Write the report; returns the exit status."""
+    crashed = {run.key: error for _, run in plan.wanted() if (error := plan.store.error(run))}
+    for error in sorted(set(crashed.values())):
+        count = sum(e == error for e in crashed.values())
+        print(f"minidl.study: {count} run{'s' * (count > 1)} crashed: {error}", file=sys.stderr)
+    if crashed:
+        print("the same line tries them again", file=sys.stderr)
+    return FAILED if crashed else DONE
+
+
+def stopped(status: int, argv: Sequence[str] | None) -> int:
+    """Say how to go on; returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
+    print(f"  python -m minidl.study {shlex.join(words)}", file=sys.stderr)
+    return status
+
+
+def complain(error: object, status: int) -> int:
+    """Print an error as the command line has them; returns the exit status."""
+    print(f"minidl.study: error: {error}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

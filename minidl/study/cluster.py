@@ -1,0 +1,29 @@
+"""Past one machine: the same runs on a Dask cluster, whose workers need minidl and the data set.
+
+A worker that dies costs only the time of its own runs: the scheduler gives them to another.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from contextlib import ExitStack
+
+PATIENCE = 10  # seconds to wait for the scheduler
+
+
+def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
+    """The cluster's executor, and how many runs to hand to it at a time; the connection is closed with the stack.
+
+    Raises ValueError where the extra is missing or nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(f'--cluster needs Dask ({error}): pip install "minidl[cluster]"') from error
+    try:
+        client = stack.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))
+    except (OSError, TimeoutError, ValueError) as error:
+        message = f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`"
+        raise ValueError(message) from error
+    threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    return client.get_executor(pure=False), 2 * max(1, threads)  # the next run is there when one is done

@@ -1,0 +1,97 @@
+"""Where runs are carried out: on processes of this machine, or on any executor; and what happens when one dies.
+
+Any concurrent.futures.Executor will do, Dask's among them. The runs are independent and each is exact, so that neither
+their order nor the place can change a result.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from minidl.study.runs import Run, perform
+
+ATTEMPTS = 3  # a run whose process died so often is given up, until the study is started again
+
+
+class LocalPool(Executor):
+    """So many processes, each a pool of its own: one that is killed takes only its own run along."""
+
+    def __init__(self, workers: int) -> None:
+        self._pools = [_process() for _ in range(workers)]
+        self._busy: list[Future[Any] | None] = [None] * workers
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Hand work to a process that is free; with all of them busy, to the first."""
+        free = (i for i, future in enumerate(self._busy) if future is None or future.done())
+        i = next(free, 0)
+        try:
+            future = self._pools[i].submit(fn, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pools[i].shutdown(wait=False)
+            self._pools[i] = _process()
+            future = self._pools[i].submit(fn, *args, **kwargs)
+        self._busy[i] = future
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the processes end, after the work that they have."""
+        for pool in self._pools:
+            pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_settle_in)
+
+
+def _settle_in() -> None:
+    """In a new worker: leave Ctrl-C to the study, and do not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="minidl-parent", daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def carry_out(
+    runs: Iterable[Run],
+    executor: Executor,
+    at_once: int,
+    done: Callable[[Run, dict[str, Any]], None],
+    failed: Callable[[Run, str], None],
+    stopped: Callable[[], bool],
+    work: Callable[[Run], dict[str, Any]] = perform,
+) -> None:
+    """Carry out the runs, at most `at_once` at a time, and tell the result or the error of each as it comes.
+
+    Once `stopped` says so no further run begins, and those that are under way are waited for.
+    """
+    waiting, flying, attempts = deque(runs), dict[Future[Any], Run](), Counter[str]()
+    while flying or (waiting and not stopped()):
+        while waiting and len(flying) < at_once and not stopped():
+            run = waiting.popleft()
+            flying[executor.submit(work, run)] = run
+        finished, _ = wait(flying, timeout=0.5, return_when=FIRST_COMPLETED)
+        for future in finished:
+            run = flying.pop(future)
+            attempts[run.key] += 1
+            error = future.exception()
+            if error is None:
+                done(run, future.result())
+            elif isinstance(error, BrokenProcessPool) and attempts[run.key] < ATTEMPTS:
+                waiting.appendleft(run)
+            elif isinstance(error, BrokenProcessPool):
+                failed(run, f"its process died {ATTEMPTS} times: was it killed for want of memory?")
+            else:
+                failed(run, f"{type(error).__name__}: {error}")

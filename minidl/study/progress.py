@@ -1,0 +1,103 @@
+"""What a study shows while it runs: a bar per regime and one for all, with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from types import TracebackType
+
+from tqdm import tqdm
+
+from minidl.study.study import Plan
+
+PLAIN_EVERY = 30.0  # seconds between two lines where the output is no terminal
+
+
+class Progress:
+    """A live table on a terminal; elsewhere, such as in a log, a line now and then.
+
+    The time left is estimated for each regime by what its runs have taken so far, for their costs differ widely.
+    """
+
+    def __init__(self, plan: Plan, workers: int) -> None:
+        self.plan, self.workers = plan, workers
+        self.regimes = plan.study.regimes
+        self.regime_of: dict[str, str] = {}
+        self.done = Counter[str]()
+        self.next_round()
+        self.fresh = Counter[str]()  # runs made by this invocation, and the seconds that they took, by regime
+        self.seconds = Counter[str]()
+        self.crashed = 0
+        self.start = self.last_line = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+        self.bars = [self._bar(i, r.name, plan.study.runs_of(r)) for i, r in enumerate(self.regimes)]
+        self.total = self._bar(len(self.bars), "all", sum(plan.study.runs_of(r) for r in self.regimes))
+
+    def _bar(self, position: int, name: str, total: int) -> tqdm[None]:
+        return tqdm(
+            total=total,
+            desc=f"{name:>16}",
+            position=position,
+            disable=not self.terminal,
+            bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} runs {postfix}",
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> Progress:
+        self._show()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for bar in (*self.bars, self.total):
+            bar.close()
+
+    def next_round(self) -> None:
+        """More runs have become known. One that two contestants have in common counts for both."""
+        wanted = list(self.plan.wanted())
+        self.regime_of = {run.key: regime.name for regime, run in wanted}
+        self.done = Counter(regime.name for regime, run in wanted if self.plan.store.get(run))
+
+    def run_done(self, key: str, seconds: float) -> None:
+        name = self.regime_of[key]
+        self.done[name] += 1
+        self.fresh[name] += 1
+        self.seconds[name] += seconds
+        self._show()
+
+    def run_crashed(self) -> None:
+        self.crashed += 1
+        self._show()
+
+    def seconds_left(self) -> float | None:
+        """An estimate; None while no run of this invocation is done."""
+        made = sum(self.fresh.values())
+        if not made:
+            return None
+        mean = sum(self.seconds.values()) / made
+        left = 0.0
+        for regime in self.regimes:
+            name = regime.name
+            each = self.seconds[name] / self.fresh[name] if self.fresh[name] else mean
+            left += each * max(0, self.plan.study.runs_of(regime) - self.done[name])
+        return left / self.workers
+
+    def _show(self) -> None:
+        left = self.seconds_left()
+        note = "time left: ..." if left is None else f"time left: {clock(left)}"
+        note += f", {self.crashed} crashed" if self.crashed else ""
+        if self.terminal:
+            for bar, regime in zip(self.bars, self.regimes, strict=True):
+                bar.n = self.done[regime.name]
+                bar.refresh()
+            self.total.n = self.done.total()
+            self.total.set_postfix_str(note)
+        elif time.monotonic() - self.last_line >= PLAIN_EVERY:
+            self.last_line = time.monotonic()
+            print(f"{sum(self.done.values()):,} of {self.total.total:,} runs done, {note}", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours and minutes."""
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes} min {s:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

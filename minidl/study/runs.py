@@ -1,0 +1,174 @@
+"""One run of the study: from its description, which is plain data, to its result, which is plain data too.
+
+The same description gives the same result, bit for bit, in whatever process it is carried out. Its hash is the
+name under which the result is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from data import Dataset, load_mnist
+from data.idx import DataError
+from minidl import __version__, buffers
+from minidl.study.contestants import make_optimizer, moment
+from minidl.study.regimes import build_network, draw_splits
+from minidl.trainer import Diverged, Trainer, evaluate
+
+VERSION = 1  # raise it when a change of the code changes results: all runs are then made again
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides a run.
+
+    dataset   where to load it: a name or a folder;   sha256  what must be in it
+    recipe    the optimizer, see contestants.make_optimizer, as sorted pairs
+    final     True: the run counts, curves are kept and the test split is read, once, at its end.
+              False: it is for tuning and is judged by the validation split
+    """
+
+    dataset: str
+    sha256: str
+    train_images: int
+    val_images: int
+    epochs: int
+    batch_size: int
+    filters: tuple[int, ...]
+    hidden: tuple[int, ...]
+    recipe: tuple[tuple[str, Any], ...]
+    seed: int
+    final: bool
+    evaluations: int
+
+    @cached_property
+    def key(self) -> str:
+        """The run's address: a hash of all that decides its result. Where the data lie does not."""
+        content = {name: value for name, value in asdict(self).items() if name != "dataset"}
+        return hashlib.sha256(json.dumps([VERSION, content], sort_keys=True).encode()).hexdigest()[:24]
+
+
+def perform(run: Run) -> dict[str, Any]:
+    """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made."""
+    began = time.perf_counter()
+    with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
+        result, times = _train(run, _load(run.dataset, run.sha256))
+    times["seconds"] = round(time.perf_counter() - began, 3)
+    return {"run": asdict(run), "result": result, "times": times, "made": environment()}
+
+
+@lru_cache(maxsize=1)  # once in each worker
+def _load(name: str, sha256: str) -> Dataset:
+    buffers.tune_allocator()
+    dataset = load_mnist(name=name)
+    if dataset.sha256 != sha256:
+        raise DataError(
+            f"the data set {name} of this machine is not the study's (sha256 {dataset.sha256[:12]}..., not "
+            f"{sha256[:12]}...): put the same files here"
+        )
+    return dataset
+
+
+def _train(run: Run, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+    splits = draw_splits(dataset, run.train_images, run.val_images, run.seed)
+    rng = np.random.default_rng([run.seed, 0])
+    model = build_network(run.filters, run.hidden, splits.image_size, splits.classes, rng)
+    steps_per_epoch = math.ceil(run.train_images / run.batch_size)
+    steps = run.epochs * steps_per_epoch
+    optimizer = make_optimizer(dict(run.recipe), model.parameters(), steps, steps_per_epoch)
+    trainer = Trainer(model, optimizer, splits, run.batch_size, run.seed)
+    watch = Watch(trainer, steps, run.evaluations if run.final else 1)
+    diverged = None
+    try:
+        while trainer.progress.epoch < run.epochs:
+            for step in trainer.steps():
+                watch.after(step)
+            trainer.progress.epoch, trainer.progress.batch = trainer.progress.epoch + 1, 0
+            optimizer.report(trainer.progress.epoch)
+    except Diverged as error:
+        diverged = str(error)
+    result: dict[str, Any] = {
+        "steps": trainer.progress.step,
+        "diverged": diverged,
+        "switch": _switch(run, trainer, steps),
+    }
+    for part in ("val", "train", "test") if run.final else ("val",):
+        loss, accuracy = evaluate(model, getattr(splits, part)) if diverged is None else chance(splits.classes)
+        result |= {f"{part}_accuracy": accuracy, f"{part}_loss": finite(loss)}
+    return {**result, "curve": watch.curve}, {"cpu_seconds": watch.clock(), "curve": watch.seconds}
+
+
+class Watch:
+    """Looks at the validation split at evenly spaced steps, and at the clock without the time that the looks take."""
+
+    def __init__(self, trainer: Trainer, steps: int, looks: int) -> None:
+        self.trainer = trainer
+        self.due = {max(1, round(steps * (i + 1) / looks)) for i in range(looks)} if looks > 1 else set()
+        self.curve: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self._looking = 0.0
+        self._start = time.thread_time()
+
+    def clock(self) -> float:
+        """CPU seconds of this thread spent on training: on a machine that is shared, others do not count."""
+        return round(time.thread_time() - self._start - self._looking, 4)
+
+    def after(self, step: int) -> None:
+        """To be called after every step."""
+        if step not in self.due:
+            return
+        seconds, began = self.clock(), time.thread_time()
+        trainer, p = self.trainer, self.trainer.progress
+        loss, accuracy = evaluate(trainer.model, trainer.splits.val)
+        self.curve.append(
+            {
+                "step": step,
+                "val_accuracy": accuracy,
+                "val_loss": finite(loss),
+                "train_loss": trainer.train_loss,  # mean since the last look
+                "lr": trainer.optimizer.lr,
+            }
+        )
+        self.seconds.append(seconds)
+        p.loss_sum, p.correct, p.seen = 0.0, 0, 0
+        self._looking += time.thread_time() - began
+
+
+def _switch(run: Run, trainer: Trainer, steps: int) -> dict[str, Any] | None:
+    """Step and rate of the switch; for a control without a switch, of the cut. None where there was neither."""
+    recipe, event = dict(run.recipe), trainer.optimizer.switch_event
+    if event is not None:
+        return {"step": event.step, "lr": event.lr}
+    if "factor" in recipe and trainer.progress.step > moment(recipe["at"], steps):
+        return {"step": moment(recipe["at"], steps), "lr": recipe["lr"] * recipe["factor"]}
+    return None
+
+
+def chance(classes: int) -> tuple[float, float]:
+    """Loss and accuracy of who knows nothing: what a run counts that diverged."""
+    return math.log(classes), 1 / classes
+
+
+def finite(x: float) -> float:
+    """x, or the largest float where it is not finite, for JSON has no infinity."""
+    return x if math.isfinite(x) else float(np.finfo(np.float64).max)
+
+
+def environment() -> dict[str, str]:
+    """What may change the last bits of a result."""
+    return {
+        "minidl": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

@@ -1,0 +1,70 @@
+"""Results on disk: a file per run, named by the run's hash, which appears whole or not at all.
+
+So an interrupted study goes on where it stopped, an edited one makes only the runs that are new, and two studies that
+have runs in common can share a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_file
+from minidl.study.runs import Run
+
+Record = dict[str, Any]  # what runs.perform returns
+
+
+class Store:
+    """The folder of a study: `runs/` with the results, `crashed/` with the errors of runs that failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.runs, self.crashed = folder, folder / "runs", folder / "crashed"
+        for path in (self.runs, self.crashed):
+            path.mkdir(parents=True, exist_ok=True)
+            for part in path.glob(".*.part"):  # left by a study that was killed
+                part.unlink(missing_ok=True)
+        self._records: dict[str, Record] = {}
+        self.damaged = 0
+        for file in self.runs.glob("*.json"):
+            self._read(file)
+
+    def _read(self, file: Path) -> None:
+        try:
+            record = json.loads(file.read_text())
+            if set(record) != {"run", "result", "times", "made"}:
+                raise ValueError("not a record")
+        except ValueError:  # a damaged file counts as missing: the run is made again, and replaces it
+            self.damaged += 1
+        else:
+            self._records[file.stem] = record
+
+    def get(self, run: Run) -> Record | None:
+        return self._records.get(run.key)
+
+    def put(self, run: Run, record: Record) -> None:
+        """Keep the result of a run."""
+        record = json.loads(_text(record))  # as it will be read back: tuples are lists, and so on
+        _write(self.runs / f"{run.key}.json", record)
+        self._records[run.key] = record
+        (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
+
+    def put_error(self, run: Run, error: str) -> None:
+        """Note that a run failed, and how."""
+        _write(self.crashed / f"{run.key}.json", {"run": asdict(run), "error": error})
+
+    def error(self, run: Run) -> str | None:
+        """How a run failed when it was last tried; None if it did not."""
+        file = self.crashed / f"{run.key}.json"
+        return str(json.loads(file.read_text())["error"]) if file.exists() else None
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _write(path: Path, value: Any) -> None:
+    with atomic_file(path) as file:
+        file.write(_text(value).encode())
