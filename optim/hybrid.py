@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
+from minidl.backend import Array, to_numpy
 from minidl.tensor import Tensor
 from optim.adam import Adam
 from optim.explain import Look, Term
 from optim.flat import FlatParameters
 from optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
 from optim.progress import Progress
-from optim.projection import Projection, dot64
+from optim.projection import Projection, dots64
 from optim.sgd import SGD
 from optim.switch import Condition, Test, as_condition
 
@@ -67,7 +68,8 @@ class Hybrid(Optimizer):
         if self.switch.needs_projection or lr_after == "projected" or callable(lr_after):
             self.projection = Projection(first.betas[1] if isinstance(first, Adam) else 0.999)
             self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
-        self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched"
+        self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
+        self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
         self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         self.flat: FlatParameters = FlatParameters.of(params)
@@ -119,8 +121,8 @@ class Hybrid(Optimizer):
             if self.projection is not None:
                 self.projection.add(self.first.keep_step(), g)
             if self.lr_after == "matched":
-                p, gg = self.first.keep_step(), dot64(g, g)
-                self._length_ratio = math.sqrt(dot64(p, p) / gg) if gg > 0 else None
+                p = self.first.keep_step()
+                self._squares = dots64((p, p), (g, g))
             self._decide()
 
     def report(self, epoch: int, **metrics: float) -> None:
@@ -153,9 +155,17 @@ class Hybrid(Optimizer):
         mu = self.then.momentum
         if self.lr_after == "projected":
             return None if self.progress.lam is None else (1 - mu) * self.progress.lam
-        if self._length_ratio is None:
+        ratio = self._read_length_ratio()
+        if ratio is None:
             return None
-        return self._length_ratio / (1 + mu if self.then.nesterov else 1)  # Nesterov's first step is (1 + mu) g
+        return ratio / (1 + mu if self.then.nesterov else 1)  # Nesterov's first step is (1 + mu) g
+
+    def _read_length_ratio(self) -> float | None:
+        """|p| / |g| of the last step; waits for the device if it has not been read yet."""
+        if self._squares is not None:
+            pp, gg = to_numpy(self._squares).tolist()
+            self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
+        return self._length_ratio
 
     def _start_then(self) -> None:
         self.then.bind(self.flat)
@@ -204,7 +214,7 @@ class Hybrid(Optimizer):
                 "current": rule["scalars"],
                 "projection": projection["scalars"],
                 "progress": {"step": self.progress.step, "epoch": self.progress.epoch, "reports": reports},
-                "length_ratio": self._length_ratio,
+                "length_ratio": self._read_length_ratio(),
                 "switch": self.switch_event and self.switch_event._asdict(),
             },
         }
@@ -230,7 +240,7 @@ class Hybrid(Optimizer):
                 {"vectors": within(vectors, "projection."), "scalars": scalars["projection"]}
             )
             self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
-        self._length_ratio = scalars["length_ratio"]
+        self._length_ratio, self._squares = scalars["length_ratio"], None
         self.switch_event = SwitchEvent(**scalars["switch"]) if scalars["switch"] else None
         self.switch_step = self.switch_event.step if self.switch_event else None
 

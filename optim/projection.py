@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, xp_of
+from minidl.backend import Array, to_numpy, xp_of
 
 _BLOCK = 1 << 15
 
@@ -37,7 +37,7 @@ class Projection:
 
     def add(self, p: Array, g: Array) -> None:
         """Take in one whole step: p and g over all parameters."""
-        self.pp, self.pg = pp, pg = dot64(p, p), dot64(p, g)
+        self.pp, self.pg = pp, pg = to_numpy(dots64((p, p), (p, g))).tolist()
         gamma = pp / -pg if pg != 0 else math.nan
         if math.isfinite(gamma):
             self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
@@ -71,6 +71,18 @@ class Projection:
         self.lambdas = array("d", state["vectors"]["lambdas"].tolist())
 
 
+def dots64(*pairs: tuple[Array, Array]) -> Array:
+    """The dot products of some pairs of vectors, in float64, as one small array on their device: nothing waits for it.
+
+    Whoever reads it waits once. SWATS must, after every step of its first phase, for gamma decides whether the next
+    step is still Adam's.
+    """
+    xp = xp_of(pairs[0][0])
+    if xp is np:
+        return np.array([dot64(a, b) for a, b in pairs])
+    return xp.stack([(a.astype(np.float64) * b).sum() for a, b in pairs])
+
+
 def dot64(a: Array, b: Array) -> float:
     """a . b, multiplied and added up in float64 even for float32 vectors (waits for the GPU).
 
@@ -78,7 +90,7 @@ def dot64(a: Array, b: Array) -> float:
     two float32 numbers is exact in float64. Going block by block keeps the converted copies in the cache.
     """
     if xp_of(a) is not np:
-        return float((a.astype("float64") * b).sum())
+        return float(dots64((a, b))[0])
     if a.dtype == np.float64:
         return float(a @ b)
     total = 0.0

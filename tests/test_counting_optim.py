@@ -1,0 +1,64 @@
+"""Every optimizer on a device that is not the CPU: same steps, same switch, and how much each step reads."""
+
+import numpy as np
+import pytest
+
+from minidl import Tensor
+from minidl.backend import backend_of
+from optim import SGD, SWATS, Adam, AfterSteps, Hybrid, Projected
+from tests import device_checks as checks
+from tests.counting import Counting, HostRead
+
+READS = {"hybrid, matched", "hybrid, projected rate", "hybrid, projected", "swats", "swats, switches"}  # those that look at gamma
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", checks.RULES)
+def test_a_rule_is_the_cpus(name, dtype, device):
+    checks.check_rule(name, device.backend.name, dtype)
+
+
+@pytest.mark.parametrize("name", set(checks.RULES) - READS)
+def test_a_step_reads_nothing_and_sends_nothing(name, device: Counting):
+    steps(device, checks.RULES[name], 1)
+    with device.forbid_reads():
+        for traffic in steps(device, checks.RULES[name], 6):
+            assert traffic.uploads == traffic.downloads == 0
+
+
+def steps(device, make, n):
+    """The traffic of each of n steps."""
+    rng = np.random.default_rng(0)
+    p = Tensor(device.from_host(rng.standard_normal(40)), requires_grad=True)
+    optimizer, traffics = make([p]), []
+    for _ in range(n):
+        p.grad = device.from_host(rng.standard_normal(40))
+        with device.measure() as traffic:
+            optimizer.step()
+        traffics.append(traffic)
+    return traffics
+
+
+def test_a_projection_reads_its_two_numbers_in_one_go_and_only_until_the_switch(device):
+    """Whether to switch is decided after each step, by gamma: so each step waits for 16 bytes, p.p and p.g."""
+    for make in (SWATS, lambda p: Hybrid(p, Adam(), SGD(), Projected(rtol=1e-9))):
+        for traffic in steps(device, make, 4):
+            assert (traffic.downloads, traffic.download_bytes, traffic.uploads) == (1, 16, 0)
+    hybrid = steps(device, lambda p: Hybrid(p, Adam(), SGD(), AfterSteps(3), lr_after="projected"), 6)
+    assert [t.downloads for t in hybrid] == [1, 1, 1, 0, 0, 0]
+    with pytest.raises(HostRead), device.forbid_reads():
+        steps(device, SWATS, 1)
+
+
+def test_a_matched_rate_reads_once_at_the_switch(device):
+    hybrid = steps(device, lambda p: Hybrid(p, Adam(), SGD(), AfterSteps(3), lr_after="matched"), 6)
+    assert [(t.downloads, t.download_bytes) for t in hybrid] == [(0, 0), (0, 0), (1, 16), (0, 0), (0, 0), (0, 0)]
+
+
+def test_vectors_and_state_lie_on_the_device(device):
+    p = Tensor(device.from_host(np.ones(4)), requires_grad=True)
+    optimizer = Adam([p])
+    p.grad = device.from_host(np.ones(4))
+    optimizer.step()
+    assert all(backend_of(a) is device.backend for a in (p.data, p.grad, optimizer.m, optimizer.flat.w))
+    assert all(type(v) is np.ndarray for v in optimizer.state_dict()["vectors"].values())
