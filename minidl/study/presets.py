@@ -18,17 +18,17 @@ PAPER = Study(
     dataset="mnist",
     regimes=(
         Regime("good-fit MLP", 54_000, 5_000, 5, 128, 20, (0.95, 0.97, 0.975, 0.98), GOOD, hidden=(256, 128)),
-        Regime("good-fit CNN", 10_000, 3_000, 5, 64, 15, (0.94, 0.96, 0.97, 0.975), GOOD, filters=(6, 12)),
-        Regime("over-fit CNN", 1_000, 3_000, 20, 50, 15, (0.85, 0.9, 0.92, 0.93), OVER, filters=(8, 16), hidden=(128,)),
-        Regime("over-fit MLP", 1_000, 5_000, 20, 50, 15, (0.8, 0.85, 0.88, 0.89), OVER, hidden=(512, 512)),
-        Regime("under-fit CNN", 10_000, 3_000, 5, 64, 15, (0.8, 0.85, 0.9), UNDER, filters=(2, 2)),
+        Regime("good-fit CNN", 8_000, 3_000, 5, 64, 12, (0.94, 0.96, 0.97, 0.975), GOOD, filters=(4, 8)),
+        Regime("over-fit CNN", 1_000, 3_000, 20, 50, 12, (0.85, 0.9, 0.92, 0.93), OVER, filters=(8, 16), hidden=(128,)),
+        Regime("over-fit MLP", 1_000, 5_000, 20, 50, 12, (0.8, 0.85, 0.88, 0.89), OVER, hidden=(512, 512)),
+        Regime("under-fit CNN", 8_000, 3_000, 5, 64, 12, (0.8, 0.85, 0.9), UNDER, filters=(3, 3)),
         Regime("under-fit MLP", 54_000, 5_000, 5, 128, 20, (0.8, 0.85, 0.88), UNDER, hidden=(6,)),
     ),
     contestants=CONTESTANTS,
     seeds=tuple(range(10)),
-    tuning_seeds=(1000,),
+    tuning_seeds=(1000, 1001),
     grid=6,
-    tuning_runs=8,
+    tuning_runs=7,
 )
 
 QUICK = replace(
@@ -37,6 +37,7 @@ QUICK = replace(
     dataset="mnist5k",
     regimes=(Regime("good-fit MLP", 3_500, 500, 10, 50, 10, (0.85, 0.9, 0.92), GOOD, hidden=(64,)),),
     seeds=(0, 1, 2),
+    tuning_seeds=(1000,),
     grid=4,
     tuning_runs=5,
 )

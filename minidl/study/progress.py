@@ -27,7 +27,7 @@ class Progress:
         self.done = Counter[str]()
         self.next_round()
         self.fresh = Counter[str]()  # runs made by this invocation, and the seconds that they took, by regime
-        self.seconds = Counter[str]()
+        self.seconds: dict[str, float] = {regime.name: 0.0 for regime in self.regimes}
         self.crashed = 0
         self.start = self.last_line = time.monotonic()
         self.terminal = sys.stderr.isatty()
