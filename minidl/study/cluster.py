@@ -21,7 +21,7 @@ def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
     except ImportError as error:
         raise ValueError(f'--cluster needs Dask ({error}): pip install "minidl[cluster]"') from error
     try:
-        client = stack.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))
+        client = stack.enter_context(Client(address, timeout=PATIENCE, set_as_default=False))  # type: ignore[no-untyped-call, unused-ignore]
     except (OSError, TimeoutError, ValueError) as error:
         message = f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`"
         raise ValueError(message) from error

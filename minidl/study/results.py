@@ -102,7 +102,11 @@ def _rows(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _row(regime: Regime, contestant: Contestant, key: str, record: Record) -> dict[str, Any]:
     run, result = record["run"], record["result"]
     recipe, switch, final = dict(run["recipe"]), result["switch"] or {}, run["final"]
-    row = {"regime": regime.name, "contestant": contestant.key, "purpose": "final" if final else "tuning"}
+    row: dict[str, Any] = {
+        "regime": regime.name,
+        "contestant": contestant.key,
+        "purpose": "final" if final else "tuning",
+    }
     row |= {"seed": run["seed"], "run": key, **{name: recipe.get(name) for name in SETTINGS}}
     row |= {"steps": result["steps"], "diverged": int(result["diverged"] is not None)}
     row |= {"switch_step": switch.get("step"), "switch_rate": switch.get("lr")}
@@ -118,7 +122,7 @@ def _row(regime: Regime, contestant: Contestant, key: str, record: Record) -> di
 
 
 def _clock(regime: Regime, record: Record) -> dict[str, Any]:
-    clock = {"cpu_seconds": record["times"]["cpu_seconds"], "seconds": record["times"]["seconds"]}
+    clock: dict[str, Any] = {"cpu_seconds": record["times"]["cpu_seconds"], "seconds": record["times"]["seconds"]}
     reached = measure(record, regime).reached if record["run"]["final"] else []
     for i in range(LEVELS):
         at = reached[i] if i < len(reached) else None

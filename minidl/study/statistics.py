@@ -84,7 +84,7 @@ def _wilcoxon(d: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
 
 
 def hedges(dz: float, n: int) -> float:
-    """Cohen's dz of n pairs without the bias of small samples: times Gamma(m/2) / (sqrt(m/2) Gamma((m-1)/2)), m = n - 1.
+    """Cohen's dz of n pairs without the bias of small samples: dz Gamma(m/2) / (sqrt(m/2) Gamma((m-1)/2)), m = n - 1.
 
     Hedges 1981, eq. 6e.
     """
