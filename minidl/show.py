@@ -1,0 +1,173 @@
+"""Pictures for a lesson: digits with what the model says of them, numbers in their cells, curves, a step's geometry.
+
+In a notebook or an editor that runs cells, each function shows its picture and returns nothing. Give it a `figure` of
+yours (matplotlib's Figure, or a part of one) and it draws there instead, for a report or a picture of several parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import FigureBase
+
+from minidl.backend import Array
+
+COLOURS = ["#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#777777"]  # Tol's bright scheme
+RIGHT, WRONG = "#228833", "#cc3311"
+
+
+@contextmanager
+def drawing(figure: FigureBase | None, size: tuple[float, float]) -> Iterator[FigureBase]:
+    """The figure to draw in: yours, or a new one that is shown at the end of the block."""
+    if figure is not None:
+        yield figure
+        return
+    import matplotlib.pyplot as plt  # only here: a picture drawn into a figure of yours needs no window
+
+    new = plt.figure(figsize=size, dpi=100, layout="constrained")
+    yield new
+    if plt.get_backend().lower() != "agg":  # a machine without a screen: nobody to show it to
+        plt.show()
+    plt.close(new)
+
+
+def digits(
+    images: Array,
+    labels: Sequence[Any] | Array | None = None,
+    predictions: Sequence[Any] | Array | None = None,
+    columns: int = 10,
+    signed: bool = False,
+    figure: FigureBase | None = None,
+) -> None:
+    """Images (N, H, W) or (N, 1, H, W) in a grid.
+
+    labels       a word or number above each
+    predictions  what a model says; shown in green where it is the label, else in red beside it
+    signed       numbers around 0, such as weights or gradients: negative ones blue, positive ones red
+    """
+    images = np.asarray(images).reshape(-1, *np.shape(images)[-2:])
+    columns = min(columns, max(1, len(images)))
+    rows = math.ceil(len(images) / columns)
+    titled = 0.25 if labels is not None or predictions is not None else 0.0
+    with drawing(figure, (0.95 * columns, (0.95 + titled) * rows)) as target:
+        for i, axes in enumerate(target.subplots(rows, columns, squeeze=False).flat):
+            axes.set_axis_off()
+            if i < len(images):
+                _image(axes, images[i], signed)
+                text, colour = _title(i, labels, predictions)
+                axes.set_title(text, color=colour, fontsize=9, pad=2)
+
+
+def numbers(array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None) -> None:
+    """A small array (H, W) as a picture with each number written in its cell."""
+    array = np.atleast_2d(array)
+    with drawing(figure, (0.42 * array.shape[1] + 0.2, 0.42 * array.shape[0] + 0.2)) as target:
+        axes = target.subplots()
+        axes.set_axis_off()
+        _image(axes, array, signed)
+        low, high = axes.images[0].get_clim()
+        for (i, j), value in np.ndenumerate(array):
+            dark = abs(value) > 0.6 * high if signed else value < (low + high) / 2
+            axes.text(
+                j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=8, color="white" if dark else "black"
+            )
+
+
+def curves(
+    lines: Mapping[str, Any],
+    xlabel: str = "step",
+    ylabel: str = "loss",
+    log: bool = False,
+    marks: Mapping[str, float] | None = None,
+    figure: FigureBase | None = None,
+) -> None:
+    """Draw lines over a common axis: {"training": losses}, or {"validation": (steps, losses)}.
+
+    log    a logarithmic vertical axis
+    marks  vertical dashed lines, by name: {"switch": 120}
+    """
+    with drawing(figure, (7.2, 3.4)) as target:
+        axes = target.subplots()
+        for colour, (name, line) in zip(COLOURS * len(lines), lines.items(), strict=False):
+            x, y = line if isinstance(line, tuple) else (range(len(line)), line)
+            axes.plot(x, y, color=colour, label=name, lw=1.5, marker="o" if len(x) < 30 else None, ms=3.5)
+        for name, place in (marks or {}).items():
+            axes.axvline(place, color="black", ls="--", lw=1, label=name)
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+
+
+def bars(groups: Mapping[str, Mapping[str, float]], ylabel: str = "accuracy", figure: FigureBase | None = None) -> None:
+    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}."""
+    with drawing(figure, (7.2, 3.2)) as target:
+        axes = target.subplots()
+        names = list(next(iter(groups.values())))
+        width = 0.8 / len(names)
+        for k, (name, colour) in enumerate(zip(names, COLOURS * len(names), strict=False)):
+            places = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * width
+            drawn = axes.bar(places, [group[name] for group in groups.values()], width * 0.92, color=colour, label=name)
+            axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set_ylabel(ylabel)
+        axes.margins(y=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
+    """The step p and the gradient g, drawn in the plane of the two: how SWATS finds its rate (see optim/projection.py).
+
+    The dotted line stands at a right angle on p. Where it meets the direction of -g lies the SGD step -gamma g whose
+    shadow on p is p itself. Lengths are those of p and -gamma g; -g itself is drawn as long as p.
+    """
+    p, g = np.asarray(p, dtype=np.float64).reshape(-1), np.asarray(g, dtype=np.float64).reshape(-1)
+    length, norm = float(np.linalg.norm(p)), float(np.linalg.norm(g))
+    if length == 0 or norm == 0:
+        raise ValueError("projection: p and g must not be zero, for a zero vector has no direction")
+    cosine = float(-(p @ g) / (length * norm))
+    sine = math.sqrt(max(0.0, 1 - cosine**2))
+    gamma = float(p @ p) / -float(p @ g) if p @ g else math.inf
+    scale = length or 1.0
+    ends = {"p, the step taken": (1.0, 0.0), "-g (same length as p)": (cosine, sine)}
+    if math.isfinite(gamma) and 0 < gamma * norm / scale < 8:
+        ends["-gamma g, the SGD step"] = (1.0, sine / cosine)
+    with drawing(figure, (5.6, 3.8)) as target:
+        axes = target.subplots()
+        for (name, (x, y)), colour, width in zip(ends.items(), COLOURS, (3.5, 2.0, 1.5), strict=False):
+            axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": width})
+            axes.plot([], [], color=colour, lw=width, label=name)
+        if "-gamma g, the SGD step" in ends:
+            axes.plot([1, 1], [0, sine / cosine], ":", color="black", label="right angle on p")
+        xs, ys = [0.0, *(x for x, _ in ends.values())], [0.0, *(y for _, y in ends.values())]
+        axes.set(xlim=(min(xs) - 0.15, max(xs) + 0.15), ylim=(min(ys) - 0.2, max(ys) + 0.2), aspect="equal")
+        angle = math.degrees(math.atan2(sine, cosine))
+        axes.set_title(f"angle between p and -g: {angle:.1f} degrees    gamma = {gamma:.4g}", fontsize=10)
+        axes.set_axis_off()
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+# ---- helpers ----
+
+
+def _image(axes: Any, image: Array, signed: bool) -> None:
+    if signed:
+        limit = float(np.abs(image).max()) or 1.0
+        axes.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    else:
+        axes.imshow(image, cmap="gray", vmin=0, vmax=max(float(image.max()), 1e-12))
+
+
+def _title(i: int, labels: Any, predictions: Any) -> tuple[str, str]:
+    label = None if labels is None else labels[i]
+    if predictions is None:
+        return ("" if label is None else str(label)), "black"
+    if label is None:
+        return str(predictions[i]), "black"
+    right = predictions[i] == label
+    return (f"{label}", RIGHT) if right else (f"{predictions[i]} not {label}", WRONG)

@@ -1,0 +1,188 @@
+# %% [markdown]
+# # 1. Bytes to pictures
+#
+# **Goal.** Read an image of a handwritten digit out of a file, byte by byte, with nothing but Python. No data set is a
+# mystery after that: it is a list of numbers, and somebody wrote down what they mean.
+#
+# **Time.** 15 minutes. **Before this:** one term of Python, lists and slices.
+#
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then restart
+# the session. Elsewhere: see the [README of the tutorials](README.md).
+
+# %%
+import gzip
+from pathlib import Path
+
+import numpy as np
+
+import data
+from data import IdxError, read_idx, write_idx
+from minidl import show
+
+folder = Path(data.__file__).parent / "embedded"
+for path in sorted(folder.glob("*.gz")):
+    print(f"{path.name:32} {path.stat().st_size:>8,} bytes")
+
+# %% [markdown]
+# Four files: images and labels, to train with and to test with. They are compressed with gzip. Unpacked, a file is
+# one long row of bytes, and a byte is a number from 0 to 255. Here are the first 16 of the training images, in
+# hexadecimal, two digits a byte.
+
+# %%
+raw = gzip.open(folder / "train-images-idx3-ubyte.gz").read()
+print(f"{len(raw):,} bytes unpacked")
+print(raw[:16].hex(" "))
+
+# %% [markdown]
+# The format is called IDX. Its whole description:
+#
+# | bytes | meaning |
+# |---|---|
+# | 0, 1 | always `00 00` |
+# | 2 | what an element is: `08` is one byte, 0 to 255 |
+# | 3 | how many dimensions the array has |
+# | then 4 bytes for each dimension | its size, the most significant byte first ("big-endian") |
+# | then | the elements, row after row |
+#
+# **Predict before you run.** How many dimensions does this array have? Bytes 4 to 7 are the first size: work it out
+# by hand. (Hexadecimal `0f` is 15, and `a0` is 160; each place to the left counts 256 times as much.)
+
+# %%
+dimensions = raw[3]
+sizes = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+print(dimensions, "dimensions:", sizes)
+
+# %% [markdown]
+# So there are that many images, each with 28 rows of 28 pixels. Does the file have room for exactly that, and nothing
+# more? A reader that does not ask gets shifted images one day and never knows.
+
+# %%
+header = 4 + 4 * dimensions
+count, rows, columns = sizes
+print("expected", f"{header + count * rows * columns:,}", "bytes, found", f"{len(raw):,}")
+assert len(raw) == header + count * rows * columns
+
+# %% [markdown]
+# The first image is the next 784 bytes. 0 is black, the paper; 255 is white, the ink. Cut out the middle and look at
+# the numbers themselves:
+
+# %%
+first = raw[header : header + rows * columns]
+image = [list(first[r * columns : (r + 1) * columns]) for r in range(rows)]  # a list of rows
+show.numbers(np.array(image)[4:24, 4:24])
+
+# %% [markdown]
+# That is all a picture is to a computer. Now all images as one array. `np.frombuffer` looks at the same bytes without
+# copying them; `reshape` says how to cut them up.
+
+# %%
+images = np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(count, rows, columns)
+raw_labels = gzip.open(folder / "train-labels-idx1-ubyte.gz").read()
+labels = np.frombuffer(raw_labels, dtype=np.uint8, offset=8)
+show.digits(images[::200][:20], labels[::200][:20])
+
+# %% [markdown]
+# **Predict before you run.** What does the *average* of all images of a 0 look like, and which digit's average will be
+# the most blurred? Blur means that people write this digit in different ways.
+
+# %%
+averages = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)])
+show.digits(averages, range(10))
+
+# %% [markdown]
+# A classifier already hides in this picture: compare a new image with the ten averages and take the nearest.
+
+# %%
+test = data.load_mnist(name="mnist5k")
+distances = ((test.test_images[:, None] - averages[None]) ** 2).sum(axis=(2, 3))  # (images, 10)
+guesses = distances.argmin(axis=1)
+print(f"right: {(guesses == test.test_labels).mean():.1%} of {len(guesses):,} test images")
+show.digits(test.test_images[::50][:20], test.test_labels[::50][:20], guesses[::50][:20])
+
+# %% [markdown]
+# Green is right, red is wrong. Everything that follows in these tutorials is about doing better than this.
+#
+# The library's own `read_idx` does what you just did, and it also asks what can go wrong: a file cut short, a web page
+# saved under the wrong name, a header that claims more than is there. Let us cut a file short.
+
+# %%
+same = read_idx(folder / "train-images-idx3-ubyte.gz")
+print("the same array:", np.array_equal(same, images))
+
+damaged = Path("cut-short-idx3-ubyte")
+damaged.write_bytes(raw[:1000])
+try:
+    read_idx(damaged)
+except IdxError as error:
+    print(error)
+damaged.unlink()
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Print image number 1234 with its label, from `raw` and `raw_labels` alone, without making the big array.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# start = 16 + 1234 * 784
+# picture = np.array(list(raw[start : start + 784])).reshape(28, 28)
+# show.digits(picture[None], [raw_labels[8 + 1234]])
+# assert np.array_equal(picture, images[1234])
+# ```
+#
+# The image's place in the file follows from its number: nothing has to be searched.
+#
+# </details>
+#
+# **2.** Most computers keep numbers the other way round, least significant byte first ("little-endian"). What does
+# somebody read who forgets that IDX is big-endian?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# wrong = int.from_bytes(raw[4:8], "little")
+# print(f"{wrong:,} images")
+# assert wrong > 1_000_000_000
+# ```
+#
+# More images than the file has bytes. This is why a reader compares what the header claims with what is there.
+#
+# </details>
+#
+# **3.** Draw a letter of your own, 7 by 5, as an array of 0 and 255; write it with `write_idx`; read it back by hand.
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# strokes = ["#...#", "##..#", "#.#.#", "#..##", "#...#", "#...#", "#...#"]
+# letter = np.array([[255 * (mark == "#") for mark in row] for row in strokes], dtype=np.uint8)
+# mine = Path("letter-idx2-ubyte")
+# write_idx(mine, letter)
+# content = mine.read_bytes()
+# mine.unlink()
+# print(content[:12].hex(" "))  # 2 dimensions now: 7 and 5
+# assert list(content[12:17]) == [255, 0, 0, 0, 255]
+# ```
+#
+# </details>
+#
+# **4.** The nearest average is wrong most often for one digit. Which, and what is it taken for?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# table = np.zeros((10, 10), dtype=int)
+# np.add.at(table, (test.test_labels, guesses), 1)
+# show.numbers(table)  # row: the label; column: the guess
+# off_diagonal = table - np.diag(table.diagonal())
+# worst = off_diagonal.sum(axis=1).argmax()
+# print("worst:", worst, "taken for", off_diagonal[worst].argmax())
+# ```
+#
+# </details>
+#
+# ## What to read next
+#
+# [`data/idx.py`](../data/idx.py) is the same reader with every check in place; its first twenty lines are the table
+# above. Then [tutorial 2](02_one_neuron.ipynb): how a single neuron learns.
