@@ -10,7 +10,7 @@ is run again, a few times at most. The table shows the median ratio over the rou
     python -m tests.bench --columns minidl torch-fused jax
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
-    python -m tests.bench --costs                          peak memory, and the time of the import
+    python -m tests.bench --costs                          peak memory, import, and whole commands beside PyTorch
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torch-fused", "torch-compile")
-SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while after their work
+SETTLE = (
+    0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while after their work
+)
 
 
 class Worker:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -116,6 +119,8 @@ def costs(models: list[str], columns: list[str]) -> None:
             run = [sys.executable, "-c", PEAK, column, model]
             done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
             print(f"  {model:8} {column:14} {done.stdout.strip() or 'not installed'}")
+    if "torch" in columns and os.environ.get("MINIDL_DATA"):
+        whole_command()
     print("\nimport, seconds, best of 5")
     for module in ("numpy", "minidl", "optim", "torch"):
         best = float("inf")
@@ -126,3 +131,30 @@ def costs(models: list[str], columns: list[str]) -> None:
             )
             best = min(best, time.perf_counter() - begin) if done.returncode == 0 else best
         print(f"  {module:8} {best:.2f}")
+
+
+def whole_command(rounds: int = 5) -> None:
+    """One epoch of the mlp on the full MNIST as a user starts it, imports and files included, beside PyTorch."""
+    commands = {
+        "minidl.train": ["minidl.train", "--model", "mlp", "--epochs", "1", "--out"],
+        "PyTorch script": ["tests.peer_script"],
+        "minidl.train, cnn": ["minidl.train", "--model", "cnn", "--epochs", "1", "--out"],
+    }
+    seconds: dict[str, list[float]] = defaultdict(list)
+    memory: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            with tempfile.TemporaryDirectory() as folder:
+                begin = time.perf_counter()
+                run = [sys.executable, "-m", *command, f"{folder}/run"]
+                process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL)
+                _, status, usage = os.wait4(process.pid, 0)
+                if status:
+                    return print(f"\n{' '.join(run)} failed")
+                seconds[name].append(time.perf_counter() - begin)
+                memory[name] = usage.ru_maxrss / 1024
+    print(f"\nthe whole command, one epoch on the full MNIST: seconds, median (and range) of {rounds}; peak memory, MB")
+    for name, values in seconds.items():
+        values.sort()
+        print(f"  {name:18} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
+    return None
