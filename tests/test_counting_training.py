@@ -1,0 +1,251 @@
+"""Training on a device that is not the CPU: the CPU's numbers, and each way across counted."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data import load_mnist
+from data.batches import Examples, split
+from minidl import Tensor, gradcheck, nn, ops, reference_only
+from minidl import predict as prediction
+from minidl import train as program
+from minidl.checkpoint import load_checkpoint
+from minidl.config import Config, prepare
+from minidl.models import MODELS, build_model
+from minidl.run import Run
+from minidl.trainer import Diverged, Trainer, evaluate
+from optim import NAMES, SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
+from tests.commands import tiny_dataset
+from tests.counting import Counting
+
+STEPS = 6  # in an epoch of the tiny data set
+EPOCH = np.dtype(np.int64).itemsize  # bytes that each example's place in the order takes
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+def job(data, device, **options):
+    """A run of two epochs of STEPS steps."""
+    return prepare(Config(dataset=str(data), device=device, epochs=2, batch_size=30, **options))
+
+
+def numbers(record):
+    return {k: v for k, v in record.items() if not isinstance(v, str) and k != "seconds"}
+
+
+def same_records(found, wanted, rel=1e-5):
+    """The same losses; and the same counts of right answers, but for one, which rounding may tip over."""
+    for a, b in zip(found, wanted, strict=True):
+        for key, value in numbers(a).items():
+            assert value == pytest.approx(b[key], rel=rel, abs=0.02 if "accuracy" in key else 1e-6), key
+        assert a["phase"] == b["phase"]
+
+
+# ---- the same numbers ----
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_model_learns_as_on_the_cpu(data, model, device):
+    with reference_only():
+        wanted = job(data, "cpu", model=model)
+        wanted.trainer.fit(1)
+    found = job(data, "counting", model=model)
+    found.trainer.fit(1)
+    assert found.device == "counting"
+    same_records(found.trainer.progress.metrics, wanted.trainer.progress.metrics)
+    for name, values in wanted.model.state_dict().items():
+        np.testing.assert_allclose(found.model.state_dict()[name], values, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("opt", NAMES)
+def test_each_optimizer_trains_as_on_the_cpu(data, opt, device):
+    options = {"model": "underfit", "opt": opt, "clip_norm": 1.0, "weight_decay": 1e-3}
+    options |= {} if opt in ("swats", "gnmt") else {"schedule": "cosine:warmup=3"}
+    if opt == "hybrid":
+        options |= {"switch": "epoch:1", "lr_after": "projected"}
+    jobs = [job(data, where, **options) for where in ("cpu", "counting")]
+    for one in jobs:
+        one.trainer.fit(2)
+    same_records(jobs[1].trainer.progress.metrics, jobs[0].trainer.progress.metrics)
+    events = [one.trainer.optimizer.switch_event for one in jobs]
+    assert (events[0] is None) == (events[1] is None)
+    assert events[0] is None or events[0].step == events[1].step
+
+
+CONDITIONS = [AfterEpochs(1), Plateau("train_accuracy", 1, 0.9), Crossing("val_loss", 9.0), Gap(-1.0)]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=str)
+def test_conditions_on_reports_switch_where_they_do_on_the_cpu(data, condition, device):
+    for where in ("cpu", "counting"):
+        one = job(data, where, model="underfit")
+        optimizer = Hybrid(one.model.parameters(), Adam(), SGD(lr=0.01), condition)
+        trainer = Trainer(one.model, optimizer, one.trainer.splits, 30)
+        trainer.fit(2)
+        assert optimizer.switch_event is not None
+        assert optimizer.switch_event.step in (STEPS, 2 * STEPS)
+
+
+def test_dropout_draws_the_cpus_masks(device):
+    x = np.ones((20, 30), np.float32)
+    near, far = (nn.Dropout(0.4, rng=3)(Tensor(x, device=where)) for where in ("cpu", "counting"))
+    np.testing.assert_array_equal(far.numpy(), near.numpy())
+
+
+# ---- what crosses ----
+
+
+def test_the_data_set_and_the_weights_cross_once(data, device: Counting):
+    with device.measure() as traffic:
+        one = job(data, "counting", model="mlp")
+    arrays = [a for part in ("train", "val", "test") for a in vars(getattr(one.trainer.splits, part)).values()]
+    weights = list(one.model.parameters())
+    assert traffic.uploads == len(arrays) + len(weights) == 6 + 6
+    assert traffic.upload_bytes == sum(a.nbytes for a in arrays) + sum(p.data.nbytes for p in weights)
+    assert traffic.downloads == 0
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "overfit"])
+@pytest.mark.parametrize("opt", ["momentum", "adam", "hybrid", "blend"])
+def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, device: Counting):
+    one = job(data, "counting", model=model, opt=opt)
+    one.trainer.fit(1)  # where kernels are checked before they are used
+    n, steps = len(one.trainer.splits.train), one.trainer.steps()
+    with device.measure() as traffic:
+        next(steps)
+    assert (traffic.uploads, traffic.upload_bytes, traffic.downloads) == (1, n * EPOCH, 0)  # the order, once
+    with device.forbid_reads():
+        for _ in range(STEPS - 1):
+            with device.measure() as traffic:
+                next(steps)
+            assert traffic.uploads == 0
+    with device.measure() as traffic:
+        assert next(steps, None) is None  # the end of the epoch: the losses and counts of all its steps
+    assert (traffic.uploads, traffic.downloads, traffic.download_bytes) == (0, 1, STEPS * 2 * 8)
+
+
+def test_losses_are_read_once_in_each_interval(data, device: Counting):
+    one = job(data, "counting", model="linear", opt="sgd")
+    trainer = Trainer(one.model, one.trainer.optimizer, one.trainer.splits, 10, read_every=7)
+    reads = []
+    steps = trainer.steps()
+    for _ in range(trainer.steps_per_epoch):
+        with device.measure() as traffic:
+            next(steps)
+        reads.append(traffic.downloads)
+    assert reads == [1 if k % 7 == 0 else 0 for k in range(1, trainer.steps_per_epoch + 1)]
+
+
+def test_dropout_sends_a_mask_for_each_layer_and_step(data, device: Counting):
+    one = job(data, "counting", model="goodfit", opt="sgd")
+    steps = one.trainer.steps()
+    next(steps)
+    with device.measure() as traffic, device.forbid_reads():
+        next(steps)
+    assert (traffic.uploads, traffic.upload_bytes) == (2, 30 * (512 + 256) * 4)
+
+
+def test_swats_waits_in_each_step_of_its_first_phase(data, device: Counting):
+    one = job(data, "counting", model="linear", opt="swats")
+    steps = one.trainer.steps()
+    next(steps)
+    with device.measure() as traffic:
+        next(steps)
+    assert (traffic.downloads, traffic.download_bytes) == (1, 16)
+
+
+def test_an_evaluation_reads_once(data, device: Counting):
+    one = job(data, "counting", model="mlp")
+    with device.measure() as traffic:
+        evaluate(one.model, one.trainer.splits.train, 30)
+    assert (traffic.uploads, traffic.downloads) == (0, 1)
+
+
+def test_a_checkpoint_reads_each_array_once_and_one_flag(data, tmp_path, device: Counting):
+    run = Run.create(job(data, "counting", model="linear", opt="adam"), tmp_path / "r")
+    with device.measure() as traffic:
+        run.save()
+    assert (traffic.uploads, traffic.downloads) == (0, 1 + 2 + 2)  # finite or not; weight, bias; m, v
+
+
+# ---- the programs ----
+
+
+def command(capsys, *args):
+    status = program.main([str(a) for a in args])
+    output = capsys.readouterr()
+    return status, output.out + output.err
+
+
+def test_the_command_trains_on_the_device(data, tmp_path, capsys, device):
+    args = ["--dataset", data, "--epochs", 2, "--batch-size", 30, "--model", "cnn", "--opt", "hybrid"]
+    for where in ("cpu", "counting"):
+        status, output = command(capsys, *args, "--device", where, "--out", tmp_path / where)
+        assert status == 0, output
+        assert f"on {where};" in output
+    a, b = (json.loads((tmp_path / where / "summary.json").read_text()) for where in ("cpu", "counting"))
+    assert b["device"] == "counting"
+    assert b["test_loss"] == pytest.approx(a["test_loss"], rel=1e-4)
+    assert b["switch"]["step"] == a["switch"]["step"]
+    model, size = prediction.load_model(tmp_path / "counting")  # on the CPU
+    probabilities = prediction.classify(model, np.zeros(size, np.float32))
+    assert probabilities.sum() == pytest.approx(1)
+
+
+def test_a_run_goes_on_on_another_device(data, tmp_path, capsys, device):
+    """Begun on the CPU, cut after an epoch, ended on the device; and the other way round."""
+    args = ["--dataset", data, "--batch-size", 30, "--model", "underfit", "--switch", "step:8"]
+    assert command(capsys, *args, "--epochs", 2, "--device", "cpu", "--out", tmp_path / "whole")[0] == 0
+    whole = load_checkpoint(tmp_path / "whole" / "checkpoint.safetensors")
+    for first, second in (("cpu", "counting"), ("counting", "cpu"), ("counting", "counting")):
+        out = tmp_path / f"{first}-{second}"
+        run = Run.create(job(data, first, model="underfit", switch="step:8"), out)
+        for _ in run.job.trainer.steps():
+            if run.job.trainer.progress.batch == 3:
+                run.save()
+        status, output = command(capsys, "--resume", out, "--device", second)
+        assert status == 0, output
+        for name, values in load_checkpoint(out / "checkpoint.safetensors").model.items():
+            np.testing.assert_allclose(values, whole.model[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_divergence_is_reported_as_on_the_cpu(data, tmp_path, capsys, device):
+    """The losses are read late, but the message names the same step and layer."""
+    messages = []
+    for where in ("cpu", "counting"):
+        args = ["--dataset", data, "--epochs", 2, "--batch-size", 30, "--model", "mlp", "--opt", "sgd", "--lr", "1e9"]
+        status, output = command(capsys, *args, "--device", where, "--out", tmp_path / where)
+        assert status == 1
+        messages.append(re.search(r"training diverged at step (\d+): .* the rate .*layer (\S+),", output).groups())
+    assert messages[0] == messages[1]
+
+
+def test_weights_that_are_not_finite_are_named(data, tmp_path, device):
+    run = Run.create(job(data, "counting", model="mlp", opt="sgd"), tmp_path / "r")
+    run.job.model[3].weight.data[0] = np.float32("nan")
+    with pytest.raises(Diverged, match=r"weight of layer 3, Linear\(64, 128\)|weight of layer 3, Linear\("):
+        run.save()
+
+
+def test_gradcheck_takes_tensors_from_the_device(device):
+    x = Tensor(device.from_host(np.array([0.3, -1.2, 2.0])), requires_grad=True)
+    assert gradcheck(lambda x: ops.sum(ops.tanh(x) * x), [x])
+
+
+def test_state_dicts_cross(device):
+    model, twin = (build_model("cnn", (8, 8), 3, seed) for seed in (0, 1))
+    twin.to("counting").load_state_dict(model.state_dict())
+    for name, values in twin.to("cpu").state_dict().items():
+        np.testing.assert_array_equal(values, model.state_dict()[name])
+
+
+def test_splits_are_the_cpus(device):
+    dataset = load_mnist(name="mnist5k")
+    near, far = split(dataset), split(dataset, device="counting")
+    assert isinstance(far.train, Examples)
+    np.testing.assert_array_equal(far.train.images.get(), near.train.images)
