@@ -34,13 +34,15 @@ class Options:
 
     checkpoint_every  steps between two checkpoints, beside those after each epoch
     test_every_epoch  print the test accuracy after each epoch
-    threads           how many to compute with; None: as many as there are cores. The only one of the three that may
+    threads           how many to compute with; None: as many as there are cores. The only one of these that may
                       change a result, in its last bits
+    trace             the file to write a replay page to; None: don't record
     """
 
     checkpoint_every: int | None = None
     test_every_epoch: bool = False
     threads: int | None = None
+    trace: str | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:

@@ -20,6 +20,7 @@ from minidl.display import Display, resume_command
 from minidl.models import MODELS, count_parameters
 from minidl.run import Options, Run, check_unused, versions
 from minidl.signals import StopNow, StopOnSignal
+from minidl.trace import PageError, check_writable, traced
 from minidl.trainer import Diverged
 from optim import NAMES as OPTIMIZERS
 
@@ -131,6 +132,12 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the test accuracy after each epoch, for teaching: who chooses by it, overfits to the test split",
     )
+    run.add_argument(
+        "--trace",
+        type=os.path.abspath,
+        metavar="FILE",
+        help="record the run and write a page, FILE.html, on which it can be stepped through in a browser",
+    )
     return parser
 
 
@@ -171,10 +178,13 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             threadpool_limits(run.options.threads, user_api="blas"),
         ):
-            return train(run, stop)
+            with traced(run):
+                return train(run, stop)
     except StopNow:
         print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)
         raise
+    except PageError as error:
+        return complain(error, FAILED)
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
     except BrokenPipeError:
@@ -191,6 +201,8 @@ def set_up(args: dict[str, Any]) -> Run:
     """From the command line to a Run."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
+    if chosen.trace is not None:
+        check_writable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
     if resume is not None:
         machine = {name: args.pop(name) for name in ("dataset", "device") if name in args}
@@ -199,6 +211,8 @@ def set_up(args: dict[str, Any]) -> Run:
             raise ValueError(f"--resume takes everything from the checkpoint: leave out {given}")
         run = Run.resume(resume, options, **machine)
         p = run.job.trainer.progress
+        if run.options.trace is not None:
+            check_writable(run.options.trace)
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
         if run.versions != versions():
             print(f"note: begun with {run.versions}, this is {versions()}: the last digits may come out differently")

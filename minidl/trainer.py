@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,6 +52,14 @@ class Look(NamedTuple):
     lr: float
 
 
+class Observer(Protocol):
+    """Somebody who looks on while a Trainer trains, such as minidl.trace's Recorder. It changes nothing."""
+
+    def before_step(self, x: Tensor, labels: Array) -> None: ...
+    def after_step(self, logits: Tensor, loss: Tensor) -> None: ...
+    def after_epoch(self, record: dict[str, Any]) -> None: ...
+
+
 class Trainer:
     """Trains a classifier.
 
@@ -77,6 +85,7 @@ class Trainer:
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Progress()
+        self.observer: Observer | None = None
         self._unread: list[Look] = []  # the steps not yet looked at
         self._healthy = Healthy(optimizer) if self.read_every > 1 else None
 
@@ -98,6 +107,8 @@ class Trainer:
 
     def train_step(self, x: Tensor, labels: Array) -> Tensor:
         """Forward, backward, update. Returns the loss before the update; the counts are read later."""
+        if self.observer is not None:
+            self.observer.before_step(x, labels)
         logits = self.model(x)
         loss = ops.cross_entropy(logits, labels)
         correct = (logits.data.argmax(1) == labels).sum()
@@ -109,6 +120,8 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.observer is not None:
+            self.observer.after_step(logits, loss)
         return loss
 
     def steps(self) -> Iterator[int]:
@@ -152,6 +165,8 @@ class Trainer:
         p.epoch, p.batch, p.loss_sum, p.correct, p.seen = p.epoch + 1, 0, 0.0, 0, 0
         p.metrics.append(record)
         self.optimizer.report(p.epoch, **metrics)
+        if self.observer is not None:
+            self.observer.after_epoch(record)
         return record
 
     def fit(self, epochs: int) -> list[dict[str, Any]]:

@@ -32,14 +32,22 @@ class Standing:
     met: bool
 
 
-def standings(condition: Condition, progress: Progress) -> Iterator[Standing]:
-    """The state of each single condition in a joined one."""
+def singles(condition: Condition) -> Iterator[Condition]:
+    """The single conditions in a joined one."""
     if isinstance(condition, (AnyOf, AllOf)):
         for part in condition.conditions:
-            yield from standings(part, progress)
-        return
-    metric, value, level, words = _measure(condition, progress)
-    yield Standing(str(condition), metric, value, level, words, condition(progress))
+            yield from singles(part)
+    else:
+        yield condition
+
+
+def standings(condition: Condition, progress: Progress) -> list[Standing]:
+    """The state of each single condition."""
+    found = []
+    for one in singles(condition):
+        metric, value, level, words = _measure(one, progress)
+        found.append(Standing(str(one), metric, value, level, words, one(progress)))
+    return found
 
 
 def state(condition: Condition, progress: Progress) -> str:
@@ -49,7 +57,7 @@ def state(condition: Condition, progress: Progress) -> str:
     if isinstance(condition, AllOf):
         parts = [(state(part, progress), isinstance(part, AnyOf)) for part in condition.conditions]
         return "; and ".join(f"({words})" if any_of else words for words, any_of in parts)
-    return next(standings(condition, progress)).words
+    return _measure(condition, progress)[-1]
 
 
 def _measure(condition: Condition, progress: Progress) -> tuple[str, float | None, float | None, str]:

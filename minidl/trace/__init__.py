@@ -1,0 +1,10 @@
+"""Replay: a training run in one HTML file, to be stepped through down to the numbers of a single weight.
+
+Reading order: choose (which steps, which weights), layers (looking on), keep (pictures), frame, recorder, pack, page.
+"""
+
+from minidl.trace.page import PageError, check_writable, page, read, write
+from minidl.trace.recorder import Recorder
+from minidl.trace.run import traced
+
+__all__ = ["PageError", "Recorder", "check_writable", "page", "read", "traced", "write"]

@@ -1,0 +1,80 @@
+"""What is kept of an array: a picture in 64 shades, and a histogram. Little is copied in passing.
+
+A histogram is made of 4,096 values at random places, the same places at each step. The eye sees no difference, and
+taking them costs a fraction of a pass over the array. What can be done later is done later.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, backend_of, to_numpy, xp_of
+
+SAMPLE = 4096  # values that a histogram is made of
+BARS = 32
+SHADES = 64
+LOST = 255  # the shade of a NaN or an infinity
+AREA = 3136  # numbers in the picture of a layer at most: four maps of 28 x 28
+MAPS = 8  # of a convolution's output at most
+
+
+@lru_cache(maxsize=256)
+def _places(shape: tuple[int, ...]) -> tuple[Array, ...]:
+    size = math.prod(shape)
+    return np.unravel_index(np.sort(np.random.default_rng(size).integers(0, size, SAMPLE)), shape)
+
+
+def sample(array: Array) -> Array:
+    """A copy of up to SAMPLE of the array's values."""
+    if array.size <= SAMPLE:
+        return array.reshape(-1).copy()
+    to_device = backend_of(array).from_host
+    return array[tuple(to_device(i) for i in _places(array.shape))]
+
+
+def histogram(values: Array) -> dict[str, Any]:
+    """Bars from 0 to 255, mean and deviation of a sample's finite values; the shares of zeros and of lost ones."""
+    values = to_numpy(values).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    lost = len(values) - len(finite)
+    if not len(finite):
+        return {"bars": np.zeros(BARS, np.uint8), "low": 0.0, "high": 0.0, "mean": 0.0, "std": 0.0, "zero": 0.0,
+                "lost": lost / max(1, len(values))}  # fmt: skip
+    low, high = float(finite.min()), float(finite.max())
+    counts, _ = np.histogram(finite, BARS, (low, high) if high > low else (low - 0.5, high + 0.5))
+    return {
+        "bars": np.ceil(counts * (255 / counts.max())).astype(np.uint8),
+        "low": low,
+        "high": high,
+        "mean": float(finite.mean()),
+        "std": float(finite.std()),
+        "zero": float((finite == 0).mean()),
+        "lost": lost / len(values),
+    }
+
+
+def shades(values: Array) -> dict[str, Any]:
+    """An array as shades: 0 is `low`, SHADES - 1 is `high`, LOST is no number."""
+    values = to_numpy(values).astype(np.float64)
+    good = np.isfinite(values)
+    low, high = (float(values[good].min()), float(values[good].max())) if good.any() else (0.0, 0.0)
+    scaled = np.where(good, values - low, 0) * ((SHADES - 1) / (high - low) if high > low else 0)
+    return {"pixels": np.where(good, np.round(scaled), LOST).astype(np.uint8), "low": low, "high": high}
+
+
+def maps(array: Array, example: Any) -> Array:
+    """A copy of what a layer has for one example of the batch, cut to what a picture shows: (maps, height, width)."""
+    one = array[example]
+    if one.ndim == 3:
+        return one[: max(1, min(MAPS, AREA // max(1, one[0].size)))].copy()
+    return one.reshape(1, 1, -1)[:, :, :AREA].copy()
+
+
+def dead(array: Array) -> Any:
+    """How many units (channels of maps) of a ReLU are zero for the whole batch; a 0-d array on the array's device."""
+    axes = (0,) if array.ndim == 2 else (0, *range(2, array.ndim))
+    return (array.max(axis=axes) <= 0).sum() if array.ndim > 1 else xp_of(array).asarray(0)

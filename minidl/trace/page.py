@@ -1,0 +1,116 @@
+"""The page: recordings packed into one HTML file, with its style and scripts, that opens anywhere without a network.
+
+The files under page/ are plain HTML, CSS and JavaScript; here they are put into each other, nothing more.
+"""
+
+from __future__ import annotations
+
+import base64
+import html as markup
+import os
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_file
+from minidl.trace.choose import BEFORE, DENSE
+from minidl.trace.pack import pack, unpack
+
+LIMIT = 8_000_000  # bytes of a page with one recording
+FORMAT = 1  # of a recording; raised when its meaning changes
+SCRIPTS = ("data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "switch.js", "app.js")
+_BLOB = re.compile(r'<script type="text/plain" class="recording">([A-Za-z0-9+/=\s]*)</script>')
+
+
+class PageError(ValueError):
+    """A file that is no replay page, or a place where none can be written. The message names it."""
+
+
+@cache
+def _file(name: str) -> str:
+    return (files("minidl.trace") / "page" / name).read_text(encoding="utf-8")
+
+
+def page(recordings: Sequence[dict[str, Any]], limit: int = LIMIT) -> str:
+    """The HTML of one recording, or of two side by side. Each takes its share of `limit` bytes per recording."""
+    room = limit - sum(len(_file(name).encode()) for name in ("page.html", "page.css", *SCRIPTS))
+    blobs = [base64.b64encode(fitting(recording, room * 3 // 4)).decode() for recording in recordings]
+    scripts = "\n".join(_file(name) for name in SCRIPTS)
+    parts = {
+        "{{title}}": markup.escape(" | ".join(recording["title"] for recording in recordings)),
+        "{{style}}": _file("page.css"),
+        "{{recordings}}": "\n".join(f'<script type="text/plain" class="recording">{blob}</script>' for blob in blobs),
+        "{{scripts}}": scripts,
+    }
+    return re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], _file("page.html"))
+
+
+def fitting(recording: dict[str, Any], room: int) -> bytes:
+    """The recording packed into so many bytes: where it is larger, every other of the sparse steps is left out."""
+    frames, data = recording["frames"], pack(recording)
+    while len(data) > room:
+        kept = thinned(recording, frames)
+        if len(kept) == len(frames):
+            break  # what is left has to stay
+        frames = kept
+        dropped = len(recording["frames"]) - len(frames)
+        note = f"{dropped} of {len(recording['frames'])} recorded steps, to keep the page small"
+        data = pack({**recording, "frames": frames, "left_out": [*recording["left_out"], note]})
+    return data
+
+
+def thinned(recording: dict[str, Any], frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without every other step of those far from the start, the switch and the end."""
+    event = (recording["switch"] or {}).get("event")
+    near = {recording["last"], *range(DENSE + 1)}
+    if event:
+        near |= set(range(event["step"] - BEFORE, event["step"] + DENSE + 1))
+    far = [frame["step"] for frame in frames if frame["step"] not in near]
+    dropped = set(far[1::2])
+    return [frame for frame in frames if frame["step"] not in dropped]
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The recordings of a page. Raises PageError where the file is missing or none of ours."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PageError(f"{path} can't be read as a replay page: {error}") from error
+    try:
+        recordings = [unpack(base64.b64decode(blob)) for blob in _BLOB.findall(text)]
+    except ValueError as error:
+        raise PageError(f"{path} holds {error}") from error
+    if not recordings:
+        raise PageError(f"{path} is no replay page: write one with python -m minidl.train --trace {path}")
+    if any(recording.get("format") != FORMAT for recording in recordings):
+        raise PageError(f"{path} was written by another version of minidl, which has to read it")
+    return recordings
+
+
+def write(path: str | os.PathLike[str], html: str) -> None:
+    """Write a page, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(html.encode())
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise PageError where a page could not be written, before hours go into what it would show."""
+    path = Path(path)
+    if path.is_dir():
+        raise PageError(f"{path} is a folder: give a file, such as {path / 'replay.html'}")
+    if path.suffix not in (".html", ".htm"):
+        raise PageError(f"{path} must end in .html, for it is a page to open in a browser")
+    if not path.parent.is_dir():
+        raise PageError(f"there is no folder {path.parent} to write {path.name} to: make it, or give another")
+    if not os.access(path.parent, os.W_OK):
+        raise PageError(f"the folder {path.parent} can't be written to: give another for {path.name}")
+
+
+def inline(html: str, height: int = 900) -> str:
+    """The page in a frame, for a notebook."""
+    return (
+        f'<iframe srcdoc="{markup.escape(html)}" style="width:100%;height:{height}px;border:0" title="replay"></iframe>'
+    )

@@ -1,0 +1,206 @@
+// The page as a whole: where we stand, what the keys and buttons do, and drawing it anew.
+
+class App {
+  constructor(runs) {
+    this.runs = runs;
+    runs.forEach((run, i) => { run.id = i; });
+    this.steps = [...new Set(runs.flatMap((run) => run.recorded))].sort((a, b) => a - b);
+    this.state = { step: this.steps[0] ?? 1 };
+    this.views = runs.map(() => ({ layer: 0, stage: 0, weight: 0 }));
+    runs.forEach((run, i) => {
+      const heaviest = run.layers.findIndex((layer) => Object.keys(layer.parameters).length);
+      this.views[i].layer = Math.max(0, heaviest);
+      if (run.weights.length) this.views[i].weight = run.weights[0].at + Math.floor(run.weights[0].count / 2);
+    });
+    this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
+    this.controls();
+    window.addEventListener("hashchange", () => this.fromAddress());
+    this.fromAddress();
+    this.draw();
+  }
+
+  // ---- where we stand ----
+
+  nearest(step) {
+    return this.steps.reduce((best, s) => (Math.abs(s - step) < Math.abs(best - step) ? s : best), this.steps[0]);
+  }
+
+  fromAddress() {
+    const address = new URLSearchParams(location.hash.slice(1)), step = Number(address.get("step"));
+    const weight = Number(address.get("weight") ?? NaN);
+    this.views.forEach((view, i) => { if (weight >= 0 && weight < this.runs[i].underLens) view.weight = weight; });
+    if (step && step !== this.state.step) this.go(this.nearest(step));
+  }
+
+  toAddress() {
+    if (location.protocol === "about:") return; // in a notebook the frame has no address
+    const address = new URLSearchParams(location.hash.slice(1));
+    address.set("step", this.state.step);
+    history.replaceState(null, "", `#${address}`);
+  }
+
+  go(step) {
+    if (step === undefined) return;
+    this.state.step = step;
+    this.toAddress();
+    this.draw();
+  }
+
+  jump(n) {
+    const at = this.steps.indexOf(this.state.step);
+    this.go(this.steps[Math.max(0, Math.min(this.steps.length - 1, at + n))]);
+  }
+
+  // To the last step before the switch; when there already, to the first one after it.
+  toSwitch() {
+    const events = this.runs.map((run) => run.event).filter(Boolean);
+    if (!events.length) return;
+    const at = events[0].step, before = this.nearest(at);
+    const after = this.steps.find((step) => step > at);
+    this.go(this.state.step === before && after ? after : before);
+  }
+
+  play() {
+    this.playing = this.playing ? clearInterval(this.playing) : setInterval(() => {
+      if (this.state.step === this.steps[this.steps.length - 1]) this.play();
+      else this.jump(1);
+    }, 600);
+    const button = document.getElementById("play");
+    button.textContent = this.playing ? "pause" : "play";
+    button.setAttribute("aria-label", this.playing ? "Pause" : "Play");
+  }
+
+  actions(i) {
+    const view = this.views[i], run = this.runs[i];
+    const change = (what, value, focus) => { view[what] = value; this.draw(focus); };
+    return {
+      layer: (layer) => change("layer", layer),
+      weight: (weight, focus) => change("weight", (weight + run.underLens) % run.underLens, focus),
+      stage: (by) => {
+        const all = stages(run), stage = (view.stage + by + all.length) % all.length, { layer } = all[stage];
+        if (layer >= 0 && layer < run.layers.length) view.layer = layer;
+        change("stage", stage);
+      },
+    };
+  }
+
+  // ---- keys and buttons ----
+
+  controls() {
+    const press = (id, what) => document.getElementById(id).addEventListener("click", what);
+    press("first", () => this.go(this.steps[0]));
+    press("back", () => this.jump(-1));
+    press("play", () => this.play());
+    press("forward", () => this.jump(1));
+    press("last", () => this.go(this.steps[this.steps.length - 1]));
+    press("to-switch", () => this.toSwitch());
+    press("theme", () => this.theme());
+    press("help", () => this.help());
+    document.getElementById("to-switch").hidden = !this.runs.some((run) => run.event);
+    const field = document.getElementById("step");
+    field.addEventListener("change", () => this.go(this.nearest(Number(field.value))));
+    document.addEventListener("keydown", (event) => this.key(event));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    this.labelTheme();
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    const act = this.runs.map((_, i) => this.actions(i)), each = (what) => act.forEach(what);
+    const far = event.shiftKey ? 10 : 1;
+    const does = {
+      ArrowLeft: () => this.jump(-far), ArrowRight: () => this.jump(far), Home: () => this.go(this.steps[0]),
+      End: () => this.go(this.steps[this.steps.length - 1]), s: () => this.toSwitch(), t: () => this.theme(), "?": () => this.help(),
+      j: () => each((a) => a.stage(1)), k: () => each((a) => a.stage(-1)),
+      n: () => each((a, i) => a.weight(this.views[i].weight + 1)), p: () => each((a, i) => a.weight(this.views[i].weight - 1)),
+    };
+    if (event.key === " " && event.target.tagName !== "BUTTON") does[" "] = () => this.play();
+    const what = does[event.key] || does[event.key.toLowerCase()];
+    if (!what) return;
+    event.preventDefault();
+    what();
+  }
+
+  theme() {
+    document.documentElement.dataset.theme = dark() ? "light" : "dark";
+    this.labelTheme();
+    this.draw();
+  }
+
+  labelTheme() { document.getElementById("theme").textContent = dark() ? "light" : "dark"; }
+
+  help() {
+    const keys = document.getElementById("keys");
+    keys.hidden = !keys.hidden;
+    document.getElementById("help").setAttribute("aria-expanded", !keys.hidden);
+  }
+
+  // ---- drawing ----
+
+  draw(focus) {
+    const { step } = this.state, field = document.getElementById("step"), at = this.steps.indexOf(step);
+    if (document.activeElement !== field) field.value = step;
+    field.max = this.timeline.end;
+    const phases = this.runs.map((run) => run.phase(step)).join(" | ");
+    document.getElementById("status").textContent =
+      `step ${step.toLocaleString("en")} of ${this.timeline.end.toLocaleString("en")} (${at + 1} of ${this.steps.length} recorded), ${phases}`;
+    this.timeline.move(step);
+    const main = document.getElementById("main");
+    main.className = this.runs.length > 1 ? "two" : "one";
+    main.replaceChildren(...this.runs.map((run, i) => runPanel(run, { ...this.views[i], step }, this.actions(i), this.runs.length > 1 ? LETTERS[i] : "")));
+    if (focus) main.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
+  }
+}
+
+function dark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+// Everything about one run at one step.
+function runPanel(run, state, act, letter) {
+  const frame = run.frame(state.step), article = el("article", { className: `run run-${run.id}` });
+  if (!frame) {
+    article.append(el("p", { className: "notice" }, "No step of this run was recorded: it ended before the first."));
+    return article;
+  }
+  if (letter) article.append(el("h2", {}, el("span", { className: `letter run-${run.id}` }, letter), ` ${run.title}`));
+  if (frame.step !== state.step) article.append(el("p", { className: "notice" }, `Showing step ${frame.step.toLocaleString("en")}, the nearest recorded ${frame.step < state.step ? "before" : "after"} ${state.step.toLocaleString("en")}.`));
+  state = { ...state, step: frame.step };
+  article.append(factsPanel(run, frame),
+    el("div", { className: "columns" },
+      el("div", {}, networkPanel(run, state, act), filterPanel(run, state, act), batchPanel(run, state)),
+      el("div", {}, lensPanel(run, state, act), switchPanel(run, state))),
+    aboutPanel(run));
+  return article;
+}
+
+function factsPanel(run, frame) {
+  const { step } = frame, fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
+  const epoch = Math.floor((step - 1) / run.steps_per_epoch) + 1, whole = run.nearest(step, (f) => f.layers.length);
+  const deads = whole ? whole.layers.filter((layer) => layer.dead !== null) : [];
+  const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
+    fact("rate", ...number(run.rate(step))), fact("loss of this minibatch", ...number(run.loss(step)))];
+  if (deads.length) facts.push(fact("dead units", String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
+  const last = run.epochs.filter((e) => e.step <= step).pop();
+  if (last) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
+  const parts = [el("dl", { className: "facts now" }, ...facts)];
+  if (run.ending) parts.unshift(el("p", { className: "notice ending" }, `This run ended early: ${run.ending}`));
+  return el("div", {}, ...parts);
+}
+
+function aboutPanel(run) {
+  const settings = Object.entries(run.config || {}).filter(([, value]) => value !== null);
+  const results = Object.entries(run.summary || {}).filter(([, value]) => value !== null && typeof value !== "object");
+  const list = (items) => el("dl", { className: "plain" }, ...items.map(([name, value]) => el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, typeof value === "number" ? short5(value) : String(value)))));
+  return el("details", { className: "about" }, el("summary", {}, "What was recorded, and what was left out"),
+    el("ul", {}, ...run.left_out.map((words) => el("li", {}, words))),
+    settings.length ? el("h4", {}, "Settings") : null, settings.length ? list(settings) : null,
+    results.length ? el("h4", {}, "Results") : null, results.length ? list(results) : null);
+}
+
+function short5(value) { return Number.isInteger(value) ? value.toLocaleString("en") : digits(value, 5); }
+
+loadRuns().then((runs) => { window.replay = new App(runs); }).catch((error) => {
+  document.getElementById("main").append(el("p", { className: "notice" }, `This page can't be shown: ${error.message}`));
+});

@@ -1,0 +1,133 @@
+// Charts as SVG: lines over steps, bars, arrows. Every chart has a sentence for those who hear it.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children.filter(Boolean));
+  return node;
+}
+
+function picture(width, height, label, ...children) {
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label }, ...children);
+}
+
+function text(x, y, words, attributes = {}) {
+  const node = svg("text", { x, y, ...attributes });
+  node.textContent = words;
+  return node;
+}
+
+// A linear map from [a, b] to [c, d]; with log, of the logarithm.
+function axis(a, b, c, d, log = false) {
+  const f = log ? Math.log10 : (x) => x;
+  const [fa, fb] = [f(a), f(b)];
+  const map = (x) => c + ((f(x) - fa) / (fb - fa || 1)) * (d - c);
+  map.back = (y) => fa + ((y - c) / (d - c || 1)) * (fb - fa);
+  map.log = log;
+  map.range = [a, b];
+  return map;
+}
+
+// Round numbers within the axis, about n of them.
+function ticks(map, n) {
+  const [a, b] = map.range;
+  if (map.log) {
+    const found = [];
+    for (let e = Math.floor(Math.log10(a)); e <= Math.ceil(Math.log10(b)); e++)
+      for (const m of b / a > 1000 ? [1] : [1, 2, 5]) {
+        const value = m * 10 ** e;
+        if (value >= a * 0.999 && value <= b * 1.001) found.push(value);
+      }
+    return found.length > n + 1 ? found.filter((_, i) => i % Math.ceil(found.length / n) === 0) : found;
+  }
+  const rough = (b - a) / n || 1, power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
+  const found = [];
+  for (let v = Math.ceil(a / step) * step; v <= b + step * 1e-9; v += step) found.push(Math.abs(v) < step * 1e-9 ? 0 : v);
+  return found;
+}
+
+// The path through points (x, y); a point that is no number interrupts it.
+function path(points, attributes) {
+  let d = "", pen = "M";
+  for (const [x, y] of points) {
+    if (!Number.isFinite(x) || !Number.isFinite(y)) { pen = "M"; continue; }
+    d += `${pen}${x.toFixed(1)} ${y.toFixed(1)}`;
+    pen = "L";
+  }
+  return svg("path", { d, fill: "none", ...attributes });
+}
+
+// A curve of many values as one point, or one upright stroke from the lowest to the highest, per pixel.
+function dense(values, first, x, y) {
+  const points = [];
+  let i = 0;
+  while (i < values.length) {
+    const pixel = Math.round(x(first + i));
+    let low = Infinity, high = -Infinity;
+    for (; i < values.length && Math.round(x(first + i)) === pixel; i++)
+      if (Number.isFinite(values[i]) && !(y.log && values[i] <= 0)) {
+        low = Math.min(low, values[i]);
+        high = Math.max(high, values[i]);
+      }
+    if (high === -Infinity) points.push([NaN, NaN]);
+    else if (low === high) points.push([pixel, y(low)]);
+    else points.push([pixel, y(low)], [pixel, y(high)]);
+  }
+  return points;
+}
+
+function extent(values, positive = false) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values)
+    if (Number.isFinite(value) && (!positive || value > 0)) {
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+  return high < low ? [positive ? 0.1 : 0, 1] : [low, high];
+}
+
+// Bars of keep.py's histogram.
+function bars(histogram, label) {
+  const width = 160, height = 48, n = histogram.bars.length, w = width / n;
+  const rects = [...histogram.bars].map((bar, i) => {
+    const h = (bar / 255) * (height - 2);
+    return bar ? svg("rect", { x: i * w + 0.5, y: height - h, width: w - 1, height: h, class: "bar" }) : null;
+  });
+  const { low, high } = histogram, zero = low < 0 && high > 0 ? ((0 - low) / (high - low)) * width : null;
+  const words = `${label}: from ${short(low)} to ${short(high)}, mean ${short(histogram.mean)}`;
+  return el("figure", { className: "histogram" },
+    picture(width, height, words,
+      ...rects,
+      zero !== null && svg("line", { x1: zero, x2: zero, y1: 0, y2: height, class: "zero-line" }),
+      svg("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "axis" })),
+    el("figcaption", {}, el("span", {}, short(low)), el("span", {}, `mean ${short(histogram.mean)}`), el("span", {}, short(high))));
+}
+
+// A chart of curves over steps, with axes, a cursor, and what else belongs in it.
+//   curves: [{values, first, class}] (a value per step) or [{points: [[step, value]], class}]
+//   level: a dashed line to reach; band: {low, high, first} a stripe; log: the axis of values
+function stepChart({ curves, label, first, last, cursor, level = null, band = null, log = false, range = null, height = 130 }) {
+  const width = 460, left = 52, bottom = height - 20;
+  const all = curves.flatMap((c) => (c.values ? [...c.values] : c.points.map((p) => p[1])));
+  if (level !== null) all.push(level);
+  let [low, high] = range || extent(all, log);
+  if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - Math.abs(low || 1) / 2, high + Math.abs(high || 1) / 2];
+  const x = axis(first, Math.max(last, first + 1), left, width - 8), y = axis(low, high, bottom, 8, log);
+  const clip = `clip-${stepChart.count = (stepChart.count || 0) + 1}`;
+  const drawn = curves.map((c) => path(c.values ? dense(c.values, c.first, x, y) : c.points.map(([s, v]) => [x(s), log && v <= 0 ? NaN : y(v)]), { class: c.class }));
+  const dots = curves.filter((c) => c.points && c.points.length < 60).flatMap((c) =>
+    c.points.filter(([, v]) => Number.isFinite(v)).map(([s, v]) => svg("circle", { cx: x(s), cy: y(v), r: 2.5, class: `${c.class} dot` })));
+  const stripe = band && path([...dense(band.high, band.first, x, y), ...dense(band.low, band.first, x, y).reverse()], { class: "band", fill: "" });
+  return picture(width, height, label,
+    svg("clipPath", { id: clip }, svg("rect", { x: left, y: 4, width: width - left - 4, height: bottom - 2 })),
+    ...ticks(y, 3).map((v) => svg("line", { x1: left, x2: width - 8, y1: y(v), y2: y(v), class: "grid" })),
+    ...ticks(y, 3).map((v) => text(left - 5, y(v) + 3.5, short(v), { "text-anchor": "end" })),
+    ...ticks(x, 5).map((v) => text(x(v), height - 5, v.toLocaleString("en"), { "text-anchor": "middle" })),
+    svg("g", { "clip-path": `url(#${clip})` }, stripe, ...drawn, ...dots,
+      level !== null && svg("line", { x1: left, x2: width - 8, y1: y(level), y2: y(level), class: "level" })),
+    svg("line", { x1: left, x2: width - 8, y1: bottom, y2: bottom, class: "axis" }),
+    cursor >= first && cursor <= last && svg("line", { x1: x(cursor), x2: x(cursor), y1: 4, y2: bottom, class: "cursor" }));
+}

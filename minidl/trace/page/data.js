@@ -1,0 +1,108 @@
+// The recordings of this page: unpacked, and asked for the step nearest to the one that is wanted.
+
+const ARRAYS = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
+const WIDTH = { uint8: 1, int32: 4, float32: 4, float64: 8 };
+
+// The value that pack.py packed: JSON, in which {"$": [type, shape, place]} stands for an array behind it.
+async function unpack(base64) {
+  const bytes = Uint8Array.from(atob(base64.replace(/\s/g, "")), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const data = await new Response(stream).arrayBuffer();
+  const length = Number(new DataView(data).getBigUint64(0, true));
+  const start = 8 + length;
+  const value = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 8, length)));
+  return revive(value, data, start);
+}
+
+function revive(value, data, start) {
+  if (Array.isArray(value)) return value.map((item) => revive(item, data, start));
+  if (value === null || typeof value !== "object") return value;
+  if (typeof value.$ === "string") return Number(value.$);
+  if (value.$) return array(...value.$, data, start);
+  for (const key of Object.keys(value)) value[key] = revive(value[key], data, start);
+  return value;
+}
+
+// The bytes lie in planes, all first bytes before all second bytes: put them back in order.
+function array(type, shape, at, data, start) {
+  const n = shape.reduce((a, b) => a * b, 1), width = WIDTH[type];
+  const planes = new Uint8Array(data, start + at, n * width);
+  const bytes = new Uint8Array(n * width);
+  for (let plane = 0, k = 0; plane < width; plane++)
+    for (let i = plane; i < n * width; i += width) bytes[i] = planes[k++];
+  const result = new ARRAYS[type](bytes.buffer);
+  result.shape = shape;
+  return result;
+}
+
+// A recording, and what the page asks of it.
+class Run {
+  constructor(data) {
+    Object.assign(this, data);
+    this.recorded = this.frames.map((frame) => frame.step);
+    let at = 0; // where each parameter's weights begin in a term's values
+    for (const grid of this.weights) {
+      grid.at = at;
+      grid.count = grid.outputs.length * grid.inputs.length;
+      at += grid.count;
+    }
+    this.underLens = at;
+    this.event = this.switch && this.switch.event;
+  }
+
+  // The frame of this step, or the nearest earlier one; the first where there is none.
+  frame(step) {
+    let found = this.frames[0];
+    for (const frame of this.frames) if (frame.step <= step) found = frame;
+    return found;
+  }
+
+  // The same among the frames that have pictures, or that have terms.
+  nearest(step, has) {
+    const good = this.frames.filter(has);
+    let found = good[0];
+    for (const frame of good) if (frame.step <= step) found = frame;
+    return found;
+  }
+
+  phase(step) {
+    let name = this.phases.length ? this.phases[0][1] : "";
+    for (const [first, phase] of this.phases) if (first <= step) name = phase;
+    return name;
+  }
+
+  // What the condition of the switch was like at this step: the nearest earlier note of it.
+  standing(step) {
+    let found = null;
+    for (const note of this.history) if (note.step <= step) found = note;
+    return found;
+  }
+
+  loss(step) { return this.loss_at(step - this.first); }
+  loss_at(i) { return i >= 0 && i < this.losses.length ? this.losses[i] : NaN; }
+  rate(step) { return step - this.first < this.rates.length ? this.rates[step - this.first] : NaN; }
+
+  // A weight by its place under the lens: the parameter, the index in it, and its name.
+  weight(place) {
+    const grid = this.weights.find((g) => place < g.at + g.count);
+    const k = place - grid.at, n = grid.inputs.length;
+    const output = grid.outputs[Math.floor(k / n)];
+    let rest = grid.inputs[k % n];
+    const index = [];
+    for (let axis = grid.shape.length - 1; axis > 0; axis--) {
+      index.unshift(rest % grid.shape[axis]);
+      rest = Math.floor(rest / grid.shape[axis]);
+    }
+    index.unshift(output);
+    return { grid, index, name: `${grid.name}[${index.join(", ")}]` };
+  }
+}
+
+async function loadRuns() {
+  if (typeof DecompressionStream === "undefined")
+    throw new Error("this browser is too old to unpack the page: any of Chrome 80, Safari 16.4, Firefox 113 or later does");
+  const blobs = [...document.querySelectorAll("script.recording")];
+  const data = await Promise.all(blobs.map((blob) => unpack(blob.textContent)));
+  blobs.forEach((blob) => blob.remove());
+  return data.map(({ loss, lr, ...rest }) => new Run({ ...rest, losses: loss, rates: lr }));
+}

@@ -1,0 +1,116 @@
+// Small helpers: elements, numbers as text, and pictures on a canvas.
+
+function el(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(props)) {
+    if (key in node && key !== "list") node[key] = value;
+    else node.setAttribute(key, value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+// A number with six digits, as nodes: 0.00123457, 1.23457·10⁻⁷.
+const DIGITS = 6;
+function number(value) {
+  const text = digits(value, DIGITS), at = text.indexOf("e");
+  if (at < 0) return [text];
+  return [`${text.slice(0, at)}·10`, el("sup", {}, text.slice(at + 1))];
+}
+
+function digits(value, n) {
+  if (typeof value !== "number") return String(value);
+  if (!Number.isFinite(value)) return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : "−∞";
+  if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus(value.toLocaleString("en"));
+  const size = Math.abs(value);
+  if (size < 1e-4 || size >= 1e7) {
+    const [mantissa, exponent] = value.toExponential(n - 1).split("e");
+    return minus(`${mantissa}e${Number(exponent)}`);
+  }
+  return minus(value.toPrecision(n).includes("e") ? String(Math.round(value)) : value.toPrecision(n));
+}
+
+function short(value) { // for labels: three digits, in plain text
+  const text = digits(value, 3), at = text.indexOf("e");
+  return at < 0 ? text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : `${text.slice(0, at)}e${text.slice(at + 1)}`;
+}
+
+function minus(text) { return text.replaceAll("-", "−"); }
+function percent(share) { return `${(100 * share).toFixed(1)}%`; }
+function count(n, what) { return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`; }
+
+// ---- colours ----
+
+function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(); }
+function rgb(name) {
+  const hex = colour(name).slice(1);
+  return [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
+}
+
+// From a number between -1 and 1 to a colour: blue below, the page's ground at 0, red above.
+function scale() {
+  const [low, zero, high] = ["negative", "zero", "positive"].map(rgb);
+  return (x) => {
+    const end = x < 0 ? low : high, t = Math.min(1, Math.abs(x)) ** 0.8;
+    return zero.map((z, i) => Math.round(z + (end[i] - z) * t));
+  };
+}
+
+// ---- pictures ----
+
+// Draws `height` rows of numbers, each number a pixel of the canvas; CSS makes it larger, without smoothing.
+function paint(canvas, values, width, height, toColour) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    const [r, g, b] = i < values.length ? toColour(values[i]) : [0, 0, 0];
+    image.data.set([r, g, b, i < values.length ? 255 : 0], 4 * i);
+  }
+  context.putImageData(image, 0, 0);
+}
+
+// Numbers that may be negative, by colour; what is no number in a colour of its own.
+function paintSigned(canvas, values, width, height) {
+  let largest = 0;
+  for (const value of values) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
+  const map = scale(), lost = rgb("lost");
+  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(largest ? v / largest : 0) : lost));
+  return largest;
+}
+
+// keep.py's shades as numbers.
+const SHADES = 64, LOST = 255;
+function unshade({ pixels, low, high }) {
+  return Float32Array.from(pixels, (p) => (p === LOST ? NaN : low + ((high - low) * p) / (SHADES - 1)));
+}
+
+// A digit, ink on paper.
+function paintDigit(canvas, pixels, width, height) {
+  const paper = rgb("paper"), ink = rgb("ink");
+  paint(canvas, pixels, width, height, (p) => paper.map((a, i) => Math.round(a + ((ink[i] - a) * p) / 255)));
+}
+
+// How to lay n numbers out when they have no shape of their own.
+function fold(n) {
+  const width = n <= 16 ? n : Math.min(64, Math.ceil(Math.sqrt(n * 2) / 4) * 4);
+  return [width, Math.ceil(n / width)];
+}
+
+// Maps side by side in one picture, a gap between them.
+function sideBySide(values, n, height, width) {
+  if (n === 1 && height === 1) {
+    const [w, h] = fold(width);
+    return { values, width: w, height: h };
+  }
+  const columns = Math.min(n, Math.max(1, Math.round(Math.sqrt(n * 2)))), rows = Math.ceil(n / columns);
+  const W = columns * (width + 1) - 1, H = rows * (height + 1) - 1;
+  const all = new Float32Array(W * H);
+  for (let m = 0; m < n; m++) {
+    const x0 = (m % columns) * (width + 1), y0 = Math.floor(m / columns) * (height + 1);
+    for (let y = 0; y < height; y++)
+      for (let x = 0; x < width; x++) all[(y0 + y) * W + x0 + x] = values[(m * height + y) * width + x];
+  }
+  return { values: all, width: W, height: H };
+}

@@ -1,0 +1,83 @@
+// One weight under the lens: the terms that the optimizer gave for its update, with this weight's numbers put in.
+
+const SYMBOLS = {
+  lr: "η", b1: "β₁", b2: "β₂", eps: "ε", mu: "μ", mu1: "μ₁", mu2: "μ₂", alpha: "α", wd: "λ", mhat: "m̂", vhat: "v̂", Lambda: "Λ",
+};
+const SUBSCRIPTS = { a_sgd: ["a", "SGD"], a_rms: ["a", "RMS"], lr_rms: ["η", "RMS"], lr_decay: ["κ", ""], w_shrunk: ["w", "shrunk"] };
+
+// A symbol as it is set in print: m_old becomes m with the subscript t−1.
+function symbol(name) {
+  const old = name.endsWith("_old"), stem = old ? name.slice(0, -4) : name;
+  const [letter, below] = SUBSCRIPTS[stem] || [SYMBOLS[stem] || stem, old ? "t−1" : ""];
+  return el("var", {}, letter, below ? el("sub", {}, below) : null);
+}
+
+// A formula in Python's syntax as nodes. `put` says what stands for a symbol: its name, or its number.
+function formula(source, put) {
+  const tokens = source.match(/[A-Za-z_]\w*|\d+(\.\d+)?|\*\*|[-+*/()]/g) || [], nodes = [];
+  for (let i = 0; i < tokens.length; i++) {
+    const token = tokens[i];
+    if (token === "sqrt") nodes.push("√");
+    else if (token === "exp") nodes.push("exp");
+    else if (token === "**") nodes.push(el("sup", {}, ...formula(tokens[++i], put)));
+    else if (/^[A-Za-z_]/.test(token)) nodes.push(...put(token));
+    else if (token === "*") nodes.push(" · ");
+    else if (token === "-" && (i === 0 || "(*/".includes(tokens[i - 1]))) nodes.push("−");
+    else if (token === "+" || token === "-") nodes.push(` ${minus(token)} `);
+    else if (token === "/") nodes.push(" / ");
+    else nodes.push(token);
+  }
+  return nodes;
+}
+
+function valueAt(term, place) { return typeof term.value === "object" ? term.value[place] : term.value; }
+
+function lensPanel(run, state, act) {
+  const { grid, index, name } = run.weight(state.weight), frame = run.frame(state.step);
+  const choose = el("select", { id: `parameter-${run.id}`, onchange: (event) => act.weight(run.weights[event.target.value].at) },
+    ...run.weights.map((g, i) => el("option", { value: i, selected: g === grid }, `${g.name} (${g.shape.join("×")})`)));
+  const bar = el("div", { className: "lens-bar" },
+    el("label", { htmlFor: choose.id }, "in"), choose,
+    el("button", { type: "button", title: "Previous weight (P)", ariaLabel: "Previous weight", onclick: () => act.weight(state.weight - 1) }, "‹"),
+    el("b", { className: "weight-name" }, name),
+    el("button", { type: "button", title: "Next weight (N)", ariaLabel: "Next weight", onclick: () => act.weight(state.weight + 1) }, "›"),
+    el("span", { className: "hint" }, `${(state.weight - grid.at + 1).toLocaleString("en")} of the ${grid.count} under the lens`));
+  const section = el("section", { className: "lens" }, el("h3", {}, "One weight under the lens"), bar);
+  if (!frame.terms.length) {
+    section.append(el("p", { className: "notice" }, "This step ended before its update: the loss was not a finite number."));
+    return section;
+  }
+  const terms = new Map(frame.terms.map((term) => [term.symbol, term]));
+  const named = (token) => [symbol(token)];
+  const numbered = (token) => {
+    const value = valueAt(terms.get(token), state.weight), nodes = number(value);
+    return value < 0 || nodes.length > 1 ? ["(", ...nodes, ")"] : nodes;
+  };
+  const row = (term) => {
+    const value = valueAt(term, state.weight), tr = el("tr", { className: term.formula ? "" : "given" });
+    tr.dataset.symbol = term.symbol;
+    tr.append(el("th", { scope: "row" }, symbol(term.symbol)),
+      el("td", { className: "formula" },
+        term.formula ? el("span", { className: "symbols" }, "= ", ...formula(term.formula, named)) : el("span", { className: "words" }, term.words),
+        term.formula ? el("span", { className: "numbers" }, "= ", ...formula(term.formula, numbered)) : null,
+        term.formula && term.words ? el("span", { className: "words" }, term.words) : null),
+      el("td", { className: "value" }, ...number(value)));
+    return tr;
+  };
+  const given = frame.terms.filter((term) => !term.formula), derived = frame.terms.filter((term) => term.formula);
+  section.append(
+    el("p", { className: "rule" }, `Step ${frame.step.toLocaleString("en")}, ${run.phase(frame.step)}`, frame.step === state.step ? "" : ", the nearest recorded one",
+      ": ", valueAt(terms.get("w_old"), state.weight) === valueAt(terms.get("w"), state.weight) ? "the weight stays where it is." : "the weight moves by p."),
+    el("table", { className: "terms" }, el("caption", { className: "unseen" }, `The update of ${name} at step ${frame.step}`),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "term"), el("th", { scope: "col" }, "how it comes about"), el("th", { scope: "col" }, "number"))),
+      el("tbody", {}, ...given.map(row)), el("tbody", {}, ...derived.map(row))),
+    weightCurve(run, state, name));
+  return section;
+}
+
+// Where this weight has been at the recorded steps.
+function weightCurve(run, state, name) {
+  const points = run.frames.filter((f) => f.terms.length).map((f) => [f.step, valueAt(f.terms.find((t) => t.symbol === "w"), state.weight)]);
+  return el("figure", { className: "chart" }, el("figcaption", {}, symbol("w"), ` at the recorded steps`),
+    stepChart({ curves: [{ points, class: "curve" }], label: `${name} from ${short(points[0][1])} to ${short(points[points.length - 1][1])}`, first: run.first, last: run.last, cursor: state.step, height: 110 }));
+}

@@ -1,0 +1,85 @@
+// The switch, explained: what it waits for, how near it is, and the geometry of the projected rate.
+
+function switchPanel(run, state) {
+  const section = el("section", { className: "switch" }, el("h3", {}, "The switch, explained"));
+  if (!run.switch) {
+    section.append(el("p", {}, `This run has one optimizer, ${run.phases.length ? run.phases[0][1] : "none"}, and nothing to switch.`), projection(run, state));
+    return section;
+  }
+  const { condition, event, verdict } = run.switch, fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", { id: `switch-${name}-${run.id}` }, ...[value].flat()));
+  section.append(el("p", { className: "verdict" }, verdict[0].toUpperCase() + verdict.slice(1) + "."),
+    event
+      ? el("dl", { className: "facts" }, fact("step", event.step.toLocaleString("en")), fact("epoch", String(event.epoch)), fact("rate", number(event.lr)), fact("condition", event.condition))
+      : el("dl", { className: "facts" }, fact("condition", condition)));
+  const note = run.standing(state.step), over = event && state.step > event.step;
+  if (note) section.append(el("p", { className: "standing" }, over ? "It has switched; the condition is not asked any more. Last: " : `At step ${note.step.toLocaleString("en")}: `, el("b", {}, note.words)));
+  if (run.switch.projection) section.append(rates(run, state));
+  run.switch.conditions.forEach((one, i) => {
+    if (one.metric !== "|Lambda - gamma|" && one.metric) section.append(towards(run, state, one, i));
+  });
+  section.append(projection(run, state));
+  return section;
+}
+
+// A condition's number on its way to its level; for a plateau, the metric itself too.
+function towards(run, state, one, i) {
+  const points = run.history.filter((h) => h.standings[i].value !== null).map((h) => [h.step, h.standings[i].value]);
+  const level = run.history.length ? run.history[run.history.length - 1].standings[i].level : null;
+  const figure = el("figure", { className: "chart" }, el("figcaption", {}, el("code", {}, one.condition), ` waits for ${one.metric} to reach ${short(level)}`));
+  if (points.length) figure.append(stepChart({ curves: [{ points, class: "curve" }], label: `${one.metric}: ${short(points[points.length - 1][1])} of ${short(level)}`, first: run.first, last: run.last, cursor: state.step, level, height: 110 }));
+  const metric = one.metric.split(" of ")[1];
+  if (metric && run.epochs.length && metric in run.epochs[0]) {
+    const values = run.epochs.map((epoch) => [epoch.step, epoch[metric]]);
+    figure.append(el("figcaption", {}, metric, " after each epoch"), stepChart({ curves: [{ points: values, class: "curve" }], label: `${metric} after each epoch`, first: run.first, last: run.last, cursor: state.step, height: 110 }));
+  }
+  return figure;
+}
+
+// gamma and Lambda over time. The axis follows Lambda, for single gammas may lie far out.
+function rates(run, state) {
+  const { gamma, lambda, compared, tolerance } = run.switch.projection, curves = [{ values: gamma, first: 1, class: "gamma" }];
+  if (compared) curves.push({ values: compared, first: 1, class: "compared" });
+  curves.push({ values: lambda, first: 1, class: "lambda" });
+  const sorted = [...gamma].filter(Number.isFinite).sort((a, b) => a - b), [low, high] = extent(lambda);
+  const range = sorted.length ? [Math.min(low, sorted[Math.floor(sorted.length * 0.02)]), Math.max(high, sorted[Math.ceil(sorted.length * 0.98) - 1])] : null;
+  const band = tolerance && { first: 1, low: lambda.map((v, i) => v - tolerance[i]), high: lambda.map((v, i) => v + tolerance[i]) };
+  const k = Math.min(state.step, gamma.length) - 1;
+  const now = k >= 0 ? [` Step ${(k + 1).toLocaleString("en")}: `, el("var", {}, "γ"), " = ", ...number(gamma[k]), ", ", el("var", {}, "Λ"), " = ", ...number(lambda[k])] : [];
+  if (k >= 0 && tolerance) now.push(", tolerance ", ...number(tolerance[k]));
+  return el("figure", { className: "chart rates" },
+    el("figcaption", {}, el("span", { className: "key gamma" }, "γ"), " the SGD rate that explains each step best, ", el("span", { className: "key lambda" }, "Λ"), " its running average, ", el("span", { className: "key band" }, "band"), " the tolerance",
+      compared ? [", ", el("span", { className: "key compared" }, "mean")][1] : null, compared ? " of the last γ, which is compared." : "."),
+    stepChart({ curves, label: "gamma and Lambda over the steps", first: 1, last: Math.max(2, gamma.length), cursor: Math.min(state.step, gamma.length), band, range, height: 170 }),
+    el("p", { className: "now" }, ...now));
+}
+
+// The step p and the gradient's direction -g, drawn to scale in the plane in which both lie.
+function projection(run, state) {
+  const frame = run.nearest(state.step, (f) => f.geometry);
+  if (!frame) return el("p", { className: "hint" }, "No step of this run was recorded with its geometry.");
+  const { cos, degrees, gamma, p: length, g } = frame.geometry;
+  const caption = [`Step ${frame.step.toLocaleString("en")}: the step `, el("var", {}, "p"), " is ", ...number(length), " long and ", `${digits(degrees, 3)}° off the direction −`, el("var", {}, "g"), ". "];
+  const figure = el("figure", { className: "chart arrows" });
+  if (!(cos > 0.02)) {
+    caption.push(cos <= 0 ? "It does not lead down the gradient at all, so that no SGD rate fits it." : "They are nearly at right angles: no SGD rate of any use fits it.");
+  } else {
+    caption.push("With the rate ", el("var", {}, "γ"), " = ", ...number(gamma), " the SGD step −", el("var", {}, "γg"), " ends straight above it: its shadow on ", el("var", {}, "p"), " is ", el("var", {}, "p"), " itself.");
+  }
+  figure.append(arrows(cos, degrees), el("figcaption", {}, ...caption));
+  return figure;
+}
+
+function arrows(cos, degrees) {
+  const width = 460, height = 210, angle = (degrees * Math.PI) / 180, fits = cos > 0.02;
+  const up = fits ? Math.tan(angle) : Math.sin(angle), along = fits ? 1 : cos; // -gamma g ends above p's tip
+  const room = [width - 120, height - 56], unit = Math.min(room[0] / Math.max(1, along - Math.min(0, along)), room[1] / Math.max(up, 0.35));
+  const x0 = 50 + Math.max(0, -along) * unit, y0 = height - 30, tip = [x0 + unit, y0], end = [x0 + along * unit, y0 - up * unit];
+  const arrow = (to, name) => svg("line", { x1: x0, y1: y0, x2: to[0], y2: to[1], class: `arrow ${name}`, "marker-end": `url(#head-${name})` });
+  const head = (name) => svg("marker", { id: `head-${name}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L10 5L0 10z", class: `arrow-head ${name}` }));
+  const r = Math.min(40, unit * 0.4), arc = `M${x0 + r} ${y0}A${r} ${r} 0 0 0 ${x0 + r * Math.cos(angle)} ${y0 - r * Math.sin(angle)}`;
+  return picture(width, height, `The step p and the direction of minus g, ${digits(degrees, 3)} degrees apart`,
+    svg("defs", {}, head("p"), head("g")), svg("path", { d: arc, class: "arc" }),
+    fits && svg("line", { x1: end[0], y1: end[1], x2: tip[0], y2: tip[1], class: "shadow" }), arrow(end, "g"), arrow(tip, "p"),
+    text(tip[0] + 8, tip[1] + 4, "p", { class: "arrow-name p" }), text(end[0] + 8, end[1] + (fits ? 4 : -4), fits ? "−γg" : "−g", { class: "arrow-name g" }),
+    text(x0 + r + 6, y0 - 8, `${digits(degrees, 3)}°`, { class: "degrees" }));
+}

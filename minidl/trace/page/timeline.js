@@ -1,0 +1,86 @@
+// The timeline: loss, validation accuracy, rate and phase of all steps; the recorded ones as marks; click to go there.
+
+const LETTERS = ["A", "B"];
+
+class Timeline {
+  constructor(runs, go) {
+    this.runs = runs;
+    this.node = document.getElementById("timeline");
+    this.first = Math.min(...runs.map((run) => run.first));
+    this.end = Math.max(...runs.map((run) => run.last), this.first + 1);
+    this.node.addEventListener("pointerdown", (event) => { this.dragging = true; this.seek(event, go); });
+    this.node.addEventListener("pointermove", (event) => this.dragging && this.seek(event, go));
+    window.addEventListener("pointerup", () => { this.dragging = false; });
+    new ResizeObserver(() => this.draw()).observe(this.node);
+  }
+
+  seek(event, go) {
+    const box = this.node.firstChild.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * this.width;
+    go(Math.round(this.x.back(x)));
+  }
+
+  draw() {
+    const width = (this.width = Math.max(320, Math.round(this.node.clientWidth))), narrow = width < 600;
+    const left = narrow ? 36 : 46, right = width - (narrow ? 40 : 50), top = 14, bottom = narrow ? 78 : 96;
+    const x = (this.x = axis(this.first, this.end, left, right));
+    const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
+    const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
+    const accuracies = this.runs.flatMap((run) => run.epochs.map((epoch) => epoch.val_accuracy));
+    const [worst, best] = extent(accuracies);
+    const accuracy = axis(Math.max(0, worst - (best - worst || 0.05) * 0.15), Math.min(1, best + (best - worst || 0.05) * 0.15), bottom, top);
+    const parts = [
+      ...ticks(loss, 3).map((v) => text(left - 6, loss(v) + 3.5, short(v), { "text-anchor": "end", class: "loss-label" })),
+      text(left - 6, 9, "loss", { "text-anchor": "end", class: "loss-label" }),
+    ];
+    if (accuracies.length) parts.push(
+      ...ticks(accuracy, 3).map((v) => text(right + 6, accuracy(v) + 3.5, v.toFixed(best - worst < 0.02 ? 3 : 2), { class: "accuracy-label" })),
+      text(right + 6, 9, narrow ? "val." : "val. acc.", { class: "accuracy-label" }));
+    let y = bottom + 6;
+    this.runs.forEach((run, i) => {
+      const points = run.epochs.map((epoch) => [x(epoch.step), accuracy(epoch.val_accuracy)]);
+      parts.push(path(dense(run.losses, run.first, x, loss), { class: `loss run-${i}` }), path(points, { class: `accuracy run-${i}` }),
+        ...points.map(([cx, cy]) => svg("circle", { cx, cy, r: 2.5, class: `accuracy dot run-${i}` })));
+      y = this.strip(parts, run, i, x, y, left, right, narrow);
+    });
+    parts.push(...ticks(x, narrow ? 4 : 8).map((v) => text(x(v), y + 12, v.toLocaleString("en"), { "text-anchor": "middle" })),
+      text(left - 6, y + 12, "step", { "text-anchor": "end" }));
+    this.line = svg("line", { y1: top - 6, y2: y, class: "cursor" });
+    parts.push(this.line);
+    const label = this.runs.map((run) => `${run.title}: loss from ${short(run.losses[0])} to ${short(run.losses[run.losses.length - 1])}`).join("; ");
+    const drawing = picture(width, y + 18, `Timeline. ${label}`, ...parts);
+    drawing.style.height = `${y + 18}px`;
+    this.node.replaceChildren(drawing);
+    this.move(this.step || this.first);
+  }
+
+  // Phase, rate and recorded steps of a run, one above the other.
+  strip(parts, run, i, x, y, left, right, narrow) {
+    const tall = 13;
+    if (this.runs.length > 1) parts.push(text(left - 6, y + 10, LETTERS[i], { "text-anchor": "end", class: `letter run-${i}` }));
+    run.phases.forEach(([first, name], k) => {
+      const next = run.phases[k + 1], from = x(first), to = x(next ? next[0] : run.last);
+      const kind = name === "sgd" ? "sgd" : "adaptive";
+      parts.push(svg("rect", { x: from, y, width: Math.max(1, to - from), height: tall, class: `phase ${kind}` }));
+      if (to - from > 40) parts.push(text(from + 5, y + 10, name, { class: "phase-name" }));
+    });
+    const largest = Math.max(...run.rates.filter(Number.isFinite), 1e-30), rate = axis(0, largest, y + tall - 1, y + 2);
+    parts.push(path(dense(run.rates, run.first, x, rate), { class: "rate" }));
+    if (!narrow) parts.push(text(right + 6, y + 10, "rate", { class: "rate-label" }));
+    y += tall + 2;
+    for (const step of run.recorded) parts.push(svg("line", { x1: x(step), x2: x(step), y1: y, y2: y + 5, class: "mark" }));
+    if (run.event) {
+      const at = x(run.event.step);
+      parts.push(svg("line", { x1: at, x2: at, y1: 8, y2: y + 5, class: "switch-line" }));
+      if (i === 0 || this.runs.length === 1) parts.push(text(at + 4, 10, "switch", { class: "switch-label" }));
+    }
+    return y + 8;
+  }
+
+  move(step) {
+    this.step = step;
+    if (!this.line) return;
+    this.line.setAttribute("x1", this.x(step));
+    this.line.setAttribute("x2", this.x(step));
+  }
+}

@@ -1,0 +1,265 @@
+"""The Recorder looks over a Trainer's shoulder and keeps what a page needs to replay the run.
+
+It changes nothing: with and without it, training gives the same bits. At every step it notes the loss, the rate and
+the numbers of the weights under the lens; at the steps that choose.py names it keeps the whole picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, backend_of, to_numpy
+from minidl.tensor import Tensor
+from minidl.trace import choose, keep
+from minidl.trace.frame import IMAGES, Frame
+from minidl.trace.layers import Watch, describe
+from minidl.trace.page import FORMAT, inline, page, write
+from minidl.trainer import Trainer
+from optim import SWATS, Condition, Hybrid, Optimizer, Projected
+from optim.explain import Look
+from optim.projection import Projection
+from optim.switch_state import singles, standings, state
+
+
+class Recorder:
+    """Records a Trainer's steps while it is attached; `with Recorder(trainer) as recorder:` attaches it for a block.
+
+    trainer   the Trainer
+    title     what the page calls the run
+    earlier   the recording of the same run up to where this Trainer stands, for a run that was resumed
+
+    `recording()` is what was recorded, `save(path)` writes the page, and a notebook shows a Recorder as its page.
+    """
+
+    def __init__(self, trainer: Trainer, title: str = "", earlier: dict[str, Any] | None = None) -> None:
+        self.trainer, self.title, self.earlier = trainer, title, earlier
+        self.facts: dict[str, Any] = {"config": None, "summary": None, "ending": ""}  # of the run, for the page
+        self.frames: list[dict[str, Any]] = []  # ready for the page
+        self._raw: list[Frame] = []  # not yet
+        self._recent: deque[Frame] = deque(maxlen=choose.BEFORE)  # the last steps that were not recorded
+        self._losses: list[Array] = []  # 0-d, on the device
+        self._rates: list[float] = []
+        self._phases: list[list[Any]] = []  # [first step, phase]
+        self._history: list[dict[str, Any]] = []  # the switch's condition at recorded steps
+        self._layers: list[dict[str, Any]] = []
+        self._first = trainer.progress.step + 1
+        self._event = trainer.optimizer.switch_event
+        self._watch: Watch | None = None
+        self._look: Look | None = None
+        self._find_weights()
+
+    def _find_weights(self) -> None:
+        splits, flat = self.trainer.splits, self.trainer.optimizer.active.flat
+        assert flat is not None, "a Trainer's optimizer has the model's parameters"
+        start: dict[int, int] = {}
+        at = 0
+        for p in flat.params:
+            start[id(p)], at = at, at + p.size
+        named = list(self.trainer.model.named_parameters())
+        self.grids = [choose.grid(name, p.shape, splits.image_size) for name, p in named]
+        places = [grid.places + start[id(p)] for grid, (_, p) in zip(self.grids, named, strict=True)]
+        self.places = backend_of(flat.w).from_host(np.concatenate(places))
+
+    # ---- attached ------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Recorder:
+        self.attach()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.detach()
+
+    def attach(self) -> None:
+        """Begin to look on."""
+        if self.trainer.observer is not None:
+            raise RuntimeError("this Trainer is being recorded already")
+        self.trainer.observer = self
+        self._watch = Watch(self.trainer.model)
+
+    def detach(self) -> None:
+        """Stop looking on, and keep what was seen of a step that failed."""
+        if self._watch is None:
+            return
+        if self._look is not None:  # the loss was not finite: there are outputs, but no gradient and no update
+            self._recent_to_frames()
+            self._add(Frame(self.trainer.progress.step + 1))
+            self._look = None
+        self._ready()
+        self._watch.remove()
+        self.trainer.observer = self._watch = None
+
+    # ---- what the Trainer tells ----------------------------------------------------------------------------------
+
+    def before_step(self, x: Tensor, labels: Array) -> None:
+        optimizer, rule = self.trainer.optimizer, self.trainer.optimizer.active
+        assert self._watch is not None
+        self._batch = (x.data, labels)
+        self._look = Look(optimizer, self.places)
+        self._vectors = (rule.keep_step(), rule._bound().g)  # which a switch takes from the rule
+        self._note_phase(optimizer.phase)
+        self._watch.begin()
+
+    def after_step(self, logits: Tensor, loss: Tensor) -> None:
+        assert self._watch is not None
+        assert self._look is not None
+        trainer, optimizer, look = self.trainer, self.trainer.optimizer, self._look
+        self._watch.end()
+        look.end()
+        step = trainer.progress.step + 1  # the Trainer counts it next
+        self._losses.append(loss.data)
+        self._rates.append(look.lr)
+        switched = optimizer.switch_event != self._event
+        since = None if self._event is None else self._event.step
+        ends_epoch = trainer.progress.batch + 1 == trainer.steps_per_epoch
+        if switched:
+            self._recent_to_frames()
+        if switched or choose.wanted(step, since, ends_epoch):
+            frame = Frame(step, look)
+            frame.measure(*self._vectors)
+            self._add(frame)
+            self._note_condition(step)
+        else:
+            self._recent.append(Frame(step, look))
+        self._event, self._look = optimizer.switch_event, None
+
+    def _add(self, frame: Frame) -> None:
+        assert self._watch is not None
+        frame.add(self.trainer.model, self.grids, self._watch.seen, *self._batch)
+        self._raw.append(frame)
+        if not self._layers:
+            self._layers = [describe(seen) for seen in self._watch.seen]
+
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        """The optimizer has heard of the epoch: the condition may stand otherwise now, and it may have switched."""
+        if self.trainer.optimizer.switch_event != self._event:
+            self._recent_to_frames()
+        if self._event is None:
+            self._note_condition(record["step"])
+        self._event = self.trainer.optimizer.switch_event
+        self._ready()
+
+    # ---- notes ---------------------------------------------------------------------------------------------------
+
+    def _note_phase(self, phase: str) -> None:
+        if not self._phases or self._phases[-1][1] != phase:
+            self._phases.append([self.trainer.progress.step + 1, phase])
+
+    def _note_condition(self, step: int) -> None:
+        optimizer = self.trainer.optimizer
+        if not isinstance(optimizer, (Hybrid, SWATS)) or self._event is not None:
+            return
+        if self._history and self._history[-1]["step"] == step:
+            del self._history[-1]
+        now = [vars(s) for s in standings(optimizer.switch, optimizer.progress)]
+        self._history.append({"step": step, "words": state(optimizer.switch, optimizer.progress), "standings": now})
+
+    def _recent_to_frames(self) -> None:
+        self._raw.extend(self._recent)
+        self._recent.clear()
+
+    def _ready(self) -> None:
+        """Bring the frames into the form of the page: work that was put off while training was at it."""
+        self.frames.extend(frame.packed(self.trainer.optimizer) for frame in self._raw)
+        self._raw.clear()
+
+    # ---- the recording ---------------------------------------------------------------------------------------------
+
+    def recording(self) -> dict[str, Any]:
+        """All that was recorded, as nested dictionaries and lists with NumPy arrays: what `pack` takes."""
+        self._ready()
+        trainer, p = self.trainer, self.trainer.progress
+        earlier = self.earlier or {"first": self._first, "frames": [], "history": [], "phases": []}
+        before = self._first - earlier["first"]  # steps that the earlier recording has of this run
+        phases = [item for item in earlier["phases"] if item[0] < self._first]
+        phases += [item for item in self._phases if not phases or item[1] != phases[-1][1]]
+        losses = np.array([float(to_numpy(loss)) for loss in self._losses], np.float32)
+        rates = np.array(self._rates, np.float64)
+        if before:
+            losses = np.concatenate([earlier["loss"][:before], losses])
+            rates = np.concatenate([earlier["lr"][:before], rates])
+        return {
+            "format": FORMAT,
+            "title": self.title or f"{type(trainer.optimizer).__name__}, {len(self._layers)} layers",
+            **self.facts,
+            "first": earlier["first"],
+            "last": p.step,
+            "steps_per_epoch": trainer.steps_per_epoch,
+            "classes": trainer.splits.classes,
+            "loss": losses,
+            "lr": rates,
+            "phases": phases,
+            "epochs": list(p.metrics),
+            "layers": self._layers,
+            "weights": [
+                {"name": g.name, "shape": list(g.shape), "outputs": g.outputs.astype(np.int32),
+                 "inputs": g.inputs.astype(np.int32)}
+                for g in self.grids
+            ],
+            "image": list(trainer.splits.image_size),
+            "switch": switch_of(trainer.optimizer),
+            "history": [h for h in earlier["history"] if h["step"] < self._first] + self._history,
+            "frames": [f for f in earlier["frames"] if f["step"] < self._first] + self.frames,
+            "left_out": self._left_out(),
+        }  # fmt: skip
+
+    def _left_out(self) -> list[str]:
+        """What is not on the page, in words."""
+        weights, resumed = sum(math.prod(grid.shape) for grid in self.grids), self._first > 1 and not self.earlier
+        lost = f"Steps 1 to {self._first - 1:,}, before the run was resumed, were not recorded."
+        return [
+            f"Of {self.trainer.progress.step:,} steps those with a mark on the timeline are recorded: the first "
+            f"{choose.DENSE} and the first {choose.DENSE} after a switch, then at distances that grow by a fifth, and "
+            f"the last of each epoch; of the {choose.BEFORE} steps before a switch, the weights under the lens only. "
+            "Loss and rate are there for every step.",
+            f"Of {weights:,} weights {len(self.places):,} are under the lens, spread over all layers, with every digit "
+            "of their float32 numbers.",
+            f"Pictures have {keep.SHADES} shades, and layers of images up to {keep.MAPS} of their channels; histograms "
+            f"are of up to {keep.SAMPLE:,} values at random places; of the minibatch there are the {IMAGES} worst.",
+            *([lost] if resumed else []),
+        ]
+
+    def html(self) -> str:
+        """The page."""
+        return page([self.recording()])
+
+    def save(self, path: Any) -> None:
+        """Write the page to a file, whole or not at all."""
+        write(path, self.html())
+
+    def _repr_html_(self) -> str:
+        return inline(self.html())
+
+
+def switch_of(optimizer: Optimizer) -> dict[str, Any] | None:
+    """The switch of a hybrid: its conditions, what happened, and gamma and Lambda of each step where it has them."""
+    if not isinstance(optimizer, (Hybrid, SWATS)):
+        return None
+    event, projection = optimizer.switch_event, optimizer.projection
+    now = standings(optimizer.switch, optimizer.progress)
+    return {
+        "condition": str(optimizer.switch),
+        "conditions": [{"condition": s.condition, "metric": s.metric} for s in now],
+        "event": event and event._asdict(),
+        "verdict": optimizer.verdict(),
+        "projection": projection and rates_of(projection, list(singles(optimizer.switch))),
+    }
+
+
+def rates_of(projection: Projection, conditions: Sequence[Condition]) -> dict[str, Any]:
+    """gamma and Lambda of each step, and for the first condition on them what it compares, within which tolerance."""
+    gammas, lambdas = np.array(projection.gammas), np.array(projection.lambdas)
+    rates: dict[str, Any] = {"gamma": gammas, "lambda": lambdas, "compared": None, "tolerance": None}
+    for condition in conditions:
+        if isinstance(condition, Projected) and condition.rtol is not None:
+            rates["tolerance"] = condition.rtol * np.abs(lambdas)
+        elif isinstance(condition, Projected) and condition.eps is not None and rates["tolerance"] is None:
+            rates["tolerance"] = np.full_like(lambdas, condition.eps)
+        if isinstance(condition, Projected) and 1 < condition.window <= len(gammas):
+            means = np.convolve(gammas, np.full(condition.window, 1 / condition.window), "valid")
+            rates["compared"] = np.concatenate([np.full(condition.window - 1, np.nan), means])
+    return rates

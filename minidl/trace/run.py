@@ -1,0 +1,74 @@
+"""Recording a run of `python -m minidl.train`: the page is written however the run ends, for one that failed is the
+one to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from minidl.run import Run
+from minidl.trace.page import PageError, page, read, write
+from minidl.trace.recorder import Recorder
+from minidl.trainer import Diverged
+
+
+@contextmanager
+def traced(run: Run) -> Iterator[None]:
+    """Record the block's training where the run's options ask for it, and write the page.
+
+    Raises PageError where the page can't be written after all; the run itself is complete then.
+    """
+    path = run.options.trace
+    if path is None or run.finished:
+        yield
+        return
+    recorder = Recorder(run.job.trainer, title_of(run), earlier(run, Path(path)))
+    try:
+        with recorder:
+            yield
+    except Diverged as error:
+        recorder.facts["ending"] = str(error)
+        write_page(run, recorder, Path(path))
+        raise
+    write_page(run, recorder, Path(path))
+
+
+def write_page(run: Run, recorder: Recorder, path: Path) -> None:
+    """Write the page, with what the run folder says of the run."""
+    summary = run.folder / "summary.json"
+    done = run.job.trainer.progress.epoch >= run.job.epochs and summary.exists()
+    facts = recorder.facts
+    facts["config"], facts["device"] = asdict(run.job.config), run.job.device
+    facts["summary"] = json.loads(summary.read_text()) if done else None
+    facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
+    html = page([recorder.recording()])
+    try:
+        write(path, html)
+    except OSError as error:
+        raise PageError(f"the replay page can't be written: {error}. The run itself is whole") from error
+    steps = len(recorder.recording()["frames"])
+    print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} steps): open it in a browser", flush=True)
+
+
+def title_of(run: Run) -> str:
+    """What the page calls the run."""
+    config = run.job.config
+    return f"{config.model} on {run.job.dataset.name}, {config.opt}, seed {config.seed}"
+
+
+def earlier(run: Run, path: Path) -> dict[str, Any] | None:
+    """What the page already has of this run up to where it is resumed; None where it has nothing that fits on."""
+    step = run.job.trainer.progress.step
+    if not step or not path.exists():
+        return None
+    try:
+        recordings = read(path)
+    except PageError:
+        return None  # another file, which the new page replaces as it would have anyway
+    same = [r for r in recordings if r["config"] == json.loads(json.dumps(asdict(run.job.config)))]
+    fits = [r for r in same if r["first"] <= step <= r["last"]]
+    return fits[0] if fits else None
