@@ -133,7 +133,7 @@ def _arrange(boxes: list[Box]) -> list[list[Box]]:
     for _ in range(4):
         for sweep, neighbours in ((layers, "inputs"), (layers[::-1], "outputs")):
             for layer in sweep:
-                layer.sort(key=lambda b: _middle(getattr(b, neighbours), b.y))  # noqa: B023 (used at once)
+                layer.sort(key=lambda b: _middle(getattr(b, neighbours), b.y))
             _stack(layers)
     x = float(PAD)
     for layer in layers:
@@ -183,7 +183,8 @@ def _svg(layers: list[list[Box]]) -> str:
     parts = [*_arrows(boxes), *(line for b in boxes if b.tensor is not None for line in _box(b))]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 {top:.0f} {width:.0f} {height:.0f}" font-family="monospace" font-size="12" style="max-width:100%;height:auto">\n'
+        f'viewBox="0 {top:.0f} {width:.0f} {height:.0f}" font-family="monospace" font-size="12" '
+        'style="max-width:100%;height:auto">\n'
         f'<rect x="0" y="{top:.0f}" width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>\n'
         + "\n".join(parts)
         + "\n</svg>"

@@ -52,8 +52,9 @@ def digits(
     images = np.asarray(images).reshape(-1, *np.shape(images)[-2:])
     columns = min(columns, max(1, len(images)))
     rows = math.ceil(len(images) / columns)
+    cell = 0.95 if columns > 5 else 1.5  # inches
     titled = 0.25 if labels is not None or predictions is not None else 0.0
-    with drawing(figure, (0.95 * columns, (0.95 + titled) * rows)) as target:
+    with drawing(figure, (cell * columns, (cell + titled) * rows)) as target:
         for i, axes in enumerate(target.subplots(rows, columns, squeeze=False).flat):
             axes.set_axis_off()
             if i < len(images):
@@ -65,16 +66,16 @@ def digits(
 def numbers(array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None) -> None:
     """A small array (H, W) as a picture with each number written in its cell."""
     array = np.atleast_2d(array)
-    with drawing(figure, (0.42 * array.shape[1] + 0.2, 0.42 * array.shape[0] + 0.2)) as target:
+    cell = min(0.42, 9.5 / array.shape[1])  # inches
+    with drawing(figure, (cell * array.shape[1] + 0.2, cell * array.shape[0] + 0.2)) as target:
         axes = target.subplots()
         axes.set_axis_off()
         _image(axes, array, signed)
         low, high = axes.images[0].get_clim()
         for (i, j), value in np.ndenumerate(array):
             dark = abs(value) > 0.6 * high if signed else value < (low + high) / 2
-            axes.text(
-                j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=8, color="white" if dark else "black"
-            )
+            colour, size = "white" if dark else "black", 19 * cell
+            axes.text(j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=size, color=colour)
 
 
 def curves(
@@ -83,12 +84,14 @@ def curves(
     ylabel: str = "loss",
     log: bool = False,
     marks: Mapping[str, float] | None = None,
+    ylim: tuple[float, float] | None = None,
     figure: FigureBase | None = None,
 ) -> None:
     """Draw lines over a common axis: {"training": losses}, or {"validation": (steps, losses)}.
 
     log    a logarithmic vertical axis
     marks  vertical dashed lines, by name: {"switch": 120}
+    ylim   the part of the vertical axis to show, where a few far values would flatten the rest
     """
     with drawing(figure, (7.2, 3.4)) as target:
         axes = target.subplots()
@@ -97,7 +100,7 @@ def curves(
             axes.plot(x, y, color=colour, label=name, lw=1.5, marker="o" if len(x) < 30 else None, ms=3.5)
         for name, place in (marks or {}).items():
             axes.axvline(place, color="black", ls="--", lw=1, label=name)
-        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear", ylim=ylim)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
@@ -139,7 +142,7 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
         ends["-gamma g, the SGD step"] = (1.0, sine / cosine)
     with drawing(figure, (5.6, 3.8)) as target:
         axes = target.subplots()
-        for (name, (x, y)), colour, width in zip(ends.items(), COLOURS, (3.5, 2.0, 1.5), strict=False):
+        for (name, (x, y)), colour, width in zip(ends.items(), COLOURS, (3.5, 5.0, 1.5), strict=False):
             axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": width})
             axes.plot([], [], color=colour, lw=width, label=name)
         if "-gamma g, the SGD step" in ends:

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 1. Bytes to pictures
 #
-# **Goal.** Read an image of a handwritten digit out of a file, byte by byte, with nothing but Python. No data set is a
-# mystery after that: it is a list of numbers, and somebody wrote down what they mean.
+# **Goal.** Read an image of a handwritten digit out of a file, byte by byte, with nothing but Python. No data
+# set is a mystery after that: it is a list of numbers, and somebody wrote down what they mean.
 #
 # **Time.** 15 minutes. **Before this:** one term of Python, lists and slices.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then restart
-# the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import gzip
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import data
-from data import IdxError, read_idx, write_idx
+from data import IdxError, read_idx
 from minidl import show
 
 folder = Path(data.__file__).parent / "embedded"
@@ -24,12 +24,12 @@ for path in sorted(folder.glob("*.gz")):
     print(f"{path.name:32} {path.stat().st_size:>8,} bytes")
 
 # %% [markdown]
-# Four files: images and labels, to train with and to test with. They are compressed with gzip. Unpacked, a file is
-# one long row of bytes, and a byte is a number from 0 to 255. Here are the first 16 of the training images, in
-# hexadecimal, two digits a byte.
+# Four files: images and labels, to train with and to test with. They are compressed with gzip. Unpacked, a file
+# is one long row of bytes, and a byte is a number from 0 to 255. Here are the first 16 of the training images,
+# in hexadecimal, two digits a byte.
 
 # %%
-raw = gzip.open(folder / "train-images-idx3-ubyte.gz").read()
+raw = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
 print(f"{len(raw):,} bytes unpacked")
 print(raw[:16].hex(" "))
 
@@ -44,8 +44,8 @@ print(raw[:16].hex(" "))
 # | then 4 bytes for each dimension | its size, the most significant byte first ("big-endian") |
 # | then | the elements, row after row |
 #
-# **Predict before you run.** How many dimensions does this array have? Bytes 4 to 7 are the first size: work it out
-# by hand. (Hexadecimal `0f` is 15, and `a0` is 160; each place to the left counts 256 times as much.)
+# **Predict before you run.** How many dimensions does this array have? Bytes 4 to 7 are the first size: work it
+# out by hand. (Hexadecimal `0f` is 15, and `a0` is 160; each place to the left counts 256 times as much.)
 
 # %%
 dimensions = raw[3]
@@ -53,8 +53,8 @@ sizes = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimens
 print(dimensions, "dimensions:", sizes)
 
 # %% [markdown]
-# So there are that many images, each with 28 rows of 28 pixels. Does the file have room for exactly that, and nothing
-# more? A reader that does not ask gets shifted images one day and never knows.
+# So there are that many images, each with 28 rows of 28 pixels. Does the file have room for exactly that, and
+# nothing more? A reader that does not ask gets shifted images one day and never knows.
 
 # %%
 header = 4 + 4 * dimensions
@@ -63,8 +63,8 @@ print("expected", f"{header + count * rows * columns:,}", "bytes, found", f"{len
 assert len(raw) == header + count * rows * columns
 
 # %% [markdown]
-# The first image is the next 784 bytes. 0 is black, the paper; 255 is white, the ink. Cut out the middle and look at
-# the numbers themselves:
+# The first image is the next 784 bytes. 0 is black, the paper; 255 is white, the ink. Cut out the middle and
+# look at the numbers themselves:
 
 # %%
 first = raw[header : header + rows * columns]
@@ -72,18 +72,18 @@ image = [list(first[r * columns : (r + 1) * columns]) for r in range(rows)]  # a
 show.numbers(np.array(image)[4:24, 4:24])
 
 # %% [markdown]
-# That is all a picture is to a computer. Now all images as one array. `np.frombuffer` looks at the same bytes without
-# copying them; `reshape` says how to cut them up.
+# That is all a picture is to a computer. Now all images as one array. `np.frombuffer` looks at the same bytes
+# without copying them; `reshape` says how to cut them up.
 
 # %%
 images = np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(count, rows, columns)
-raw_labels = gzip.open(folder / "train-labels-idx1-ubyte.gz").read()
+raw_labels = gzip.decompress((folder / "train-labels-idx1-ubyte.gz").read_bytes())
 labels = np.frombuffer(raw_labels, dtype=np.uint8, offset=8)
 show.digits(images[::200][:20], labels[::200][:20])
 
 # %% [markdown]
-# **Predict before you run.** What does the *average* of all images of a 0 look like, and which digit's average will be
-# the most blurred? Blur means that people write this digit in different ways.
+# **Predict before you run.** What does the *average* of all images of a 0 look like, and which digit's average
+# will be the most blurred? Blur means that people write this digit in different ways.
 
 # %%
 averages = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)])
@@ -102,8 +102,8 @@ show.digits(test.test_images[::50][:20], test.test_labels[::50][:20], guesses[::
 # %% [markdown]
 # Green is right, red is wrong. Everything that follows in these tutorials is about doing better than this.
 #
-# The library's own `read_idx` does what you just did, and it also asks what can go wrong: a file cut short, a web page
-# saved under the wrong name, a header that claims more than is there. Let us cut a file short.
+# The library's own `read_idx` does what you just did, and it also asks what can go wrong: a file cut short, a
+# web page saved under the wrong name, a header that claims more than is there. Let us cut a file short.
 
 # %%
 same = read_idx(folder / "train-images-idx3-ubyte.gz")
@@ -120,7 +120,8 @@ damaged.unlink()
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Print image number 1234 with its label, from `raw` and `raw_labels` alone, without making the big array.
+# **1.** Print image number 1234 with its label, from `raw` and `raw_labels` alone, without making the big
+# array.
 #
 # <details><summary>Answer</summary>
 #
@@ -135,8 +136,8 @@ damaged.unlink()
 #
 # </details>
 #
-# **2.** Most computers keep numbers the other way round, least significant byte first ("little-endian"). What does
-# somebody read who forgets that IDX is big-endian?
+# **2.** Most computers keep numbers the other way round, least significant byte first ("little-endian"). What
+# does somebody read who forgets that IDX is big-endian?
 #
 # <details><summary>Answer</summary>
 #
@@ -150,11 +151,14 @@ damaged.unlink()
 #
 # </details>
 #
-# **3.** Draw a letter of your own, 7 by 5, as an array of 0 and 255; write it with `write_idx`; read it back by hand.
+# **3.** Draw a letter of your own, 7 by 5, as an array of 0 and 255; write it with `write_idx`; read it back by
+# hand.
 #
 # <details><summary>Answer</summary>
 #
 # ```python
+# from data import write_idx
+#
 # strokes = ["#...#", "##..#", "#.#.#", "#..##", "#...#", "#...#", "#...#"]
 # letter = np.array([[255 * (mark == "#") for mark in row] for row in strokes], dtype=np.uint8)
 # mine = Path("letter-idx2-ubyte")
@@ -184,5 +188,5 @@ damaged.unlink()
 #
 # ## What to read next
 #
-# [`data/idx.py`](../data/idx.py) is the same reader with every check in place; its first twenty lines are the table
-# above. Then [tutorial 2](02_one_neuron.ipynb): how a single neuron learns.
+# [`data/idx.py`](../data/idx.py) is the same reader with every check in place; its first twenty lines are the
+# table above. Then [tutorial 2](02_one_neuron.ipynb): how a single neuron learns.

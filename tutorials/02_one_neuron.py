@@ -1,26 +1,25 @@
 # %% [markdown]
 # # 2. One neuron
 #
-# **Goal.** Compute by hand how one neuron's output depends on each of its weights; let the computer do the same; and
-# see the graph that it walks to do so.
+# **Goal.** Compute by hand how one neuron's output depends on each of its weights; let the computer do the
+# same; and see the graph that it walks to do so.
 #
 # **Time.** 20 minutes. **Before this:** what a derivative is. Tutorial 1 is not needed.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then restart
-# the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import math
 
 import numpy as np
 
-from minidl import Tensor, draw, gradcheck, show
-from minidl.tensor import record
+from minidl import Tensor, draw, show
 from optim import SGD
 
 # %% [markdown]
-# A neuron takes some numbers, multiplies each by a weight, adds them up and a bias too, and squeezes the sum. With two
-# inputs, and tanh to squeeze:
+# A neuron takes some numbers, multiplies each by a weight, adds them up and a bias too, and squeezes the sum.
+# With two inputs, and tanh to squeeze:
 #
 # $$y = \tanh(w_1 x_1 + w_2 x_2 + b)$$
 
@@ -33,14 +32,14 @@ y = math.tanh(s)
 print(f"s = {s:.4f}, y = {y:.4f}")
 
 # %% [markdown]
-# We want y to be 1, so we measure how wrong it is: `loss = (y - 1)**2`. How does the loss change when $w_1$ changes a
-# little? The chain rule says: multiply the slopes along the way.
+# We want y to be 1, so we measure how wrong it is: `loss = (y - 1)**2`. How does the loss change when $w_1$
+# changes a little? The chain rule says: multiply the slopes along the way.
 #
 # $$\frac{d\,\text{loss}}{dw_1} = \underbrace{2(y-1)}_{\text{loss by } y}\;\cdot\;
 # \underbrace{(1-y^2)}_{y \text{ by } s}\;\cdot\;\underbrace{x_1}_{s \text{ by } w_1}$$
 #
-# **Predict before you run.** The slopes by $w_1$ and by $w_2$ share the first two factors. So which of the two is
-# larger, and do they have the same sign?
+# **Predict before you run.** The slopes by $w_1$ and by $w_2$ share the first two factors. So which of the two
+# is larger, and do they have the same sign?
 
 # %%
 loss = (y - 1) ** 2
@@ -71,7 +70,8 @@ for name in by_hand:
 # %% [markdown]
 # ## The computer does it
 #
-# A `Tensor` is a number (or an array) that remembers how it was computed. We write the same formula with Tensors.
+# A `Tensor` is a number (or an array) that remembers how it was computed. We write the same formula with
+# Tensors.
 
 # %%
 w1, w2, b = (Tensor(np.array(v), requires_grad=True) for v in (0.5, 1.5, 0.8))
@@ -84,11 +84,11 @@ draw.graph(loss, w1=w1, w2=w2, b=b, a=a, s=s, y=y, error=error, loss=loss)
 
 # %% [markdown]
 # Read the picture twice. From left to right: values, as they were computed. From right to left: gradients, as
-# `backward()` finds them. Each box passes the gradient on to its inputs, times its own slope. Where the sum `s` splits
-# into `a` and `b`, both get the same gradient: a sum has slope 1 towards each of its parts.
+# `backward()` finds them. Each box passes the gradient on to its inputs, times its own slope. Where the sum `s`
+# splits into `a` and `b`, both get the same gradient: a sum has slope 1 towards each of its parts.
 #
-# **Predict before you run.** Look at the box `y` and the box `s`. By which number was the gradient multiplied on its
-# way from one to the other? Which formula gives that number?
+# **Predict before you run.** Look at the box `y` and the box `s`. By which number was the gradient multiplied
+# on its way from one to the other? Which formula gives that number?
 
 # %%
 print(f"1 - y**2 = {1 - y.item() ** 2:.4f}")
@@ -116,8 +116,8 @@ show.curves({"loss": losses})
 # %% [markdown]
 # ## A neuron that learns a rule
 #
-# One neuron can learn "and": the answer is 1 only where both inputs are 1, else -1. All four cases at once are an
-# array, and the neuron is the same formula.
+# One neuron can learn "and": the answer is 1 only where both inputs are 1, else -1. All four cases at once are
+# an array, and the neuron is the same formula.
 
 # %%
 inputs = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -125,7 +125,8 @@ inputs = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 
 def learn(targets, steps=300):
     """Train one neuron from zero; returns its four answers and its losses."""
-    w, bias = Tensor(np.zeros((2, 1)), requires_grad=True), Tensor(np.zeros(1), requires_grad=True)
+    w = Tensor(np.zeros((2, 1)), requires_grad=True)
+    bias = Tensor(np.zeros(1), requires_grad=True)
     optimizer, losses = SGD([w, bias], lr=0.3), []
     for _ in range(steps):
         answers = (Tensor(inputs) @ w + bias).tanh()
@@ -150,13 +151,13 @@ print("answers for xor:", np.round(answers, 2) + 0.0)
 show.curves({"and": and_losses, "xor": xor_losses})
 
 # %% [markdown]
-# It cannot: a single neuron draws one straight line through the plane of its inputs, and no line has (0,1) and (1,0)
-# on one side, (0,0) and (1,1) on the other. That is why networks have layers.
+# It cannot: a single neuron draws one straight line through the plane of its inputs, and no line has (0,1) and
+# (1,0) on one side, (0,0) and (1,1) on the other. That is why networks have layers.
 #
 # ## Exercises
 #
-# **1.** Use a weight twice: `y = w * w + w` at w = 3. What is the slope by hand? Draw the graph. Which boxes hand a
-# gradient to `w`, and what happens with them?
+# **1.** Use a weight twice: `y = w * w + w` at w = 3. What is the slope by hand? Draw the graph. Which boxes
+# hand a gradient to `w`, and what happens with them?
 #
 # <details><summary>Answer</summary>
 #
@@ -173,8 +174,8 @@ show.curves({"and": and_losses, "xor": xor_losses})
 #
 # </details>
 #
-# **2.** Replace tanh by the sigmoid, $1/(1+e^{-s})$, whose slope is y (1 - y). Compute the slope of the loss by $w_1$
-# by hand at the first values above (0.5, 1.5, 0.8), and check it.
+# **2.** Replace tanh by the sigmoid, $1/(1+e^{-s})$, whose slope is y (1 - y). Compute the slope of the loss by
+# $w_1$ by hand at the first values above (0.5, 1.5, 0.8), and check it.
 #
 # <details><summary>Answer</summary>
 #
@@ -191,12 +192,16 @@ show.curves({"and": and_losses, "xor": xor_losses})
 #
 # </details>
 #
-# **3.** Write an operation of your own, `cube(x)`, with its slope beside it, and let `gradcheck` judge it. Then make a
-# mistake in the slope and see what `gradcheck` says.
+# **3.** Write an operation of your own, `cube(x)`, with its slope beside it, and let `gradcheck` judge it. Then
+# make a mistake in the slope and see what `gradcheck` says.
 #
 # <details><summary>Answer</summary>
 #
 # ```python
+# from minidl import gradcheck
+# from minidl.tensor import record
+#
+#
 # def cube(x):
 #     return record("cube", x.data**3, (x, lambda g: g * 3 * x.data**2))
 #
@@ -216,5 +221,5 @@ show.curves({"and": and_losses, "xor": xor_losses})
 #
 # ## What to read next
 #
-# [`minidl/tensor.py`](../minidl/tensor.py): the class `Tensor`, and `backward()`, which is the walk that you saw.
-# Then [tutorial 3](03_order_of_the_walk.ipynb): in which order must it visit the boxes?
+# [`minidl/tensor.py`](../minidl/tensor.py): the class `Tensor`, and `backward()`, which is the walk that you
+# saw. Then [tutorial 3](03_order_of_the_walk.ipynb): in which order must it visit the boxes?

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 4. An MLP learns digits
 #
-# **Goal.** Train a network of two layers on real handwritten digits with a loop of a few lines, see what it learned,
-# and know how to check that its gradients are right.
+# **Goal.** Train a network of two layers on real handwritten digits with a loop of a few lines, see what it
+# learned, and know how to check that its gradients are right.
 #
 # **Time.** 20 minutes. **Before this:** tutorials 1 and 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then restart
-# the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import math
@@ -16,25 +16,25 @@ import numpy as np
 
 from data import load_mnist
 from data.batches import batches, split
-from minidl import GradientError, Tensor, draw, gradcheck, nn, no_grad, ops, show
+from minidl import GradientError, draw, gradcheck, nn, no_grad, ops, show
 from minidl.tensor import record
 from optim import SGD
 
 # %% [markdown]
-# The data: 5,000 digits that come with the library. Of the training images a tenth is set aside for validation: to see
-# how the network does on images that it did not learn from. With `name="mnist"` you get all 70,000.
+# The data: 5,000 digits that come with the library. Of the training images a tenth is set aside for validation:
+# to see how the network does on images that it did not learn from. With `name="mnist"` you get all 70,000.
 
 # %%
 splits = split(load_mnist(name="mnist5k"), val_fraction=0.1, seed=0)
-print(len(splits.train), "to train with,", len(splits.val), "to validate,", len(splits.test), "to test at the very end")
+print(f"{len(splits.train):,} images to train with, {len(splits.val)} to validate with")
 show.digits(splits.train.images[:20], splits.train.labels[:20])
 
 # %% [markdown]
 # ## The network
 #
-# An image has 784 numbers. The first layer makes 64 new numbers out of them, each a weighted sum like the neuron of
-# tutorial 2; `ReLU` sets the negative ones to 0; the second layer makes ten numbers, one for each digit. The largest
-# of the ten is the answer. MLP stands for multi-layer perceptron.
+# An image has 784 numbers. The first layer makes 64 new numbers out of them, each a weighted sum like the
+# neuron of tutorial 2; `ReLU` sets the negative ones to 0; the second layer makes ten numbers, one for each
+# digit. The largest of the ten is the answer. MLP stands for multi-layer perceptron.
 
 # %%
 rng = np.random.default_rng(0)
@@ -48,12 +48,12 @@ print(model)
 print(sum(p.size for p in model.parameters()), "weights")
 
 # %% [markdown]
-# The ten numbers are called logits. `softmax` turns them into probabilities, and the loss, the *cross-entropy*, is
-# minus the logarithm of the probability that the network gives to the right digit. Sure and right: near 0. Sure and
-# wrong: large.
+# The ten numbers are called logits. `softmax` turns them into probabilities, and the loss, the *cross-entropy*,
+# is minus the logarithm of the probability that the network gives to the right digit. Sure and right: near 0.
+# Sure and wrong: large.
 #
-# **Predict before you run.** The network has not learned anything yet; say that it gives each digit about the same
-# probability, 1/10. What is the loss, roughly?
+# **Predict before you run.** The network has not learned anything yet; say that it gives each digit about the
+# same probability, 1/10. What is the loss, roughly?
 
 # %%
 x, labels = next(batches(splits.train.images, splits.train.labels, 128, rng))
@@ -62,8 +62,8 @@ print(f"loss {loss.item():.2f}; -log(1/10) = {-math.log(1 / 10):.2f}")
 draw.graph(loss, **{name.replace(".", "_"): p for name, p in model.named_parameters()})
 
 # %% [markdown]
-# That is the whole graph. The weights are arrays now, so the boxes show shapes instead of numbers. The images are not in
-# it, nor is flattening them: nobody asks for the gradient of a pixel.
+# That is the whole graph. The weights are arrays now, so the boxes show shapes instead of numbers. The images
+# are not in it, nor is flattening them: nobody asks for the gradient of a pixel.
 #
 # ## The loop
 #
@@ -79,7 +79,8 @@ def validate():
     with no_grad():
         x, labels = next(batches(splits.val.images, splits.val.labels, len(splits.val)))
         logits = model(x)
-        return ops.cross_entropy(logits, labels).item(), float((logits.numpy().argmax(1) == labels).mean())
+        accuracy = (logits.numpy().argmax(1) == labels).mean()
+        return ops.cross_entropy(logits, labels).item(), float(accuracy)
 
 
 for epoch in range(8):
@@ -100,8 +101,8 @@ ends = [steps_per_epoch * (i + 1) for i in range(len(val_losses))]
 show.curves({"training, each batch": train_losses, "validation, each epoch": (ends, val_losses)})
 
 # %% [markdown]
-# Two things to see: the training loss is noisy, because each batch is another sample of the images; and it goes on
-# falling where the validation loss has stopped. Tutorial 9 is about that.
+# Two things to see: the training loss is noisy, because each batch is another sample of the images; and it goes
+# on falling where the validation loss has stopped. Tutorial 9 is about that.
 #
 # ## What it gets wrong
 
@@ -118,8 +119,8 @@ show.digits(splits.val.images[wrong], labels[wrong], guesses[wrong])
 #
 # ## What it has learned
 #
-# Each of the 64 hidden numbers has 784 weights, one for each pixel: they are a picture. Red is positive: ink there makes
-# the number larger. Blue is negative.
+# Each of the 64 hidden numbers has 784 weights, one for each pixel: they are a picture. Red is positive: ink
+# there makes the number larger. Blue is negative.
 #
 # **Predict before you run.** Will these pictures look like digits?
 
@@ -127,13 +128,14 @@ show.digits(splits.val.images[wrong], labels[wrong], guesses[wrong])
 show.digits(model[1].weight.numpy()[:20].reshape(-1, 28, 28), signed=True)
 
 # %% [markdown]
-# They look like strokes, spots and borders: parts that many digits share. At the rim, where no image has any ink, the
-# weights are still the random ones from the start: a pixel that is always 0 never gives its weight a gradient.
+# They look like strokes, spots and borders: parts that many digits share. At the rim, where no image has any
+# ink, the weights are still the random ones from the start: a pixel that is always 0 never gives its weight a
+# gradient.
 #
 # ## Are the gradients right?
 #
-# A network with a wrong gradient often still learns, only worse: nobody notices. `gradcheck` notices. It moves every
-# input a little and compares what the output does with what `backward()` says. A small network is enough.
+# A network with a wrong gradient often still learns, only worse: nobody notices. `gradcheck` notices. It moves
+# every input a little and compares what the output does with what `backward()` says. A small network is enough.
 
 # %%
 small = np.random.default_rng(1)
@@ -168,7 +170,8 @@ except GradientError as error:
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Start with all weights of both layers at zero. Predict which gradients are zero at the first step, then look.
+# **1.** Start with all weights of both layers at zero. Predict which gradients are zero at the first step, then
+# look.
 #
 # <details><summary>Answer</summary>
 #
@@ -183,8 +186,8 @@ except GradientError as error:
 # assert np.abs(zero[1].weight.grad).max() == 0 and np.abs(zero[3].bias.grad).max() > 0
 # ```
 #
-# Only the last bias gets a gradient. The hidden numbers are all 0, so the last weights have no effect yet; and the way
-# back to the first layer leads through those weights, which are 0. Random weights break this.
+# Only the last bias gets a gradient. The hidden numbers are all 0, so the last weights have no effect yet; and
+# the way back to the first layer leads through those weights, which are 0. Random weights break this.
 #
 # </details>
 #
@@ -195,9 +198,11 @@ except GradientError as error:
 # ```python
 # def train(forget, steps=150):
 #     rng = np.random.default_rng(0)
-#     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng))
+#     layers = [nn.Linear(784, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng)]
+#     net = nn.Sequential(nn.Flatten(), *layers)
 #     opt, losses = SGD(net.parameters(), lr=0.1), []
-#     for _, (x, labels) in zip(range(steps), batches(splits.train.images, splits.train.labels, 16, rng)):
+#     stream = batches(splits.train.images, splits.train.labels, 16, rng)
+#     for _, (x, labels) in zip(range(steps), stream):
 #         loss = ops.cross_entropy(net(x), labels)
 #         losses.append(loss.item())
 #         if not forget:
@@ -250,6 +255,6 @@ except GradientError as error:
 #
 # ## What to read next
 #
-# [`minidl/nn.py`](../minidl/nn.py): what a layer is. [`minidl/trainer.py`](../minidl/trainer.py): the loop above, with
-# all that a long run needs. And from the command line: `python -m minidl.train`. Then
-# [tutorial 5](05_sgd_momentum_nesterov.ipynb): what does a step do?
+# [`minidl/nn.py`](../minidl/nn.py): what a layer is. [`minidl/trainer.py`](../minidl/trainer.py): the loop
+# above, with all that a long run needs. And from the command line: `python -m minidl.train`. Then [tutorial
+# 5](05_sgd_momentum_nesterov.ipynb): what does a step do?

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 5. SGD, momentum, Nesterov
 #
-# **Goal.** Watch three ways of going downhill in a landscape with two weights, where every step can be drawn, and
-# understand what momentum buys and what it costs.
+# **Goal.** Watch three ways of going downhill in a landscape with two weights, where every step can be drawn,
+# and understand what momentum buys and what it costs.
 #
 # **Time.** 15 minutes. **Before this:** tutorial 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then restart
-# the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import numpy as np
@@ -17,31 +17,38 @@ from minidl.landscape import descend, paths, ravine
 from optim import SGD
 
 # %% [markdown]
-# The landscape is a ravine: $f(x, y) = (x^2 + 25\,y^2)/2$. Its slope is $(x,\; 25\,y)$: across the ravine it is 25
-# times as steep as along. Real losses are like that, in thousands of directions at once.
+# The landscape is a ravine: $f(x, y) = (x^2 + 25\,y^2)/2$. Its slope is $(x,\; 25\,y)$: across the ravine it is
+# 25 times as steep as along. Real losses are like that, in thousands of directions at once.
 #
 # Plain gradient descent: `w = w - lr * g`. We start at (-2, 1) and take 40 steps.
 
 # %%
 start = (-2.0, 1.0)
-walks = {f"SGD, lr = {lr}": descend(ravine, lambda p, lr=lr: SGD(p, lr=lr), start, 40) for lr in (0.01, 0.03, 0.07, 0.078)}
-paths(ravine, walks)
+
+
+def sgd(lr, momentum=0.0, nesterov=False, steps=40, loss=ravine):
+    """Where SGD walks."""
+    return descend(loss, lambda w: SGD(w, lr, momentum, nesterov=nesterov), start, steps)
+
+
+paths(ravine, {f"SGD, lr = {lr}": sgd(lr) for lr in (0.01, 0.03, 0.07, 0.078)})
 
 # %% [markdown]
-# The star is where we want to go. A small rate crawls along the ravine. A larger rate gets there, but jumps from wall to
-# wall. The walls, not the floor, limit the rate: one step changes y to $y - \text{lr}\cdot 25\,y = (1 - 25\,\text{lr})\,y$.
+# The star is where we want to go. A small rate crawls along the ravine. A larger rate gets there, but jumps
+# from wall to wall. The walls, not the floor, limit the rate: one step changes y to $y - \text{lr}\cdot 25\,y =
+# (1 - 25\,\text{lr})\,y$.
 #
 # **Predict before you run.** At which rate does the walk no longer come down the walls at all? Work it out from
 # $(1 - 25\,\text{lr})$, then look at the next picture.
 
 # %%
 for lr in (0.079, 0.08, 0.081):
-    walk = descend(ravine, lambda p, lr=lr: SGD(p, lr=lr), start, 40)
-    print(f"lr = {lr}: factor {1 - 25 * lr:+.3f} a step; |y| after 40 steps {abs(walk[-1, 1]):.3f}")
+    x, y = sgd(lr)[-1]
+    print(f"lr = {lr}: factor {1 - 25 * lr:+.3f} a step; |y| after 40 steps {abs(y):.3f}")
 
 # %% [markdown]
-# Beyond 2/25 each jump lands higher than the last: training *diverges*. And just below it, x has hardly moved, because
-# along the ravine each step is worth only a factor of $1 - \text{lr}$.
+# Beyond 2/25 each jump lands higher than the last: training *diverges*. And just below it, x has hardly moved,
+# because along the ravine each step is worth only a factor of $1 - \text{lr}$.
 #
 # ## Momentum
 #
@@ -52,11 +59,11 @@ for lr in (0.079, 0.08, 0.081):
 # w = w - lr * v
 # ```
 #
-# Across the ravine, gradients alternate in sign and cancel in the sum. Along the ravine they agree and add up, to
-# $1/(1-\mu)$ times a single one.
+# Across the ravine, gradients alternate in sign and cancel in the sum. Along the ravine they agree and add up,
+# to $1/(1-\mu)$ times a single one.
 #
-# **Predict before you run.** With mu = 0.9 and a gradient that never changes, how long is a step in the end, compared
-# with the first?
+# **Predict before you run.** With mu = 0.9 and a gradient that never changes, how long is a step in the end,
+# compared with the first?
 
 # %%
 v, steps = 0.0, []
@@ -66,17 +73,13 @@ for _ in range(50):
 show.curves({"length of the step": steps, "1 / (1 - mu)": [10.0] * 50}, ylabel="times the first")
 
 # %%
-walks = {
-    "SGD": descend(ravine, lambda p: SGD(p, lr=0.03), start, 40),
-    "momentum 0.5": descend(ravine, lambda p: SGD(p, lr=0.03, momentum=0.5), start, 40),
-    "momentum 0.8": descend(ravine, lambda p: SGD(p, lr=0.03, momentum=0.8), start, 40),
-    "momentum 0.95": descend(ravine, lambda p: SGD(p, lr=0.03, momentum=0.95), start, 40),
-}
+walks = {f"momentum {mu}": sgd(0.03, mu) for mu in (0.0, 0.5, 0.8, 0.95)}
 paths(ravine, walks)
 
 # %% [markdown]
-# More momentum gets along the ravine faster, and too much of it rolls past the star and up the other side, like a ball
-# with little friction. Now the same as curves: how high above the lowest point is the walk after each step?
+# More momentum gets along the ravine faster, and too much of it rolls past the star and up the other side, like
+# a ball with little friction. Now the same as curves: how high above the lowest point is the walk after each
+# step?
 
 
 # %%
@@ -89,8 +92,8 @@ show.curves({name: heights(walk) for name, walk in walks.items()}, log=True)
 # %% [markdown]
 # ## Nesterov
 #
-# Nesterov's idea: the momentum step will be taken anyway, so look at the slope *there*, where it leads, and not here. In
-# the form that is used in practice:
+# Nesterov's idea: the momentum step will be taken anyway, so look at the slope *there*, where it leads, and not
+# here. In the form that is used in practice:
 #
 # ```
 # v = mu * v + g
@@ -99,13 +102,13 @@ show.curves({name: heights(walk) for name, walk in walks.items()}, log=True)
 #
 # It brakes before the wall, not after it.
 #
-# **Predict before you run.** In the picture of the paths, where will Nesterov's differ most from momentum's: along the
-# ravine or across?
+# **Predict before you run.** In the picture of the paths, where will Nesterov's differ most from momentum's:
+# along the ravine or across?
 
 # %%
 walks = {
-    "momentum 0.9": descend(ravine, lambda p: SGD(p, lr=0.03, momentum=0.9), start, 40),
-    "Nesterov 0.9": descend(ravine, lambda p: SGD(p, lr=0.03, momentum=0.9, nesterov=True), start, 40),
+    "momentum 0.9": sgd(0.03, momentum=0.9),
+    "Nesterov 0.9": sgd(0.03, momentum=0.9, nesterov=True),
 }
 paths(ravine, walks)
 
@@ -115,8 +118,8 @@ show.curves({name: heights(walk) for name, walk in walks.items()}, log=True)
 # %% [markdown]
 # ## The S in SGD
 #
-# In training the gradient is that of one batch: the true one plus noise. Let us add noise to the ravine. Momentum adds
-# up the noise as well.
+# In training the gradient is that of one batch: the true one plus noise. Let us add noise to the ravine.
+# Momentum adds up the noise as well.
 
 
 # %%
@@ -126,32 +129,29 @@ def noisy(seed):
     return lambda w: ravine(w) + (w * rng.normal(0, 1.5, size=2)).sum()
 
 
-walks = {
-    f"lr = {lr}, momentum {mu}": descend(noisy(0), lambda p, lr=lr, mu=mu: SGD(p, lr=lr, momentum=mu), start, 150)
-    for lr, mu in ((0.03, 0.0), (0.03, 0.9), (0.003, 0.9), (0.0003, 0.9))
-}
+choices = [(0.03, 0.0), (0.03, 0.9), (0.003, 0.9), (0.0003, 0.9)]
+walks = {f"lr = {lr}, momentum {mu}": sgd(lr, mu, steps=150, loss=noisy(0)) for lr, mu in choices}
 paths(ravine, walks)
 
 # %% [markdown]
-# With noise the walk never comes to rest: it ends as a cloud around the star, and the cloud is the larger, the larger
-# lr/(1 - mu) is. That is why training starts with a large rate and ends with a small one.
+# With noise the walk never comes to rest: it ends as a cloud around the star, and the cloud is the larger, the
+# larger lr/(1 - mu) is. That is why training starts with a large rate and ends with a small one.
 #
 # ## Exercises
 #
-# **1.** Momentum 0.9 makes steps up to ten times as long. So is momentum 0.9 with lr = 0.003 the same as plain SGD with
-# lr = 0.03? Compare the two on the ravine without noise.
+# **1.** Momentum 0.9 makes steps up to ten times as long. So is momentum 0.9 with lr = 0.003 the same as plain
+# SGD with lr = 0.03? Compare the two on the ravine without noise.
 #
 # <details><summary>Answer</summary>
 #
 # ```python
-# plain = descend(ravine, lambda p: SGD(p, lr=0.03), start, 60)
-# heavy = descend(ravine, lambda p: SGD(p, lr=0.003, momentum=0.9), start, 60)
+# plain, heavy = sgd(0.03, steps=60), sgd(0.003, momentum=0.9, steps=60)
 # paths(ravine, {"SGD, 0.03": plain, "momentum 0.9, 0.003": heavy})
 # show.curves({"SGD, 0.03": plain[:, 0], "momentum 0.9, 0.003": heavy[:, 0]}, ylabel="x")
 # ```
 #
-# Along the ravine nearly: the gradient changes slowly there, so the sum is about ten gradients, once it has filled
-# up. Across it no: SGD jumps at once, momentum swings.
+# Along the ravine nearly: the gradient changes slowly there, so the sum is about ten gradients, once it has
+# filled up. Across it no: SGD jumps at once, momentum swings.
 #
 # </details>
 #
@@ -161,7 +161,7 @@ paths(ravine, walks)
 #
 # ```python
 # def end(mu):
-#     return heights(descend(ravine, lambda p: SGD(p, lr=0.03, momentum=mu), start, 40))[-1]
+#     return heights(sgd(0.03, mu))[-1]
 #
 #
 # tried = np.round(np.arange(0, 1, 0.05), 2)
@@ -170,12 +170,13 @@ paths(ravine, walks)
 # assert 0.5 < best < 0.9
 # ```
 #
-# Neither none nor nearly one. Along x, momentum acts like friction on a ball: too much friction creeps, too little
-# swings, and in between is a value that does neither.
+# Neither none nor nearly one. Along x, momentum acts like friction on a ball: too much friction creeps, too
+# little swings, and in between is a value that does neither.
 #
 # </details>
 #
-# **3.** Make a ravine that lies at an angle: $f = (x - y)^2 + 0.05\,(x + y)^2$. Does SGD do better or worse on it?
+# **3.** Make a ravine that lies at an angle: $f = (x - y)^2 + 0.05\,(x + y)^2$. Does SGD do better or worse on
+# it?
 #
 # <details><summary>Answer</summary>
 #
@@ -198,5 +199,5 @@ paths(ravine, walks)
 # ## What to read next
 #
 # [`optim/sgd.py`](../optim/sgd.py): the two rules above are its last ten lines.
-# [`optim/schedule.py`](../optim/schedule.py): large rates first, small ones later. Then
-# [tutorial 6](06_adam_one_line_at_a_time.ipynb): a rate for each weight.
+# [`optim/schedule.py`](../optim/schedule.py): large rates first, small ones later. Then [tutorial
+# 6](06_adam_one_line_at_a_time.ipynb): a rate for each weight.

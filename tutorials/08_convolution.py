@@ -1,0 +1,261 @@
+# %% [markdown]
+# # 8. Convolution as matrix multiplication
+#
+# **Goal.** See that a convolution is a small window sliding over an image; that it is a matrix product in
+# disguise, in two different ways; and what it saves compared with a full layer.
+#
+# **Time.** 20 minutes. **Before this:** tutorial 4.
+#
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+
+# %%
+import numpy as np
+
+from data import load_mnist
+from data.batches import split
+from minidl import Tensor, gradcheck, ops, show
+from minidl.models import build_model
+from minidl.trainer import Trainer
+from optim import Adam
+
+# %% [markdown]
+# ## A window that slides
+#
+# Take a digit and a filter of 3 by 3 numbers. Put the filter on the top left corner of the image, multiply each
+# of the 9 numbers with the pixel below it, add up: one number. Move one pixel to the right, do it again.
+
+# %%
+dataset = load_mnist(name="mnist5k")
+digit = dataset.train_images[dataset.train_labels == 7][1] / 255.0
+filters = {
+    "horizontal edge": np.array([[-1.0, -1, -1], [0, 0, 0], [1, 1, 1]]),
+    "vertical edge": np.array([[-1.0, 0, 1], [-1, 0, 1], [-1, 0, 1]]),
+    "blur": np.ones((3, 3)) / 9,
+}
+
+
+def convolve(image, kernel):
+    height, width = image.shape[0] - 2, image.shape[1] - 2
+    result = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width):
+            result[i, j] = (image[i : i + 3, j : j + 3] * kernel).sum()
+    return result
+
+
+results = [convolve(digit, kernel) for kernel in filters.values()]
+show.digits(results, list(filters), columns=3, signed=True)
+
+# %% [markdown]
+# Red is positive, blue negative, white zero. The first filter subtracts the pixels above from those below: it
+# answers where the image gets lighter downwards, that is, at the upper edges of strokes.
+#
+# **Predict before you run.** What does this filter do: a 1 in the centre and 0 everywhere else? And a 1 in the
+# corner at the top left?
+
+# %%
+centre, corner = np.zeros((3, 3)), np.zeros((3, 3))
+centre[1, 1] = corner[0, 0] = 1
+print("centre: without its rim:", np.array_equal(convolve(digit, centre), digit[1:-1, 1:-1]))
+print("corner: the same, moved:", np.array_equal(convolve(digit, corner), digit[:-2, :-2]))
+
+# %% [markdown]
+# ## First disguise: the windows as rows of a matrix
+#
+# Two loops in Python are slow. Each output number is a sum of nine products, a row times a column. So write
+# every window as a row of 9 numbers, all windows below each other, and multiply that matrix by the filter as a
+# column. An image of 4 by 4 has 2 by 2 windows:
+
+# %%
+image = np.arange(16.0).reshape(4, 4)
+show.numbers(image)
+
+# %%
+rows = np.array([image[i : i + 3, j : j + 3].ravel() for i in range(2) for j in range(2)])
+show.numbers(rows)
+
+# %% [markdown]
+# Four rows, one for each position of the window. This layout is called `im2col`. Most pixels are in several
+# rows: the matrix is up to nine times as large as the image.
+#
+# **Predict before you run.** How many times does the pixel with the number 5 appear in the matrix? And the
+# number 0?
+
+# %%
+kernel = filters["horizontal edge"]
+product = (rows @ kernel.ravel()).reshape(2, 2)
+print("5 appears", (rows == 5).sum(), "times, 0", (rows == 0).sum(), "time")
+assert np.array_equal(product, convolve(image, kernel))
+
+# %% [markdown]
+# The library's `conv2d` does this for a whole batch, several channels and several filters at once. Images are
+# (N, channels, height, width), filters (out, channels, 3, 3):
+
+# %%
+x = Tensor(image[None, None])
+w = Tensor(np.stack(list(filters.values()))[:, None])
+y = ops.conv2d(x, w)
+print("images", x.shape, "filters", w.shape, "output", y.shape)
+assert np.allclose(y.numpy()[0, 0], product)
+
+# %% [markdown]
+# ## Second disguise: a full layer with most weights gone
+#
+# The output is a weighted sum of pixels, so it must also be possible to write it as `matrix @ pixels`, as in a
+# `Linear` layer. What does that matrix look like? A trick finds it: feed in an image with a single 1. The
+# output is one column of the matrix.
+
+# %%
+side = 6
+columns = []
+for pixel in range(side * side):
+    single = np.zeros(side * side)
+    single[pixel] = 1
+    columns.append(convolve(single.reshape(side, side), kernel).ravel())
+matrix = np.array(columns).T  # (16 outputs, 36 pixels)
+show.numbers(matrix, signed=True)
+
+# %% [markdown]
+# Each row is one position of the window. Two things to see: *most weights are zero*, for a window sees only its
+# neighbourhood; and *all rows have the same numbers*, moved along, for it is the same filter everywhere. A full
+# layer would have to learn both.
+#
+# **Predict before you run.** From an image of 28 by 28 to 26 by 26 outputs: how many weights does a full layer
+# have, and how many has the convolution?
+
+# %%
+print(f"full layer: {28 * 28 * 26 * 26:,} weights; convolution: {kernel.size}")
+
+# %% [markdown]
+# ## Backwards: the transposed matrix
+#
+# For `y = matrix @ x`, the gradient of x is `matrix.T @ g`: that is the rule of tutorial 3. Read the matrix
+# above by columns: a pixel gets gradient from every window that it is in, at most nine.
+
+# %%
+x = Tensor(np.random.default_rng(0).normal(size=(1, 1, side, side)), requires_grad=True)
+w = Tensor(kernel[None, None], requires_grad=True)
+y = ops.conv2d(x, w)
+g = np.random.default_rng(1).normal(size=y.shape)
+y.backward(g)
+assert np.allclose(x.grad.ravel(), matrix.T @ g.ravel())
+print("the gradient of the image is matrix.T @ g")
+
+places = [(i, j) for i in range(4) for j in range(4)]
+windows = np.array([x.data[0, 0, i : i + 3, j : j + 3].ravel() for i, j in places])
+assert np.allclose(w.grad.ravel(), windows.T @ g.ravel())
+print("the gradient of the filter is windows.T @ g")
+assert gradcheck(ops.conv2d, [x, w])
+
+# %% [markdown]
+# ## Filters that learn
+#
+# Now nobody writes the filters down: they start at random and learn. A small network: 16 filters, take the
+# largest value of each 2 by 2 square (`MaxPool2d`, which halves the image), 32 filters on those 16 pictures,
+# pool again, and two full layers.
+
+# %%
+splits = split(dataset, seed=0)
+cnn = build_model("cnn", splits.image_size, splits.classes, seed=0)
+print(cnn)
+cnn_record = Trainer(cnn, Adam(cnn.parameters()), splits, batch_size=64).fit(3)
+mlp = build_model("mlp", splits.image_size, splits.classes, seed=0)
+mlp_record = Trainer(mlp, Adam(mlp.parameters()), splits, batch_size=64).fit(3)
+for name, model, record in (("cnn", cnn, cnn_record), ("mlp", mlp, mlp_record)):
+    weights = sum(p.size for p in model.parameters())
+    print(f"{name}: {weights:,} weights, validation accuracy {record[-1]['val_accuracy']:.1%}")
+
+# %%
+first = cnn[0].weight.numpy()  # (16, 1, 3, 3)
+show.digits(first, columns=16, signed=True)
+
+# %% [markdown]
+# And this is what the 16 filters make of the seven:
+
+# %%
+seen = cnn[0](Tensor(digit[None, None].astype(np.float32))).numpy()[0]
+show.digits(seen, columns=8, signed=True)
+
+# %% [markdown]
+# Some follow edges in one direction, some nearly copy the image. The next layer looks for patterns in these.
+#
+# ## Exercises
+#
+# **1.** `padding=1` puts a rim of zeros around the image. How large is the output of a 3 by 3 filter then? And
+# with `stride=2` as well?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# x, w = Tensor(digit[None, None]), Tensor(kernel[None, None])
+# print(ops.conv2d(x, w, padding=1).shape, ops.conv2d(x, w, padding=1, stride=2).shape)
+# assert ops.conv2d(x, w, padding=1).shape == (1, 1, 28, 28)
+# assert ops.conv2d(x, w, padding=1, stride=2).shape == (1, 1, 14, 14)
+# ```
+#
+# (28 + 2 - 3) // stride + 1: the last position of the window, and the first one.
+#
+# </details>
+#
+# **2.** Convolve with the blur twice. Which single filter of 5 by 5 does the same at once?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# spot = np.zeros((9, 9))
+# spot[4, 4] = 1
+# both = convolve(convolve(spot, filters["blur"]), filters["blur"])
+# show.numbers(both * 81)
+# w5 = both[::-1, ::-1]  # what a single 1 gives is the filter, turned by 180 degrees
+# twice = convolve(convolve(digit, filters["blur"]), filters["blur"])
+# once = ops.conv2d(Tensor(digit[None, None]), Tensor(w5[None, None].copy())).numpy()[0, 0]
+# assert np.allclose(twice, once)
+# ```
+#
+# Two layers of 3 by 3 see 5 by 5 pixels. Without something between them that is not linear, such as a ReLU,
+# they are one convolution.
+#
+# </details>
+#
+# **3.** Move the digit two pixels to the right before it is convolved. What happens to the output? Would a full
+# layer do the same?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# moved = np.roll(digit, 2, axis=1)
+# before, after = convolve(digit, kernel), convolve(moved, kernel)
+# assert np.allclose(after[:, 2:], before[:, :-2])
+# print("the output has moved by two pixels as well")
+# ```
+#
+# A full layer has weights of its own for each pixel: for it, a moved digit is a new image.
+#
+# </details>
+#
+# **4.** Write `max_pool` with two loops for one image, and compare it with `ops.max_pool2d`. Where does its
+# gradient go?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# even = range(0, 28, 2)
+# by_hand = np.array([[digit[i : i + 2, j : j + 2].max() for j in even] for i in even])
+# x = Tensor(digit[None, None], requires_grad=True)
+# pooled = ops.max_pool2d(x, 2)
+# assert np.array_equal(pooled.numpy()[0, 0], by_hand)
+# pooled.sum().backward()
+# show.digits(x.grad)
+# assert x.grad.sum() == 14 * 14
+# ```
+#
+# To the largest pixel of each square, one each: the others have no influence on the output.
+#
+# </details>
+#
+# ## What to read next
+#
+# [`minidl/ops_conv.py`](../minidl/ops_conv.py): the windows as a view of the image, without a copy, and both
+# gradients beside the value. [`minidl/fast_conv.py`](../minidl/fast_conv.py) is how it is done when speed
+# counts. Then [tutorial 9](09_under_good_and_overfit.ipynb): how large should a network be?
