@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shlex
 import sys
@@ -13,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from data import load_mnist
+from data.mnist import NAMES as DATASETS
 from minidl.signals import StopNow, StopOnSignal
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
 from minidl.study.pool import LocalPool
 from minidl.study.presets import PRESETS
+from minidl.study.provenance import note_command
 from minidl.study.study import Plan, open_plan
 from minidl.train import BAD_INPUT, DONE, FAILED, Parser
 
@@ -52,36 +55,48 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    args = make_parser().parse_args(argv)
-    study = PRESETS[args.preset]
-    out: Path = args.out or Path("studies") / study.name
-    try:
-        check(args.workers, out)
-        if args.dataset:
-            study = replace(study, dataset=args.dataset)
-        plan = open_plan(study, load_mnist(name=study.dataset), out)
-    except ValueError as error:
-        return complain(error, BAD_INPUT)
-    except OSError as error:
-        return complain(f"the folder {out} can't be written: {error}", FAILED)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = make_parser().parse_args(words)
+    out: Path = args.out or Path("studies") / args.preset
     with StopOnSignal() as stop, ExitStack() as stack:
         try:
+            plan = prepare(args.preset, args.dataset, args.workers, out)
             if not args.report_only:
                 executor, workers = choose_executor(args.cluster, args.workers, stack)
+                note_command(out, words)
                 with stop.patient():
                     execute(plan, executor, workers, stopped=lambda: bool(stop.signal))
-            if stop.signal:
-                return stopped(stop.status, argv)
-            return report(plan, out)
-        except StopNow:
-            stopped(stop.status, argv)
-            os._exit(stop.status)  # at once: without waiting for the runs that are under way
+            return stopped(stop.status, words) if stop.signal else report(plan, out)
+        except ValueError as error:
+            return complain(error, BAD_INPUT)
         except OSError as error:
             return complain(f"writing to {out} failed: {error}. Finished runs are kept: make room, try again", FAILED)
+        except StopNow:
+            stopped(stop.status, words)
+            os._exit(stop.status)  # at once: without waiting for the runs that are under way
+
+
+def prepare(preset: str, dataset: str | None, workers: int | None, out: Path) -> Plan:
+    """The study as it stands in its folder. Raises ValueError for what can't be, before any run is made."""
+    check(workers, out)
+    study = PRESETS[preset]
+    if dataset:
+        own = dataset not in DATASETS and os.path.isdir(dataset)
+        study = replace(study, dataset=os.path.abspath(dataset) if own else dataset)
+    data = load_mnist(name=study.dataset)
+    largest = max(regime.train_images + regime.val_images for regime in study.regimes)
+    if largest > len(data.train_labels):
+        raise ValueError(
+            f"the preset {preset} needs {largest:,} training images, {data.name} has {len(data.train_labels):,}: "
+            "choose another --preset or --dataset"
+        )
+    return open_plan(study, data, out)
 
 
 def check(workers: int | None, out: Path) -> None:
-    """Raise ValueError for numbers and folders that can't be."""
+    """Raise ValueError for numbers and folders that can't be, and where the report could not be written in the end."""
+    if missing := [name for name in ("scipy", "jinja2") if importlib.util.find_spec(name) is None]:
+        raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
     if out.exists() and not out.is_dir():
@@ -98,18 +113,21 @@ def choose_executor(cluster: str | None, workers: int | None, stack: ExitStack) 
 
 def report(plan: Plan, out: Path) -> int:
     """Write the report; returns the exit status."""
-    crashed = {run.key: error for _, run in plan.wanted() if (error := plan.store.error(run))}
+    from minidl.study.report import write_report  # here: it takes a second, and the extra `study`
+
+    crashed = plan.crashed()
     for error in sorted(set(crashed.values())):
         count = sum(e == error for e in crashed.values())
         print(f"minidl.study: {count} run{'s' * (count > 1)} crashed: {error}", file=sys.stderr)
     if crashed:
         print("the same line tries them again", file=sys.stderr)
+    for path in write_report(plan, out):
+        print(f"written: {path}")
     return FAILED if crashed else DONE
 
 
-def stopped(status: int, argv: Sequence[str] | None) -> int:
+def stopped(status: int, words: Sequence[str]) -> int:
     """Say how to go on; returns the exit status."""
-    words = sys.argv[1:] if argv is None else argv
     print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
     print(f"  python -m minidl.study {shlex.join(words)}", file=sys.stderr)
     return status

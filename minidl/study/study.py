@@ -69,8 +69,13 @@ class Tuned:
     at: float | None = None  # the moment taken over from the tailored hybrid
 
     @property
+    def ordered(self) -> list[Point]:
+        """The settings, best first."""
+        return by_rank(self.ranks)
+
+    @property
     def best(self) -> Point:
-        return by_rank(self.ranks)[0]
+        return self.ordered[0]
 
 
 @dataclass
@@ -159,6 +164,10 @@ class Plan:
             run.key: run for _, run in self.wanted() if self.store.get(run) is None and run.key not in self.given_up
         }
         return list(missing.values())
+
+    def crashed(self) -> dict[str, str]:
+        """The error of each run that crashed when it was last tried, by the run's key."""
+        return {run.key: error for _, run in self.wanted() if (error := self.store.error(run))}
 
     def records(self, runs: list[Run]) -> list[Record]:
         """The results of those of the runs that are done."""

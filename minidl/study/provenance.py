@@ -1,0 +1,69 @@
+"""Where the numbers come from: versions, machines, commands, seeds and the data set's hash."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data.atomic import atomic_file
+from minidl.study.study import Plan
+
+FILE = "commands.json"
+
+
+def note_command(folder: Path, words: list[str]) -> None:
+    """Add a command to the list of those that worked on the study in this folder."""
+    commands = read_commands(folder)
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    commands.append({"command": f"python -m minidl.study {shlex.join(words)}".strip(), "started": now, **machine()})
+    with atomic_file(folder / FILE) as file:
+        file.write((json.dumps(commands, indent=2) + "\n").encode())
+
+
+def read_commands(folder: Path) -> list[dict[str, Any]]:
+    """The commands so far; none where the list is not there or damaged."""
+    try:
+        commands = json.loads((folder / FILE).read_text())
+    except (OSError, ValueError):
+        return []
+    return commands if isinstance(commands, list) else []
+
+
+def machine() -> dict[str, Any]:
+    """This machine, in a few words."""
+    return {"machine": f"{platform.system()} {platform.machine()}, {_processor()}", "cores": os.cpu_count()}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:  # not Linux
+        return platform.processor() or "unknown processor"
+    return platform.processor() or "unknown processor"
+
+
+def provenance(plan: Plan) -> dict[str, Any]:
+    """All that the report says about where its numbers come from."""
+    records = {run.key: record for _, run in plan.wanted() if (record := plan.store.get(run))}
+    made = Counter(json.dumps(record["made"], sort_keys=True) for record in records.values())
+    return {
+        "commands": read_commands(plan.store.folder),
+        "environments": [(json.loads(text), count) for text, count in made.most_common()],
+        "runs": len(records),
+        "missing": sum(plan.store.get(run) is None for _, run in plan.wanted()),
+        "cpu_hours": sum(record["times"]["cpu_seconds"] for record in records.values()) / 3600,
+        "seeds": plan.study.seeds,
+        "tuning_seeds": plan.study.tuning_seeds,
+        "dataset": plan.dataset.name,
+        "images": len(plan.dataset.train_labels),
+        "test_images": len(plan.dataset.test_labels),
+        "sha256": plan.dataset.sha256,
+    }
