@@ -26,9 +26,9 @@ PAPER = Study(
     ),
     contestants=CONTESTANTS,
     seeds=tuple(range(10)),
-    tuning_seeds=(1000, 1001),
+    tuning_seeds=(1000,),
     grid=6,
-    tuning_runs=7,
+    tuning_runs=8,
 )
 
 QUICK = replace(
@@ -37,7 +37,6 @@ QUICK = replace(
     dataset="mnist5k",
     regimes=(Regime("good-fit MLP", 3_500, 500, 10, 50, 10, (0.85, 0.9, 0.92), GOOD, hidden=(64,)),),
     seeds=(0, 1, 2),
-    tuning_seeds=(1000,),
     grid=4,
     tuning_runs=5,
 )
