@@ -37,23 +37,21 @@ def sample(array: Array) -> Array:
 
 
 def histogram(values: Array) -> dict[str, Any]:
-    """Bars from 0 to 255, mean and deviation of a sample's finite values; the shares of zeros and of lost ones."""
+    """Bars from 0 to 255 of a sample's values but for zeros; mean and deviation; the shares of zeros and of NaNs."""
     values = to_numpy(values).astype(np.float64)
     finite = values[np.isfinite(values)]
-    lost = len(values) - len(finite)
-    if not len(finite):
-        return {"bars": np.zeros(BARS, np.uint8), "low": 0.0, "high": 0.0, "mean": 0.0, "std": 0.0, "zero": 0.0,
-                "lost": lost / max(1, len(values))}  # fmt: skip
-    low, high = float(finite.min()), float(finite.max())
-    counts, _ = np.histogram(finite, BARS, (low, high) if high > low else (low - 0.5, high + 0.5))
+    n, some = max(1, len(values)), finite if len(finite) else np.zeros(1)
+    others = some[some != 0]
+    low, high = (float(others.min()), float(others.max())) if len(others) else (0.0, 0.0)
+    counts, _ = np.histogram(others, BARS, (low, high) if high > low else (low - 0.5, high + 0.5))
     return {
-        "bars": np.ceil(counts * (255 / counts.max())).astype(np.uint8),
+        "bars": np.ceil(counts * (255 / max(1, counts.max()))).astype(np.uint8),
         "low": low,
         "high": high,
-        "mean": float(finite.mean()),
-        "std": float(finite.std()),
-        "zero": float((finite == 0).mean()),
-        "lost": lost / len(values),
+        "mean": float(some.mean()),
+        "std": float(some.std()),
+        "zero": float((finite == 0).sum()) / n,
+        "lost": (len(values) - len(finite)) / n,
     }
 
 

@@ -203,7 +203,8 @@ class Recorder:
             "image": list(trainer.splits.image_size),
             "switch": switch_of(trainer.optimizer),
             "history": [h for h in earlier["history"] if h["step"] < self._first] + self._history,
-            "frames": [f for f in earlier["frames"] if f["step"] < self._first] + self.frames,
+            "frames": [f for f in earlier["frames"] if f["step"] < self._first]
+            + sorted(self.frames, key=lambda frame: int(frame["step"])),
             "left_out": self._left_out(),
         }  # fmt: skip
 

@@ -10,11 +10,12 @@ class App {
     runs.forEach((run, i) => {
       const heaviest = run.layers.findIndex((layer) => Object.keys(layer.parameters).length);
       this.views[i].layer = Math.max(0, heaviest);
-      if (run.weights.length) this.views[i].weight = run.weights[0].at + Math.floor(run.weights[0].count / 2);
+      const grid = run.weights[0]; // to begin with, one in the middle
+      if (grid) this.views[i].weight = grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4);
     });
     this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
     this.controls();
-    window.addEventListener("hashchange", () => this.fromAddress());
+    window.addEventListener("hashchange", () => { this.fromAddress(); this.draw(); });
     this.fromAddress();
     this.draw();
   }
@@ -29,13 +30,14 @@ class App {
     const address = new URLSearchParams(location.hash.slice(1)), step = Number(address.get("step"));
     const weight = Number(address.get("weight") ?? NaN);
     this.views.forEach((view, i) => { if (weight >= 0 && weight < this.runs[i].underLens) view.weight = weight; });
-    if (step && step !== this.state.step) this.go(this.nearest(step));
+    if (step) this.state.step = this.nearest(step);
   }
 
-  toAddress() {
+  toAddress(weight) {
     if (location.protocol === "about:") return; // in a notebook the frame has no address
     const address = new URLSearchParams(location.hash.slice(1));
     address.set("step", this.state.step);
+    if (weight !== undefined) address.set("weight", weight);
     history.replaceState(null, "", `#${address}`);
   }
 
@@ -72,10 +74,10 @@ class App {
 
   actions(i) {
     const view = this.views[i], run = this.runs[i];
-    const change = (what, value, focus) => { view[what] = value; this.draw(focus); };
+    const change = (what, value) => { view[what] = value; this.draw(); };
     return {
       layer: (layer) => change("layer", layer),
-      weight: (weight, focus) => change("weight", (weight + run.underLens) % run.underLens, focus),
+      weight: (weight) => { change("weight", (weight + run.underLens) % run.underLens); this.toAddress(view.weight); },
       stage: (by) => {
         const all = stages(run), stage = (view.stage + by + all.length) % all.length, { layer } = all[stage];
         if (layer >= 0 && layer < run.layers.length) view.layer = layer;
@@ -137,7 +139,7 @@ class App {
 
   // ---- drawing ----
 
-  draw(focus) {
+  draw() {
     const { step } = this.state, field = document.getElementById("step"), at = this.steps.indexOf(step);
     if (document.activeElement !== field) field.value = step;
     field.max = this.timeline.end;
@@ -145,11 +147,18 @@ class App {
     document.getElementById("status").textContent =
       `step ${step.toLocaleString("en")} of ${this.timeline.end.toLocaleString("en")} (${at + 1} of ${this.steps.length} recorded), ${phases}`;
     this.timeline.move(step);
-    const main = document.getElementById("main");
+    const main = document.getElementById("main"), focused = keyOf(document.activeElement), open = [...main.querySelectorAll("details")].map((d) => d.open);
     main.className = this.runs.length > 1 ? "two" : "one";
     main.replaceChildren(...this.runs.map((run, i) => runPanel(run, { ...this.views[i], step }, this.actions(i), this.runs.length > 1 ? LETTERS[i] : "")));
-    if (focus) main.querySelector(`[data-key="${CSS.escape(focus)}"]`)?.focus();
+    main.querySelectorAll("details").forEach((details, i) => { details.open = open[i]; });
+    if (focused) [...main.querySelectorAll("button, select, canvas[tabindex], summary")].find((node) => keyOf(node) === focused)?.focus({ preventScroll: true });
   }
+}
+
+// A name by which what has the focus is found again after the page was drawn anew.
+function keyOf(node) {
+  const run = node && node.closest("article");
+  return run ? run.className + (node.title || node.getAttribute("aria-label") || node.id || node.textContent) : "";
 }
 
 function dark() {
@@ -167,12 +176,18 @@ function runPanel(run, state, act, letter) {
   if (letter) article.append(el("h2", {}, el("span", { className: `letter run-${run.id}` }, letter), ` ${run.title}`));
   if (frame.step !== state.step) article.append(el("p", { className: "notice" }, `Showing step ${frame.step.toLocaleString("en")}, the nearest recorded ${frame.step < state.step ? "before" : "after"} ${state.step.toLocaleString("en")}.`));
   state = { ...state, step: frame.step };
-  article.append(factsPanel(run, frame),
+  article.append(factsPanel(run, frame), sectionsBar(article),
     el("div", { className: "columns" },
       el("div", {}, networkPanel(run, state, act), filterPanel(run, state, act), batchPanel(run, state)),
       el("div", {}, lensPanel(run, state, act), switchPanel(run, state))),
     aboutPanel(run));
   return article;
+}
+
+// On a narrow page, where the panels stand one below the other: buttons that lead to each.
+function sectionsBar(article) {
+  const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView({ behavior: "smooth" }) }, name);
+  return el("nav", { className: "sections", ariaLabel: "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
 }
 
 function factsPanel(run, frame) {

@@ -100,8 +100,8 @@ function bars(histogram, label) {
   const words = `${label}: from ${short(low)} to ${short(high)}, mean ${short(histogram.mean)}`;
   return el("figure", { className: "histogram" },
     picture(width, height, words,
-      ...rects,
       zero !== null && svg("line", { x1: zero, x2: zero, y1: 0, y2: height, class: "zero-line" }),
+      ...rects,
       svg("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "axis" })),
     el("figcaption", {}, el("span", {}, short(low)), el("span", {}, `mean ${short(histogram.mean)}`), el("span", {}, short(high))));
 }

@@ -24,10 +24,11 @@ function digits(value, n) {
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus(value.toLocaleString("en"));
   const size = Math.abs(value);
   if (size < 1e-4 || size >= 1e7) {
-    const [mantissa, exponent] = value.toExponential(n - 1).split("e");
+    const [mantissa, exponent] = (Number(value.toExponential(n - 1)) === value ? value.toExponential() : value.toExponential(n - 1)).split("e");
     return minus(`${mantissa}e${Number(exponent)}`);
   }
-  return minus(value.toPrecision(n).includes("e") ? String(Math.round(value)) : value.toPrecision(n));
+  const text = value.toPrecision(n);
+  return minus(text.includes("e") ? String(Math.round(value)) : Number(text) === value ? String(value) : text);
 }
 
 function short(value) { // for labels: three digits, in plain text

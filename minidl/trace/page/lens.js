@@ -14,12 +14,17 @@ function symbol(name) {
 
 // A formula in Python's syntax as nodes. `put` says what stands for a symbol: its name, or its number.
 function formula(source, put) {
-  const tokens = source.match(/[A-Za-z_]\w*|\d+(\.\d+)?|\*\*|[-+*/()]/g) || [], nodes = [];
+  const tokens = Array.isArray(source) ? source : source.match(/[A-Za-z_]\w*|\d+(\.\d+)?|\*\*|[-+*/()]/g) || [], nodes = [];
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i];
-    if (token === "sqrt") nodes.push("√");
+    if (token === "sqrt") {
+      const end = closing(tokens, i + 1);
+      const under = tokens.slice(i + 2, end);
+      nodes.push("√", el("span", { className: "root" }, ...(under.length === 1 ? put(under[0], true) : formula(under, put))));
+      i = end;
+    }
     else if (token === "exp") nodes.push("exp");
-    else if (token === "**") nodes.push(el("sup", {}, ...formula(tokens[++i], put)));
+    else if (token === "**") nodes.push(el("sup", {}, ...formula([tokens[++i]], put)));
     else if (/^[A-Za-z_]/.test(token)) nodes.push(...put(token));
     else if (token === "*") nodes.push(" · ");
     else if (token === "-" && (i === 0 || "(*/".includes(tokens[i - 1]))) nodes.push("−");
@@ -28,6 +33,13 @@ function formula(source, put) {
     else nodes.push(token);
   }
   return nodes;
+}
+
+// Where the parenthesis that opens here closes.
+function closing(tokens, i) {
+  let depth = 0;
+  do depth += { "(": 1, ")": -1 }[tokens[i++]] || 0; while (depth > 0);
+  return i - 1;
 }
 
 function valueAt(term, place) { return typeof term.value === "object" ? term.value[place] : term.value; }
@@ -49,9 +61,9 @@ function lensPanel(run, state, act) {
   }
   const terms = new Map(frame.terms.map((term) => [term.symbol, term]));
   const named = (token) => [symbol(token)];
-  const numbered = (token) => {
+  const numbered = (token, alone) => {
     const value = valueAt(terms.get(token), state.weight), nodes = number(value);
-    return value < 0 || nodes.length > 1 ? ["(", ...nodes, ")"] : nodes;
+    return !alone && (value < 0 || nodes.length > 1) ? [el("span", { className: "inside" }, "(", ...nodes, ")")] : nodes;
   };
   const row = (term) => {
     const value = valueAt(term, state.weight), tr = el("tr", { className: term.formula ? "" : "given" });

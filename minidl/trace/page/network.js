@@ -68,7 +68,7 @@ function layerCard(title, layer, { picture: shown, histogram }, lit) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", `${title} of ${layer.kind} for the worst example, from ${short(shown.low)} to ${short(shown.high)}`);
   const maps = layer.shape.length > 1 && n < layer.shape[0] ? `, ${n} of ${layer.shape[0]} channels` : "";
-  const zeros = histogram.zero > 0.005 ? `; ${percent(histogram.zero)} zeros` : "", lost = histogram.lost ? `; ${percent(histogram.lost)} not finite` : "";
+  const zeros = histogram.zero > 0.005 ? `; ${percent(histogram.zero)} zeros, not in the bars` : "", lost = histogram.lost ? `; ${percent(histogram.lost)} not finite` : "";
   return el("div", { className: `card ${lit ? "lit" : ""}` }, el("h5", {}, title), canvas,
     el("p", { className: "hint" }, `worst example${maps}`), bars(histogram, title), el("p", { className: "hint" }, `whole minibatch${zeros}${lost}`));
 }
@@ -97,8 +97,7 @@ function weightGrid(run, grid, values, state, act, label) {
   paintSigned(canvas, own, width, height);
   canvas.style.setProperty("--ratio", width / height);
   const inside = state.weight >= grid.at && state.weight < grid.at + grid.count ? state.weight - grid.at : -1;
-  const choose = (k) => act.weight(grid.at + Math.max(0, Math.min(grid.count - 1, k)), canvas.dataset.key);
-  canvas.dataset.key = label;
+  const choose = (k) => act.weight(grid.at + Math.max(0, Math.min(grid.count - 1, k)));
   canvas.onclick = (event) => {
     const box = canvas.getBoundingClientRect();
     const column = Math.floor(((event.clientX - box.left) / box.width) * width), row = Math.floor(((event.clientY - box.top) / box.height) * height);
@@ -159,7 +158,7 @@ function filterPanel(run, state, act) {
   const words = few
     ? `${n} of ${grid.shape[0]} units, ${grid.inputs.length} of the ${area} pixels of each are under the lens: a click takes the nearest.`
     : `${n} of ${grid.shape[0]} filters; click a pixel to put its weight under the lens.`;
-  return el("section", {}, el("h3", {}, "First-layer filters"), el("p", { className: "hint" }, words), el("div", { className: "filters" }, ...filters));
+  return el("section", { className: "filters" }, el("h3", {}, "First-layer filters"), el("p", { className: "hint" }, words), el("div", { className: "filter-row" }, ...filters));
 }
 
 // The minibatch, the worst example first.
@@ -176,7 +175,7 @@ function batchPanel(run, state) {
     return el("figure", { className: right ? "right" : "wrong", title: `loss ${short(loss[i])}, predicted with probability ${percent(confidence[i])}` }, canvas,
       el("figcaption", {}, right ? el("b", {}, `${labels[i]} ✓`) : el("b", {}, `${labels[i]} → ${predicted[i]}`), el("span", {}, short(loss[i]))));
   });
-  return el("section", {}, el("h3", {}, "The minibatch, worst first"),
+  return el("section", { className: "minibatch" }, el("h3", {}, "The minibatch, worst first"),
     el("p", { className: "hint" }, `Step ${frame.step.toLocaleString("en")}: ${correct} of ${order.length} right before the update. Below each: true → predicted label, loss.`),
     el("div", { className: "batch" }, ...digits));
 }

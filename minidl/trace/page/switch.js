@@ -63,23 +63,24 @@ function projection(run, state) {
   if (!(cos > 0.02)) {
     caption.push(cos <= 0 ? "It does not lead down the gradient at all, so that no SGD rate fits it." : "They are nearly at right angles: no SGD rate of any use fits it.");
   } else {
-    caption.push("With the rate ", el("var", {}, "γ"), " = ", ...number(gamma), " the SGD step −", el("var", {}, "γg"), " ends straight above it: its shadow on ", el("var", {}, "p"), " is ", el("var", {}, "p"), " itself.");
+    caption.push("With the rate ", el("var", {}, "γ"), " = ", ...number(gamma), " the shadow of the SGD step −", el("var", {}, "γg"), " on ", el("var", {}, "p"), " is ", el("var", {}, "p"), " itself: this is what ", el("var", {}, "γ"), " means.");
   }
   figure.append(arrows(cos, degrees), el("figcaption", {}, ...caption));
   return figure;
 }
 
+// -gamma g to the right; p at its angle, as long as the shadow of -gamma g on it.
 function arrows(cos, degrees) {
-  const width = 460, height = 210, angle = (degrees * Math.PI) / 180, fits = cos > 0.02;
-  const up = fits ? Math.tan(angle) : Math.sin(angle), along = fits ? 1 : cos; // -gamma g ends above p's tip
-  const room = [width - 120, height - 56], unit = Math.min(room[0] / Math.max(1, along - Math.min(0, along)), room[1] / Math.max(up, 0.35));
-  const x0 = 50 + Math.max(0, -along) * unit, y0 = height - 30, tip = [x0 + unit, y0], end = [x0 + along * unit, y0 - up * unit];
+  const width = 460, angle = (degrees * Math.PI) / 180, fits = cos > 0.02, reach = 340, length = fits ? reach * cos : 120;
+  const height = Math.max(80, length * Math.sin(angle) + 60), x0 = fits ? 40 : width / 2 - 60, y0 = height - 24;
+  const end = [x0 + (fits ? reach : 200), y0], tip = [x0 + length * Math.cos(angle), y0 - length * Math.sin(angle)];
   const arrow = (to, name) => svg("line", { x1: x0, y1: y0, x2: to[0], y2: to[1], class: `arrow ${name}`, "marker-end": `url(#head-${name})` });
-  const head = (name) => svg("marker", { id: `head-${name}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L10 5L0 10z", class: `arrow-head ${name}` }));
-  const r = Math.min(40, unit * 0.4), arc = `M${x0 + r} ${y0}A${r} ${r} 0 0 0 ${x0 + r * Math.cos(angle)} ${y0 - r * Math.sin(angle)}`;
+  const head = (name) => svg("marker", { id: `head-${name}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 6, markerHeight: 6, orient: "auto" }, svg("path", { d: "M0 0L10 5L0 10z", class: `arrow-head ${name}` }));
+  const r = Math.min(44, length * 0.5), arc = `M${x0 + r} ${y0}A${r} ${r} 0 0 0 ${x0 + r * Math.cos(angle)} ${y0 - r * Math.sin(angle)}`;
+  const half = angle / 2, at = [x0 + (r + 8) * Math.cos(half), y0 - (r + 8) * Math.sin(half)];
   return picture(width, height, `The step p and the direction of minus g, ${digits(degrees, 3)} degrees apart`,
     svg("defs", {}, head("p"), head("g")), svg("path", { d: arc, class: "arc" }),
     fits && svg("line", { x1: end[0], y1: end[1], x2: tip[0], y2: tip[1], class: "shadow" }), arrow(end, "g"), arrow(tip, "p"),
-    text(tip[0] + 8, tip[1] + 4, "p", { class: "arrow-name p" }), text(end[0] + 8, end[1] + (fits ? 4 : -4), fits ? "−γg" : "−g", { class: "arrow-name g" }),
-    text(x0 + r + 6, y0 - 8, `${digits(degrees, 3)}°`, { class: "degrees" }));
+    text(tip[0] - 4, tip[1] - 8, "p", { class: "arrow-name p", "text-anchor": "middle" }), text(end[0] + 8, end[1] + 5, fits ? "−γg" : "−g", { class: "arrow-name g" }),
+    text(...at, `${digits(degrees, 3)}°`, { class: "degrees" }));
 }
