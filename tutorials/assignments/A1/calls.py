@@ -1,0 +1,57 @@
+"""What the grader can ask of a submission of A1. This runs in the student's process."""
+
+from typing import Any
+
+import numpy as np
+from graph_calls import forward, vjp
+
+from minidl import ops
+from minidl.tensor import Tensor, record
+
+__all__ = ["backward", "broadcast", "cross_entropy", "getitem", "operation", "vjp"]
+
+
+def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """One of ops.py."""
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return forward(getattr(ops, op), inputs, options)
+
+
+def getitem(inputs: list[Any], index: Any) -> dict[str, Any]:
+    """x[index]: an index is {"array": ...} or {"slice": [start, stop, step]}."""
+    return forward(lambda x: ops.getitem(x, slice(*index["slice"]) if "slice" in index else index["array"]), inputs, {})
+
+
+def cross_entropy(inputs: list[Any], labels: Any) -> dict[str, Any]:
+    """cross_entropy(logits, labels)."""
+    return forward(lambda x: ops.cross_entropy(x, labels), inputs, {})
+
+
+def backward(leaves: list[Any], nodes: list[Any], times: int = 1, retain_graph: bool = False) -> dict[str, Any]:
+    """Gradients of a graph of linear nodes, each [[input, coefficient], ...] -> the sum of coefficient * input.
+
+    The last node is the loss, with gradient 1 for each element. Also how often each edge was used.
+    """
+    tensors = [Tensor(a, requires_grad=True) for a in leaves]
+    used = [0] * len(nodes)
+    for k, node in enumerate(nodes):
+        value = sum(c * tensors[i].data for i, c in node)
+        tensors.append(record("linear", value, *((tensors[i], _times(c, k, used)) for i, c in node)))
+    for _ in range(times):
+        tensors[-1].backward(np.ones_like(tensors[-1].data), retain_graph=retain_graph)
+    return {"gradients": [t.grad for t in tensors[: len(leaves)]], "used": used}
+
+
+def _times(c: float, k: int, used: list[int]) -> Any:
+    def vjp(g: Any) -> Any:
+        used[k] += 1
+        return g if c == 1 else g * c  # as in a + b: the inputs share one array
+
+    return vjp
+
+
+def broadcast(shape: list[int], g: Any) -> Any:
+    """The gradient of a leaf of this shape that one operation has broadcast to the shape of g."""
+    leaf = Tensor(np.zeros(shape, g.dtype), requires_grad=True)
+    record("stretch", np.broadcast_to(leaf.data, g.shape), (leaf, lambda g: g)).backward(g)
+    return leaf.grad

@@ -1,0 +1,383 @@
+"""A1, the teacher's part: each operation's value and gradients, and the walk back through a graph.
+
+The oracles are the derivatives from a table of calculus, in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.assignment import Call, Items
+from tutorials.assignments.check import Array, Wrong, exact, expect, require
+from tutorials.assignments.graph import Operation, unbroadcast, wide
+
+ITEMS = Items()
+BOTH = (np.float32, np.float64)
+
+
+def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operation:
+    """Run an operation of ops.py."""
+    shapes = ", ".join(f"{a.shape}" for a in inputs)
+    extra = "".join(f", {k}={v}" for k, v in options.items())
+    told = f"{op}({shapes}{extra}) in {inputs[0].dtype}"
+    return Operation(call, told, inputs, call("operation", op=op, inputs=list(inputs), options=options))
+
+
+PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
+
+
+# ---- element by element ----
+
+
+@ITEMS.item("mul", 4)
+def mul(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shapes in PAIRS:
+            x, y = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+            a, b = wide(x, y)
+            op = run(call, "mul", [x, y])
+            op.value(exact(a * b, 1))
+            g = rng.normal(size=(a * b).shape).astype(dtype)
+            swapped = "Each input's gradient is g times the other input." if a.shape == b.shape else ""
+            op.gradients(
+                g, [exact(unbroadcast(g * b, a.shape), 30, unbroadcast(np.abs(g * b), a.shape)),
+                    exact(unbroadcast(g * a, b.shape), 30, unbroadcast(np.abs(g * a), b.shape))],
+                {swapped: lambda: g * a} if swapped else {}, {swapped: lambda: g * b} if swapped else {},
+            )  # fmt: skip
+
+
+@ITEMS.item("div", 5)
+def div(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shapes in PAIRS:
+            x, y = rng.normal(size=shapes[0]).astype(dtype), rng.uniform(0.5, 2, shapes[1]).astype(dtype)
+            a, b = wide(x, y)
+            op = run(call, "div", [x, y])
+            op.value(exact(a / b, 1), {"This is b / a.": lambda: b / a})
+            g = rng.normal(size=(a / b).shape).astype(dtype)
+            to_b = -g * a / b**2
+            op.gradients(
+                g, [exact(unbroadcast(g / b, a.shape), 30, unbroadcast(np.abs(g / b), a.shape)),
+                    exact(unbroadcast(to_b, b.shape), 40, unbroadcast(np.abs(to_b), b.shape))],
+                {"d(a/b)/da = 1/b.": lambda: unbroadcast(g * b, a.shape)},
+                {"The sign: d(a/b)/db = -a / b^2.": lambda: unbroadcast(-to_b, b.shape),
+                 "d(a/b)/db = -a / b^2: the square is missing.": lambda: unbroadcast(-g * a / b, b.shape),
+                 "d(a/b)/db = -a / b^2: a is missing.": lambda: unbroadcast(-g / b**2, b.shape)},
+            )  # fmt: skip
+
+
+@ITEMS.item("log", 3)
+def log(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        x = rng.uniform(0.1, 5, (3, 4)).astype(dtype)
+        (a,) = wide(x)
+        op = run(call, "log", [x])
+        op.value(exact(np.log(a), 4, 1 + np.abs(np.log(a))), {"The natural logarithm, not log10.": lambda: np.log10(a)})
+        g = rng.normal(size=a.shape).astype(dtype)
+        op.gradients(g, [exact(g / a, 2)], {"d(log x)/dx = 1/x.": lambda: g * np.log(a)})
+
+
+@ITEMS.item("relu", 4)
+def relu(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        x = rng.normal(size=(4, 5)).astype(dtype)
+        x[0, :2] = 0
+        (a,) = wide(x)
+        op = run(call, "relu", [x])
+        op.value(exact(np.maximum(a, 0), 0), {"This is |x|.": lambda: np.abs(a)})
+        g = rng.normal(size=a.shape).astype(dtype)
+        op.gradients(g, [exact(g * (a > 0), 0)], {
+            "At x = 0 the gradient is 0 here, as in PyTorch: x > 0, not x >= 0.": lambda: g * (a >= 0),
+            "The gradient passes where x > 0 only.": lambda: np.array(g),
+        })  # fmt: skip
+
+
+@ITEMS.item("sigmoid", 5)
+def sigmoid(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        x = np.concatenate([rng.normal(size=6) * 3, [-800.0, 800.0, 0.0]]).astype(dtype)
+        (a,) = wide(x)
+        y = (np.tanh(a / 2) + 1) / 2
+        op = run(call, "sigmoid", [x])
+        op.value(exact(y, 12, 1), {"It overflows for large |x|: exp(800) is infinite. The docstring has a way round.":
+                                   lambda: np.where(np.abs(a) < 700, y, np.nan)})  # fmt: skip
+        g = rng.normal(size=a.shape).astype(dtype)
+        op.gradients(g, [exact(g * y * (1 - y), 40, np.abs(g))], {
+            "The derivative of the sigmoid is y (1 - y).": lambda: g * y,
+            "The derivative is y (1 - y) with y the sigmoid itself, not x.": lambda: g * a * (1 - a),
+        })  # fmt: skip
+
+
+# ---- reductions ----
+
+DIMS = ({}, {"dim": 0}, {"dim": -1}, {"dim": [0, 2]}, {"dim": 1, "keepdim": True}, {"dim": [-1, 0], "keepdim": True})
+_KEEP = "Is keepdim obeyed? With keepdim=True the axis stays, with length 1."
+
+
+def reduced(x: Array, options: dict[str, Any], how: Any) -> Array:
+    """how(x) over the dims of the options."""
+    dims = options.get("dim")
+    axis = tuple(dims) if isinstance(dims, list) else dims
+    return np.asarray(how(x, axis=axis, keepdims=options.get("keepdim", False)))
+
+
+def spread(g: Array, x: Array, options: dict[str, Any]) -> Array:
+    """Each summand gets the gradient of its sum."""
+    kept = reduced(np.zeros(x.shape), {**options, "keepdim": True}, np.sum).shape
+    return np.broadcast_to(np.asarray(g, np.float64).reshape(kept), x.shape)
+
+
+@ITEMS.item("sum", 6)
+def sum_(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for options in DIMS:
+            x = rng.normal(size=(2, 3, 4)).astype(dtype)
+            (a,) = wide(x)
+            op = run(call, "sum", [x], **options)
+            right = exact(reduced(a, options, np.sum), 24, reduced(np.abs(a), options, np.sum))
+            op.value(right, {_KEEP: lambda: reduced(a, {**options, "keepdim": not options.get("keepdim")}, np.sum)})
+            g = rng.normal(size=right.value.shape).astype(dtype)
+            op.gradients(g, [exact(spread(g, a, options), 0)])
+
+
+@ITEMS.item("mean", 5)
+def mean(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for options in DIMS:
+            x = rng.normal(size=(2, 3, 4)).astype(dtype)
+            (a,) = wide(x)
+            op = run(call, "mean", [x], **options)
+            right = exact(reduced(a, options, np.mean), 26, reduced(np.abs(a), options, np.mean))
+            op.value(right, {"This is the sum.": lambda: reduced(a, options, np.sum)})
+            g = rng.normal(size=right.value.shape).astype(dtype)
+            n = a.size / right.value.size
+            op.gradients(g, [exact(spread(g, a, options) / n, 2)], {
+                "Each value's share of the mean is 1/n: did you forget to divide?": lambda: spread(g, a, options),
+                "n is the number of values that each mean is of, not the number of rows.":
+                    lambda: spread(g, a, options) / len(a),
+                "n is the number of values that each mean is of, not of all values.":
+                    lambda: spread(g, a, options) / a.size,
+            })  # fmt: skip
+
+
+@ITEMS.item("max: ties share the gradient", 8)
+def max_(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for options in DIMS:
+            x = rng.integers(-2, 3, (2, 3, 4)).astype(dtype)  # with ties
+            (a,) = wide(x)
+            op = run(call, "max", [x], **options)
+            right = exact(reduced(a, options, np.max), 0)
+            op.value(right, {_KEEP: lambda: reduced(a, {**options, "keepdim": not options.get("keepdim")}, np.max)})
+            g = rng.normal(size=right.value.shape).astype(dtype)
+            winners = a == spread(right.value, a, options)
+            ties = spread(reduced(winners, options, np.sum), a, options)
+            all_of_it = spread(g, a, options) * winners
+            op.gradients(g, [exact(all_of_it / ties, 3)], {
+                "Equal maxima share the gradient evenly: divide by how many there are.": lambda: all_of_it,
+                "Only the largest values get a gradient.": lambda: spread(g, a, options),
+            })  # fmt: skip
+
+
+@ITEMS.item("getitem: an element taken twice", 5)
+def getitem(call: Call, rng: np.random.Generator) -> None:
+    for index in ({"array": np.array([2, 0, 2, 2])}, {"slice": [1, None, 2]}):
+        x = rng.normal(size=(5, 3))
+        taken = index["array"] if "array" in index else slice(*index["slice"])
+        op = Operation(call, f"x[{taken}], x (5, 3)", [x], call("getitem", inputs=[x], index=index))
+        op.value(exact(x[taken], 0))
+        g = rng.normal(size=x[taken].shape)
+        right, once = np.zeros((5, 3)), np.zeros((5, 3))
+        np.add.at(right, taken, g)
+        once[taken] = g
+        op.gradients(g, [exact(right, 4)], {
+            "An element that is taken twice gets both gradients: dx[index] += g counts it once, np.add.at all of them.":
+                lambda: once})  # fmt: skip
+
+
+# ---- products ----
+
+
+@ITEMS.item("matmul", 10)
+def matmul(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shapes in (((3, 4), (4, 2)), ((5, 3, 4), (4, 2)), ((2, 1, 3, 4), (5, 4, 3)), ((4,), (4, 3)), ((3, 4), (4,))):
+            x, y = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+            a, b = wide(x, y)
+            op = run(call, "matmul", [x, y])
+            op.value(exact(a @ b, 4, np.abs(a) @ np.abs(b)))
+            g = rng.normal(size=(a @ b).shape).astype(dtype)
+            op.gradients(g, [exact(da, 50, size) for da, size in zip(
+                matmul_gradients(a, b, wide(g)[0]), matmul_gradients(*map(np.abs, wide(a, b, g))), strict=True
+            )])  # fmt: skip
+
+
+def matmul_gradients(a: Array, b: Array, g: Array) -> tuple[Array, Array]:
+    """Of sum(g * (a @ b)), summed over the copies."""
+    a2, b2 = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
+    g2 = g[None] if a.ndim == 1 else g[..., None] if b.ndim == 1 else g
+    da = np.einsum("...nm,...km->...nk", g2, np.broadcast_to(b2, (*g2.shape[:-2], *b2.shape[-2:])))
+    db = np.einsum("...nk,...nm->...km", np.broadcast_to(a2, (*g2.shape[:-2], *a2.shape[-2:])), g2)
+    return unbroadcast(da, a2.shape).reshape(a.shape), unbroadcast(db, b2.shape).reshape(b.shape)
+
+
+@ITEMS.item("linear", 5)
+def linear(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((6, 4), (3, 4), (3,)))
+        x64, w64, b64 = wide(x, w, b)
+        g = rng.normal(size=(6, 3)).astype(dtype)
+        (g64,) = wide(g)
+        size = np.abs(x64) @ np.abs(w64.T) + np.abs(b64)
+        rights = [exact(g64 @ w64, 4, np.abs(g64) @ np.abs(w64)), exact(g64.T @ x64, 7, np.abs(g64.T) @ np.abs(x64)),
+                  exact(g64.sum(0), 7, np.abs(g64).sum(0))]  # fmt: skip
+        op = run(call, "linear", [x, w, b])
+        op.value(exact(x64 @ w64.T + b64, 6, size), {"Where is b?": lambda: x64 @ w64.T})
+        op.gradients(g, rights, {}, {}, {"b is added to every row: its gradient is the sum over them.":
+                                         lambda: g64.mean(0)})  # fmt: skip
+        op = run(call, "linear", [x, w])
+        op.value(exact(x64 @ w64.T, 5, size))
+        op.gradients(g, rights[:2])
+
+
+# ---- softmax ----
+
+
+def log_softmax_of(x: Array, dim: int) -> Array:
+    shifted = x - x.max(dim, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
+
+
+@ITEMS.item("softmax and log_softmax, for large numbers too", 8)
+def softmax(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for dim, scale in ((-1, 1.0), (0, 3.0), (1, 1000.0)):
+            x = (rng.normal(size=(3, 5)) * scale).astype(dtype)
+            (a,) = wide(x)
+            log_p = log_softmax_of(a, dim)
+            p, size = np.exp(log_p), 2 * np.abs(a).max() + 5
+            g = rng.normal(size=a.shape).astype(dtype)
+            g_size = 20 * size * (np.abs(g) + np.abs(g).sum(dim, keepdims=True))
+            overflow = {"exp overflows: subtract the largest number of each row first.":
+                        lambda: np.where(np.isfinite(np.exp(np.float32(a))), log_p, np.nan)}  # fmt: skip
+            op = run(call, "log_softmax", [x], dim=dim)
+            op.value(exact(log_p, 12, size), overflow)
+            op.gradients(g, [exact(g - p * np.sum(g, dim, keepdims=True), 1, g_size)], {
+                "Each input moves all outputs of its row: the p in front multiplies the sum of g.": lambda: g - p * g,
+                "The gradient of log_softmax is g - p sum(g).": lambda: g - p,
+            })  # fmt: skip
+            op = run(call, "softmax", [x], dim=dim)
+            op.value(exact(p, 20, size), {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % 2))})
+            op.gradients(g, [exact(p * (g - np.sum(g * p, dim, keepdims=True)), 1, g_size)], {
+                "Each input moves all outputs of its row, not only its own.": lambda: g * p * (1 - p),
+            })  # fmt: skip
+
+
+@ITEMS.item("cross_entropy", 7)
+def cross_entropy(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for scale in (1.0, 1000.0):
+            x, labels = (rng.normal(size=(6, 4)) * scale).astype(dtype), rng.integers(0, 4, 6)
+            (a,) = wide(x)
+            log_p = log_softmax_of(a, 1)
+            losses, one_hot = -log_p[np.arange(6), labels], np.eye(4)[labels]
+            size = 2 * np.abs(a).max() + 5
+            told = f"cross_entropy of logits (6, 4), labels {labels.tolist()}, in {np.dtype(dtype)}"
+            op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels))
+            op.value(exact(losses.mean(), 20, size), {
+                "The mean over the batch, not the sum.": lambda: losses.sum(),
+                "The sign: it is -log p.": lambda: -losses.mean(),
+                "The mean over the examples, not over examples and classes.": lambda: losses.mean() / 4,
+                "The logarithm of the softmax, or the softmax itself?": lambda: -np.exp(-losses).mean(),
+            })  # fmt: skip
+            g = np.array(1.5, dtype)
+            p = np.exp(log_p)
+            op.gradients(g, [exact(1.5 * (p - one_hot) / 6, 40, size)], {
+                "The loss is a mean: divide by the number of examples.": lambda: 1.5 * (p - one_hot),
+                "Take the one-hot truth from the softmax.": lambda: 1.5 * p / 6,
+                "The gradient g of the loss multiplies all of it.": lambda: (p - one_hot) / 6,
+                "The sign: it is p minus the one-hot truth.": lambda: 1.5 * (one_hot - p) / 6,
+            })  # fmt: skip
+
+
+# ---- the walk back ----
+
+
+def paths(leaves: int, nodes: list[Any]) -> np.ndarray[Any, Any]:
+    """d(last node)/d(leaf) for each leaf, by forward mode: no walk back is involved."""
+    rows = [np.eye(leaves)[i] for i in range(leaves)]
+    for node in nodes:
+        rows.append(sum(c * rows[i] for i, c in node))
+    return rows[-1]
+
+
+def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mistakes: Any = None, **how: Any) -> Any:
+    """Run backward() and check every leaf's gradient and that every edge was used once for each backward()."""
+    got = call("backward", leaves=leaves, nodes=nodes, **how)
+    right, times = paths(len(leaves), nodes), how.get("times", 1)
+    for k, leaf in enumerate(leaves):
+        expect(got["gradients"][k], exact(np.full(leaf.shape, times * right[k]), 0), leaf.dtype, f"{told}: leaf {k}",
+               {message: lambda v=value: np.full(leaf.shape, v) for message, value in (mistakes or {}).items()})  # fmt: skip
+    for k, node in enumerate(nodes):
+        require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
+
+
+@ITEMS.item("_fit: gradients of broadcast inputs", 7)
+def fit(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, out in (((3, 1), (3, 4)), ((4,), (2, 3, 4)), ((), (3,)), ((1, 4), (5, 3, 4)), ((3, 4), (3, 4))):
+            g = rng.normal(size=out).astype(dtype)
+            got = call("broadcast", shape=list(shape), g=g)
+            (g64,) = wide(g)
+            right = exact(unbroadcast(g64, shape), g.size, unbroadcast(np.abs(g64), shape))
+            expect(got, right, dtype, f"a leaf of shape {shape} that was broadcast to {out}", {
+                "A sum over the copies, not a mean.": lambda: unbroadcast(g64, shape) * np.prod(shape) / g.size,
+            })  # fmt: skip
+
+
+@ITEMS.item("backward: every operation once, after all that use it", 8)
+def order(call: Call, rng: np.random.Generator) -> None:
+    one = [np.ones(2)]
+    walk_back(call, "a chain of three", one, [[[0, 2]], [[1, 3]], [[2, 5]]])
+    walk_back(call, "x * 3 + x * 4", one, [[[0, 3], [0, 4]]], {"An input that is used twice gets both gradients.": 4})
+    # x -> a -> b and c, c -> d, and b + d: whoever hands on a's gradient when b is done leaves out what comes through d
+    diamond = [[[0, 2]], [[1, 3]], [[1, 5]], [[3, 7]], [[2, 1], [4, 1]]]
+    walk_back(call, "a diamond with one longer side", one, diamond, {
+        "A tensor's gradient was handed on before it was complete: only one side of the diamond came through.": 70,
+        "One side of the diamond is missing, the longer one.": 6,
+        "The first part of the gradient was handed on twice, once with each side.": 82,
+    })  # fmt: skip
+    ladder = [[[0, 1]], *([[k, 1], [k, 1]] for k in range(1, 13))]  # 2^12 paths
+    walk_back(call, "a ladder with 4,096 paths and 13 operations", one, ladder)
+    for _ in range(3):  # at random: each node uses some of those before it
+        nodes: list[Any] = [[[0, 2], [1, 3]]]
+        for k in range(3, 12):
+            used = sorted({k - 1, *(int(i) for i in rng.integers(0, k, 2))})
+            nodes.append([[i, int(rng.integers(1, 4))] for i in used])
+        walk_back(call, f"a graph {nodes}", [np.ones(2), np.ones(2)], nodes)
+
+
+@ITEMS.item("backward: gradients add up, and share no memory", 5)
+def accumulate(call: Call, rng: np.random.Generator) -> None:
+    add = [[[0, 1], [1, 1]]]  # a + b: both inputs are given the very same array
+    two = [np.ones(3), np.ones(3)]
+    shared = "a + b hands one array to both inputs: += into it changes both. Make a new array (or copy it first)."
+    walk_back(call, "a + b", two, add, {shared: 2})
+    walk_back(call, "(a + b) + a", two, [*add, [[2, 1], [0, 1]]], {shared: 2, "": 1})
+    walk_back(call, "a + b, backward() twice, retain_graph=True", two, add,
+              {"The second backward() must add to .grad.": 1, shared: 4, "Is the seed of the walk changed?": 3},
+              times=2, retain_graph=True)  # fmt: skip
+    try:
+        call("backward", leaves=two, nodes=add, times=2)
+    except Wrong as wrong:
+        require("RuntimeError" in str(wrong), f"a second backward() should raise RuntimeError, and not: {wrong}")
+    else:
+        raise Wrong("backward() twice without retain_graph must raise RuntimeError: set node.edges to None when done")
+
+
+@ITEMS.item("backward: a chain of 20,000 operations", 5)
+def deep(call: Call, rng: np.random.Generator) -> None:
+    walk_back(call, "a chain of 20,000", [np.ones(1)], [[[k, 1]] for k in range(20_000)])

@@ -1,0 +1,1 @@
+"""A2: SGD and Adam."""

@@ -1,0 +1,237 @@
+"""A2, the teacher's part: what is asked, what is right, and what the usual mistakes give.
+
+Every oracle is the textbook's formula in float64, with the mistakes as its arguments. It also adds up its slack (see
+check.py): how many roundings of which size stand between the formula and an answer in the input's precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.assignment import Call, Items
+from tutorials.assignments.check import Array, Exact, exact, expect, require
+
+ITEMS = Items()
+BOTH = (np.float32, np.float64)
+
+
+def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, nesterov: bool = False,
+        damped: bool = False, lr_inside: bool = False, forgets: bool = False, sign: int = -1) -> Exact:  # fmt: skip
+    """w after each step; v <- mu v + g, w <- w - lr v. damped: v <- mu v + (1-mu) g, and so on."""
+    w, v = np.array(w, np.float64), np.zeros(len(w))
+    size, v_size, values, slacks = np.zeros(len(w)), np.zeros(len(w)), [], []
+    for t, g in enumerate(np.asarray(gradients, np.float64), 1):
+        g = g + decay * w
+        v = mu * v * (not forgets) + (1 - mu if damped else 1) * (lr if lr_inside else 1) * g
+        v_size = mu * v_size + np.abs(g) + np.abs(decay * w)
+        w = w + sign * (1 if lr_inside else lr) * (g + mu * v if nesterov else v)
+        size = size + lr * 2 * v_size * (4 * t + 6) + np.abs(w)
+        values.append(w), slacks.append(size)
+    return Exact(np.array(values), np.array(slacks))
+
+
+def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+         decay: float = 0, decoupled: bool = False, correct: bool = True, correct_v: bool = True, late: bool = False,
+         eps_inside: bool = False, root: bool = True, absolute: bool = False, swapped: bool = False,
+         unweighted: bool = False, constant_t: bool = False, eps_first: bool = False) -> Exact:  # fmt: skip
+    """w after each step of Kingma & Ba's Algorithm 1; the last arguments are the ways to get it wrong."""
+    w, m, v, m_size = np.array(w, np.float64), *np.zeros((3, len(w)))
+    size, values, slacks = np.zeros(len(w)), [], []
+    if swapped:
+        b1, b2 = b2, b1
+    for step, g in enumerate(np.asarray(gradients, np.float64), 1):
+        t = 1 if constant_t else step - 1 if late else step
+        g_seen = g if decoupled else g + decay * w
+        m = b1 * m + (1 if unweighted else 1 - b1) * g_seen
+        v = b2 * v + (1 if unweighted else 1 - b2) * (np.abs(g_seen) if absolute else g_seen**2)
+        m_size = b1 * m_size + (1 - b1) * (np.abs(g) + np.abs(decay * w))
+        mhat = m / (1 - b1**t) if correct else m
+        vhat = v / (1 - b2**t) if correct and correct_v else v
+        if eps_first:
+            below = (np.sqrt(v) + eps) / np.sqrt(1 - b2**t)
+        else:
+            below = np.sqrt(vhat + eps) if eps_inside else (np.sqrt(vhat) if root else vhat) + eps
+        w = w * (1 - lr * decay) if decoupled else w
+        w = w - lr * mhat / below
+        size = size + lr * (4 * step + 12) * (m_size / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + eps) + np.abs(w)
+        values.append(w), slacks.append(size)
+    return Exact(np.array(values), np.array(slacks))
+
+
+def start(rng: np.random.Generator, dtype: Any, steps: int, n: int = 6) -> tuple[Array, Array]:
+    """Weights, and gradients of sizes from 0.01 to 100."""
+    return rng.normal(size=n).astype(dtype), (rng.normal(size=(steps, n)) * 10.0 ** rng.uniform(-2, 2, n)).astype(dtype)
+
+
+def trajectory(call: Call, rule: str, options: dict[str, Any], w: Array, g: Array) -> Any:
+    """The student's weights after each step."""
+    return call("steps", rule=rule, options=options, w=w, gradients=g)
+
+
+def given(rule: str, options: dict[str, Any], w: Array, g: Array) -> str:
+    """The input in words."""
+    arguments = ", ".join(f"{k}={tuple(v) if isinstance(v, list) else v}" for k, v in options.items())
+    few = np.array2string(g[0][:3], precision=4, separator=", ")
+    return f"{rule}({arguments}), {len(g)} step{'s' * (len(g) > 1)} in {w.dtype}, first gradients {few}"
+
+
+# ---- SGD ----
+
+
+@ITEMS.item("SGD: w <- w - lr g", 10)
+def plain(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 4)
+        options = {"lr": 0.1}
+        expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.1), dtype, given("SGD", options, w, g), {
+            "This climbs: is the sign of the step right? p is added to w.": lambda: sgd(w, g, 0.1, sign=1).value,
+            "This is the step for lr = 1: did you forget to multiply by lr?": lambda: sgd(w, g, 1.0).value,
+        })  # fmt: skip
+
+
+@ITEMS.item("SGD with momentum", 15)
+def momentum(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 8)
+        options = {"lr": 0.05, "momentum": 0.9}
+        expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.05, 0.9), dtype, given("SGD", options, w, g), {
+            "Is the gradient multiplied by 1 - mu? Here v <- mu v + g.": lambda: sgd(w, g, 0.05, 0.9, damped=True).value,
+            "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost.":
+                lambda: sgd(w, g, 0.05, 0.9, forgets=True).value,
+            "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, 0.05).value,
+            "This is Nesterov's step although nesterov=False.": lambda: sgd(w, g, 0.05, 0.9, nesterov=True).value,
+            "This climbs: is the sign of the step right?": lambda: sgd(w, g, 0.05, 0.9, sign=1).value,
+        })  # fmt: skip
+
+
+@ITEMS.item("SGD: the rate multiplies v when it is used", 5)
+def changing_rate(call: Call, rng: np.random.Generator) -> None:
+    w, g = rng.normal(size=5), rng.normal(size=5)
+    v = rng.normal(size=5)
+    got = call("rule", name="SGD", options={"momentum": 0.9}, g=g, state={"v": v}, t=3, lr=0.01)
+    right = exact(-0.01 * (0.9 * v + g), 6, 0.01 * (np.abs(v) + np.abs(g)))
+    expect(got["p"], right, np.float64, "one step with a v from before, at the rate 0.01", {
+        "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v.":
+            lambda: -(0.9 * v + 0.01 * g),
+    })  # fmt: skip
+
+
+@ITEMS.item("Nesterov momentum", 10)
+def nesterov(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 8)
+        options = {"lr": 0.05, "momentum": 0.8, "nesterov": True}
+        right = sgd(w, g, 0.05, 0.8, nesterov=True)
+        expect(trajectory(call, "SGD", options, w, g), right, dtype, given("SGD", options, w, g), {
+            "This is momentum without Nesterov's look ahead: p = -lr (g + mu v).": lambda: sgd(w, g, 0.05, 0.8).value,
+            "v is not kept from step to step: write into it.":
+                lambda: sgd(w, g, 0.05, 0.8, nesterov=True, forgets=True).value,
+        })  # fmt: skip
+
+
+# ---- Adam ----
+
+
+@ITEMS.item("moments: m and v", 10)
+def moments(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        g, m, v = (rng.normal(size=5).astype(dtype) for _ in range(3))
+        v = np.abs(v)
+        g64, m64, v64 = (a.astype(np.float64) for a in (g, m, v))
+        got = call("rule", name="Adam", options={"betas": (0.8, 0.95)}, g=g, state={"m": m, "v": v}, t=7, lr=0.1)
+        told = f"m and v after one step, betas=(0.8, 0.95), in {np.dtype(dtype)}"
+        expect(got["state"]["m"], exact(0.8 * m64 + (1 - 0.8) * g64, 4, np.abs(m64) + np.abs(g64)), dtype, f"m: {told}", {
+            "m did not change: write into it (m *= b1; m += ...), a new array is lost.": lambda: m64,
+            "m must get (1 - b1) g, not g.": lambda: 0.8 * m64 + g64,
+            "Are b1 and b2 the wrong way round?": lambda: 0.95 * m64 + 0.05 * g64,
+            "Are b1 and 1 - b1 the wrong way round?": lambda: 0.2 * m64 + 0.8 * g64,
+        })  # fmt: skip
+        expect(got["state"]["v"], exact(0.95 * v64 + (1 - 0.95) * g64**2, 5), dtype, f"v: {told}", {
+            "v did not change: write into it, a new array is lost.": lambda: v64,
+            "v averages the square of g.": lambda: 0.95 * v64 + 0.05 * g64,
+            "v must get (1 - b2) g^2, not g^2.": lambda: 0.95 * v64 + g64**2,
+            "Are b1 and b2 the wrong way round?": lambda: 0.8 * v64 + 0.2 * g64**2,
+            "v averages the square of g, not of the average m.": lambda: 0.95 * v64 + 0.05 * (0.8 * m64 + 0.2 * g64) ** 2,
+        })  # fmt: skip
+
+
+def adam_mistakes(w: Array, g: Array, **options: Any) -> dict[str, Any]:
+    """What the usual slips give."""
+    def wrong(**slip: Any) -> Any:
+        return lambda: adam(w, g, **options, **slip).value
+
+    return {
+        "Did you forget the bias correction, the divisions by 1 - b^t?": wrong(correct=False),
+        "m is corrected, v is not: divide v by 1 - b2^t as well.": wrong(correct_v=False),
+        "The bias correction is one step late: self.t counts this step, it is 1 at the first.": wrong(late=True),
+        "The bias correction does not move with t.": wrong(constant_t=True),
+        "Did you forget the square root of v?": wrong(root=False),
+        "eps stands inside the root: it is sqrt(vhat) + eps.": wrong(eps_inside=True),
+        "eps is added before v is corrected: it is sqrt(v / (1 - b2^t)) + eps.": wrong(eps_first=True),
+        "v averages the square of the gradient, this is its absolute value.": wrong(absolute=True),
+        "Are b1 and b2 the wrong way round?": wrong(swapped=True),
+        "m and v need the factors (1 - b1) and (1 - b2).": wrong(unweighted=True),
+    }
+
+
+@ITEMS.item("Adam: the first step", 10)
+def first_step(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 1)
+        options = {"lr": 0.01}
+        told = given("Adam", options, w, g) + "; each weight moves by lr, against the sign of its gradient"
+        expect(trajectory(call, "Adam", options, w, g), adam(w, g, 0.01), dtype, told, adam_mistakes(w, g, lr=0.01))
+
+
+@ITEMS.item("Adam: twenty steps", 15)
+def many_steps(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 20)
+        options = {"lr": 0.02}
+        told = given("Adam", options, w, g)
+        expect(trajectory(call, "Adam", options, w, g), adam(w, g, 0.02), dtype, told, adam_mistakes(w, g, lr=0.02))
+
+
+@ITEMS.item("Adam: other betas and eps", 10)
+def other_options(call: Call, rng: np.random.Generator) -> None:
+    w, g = start(rng, np.float64, 12)
+    for b1, b2, eps in ((0.5, 0.9, 0.1), (0.0, 0.99, 1e-3), (0.9, 0.0, 1.0)):
+        options = {"lr": 0.05, "betas": (b1, b2), "eps": eps}
+        right = adam(w, g, 0.05, b1, b2, eps)
+        told = given("Adam", options, w, g)
+        mistakes = {"Are betas and eps taken from the arguments?": lambda: adam(w, g, 0.05).value}
+        mistakes |= adam_mistakes(w, g, lr=0.05, b1=b1, b2=b2, eps=eps)
+        expect(trajectory(call, "Adam", options, w, g), right, np.float64, told, mistakes)
+
+
+@ITEMS.item("AdamW: decay apart from the gradient", 10)
+def adamw(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 10)
+        w = w * 5
+        options = {"lr": 0.05, "weight_decay": 0.3}
+        right = adam(w, g, 0.05, decay=0.3, decoupled=True)
+        expect(trajectory(call, "AdamW", options, w, g), right, dtype, given("AdamW", options, w, g), {
+            "The decay goes through m and v: AdamW shrinks w itself, by 1 - lr lambda, and returns g as it is.":
+                lambda: adam(w, g, 0.05, decay=0.3).value,
+            "There is no decay.": lambda: adam(w, g, 0.05).value,
+            "The decay is not multiplied by lr: w <- w - lr lambda w.":
+                lambda: adam(w, g, 0.05, decay=0.3 / 0.05, decoupled=True).value,
+        })  # fmt: skip
+
+
+@ITEMS.item("Nothing else is touched", 5)
+def in_place(call: Call, rng: np.random.Generator) -> None:
+    g = rng.normal(size=5)
+    for name, options, state in (
+        ("SGD", {}, {}), ("SGD", {"momentum": 0.9}, {"v": np.zeros(5)}),
+        ("Adam", {}, {"m": np.zeros(5), "v": np.zeros(5)}),
+    ):  # fmt: skip
+        got = call("rule", name=name, options=options, g=g, state=state, t=1, lr=0.1)
+        told = f"{name}.rule(g, p, lr) with {', '.join(state) or 'no state'}"
+        require(np.array_equal(got["g"], g), f"{told}: g was changed, but it is the caller's: work on p or on a copy")
+        require(not np.isnan(got["p"]).any(), f"{told}: the step must be written into p, and part of it was not")
+        kept = [k for k, v in got["state"].items() if (v == 12345.0).any()]
+        require(not kept, f"{told}: {', '.join(kept)} shares memory with g and changes with it: copy its numbers")

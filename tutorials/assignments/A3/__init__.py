@@ -1,0 +1,1 @@
+"""A3: the hybrid switch and SWATS."""

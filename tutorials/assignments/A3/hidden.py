@@ -1,0 +1,307 @@
+"""A3, the teacher's part: conditions, the projected rate, Hybrid's switch, SWATS."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.A2.hidden import adam, start
+from tutorials.assignments.assignment import Call, Items
+from tutorials.assignments.check import Array, Exact, exact, expect, require
+
+ITEMS = Items()
+BOTH = (np.float32, np.float64)
+
+
+# ---- conditions ----
+
+
+@ITEMS.item("Plateau.standing", 10)
+def plateau(call: Call, rng: np.random.Generator) -> None:
+    nan = math.nan
+    cases: list[tuple[dict[str, Any], list[float], float, int]] = [
+        ({}, [], math.inf, 0), ({}, [3.0], 3.0, 0), ({}, [3, 2, 2, 2], 2.0, 2), ({}, [3, 2, 2.5, 1, 4], 1.0, 1),
+        ({"patience": 3}, [1, 2, 3, 4], 1.0, 3), ({}, [1, nan, nan], 1.0, 2), ({"min_delta": 0.5}, [3, 2.6, 2.4, 2.3], 2.4, 1),
+        ({"metric": "val_accuracy"}, [0.5, 0.6, 0.55, 0.6], 0.6, 2), ({"metric": "val_accuracy"}, [0.9, 0.8], 0.9, 1),
+    ]  # fmt: skip
+    for options, values, best, waited in cases:
+        metric = options.get("metric", "val_loss")
+        got = call("plateau", options=options, reports=[{metric: float(v)} for v in values])
+        told = f"Plateau({', '.join(f'{k}={v!r}' for k, v in options.items())}), {metric} {values}"
+        hint = ""
+        if values == [3, 2, 2, 2] and got[1] == 0:
+            hint = "\n  An equal value is no improvement: beat the best by more than min_delta."
+        elif metric != "val_loss" and got[0] == min(values):
+            hint = "\n  Of an accuracy, higher is better: _higher_is_better(metric) tells."
+        elif any(map(math.isnan, values)):
+            hint = "\n  NaN is no improvement; every comparison with it is False."
+        elif got[1] > waited:
+            hint = "\n  An improvement starts the count anew: epochs in a row."
+        if values:
+            require(got[0] == best, f"{told}\n  expected the best {best}, got {got[0]}{hint}")
+        require(got[1] == waited, f"{told}\n  expected {waited} epochs waited, got {got[1]}{hint}")
+        answer = waited >= options.get("patience", 2)
+        require(got[2] == answer, f"{told}\n  expected the answer {answer}, got {got[2]}")
+
+
+@ITEMS.item("Gap, AnyOf, AllOf", 10)
+def gap_and_joined(call: Call, rng: np.random.Generator) -> None:
+    for train, val, answer in ((0.99, 0.9, True), (0.95, 0.93, False), (0.75, 0.5, True), (0.5, 0.9, False)):
+        level = 0.25 if train == 0.75 else 0.05
+        reports = [{"train_accuracy": 0.9, "val_accuracy": 0.1}, {"train_accuracy": train, "val_accuracy": val}]
+        got = call("gap", level=level, reports=reports)
+        told = f"Gap({level}) with train_accuracy {train}, val_accuracy {val} in the last of two epochs"
+        hint = "\n  Only the last epoch counts." if (train, val) == (0.95, 0.93) else ""
+        hint = "\n  It has reached the level when it equals it: >=." if train - val == level else hint
+        hint = "\n  The difference has a sign: train - val." if (train, val) == (0.5, 0.9) else hint
+        require(got is answer, f"{told}: expected {answer}, got {got}{hint}")
+    require(call("gap", level=0.05, reports=[]) is False, "Gap before the first report: expected False")
+    for which, combine in (("AnyOf", any), ("AllOf", all)):
+        for answers in ([True, True], [True, False], [False, True], [False, False], [True, True, False]):
+            got = call("joined", which=which, answers=answers)
+            require(got is combine(answers), f"{which} of {answers}: expected {combine(answers)}, got {got}")
+
+
+@ITEMS.item("Projected.distance", 10)
+def projected(call: Call, rng: np.random.Generator) -> None:
+    gammas, lambdas = rng.uniform(0.5, 1.5, 9), rng.uniform(0.8, 1.2, 9)
+    for options in ({}, {"eps": 0.1}, {"rtol": 0.2}, {"rtol": 0.3, "window": 3}, {"eps": 0.5, "window": 4}):
+        window = options.get("window", 1)
+        for k in (0, 1, 2, 5, 6, 8, 9):
+            got, answer = call("projected", options=options, gammas=gammas[:k], lambdas=lambdas[:k])
+            told = f"Projected({', '.join(f'{n}={v}' for n, v in options.items())}) after {k} steps"
+            if k < 2 * window:
+                require(got is None, f"{told}: expected None, it is too early before step 2 window, got {got}")
+                continue
+            require(isinstance(got, list), f"{told}: expected two numbers, got {got}")
+            lam, gamma = lambdas[k - 1], gammas[k - window : k].mean()
+            tolerance = options["rtol"] * lam if "rtol" in options else options.get("eps", 1e-9)
+            expect(np.array(got), exact([abs(lam - gamma), tolerance], 20, 2.0), float, told, {
+                "With a window it is the mean of the last gammas, not the last one.":
+                    lambda: [abs(lam - gammas[k - 1]), tolerance],  # noqa: B023
+                "rtol is relative: the tolerance is rtol |Lambda|.":
+                    lambda: [abs(lam - gamma), options.get("rtol", 0.0)],  # noqa: B023
+                "The mean of all gammas, or of the last `window`?": lambda: [abs(lam - gammas[:k].mean()), tolerance],  # noqa: B023
+                "A distance has no sign: |Lambda - gamma|.": lambda: [-abs(lam - gamma), tolerance],  # noqa: B023
+            })  # fmt: skip
+            near = bool(abs(lam - gamma) < tolerance)
+            require(answer is near, f"{told}: the condition should say {near}, and says {answer}")
+    got, _ = call("projected", options={"rtol": 0.5}, gammas=[-1.0, -3.0], lambdas=[-1.0, -2.0])
+    require(got == [1.0, 1.0], f"Projected(rtol=0.5) with Lambda -2, gamma -3: expected [1, 1], got {got}: |Lambda|, without its sign")
+
+
+# ---- the projected rate ----
+
+
+def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Array]:
+    """gamma, lam and Lambda by Algorithm 1; the arguments are the ways to get it wrong."""
+    lam, gammas, lambdas, lams = 0.0, [], [], []
+    for k, (p, g) in enumerate(zip(ps.astype(np.float64), gs.astype(np.float64), strict=True), 1):
+        with np.errstate(all="ignore"):
+            pg = float(p @ g)
+            gamma = float(np.float64(p @ p) / (pg if slip.get("sign") else -pg)) if pg else math.nan
+            gamma = float(-pg / (p @ p)) if slip.get("upside_down") else gamma
+            gamma = float(np.sqrt(p @ p) / -pg) if slip.get("length") else gamma
+            gamma = float(-pg / (g @ g)) if slip.get("on_g") else gamma
+        if math.isfinite(gamma):
+            lam = b2 * lam + (1 if slip.get("unweighted") else 1 - b2) * gamma
+        else:
+            gamma = math.nan
+        gammas.append(gamma), lams.append(lam)
+        lambdas.append(lam if slip.get("uncorrected") else lam / (1 - b2**k))
+    return {"gammas": np.array(gammas), "lambdas": np.array(lambdas), "lams": np.array(lams)}
+
+
+@ITEMS.item("Projection.add: gamma, lam and Lambda", 20)
+def projection(call: Call, rng: np.random.Generator) -> None:
+    gs = rng.normal(size=(8, 5))
+    ps = -0.01 * gs + 0.003 * rng.normal(size=(8, 5))
+    told = "eight steps, beta2 = 0.9"
+    got = call("projection", beta2=0.9, ps=ps, gs=gs)
+    _compare(got, ps, gs, told)
+    none = ps.copy()
+    none[3] = 0  # p.g = 0: no gamma, but the step counts
+    got = call("projection", beta2=0.9, ps=none, gs=gs)
+    _compare(got, none, gs, "eight steps of which the fourth is 0, so that p.g = 0")
+    huge, tiny = ps.copy(), gs.copy()
+    huge[2], tiny[2] = 1e10, -1e-310  # gamma overflows
+    got = call("projection", beta2=0.9, ps=huge, gs=tiny)
+    _compare(got, huge, tiny, "eight steps of which the third has a gamma that overflows")
+    gs = rng.normal(size=(2, 70_001)).astype(np.float32)
+    ps = (-0.01 * gs + 0.02 * rng.normal(size=gs.shape)).astype(np.float32)
+    got = call("projection", beta2=0.9, ps=ps, gs=gs)
+    gammas = projection_of(ps, gs, 0.9)["gammas"]
+    require(bool(np.allclose(got["gammas"], gammas, rtol=1e-10, atol=0)), "two steps of 70,001 float32 numbers\n"
+            f"  gamma: expected {gammas}, got {got['gammas']}\n"
+            "  Added up in float32 it is off in the seventh digit, and the switch waits for the ninth: use dot64.")  # fmt: skip
+
+
+def _compare(got: dict[str, Array], ps: Array, gs: Array, told: str) -> None:
+    right = projection_of(ps, gs, 0.9)
+    slips = {
+        "gamma = p.p / -(p.g): the sign.": {"sign": True},
+        "gamma = p.p / -(p.g), this is one over it.": {"upside_down": True},
+        "gamma has p.p above, the square of the length.": {"length": True},
+        "The step is projected on p, and not p on the gradient.": {"on_g": True},
+        "Lambda = lam / (1 - b2^k): did you forget the bias correction?": {"uncorrected": True},
+        "lam gets (1 - b2) gamma.": {"unweighted": True},
+    }
+    for name in ("gammas", "lams", "lambdas"):
+        missing = np.isnan(right[name])
+        require(len(got[name]) == len(ps), f"{told}\n  {name}: expected one for each of the {len(ps)} steps, got {len(got[name])}")
+        require(np.array_equal(np.isnan(got[name]), missing), f"{told}\n  {name}: expected {right[name]}, got {got[name]}\n"
+                "  Where p.g is 0 gamma is NaN, lam stays as it is, and the step counts.")  # fmt: skip
+        value = np.where(missing, 0, right[name])
+        size = np.abs(value) + np.abs(value).max()
+        expect(np.where(missing, 0, got[name]), exact(value, 200, size), np.float64, f"{told}\n  {name}", {
+            message: lambda s=slip, n=name: np.where(missing, 0, projection_of(ps, gs, 0.9, **s)[n])
+            for message, slip in slips.items()})  # fmt: skip
+
+
+# ---- Hybrid ----
+
+
+@ITEMS.item("Hybrid._rate_after", 15)
+def rate_after(call: Call, rng: np.random.Generator) -> None:
+    lam, ratio = float(rng.uniform(0.1, 1)), float(rng.uniform(0.1, 1))
+    for lr_after, momentum, nesterov, has, right, hint in (
+        (None, 0.9, False, True, None, "None leaves the second rule its own rate."),
+        (0.3, 0.9, False, True, 0.3, "A number is the rate itself."),
+        ("function", 0.9, False, True, 1.5, "A function is asked with the progress."),
+        ("projected", 0.9, False, True, (1 - 0.9) * lam, "(1 - mu) Lambda: momentum multiplies a step by 1 / (1 - mu)."),
+        ("projected", 0.8, True, True, (1 - 0.8) * lam, "(1 - mu) Lambda, for Nesterov as well."),
+        ("projected", 0.0, False, True, lam, "Without momentum it is Lambda."),
+        ("projected", 0.9, False, False, None, "None while there is no Lambda."),
+        ("matched", 0.9, False, True, ratio, "SGD's first step is lr g: |p| / |g| makes it as long as p."),
+        ("matched", 0.6, True, True, ratio / 1.6, "Nesterov's first step is lr (1 + mu) g: divide by 1 + mu."),
+        ("matched", 0.0, False, False, None, "None while there is no ratio."),
+    ):
+        got = call("rate_after", lr_after=lr_after, momentum=momentum, nesterov=nesterov,
+                   lam=lam if has else None, ratio=ratio if has else None)  # fmt: skip
+        told = f"lr_after={lr_after!r}, momentum={momentum}{', nesterov' * nesterov}"
+        if right is None or got is None:
+            require(got is right, f"{told}: expected {right}, got {got}\n  {hint}")
+        else:
+            expect(np.array(got), exact(right, 4), np.float64, told, {hint: lambda g=got: g})
+
+
+def trained(w: Array, gradients: Array, at: int, lr: float, mu: float, carry: bool = False, **slip: Any) -> Exact:
+    """Adam(0.01) for `at` steps, then SGD from where it stands; v starts at 0 or, carried, at mhat / (1 - mu)."""
+    first = adam(w, gradients[:at], 0.01)
+    w, slack, v, m = first.value[-1], first.slack[-1], np.zeros(len(w)), np.zeros(len(w))
+    for g in gradients[:at].astype(np.float64):
+        m = 0.9 * m + 0.1 * g
+    mhat = m if slip.get("uncorrected") else m / (1 - 0.9**at)
+    v = mhat if slip.get("unscaled") else mhat / (1 - mu) if carry else v
+    v_size, values, slacks = 12 * np.abs(gradients[:at]).max() / (1 - mu) * np.ones(len(w)) * carry, [], []
+    for t, g in enumerate(gradients[at:].astype(np.float64), 1):
+        v, v_size = mu * v + g, mu * v_size + np.abs(g)
+        w = w - lr * v
+        slack = slack + lr * v_size * (4 * t + 10) + np.abs(w)
+        values.append(w), slacks.append(slack)
+    return Exact(np.concatenate([first.value, values]), np.concatenate([first.slack, slacks]))
+
+
+def switched(call: Call, told: str, w: Array, g: Array, event: list[Any], right: Exact, mistakes: Any = None, **how: Any) -> None:
+    """Train on the student's side and check event, phases and weights."""
+    got = call("hybrid", w=w, gradients=g, **how)
+    require(got["event"] is not None, f"{told}: expected a switch after step {event[0]}, there was none")
+    step, epoch, lr, condition = got["event"]
+    require(step == event[0], f"{told}: expected the switch after step {event[0]}, it came after step {step}")
+    phases = ["adam"] * event[0] + ["sgd"] * (len(g) - event[0])
+    require(got["phases"] == phases, f"{told}: after the switch the phase must be 'sgd', it is {got['phases'][-1]!r}")
+    expect(np.array(lr), exact(event[2], 4), np.float64, f"{told}: the rate in switch_event", mistakes)
+    require([epoch, condition] == [event[1], event[3]],
+            f"{told}: expected epoch {event[1]} and condition {event[3]!r} in switch_event, got {epoch} and {condition!r}")  # fmt: skip
+    expect(got["w"], right, w.dtype, f"{told}: the weights after each step", mistakes)
+    require(got["released"], f"{told}: the first rule still holds its vectors: first.release() gives up their memory")
+
+
+@ITEMS.item("Hybrid: the switch", 12)
+def hybrid(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 12)
+        how: dict[str, Any] = {"then": {"lr": 0.02, "momentum": 0.5}, "carry": "nothing", "lambdas": [0.0] * 12}
+        switched(call, f"AfterSteps(5) in {np.dtype(dtype)}", w, g, [5, 2, 0.02, "step:5"], trained(w, g, 5, 0.02, 0.5),
+                 {"Is `then` bound to the same weights (then.bind(self.flat))?": lambda: adam(w, g, 0.01).value},  # noqa: B023
+                 condition=["AfterSteps", 5], lr_after=None, **how)  # fmt: skip
+        switched(call, "AfterEpochs(3), lr_after=0.1", w, g, [6, 3, 0.1, "epoch:3"], trained(w, g, 6, 0.1, 0.5),
+                 {"lr_after was not handed on: then.set_peak(rate).": lambda: trained(w, g, 6, 0.02, 0.5).value},  # noqa: B023
+                 condition=["AfterEpochs", 3], lr_after=0.1, **how)  # fmt: skip
+    how["lambdas"] = [-0.5, -0.5, -0.2, 0.0, 0.1, 0.1, 0.1, *[0.1] * 5]
+    switched(call, "AfterSteps(2), lr_after='projected', Lambda <= 0 until step 4", w, g, [5, 2, 0.05, "step:2"],
+             trained(w, g, 5, 0.05, 0.5), {"(1 - mu) Lambda.": lambda: trained(w, g, 5, 0.1, 0.5).value},
+             condition=["AfterSteps", 2], lr_after="projected", **how)  # fmt: skip
+
+
+@ITEMS.item("Hybrid: momentum carried over", 5)
+def carried(call: Call, rng: np.random.Generator) -> None:
+    w, g = start(rng, np.float64, 10)
+    switched(call, "AfterSteps(4), carry='momentum'", w, g, [4, 1, 0.02, "step:4"], trained(w, g, 4, 0.02, 0.5, carry=True), {
+        "v starts at 0, it should start at m / ((1 - b1^t) (1 - mu)).": lambda: trained(w, g, 4, 0.02, 0.5).value,
+        "m is corrected by 1 - b1^t first.": lambda: trained(w, g, 4, 0.02, 0.5, carry=True, uncorrected=True).value,
+        "A sum of gradients, not their mean: divide by 1 - mu.":
+            lambda: trained(w, g, 4, 0.02, 0.5, carry=True, unscaled=True).value,
+    }, then={"lr": 0.02, "momentum": 0.5}, condition=["AfterSteps", 4], lr_after=None, carry="momentum", lambdas=[])  # fmt: skip
+
+
+# ---- SWATS ----
+
+
+@ITEMS.item("SWATS: the Adam phase", 8)
+def swats_adam(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 15)
+        for b1, b2, eps in ((0.9, 0.999, 1e-9), (0.5, 0.9, 0.1)):
+            options = {"lr": 0.02, "betas": [b1, b2], "eps": eps}
+            got = call("swats", options=options, w=w, gradients=g, at=None, lam=1.0)
+            told = f"SWATS(lr=0.02, betas=({b1}, {b2}), eps={eps}), 15 steps in {np.dtype(dtype)}"
+
+            def wrong(**slip: Any) -> Any:
+                return lambda: adam(w, g, 0.02, b1, b2, eps, **slip).value  # noqa: B023
+
+            expect(got["w"], adam(w, g, 0.02, b1, b2, eps, eps_first=True), dtype, told, {
+                "Did you forget the bias correction?": wrong(correct=False),
+                "The correction has sqrt(1 - b2^k) above and 1 - b1^k below.": wrong(correct_v=False),
+                "In SWATS eps is added to sqrt(a) before the correction, in Adam after it.": wrong(),
+            })  # fmt: skip
+
+
+def swats_of(w: Array, g: Array, at: int, lam: float, b1: float = 0.9, **slip: Any) -> Exact:
+    """Adam's steps, then v <- b1 v + g, w <- w - (1-b1) Lambda v."""
+    first = adam(w, g[:at], 0.01, b1, eps=1e-9, eps_first=True)
+    w, slack, v, v_size = first.value[-1], first.slack[-1], np.zeros(len(w)), np.zeros(len(w))
+    values, slacks = [], []
+    for t, each in enumerate(g[at:].astype(np.float64), 1):
+        v, v_size = b1 * v + each, b1 * v_size + np.abs(each)
+        rate = lam if slip.get("whole") else (1 - b1) * lam
+        w = w - rate * v
+        if slip.get("aliased"):
+            v = v * (1 - b1)
+        if slip.get("forgets"):
+            v = v * 0
+        slack = slack + lam * v_size * (4 * t + 10) + np.abs(w)
+        values.append(w), slacks.append(slack)
+    return Exact(np.concatenate([first.value, values]), np.concatenate([first.slack, slacks]))
+
+
+@ITEMS.item("SWATS: the switch and the SGD phase", 10)
+def swats_switch(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        w, g = start(rng, dtype, 20)
+        got = call("swats", options={"lr": 0.01}, w=w, gradients=g, at=6, lam=0.08)
+        told = f"SWATS(lr=0.01) that switches after step 6 with Lambda = 0.08, 20 steps in {np.dtype(dtype)}"
+        require(got["event"] is not None, f"{told}: switch_event is None, it should tell of the switch")
+        require(got["event"][0] == 6, f"{told}: switch_event.step is {got['event'][0]}, should be 6")
+        right = swats_of(w, g, 6, 0.08)
+        mistakes = {
+            "The rate is (1 - b1) Lambda: momentum multiplies a step by 1 / (1 - b1).": {"whole": True},
+            "v itself is scaled by (1 - b1), so that it fades: scale the step, not v.": {"aliased": True},
+            "v is not kept from step to step: write into it.": {"forgets": True},
+        }
+        expect(got["w"], right, dtype, told,
+               {m: lambda s=s: swats_of(w, g, 6, 0.08, **s).value for m, s in mistakes.items()})  # fmt: skip  # noqa: B023
+        expect(np.array(got["event"][1]), exact(0.1 * 0.08, 4), np.float64, f"{told}: switch_event.lr", {
+            "It is the rate of the SGD phase, (1 - b1) Lambda.": lambda: 0.08})  # fmt: skip

@@ -1,0 +1,1 @@
+"""A4: convolution and pooling."""

@@ -1,0 +1,23 @@
+"""What the grader can ask of a submission of A4. This runs in the student's process."""
+
+from typing import Any
+
+from graph_calls import forward, vjp
+
+from minidl import ops_conv
+
+__all__ = ["operation", "vjp", "windows"]
+
+
+def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """conv2d, max_pool2d or avg_pool2d."""
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return forward(lambda *tensors: getattr(ops_conv, op)(*tensors, **options), inputs, {})
+
+
+def windows(x: Any, kernel: list[int], stride: list[int]) -> dict[str, Any]:
+    """_windows, and whether it is a view of x."""
+    view = ops_conv._windows(x, tuple(kernel), tuple(stride))
+    values = view.copy()
+    x += 1
+    return {"values": values, "is_view": bool((view == values + 1).all())}

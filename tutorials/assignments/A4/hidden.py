@@ -1,0 +1,233 @@
+"""A4, the teacher's part: convolution and pooling by plain loops over the formula, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.assignment import Call, Items
+from tutorials.assignments.check import Array, exact, expect, require
+from tutorials.assignments.graph import Operation, wide
+
+ITEMS = Items()
+BOTH = (np.float32, np.float64)
+
+
+def pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def places(x: Array, kernel: Any, stride: Any, padding: Any, fill: float = 0.0) -> tuple[Array, list[Any]]:
+    """The padded images, and for each output position (i, j) the slices of its window."""
+    (kh, kw), (sh, sw), (ph, pw) = pair(kernel), pair(stride), pair(padding)
+    n, c, h, w = x.shape
+    padded = np.full((n, c, h + 2 * ph, w + 2 * pw), fill)
+    padded[:, :, ph : ph + h, pw : pw + w] = x
+    rows, columns = range((h + 2 * ph - kh) // sh + 1), range((w + 2 * pw - kw) // sw + 1)
+    found = [(i, j, np.s_[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw]) for i in rows for j in columns]
+    return padded, found
+
+
+def conv(x: Array, w: Array, b: Array | None, stride: Any = 1, padding: Any = 0) -> Array:
+    """y[n, o, i, j] = sum over the window of x * w[o], + b[o]."""
+    padded, found = places(x, w.shape[2:], stride, padding)
+    i, j, _ = found[-1]
+    y = np.zeros((len(x), len(w), i + 1, j + 1))
+    for i, j, window in found:
+        y[:, :, i, j] = np.einsum("ncij,ocij->no", padded[window], w)
+    return y if b is None else y + b[:, None, None]
+
+
+def conv_gradients(x: Array, w: Array, g: Array, stride: Any = 1, padding: Any = 0) -> tuple[Array, Array, Array]:
+    """Of sum(g * y): each output hands its gradient to all that went into it."""
+    padded, found = places(x, w.shape[2:], stride, padding)
+    dx, dw = np.zeros_like(padded), np.zeros_like(w)
+    for i, j, window in found:
+        dx[window] += np.einsum("no,ocij->ncij", g[:, :, i, j], w)
+        dw += np.einsum("no,ncij->ocij", g[:, :, i, j], padded[window])
+    return unpadded(dx, padding, x), dw, g.sum((0, 2, 3))
+
+
+def unpadded(dx: Array, padding: Any, x: Array) -> Array:
+    (ph, pw), (h, w) = pair(padding), x.shape[2:]
+    return dx[:, :, ph : ph + h, pw : pw + w]
+
+
+def pool(x: Array, k: Any, how: Any, stride: Any = None, padding: Any = 0, fill: float = 0.0) -> Array:
+    """how(window) for every window."""
+    padded, found = places(x, k, k if stride is None else stride, padding, fill)
+    i, j, _ = found[-1]
+    y = np.zeros((*x.shape[:2], i + 1, j + 1))
+    for i, j, window in found:
+        y[:, :, i, j] = how(padded[window])
+    return y
+
+
+def pool_gradient(x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0) -> Array:
+    """share(window): which part of its output's gradient each pixel of a window gets."""
+    padded, found = places(x, k, k if stride is None else stride, padding, fill)
+    dx = np.zeros_like(padded)
+    for i, j, window in found:
+        dx[window] += share(padded[window]) * g[:, :, i, j][:, :, None, None]
+    return unpadded(dx, padding, x)
+
+
+def first_winner(window: Array) -> Array:
+    """1 at the first of the largest values of each window, else 0."""
+    flat = window.reshape(*window.shape[:2], -1)
+    return (np.arange(flat.shape[2]) == flat.argmax(2)[..., None]).reshape(window.shape)
+
+
+def all_winners(window: Array) -> Array:
+    return np.asarray(window == window.max((2, 3), keepdims=True))
+
+
+def run(call: Call, op: str, inputs: list[Array], **options: Any) -> Operation:
+    """Run an operation of ops_conv.py."""
+    shapes = ", ".join(f"{a.shape}" for a in inputs)
+    told = f"{op}({shapes}{''.join(f', {k}={v}' for k, v in options.items())}) in {inputs[0].dtype}"
+    return Operation(call, told, inputs, call("operation", op=op, inputs=inputs, options=options))
+
+
+@ITEMS.item("_windows: every position of the window, as a view", 10)
+def windows(call: Call, rng: np.random.Generator) -> None:
+    for shape, kernel, stride in (((2, 3, 5, 6), [2, 3], [1, 1]), ((1, 2, 7, 6), [3, 2], [2, 3]), ((2, 1, 4, 4), [4, 4], [1, 1])):
+        x = rng.normal(size=shape)
+        padded, found = places(x, kernel, stride, 0)
+        i, j, _ = found[-1]
+        right = np.zeros((*shape[:2], i + 1, j + 1, *kernel))
+        for i, j, window in found:
+            right[:, :, i, j] = padded[window]
+        got = call("windows", x=x, kernel=kernel, stride=stride)
+        told = f"_windows of {shape}, window {tuple(kernel)}, stride {tuple(stride)}"
+        expect(got["values"], exact(right, 0), np.float64, told)
+        require(got["is_view"], f"{told}: a copy; as a view it takes no memory, however much the windows overlap")
+
+
+CONVOLUTIONS: tuple[Any, ...] = (
+    ((2, 1, 5, 5), (1, 1, 3, 3), {}), ((2, 3, 6, 5), (4, 3, 3, 2), {}), ((2, 2, 7, 8), (3, 2, 3, 3), {"stride": 2}),
+    ((1, 2, 5, 5), (3, 2, 3, 3), {"padding": 1}), ((2, 2, 6, 7), (2, 2, 2, 3), {"stride": [2, 3], "padding": [1, 0]}),
+)  # fmt: skip
+
+
+def convolve(call: Call, rng: np.random.Generator, dtype: Any, shape: Any, filters: Any, options: Any, bias: bool) -> Any:
+    """The arrays of a convolution, in float64, and the student's run of it."""
+    x, w, b = (rng.normal(size=s).astype(dtype) for s in (shape, filters, filters[:1]))
+    inputs = [x, w, b] if bias else [x, w]
+    return *wide(x, w, b), run(call, "conv2d", inputs, **options)
+
+
+@ITEMS.item("conv2d: the value", 20)
+def conv_value(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, filters, options in CONVOLUTIONS:
+            for bias in (False, True):
+                x, w, b, op = convolve(call, rng, dtype, shape, filters, options, bias)
+                c = b if bias else None
+                size = conv(np.abs(x), np.abs(w), np.abs(b) if bias else None, **options)
+                no_padding = {k: v for k, v in options.items() if k != "padding"}
+                op.value(exact(conv(x, w, c, **options), w[0].size + 2, size), {
+                    "This is the mathematicians' convolution, with the filter turned round. Deep learning does not turn it.":
+                        lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
+                    "Where is b?": lambda: conv(x, w, None, **options),
+                    "Is the padding there?": lambda: conv(x, w, c, **no_padding),
+                    "Is the stride obeyed?": lambda: conv(x, w, c, padding=options.get("padding", 0)),
+                })  # fmt: skip
+
+
+@ITEMS.item("conv2d: the gradient of the filters and of b", 15)
+def conv_filters(call: Call, rng: np.random.Generator) -> None:
+    _gradients(call, rng, which=(1, 2))
+
+
+@ITEMS.item("conv2d: the gradient of the images", 20)
+def conv_images(call: Call, rng: np.random.Generator) -> None:
+    _gradients(call, rng, which=(0,))
+
+
+def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> None:
+    for dtype in BOTH:
+        for shape, filters, options in CONVOLUTIONS:
+            x, w, b, op = convolve(call, rng, dtype, shape, filters, options, bias=True)
+            g = rng.normal(size=conv(x, w, b, **options).shape).astype(dtype)
+            (g64,) = wide(g)
+            rights, sizes = conv_gradients(x, w, g64, **options), conv_gradients(*map(np.abs, (x, w, g64)), **options)
+            turned = lambda: conv_gradients(x, w[:, :, ::-1, ::-1], g64, **options)[0]  # noqa: B023, E731
+            mistakes: dict[str, Any] = {
+                "Is the filter turned round? The pixel at place (i, j) of a window met w[i, j].": turned,
+            }
+            op.only(which).gradients(g, [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)], mistakes, {}, {
+                "b is added at every position of every image: its gradient is the sum over all of them.":
+                    lambda: g64.mean((0, 2, 3)),
+                "b is added to every image: sum over the images, too.": lambda: g64[0].sum((1, 2)),
+            })  # fmt: skip
+
+
+POOLS: tuple[Any, ...] = (
+    ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}), ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
+    ((2, 1, 5, 5), 3, {"stride": 2, "padding": 1}),
+)  # fmt: skip
+
+
+@ITEMS.item("max_pool2d: the value", 10)
+def max_value(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, k, options in POOLS:
+            x = (rng.normal(size=shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
+            (a,) = wide(x)
+            right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
+            run(call, "max_pool2d", [x], k=k, **options).value(right, {
+                "The border must never win: pad with -infinity, not with 0.":
+                    lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
+                "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
+            })  # fmt: skip
+
+
+@ITEMS.item("max_pool2d: the gradient goes to the winner, the first of equals", 12)
+def max_gradient(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, k, options in POOLS:
+            x = rng.integers(-2, 3, shape).astype(dtype)  # with ties
+            (a,) = wide(x)
+            g = rng.normal(size=pool(a, k, lambda v: v.max((2, 3)), **options).shape).astype(dtype)
+            (g64,) = wide(g)
+            how = {**options, "fill": -np.inf}
+            right, size = (pool_gradient(a, k, first_winner, each, **how) for each in (g64, np.abs(g64)))
+            run(call, "max_pool2d", [x], k=k, **options).gradients(g, [exact(right, 12, size)], {
+                "Of equal values the first gets the gradient; here all of them do.":
+                    lambda: pool_gradient(a, k, all_winners, g64, **how),
+                "Windows overlap: a pixel that wins in two gets both gradients. Add, don't assign.":
+                    lambda: assigned(a, k, first_winner, g64, how),
+            })  # fmt: skip
+
+
+@ITEMS.item("avg_pool2d: value and gradient", 13)
+def average(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, k, options in POOLS:
+            x = rng.normal(size=shape).astype(dtype)
+            (a,) = wide(x)
+            op = run(call, "avg_pool2d", [x], k=k, **options)
+            y, size = (pool(each, k, lambda v: v.mean((2, 3)), **options) for each in (a, np.abs(a)))
+            op.value(exact(y, 12, size), {"This is the sum: divide by kh * kw.": lambda: y * np.prod(pair(k))})
+            g = rng.normal(size=y.shape).astype(dtype)
+            (g64,) = wide(g)
+            part = 1 / np.prod(pair(k))
+            right, size = (pool_gradient(a, k, lambda v: part, each, **options) for each in (g64, np.abs(g64)))
+            op.gradients(g, [exact(right, 14, size)], {
+                "Each pixel's share of the mean is 1 / (kh * kw).": lambda: right / part,
+                "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign.":
+                    lambda: assigned(a, k, lambda v: part, g64, options),
+            })  # fmt: skip
+
+
+def assigned(x: Array, k: Any, share: Any, g: Array, options: dict[str, Any]) -> Array:
+    """The mistake of `dx[window] = ...` in place of `+=`."""
+    options = dict(options)
+    fill, stride, padding = options.get("fill", 0.0), options.get("stride", k), options.get("padding", 0)
+    padded, found = places(x, k, stride, padding, fill)
+    dx = np.zeros_like(padded)
+    for i, j, window in found:
+        dx[window] = share(padded[window]) * g[:, :, i, j][:, :, None, None]
+    return unpadded(dx, padding, x)

@@ -1,0 +1,1 @@
+"""A5: a small study of one's own."""

@@ -1,0 +1,107 @@
+"""What the grader can ask of a submission of A5. This runs in the student's process.
+
+The models and optimizers handed to the study are spies: they tell which examples were shown to them, in which mode, from
+which weights they started and at which rate. Feature 0 of each example is its number.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import study
+
+from minidl import Tensor, nn
+from minidl.grad_mode import is_recording
+from optim import SGD, Adam, AfterSteps, Hybrid
+
+MAKERS = {
+    "sgd": lambda parameters, rate: SGD(parameters, rate),
+    "momentum": lambda parameters, rate: SGD(parameters, rate, momentum=0.9),
+    "adam": lambda parameters, rate: Adam(parameters, rate),
+    "hybrid": lambda parameters, rate: Hybrid(parameters, Adam(lr=rate), SGD(lr=rate), switch=AfterSteps(10)),
+}
+
+
+class Spy(nn.Module):
+    """A linear model that notes what it is shown."""
+
+    def __init__(self, features: int, classes: int, rng: Any, log: list[Any]) -> None:
+        self.layer = nn.Linear(features, classes, rng=rng)
+        self.log = log
+        self.noise = np.zeros(1)
+        log.append({"start": _digest(self), "rate": None, "shown": []})
+        self.run = log[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        mode = "train" if is_recording() and self.training else "eval" if not (is_recording() or self.training) else "mixed"
+        self.run["shown"].append([mode, np.round(x.data[:, 0]).astype(np.int64)])
+        shown = x.data.copy()
+        shown[:, 0] = 1.0  # the number is not to be learned from
+        return self.layer(Tensor(shown))
+
+
+def _digest(model: Any) -> str:
+    return hashlib.sha256(b"".join(p.data.tobytes() for p in model.parameters())).hexdigest()
+
+
+def _spies(log: list[Any], features: int, classes: int) -> Any:
+    def make_model(rng: Any) -> Spy:
+        return Spy(features, classes, rng, log)
+
+    def spied(maker: Any) -> Any:
+        def make_optimizer(parameters: Any, rate: float) -> Any:
+            log[-1]["rate"] = float(rate)
+            return maker(parameters, rate)
+
+        return make_optimizer
+
+    return make_model, spied
+
+
+def _data(arrays: list[Any]) -> Any:
+    return study.Data(*zip(arrays[::2], arrays[1::2], strict=True))
+
+
+def train_once(arrays: list[Any], maker: str, rate: float, seed: int, epochs: int, batch_size: int, noise: int) -> Any:
+    """Train; what was shown, and the weights. `noise` seeds NumPy's global generator, which must make no difference."""
+    log: list[Any] = []
+    make_model, spied = _spies(log, arrays[0].shape[1], 3)
+    np.random.seed(noise)  # noqa: NPY002 (a student may have used it)
+    model = study.train_once(make_model, spied(MAKERS[maker]), rate, _data(arrays), seed, epochs, batch_size)
+    return {"log": log, "end": _digest(model), "weights": [p.data for p in model.parameters()]}
+
+
+def accuracy(x: Any, labels: Any, weight: Any) -> dict[str, Any]:
+    """The accuracy of a linear model with these weights, and the mode in which it was asked."""
+    log: list[Any] = []
+    model = Spy(x.shape[1], len(weight), 0, log)
+    model.layer.weight.data[...] = weight
+    return {"accuracy": study.accuracy(model, (x, labels)), "log": log}
+
+
+def tune(arrays: list[Any], maker: str, rates: list[float], seeds: list[int], epochs: int) -> dict[str, Any]:
+    """The rate chosen, and what was tried."""
+    log: list[Any] = []
+    make_model, spied = _spies(log, arrays[0].shape[1], 3)
+    rate = study.tune(make_model, spied(MAKERS[maker]), rates, _data(arrays), seeds, epochs)
+    return {"rate": float(rate), "log": log}
+
+
+def mean_and_interval(values: list[float]) -> Any:
+    """Three floats."""
+    return [float(v) for v in study.mean_and_interval(values)]
+
+
+def compare(
+    arrays: list[Any], makers: list[str], rates: list[float], tune_seeds: list[int], seeds: list[int], epochs: int
+) -> dict[str, Any]:
+    """The results, and all that was run for them."""
+    log: list[Any] = []
+    make_model, spied = _spies(log, arrays[0].shape[1], 3)
+    optimizers = {name: spied(MAKERS[name]) for name in makers}
+    found = study.compare(make_model, optimizers, rates, _data(arrays), tune_seeds, seeds, epochs)
+    results = {
+        name: [float(r.rate), [float(a) for a in r.accuracies], float(r.mean), float(r.low), float(r.high)]
+        for name, r in found.items()
+    }
+    return {"results": results, "log": log}

@@ -1,0 +1,195 @@
+"""A5, the teacher's part: no number of a study is known beforehand, so its properties are what is checked.
+
+Each part has data of its own with numbered examples (feature 0), so that the log tells which part was shown to a model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.assignment import Call, Items
+from tutorials.assignments.check import Array, Wrong, exact, expect, require
+
+ITEMS = Items()
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447}
+FIRST = (0, 1000, 2000)  # numbers of the first examples of the training, validation and test data
+SIZES = (70, 40, 50)
+
+
+def blobs(rng: np.random.Generator, noise: float = 0.6) -> list[Array]:
+    """Three clouds of points, as [x, labels] for training, validation and test. Feature 0 is the example's number."""
+    centres, arrays = 2.5 * np.linalg.qr(rng.normal(size=(4, 4)))[0][:3], []  # at right angles: well apart
+    for first, n in zip(FIRST, SIZES, strict=True):
+        labels = rng.integers(0, 3, n)
+        x = centres[labels] + noise * rng.normal(size=(n, 4))
+        arrays += [np.column_stack([first + np.arange(n), x]).astype(np.float32), labels]
+    return arrays
+
+
+def shown(run: Any, part: int) -> list[Any]:
+    """What a model was shown of one part of the data: [mode, numbers] each time."""
+    first, n = FIRST[part], SIZES[part]
+    return [each for each in run["shown"] if ((each[1] >= first) & (each[1] < first + n)).any()]
+
+
+@ITEMS.item("accuracy", 10)
+def accuracy(call: Call, rng: np.random.Generator) -> None:
+    weight = rng.normal(size=(3, 5)).astype(np.float32)
+    x = rng.normal(size=(40, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, 40)
+    seen = x.copy()
+    seen[:, 0] = 1
+    right = float(((seen @ weight.T).argmax(1) == labels).mean())
+    got = call("accuracy", x=x, labels=labels, weight=weight)
+    require(isinstance(got["accuracy"], float), f"expected a float, got {got['accuracy']!r}")
+    require(abs(got["accuracy"] - right) < 1e-6, f"40 examples: expected {right}, got {got['accuracy']}: a fraction of them"
+            " is right where the largest output is that of the true class")  # fmt: skip
+    modes = {mode for mode, _ in got["log"][0]["shown"]}
+    require(modes == {"eval"}, "call model.eval() and work under `with no_grad():` (dropout and batch norm change, and"
+            " no graph is wanted)")  # fmt: skip
+
+
+@ITEMS.item("train_once: every example once an epoch, in a new order", 20)
+def each_once(call: Call, rng: np.random.Generator) -> None:
+    arrays = blobs(rng)
+    for batch_size in (32, 10, 100):
+        got = call("train_once", arrays=arrays, maker="sgd", rate=0.1, seed=3, epochs=3, batch_size=batch_size, noise=0)
+        require(len(got["log"]) == 1, f"one model is to be made, there were {len(got['log'])}")
+        steps = got["log"][0]["shown"]
+        told = f"70 examples, batch_size={batch_size}, 3 epochs"
+        per_epoch = math.ceil(70 / batch_size)
+        hint = " (the last, smaller batch belongs to it)" if len(steps) == 3 * (70 // batch_size) else ""
+        require(len(steps) == 3 * per_epoch, f"{told}: expected {3 * per_epoch} batches, there were {len(steps)}{hint}")
+        require(all(mode == "train" for mode, _ in steps), f"{told}: train in train mode, with recording on")
+        orders = []
+        for epoch in range(3):
+            batches = steps[epoch * per_epoch : (epoch + 1) * per_epoch]
+            order = np.concatenate([numbers for _, numbers in batches])
+            require(max(order) < 1000, f"{told}: the model was trained on validation or test data")
+            require(np.array_equal(np.sort(order), np.arange(70)), f"{told}: epoch {epoch + 1} must show every example once")
+            orders.append(order)
+        require(not np.array_equal(orders[0], np.arange(70)), f"{told}: the examples come in the order of the file: shuffle")
+        require(not np.array_equal(orders[0], orders[1]), f"{told}: the second epoch has the order of the first")
+
+
+@ITEMS.item("train_once: it learns", 10)
+def learns(call: Call, rng: np.random.Generator) -> None:
+    arrays = blobs(rng)
+    for maker, rate in (("sgd", 0.1), ("adam", 0.05), ("hybrid", 0.1)):
+        got = call("train_once", arrays=arrays, maker=maker, rate=rate, seed=1, epochs=20, batch_size=16, noise=0)
+        weight, bias = got["weights"]
+        x = arrays[0].copy()
+        x[:, 0] = 1
+        right = float(((x @ weight.T + bias).argmax(1) == arrays[1]).mean())
+        hint = "is the gradient cleared before each backward()?" if right > 0.5 else "does optimizer.step() come after backward()?"
+        require(right > 0.9, f"{maker} at rate {rate}, 20 epochs on three clouds of points: {right:.2f} of the training"
+                f" examples are right, expected more than 0.9: {hint}")  # fmt: skip
+        require(got["log"][0]["rate"] == rate, f"{maker}: the optimizer was made with rate {got['log'][0]['rate']}, not {rate}")
+
+
+@ITEMS.item("train_once: the seed decides everything", 15)
+def seeds(call: Call, rng: np.random.Generator) -> None:
+    arrays = blobs(rng)
+
+    def run(seed: int, noise: int, maker: str = "adam") -> Any:
+        got = call("train_once", arrays=arrays, maker=maker, rate=0.05, seed=seed, epochs=2, batch_size=16, noise=noise)
+        order = np.concatenate([numbers for _, numbers in got["log"][0]["shown"]])
+        return got["log"][0]["start"], order, got["end"]
+
+    one, again, other, sgd = run(5, 1), run(5, 2), run(6, 1), run(5, 1, "sgd")
+    hint = "take all that is random from np.random.default_rng(seed), not from np.random"
+    require(one[0] == again[0], f"the same seed gave other initial weights: {hint}")
+    require(np.array_equal(one[1], again[1]), f"the same seed gave another order of the examples: {hint}")
+    require(one[2] == again[2], f"the same seed gave other weights in the end: {hint}")
+    require(one[0] != other[0], "seeds 5 and 6 start from the same weights")
+    require(not np.array_equal(one[1], other[1]), "seeds 5 and 6 show the examples in the same order")
+    require(one[0] == sgd[0], "SGD and Adam start from other weights under the same seed: that is no fair comparison")
+    require(np.array_equal(one[1], sgd[1]), "SGD and Adam see the examples in another order under the same seed")
+
+
+@ITEMS.item("tune: all rates, on the validation data", 15)
+def tune(call: Call, rng: np.random.Generator) -> None:
+    arrays, rates = blobs(rng), [1e-6, 0.2, 1e-5]
+    asked = {"maker": "sgd", "rates": rates, "seeds": [0, 1], "epochs": 5}
+    got = call("tune", arrays=arrays, **asked)
+    tried = sorted(run["rate"] for run in got["log"])
+    told = f"rates {rates}, seeds [0, 1]"
+    require(tried == sorted(rates * 2), f"{told}: each rate is to be tried with each seed, tried were {tried}")
+    for rate in rates:
+        starts = {run["start"] for run in got["log"] if run["rate"] == rate}
+        require(len(starts) == 2, f"{told}: rate {rate} was not tried with two different seeds")
+    require(not any(shown(run, 2) for run in got["log"]), f"{told}: the test data was looked at: choose by data.val")
+    require(all(shown(run, 1) for run in got["log"]), f"{told}: choose by the accuracy on data.val")
+    require(got["rate"] == 0.2, f"{told}: expected 0.2, the others hardly move; got {got['rate']}")
+    arrays[3] = (arrays[3] + 1) % 3  # wrong labels in the validation data: now it is best not to learn
+    got = call("tune", arrays=arrays, **asked)
+    require(got["rate"] != 0.2, "with every validation label wrong, a rate that learns must lose: is it chosen by data.val?")
+
+
+@ITEMS.item("mean_and_interval", 10)
+def interval(call: Call, rng: np.random.Generator) -> None:
+    for n in (2, 3, 5, 7):
+        values = rng.uniform(0.9, 1, n)
+        mean, s, t = values.mean(), values.std(ddof=1), T95[n]
+        got = call("mean_and_interval", values=values.tolist())
+        right = np.array([mean, mean - t * s / n**0.5, mean + t * s / n**0.5])
+        expect(np.array(got), exact(right, 100, 20.0), np.float64, f"{n} values", {
+            "The standard deviation of a sample has n - 1 below: ddof=1.":
+                lambda: mean + np.array([0, -1, 1]) * t * values.std() / n**0.5,  # noqa: B023
+            "The interval of the mean shrinks with sqrt(n): s / sqrt(n).": lambda: mean + np.array([0, -1, 1]) * t * s,  # noqa: B023
+            "1.96 is for many values; for few, t comes from T95.":
+                lambda: mean + np.array([0, -1, 1]) * 1.96 * s / n**0.5,  # noqa: B023
+            "s is the root of the variance.": lambda: mean + np.array([0, -1, 1]) * t * s**2 / n**0.5,  # noqa: B023
+        })  # fmt: skip
+    try:
+        call("mean_and_interval", values=[0.5])
+    except Wrong as wrong:
+        require("ValueError" in str(wrong), f"one value: expected ValueError, got {wrong}")
+    else:
+        raise Wrong("one value says nothing about the spread: expected ValueError")
+
+
+STUDY: dict[str, Any] = {
+    "makers": ["sgd", "adam", "hybrid"], "rates": [1e-6, 0.2], "tune_seeds": [100, 101], "seeds": [1, 2, 3], "epochs": 8,
+}  # fmt: skip
+
+
+@ITEMS.item("compare: a fair comparison", 10)
+def fair(call: Call, rng: np.random.Generator) -> None:
+    arrays = blobs(rng)
+    got = call("compare", arrays=arrays, **STUDY)
+    require(sorted(got["results"]) == sorted(STUDY["makers"]), f"expected results for {STUDY['makers']}, got {list(got['results'])}")
+    tuning = [run for run in got["log"] if not shown(run, 2)]
+    final = [run for run in got["log"] if shown(run, 2)]
+    require(len(tuning) == 12, f"3 optimizers x 2 rates x 2 tune_seeds are 12 runs to tune, there were {len(tuning)}")
+    require(len(final) == 9, f"3 optimizers x 3 seeds are 9 runs to judge, there were {len(final)}")
+    starts = [run["start"] for run in final]
+    require(len(set(starts)) == 3, "the same seed must give every optimizer the same initial weights")
+    require(not set(starts) & {run["start"] for run in tuning}, "the final runs use the seeds of the tuning: use `seeds`")
+
+
+@ITEMS.item("compare: the test data is for the end", 10)
+def judged(call: Call, rng: np.random.Generator) -> None:
+    arrays = blobs(rng, noise=1.0)
+    got = call("compare", arrays=arrays, **STUDY)
+    for name, (rate, accuracies, mean, low, high) in got["results"].items():
+        require(rate == 0.2, f"{name}: expected the rate 0.2, the other hardly moves; got {rate}")
+        require(len(accuracies) == 3, f"{name}: expected an accuracy for each of 3 seeds, got {len(accuracies)}")
+        a = np.array(accuracies)
+        half = T95[3] * a.std(ddof=1) / 3**0.5
+        right = [a.mean(), a.mean() - half, a.mean() + half]
+        require(bool(np.allclose([mean, low, high], right, atol=1e-9)), f"{name}: mean, low and high are not those of {accuracies}")
+        require(bool(np.allclose(a * 50, np.round(a * 50), atol=1e-4)), f"{name}: {accuracies} are no accuracies on 50 examples")
+    for run in got["log"]:
+        looks = shown(run, 2)
+        require(len(looks) <= 1, f"the test data was looked at {len(looks)} times in one run: once, at the end")
+        require(not looks or run["shown"][-1] is looks[0], "the test data was looked at before the end of a run")
+    arrays[5] = (arrays[5] + 1) % 3  # other test labels: other accuracies, but nothing else may change
+    other = call("compare", arrays=arrays, **STUDY)
+    for name in STUDY["makers"]:
+        require(other["results"][name][0] == got["results"][name][0], f"{name}: with other test labels another rate was chosen")
+        require(max(other["results"][name][1]) < min(got["results"][name][1]),
+                f"{name}: with every test label wrong the accuracies must fall: are they those on data.test?")  # fmt: skip

@@ -1,0 +1,91 @@
+"""What an assignment is: which functions are cut out of which files, and the items that are marked."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order in which a class does them
+
+Call = Callable[..., Any]  # call(name, **arguments): a function of the assignment's calls.py, run in the student's process
+Check = Callable[[Call, np.random.Generator], None]  # raises check.Wrong
+
+
+class AssignmentError(Exception):
+    """The request makes no sense; the message says what does."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that is marked: all its checks pass, or it gets nothing."""
+
+    name: str
+    marks: int
+    check: Check
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One assignment.
+
+    cuts      file -> qualified names of the functions that the student writes. These files are what is handed in
+    drop      file -> functions that are taken out altogether, because they spell out the solution in other words
+    base      the folder that the files are relative to: the library, or for A5 the assignment's own folder
+    library   packages of the library that the hand-out has whole, for A5; elsewhere it has what the cut files import
+    """
+
+    name: str
+    title: str
+    cuts: Mapping[str, tuple[str, ...]]
+    drop: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    base: Path = ROOT
+    library: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return HERE / self.name
+
+
+@dataclass
+class Items:
+    """The items of an assignment, collected by `@items.item(name, marks)` in its hidden.py."""
+
+    all: list[Item] = field(default_factory=list)
+
+    def item(self, name: str, marks: int) -> Callable[[Check], Check]:
+        def add(check: Check) -> Check:
+            self.all.append(Item(name, marks, check))
+            return check
+
+        return add
+
+
+def load(name: str) -> Assignment:
+    """The assignment of that name. Raises AssignmentError if there is none."""
+    if name.upper() not in NAMES:
+        raise AssignmentError(f"there is no assignment {name!r}: choose one of {', '.join(NAMES)}")
+    assignment: Assignment = _part(name.upper(), "spec").ASSIGNMENT
+    return assignment
+
+
+def load_items(assignment: Assignment) -> list[Item]:
+    """What is marked: the teacher's part, which no hand-out contains."""
+    items: Items = _part(assignment.name, "hidden").ITEMS
+    return items.all
+
+
+def later(assignment: Assignment) -> list[Assignment]:
+    """The assignments that come after this one."""
+    return [load(name) for name in NAMES[NAMES.index(assignment.name) + 1 :]]
+
+
+def _part(name: str, module: str) -> ModuleType:
+    return importlib.import_module(f"tutorials.assignments.{name}.{module}")

@@ -1,0 +1,63 @@
+"""Cutting solutions out of a source file: the function's head and docstring stay, its body becomes an error to replace.
+
+The marks are the qualified names of functions ("SGD.rule"), so the library's own files carry no trace of the classroom.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] = ()) -> str:
+    """The source with the bodies of these functions replaced, and those of `drop` taken out altogether.
+
+    Raises KeyError for a name that is not there.
+    """
+    lines = source.splitlines(keepends=True)
+    functions, drop = _functions(ast.parse(source)), set(drop)
+    for name in sorted({*names, *drop}, key=lambda name: -functions[name].lineno):  # from the end: line numbers hold
+        function = functions[name]
+        if name in drop:
+            start = min([function.lineno, *(d.lineno for d in function.decorator_list)]) - 1
+            while start and not lines[start - 1].strip():
+                start -= 1
+            del lines[start : function.end_lineno]
+        else:
+            indent = " " * (function.col_offset + 4)
+            todo = f'{indent}raise NotImplementedError("{assignment}: {name} is yours to write")\n'
+            lines[_head(function) : function.end_lineno] = [todo]
+    return "".join(lines)
+
+
+def bodies(source: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """What `cut` takes away: for each name the lines of its body, stripped."""
+    lines, functions = source.splitlines(), _functions(ast.parse(source))
+    return {name: [s.strip() for s in lines[_head(functions[name]) : functions[name].end_lineno]] for name in names}
+
+
+def _head(function: Function) -> int:
+    """The number of the line where the function's head and docstring end, counted from 1."""
+    first = function.body[0]
+    if ast.get_docstring(function) is not None:
+        return first.end_lineno or first.lineno
+    arguments = [a for a in ast.walk(function.args) if isinstance(a, ast.expr)]
+    ends = [function.lineno, *(a.end_lineno or 0 for a in [*arguments, *([function.returns] if function.returns else [])])]
+    return max(ends)  # not up to the first statement: a comment above it is part of the solution
+
+
+def _functions(tree: ast.Module) -> dict[str, Function]:
+    """All functions by qualified name, those inside functions left out."""
+    found: dict[str, Function] = {}
+
+    def look(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, Function):
+                found[prefix + node.name] = node
+            elif isinstance(node, ast.ClassDef):
+                look(node.body, f"{prefix}{node.name}.")
+
+    look(tree.body, "")
+    return found

@@ -1,0 +1,173 @@
+"""The grader's command line.
+
+    python -m tutorials.assignments.grade A2 student/ --out results.json    one submission: a folder, .zip or .py file
+    python -m tutorials.assignments.grade A2 class/ --csv marks.csv         a folder of submissions, in parallel
+    python -m tutorials.assignments.grade A2 --zip autograder.zip           a bundle for Gradescope
+
+Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program in, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
+from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
+from tutorials.assignments.marking import SEED, Report, grade
+from tutorials.assignments.sandbox import Limits
+from tutorials.assignments.session import Unprotected
+from tutorials.assignments.submission import Submission, read_submission
+
+Marker = Callable[[Submission], Report]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.zip is None and args.submission is None:
+        parser.error("name a submission, or --zip FILE")
+    try:
+        assignment = load(args.assignment)
+        if args.zip:
+            write_zip(assignment, args.zip)
+            print(f"{args.zip} is the autograder of {assignment.name} for Gradescope")
+            return 0
+        _keep_out(args.submission, args.out, args.csv)
+        mark = partial(grade, assignment, seed=args.seed, unsafe=args.unsafe, limits=Limits(total_seconds=args.seconds))
+        if args.csv:
+            return _grade_class(assignment, args, mark)
+        report = mark(read_submission(args.submission, assignment.cuts))
+        if args.out:
+            _write_results(args.out, report, args.visibility)
+        print(summary(report))
+    except Unprotected as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    except (AssignmentError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def summary(report: Report) -> str:
+    """A report to be read in a terminal."""
+    lines = [f"{report.assignment.name}, {report.assignment.title}: {report.submission.name}", heading(report), ""]
+    for mark in report.marks:
+        lines.append(f"{mark.score:4} / {mark.item.marks:<4} {mark.item.name}")
+        lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
+    lines += ["-" * 12, f"{report.score:4} / {report.most:<4} in {report.seconds:.1f} s"]
+    return "\n".join(lines)
+
+
+# ---- a whole class ----
+
+
+def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
+    """Grade every submission in a folder, `jobs` at a time; a row each in the CSV, and with --out a results.json each."""
+    if not args.submission.is_dir():
+        raise AssignmentError(f"{args.submission} is not a folder: with --csv, name the folder that holds a class's work")
+    places = sorted(p for p in args.submission.iterdir() if p.is_dir() or p.suffix in (".zip", ".py"))
+    if not places:
+        raise AssignmentError(f"{args.submission} holds no folder, .zip or .py file to grade")
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+
+    def one(place: Path) -> Report:
+        try:
+            submission = read_submission(place, assignment.cuts)
+        except AssignmentError as error:
+            submission = Submission(place.name, problems={path: str(error) for path in assignment.cuts})
+        report = mark(submission)
+        if args.out:
+            _write_results(args.out / f"{place.name}.json", report, args.visibility)
+        return report
+
+    reports = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for number, report in enumerate(pool.map(one, places), 1):
+            reports.append(report)
+            print(f"{number:4} of {len(places)}  {report.score:4} / {report.most}  {report.submission.name}")
+    _write(args.csv, table(reports))
+    mean = sum(report.score for report in reports) / len(reports)
+    print(f"{args.csv}: {len(reports)} submissions, {mean:.1f} marks on average")
+    return 0
+
+
+def table(reports: list[Report]) -> str:
+    """A CSV: a row for each submission, a column for each item."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    items = [mark.item.name for mark in reports[0].marks]
+    writer.writerow(["submission", "score", "of", *items, "sha256", "problems", "protections not on"])
+    for report in reports:
+        hashes = "; ".join(f"{path} {digest}" for path, digest in report.submission.hashes.items())
+        problems = "; ".join(f"{path}: {why}" for path, why in report.submission.problems.items())
+        off = "; ".join(f"{name} {state}" for name, state in report.protections.items() if state != "on")
+        scores = [mark.score for mark in report.marks]
+        writer.writerow([report.submission.name, report.score, report.most, *scores, hashes, problems, off])
+    return text.getvalue()
+
+
+# ---- files ----
+
+
+def _write_results(path: Path, report: Report, visibility: str) -> None:
+    _write(path, json.dumps(results(report, visibility), indent=1) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing: a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _keep_out(submission: Path, *outputs: Path | None) -> None:
+    """Nothing is written among a student's files."""
+    for output in outputs:
+        if output is not None and output.resolve().is_relative_to(submission.resolve()):
+            raise AssignmentError(f"{output} lies in the submission: name a place outside, so that no work is overwritten")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tutorials.assignments.grade",
+        description="Grade an assignment. The student's code runs in a process of its own that can't read the hidden "
+        "tests, write files, use the network or start programs, and that never holds a mark.",
+    )
+    add = parser.add_argument
+    add("assignment", help=f"one of {', '.join(NAMES)}")
+    add("submission", nargs="?", type=Path, help="a folder, .zip or .py file; with --csv a folder of these")
+    add("--out", type=Path, help="write results.json here; with --csv a folder, for one NAME.json each")
+    add("--csv", type=Path, help="grade a whole class and write its marks here")
+    add("--zip", type=Path, help="write the autograder bundle for Gradescope here")
+    add("--jobs", type=_count, default=os.cpu_count() or 1, help="submissions at a time (default: one for each core)")
+    add("--seed", type=int, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
+    add("--seconds", type=float, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
+    add("--visibility", choices=VISIBILITIES, default="visible", help="who sees the items (default: %(default)s)")
+    add("--unsafe", action="store_true", help="grade even where a submission can't be held in")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of submissions")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

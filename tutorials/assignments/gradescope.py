@@ -1,0 +1,122 @@
+"""Gradescope's side: the results.json that it reads, and the zip that it runs.
+
+https://gradescope-autograders.readthedocs.io/en/latest/specs/
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tutorials.assignments.assignment import HERE, ROOT, Assignment
+from tutorials.assignments.marking import Report
+
+VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
+FORMATS = ("text", "html", "simple_format", "md", "ansi")
+_NUMBER, _TEXT = (int, float), (str,)
+_TOP: dict[str, tuple[type, ...]] = {
+    "score": _NUMBER, "execution_time": _NUMBER, "output": _TEXT, "output_format": _TEXT, "visibility": _TEXT,
+    "stdout_visibility": _TEXT, "extra_data": (dict,), "tests": (list,), "leaderboard": (list,),
+}  # fmt: skip
+_TEST: dict[str, tuple[type, ...]] = {
+    "score": _NUMBER, "max_score": _NUMBER, "status": _TEXT, "name": _TEXT, "number": _TEXT, "output": _TEXT,
+    "output_format": _TEXT, "tags": (list,), "visibility": _TEXT,
+}  # fmt: skip
+_CHOICES = {
+    "visibility": VISIBILITIES, "stdout_visibility": VISIBILITIES, "output_format": FORMATS,
+    "status": ("passed", "failed"),
+}  # fmt: skip
+
+
+def results(report: Report, visibility: str = "visible") -> dict[str, Any]:
+    """The results.json of a report. `visibility` is that of the items: who sees them, and when."""
+    tests = [
+        {
+            "score": mark.score, "max_score": mark.item.marks, "status": "passed" if mark.score else "failed",
+            "name": mark.item.name, "number": str(number), "output": mark.feedback, "output_format": "text",
+            "tags": [report.assignment.name], "visibility": visibility,
+        }
+        for number, mark in enumerate(report.marks, 1)
+    ]  # fmt: skip
+    return {
+        "score": report.score,
+        "execution_time": round(report.seconds, 3),
+        "output": heading(report),
+        "output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "extra_data": {
+            "assignment": report.assignment.name,
+            "sha256": report.submission.hashes,
+            "protections": report.protections,
+            "printed": report.printed,
+        },
+        "tests": tests,
+    }
+
+
+def heading(report: Report) -> str:
+    """What was graded, and what could not be."""
+    lines = [f"graded: {path}, sha256 {digest}" for path, digest in report.submission.hashes.items()]
+    lines += [f"not graded: {path}: {why}" for path, why in report.submission.problems.items()]
+    states = [f"{name} {state.split(':')[0]}" for name, state in report.protections.items()]
+    lines += [f"protections: {', '.join(states)}"] if states else []
+    return "\n".join(lines)
+
+
+def problems(value: Any) -> list[str]:
+    """What is wrong with a results.json, by Gradescope's list of fields; [] if nothing is."""
+    if not isinstance(value, dict):
+        return ["the results must be an object"]
+    found = _wrong_fields(value, _TOP, "")
+    if "score" not in value and not value.get("tests"):
+        found.append("neither score nor tests")
+    for i, test in enumerate(value.get("tests", [])):
+        found += _wrong_fields(test, _TEST, f"tests[{i}].")
+        if not 0 <= test.get("score", 0) <= test.get("max_score", float("inf")):
+            found.append(f"tests[{i}].score is not between 0 and max_score")
+    return found
+
+
+def _wrong_fields(value: dict[str, Any], fields: dict[str, tuple[type, ...]], where: str) -> list[str]:
+    found = [f"{where}{name} is not a field" for name in value if name not in fields]
+    for name, types in fields.items():
+        if name in value and (not isinstance(value[name], types) or isinstance(value[name], bool)):
+            found.append(f"{where}{name} has the wrong type")
+        elif name in value and name in _CHOICES and value[name] not in _CHOICES[name]:
+            found.append(f"{where}{name} is {value[name]!r}, should be one of {', '.join(_CHOICES[name])}")
+    return found
+
+
+# ---- the bundle ----
+
+# https://gradescope-autograders.readthedocs.io/en/latest/specs/: setup.sh runs once as root when the image is built,
+# run_autograder for each submission.
+_SETUP = """#!/usr/bin/env bash
+# Python and NumPy. The grader's own files are closed to the user that a submission runs as.
+set -euo pipefail
+apt-get update && apt-get install -y python3 python3-venv
+python3 -m venv /opt/minidl && /opt/minidl/bin/python -m pip install "numpy>=2.0" "threadpoolctl>=3.2"
+chmod -R go-rwx /autograder/source
+"""
+_RUN = """#!/usr/bin/env bash
+set -euo pipefail
+home=${{AUTOGRADER:-/autograder}} python=${{PYTHON:-/opt/minidl/bin/python}}
+cd "$home/source"
+exec "$python" -m tutorials.assignments.grade {name} "$home/submission" --out "$home/results/results.json"
+"""
+
+
+def write_zip(assignment: Assignment, path: Path) -> None:
+    """The autograder bundle: upload it as it is. Raises FileExistsError rather than overwrite."""
+    sources = [p for folder in ("minidl", "optim", "data") for p in (ROOT / folder).rglob("*.py")]
+    sources += [p for p in HERE.rglob("*") if p.suffix in (".py", ".md") and "handout" not in p.relative_to(HERE).parts]
+    sources += [HERE / "handout.py"]
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in (("setup.sh", _SETUP), ("run_autograder", _RUN.format(name=assignment.name))):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, text)
+        for source in sorted(set(sources)):
+            archive.write(source, source.relative_to(ROOT).as_posix())

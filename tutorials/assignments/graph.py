@@ -1,0 +1,81 @@
+"""An operation of the student's seen from the grader: its value, and its gradients by the grader's own walk back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tutorials.assignments.assignment import Call
+from tutorials.assignments.check import Array, Exact, Mistakes, Wrong, expect, require
+
+
+class Operation:
+    """One run of an operation on the student's side: the value is checked, then the gradient of each input."""
+
+    def __init__(self, call: Call, told: str, inputs: Sequence[Array], reply: Any) -> None:
+        self.call, self.told, self.inputs, self.reply = call, told, inputs, reply
+        self.dtype = inputs[0].dtype
+        self.which: Sequence[int] = range(len(inputs))
+        for before, after in zip(inputs, reply["inputs"], strict=True):
+            require(np.array_equal(before, after, equal_nan=True), f"{told}: it changes its input; work on a copy")
+
+    def only(self, which: Sequence[int]) -> Operation:
+        """Check the gradients of these inputs only."""
+        self.which = which
+        return self
+
+    def value(self, right: Exact, mistakes: Mistakes | None = None) -> None:
+        expect(self.reply["value"], right, self.dtype, self.told, mistakes)
+
+    def gradients(self, g: Array, rights: Sequence[Exact], *mistakes: Mistakes) -> None:
+        got = self._walk(g)
+        for k in self.which:
+            told = f"{self.told}: gradient of input {k}" if len(rights) > 1 else f"{self.told}: gradient"
+            require(got[k] is not None, f"{told}\n  there is none: has record() an edge for it?")
+            expect(np.asarray(got[k]).astype(self.dtype), rights[k], self.dtype, told, mistakes[k] if k < len(mistakes) else None)
+
+    def _walk(self, g: Array) -> list[Array | None]:
+        """Backward over the graph, by the grader: a tensor is done when all that use it are done."""
+        graph, shapes = self.reply["graph"], self.reply["shapes"]
+        require(len(graph) <= 50, f"{self.told}: {len(graph)} operations were recorded for it, which are far too many")
+        waiting = [sum(edges.count(i) for edges in graph) for i in range(len(graph))]
+        pending: list[Array | None] = [None] * len(graph)
+        out = self.reply["out"]
+        pending[out], ready = g, [out]
+        while ready:
+            tensor = ready.pop()
+            g = pending[tensor]
+            for edge, parent in enumerate(graph[tensor]):
+                sent = np.array(g, self.dtype)
+                result, after = self.call("vjp", tensor=tensor, edge=edge, g=sent)
+                require(np.array_equal(sent, after), f"{self.told}: the vjp changes g, which others may share")
+                part = _summed(result, tuple(shapes[parent]), self.told)
+                pending[parent] = part if pending[parent] is None else pending[parent] + part
+                waiting[parent] -= 1
+                if waiting[parent] == 0:
+                    ready.append(parent)
+        return pending[: len(self.inputs)]
+
+
+def _summed(g: Any, shape: tuple[int, ...], told: str) -> Array:
+    """g summed over the axes along which an input of this shape was broadcast, as backward() will."""
+    require(isinstance(g, np.ndarray), f"{told}: the vjp gives {g!r:.100}, not an array")
+    try:
+        stretched = np.broadcast_to(np.empty(shape), g.shape)
+    except ValueError:
+        raise Wrong(f"{told}: the vjp gives shape {g.shape} for an input of shape {shape}") from None
+    axes = tuple(i for i, n in enumerate(stretched.shape) if i < g.ndim - len(shape) or shape[i - g.ndim] != n)
+    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g
+
+
+def wide(*arrays: Array) -> list[Array]:
+    """The same numbers in float64."""
+    return [np.asarray(a, np.float64) for a in arrays]
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of a broadcast input: the sum over its copies."""
+    g = g.sum(axis=tuple(range(g.ndim - len(shape))))
+    return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 and g.shape[i] != 1), keepdims=True).reshape(shape)

@@ -1,0 +1,45 @@
+"""Running one of the student's operations, and its derivatives, edge by edge. This runs in the student's process.
+
+`forward` tells the graph that an operation has recorded, `vjp` runs one edge of it; the walk over the graph is the
+grader's (graph.py). So an operation is marked apart from the student's own backward().
+"""
+
+from typing import Any
+
+from minidl.tensor import Tensor
+
+_tensors: list[Tensor] = []  # of the graph that forward() made last
+
+
+def forward(op: Any, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Run an operation, a function of Tensors. Its graph: for each tensor the numbers of those that its edges lead to.
+
+    The inputs, which have no edges, come first.
+    """
+    leaves = [Tensor(a, requires_grad=True) for a in inputs]
+    out = op(*leaves, **options)
+    _tensors[:] = leaves
+    todo = [out]
+    while todo:
+        tensor = todo.pop()
+        if not any(tensor is known for known in _tensors):
+            _tensors.append(tensor)
+            todo += [parent for parent, _ in _edges(tensor)]
+    number = {id(tensor): i for i, tensor in enumerate(_tensors)}
+    return {
+        "value": out.data,
+        "inputs": [leaf.data for leaf in leaves],
+        "out": number[id(out)],
+        "graph": [[number[id(parent)] for parent, _ in _edges(tensor)] for tensor in _tensors],
+        "shapes": [list(tensor.shape) for tensor in _tensors],
+    }
+
+
+def vjp(tensor: int, edge: int, g: Any) -> list[Any]:
+    """What one edge makes of the gradient g; and g afterwards."""
+    out = _edges(_tensors[tensor])[edge][1](g)
+    return [out, g]
+
+
+def _edges(tensor: Tensor) -> Any:
+    return () if tensor.node is None else tensor.node.edges

@@ -1,0 +1,122 @@
+"""A hand-out: the part of the library that an assignment needs, with the functions to write left empty.
+
+It is made from the library's source each time, so it cannot drift from it. Which files are needed follows from their
+imports; NumPy is all that has to be installed. The functions of later assignments are left empty too: no hand-out shows
+a solution before its time. Those of earlier assignments are there: hand out A2 when A1 has been collected.
+
+    python -m tutorials.assignments.handout A2 FOLDER    only into a new or empty folder: no file is ever overwritten
+    python -m tutorials.assignments.handout --update     bring the copies in tutorials/assignments/*/handout up to date
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from tutorials.assignments.assignment import NAMES, ROOT, Assignment, AssignmentError, later, load
+from tutorials.assignments.cut import cut
+
+LIBRARY = ("minidl", "optim", "data")
+_EMPTY_INIT = '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
+
+
+@cache
+def _handout(name: str) -> dict[str, str]:
+    assignment = load(name)
+    texts = {path: (assignment.base / path).read_text("utf-8") for path in assignment.cuts}
+    public = (assignment.folder / "test_public.py").read_text("utf-8")
+    whole = {f"{package}/__init__.py": _source(f"{package}/__init__.py") for package in assignment.library}
+    texts |= whole | {path: _source(path) for path in _needed([*texts.values(), *whole.values(), public])}
+    for each in (assignment, *later(assignment)):
+        for path, names in each.cuts.items():
+            if path in texts:
+                texts[path] = cut(texts[path], names, each.name, each.drop.get(path, ()))
+    for package in {path.split("/")[0] for path in texts if "/" in path} - set(assignment.library):
+        texts[f"{package}/__init__.py"] = _EMPTY_INIT.format(package=package, name=name)
+    return texts | {"test_public.py": public, "README.md": (assignment.folder / "README.md").read_text("utf-8")}
+
+
+def handout(assignment: Assignment) -> dict[str, str]:
+    """The files of the hand-out: path -> text."""
+    return dict(_handout(assignment.name))
+
+
+def _needed(texts: Iterable[str]) -> set[str]:
+    """The library's files that these sources import, and those that these import, and so on."""
+    todo, found = list(texts), set[str]()
+    while todo:
+        for path in _imports(todo.pop()) - found:
+            found.add(path)
+            todo.append(_source(path))
+    return found
+
+
+def _source(path: str) -> str:
+    return (ROOT / path).read_text("utf-8")
+
+
+def _imports(source: str) -> set[str]:
+    paths = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in LIBRARY:
+            for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                path = module.replace(".", "/") + ".py"
+                if (ROOT / path).is_file():
+                    paths.add(path)
+    return paths
+
+
+def write(files: dict[str, str], folder: Path) -> None:
+    """Write them into a new or empty folder. Raises AssignmentError, and writes nothing, if there is something in it."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AssignmentError(f"{folder} is not empty, and a hand-out never overwrites anything: name a new folder")
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+
+
+def to_write(assignment: Assignment) -> dict[str, str]:
+    """The files that the student writes, as handed out: these are kept in the repository to be read there."""
+    return {path: text for path, text in handout(assignment).items() if path in assignment.cuts}
+
+
+def update() -> None:
+    """Write the copies kept in the repository anew."""
+    for assignment in map(load, NAMES):
+        for path, text in to_write(assignment).items():
+            target = assignment.folder / "handout" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tutorials.assignments.handout", description=__doc__.split("\n")[0])
+    parser.add_argument("assignment", nargs="?", help=f"one of {', '.join(NAMES)}")
+    parser.add_argument("folder", nargs="?", type=Path, help="a new or empty folder")
+    parser.add_argument("--update", action="store_true", help="bring the copies in the repository up to date")
+    args = parser.parse_args(argv)
+    try:
+        if args.update:
+            update()
+        elif args.assignment is None or args.folder is None:
+            parser.error("name an assignment and a folder")
+        else:
+            assignment = load(args.assignment)
+            write(handout(assignment), args.folder)
+            names = ", ".join(f"{path} ({len(cuts)} functions)" for path, cuts in assignment.cuts.items())
+            print(f"{assignment.name}, {assignment.title}, is in {args.folder}. Start with README.md; to write: {names}")
+    except (AssignmentError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
