@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from minidl.study.analysis import Block, Entry
 from minidl.study.claims import Verdict
@@ -62,7 +63,7 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tu
 def curves(block: Block, keys: Sequence[str]) -> Figure:
     """Validation accuracy by step: the mean over the seeds, its 95 % band, and where each switched."""
     with rc_context(STYLE):
-        figure, (ax,) = _figure(3.8)
+        figure, (ax,) = _figure(4.2)
         entries = [entry for key in keys if (entry := block.entry(key))]
         lows, highs = [], []
         for i, entry in enumerate(entries):
@@ -78,7 +79,7 @@ def curves(block: Block, keys: Sequence[str]) -> Figure:
             low, high = float(np.quantile(lows, 0.25)), float(np.max(highs))
             ax.set_ylim(low, min(1.0, high + 0.05 * (high - low)))
         ax.set(xlabel="step", ylabel="validation accuracy")
-        ax.legend(loc="lower right", fontsize=9, ncols=2)
+        figure.legend(loc="outside lower center", fontsize=9, ncols=4)
         return figure
 
 
@@ -151,6 +152,7 @@ def sensitivity(block: Block) -> Figure:
             best = max((y for entry in entries for y in _profile(entry)[1]), default=1.0)
             ax.set_ylim(max(0.0, best - 0.12), best + 0.01)
             ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
             ax.set(xlabel=name, ylabel="validation accuracy")
             ax.legend(fontsize=8)
         for ax in axes[len(groups) :]:

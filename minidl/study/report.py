@@ -192,7 +192,7 @@ def markdown(plan: Plan, blocks: Sequence[Block], verdicts: Sequence[Sequence[Ve
     """Test accuracies of all contestants in all regimes, and the claims."""
     done = [block for block in blocks if block.entries]
     lines = [
-        *answer(blocks),
+        " ".join(answer(blocks)),
         "",
         f"Test accuracy in %, mean ± half of the 95 % interval, {len(plan.study.seeds)} seeds:",
         "",
