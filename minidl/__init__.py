@@ -4,6 +4,7 @@ Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data
 """
 
 from minidl import fast_conv as _fast_conv  # noqa: F401 (registers the kernels of the CPU)
+from minidl import gpu as _gpu  # noqa: F401 (registers those of the GPU)
 from minidl import nn, ops
 from minidl.backend import DeviceError, reference_only
 from minidl.grad_mode import no_grad

@@ -44,6 +44,7 @@ class Backend:
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
+GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by gpu.py and optim/kernels.py
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
 _INSTALL = 'pip install "minidl[gpu-cuda12]" (or gpu-cuda13: `nvidia-smi` shows the CUDA version)'
@@ -63,7 +64,7 @@ def _load_gpu() -> Backend:
         ) from error
     if count == 0:
         raise DeviceError("device 'gpu': CuPy finds no NVIDIA GPU on this machine. Use --device cpu")
-    return Backend("gpu", cupy, cupy.ndarray, cupy.asarray, cupy.asnumpy)
+    return Backend("gpu", cupy, cupy.ndarray, cupy.asarray, cupy.asnumpy, GPU_KERNELS)
 
 
 def get_backend(device: str | None = None) -> Backend:

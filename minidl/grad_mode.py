@@ -23,6 +23,16 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """`with enable_grad():` operations are recorded, inside no_grad() too."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
 def is_recording() -> bool:
     """Whether operations are recorded here: False inside `with no_grad():`."""
     return _recording.get()

@@ -121,6 +121,7 @@ def log_softmax(x: Any, dim: int = -1) -> Tensor:
     return record("log_softmax", y, (x, lambda g: g - p * g.sum(dim, keepdims=True)))
 
 
+@accelerated
 def cross_entropy(logits: Any, labels: Any) -> Tensor:
     """Mean of -log softmax(logits)[label] over the batch, a scalar.
 

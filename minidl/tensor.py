@@ -35,7 +35,8 @@ class Into:
         """The gradient of `parent`: in its place in the optimizer's vector, or in fresh memory where that is in use."""
         out = None if fresh or parent.grad is not None else parent.grad_home
         if out is None or out.shape != parent.shape or out.dtype != parent.dtype:
-            out = buffers.empty(parent.shape, parent.dtype)
+            on_cpu = type(parent.data) is np.ndarray
+            out = (buffers if on_cpu else xp_of(parent.data)).empty(parent.shape, parent.dtype)
         self.vjp(g, out)
         return out
 

@@ -5,6 +5,7 @@ switch (the conditions), hybrid, projection, swats, gnmt, blend, then presets an
 optimizers for PyTorch; it is imported only when you ask for it.
 """
 
+from optim import kernels as _kernels  # noqa: F401 (registers the rules' kernels for the GPU)
 from optim.adagrad import Adagrad
 from optim.adam import Adam, AdamW
 from optim.blend import Blend

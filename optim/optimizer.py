@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from minidl.backend import Array, backend_of, to_numpy
+from minidl.backend import Array, backend_of, kernel_for, to_numpy
 from minidl.tensor import Tensor
 from optim.explain import Look, Term
 from optim.flat import FlatParameters
@@ -162,6 +162,9 @@ class Rule(Optimizer):
             clip(flat.g, self.max_norm)
         lr = self.lr
         self.t += 1
+        kernel = kernel_for(flat.w, "rule")  # on a GPU: see kernels.py
+        if kernel is not None and kernel(self, lr) is not NotImplemented:
+            return
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = flat.scratch(w) if self.p is None else self.p[b]

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from minidl import backend
 from tests.counting import Counting
+from tests.counting_kernels import COMPILER
 
 # The same examples in every run: a failure seen in CI is a failure seen at home.
 settings.register_profile(
@@ -25,10 +26,12 @@ def mnist_root() -> Path:
     return Path(root)
 
 
-@pytest.fixture(params=["reference"])
+@pytest.fixture(params=["reference", "kernels"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    """A device named "counting", which is none of this machine's: see counting.py."""
-    counting = Counting()
+    """A device named "counting", none of this machine's (counting.py): without the GPU's kernels, and with them."""
+    if request.param == "kernels" and COMPILER is None:
+        pytest.skip("no C compiler, which runs the GPU's kernels here")
+    counting = Counting(kernels=backend.GPU_KERNELS if request.param == "kernels" else None)
     monkeypatch.setitem(backend._loaded, "counting", counting.backend)
     return counting
 

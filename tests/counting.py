@@ -288,6 +288,10 @@ def _binary(name: str, swap: bool = False) -> Any:
     return method
 
 
+def _unary(name: str) -> Any:
+    return lambda self: self.machine.call(name, getattr(operator, name), self)
+
+
 def _in_place(name: str) -> Any:
     function = getattr(operator, name)
 
@@ -309,4 +313,4 @@ for _op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", 
 for _op in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Array, f"__{_op}__", _binary(_op))
 for _op in ("neg", "pos", "abs", "invert"):
-    setattr(Array, f"__{_op}__", lambda self, f=getattr(operator, _op), n=_op: self.machine.call(n, f, self))
+    setattr(Array, f"__{_op}__", _unary(_op))

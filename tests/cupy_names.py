@@ -1,4 +1,4 @@
-"""What CuPy offers, as text: `python -m tests.cupy_names > tests/cupy_names.txt`, where CuPy is installed (no GPU needed).
+"""What CuPy offers, as text: `python -m tests.cupy_names > tests/cupy_names.txt`. It needs CuPy, but no GPU.
 
 The counting device (counting.py) allows what the text lists and refuses the rest, so that code which passes on it
 uses no function, method or argument that CuPy lacks. A line is a constant or type (`inf`), a function with its

@@ -174,9 +174,7 @@ def run_rule(
 ) -> tuple[Tensor, Tensor, Optimizer]:
     """Some steps of an optimizer with random gradients; at `save_at` it is replaced by one that loads its state."""
     backend, rng = get_backend(device), np.random.default_rng(3)
-    a, b = (
-        Tensor(backend.from_host(rng.standard_normal(s).astype(dtype)), requires_grad=True) for s in ((4, 5), (3,))
-    )
+    a, b = (Tensor(backend.from_host(rng.standard_normal(s).astype(dtype)), requires_grad=True) for s in ((4, 5), (3,)))
     optimizer = RULES[name]([a, b])
     for k in range(steps):
         if k == save_at:
