@@ -27,31 +27,23 @@ LIMIT = 256 << 20  # bytes that one thread's shelves may hold
 SWEEP = 4096  # arrays handed out between two searches for shelves that nobody asks for any more
 
 
-class _Place:
-    """A place on a shelf: an array, and whether it was handed out since the last sweep."""
-
-    __slots__ = ("array", "used")
-
-    def __init__(self, array: Array) -> None:
-        self.array, self.used = array, True
-
-    def references(self) -> int:
-        return sys.getrefcount(self.array)
+def _references(shelf: list[Array], i: int) -> int:
+    return sys.getrefcount(shelf[i])
 
 
 def _count_of_a_free_array() -> int | None:
-    """What references() says when only the shelf holds the array: it depends on the Python version, so we look.
+    """What _references says when only the shelf holds the array: it depends on the Python version, so we look.
 
     None where counts can't be relied on: without a global interpreter lock they are kept per thread.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not hasattr(sys, "getrefcount"):
         return None
-    place = _Place(np.empty(2))
-    free = place.references()
-    view = place.array.reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
-    held = place.references()
+    shelf = [np.empty(2)]
+    free = _references(shelf, 0)
+    view = shelf[0].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
+    held = _references(shelf, 0)
     del view
-    return free if held == free + 1 and place.references() == free else None
+    return free if held == free + 1 and _references(shelf, 0) == free else None
 
 
 FREE = _count_of_a_free_array()
@@ -65,45 +57,31 @@ class _Pool(threading.local):
     """
 
     def __init__(self) -> None:
-        self.shelves: dict[Any, list[_Place]] = {}
-        self.handed_out = 0  # since the last sweep
-        self.bytes = 0
+        self.shelves: dict[Any, list[Array]] = {}
+        self.asked_for: set[Any] = set()  # shelves, since the last sweep
+        self.handed_out = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         size = math.prod(shape) * dtype.itemsize
-        if size < SMALL or size > LIMIT:
+        if not SMALL <= size <= LIMIT:
             return np.empty(shape, dtype)
         self.handed_out += 1
-        if self.handed_out >= SWEEP:
-            self.sweep()
-        shelf, n = self.shelves.setdefault((shape[1:], dtype), []), shape[0]
-        for place in shelf:
-            if len(place.array) >= n and place.references() == FREE:
-                place.used = True
-                return place.array if len(place.array) == n else place.array[:n]
-        if self.bytes + size > LIMIT:
-            self.release()
-            shelf = self.shelves.setdefault((shape[1:], dtype), [])
-        array: Array = np.empty(shape, dtype)
-        shelf.append(_Place(array))
-        self.bytes += size
-        return array
+        if self.handed_out % SWEEP == 0:  # drop the arrays of a model that is gone
+            self.shelves = {key: shelf for key, shelf in self.shelves.items() if key in self.asked_for}
+            self.asked_for.clear()
+        key, n = (shape[1:], dtype), shape[0]
+        self.asked_for.add(key)
+        shelf = self.shelves.setdefault(key, [])
+        for i in range(len(shelf)):
+            if _references(shelf, i) == FREE and len(shelf[i]) >= n:
+                return shelf[i] if len(shelf[i]) == n else shelf[i][:n]
+        if self.bytes() + size > LIMIT:
+            self.shelves = {key: (shelf := [])}  # always safe: an array that is in use stays with those who use it
+        shelf.append(np.empty(shape, dtype))
+        return shelf[-1]
 
-    def sweep(self) -> None:
-        """Drop what was not used in a while: the arrays of a model that is gone, or of a larger batch."""
-        for key, shelf in list(self.shelves.items()):
-            self.bytes -= sum(place.array.nbytes for place in shelf if not place.used)
-            self.shelves[key] = [place for place in shelf if place.used]
-            if not self.shelves[key]:
-                del self.shelves[key]
-            for place in shelf:
-                place.used = False
-        self.handed_out = 0
-
-    def release(self) -> None:
-        """Drop all. This is always safe: an array that is in use stays with those who use it."""
-        self.shelves.clear()
-        self.bytes = 0
+    def bytes(self) -> int:
+        return sum(array.nbytes for shelf in self.shelves.values() for array in shelf)
 
 
 _pool = _Pool()
@@ -116,12 +94,12 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 
 def held() -> int:
     """Bytes on this thread's shelves, in use or not."""
-    return _pool.bytes
+    return _pool.bytes()
 
 
 def release() -> None:
     """Give this thread's unused buffers back to the system, when training is over."""
-    _pool.release()
+    _pool.shelves.clear()
 
 
 def tune_allocator() -> bool:

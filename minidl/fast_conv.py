@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minidl import buffers
 from minidl.backend import CPU, Array
@@ -31,65 +32,56 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
     (n, c, h, width), (o, _, kh, kw) = x.shape, w.shape
-    (sh, sw), (ph, pw) = step, pad = _pair(stride), _pair(padding)
-    if min(sh, sw) < 1 or not (0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw):
+    kernel, step, pad = (kh, kw), (sh, sw), (ph, pw) = (kh, kw), _pair(stride), _pair(padding)
+    if min(step) < 1 or not (0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw):
         return NotImplemented
     if b is not None and b.shape != (o,):
         return NotImplemented
-    kernel, size = (kh, kw), ((h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
-    images = channels_last(x.data)  # (N, H, W, C)
+    size = ((h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
     worthwhile = n * size[0] * size[1] * w.size > PRODUCT
-    chunk = max(1, CHUNK // (size[0] * size[1] * (kh * kw * c + o) * x.dtype.itemsize))  # images
-
-    def columns(n: int) -> _Columns:
-        return _Columns(min(chunk, n), images.shape[1:], x.dtype, kernel, step, pad, size)
+    images, axes = channels_last(x.data), _window_axes(c, kw)
 
     def rows(g: Array) -> Array:
         return np.ascontiguousarray(channels_last(g)).reshape(len(g), -1, o)  # (n, OH*OW, out), as it lies in memory
 
-    y = buffers.empty((n, *size, o), x.dtype)
-    filters = _filters(w.data)
-    bias = None if b is None else np.tile(b.data, size[1])  # for a whole row of pixels: long rows add fast
-
-    def forward(start: int, stop: int) -> None:
-        lay_out = columns(stop - start)
-        for part in _chunks(start, stop, chunk):
-            np.matmul(lay_out(images[part]), filters, out=y[part].reshape(-1, size[0] * size[1], o))
-            if bias is not None:
-                lines = y[part].reshape(-1, len(bias))
-                lines += bias
-
     def vjp_x(g: Array) -> Array:
         """A convolution too: of the gradients, spread out by the stride, with the filters turned by 180 degrees."""
-        dx, turned = buffers.empty((n, h, width, c), x.dtype), _filters(w.data.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1])
-        around, per_image = (kh - 1 - ph, kw - 1 - pw), h * width * kh * kw * o * x.dtype.itemsize
-        at_once = max(1, CHUNK // per_image)
+        dx = buffers.empty((n, h, width, c), x.dtype)
+        turned = _filters(w.data[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
 
         def backward(start: int, stop: int) -> None:
-            lay_out = _Columns(
-                min(at_once, stop - start), y.shape[1:], x.dtype, kernel, (1, 1), around, (h, width), step
-            )
-            for part in _chunks(start, stop, at_once):
-                np.matmul(lay_out(channels_last(g[part])), turned, out=dx[part].reshape(-1, h * width, c))
+            around = (kh - 1 - ph, kw - 1 - pw)
+            for part, windows in _windows(channels_last(g[start:stop]), kernel, (1, 1), around, (h, width), c, step):
+                np.matmul(windows, turned, out=dx[start:stop][part].reshape(-1, h * width, c))
 
         split(backward, n, worthwhile)
         return dx.transpose(0, 3, 1, 2)
 
     def vjp_w(g: Array, out: Array) -> None:
         def backward(start: int, stop: int) -> Array:
-            total, lay_out = np.zeros(filters.shape, x.dtype), columns(stop - start)
-            for part in _chunks(start, stop, chunk):
-                total += np.matmul(lay_out(images[part]).transpose(0, 2, 1), rows(g[part])).sum(0)  # (n, kh*kw*C, out)
+            total = np.zeros(filters.shape, x.dtype)
+            for part, windows in _windows(images[start:stop], kernel, step, pad, size, o):
+                total += np.matmul(windows.transpose(0, 2, 1), rows(g[start:stop][part])).sum(0)  # (n, kh*kw*C, out)
             return total
 
-        total = sum(split(backward, n, worthwhile))
-        out[...] = total.reshape(*_order(w.data).shape).transpose(np.argsort(_axes(w.data)))
+        out.transpose(axes)[...] = sum(split(backward, n, worthwhile)).reshape(out.transpose(axes).shape)
 
     def vjp_b(g: Array, out: Array) -> None:
         def backward(start: int, stop: int) -> Array:
             return np.ones(stop - start, x.dtype) @ rows(g[start:stop]).reshape(-1, y[0].size)  # a sum, but BLAS's
 
         out[...] = sum(split(backward, n, worthwhile)).reshape(-1, o).sum(0)
+
+    y, filters = buffers.empty((n, *size, o), x.dtype), _filters(w.data)
+    bias = None if b is None else np.tile(b.data, size[1])  # for a whole row of pixels: long rows add fast
+
+    def forward(start: int, stop: int) -> None:
+        for part, windows in _windows(images[start:stop], kernel, step, pad, size, o):
+            result = y[start:stop][part]
+            np.matmul(windows, filters, out=result.reshape(len(result), -1, o))
+            if bias is not None:
+                lines = result.reshape(-1, len(bias))
+                lines += bias
 
     split(forward, n, worthwhile)
     edges: list[Edge] = [(x, vjp_x), (w, Into(vjp_w))]
@@ -98,80 +90,52 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
     return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
 
 
-def _few(c: int, kw: int) -> bool:
-    """Whether a window's rows of kw * C numbers are too short to be copied one by one."""
-    return c * kw < 16
-
-
-def _axes(w: Array) -> tuple[int, ...]:
-    """The order of w's axes (out, C, kh, kw) in which a window is laid out, `out` last."""
-    return (1, 2, 3, 0) if _few(w.shape[1], w.shape[3]) else (2, 3, 1, 0)
-
-
-def _order(w: Array) -> Array:
-    """w as (C, kh, kw, out) or (kh, kw, C, out)."""
-    return w.transpose(_axes(w))
+def _window_axes(c: int, kw: int) -> tuple[int, ...]:
+    """The order of a filter's axes (out, C, kh, kw) in which `_windows` lays out a window, `out` last."""
+    return (1, 2, 3, 0) if c * kw < 16 else (2, 3, 1, 0)
 
 
 def _filters(w: Array) -> Array:
-    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of the rows of _Columns."""
-    return np.ascontiguousarray(_order(w)).reshape(-1, len(w))
+    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of the windows' rows."""
+    return np.ascontiguousarray(w.transpose(_window_axes(w.shape[1], w.shape[3]))).reshape(-1, len(w))
 
 
-class _Columns:
-    """Lays out the windows of some images (n, H, W, C), each as a row: (n, OH*OW, kh*kw*C), size = (OH, OW).
+def _windows(
+    images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair, out: int, spread: Pair = (1, 1)
+) -> Iterator[tuple[slice, Array]]:
+    """Each window of images (n, H, W, C) as a row, for some images at a time: (which, (m, OH*OW, kh*kw*C)).
 
     A matrix for each image, not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has kernels
     that are a third faster, and that let two threads work side by side. The memory is made once and used for one
     chunk after the other; the border of zeros stays.
 
-    n       images at the most;  shape, dtype  (H, W, C) and type of one
+    size    (OH, OW), and `out` the channels of what the product gives: they decide how many images fit into the cache
     spread  the distance between neighbouring pixels; there are zeros between them
-    With few channels the matrix is laid out the other way round, and its transpose returned: one place of the
-    window after the other, for each the line of pixels that it sees. The order of a row's numbers is then (C, kh, kw).
+    Where rows of kw * C numbers are too short to be copied one by one, the matrix is laid out the other way round, and
+    its transpose returned: one place of the window after the other, for each the line of pixels that it sees.
     """
-
-    def __init__(
-        self, n: int, shape: tuple[int, ...], dtype: Any, kernel: Pair, stride: Pair, padding: Pair, size: Pair,
-        spread: Pair = (1, 1),
-    ) -> None:  # fmt: skip
-        (h, w, c), (kh, kw), (sh, sw), (ph, pw), (oh, ow) = shape, kernel, stride, padding, size
-        down, right = (h - 1) * spread[0] + 1, (w - 1) * spread[1] + 1  # from the first pixel to behind the last
-        height, width = max((oh - 1) * sh + kh, ph + down), max((ow - 1) * sw + kw, pw + right)
-        inside = (slice(None), slice(ph, ph + down, spread[0]), slice(pw, pw + right, spread[1]))
-        self.few = _few(c, kw)
-        if self.few:
-            padded = _zeros((c, n, height, width), dtype).transpose(1, 2, 3, 0)
+    (n, h, w, c), (kh, kw), (sh, sw), (ph, pw), (oh, ow) = images.shape, kernel, stride, padding, size
+    down, right = (h - 1) * spread[0] + 1, (w - 1) * spread[1] + 1  # from the first pixel to behind the last
+    height, width = max((oh - 1) * sh + kh, ph + down), max((ow - 1) * sw + kw, pw + right)
+    chunk = min(n, max(1, CHUNK // (oh * ow * (kh * kw * c + out) * images.itemsize)))
+    by_place = _window_axes(c, kw)[0] == 1
+    padded = buffers.empty((c, chunk, height, width) if by_place else (chunk, height, width, c), images.dtype)
+    padded[...] = 0
+    padded = padded.transpose(1, 2, 3, 0) if by_place else padded  # (chunk, height, width, C)
+    by_image, by_row, by_column, by_channel = padded.strides
+    strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
+    windows = as_strided(padded, (chunk, oh, ow, kh, kw, c), strides)  # a view: windows overlap
+    windows = windows.transpose(5, 3, 4, 0, 1, 2) if by_place else windows
+    memory = buffers.empty(windows.shape, images.dtype)
+    for start in range(0, n, chunk):
+        part, m = slice(start, start + chunk), min(chunk, n - start)
+        padded[:m, ph : ph + down : spread[0], pw : pw + right : spread[1]] = images[part]
+        if by_place:
+            memory[:, :, :, :m] = windows[:, :, :, :m]
+            yield part, memory.reshape(kh * kw * c, chunk, oh * ow)[:, :m].transpose(1, 2, 0)
         else:
-            padded = _zeros((n, height, width, c), dtype)
-        self.inside = padded[inside]
-        by_image, by_row, by_column, by_channel = padded.strides
-        strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
-        base = padded.transpose(3, 0, 1, 2) if self.few else padded  # in memory order, as np.ndarray wants it
-        windows = np.ndarray((n, oh, ow, kh, kw, c), dtype, base, strides=strides)  # a view: windows overlap
-        self.windows = windows.transpose(5, 3, 4, 0, 1, 2) if self.few else windows
-        self.columns = buffers.empty(self.windows.shape, dtype)
-
-    def __call__(self, images: Array) -> Array:
-        m = len(images)
-        self.inside[:m] = images
-        if not self.few:
-            self.columns[:m] = self.windows[:m]
-            return self.columns[:m].reshape(m, -1, self.columns[0, 0, 0].size)
-        self.columns[:, :, :, :m] = self.windows[:, :, :, :m]
-        places, pixels = self.columns[:, :, :, 0, 0, 0].size, self.columns[0, 0, 0, 0].size
-        return self.columns.reshape(places, -1, pixels)[:, :m].transpose(1, 2, 0)
-
-
-def _chunks(start: int, stop: int, chunk: int) -> Iterator[slice]:
-    """range(start, stop) in slices of at most `chunk`."""
-    return (slice(i, min(i + chunk, stop)) for i in range(start, stop, chunk))
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    zeros = buffers.empty(shape, dtype)
-    zeros[...] = 0
-    return zeros
+            memory[:m] = windows[:m]
+            yield part, memory[:m].reshape(m, oh * ow, kh * kw * c)
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
@@ -180,48 +144,45 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is
     a few passes over long arrays. Backward goes the other way: a place that beat all before it takes the gradient.
     """
-    (kh, kw), pad = kernel, _ = _pair(k), _pair(padding)
-    if (
-        not plain(x)
-        or x.ndim != 4
-        or not x.size
-        or pad != (0, 0)
-        or _pair(kernel if stride is None else stride) != kernel
-    ):
+    kernel, step = _pair(k), _pair(k if stride is None else stride)
+    if not plain(x) or x.ndim != 4 or not x.size or _pair(padding) != (0, 0) or step != kernel or min(kernel) < 1:
         return NotImplemented
-    n, c, h, w = x.shape
-    if min(kernel) < 1 or h % kh or w % kw:
+    (n, c, h, w), (kh, kw) = x.shape, kernel
+    if h % kh or w % kw:
         return NotImplemented
-    images, learns = channels_last(x.data), x.requires_grad and is_recording()
+    images, first, *others = channels_last(x.data), *np.ndindex(kernel)  # places in the window, row by row
     y = buffers.empty((n, h // kh, w // kw, c), x.dtype)
-    wins = buffers.empty((kh * kw, *y.shape), BOOL) if learns else None  # wins[i]: place i is larger than all before
+    learns = x.requires_grad and is_recording()
+    wins = buffers.empty((*kernel, *y.shape), BOOL) if learns else None  # where a place is larger than all before it
     chunk = max(1, CHUNK // (2 * h * w * c * x.dtype.itemsize))
 
+    def chunks(start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+        """Some images at a time, and memory (kh, kw, m, H/kh, W/kw, C) for their pixels by place."""
+        memory = buffers.empty((*kernel, min(chunk, stop - start), *y.shape[1:]), x.dtype)
+        for i in range(start, stop, chunk):
+            yield slice(i, min(i + chunk, stop)), memory[:, :, : stop - i]
+
     def forward(start: int, stop: int) -> None:
-        memory = buffers.empty((min(chunk, stop - start), kh * kw, *y.shape[1:]), x.dtype)
-        for part in _chunks(start, stop, chunk):
+        for part, places in chunks(start, stop):
             best = y[part]
-            places = memory[: len(best)].reshape(kh * kw, *best.shape)
-            _by_place(places, kernel)[...] = _in_windows(np.ascontiguousarray(images[part]), kernel)
-            best[...] = places[0]
-            for i in range(1, kh * kw):
+            _pixels(places)[...] = _by_place(np.ascontiguousarray(images[part]), kernel)
+            best[...] = places[first]
+            for place in others:
                 if wins is not None:
-                    np.greater(places[i], best, out=wins[i, part])
-                np.maximum(places[i], best, out=best)
+                    np.greater(places[place], best, out=wins[place][part])
+                np.maximum(places[place], best, out=best)
 
     def vjp(g: Array) -> Array:
         assert wins is not None
         dx = buffers.empty((n, h, w, c), x.dtype)
 
         def backward(start: int, stop: int) -> None:
-            memory = buffers.empty((min(chunk, stop - start), kh * kw, *y.shape[1:]), x.dtype)
-            for part in _chunks(start, stop, chunk):
-                places = memory[: len(y[part])].reshape(kh * kw, *y[part].shape)
-                rest = places[0]
+            for part, places in chunks(start, stop):
+                rest = places[first]
                 rest[...] = channels_last(g[part])
-                for i in range(kh * kw - 1, 0, -1):
-                    rest -= np.multiply(rest, wins[i, part], out=places[i])
-                _in_windows(dx[part], kernel)[...] = _by_place(places, kernel)
+                for place in reversed(others):
+                    rest -= np.multiply(rest, wins[place][part], out=places[place])
+                _by_place(dx[part], kernel)[...] = _pixels(places)
 
         split(backward, n, x.size > LARGE)
         return dx.transpose(0, 3, 1, 2)
@@ -235,15 +196,10 @@ def _pixels(image: Array) -> Array:
     return image.view(np.dtype((np.void, image.shape[-1] * image.itemsize)))[..., 0]
 
 
-def _in_windows(image: Array, kernel: Pair) -> Array:
+def _by_place(images: Array, kernel: Pair) -> Array:
     """The pixels of images (n, H, W, C) by their place in the window: a view (kh, kw, n, H/kh, W/kw)."""
-    (n, h, w, _), (kh, kw) = image.shape, kernel
-    return _pixels(image).reshape(n, h // kh, kh, w // kw, kw).transpose(2, 4, 0, 1, 3)
-
-
-def _by_place(places: Array, kernel: Pair) -> Array:
-    """The pixels of places (kh*kw, n, H/kh, W/kw, C) as a view (kh, kw, n, H/kh, W/kw)."""
-    return _pixels(places).reshape(*kernel, *places.shape[1:-1])
+    (n, h, w, _), (kh, kw) = images.shape, kernel
+    return _pixels(images).reshape(n, h // kh, kh, w // kw, kw).transpose(2, 4, 0, 1, 3)
 
 
 CPU.kernels.update(conv2d=conv2d, max_pool2d=max_pool2d)
