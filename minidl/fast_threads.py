@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 LATELY = 64  # some steps of a small network
@@ -41,8 +42,7 @@ class _Team:
                 library.set_num_threads(1)
             # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
             others = [
-                self.helpers.submit(copy_context().run, work, start, stop)
-                for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
+                self.helpers.submit(copy_context().run, work, start, stop) for start, stop in pairwise(bounds[1:])
             ]
             try:
                 first = work(0, bounds[1])

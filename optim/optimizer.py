@@ -142,7 +142,7 @@ class Rule(Optimizer):
         """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
         self._keeps_step = True
         if self.p is None:
-            self.p = self.flat.xp.zeros_like(self._bound().w)
+            self.p = self._bound().xp.zeros_like(self._bound().w)
         return self.p
 
     # ---- the step ---------------------------------------------------------------------------------------------

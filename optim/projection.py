@@ -27,17 +27,16 @@ class Projection:
     beta2    b2, the same as Adam's
     gammas   gamma of each step so far; NaN where it has none, because p.g is 0 (or gamma overflows): lam then stays
     lambdas  Lambda of each step so far
-    pp, pg   p.p and p.g of the last step
     """
 
     def __init__(self, beta2: float = 0.999) -> None:
         self.beta2 = beta2
-        self.lam = self.pp = self.pg = 0.0
+        self.lam = 0.0
         self.gammas, self.lambdas = array("d"), array("d")  # 8 bytes a step
 
     def add(self, p: Array, g: Array) -> None:
         """Take in one whole step: p and g over all parameters."""
-        self.pp, self.pg = pp, pg = to_numpy(dots64((p, p), (p, g))).tolist()
+        pp, pg = to_numpy(dots64((p, p), (p, g))).tolist()
         gamma = pp / -pg if pg != 0 else math.nan
         if math.isfinite(gamma):
             self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma

@@ -51,6 +51,7 @@ class SWATS(Rule):
     m: Array
     a: Array
     v: Array
+    _keeps_step = True  # for the projection
 
     def __init__(
         self,
