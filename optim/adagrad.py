@@ -64,6 +64,6 @@ class Adagrad(Rule):
             *falling,
             Term("eps", self.eps, "", "keeps the division finite"),
             look.given("s_old", "sum of squared gradients, before the step"),
-            look.term("s", f"s_old + {g}**2", "and now"),
+            look.term("s", f"s_old + {g}**2", "the sum with this gradient"),
             look.term("p", f"-{rate} * {g} / (sqrt(s) + eps)", "the step"),
         ]

@@ -100,8 +100,8 @@ class Blend(Rule):
             Term("mu2", self.alpha, "", "how slowly m forgets"),
             Term("eps", self.eps, "", "keeps the division finite"),
             look.given("m_old", "mean of the squared gradient, before the step"),
-            look.term("m", f"mu2 * m_old + (1 - mu2) * {g}**2", "and now"),
+            look.term("m", f"mu2 * m_old + (1 - mu2) * {g}**2", "the mean with this gradient"),
             look.given("D_old", "direction, before the step"),
-            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "and now"),
+            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "the direction with this gradient"),
             look.term("p", "lr * D", "the step"),
         ]

@@ -76,7 +76,7 @@ class Look:
         rule, decay, g = self.rule, self.rule.weight_decay, "g"
         clipped = "" if rule.max_norm is None else f", clipped to a norm of at most {rule.max_norm:g}"
         terms = [
-            Term("t", self.t, "", "number of this step"),
+            Term("t", self.t, "", "number of this step, as this rule counts"),
             Term("lr", self.lr, "", "rate"),
             self.given("w_old", "the weight before the step"),
             self.given("g", f"gradient of the loss{clipped}"),

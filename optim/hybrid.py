@@ -187,7 +187,7 @@ class Hybrid(Optimizer):
             return terms
         rest = [term for term in terms if term.symbol not in ("t", "lr", "mu")]
         return [
-            Term("t", look.t, "", "number of this step since the switch"),
+            Term("t", look.t, "", "number of this step, as this rule counts"),
             Term("mu", mu, "", "momentum"),
             Term("Lambda", lam, "", "Adam's rate as SGD would have it"),
             Term("lr", look.lr, "(1 - mu) * Lambda", "rate"),

@@ -65,7 +65,7 @@ class RMSprop(Rule):
             Term("alpha", self.alpha, "", "how slowly s forgets"),
             Term("eps", self.eps, "", "keeps the division finite"),
             look.given("s_old", "mean of the squared gradient, before the step"),
-            look.term("s", f"alpha * s_old + (1 - alpha) * {g}**2", "and now"),
+            look.term("s", f"alpha * s_old + (1 - alpha) * {g}**2", "the mean with this gradient"),
         ]
         if not self.momentum:
             return [*terms, look.term("p", f"-lr * {scaled}", "the step")]
@@ -73,7 +73,7 @@ class RMSprop(Rule):
             *terms,
             Term("mu", self.momentum, "", "momentum"),
             look.given("v_old", "sum of past scaled gradients, before the step"),
-            look.term("v", f"mu * v_old + {scaled}", "and now"),
+            look.term("v", f"mu * v_old + {scaled}", "the sum with this gradient"),
             look.term("p", "-lr * v", "the step"),
         ]
 

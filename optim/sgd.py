@@ -66,6 +66,6 @@ class SGD(Rule):
         return [
             Term("mu", self.momentum, "", "momentum"),
             look.given("v_old", "sum of past gradients, before the step"),
-            look.term("v", f"mu * v_old + {g}", "and now"),
+            look.term("v", f"mu * v_old + {g}", "the sum with this gradient"),
             look.term("p", f"-lr * ({g} + mu * v)" if self.nesterov else "-lr * v", "the step"),
         ]

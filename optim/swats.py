@@ -114,7 +114,7 @@ class SWATS(Rule):
             Term("b1", self.betas[0], "", "momentum"),
             Term("Lambda", look.lr / (1 - self.betas[0]), "lr / (1 - b1)", "Adam's rate as SGD would have it"),
             look.given("v_old", "sum of past gradients, before the step"),
-            look.term("v", f"b1 * v_old + {g}", "and now"),
+            look.term("v", f"b1 * v_old + {g}", "the sum with this gradient"),
             look.term("p", "-(1 - b1) * Lambda * v", "the step"),
         ]
 

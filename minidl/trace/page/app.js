@@ -8,10 +8,8 @@ class App {
     this.state = { step: this.steps[0] ?? 1 };
     this.views = runs.map(() => ({ layer: 0, stage: 0, weight: 0 }));
     runs.forEach((run, i) => {
-      const heaviest = run.layers.findIndex((layer) => Object.keys(layer.parameters).length);
-      this.views[i].layer = Math.max(0, heaviest);
       const grid = run.weights[0]; // to begin with, one in the middle
-      if (grid) this.views[i].weight = grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4);
+      if (grid) this.choose(i, grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4));
     });
     this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
     this.controls();
@@ -29,7 +27,7 @@ class App {
   fromAddress() {
     const address = new URLSearchParams(location.hash.slice(1)), step = Number(address.get("step"));
     const weight = Number(address.get("weight") ?? NaN);
-    this.views.forEach((view, i) => { if (weight >= 0 && weight < this.runs[i].underLens) view.weight = weight; });
+    this.views.forEach((_, i) => { if (weight >= 0 && weight < this.runs[i].underLens) this.choose(i, weight); });
     if (step) this.state.step = this.nearest(step);
   }
 
@@ -72,12 +70,19 @@ class App {
     button.setAttribute("aria-label", this.playing ? "Pause" : "Play");
   }
 
+  // Put a weight under the lens, and show its layer.
+  choose(i, weight) {
+    const run = this.runs[i], { grid } = run.weight(weight), layer = run.layers.findIndex((one) => grid.name in one.parameters);
+    this.views[i].weight = weight;
+    if (layer >= 0) this.views[i].layer = layer;
+  }
+
   actions(i) {
     const view = this.views[i], run = this.runs[i];
     const change = (what, value) => { view[what] = value; this.draw(); };
     return {
       layer: (layer) => change("layer", layer),
-      weight: (weight) => { change("weight", (weight + run.underLens) % run.underLens); this.toAddress(view.weight); },
+      weight: (weight) => { this.choose(i, (weight + run.underLens) % run.underLens); this.toAddress(view.weight); this.draw(); },
       stage: (by) => {
         const all = stages(run), stage = (view.stage + by + all.length) % all.length, { layer } = all[stage];
         if (layer >= 0 && layer < run.layers.length) view.layer = layer;
