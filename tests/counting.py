@@ -49,6 +49,7 @@ class Counting:
 
     def __init__(self, name: str = "counting", kernels: dict[str, Callable[..., Any]] | None = None) -> None:
         self.traffic, self.sealed = Traffic(), False
+        self.kernels_run: set[Any] = set()  # see counting_kernels.py
         self.array_type = type("ndarray", (Array,), {"machine": self, "__slots__": ()})
         self.xp = Module(self)
         self.backend = Backend(name, self.xp, self.array_type, self.from_host, self.to_host, kernels or {})

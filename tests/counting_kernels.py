@@ -71,6 +71,7 @@ class ElementwiseKernel:
         assert set(options) <= {"preamble", "options", "no_return", "reduce_dims"}, options
         assert re.fullmatch(r"[A-Za-z_]\w*", name), f"CuPy refuses the name {name}"
         self.machine, self.operation, self.preamble = machine, operation, options.get("preamble", "")
+        self.text = in_params, out_params, operation, self.preamble
         self.inputs, self.outputs = parse(in_params), parse(out_params)
         assert "i" not in [p.name for p in self.inputs + self.outputs], "CuPy keeps the name i for itself"
 
@@ -88,6 +89,7 @@ class ElementwiseKernel:
                 raise ValueError("a raw output must be given")
             given.append(np.empty(shape, types[p.type]))
         self.machine.traffic.launches += 1
+        self._note(parameters, given, types)
         self._run(parameters, given, types, shape)
         outs = [self.machine.outside(a) for a in given[len(self.inputs) :]]
         return outs[0] if len(outs) == 1 else tuple(outs)
@@ -102,6 +104,17 @@ class ElementwiseKernel:
             elif p in self.outputs:
                 raise TypeError("Output arguments type must be cupy.ndarray")
         return types
+
+    def _note(self, parameters: list[Parameter], given: list[Any], types: dict[str, np.dtype[Any]]) -> None:
+        """Let the device know what ran: all that decides the text which CuPy would hand to NVIDIA's compiler."""
+        kinds = tuple(
+            (types[p.type].name, a.ndim if p.raw else 1, a.flags.c_contiguous or not p.raw)
+            if isinstance(a, np.ndarray)
+            else (types[p.type].name,)
+            for p, a in zip(parameters, given, strict=True)
+        )
+        letters = tuple(sorted((name, t.name) for name, t in types.items() if len(name) == 1))
+        self.machine.kernels_run.add((*self.text, kinds, letters))
 
     def _run(self, parameters: list[Parameter], given: list[Any], types: Any, shape: tuple[int, ...]) -> None:
         load, store, signature, values, back = [], [], [], [], []
