@@ -6,11 +6,13 @@ and writes each formula once: `xp.exp(x)` runs wherever `x` lives. This is the o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
+from importlib.metadata import distributions
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -47,24 +49,63 @@ CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
 GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by gpu.py and optim/kernels.py
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
-_INSTALL = 'pip install "minidl[gpu-cuda12]" (or gpu-cuda13: `nvidia-smi` shows the CUDA version)'
+_INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
+_FIRST_CUPY = 14  # older ones give results other dtypes than NumPy 2 does
 
 
 def _load_gpu() -> Backend:
+    wheels = _cupy_wheels()
+    if len(wheels) > 1:
+        raise DeviceError(
+            f"device 'gpu': {' and '.join(wheels)} are both installed and overwrite each other's files. "
+            f"pip uninstall {' '.join(wheels)}, then {_INSTALL}"
+        )
     try:
         import cupy
     except ImportError as error:
-        raise DeviceError(f"device 'gpu' needs CuPy, which can't be imported ({error}): {_INSTALL}") from error
+        why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"can't be imported ({_line(error)})"
+        raise DeviceError(f"device 'gpu' needs CuPy, which {why}: {_INSTALL}") from error
+    if int(cupy.__version__.split(".")[0]) < _FIRST_CUPY:
+        raise DeviceError(f"device 'gpu' needs CuPy {_FIRST_CUPY} or later, this is {cupy.__version__}: {_INSTALL}")
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(
-            f"device 'gpu': CuPy is installed but finds no usable NVIDIA GPU ({error}). Use --device cpu; on a "
-            f"machine with a GPU, check the driver with `nvidia-smi`, then {_INSTALL}"
-        ) from error
+        raise DeviceError(_no_gpu(_line(error))) from error
     if count == 0:
-        raise DeviceError("device 'gpu': CuPy finds no NVIDIA GPU on this machine. Use --device cpu")
+        raise DeviceError(_no_gpu("no device"))
+    try:
+        float((cupy.ones((2, 2)) @ cupy.ones((2, 2))).sum())  # asks for the driver, the compiler and cuBLAS
+    except MemoryError as error:
+        raise DeviceError(
+            "device 'gpu': all its memory is in use. `nvidia-smi` lists who has it; or use --device cpu"
+        ) from error
+    except Exception as error:  # whatever is missing or broken, the reason is in CUDA's own words
+        raise DeviceError(
+            f"device 'gpu': there is a GPU, but CuPy can't compute on it ({_line(error)}). CUDA's libraries may be "
+            f"missing or of another version than CuPy: {_INSTALL}"
+        ) from error
     return Backend("gpu", cupy, cupy.ndarray, cupy.asarray, cupy.asnumpy, GPU_KERNELS)
+
+
+def _cupy_wheels() -> list[str]:
+    """The packages installed here that bring a `cupy`: each CUDA version has its own."""
+    found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
+    return sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
+
+
+def _no_gpu(reason: str) -> str:
+    if "InsufficientDriver" in reason:
+        return (
+            "device 'gpu': there is no NVIDIA driver here, or it is older than CuPy's CUDA. If `nvidia-smi` knows your "
+            f"GPU, update the driver or take the CUDA version that it shows: {_INSTALL}. Else use --device cpu"
+        )
+    return f"device 'gpu': CuPy finds no NVIDIA GPU on this machine ({reason}). Use --device cpu"
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line of readable length."""
+    words = " ".join(word for word in str(error).split() if set(word) != {"="})
+    return words if len(words) < 160 else words[:160] + "..."
 
 
 def get_backend(device: str | None = None) -> Backend:
@@ -97,9 +138,10 @@ def backend_of(array: Any) -> Backend:
     for backend in _loaded.values():
         if isinstance(array, backend.array_type):
             return backend
-    gpu = get_backend("auto")  # a CuPy array made by the user before we loaded CuPy
-    if isinstance(array, gpu.array_type):
-        return gpu
+    if "cupy" in sys.modules:  # then it may be a CuPy array that the user made before we loaded CuPy
+        gpu = get_backend("auto")
+        if isinstance(array, gpu.array_type):
+            return gpu
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
 
 

@@ -169,6 +169,8 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
         run = set_up(args)
     except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors
         return complain(error, BAD_INPUT)
+    except MemoryError as error:
+        return complain(out_of_memory(error), FAILED)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -187,6 +189,8 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
         return complain(error, FAILED)
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
+    except MemoryError as error:
+        return complain(f"{out_of_memory(error)}. The last checkpoint stays in {run.folder}", FAILED)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -267,6 +271,14 @@ def train(run: Run, stop: StopOnSignal) -> int:
     report.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
     print(report.closing_table(summary, run.folder, trainer.optimizer.verdict()))
     return DONE
+
+
+def out_of_memory(error: MemoryError) -> str:
+    """What to do where an array does not fit: the CPU's message, and CuPy's, which is a MemoryError too."""
+    return (
+        f"out of memory ({' '.join(str(error).split())}). Try a smaller --batch-size or --model; on a GPU, `nvidia-smi` "
+        "lists the programs that use its memory"
+    )
 
 
 def complain(error: object, status: int) -> int:
