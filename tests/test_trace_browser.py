@@ -1,0 +1,314 @@
+"""The replay page in a real browser, without a network: keys, buttons, and numbers that are the recorder's."""
+
+import math
+import random
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidl import trace
+from tests.browser import browser, console, view
+from tests.commands import tiny_dataset, train
+
+pytestmark = pytest.mark.browser
+MINUS = "\N{MINUS SIGN}"
+NUMBER = re.compile(rf"{MINUS}?\d[\d,.]*(?:·10\^{MINUS}?\d+)?")
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with browser() as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Path:
+    """The pages of a run of mlp and one of cnn that switch, of an mlp that does not, and of two side by side."""
+    folder = tmp_path_factory.mktemp("pages")
+    data = tiny_dataset(folder / "data", images=160)
+    for name, *args in (
+        ("mlp", "--model", "mlp", "--switch", "swats:rtol=0.5 & step:15", "--lr-after", "projected"),
+        ("cnn", "--model", "cnn", "--switch", "plateau:patience=1 | epoch:2"),
+        ("adam", "--model", "mlp", "--opt", "adam"),
+    ):
+        own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]
+        status, output = train(*own, *args, "--trace", folder / f"{name}.html", log=folder / "log")
+        assert status == 0, output
+    both = trace.read(folder / "mlp.html") + trace.read(folder / "adam.html")
+    trace.write(folder / "both.html", trace.page(both))
+    return folder
+
+
+def visit(chrome: Any, page: Path, fragment: str = "") -> None:
+    """Open the page from its file and wait until it is unpacked."""
+    chrome.get("about:blank")
+    chrome.get(page.as_uri() + fragment)
+    end = time.monotonic() + 20
+    while not chrome.execute_script("return !!window.replay"):
+        assert time.monotonic() < end, chrome.find_element("id", "main").text
+        time.sleep(0.02)
+
+
+def press(chrome: Any, *keys: str) -> None:
+    chrome.switch_to.active_element.send_keys(*keys)
+
+
+def shown_step(chrome: Any) -> int:
+    """The step that the status line tells."""
+    words = chrome.find_element("id", "status").text
+    return int(re.match(r"step ([\d,]+) of", words)[1].replace(",", ""))
+
+
+def parsed(cell: str) -> float:
+    """A number as the page prints it: 0.00123457, or 1.23457·10^7."""
+    mantissa, _, exponent = cell.replace(MINUS, "-").replace(",", "").partition("·10^")
+    return float(mantissa) * 10.0 ** float(exponent or 0) if exponent else float(mantissa)
+
+
+def near(shown: float, value: float) -> bool:
+    """Equal to six digits: what is shown is the value, rounded."""
+    return shown == value or abs(shown - value) <= 0.5000001e-5 * 10 ** math.floor(math.log10(abs(value) or 1e-99))
+
+
+def lens(chrome: Any) -> dict[str, tuple[float, str]]:
+    """What stands under the lens: symbol -> number and formula with numbers."""
+    script = """const text = (node) => !node ? '' : node.nodeType === 3 ? node.data
+        : (node.tagName === 'SUP' ? '^' : '') + [...node.childNodes].map(text).join('');
+      return [...document.querySelectorAll('.terms tr[data-symbol]')].map((tr) =>
+        [tr.dataset.symbol, text(tr.querySelector('.value')), text(tr.querySelector('.numbers'))]);"""
+    return {symbol: (parsed(value), numbers) for symbol, value, numbers in chrome.execute_script(script)}
+
+
+# ---- stepping ----
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_keys_and_buttons_step_through_the_run(chrome, pages, name):
+    from selenium.webdriver.common.keys import Keys
+
+    (recording,) = trace.read(pages / f"{name}.html")
+    steps, switch = [f["step"] for f in recording["frames"]], recording["switch"]["event"]["step"]
+    visit(chrome, pages / f"{name}.html")
+    assert shown_step(chrome) == 1
+    for k in range(1, len(steps)):
+        press(chrome, Keys.ARROW_RIGHT)
+        assert shown_step(chrome) == steps[k]
+        assert chrome.current_url.endswith(f"#step={steps[k]}")
+    press(chrome, Keys.ARROW_RIGHT)
+    assert shown_step(chrome) == steps[-1]
+    press(chrome, Keys.SHIFT, Keys.ARROW_LEFT, Keys.NULL)
+    assert shown_step(chrome) == steps[-11]
+    press(chrome, "s")
+    assert shown_step(chrome) == switch
+    assert chrome.find_element("css selector", ".facts.now").text.split("phase\n")[1].startswith("adam")
+    press(chrome, "s")
+    assert shown_step(chrome) == switch + 1
+    assert chrome.find_element("css selector", ".facts.now").text.split("phase\n")[1].startswith("sgd")
+    for button, step in (("first", steps[0]), ("forward", steps[1]), ("back", steps[0]), ("last", steps[-1])):
+        chrome.find_element("id", button).click()
+        assert shown_step(chrome) == step
+    chrome.find_element("id", "first").click()
+    chrome.find_element("id", "play").click()
+    end = time.monotonic() + 10
+    while shown_step(chrome) < steps[2]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    chrome.find_element("id", "play").click()
+    assert console(chrome) == []
+
+
+def test_the_address_leads_to_a_step_and_a_weight(chrome, pages):
+    visit(chrome, pages / "mlp.html", "#step=16&weight=3")
+    assert shown_step(chrome) == 16
+    (recording,) = trace.read(pages / "mlp.html")
+    name = chrome.find_element("css selector", ".weight-name").text
+    grid = recording["weights"][0]
+    assert name == f"{grid['name']}[{grid['outputs'][0]}, {grid['inputs'][3]}]"
+
+
+def test_the_stages_go_forward_through_the_layers_and_back(chrome, pages):
+    visit(chrome, pages / "cnn.html")
+    (recording,) = trace.read(pages / "cnn.html")
+    n, seen = len(recording["layers"]), []
+    for _ in range(2 * n + 3):
+        seen.append(chrome.find_element("css selector", ".walk span").text.split(": ", 1)[1])
+        press(chrome, "j")
+    kinds = [layer["kind"] for layer in recording["layers"]]
+    assert [words.split(": ")[1] for words in seen[1 : n + 1]] == kinds
+    assert [words.split(": ")[1] for words in seen[n + 2 : 2 * n + 2]] == kinds[::-1]
+    assert "moves every weight" in seen[-1]
+    assert console(chrome) == []
+
+
+# ---- the lens ----
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_the_lens_shows_the_recorders_numbers(chrome, pages, name):
+    """50 random weights at random steps, half of them before the switch and half after."""
+    (recording,) = trace.read(pages / f"{name}.html")
+    switch, rng = recording["switch"]["event"]["step"], random.Random(5)
+    before = [f for f in recording["frames"] if f["step"] <= switch]
+    after = [f for f in recording["frames"] if f["step"] > switch]
+    n = sum(len(w["outputs"]) * len(w["inputs"]) for w in recording["weights"])
+    visit(chrome, pages / f"{name}.html")
+    compared = set()
+    for k in range(50):
+        frame, weight = rng.choice(before if k % 2 else after), rng.randrange(n)
+        chrome.execute_script(f"location.hash = '#step={frame['step']}&weight={weight}'")
+        end = time.monotonic() + 5
+        while shown_step(chrome) != frame["step"] or f"weight={weight}" not in chrome.current_url:
+            assert time.monotonic() < end
+        shown = lens(chrome)
+        assert shown.keys() == {t["symbol"] for t in frame["terms"]}
+        values = {
+            t["symbol"]: float(t["value"] if np.ndim(t["value"]) == 0 else t["value"][weight]) for t in frame["terms"]
+        }
+        for term in frame["terms"]:
+            number, formula = shown[term["symbol"]]
+            assert near(number, values[term["symbol"]]), (frame["step"], weight, term["symbol"])
+            inside = [parsed(x) for x in NUMBER.findall(formula.replace("· ", "* "))]
+            for symbol in set(re.findall(r"[A-Za-z_]\w*", term["formula"])) - {"sqrt", "exp", "t"}:
+                assert any(near(abs(x), abs(values[symbol])) for x in inside), (formula, symbol)
+            compared.add(term["symbol"])
+    assert {"m", "v", "mhat", "vhat", "p", "w", "mu"} <= compared
+    assert ("Lambda" in compared) == (name == "mlp")
+    assert console(chrome) == []
+
+
+def test_a_click_puts_a_weight_under_the_lens(chrome, pages):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    visit(chrome, pages / "cnn.html")
+    canvas = chrome.find_element("css selector", "canvas.pick")
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    width, height = canvas.size["width"], canvas.size["height"]
+    x, y = int(width * (2.5 / 9 - 0.5)), int(height * (5.5 / 16 - 0.5))  # the third input of the sixth filter
+    ActionChains(chrome).move_to_element_with_offset(canvas, x, y).click().perform()
+    assert chrome.find_element("css selector", ".weight-name").text == "0.weight[5, 0, 0, 2]"
+    press(chrome, Keys.TAB)
+    chrome.find_element("css selector", "canvas.pick").send_keys(Keys.ARROW_DOWN)
+    assert chrome.find_element("css selector", ".weight-name").text == "0.weight[6, 0, 0, 2]"
+    press(chrome, Keys.ARROW_RIGHT)  # the picture keeps the focus
+    assert chrome.find_element("css selector", ".weight-name").text == "0.weight[6, 0, 1, 0]"
+    assert shown_step(chrome) == 1
+    filters = chrome.find_elements("css selector", "canvas.filter")
+    assert len(filters) == 16
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", filters[3])
+    ActionChains(chrome).move_to_element(filters[3]).click().perform()
+    assert chrome.find_element("css selector", ".weight-name").text == "0.weight[3, 0, 1, 1]"
+
+
+# ---- the switch, two runs, looks ----
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_the_switch_panel_agrees_with_the_summary(chrome, pages, name):
+    import json
+
+    event = json.loads((pages / name / "summary.json").read_text())["switch"]
+    visit(chrome, pages / f"{name}.html", f"#step={event['step']}")
+    panel = {k: chrome.find_element("id", f"switch-{k}-0").text for k in ("step", "epoch", "rate", "condition")}
+    assert int(panel["step"]) == event["step"]
+    assert int(panel["epoch"]) == event["epoch"]
+    assert near(float(panel["rate"]), event["lr"])
+    assert panel["condition"] == event["condition"]
+    (recording,) = trace.read(pages / f"{name}.html")
+    words = {h["step"]: h["words"] for h in recording["history"]}
+    assert chrome.find_element("css selector", ".standing b").text == words[event["step"]]
+    charts = chrome.find_elements("css selector", ".switch .chart svg")
+    assert len(charts) == {"mlp": 3, "cnn": 4}[name]  # gamma, step, arrows; plateau, its metric, epoch, arrows
+    assert console(chrome) == []
+
+
+def test_two_runs_step_together(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    a, b = trace.read(pages / "both.html")
+    visit(chrome, pages / "both.html")
+    union = sorted({f["step"] for r in (a, b) for f in r["frames"]})
+    alone = next(s for s in union if s not in {f["step"] for f in b["frames"]})
+    assert alone < 30
+    for step in (s for s in union[1:] if s < 30):
+        press(chrome, Keys.ARROW_RIGHT)
+        assert shown_step(chrome) == step
+        notices = [n.text for n in chrome.find_elements("css selector", ".run-1 > .notice")]
+        assert notices == ([] if step in {f["step"] for f in b["frames"]} else [notices[0]])
+        if step == alone:
+            earlier = max(f["step"] for f in b["frames"] if f["step"] < step)
+            assert notices == [f"Showing step {earlier}, the nearest recorded before {step}."]
+    titles = [h.text for h in chrome.find_elements("css selector", "h2")]
+    assert titles == [f"A {a['title']}", f"B {b['title']}"]
+    assert console(chrome) == []
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "both"])
+def test_it_fits_every_width_in_light_and_dark(chrome, pages, name):
+    def is_dark() -> bool:
+        ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", ground))) < 200
+
+    visit(chrome, pages / f"{name}.html", "#step=20")
+    try:
+        for width, dark in ((390, False), (390, True), (768, False), (1280, True), (1280, False)):
+            view(chrome, width, 900, dark)
+            assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
+            assert is_dark() == dark
+        press(chrome, "t")
+        assert is_dark()
+        view(chrome, 1280, 900, True)  # what was chosen by hand stays
+        press(chrome, "t")
+        assert not is_dark()
+        assert console(chrome) == []
+    finally:
+        view(chrome, 1280)
+
+
+def test_a_keyboard_reaches_everything_and_a_reader_hears_it(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(chrome, pages / "mlp.html")
+    reached = []
+    for _ in range(60):
+        press(chrome, Keys.TAB)
+        active = chrome.switch_to.active_element
+        reached.append(active.get_attribute("aria-label") or active.text or active.get_attribute("id"))
+        assert chrome.execute_script("return document.activeElement.matches(':focus-visible')")
+        if "What was recorded" in (reached[-1] or ""):
+            break
+    for name in (
+        "Step forward",
+        "switch",
+        "step",
+        "Next stage",
+        "Next weight",
+        "What was recorded, and what was left out",
+    ):
+        assert name in reached, reached
+    assert any("arrow keys choose a weight" in (name or "") for name in reached)
+    status = chrome.find_element("id", "status")
+    assert (status.get_attribute("aria-live"), status.get_attribute("role")) == ("polite", "status")
+    unnamed = """return [...document.querySelectorAll('button, select, input, canvas, svg[role=img]')].filter((node) =>
+      !(node.getAttribute('aria-label') || node.textContent.trim() || (node.labels && node.labels.length))).length"""
+    assert chrome.execute_script(unnamed) == 0
+    levels = chrome.execute_script("return [...document.querySelectorAll('h1,h2,h3,h4,h5')].map((h) => +h.tagName[1])")
+    assert levels[0] == 1
+    press(chrome, "?")
+    assert chrome.find_element("id", "keys").is_displayed()
+    assert console(chrome) == []
+
+
+def test_a_page_that_is_damaged_says_so(chrome, pages, tmp_path):
+    text = (pages / "mlp.html").read_text()
+    blob = re.search(r'class="recording">([^<]{2000})', text)[1]
+    (tmp_path / "damaged.html").write_text(text.replace(blob, blob[::-1]))
+    chrome.get((tmp_path / "damaged.html").as_uri())
+    end = time.monotonic() + 5
+    while "can't be shown" not in chrome.find_element("id", "main").text:
+        assert time.monotonic() < end
+    console(chrome)

@@ -1,0 +1,138 @@
+"""`--trace` and `python -m minidl.trace` as a user meets them: runs that end well, badly, or are resumed."""
+
+import json
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidl import trace
+from minidl.checkpoint import load_checkpoint
+from minidl.trace.__main__ import main as side_by_side
+from tests.commands import checkpoint_bits, difference, fails, signal_at_call, tiny_dataset, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+def arguments(data: Path, out: Path, page: Path | None, *more: object) -> list[object]:
+    args = ["--dataset", data, "--epochs", 3, "--batch-size", 20, "--switch", "step:13", "--out", out, *more]
+    return args if page is None else [*args, "--trace", page]
+
+
+def run(tmp_path: Path, data: Path, name: str, *more: object, status: int = 0, page: bool = True, **how) -> str:
+    """Train in tmp_path / name, with the page beside it."""
+    where = tmp_path / f"{name}.html" if page else None
+    found, output = train(*arguments(data, tmp_path / name, where, *more), log=tmp_path / f"{name}.log", **how)
+    assert found == status, output
+    assert "Traceback" not in output
+    return output
+
+
+def test_the_page_of_a_finished_run(data, tmp_path):
+    output = run(tmp_path, data, "run")
+    assert f"replay: {tmp_path / 'run.html'}" in output
+    (recording,) = trace.read(tmp_path / "run.html")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert recording["summary"] == summary
+    assert recording["switch"]["event"] == summary["switch"]
+    assert {k: v for k, v in config.items() if k != "minidl"} == recording["config"]
+    assert recording["ending"] == ""
+    assert recording["epochs"] == [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert {f.name for f in (tmp_path / "run").iterdir()} == {
+        "config.json", "metrics.jsonl", "summary.json", "curves.png", "checkpoint.safetensors",
+    }  # fmt: skip
+
+
+def test_the_run_is_the_same_with_and_without(data, tmp_path):
+    run(tmp_path, data, "watched", "--model", "goodfit")
+    run(tmp_path, data, "plain", "--model", "goodfit", page=False)
+    watched, plain = (
+        checkpoint_bits(load_checkpoint(tmp_path / name / "checkpoint.safetensors")) for name in ("watched", "plain")
+    )
+    assert difference(watched, plain) == ""
+
+
+def test_a_run_that_diverges_leaves_its_page(data, tmp_path):
+    output = run(tmp_path, data, "run", "--lr", 1e30, status=1)
+    assert "diverged at step" in output
+    (recording,) = trace.read(tmp_path / "run.html")
+    assert recording["ending"].startswith("training diverged at step")
+    assert recording["summary"] is None
+    assert recording["frames"]
+
+
+def test_ctrl_c_leaves_the_page_and_resume_goes_on_with_it(data, tmp_path):
+    run(tmp_path, data, "whole")
+    stop = partial(signal_at_call, 17, "minidl.trainer:Trainer.train_step", signal.SIGINT)
+    output = run(tmp_path, data, "run", sabotage=stop, status=128 + signal.SIGINT)
+    (first,) = trace.read(tmp_path / "run.html")
+    assert first["ending"] == "stopped after step 17"
+    assert first["last"] == 17
+    assert "--resume" in output
+    status, output = train("--resume", tmp_path / "run", log=tmp_path / "again.log")  # the checkpoint knows of the page
+    assert status == 0, output
+    (resumed,), (whole,) = trace.read(tmp_path / "run.html"), trace.read(tmp_path / "whole.html")
+    assert [f["step"] for f in resumed["frames"]] == [f["step"] for f in whole["frames"]]
+    for name in ("first", "last", "phases", "ending", "title"):
+        assert resumed[name] == whole[name]
+    for name in ("loss", "lr"):
+        np.testing.assert_array_equal(resumed[name], whole[name])
+    for a, b in zip(resumed["frames"], whole["frames"], strict=True):
+        for found, wanted in zip(a["terms"], b["terms"], strict=True):
+            np.testing.assert_array_equal(found["value"], wanted["value"])
+    assert resumed["history"] == whole["history"]
+
+
+def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):
+    stop = partial(signal_at_call, 5, "minidl.trainer:Trainer.train_step", signal.SIGINT)
+    run(tmp_path, data, "run", page=False, sabotage=stop, status=128 + signal.SIGINT)
+    page = tmp_path / "late.html"
+    page.write_text("something else")
+    status, output = train("--resume", tmp_path / "run", "--trace", page, log=tmp_path / "log")
+    assert status == 0, output
+    (recording,) = trace.read(page)
+    assert recording["first"] == 6
+    assert recording["frames"][0]["step"] > 5
+    assert any("Steps 1 to 5" in words for words in recording["left_out"])
+    before = page.read_bytes()
+    status, output = train("--resume", tmp_path / "run", log=tmp_path / "log2")  # finished: nothing to record
+    assert status == 0, output
+    assert page.read_bytes() == before
+
+
+def test_bad_places_are_said_before_training(data, tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    for page, says in (
+        (tmp_path / "nowhere" / "a.html", "there is no folder"),
+        (tmp_path / "folder.html", "is a folder"),
+        (tmp_path / "a.txt", "must end in .html"),
+    ):
+        message = fails(*arguments(data, tmp_path / "run", page))
+        assert says in message
+        assert message.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_runs_side_by_side(data, tmp_path, capsys):
+    run(tmp_path, data, "hybrid")
+    other = ["--dataset", data, "--opt", "adam", "--epochs", 2, "--out", tmp_path / "adam"]
+    status, output = train(*other, "--trace", tmp_path / "adam.html", log=tmp_path / "log")
+    assert status == 0, output
+    pages = [str(tmp_path / "hybrid.html"), str(tmp_path / "adam.html")]
+    both = tmp_path / "both.html"
+    assert side_by_side([*pages, "--out", str(both)]) == 0
+    assert "hybrid, seed 0 | mlp" in capsys.readouterr().out
+    found = trace.read(both)
+    assert [r["title"] for r in found] == [trace.read(p)[0]["title"] for p in pages]
+    assert side_by_side([pages[0], str(tmp_path / "none.html"), "--out", str(both)]) == 2
+    assert side_by_side([*pages, "--out", str(tmp_path / "no" / "both.html")]) == 2
+    assert trace.read(both)
+    assert capsys.readouterr().err.count("minidl.trace: error: ") == 2
