@@ -23,6 +23,7 @@ from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_on
 from minidl.fast import FLOATS, channels_last
 from minidl.grad_mode import enable_grad
 from minidl.ops_conv import Size, _pair
+from minidl.ops_nn import _labels
 from minidl.tensor import Edge, Into, Tensor, record
 
 MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
@@ -94,8 +95,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Any:
     """See ops.cross_entropy. One thread for each row: its loss, and the gradient, softmax - truth."""
     if not plain(logits) or logits.ndim != 2 or not 0 < logits.shape[1] < CLASSES or not logits.shape[0]:
         return NotImplemented
-    if not isinstance(labels, type(logits.data)) or labels.dtype != np.int64 or labels.shape != logits.shape[:1]:
-        return NotImplemented  # the reference knows what to say, or to convert
+    labels = _labels(logits, labels).astype(np.int64, copy=False)
     xp, (n, classes) = xp_of(logits.data), logits.shape
     d = xp.empty((n, classes), logits.dtype)
     rows = kernel(xp, "raw T x, int64 label, int32 classes", "T loss, raw T d", """

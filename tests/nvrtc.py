@@ -27,7 +27,7 @@ NDARRAY, INDEXER, SCALAR = 1, 2, 3  # CuPy's kinds of arguments
 
 
 def collect() -> list[Any]:
-    """Every kernel that the operations and optimizers run in the tests: its text, and its arguments' types and ranks."""
+    """Every kernel that operations and optimizers run in the tests: its text, and its arguments' types and ranks."""
     device = Counting("nvrtc", backend.GPU_KERNELS)
     backend.register(device.backend)
     for dtype in checks.TOLERANCE:
