@@ -276,8 +276,8 @@ def train(run: Run, stop: StopOnSignal) -> int:
 def out_of_memory(error: MemoryError) -> str:
     """What to do where an array does not fit: the CPU's message, and CuPy's, which is a MemoryError too."""
     return (
-        f"out of memory ({' '.join(str(error).split())}). Try a smaller --batch-size or --model; on a GPU, `nvidia-smi` "
-        "lists the programs that use its memory"
+        f"out of memory ({' '.join(str(error).split())}). Try a smaller --batch-size or --model; on a GPU, "
+        "`nvidia-smi` lists the programs that use its memory"
     )
 
 

@@ -61,7 +61,8 @@ READS = {
     "float": float, "int": int, "bool": bool, "item": lambda a: a.item(), "tolist": lambda a: a.tolist(), "print": str,
     "format": lambda a: f"{a:.2f}", "if": lambda a: 1 if a > 0 else 2, "max": lambda a: max(a, a + 1),
     "assert ==": lambda a: a == a and 1, "to host": FAR.to_host, "in": lambda a: 1 in a.reshape(1),
-    "get": lambda a: a.get(), "mask": lambda a: a.reshape(1)[a.reshape(1) > 0], "nonzero": lambda a: a.reshape(1).nonzero(),
+    "get": lambda a: a.get(), "mask": lambda a: a.reshape(1)[a.reshape(1) > 0],
+    "nonzero": lambda a: a.reshape(1).nonzero(),
     "where": lambda a: FAR.xp.flatnonzero(a.reshape(1)),
     "bincount": lambda a: FAR.xp.bincount(a.reshape(1).astype(int)),
 }  # fmt: skip
