@@ -123,6 +123,21 @@ def bars(groups: Mapping[str, Mapping[str, float]], ylabel: str = "accuracy", fi
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def dots(groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase | None = None) -> None:
+    """A row of dots for each name, one for each value, and a bar at their mean: {"adam": [0.97, 0.98], ...}."""
+    with drawing(figure, (7.2, 0.42 * len(groups) + 0.9)) as target:
+        axes = target.subplots()
+        for row, (colour, values) in enumerate(zip(COLOURS * len(groups), groups.values(), strict=False)):
+            axes.plot(values, np.full(len(values), row), "o", color=colour, ms=5, alpha=0.6)
+            axes.plot(np.mean(values), row, "|", color=colour, ms=20, mew=2.5)
+        axes.set_yticks(range(len(groups)), list(groups))
+        axes.invert_yaxis()
+        axes.margins(y=0.15)
+        axes.set_xlabel(xlabel)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
 def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
     """The step p and the gradient g, drawn in the plane of the two: how SWATS finds its rate (see optim/projection.py).
 

@@ -77,7 +77,8 @@ async def run(notebook: Any, name: str) -> Any:
     from nbclient.exceptions import CellExecutionError
 
     client = NotebookClient(
-        notebook, timeout=300, startup_timeout=300, kernel_name="python3", resources={"metadata": {"path": str(HERE)}},
+        notebook, timeout=300, startup_timeout=300, kernel_name="python3", coalesce_streams=True,
+        resources={"metadata": {"path": str(HERE)}},
         extra_arguments=["--log-level=ERROR"],  # the kernel's remarks are not about the tutorial
     )  # fmt: skip
     try:
