@@ -7,12 +7,15 @@ value of an array: 1e-10 in float64, 1e-5 in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from minidl import Tensor, nn, ops, reference_only
 from minidl.backend import get_backend, to_numpy
+from minidl.config import Config, Job, prepare
 from optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, Projected, RMSprop
 from optim.schedule import cosine
 
@@ -202,3 +205,53 @@ def check_rule(name: str, device: str, dtype: str) -> None:
         assert (there.switch_event is None) == (on_cpu.switch_event is None)
         if there.switch_event and on_cpu.switch_event:
             assert there.switch_event.step == on_cpu.switch_event.step
+
+
+# ---- training ----
+
+EPOCH_STEPS = 6  # of a job on tests.commands.tiny_dataset
+
+
+def job(data: Path, device: str, **options: Any) -> Job:
+    """A run of two epochs of EPOCH_STEPS steps."""
+    return prepare(Config(dataset=str(data), device=device, epochs=2, batch_size=30, **options))
+
+
+def numbers(record: dict[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in record.items() if not isinstance(v, str) and k != "seconds"}
+
+
+def same_records(found: list[dict[str, Any]], wanted: list[dict[str, Any]], rel: float = 1e-5) -> None:
+    """The same losses; and the same counts of right answers, but for one, which rounding may tip over."""
+    for a, b in zip(found, wanted, strict=True):
+        for key, value in numbers(a).items():
+            assert value == pytest.approx(b[key], rel=rel, abs=0.02 if "accuracy" in key else 1e-6), key
+        assert a["phase"] == b["phase"]
+
+
+def check_model(model: str, device: str, data: Path) -> None:
+    """A model trains for an epoch as on the CPU: its record, its weights."""
+    with reference_only():
+        wanted = job(data, "cpu", model=model)
+        wanted.trainer.fit(1)
+    found = job(data, device, model=model)
+    found.trainer.fit(1)
+    assert found.device == device
+    same_records(found.trainer.progress.metrics, wanted.trainer.progress.metrics)
+    weights = found.model.state_dict()
+    for name, values in wanted.model.state_dict().items():
+        np.testing.assert_allclose(weights[name], values, rtol=1e-3, atol=1e-5)
+
+
+def check_optimizer(opt: str, device: str, data: Path) -> None:
+    """An optimizer by its name, with all its options, trains for two epochs as on the CPU, and switches there."""
+    options: dict[str, Any] = {"model": "underfit", "opt": opt, "clip_norm": 1.0, "weight_decay": 1e-3}
+    options |= {} if opt in ("swats", "gnmt") else {"schedule": "cosine:warmup=3"}
+    if opt == "hybrid":
+        options |= {"switch": "epoch:1", "lr_after": "projected"}
+    wanted, found = (job(data, where, **options).trainer for where in ("cpu", device))
+    wanted.fit(2), found.fit(2)
+    same_records(found.progress.metrics, wanted.progress.metrics)
+    a, b = wanted.optimizer.switch_event, found.optimizer.switch_event
+    assert (a is None) == (b is None)
+    assert a is None or b is None or a.step == b.step

@@ -8,20 +8,21 @@ import pytest
 
 from data import load_mnist
 from data.batches import Examples, split
-from minidl import Tensor, gradcheck, nn, ops, reference_only
+from minidl import Tensor, gradcheck, nn, ops
 from minidl import predict as prediction
 from minidl import train as program
 from minidl.checkpoint import load_checkpoint
-from minidl.config import Config, prepare
 from minidl.models import MODELS, build_model
 from minidl.run import Run
 from minidl.trainer import Diverged, Trainer, evaluate
 from optim import NAMES, SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
+from tests import device_checks as checks
 from tests.commands import tiny_dataset
 from tests.counting import Counting
+from tests.device_checks import EPOCH_STEPS as STEPS
+from tests.device_checks import job
 
-STEPS = 6  # in an epoch of the tiny data set
-EPOCH = np.dtype(np.int64).itemsize  # bytes that each example's place in the order takes
+PLACE = np.dtype(np.int64).itemsize  # bytes that each example's place in the order takes
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +30,9 @@ def data(tmp_path_factory):
     return tiny_dataset(tmp_path_factory.mktemp("data"))
 
 
-def job(data, device, **options):
-    """A run of two epochs of STEPS steps."""
-    return prepare(Config(dataset=str(data), device=device, epochs=2, batch_size=30, **options))
-
-
 def warm_up(data, model, opt):
     """A kernel is compared with the reference before its first use, which reads: let that be over."""
     job(data, "counting", model=model, opt=opt).trainer.fit(2)
-
-
-def numbers(record):
-    return {k: v for k, v in record.items() if not isinstance(v, str) and k != "seconds"}
-
-
-def same_records(found, wanted, rel=1e-5):
-    """The same losses; and the same counts of right answers, but for one, which rounding may tip over."""
-    for a, b in zip(found, wanted, strict=True):
-        for key, value in numbers(a).items():
-            assert value == pytest.approx(b[key], rel=rel, abs=0.02 if "accuracy" in key else 1e-6), key
-        assert a["phase"] == b["phase"]
 
 
 # ---- the same numbers ----
@@ -56,30 +40,12 @@ def same_records(found, wanted, rel=1e-5):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_each_model_learns_as_on_the_cpu(data, model, device):
-    with reference_only():
-        wanted = job(data, "cpu", model=model)
-        wanted.trainer.fit(1)
-    found = job(data, "counting", model=model)
-    found.trainer.fit(1)
-    assert found.device == "counting"
-    same_records(found.trainer.progress.metrics, wanted.trainer.progress.metrics)
-    for name, values in wanted.model.state_dict().items():
-        np.testing.assert_allclose(found.model.state_dict()[name], values, rtol=1e-3, atol=1e-5)
+    checks.check_model(model, "counting", data)
 
 
 @pytest.mark.parametrize("opt", NAMES)
 def test_each_optimizer_trains_as_on_the_cpu(data, opt, device):
-    options = {"model": "underfit", "opt": opt, "clip_norm": 1.0, "weight_decay": 1e-3}
-    options |= {} if opt in ("swats", "gnmt") else {"schedule": "cosine:warmup=3"}
-    if opt == "hybrid":
-        options |= {"switch": "epoch:1", "lr_after": "projected"}
-    jobs = [job(data, where, **options) for where in ("cpu", "counting")]
-    for one in jobs:
-        one.trainer.fit(2)
-    same_records(jobs[1].trainer.progress.metrics, jobs[0].trainer.progress.metrics)
-    events = [one.trainer.optimizer.switch_event for one in jobs]
-    assert (events[0] is None) == (events[1] is None)
-    assert events[0] is None or events[0].step == events[1].step
+    checks.check_optimizer(opt, "counting", data)
 
 
 CONDITIONS = [AfterEpochs(1), Plateau("train_accuracy", 1, 0.9), Crossing("val_loss", 9.0), Gap(-1.0)]
@@ -124,7 +90,7 @@ def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, de
     n, steps = len(one.trainer.splits.train), one.trainer.steps()
     with device.measure() as traffic:
         next(steps)
-    assert (traffic.uploads, traffic.upload_bytes, traffic.downloads) == (1, n * EPOCH, 0)  # the order, once
+    assert (traffic.uploads, traffic.upload_bytes, traffic.downloads) == (1, n * PLACE, 0)  # the order, once
     with device.forbid_reads():
         for _ in range(STEPS - 1):
             with device.measure() as traffic:
