@@ -17,22 +17,19 @@ PLAIN_EVERY = 30.0  # seconds between two lines where the output is no terminal
 class Progress:
     """A live table on a terminal; elsewhere, such as in a log, a line now and then.
 
-    The time left is estimated for each regime by what its runs have taken so far, for their costs differ widely.
+    A bar per regime: its runs, and how many contestants have finished their tuning. The time left is estimated for
+    each regime by what its runs have taken so far, in earlier invocations too, for their costs differ widely.
     """
 
     def __init__(self, plan: Plan, workers: int) -> None:
         self.plan, self.workers = plan, workers
         self.regimes = plan.study.regimes
-        self.regime_of: dict[str, str] = {}
-        self.done = Counter[str]()
-        self.next_round()
-        self.fresh = Counter[str]()  # runs made by this invocation, and the seconds that they took, by regime
-        self.seconds: dict[str, float] = {regime.name: 0.0 for regime in self.regimes}
         self.crashed = 0
-        self.start = self.last_line = time.monotonic()
+        self.last_line = time.monotonic()
         self.terminal = sys.stderr.isatty()
         self.bars = [self._bar(i, r.name, plan.study.runs_of(r)) for i, r in enumerate(self.regimes)]
         self.total = self._bar(len(self.bars), "all", sum(plan.study.runs_of(r) for r in self.regimes))
+        self.next_round()
 
     def _bar(self, position: int, name: str, total: int) -> tqdm[None]:
         return tqdm(
@@ -40,7 +37,7 @@ class Progress:
             desc=f"{name:>16}",
             position=position,
             disable=not self.terminal,
-            bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} runs {postfix}",
+            bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} runs{postfix}",
             dynamic_ncols=True,
         )
 
@@ -54,32 +51,40 @@ class Progress:
 
     def next_round(self) -> None:
         """More runs have become known. One that two contestants have in common counts for both."""
-        wanted = list(self.plan.wanted())
-        self.regime_of = {run.key: regime.name for regime, run in wanted}
-        self.done = Counter(regime.name for regime, run in wanted if self.plan.store.get(run))
+        self.regime_of: dict[str, str] = {}
+        self.done, self.seconds = Counter[str](), dict.fromkeys((regime.name for regime in self.regimes), 0.0)
+        for regime, run in self.plan.wanted():
+            self.regime_of[run.key] = regime.name
+            record = self.plan.store.get(run)
+            if record is not None:
+                self._count(regime.name, record["times"]["seconds"])
+        for bar, regime in zip(self.bars, self.regimes, strict=True):
+            tuned = [self.plan.tuned(regime, contestant) for contestant in self.plan.study.contestants]
+            bar.set_postfix_str(
+                f"{sum(t is not None and t.finished for t in tuned)} of {len(tuned)} tuned", refresh=False
+            )
 
     def run_done(self, key: str, seconds: float) -> None:
-        name = self.regime_of[key]
-        self.done[name] += 1
-        self.fresh[name] += 1
-        self.seconds[name] += seconds
+        self._count(self.regime_of[key], seconds)
         self._show()
+
+    def _count(self, regime: str, seconds: float) -> None:
+        self.done[regime] += 1
+        self.seconds[regime] += seconds
 
     def run_crashed(self) -> None:
         self.crashed += 1
         self._show()
 
     def seconds_left(self) -> float | None:
-        """An estimate; None while no run of this invocation is done."""
-        made = sum(self.fresh.values())
-        if not made:
+        """An estimate; None while no run is done."""
+        if not self.done.total():
             return None
-        mean = sum(self.seconds.values()) / made
-        left = 0.0
+        mean, left = sum(self.seconds.values()) / self.done.total(), 0.0
         for regime in self.regimes:
-            name = regime.name
-            each = self.seconds[name] / self.fresh[name] if self.fresh[name] else mean
-            left += each * max(0, self.plan.study.runs_of(regime) - self.done[name])
+            done = self.done[regime.name]
+            each = self.seconds[regime.name] / done if done else mean
+            left += each * max(0, self.plan.study.runs_of(regime) - done)
         return left / self.workers
 
     def _show(self) -> None:
@@ -94,7 +99,7 @@ class Progress:
             self.total.set_postfix_str(note)
         elif time.monotonic() - self.last_line >= PLAIN_EVERY:
             self.last_line = time.monotonic()
-            print(f"{sum(self.done.values()):,} of {self.total.total:,} runs done, {note}", file=sys.stderr, flush=True)
+            print(f"{self.done.total():,} of {self.total.total:,} runs done, {note}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -83,6 +83,7 @@ def _save(figure: Figure, path: Path) -> Markup:
     svg = io.BytesIO()
     with rc_context({**figures.STYLE, "svg.hashsalt": path.name}):  # the same picture is the same file
         figure.savefig(svg, format="svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # it is laid out now
         with atomic_file(path.with_suffix(".png")) as file:
             figure.savefig(file, format="png", facecolor="white")
     text = svg.getvalue().decode()
