@@ -37,20 +37,20 @@ def sample(array: Array) -> Array:
 
 
 def histogram(values: Array) -> dict[str, Any]:
-    """Bars from 0 to 255 of a sample's values but for zeros; mean and deviation; the shares of zeros and of NaNs."""
-    values = to_numpy(values).astype(np.float64)
+    """Bars from 0 to 255 of a sample's values but for zeros; the mean with them; the shares of zeros and of NaNs."""
+    values = to_numpy(values)
     finite = values[np.isfinite(values)]
-    n, some = max(1, len(values)), finite if len(finite) else np.zeros(1)
-    others = some[some != 0]
+    others, n = finite[finite != 0], max(1, len(values))
     low, high = (float(others.min()), float(others.max())) if len(others) else (0.0, 0.0)
-    counts, _ = np.histogram(others, BARS, (low, high) if high > low else (low - 0.5, high + 0.5))
+    # np.histogram does this too, but at five times the cost, and there are a thousand histograms in a recording.
+    scaled = (others - low) * (BARS / (high - low)) if high > low else np.full(len(others), BARS / 2)
+    counts = np.bincount(scaled.astype(np.int64).clip(0, BARS - 1), minlength=BARS)
     return {
         "bars": np.ceil(counts * (255 / max(1, counts.max()))).astype(np.uint8),
         "low": low,
         "high": high,
-        "mean": float(some.mean()),
-        "std": float(some.std()),
-        "zero": float((finite == 0).sum()) / n,
+        "mean": float(finite.mean(dtype=np.float64)) if len(finite) else 0.0,
+        "zero": (len(finite) - len(others)) / n,
         "lost": (len(values) - len(finite)) / n,
     }
 

@@ -50,11 +50,12 @@ function rgb(name) {
 
 // From a number between -1 and 1 to a colour: blue below, the page's ground at 0, red above.
 function scale() {
-  const [low, zero, high] = ["negative", "zero", "positive"].map(rgb);
-  return (x) => {
-    const end = x < 0 ? low : high, t = Math.min(1, Math.abs(x)) ** 0.8;
+  const [low, zero, high] = ["negative", "zero", "positive"].map(rgb), N = 128; // steps on either side
+  const palette = Array.from({ length: 2 * N + 1 }, (_, k) => {
+    const end = k < N ? low : high, t = (Math.abs(k - N) / N) ** 0.8;
     return zero.map((z, i) => Math.round(z + (end[i] - z) * t));
-  };
+  });
+  return (x) => palette[Math.round(N + N * Math.max(-1, Math.min(1, x)))];
 }
 
 // ---- pictures ----
@@ -65,9 +66,12 @@ function paint(canvas, values, width, height, toColour) {
   canvas.height = height;
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const [r, g, b] = i < values.length ? toColour(values[i]) : [0, 0, 0];
-    image.data.set([r, g, b, i < values.length ? 255 : 0], 4 * i);
+  for (let i = 0, j = 0; i < Math.min(values.length, width * height); i++) {
+    const shade = toColour(values[i]);
+    image.data[j++] = shade[0];
+    image.data[j++] = shade[1];
+    image.data[j++] = shade[2];
+    image.data[j++] = 255;
   }
   context.putImageData(image, 0, 0);
 }
@@ -90,7 +94,8 @@ function unshade({ pixels, low, high }) {
 // A digit, ink on paper.
 function paintDigit(canvas, pixels, width, height) {
   const paper = rgb("paper"), ink = rgb("ink");
-  paint(canvas, pixels, width, height, (p) => paper.map((a, i) => Math.round(a + ((ink[i] - a) * p) / 255)));
+  const shades = Array.from({ length: 256 }, (_, p) => paper.map((a, i) => Math.round(a + ((ink[i] - a) * p) / 255)));
+  paint(canvas, pixels, width, height, (p) => shades[p]);
 }
 
 // How to lay n numbers out when they have no shape of their own.
