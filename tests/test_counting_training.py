@@ -12,6 +12,7 @@ from minidl import Tensor, gradcheck, nn, ops
 from minidl import predict as prediction
 from minidl import train as program
 from minidl.checkpoint import load_checkpoint
+from minidl.config import Config, prepare
 from minidl.models import MODELS, build_model
 from minidl.run import Run
 from minidl.trainer import Diverged, Trainer, evaluate
@@ -99,6 +100,18 @@ def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, de
     with device.measure() as traffic:
         assert next(steps, None) is None  # the end of the epoch: the losses and counts of all its steps
     assert (traffic.uploads, traffic.downloads, traffic.download_bytes) == (0, 1, STEPS * 2 * 8)
+
+
+@pytest.mark.parametrize(("model", "most"), [("mlp", (65, 32)), ("cnn", (124, 46))])
+def test_a_step_is_few_launches(model, most, device: Counting):
+    """On a GPU each costs microseconds, however small the arrays. The README has these numbers."""
+    data = load_mnist(name="mnist5k")
+    one = prepare(Config(dataset="mnist5k", device="counting", model=model, opt="adam"), data)
+    steps = one.trainer.steps()
+    next(steps)
+    with device.measure() as traffic:
+        next(steps)
+    assert traffic.launches == most[bool(device.backend.kernels)]
 
 
 def test_losses_are_read_once_in_each_interval(data, device: Counting):
