@@ -56,12 +56,13 @@ def main() -> None:
         optimizer.step()
         losses += loss.item() * len(batch)
     val_loss, val_accuracy = evaluate(model, x_val, y_val)
-    record = {"train_loss": losses / len(x), "val_loss": val_loss, "val_accuracy": val_accuracy}
-    _, record["test_accuracy"] = evaluate(model, x_test, y_test)
+    record = {"epoch_loss": losses / len(x), "val_loss": val_loss, "val_accuracy": val_accuracy}
+    for name, images, labels in (("train", x, y), ("test", x_test, y_test)):
+        record[f"{name}_loss"], record[f"{name}_accuracy"] = evaluate(model, images, labels)
     torch.save(model.state_dict(), out / "model.pt")
     figure = Figure()
     FigureCanvasAgg(figure)
-    figure.subplots().plot([1], [record["train_loss"]], marker="o")
+    figure.subplots().plot([1], [record["epoch_loss"]], marker="o")
     figure.savefig(out / "curves.png")
     (out / "summary.json").write_text(json.dumps(record))
     print(record, f"{time.perf_counter() - begin:.1f} s")
