@@ -83,14 +83,7 @@ def prepare(preset: str, dataset: str | None, workers: int | None, out: Path) ->
     if dataset:
         own = dataset not in DATASETS and os.path.isdir(dataset)
         study = replace(study, dataset=os.path.abspath(dataset) if own else dataset)
-    data = load_mnist(name=study.dataset)
-    largest = max(regime.train_images + regime.val_images for regime in study.regimes)
-    if largest > len(data.train_labels):
-        raise ValueError(
-            f"the preset {preset} needs {largest:,} training images, {data.name} has {len(data.train_labels):,}: "
-            "choose another --preset or --dataset"
-        )
-    return open_plan(study, data, out)
+    return open_plan(study, load_mnist(name=study.dataset), out)
 
 
 def check(workers: int | None, out: Path) -> None:

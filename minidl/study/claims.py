@@ -7,7 +7,7 @@ what holds, what does not, and where the opposite was found.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from minidl.study.analysis import Block, correct
 from minidl.study.statistics import Paired
@@ -74,23 +74,24 @@ def sentence(verdicts: Sequence[Verdict]) -> str:
     """Whether a claim holds, in words, for all regimes together."""
     if not verdicts:
         return "There are no results for it yet."
+    if len(verdicts) > 1 and all(v.word == OPEN for v in verdicts):
+        return "It is not shown in any regime."
     parts = []
-    for word, phrase in (
-        (HOLDS, "It holds for {}"),
-        (OPPOSITE, "the opposite holds for {}"),
-        (OPEN, "it is not shown for {}"),
-    ):
+    for word, phrase in ((HOLDS, "it holds for"), (OPPOSITE, "the opposite holds for"), (OPEN, "it is not shown for")):
         names = [v.regime for v in verdicts if v.word == word]
         if names:
-            parts.append(phrase.format(_all(names, len(verdicts))))
-    text = "; ".join(parts) + "."
-    return text[0].upper() + text[1:]
+            parts.append(f"{phrase} {_all(names, len(verdicts))}")
+    return _capital("; ".join(parts)) + "."
 
 
 def _all(names: Sequence[str], of: int) -> str:
     if len(names) == of and of > 1:
-        return f"all {of} regimes"
+        return "both regimes" if of == 2 else f"all {of} regimes"
     return listed([f"the {name}" for name in names])
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -116,7 +117,7 @@ def answer(blocks: Sequence[Block]) -> list[str]:
     ):
         if found:
             cases = [f"{v.regime} ({points(v.comparison)})" for v in found]
-            lines.append(f"{phrase[0].upper()}{phrase[1:]} for {listed(cases)}.")
+            lines.append(f"{_capital(phrase)} for {listed(cases)}.")
     helped = [v for v in cutting if v.word == HOLDS]
     if cutting:
         where = "in no regime" if not helped else f"for {_all([v.regime for v in helped], len(cutting))}"
@@ -152,8 +153,3 @@ def points(comparison: Paired) -> str:
     """A difference of accuracies in percentage points with its interval."""
     d = comparison.difference
     return f"{100 * d.mean:+.2f} points, 95 % interval {100 * d.low:+.2f} to {100 * d.high:+.2f}"
-
-
-def with_p(comparison: Paired, p: float) -> Paired:
-    """The comparison with its corrected p; for tests and programs that have a family of their own."""
-    return replace(comparison, p_holm=p)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from minidl.study.pool import carry_out
+from data import load_mnist
+from minidl.study.pool import LocalPool, carry_out
 from minidl.study.progress import Progress
 from minidl.study.runs import Run
-from minidl.study.study import Plan
+from minidl.study.study import Plan, Study, open_plan
+
+
+def run_study(study: Study, out: Path, executor: Executor | None = None, at_once: int | None = None) -> Plan:
+    """Make what is still missing of a study in the folder `out`, and write its report there.
+
+    executor  any concurrent.futures.Executor; None: a process per core of this machine
+    at_once   how many runs to hand to it at a time (default: the number of cores)
+
+    Raises ValueError for a data set that can't be had or is too small.
+    """
+    from minidl.study.report import write_report  # here: it needs the extra `study`
+
+    plan, cores = open_plan(study, load_mnist(name=study.dataset), out), os.cpu_count() or 1
+    with LocalPool(cores) if executor is None else nullcontext(executor) as pool:
+        execute(plan, pool, at_once or cores)
+    write_report(plan, out)
+    return plan
 
 
 def execute(plan: Plan, executor: Executor, workers: int, stopped: Callable[[], bool] = lambda: False) -> None:

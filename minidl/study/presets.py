@@ -40,10 +40,10 @@ QUICK = replace(
     dataset="mnist5k",
     regimes=(
         Regime("good-fit MLP", 3_500, 500, 5, 50, 10, (0.8, 0.85, 0.9, 0.92), GOOD_5K, hidden=(32,)),
-        Regime("good-fit CNN", 1_500, 500, 5, 50, 5, (0.8, 0.85, 0.9), GOOD_5K, filters=(4, 8)),
+        Regime("good-fit CNN", 1_200, 500, 5, 50, 5, (0.8, 0.85, 0.9), GOOD_5K, filters=(4, 8)),
         Regime("over-fit CNN", 250, 500, 20, 50, 5, (0.7, 0.8, 0.85), OVER, filters=(4, 8), hidden=(32,)),
         Regime("over-fit MLP", 300, 500, 15, 25, 10, (0.7, 0.75, 0.8), OVER, hidden=(128, 128)),
-        Regime("under-fit CNN", 1_500, 500, 5, 50, 5, (0.6, 0.7, 0.8), UNDER, filters=(3, 3)),
+        Regime("under-fit CNN", 1_200, 500, 5, 50, 5, (0.6, 0.7, 0.8), UNDER, filters=(3, 3)),
         Regime("under-fit MLP", 3_500, 500, 5, 50, 10, (0.6, 0.7, 0.8), UNDER, hidden=(4,)),
     ),
     seeds=(0, 1, 2),

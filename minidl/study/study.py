@@ -175,5 +175,11 @@ class Plan:
 
 
 def open_plan(study: Study, dataset: Dataset, folder: Path) -> Plan:
-    """The study as it stands in a folder; a new folder begins it."""
+    """The study as it stands in a folder; a new folder begins it. Raises ValueError where the data are too few."""
+    largest, there = max(r.train_images + r.val_images for r in study.regimes), len(dataset.train_labels)
+    if largest > there:
+        raise ValueError(
+            f"the study {study.name!r} needs {largest:,} training images, {dataset.name} has {there:,}: "
+            "choose another preset or data set"
+        )
     return Plan(study, dataset, Store(folder))
