@@ -39,7 +39,7 @@ paths(ravine, {f"SGD, lr = {lr}": sgd(lr) for lr in (0.01, 0.03, 0.07, 0.078)})
 # (1 - 25\,\text{lr})\,y$.
 #
 # **Predict before you run.** At which rate does the walk no longer come down the walls at all? Work it out from
-# $(1 - 25\,\text{lr})$, then look at the next picture.
+# $(1 - 25\,\text{lr})$, then run the next cell.
 
 # %%
 for lr in (0.079, 0.08, 0.081):
@@ -47,8 +47,9 @@ for lr in (0.079, 0.08, 0.081):
     print(f"lr = {lr}: factor {1 - 25 * lr:+.3f} a step; |y| after 40 steps {abs(y):.3f}")
 
 # %% [markdown]
-# Beyond 2/25 each jump lands higher than the last: training *diverges*. And just below it, x has hardly moved,
-# because along the ravine each step is worth only a factor of $1 - \text{lr}$.
+# Beyond 2/25 each jump lands higher than the last: training *diverges*. So the walls set the limit for the
+# rate; and along the ravine, where a step changes x by the factor $1 - \text{lr}$ only, one has to be content
+# with that.
 #
 # ## Momentum
 #

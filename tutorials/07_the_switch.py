@@ -226,11 +226,12 @@ if practical.switch_event:
 # <details><summary>Answer</summary>
 #
 # ```python
-# w = Tensor(np.array([-2.0, 1.0]), requires_grad=True)
+# start = np.array([-2.0, 1.0])
+# w = Tensor(start.copy(), requires_grad=True)
 # adam = Adam([w], lr=0.1)
 # ravine(w).backward()
 # adam.step()
-# p, g = adam.p, adam.flat.g
+# p, g = w.data - start, w.grad
 # print("gamma of w[0] alone:", -p[0] / g[0], " of w[1] alone:", -p[1] / g[1])
 # print("gamma of both:", (p @ p) / -(p @ g))
 # assert -p[1] / g[1] < (p @ p) / -(p @ g) < -p[0] / g[0]

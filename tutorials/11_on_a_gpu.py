@@ -229,7 +229,7 @@ for name, (loss, accuracy) in results.items():
 # with device.measure() as traffic:
 #     evaluate(model, splits.val)
 # print(traffic)
-# assert traffic.uploads == 0 and traffic.downloads == 2
+# assert traffic.uploads == 0
 # ```
 #
 # The images are there already, and the sums of losses and of right answers stay there too, until the end.

@@ -86,7 +86,8 @@ def read(path):
 
 
 rows = read(folder / "results.csv")
-print(len(rows), "rows, of which", sum(row["purpose"] == "final" for row in rows), "are final runs")
+final = sum(row["purpose"] == "final" for row in rows)
+print(len(rows), "rows, of which", final, "are final runs")
 print("columns:", ", ".join(list(rows[0])[:8]), "...")
 
 # %% [markdown]
@@ -121,15 +122,18 @@ show.dots({key: list(values.values()) for key, values in by_contestant.items()},
 # ## Pairs
 #
 # With the same seed, all contestants have the same images, the same first weights and the same order. So
-# compare *within* a seed: the differences vary less than the accuracies.
+# compare *within* a seed: what a lucky seed gives to both cancels out.
 
 
 # %%
+# Student's t for 95 %, by the number of differences: how uncertain a spread from so few of them is
+STUDENT = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+
+
 def difference(a, b):
     """Mean of a - b over the seeds that both have, and half the width of its 95 % interval."""
     d = np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
-    student = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 10: 2.26}[len(d)]  # a table of t
-    return d.mean(), student * d.std(ddof=1) / np.sqrt(len(d))
+    return d.mean(), STUDENT[len(d)] * d.std(ddof=1) / np.sqrt(len(d))
 
 
 for other in ("adam", "sgd", "adam-cut"):
@@ -198,8 +202,9 @@ else:
 # print(f"not paired {100 * alone:.2f} points, paired {100 * paired:.2f} points")
 # ```
 #
-# The smaller the second number is beside the first, the more the seeds explain; then fewer seeds are enough.
-# (With six seeds, both numbers are rough themselves.)
+# The smaller the second number is beside the first, the more the seeds explain, and the fewer seeds are enough.
+# Where it is not smaller, the seed's luck with one contestant says nothing about the other. (With six seeds,
+# both numbers are rough themselves.)
 #
 # </details>
 #
