@@ -21,8 +21,9 @@ TINY = Study(
     grid=2,
     tuning_runs=3,
 )
+ONE = replace(TINY, regimes=TINY.regimes[:1])  # pictures take longer than these runs
 SLOW = replace(TINY, name="slow", regimes=(replace(TINY.regimes[0], train_images=3_000, epochs=5),))
-PRESETS |= {"tiny": TINY, "slow": SLOW}  # in this process, for the command below
+PRESETS |= {"tiny": ONE, "slow": SLOW}  # in this process, for the command below
 
 if __name__ == "__main__":
     from minidl.study.__main__ import main

@@ -60,17 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = args.out or Path("studies") / args.preset
     with StopOnSignal() as stop, ExitStack() as stack:
         try:
-            plan = prepare(args.preset, args.dataset, args.workers, out)
-            if not args.report_only:
-                executor, workers = choose_executor(args.cluster, args.workers, stack)
+            try:
+                plan = prepare(args.preset, args.dataset, args.workers, out)
+                where = None if args.report_only else choose_executor(args.cluster, args.workers, stack)
+            except ValueError as error:
+                return complain(error, BAD_INPUT)
+            if where is not None:
                 note_command(out, words)
                 with stop.patient():
-                    execute(plan, executor, workers, stopped=lambda: bool(stop.signal))
+                    execute(plan, *where, stopped=lambda: bool(stop.signal))
             return stopped(stop.status, words) if stop.signal else report(plan, out)
-        except ValueError as error:
-            return complain(error, BAD_INPUT)
-        except OSError as error:
-            return complain(f"writing to {out} failed: {error}. Finished runs are kept: make room, try again", FAILED)
+        except OSError as error:  # a full disk, a cluster that is gone
+            return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED)
         except StopNow:
             stopped(stop.status, words)
             os._exit(stop.status)  # at once: without waiting for the runs that are under way

@@ -104,8 +104,7 @@ def listed(names: Sequence[str]) -> str:
 
 def answer(blocks: Sequence[Block]) -> list[str]:
     """Does a cut of Adam's rate do the same as the switch? In sentences; the first is the answer."""
-    verdicts = {v.claim: [w for w in row if w.claim == v.claim] for row in judge(blocks) for v in row}
-    switch, cutting = verdicts.get(CLAIMS[0], []), verdicts.get(CLAIMS[1], [])
+    switch, cutting = judge(blocks)[:2]
     if not switch:
         return ["The runs that tell the switch from a cut of Adam's rate are not done yet."]
     better, worse, same = ([v for v in switch if v.word == word] for word in (HOLDS, OPPOSITE, OPEN))

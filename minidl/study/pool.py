@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -86,7 +86,7 @@ def carry_out(
         for future in finished:
             run = flying.pop(future)
             attempts[run.key] += 1
-            error = future.exception()
+            error = CancelledError("the executor gave it up") if future.cancelled() else future.exception()
             if error is None:
                 done(run, future.result())
             elif isinstance(error, BrokenProcessPool) and attempts[run.key] < ATTEMPTS:
