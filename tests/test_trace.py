@@ -274,6 +274,7 @@ def test_histograms_and_shades():
     assert found["zero"] == 1000 / 2002
     assert found["lost"] == 2 / 2002
     assert found["mean"] == pytest.approx(values.sum() / 2000)
+    assert all(histogram(np.append(np.ones(n), 2.0))["bars"].max() == 255 for n in range(1, 3000))
     assert histogram(np.full(5, np.nan))["lost"] == 1
     assert histogram(np.zeros(5))["bars"].sum() == 0
     assert shades(np.array([0.0, 1.0, np.nan, 0.5]))["pixels"].tolist() == [0, SHADES - 1, LOST, 32]
@@ -377,3 +378,28 @@ def test_models_of_ones_own(data):
     assert recording["frames"][0]["filters"]["pixels"].shape == (4, 3, 3)
     assert recording["switch"] is None
     assert not isinstance(trainer.optimizer, Hybrid)
+
+
+# ---- on a device that is not the CPU ----
+
+
+def test_a_device_gives_the_same_recording_and_is_left_alone_between_recorded_steps(data, device):
+    recordings = {
+        where: recorded(trainer_of(data, model="cnn", device=where, switch="step:5"), 1)
+        for where in ("cpu", "counting")
+    }
+    for a, b in zip(recordings["cpu"]["frames"], recordings["counting"]["frames"], strict=True):
+        assert a["step"] == b["step"]
+        assert [t["symbol"] for t in a["terms"]] == [t["symbol"] for t in b["terms"]]
+        for s, t in zip(a["terms"], b["terms"], strict=True):
+            np.testing.assert_allclose(s["value"], t["value"], rtol=1e-2, atol=1e-5)
+        assert [layer["dead"] for layer in a["layers"]] == [layer["dead"] for layer in b["layers"]]
+    trainer = trainer_of(data, device="counting", opt="adam", switch=None, batch_size=2)
+    with Recorder(trainer):
+        steps, reads = trainer.steps(), {}
+        for _ in range(40):
+            before = replace(device.traffic)
+            step = next(steps)
+            reads[step] = device.traffic.since(before).downloads
+    assert {step for step, n in reads.items() if n > 0} <= {k for k in reads if wanted(k, None, False)}
+    assert max(reads.values()) < 100
