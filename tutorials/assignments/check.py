@@ -90,7 +90,7 @@ def _likeliest(got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None) 
         if value.shape == got.shape != right.value.shape:
             return f"\n  {message}"
     if not np.isfinite(got).all():
-        return "\n  There is a NaN or an infinity in it: a division by zero, or a logarithm or root of a negative number?"
+        return "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32), is there a division by zero, or a log of 0?"
     return ""
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from tutorials.assignments.assignment import NAMES, ROOT, Assignment, AssignmentError, later, load
+from tutorials.assignments.assignment import HERE, NAMES, ROOT, Assignment, AssignmentError, later, load
 from tutorials.assignments.cut import cut
 
 LIBRARY = ("minidl", "optim", "data")
@@ -37,7 +37,8 @@ def _handout(name: str) -> dict[str, str]:
                 texts[path] = cut(texts[path], names, each.name, each.drop.get(path, ()))
     for package in {path.split("/")[0] for path in texts if "/" in path} - set(assignment.library):
         texts[f"{package}/__init__.py"] = _EMPTY_INIT.format(package=package, name=name)
-    return texts | {"test_public.py": public, "README.md": (assignment.folder / "README.md").read_text("utf-8")}
+    extras = {"README.md": assignment.folder / "README.md", "public.py": HERE / "public.py"}
+    return texts | {"test_public.py": public} | {name: path.read_text("utf-8") for name, path in extras.items()}
 
 
 def handout(assignment: Assignment) -> dict[str, str]:
@@ -110,8 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             assignment = load(args.assignment)
             write(handout(assignment), args.folder)
-            names = ", ".join(f"{path} ({len(cuts)} functions)" for path, cuts in assignment.cuts.items())
-            print(f"{assignment.name}, {assignment.title}, is in {args.folder}. Start with README.md; to write: {names}")
+            names = ", ".join(assignment.cuts)
+            print(f"{assignment.name}, {assignment.title}, is in {args.folder}. Start with README.md; the files to fill in: {names}")
     except (AssignmentError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2

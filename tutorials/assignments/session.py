@@ -89,7 +89,7 @@ class Session:
         calls = {"calls.py": (self.assignment.folder / "calls.py").read_bytes()}
         calls["graph_calls.py"] = (HERE / "graph_calls.py").read_bytes()
         own = {path: text.encode() for path, text in handout(self.assignment).items()}
-        own = {path: data for path, data in own.items() if path.endswith(".py") and path != "test_public.py"}
+        own = {path: data for path, data in own.items() if path.endswith(".py") and path not in ("test_public.py", "public.py")}
         for path, data in {**own, **files, **calls}.items():
             target = self._stage / path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ class Session:
         paths = [str(ROOT), str(Path(spec.origin).parent.parent)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-c", _START.format(paths=paths), json.dumps(options)],
+                [sys.executable, "-I", "-S", "-B", "-u", "-c", _START.format(paths=paths), json.dumps(options)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(requests, answers),
                 start_new_session=True, env=_ENVIRONMENT,
             )  # fmt: skip

@@ -102,8 +102,7 @@ def sigmoid(call: Call, rng: np.random.Generator) -> None:
         (a,) = wide(x)
         y = (np.tanh(a / 2) + 1) / 2
         op = run(call, "sigmoid", [x])
-        op.value(exact(y, 12, 1), {"It overflows for large |x|: exp(800) is infinite. The docstring has a way round.":
-                                   lambda: np.where(np.abs(a) < 700, y, np.nan)})  # fmt: skip
+        op.value(exact(y, 12, 1))
         g = rng.normal(size=a.shape).astype(dtype)
         op.gradients(g, [exact(g * y * (1 - y), 40, np.abs(g))], {
             "The derivative of the sigmoid is y (1 - y).": lambda: g * y,
@@ -261,10 +260,8 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
             p, size = np.exp(log_p), 2 * np.abs(a).max() + 5
             g = rng.normal(size=a.shape).astype(dtype)
             g_size = 20 * size * (np.abs(g) + np.abs(g).sum(dim, keepdims=True))
-            overflow = {"exp overflows: subtract the largest number of each row first.":
-                        lambda: np.where(np.isfinite(np.exp(np.float32(a))), log_p, np.nan)}  # fmt: skip
             op = run(call, "log_softmax", [x], dim=dim)
-            op.value(exact(log_p, 12, size), overflow)
+            op.value(exact(log_p, 12, size))
             op.gradients(g, [exact(g - p * np.sum(g, dim, keepdims=True), 1, g_size)], {
                 "Each input moves all outputs of its row: the p in front multiplies the sum of g.": lambda: g - p * g,
                 "The gradient of log_softmax is g - p sum(g).": lambda: g - p,
@@ -378,6 +375,6 @@ def accumulate(call: Call, rng: np.random.Generator) -> None:
         raise Wrong("backward() twice without retain_graph must raise RuntimeError: set node.edges to None when done")
 
 
-@ITEMS.item("backward: a chain of 20,000 operations", 5)
+@ITEMS.item("backward: a chain of 5,000 operations", 5)
 def deep(call: Call, rng: np.random.Generator) -> None:
-    walk_back(call, "a chain of 20,000", [np.ones(1)], [[[k, 1]] for k in range(20_000)])
+    walk_back(call, "a chain of 5,000", [np.ones(1)], [[[k, 1]] for k in range(5_000)])

@@ -1,0 +1,351 @@
+"""Hostile submissions and plain accidents: each gets the marks that it deserves, and leaves the machine as it was.
+
+A right answer that also does harm is graded as right, with the harm kept in: it prints ESCAPED where it gets through.
+One that answers nothing gets nothing, however it ends.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.submissions import reference, submission, with_bodies, with_preface, write
+from tutorials.assignments.assignment import HERE, load
+from tutorials.assignments.handout import to_write
+from tutorials.assignments.marking import Report, grade
+from tutorials.assignments.sandbox import Limits
+from tutorials.assignments.session import Session
+from tutorials.assignments.submission import LARGEST, read_submission
+
+if sys.platform != "linux":
+    pytest.skip("seccomp and Landlock are Linux's", allow_module_level=True)
+
+A2, ADAM = load("A2"), "optim/adam.py"
+ADAM_MARKS = 10 + 10 + 15 + 10 + 10 + 5  # of the items that need optim/adam.py
+PATIENT, SHORT = Limits(call_seconds=60, total_seconds=120), Limits(call_seconds=1, total_seconds=3, cpu_seconds=5)
+
+
+@dataclass
+class Attack:
+    """Code before a submission's own: before the right answer (then all marks are due) or before the bare hand-out."""
+
+    code: str = ""
+    score: int = 100
+    said: str = ""  # in the feedback
+    bare: bool = False
+    body: str = ""  # instead of code: the body of a function
+    function: str = "A2 Adam.rule"
+    limits: Limits = field(default_factory=lambda: PATIENT)
+
+
+TRY = """
+def attempt(what):
+    try:
+        result = what()
+    except BaseException as error:
+        print(type(error).__name__, error)
+    else:
+        print("ESCAPED", result)
+"""
+PERFECT = '{"score": 100, "tests": [{"score": 100, "max_score": 100, "status": "passed"}]}'
+
+
+def harmless(code: str) -> Attack:
+    """A right answer that tries something first; it must not get through."""
+    return Attack(TRY + code)
+
+
+def ended(code: str, score: int = 0, said: str = "", **more: object) -> Attack:
+    """A right answer that never gets to give all of its answers."""
+    return Attack(code, score, said, **more)  # type: ignore[arg-type]
+
+
+def attacks(victim: Path) -> dict[str, Attack]:
+    """`victim` is a folder of somebody else's, with a file `marks.csv` in it."""
+    marks, pid = f"{str(victim / 'marks.csv')!r}", os.getpid()
+    return {
+        # ---- getting marks for nothing ----
+        "exit at import": ended("import sys; sys.exit(0)", said="SystemExit"),
+        "hard exit at import": ended("import os; os._exit(0)", said="ended itself (exit status 0)"),
+        "exit inside a function": Attack(body="import sys; sys.exit(0)", score=40, said="remove the exit"),
+        "hard exit inside a function": Attack(body="import os; os._exit(0)", score=40, said="ended itself"),
+        "exit at the end": ended("import atexit, os; atexit.register(os._exit, 0)", 100),
+        "perfect results on the screen": Attack(f"print('''{PERFECT}''')", 0, "is yours to write", bare=True),
+        "perfect results in a file": Attack(TRY + f"""
+import os
+for place in ("results.json", "../results.json", "/autograder/results/results.json", {str(victim / "results.json")!r}):
+    attempt(lambda: open(place, "w").write('''{PERFECT}'''))
+""", 0, "is yours to write", bare=True),
+        "numpy.testing patched": Attack("""
+import numpy, numpy.testing
+numpy.testing.assert_allclose = numpy.testing.assert_array_equal = lambda *a, **k: None
+numpy.allclose = numpy.array_equal = lambda *a, **k: True
+numpy.abs = lambda x, **k: x * 0
+""", 0, "is yours to write", bare=True),
+        "an array that equals everything": Attack(body="""
+            class Equal(np.ndarray):
+                __array_priority__ = 1e9
+                __eq__ = __le__ = __lt__ = lambda self, other: np.True_
+                __sub__ = __rsub__ = lambda self, other: np.zeros(self.shape)
+                def all(self, *args, **more):
+                    return True
+            return record("mul", np.zeros((3, 4)).view(Equal), (a, lambda g: g), (b, lambda g: g))
+        """, function="A1 mul", score=96, said="expected dtype float32"),
+        "forged answers": ended("""
+import os
+from tutorials.assignments import wire
+for descriptor in range(3, 64):
+    try:
+        os.write(descriptor, wire.pack({"value": True}) * 100)
+    except OSError:
+        pass
+"""),
+        "garbage on the wire": ended("""
+import os
+for descriptor in range(3, 64):
+    try:
+        os.write(descriptor, b"\\xff" * 64)
+    except OSError:
+        pass
+""", said="too large"),
+        "modules replaced": Attack("""
+import sys, types
+for name in ("numpy.testing", "tutorials.assignments.wire", "tutorials.assignments.check", "json", "unittest", "pytest"):
+    sys.modules[name] = types.ModuleType(name)
+""", 0, "is yours to write", bare=True),
+        "the worker's own functions replaced": Attack("""
+import sys
+wire = sys.modules["tutorials.assignments.wire"]
+pack = wire.pack
+wire.pack = lambda value: pack({"value": None})
+""", 0, "", bare=True),
+        # ---- reading ----
+        "reads the hidden tests": harmless(f"""
+import glob, os
+attempt(lambda: open({str(HERE / "A2" / "hidden.py")!r}).read())
+attempt(lambda: os.listdir({str(HERE)!r}))
+attempt(lambda: glob.glob({str(HERE / "*")!r})[0])
+attempt(lambda: open("../hidden.py").read())
+attempt(lambda: __import__("tutorials.assignments.A2.hidden"))
+attempt(lambda: __import__("tutorials.assignments.marking"))
+"""),
+        "reads the installed library": harmless("""
+import os, sys, sysconfig
+site = sysconfig.get_path("purelib")
+attempt(lambda: open(os.path.join(site, "pip", "__init__.py")).read())
+attempt(lambda: open(os.path.join(site, "minidl", "tensor.py")).read())
+attempt(lambda: __import__("pip"))
+attempt(lambda: __import__("matplotlib"))
+"""),
+        "reads what is not its own": harmless(f"""
+import os
+attempt(lambda: open("/etc/passwd").read())
+attempt(lambda: os.listdir("/tmp"))
+attempt(lambda: open("/proc/{pid}/environ", "rb").read())
+attempt(lambda: open("/proc/self/status").read())
+attempt(lambda: open({marks}).read())
+attempt(lambda: os.environ["SECRET_OF_THE_TEACHER"])
+"""),
+        # ---- writing ----
+        "writes files": harmless(f"""
+import os, tempfile
+for place in ("/tmp/minidl-was-here", "/dev/shm/minidl-was-here", "minidl-was-here", {marks}, __file__, os.__file__):
+    attempt(lambda: open(place, "r+").write("x"))
+    attempt(lambda: open(place, "a").write("x"))
+    attempt(lambda: os.truncate(place, 0))
+    attempt(lambda: os.open(place, os.O_RDONLY | os.O_TRUNC))
+    attempt(lambda: os.chmod(place, 0o777))
+    attempt(lambda: os.utime(place, (0, 0)))
+    attempt(lambda: os.rename(place, place + "2"))
+    attempt(lambda: os.link(place, place + "2"))
+    attempt(lambda: os.unlink(place))
+attempt(lambda: os.mkdir("/tmp/minidl-was-here"))
+attempt(lambda: os.symlink("/etc", "here"))
+attempt(lambda: os.mkfifo("here"))
+attempt(lambda: os.setxattr({marks}, "user.x", b"x"))
+attempt(lambda: tempfile.TemporaryFile())
+"""),
+        "memory that outlives it": harmless("""
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def check(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+attempt(lambda: check(libc.shmget(4711, 1 << 20, 0o1666)))
+attempt(lambda: check(libc.semget(4711, 1, 0o1666)))
+attempt(lambda: check(libc.msgget(4711, 0o1666)))
+attempt(lambda: os.memfd_create("x"))
+attempt(lambda: __import__("multiprocessing.shared_memory").shared_memory.SharedMemory(create=True, size=100))
+"""),
+        # ---- processes ----
+        "a fork bomb": ended("""
+import os
+while True:
+    os.fork()
+""", said="can't start programs"),
+        "a fork bomb that goes on": ended("""
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+""", said="never ends", limits=SHORT),
+        "a daemon": harmless("""
+import os, subprocess, multiprocessing, ctypes
+attempt(lambda: os.fork())
+attempt(lambda: os.forkpty())
+attempt(lambda: os.posix_spawn("/bin/true", ["true"], {}))
+attempt(lambda: os.execv("/bin/true", ["true"]))
+attempt(lambda: 1 / (os.system("true") == 0))
+attempt(lambda: subprocess.run(["sleep", "1000"], start_new_session=True))
+attempt(lambda: multiprocessing.Process(target=print).start())
+libc = ctypes.CDLL(None, use_errno=True)
+attempt(lambda: 1 / (libc.vfork() + 1))
+attempt(lambda: 1 / (libc.syscall(435, bytes(88), 88) + 1))  # clone3
+attempt(lambda: 1 / (libc.unshare(0x10000000) + 1))
+"""),
+        "kills and traces the grader": harmless(f"""
+import ctypes, os, signal, resource
+libc = ctypes.CDLL(None, use_errno=True)
+for target in ({pid}, os.getppid(), -1, 0, -os.getpgid(os.getppid())):
+    attempt(lambda: os.kill(target, signal.SIGKILL))
+    attempt(lambda: os.kill(target, 0))
+attempt(lambda: os.pidfd_open({pid}))
+attempt(lambda: signal.pidfd_send_signal(0, 9))
+attempt(lambda: resource.prlimit({pid}, resource.RLIMIT_CPU, (1, 1)))
+attempt(lambda: os.setpriority(os.PRIO_PROCESS, {pid}, 19))
+attempt(lambda: os.sched_setaffinity({pid}, {{0}}))
+attempt(lambda: 1 / (libc.ptrace(16, {pid}, 0, 0) + 1))
+attempt(lambda: 1 / (libc.syscall(310, {pid}, 0, 0, 0, 0, 0) + 1))
+"""),
+        "raises its own limits": harmless("""
+import resource, os
+for name in ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE"):
+    limit = getattr(resource, name)
+    attempt(lambda: resource.setrlimit(limit, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)))
+attempt(lambda: os.setuid(0) if os.getuid() else 1 / 0)
+"""),
+        "the network": harmless("""
+import socket, urllib.request
+attempt(lambda: socket.socket())
+attempt(lambda: socket.socket(socket.AF_UNIX))
+attempt(lambda: socket.create_connection(("127.0.0.1", 22), 1))
+attempt(lambda: urllib.request.urlopen("http://127.0.0.1:1", timeout=1))
+"""),
+        "deaf to signals": ended("""
+import signal, time
+for number in range(1, 65):
+    try:
+        signal.signal(number, signal.SIG_IGN)
+    except (OSError, ValueError):
+        pass
+while True:
+    time.sleep(1)
+""", said="never ends", limits=SHORT),
+        "a thread that never ends": ended("""
+import threading, time
+threading.Thread(target=time.sleep, args=(10**6,)).start()
+""", 100),
+        "threads without end": ended("""
+import threading, time
+while True:
+    threading.Thread(target=time.sleep, args=(10**6,)).start()
+""", said="start new thread"),
+        # ---- too much ----
+        "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
+        "a loop that never ends, in a function": Attack(body="while True: pass", score=40, said="never ends",
+                                                     limits=Limits(call_seconds=2, total_seconds=6)),
+        "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory"),
+        "one huge array": Attack(body="import numpy as np; np.ones((1 << 20, 1 << 20))", score=40, said="More memory"),
+        "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=40, said=""),
+        "output without end": ended("while True: print('perfect ' * 100)", said="File too large"),
+        "recursion without end": Attack(body="self.rule(g, p, lr, m, v)", score=40, said="RecursionError"),
+        "the stack overflows": Attack(body="""
+            import sys
+            sys.setrecursionlimit(10**9)
+            class Endless:
+                __repr__ = lambda self: repr(self)
+            repr(Endless())
+        """, score=40),
+        "a crash": Attack(body="import ctypes; ctypes.string_at(0)", score=40, said="crashed (SIGSEGV)"),
+        "an abort": Attack(body="import os; os.abort()", score=40, said="crashed (SIGABRT)"),
+        # ---- answers that are none ----
+        "NaN": Attack(body="p[...] = float('nan')", score=40, said="A NaN or an infinity"),
+        "a lambda": Attack("import numpy; copy = numpy.array\nnumpy.array = lambda *a, **k: (lambda: 0)", 0, bare=True),
+        "objects": Attack("import numpy; numpy.array = lambda *a, **k: numpy.ndarray((1,), object)", 0, bare=True),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    (folder / "marks.csv").write_text("somebody,1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def reports(victim, scratch) -> dict[str, Report]:
+    """All attacks graded, four at a time: most of their time is waiting."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(scratch)
+    os.environ["SECRET_OF_THE_TEACHER"] = "42"
+
+    def one(attack: Attack) -> Report:
+        assignment, function = attack.function.split()
+        if attack.body:
+            files = with_bodies(assignment, {function: attack.body})
+        else:
+            files = with_preface("A2", ADAM, attack.code, attack.bare)
+        return grade(load(assignment), submission(files), limits=attack.limits)
+
+    try:
+        table = attacks(victim)
+        with ThreadPoolExecutor(4) as pool:
+            return dict(zip(table, pool.map(one, table.values()), strict=True))
+    finally:
+        tempfile.tempdir = before
+        del os.environ["SECRET_OF_THE_TEACHER"]
+
+
+@pytest.mark.parametrize("name", attacks(Path("x")))
+def test_the_mark_is_the_one_deserved(reports, victim, name):
+    attack, report = attacks(victim)[name], reports[name]
+    feedback = "\n".join(mark.feedback for mark in report.marks)
+    assert report.score == attack.score, feedback + report.printed
+    assert attack.said in feedback
+    assert "ESCAPED" not in report.printed
+    if "attempt(" in attack.code:
+        assert report.printed, "the attack was not even tried"
+    assert {report.protections[k] for k in ("limits", "landlock", "seccomp")} == {"on"}
+    assert len(report.printed) <= 10_000
+
+
+def test_the_machine_is_left_well(reports, victim, scratch):
+    assert (victim / "marks.csv").read_text() == "somebody,1\n"
+    assert [p.name for p in victim.iterdir()] == ["marks.csv"]
+    assert list(scratch.iterdir()) == []
+    assert not any(Path(place, "minidl-was-here").exists() for place in ("/tmp", "/dev/shm"))
+    assert "4711" not in Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/sem").read_text()
+    time.sleep(0.1)
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(scratch).encode() in (process / "cmdline").read_bytes():
+                left.append(process.name)
+        except OSError:
+            continue
+    assert left == []

@@ -1,0 +1,90 @@
+"""Public tests of A3, small enough to check by hand. The hidden tests ask for the corner cases, too."""
+
+import numpy as np
+from public import run
+
+from minidl.tensor import Tensor
+from optim.adam import Adam
+from optim.hybrid import Hybrid
+from optim.progress import Progress
+from optim.projection import Projection
+from optim.sgd import SGD
+from optim.swats import SWATS
+from optim.switch import AfterSteps, Gap, Plateau, Projected
+
+
+def train(make, gradients):
+    """The optimizer, and the weight after each step with these gradients."""
+    parameter = Tensor(np.array([1.0]), requires_grad=True)
+    optimizer, seen = make([parameter]), []
+    for g in gradients:
+        parameter.grad = np.array([g])
+        optimizer.step()
+        seen.append(float(parameter.data[0]))
+    return optimizer, seen
+
+
+def same(got, wanted):
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_plateau():
+    """Plateau: the best was 2, and it has not been beaten for two epochs"""
+    progress = Progress(reports=[{"val_loss": v} for v in (3.0, 2.0, 2.5, 2.0)])
+    assert Plateau().standing(progress) == (2.0, 2)
+    assert Plateau(patience=2)(progress)
+    assert not Plateau(patience=3)(progress)
+
+
+def test_gap():
+    """Gap"""
+    assert Gap(0.05)(Progress(reports=[{"train_accuracy": 1.0, "val_accuracy": 0.9}]))
+    assert not Gap(0.2)(Progress(reports=[{"train_accuracy": 1.0, "val_accuracy": 0.9}]))
+
+
+def test_joined():
+    """| and &"""
+    progress = Progress(step=5)
+    assert (AfterSteps(9) | AfterSteps(4))(progress)
+    assert not (AfterSteps(9) & AfterSteps(4))(progress)
+
+
+def test_projection():
+    """p = -0.1 g is the SGD step of rate 0.1: gamma is 0.1, and so is Lambda"""
+    projection = Projection(0.9)
+    g = np.array([1.0, 2.0])
+    for _ in range(3):
+        projection.add(-0.1 * g, g)
+    same(projection.gammas, [0.1] * 3)
+    same(projection.lambdas, [0.1] * 3)
+
+
+def test_projected():
+    """Projected: |1.5 - 1.25| = 0.25 is below the tolerance 0.2 * 1.5"""
+    progress = Progress(gammas=[2.0, 1.25], lambdas=[2.0, 1.5])
+    same(Projected(rtol=0.2).distance(progress), [0.25, 0.3])
+    assert Projected(rtol=0.2)(progress)
+    assert Projected(rtol=0.2).distance(Progress(gammas=[2.0], lambdas=[2.0])) is None
+
+
+def test_hybrid():
+    """Hybrid: a step of Adam (length 0.01), then SGD with the rate 0.1"""
+    optimizer, w = train(
+        lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.5), switch=AfterSteps(1), lr_after=0.1), [2.0, 2.0, 2.0]
+    )
+    same(w, [0.99, 0.79, 0.59])
+    assert optimizer.phase == "sgd"
+    assert optimizer.switch_event.step == 1
+
+
+def test_swats():
+    """SWATS: with a constant gradient gamma is Lambda at step 2; the rate is then (1 - b1) Lambda"""
+    optimizer, w = train(lambda p: SWATS(p, lr=0.01), [2.0, 2.0, 2.0])
+    assert optimizer.switch_event is not None
+    assert optimizer.switch_event.step == 2
+    same(optimizer.lr, 0.1 * 0.005)  # Adam's step 0.01 is that of an SGD with rate 0.01 / 2
+    same(w, [0.99, 0.98, 0.98 - 0.1 * 0.005 * 2])
+
+
+if __name__ == "__main__":
+    run(globals())
