@@ -22,7 +22,8 @@ from optim.schedule import cosine
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 LABELS = np.array([2, 0, 1, 2, 2, 1, 0, 1])
 
-# name: (function of Tensors, shapes of its inputs). Inputs are normal, or in [0.5, 2) where the name ends in "+".
+# name: (function of Tensors, shapes of its inputs). Inputs are normal, rounded where the name has "ties" in it, and in
+# [0.5, 2) where it ends in "+".
 OPS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "add": (ops.add, [(3, 4), (4,)]),
     "add number": (lambda x: 2 + x + 1.5, [(3, 4)]),
@@ -74,6 +75,7 @@ OPS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "conv2d padded": (lambda x, w, b: ops.conv2d(x, w, b, padding=1), [(2, 1, 6, 5), (4, 1, 3, 3), (4,)]),
     "conv2d strided": (lambda x, w: ops.conv2d(x, w, None, (2, 1), (0, 1)), [(2, 3, 7, 6), (4, 3, 3, 2)]),
     "max_pool2d": (lambda x: ops.max_pool2d(x, 2), [(2, 3, 4, 6)]),
+    "max_pool2d of ties": (lambda x: ops.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)]),
     "max_pool2d with a rest": (lambda x: ops.max_pool2d(x, 2), [(2, 3, 5, 7)]),
     "max_pool2d overlapping": (lambda x: ops.max_pool2d(x, 3, 2, 1), [(2, 3, 7, 6)]),
     "avg_pool2d": (lambda x: ops.avg_pool2d(x, 2), [(2, 3, 4, 6)]),
@@ -135,7 +137,8 @@ def close(found: Any, wanted: Any, rtol: float | None = None) -> None:
 def inputs(name: str, shapes: list[tuple[int, ...]], dtype: str) -> list[np.ndarray]:
     rng = np.random.default_rng(1)
     draw = (lambda s: rng.uniform(0.5, 2, s)) if name.endswith("+") else rng.standard_normal
-    return [np.asarray(draw(s), dtype) for s in shapes]
+    tidy = np.round if "ties" in name else np.asarray
+    return [tidy(draw(s)).astype(dtype) for s in shapes]
 
 
 def forward_backward(function: Callable[..., Tensor], arrays: list[Any], device: str) -> list[Any]:
