@@ -147,6 +147,7 @@ def test_the_report_says_where_its_numbers_come_from(done):
         assert words in text
 
 
+@pytest.mark.browser
 def test_the_report_in_a_browser(done):
     with browser(1280) as chrome:
         chrome.get((done / "report.html").as_uri())
