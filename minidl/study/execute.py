@@ -16,7 +16,7 @@ from minidl.study.runs import Run
 from minidl.study.study import Plan, Study, open_plan
 
 
-def run_study(study: Study, out: Path, executor: Executor | None = None, at_once: int | None = None) -> Plan:
+def run_study(study: Study, out: str | Path, executor: Executor | None = None, at_once: int | None = None) -> Plan:
     """Make what is still missing of a study in the folder `out`, and write its report there.
 
     executor  any concurrent.futures.Executor; None: a process per core of this machine
@@ -26,10 +26,10 @@ def run_study(study: Study, out: Path, executor: Executor | None = None, at_once
     """
     from minidl.study.report import write_report  # here: it needs the extra `study`
 
-    plan, cores = open_plan(study, load_mnist(name=study.dataset), out), os.cpu_count() or 1
+    plan, cores = open_plan(study, load_mnist(name=study.dataset), Path(out)), os.cpu_count() or 1
     with LocalPool(cores) if executor is None else nullcontext(executor) as pool:
         execute(plan, pool, at_once or cores)
-    write_report(plan, out)
+    write_report(plan, Path(out))
     return plan
 
 
