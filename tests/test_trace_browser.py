@@ -34,10 +34,11 @@ def pages(tmp_path_factory) -> Path:
         ("mlp", "--model", "mlp", "--switch", "swats:rtol=0.5 & step:15", "--lr-after", "projected"),
         ("cnn", "--model", "cnn", "--switch", "plateau:patience=1 | epoch:2"),
         ("adam", "--model", "mlp", "--opt", "adam"),
+        ("failed", "--model", "mlp", "--opt", "sgd", "--lr", "1e19"),
     ):
         own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]
         status, output = train(*own, *args, "--trace", folder / f"{name}.html", log=folder / "log")
-        assert status == 0, output
+        assert status == (name == "failed"), output
     both = trace.read(folder / "mlp.html") + trace.read(folder / "adam.html")
     trace.write(folder / "both.html", trace.page(both))
     return folder
@@ -300,6 +301,38 @@ def test_a_keyboard_reaches_everything_and_a_reader_hears_it(chrome, pages):
     assert levels[0] == 1
     press(chrome, "?")
     assert chrome.find_element("id", "keys").is_displayed()
+    assert console(chrome) == []
+
+
+def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    (recording,) = trace.read(pages / "failed.html")
+    visit(chrome, pages / "failed.html")
+    assert "training diverged at step" in chrome.find_element("css selector", ".ending").text
+    press(chrome, Keys.END)
+    assert shown_step(chrome) == recording["frames"][-1]["step"]
+    assert "ended before its update" in chrome.find_element("css selector", ".lens").text
+    assert "not finite" in chrome.find_element("id", "main").text
+    assert console(chrome) == []
+
+
+def test_a_notebook_shows_the_page_in_a_frame(chrome, pages, tmp_path):
+    """As a cell's output has it: in an iframe, which has no address of its own."""
+    from selenium.webdriver.common.keys import Keys
+
+    from minidl.trace.page import inline
+
+    (tmp_path / "notebook.html").write_text("<!doctype html>" + inline((pages / "mlp.html").read_text()))
+    chrome.get((tmp_path / "notebook.html").as_uri())
+    chrome.switch_to.frame(0)
+    end = time.monotonic() + 20
+    while not chrome.execute_script("return !!window.replay"):
+        assert time.monotonic() < end
+    chrome.find_element("id", "forward").click()
+    press(chrome, Keys.ARROW_RIGHT)
+    assert shown_step(chrome) == 3
+    chrome.switch_to.default_content()
     assert console(chrome) == []
 
 

@@ -72,7 +72,7 @@ class Timeline {
     if (run.event) {
       const at = x(run.event.step);
       parts.push(svg("line", { x1: at, x2: at, y1: 8, y2: y + 5, class: "switch-line" }));
-      if (i === 0 || this.runs.length === 1) parts.push(text(at + 4, 10, "switch", { class: "switch-label" }));
+      parts.push(text(at + 4, 10, this.runs.length > 1 ? `switch ${LETTERS[i]}` : "switch", { class: "switch-label" }));
     }
     return y + 8;
   }
