@@ -23,7 +23,7 @@ from minidl.study.provenance import provenance
 from minidl.study.regimes import Regime
 from minidl.study.results import write_tables
 from minidl.study.statistics import Mean, Paired
-from minidl.study.study import Plan
+from minidl.study.study import TAILORED_KEY, Plan
 from minidl.study.tuning import edges
 
 TITLE = "What does the switch from Adam to SGD buy?"
@@ -158,6 +158,18 @@ def switches(entry: Entry) -> tuple[int, float, float] | None:
     return len(events), middle["step"], middle["lr"]
 
 
+def ranking(block: Block) -> str:
+    """Who has the highest mean test accuracy in a regime, and where the tailored hybrid stands, in a sentence."""
+    order = sorted(block.entries, key=lambda entry: -entry.mean("test_accuracy").mean)
+    best = order[0]
+    text = f"Highest mean test accuracy: {best.contestant.name}, {100 * best.mean('test_accuracy').mean:.2f} %"
+    place = next((i for i, entry in enumerate(order, 1) if entry.contestant.key == TAILORED_KEY), None)
+    if place is None or place == 1:
+        return text + "."
+    hybrid = order[place - 1].mean("test_accuracy").mean
+    return text + f"; the tailored hybrid is number {place} of {len(order)} with {100 * hybrid:.2f} %."
+
+
 def network(regime: Regime) -> str:
     """The network in words."""
     parts = [f"convolutions of {' and '.join(map(str, regime.filters))} filters"] if regime.filters else []
@@ -180,7 +192,19 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (percent, number, p_value, best_setting, at_edges, switches, network, significant, points, setting):
+    for function in (
+        percent,
+        number,
+        p_value,
+        best_setting,
+        at_edges,
+        switches,
+        network,
+        ranking,
+        significant,
+        points,
+        setting,
+    ):
         env.filters[function.__name__] = function
     env.globals |= {"STEPS": STEPS, "SECONDS": SECONDS, "isnan": math.isnan}
     return env
