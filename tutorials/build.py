@@ -77,7 +77,7 @@ async def run(notebook: Any, name: str) -> Any:
     from nbclient.exceptions import CellExecutionError
 
     client = NotebookClient(
-        notebook, timeout=300, startup_timeout=300, kernel_name="python3", coalesce_streams=True,
+        notebook, timeout=300, startup_timeout=120, kernel_name="python3", coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
         extra_arguments=["--log-level=ERROR"],  # the kernel's remarks are not about the tutorial
     )  # fmt: skip
@@ -85,6 +85,8 @@ async def run(notebook: Any, name: str) -> Any:
         await client.async_execute()
     except CellExecutionError as error:
         raise TutorialError(f"{name}: a cell failed\n{TERMINAL_CODES.sub('', str(error))}") from error
+    except (RuntimeError, TimeoutError) as error:  # the kernel did not start, died, or took too long over a cell
+        raise TutorialError(f"{name}: {error}") from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
