@@ -4,25 +4,20 @@ A right answer that also does harm is graded as right, with the harm kept in: it
 One that answers nothing gets nothing, however it ends.
 """
 
-import hashlib
 import os
 import sys
 import tempfile
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.submissions import reference, submission, with_bodies, with_preface, write
+from tests.submissions import submission, with_bodies, with_preface
 from tutorials.assignments.assignment import HERE, load
-from tutorials.assignments.handout import to_write
 from tutorials.assignments.marking import Report, grade
 from tutorials.assignments.sandbox import Limits
-from tutorials.assignments.session import Session
-from tutorials.assignments.submission import LARGEST, read_submission
 
 if sys.platform != "linux":
     pytest.skip("seccomp and Landlock are Linux's", allow_module_level=True)
@@ -117,7 +112,7 @@ for descriptor in range(3, 64):
 """, said="too large"),
         "modules replaced": Attack("""
 import sys, types
-for name in ("numpy.testing", "tutorials.assignments.wire", "tutorials.assignments.check", "json", "unittest", "pytest"):
+for name in ("numpy.testing", "tutorials.assignments.wire", "tutorials.assignments.check", "json", "pytest"):
     sys.modules[name] = types.ModuleType(name)
 """, 0, "is yours to write", bare=True),
         "the worker's own functions replaced": Attack("""

@@ -173,7 +173,8 @@ MISTAKES = {
         a, b = as_tensor(a), as_tensor(b)
         return record("matmul", a.data @ b.data, (a, lambda g: g @ b.data), (b, lambda g: a.data @ g))
     """}, {"matmul"}, ""),
-    "log_softmax overflows": Mistake("A1", {"_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dim, keepdims=True))"},
+    "log_softmax overflows": Mistake("A1", {
+        "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dim, keepdims=True))"},
         {"softmax", "cross_entropy"}, "does exp overflow"),
     "log_softmax mixes nothing": Mistake("A1", {"log_softmax": """
         x = as_tensor(x)
@@ -192,7 +193,8 @@ MISTAKES = {
     "backward hands on too early": Mistake("A1", {"Tensor.backward": REVERSED % ""}, {"backward: every"}, ""),
     "backward breadth first": Mistake("A1", {"Tensor.backward": REVERSED % "0"}, {"backward: every"}, ""),
     "the walk is recursive": Mistake("A1", {"_topological_order": RECURSIVE}, {"backward: a chain"}, "RecursionError"),
-    "backward adds in place": Mistake("A1", {"Tensor.backward": SHARING}, {"backward: gradients add up"}, "into it changes both"),
+    "backward adds in place": Mistake("A1", {"Tensor.backward": SHARING}, {"backward: gradients add up"},
+        "into it changes both"),
     "_fit takes a mean": Mistake("A1", {"_fit": """
         while g.ndim > parent.ndim:
             g = g.mean(0)
@@ -204,7 +206,8 @@ MISTAKES = {
     # ---- A2 ----
     "no bias correction": Mistake("A2", {"Adam.rule": ADAM.format(step="m / (v**0.5 + self.eps)")}, ADAM_ITEMS,
         "did you forget the bias correction"),
-    "bias correction one step late": Mistake("A2", {"Adam.rule": ADAM.format(step=RIGHT_STEP.replace("**t", "**max(t - 1, 1)"))},
+    "bias correction one step late": Mistake("A2", {
+        "Adam.rule": ADAM.format(step=RIGHT_STEP.replace("**t", "**max(t - 1, 1)"))},
         ADAM_ITEMS - {"Adam: the first step"}, ""),
     "eps inside the root": Mistake("A2", {"Adam.rule": ADAM.format(
         step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")}, ADAM_ITEMS, "eps stands inside the root"),
@@ -231,8 +234,8 @@ MISTAKES = {
         v += lr * g
         p[...] = -(lr * g + self.momentum * v if self.nesterov else v)
     """}, {"SGD: the rate"}, "The rate is inside v"),
-    "no Nesterov": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v *= self.momentum\n    v += g", step="v")}, {"Nesterov"},
-        "without Nesterov's look ahead"),
+    "no Nesterov": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v *= self.momentum\n    v += g", step="v")},
+        {"Nesterov"}, "without Nesterov's look ahead"),
     "the gradient is used up": Mistake("A2", {"SGD.rule": """
         if v is not None:
             v *= self.momentum
@@ -290,7 +293,8 @@ MISTAKES = {
                 waited += 1
         return sign * best, waited
     """}, {"Plateau"}, "equal value is no improvement"),
-    "SWATS scales v itself": Mistake("A3", {"SWATS._sgd": "v *= self.betas[0]\nv += g\nv *= 1\np[...] = -lr * v\nv *= 1 - self.betas[0]"},
+    "SWATS scales v itself": Mistake("A3", {
+        "SWATS._sgd": "v *= self.betas[0]\nv += g\nv *= 1\np[...] = -lr * v\nv *= 1 - self.betas[0]"},
         {"SWATS: the switch"}, "so that it fades"),
     "Hybrid takes a negative rate": Mistake("A3", {"Hybrid._decide": """
         if not self.switch(self.progress):
@@ -305,9 +309,10 @@ MISTAKES = {
     """}, {"Hybrid: the switch"}, "expected the switch after step 5, it came after step 2"),
     # ---- A4 ----
     "the filter is turned round": Mistake("A4", {"conv2d": CONV.format(w="w.data[:, :, ::-1, ::-1]",
-        w_back="w.data[:, :, ::-1, ::-1]", to_b="sum((0, 2, 3))")}, {"conv2d: the value", "conv2d: the gradient of the images"},
-        "with the filter turned round"),
-    "b's gradient is a mean": Mistake("A4", {"conv2d": CONV.format(w="w.data", w_back="w.data", to_b="mean((0, 2, 3))")},
+        w_back="w.data[:, :, ::-1, ::-1]", to_b="sum((0, 2, 3))")},
+        {"conv2d: the value", "conv2d: the gradient of the images"}, "With the filter turned round"),
+    "b's gradient is a mean": Mistake("A4", {
+        "conv2d": CONV.format(w="w.data", w_back="w.data", to_b="mean((0, 2, 3))")},
         {"conv2d: the gradient of the filters"}, ""),
     "overlapping windows overwrite": Mistake("A4", {"_scatter": """
         import numpy as np
@@ -331,7 +336,8 @@ MISTAKES = {
         shape = (n, c, (h - kh) // sh, (w - kw) // sw, kh, kw)
         s = x.strides
         return np.lib.stride_tricks.as_strided(x, shape, (s[0], s[1], s[2] * sh, s[3] * sw, s[2], s[3]))
-    """}, {"_windows", "conv2d: the value", "conv2d: the gradient of the filters", "max_pool2d", "avg_pool2d"}, "expected shape"),
+    """}, {"_windows", "conv2d: the value", "conv2d: the gradient of the filters", "max_pool2d", "avg_pool2d"},
+        "expected shape"),
     # ---- A5 ----
     "tuned on the test data": Mistake("A5", {"tune": """
         scores = []
@@ -340,9 +346,11 @@ MISTAKES = {
             scores.append(np.mean([accuracy(model, data.test) for model in models]))
         return rates[int(np.argmax(scores))]
     """}, {"tune", "compare: a fair", "compare: the test"}, "choose by data.val"),
-    "the global generator": Mistake("A5", {"train_once": TRAIN.format(**TRAIN_RIGHT | {"order": "np.random.permutation(len(x))"})},
+    "the global generator": Mistake("A5", {
+        "train_once": TRAIN.format(**TRAIN_RIGHT | {"order": "np.random.permutation(len(x))"})},
         {"train_once: the seed"}, "not from np.random"),
-    "the last batch is dropped": Mistake("A5", {"train_once": TRAIN.format(**TRAIN_RIGHT | {"stop": "len(x) - batch_size + 1"})},
+    "the last batch is dropped": Mistake("A5", {
+        "train_once": TRAIN.format(**TRAIN_RIGHT | {"stop": "len(x) - batch_size + 1"})},
         {"train_once: every"}, "last, smaller batch"),
     "never shuffled": Mistake("A5", {"train_once": TRAIN.format(**TRAIN_RIGHT | {"order": "np.arange(len(x))"})},
         {"train_once: every", "train_once: the seed"}, "shuffle"),

@@ -1,9 +1,10 @@
-"""When is a number right? When it is as near to the exact one as the arithmetic allows, in whatever order it was summed.
+"""When is a number right? When it is as near to the exact one as rounding allows, in whatever order it was summed.
 
-Each of a computation's roundings is off by at most u of its result (u = 2^-24 in float32, 2^-53 in float64). A sum of n
-terms, in any order, is off by at most about n u times the sum of the terms' sizes (Higham 2002, sec. 4.2). So each oracle
-in hidden.py returns two things: the value, computed in float64, and its `slack`: roundings times size, worked out by the
-same formula on absolute values. An answer passes within slack * u; a wrong formula is off by many times that.
+Each of a computation's roundings is off by at most u of its result (u = 2^-24 in float32, 2^-53 in float64). A sum of
+n terms, in any order, is off by at most about n u times the sum of the terms' sizes (Higham 2002, sec. 4.2). So each
+oracle in hidden.py returns two things: the value, computed in float64, and its `slack`: roundings times size, worked
+out by the same formula on absolute values. An answer passes within slack * u; a wrong formula is off by many times
+that.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ class Exact(NamedTuple):
 Mistakes = Mapping[str, Callable[[], Any]]  # what to say -> the value that this mistake gives
 
 
+def normal(rng: np.random.Generator, shape: Any, dtype: Any = np.float64) -> Array:
+    """Random numbers, normally distributed, as an array."""
+    return np.asarray(rng.normal(size=shape), dtype)
+
+
 def require(condition: bool, message: str) -> None:
     """Raise Wrong with the message unless the condition holds."""
     if not condition:
@@ -46,7 +52,9 @@ def expect(got: Any, exact: Exact, dtype: Any, given: str, mistakes: Mistakes | 
     if not isinstance(got, np.ndarray):
         raise Wrong(f"{given}\n  expected an array of shape {value.shape}, got {got!r:.200}")
     if got.shape != value.shape:
-        raise Wrong(f"{given}\n  expected shape {value.shape}, got {got.shape}" + _likeliest(got, dtype, exact, mistakes))
+        raise Wrong(
+            f"{given}\n  expected shape {value.shape}, got {got.shape}" + _likeliest(got, dtype, exact, mistakes)
+        )
     if got.dtype != dtype:
         raise Wrong(f"{given}\n  expected dtype {dtype} as the input has, got {got.dtype}: what changes it?")
     if not close(got, exact, dtype):
@@ -85,12 +93,16 @@ def _likeliest(got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None) 
     for message, wrong in (mistakes or {}).items():
         with np.errstate(all="ignore"):
             value = np.asarray(wrong(), np.float64)
-        if value.shape == got.shape and value.shape == loose.slack.shape and close(got, loose._replace(value=value), dtype):
+        if (
+            value.shape == got.shape
+            and value.shape == loose.slack.shape
+            and close(got, loose._replace(value=value), dtype)
+        ):
             return f"\n  {message}"
         if value.shape == got.shape != right.value.shape:
             return f"\n  {message}"
     if not np.isfinite(got).all():
-        return "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32), is there a division by zero, or a log of 0?"
+        return "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32)? A division by zero, a log of 0?"
     return ""
 
 

@@ -44,7 +44,10 @@ def _head(function: Function) -> int:
     if ast.get_docstring(function) is not None:
         return first.end_lineno or first.lineno
     arguments = [a for a in ast.walk(function.args) if isinstance(a, ast.expr)]
-    ends = [function.lineno, *(a.end_lineno or 0 for a in [*arguments, *([function.returns] if function.returns else [])])]
+    ends = [
+        function.lineno,
+        *(a.end_lineno or 0 for a in [*arguments, *([function.returns] if function.returns else [])]),
+    ]
     return max(ends)  # not up to the first statement: a comment above it is part of the solution
 
 

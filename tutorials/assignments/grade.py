@@ -74,9 +74,11 @@ def summary(report: Report) -> str:
 
 
 def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
-    """Grade every submission in a folder, `jobs` at a time; a row each in the CSV, and with --out a results.json each."""
+    """Grade every submission in a folder, `jobs` at a time: a row each in the CSV and, with --out, a results.json."""
     if not args.submission.is_dir():
-        raise AssignmentError(f"{args.submission} is not a folder: with --csv, name the folder that holds a class's work")
+        raise AssignmentError(
+            f"{args.submission} is not a folder: with --csv, name the folder that holds a class's work"
+        )
     places = sorted(p for p in args.submission.iterdir() if p.is_dir() or p.suffix in (".zip", ".py"))
     if not places:
         raise AssignmentError(f"{args.submission} holds no folder, .zip or .py file to grade")
@@ -140,12 +142,14 @@ def _keep_out(submission: Path, *outputs: Path | None) -> None:
     """Nothing is written among a student's files."""
     for output in outputs:
         if output is not None and output.resolve().is_relative_to(submission.resolve()):
-            raise AssignmentError(f"{output} lies in the submission: name a place outside, so that no work is overwritten")
+            raise AssignmentError(
+                f"{output} lies in the submission: name a place outside, so that no work is overwritten"
+            )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tutorials.assignments.grade",
+        prog="tutorials.assignments.grade",
         description="Grade an assignment. The student's code runs in a process of its own that can't read the hidden "
         "tests, write files, use the network or start programs, and that never holds a mark.",
     )

@@ -34,7 +34,13 @@ class Operation:
         for k in self.which:
             told = f"{self.told}: gradient of input {k}" if len(rights) > 1 else f"{self.told}: gradient"
             require(got[k] is not None, f"{told}\n  there is none: has record() an edge for it?")
-            expect(np.asarray(got[k]).astype(self.dtype), rights[k], self.dtype, told, mistakes[k] if k < len(mistakes) else None)
+            expect(
+                np.asarray(got[k]).astype(self.dtype),
+                rights[k],
+                self.dtype,
+                told,
+                mistakes[k] if k < len(mistakes) else None,
+            )
 
     def _walk(self, g: Array) -> list[Array | None]:
         """Backward over the graph, by the grader: a tensor is done when all that use it are done."""

@@ -21,7 +21,9 @@ from tutorials.assignments.assignment import HERE, NAMES, ROOT, Assignment, Assi
 from tutorials.assignments.cut import cut
 
 LIBRARY = ("minidl", "optim", "data")
-_EMPTY_INIT = '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
+_EMPTY_INIT = (
+    '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
+)
 
 
 @cache
@@ -72,7 +74,7 @@ def _imports(source: str) -> set[str]:
 
 
 def write(files: dict[str, str], folder: Path) -> None:
-    """Write them into a new or empty folder. Raises AssignmentError, and writes nothing, if there is something in it."""
+    """Write them into a new or empty folder. Raises AssignmentError, and writes nothing, if it is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AssignmentError(f"{folder} is not empty, and a hand-out never overwrites anything: name a new folder")
     for path, text in files.items():
@@ -98,7 +100,7 @@ def update() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tutorials.assignments.handout", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="tutorials.assignments.handout", description=__doc__.split("\n")[0])
     parser.add_argument("assignment", nargs="?", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("folder", nargs="?", type=Path, help="a new or empty folder")
     parser.add_argument("--update", action="store_true", help="bring the copies in the repository up to date")
@@ -111,8 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             assignment = load(args.assignment)
             write(handout(assignment), args.folder)
-            names = ", ".join(assignment.cuts)
-            print(f"{assignment.name}, {assignment.title}, is in {args.folder}. Start with README.md; the files to fill in: {names}")
+            print(f"{assignment.name}, {assignment.title}, is in {args.folder}: start with README.md")
+            print(f"to fill in: {', '.join(assignment.cuts)}")
     except (AssignmentError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,9 @@ class Unavailable(Exception):
     """This system does not offer the measure; the message says why."""
 
 
-def enter(limits: Limits, readable: Sequence[Path], listable: Sequence[Path], without: Iterable[str] = ()) -> dict[str, str]:
+def enter(
+    limits: Limits, readable: Sequence[Path], listable: Sequence[Path], without: Iterable[str] = ()
+) -> dict[str, str]:
     """Take all measures that this system offers; returns for each "on", or "off: why".
 
     readable  what landlock leaves open to reading

@@ -89,15 +89,19 @@ class Session:
         calls = {"calls.py": (self.assignment.folder / "calls.py").read_bytes()}
         calls["graph_calls.py"] = (HERE / "graph_calls.py").read_bytes()
         own = {path: text.encode() for path, text in handout(self.assignment).items()}
-        own = {path: data for path, data in own.items() if path.endswith(".py") and path not in ("test_public.py", "public.py")}
+        own = {
+            path: data
+            for path, data in own.items()
+            if path.endswith(".py") and path not in ("test_public.py", "public.py")
+        }
         for path, data in {**own, **files, **calls}.items():
             target = self._stage / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         self._log.touch()
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            for path in (self._folder, *self._folder.rglob("*")):
-                path.chmod(0o755 if path.is_dir() else 0o644)  # the worker may run as nobody
+            for each in (self._folder, *self._folder.rglob("*")):
+                each.chmod(0o755 if each.is_dir() else 0o644)  # the worker may run as nobody
 
     def _start(self) -> None:
         if self._unusable:
@@ -232,7 +236,7 @@ def _value(reply: Any) -> Any:
 
 
 _HINTS = {
-    "SystemExit": "\nYour file ends the program: remove the exit, or move it below `if __name__ == \"__main__\":`.",
+    "SystemExit": '\nYour file ends the program: remove the exit, or move it below `if __name__ == "__main__":`.',
     "PermissionError": "\nWhile it is graded your code can't start programs, use the network, or touch other files.",
     "MemoryError": "\nMore memory than a right answer could need: look at the shapes.",
     "RecursionError": "\nA function calls itself without end, or a graph is walked by recursion.",

@@ -12,6 +12,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.assignment import AssignmentError
@@ -44,7 +45,7 @@ def read_submission(place: Path, wanted: Iterable[str]) -> Submission:
     elif place.suffix == ".zip" and place.is_file():
         present = _in_zip(place)
     elif place.is_file():
-        present = {place.name: lambda: _read_file(place)}
+        present = {place.name: partial(_read_file, place)}
     else:
         raise AssignmentError(f"there is no submission at {place}: name a folder, a .zip or a .py file")
     for path in wanted:
@@ -84,7 +85,7 @@ def _in_folder(folder: Path) -> Present:
             if len(present) >= MOST_FILES:
                 return present
             path = Path(root, name)
-            present[path.relative_to(folder).as_posix()] = lambda path=path: _read_file(path)
+            present[path.relative_to(folder).as_posix()] = partial(_read_file, path)
     return present
 
 
@@ -110,7 +111,7 @@ def _in_zip(place: Path) -> Present:
     except (zipfile.BadZipFile, OSError) as error:
         raise AssignmentError(f"{place} can't be read as a zip archive: {error}") from error
     names = [name for name in names if not name.startswith("__MACOSX/")]
-    return {name: lambda name=name: _read_member(place, name) for name in names}
+    return {name: partial(_read_member, place, name) for name in names}
 
 
 def _read_member(place: Path, name: str) -> bytes:

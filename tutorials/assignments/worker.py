@@ -75,7 +75,10 @@ def _report(error: BaseException, stage: Path) -> dict[str, str]:
     """The error in the student's words: its type, its message, and the line of the student's that it came from."""
     where = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(f"{stage}{os.sep}") and Path(frame.filename).name not in ("calls.py", "graph_calls.py"):
+        if frame.filename.startswith(f"{stage}{os.sep}") and Path(frame.filename).name not in (
+            "calls.py",
+            "graph_calls.py",
+        ):
             where = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}: {frame.line}"
     if isinstance(error, SyntaxError) and error.filename:
         where = f"{Path(error.filename).name}, line {error.lineno}"

@@ -6,12 +6,13 @@ The oracles are the derivatives from a table of calculus, in float64.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
-from tutorials.assignments.check import Array, Wrong, exact, expect, require
+from tutorials.assignments.check import Array, Wrong, exact, expect, normal, require
 from tutorials.assignments.graph import Operation, unbroadcast, wide
 
 ITEMS = Items()
@@ -36,11 +37,11 @@ PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
 def mul(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shapes in PAIRS:
-            x, y = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+            x, y = (normal(rng, shape, dtype) for shape in shapes)
             a, b = wide(x, y)
             op = run(call, "mul", [x, y])
             op.value(exact(a * b, 1))
-            g = rng.normal(size=(a * b).shape).astype(dtype)
+            g = normal(rng, (a * b).shape, dtype)
             swapped = "Each input's gradient is g times the other input." if a.shape == b.shape else ""
             op.gradients(
                 g, [exact(unbroadcast(g * b, a.shape), 30, unbroadcast(np.abs(g * b), a.shape)),
@@ -53,11 +54,11 @@ def mul(call: Call, rng: np.random.Generator) -> None:
 def div(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shapes in PAIRS:
-            x, y = rng.normal(size=shapes[0]).astype(dtype), rng.uniform(0.5, 2, shapes[1]).astype(dtype)
+            x, y = normal(rng, shapes[0], dtype), rng.uniform(0.5, 2, shapes[1]).astype(dtype)
             a, b = wide(x, y)
             op = run(call, "div", [x, y])
             op.value(exact(a / b, 1), {"This is b / a.": lambda: b / a})
-            g = rng.normal(size=(a / b).shape).astype(dtype)
+            g = normal(rng, (a / b).shape, dtype)
             to_b = -g * a / b**2
             op.gradients(
                 g, [exact(unbroadcast(g / b, a.shape), 30, unbroadcast(np.abs(g / b), a.shape)),
@@ -76,19 +77,19 @@ def log(call: Call, rng: np.random.Generator) -> None:
         (a,) = wide(x)
         op = run(call, "log", [x])
         op.value(exact(np.log(a), 4, 1 + np.abs(np.log(a))), {"The natural logarithm, not log10.": lambda: np.log10(a)})
-        g = rng.normal(size=a.shape).astype(dtype)
+        g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g / a, 2)], {"d(log x)/dx = 1/x.": lambda: g * np.log(a)})
 
 
 @ITEMS.item("relu", 4)
 def relu(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        x = rng.normal(size=(4, 5)).astype(dtype)
+        x = normal(rng, (4, 5), dtype)
         x[0, :2] = 0
         (a,) = wide(x)
         op = run(call, "relu", [x])
         op.value(exact(np.maximum(a, 0), 0), {"This is |x|.": lambda: np.abs(a)})
-        g = rng.normal(size=a.shape).astype(dtype)
+        g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g * (a > 0), 0)], {
             "At x = 0 the gradient is 0 here, as in PyTorch: x > 0, not x >= 0.": lambda: g * (a >= 0),
             "The gradient passes where x > 0 only.": lambda: np.array(g),
@@ -98,12 +99,12 @@ def relu(call: Call, rng: np.random.Generator) -> None:
 @ITEMS.item("sigmoid", 5)
 def sigmoid(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        x = np.concatenate([rng.normal(size=6) * 3, [-800.0, 800.0, 0.0]]).astype(dtype)
+        x = np.concatenate([normal(rng, 6) * 3, [-800.0, 800.0, 0.0]]).astype(dtype)
         (a,) = wide(x)
         y = (np.tanh(a / 2) + 1) / 2
         op = run(call, "sigmoid", [x])
         op.value(exact(y, 12, 1))
-        g = rng.normal(size=a.shape).astype(dtype)
+        g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g * y * (1 - y), 40, np.abs(g))], {
             "The derivative of the sigmoid is y (1 - y).": lambda: g * y,
             "The derivative is y (1 - y) with y the sigmoid itself, not x.": lambda: g * a * (1 - a),
@@ -112,7 +113,14 @@ def sigmoid(call: Call, rng: np.random.Generator) -> None:
 
 # ---- reductions ----
 
-DIMS = ({}, {"dim": 0}, {"dim": -1}, {"dim": [0, 2]}, {"dim": 1, "keepdim": True}, {"dim": [-1, 0], "keepdim": True})
+DIMS: tuple[dict[str, Any], ...] = (
+    {},
+    {"dim": 0},
+    {"dim": -1},
+    {"dim": [0, 2]},
+    {"dim": 1, "keepdim": True},
+    {"dim": [-1, 0], "keepdim": True},
+)
 _KEEP = "Is keepdim obeyed? With keepdim=True the axis stays, with length 1."
 
 
@@ -133,12 +141,12 @@ def spread(g: Array, x: Array, options: dict[str, Any]) -> Array:
 def sum_(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for options in DIMS:
-            x = rng.normal(size=(2, 3, 4)).astype(dtype)
+            x = normal(rng, (2, 3, 4), dtype)
             (a,) = wide(x)
             op = run(call, "sum", [x], **options)
             right = exact(reduced(a, options, np.sum), 24, reduced(np.abs(a), options, np.sum))
             op.value(right, {_KEEP: lambda: reduced(a, {**options, "keepdim": not options.get("keepdim")}, np.sum)})
-            g = rng.normal(size=right.value.shape).astype(dtype)
+            g = normal(rng, right.value.shape, dtype)
             op.gradients(g, [exact(spread(g, a, options), 0)])
 
 
@@ -146,12 +154,12 @@ def sum_(call: Call, rng: np.random.Generator) -> None:
 def mean(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for options in DIMS:
-            x = rng.normal(size=(2, 3, 4)).astype(dtype)
+            x = normal(rng, (2, 3, 4), dtype)
             (a,) = wide(x)
             op = run(call, "mean", [x], **options)
             right = exact(reduced(a, options, np.mean), 26, reduced(np.abs(a), options, np.mean))
             op.value(right, {"This is the sum.": lambda: reduced(a, options, np.sum)})
-            g = rng.normal(size=right.value.shape).astype(dtype)
+            g = normal(rng, right.value.shape, dtype)
             n = a.size / right.value.size
             op.gradients(g, [exact(spread(g, a, options) / n, 2)], {
                 "Each value's share of the mean is 1/n: did you forget to divide?": lambda: spread(g, a, options),
@@ -171,7 +179,7 @@ def max_(call: Call, rng: np.random.Generator) -> None:
             op = run(call, "max", [x], **options)
             right = exact(reduced(a, options, np.max), 0)
             op.value(right, {_KEEP: lambda: reduced(a, {**options, "keepdim": not options.get("keepdim")}, np.max)})
-            g = rng.normal(size=right.value.shape).astype(dtype)
+            g = normal(rng, right.value.shape, dtype)
             winners = a == spread(right.value, a, options)
             ties = spread(reduced(winners, options, np.sum), a, options)
             all_of_it = spread(g, a, options) * winners
@@ -183,12 +191,13 @@ def max_(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("getitem: an element taken twice", 5)
 def getitem(call: Call, rng: np.random.Generator) -> None:
-    for index in ({"array": np.array([2, 0, 2, 2])}, {"slice": [1, None, 2]}):
-        x = rng.normal(size=(5, 3))
-        taken = index["array"] if "array" in index else slice(*index["slice"])
+    indices: tuple[dict[str, Any], ...] = ({"array": np.array([2, 0, 2, 2])}, {"slice": [1, None, 2]})
+    for index in indices:
+        x = normal(rng, (5, 3))
+        taken: Any = index["array"] if "array" in index else slice(*index["slice"])
         op = Operation(call, f"x[{taken}], x (5, 3)", [x], call("getitem", inputs=[x], index=index))
         op.value(exact(x[taken], 0))
-        g = rng.normal(size=x[taken].shape)
+        g = normal(rng, x[taken].shape)
         right, once = np.zeros((5, 3)), np.zeros((5, 3))
         np.add.at(right, taken, g)
         once[taken] = g
@@ -203,12 +212,18 @@ def getitem(call: Call, rng: np.random.Generator) -> None:
 @ITEMS.item("matmul", 10)
 def matmul(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        for shapes in (((3, 4), (4, 2)), ((5, 3, 4), (4, 2)), ((2, 1, 3, 4), (5, 4, 3)), ((4,), (4, 3)), ((3, 4), (4,))):
-            x, y = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+        for shapes in (
+            ((3, 4), (4, 2)),
+            ((5, 3, 4), (4, 2)),
+            ((2, 1, 3, 4), (5, 4, 3)),
+            ((4,), (4, 3)),
+            ((3, 4), (4,)),
+        ):
+            x, y = (normal(rng, shape, dtype) for shape in shapes)
             a, b = wide(x, y)
             op = run(call, "matmul", [x, y])
             op.value(exact(a @ b, 4, np.abs(a) @ np.abs(b)))
-            g = rng.normal(size=(a @ b).shape).astype(dtype)
+            g = normal(rng, (a @ b).shape, dtype)
             op.gradients(g, [exact(da, 50, size) for da, size in zip(
                 matmul_gradients(a, b, wide(g)[0]), matmul_gradients(*map(np.abs, wide(a, b, g))), strict=True
             )])  # fmt: skip
@@ -226,9 +241,9 @@ def matmul_gradients(a: Array, b: Array, g: Array) -> tuple[Array, Array]:
 @ITEMS.item("linear", 5)
 def linear(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((6, 4), (3, 4), (3,)))
+        x, w, b = (normal(rng, shape, dtype) for shape in ((6, 4), (3, 4), (3,)))
         x64, w64, b64 = wide(x, w, b)
-        g = rng.normal(size=(6, 3)).astype(dtype)
+        g = normal(rng, (6, 3), dtype)
         (g64,) = wide(g)
         size = np.abs(x64) @ np.abs(w64.T) + np.abs(b64)
         rights = [exact(g64 @ w64, 4, np.abs(g64) @ np.abs(w64)), exact(g64.T @ x64, 7, np.abs(g64.T) @ np.abs(x64)),
@@ -254,11 +269,11 @@ def log_softmax_of(x: Array, dim: int) -> Array:
 def softmax(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for dim, scale in ((-1, 1.0), (0, 3.0), (1, 1000.0)):
-            x = (rng.normal(size=(3, 5)) * scale).astype(dtype)
+            x = (normal(rng, (3, 5)) * scale).astype(dtype)
             (a,) = wide(x)
             log_p = log_softmax_of(a, dim)
             p, size = np.exp(log_p), 2 * np.abs(a).max() + 5
-            g = rng.normal(size=a.shape).astype(dtype)
+            g = normal(rng, a.shape, dtype)
             g_size = 20 * size * (np.abs(g) + np.abs(g).sum(dim, keepdims=True))
             op = run(call, "log_softmax", [x], dim=dim)
             op.value(exact(log_p, 12, size))
@@ -267,7 +282,10 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
                 "The gradient of log_softmax is g - p sum(g).": lambda: g - p,
             })  # fmt: skip
             op = run(call, "softmax", [x], dim=dim)
-            op.value(exact(p, 20, size), {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % 2))})
+            op.value(
+                exact(p, 20, size),
+                {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % 2))},
+            )
             op.gradients(g, [exact(p * (g - np.sum(g * p, dim, keepdims=True)), 1, g_size)], {
                 "Each input moves all outputs of its row, not only its own.": lambda: g * p * (1 - p),
             })  # fmt: skip
@@ -277,7 +295,7 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
 def cross_entropy(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for scale in (1.0, 1000.0):
-            x, labels = (rng.normal(size=(6, 4)) * scale).astype(dtype), rng.integers(0, 4, 6)
+            x, labels = (normal(rng, (6, 4)) * scale).astype(dtype), rng.integers(0, 4, 6)
             (a,) = wide(x)
             log_p = log_softmax_of(a, 1)
             losses, one_hot = -log_p[np.arange(6), labels], np.eye(4)[labels]
@@ -317,7 +335,7 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
     right, times = paths(len(leaves), nodes), how.get("times", 1)
     for k, leaf in enumerate(leaves):
         expect(got["gradients"][k], exact(np.full(leaf.shape, times * right[k]), 0), leaf.dtype, f"{told}: leaf {k}",
-               {message: lambda v=value: np.full(leaf.shape, v) for message, value in (mistakes or {}).items()})  # fmt: skip
+               {said: partial(np.full, leaf.shape, value) for said, value in (mistakes or {}).items()})  # fmt: skip
     for k, node in enumerate(nodes):
         require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
 
@@ -326,7 +344,7 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
 def fit(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, out in (((3, 1), (3, 4)), ((4,), (2, 3, 4)), ((), (3,)), ((1, 4), (5, 3, 4)), ((3, 4), (3, 4))):
-            g = rng.normal(size=out).astype(dtype)
+            g = normal(rng, out, dtype)
             got = call("broadcast", shape=list(shape), g=g)
             (g64,) = wide(g)
             right = exact(unbroadcast(g64, shape), g.size, unbroadcast(np.abs(g64), shape))

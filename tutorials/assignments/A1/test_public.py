@@ -1,4 +1,4 @@
-"""Public tests of A1, small enough to check by hand. The hidden tests ask the same of other inputs and of all functions."""
+"""Public tests of A1, small enough to check by hand. The hidden tests ask for more inputs and all functions."""
 
 import numpy as np
 from public import run

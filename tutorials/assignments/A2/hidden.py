@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
-from tutorials.assignments.check import Array, Exact, exact, expect, require
+from tutorials.assignments.check import Array, Exact, exact, expect, normal, require
 
 ITEMS = Items()
 BOTH = (np.float32, np.float64)
@@ -28,7 +28,8 @@ def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, 
         v_size = mu * v_size + np.abs(g) + np.abs(decay * w)
         w = w + sign * (1 if lr_inside else lr) * (g + mu * v if nesterov else v)
         size = size + lr * 2 * v_size * (4 * t + 6) + np.abs(w)
-        values.append(w), slacks.append(size)
+        values.append(w)
+        slacks.append(size)
     return Exact(np.array(values), np.array(slacks))
 
 
@@ -56,13 +57,14 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
         w = w * (1 - lr * decay) if decoupled else w
         w = w - lr * mhat / below
         size = size + lr * (4 * step + 12) * (m_size / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + eps) + np.abs(w)
-        values.append(w), slacks.append(size)
+        values.append(w)
+        slacks.append(size)
     return Exact(np.array(values), np.array(slacks))
 
 
 def start(rng: np.random.Generator, dtype: Any, steps: int, n: int = 6) -> tuple[Array, Array]:
     """Weights, and gradients of sizes from 0.01 to 100."""
-    return rng.normal(size=n).astype(dtype), (rng.normal(size=(steps, n)) * 10.0 ** rng.uniform(-2, 2, n)).astype(dtype)
+    return normal(rng, n, dtype), (normal(rng, (steps, n)) * 10.0 ** rng.uniform(-2, 2, n)).astype(dtype)
 
 
 def trajectory(call: Call, rule: str, options: dict[str, Any], w: Array, g: Array) -> Any:
@@ -97,7 +99,8 @@ def momentum(call: Call, rng: np.random.Generator) -> None:
         w, g = start(rng, dtype, 8)
         options = {"lr": 0.05, "momentum": 0.9}
         expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.05, 0.9), dtype, given("SGD", options, w, g), {
-            "Is the gradient multiplied by 1 - mu? Here v <- mu v + g.": lambda: sgd(w, g, 0.05, 0.9, damped=True).value,
+            "Is the gradient multiplied by 1 - mu? Here v <- mu v + g.":
+                lambda: sgd(w, g, 0.05, 0.9, damped=True).value,
             "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost.":
                 lambda: sgd(w, g, 0.05, 0.9, forgets=True).value,
             "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, 0.05).value,
@@ -108,8 +111,7 @@ def momentum(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("SGD: the rate multiplies v when it is used", 5)
 def changing_rate(call: Call, rng: np.random.Generator) -> None:
-    w, g = rng.normal(size=5), rng.normal(size=5)
-    v = rng.normal(size=5)
+    g, v = normal(rng, 5), normal(rng, 5)
     got = call("rule", name="SGD", options={"momentum": 0.9}, g=g, state={"v": v}, t=3, lr=0.01)
     right = exact(-0.01 * (0.9 * v + g), 6, 0.01 * (np.abs(v) + np.abs(g)))
     expect(got["p"], right, np.float64, "one step with a v from before, at the rate 0.01", {
@@ -137,12 +139,13 @@ def nesterov(call: Call, rng: np.random.Generator) -> None:
 @ITEMS.item("moments: m and v", 10)
 def moments(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        g, m, v = (rng.normal(size=5).astype(dtype) for _ in range(3))
+        g, m, v = (normal(rng, 5, dtype) for _ in range(3))
         v = np.abs(v)
         g64, m64, v64 = (a.astype(np.float64) for a in (g, m, v))
         got = call("rule", name="Adam", options={"betas": (0.8, 0.95)}, g=g, state={"m": m, "v": v}, t=7, lr=0.1)
         told = f"m and v after one step, betas=(0.8, 0.95), in {np.dtype(dtype)}"
-        expect(got["state"]["m"], exact(0.8 * m64 + (1 - 0.8) * g64, 4, np.abs(m64) + np.abs(g64)), dtype, f"m: {told}", {
+        right = exact(0.8 * m64 + (1 - 0.8) * g64, 4, np.abs(m64) + np.abs(g64))
+        expect(got["state"]["m"], right, dtype, f"m: {told}", {
             "m did not change: write into it (m *= b1; m += ...), a new array is lost.": lambda: m64,
             "m must get (1 - b1) g, not g.": lambda: 0.8 * m64 + g64,
             "Are b1 and b2 the wrong way round?": lambda: 0.95 * m64 + 0.05 * g64,
@@ -153,12 +156,14 @@ def moments(call: Call, rng: np.random.Generator) -> None:
             "v averages the square of g.": lambda: 0.95 * v64 + 0.05 * g64,
             "v must get (1 - b2) g^2, not g^2.": lambda: 0.95 * v64 + g64**2,
             "Are b1 and b2 the wrong way round?": lambda: 0.8 * v64 + 0.2 * g64**2,
-            "v averages the square of g, not of the average m.": lambda: 0.95 * v64 + 0.05 * (0.8 * m64 + 0.2 * g64) ** 2,
+            "v averages the square of g, not of the average m.":
+                lambda: 0.95 * v64 + 0.05 * (0.8 * m64 + 0.2 * g64) ** 2,
         })  # fmt: skip
 
 
 def adam_mistakes(w: Array, g: Array, **options: Any) -> dict[str, Any]:
     """What the usual slips give."""
+
     def wrong(**slip: Any) -> Any:
         return lambda: adam(w, g, **options, **slip).value
 
@@ -224,7 +229,7 @@ def adamw(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("Nothing else is touched", 5)
 def in_place(call: Call, rng: np.random.Generator) -> None:
-    g = rng.normal(size=5)
+    g = normal(rng, 5)
     for name, options, state in (
         ("SGD", {}, {}), ("SGD", {"momentum": 0.9}, {"v": np.zeros(5)}),
         ("Adam", {}, {"m": np.zeros(5), "v": np.zeros(5)}),

@@ -6,5 +6,8 @@ ASSIGNMENT = Assignment(
     name="A2",
     title="SGD and Adam",
     cuts={"optim/sgd.py": ("SGD.rule",), "optim/adam.py": ("Adam.rule", "AdamW.decayed", "moments")},
-    drop={"optim/sgd.py": ("SGD.step_terms",), "optim/adam.py": ("Adam.step_terms", "AdamW.decay_rate", "moment_terms")},
+    drop={
+        "optim/sgd.py": ("SGD.step_terms",),
+        "optim/adam.py": ("Adam.step_terms", "AdamW.decay_rate", "moment_terms"),
+    },
 )

@@ -71,10 +71,13 @@ def hybrid(
     w: Any, gradients: Any, then: dict[str, Any], condition: list[Any], lr_after: Any, carry: str, lambdas: list[float]
 ) -> dict[str, Any]:
     """Train with Adam(lr=0.01), then SGD; an epoch is two steps. Each step's Lambda is given."""
-    own = Hybrid(parameters := _leaf(w), Adam(lr=0.01), SGD(**then), getattr(switch, condition[0])(condition[1]), lr_after, carry)
+    own = Hybrid(
+        parameters := _leaf(w), Adam(lr=0.01), SGD(**then), getattr(switch, condition[0])(condition[1]), lr_after, carry
+    )
     if own.projection is not None:
         given = iter(lambdas)
-        own.projection.add = lambda p, g: own.projection.lambdas.append(next(given))  # type: ignore[method-assign]
+        lambdas_so_far = own.projection.lambdas
+        own.projection.add = lambda p, g: lambdas_so_far.append(next(given))  # type: ignore[method-assign]
     trajectory, phases = [], []
     for k, g in enumerate(gradients):
         phases.append(own.phase)

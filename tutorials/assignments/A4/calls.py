@@ -17,7 +17,7 @@ def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, 
 
 def windows(x: Any, kernel: list[int], stride: list[int]) -> dict[str, Any]:
     """_windows, and whether it is a view of x."""
-    view = ops_conv._windows(x, tuple(kernel), tuple(stride))
+    view = ops_conv._windows(x, (kernel[0], kernel[1]), (stride[0], stride[1]))
     values = view.copy()
     x += 1
     return {"values": values, "is_view": bool((view == values + 1).all())}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
-from tutorials.assignments.check import Array, exact, expect, require
+from tutorials.assignments.check import Array, exact, expect, normal, require
 from tutorials.assignments.graph import Operation, wide
 
 ITEMS = Items()
@@ -64,7 +64,9 @@ def pool(x: Array, k: Any, how: Any, stride: Any = None, padding: Any = 0, fill:
     return y
 
 
-def pool_gradient(x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0) -> Array:
+def pool_gradient(
+    x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0
+) -> Array:
     """share(window): which part of its output's gradient each pixel of a window gets."""
     padded, found = places(x, k, k if stride is None else stride, padding, fill)
     dx = np.zeros_like(padded)
@@ -92,8 +94,12 @@ def run(call: Call, op: str, inputs: list[Array], **options: Any) -> Operation:
 
 @ITEMS.item("_windows: every position of the window, as a view", 10)
 def windows(call: Call, rng: np.random.Generator) -> None:
-    for shape, kernel, stride in (((2, 3, 5, 6), [2, 3], [1, 1]), ((1, 2, 7, 6), [3, 2], [2, 3]), ((2, 1, 4, 4), [4, 4], [1, 1])):
-        x = rng.normal(size=shape)
+    for shape, kernel, stride in (
+        ((2, 3, 5, 6), [2, 3], [1, 1]),
+        ((1, 2, 7, 6), [3, 2], [2, 3]),
+        ((2, 1, 4, 4), [4, 4], [1, 1]),
+    ):
+        x = normal(rng, shape)
         padded, found = places(x, kernel, stride, 0)
         i, j, _ = found[-1]
         right = np.zeros((*shape[:2], i + 1, j + 1, *kernel))
@@ -111,9 +117,11 @@ CONVOLUTIONS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def convolve(call: Call, rng: np.random.Generator, dtype: Any, shape: Any, filters: Any, options: Any, bias: bool) -> Any:
+def convolve(
+    call: Call, rng: np.random.Generator, dtype: Any, shape: Any, filters: Any, options: Any, bias: bool
+) -> Any:
     """The arrays of a convolution, in float64, and the student's run of it."""
-    x, w, b = (rng.normal(size=s).astype(dtype) for s in (shape, filters, filters[:1]))
+    x, w, b = (normal(rng, s, dtype) for s in (shape, filters, filters[:1]))
     inputs = [x, w, b] if bias else [x, w]
     return *wide(x, w, b), run(call, "conv2d", inputs, **options)
 
@@ -128,7 +136,7 @@ def conv_value(call: Call, rng: np.random.Generator) -> None:
                 size = conv(np.abs(x), np.abs(w), np.abs(b) if bias else None, **options)
                 no_padding = {k: v for k, v in options.items() if k != "padding"}
                 op.value(exact(conv(x, w, c, **options), w[0].size + 2, size), {
-                    "This is the mathematicians' convolution, with the filter turned round. Deep learning does not turn it.":
+                    "With the filter turned round, as mathematicians have it. Deep learning does not turn it.":
                         lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
                     "Where is b?": lambda: conv(x, w, None, **options),
                     "Is the padding there?": lambda: conv(x, w, c, **no_padding),
@@ -150,14 +158,15 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> 
     for dtype in BOTH:
         for shape, filters, options in CONVOLUTIONS:
             x, w, b, op = convolve(call, rng, dtype, shape, filters, options, bias=True)
-            g = rng.normal(size=conv(x, w, b, **options).shape).astype(dtype)
+            g = normal(rng, conv(x, w, b, **options).shape, dtype)
             (g64,) = wide(g)
             rights, sizes = conv_gradients(x, w, g64, **options), conv_gradients(*map(np.abs, (x, w, g64)), **options)
-            turned = lambda: conv_gradients(x, w[:, :, ::-1, ::-1], g64, **options)[0]  # noqa: B023, E731
+            turned = lambda: conv_gradients(x, w[:, :, ::-1, ::-1], g64, **options)[0]  # noqa: E731
             mistakes: dict[str, Any] = {
                 "Is the filter turned round? The pixel at place (i, j) of a window met w[i, j].": turned,
             }
-            op.only(which).gradients(g, [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)], mistakes, {}, {
+            exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)]
+            op.only(which).gradients(g, exacts, mistakes, {}, {
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
                 "b is added to every image: sum over the images, too.": lambda: g64[0].sum((1, 2)),
@@ -165,7 +174,8 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> 
 
 
 POOLS: tuple[Any, ...] = (
-    ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}), ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
+    ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}),
+    ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
     ((2, 1, 5, 5), 3, {"stride": 2, "padding": 1}),
 )  # fmt: skip
 
@@ -174,7 +184,7 @@ POOLS: tuple[Any, ...] = (
 def max_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
-            x = (rng.normal(size=shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
+            x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
             run(call, "max_pool2d", [x], k=k, **options).value(right, {
@@ -190,7 +200,7 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
         for shape, k, options in POOLS:
             x = rng.integers(-2, 3, shape).astype(dtype)  # with ties
             (a,) = wide(x)
-            g = rng.normal(size=pool(a, k, lambda v: v.max((2, 3)), **options).shape).astype(dtype)
+            g = normal(rng, pool(a, k, lambda v: v.max((2, 3)), **options).shape, dtype)
             (g64,) = wide(g)
             how = {**options, "fill": -np.inf}
             right, size = (pool_gradient(a, k, first_winner, each, **how) for each in (g64, np.abs(g64)))
@@ -206,12 +216,12 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
 def average(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
-            x = rng.normal(size=shape).astype(dtype)
+            x = normal(rng, shape, dtype)
             (a,) = wide(x)
             op = run(call, "avg_pool2d", [x], k=k, **options)
             y, size = (pool(each, k, lambda v: v.mean((2, 3)), **options) for each in (a, np.abs(a)))
             op.value(exact(y, 12, size), {"This is the sum: divide by kh * kw.": lambda: y * np.prod(pair(k))})
-            g = rng.normal(size=y.shape).astype(dtype)
+            g = normal(rng, y.shape, dtype)
             (g64,) = wide(g)
             part = 1 / np.prod(pair(k))
             right, size = (pool_gradient(a, k, lambda v: part, each, **options) for each in (g64, np.abs(g64)))

@@ -1,7 +1,7 @@
 """What the grader can ask of a submission of A5. This runs in the student's process.
 
-The models and optimizers handed to the study are spies: they tell which examples were shown to them, in which mode, from
-which weights they started and at which rate. Feature 0 of each example is its number.
+The models and optimizers handed to the study are spies: they tell which examples were shown to them, in which mode,
+from which weights they started and at which rate. Feature 0 of each example is its number.
 """
 
 import hashlib
@@ -33,7 +33,13 @@ class Spy(nn.Module):
         self.run = log[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        mode = "train" if is_recording() and self.training else "eval" if not (is_recording() or self.training) else "mixed"
+        mode = (
+            "train"
+            if is_recording() and self.training
+            else "eval"
+            if not (is_recording() or self.training)
+            else "mixed"
+        )
         self.run["shown"].append([mode, np.round(x.data[:, 0]).astype(np.int64)])
         shown = x.data.copy()
         shown[:, 0] = 1.0  # the number is not to be learned from

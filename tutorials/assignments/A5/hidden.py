@@ -21,7 +21,8 @@ SIZES = (70, 40, 50)
 
 def blobs(rng: np.random.Generator, noise: float = 0.6) -> list[Array]:
     """Three clouds of points, as [x, labels] for training, validation and test. Feature 0 is the example's number."""
-    centres, arrays = 2.5 * np.linalg.qr(rng.normal(size=(4, 4)))[0][:3], []  # at right angles: well apart
+    arrays: list[Array] = []
+    centres = 2.5 * np.linalg.qr(rng.normal(size=(4, 4)))[0][:3]  # at right angles: well apart
     for first, n in zip(FIRST, SIZES, strict=True):
         labels = rng.integers(0, 3, n)
         x = centres[labels] + noise * rng.normal(size=(n, 4))
@@ -45,8 +46,8 @@ def accuracy(call: Call, rng: np.random.Generator) -> None:
     right = float(((seen @ weight.T).argmax(1) == labels).mean())
     got = call("accuracy", x=x, labels=labels, weight=weight)
     require(isinstance(got["accuracy"], float), f"expected a float, got {got['accuracy']!r}")
-    require(abs(got["accuracy"] - right) < 1e-6, f"40 examples: expected {right}, got {got['accuracy']}: a fraction of them"
-            " is right where the largest output is that of the true class")  # fmt: skip
+    require(abs(got["accuracy"] - right) < 1e-6, f"40 examples: expected {right}, got {got['accuracy']}: a fraction of"
+            " them is right where the largest output is that of the true class")  # fmt: skip
     modes = {mode for mode, _ in got["log"][0]["shown"]}
     require(modes == {"eval"}, "call model.eval() and work under `with no_grad():` (dropout and batch norm change, and"
             " no graph is wanted)")  # fmt: skip
@@ -69,9 +70,13 @@ def each_once(call: Call, rng: np.random.Generator) -> None:
             batches = steps[epoch * per_epoch : (epoch + 1) * per_epoch]
             order = np.concatenate([numbers for _, numbers in batches])
             require(max(order) < 1000, f"{told}: the model was trained on validation or test data")
-            require(np.array_equal(np.sort(order), np.arange(70)), f"{told}: epoch {epoch + 1} must show every example once")
+            require(
+                np.array_equal(np.sort(order), np.arange(70)), f"{told}: epoch {epoch + 1} must show every example once"
+            )
             orders.append(order)
-        require(not np.array_equal(orders[0], np.arange(70)), f"{told}: the examples come in the order of the file: shuffle")
+        require(
+            not np.array_equal(orders[0], np.arange(70)), f"{told}: the examples come in the order of the file: shuffle"
+        )
         require(not np.array_equal(orders[0], orders[1]), f"{told}: the second epoch has the order of the first")
 
 
@@ -84,10 +89,17 @@ def learns(call: Call, rng: np.random.Generator) -> None:
         x = arrays[0].copy()
         x[:, 0] = 1
         right = float(((x @ weight.T + bias).argmax(1) == arrays[1]).mean())
-        hint = "is the gradient cleared before each backward()?" if right > 0.5 else "does optimizer.step() come after backward()?"
+        hint = (
+            "is the gradient cleared before each backward()?"
+            if right > 0.5
+            else "does optimizer.step() come after backward()?"
+        )
         require(right > 0.9, f"{maker} at rate {rate}, 20 epochs on three clouds of points: {right:.2f} of the training"
                 f" examples are right, expected more than 0.9: {hint}")  # fmt: skip
-        require(got["log"][0]["rate"] == rate, f"{maker}: the optimizer was made with rate {got['log'][0]['rate']}, not {rate}")
+        require(
+            got["log"][0]["rate"] == rate,
+            f"{maker}: the optimizer was made with rate {got['log'][0]['rate']}, not {rate}",
+        )
 
 
 @ITEMS.item("train_once: the seed decides everything", 15)
@@ -126,7 +138,9 @@ def tune(call: Call, rng: np.random.Generator) -> None:
     require(got["rate"] == 0.2, f"{told}: expected 0.2, the others hardly move; got {got['rate']}")
     arrays[3] = (arrays[3] + 1) % 3  # wrong labels in the validation data: now it is best not to learn
     got = call("tune", arrays=arrays, **asked)
-    require(got["rate"] != 0.2, "with every validation label wrong, a rate that learns must lose: is it chosen by data.val?")
+    require(
+        got["rate"] != 0.2, "with every validation label wrong, a rate that learns must lose: is it chosen by data.val?"
+    )
 
 
 @ITEMS.item("mean_and_interval", 10)
@@ -138,11 +152,11 @@ def interval(call: Call, rng: np.random.Generator) -> None:
         right = np.array([mean, mean - t * s / n**0.5, mean + t * s / n**0.5])
         expect(np.array(got), exact(right, 100, 20.0), np.float64, f"{n} values", {
             "The standard deviation of a sample has n - 1 below: ddof=1.":
-                lambda: mean + np.array([0, -1, 1]) * t * values.std() / n**0.5,  # noqa: B023
-            "The interval of the mean shrinks with sqrt(n): s / sqrt(n).": lambda: mean + np.array([0, -1, 1]) * t * s,  # noqa: B023
+                lambda: mean + np.array([0, -1, 1]) * t * values.std() / n**0.5,
+            "The interval of the mean shrinks with sqrt(n): s / sqrt(n).": lambda: mean + np.array([0, -1, 1]) * t * s,
             "1.96 is for many values; for few, t comes from T95.":
-                lambda: mean + np.array([0, -1, 1]) * 1.96 * s / n**0.5,  # noqa: B023
-            "s is the root of the variance.": lambda: mean + np.array([0, -1, 1]) * t * s**2 / n**0.5,  # noqa: B023
+                lambda: mean + np.array([0, -1, 1]) * 1.96 * s / n**0.5,
+            "s is the root of the variance.": lambda: mean + np.array([0, -1, 1]) * t * s**2 / n**0.5,
         })  # fmt: skip
     try:
         call("mean_and_interval", values=[0.5])
@@ -153,7 +167,8 @@ def interval(call: Call, rng: np.random.Generator) -> None:
 
 
 STUDY: dict[str, Any] = {
-    "makers": ["sgd", "adam", "hybrid"], "rates": [1e-6, 0.2], "tune_seeds": [100, 101], "seeds": [1, 2, 3], "epochs": 8,
+    "makers": ["sgd", "adam", "hybrid"], "rates": [1e-6, 0.2], "tune_seeds": [100, 101], "seeds": [1, 2, 3],
+    "epochs": 8,
 }  # fmt: skip
 
 
@@ -161,14 +176,19 @@ STUDY: dict[str, Any] = {
 def fair(call: Call, rng: np.random.Generator) -> None:
     arrays = blobs(rng)
     got = call("compare", arrays=arrays, **STUDY)
-    require(sorted(got["results"]) == sorted(STUDY["makers"]), f"expected results for {STUDY['makers']}, got {list(got['results'])}")
+    require(
+        sorted(got["results"]) == sorted(STUDY["makers"]),
+        f"expected results for {STUDY['makers']}, got {list(got['results'])}",
+    )
     tuning = [run for run in got["log"] if not shown(run, 2)]
     final = [run for run in got["log"] if shown(run, 2)]
     require(len(tuning) == 12, f"3 optimizers x 2 rates x 2 tune_seeds are 12 runs to tune, there were {len(tuning)}")
     require(len(final) == 9, f"3 optimizers x 3 seeds are 9 runs to judge, there were {len(final)}")
     starts = [run["start"] for run in final]
     require(len(set(starts)) == 3, "the same seed must give every optimizer the same initial weights")
-    require(not set(starts) & {run["start"] for run in tuning}, "the final runs use the seeds of the tuning: use `seeds`")
+    require(
+        not set(starts) & {run["start"] for run in tuning}, "the final runs use the seeds of the tuning: use `seeds`"
+    )
 
 
 @ITEMS.item("compare: the test data is for the end", 10)
@@ -181,8 +201,14 @@ def judged(call: Call, rng: np.random.Generator) -> None:
         a = np.array(accuracies)
         half = T95[3] * a.std(ddof=1) / 3**0.5
         right = [a.mean(), a.mean() - half, a.mean() + half]
-        require(bool(np.allclose([mean, low, high], right, atol=1e-9)), f"{name}: mean, low and high are not those of {accuracies}")
-        require(bool(np.allclose(a * 50, np.round(a * 50), atol=1e-4)), f"{name}: {accuracies} are no accuracies on 50 examples")
+        require(
+            bool(np.allclose([mean, low, high], right, atol=1e-9)),
+            f"{name}: mean, low and high are not those of {accuracies}",
+        )
+        require(
+            bool(np.allclose(a * 50, np.round(a * 50), atol=1e-4)),
+            f"{name}: {accuracies} are no accuracies on 50 examples",
+        )
     for run in got["log"]:
         looks = shown(run, 2)
         require(len(looks) <= 1, f"the test data was looked at {len(looks)} times in one run: once, at the end")
@@ -190,6 +216,9 @@ def judged(call: Call, rng: np.random.Generator) -> None:
     arrays[5] = (arrays[5] + 1) % 3  # other test labels: other accuracies, but nothing else may change
     other = call("compare", arrays=arrays, **STUDY)
     for name in STUDY["makers"]:
-        require(other["results"][name][0] == got["results"][name][0], f"{name}: with other test labels another rate was chosen")
+        require(
+            other["results"][name][0] == got["results"][name][0],
+            f"{name}: with other test labels another rate was chosen",
+        )
         require(max(other["results"][name][1]) < min(got["results"][name][1]),
-                f"{name}: with every test label wrong the accuracies must fall: are they those on data.test?")  # fmt: skip
+                f"{name}: with every test label wrong accuracies must fall: are they those on data.test?")  # fmt: skip

@@ -106,7 +106,7 @@ def compare(
     make_model: MakeModel, optimizers: Mapping[str, MakeOptimizer], rates: Sequence[float], data: Data,
     tune_seeds: Sequence[int], seeds: Sequence[int], epochs: int,
 ) -> dict[str, Result]:  # fmt: skip
-    """For each optimizer: tune its rate with tune_seeds, train once with each of `seeds`, and judge on the test data."""
+    """For each optimizer: tune its rate with tune_seeds, train once with each of `seeds`, judge on the test data."""
     results = {}
     for name, make_optimizer in optimizers.items():
         rate = tune(make_model, make_optimizer, rates, data, tune_seeds, epochs)

@@ -1,0 +1,1 @@
+"""Lessons to step through, and assignments to hand out and grade."""

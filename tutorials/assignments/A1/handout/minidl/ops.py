@@ -1,0 +1,244 @@
+"""The operations: each is one function in which the forward value and its derivatives stand side by side.
+
+`record(name, value, (a, vjp_a), (b, vjp_b))` reads: this is the value, and a gradient g of the loss with respect
+to it reaches `a` as vjp_a(g). Where an input was broadcast, backward() sums the gradient over the copies.
+Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made of is in ops_nn.py and ops_conv.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minidl.backend import Array, accelerated, xp_of
+from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
+from minidl.ops_nn import batch_norm, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
+from minidl.tensor import Tensor, as_tensor, record
+
+__all__ = [
+    "add",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "div",
+    "dropout",
+    "exp",
+    "flatten",
+    "getitem",
+    "linear",
+    "log",
+    "log_softmax",
+    "matmul",
+    "max",
+    "max_pool2d",
+    "mean",
+    "mse_loss",
+    "mul",
+    "neg",
+    "permute",
+    "pow",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "softmax",
+    "sub",
+    "sum",
+    "tanh",
+    "transpose",
+]  # fmt: skip
+
+Dims: TypeAlias = "int | Sequence[int] | None"
+
+# ---- arithmetic, element by element ----
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """a + b. Shapes broadcast."""
+    a, b = _operands("add", a, b)
+    return record("add", a.data + b.data, (a, lambda g: g), (b, lambda g: g))
+
+
+def sub(a: Any, b: Any) -> Tensor:
+    """a - b. Shapes broadcast."""
+    a, b = _operands("sub", a, b)
+    return record("sub", a.data - b.data, (a, lambda g: g), (b, lambda g: -g))
+
+
+def mul(a: Any, b: Any) -> Tensor:
+    """a * b, element by element. Shapes broadcast."""
+    raise NotImplementedError("A1: mul is yours to write")
+
+
+def div(a: Any, b: Any) -> Tensor:
+    """a / b. Shapes broadcast."""
+    raise NotImplementedError("A1: div is yours to write")
+
+
+def neg(a: Any) -> Tensor:
+    """-a."""
+    a = as_tensor(a)
+    return record("neg", -a.data, (a, lambda g: -g))
+
+
+def pow(a: Any, b: Any) -> Tensor:
+    """a ** b. Shapes broadcast. The gradient of b needs a > 0."""
+    a, b = _operands("pow", a, b)
+    xp, y = xp_of(a.data), a.data**b.data
+    return record(
+        "pow",
+        y,
+        (a, lambda g: g * b.data * a.data ** (b.data - 1)),
+        (b, lambda g: g * y * xp.log(a.data)),
+    )
+
+
+def exp(x: Any) -> Tensor:
+    """e ** x."""
+    x = as_tensor(x)
+    y = xp_of(x.data).exp(x.data)
+    return record("exp", y, (x, lambda g: g * y))
+
+
+def log(x: Any) -> Tensor:
+    """Natural logarithm."""
+    raise NotImplementedError("A1: log is yours to write")
+
+
+# ---- activations ----
+
+
+@accelerated
+def relu(x: Any) -> Tensor:
+    """max(x, 0). At 0 the gradient is 0, as in PyTorch."""
+    raise NotImplementedError("A1: relu is yours to write")
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + e^-x), written with tanh, which can't overflow."""
+    raise NotImplementedError("A1: sigmoid is yours to write")
+
+
+def tanh(x: Any) -> Tensor:
+    """Hyperbolic tangent."""
+    x = as_tensor(x)
+    y = xp_of(x.data).tanh(x.data)
+    return record("tanh", y, (x, lambda g: g * (1 - y * y)))
+
+
+# ---- reductions ----
+
+
+def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Sum over `dim` (an axis, several, or None for all)."""
+    raise NotImplementedError("A1: sum is yours to write")
+
+
+def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Mean over `dim` (an axis, several, or None for all)."""
+    raise NotImplementedError("A1: mean is yours to write")
+
+
+def max(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Largest value over `dim`; values only, like torch.amax. Equal maxima share the gradient evenly."""
+    raise NotImplementedError("A1: max is yours to write")
+
+
+# ---- shape ----
+
+
+def reshape(x: Any, *shape: int) -> Tensor:
+    """The same values in another shape: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
+    x = as_tensor(x)
+    new = _unpack(shape)
+    try:
+        y = x.data.reshape(new)
+    except ValueError as error:
+        raise ValueError(f"reshape: {x.size} values of shape {x.shape} do not fit shape {new}") from error
+    return record("reshape", y, (x, lambda g: g.reshape(x.shape)))
+
+
+def flatten(x: Any, start_dim: int = 0) -> Tensor:
+    """All axes from `start_dim` on as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
+    x = as_tensor(x)
+    return reshape(x, *x.shape[:start_dim], int(np.prod(x.shape[start_dim:])))
+
+
+def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
+    """Two axes swapped."""
+    x = as_tensor(x)
+    return record("transpose", x.data.swapaxes(dim0, dim1), (x, lambda g: g.swapaxes(dim0, dim1)))
+
+
+def permute(x: Any, *dims: int) -> Tensor:
+    """Axes in another order: axis i of the result is axis dims[i] of x."""
+    x = as_tensor(x)
+    order = _unpack(dims)
+    back = tuple(int(i) for i in np.argsort(order))
+    return record("permute", x.data.transpose(order), (x, lambda g: g.transpose(back)))
+
+
+def getitem(x: Any, index: Any) -> Tensor:
+    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients."""
+    raise NotImplementedError("A1: getitem is yours to write")
+
+
+# ---- products ----
+
+
+def matmul(a: Any, b: Any) -> Tensor:
+    """Matrix product: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left and as a
+    column on the right; leading axes broadcast."""
+    raise NotImplementedError("A1: matmul is yours to write")
+
+
+# ---- helpers ----
+
+
+def _operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both operands as Tensors that broadcast together."""
+    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
+    b = as_tensor(b, like=a)
+    if a.shape != b.shape:
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError as error:
+            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
+    return a, b
+
+
+def _reduction(op: str, x: Any, dim: Dims) -> tuple[Tensor, tuple[int, ...]]:
+    """x as a Tensor, and the axes to reduce as a tuple of non-negative numbers."""
+    x = as_tensor(x)
+    dims = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    for d in dims:
+        if not -x.ndim <= d < x.ndim:
+            raise ValueError(f"{op}: dim {d} is out of range for shape {x.shape}")
+    return x, tuple(d % x.ndim for d in dims)
+
+
+def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
+    """The vjp of a sum over `dims`: each summand gets the gradient of its sum."""
+    raise NotImplementedError("A1: _spread is yours to write")
+
+
+def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
+    """(2, 3) from either f(2, 3) or f((2, 3))."""
+    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+
+
+# ---- Tensor's operators ----
+
+_OPERATORS: dict[str, Any] = {
+    "__add__": add, "__radd__": add, "__mul__": mul, "__rmul__": mul, "__neg__": neg, "__sub__": sub,
+    "__truediv__": div, "__pow__": pow, "__matmul__": matmul, "__getitem__": getitem,
+    "__rsub__": lambda b, a: sub(a, b), "__rtruediv__": lambda b, a: div(a, b),
+    "__rpow__": lambda b, a: pow(a, b), "__rmatmul__": lambda b, a: matmul(a, b),
+    "sum": sum, "mean": mean, "max": max, "exp": exp, "log": log, "relu": relu, "sigmoid": sigmoid, "tanh": tanh,
+    "softmax": softmax, "log_softmax": log_softmax, "reshape": reshape, "flatten": flatten, "permute": permute,
+    "transpose": transpose, "T": property(lambda x: transpose(x, 0, 1)),
+}  # fmt: skip
+for _name, _function in _OPERATORS.items():
+    setattr(Tensor, _name, _function)

@@ -1,0 +1,281 @@
+"""A Tensor is an array that remembers how it was computed, so that gradients can be traced back through it.
+
+Every operation (see ops.py) stores, for each of its inputs, one function: given the gradient of the loss with
+respect to the operation's output, it returns the gradient with respect to that input. This function is the
+vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss to the leaves and calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from minidl import buffers
+from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
+from minidl.grad_mode import is_recording
+
+Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
+Edge: TypeAlias = "tuple[Tensor, Vjp | Into]"  # an input of an operation, and how the gradient reaches it
+
+
+class Into:
+    """A vjp that writes: vjp(g, out) fills `out` with the gradient, so that a weight's lands where the optimizer reads.
+
+    An operation of your own has no need of it: a plain vjp's result is copied there.
+    """
+
+    __slots__ = ("vjp",)
+
+    def __init__(self, vjp: Callable[[Array, Array], Any]) -> None:
+        self.vjp = vjp
+
+    def __call__(self, g: Array, parent: Tensor, fresh: bool) -> Array:
+        """The gradient of `parent`: in its place in the optimizer's vector, or in fresh memory where that is in use."""
+        out = None if fresh or parent.grad is not None else parent.grad_home
+        if out is None or out.shape != parent.shape or out.dtype != parent.dtype:
+            on_cpu = type(parent.data) is np.ndarray
+            out = (buffers if on_cpu else xp_of(parent.data)).empty(parent.shape, parent.dtype)
+        self.vjp(g, out)
+        return out
+
+
+class Node:
+    """One recorded operation: its name and its edges to the inputs that need a gradient."""
+
+    __slots__ = ("edges", "name")
+
+    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
+        self.name = name
+        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
+
+
+class Tensor:
+    """An array with a gradient.
+
+    data           NumPy/CuPy array, list or number. A float array is kept as it is (no copy, its dtype stays);
+                   numbers, lists, and integer or boolean arrays become float32.
+    requires_grad  True for a leaf whose `.grad` backward() fills in, such as a weight
+    device         "cpu", "gpu" or "auto"; None leaves the array where it is
+
+    `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "grad_home", "home", "node", "requires_grad")
+    __array_ufunc__ = None  # so that `array * tensor` asks the Tensor, instead of looping over its elements
+
+    def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
+        self.data: Array = _as_float_array(data, device)
+        self.grad: Array | None = None
+        self.requires_grad = requires_grad
+        self.node: Node | None = None  # the operation that made this tensor; None for a leaf
+        self.grad_home: Array | None = None  # where an optimizer wants `.grad` to lie: a slice of its vector g
+        self.home: Any = None  # the optim.FlatParameters that holds `.data` in its vector w, if any
+
+    # ---- what it is -------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        return backend_of(self.data).name
+
+    def numpy(self) -> Array:
+        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy."""
+        return to_numpy(self.data)
+
+    def item(self) -> float:
+        """The value of a one-element tensor as a Python float (waits for the GPU)."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a tensor with one element, this one has shape {self.shape}")
+        return float(self.data.item())
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="Tensor(", threshold=100)
+        extra = f", op={self.node.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({values}, {self.dtype}{extra})"
+
+    # ---- copies and moves -------------------------------------------------------------------------------------
+
+    def detach(self) -> Tensor:
+        """The same values (shared memory), cut off from the graph."""
+        return Tensor(self.data)
+
+    def to(self, device: str) -> Tensor:
+        """This tensor on another device; itself where it is there already. Gradients cross back."""
+        here, there = backend_of(self.data), get_backend(device)
+        if here is there:
+            return self
+        moved = there.from_host(here.to_host(self.data))
+        return record("to", moved, (self, lambda g: here.from_host(there.to_host(g))))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return Tensor(self.data.copy(), self.requires_grad)  # a leaf of its own, with no optimizer yet
+
+    # ---- backward ---------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf) to `.grad` of every leaf that requires it.
+
+        gradient      d(loss)/d(self), an array of this shape; may be left out when self has one element (then 1)
+        retain_graph  keep the graph for another backward(); by default it is freed, and with it its memory
+
+        Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther 2008, ch. 3): each operation is visited
+        once, after all the operations that used its output, so that its output's gradient is complete by then.
+        """
+        raise NotImplementedError("A1: Tensor.backward is yours to write")
+
+    def _accumulate(self, g: Array) -> None:
+        if self.grad is not None:
+            self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
+        elif self.grad_home is not None:
+            if g is not self.grad_home:  # it is where an Into has written it there
+                self.grad_home[...] = g
+            self.grad = self.grad_home
+        else:
+            self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared
+
+    # ---- operators: bound to their functions at the end of ops.py, the layer above ------------------------------
+
+    if TYPE_CHECKING:
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
+        def sum(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
+        def mean(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
+        def max(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
+        def exp(self) -> Tensor: ...
+        def log(self) -> Tensor: ...
+        def relu(self) -> Tensor: ...
+        def sigmoid(self) -> Tensor: ...
+        def tanh(self) -> Tensor: ...
+        def softmax(self, dim: int = -1) -> Tensor: ...
+        def log_softmax(self, dim: int = -1) -> Tensor: ...
+        def reshape(self, *shape: int) -> Tensor: ...
+        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
+        def permute(self, *dims: int) -> Tensor: ...
+        def flatten(self, start_dim: int = 0) -> Tensor: ...
+
+
+def record(name: str, value: Array, *edges: Edge) -> Tensor:
+    """The Tensor of an operation's output, with the operation remembered for backward().
+
+    name   of the operation, for messages and drawings
+    value  the output, an array
+    edges  one pair (input, vjp) for each Tensor that the output depends on. A vjp may return the gradient in the
+           output's shape where the input was broadcast: backward() sums over the copies.
+
+    This is all it takes to write an operation of your own:
+        def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data))
+    """
+    if isinstance(value, np.generic):  # NumPy turns a 0-d result, such as a sum over all, into a scalar
+        value = np.asarray(value)
+    out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
+    out.data, out.grad, out.grad_home, out.node, out.requires_grad = value, None, None, None, False
+    if is_recording():
+        needed = tuple(edge for edge in edges if edge[0].requires_grad)
+        if needed:
+            out.requires_grad, out.node = True, Node(name, needed)
+    return out
+
+
+def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
+    """`value` as a Tensor: itself if it is one. A plain number takes the dtype and device of `like`."""
+    if isinstance(value, Tensor):
+        return value
+    if like is not None and isinstance(value, (int, float)):
+        return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
+    return Tensor(value)
+
+
+def _as_float_array(data: Any, device: str | None) -> Array:
+    if isinstance(data, Tensor):
+        raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
+    try:
+        backend = backend_of(data)
+    except TypeError:  # a number or a (nested) list
+        data, backend = np.asarray(data), get_backend("cpu")
+        if data.dtype.kind == "f":
+            data = data.astype(np.float32)
+    if data.dtype.kind in "iub":
+        data = data.astype(np.float32)
+    if data.dtype.kind != "f":
+        raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
+    if device is None or get_backend(device) is backend:
+        return data
+    return get_backend(device).from_host(backend.to_host(data))
+
+
+def _seed(tensor: Tensor, gradient: Any) -> Array:
+    """d(loss)/d(tensor), with which the walk begins."""
+    if gradient is None:
+        if tensor.size != 1:
+            raise RuntimeError(
+                f"backward() starts from a scalar loss, this tensor has shape {tensor.shape}: "
+                "reduce it with .sum() or .mean(), or pass its gradient"
+            )
+        return xp_of(tensor.data).ones_like(tensor.data)
+    g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
+    if g.shape != tensor.shape:
+        raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")
+    return g
+
+
+def _edges(node: Node) -> tuple[Edge, ...]:
+    if node.edges is None:
+        raise RuntimeError(
+            f"the graph below '{node.name}' was freed by an earlier backward(): compute the loss again before the "
+            "next backward(), or call the first one with retain_graph=True"
+        )
+    return node.edges
+
+
+def _topological_order(root: Tensor) -> list[Tensor]:
+    """All tensors that `root` was computed from, inputs before outputs.
+
+    Depth first, with a stack of our own: Python's recursion would end at a depth of about a thousand operations.
+    """
+    raise NotImplementedError("A1: _topological_order is yours to write")
+
+
+def _fit(g: Array, parent: Tensor, op: str) -> Array:
+    """A gradient in the shape and dtype of the input that it belongs to: summed over broadcast axes."""
+    raise NotImplementedError("A1: _fit is yours to write")

@@ -1,0 +1,85 @@
+"""Adam: every weight gets a step of its own size, from running averages of its gradient and of its square.
+
+m estimates the gradient's mean and v its mean square. Their ratio m / sqrt(v) is about +-1 where the gradient's sign
+is steady and near 0 where it is noise, so the rate lr is roughly the length of a step in each coordinate.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
+from optim.optimizer import Params, Rate, Rule, above, fraction
+
+
+class Adam(Rule):
+    """Kingma & Ba 2015, Algorithm 1:
+
+    m <- b1 m + (1-b1) g                           mean of the gradient
+    v <- b2 v + (1-b2) g^2                         mean of its square
+    w <- w - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+
+    The divisions by 1 - b^t undo the pull towards the zeros that m and v start from.
+
+    lr            rate, or a schedule
+    betas         (b1, b2), each in [0, 1)
+    eps           > 0, keeps the division finite
+    weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
+                  see AdamW for the other way
+    max_norm      clip the global norm of the gradient
+
+    State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    """
+
+    name = "adam"
+    vectors = ("m", "v")
+    m: Array
+    v: Array
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
+        self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
+        self.eps = above("eps", eps, 0)
+        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+
+    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
+        raise NotImplementedError("A2: Adam.rule is yours to write")
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w, apart.
+
+    Each weight shrinks by the same factor, whatever its gradient was. The decay is no part of the step vector p, so a
+    projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as Adam's.
+    """
+
+    name = "adamw"
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, max_norm=max_norm)
+
+    def decayed(self, w: Array, g: Array, lr: float) -> Array:
+        raise NotImplementedError("A2: AdamW.decayed is yours to write")
+
+
+def moments(g: Array, scratch: Array, m: Array, v: Array, b1: float, b2: float) -> None:
+    """m <- b1 m + (1-b1) g and v <- b2 v + (1-b2) g^2, in place."""
+    raise NotImplementedError("A2: moments is yours to write")

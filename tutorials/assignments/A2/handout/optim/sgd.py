@@ -1,0 +1,50 @@
+"""Stochastic gradient descent: step against the gradient of a batch, with momentum if wanted.
+
+Momentum adds up past gradients with fading weight, so that steps that agree grow and those that cancel shrink.
+Nesterov's variant looks ahead: it uses the gradient as if the momentum step had been taken already.
+"""
+
+from __future__ import annotations
+
+from minidl.backend import Array, xp_of
+from optim.explain import Look, Term
+from optim.optimizer import Params, Rate, Rule, fraction
+
+
+class SGD(Rule):
+    """w <- w - lr v, with v <- mu v + g (mu = momentum); Nesterov: w <- w - lr (g + mu v).
+
+    Robbins & Monro 1951, eq. 6 (mu = 0); Polyak 1964, eq. 9 (momentum); Nesterov 1983 in the form of Sutskever et
+    al. 2013, eqs. 3-4, written as PyTorch writes it: the rate multiplies v when it is used, not when it is added up.
+
+    lr            rate, or a schedule
+    momentum      mu in [0, 1)
+    weight_decay  lambda: g <- g + lambda w first
+    nesterov      needs momentum > 0
+    max_norm      clip the global norm of the gradient
+
+    State: v (n,) if mu > 0. Raises ValueError for a hyper-parameter out of range.
+    """
+
+    name = "sgd"
+    v: Array
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        momentum: float = 0.0,
+        *,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        max_norm: float | None = None,
+    ) -> None:
+        self.momentum = fraction("momentum", momentum)
+        self.nesterov = nesterov
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov=True needs momentum > 0, got 0: try momentum=0.9")
+        self.vectors = ("v",) if momentum > 0 else ()
+        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+
+    def rule(self, g: Array, p: Array, lr: float, v: Array | None = None) -> None:
+        raise NotImplementedError("A2: SGD.rule is yours to write")

@@ -1,0 +1,217 @@
+"""Two optimizers in turn: an adaptive one to get going fast, then SGD to end up somewhere that generalizes.
+
+Hybrid runs the first rule until the switch condition is met, once, after a whole step or a report; then the second
+rule goes on from the same weights. What remains to be chosen is the second rule's rate (`lr_after`) and whether it
+starts with momentum (`carry`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from minidl.backend import Array, to_numpy
+from minidl.tensor import Tensor
+from optim.adam import Adam
+from optim.explain import Look, Term
+from optim.flat import FlatParameters
+from optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
+from optim.progress import Progress
+from optim.projection import Projection, dots64
+from optim.sgd import SGD
+from optim.switch import Condition, Test, as_condition
+
+LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
+
+
+class Hybrid(Optimizer):
+    """first until `switch` is met, then `then`.
+
+    params    the model's parameters
+    first     an unbound rule, such as Adam(lr=1e-3)
+    then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
+    switch    a condition (see switch.py) or any function of Progress that says yes or no; looked at after each whole
+              step and each report, so that no step is ever split between the two
+    lr_after  the rate of `then`:
+              None         its own
+              a number     that one
+              "projected"  (1 - mu) Lambda, SWATS's rate for an SGD with momentum mu (Keskar & Socher 2017, sec. 3)
+              "matched"    the rate at which SGD's first step, for the last gradient, is as long as the last step was
+              a function   of Progress, that returns the rate
+              If `then` has a schedule, it multiplies this rate: write it with a peak of 1.
+    carry     "nothing": `then` starts fresh, as SWATS does and as this default does, for Adam's average belongs to
+              steps of another shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would
+              have if all gradients had been Adam's mean one
+
+    progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
+    switch_event   None until the switch
+
+    Raises ValueError for choices that do not fit together.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        first: Rule,
+        then: Rule,
+        switch: Test,
+        lr_after: LrAfter = None,
+        carry: str = "nothing",
+    ) -> None:
+        self.first, self.then = first, then
+        self.switch: Condition = as_condition(switch)
+        self.lr_after, self.carry = lr_after, carry
+        self._check()
+        self.progress = Progress()
+        self.projection: Projection | None = None
+        if self.switch.needs_projection or lr_after == "projected" or callable(lr_after):
+            self.projection = Projection(first.betas[1] if isinstance(first, Adam) else 0.999)
+            self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
+        self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
+        self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
+        self.switch_event: SwitchEvent | None = None
+        self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
+        self.flat: FlatParameters = FlatParameters.of(params)
+        self.current = first
+        first.bind(self.flat)
+        if self.projection is not None or lr_after == "matched":
+            first.keep_step()
+
+    def _check(self) -> None:
+        if self.first.flat is not None or self.then.flat is not None:
+            raise ValueError("Hybrid binds its rules itself: pass them without parameters, as in first=Adam(lr=1e-3)")
+        if isinstance(self.lr_after, str) and self.lr_after not in ("projected", "matched"):
+            raise ValueError(f"lr_after must be 'projected', 'matched', a number or a function, got {self.lr_after!r}")
+        if isinstance(self.lr_after, str) and not isinstance(self.then, SGD):
+            raise ValueError(f"lr_after={self.lr_after!r} is a rate for SGD, but then is {type(self.then).__name__}")
+        if isinstance(self.lr_after, (int, float)):
+            at_least("lr_after", self.lr_after, 0)
+        if self.carry not in ("nothing", "momentum"):
+            raise ValueError(f"carry must be 'nothing' or 'momentum', got {self.carry!r}")
+        if self.carry == "momentum":
+            if not isinstance(self.first, Adam) or not isinstance(self.then, SGD) or self.then.momentum == 0:
+                raise ValueError("carry='momentum' needs first=Adam and then=SGD with momentum > 0")
+            if self.lr_after == "matched":
+                raise ValueError("lr_after='matched' sizes a first step without momentum: use carry='nothing'")
+
+    # ---- the step and the switch ------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        return self.current.phase
+
+    @property
+    def active(self) -> Rule:
+        return self.current
+
+    @property
+    def lr(self) -> float:
+        return self.current.lr
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self.current.lr = rate
+
+    def step(self) -> None:
+        self.current.step()
+        self.progress.step += 1
+        if self.switch_event is None:
+            g = self.flat.g
+            if self.projection is not None:
+                self.projection.add(self.first.keep_step(), g)
+            if self.lr_after == "matched":
+                p = self.first.keep_step()
+                self._squares = dots64((p, p), (g, g))
+            self._decide()
+
+    def report(self, epoch: int, **metrics: float) -> None:
+        self.progress.epoch = epoch
+        self.progress.reports.append({name: float(value) for name, value in metrics.items()})
+        if self.switch_event is None:
+            self._decide()
+
+    def _decide(self) -> None:
+        raise NotImplementedError("A3: Hybrid._decide is yours to write")
+
+    def _rate_after(self) -> float | None:
+        raise NotImplementedError("A3: Hybrid._rate_after is yours to write")
+
+    def _read_length_ratio(self) -> float | None:
+        """|p| / |g| of the last step; waits for the device if it has not been read yet."""
+        if self._squares is not None:
+            pp, gg = to_numpy(self._squares).tolist()
+            self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
+        return self._length_ratio
+
+    def _start_then(self) -> None:
+        raise NotImplementedError("A3: Hybrid._start_then is yours to write")
+
+    # ---- what is told and kept --------------------------------------------------------------------------------
+
+    def verdict(self) -> str:
+        """One sentence: when and why it switched and at what rate, or that it never did and how near it came."""
+        return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+
+    def state_dict(self) -> State:
+        rule = self.current.state_dict()
+        projection = self.projection.state_dict() if self.projection else {"vectors": {}, "scalars": {}}
+        reports = [dict(report) for report in self.progress.reports]
+        return {
+            "vectors": {
+                **{f"rule.{name}": vector for name, vector in rule["vectors"].items()},
+                **{f"projection.{name}": vector for name, vector in projection["vectors"].items()},
+            },
+            "scalars": {
+                "rule": "hybrid",
+                "current": rule["scalars"],
+                "projection": projection["scalars"],
+                "progress": {"step": self.progress.step, "epoch": self.progress.epoch, "reports": reports},
+                "length_ratio": self._read_length_ratio(),
+                "switch": self.switch_event and self.switch_event._asdict(),
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vectors, scalars = state["vectors"], state["scalars"]
+        if scalars["rule"] != "hybrid":
+            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid")
+        if bool(scalars["projection"]) != (self.projection is not None):
+            raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
+        rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
+        if rule.flat is None:
+            rule.bind(self.flat)
+        rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
+        if other.flat is not None:
+            other.release()
+        self.current = rule
+        progress = scalars["progress"]
+        self.progress.step, self.progress.epoch = progress["step"], progress["epoch"]
+        self.progress.reports = [dict(report) for report in progress["reports"]]
+        if self.projection is not None:
+            self.projection.load_state_dict(
+                {"vectors": within(vectors, "projection."), "scalars": scalars["projection"]}
+            )
+            self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
+        self._length_ratio, self._squares = scalars["length_ratio"], None
+        self.switch_event = SwitchEvent(**scalars["switch"]) if scalars["switch"] else None
+        self.switch_step = self.switch_event.step if self.switch_event else None
+
+
+def describe(
+    event: SwitchEvent | None, phase: str, progress: Progress, condition: str, projection: Projection | None
+) -> str:
+    """The verdict of Hybrid and SWATS."""
+    if event is not None:
+        when = f"after step {event.step:,} ({_epochs(event.epoch)} finished)"
+        return f"switched to {phase} {when}, rate {event.lr:.4g}: {event.condition}"
+    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {_epochs(progress.epoch)}"
+    closest = projection.closest() if projection else None
+    if closest is None:
+        return sentence
+    step, distance = closest
+    return f"{sentence}; gamma came nearest to Lambda at step {step:,}, relative distance {distance:.2g}"
+
+
+def _epochs(n: int) -> str:
+    return f"{n:,} epoch{'' if n == 1 else 's'}"

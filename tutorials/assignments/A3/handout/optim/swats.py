@@ -1,0 +1,146 @@
+"""SWATS: Adam that turns itself into SGD with momentum, at a moment and a rate that it finds itself.
+
+At each Adam step p, gamma is the SGD rate that explains p best (see projection.py). When gamma has come to its running
+average Lambda, one SGD rate describes what Adam does, and SGD takes over with it. The whole algorithm is in this
+file; Hybrid(first=Adam(), then=SGD(momentum=0.9), switch=Projected(), lr_after="projected") is the same in parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+from minidl.backend import Array, xp_of
+from optim.adam import moment_terms, moments
+from optim.explain import Look, Term
+from optim.flat import FlatParameters
+from optim.hybrid import describe
+from optim.optimizer import Params, Rate, Rule, State, SwitchEvent, above, check_vectors, fraction, within, without
+from optim.progress import Progress
+from optim.projection import Projection
+from optim.switch import AnyOf, Condition, Projected
+
+
+class SWATS(Rule):
+    """Keskar & Socher 2017, Algorithm 1, over the whole parameter vector w.
+
+    Adam phase, step k:  m <- b1 m + (1-b1) g;   a <- b2 a + (1-b2) g^2
+                         p = -lr sqrt(1-b2^k) / (1-b1^k)  m / (sqrt(a) + eps);   w <- w + p
+                         if p.g != 0:   gamma = p.p / -(p.g);   lam <- b2 lam + (1-b2) gamma
+                         if k > 1 and |lam/(1-b2^k) - gamma| < switch_eps:   Lambda = lam/(1-b2^k), and from the next
+                         step on
+    SGD phase:           v <- b1 v + g;   w <- w - (1-b1) Lambda v            v = 0 at first
+
+    lr            rate of the Adam phase, or a schedule for it
+    betas         (b1, b2), each in [0, 1)
+    eps           > 0, in Adam's division. The paper writes one epsilon for this and for switch_eps, 1e-9
+    switch_eps    absolute tolerance of the switch; with real data 1e-9 is almost never met
+    switch_rtol   relative tolerance beside it (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
+    weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w, with Lambda for lr
+                  in the SGD phase
+    max_norm      clip the global norm of the gradient, in both phases
+
+    It does not switch while Lambda <= 0, a case that the paper leaves open. `lr` in the SGD phase is (1-b1) Lambda.
+    State: m, a, then v (n,); lam, gamma and Lambda of each step in `projection`. Raises ValueError for a
+    hyper-parameter out of range.
+    """
+
+    name = "swats"
+    vectors: tuple[str, ...] = ("m", "a")
+    m: Array
+    a: Array
+    v: Array
+    _keeps_step = True  # for the projection
+
+    def __init__(
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-9,
+        switch_eps: float = 1e-9,
+        switch_rtol: float | None = None,
+        weight_decay: float = 0.0,
+        *,
+        max_norm: float | None = None,
+    ) -> None:
+        self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
+        self.eps = above("eps", eps, 0)
+        self.switch: Condition = Projected(eps=above("switch_eps", switch_eps, 0))
+        if switch_rtol is not None:
+            self.switch = AnyOf((self.switch, Projected(rtol=above("switch_rtol", switch_rtol, 0))))
+        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+
+    def bind(self, flat: FlatParameters) -> None:
+        super().bind(flat)
+        self.projection = Projection(self.betas[1])
+        self.progress = Progress(gammas=self.projection.gammas, lambdas=self.projection.lambdas)
+
+    @property
+    def phase(self) -> str:
+        return "adam" if self.switch_event is None else "sgd"
+
+    def rule(self, g: Array, p: Array, lr: float, **state: Array) -> None:
+        if self.switch_event is None:
+            self._adam(g, p, lr, **state)
+        else:
+            self._sgd(g, p, lr, **state)
+
+    def _adam(self, g: Array, p: Array, lr: float, m: Array, a: Array) -> None:
+        raise NotImplementedError("A3: SWATS._adam is yours to write")
+
+    def _sgd(self, g: Array, p: Array, lr: float, v: Array) -> None:
+        raise NotImplementedError("A3: SWATS._sgd is yours to write")
+
+    def decayed(self, w: Array, g: Array, lr: float) -> Array:
+        if self.weight_decay:
+            rate = lr if self.switch_event is None else lr / (1 - self.betas[0])
+            w *= 1 - rate * self.weight_decay
+        return g
+
+    def step(self) -> None:
+        super().step()
+        self.progress.step += 1
+        if self.switch_event is None:
+            self.projection.add(self.keep_step(), self._bound().g)
+            if self.switch(self.progress):
+                self._to_sgd()
+
+    def _to_sgd(self) -> None:
+        raise NotImplementedError("A3: SWATS._to_sgd is yours to write")
+
+    def report(self, epoch: int, **metrics: float) -> None:
+        self.progress.epoch = epoch
+
+    def verdict(self) -> str:
+        """One sentence: when it switched and at what rate, or that it never did and how near it came."""
+        return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+
+    def state_dict(self) -> State:
+        state, projection = super().state_dict(), self.projection.state_dict()
+        state["vectors"] |= {f"projection.{name}": vector for name, vector in projection["vectors"].items()}
+        state["scalars"] |= {
+            "projection": projection["scalars"],
+            "progress": {"step": self.progress.step, "epoch": self.progress.epoch},
+            "switch": self.switch_event and self.switch_event._asdict(),
+        }
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        flat, scalars = self._bound(), state["scalars"]
+        event = scalars.get("switch")
+        own, names = without(state["vectors"], "projection."), ("m", "a") if event is None else ("v",)
+        if scalars["rule"] == self.name:  # else super() has the words
+            check_vectors(own, names, flat.w)
+            for name in {"m", "a", "v"} & set(vars(self)):
+                delattr(self, name)
+            for name in names:
+                setattr(self, name, flat.xp.zeros_like(flat.w))
+            self.vectors = names
+        super().load_state_dict({"vectors": own, "scalars": scalars})
+        self.projection.load_state_dict(
+            {"vectors": within(state["vectors"], "projection."), "scalars": scalars["projection"]}
+        )
+        self.progress = Progress(**scalars["progress"], gammas=self.projection.gammas, lambdas=self.projection.lambdas)
+        self.switch_event = SwitchEvent(**event) if event else None

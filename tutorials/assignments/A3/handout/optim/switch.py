@@ -1,0 +1,271 @@
+"""When to leave the first phase: conditions on the progress of training, each a plain function of one record.
+
+A condition looks at the Progress and answers yes or no. Conditions hold no state of their
+own, so that a resumed run decides as the uninterrupted one. Join them with | (either) and & (both). Each prints
+itself in the grammar of `--switch`, and `parse_switch` in switch_text.py reads it back.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from optim.progress import Progress
+
+Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of the progress
+
+
+class Condition(ABC):
+    """A yes-or-no question about the progress."""
+
+    @property
+    def needs_projection(self) -> bool:
+        """Whether it reads gamma and Lambda, which cost a pass over the vectors at each step."""
+        return False
+
+    @abstractmethod
+    def __call__(self, progress: Progress) -> bool: ...
+
+    def reason(self, progress: Progress) -> str:
+        """The part of the condition that is met."""
+        return str(self)
+
+    def __or__(self, other: Test) -> Condition:
+        return AnyOf((self, other))
+
+    def __ror__(self, other: Test) -> Condition:
+        return AnyOf((other, self))
+
+    def __and__(self, other: Test) -> Condition:
+        return AllOf((self, other))
+
+    def __rand__(self, other: Test) -> Condition:
+        return AllOf((other, self))
+
+
+@dataclass(frozen=True)
+class AfterSteps(Condition):
+    """After n steps. `step:1000`."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_count("steps", self.n)
+
+    def __call__(self, progress: Progress) -> bool:
+        return progress.step >= self.n
+
+    def __str__(self) -> str:
+        return f"step:{self.n}"
+
+
+@dataclass(frozen=True)
+class AfterEpochs(Condition):
+    """After n epochs. `epoch:3`."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        _check_count("epochs", self.n)
+
+    def __call__(self, progress: Progress) -> bool:
+        return progress.epoch >= self.n
+
+    def __str__(self) -> str:
+        return f"epoch:{self.n}"
+
+
+@dataclass(frozen=True)
+class Plateau(Condition):
+    """The metric has not improved for `patience` epochs in a row. `plateau:patience=2`.
+
+    metric     lower is better, but for one whose name ends in "accuracy" higher is
+    patience   epochs, at least 1
+    min_delta  what counts as an improvement: beating the best so far by more than this
+    """
+
+    metric: str = "val_loss"
+    patience: int = 2
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience < 1 or not 0 <= self.min_delta < math.inf:
+            raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
+
+    def __call__(self, progress: Progress) -> bool:
+        return self.standing(progress)[1] >= self.patience
+
+    def standing(self, progress: Progress) -> tuple[float, int]:
+        """The best value so far, and for how many epochs it has not been beaten."""
+        raise NotImplementedError("A3: Plateau.standing is yours to write")
+
+    def __str__(self) -> str:
+        metric = "" if self.metric == "val_loss" else f"metric={self.metric},"
+        min_delta = f",min_delta={self.min_delta!r}" if self.min_delta else ""
+        return f"plateau:{metric}patience={self.patience}{min_delta}"
+
+
+@dataclass(frozen=True)
+class Crossing(Condition):
+    """The metric has reached the level: an accuracy from below, others from above. `crossing:val_accuracy=0.97`."""
+
+    metric: str
+    level: float
+
+    def __post_init__(self) -> None:
+        _check_level(self.level)
+
+    def __call__(self, progress: Progress) -> bool:
+        values = progress.history(self.metric)[-1:]
+        return any(v >= self.level if _higher_is_better(self.metric) else v <= self.level for v in values)
+
+    def __str__(self) -> str:
+        return f"crossing:{self.metric}={self.level!r}"
+
+
+@dataclass(frozen=True)
+class Gap(Condition):
+    """Over-fitting: train_accuracy - val_accuracy has reached the level, both fractions. `gap:0.02`."""
+
+    level: float
+
+    def __post_init__(self) -> None:
+        _check_level(self.level)
+
+    def __call__(self, progress: Progress) -> bool:
+        raise NotImplementedError("A3: Gap.__call__ is yours to write")
+
+    def __str__(self) -> str:
+        return f"gap:{self.level!r}"
+
+
+@dataclass(frozen=True)
+class Projected(Condition):
+    """SWATS's criterion (Keskar & Socher 2017, Algorithm 1): |Lambda - gamma| < eps. `swats`, `swats:rtol=0.001`.
+
+    eps     absolute tolerance; 1e-9, the paper's, if rtol is not given either. On real data it is almost never met
+    rtol    relative tolerance instead: |Lambda - gamma| < rtol |Lambda|. The practical choice
+    window  compare Lambda with the mean of the last `window` gammas, which takes out the noise of single batches;
+            1 is the paper's
+
+    Asked from step 2 window on (the paper's k > 1), for only then has Lambda seen as much outside the window as in it.
+    Still, an average of few gammas is soon near the next: join a wide tolerance with a first step to ask at, as in
+    `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is no rate to go on with (a case that the paper
+    leaves open).
+    """
+
+    eps: float | None = None
+    rtol: float | None = None
+    window: int = 1
+
+    def __post_init__(self) -> None:
+        if self.eps is not None and self.rtol is not None:
+            raise ValueError(f"give eps or rtol, not both (got {self.eps} and {self.rtol})")
+        if self.eps is None and self.rtol is None:
+            object.__setattr__(self, "eps", 1e-9)
+        tolerance = self.eps if self.rtol is None else self.rtol
+        if tolerance is None or not 0 < tolerance < math.inf or self.window < 1:
+            raise ValueError(f"needs a tolerance > 0 and window >= 1, got {tolerance} and {self.window}")
+
+    @property
+    def needs_projection(self) -> bool:
+        return True
+
+    def __call__(self, progress: Progress) -> bool:
+        found = self.distance(progress)
+        return found is not None and progress.lambdas[-1] > 0 and found[0] < found[1]
+
+    def distance(self, progress: Progress) -> tuple[float, float] | None:
+        """|Lambda - gamma| now, and the tolerance that it has to fall below; None where it is too early to ask."""
+        raise NotImplementedError("A3: Projected.distance is yours to write")
+
+    def __str__(self) -> str:
+        parts = [] if self.eps in (None, 1e-9) else [f"eps={self.eps!r}"]
+        parts += [] if self.rtol is None else [f"rtol={self.rtol!r}"]
+        parts += [] if self.window == 1 else [f"window={self.window}"]
+        return "swats" + (":" + ",".join(parts) if parts else "")
+
+
+@dataclass(frozen=True)
+class Function(Condition):
+    """A function of your own. It may read gamma and Lambda, so they are computed for it at each step."""
+
+    test: Test
+
+    @property
+    def needs_projection(self) -> bool:
+        return True
+
+    def __call__(self, progress: Progress) -> bool:
+        return bool(self.test(progress))
+
+    def __str__(self) -> str:
+        return f"<{getattr(self.test, '__name__', type(self.test).__name__)}>"
+
+
+@dataclass(frozen=True)
+class _Joined(Condition):
+    parts: tuple[Test, ...]
+
+    def __post_init__(self) -> None:
+        flat: list[Condition] = []  # (a | b) | c and a | (b | c) are both a | b | c
+        for part in map(as_condition, self.parts):
+            flat.extend(part.conditions if isinstance(part, _Joined) and type(part) is type(self) else [part])
+        if len(flat) < 2:
+            raise ValueError(f"{type(self).__name__} joins at least two conditions, got {len(flat)}")
+        object.__setattr__(self, "parts", tuple(flat))
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(map(as_condition, self.parts))
+
+    @property
+    def needs_projection(self) -> bool:
+        return any(part.needs_projection for part in self.conditions)
+
+
+class AnyOf(_Joined):
+    """At least one of the conditions: `a | b`."""
+
+    def __call__(self, progress: Progress) -> bool:
+        raise NotImplementedError("A3: AnyOf.__call__ is yours to write")
+
+    def reason(self, progress: Progress) -> str:
+        return " | ".join(part.reason(progress) for part in self.conditions if part(progress))
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.parts))
+
+
+class AllOf(_Joined):
+    """All the conditions: `a & b`."""
+
+    def __call__(self, progress: Progress) -> bool:
+        raise NotImplementedError("A3: AllOf.__call__ is yours to write")
+
+    def __str__(self) -> str:
+        return " & ".join(f"({part})" if isinstance(part, AnyOf) else str(part) for part in self.conditions)
+
+
+def as_condition(test: Test) -> Condition:
+    """A condition as it is; any other function as a Function."""
+    if not callable(test):
+        raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a text, parse_switch(text)")
+    return test if isinstance(test, Condition) else Function(test)
+
+
+def _check_count(what: str, n: int) -> None:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"the number of {what} must be a whole number >= 1, got {n!r}")
+
+
+def _check_level(level: float) -> None:
+    if not math.isfinite(level):
+        raise ValueError(f"the level must be a finite number, got {level}")
+
+
+def _higher_is_better(metric: str) -> bool:
+    return metric.endswith("accuracy")

@@ -1,0 +1,91 @@
+"""Convolution and pooling: a small window slides over the image, and each position gives one output value.
+
+The window at every position is first laid out as a view, (N, C, H, W) -> (N, C, OH, OW, kh, kw), without a copy:
+neighbouring windows overlap in memory. A convolution is then a sum of products over (C, kh, kw), which is a matrix
+product; pooling is a maximum or a mean over (kh, kw). Backward sends each gradient to the pixels of its window.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from minidl.backend import Array, accelerated, xp_of
+from minidl.tensor import Tensor, as_tensor, record
+
+Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
+Pair: TypeAlias = "tuple[int, int]"
+
+
+@accelerated
+def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
+    """Cross-correlation of images with filters, which deep learning calls convolution.
+
+    x (N, C, H, W), w (out, C, kh, kw), b (out,) or None -> (N, out, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
+    The border is padded with zeros.
+    """
+    raise NotImplementedError("A4: conv2d is yours to write")
+
+
+@accelerated
+def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The largest value of each k x k window; `stride` defaults to k. (N, C, H, W) -> (N, C, OH, OW).
+
+    The border is padded with -infinity. Of equal values the first gets the gradient, as in PyTorch.
+    """
+    raise NotImplementedError("A4: max_pool2d is yours to write")
+
+
+def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
+    raise NotImplementedError("A4: avg_pool2d is yours to write")
+
+
+# ---- windows ----
+
+
+def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
+    """Every position of the window: a view (N, C, OH, OW, kh, kw) of x (N, C, H, W).
+
+    A step along OH moves `stride` rows on, a step along kh one row: both walk over the same memory.
+    """
+    raise NotImplementedError("A4: _windows is yours to write")
+
+
+def _scatter(per_window: Array, x: Tensor, stride: Pair, padding: Pair) -> Array:
+    """The transpose of `_windows`: (N, C, OH, OW, kh, kw) summed into the padded image's pixels.
+
+    One strided addition for each place (i, j) in the window: there, different windows touch different pixels.
+    """
+    raise NotImplementedError("A4: _scatter is yours to write")
+
+
+def _pad(x: Array, padding: Pair, fill: float = 0.0) -> Array:
+    raise NotImplementedError("A4: _pad is yours to write")
+
+
+def _unpad(x: Array, padding: Pair) -> Array:
+    raise NotImplementedError("A4: _unpad is yours to write")
+
+
+def _pair(size: Size) -> Pair:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size) -> tuple[Tensor, Pair, Pair, Pair]:
+    x, kernel, pad = as_tensor(x), _pair(k), _pair(padding)
+    step = kernel if stride is None else _pair(stride)
+    if x.ndim != 4:
+        raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W)")
+    if 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:
+        raise ValueError(f"{op}: padding {pad} must be at most half of the window {kernel}")
+    _output_size(op, x, kernel, step, pad)
+    return x, kernel, step, pad
+
+
+def _output_size(op: str, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> None:
+    """Raises ValueError where the window is larger than the padded image, or a size makes no sense."""
+    height, width = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
+    if min(stride) < 1 or min(kernel) < 1 or min(padding) < 0:
+        raise ValueError(f"{op}: window {kernel} and stride {stride} must be >= 1, padding {padding} >= 0")
+    if kernel[0] > height or kernel[1] > width:
+        raise ValueError(f"{op}: the window {kernel} is larger than the padded image ({height}, {width}) of {x.shape}")
