@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
-from importlib.metadata import distributions
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -89,6 +88,8 @@ def _load_gpu() -> Backend:
 
 def _cupy_wheels() -> list[str]:
     """The packages installed here that bring a `cupy`: each CUDA version has its own."""
+    from importlib.metadata import distributions  # takes longer to import than the whole of minidl: only where asked
+
     found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
     return sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
 

@@ -1,5 +1,6 @@
 """The GPU bench, as far as it runs without a GPU."""
 
+import importlib.metadata
 import json
 import sys
 
@@ -41,7 +42,7 @@ def test_pytorch_runs_beside_it_and_what_can_not_is_left_out(tmp_path, capsys):
 def test_without_a_gpu_it_says_so_and_ends_with_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(backend, "_loaded", {"cpu": backend.CPU})
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(backend, "distributions", list)
+    monkeypatch.setattr(importlib.metadata, "distributions", list)
     assert bench_gpu.main(["--json", str(tmp_path / "bench.json")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("tests.bench_gpu: error: device 'gpu' needs CuPy")

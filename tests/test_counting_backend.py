@@ -1,5 +1,6 @@
 """What a user without a working GPU reads, with fakes of CuPy: one line that says what is wrong and what to do."""
 
+import importlib.metadata
 import sys
 import warnings
 from dataclasses import replace
@@ -65,7 +66,9 @@ CASES = {
 def install(monkeypatch, module, *wheels):
     monkeypatch.setattr(backend, "_loaded", {"cpu": backend.CPU})
     monkeypatch.setitem(sys.modules, "cupy", module)  # None: importing it raises ModuleNotFoundError
-    monkeypatch.setattr(backend, "distributions", lambda: [SimpleNamespace(metadata={"Name": n}) for n in wheels])
+    monkeypatch.setattr(
+        importlib.metadata, "distributions", lambda: [SimpleNamespace(metadata={"Name": n}) for n in wheels]
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

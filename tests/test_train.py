@@ -217,7 +217,7 @@ def test_an_unusable_gpu_names_the_install_line():
     except ImportError:
         pass
     message = fails("--device", "gpu")
-    assert 'pip install "minidl[gpu-cuda12]"' in message
+    assert 'pip install "cupy-cuda12x[ctk]"' in message
 
 
 def test_a_folder_with_a_run_in_it_is_not_overwritten(finished):
