@@ -88,7 +88,7 @@ def _load_gpu() -> Backend:
 
 def _cupy_wheels() -> list[str]:
     """The packages installed here that bring a `cupy`: each CUDA version has its own."""
-    from importlib.metadata import distributions  # takes longer to import than the whole of minidl: only where asked
+    from importlib.metadata import distributions  # slow to import, so only where a GPU is asked for
 
     found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
     return sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
