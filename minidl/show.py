@@ -124,12 +124,18 @@ def bars(groups: Mapping[str, Mapping[str, float]], ylabel: str = "accuracy", fi
 
 
 def dots(groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase | None = None) -> None:
-    """A row of dots for each name, one for each value, and a bar at their mean: {"adam": [0.97, 0.98], ...}."""
+    """A row of dots for each name, one for each value, and a bar at their mean: {"adam": [0.97, 0.98], ...}.
+
+    Where there are values on both sides of 0, a dotted line stands there.
+    """
     with drawing(figure, (7.2, 0.42 * len(groups) + 0.9)) as target:
         axes = target.subplots()
         for row, (colour, values) in enumerate(zip(COLOURS * len(groups), groups.values(), strict=False)):
             axes.plot(values, np.full(len(values), row), "o", color=colour, ms=5, alpha=0.6)
-            axes.plot(np.mean(values), row, "|", color=colour, ms=20, mew=2.5)
+            if len(values):
+                axes.plot(np.mean(values), row, "|", color=colour, ms=20, mew=2.5)
+        if axes.get_xlim()[0] < 0 < axes.get_xlim()[1]:
+            axes.axvline(0, color="black", lw=1, ls=":")
         axes.set_yticks(range(len(groups)), list(groups))
         axes.invert_yaxis()
         axes.margins(y=0.15)

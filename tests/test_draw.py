@@ -186,6 +186,8 @@ def test_bars_and_dots():
     (axes,) = axes_of(show.dots, {"x": [1, 2, 6], "y": [4]})
     assert [line.get_xdata() for line in axes.lines][1] == [3.0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["x", "y"]
+    (axes,) = axes_of(show.dots, {"differences": [-1, 2], "nothing": []})
+    assert list(axes.lines[-1].get_xdata()) == [0, 0], "a line at 0, and no bar where there is nothing"
 
 
 @pytest.mark.parametrize("seed", range(3))

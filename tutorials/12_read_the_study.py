@@ -130,16 +130,18 @@ show.dots({key: list(values.values()) for key, values in by_contestant.items()},
 STUDENT = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
-def difference(a, b):
-    """Mean of a - b over the seeds that both have, and half the width of its 95 % interval."""
-    d = np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
-    return d.mean(), STUDENT[len(d)] * d.std(ddof=1) / np.sqrt(len(d))
+def compare(a, b):
+    """a - b for each seed in percentage points, and what one may conclude from it, in words."""
+    d = 100 * np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
+    if len(d) not in STUDENT:
+        return d, f"{len(d)} pairs of runs: too few"
+    mean, half = d.mean(), STUDENT[len(d)] * d.std(ddof=1) / np.sqrt(len(d))
+    verdict = "cannot tell" if abs(mean) < half else "better" if mean > 0 else "worse"
+    return d, f"{mean:+.2f} points, +- {half:.2f}: {verdict}"
 
 
 for other in ("adam", "sgd", "adam-cut"):
-    mean, half = difference(by_contestant["hybrid"], by_contestant[other])
-    verdict = "cannot tell" if abs(mean) < half else "better" if mean > 0 else "worse"
-    print(f"hybrid - {other:8}: {100 * mean:+.2f} points, +- {100 * half:.2f}: {verdict}")
+    print(f"hybrid - {other:8}: {compare(by_contestant['hybrid'], by_contestant[other])[1]}")
 
 # %% [markdown]
 # Where the interval contains 0, these runs cannot tell. That is a result too, and a common one. And where they
@@ -174,14 +176,15 @@ table = Path("study") / "results.csv"
 if not table.exists():
     print("no table of the large study here: run the command above, or go on with your own")
 else:
-    large = read(table)
+    large, switch = read(table), {}
     for name in dict.fromkeys(row["regime"] for row in large):
         runs = {key: accuracies(large, name, key) for key in keys}
         print(name)
         for other in ("adam", "sgd", "adam-cut"):
-            mean, half = difference(runs["hybrid"], runs[other])
-            verdict = "cannot tell" if abs(mean) < half else "better" if mean > 0 else "worse"
-            print(f"   hybrid - {other:8}: {100 * mean:+.2f} points, +- {100 * half:.2f}: {verdict}")
+            differences, verdict = compare(runs["hybrid"], runs[other])
+            print(f"   hybrid - {other:8}: {verdict}")
+        switch[name] = differences  # from the last one, adam-cut
+    show.dots(switch, "hybrid - adam-cut, percentage points of test accuracy, a dot for each seed")
 
 # %% [markdown]
 # The line against `adam-cut` is the one to look at: it asks whether the *switch* helps, or only the smaller
