@@ -97,43 +97,51 @@ def _lambda(rule: SWATS, lr: float) -> float:
 
 
 def step(rule: Rule, lr: float) -> Any:
-    """Add rule's step at rate lr to all parameters, in one kernel; NotImplemented for a rule that has no formula here.
-
-    A class of your own that has another `rule` or `decayed` than the class it inherits from is not found here.
-    """
-    formula, decay = FORMULAS.get(type(rule).rule), DECAYS.get(type(rule).decayed)
-    if formula is None or decay is None:
-        return NotImplemented
-    text, numbers = formula(rule, lr)
-    if rule.weight_decay:
-        before, more = decay(rule, lr)
-        text, numbers = f"{before} {text}", {**numbers, **more}
-    kernel = _checked(rule, lr, text, numbers)
-    if kernel is None:
+    """Add the step at rate lr to all parameters, in one kernel; NotImplemented for a rule that has no formula here."""
+    found = _formula(rule, lr)
+    kernel = None if found is None else _checked(rule, found[0])
+    if found is None or kernel is None:
         return NotImplemented
     flat, kept = rule._bound(), () if rule.p is None else (rule.p,)
-    kernel(flat.g, *numbers.values(), *(getattr(rule, name) for name in rule.vectors), *kept, flat.w)
+    kernel(flat.g, *found[1].values(), *(getattr(rule, name) for name in rule.vectors), *kept, flat.w)
     return None
+
+
+def _formula(rule: Rule, lr: float) -> Formula | None:
+    """The whole step, weight decay counted; None for a class that has another `rule` or `decayed` than those here."""
+    formula, decay = FORMULAS.get(type(rule).rule), DECAYS.get(type(rule).decayed)
+    if formula is None or decay is None:
+        return None
+    text, numbers = formula(rule, lr)
+    if not rule.weight_decay:
+        return text, numbers
+    before, more = decay(rule, lr)
+    return f"{before} {text}", {**numbers, **more}
 
 
 _kernels: dict[Any, Any] = {}  # those made so far; None for one that failed its check
 
 
-def _checked(rule: Rule, lr: float, text: str, numbers: dict[str, float]) -> Any:
-    """The kernel of this formula, compared with the rule's reference form before its first use; None if it failed."""
+def _checked(rule: Rule, text: str) -> Any:
+    """The kernel of this formula, compared with the rule's reference form before its first use; None if it failed.
+
+    They are compared at rate 1, where a wrong step can't hide behind the weights.
+    """
     flat = rule._bound()
     key = flat.xp, flat.w.dtype, text, rule.p is None
     if key not in _kernels:
-        kernel = _compile(flat.xp, text, numbers, rule.vectors, rule.p is not None)
-        good = trusted(f"the update rule '{rule.name}'", lambda: _both_ways(rule, lr, kernel, numbers))
+        found = _formula(rule, 1.0)
+        assert found is not None
+        kernel = _compile(rule, *found)
+        good = trusted(f"the update rule '{rule.name}'", lambda: _both_ways(rule, 1.0, kernel, found[1]))
         _kernels[key] = kernel if good else None
     return _kernels[key]
 
 
-def _compile(xp: Any, text: str, numbers: dict[str, float], vectors: tuple[str, ...], keeps_step: bool) -> Any:
-    outputs = [*vectors, *(["p"] if keeps_step else []), "w"]
-    own = "T g = grad;" if keeps_step else "T g = grad; T p;"
-    return xp.ElementwiseKernel(
+def _compile(rule: Rule, text: str, numbers: dict[str, float]) -> Any:
+    outputs = [*rule.vectors, *([] if rule.p is None else ["p"]), "w"]
+    own = "T g = grad; T p;" if rule.p is None else "T g = grad;"
+    return rule._bound().xp.ElementwiseKernel(
         ", ".join(f"T {name}" for name in ("grad", *numbers)),
         ", ".join(f"T {name}" for name in outputs),
         f"{own} {text} w += p;",

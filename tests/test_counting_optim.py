@@ -5,7 +5,7 @@ import pytest
 
 from minidl import Tensor
 from minidl.backend import backend_of
-from optim import SGD, SWATS, Adam, AfterSteps, Hybrid, Projected
+from optim import SGD, SWATS, Adam, AfterSteps, Hybrid, Projected, kernels
 from tests import device_checks as checks
 from tests.counting import Counting, HostRead
 
@@ -71,3 +71,37 @@ def test_vectors_and_state_lie_on_the_device(device):
     optimizer.step()
     assert all(backend_of(a) is device.backend for a in (p.data, p.grad, optimizer.m, optimizer.flat.w))
     assert all(type(v) is np.ndarray for v in optimizer.state_dict()["vectors"].values())
+
+
+def test_a_rule_of_ones_own_is_never_replaced_by_a_kernel(device):
+    """A class that changes a rule's formula, or how it decays, runs as it is written."""
+
+    class Half(SGD):
+        def rule(self, g, p, lr, v=None):
+            super().rule(g, p, lr / 2)
+
+    class Undecayed(Adam):
+        def decayed(self, w, g, lr):
+            return g
+
+    for make in (lambda p: Half(p, 0.1), lambda p: Undecayed(p, 0.1, weight_decay=0.5)):
+        weights = []
+        for like in (np.array, device.from_host):
+            p = Tensor(like([1.0, -2.0]), requires_grad=True)
+            p.grad = like([0.5, 0.25])
+            make([p]).step()
+            weights.append(p.numpy())
+        np.testing.assert_allclose(*weights, rtol=1e-12)
+
+
+def test_a_kernel_that_errs_at_a_small_rate_only_shows(device, monkeypatch):
+    """A step that is twice as long as it should be is found out, though at this rate it hardly moves the weights."""
+    if not device.backend.kernels:
+        pytest.skip("this device has no kernels")
+    right = kernels.FORMULAS[SGD.rule]
+    monkeypatch.setitem(kernels.FORMULAS, SGD.rule, lambda rule, lr: (f"{right(rule, lr)[0]} p *= 2;", {"lr": lr}))
+    p = Tensor(device.from_host(np.ones(3, np.float32)), requires_grad=True)
+    p.grad = device.from_host(np.ones(3, np.float32))
+    with pytest.warns(RuntimeWarning, match="the GPU kernel of the update rule 'sgd' is not used: Not equal"):
+        SGD([p], 1e-6).step()
+    np.testing.assert_array_equal(p.numpy(), np.float32(1) - np.float32(1e-6))
