@@ -211,6 +211,20 @@ def test_recording_changes_no_bit(data, model):
     assert not any("forward" in vars(layer) for _, layer in watched.model.named_modules())
 
 
+def test_an_earlier_recording_is_gone_on_with(data):
+    trainer = trainer_of(data)
+    first = recorded(trainer, 1)
+    nothing_new = Recorder(trainer, "a test", first).recording()
+    assert {k for k in first if not same(nothing_new[k], first[k])} <= {"left_out"}
+    with Recorder(trainer, "a test", first) as second:
+        trainer.fit(3)
+    whole = recorded(trainer_of(data))
+    for name in ("first", "last", "phases", "history", "switch", "layers", "loss", "lr"):
+        assert same(second.recording()[name], whole[name])
+    missing = {f["step"] for f in whole["frames"]} - {f["step"] for f in second.recording()["frames"]}
+    assert all(first["last"] - 8 < step <= first["last"] for step in missing)  # of the steps just before the switch
+
+
 def test_one_recorder_at_a_time(data):
     trainer = trainer_of(data)
     with Recorder(trainer), pytest.raises(RuntimeError, match="being recorded already"):

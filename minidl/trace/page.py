@@ -1,6 +1,6 @@
 """The page: recordings packed into one HTML file, with its style and scripts, that opens anywhere without a network.
 
-The files under page/ are plain HTML, CSS and JavaScript; here they are put into each other, nothing more.
+The files under web/ are plain HTML, CSS and JavaScript; here they are put into each other, nothing more.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PageError(ValueError):
 
 @cache
 def _file(name: str) -> str:
-    return (files("minidl.trace") / "page" / name).read_text(encoding="utf-8")
+    return (files("minidl.trace") / "web" / name).read_text(encoding="utf-8")
 
 
 def page(recordings: Sequence[dict[str, Any]], limit: int = LIMIT) -> str:

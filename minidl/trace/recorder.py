@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,9 @@ from minidl.trace import choose, keep
 from minidl.trace.frame import IMAGES, Frame
 from minidl.trace.layers import Watch, describe
 from minidl.trace.page import FORMAT, inline, page, write
+from minidl.trace.switch import note_of, switch_of
 from minidl.trainer import Trainer
-from optim import SWATS, Condition, Hybrid, Optimizer, Projected
 from optim.explain import Look
-from optim.projection import Projection
-from optim.switch_state import singles, standings, state
 
 
 class Recorder:
@@ -41,7 +38,7 @@ class Recorder:
         self.facts: dict[str, Any] = {"config": None, "summary": None, "ending": ""}  # of the run, for the page
         self.frames: list[dict[str, Any]] = []  # ready for the page
         self._raw: list[Frame] = []  # not yet
-        self._recent: deque[Frame] = deque(maxlen=choose.BEFORE)  # the last steps that were not recorded
+        self._recent: deque[Frame] = deque(maxlen=choose.BEFORE)  # the last steps that were not chosen: the lens only
         self._losses: list[Array] = []  # 0-d, on the device
         self._rates: list[float] = []
         self._phases: list[list[Any]] = []  # [first step, phase]
@@ -95,6 +92,9 @@ class Recorder:
 
     # ---- what the Trainer tells ----------------------------------------------------------------------------------
 
+    # A step happens between these two: the vectors that it works on, and the outputs of layers, are there until it is
+    # over, and copied where they are wanted.
+
     def before_step(self, x: Tensor, labels: Array) -> None:
         optimizer, rule = self.trainer.optimizer, self.trainer.optimizer.active
         assert self._watch is not None
@@ -138,8 +138,7 @@ class Recorder:
         """The optimizer has heard of the epoch: the condition may stand otherwise now, and it may have switched."""
         if self.trainer.optimizer.switch_event != self._event:
             self._recent_to_frames()
-        if self._event is None:
-            self._note_condition(record["step"])
+        self._note_condition(record["step"])
         self._event = self.trainer.optimizer.switch_event
         self._ready()
 
@@ -150,13 +149,12 @@ class Recorder:
             self._phases.append([self.trainer.progress.step + 1, phase])
 
     def _note_condition(self, step: int) -> None:
-        optimizer = self.trainer.optimizer
-        if not isinstance(optimizer, (Hybrid, SWATS)) or self._event is not None:
-            return
+        note = note_of(self.trainer.optimizer, step)
+        if note is None or self._event is not None:
+            return  # there is nothing to switch, or it has switched
         if self._history and self._history[-1]["step"] == step:
-            del self._history[-1]
-        now = [vars(s) for s in standings(optimizer.switch, optimizer.progress)]
-        self._history.append({"step": step, "words": state(optimizer.switch, optimizer.progress), "standings": now})
+            del self._history[-1]  # the end of the epoch brings news of the same step
+        self._history.append(note)
 
     def _recent_to_frames(self) -> None:
         self._raw.extend(self._recent)
@@ -173,7 +171,7 @@ class Recorder:
         """All that was recorded, as nested dictionaries and lists with NumPy arrays: what `pack` takes."""
         self._ready()
         trainer, p = self.trainer, self.trainer.progress
-        earlier = self.earlier or {"first": self._first, "frames": [], "history": [], "phases": []}
+        earlier = self.earlier or {"first": self._first, "frames": [], "history": [], "phases": [], "layers": []}
         before = self._first - earlier["first"]  # steps that the earlier recording has of this run
         phases = [item for item in earlier["phases"] if item[0] < self._first]
         phases += [item for item in self._phases if not phases or item[1] != phases[-1][1]]
@@ -189,12 +187,11 @@ class Recorder:
             "first": earlier["first"],
             "last": p.step,
             "steps_per_epoch": trainer.steps_per_epoch,
-            "classes": trainer.splits.classes,
             "loss": losses,
             "lr": rates,
             "phases": phases,
             "epochs": list(p.metrics),
-            "layers": self._layers,
+            "layers": self._layers or earlier["layers"],
             "weights": [
                 {"name": g.name, "shape": list(g.shape), "outputs": g.outputs.astype(np.int32),
                  "inputs": g.inputs.astype(np.int32)}
@@ -234,33 +231,3 @@ class Recorder:
 
     def _repr_html_(self) -> str:
         return inline(self.html())
-
-
-def switch_of(optimizer: Optimizer) -> dict[str, Any] | None:
-    """The switch of a hybrid: its conditions, what happened, and gamma and Lambda of each step where it has them."""
-    if not isinstance(optimizer, (Hybrid, SWATS)):
-        return None
-    event, projection = optimizer.switch_event, optimizer.projection
-    now = standings(optimizer.switch, optimizer.progress)
-    return {
-        "condition": str(optimizer.switch),
-        "conditions": [{"condition": s.condition, "metric": s.metric} for s in now],
-        "event": event and event._asdict(),
-        "verdict": optimizer.verdict(),
-        "projection": projection and rates_of(projection, list(singles(optimizer.switch))),
-    }
-
-
-def rates_of(projection: Projection, conditions: Sequence[Condition]) -> dict[str, Any]:
-    """gamma and Lambda of each step, and for the first condition on them what it compares, within which tolerance."""
-    gammas, lambdas = np.array(projection.gammas), np.array(projection.lambdas)
-    rates: dict[str, Any] = {"gamma": gammas, "lambda": lambdas, "compared": None, "tolerance": None}
-    for condition in conditions:
-        if isinstance(condition, Projected) and condition.rtol is not None:
-            rates["tolerance"] = condition.rtol * np.abs(lambdas)
-        elif isinstance(condition, Projected) and condition.eps is not None and rates["tolerance"] is None:
-            rates["tolerance"] = np.full_like(lambdas, condition.eps)
-        if isinstance(condition, Projected) and 1 < condition.window <= len(gammas):
-            means = np.convolve(gammas, np.full(condition.window, 1 / condition.window), "valid")
-            rates["compared"] = np.concatenate([np.full(condition.window - 1, np.nan), means])
-    return rates

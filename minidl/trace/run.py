@@ -42,15 +42,16 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     summary = run.folder / "summary.json"
     done = run.job.trainer.progress.epoch >= run.job.epochs and summary.exists()
     facts = recorder.facts
-    facts["config"], facts["device"] = asdict(run.job.config), run.job.device
+    facts["config"] = asdict(run.job.config)
     facts["summary"] = json.loads(summary.read_text()) if done else None
     facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
-    html = page([recorder.recording()])
+    recording = recorder.recording()
+    html = page([recording])
     try:
         write(path, html)
     except OSError as error:
         raise PageError(f"the replay page can't be written: {error}. The run itself is whole") from error
-    steps = len(recorder.recording()["frames"])
+    steps = len(recording["frames"])
     print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} steps): open it in a browser", flush=True)
 
 
