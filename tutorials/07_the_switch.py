@@ -47,7 +47,8 @@ show.projection(p, g)
 # And as the angle between p and -g opens towards 90 degrees, where does gamma go?
 
 # %%
-print("p = -g/2: gamma =", (p_ := -g / 2) @ p_ / -(p_ @ g))
+half = -g / 2
+print("p = -g/2:  gamma =", half @ half / -(half @ g))
 for degrees in (0, 30, 60, 80, 89, 100):
     angle = np.radians(degrees)
     step = 0.5 * np.array([np.cos(angle), np.sin(angle)])
