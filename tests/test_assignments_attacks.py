@@ -5,6 +5,7 @@ One that answers nothing gets nothing, however it ends.
 """
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.submissions import submission, with_bodies, with_preface
+from tutorials.assignments import sandbox
 from tutorials.assignments.assignment import HERE, load
 from tutorials.assignments.marking import Report, grade
 from tutorials.assignments.sandbox import Limits
@@ -344,3 +346,27 @@ def test_the_machine_is_left_well(reports, victim, scratch):
         except OSError:
             continue
     assert left == []
+
+
+def test_nothing_is_written_where_landlock_is_missing(victim):
+    """As on Linux before 5.13: seccomp alone keeps every file as it is."""
+    attack = attacks(victim)["writes files"]
+    student = submission(with_preface("A2", ADAM, attack.code))
+    report = grade(A2, student, limits=PATIENT, unsafe=True, without=["landlock"])
+    assert report.score == 100
+    assert report.protections["landlock"].startswith("off")
+    assert "PermissionError" in report.printed
+    assert "ESCAPED" not in report.printed
+    assert (victim / "marks.csv").read_text() == "somebody,1\n"
+
+
+@pytest.mark.parametrize(("header", "column"), [
+    ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", 0), ("/usr/include/asm-generic/unistd.h", 1),
+])  # fmt: skip
+def test_the_filters_numbers_are_linuxs(header, column):
+    if not Path(header).exists():
+        pytest.skip("Linux's header files are not installed")
+    numbers = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text()))
+    assert int(numbers["execve"]) in (59, 221)
+    for name, ours in {**sandbox._REFUSED, **sandbox._UNKNOWN}.items():
+        assert numbers.get(name) in (str(ours[column]), None), name

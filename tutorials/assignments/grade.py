@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.out:
             _write_results(args.out, report, args.visibility)
         print(summary(report))
+    except KeyboardInterrupt:
+        return 130
     except Unprotected as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1

@@ -1,10 +1,10 @@
 """A process gives up, for good, what a student's code has no need of. Called in the worker before that code is loaded.
 
     limits    memory, CPU time, size of a file, open files (setrlimit): a runaway ends itself
-    landlock  Linux 5.13: only Python's own files and the scratch folder can be read, nothing can be written
+    landlock  Linux 5.13: only Python's own files and the submission's folder can be read, nothing can be written
     user      where root grades, the worker becomes `nobody` if nobody can read Python's files; capabilities go anyway
-    seccomp   Linux: no new processes or programs, no network, no signals to others, no tracing, no changes to files by
-              the ways that Landlock does not guard. A filter like this can't be taken off again, nor by root
+    seccomp   Linux: no new processes or programs, no network, no signals to others, no tracing, and no file can be
+              opened but to read it, made, removed or changed. Nobody can take such a filter off again, root included
 
 `enter` says which of them are on. seccomp must be, and one of landlock and user, which keep the hidden tests unread; a
 grader refuses to go on otherwise, unless it is told --unsafe.
@@ -62,6 +62,8 @@ def enter(
             states[name] = "off: left out on request" if name in without else measure()
         except (Unavailable, OSError, ImportError) as error:
             states[name] = f"off: {error}"
+    if sys.platform == "linux":
+        _libc().prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: where the grader dies, so do we. A new user would undo it
     return states
 
 
@@ -91,7 +93,7 @@ def _set_limits(limits: Limits, may_fork: bool) -> str:
 # ---- landlock: https://docs.kernel.org/userspace-api/landlock.html ----
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_READ_FILE, _READ_DIR, _WRITE_FILE = 1 << 2, 1 << 3, 1 << 1
+_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # version -> how many rights it knows, as the lowest bits; 16 from version 5
 
 
@@ -106,7 +108,6 @@ def _landlock(readable: Iterable[Path], listable: Iterable[Path]) -> str:
             _grant(ruleset, path, _READ_FILE | (_READ_DIR if path.is_dir() else 0))
     for path in listable:
         _grant(ruleset, path, _READ_DIR)
-    _grant(ruleset, Path(os.devnull), _READ_FILE | _WRITE_FILE)
     _no_new_privileges()
     _syscall(_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
@@ -162,14 +163,17 @@ _REFUSED = {
     "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),  # past this filter
     "unshare": (272, 97), "setns": (308, 268),  # a user namespace gives capabilities
+    "creat": (85, 0), "mkdir": (83, 0), "mkdirat": (258, 34), "mknod": (133, 0), "mknodat": (259, 33),  # files
+    "link": (86, 0), "linkat": (265, 37), "symlink": (88, 0), "symlinkat": (266, 36), "rename": (82, 0),
+    "renameat": (264, 38), "renameat2": (316, 276), "rmdir": (84, 0), "unlink": (87, 0), "unlinkat": (263, 35),
     "truncate": (76, 45), "chmod": (90, 0), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452),
-    "chown": (92, 0), "fchown": (93, 55), "lchown": (94, 0), "fchownat": (260, 54),  # what Landlock leaves unguarded
+    "chown": (92, 0), "fchown": (93, 55), "lchown": (94, 0), "fchownat": (260, 54),
     "utime": (132, 0), "utimes": (235, 0), "futimesat": (261, 0), "utimensat": (280, 88),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
 }  # fmt: skip
 _UNKNOWN = {"clone3": (435, 435), "openat2": (437, 437)}  # arguments out of a filter's sight: callers fall back
-_CLONE_THREAD, _TRUNCATE, _READ_AND_TRUNCATE = 0x10000, 0o1000, 0o1003
+_CLONE_THREAD, _NOT_JUST_READING = 0x10000, 0o3 | 0o100 | 0o1000  # O_WRONLY and O_RDWR, O_CREAT, O_TRUNC
 _X32 = 0x40000000  # another numbering of the calls on x86-64
 _KILL, _ALLOW, _ERROR = 0x80000000, 0x7FFF0000, 0x00050000
 
@@ -202,8 +206,8 @@ def _filter(machine: str, own: int) -> bytes:
         ((62, 129)[column], 0, 0xFFFFFFFF, own, _ALLOW, refuse),  # kill: only itself
         ((234, 131)[column], 0, 0xFFFFFFFF, own, _ALLOW, refuse),  # tgkill
         ((302, 261)[column], 0, 0xFFFFFFFF, 0, _ALLOW, refuse),  # prlimit: only its own
-        ((257, 56)[column], 2, _READ_AND_TRUNCATE, _TRUNCATE, refuse, _ALLOW),  # openat to read, but emptied
-        ((2, 0)[column], 1, _READ_AND_TRUNCATE, _TRUNCATE, refuse, _ALLOW),  # open
+        ((257, 56)[column], 2, _NOT_JUST_READING, 0, _ALLOW, refuse),  # openat
+        ((2, 0)[column], 1, _NOT_JUST_READING, 0, _ALLOW, refuse),  # open
     ):
         if number:
             code += [_skip_unless(number, equal=0, other=5), _load(16 + 8 * argument), _op(0x54, mask)]

@@ -59,12 +59,16 @@ class Session:
         self._starts = 0
         self._unusable = ""
         self._end = time.monotonic() + self.limits.total_seconds
-        self._folder = Path(tempfile.mkdtemp(prefix="minidl-grade-"))
-        self._stage = self._folder / "stage"
-        self._log = self._folder / "printed"
-        self._write_stage(files)
+        self._files = files
 
     def __enter__(self) -> Session:
+        self._folder = Path(tempfile.mkdtemp(prefix="minidl-grade-"))
+        self._stage, self._log = self._folder / "stage", self._folder / "printed"
+        try:
+            self._write_stage()
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +89,7 @@ class Session:
 
     # ---- the process ----
 
-    def _write_stage(self, files: Mapping[str, bytes]) -> None:
+    def _write_stage(self) -> None:
         calls = {"calls.py": (self.assignment.folder / "calls.py").read_bytes()}
         calls["graph_calls.py"] = (HERE / "graph_calls.py").read_bytes()
         own = {path: text.encode() for path, text in handout(self.assignment).items()}
@@ -94,7 +98,7 @@ class Session:
             for path, data in own.items()
             if path.endswith(".py") and path not in ("test_public.py", "public.py")
         }
-        for path, data in {**own, **files, **calls}.items():
+        for path, data in {**own, **self._files, **calls}.items():
             target = self._stage / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
@@ -104,6 +108,8 @@ class Session:
                 each.chmod(0o755 if each.is_dir() else 0o644)  # the worker may run as nobody
 
     def _start(self) -> None:
+        if os.name != "posix":
+            raise Unprotected("grade on Linux (WSL will do): this system can't hold a program in")
         if self._unusable:
             raise Wrong(self._unusable)
         if self._starts > MOST_RESTARTS:
