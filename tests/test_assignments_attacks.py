@@ -4,8 +4,10 @@ A right answer that also does harm is graded as right, with the harm kept in: it
 One that answers nothing gets nothing, however it ends.
 """
 
+import contextlib
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.submissions import submission, with_bodies, with_preface
+from tests.commands import ROOT
+from tests.submissions import submission, with_bodies, with_preface, write
 from tutorials.assignments import sandbox
 from tutorials.assignments.assignment import HERE, load
 from tutorials.assignments.marking import Report, grade
@@ -337,15 +340,33 @@ def test_the_machine_is_left_well(reports, victim, scratch):
     assert list(scratch.iterdir()) == []
     assert not any(Path(place, "minidl-was-here").exists() for place in ("/tmp", "/dev/shm"))
     assert "4711" not in Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/sem").read_text()
-    time.sleep(0.1)
-    left = []
+    assert running(scratch) == []
+
+
+def running(scratch: Path) -> list[str]:
+    """The processes whose command line names this place, as a worker's does."""
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
             if str(scratch).encode() in (process / "cmdline").read_bytes():
-                left.append(process.name)
-        except OSError:
-            continue
-    assert left == []
+                found.append(process.name)
+    return found
+
+
+def test_a_grader_that_is_killed_takes_the_submission_along(tmp_path):
+    code = "import time, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(1)"
+    student = write(with_preface("A2", ADAM, code), tmp_path / "student")
+    command = [sys.executable, "-m", "tutorials.assignments.grade", "A2", str(student)]
+    grader = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    begin = time.monotonic()
+    while not running(tmp_path / "minidl-grade-") and time.monotonic() < begin + 60:
+        time.sleep(0.05)
+    time.sleep(1)  # until it is in the loop, or nearly so
+    grader.kill()
+    grader.wait()
+    while running(tmp_path / "minidl-grade-") and time.monotonic() < begin + 120:
+        time.sleep(0.05)
+    assert running(tmp_path / "minidl-grade-") == []
 
 
 def test_nothing_is_written_where_landlock_is_missing(victim):

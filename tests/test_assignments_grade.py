@@ -166,6 +166,19 @@ def test_a_class_on_the_command_line(tmp_path):
         assert problems(json.loads((tmp_path / "feedback" / f"{name}.json").read_text())) == []
 
 
+@linux
+def test_names_and_messages_cannot_drive_the_terminal(tmp_path):
+    bell, undecodable = "\x1b]0;marks\x07", os.fsdecode(b"\xff.py")
+    files = with_bodies("A2", {"AdamW.decayed": f"raise ValueError({bell!r})"})
+    student = write({**files, undecodable: "x"}, tmp_path / "class" / os.fsdecode(b"b\xffb"))
+    result = command("A2", student, "--out", tmp_path / "results.json", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "ValueError: ?]0;marks?" in result.stdout
+    result = command("A2", tmp_path / "class", "--csv", tmp_path / "marks.csv", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "b?b,90,100" in (tmp_path / "marks.csv").read_text()
+
+
 def test_bad_input_is_said_in_a_line(tmp_path):
     assert "choose one of A1" in fails("A9", tmp_path, module=GRADE)
     assert "there is no submission at" in fails("A2", tmp_path / "nobody", module=GRADE)

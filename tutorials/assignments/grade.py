@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except (AssignmentError, OSError) as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        print(plain(f"{parser.prog}: error: {error}"), file=sys.stderr)
         return 2
     return 0
 
@@ -69,7 +69,12 @@ def summary(report: Report) -> str:
         lines.append(f"{mark.score:4} / {mark.item.marks:<4} {mark.item.name}")
         lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
     lines += ["-" * 12, f"{report.score:4} / {report.most:<4} in {report.seconds:.1f} s"]
-    return "\n".join(lines)
+    return plain("\n".join(lines))
+
+
+def plain(text: str) -> str:
+    """The text without the control characters that names and messages of a submission may hold for our terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 # ---- a whole class ----
@@ -101,8 +106,8 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
     with ThreadPoolExecutor(args.jobs) as pool:
         for number, report in enumerate(pool.map(one, places), 1):
             reports.append(report)
-            print(f"{number:4} of {len(places)}  {report.score:4} / {report.most}  {report.submission.name}")
-    _write(args.csv, table(reports))
+            print(plain(f"{number:4} of {len(places)}  {report.score:4} / {report.most}  {report.submission.name}"))
+    _write(args.csv, plain(table(reports)))
     mean = sum(report.score for report in reports) / len(reports)
     print(f"{args.csv}: {len(reports)} submissions, {mean:.1f} marks on average")
     return 0
