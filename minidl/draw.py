@@ -18,13 +18,13 @@ import numpy as np
 from minidl.backend import Array
 from minidl.tensor import Into, Tensor, _edges, _fit, _seed, _topological_order
 
-CHAR, LINE, PAD, GAP_X, GAP_Y = 7.3, 17, 8, 34, 16  # pixels: a monospaced letter, a line of text, the spaces
+CHAR, LINE, PAD, GAP_X, GAP_Y = 6.65, 15, 6, 26, 14  # pixels: a monospaced letter, a line of text, the spaces
 LEAF, INNER, LOSS = "#dfeaf6", "#ffffff", "#fbe3e3"  # fills
 
 
 @dataclass(eq=False)
 class Box:
-    """A tensor in the picture, or one stop of an arrow that passes a layer (then `tensor` is None)."""
+    """A tensor in the picture, or one stop of an arrow that passes a layer: as wide as that, and without lines."""
 
     lines: list[str]
     fill: str = INNER
@@ -32,12 +32,13 @@ class Box:
     layer: int = 0
     x: float = 0.0
     y: float = 0.0
+    passing: float = 0.0  # a stop's width
     inputs: list[Box] = field(default_factory=list)
     outputs: list[Box] = field(default_factory=list)
 
     @property
     def width(self) -> float:
-        return CHAR * max(map(len, self.lines)) + 2 * PAD if self.lines else 0
+        return CHAR * max(map(len, self.lines)) + 2 * PAD if self.lines else self.passing
 
     @property
     def height(self) -> float:
@@ -139,6 +140,7 @@ def _arrange(boxes: list[Box]) -> list[list[Box]]:
     for layer in layers:
         width = max(b.width for b in layer)
         for box in layer:
+            box.passing = width
             box.x = x + (width - box.width) / 2
         x += width + GAP_X
     return layers
@@ -183,7 +185,7 @@ def _svg(layers: list[list[Box]]) -> str:
     parts = [*_arrows(boxes), *(line for b in boxes if b.tensor is not None for line in _box(b))]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 {top:.0f} {width:.0f} {height:.0f}" font-family="monospace" font-size="12" '
+        f'viewBox="0 {top:.0f} {width:.0f} {height:.0f}" font-family="monospace" font-size="11" '
         'style="max-width:100%;height:auto">\n'
         f'<rect x="0" y="{top:.0f}" width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>\n'
         + "\n".join(parts)
@@ -203,6 +205,8 @@ def _arrows(boxes: Iterable[Box]) -> list[str]:
             )
             if box.tensor is not None:
                 parts.append(f'<path d="M{x1:.1f},{y1:.1f} l-8,-4 v8 z" fill="#555555"/>')
+            else:  # straight through the layer
+                parts.append(f'<path d="M{x1:.1f},{y1:.1f} h{box.width:.1f}" stroke="#555555"/>')
     return parts
 
 

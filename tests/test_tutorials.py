@@ -7,6 +7,7 @@ import ast
 import base64
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -65,6 +66,15 @@ def test_every_answer_is_code_that_python_reads(script):
     assert len(code) >= 3
     for answer in code:
         ast.parse(answer)
+
+
+@every_script
+def test_no_formula_was_broken_into_a_list(script):
+    lines = markdown(script).split("\n")
+    for before, line in pairwise(lines):
+        if re.match(r"[-+*] ", line):
+            assert not before.strip() or re.match(r"[-+*] ", before) or before.startswith("  "), line
+            assert not line.startswith("+ ")
 
 
 @every_script

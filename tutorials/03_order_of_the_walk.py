@@ -24,8 +24,8 @@ from minidl import Tensor, draw
 # inputs. A gradient always has the shape of the thing that it belongs to. Where a small array was stretched to
 # fit a larger one ("broadcasting"), its elements were used several times, so their gradients are added up.
 #
-# **Predict before you run.** `x` is 4 by 3 and `b` has 3 elements. The loss is the sum of all 12 elements of `x
-# + b`. What is the gradient of `b`?
+# **Predict before you run.** `x` is 4 by 3 and `b` has 3 elements. The loss is the sum of all 12 elements of
+# `x + b`. What is the gradient of `b`?
 
 # %%
 x = Tensor(np.arange(12.0).reshape(4, 3), requires_grad=True)

@@ -214,8 +214,8 @@ paths(
 # )
 # ```
 #
-# With eps far above sqrt(v_hat), the step is nearly lr/eps times m_hat: SGD with momentum, whose sum v is m/(1
-# - b1). (Not quite: across the ravine the gradient is large enough to be seen beside eps.)
+# With eps far above sqrt(v_hat), the step is nearly lr/eps times m_hat: SGD with momentum, whose sum v is
+# m/(1 - b1). (Not quite: across the ravine the gradient is large enough to be seen beside eps.)
 #
 # </details>
 #
