@@ -262,8 +262,8 @@ while True:
 """, said="start new thread"),
         # ---- too much ----
         "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
-        "a loop that never ends, in a function": Attack(body="while True: pass", score=40, said="never ends",
-                                                     limits=Limits(call_seconds=2, total_seconds=6)),
+        "a loop that never ends, in a function": Attack(body="while True: pass", score=40, said="ended after 1 s",
+                                                     limits=Limits(call_seconds=60, total_seconds=120, cpu_seconds=1)),
         "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory"),
         "one huge array": Attack(body="import numpy as np; np.ones((1 << 20, 1 << 20))", score=40, said="More memory"),
         "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=40, said=""),

@@ -84,9 +84,10 @@ def _set_limits(limits: Limits, may_fork: bool) -> str:
     if may_fork or sys.platform != "linux":
         wanted[r.RLIMIT_NPROC] = 0  # counts the user's processes everywhere, so it can only be all or nothing
     for what, most in wanted.items():
-        hard = r.getrlimit(what)[1]
-        most = most if hard == r.RLIM_INFINITY else min(most, hard)
-        r.setrlimit(what, (most, most))
+        # Past the soft limit of time comes SIGXCPU, which says what it is; past the hard one SIGKILL, which does not.
+        hard, allowed = most + (what == r.RLIMIT_CPU), r.getrlimit(what)[1]
+        hard = hard if allowed == r.RLIM_INFINITY else min(hard, allowed)
+        r.setrlimit(what, (min(most, hard), hard))
     return "on"
 
 
