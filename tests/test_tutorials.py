@@ -158,6 +158,8 @@ def test_a_failing_cell_is_reported(tmp_path):
 
     from nbformat.v4 import new_code_cell, new_notebook
 
+    quiet = new_notebook(cells=[new_code_cell("import sys\nprint('3 of 9 runs done, more to come', file=sys.stderr)")])
+    assert asyncio.run(build.run(quiet, "lesson")).cells[0].outputs == []
     for source, complaint in (("1 / 0", "ZeroDivisionError"), ("import sys\nprint('x', file=sys.stderr)", "stderr")):
         with pytest.raises(build.TutorialError, match=complaint):
             asyncio.run(build.run(new_notebook(cells=[new_code_cell(source)]), "lesson"))

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 ANSWER = re.compile(r"<details>.*?</details>", re.DOTALL)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
+PROGRESS = re.compile(r"(\d+ of \d+ runs done.*\n)+")  # what a study says every half minute, on a slow machine
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -89,6 +90,8 @@ async def run(notebook: Any, name: str) -> Any:
         raise TutorialError(f"{name}: {error}") from error
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not PROGRESS.fullmatch(output.get("text", ""))]
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
             if "image/png" in output.get("data", {}):
