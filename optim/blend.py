@@ -102,6 +102,6 @@ class Blend(Rule):
             look.given("m_old", "mean of the squared gradient, before the step"),
             look.term("m", f"mu2 * m_old + (1 - mu2) * {g}**2", "the mean with this gradient"),
             look.given("D_old", "direction, before the step"),
-            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "the direction with this gradient"),
+            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "and with this gradient"),
             look.term("p", "lr * D", "the step"),
         ]
