@@ -3,9 +3,10 @@
 Speed on a shared machine jumps by a factor of two within seconds, so a column's absolute speed says little. Here all
 columns take turns of a fraction of a second, each in a live process of its own, and a ratio is taken within each
 round: what disturbs the machine disturbs both. A round in which other programs took more than a tenth of the machine
-is run again, a few times at most. The table shows the median ratio over the rounds, and its range.
+is run again, a few times at most. And a process is fast or slow as a whole, by where its memory happens to lie, so
+all of them are started anew a few times. The table shows the median ratio over all rounds, and its range.
 
-    python -m tests.bench                                  everything that is installed, about three minutes
+    python -m tests.bench                                  everything that is installed, about ten minutes
     python -m tests.bench --models cnn --opts adam         one case
     python -m tests.bench --columns minidl torch-fused jax
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
@@ -23,8 +24,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from tests import bench_more
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
@@ -146,7 +147,8 @@ def main() -> None:
     parser.add_argument("--opts", nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=3, help="of turns, with the same processes")
+    parser.add_argument("--restarts", type=int, default=3, help="of all processes, each with as many rounds")
     parser.add_argument("--turn", type=float, default=0.3, help="seconds for one turn of one column")
     parser.add_argument("--python", nargs="+", default=[], metavar="COLUMN=PYTHON", help="another environment's Python")
     parser.add_argument("--json", type=Path, help="write every round's numbers here too")
@@ -160,21 +162,28 @@ def main() -> None:
         return bench_more.costs(args.models, args.columns)
     if args.growth:
         return bench_more.growth(args.growth, args.columns)
-    print(f"{datetime.date.today()}: training, batch {args.batch}, {args.rounds} rounds of {args.turn:g} s turns")
+    print(
+        f"{datetime.date.today()}: training, batch {args.batch}, "
+        f"{args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
+    )
     pythons = dict(pair.split("=", 1) for pair in args.python)
     if "minidl" not in args.columns:  # the ratios are to it
         args.columns.insert(0, "minidl")
-    workers = [Worker(column, pythons.get(column, sys.executable)) for column in args.columns]
-    results: dict[str, Any] = {}
-    try:
-        for model in args.models:
-            for opt in args.opts:
-                speeds = measure(workers, model, opt, args.batch, args.rounds, args.turn)
-                report(model, opt, speeds)
-                results[f"{model} {opt}"] = speeds
-    finally:
-        for worker in workers:
-            worker.close()
+    results: dict[str, dict[str, list[float]]] = {}
+    for model in args.models:
+        for opt in args.opts:
+            speeds: dict[str, list[float]] = defaultdict(list)
+            for _ in range(args.restarts):
+                workers = [Worker(column, pythons.get(column, sys.executable)) for column in args.columns]
+                try:
+                    once = measure(workers, model, opt, args.batch, args.rounds, args.turn)
+                finally:
+                    for worker in workers:
+                        worker.close()
+                for column, values in once.items():
+                    speeds[column] += values
+            report(model, opt, speeds)
+            results[f"{model} {opt}"] = speeds
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
     return None
