@@ -54,11 +54,11 @@ class Adam(Rule):
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
         xp, (b1, b2), t = xp_of(g), self.betas, self.t
         moments(g, p, m, v, b1, b2)
+        unbiased = sqrt(1 - b2**t)  # numerator and denominator times this: a pass less over the vector
         xp.sqrt(v, out=p)
-        p *= 1 / sqrt(1 - b2**t)
-        p += self.eps
+        p += self.eps * unbiased
         xp.divide(m, p, out=p)
-        p *= -lr / (1 - b1**t)
+        p *= -lr * unbiased / (1 - b1**t)
 
     def step_terms(self, look: Look, g: str) -> list[Term]:
         b1, b2 = self.betas
