@@ -46,12 +46,12 @@ def blocks(*cuts):
     ("cuts", "first", "phrases"),
     [
         ((BETTER, BETTER), "No: the switch to SGD gives more", ["The switch ends higher than the cut for regime 0"]),
-        ((SAME, SAME), "As far as these runs can tell, yes", ["The two can't be told apart for regime 0"]),
+        ((SAME, SAME), "As far as these runs can tell, yes", ["the two can't be told apart for regime 0"]),
         ((WORSE, WORSE), "does not the same but more", ["The cut ends higher than the switch for regime 0"]),
         ((BETTER, SAME), "Not always: in 1 of 2 regimes", ["for regime 0", "told apart for regime 1"]),
         (
             (WORSE, SAME),
-            "Yes, and in 1 of 2 regimes it does more",
+            "As far as these runs can tell, yes, and in 1 of 2 regimes it does more",
             ["The cut ends higher than the switch for regime 0"],
         ),
         ((BETTER, WORSE), "It depends: in 1 of 2 regimes", ["in 1 it gives less", "cut ends higher"]),

@@ -112,7 +112,7 @@ def answer(blocks: Sequence[Block]) -> list[str]:
     for found, phrase in (
         (better, "the switch ends higher than the cut"),
         (worse, "the cut ends higher than the switch"),
-        (same, "the two can't be told apart"),
+        (same, "after correction for many tests, the two can't be told apart"),
     ):
         if found:
             cases = [f"{v.regime} ({points(v.comparison)})" for v in found]
@@ -139,8 +139,8 @@ def _first(better: int, worse: int, same: int) -> str:
         return f"Not always: in {better} of {of} regimes the switch to SGD gives more than a cut of Adam's rate."
     if not better:
         return (
-            f"Yes, and in {worse} of {of} regimes it does more: nowhere does the switch to SGD end above a cut of "
-            "Adam's rate at the same step."
+            f"As far as these runs can tell, yes, and in {worse} of {of} regimes it does more: nowhere does the switch "
+            "to SGD end demonstrably above a cut of Adam's rate at the same step."
         )
     return (
         f"It depends: in {better} of {of} regimes the switch to SGD gives more than a cut of Adam's rate at the same "
