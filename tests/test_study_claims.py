@@ -10,6 +10,7 @@ from minidl.study.claims import CLAIMS, answer, judge, listed, sentence
 from minidl.study.contestants import CONTESTANTS
 from minidl.study.results import Result
 from minidl.study.statistics import holm, paired
+from minidl.study.study import Tuned
 from tests.tiny_study import TINY
 
 SEEDS = range(10)
@@ -25,11 +26,18 @@ def results(level, noise=0.001, salt=0):
     return tuple(Result(seed, {}, m, [], (1, 1.0)) for seed, m in zip(SEEDS, measures, strict=True))
 
 
-def block(name="a regime", **levels):
+def tuned(contestant, place=-1.0):
+    point = (place, *contestant.space.start[0][1:])
+    return Tuned([point], {point: (-0.9, 0.1)}, True)
+
+
+def block(name="a regime", factor=-1.0, **levels):
     """A regime in which the contestants have these test accuracies, `adam_cut=0.97`."""
     by_key = {key.replace("_", "-"): level for key, level in levels.items()}
     entries = tuple(
-        Entry(c, None, results(by_key[c.key], salt=i), {}) for i, c in enumerate(CONTESTANTS) if c.key in by_key
+        Entry(c, tuned(c, factor), results(by_key[c.key], salt=i), {})
+        for i, c in enumerate(CONTESTANTS)
+        if c.key in by_key
     )
     regime = TINY.regimes[0]
     return Block(type(regime)(**{**vars(regime), "name": name}), entries)
@@ -68,6 +76,11 @@ def test_the_first_paragraph_says_what_the_numbers_say(cuts, first, phrases):
 def test_a_cut_that_does_not_help_is_said_not_to():
     lines = answer([block(hybrid=0.97, adam_cut=0.9001, adam=0.9)])
     assert lines[-1] == "The cut alone gives Adam a higher test accuracy than a constant rate in no regime."
+
+
+def test_a_cut_that_tuning_rejects_is_said_to_be_none():
+    lines = answer([block(hybrid=0.97, adam_cut=0.9, adam=0.9, factor=0.0)])
+    assert lines[-1].startswith("For the a regime tuning found no cut better than none")
 
 
 def test_without_runs_nothing_is_claimed():

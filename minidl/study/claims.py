@@ -121,7 +121,15 @@ def answer(blocks: Sequence[Block]) -> list[str]:
     if cutting:
         where = "in no regime" if not helped else f"for {_all([v.regime for v in helped], len(cutting))}"
         lines.append(f"The cut alone gives Adam a higher test accuracy than a constant rate {where}.")
+    if uncut := [f"the {block.regime.name}" for block in blocks if _uncut(block)]:
+        lines.append(f"For {listed(uncut)} tuning found no cut better than none: there, the control is Adam itself.")
     return lines
+
+
+def _uncut(block: Block) -> bool:
+    """Whether the factor that suits the cut of Adam's rate best is 1."""
+    entry = block.entry(CLAIMS[0].b)
+    return entry is not None and float(entry.contestant.space.values(entry.tuned.best)["factor"]) >= 1
 
 
 def _first(better: int, worse: int, same: int) -> str:
