@@ -122,7 +122,9 @@ def answer(blocks: Sequence[Block]) -> list[str]:
         where = "in no regime" if not helped else f"for {_all([v.regime for v in helped], len(cutting))}"
         lines.append(f"The cut alone gives Adam a higher test accuracy than a constant rate {where}.")
     if uncut := [f"the {block.regime.name}" for block in blocks if _uncut(block)]:
-        lines.append(f"For {listed(uncut)} tuning found no cut better than none: there, the control is Adam at a constant rate.")
+        lines.append(
+            f"For {listed(uncut)} tuning found no cut better than none: there, the control is Adam at a constant rate."
+        )
     return lines
 
 
