@@ -62,37 +62,14 @@ class Run:
 def perform(run: Run) -> dict[str, Any]:
     """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made."""
     began = time.perf_counter()
-    with _one_thread, np.errstate(over="ignore", invalid="ignore"):
+    with _turn, threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
         result, times = _train(run, _load(run.dataset, run.sha256))
     times["seconds"] = round(time.perf_counter() - began, 3)
     return {"run": asdict(run), "result": result, "times": times, "made": environment()}
 
 
-class _OneThread:
-    """While at least one run is under way in this process, in whatever thread, BLAS has one thread.
-
-    A cluster's worker may carry out two runs at once. If the first to end gave BLAS its threads back, the other would
-    go on with a different number of threads, which can change the last bits.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.limits: threadpool_limits | None = None
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.limits = threadpool_limits(1)
-            self.inside += 1
-
-    def __exit__(self, *exc: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside and self.limits is not None:
-                self.limits.restore_original_limits()
-
-
-_one_thread = _OneThread()
+# Runs that share a process take turns: two at once would share BLAS's threads too, which can change the last bits.
+_turn = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # once in each worker
