@@ -179,9 +179,9 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             threadpool_limits(run.options.threads, user_api="blas"),
+            traced(run),
         ):
-            with traced(run):
-                return train(run, stop)
+            return train(run, stop)
     except StopNow:
         print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)
         raise
