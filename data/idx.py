@@ -39,6 +39,7 @@ ELEMENT_TYPES = {
 MAX_RANK = 64  # the most dimensions that a NumPy array can have
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 16  # bytes that are read (and unpacked) at a time
+AFFORDABLE = 48 << 20  # bytes that a header may claim before the file is counted: enough for MNIST
 
 
 class DataError(ValueError):
@@ -163,17 +164,18 @@ class _Source:
 
 def _parse(source: _Source, max_bytes: int | None) -> NDArray[Any]:
     dtype, shape = _read_header(source)
-    claimed = math.prod(shape) * dtype.itemsize
+    claimed, start = math.prod(shape) * dtype.itemsize, source.position
     says = f"{claimed} bytes of {dtype.newbyteorder('=').name} (shape {'x'.join(map(str, shape)) or 'none'})"
     _check_claim(source, claimed, says, max_bytes)
+    if claimed > AFFORDABLE:  # else unpacking twice would cost more than memory set aside for a lie
+        _check_found(source, source.remaining(claimed + 1), claimed, says, start)
     try:
         array = np.empty(shape, dtype)
     except (MemoryError, ValueError) as error:  # ValueError: 0 x 2**31 x 2**31 x 2**31
         problem = f"the header claims {says}, which does not fit into memory ({error})"
         raise source.error(problem, 4) from error
     got = source.fill(array.reshape(-1).view(np.uint8).data)
-    if got != claimed:
-        raise source.error(f"expected {says}, found {got}: the file has changed while it was read")
+    _check_found(source, got + len(source.read(1)), claimed, says, start)
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
@@ -199,7 +201,7 @@ def _read_header(source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
 
 
 def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None) -> None:
-    """Compare what the header claims with what is there, before memory is set aside for it."""
+    """Compare what the header claims with what a file of this size can hold, before memory is set aside for it."""
     if max_bytes is not None and claimed > max_bytes:
         raise source.error(f"expected at most {max_bytes} bytes of elements, the header claims {says}", 4)
     # DEFLATE codes at most 258 bytes in 2 bits, so it never packs more than 1032 bytes into one ...
@@ -208,13 +210,16 @@ def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None
     # ... and no compressor makes data an eighth longer. (128 KiB: room for a file name, a comment, padding.)
     if source.gzipped and source.size > claimed + claimed // 8 + (1 << 17):
         raise source.error(f"the header claims {says}, but the gzip file has {source.size}: data trails", 4)
-    found = source.remaining(claimed + 1)  # a bomb is unpacked for one byte too many, and no further
+
+
+def _check_found(source: _Source, found: int, claimed: int, says: str, start: int) -> None:
+    """Compare what there is from `start` on, counted up to one byte too many, with what the header claims."""
     if found < claimed:
         raise source.error(
-            f"the header claims {says}, found {found} bytes: it is truncated; get it again", source.position + found
+            f"the header claims {says}, found {found} bytes: it is truncated; get it again", start + found
         )
     if found > claimed:
-        raise source.error(f"expected the end of the file after {says}, found more bytes", source.position + claimed)
+        raise source.error(f"expected the end of the file after {says}, found more bytes", start + claimed)
 
 
 def _describe(start: bytes) -> str:

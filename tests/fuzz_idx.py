@@ -270,6 +270,7 @@ def run_atheris(n: int) -> None:
         idx._parse,
         idx._read_header,
         idx._check_claim,
+        idx._check_found,
         idx._describe,
         idx._Source.read,
         idx._Source.fill,
