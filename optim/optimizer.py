@@ -11,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
+import numpy as np
+
 from minidl.backend import Array, backend_of, kernel_for, to_numpy
 from minidl.tensor import Tensor
 from optim.explain import Look, Term
 from optim.flat import FlatParameters
+from optim.subnormal import EVERY, flush
 
 Params: TypeAlias = "Iterable[Tensor] | None"
 Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> rate
@@ -168,8 +171,12 @@ class Rule(Optimizer):
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = flat.scratch(w) if self.p is None else self.p[b]
-            self.rule(self.decayed(w, g, lr), p, lr, **{name: getattr(self, name)[b] for name in self.vectors})
+            state = {name: getattr(self, name)[b] for name in self.vectors}
+            self.rule(self.decayed(w, g, lr), p, lr, **state)
             w += p
+            if flat.xp is np and self.t % EVERY == 0:
+                for v in state.values():
+                    flush(v)
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""

@@ -134,11 +134,14 @@ def costs(models: list[str], columns: list[str]) -> None:
 
 
 def whole_command(rounds: int = 5) -> None:
-    """One epoch of the mlp on the full MNIST as a user starts it, imports and files included, beside PyTorch."""
+    """Training on the full MNIST as a user starts it, imports and files included, beside PyTorch."""
+    train = ["minidl.train", "--out", "OUT", "--model"]
     commands = {
-        "minidl.train": ["minidl.train", "--model", "mlp", "--epochs", "1", "--out"],
-        "PyTorch script": ["tests.peer_script"],
-        "minidl.train, cnn": ["minidl.train", "--model", "cnn", "--epochs", "1", "--out"],
+        "mlp, 1 epoch": [*train, "mlp", "--epochs", "1"],
+        "PyTorch script, 1 epoch": ["tests.peer_script", "OUT"],
+        "mlp, 10 epochs of Adam": [*train, "mlp", "--epochs", "10", "--opt", "adam"],
+        "PyTorch script, 10 epochs": ["tests.peer_script", "OUT", "10"],
+        "cnn, 1 epoch": [*train, "cnn", "--epochs", "1"],
     }
     seconds: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, float] = {}
@@ -146,15 +149,15 @@ def whole_command(rounds: int = 5) -> None:
         for name, command in commands.items():
             with tempfile.TemporaryDirectory() as folder:
                 begin = time.perf_counter()
-                run = [sys.executable, "-m", *command, f"{folder}/run"]
+                run = [sys.executable, "-m", *(word.replace("OUT", f"{folder}/run") for word in command)]
                 process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL)
                 _, status, usage = os.wait4(process.pid, 0)
                 if status:
                     return print(f"\n{' '.join(run)} failed")
                 seconds[name].append(time.perf_counter() - begin)
                 memory[name] = usage.ru_maxrss / 1024
-    print(f"\nthe whole command, one epoch on the full MNIST: seconds, median (and range) of {rounds}; peak memory, MB")
+    print(f"\nwhole commands on the full MNIST: seconds, median (and range) of {rounds}; peak memory, MB")
     for name, values in seconds.items():
         values.sort()
-        print(f"  {name:18} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
+        print(f"  {name:26} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
     return None

@@ -12,6 +12,7 @@ from optim import (
     FlatParameters,
 )
 from optim.optimizer import clip
+from optim.subnormal import flush
 from tests.test_optim import RULES, START, feed, parameters, values
 
 # ---- the flat vector ----
@@ -151,3 +152,30 @@ def test_clip_is_pytorchs(max_norm):
     before = values(params)
     optimizer.step()
     np.testing.assert_allclose(before - values(params), p.grad.numpy(), rtol=1e-12)
+
+
+# ---- subnormal numbers ----
+
+
+@pytest.mark.parametrize("make", [Adam, lambda params: SGD(params, lr=0.1, momentum=0.9)])
+def test_momentum_does_not_get_stuck_below_the_smallest_normal_number(make):
+    weight = Tensor(np.ones(3, np.float32), requires_grad=True)
+    optimizer = make([weight])
+    vector = "m" if isinstance(optimizer, Adam) else "v"
+    stuck = np.float32(1.0)  # what the formula alone does: 0.9 times itself, for ever above zero
+    for step in range(2000):
+        weight.grad = np.array([float(step == 0), 0, 1], np.float32)
+        optimizer.step()
+        stuck *= np.float32(0.9)
+    assert 0 < stuck < np.finfo(np.float32).tiny
+    momentum = getattr(optimizer, vector)
+    assert momentum[0] == momentum[1] == 0
+    assert momentum[2] == pytest.approx(1 if vector == "m" else 10, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_flush_keeps_every_normal_number(dtype):
+    tiny = np.finfo(dtype).tiny
+    v = np.array([0, tiny, -tiny, tiny / 2, -tiny / 2, np.finfo(dtype).smallest_subnormal, 1, -1, np.inf], dtype)
+    flush(v)
+    np.testing.assert_array_equal(v, np.array([0, tiny, -tiny, 0, 0, 0, 1, -1, np.inf], dtype))
