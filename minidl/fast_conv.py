@@ -1,8 +1,9 @@
-"""Convolution and pooling for the CPU's caches: a few images at a time, with the channels of a pixel side by side.
+"""Convolution for the CPU's caches: a few images at a time, with the channels of a pixel side by side.
 
 A convolution is a matrix product once every window is laid out as a row of a matrix. For a whole batch that matrix is
 far larger than the cache, and writing and reading it back takes longer than the product. So we make it for a few
-images, use it at once, and overwrite it for the next; backward makes it again rather than fetch it from memory.
+images, use it at once, and overwrite it for the next; backward makes it again rather than fetch it from memory. A
+ReLU and a pooling behind the convolution take its results while they are in the cache, too: see fast_pool.py.
 
 Results lie in memory as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one stretch of
 kw * C numbers, copied in one go, and the product's rows (one per pixel) are the image as it is, with no transposing.
@@ -10,196 +11,137 @@ kw * C numbers, copied in one go, and the product's rows (one per pixel) are the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import BOOL, LARGE, PRODUCT, channels_last, plain
-from minidl.fast_threads import split
-from minidl.grad_mode import is_recording
+from minidl.fast import PRODUCT, channels_last, plain
+from minidl.fast_pool import MaxPool, pixels, side_by_side
+from minidl.fast_threads import parts, split
+from minidl.fast_windows import Windows, as_matrix, by_place, from_matrix
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
-
-CHUNK = 1 << 20  # bytes of windows and results that are worked on at a time: most of the cache of one core
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
     """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
+    if not _usual(x, w, b, stride, padding):
+        return NotImplemented
+    return _Convolution(x, w, b, _pair(stride), _pair(padding)).output("conv2d")
+
+
+def conv2d_relu_max_pool2d(
+    x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size | None, k_padding: Size
+) -> Any:
+    """See ops.conv2d_relu_max_pool2d. What the convolution gives, the network's largest array, stays in the cache."""
+    if not _usual(x, w, b, stride, padding):
+        return NotImplemented
+    convolution = _Convolution(x, w, b, _pair(stride), _pair(padding))
+    shape = (len(x), len(w), *convolution.size)
+    if _pair(k) != convolution.order or not side_by_side(shape, k, k_stride, k_padding):
+        return NotImplemented
+    learns = any(t is not None and t.requires_grad for t in (x, w, b))
+    convolution.pool = MaxPool(shape, _pair(k), x.dtype, learns, relu=True)
+    return convolution.output("conv2d_relu_max_pool2d")
+
+
+def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
+    """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
-        return NotImplemented
-    (n, c, h, width), (o, _, kh, kw) = x.shape, w.shape
-    kernel, step, pad = (kh, kw), (sh, sw), (ph, pw) = (kh, kw), _pair(stride), _pair(padding)
-    if min(step) < 1 or not (0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw):
-        return NotImplemented
-    if b is not None and b.shape != (o,):
-        return NotImplemented
-    size = ((h + 2 * ph - kh) // sh + 1, (width + 2 * pw - kw) // sw + 1)
-    worthwhile = n * size[0] * size[1] * w.size > PRODUCT
-    images, axes = channels_last(x.data), _window_axes(c, kw)
+        return False
+    (h, width), (kh, kw), (ph, pw) = x.shape[2:], w.shape[2:], _pair(padding)
+    fits = 0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw
+    return fits and min(_pair(stride)) > 0 and (b is None or b.shape == w.shape[:1])
 
-    def rows(g: Array) -> Array:
-        return np.ascontiguousarray(channels_last(g)).reshape(len(g), -1, o)  # (n, OH*OW, out), as it lies in memory
 
-    def vjp_x(g: Array) -> Array:
-        """A convolution too: of the gradients, spread out by the stride, with the filters turned by 180 degrees."""
-        dx = buffers.empty((n, h, width, c), x.dtype)
-        turned = _filters(w.data[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+class _Convolution:
+    """x (N, C, H, W) with w (out, C, kh, kw) and b (out,), for some images at a time; perhaps a pooling behind it."""
 
-        def backward(start: int, stop: int) -> None:
-            around = (kh - 1 - ph, kw - 1 - pw)
-            for part, windows in _windows(channels_last(g[start:stop]), kernel, (1, 1), around, (h, width), c, step):
-                np.matmul(windows, turned, out=dx[start:stop][part].reshape(-1, h * width, c))
+    pool: MaxPool | None = None
 
-        split(backward, n, worthwhile)
-        return dx.transpose(0, 3, 1, 2)
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair) -> None:
+        self.x, self.w, self.b, self.stride, self.padding = x, w, b, stride, padding
+        self.images = channels_last(x.data)
+        (_, h, width, self.c), (self.o, _, kh, kw) = self.images.shape, w.shape
+        self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
+        self.kernel = (kh, kw)
+        self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
+        self.sorted = (*self.order, self.size[0] // self.order[0], self.size[1] // self.order[1], self.o)
+        self.worthwhile = len(x) * self.size[0] * self.size[1] * w.size > PRODUCT
+        self.found: dict[str, Any] = {}
 
-    def vjp_w(g: Array, out: Array) -> None:
-        def backward(start: int, stop: int) -> Array:
-            total = np.zeros(filters.shape, x.dtype)
-            for part, windows in _windows(images[start:stop], kernel, step, pad, size, o):
-                total += np.matmul(windows.transpose(0, 2, 1), rows(g[start:stop][part])).sum(0)  # (n, kh*kw*C, out)
-            return total
+    def output(self, name: str) -> Tensor:
+        size = (len(self.x), *self.size, self.o)
+        self.y = buffers.empty(size, self.x.dtype) if self.pool is None else self.pool.y
+        split(self.forward, len(self.x), self.worthwhile)
+        edges: list[Edge] = [
+            (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
+            (self.w, Into(lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
+        ]
+        if self.b is not None:
+            edges.append((self.b, lambda g: self.gradient("b", g)))
+        return record(name, self.y.transpose(0, 3, 1, 2), *edges)
 
-        out.transpose(axes)[...] = sum(split(backward, n, worthwhile)).reshape(out.transpose(axes).shape)
-
-    def vjp_b(g: Array, out: Array) -> None:
-        def backward(start: int, stop: int) -> Array:
-            return np.ones(stop - start, x.dtype) @ rows(g[start:stop]).reshape(-1, y[0].size)  # a sum, but BLAS's
-
-        out[...] = sum(split(backward, n, worthwhile)).reshape(-1, o).sum(0)
-
-    y, filters = buffers.empty((n, *size, o), x.dtype), _filters(w.data)
-    bias = None if b is None else np.tile(b.data, size[1])  # for a whole row of pixels: long rows add fast
-
-    def forward(start: int, stop: int) -> None:
-        for part, windows in _windows(images[start:stop], kernel, step, pad, size, o):
-            result = y[start:stop][part]
-            np.matmul(windows, filters, out=result.reshape(len(result), -1, o))
+    def forward(self, start: int, stop: int) -> None:
+        filters, pool, n = as_matrix(self.w.data), self.pool, stop - start
+        sizes = self.images.shape[1:], self.kernel, self.stride, self.padding, self.size
+        see = Windows(n, *sizes, self.x.dtype, order=(1, 1) if pool is None else self.order)
+        memory = None if pool is None else buffers.empty((see.most, *self.sorted), self.x.dtype)
+        bias = None if self.b is None else np.tile(self.b.data, self.size[0] * self.size[1])  # long rows add fast
+        for part in parts(start, stop, see.most):
+            windows = see(self.images[part])
+            y = self.y[part] if memory is None else memory[: len(windows)]
+            np.matmul(windows, filters, out=y.reshape(*windows.shape[:2], self.o))
             if bias is not None:
-                lines = result.reshape(-1, len(bias))
-                lines += bias
+                rows = y.reshape(len(y), -1)
+                rows += bias
+            if pool is not None:
+                pool.take(part, y)
 
-    split(forward, n, worthwhile)
-    edges: list[Edge] = [(x, vjp_x), (w, Into(vjp_w))]
-    if b is not None:
-        edges.append((b, Into(vjp_b)))
-    return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
+    def gradient(self, name: str, g: Array) -> Any:
+        """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""
+        if name not in self.found:
+            dx = buffers.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
+            sums = split(lambda i, j: self.backward(i, j, channels_last(g), dx), len(g), self.worthwhile)
+            dws, dbs = zip(*sums, strict=True)
+            self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
+        return self.found.pop(name)
 
+    def turned(self, w: Array) -> Array:
+        """The filters that belong to the windows of backward: w itself, or for those of g (C, out, kh, kw), rotated."""
+        return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) if self.x.requires_grad else w
 
-def _window_axes(c: int, kw: int) -> tuple[int, ...]:
-    """The order of a filter's axes (out, C, kh, kw) in which `_windows` lays out a window, `out` last."""
-    return (1, 2, 3, 0) if c * kw < 16 else (2, 3, 1, 0)
+    def backward(self, start: int, stop: int, g: Array, dx: Array | None) -> tuple[Array, Array]:
+        """Fill dx, and return the gradients of the filters and of b, for some images. g (N, OH, OW, out) is y's.
 
-
-def _filters(w: Array) -> Array:
-    """w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of the windows' rows."""
-    return np.ascontiguousarray(w.transpose(_window_axes(w.shape[1], w.shape[3]))).reshape(-1, len(w))
-
-
-def _windows(
-    images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair, out: int, spread: Pair = (1, 1)
-) -> Iterator[tuple[slice, Array]]:
-    """Each window of images (n, H, W, C) as a row, for some images at a time: (which, (m, OH*OW, kh*kw*C)).
-
-    A matrix for each image, not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has kernels
-    that are a third faster, and that let two threads work side by side. The memory is made once and used for one
-    chunk after the other; the border of zeros stays.
-
-    size    (OH, OW), and `out` the channels of what the product gives: they decide how many images fit into the cache
-    spread  the distance between neighbouring pixels; there are zeros between them
-    Where rows of kw * C numbers are too short to be copied one by one, the matrix is laid out the other way round, and
-    its transpose returned: one place of the window after the other, for each the line of pixels that it sees.
-    """
-    (n, h, w, c), (kh, kw), (sh, sw), (ph, pw), (oh, ow) = images.shape, kernel, stride, padding, size
-    down, right = (h - 1) * spread[0] + 1, (w - 1) * spread[1] + 1  # from the first pixel to behind the last
-    height, width = max((oh - 1) * sh + kh, ph + down), max((ow - 1) * sw + kw, pw + right)
-    chunk = min(n, max(1, CHUNK // (oh * ow * (kh * kw * c + out) * images.itemsize)))
-    by_place = _window_axes(c, kw)[0] == 1
-    padded = buffers.empty((c, chunk, height, width) if by_place else (chunk, height, width, c), images.dtype)
-    padded[...] = 0
-    padded = padded.transpose(1, 2, 3, 0) if by_place else padded  # (chunk, height, width, C)
-    by_image, by_row, by_column, by_channel = padded.strides
-    strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
-    windows = as_strided(padded, (chunk, oh, ow, kh, kw, c), strides)  # a view: windows overlap
-    windows = windows.transpose(5, 3, 4, 0, 1, 2) if by_place else windows
-    memory = buffers.empty(windows.shape, images.dtype)
-    for start in range(0, n, chunk):
-        part, m = slice(start, start + chunk), min(chunk, n - start)
-        padded[:m, ph : ph + down : spread[0], pw : pw + right : spread[1]] = images[part]
-        if by_place:
-            memory[:, :, :, :m] = windows[:, :, :, :m]
-            yield part, memory.reshape(kh * kw * c, chunk, oh * ow)[:, :m].transpose(1, 2, 0)
+        x's gradient is a convolution too, of g with the filters rotated by 180 degrees. The filters' gradient is a
+        product of x and g, one of them laid out as windows: g, where that is done anyway.
+        """
+        filters, n, image, order = as_matrix(self.turned(self.w.data)), stop - start, self.images.shape[1:], self.order
+        if dx is None:
+            see = Windows(n, image, self.kernel, self.stride, self.padding, self.size, g.dtype, order=order)
         else:
-            memory[:m] = windows[:m]
-            yield part, memory[:m].reshape(m, oh * ow, kh * kw * c)
+            back = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
+            size = (*self.size, self.o)
+            see = Windows(n, size, self.kernel, (1, 1), back, image[:2], g.dtype, spread=self.stride, given=order)
+        memory = buffers.empty((see.most, *self.sorted), g.dtype)
+        dw, db = np.zeros_like(filters), np.zeros(math.prod(self.sorted), g.dtype)
+        for part in parts(start, stop, see.most):
+            x = np.ascontiguousarray(self.images[part])
+            if self.pool is None:
+                dy = memory[: len(x)]
+                pixels(dy)[...] = by_place(pixels(np.ascontiguousarray(g[part])), order)
+            else:
+                dy = self.pool.give(part, g[part], memory)
+            db += np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's
+            windows, other = (see(x), dy) if dx is None else (see(dy), x)
+            if dx is not None:
+                np.matmul(windows, filters, out=dx[part].reshape(len(x), -1, self.c))
+            dw += np.matmul(windows.transpose(0, 2, 1), other.reshape(*windows.shape[:2], -1)).sum(0)
+        return dw, db.reshape(-1, self.o).sum(0)
 
 
-def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
-    """See ops.max_pool2d. Windows side by side, that leave no rest: (N, C, H, W) -> (N, C, H/kh, W/kw).
-
-    The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is
-    a few passes over long arrays. Backward goes the other way: a place that beat all before it takes the gradient.
-    """
-    kernel, step = _pair(k), _pair(k if stride is None else stride)
-    if not plain(x) or x.ndim != 4 or not x.size or _pair(padding) != (0, 0) or step != kernel or min(kernel) < 1:
-        return NotImplemented
-    (n, c, h, w), (kh, kw) = x.shape, kernel
-    if h % kh or w % kw:
-        return NotImplemented
-    images, first, *others = channels_last(x.data), *np.ndindex(kernel)  # places in the window, row by row
-    y = buffers.empty((n, h // kh, w // kw, c), x.dtype)
-    learns = x.requires_grad and is_recording()
-    wins = buffers.empty((*kernel, *y.shape), BOOL) if learns else None  # where a place is larger than all before it
-    chunk = max(1, CHUNK // (2 * h * w * c * x.dtype.itemsize))
-
-    def chunks(start: int, stop: int) -> Iterator[tuple[slice, Array]]:
-        """Some images at a time, and memory (kh, kw, m, H/kh, W/kw, C) for their pixels by place."""
-        memory = buffers.empty((*kernel, min(chunk, stop - start), *y.shape[1:]), x.dtype)
-        for i in range(start, stop, chunk):
-            yield slice(i, min(i + chunk, stop)), memory[:, :, : stop - i]
-
-    def forward(start: int, stop: int) -> None:
-        for part, places in chunks(start, stop):
-            best = y[part]
-            _pixels(places)[...] = _by_place(np.ascontiguousarray(images[part]), kernel)
-            best[...] = places[first]
-            for place in others:
-                if wins is not None:
-                    np.greater(places[place], best, out=wins[place][part])
-                np.maximum(places[place], best, out=best)
-
-    def vjp(g: Array) -> Array:
-        assert wins is not None
-        dx = buffers.empty((n, h, w, c), x.dtype)
-
-        def backward(start: int, stop: int) -> None:
-            for part, places in chunks(start, stop):
-                rest = places[first]
-                rest[...] = channels_last(g[part])
-                for place in reversed(others):
-                    rest -= np.multiply(rest, wins[place][part], out=places[place])
-                _by_place(dx[part], kernel)[...] = _pixels(places)
-
-        split(backward, n, x.size > LARGE)
-        return dx.transpose(0, 3, 1, 2)
-
-    split(forward, n, x.size > LARGE)
-    return record("max_pool2d", y.transpose(0, 3, 1, 2), (x, vjp))
-
-
-def _pixels(image: Array) -> Array:
-    """(..., C) as (...): the numbers of a pixel as one item, which NumPy copies in one go."""
-    return image.view(np.dtype((np.void, image.shape[-1] * image.itemsize)))[..., 0]
-
-
-def _by_place(images: Array, kernel: Pair) -> Array:
-    """The pixels of images (n, H, W, C) by their place in the window: a view (kh, kw, n, H/kh, W/kw)."""
-    (n, h, w, _), (kh, kw) = images.shape, kernel
-    return _pixels(images).reshape(n, h // kh, kh, w // kw, kw).transpose(2, 4, 0, 1, 3)
-
-
-CPU.kernels.update(conv2d=conv2d, max_pool2d=max_pool2d)
+CPU.kernels.update(conv2d=conv2d, conv2d_relu_max_pool2d=conv2d_relu_max_pool2d)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from itertools import pairwise
@@ -92,3 +92,16 @@ def split(work: Work, n: int, worthwhile: bool = True, own: bool = True) -> list
             finally:
                 team.busy.release()
     return [work(0, n)]
+
+
+CHUNK = 1 << 21  # bytes: about the cache of one core
+
+
+def fitting(n: int, size: int) -> int:
+    """How many of n things of `size` bytes to work on at a time: as many as fit into the cache, at least one."""
+    return max(1, min(n, CHUNK // size))
+
+
+def parts(start: int, stop: int, most: int) -> Iterator[slice]:
+    """The slices that cover [start, stop), of `most` each but for the last."""
+    return (slice(i, min(i + most, stop)) for i in range(start, stop, most))

@@ -132,8 +132,13 @@ class Sequential(Module):
             setattr(self, str(i), layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        for _, layer in self.named_children():
-            x = layer(x)
+        layers = [layer for _, layer in self.named_children()]
+        while layers:
+            if _forwards(layers[:3]) == _TOGETHER:  # in one piece, the results stay in the cache
+                conv, _, pool = layers[:3]
+                x, layers = _conv2d_relu_max_pool2d(x, conv, pool), layers[3:]
+            else:
+                x, layers = layers[0](x), layers[1:]
         return x
 
     def __getitem__(self, i: int) -> Module:
@@ -141,6 +146,16 @@ class Sequential(Module):
 
     def __len__(self) -> int:
         return sum(1 for _ in self.named_children())
+
+
+def _forwards(layers: list[Module]) -> list[Any]:
+    """What the layers compute. Whoever gave one of them a `forward` of its own wants it called."""
+    return [getattr(layer.forward, "__func__", None) for layer in layers]
+
+
+def _conv2d_relu_max_pool2d(x: Tensor, conv: Any, pool: Any) -> Tensor:
+    window = pool.kernel_size, pool.stride, pool.padding
+    return ops.conv2d_relu_max_pool2d(x, conv.weight, conv.bias, conv.stride, conv.padding, *window)
 
 
 # ---- layers with weights ----
@@ -302,6 +317,9 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+_TOGETHER = [Conv2d.forward, ReLU.forward, MaxPool2d.forward]  # as they are written above
 
 
 def _host_array(value: Any) -> Array:

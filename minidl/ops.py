@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
+from minidl.ops_conv import Size, avg_pool2d, conv2d, max_pool2d
 from minidl.ops_nn import batch_norm, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.tensor import Tensor, as_tensor, record
 
@@ -120,6 +120,14 @@ def relu(x: Any) -> Tensor:
     x = as_tensor(x)
     y = xp_of(x.data).maximum(x.data, 0)
     return record("relu", y, (x, lambda g: g * (y > 0)))
+
+
+@accelerated
+def conv2d_relu_max_pool2d(
+    x: Any, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size, k_padding: Size
+) -> Tensor:
+    """The usual beginning of a network for images; in one piece, so that a kernel can do all three at once."""
+    return max_pool2d(relu(conv2d(x, w, b, stride, padding)), k, k_stride, k_padding)
 
 
 def sigmoid(x: Any) -> Tensor:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import optim
-from minidl import Tensor, buffers, fast, fast_conv, fast_threads, nn, no_grad, ops, reference_only
+from minidl import Tensor, buffers, fast, fast_conv, fast_pool, fast_threads, nn, no_grad, ops, reference_only
 from minidl.backend import CPU
 from minidl.tensor import record
 
@@ -45,9 +45,9 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if request.param == "in parts":
         monkeypatch.setattr(fast, "LARGE", 0)
         monkeypatch.setattr(fast, "PRODUCT", 0)
-        monkeypatch.setattr(fast_conv, "LARGE", 0)
+        monkeypatch.setattr(fast_pool, "LARGE", 0)
         monkeypatch.setattr(fast_conv, "PRODUCT", 0)
-        monkeypatch.setattr(fast_conv, "CHUNK", 1)
+        monkeypatch.setattr(fast_threads, "CHUNK", 1)
 
 
 def numbers(*shape: int, seed: int = 0, channels_last: bool = False) -> Any:
@@ -82,6 +82,25 @@ class TestEqualToReference:
     def test_max_pool2d_with_ties(self, n: int, c: int, h: int, w: int, last: bool, seed: int) -> None:
         same(lambda x: ops.max_pool2d(x, 2), numbers(n, c, 2 * h, 2 * w, seed=seed, channels_last=last))
 
+    @given(
+        n=sizes, c=st.sampled_from([1, 3, 8]), h=st.integers(3, 8), w=st.integers(3, 8), o=st.integers(1, 4),
+        k=st.sampled_from([1, 2, 3, (2, 1)]), stride=st.integers(1, 2), padding=st.integers(0, 1), bias=st.booleans(),
+        learns=st.booleans(),
+    )  # fmt: skip
+    def test_conv2d_relu_max_pool2d(self, n: int, c: int, h: int, w: int, o: int, k: Any, stride: int, padding: int,
+                                    bias: bool, learns: bool) -> None:  # fmt: skip
+        def f(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+            return ops.conv2d_relu_max_pool2d(x, w, b, stride, padding, k, k, 0)
+
+        x, filters, b = numbers(n, c, h, w), numbers(o, c, 3, 3, seed=1), [numbers(o, seed=2)] * bias
+        height, width = ((size + 2 * padding - 3) // stride + 1 for size in (h, w))
+        if min(height // (k if isinstance(k, int) else k[0]), width // (k if isinstance(k, int) else k[1])) < 1:
+            return
+        if learns:
+            same(f, x, filters, *b)
+        else:
+            same(lambda w, b=None: f(Tensor(x), w, b), filters, *b)
+
     def test_a_whole_network_with_a_branch_and_a_shared_weight(self) -> None:
         def f(x: Tensor, w: Tensor, v: Tensor) -> Tensor:
             h = ops.max_pool2d(ops.relu(ops.conv2d(x, w, padding=1)), 2)
@@ -106,7 +125,7 @@ def test_unusual_inputs_run_on_the_reference() -> None:
     assert fast.linear(half, half) is NotImplemented
     assert ops.linear(half, half).dtype == np.float16
     assert fast.linear(half, Tensor(np.ones((2, 3), np.float32))) is NotImplemented
-    assert fast_conv.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 2) is NotImplemented
+    assert fast_pool.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 2) is NotImplemented
     assert ops.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 3, 1).shape == (1, 1, 3, 3)
     strided = Tensor(numbers(6, 8)[::2, ::3], requires_grad=True)
     np.testing.assert_array_equal(ops.relu(strided).data, np.maximum(strided.data, 0))
@@ -140,11 +159,52 @@ def train(steps: int = 5) -> list[Any]:
 
 
 def test_same_seed_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_conv, "LARGE", 1)  # threads for everything
+    monkeypatch.setattr(fast_pool, "LARGE", 1)  # threads for everything
     monkeypatch.setattr(fast, "LARGE", 1)
     first = train()
     for _ in range(3):
         assert all((a == b).all() for a, b in zip(first, train(), strict=True))
+
+
+def test_layers_done_together_give_the_bits_of_the_layers_one_by_one() -> None:
+    """So whoever looks on at each layer, as minidl.trace does, sees the same training."""
+
+    def gradients(model: nn.Module) -> list[Any]:
+        x, y = batch()
+        x.requires_grad = True
+        ops.cross_entropy(model(x), y).backward()
+        return [x.grad, *(p.grad for p in model.parameters())]
+
+    together, one_by_one = small_cnn(), small_cnn()
+    calls: list[str] = []
+    for _, layer in one_by_one.named_children():
+        layer.forward = lambda x, own=layer.forward: calls.append("called") or own(x)  # type: ignore[misc]
+    for got, want in zip(gradients(together), gradients(one_by_one), strict=True):
+        np.testing.assert_array_equal(got, want)
+    assert len(calls) == 8
+
+
+def test_a_layer_with_a_forward_of_its_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Twice(nn.ReLU):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 2
+
+    x, conv, pool = batch()[0], nn.Conv2d(1, 4, 3, padding=1, rng=0), nn.MaxPool2d(2)
+    np.testing.assert_allclose(
+        nn.Sequential(conv, Twice(), pool)(x).data, 2 * nn.Sequential(conv, nn.ReLU(), pool)(x).data
+    )
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, x: x * 0)
+    assert not nn.Sequential(conv, nn.ReLU(), pool)(x).data.any()
+
+
+def test_backward_twice_through_a_convolution_doubles_its_gradients() -> None:
+    model, (x, y) = small_cnn(), batch(n=8)
+    loss = ops.cross_entropy(model(x), y)
+    loss.backward(retain_graph=True)
+    once = [p.grad.copy() for p in model.parameters()]
+    loss.backward()
+    for p, g in zip(model.parameters(), once, strict=True):
+        np.testing.assert_array_equal(p.grad, 2 * g)
 
 
 def test_training_equals_the_reference() -> None:
