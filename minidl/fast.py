@@ -78,8 +78,7 @@ def relu(x: Tensor) -> Any:
         return NotImplemented
     n, large, y = len(a), a.size > LARGE, buffers.empty(a.shape, a.dtype)
     rows, out = a.reshape(n, -1), y.reshape(n, -1)
-    zeros = np.zeros(rows.shape[1], a.dtype)  # two arrays take NumPy's vector loop, an array and a number do not
-    split(lambda i, j: np.maximum(rows[i:j], zeros, out=out[i:j]), n, large)
+    split(lambda i, j: np.maximum(rows[i:j], 0, out=out[i:j]), n, large)
 
     def vjp(g: Array) -> Array:
         g, dx = channels_last(g) if images else g, buffers.empty(y.shape, y.dtype)
