@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data import load_mnist
-from data.mnist import NAMES as DATASETS
+from data.mnist import absolute
 from minidl.signals import StopNow, StopOnSignal
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
@@ -82,8 +82,7 @@ def prepare(preset: str, dataset: str | None, workers: int | None, out: Path) ->
     check(workers, out)
     study = PRESETS[preset]
     if dataset:
-        own = dataset not in DATASETS and os.path.isdir(dataset)
-        study = replace(study, dataset=os.path.abspath(dataset) if own else dataset)
+        study = replace(study, dataset=absolute(dataset))
     return open_plan(study, load_mnist(name=study.dataset), out)
 
 
