@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 from minidl.study.statistics import area_under
@@ -136,8 +136,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(rows[0])
         writer.writerows([_cell(value) for value in row.values()] for row in rows)
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def _cell(value: Any) -> str:
