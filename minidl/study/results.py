@@ -70,7 +70,8 @@ def measure(record: Record, regime: Regime) -> Result:
 
 def final_results(plan: Plan, regime: Regime, contestant: Contestant) -> list[Result]:
     """The final runs of a contestant that are done, by seed."""
-    return [measure(record, regime) for record in plan.records(plan.final_runs(regime, contestant))]
+    runs = plan.final_runs(regime, contestant, plan.tuned(regime, contestant))
+    return [measure(record, regime) for record in plan.records(runs)]
 
 
 # ---- the tables ----
@@ -89,11 +90,7 @@ def write_tables(plan: Plan, folder: Path) -> None:
 def _rows(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for regime in plan.study.regimes:
         for contestant in plan.study.contestants:
-            tuned = plan.tuned(regime, contestant)
-            if tuned is None:
-                continue
-            settings = [plan.tuning_runs(regime, contestant, point, tuned.at) for point in tuned.tried]
-            for run in (*(run for runs in settings for run in runs), *plan.final_runs(regime, contestant)):
+            for run in plan.known_runs(regime, contestant):
                 record = plan.store.get(run)
                 if record is not None:
                     yield _row(regime, contestant, run.key, record), _clock(regime, record)
