@@ -202,7 +202,7 @@ function factsPanel(run, frame) {
   const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
     fact("rate", ...number(run.rate(step))), fact("loss of this minibatch", ...number(run.loss(step)))];
   if (deads.length) facts.push(fact("dead units", String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
-  const last = run.epochs.filter((e) => e.step <= step).pop();
+  const last = upTo(step, run.epochs);
   if (last) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
   const parts = [el("dl", { className: "facts now" }, ...facts)];
   if (run.ending) parts.unshift(el("p", { className: "notice ending" }, `This run ended early: ${run.ending}`));
