@@ -192,7 +192,7 @@ function runPanel(run, state, act, letter) {
 // On a narrow page, where the panels stand one below the other: buttons that lead to each.
 function sectionsBar(article) {
   const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView({ behavior: "smooth" }) }, name);
-  return el("nav", { className: "sections", ariaLabel: "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
+  return el("nav", { className: "sections", "aria-label": "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
 }
 
 function factsPanel(run, frame) {
