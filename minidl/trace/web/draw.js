@@ -76,13 +76,10 @@ function paint(canvas, values, width, height, toColour) {
   context.putImageData(image, 0, 0);
 }
 
-// Numbers that may be negative, by colour; what is no number in a colour of its own.
-function paintSigned(canvas, values, width, height) {
-  let largest = 0;
-  for (const value of values) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
-  const map = scale(), lost = rgb("lost");
-  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(largest ? v / largest : 0) : lost));
-  return largest;
+// Numbers that may be negative, by colour, the fullest for the largest; what is no number in a colour of its own.
+function paintSigned(canvas, values, width, height, [low, high] = extent(values)) {
+  const largest = Math.max(Math.abs(low), Math.abs(high)) || 1, map = scale(), lost = rgb("lost");
+  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(v / largest) : lost));
 }
 
 // keep.py's shades as numbers.

@@ -127,11 +127,10 @@ function filterPanel(run, state, act) {
   if (!frame) return null;
   const [n, h, w] = frame.filters.pixels.shape, values = unshade(frame.filters), grid = run.weights[0];
   const every = new Map([...grid.inputs].map((input, k) => [input, k])), area = h * w;
-  const largest = Math.max(Math.abs(frame.filters.low), Math.abs(frame.filters.high)) || 1, map = scale(), lost = rgb("lost");
-  const few = every.size < area;
+  const few = every.size < area, { low, high } = frame.filters;
   const filters = Array.from({ length: n }, (_, unit) => {
     const canvas = el("canvas", { className: "filter", role: "img", "aria-label": `filter of unit ${grid.outputs[unit]}` });
-    paint(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, (v) => (Number.isFinite(v) ? map(v / largest) : lost));
+    paintSigned(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, [low, high]);
     canvas.onclick = (event) => {
       const box = canvas.getBoundingClientRect();
       const x = ((event.clientX - box.left) / box.width) * w, y = ((event.clientY - box.top) / box.height) * h;
