@@ -10,6 +10,11 @@ function el(tag, props = {}, ...children) {
   return node;
 }
 
+// A name and its value, a node or several, in a list of facts; `props` are those of the value.
+function fact(name, value, props = {}) {
+  return el("div", {}, el("dt", {}, name), el("dd", props, ...[value].flat()));
+}
+
 // A number with six digits, as nodes: 0.00123457, 1.23457·10⁻⁷.
 const DIGITS = 6;
 function number(value) {
@@ -38,7 +43,6 @@ function short(value) { // for labels: three digits, in plain text
 
 function minus(text) { return text.replaceAll("-", "−"); }
 function percent(share) { return `${(100 * share).toFixed(1)}%`; }
-function count(n, what) { return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`; }
 
 // ---- colours ----
 
