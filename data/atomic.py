@@ -38,6 +38,12 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)  # after os.replace there is none
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file, in UTF-8, so that it appears whole or not at all. Raises OSError as `atomic_file` does."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
 def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:
     """Remove the `.part` files that a killed process left in `folder` more than `older_than` seconds ago."""
     for part in folder.glob(".*.part"):

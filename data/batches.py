@@ -54,10 +54,14 @@ def split(dataset: Dataset, val_fraction: float = 0.1, seed: int = 0, device: st
             "each part needs at least one: choose a fraction between 0 and 1"
         )
     order = np.random.default_rng(seed).permutation(n)
-    val, train = order[:n_val], order[n_val:]
+    return pick(dataset, order[n_val:], order[:n_val], device)
+
+
+def pick(dataset: Dataset, train: Array, val: Array, device: str | None = None) -> Splits:
+    """The training examples at these indices, to learn from and to choose by, and all test examples; on the device."""
+    backend = get_backend(device)
 
     def examples(images: Array, labels: Array) -> Examples:
-        backend = get_backend(device)
         return Examples(backend.from_host(images), backend.from_host(labels))
 
     return Splits(

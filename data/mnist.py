@@ -92,6 +92,11 @@ def load_mnist(
         return replace(_embedded(), note=note)
 
 
+def absolute(name: str) -> str:
+    """A data set's name as it holds whatever folder one stands in: a folder of the user's by its absolute path."""
+    return os.path.abspath(name) if name not in NAMES and os.path.isdir(name) else name
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads: environment variable MINIDL_CACHE, else the user's cache folder."""
     if folder := os.environ.get("MINIDL_CACHE"):

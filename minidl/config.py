@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from data import Dataset, load_mnist
 from data.batches import split
-from data.mnist import NAMES as DATASETS
+from data.mnist import absolute
 from minidl.backend import get_backend
 from minidl.models import MODELS, build_model
 from minidl.nn import Module
@@ -104,8 +103,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     """
     device = get_backend(config.device).name
     if dataset is None:
-        own = config.dataset not in DATASETS and os.path.isdir(config.dataset)
-        config = replace(config, dataset=os.path.abspath(config.dataset)) if own else config
+        config = replace(config, dataset=absolute(config.dataset))
         dataset = load_mnist(name=config.dataset)
     config = pinned(config, dataset.name, device)
     splits = split(dataset, config.val_fraction, config.seed, device)

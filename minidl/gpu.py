@@ -126,8 +126,9 @@ WINDOWS = """
     const bool inside = row >= 0 && row < h && col >= 0 && col < w;
     out = inside ? x[((ptrdiff_t)(k * h + row) * w + col) * c + ch] : 0;
 """
-# The other way: each pixel (n, row, col, ch) adds up what the windows have that see it.
-PIXELS = """
+# The other way: each pixel (n, row, col, ch) adds up what it gets from the windows that see it. It is at (a, b) in the
+# window (n, y, z), whose number, counting the channels too, is `at`.
+FROM_WINDOWS = """
     int k = i;
     const int ch = k % c; k /= c;
     const int col = k % w + pw; k /= w;
@@ -138,11 +139,14 @@ PIXELS = """
         if (y >= oh) continue;
         for (int b = col % sw; b < kw && b <= col; b += sw) {
             const int z = (col - b) / sw;
-            if (z < ow) total += rows[((((ptrdiff_t)(k * oh + y) * ow + z) * c + ch) * kh + a) * kw + b];
+            if (z >= ow) continue;
+            const ptrdiff_t at = ((ptrdiff_t)(k * oh + y) * ow + z) * c + ch;
+            ADD
         }
     }
     out = total;
 """
+PIXELS = FROM_WINDOWS.replace("ADD", "total += rows[(at * kh + a) * kw + b];")
 SIZES = "int32 c, int32 h, int32 w, int32 oh, int32 ow, int32 kh, int32 kw, int32 sh, int32 sw, int32 ph, int32 pw"
 
 
@@ -200,24 +204,7 @@ LARGEST = """
         }
 """
 # Each pixel takes the gradient of every window that it is the largest of.
-TAKEN = """
-    int k = i;
-    const int ch = k % c; k /= c;
-    const int col = k % w + pw; k /= w;
-    const int row = k % h + ph; k /= h;
-    T total = 0;
-    for (int a = row % sh; a < kh && a <= row; a += sh) {
-        const int y = (row - a) / sh;
-        if (y >= oh) continue;
-        for (int b = col % sw; b < kw && b <= col; b += sw) {
-            const int z = (col - b) / sw;
-            if (z >= ow) continue;
-            const ptrdiff_t at = ((ptrdiff_t)(k * oh + y) * ow + z) * c + ch;
-            if (winner[at] == a * kw + b) total += g[at];
-        }
-    }
-    out = total;
-"""
+TAKEN = FROM_WINDOWS.replace("ADD", "if (winner[at] == a * kw + b) total += g[at];")
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:

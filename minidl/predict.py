@@ -18,7 +18,7 @@ from minidl.models import build_model
 from minidl.nn import Module
 from minidl.run import CHECKPOINT
 from minidl.tensor import Tensor
-from minidl.train import BAD_INPUT, DONE, Parser
+from minidl.train import BAD_INPUT, DONE, Parser, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, pixels, note in read_images(path, size):
                 print(f"{name}: {describe(classify(model, pixels))}{note}")
     except (ValueError, OSError) as error:
-        print(f"minidl.predict: error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return complain(error, BAD_INPUT, parser.prog)
     return DONE
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from data.atomic import atomic_file
+from minidl.colours import BLUE, GREEN, RED
 
-TRAIN, VAL, SWITCH = "#4477aa", "#ee6677", "#228833"  # told apart by colour-blind readers (Tol's bright scheme)
+TRAIN, VAL, SWITCH = BLUE, RED, GREEN
 
 
 def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str]) -> None:

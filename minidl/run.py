@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data import Dataset
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl import __version__
 from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from minidl.config import Config, Job, prepare
@@ -118,8 +118,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder."""
-        with atomic_file(self.folder / name) as file:
-            file.write((json.dumps(value, indent=2) + "\n").encode())
+        write_text(self.folder / name, json.dumps(value, indent=2) + "\n")
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
@@ -128,8 +127,8 @@ class Run:
 
     def write_metrics(self) -> None:
         """Write metrics.jsonl: a line per epoch done."""
-        with atomic_file(self.folder / "metrics.jsonl") as file:
-            file.write("".join(json.dumps(r) + "\n" for r in self.job.trainer.progress.metrics).encode())
+        lines = [json.dumps(record) + "\n" for record in self.job.trainer.progress.metrics]
+        write_text(self.folder / "metrics.jsonl", "".join(lines))
 
     def save(self) -> None:
         """Write the checkpoint. Raises Diverged, and leaves the last one, where a weight is not a finite number."""

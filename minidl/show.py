@@ -15,9 +15,10 @@ import numpy as np
 from matplotlib.figure import FigureBase
 
 from minidl.backend import Array
+from minidl.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
 
-COLOURS = ["#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#777777"]  # Tol's bright scheme
-RIGHT, WRONG = "#228833", "#cc3311"
+COLOURS = [BLUE, RED, GREEN, PURPLE, YELLOW, CYAN, "#777777"]
+RIGHT, WRONG = GREEN, "#cc3311"
 
 
 @contextmanager

@@ -281,9 +281,9 @@ def out_of_memory(error: MemoryError) -> str:
     )
 
 
-def complain(error: object, status: int) -> int:
-    """Print an error as the command line has them; returns the exit status."""
-    prefix = "minidl.train: error: "
+def complain(error: object, status: int, program: str = "minidl.train") -> int:
+    """Print an error as the command lines have them; returns the exit status."""
+    prefix = f"{program}: error: "
     # A second line may point at a place in the first, so it moves along.
     print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     return status

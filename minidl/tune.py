@@ -21,7 +21,7 @@ from tqdm import tqdm
 from data import Dataset, load_mnist
 from minidl.backend import DeviceError
 from minidl.config import Config, prepare
-from minidl.train import BAD_INPUT, DONE, Parser
+from minidl.train import BAD_INPUT, DONE, Parser, complain
 from minidl.trainer import Diverged
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
@@ -120,8 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search
     except (ValueError, DeviceError) as error:
-        print(f"minidl.tune: error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return complain(error, BAD_INPUT, parser.prog)
     if dataset.note:
         print(f"note: {dataset.note}")
     plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings()), epochs))

@@ -3,7 +3,7 @@
 import textwrap
 from pathlib import Path
 
-from tutorials.assignments.assignment import Assignment, load
+from tutorials.assignments.assignment import load
 from tutorials.assignments.cut import cut
 from tutorials.assignments.handout import to_write
 from tutorials.assignments.submission import Submission
@@ -50,6 +50,3 @@ def write(files: dict[str, str | bytes], folder: Path) -> Path:
 def submission(files: dict[str, str], name: str = "student") -> Submission:
     """What read_submission makes of such a folder."""
     return Submission(name, {path: text.encode() for path, text in files.items()})
-
-
-__all__ = ["Assignment", "reference", "submission", "with_bodies", "with_preface", "write"]

@@ -48,6 +48,11 @@ def visit(chrome: Any, page: Path, fragment: str = "") -> None:
     """Open the page from its file and wait until it is unpacked."""
     chrome.get("about:blank")
     chrome.get(page.as_uri() + fragment)
+    wait_for_replay(chrome)
+
+
+def wait_for_replay(chrome: Any) -> None:
+    """Until the page, or the frame that was switched to, is unpacked."""
     end = time.monotonic() + 60
     while not chrome.execute_script("return !!window.replay"):
         assert time.monotonic() < end, chrome.find_element("id", "main").text
@@ -328,9 +333,7 @@ def test_a_notebook_shows_the_page_in_a_frame(chrome, pages, tmp_path):
     (tmp_path / "notebook.html").write_text("<!doctype html>" + inline((pages / "mlp.html").read_text()))
     chrome.get((tmp_path / "notebook.html").as_uri())
     chrome.switch_to.frame(0)
-    end = time.monotonic() + 60
-    while not chrome.execute_script("return !!window.replay"):
-        assert time.monotonic() < end
+    wait_for_replay(chrome)
     chrome.find_element("id", "forward").click()
     press(chrome, Keys.ARROW_RIGHT)
     assert shown_step(chrome) == 3

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data import load_mnist
-from data.mnist import NAMES as DATASETS
+from data.mnist import absolute
 from minidl.signals import StopNow, StopOnSignal
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
@@ -22,7 +22,9 @@ from minidl.study.pool import LocalPool
 from minidl.study.presets import PRESETS
 from minidl.study.provenance import note_command
 from minidl.study.study import Plan, open_plan
-from minidl.train import BAD_INPUT, DONE, FAILED, Parser
+from minidl.train import BAD_INPUT, DONE, FAILED, Parser, complain
+
+NAME = "minidl.study"
 
 EXAMPLES = """examples:
   python -m minidl.study --preset quick --out studies/quick
@@ -37,7 +39,7 @@ EXAMPLES = """examples:
 def make_parser() -> argparse.ArgumentParser:
     """The command line: what `--help` shows."""
     parser = Parser(
-        prog="minidl.study",
+        prog=NAME,
         description="Compare optimizers, hybrids and their controls on three regimes of learning, each tuned on the "
         "same budget, and write a report.",
         epilog=EXAMPLES,
@@ -64,14 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 plan = prepare(args.preset, args.dataset, args.workers, out)
                 where = None if args.report_only else choose_executor(args.cluster, args.workers, stack)
             except ValueError as error:
-                return complain(error, BAD_INPUT)
+                return complain(error, BAD_INPUT, NAME)
             if where is not None:
                 note_command(out, words)
                 with stop.patient():
                     execute(plan, *where, stopped=lambda: bool(stop.signal))
             return stopped(stop.status, words) if stop.signal else report(plan, out)
         except OSError as error:  # a full disk, a cluster that is gone
-            return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED)
+            return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED, NAME)
         except StopNow:
             stopped(stop.status, words)
             os._exit(stop.status)  # at once: without waiting for the runs that are under way
@@ -82,8 +84,7 @@ def prepare(preset: str, dataset: str | None, workers: int | None, out: Path) ->
     check(workers, out)
     study = PRESETS[preset]
     if dataset:
-        own = dataset not in DATASETS and os.path.isdir(dataset)
-        study = replace(study, dataset=os.path.abspath(dataset) if own else dataset)
+        study = replace(study, dataset=absolute(dataset))
     return open_plan(study, load_mnist(name=study.dataset), out)
 
 
@@ -124,12 +125,6 @@ def stopped(status: int, words: Sequence[str]) -> int:
     """Say how to go on; returns the exit status."""
     print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
     print(f"  python -m minidl.study {shlex.join(words)}", file=sys.stderr)
-    return status
-
-
-def complain(error: object, status: int) -> int:
-    """Print an error as the command line has them; returns the exit status."""
-    print(f"minidl.study: error: {error}", file=sys.stderr)
     return status
 
 

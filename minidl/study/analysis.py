@@ -94,22 +94,20 @@ def _block(plan: Plan, regime: Regime) -> Block:
         tuned, results = plan.tuned(regime, contestant), tuple(final_results(plan, regime, contestant))
         if tuned is not None and len(results) > 1:
             entries.append(Entry(contestant, tuned, results, {}))
-    results_of = {entry.contestant.key: entry.results for entry in entries}
+    block = Block(regime, tuple(entries))
     for measure in COMPARED:
-        family: dict[tuple[str, str], Paired] = {}
+        family: list[tuple[Entry, str, Paired]] = []
         for i, reference in enumerate(REFERENCES):
-            for key, results in results_of.items():
-                if reference not in results_of or key in REFERENCES[: i + 1]:  # SGD against Adam is one test, not two
+            for entry in entries:
+                key = entry.contestant.key
+                if key in REFERENCES[: i + 1]:  # SGD against Adam is one test, not two
                     continue
-                comparison = compare(results, results_of[reference], measure)
-                if comparison is not None:
-                    family[key, reference] = comparison
-        adjusted = correct(list(family.values()))
-        for entry in entries:
-            for (key, reference), comparison in zip(family, adjusted, strict=True):
-                if key == entry.contestant.key:
-                    entry.against[reference, measure] = comparison
-    return Block(regime, tuple(entries))
+                if comparison := block.compare(key, reference, measure):
+                    family.append((entry, reference, comparison))
+        adjusted = correct([comparison for *_, comparison in family])
+        for (entry, reference, _), comparison in zip(family, adjusted, strict=True):
+            entry.against[reference, measure] = comparison
+    return block
 
 
 def correct(family: list[Paired]) -> list[Paired]:

@@ -15,13 +15,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from minidl.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
 from minidl.study.analysis import Block, Entry
 from minidl.study.claims import Verdict
 from minidl.study.statistics import mean_interval
 from minidl.study.tuning import Log
 
 INK = "#010203"  # black to the eye, and like no other colour in the picture
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#888888")  # Tol's bright scheme
+COLOURS = (BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, "#888888")
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 6.4  # inches
 
@@ -119,11 +120,11 @@ def boxes(block: Block) -> Figure:
             boxprops=line,
             whiskerprops=line,
             capprops=line,
-            medianprops={"color": COLOURS[1]},
+            medianprops={"color": RED},
         )
         for i, row in enumerate(values):
             offsets = np.linspace(-0.18, 0.18, len(row))
-            ax.plot(row, i + 1 + offsets, "o", color=COLOURS[0], markersize=3, alpha=0.7)
+            ax.plot(row, i + 1 + offsets, "o", color=BLUE, markersize=3, alpha=0.7)
         ax.set_yticks(range(1, len(entries) + 1), [entry.contestant.key for entry in entries])
         flat = sorted(v for row in values for v in row)
         if flat:  # a run that went astray must not squeeze the others; it is in the table
@@ -199,7 +200,7 @@ def differences(rows: Sequence[Sequence[Verdict]], labels: Sequence[str]) -> Fig
             ax.axvline(0, color=INK, linewidth=0.8)
             for v in row:
                 y, d = len(regimes) - regimes.index(v.regime), v.comparison.difference
-                colour = COLOURS[2] if d.mean > 0 else COLOURS[1]
+                colour = GREEN if d.mean > 0 else RED
                 ax.plot([100 * d.low, 100 * d.high], [y, y], color=colour, linewidth=1.5)
                 face = colour if v.comparison.holds else "none"
                 ax.plot(100 * d.mean, y, "o", markersize=6, markeredgecolor=colour, markerfacecolor=face)

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl.study.study import Plan
 
 FILE = "commands.json"
@@ -22,8 +22,7 @@ def note_command(folder: Path, words: list[str]) -> None:
     commands = read_commands(folder)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     commands.append({"command": f"python -m minidl.study {shlex.join(words)}".strip(), "started": now, **machine()})
-    with atomic_file(folder / FILE) as file:
-        file.write((json.dumps(commands, indent=2) + "\n").encode())
+    write_text(folder / FILE, json.dumps(commands, indent=2) + "\n")
 
 
 def read_commands(folder: Path) -> list[dict[str, Any]]:

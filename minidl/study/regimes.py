@@ -12,10 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from data.batches import Examples, Splits
+from data.batches import Splits, pick
 from data.idx import DataError
 from data.mnist import Dataset
-from minidl.backend import Array
 from minidl.models import ImageSize, Rng, perceptron
 from minidl.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
 
@@ -83,14 +82,4 @@ def draw_splits(dataset: Dataset, train_images: int, val_images: int, seed: int)
             f"{n:,} training images in all: ask for fewer"
         )
     order = np.random.default_rng(seed).permutation(n)
-
-    def examples(chosen: Array) -> Examples:
-        return Examples(dataset.train_images[chosen], dataset.train_labels[chosen])
-
-    return Splits(
-        train=examples(order[:train_images]),
-        val=examples(order[n - val_images :]),
-        test=Examples(dataset.test_images, dataset.test_labels),
-        classes=dataset.classes,
-        image_size=(dataset.train_images.shape[1], dataset.train_images.shape[2]),
-    )
+    return pick(dataset, order[:train_images], order[n - val_images :])

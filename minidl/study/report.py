@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from data.atomic import atomic_file
+from data.atomic import atomic_file, write_text
 from minidl.study import figures
 from minidl.study.analysis import REFERENCES, SECONDS, STEPS, Block, Entry, analyse
 from minidl.study.claims import CLAIMS, Verdict, answer, judge, points, sentence
@@ -52,8 +52,8 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
         references=REFERENCES,
         crashed=plan.crashed(),
     )
-    _write(folder / "report.html", html)
-    _write(folder / "table.md", markdown(plan, blocks, verdicts))
+    write_text(folder / "report.html", html)
+    write_text(folder / "table.md", markdown(plan, blocks, verdicts))
     return [folder / name for name in ("report.html", "results.csv", "table.md")]
 
 
@@ -87,8 +87,7 @@ def _save(figure: Figure, path: Path) -> Markup:
         with atomic_file(path.with_suffix(".png")) as file:
             figure.savefig(file, format="png", facecolor="white")
     text = svg.getvalue().decode()
-    with atomic_file(path.with_suffix(".svg")) as file:
-        file.write(text.encode())
+    write_text(path.with_suffix(".svg"), text)
     text = text[text.index("<svg") :].replace(figures.INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Names inside a picture must not meet those of another picture in the same page.
@@ -232,8 +231,3 @@ def markdown(plan: Plan, blocks: Sequence[Block], verdicts: Sequence[Sequence[Ve
         words = {verdict.regime: verdict.word for verdict in row}
         lines.append(f"| {claim.text} | " + " | ".join(words.get(block.regime.name, "") for block in done) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_file(path) as file:
-        file.write(text.encode())

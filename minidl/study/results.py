@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 from minidl.study.statistics import area_under
@@ -70,7 +70,8 @@ def measure(record: Record, regime: Regime) -> Result:
 
 def final_results(plan: Plan, regime: Regime, contestant: Contestant) -> list[Result]:
     """The final runs of a contestant that are done, by seed."""
-    return [measure(record, regime) for record in plan.records(plan.final_runs(regime, contestant))]
+    runs = plan.final_runs(regime, contestant, plan.tuned(regime, contestant))
+    return [measure(record, regime) for record in plan.records(runs)]
 
 
 # ---- the tables ----
@@ -89,11 +90,7 @@ def write_tables(plan: Plan, folder: Path) -> None:
 def _rows(plan: Plan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     for regime in plan.study.regimes:
         for contestant in plan.study.contestants:
-            tuned = plan.tuned(regime, contestant)
-            if tuned is None:
-                continue
-            settings = [plan.tuning_runs(regime, contestant, point, tuned.at) for point in tuned.tried]
-            for run in (*(run for runs in settings for run in runs), *plan.final_runs(regime, contestant)):
+            for run in plan.known_runs(regime, contestant):
                 record = plan.store.get(run)
                 if record is not None:
                     yield _row(regime, contestant, run.key, record), _clock(regime, record)
@@ -136,8 +133,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(rows[0])
         writer.writerows([_cell(value) for value in row.values()] for row in rows)
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def _cell(value: Any) -> str:

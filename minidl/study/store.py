@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl.study.runs import Run
 
 Record = dict[str, Any]  # what runs.perform returns
@@ -46,14 +46,14 @@ class Store:
 
     def put(self, run: Run, record: Record) -> None:
         """Keep the result of a run."""
-        record = json.loads(_text(record))  # as it will be read back: tuples are lists, and so on
-        _write(self.runs / f"{run.key}.json", record)
-        self._records[run.key] = record
+        text = _text(record)
+        write_text(self.runs / f"{run.key}.json", text)
+        self._records[run.key] = json.loads(text)  # as it will be read back: tuples are lists, and so on
         (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
 
     def put_error(self, run: Run, error: str) -> None:
         """Note that a run failed, and how."""
-        _write(self.crashed / f"{run.key}.json", {"run": asdict(run), "error": error})
+        write_text(self.crashed / f"{run.key}.json", _text({"run": asdict(run), "error": error}))
 
     def error(self, run: Run) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
@@ -63,8 +63,3 @@ class Store:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _write(path: Path, value: Any) -> None:
-    with atomic_file(path) as file:
-        file.write(_text(value).encode())

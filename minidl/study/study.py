@@ -139,24 +139,26 @@ class Plan:
         )
         return -accuracy, loss
 
-    def final_runs(self, regime: Regime, contestant: Contestant) -> list[Run]:
+    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None) -> list[Run]:
         """The runs that count; none while the tuning is not finished."""
-        tuned = self.tuned(regime, contestant)
         if tuned is None or not tuned.finished:
             return []
         recipe = contestant.recipe(tuned.best, tuned.at)
         return [self.run(regime, recipe, seed, final=True) for seed in self.study.seeds]
 
+    def known_runs(self, regime: Regime, contestant: Contestant) -> list[Run]:
+        """Every run of a contestant that is known to be needed so far, done or not: its tuning, then the final runs."""
+        tuned = self.tuned(regime, contestant)
+        if tuned is None:
+            return []
+        tuning = [run for point in tuned.tried for run in self.tuning_runs(regime, contestant, point, tuned.at)]
+        return tuning + self.final_runs(regime, contestant, tuned)
+
     def wanted(self) -> Iterator[tuple[Regime, Run]]:
         """Every run that is known to be needed so far, done or not."""
         for regime in self.study.regimes:
             for contestant in self.study.contestants:
-                tuned = self.tuned(regime, contestant)
-                if tuned is None:
-                    continue
-                for point in tuned.tried:
-                    yield from ((regime, run) for run in self.tuning_runs(regime, contestant, point, tuned.at))
-                yield from ((regime, run) for run in self.final_runs(regime, contestant))
+                yield from ((regime, run) for run in self.known_runs(regime, contestant))
 
     def missing(self) -> list[Run]:
         """The runs that can be made now, without those that crashed."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minidl.trace.page import PageError, check_writable, page, read, write
-from minidl.train import BAD_INPUT, DONE, FAILED, Parser
+from minidl.train import BAD_INPUT, DONE, FAILED, Parser, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,13 +21,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         recordings = [first for first, *_ in map(read, args.pages)]
         html = page(recordings)
     except PageError as error:
-        print(f"minidl.trace: error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return complain(error, BAD_INPUT, parser.prog)
     try:
         write(args.out, html)
     except OSError as error:
-        print(f"minidl.trace: error: {args.out} can't be written: {error}", file=sys.stderr)
-        return FAILED
+        return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
     print(f"{args.out} ({len(html) / 1e6:.1f} MB): {' | '.join(r['title'] for r in recordings)}")
     return DONE
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
+from data.atomic import write_text
 from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
@@ -92,8 +92,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def write(path: str | os.PathLike[str], html: str) -> None:
     """Write a page, whole or not at all."""
-    with atomic_file(path) as file:
-        file.write(html.encode())
+    write_text(path, html)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

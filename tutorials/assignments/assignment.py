@@ -15,9 +15,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order in which a class does them
 
-Call = Callable[
-    ..., Any
-]  # call(name, **arguments): a function of the assignment's calls.py, run in the student's process
+# call(name, **arguments): a function of the assignment's calls.py, run in the student's process
+Call = Callable[..., Any]
 Check = Callable[[Call, np.random.Generator], None]  # raises check.Wrong
 
 

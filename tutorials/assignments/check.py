@@ -93,13 +93,8 @@ def _likeliest(got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None) 
     for message, wrong in (mistakes or {}).items():
         with np.errstate(all="ignore"):
             value = np.asarray(wrong(), np.float64)
-        if (
-            value.shape == got.shape
-            and value.shape == loose.slack.shape
-            and close(got, loose._replace(value=value), dtype)
-        ):
-            return f"\n  {message}"
-        if value.shape == got.shape != right.value.shape:
+        near = value.shape == loose.slack.shape and close(got, loose._replace(value=value), dtype)
+        if near or value.shape == got.shape != right.value.shape:
             return f"\n  {message}"
     if not np.isfinite(got).all():
         return "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32)? A division by zero, a log of 0?"

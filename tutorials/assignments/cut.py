@@ -43,12 +43,11 @@ def _head(function: Function) -> int:
     first = function.body[0]
     if ast.get_docstring(function) is not None:
         return first.end_lineno or first.lineno
-    arguments = [a for a in ast.walk(function.args) if isinstance(a, ast.expr)]
-    ends = [
-        function.lineno,
-        *(a.end_lineno or 0 for a in [*arguments, *([function.returns] if function.returns else [])]),
-    ]
-    return max(ends)  # not up to the first statement: a comment above it is part of the solution
+    head = [node for node in ast.walk(function.args) if isinstance(node, ast.expr)]
+    if function.returns is not None:
+        head.append(function.returns)
+    # Not up to the first statement: a comment above it is part of the solution.
+    return max([function.lineno, *(node.end_lineno or 0 for node in head)])
 
 
 def _functions(tree: ast.Module) -> dict[str, Function]:

@@ -112,11 +112,10 @@ def write_zip(assignment: Assignment, path: Path) -> None:
     """The autograder bundle: upload it as it is. Raises FileExistsError rather than overwrite."""
     sources = [p for folder in ("minidl", "optim", "data") for p in (ROOT / folder).rglob("*.py")]
     sources += [p for p in HERE.rglob("*") if p.suffix in (".py", ".md") and "handout" not in p.relative_to(HERE).parts]
-    sources += [HERE / "handout.py"]
     with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (("setup.sh", _SETUP), ("run_autograder", _RUN.format(name=assignment.name))):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, text)
-        for source in sorted(set(sources)):
+        for source in sorted(sources):
             archive.write(source, source.relative_to(ROOT).as_posix())

@@ -70,15 +70,22 @@ class Operation:
         return pending[: len(self.inputs)]
 
 
+def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operation:
+    """Run an operation by its name: `run(call, "sum", [x], dim=0)`."""
+    shapes = ", ".join(f"{a.shape}" for a in inputs)
+    extra = "".join(f", {k}={v}" for k, v in options.items())
+    told = f"{op}({shapes}{extra}) in {inputs[0].dtype}"
+    return Operation(call, told, inputs, call("operation", op=op, inputs=list(inputs), options=options))
+
+
 def _summed(g: Any, shape: tuple[int, ...], told: str) -> Array:
     """g summed over the axes along which an input of this shape was broadcast, as backward() will."""
     require(isinstance(g, np.ndarray), f"{told}: the vjp gives {g!r:.100}, not an array")
     try:
-        stretched = np.broadcast_to(np.empty(shape), g.shape)
+        np.broadcast_to(np.empty(shape), g.shape)
     except ValueError:
         raise Wrong(f"{told}: the vjp gives shape {g.shape} for an input of shape {shape}") from None
-    axes = tuple(i for i, n in enumerate(stretched.shape) if i < g.ndim - len(shape) or shape[i - g.ndim] != n)
-    return g.sum(axis=axes, keepdims=True).reshape(shape) if axes else g
+    return unbroadcast(g, shape)
 
 
 def wide(*arrays: Array) -> list[Array]:

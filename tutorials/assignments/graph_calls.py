@@ -14,9 +14,10 @@ _tensors: list[Tensor] = []  # of the graph that forward() made last
 def forward(op: Any, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     """Run an operation, a function of Tensors. Its graph: for each tensor the numbers of those that its edges lead to.
 
-    The inputs, which have no edges, come first.
+    The inputs, which have no edges, come first. A tuple among the options has become a list on its way here.
     """
     leaves = [Tensor(a, requires_grad=True) for a in inputs]
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     out = op(*leaves, **options)
     _tensors[:] = leaves
     todo = [out]

@@ -92,10 +92,9 @@ class Session:
     def _write_stage(self) -> None:
         calls = {"calls.py": (self.assignment.folder / "calls.py").read_bytes()}
         calls["graph_calls.py"] = (HERE / "graph_calls.py").read_bytes()
-        own = {path: text.encode() for path, text in handout(self.assignment).items()}
         own = {
-            path: data
-            for path, data in own.items()
+            path: text.encode()
+            for path, text in handout(self.assignment).items()
             if path.endswith(".py") and path not in ("test_public.py", "public.py")
         }
         for path, data in {**own, **self._files, **calls}.items():

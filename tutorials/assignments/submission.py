@@ -67,8 +67,7 @@ def _find(wanted: str, present: list[str]) -> str:
     if wanted in present:
         return wanted
     for ending in (wanted, PurePosixPath(wanted).name):
-        found = [path for path in present if PurePosixPath(path).parts[-len(PurePosixPath(ending).parts) :]
-                 == PurePosixPath(ending).parts]  # fmt: skip
+        found = [path for path in present if PurePosixPath(path).match(ending)]
         if len(found) == 1:
             return found[0]
         if found:

@@ -192,17 +192,17 @@ function runPanel(run, state, act, letter) {
 // On a narrow page, where the panels stand one below the other: buttons that lead to each.
 function sectionsBar(article) {
   const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView({ behavior: "smooth" }) }, name);
-  return el("nav", { className: "sections", ariaLabel: "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
+  return el("nav", { className: "sections", "aria-label": "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
 }
 
 function factsPanel(run, frame) {
-  const { step } = frame, fact = (name, ...value) => el("div", {}, el("dt", {}, name), el("dd", {}, ...value));
+  const { step } = frame;
   const epoch = Math.floor((step - 1) / run.steps_per_epoch) + 1, whole = run.nearest(step, (f) => f.layers.length);
   const deads = whole ? whole.layers.filter((layer) => layer.dead !== null) : [];
   const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
-    fact("rate", ...number(run.rate(step))), fact("loss of this minibatch", ...number(run.loss(step)))];
+    fact("rate", number(run.rate(step))), fact("loss of this minibatch", number(run.loss(step)))];
   if (deads.length) facts.push(fact("dead units", String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
-  const last = run.epochs.filter((e) => e.step <= step).pop();
+  const last = upTo(step, run.epochs);
   if (last) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
   const parts = [el("dl", { className: "facts now" }, ...facts)];
   if (run.ending) parts.unshift(el("p", { className: "notice ending" }, `This run ended early: ${run.ending}`));
@@ -212,7 +212,7 @@ function factsPanel(run, frame) {
 function aboutPanel(run) {
   const settings = Object.entries(run.config || {}).filter(([, value]) => value !== null);
   const results = Object.entries(run.summary || {}).filter(([, value]) => value !== null && typeof value !== "object");
-  const list = (items) => el("dl", { className: "plain" }, ...items.map(([name, value]) => el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, typeof value === "number" ? short5(value) : String(value)))));
+  const list = (items) => el("dl", { className: "plain" }, ...items.map(([name, value]) => fact(name.replaceAll("_", " "), typeof value === "number" ? short5(value) : String(value))));
   return el("details", { className: "about" }, el("summary", {}, "What was recorded, and what was left out"),
     el("ul", {}, ...run.left_out.map((words) => el("li", {}, words))),
     settings.length ? el("h4", {}, "Settings") : null, settings.length ? list(settings) : null,

@@ -1,7 +1,6 @@
 // The recordings of this page: unpacked, and asked for the step nearest to the one that is wanted.
 
 const ARRAYS = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
-const WIDTH = { uint8: 1, int32: 4, float32: 4, float64: 8 };
 
 // The value that pack.py packed: JSON, in which {"$": [type, shape, place]} stands for an array behind it.
 async function unpack(base64) {
@@ -25,7 +24,7 @@ function revive(value, data, start) {
 
 // The bytes lie in planes, all first bytes before all second bytes: put them back in order.
 function array(type, shape, at, data, start) {
-  const n = shape.reduce((a, b) => a * b, 1), width = WIDTH[type];
+  const n = shape.reduce((a, b) => a * b, 1), width = ARRAYS[type].BYTES_PER_ELEMENT;
   const planes = new Uint8Array(data, start + at, n * width);
   const bytes = new Uint8Array(n * width);
   for (let plane = 0, k = 0; plane < width; plane++)
@@ -33,6 +32,13 @@ function array(type, shape, at, data, start) {
   const result = new ARRAYS[type](bytes.buffer);
   result.shape = shape;
   return result;
+}
+
+// The last of these that is not after the step, for they are in order; undefined where all are.
+function upTo(step, items) {
+  let found;
+  for (const item of items) if (item.step <= step) found = item;
+  return found;
 }
 
 // A recording, and what the page asks of it.
@@ -51,18 +57,12 @@ class Run {
   }
 
   // The frame of this step, or the nearest earlier one; the first where there is none.
-  frame(step) {
-    let found = this.frames[0];
-    for (const frame of this.frames) if (frame.step <= step) found = frame;
-    return found;
-  }
+  frame(step) { return this.nearest(step, () => true); }
 
   // The same among the frames that have pictures, or that have terms.
   nearest(step, has) {
     const good = this.frames.filter(has);
-    let found = good[0];
-    for (const frame of good) if (frame.step <= step) found = frame;
-    return found;
+    return upTo(step, good) || good[0];
   }
 
   phase(step) {
@@ -72,15 +72,10 @@ class Run {
   }
 
   // What the condition of the switch was like at this step: the nearest earlier note of it.
-  standing(step) {
-    let found = null;
-    for (const note of this.history) if (note.step <= step) found = note;
-    return found;
-  }
+  standing(step) { return upTo(step, this.history); }
 
-  loss(step) { return this.loss_at(step - this.first); }
-  loss_at(i) { return i >= 0 && i < this.losses.length ? this.losses[i] : NaN; }
-  rate(step) { return step - this.first < this.rates.length ? this.rates[step - this.first] : NaN; }
+  loss(step) { return this.losses[step - this.first] ?? NaN; }
+  rate(step) { return this.rates[step - this.first] ?? NaN; }
 
   // A weight by its place under the lens: the parameter, the index in it, and its name.
   weight(place) {

@@ -3,11 +3,16 @@
 function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
-    if (key in node && key !== "list") node[key] = value;
+    if (key in node) node[key] = value;
     else node.setAttribute(key, value);
   }
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
+}
+
+// A name and its value, a node or several, in a list of facts; `props` are those of the value.
+function fact(name, value, props = {}) {
+  return el("div", {}, el("dt", {}, name), el("dd", props, ...[value].flat()));
 }
 
 // A number with six digits, as nodes: 0.00123457, 1.23457·10⁻⁷.
@@ -38,7 +43,6 @@ function short(value) { // for labels: three digits, in plain text
 
 function minus(text) { return text.replaceAll("-", "−"); }
 function percent(share) { return `${(100 * share).toFixed(1)}%`; }
-function count(n, what) { return `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`; }
 
 // ---- colours ----
 
@@ -76,13 +80,10 @@ function paint(canvas, values, width, height, toColour) {
   context.putImageData(image, 0, 0);
 }
 
-// Numbers that may be negative, by colour; what is no number in a colour of its own.
-function paintSigned(canvas, values, width, height) {
-  let largest = 0;
-  for (const value of values) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
-  const map = scale(), lost = rgb("lost");
-  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(largest ? v / largest : 0) : lost));
-  return largest;
+// Numbers that may be negative, by colour, the fullest for the largest; what is no number in a colour of its own.
+function paintSigned(canvas, values, width, height, [low, high] = extent(values)) {
+  const largest = Math.max(Math.abs(low), Math.abs(high)) || 1, map = scale(), lost = rgb("lost");
+  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(v / largest) : lost));
 }
 
 // keep.py's shades as numbers.

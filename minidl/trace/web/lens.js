@@ -50,9 +50,9 @@ function lensPanel(run, state, act) {
     ...run.weights.map((g, i) => el("option", { value: i, selected: g === grid }, `${g.name} (${g.shape.join("×")})`)));
   const bar = el("div", { className: "lens-bar" },
     el("label", { htmlFor: choose.id }, "in"), choose,
-    el("button", { type: "button", title: "Previous weight (P)", ariaLabel: "Previous weight", onclick: () => act.weight(state.weight - 1) }, "‹"),
+    el("button", { type: "button", title: "Previous weight (P)", "aria-label": "Previous weight", onclick: () => act.weight(state.weight - 1) }, "‹"),
     el("b", { className: "weight-name" }, name),
-    el("button", { type: "button", title: "Next weight (N)", ariaLabel: "Next weight", onclick: () => act.weight(state.weight + 1) }, "›"),
+    el("button", { type: "button", title: "Next weight (N)", "aria-label": "Next weight", onclick: () => act.weight(state.weight + 1) }, "›"),
     el("span", { className: "hint" }, `${(state.weight - grid.at + 1).toLocaleString("en")} of the ${grid.count} under the lens`));
   const section = el("section", { className: "lens" }, el("h3", {}, "One weight under the lens"), bar);
   if (!frame.terms.length) {

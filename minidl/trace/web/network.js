@@ -36,8 +36,8 @@ function networkPanel(run, state, act) {
   const frame = run.nearest(state.step, (f) => f.layers.length);
   const all = stages(run);
   const walk = el("div", { className: "walk" },
-    el("button", { type: "button", onclick: () => act.stage(-1), title: "Previous stage (K)", ariaLabel: "Previous stage" }, "‹"),
-    el("button", { type: "button", onclick: () => act.stage(1), title: "Next stage (J)", ariaLabel: "Next stage" }, "›"),
+    el("button", { type: "button", onclick: () => act.stage(-1), title: "Previous stage (K)", "aria-label": "Previous stage" }, "‹"),
+    el("button", { type: "button", onclick: () => act.stage(1), title: "Next stage (J)", "aria-label": "Next stage" }, "›"),
     el("span", {}, `stage ${state.stage + 1} of ${all.length}: ${all[state.stage].words}`));
   return el("section", { className: "network" }, el("h3", {}, "The network"), walk, graph(run, state, act),
     frame ? layerPanel(run, frame, state, act) : el("p", { className: "notice" }, "No step of this run was recorded with pictures."));
@@ -61,12 +61,11 @@ function layerPanel(run, frame, state, act) {
 }
 
 function layerCard(title, layer, { picture: shown, histogram }, lit) {
-  const canvas = el("canvas", { className: "picture" });
+  const words = `${title} of ${layer.kind} for the worst example, from ${short(shown.low)} to ${short(shown.high)}`;
+  const canvas = el("canvas", { className: "picture", role: "img", "aria-label": words });
   const [n, h, w] = shown.pixels.shape, laid = sideBySide(unshade(shown), n, h, w);
   paintSigned(canvas, laid.values, laid.width, laid.height);
   canvas.style.setProperty("--ratio", laid.width / laid.height);
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${title} of ${layer.kind} for the worst example, from ${short(shown.low)} to ${short(shown.high)}`);
   const maps = layer.shape.length > 1 && n < layer.shape[0] ? `, ${n} of ${layer.shape[0]} channels` : "";
   const zeros = histogram.zero > 0.005 ? `; ${percent(histogram.zero)} zeros, not in the bars` : "", lost = histogram.lost ? `; ${percent(histogram.lost)} not finite` : "";
   return el("div", { className: `card ${lit ? "lit" : ""}` }, el("h5", {}, title), canvas,
@@ -93,7 +92,8 @@ function weightCards(run, frame, name, state, act, lit) {
 function weightGrid(run, grid, values, state, act, label) {
   const rows = grid.outputs.length, columns = grid.inputs.length, own = values.subarray(grid.at, grid.at + grid.count);
   const [width, height] = columns === 1 ? [rows, 1] : [columns, rows];
-  const canvas = el("canvas", { className: "picture pick", tabIndex: 0 });
+  const words = `${label}: ${rows} by ${columns}; arrow keys choose a weight`;
+  const canvas = el("canvas", { className: "picture pick", tabIndex: 0, role: "img", "aria-label": words });
   paintSigned(canvas, own, width, height);
   canvas.style.setProperty("--ratio", width / height);
   const inside = state.weight >= grid.at && state.weight < grid.at + grid.count ? state.weight - grid.at : -1;
@@ -110,8 +110,6 @@ function weightGrid(run, grid, values, state, act, label) {
     event.stopPropagation();
     choose(inside < 0 ? 0 : inside + move);
   };
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", `${label}: ${rows} by ${columns}; arrow keys choose a weight`);
   const frame = el("div", { className: "pick-frame" }, canvas);
   if (inside >= 0) frame.append(marker((inside % width) / width, Math.floor(inside / width) / height, 1 / width, 1 / height));
   return frame;
@@ -129,13 +127,10 @@ function filterPanel(run, state, act) {
   if (!frame) return null;
   const [n, h, w] = frame.filters.pixels.shape, values = unshade(frame.filters), grid = run.weights[0];
   const every = new Map([...grid.inputs].map((input, k) => [input, k])), area = h * w;
-  const largest = Math.max(Math.abs(frame.filters.low), Math.abs(frame.filters.high)) || 1, map = scale(), lost = rgb("lost");
-  const few = every.size < area;
+  const few = every.size < area, { low, high } = frame.filters;
   const filters = Array.from({ length: n }, (_, unit) => {
-    const canvas = el("canvas", { className: "filter" });
-    paint(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, (v) => (Number.isFinite(v) ? map(v / largest) : lost));
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `filter of unit ${grid.outputs[unit]}`);
+    const canvas = el("canvas", { className: "filter", role: "img", "aria-label": `filter of unit ${grid.outputs[unit]}` });
+    paintSigned(canvas, values.subarray(unit * area, (unit + 1) * area), w, h, [low, high]);
     canvas.onclick = (event) => {
       const box = canvas.getBoundingClientRect();
       const x = ((event.clientX - box.left) / box.width) * w, y = ((event.clientY - box.top) / box.height) * h;
@@ -168,10 +163,9 @@ function batchPanel(run, state) {
   const { images, labels, predicted, loss, confidence, order, correct } = frame.batch;
   const [n, h, w] = images.shape;
   const digits = Array.from({ length: n }, (_, i) => {
-    const canvas = el("canvas", { className: "digit" }), right = labels[i] === predicted[i];
+    const right = labels[i] === predicted[i], words = `true ${labels[i]}, predicted ${predicted[i]}, loss ${short(loss[i])}`;
+    const canvas = el("canvas", { className: "digit", role: "img", "aria-label": words });
     paintDigit(canvas, images.subarray(i * h * w, (i + 1) * h * w), w, h);
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `true ${labels[i]}, predicted ${predicted[i]}, loss ${short(loss[i])}`);
     return el("figure", { className: right ? "right" : "wrong", title: `loss ${short(loss[i])}, predicted with probability ${percent(confidence[i])}` }, canvas,
       el("figcaption", {}, right ? el("b", {}, `${labels[i]} ✓`) : el("b", {}, `${labels[i]} → ${predicted[i]}`), el("span", {}, short(loss[i]))));
   });

@@ -6,11 +6,11 @@ function switchPanel(run, state) {
     section.append(el("p", {}, `This run has one optimizer, ${run.phases.length ? run.phases[0][1] : "none"}, and nothing to switch.`), projection(run, state));
     return section;
   }
-  const { condition, event, verdict } = run.switch, fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", { id: `switch-${name}-${run.id}` }, ...[value].flat()));
+  const { condition, event, verdict } = run.switch, told = (name, value) => fact(name, value, { id: `switch-${name}-${run.id}` });
   section.append(el("p", { className: "verdict" }, verdict[0].toUpperCase() + verdict.slice(1) + "."),
     event
-      ? el("dl", { className: "facts" }, fact("step", event.step.toLocaleString("en")), fact("epoch", String(event.epoch)), fact("rate", number(event.lr)), fact("condition", event.condition))
-      : el("dl", { className: "facts" }, fact("condition", condition)));
+      ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch)), told("rate", number(event.lr)), told("condition", event.condition))
+      : el("dl", { className: "facts" }, told("condition", condition)));
   const note = run.standing(state.step), over = event && state.step > event.step;
   if (note) section.append(el("p", { className: "standing" }, over ? "It has switched; the condition is not asked any more. Last: " : `At step ${note.step.toLocaleString("en")}: `, el("b", {}, note.words)));
   if (run.switch.projection) section.append(rates(run, state));

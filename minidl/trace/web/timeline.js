@@ -27,8 +27,8 @@ class Timeline {
     const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
     const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
     const accuracies = this.runs.flatMap((run) => run.epochs.map((epoch) => epoch.val_accuracy));
-    const [worst, best] = extent(accuracies);
-    const accuracy = axis(Math.max(0, worst - (best - worst || 0.05) * 0.15), Math.min(1, best + (best - worst || 0.05) * 0.15), bottom, top);
+    const [worst, best] = extent(accuracies), margin = (best - worst || 0.05) * 0.15;
+    const accuracy = axis(Math.max(0, worst - margin), Math.min(1, best + margin), bottom, top);
     const parts = [
       ...ticks(loss, 3).map((v) => text(left - 6, loss(v) + 3.5, short(v), { "text-anchor": "end", class: "loss-label" })),
       text(left - 6, 9, "loss", { "text-anchor": "end", class: "loss-label" }),

@@ -13,7 +13,6 @@ __all__ = ["backward", "broadcast", "cross_entropy", "getitem", "operation", "vj
 
 def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     """One of ops.py."""
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     return forward(getattr(ops, op), inputs, options)
 
 

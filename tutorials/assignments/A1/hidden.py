@@ -5,7 +5,6 @@ The oracles are the derivatives from a table of calculus, in float64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,20 +12,10 @@ import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, Wrong, exact, expect, normal, require
-from tutorials.assignments.graph import Operation, unbroadcast, wide
+from tutorials.assignments.graph import Operation, run, unbroadcast, wide
 
 ITEMS = Items()
 BOTH = (np.float32, np.float64)
-
-
-def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operation:
-    """Run an operation of ops.py."""
-    shapes = ", ".join(f"{a.shape}" for a in inputs)
-    extra = "".join(f", {k}={v}" for k, v in options.items())
-    told = f"{op}({shapes}{extra}) in {inputs[0].dtype}"
-    return Operation(call, told, inputs, call("operation", op=op, inputs=list(inputs), options=options))
-
-
 PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
 
 

@@ -11,8 +11,7 @@ __all__ = ["operation", "vjp", "windows"]
 
 def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
     """conv2d, max_pool2d or avg_pool2d."""
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    return forward(lambda *tensors: getattr(ops_conv, op)(*tensors, **options), inputs, {})
+    return forward(getattr(ops_conv, op), inputs, options)
 
 
 def windows(x: Any, kernel: list[int], stride: list[int]) -> dict[str, Any]:

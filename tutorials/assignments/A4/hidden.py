@@ -8,7 +8,7 @@ import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, exact, expect, normal, require
-from tutorials.assignments.graph import Operation, wide
+from tutorials.assignments.graph import run, wide
 
 ITEMS = Items()
 BOTH = (np.float32, np.float64)
@@ -65,13 +65,13 @@ def pool(x: Array, k: Any, how: Any, stride: Any = None, padding: Any = 0, fill:
 
 
 def pool_gradient(
-    x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0
+    x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0, add: bool = True
 ) -> Array:
-    """share(window): which part of its output's gradient each pixel of a window gets."""
+    """share(window): which part of its output's gradient each pixel of a window gets. Without `add`: a mistake."""
     padded, found = places(x, k, k if stride is None else stride, padding, fill)
     dx = np.zeros_like(padded)
     for i, j, window in found:
-        dx[window] += share(padded[window]) * g[:, :, i, j][:, :, None, None]
+        dx[window] = add * dx[window] + share(padded[window]) * g[:, :, i, j][:, :, None, None]
     return unpadded(dx, padding, x)
 
 
@@ -83,13 +83,6 @@ def first_winner(window: Array) -> Array:
 
 def all_winners(window: Array) -> Array:
     return np.asarray(window == window.max((2, 3), keepdims=True))
-
-
-def run(call: Call, op: str, inputs: list[Array], **options: Any) -> Operation:
-    """Run an operation of ops_conv.py."""
-    shapes = ", ".join(f"{a.shape}" for a in inputs)
-    told = f"{op}({shapes}{''.join(f', {k}={v}' for k, v in options.items())}) in {inputs[0].dtype}"
-    return Operation(call, told, inputs, call("operation", op=op, inputs=inputs, options=options))
 
 
 @ITEMS.item("_windows: every position of the window, as a view", 10)
@@ -208,7 +201,7 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
                 "Windows overlap: a pixel that wins in two gets both gradients. Add, don't assign.":
-                    lambda: assigned(a, k, first_winner, g64, how),
+                    lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
             })  # fmt: skip
 
 
@@ -228,16 +221,5 @@ def average(call: Call, rng: np.random.Generator) -> None:
             op.gradients(g, [exact(right, 14, size)], {
                 "Each pixel's share of the mean is 1 / (kh * kw).": lambda: right / part,
                 "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign.":
-                    lambda: assigned(a, k, lambda v: part, g64, options),
+                    lambda: pool_gradient(a, k, lambda v: part, g64, **options, add=False),
             })  # fmt: skip
-
-
-def assigned(x: Array, k: Any, share: Any, g: Array, options: dict[str, Any]) -> Array:
-    """The mistake of `dx[window] = ...` in place of `+=`."""
-    options = dict(options)
-    fill, stride, padding = options.get("fill", 0.0), options.get("stride", k), options.get("padding", 0)
-    padded, found = places(x, k, stride, padding, fill)
-    dx = np.zeros_like(padded)
-    for i, j, window in found:
-        dx[window] = share(padded[window]) * g[:, :, i, j][:, :, None, None]
-    return unpadded(dx, padding, x)

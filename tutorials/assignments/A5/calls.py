@@ -33,13 +33,8 @@ class Spy(nn.Module):
         self.run = log[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        mode = (
-            "train"
-            if is_recording() and self.training
-            else "eval"
-            if not (is_recording() or self.training)
-            else "mixed"
-        )
+        modes = {(True, True): "train", (False, False): "eval"}  # recording, training
+        mode = modes.get((is_recording(), self.training), "mixed")
         self.run["shown"].append([mode, np.round(x.data[:, 0]).astype(np.int64)])
         shown = x.data.copy()
         shown[:, 0] = 1.0  # the number is not to be learned from
