@@ -69,7 +69,8 @@ class _Convolution:
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.kernel = (kh, kw)
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        self.sorted = (*self.order, self.size[0] // self.order[0], self.size[1] // self.order[1], self.o)
+        places = self.order[0] * self.order[1]
+        self.sorted = (places, self.size[0] // self.order[0], self.size[1] // self.order[1], self.o)
         self.worthwhile = len(x) * self.size[0] * self.size[1] * w.size > PRODUCT
         self.found: dict[str, Any] = {}
 
@@ -133,7 +134,8 @@ class _Convolution:
             x = np.ascontiguousarray(self.images[part])
             if self.pool is None:
                 dy = memory[: len(x)]
-                pixels(dy)[...] = by_place(pixels(np.ascontiguousarray(g[part])), order)
+                view = by_place(pixels(np.ascontiguousarray(g[part])), order)
+                pixels(dy).reshape(view.shape)[...] = view
             else:
                 dy = self.pool.give(part, g[part], memory)
             db += np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's

@@ -1,7 +1,7 @@
 """Max pooling for the CPU's caches, some images (N, H, W, C) at a time: see fast_conv.py.
 
-The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is a few
-passes over long arrays. Backward goes the other way: a place that beat all before it takes the gradient.
+The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is a pass
+over long arrays, and so is backward: each place has a mark for the pixels that the gradient goes to.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
         chunk = fitting(stop - start, 2 * images[0].nbytes)
         memory = pool.memory(chunk)
         for part in parts(start, stop, chunk):
-            places = memory[: part.stop - part.start]
-            pixels(places)[...] = by_place(pixels(np.ascontiguousarray(images[part])), pool.kernel)
+            view = by_place(pixels(np.ascontiguousarray(images[part])), pool.kernel)
+            places = memory[: len(view)]
+            pixels(places).reshape(view.shape)[...] = view
             pool.take(part, places)
 
     def vjp(g: Array) -> Array:
@@ -43,7 +44,8 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
             memory = pool.memory(chunk)
             for part in parts(start, stop, chunk):
                 places = pool.give(part, channels_last(g)[part], memory)
-                by_place(pixels(dx[part]), pool.kernel)[...] = pixels(places)
+                view = by_place(pixels(dx[part]), pool.kernel)
+                view[...] = pixels(places).reshape(view.shape)
 
         split(backward, len(images), large)
         return dx.transpose(0, 3, 1, 2)
@@ -69,34 +71,31 @@ class MaxPool:
     def __init__(self, shape: tuple[int, ...], kernel: Pair, dtype: Any, learns: bool, relu: bool = False) -> None:
         (n, c, h, w), (kh, kw) = shape, kernel
         self.kernel, self.relu = kernel, relu
-        self.first, *self.others = ((slice(None), *place) for place in np.ndindex(kernel))  # row by row
         self.y = buffers.empty((n, h // kh, w // kw, c), dtype)
         learns = learns and is_recording()
-        self.wins = buffers.empty((n, *kernel, *self.y.shape[1:]), BOOL) if learns else None  # beats all before it
+        self.wins = buffers.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place is largest
 
     def memory(self, m: int) -> Array:
-        """For the pixels of m images by place: (m, kh, kw, H/kh, W/kw, C)."""
-        return buffers.empty((m, *self.kernel, *self.y.shape[1:]), self.y.dtype)
+        """For the pixels of m images by place: (m, kh*kw, H/kh, W/kw, C)."""
+        return buffers.empty((m, self.kernel[0] * self.kernel[1], *self.y.shape[1:]), self.y.dtype)
 
     def take(self, part: slice, places: Array) -> None:
         """Pool this part of the images, given by place."""
-        best, y = places[self.first], self.y[part]
-        for place in self.others:
-            if self.wins is not None:
-                np.greater(places[place], best, out=self.wins[part][place])
-            best = np.maximum(places[place], best, out=y)
+        y = np.maximum.reduce(places, 1, out=self.y[part])
+        if self.wins is not None:
+            wins = np.equal(places, y[:, None], out=self.wins[part])
+            before = wins[:, 0].copy()
+            for i in range(1, wins.shape[1]):  # of equal values the first
+                np.greater(wins[:, i], before, out=wins[:, i])
+                before |= wins[:, i]
         if self.relu:
             np.maximum(y, 0, out=y)
 
     def give(self, part: slice, g: Array, memory: Array) -> Array:
         """The gradient of this part of the images, by place, from that of their results (m, H/kh, W/kw, C)."""
         assert self.wins is not None
-        places = memory[: len(g)]
-        rest = places[self.first]
-        np.multiply(g, self.y[part] > 0, out=rest) if self.relu else np.copyto(rest, g)
-        for place in reversed(self.others):
-            rest -= np.multiply(rest, self.wins[part][place], out=places[place])
-        return places
+        g = g * (self.y[part] > 0) if self.relu else g
+        return np.multiply(self.wins[part], g[:, None], out=memory[: len(g)])
 
 
 def pixels(images: Array) -> Array:
