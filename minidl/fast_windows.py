@@ -41,13 +41,17 @@ class Windows:
         height, width = max((oh - 1) * sh + kh, ph + down), max((ow - 1) * sw + kw, pw + right)
         self.turned = _axes(c, kw)[0] == 1
         padded = buffers.empty((c, most, height, width) if self.turned else (most, height, width, c), dtype)
-        padded[...] = 0
         padded = padded.transpose(1, 2, 3, 0) if self.turned else padded  # (most, height, width, C)
+        inside = padded[:, ph : ph + down, pw : pw + right]
+        for part in (padded[:, :ph], padded[:, ph + down :], padded[:, :, :pw], padded[:, :, pw + right :]):
+            part[...] = 0
+        if spread != (1, 1):
+            inside[...] = 0
         by_image, by_row, by_column, by_channel = padded.strides
         strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
         windows = by_place(as_strided(padded, (most, oh, ow, kh, kw, c), strides), order)  # a view: windows overlap
         self.windows = windows.transpose(7, 5, 6, 0, 1, 2, 3, 4) if self.turned else windows
-        self.pixels = by_place(padded[:, ph : ph + down : spread[0], pw : pw + right : spread[1]], given)
+        self.pixels = by_place(inside[:, :: spread[0], :: spread[1]], given)
         self.memory = buffers.empty(self.windows.shape, dtype)
         self.shape = oh * ow, kh * kw * c
 
