@@ -21,7 +21,6 @@ from minidl.tensor import Edge, Into, Tensor, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
-LARGE = 1 << 18  # elements from which handing half of an element-wise pass to another thread pays
 PRODUCT = 1 << 18  # multiplications from which handing over half of them pays
 
 
@@ -74,20 +73,13 @@ def relu(x: Tensor) -> Any:
     """See ops.relu. Any shape, in C order or channels last."""
     images = x.ndim == 4 and not x.data.flags.c_contiguous
     a = channels_last(x.data) if images else x.data
-    if not plain(x) or not a.flags.c_contiguous or a.ndim < 2 or not a.size:
+    if not plain(x) or not a.flags.c_contiguous:
         return NotImplemented
-    n, large, y = len(a), a.size > LARGE, buffers.empty(a.shape, a.dtype)
-    rows, out = a.reshape(n, -1), y.reshape(n, -1)
-    split(lambda i, j: np.maximum(rows[i:j], 0, out=out[i:j]), n, large)
+    y = np.maximum(a, 0, out=buffers.empty(a.shape, a.dtype))
 
     def vjp(g: Array) -> Array:
-        g, dx = channels_last(g) if images else g, buffers.empty(y.shape, y.dtype)
-
-        def part(i: int, j: int) -> None:
-            positive = np.greater(y[i:j], 0, out=buffers.empty(y[i:j].shape, BOOL))
-            np.multiply(g[i:j], positive, out=dx[i:j])
-
-        split(part, n, large)
+        positive = np.greater(y, 0, out=buffers.empty(y.shape, BOOL))
+        dx = np.multiply(channels_last(g) if images else g, positive, out=buffers.empty(y.shape, y.dtype))
         return dx.transpose(0, 3, 1, 2) if images else dx
 
     return record("relu", y.transpose(0, 3, 1, 2) if images else y, (x, vjp))

@@ -75,18 +75,19 @@ class _Convolution:
         self.found: dict[str, Any] = {}
 
     def output(self, name: str) -> Tensor:
-        size = (len(self.x), *self.size, self.o)
-        self.y = buffers.empty(size, self.x.dtype) if self.pool is None else self.pool.y
-        split(self.forward, len(self.x), self.worthwhile)
+        n = len(self.x)
+        y = buffers.empty((n, *self.size, self.o), self.x.dtype) if self.pool is None else self.pool.y
+        split(lambda i, j: self.forward(i, j, y), n, self.worthwhile)
         edges: list[Edge] = [
             (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
             (self.w, Into(lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
         ]
         if self.b is not None:
             edges.append((self.b, lambda g: self.gradient("b", g)))
-        return record(name, self.y.transpose(0, 3, 1, 2), *edges)
+        return record(name, y.transpose(0, 3, 1, 2), *edges)
 
-    def forward(self, start: int, stop: int) -> None:
+    def forward(self, start: int, stop: int, results: Array) -> None:
+        """Fill the results (N, OH, OW, out) for some images; the pooling, if there is one, fills its own."""
         filters, pool, n = as_matrix(self.w.data), self.pool, stop - start
         sizes = self.images.shape[1:], self.kernel, self.stride, self.padding, self.size
         see = Windows(n, *sizes, self.x.dtype, order=(1, 1) if pool is None else self.order)
@@ -94,7 +95,7 @@ class _Convolution:
         bias = None if self.b is None else np.tile(self.b.data, self.size[0] * self.size[1])  # long rows add fast
         for part in parts(start, stop, see.most):
             windows = see(self.images[part])
-            y = self.y[part] if memory is None else memory[: len(windows)]
+            y = results[part] if memory is None else memory[: len(windows)]
             np.matmul(windows, filters, out=y.reshape(*windows.shape[:2], self.o))
             if bias is not None:
                 rows = y.reshape(len(y), -1)

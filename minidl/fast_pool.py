@@ -12,8 +12,8 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import BOOL, LARGE, channels_last, plain
-from minidl.fast_threads import fitting, parts, split
+from minidl.fast import BOOL, channels_last, plain
+from minidl.fast_threads import fitting, parts
 from minidl.fast_windows import by_place
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Pair, Size, _pair
@@ -25,32 +25,21 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     if not plain(x) or x.ndim != 4 or not side_by_side(x.shape, k, stride, padding):
         return NotImplemented
     pool = MaxPool(x.shape, _pair(k), x.dtype, x.requires_grad)
-    images, large = channels_last(x.data), x.size > LARGE
-
-    def forward(start: int, stop: int) -> None:
-        chunk = fitting(stop - start, 2 * images[0].nbytes)
-        memory = pool.memory(chunk)
-        for part in parts(start, stop, chunk):
-            view = by_place(pixels(np.ascontiguousarray(images[part])), pool.kernel)
-            places = memory[: len(view)]
-            pixels(places).reshape(view.shape)[...] = view
-            pool.take(part, places)
+    images = channels_last(x.data)
+    memory = pool.memory(fitting(len(images), 2 * images[0].nbytes))
+    for part in parts(0, len(images), len(memory)):
+        view = by_place(pixels(np.ascontiguousarray(images[part])), pool.kernel)
+        places = memory[: len(view)]
+        pixels(places).reshape(view.shape)[...] = view
+        pool.take(part, places)
 
     def vjp(g: Array) -> Array:
-        dx = buffers.empty(images.shape, x.dtype)
-
-        def backward(start: int, stop: int) -> None:
-            chunk = fitting(stop - start, 2 * images[0].nbytes)
-            memory = pool.memory(chunk)
-            for part in parts(start, stop, chunk):
-                places = pool.give(part, channels_last(g)[part], memory)
-                view = by_place(pixels(dx[part]), pool.kernel)
-                view[...] = pixels(places).reshape(view.shape)
-
-        split(backward, len(images), large)
+        dx, memory = buffers.empty(images.shape, x.dtype), pool.memory(fitting(len(images), 2 * images[0].nbytes))
+        for part in parts(0, len(images), len(memory)):
+            view = by_place(pixels(dx[part]), pool.kernel)
+            view[...] = pixels(pool.give(part, channels_last(g)[part], memory)).reshape(view.shape)
         return dx.transpose(0, 3, 1, 2)
 
-    split(forward, len(images), large)
     return record("max_pool2d", pool.y.transpose(0, 3, 1, 2), (x, vjp))
 
 

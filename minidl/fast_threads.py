@@ -2,7 +2,9 @@
 
 `split(work, n)` runs `work(0, n/2)` here and `work(n/2, n)` in a helper thread (or more parts, where there are more
 cores), and returns when all are done. BLAS, which would start threads of its own inside each half, is held to one
-thread meanwhile. Handing work over and back costs some 30 microseconds, so small work stays in one piece. The parts
+thread meanwhile. Handing work over and back costs 30 microseconds, 90 on a virtual machine, so small work stays in one
+piece. And it has to be a few long calls: between two of them a thread needs Python's lock for a moment, and if the
+other one has it then, it sleeps, and wakes up late. Adam's dozen passes over short blocks gain nothing. The parts
 depend on the number of threads only, never on timing: same seed, same number of threads, same bits.
 """
 

@@ -60,6 +60,9 @@ class Observer(Protocol):
     def after_epoch(self, record: dict[str, Any]) -> None: ...
 
 
+PIXELS_AT_A_TIME = 1 << 19  # in evaluation: some 670 images of MNIST
+
+
 class Trainer:
     """Trains a classifier.
 
@@ -261,8 +264,13 @@ class Healthy:
         self.flat.w[...] = self.w
 
 
-def evaluate(model: Module, examples: Examples, batch_size: int = 128) -> tuple[float, float]:
-    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device."""
+def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -> tuple[float, float]:
+    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device.
+
+    batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
+    """
+    if batch_size is None:
+        batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
     was_training = model.training
     model.eval()
     xp = xp_of(examples.labels)

@@ -43,9 +43,7 @@ def same(fn: Any, *arrays: Any) -> None:
 def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as it comes, and once with everything split over two threads and cut into chunks of one image."""
     if request.param == "in parts":
-        monkeypatch.setattr(fast, "LARGE", 0)
         monkeypatch.setattr(fast, "PRODUCT", 0)
-        monkeypatch.setattr(fast_pool, "LARGE", 0)
         monkeypatch.setattr(fast_conv, "PRODUCT", 0)
         monkeypatch.setattr(fast_threads, "CHUNK", 1)
 
@@ -159,8 +157,6 @@ def train(steps: int = 5) -> list[Any]:
 
 
 def test_same_seed_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_pool, "LARGE", 1)  # threads for everything
-    monkeypatch.setattr(fast, "LARGE", 1)
     first = train()
     for _ in range(3):
         assert all((a == b).all() for a, b in zip(first, train(), strict=True))
