@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import statistics
 import subprocess
@@ -84,6 +85,7 @@ def growth(folder: Path, columns: list[str]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     from tests.bench import Worker, measure
 
@@ -104,6 +106,11 @@ def growth(folder: Path, columns: list[str]) -> None:
         for column, points in lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", label=column)
         axes.set(xscale="log", yscale="log", xlabel=title, ylabel="microseconds per sample, best of 3 turns")
+        axes.set_xticks([size for size, *_ in sizes], [str(size) for size, *_ in sizes])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+        axes.set_title(f"a step of training with Adam, {datetime.date.today()}", fontsize=10)
         axes.legend()
         axes.grid(alpha=0.3)
         figure.tight_layout()
