@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,6 +268,20 @@ def test_opening_a_study_leaves_alone_what_another_process_is_writing(plan, monk
     assert plan.store.error(run) == "MemoryError: no more"
     plan.store.put(run, {"run": {}, "result": {}, "times": {}, "made": {}})
     assert open_plan(TINY, plan.dataset, plan.store.folder).store.get(run)
+
+
+def test_an_error_that_another_process_takes_back_is_none(plan, monkeypatch):
+    """It made the run that had crashed, between our look for the error and the reading of it."""
+    run = some_run(plan)
+    plan.store.put_error(run, "MemoryError: no more")
+    read_text = Path.read_text
+
+    def too_late(path):
+        path.unlink()
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", too_late)
+    assert plan.store.error(run) is None
 
 
 def test_an_edited_study_makes_only_the_runs_that_are_new(finished):

@@ -56,8 +56,10 @@ class Store:
 
     def error(self, run: Run) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
-        file = self.crashed / f"{run.key}.json"
-        return str(json.loads(file.read_text())["error"]) if file.exists() else None
+        try:
+            return str(json.loads((self.crashed / f"{run.key}.json").read_text())["error"])
+        except FileNotFoundError:
+            return None
 
 
 def _text(value: Any) -> str:
