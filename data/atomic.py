@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,8 +47,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:
     """Remove the `.part` files that a killed process left in `folder` more than `older_than` seconds ago."""
     for part in folder.glob(".*.part"):
-        try:
+        with suppress(OSError):  # another process finished with it or swept it first, or it is another user's
             if time.time() - part.stat().st_mtime > older_than:
                 part.unlink()
-        except FileNotFoundError:  # another process finished with it, or swept it first
-            continue

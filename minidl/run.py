@@ -7,9 +7,10 @@ on. What else is in the folder is derived from it, and made again where a run wa
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,18 @@ class Run:
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, job: Job, folder: Path | None = None, options: Options | None = None) -> Run:
-        """Make the folder, with a checkpoint of step 0. Raises ValueError where it holds a run already."""
+    def create(
+        cls, job: Job, folder: Path | None = None, options: Options | None = None, held: ExitStack | None = None
+    ) -> Run:
+        """Make the folder, with a checkpoint of step 0. Raises ValueError where it holds a run already.
+
+        held  what keeps the folder locked (see `lock`); None: it is not locked
+        """
         if folder is None:
             folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.config.model}-{job.config.opt}")
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        lock(folder, held)
         run = cls(job, folder, options or Options())
         run.sweep()
         run.save()
@@ -74,10 +81,13 @@ class Run:
         return run
 
     @classmethod
-    def resume(cls, folder: Path, options: dict[str, Any] | None = None, **machine: Any) -> Run:
+    def resume(
+        cls, folder: Path, options: dict[str, Any] | None = None, held: ExitStack | None = None, **machine: Any
+    ) -> Run:
         """Put a run back where its checkpoint stands.
 
         options  changes to the run's Options
+        held     what keeps the folder locked (see `lock`); None: it is not locked
         machine  where the data set is now, and the device to use: `dataset`, `device`; default: as before
 
         Raises CheckpointError where there is no checkpoint, or where the data set is not the one it was trained on.
@@ -85,6 +95,7 @@ class Run:
         file = folder / CHECKPOINT
         if not folder.is_dir():
             raise CheckpointError(f"there is no run folder {folder}: give the folder that a run printed as its --out")
+        lock(folder, held)
         if not file.exists():
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
         checkpoint = load_checkpoint(file)
@@ -189,6 +200,27 @@ def check_unused(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file: give a folder")
     if (folder / "config.json").exists() or (folder / CHECKPOINT).exists():
         raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
+
+
+def lock(folder: Path, held: ExitStack | None) -> None:
+    """Keep other processes from training in this folder until `held` is closed or this process dies, by SIGKILL too.
+
+    The system forgets the lock with the process, so none is ever left behind. Where there are no such locks (Windows,
+    some network drives) nobody is kept out. Raises ValueError where another process has the folder.
+    """
+    if held is None:
+        return
+    with suppress(ImportError, OSError):
+        import fcntl  # here: Windows has none
+
+        descriptor = os.open(folder, os.O_RDONLY)
+        held.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process is training in {folder}: let it end, or stop it and go on with --resume {folder}"
+            ) from None
 
 
 def make_new(folder: Path) -> Path:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -153,9 +154,9 @@ def _rate_or_word(text: str) -> float | str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     buffers.tune_allocator()
-    with StopOnSignal() as stop:
+    with StopOnSignal() as stop, ExitStack() as held:
         try:
-            return set_up_and_train(vars(make_parser().parse_args(argv)), stop)
+            return set_up_and_train(vars(make_parser().parse_args(argv)), stop, held)
         except StopNow:
             return stop.status
         except BrokenPipeError:  # whoever read our output is gone, as in `... | head`
@@ -163,10 +164,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + 13
 
 
-def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
+def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) -> int:
     """Run the command, errors told as messages; returns the exit status."""
     try:
-        run = set_up(args)
+        run = set_up(args, held)
     except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors
         return complain(error, BAD_INPUT)
     except MemoryError as error:
@@ -201,8 +202,8 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal) -> int:
         )
 
 
-def set_up(args: dict[str, Any]) -> Run:
-    """From the command line to a Run."""
+def set_up(args: dict[str, Any], held: ExitStack) -> Run:
+    """From the command line to a Run, whose folder is locked until `held` is closed."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:
@@ -213,7 +214,7 @@ def set_up(args: dict[str, Any]) -> Run:
         if args or out:
             given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
             raise ValueError(f"--resume takes everything from the checkpoint: leave out {given}")
-        run = Run.resume(resume, options, **machine)
+        run = Run.resume(resume, options, held, **machine)
         p = run.job.trainer.progress
         if run.options.trace is not None:
             check_writable(run.options.trace)
@@ -224,7 +225,7 @@ def set_up(args: dict[str, Any]) -> Run:
         assert set(args) <= {f.name for f in fields(Config)}
         if out is not None:
             check_unused(out)  # before minutes go into a download
-        run = Run.create(prepare(Config(**args)), out, chosen)
+        run = Run.create(prepare(Config(**args)), out, chosen, held)
     describe(run)
     return run
 

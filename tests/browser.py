@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,19 +42,3 @@ def view(chrome: Any, width: int, height: int = 900, dark: bool = False) -> None
 def console(chrome: Any) -> list[str]:
     """What the console has said since it was last asked."""
     return [entry["message"] for entry in chrome.get_log("browser")]
-
-
-def screenshot(chrome: Any, path: Path, whole: bool = True) -> None:
-    """A PNG of the whole page, or of what the window shows."""
-    import base64
-
-    picture = chrome.execute_cdp_cmd(
-        "Page.captureScreenshot",
-        {"captureBeyondViewport": whole, "fromSurface": True} | ({"clip": _extent(chrome)} if whole else {}),
-    )
-    path.write_bytes(base64.b64decode(picture["data"]))
-
-
-def _extent(chrome: Any) -> dict[str, float]:
-    size = chrome.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
-    return {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}

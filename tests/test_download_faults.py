@@ -88,6 +88,23 @@ def test_a_part_file_that_another_process_sweeps_first(tmp_path, monkeypatch):
     assert names_in(tmp_path) == []
 
 
+def test_a_part_file_of_another_user_does_not_stop_a_download(server, tmp_path, monkeypatch):
+    """As in a cache that a class shares, in a folder where each may remove only their own files."""
+    part = tmp_path / ".a.part"
+    part.touch()
+    os.utime(part, (1, 1))
+    unlink = Path.unlink
+
+    def only_mine(path, missing_ok=False):
+        if path == part:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", only_mine)
+    fetch(FILE, tmp_path, [mirror(server, "good")], CALM)
+    assert names_in(tmp_path) == [part.name, FILE.name]
+
+
 # ------------------------------------------------------------------------------- the folder
 
 

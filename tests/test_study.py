@@ -6,6 +6,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,12 +245,43 @@ def test_processes_interruptions_and_damage_change_nothing(finished, plan):
             plan = open_plan(TINY, plan.dataset, plan.store.folder)
         victim = sorted(plan.store.runs.glob("*.json"))[0]
         victim.write_text(victim.read_text()[:100])
-        (plan.store.runs / ".half.json.1234.part").write_text("{")
+        half = plan.store.runs / ".half.json.1234.part"
+        half.write_text("{")
+        os.utime(half, (1, 1))  # a young one may be another process's
         plan = open_plan(TINY, plan.dataset, plan.store.folder)
         assert plan.store.damaged == 1
         execute(plan, pool, 2)
     assert tables(plan) == finished[1]
     assert not list(plan.store.runs.glob(".*"))
+
+
+def test_opening_a_study_leaves_alone_what_another_process_is_writing(plan, monkeypatch):
+    """As --report-only does, or a second study, in the folder of one that runs."""
+    run, replace_file = some_run(plan), os.replace
+
+    def opened_meanwhile(part, path):
+        open_plan(TINY, plan.dataset, plan.store.folder)
+        replace_file(part, path)
+
+    monkeypatch.setattr("data.atomic.os.replace", opened_meanwhile)
+    plan.store.put_error(run, "MemoryError: no more")
+    assert plan.store.error(run) == "MemoryError: no more"
+    plan.store.put(run, {"run": {}, "result": {}, "times": {}, "made": {}})
+    assert open_plan(TINY, plan.dataset, plan.store.folder).store.get(run)
+
+
+def test_an_error_that_another_process_takes_back_is_none(plan, monkeypatch):
+    """It made the run that had crashed, between our look for the error and the reading of it."""
+    run = some_run(plan)
+    plan.store.put_error(run, "MemoryError: no more")
+    read_text = Path.read_text
+
+    def too_late(path):
+        path.unlink()
+        return read_text(path)
+
+    monkeypatch.setattr(Path, "read_text", too_late)
+    assert plan.store.error(run) is None
 
 
 def test_an_edited_study_makes_only_the_runs_that_are_new(finished):

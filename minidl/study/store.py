@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_text
+from data.atomic import sweep_parts, write_text
 from minidl.study.runs import Run
 
 Record = dict[str, Any]  # what runs.perform returns
@@ -24,8 +24,7 @@ class Store:
         self.folder, self.runs, self.crashed = folder, folder / "runs", folder / "crashed"
         for path in (self.runs, self.crashed):
             path.mkdir(parents=True, exist_ok=True)
-            for part in path.glob(".*.part"):  # left by a study that was killed
-                part.unlink(missing_ok=True)
+            sweep_parts(path)  # left by studies that were killed; a young one may be another process's
         self._records: dict[str, Record] = {}
         self.damaged = 0
         for file in self.runs.glob("*.json"):
@@ -57,8 +56,10 @@ class Store:
 
     def error(self, run: Run) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
-        file = self.crashed / f"{run.key}.json"
-        return str(json.loads(file.read_text())["error"]) if file.exists() else None
+        try:
+            return str(json.loads((self.crashed / f"{run.key}.json").read_text())["error"])
+        except FileNotFoundError:
+            return None
 
 
 def _text(value: Any) -> str:
