@@ -25,10 +25,11 @@ PRODUCT = 1 << 18  # multiplications from which handing over half of them pays
 
 
 def plain(*tensors: Any) -> bool:
-    """Whether all are CPU Tensors of one dtype, float32 or float64. None, a bias left out, passes."""
-    dtype = tensors[0].data.dtype
-    return dtype in FLOATS and all(
-        t is None or (type(t) is Tensor and type(t.data) is np.ndarray and t.data.dtype == dtype) for t in tensors
+    """Whether all are Tensors of one dtype, float32 or float64, on one device. None, a bias left out, passes."""
+    first = tensors[0].data
+    return first.dtype in FLOATS and all(
+        t is None or (type(t) is Tensor and type(t.data) is type(first) and t.data.dtype == first.dtype)
+        for t in tensors
     )
 
 

@@ -58,7 +58,15 @@ def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
 
 
 class _Convolution:
-    """x (N, C, H, W) with w (out, C, kh, kw) and b (out,), for some images at a time; perhaps a pooling behind it."""
+    """x (N, C, H, W) with w (out, C, kh, kw) and b (out,), for some images at a time; perhaps a pooling behind it.
+
+    size    (OH, OW)
+    order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
+            them, else (1, 1). Backward sorts them so in any case: then the sums have the same last bits, with a
+            pooling done in one piece or by itself
+    sorted  the shape of an image's results, sorted: (places, OH/2, OW/2, out)
+    found   gradients that were computed, but not asked for yet
+    """
 
     pool: MaxPool | None = None
 
@@ -96,7 +104,7 @@ class _Convolution:
         for part in parts(start, stop, see.most):
             windows = see(self.images[part])
             y = results[part] if memory is None else memory[: len(windows)]
-            np.matmul(windows, filters, out=y.reshape(*windows.shape[:2], self.o))
+            np.matmul(windows, filters, out=y.reshape(*windows.shape[:2], self.o))  # (m, OH*OW, out)
             if bias is not None:
                 rows = y.reshape(len(y), -1)
                 rows += bias
@@ -117,7 +125,7 @@ class _Convolution:
         return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) if self.x.requires_grad else w
 
     def backward(self, start: int, stop: int, g: Array, dx: Array | None) -> tuple[Array, Array]:
-        """Fill dx, and return the gradients of the filters and of b, for some images. g (N, OH, OW, out) is y's.
+        """Fill dx, and return the gradients of the filters and of b, for some images; g is that of the output.
 
         x's gradient is a convolution too, of g with the filters rotated by 180 degrees. The filters' gradient is a
         product of x and g, one of them laid out as windows: g, where that is done anyway.
@@ -142,7 +150,7 @@ class _Convolution:
             db += np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's
             windows, other = (see(x), dy) if dx is None else (see(dy), x)
             if dx is not None:
-                np.matmul(windows, filters, out=dx[part].reshape(len(x), -1, self.c))
+                np.matmul(windows, filters, out=dx[part].reshape(len(x), -1, self.c))  # (m, H*W, C)
             dw += np.matmul(windows.transpose(0, 2, 1), other.reshape(*windows.shape[:2], -1)).sum(0)
         return dw, db.reshape(-1, self.o).sum(0)
 

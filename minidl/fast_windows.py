@@ -1,4 +1,7 @@
-"""The windows of images laid out as the rows of matrices, a few images at a time: see fast_conv.py."""
+"""The windows of images laid out as the rows of matrices, a few images at a time: see fast_conv.py.
+
+A window is a view of the image: neighbouring ones overlap. To lay them out is to copy that view, nothing more.
+"""
 
 from __future__ import annotations
 

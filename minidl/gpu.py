@@ -20,7 +20,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only, to_numpy, xp_of
-from minidl.fast import FLOATS, channels_last
+from minidl.fast import channels_last, plain
 from minidl.grad_mode import enable_grad
 from minidl.ops_conv import Size, _pair
 from minidl.ops_nn import _labels
@@ -48,13 +48,6 @@ def trusted(what: str, both_ways: Callable[[], list[tuple[Array, Array]]]) -> bo
 def kernel(xp: Any, inputs: str, outputs: str, body: str) -> Any:
     """An elementwise kernel, made at its first use. `i` is the number of the element; `raw` arrays are indexed."""
     return xp.ElementwiseKernel(inputs, outputs, body, "minidl_kernel")
-
-
-def plain(x: Any, *others: Any) -> bool:
-    """Whether all are Tensors of one dtype, float32 or float64, on one device. None, a bias left out, passes."""
-    return x.dtype in FLOATS and all(
-        t is None or (type(t) is Tensor and type(t.data) is type(x.data) and t.dtype == x.dtype) for t in others
-    )
 
 
 # ---- dense layers and activations ----
