@@ -1,6 +1,7 @@
 """Shared by all tests: one hypothesis profile, and the real MNIST where it is at hand."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 from minidl import backend
 from tests.counting import Counting
 from tests.counting_kernels import COMPILER
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a failure seen in CI is a failure seen at home.
 settings.register_profile(
