@@ -168,9 +168,10 @@ class Rule(Optimizer):
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see kernels.py
         if kernel is not None and kernel(self, lr) is not NotImplemented:
             return
+        steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
-            p = flat.scratch(w) if self.p is None else self.p[b]
+            p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
             self.rule(self.decayed(w, g, lr), p, lr, **state)
             w += p
