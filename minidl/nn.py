@@ -28,14 +28,18 @@ class Sequential(Module):
             setattr(self, str(i), layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        layers = [layer for _, layer in self.named_children()]
-        while layers:
-            if _forwards(layers[:3]) == _TOGETHER:
-                conv, _, pool = layers[:3]
-                x, layers = _conv2d_relu_max_pool2d(x, conv, pool), layers[3:]
-            else:
-                x, layers = layers[0](x), layers[1:]
+        for piece in self.pieces():
+            x = piece[0](x) if len(piece) == 1 else _conv2d_relu_max_pool2d(x, *piece)
         return x
+
+    def pieces(self) -> list[list[Module]]:
+        """The layers as they are called: one by one, but for the three that are done together."""
+        layers, pieces = [layer for _, layer in self.named_children()], []
+        while layers:
+            n = 3 if _forwards(layers[:3]) == _TOGETHER else 1
+            pieces.append(layers[:n])
+            layers = layers[n:]
+        return pieces
 
     def __getitem__(self, i: int) -> Module:
         return [layer for _, layer in self.named_children()][i]
@@ -49,7 +53,7 @@ def _forwards(layers: list[Module]) -> list[Any]:
     return [getattr(layer.forward, "__func__", None) for layer in layers]
 
 
-def _conv2d_relu_max_pool2d(x: Tensor, conv: Any, pool: Any) -> Tensor:
+def _conv2d_relu_max_pool2d(x: Tensor, conv: Any, _relu: Any, pool: Any) -> Tensor:
     window = pool.kernel_size, pool.stride, pool.padding
     return ops.conv2d_relu_max_pool2d(x, conv.weight, conv.bias, conv.stride, conv.padding, *window)
 

@@ -31,27 +31,18 @@ def timed(times: dict[str, list[float]], name: str, f: Callable[..., Any]) -> Ca
     return call
 
 
-def in_pieces(layers: list[Any]) -> list[tuple[str, Any]]:
-    """The layers with their names: one by one, and together where Sequential does them together."""
-    from minidl import nn
-
-    pieces = []
-    while layers:
-        n = 3 if [type(layer) for layer in layers[:3]] == [nn.Conv2d, nn.ReLU, nn.MaxPool2d] else 1
-        pieces.append((f"{len(pieces)} " + " ".join(type(layer).__name__ for layer in layers[:n]), layers[:n]))
-        layers = layers[n:]
-    return [(name, nn.Sequential(*piece)) for name, piece in pieces]
-
-
 def profile(models: list[str], repeats: int = 100) -> None:
     """One step of each model by operation: the median of many, in microseconds."""
-    from minidl import Tensor, ops
+    from minidl import Tensor, nn, ops
     from minidl.tensor import Into, _topological_order
 
     for model in models:
         times: dict[str, list[float]] = defaultdict(list)
         net, optimizer = bench_workers.minidl_net(model, "adam")
-        pieces = in_pieces([layer for _, layer in net.named_children()])
+        pieces = [
+            (f"{i} " + " ".join(type(layer).__name__ for layer in piece), nn.Sequential(*piece))
+            for i, piece in enumerate(net.pieces())
+        ]
         (x, y), *_ = bench_workers.examples(model, 128)
         for _ in range(repeats):
             begin = time.perf_counter()

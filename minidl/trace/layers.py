@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.backend import Array
-from minidl.nn import Module
+from minidl.nn import Module, Sequential
 from minidl.tensor import Tensor, record
 
 
@@ -33,35 +33,44 @@ class Watch:
 
     def __init__(self, model: Module) -> None:
         self.layers = [(name, layer) for name, layer in model.named_modules() if not list(layer.named_children())]
+        self.together = any(
+            len(piece) > 1
+            for _, module in model.named_modules()
+            if isinstance(module, Sequential)
+            for piece in module.pieces()
+        )
         self.seen: list[Seen] = []
-        self.active = False
-        for name, layer in self.layers:
-            layer.forward = self._watched(name, layer, layer.forward)  # type: ignore[assignment, method-assign]
+        self.own: list[Any] = []  # the layers' `forward` attributes, if they have any of their own
 
     def _watched(self, name: str, layer: Module, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def watched(x: Tensor) -> Tensor:
             y = forward(x)
-            if not self.active:
-                return y
             seen = Seen(name, layer, y.data)
             self.seen.append(seen)
             return record("watch", y.data, (y, seen.note)) if y.requires_grad else y
 
         return watched
 
-    def begin(self) -> None:
-        """A step begins."""
-        self.seen, self.active = [], True
+    def begin(self, wanted: bool = True) -> None:
+        """A step begins. Layers that are done together are slower one by one: then only where they are `wanted`."""
+        self.seen = []
+        if wanted or not self.together:
+            self.own = [vars(layer).get("forward") for _, layer in self.layers]
+            for name, layer in self.layers:
+                layer.forward = self._watched(name, layer, layer.forward)  # type: ignore[assignment, method-assign]
 
     def end(self) -> None:
-        """It is over; what was seen stays until the next."""
-        self.active = False
+        """It is over, and the model as it was; what was seen stays until the next."""
+        for (_, layer), own in zip(self.layers, self.own, strict=False):
+            vars(layer).pop("forward", None)
+            if own is not None:
+                layer.forward = own  # type: ignore[method-assign]
+        self.own = []
 
     def remove(self) -> None:
-        """Leave the model as it was."""
-        self.active, self.seen = False, []
-        for _, layer in self.layers:
-            vars(layer).pop("forward", None)
+        """End, and forget what was seen."""
+        self.end()
+        self.seen = []
 
 
 def describe(seen: Seen) -> dict[str, Any]:

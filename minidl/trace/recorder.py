@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, backend_of, to_numpy
+from minidl.grad_mode import no_grad
 from minidl.tensor import Tensor
 from minidl.trace import choose, keep
 from minidl.trace.frame import IMAGES, Frame
@@ -84,6 +85,11 @@ class Recorder:
             return
         if self._look is not None:  # the loss was not finite: there are outputs, but no gradient and no update
             self._recent_to_frames()
+            if not self._watch.seen:  # then once more: this step is the one to look at
+                self._watch.begin()
+                with no_grad():
+                    self.trainer.model(Tensor(self._batch[0]))
+                self._watch.end()
             self._add(Frame(self.trainer.progress.step + 1))
             self._look = None
         self._ready()
@@ -102,7 +108,7 @@ class Recorder:
         self._look = Look(optimizer, self.places)
         self._vectors = (rule.keep_step(), rule._bound().g)  # which a switch takes from the rule
         self._note_phase(optimizer.phase)
-        self._watch.begin()
+        self._watch.begin(self._wanted())
 
     def after_step(self, logits: Tensor, loss: Tensor) -> None:
         assert self._watch is not None
@@ -114,11 +120,9 @@ class Recorder:
         self._losses.append(loss.data)
         self._rates.append(look.lr)
         switched = optimizer.switch_event != self._event
-        since = None if self._event is None else self._event.step
-        ends_epoch = trainer.progress.batch + 1 == trainer.steps_per_epoch
         if switched:
             self._recent_to_frames()
-        if switched or choose.wanted(step, since, ends_epoch):
+        if switched or self._wanted():
             frame = Frame(step, look)
             frame.measure(*self._vectors)
             self._add(frame)
@@ -126,6 +130,11 @@ class Recorder:
         else:
             self._recent.append(Frame(step, look))
         self._event, self._look = optimizer.switch_event, None
+
+    def _wanted(self) -> bool:
+        """Whether the step that is under way will have a frame, as far as one can know."""
+        progress, since = self.trainer.progress, None if self._event is None else self._event.step
+        return choose.wanted(progress.step + 1, since, progress.batch + 1 == self.trainer.steps_per_epoch)
 
     def _add(self, frame: Frame) -> None:
         assert self._watch is not None
