@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from minidl import nn
 from minidl.config import Config, prepare
 from minidl.nn import Conv2d, Linear, ReLU
 from minidl.trace import PageError, Recorder, page, read, write
@@ -243,6 +244,28 @@ def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
     assert any(layer["output"]["histogram"]["lost"] > 0 for layer in last["layers"])
     assert recording["frames"][-2]["terms"]
     assert "NaN" not in page([recording]).split("<script")[0]
+
+
+def test_layers_that_are_done_together_are_watched_only_for_a_picture(data, monkeypatch):
+    """And a step that fails between two pictures is computed once more, to see where."""
+    trainer = trainer_of(data, model="cnn", opt="sgd", switch=None, batch_size=2)
+    together, done = nn._conv2d_relu_max_pool2d, set()
+    monkeypatch.setattr(
+        nn, "_conv2d_relu_max_pool2d", lambda *args: done.add(trainer.progress.step + 1) or together(*args)
+    )
+    assert trainer.steps_per_epoch > 13
+
+    def break_after_12() -> None:
+        for step in trainer.steps():
+            if step == 12:
+                next(trainer.model.parameters()).data[...] = np.nan
+
+    with np.errstate(all="ignore"), pytest.raises(Diverged), Recorder(trainer) as recorder:
+        break_after_12()
+    assert done == {k for k in range(1, 14) if not wanted(k, None, False)} == {11, 13}
+    frames = recorder.recording()["frames"]
+    assert frames[-1]["step"] == 13
+    assert len(frames[-1]["layers"]) == len(frames[0]["layers"]) == len(trainer.model)
 
 
 # ---- what is chosen ----
