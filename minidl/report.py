@@ -23,7 +23,7 @@ def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path
 
     epochs = [r["epoch"] for r in metrics]
     figure = Figure(figsize=(10, 4), dpi=130)
-    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.12, top=0.88, wspace=0.18)  # an automatic layout draws twice
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.12, top=0.88, wspace=0.18)  # automatic ones draw twice
     figure.suptitle(
         f"{summary['model']} on {summary['dataset']}, {summary['optimizer']}, seed {summary['seed']}: "
         f"test accuracy {summary['test_accuracy']:.4f}"
