@@ -76,6 +76,12 @@ def lately_at_work() -> bool:
     return _team.calls_since_work < LATELY
 
 
+def start_afresh() -> None:
+    """Forget that the helpers were at work: a training must not get other bits from one that ran before it."""
+    if _team is not None:
+        _team.calls_since_work = LATELY
+
+
 def split(work: Work, n: int, worthwhile: bool = True, own: bool = True) -> list[Any]:
     """[work(start, stop), ...] for parts that cover range(n), in order; one part if it is not worthwhile.
 

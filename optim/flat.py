@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl import buffers
 from minidl.backend import Array, backend_of
+from minidl.fast_threads import start_afresh
 from minidl.tensor import Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
@@ -36,6 +37,7 @@ class FlatParameters:
         self.params = _checked(params)
         backend = backend_of(self.params[0].data)
         self.xp = backend.xp
+        start_afresh()
         n = sum(p.size for p in self.params)
         self.w: Array = self.xp.empty(n, dtype=self.params[0].dtype)
         self.g: Array = self.xp.zeros(n, dtype=self.params[0].dtype)

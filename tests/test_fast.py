@@ -162,6 +162,24 @@ def test_same_seed_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all((a == b).all() for a, b in zip(first, train(), strict=True))
 
 
+def test_what_was_trained_before_changes_no_bit() -> None:
+    """A network with convolutions leaves the helper threads awake, and products then go to them."""
+
+    def perceptron() -> Any:
+        model = nn.Sequential(nn.Linear(784, 64, rng=0), nn.ReLU(), nn.Linear(64, 10, rng=1))
+        optimizer = optim.SGD(model.parameters(), lr=0.05)
+        for i in range(3):
+            x, y = batch(i)
+            optimizer.zero_grad()
+            ops.cross_entropy(model(ops.flatten(x, 1)), y).backward()
+            optimizer.step()
+        return optimizer.flat.w
+
+    first = perceptron()
+    train()
+    np.testing.assert_array_equal(perceptron(), first)
+
+
 def test_layers_done_together_give_the_bits_of_the_layers_one_by_one() -> None:
     """So whoever looks on at each layer, as minidl.trace does, sees the same training."""
 
