@@ -373,7 +373,7 @@ def test_a_page_holds_the_recording_to_the_last_bit_and_nothing_from_elsewhere(d
     text = (tmp_path / "replay.html").read_text()
     assert len(text) < 8e6
     assert "http://www.w3.org/2000/svg" in text
-    assert text.count("://") == 1  # the name of SVG's format; nothing is fetched ("http" alone may stand in packed bytes)
+    assert text.count("://") == 1  # the name of SVG's format: nothing is fetched
     assert "<b>" not in text.split("<style>")[0]
     assert "srcdoc=" in recorder._repr_html_()
 
