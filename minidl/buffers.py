@@ -12,10 +12,10 @@ user's that still needs the array keeps it off the market, so a value that someb
 
 from __future__ import annotations
 
-import ctypes
 import math
 import sys
 import threading
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -24,26 +24,22 @@ from minidl.backend import Array
 
 SMALL = 1 << 14  # bytes: below, plain allocation comes from memory that is in use already
 LIMIT = 256 << 20  # bytes that one thread's shelves may hold
-SWEEP = 4096  # arrays handed out between two searches for shelves that nobody asks for any more
-
-
-def _references(shelf: list[Array], i: int) -> int:
-    return sys.getrefcount(shelf[i])
+SWEEP = 1 << 14  # arrays handed out between two clearings of the shelves, which drop what nobody asks for any more
 
 
 def _count_of_a_free_array() -> int | None:
-    """What _references says when only the shelf holds the array: it depends on the Python version, so we look.
+    """What sys.getrefcount says of an array that only the shelf holds: it depends on Python's version, so we look.
 
     None where counts can't be relied on: without a global interpreter lock they are kept per thread.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not hasattr(sys, "getrefcount"):
         return None
-    shelf = [np.empty(2)]
-    free = _references(shelf, 0)
-    view = shelf[0].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
-    held = _references(shelf, 0)
+    shelf, i = [np.empty(2)], 0
+    free = sys.getrefcount(shelf[i])
+    view = shelf[i].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
+    held = sys.getrefcount(shelf[i])
     del view
-    return free if held == free + 1 and _references(shelf, 0) == free else None
+    return free if held == free + 1 and sys.getrefcount(shelf[i]) == free else None
 
 
 FREE = _count_of_a_free_array()
@@ -53,12 +49,11 @@ class _Pool(threading.local):
     """The shelves of one thread, by shape and dtype. Each thread has its own, so none needs a lock.
 
     The first axis, mostly the batch's, is left out of the key: the last, smaller batch gets the first rows of an
-    array that was made for a full one.
+    array that was made for a full one. To clear a shelf is always safe: an array that is in use stays with its users.
     """
 
     def __init__(self) -> None:
-        self.shelves: dict[Any, list[Array]] = {}
-        self.asked_for: set[Any] = set()  # shelves, since the last sweep
+        self.shelves: defaultdict[Any, list[Array]] = defaultdict(list)
         self.handed_out = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -66,19 +61,17 @@ class _Pool(threading.local):
         if not SMALL <= size <= LIMIT:
             return np.empty(shape, dtype)
         self.handed_out += 1
-        if self.handed_out % SWEEP == 0:  # drop the arrays of a model that is gone
-            self.shelves = {key: shelf for key, shelf in self.shelves.items() if key in self.asked_for}
-            self.asked_for.clear()
-        key, n = (shape[1:], dtype), shape[0]
-        self.asked_for.add(key)
-        shelf = self.shelves.setdefault(key, [])
+        if self.handed_out % SWEEP == 0:
+            self.shelves.clear()
+        shelf, n = self.shelves[shape[1:], dtype], shape[0]
         for i in range(len(shelf)):
-            if _references(shelf, i) == FREE and len(shelf[i]) >= n:
+            if sys.getrefcount(shelf[i]) == FREE and len(shelf[i]) >= n:
                 return shelf[i] if len(shelf[i]) == n else shelf[i][:n]
+        array = np.empty(shape, dtype)
         if self.bytes() + size > LIMIT:
-            self.shelves = {key: (shelf := [])}  # always safe: an array that is in use stays with those who use it
-        shelf.append(np.empty(shape, dtype))
-        return shelf[-1]
+            self.shelves.clear()
+        self.shelves[shape[1:], dtype].append(array)
+        return array
 
     def bytes(self) -> int:
         return sum(array.nbytes for shelf in self.shelves.values() for array in shelf)
@@ -100,19 +93,3 @@ def held() -> int:
 def release() -> None:
     """Give this thread's unused buffers back to the system, when training is over."""
     _pool.shelves.clear()
-
-
-def tune_allocator() -> bool:
-    """Let plain allocation use memory again too, in the whole process: for programs, never called by the library.
-
-    glibc asks the system for fresh pages for every large block (mmap) and gives pages back as soon as the end of its
-    heap is free (trim). With both thresholds at a gigabyte it keeps what it once got. That speeds up every large
-    array that no kernel makes, such as a student's own operation; it also means that memory, once used, stays with
-    the process. Returns whether it could be done: only glibc has mallopt.
-    """
-    trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(trim, 1 << 30) and mallopt(mmap, 1 << 30))

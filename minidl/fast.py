@@ -71,19 +71,23 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
 
 
 def relu(x: Tensor) -> Any:
-    """See ops.relu. Any shape, in C order or channels last."""
-    images = x.ndim == 4 and not x.data.flags.c_contiguous
-    a = channels_last(x.data) if images else x.data
-    if not plain(x) or not a.flags.c_contiguous:
+    """See ops.relu. Any shape."""
+    if not plain(x):
         return NotImplemented
-    y = np.maximum(a, 0, out=buffers.empty(a.shape, a.dtype))
+    y = np.maximum(x.data, 0, out=_empty_like(x.data, x.dtype))
 
     def vjp(g: Array) -> Array:
-        positive = np.greater(y, 0, out=buffers.empty(y.shape, BOOL))
-        dx = np.multiply(channels_last(g) if images else g, positive, out=buffers.empty(y.shape, y.dtype))
-        return dx.transpose(0, 3, 1, 2) if images else dx
+        positive = np.greater(y, 0, out=_empty_like(y, BOOL))
+        return np.multiply(g, positive, out=_empty_like(y, g.dtype))
 
-    return record("relu", y.transpose(0, 3, 1, 2) if images else y, (x, vjp))
+    return record("relu", y, (x, vjp))
+
+
+def _empty_like(a: Array, dtype: Any) -> Array:
+    """An array of a's shape, and laid out as a is, so that NumPy goes through both from front to back."""
+    if a.ndim != 4 or a.flags.c_contiguous:
+        return buffers.empty(a.shape, dtype)
+    return buffers.empty(channels_last(a).shape, dtype).transpose(0, 3, 1, 2)
 
 
 CPU.kernels.update(linear=linear, relu=relu)

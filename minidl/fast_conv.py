@@ -11,19 +11,20 @@ kw * C numbers, copied in one go, and the product's rows (one per pixel) are the
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import PRODUCT, channels_last, plain
-from minidl.fast_pool import MaxPool, pixels, side_by_side
-from minidl.fast_threads import parts, split
-from minidl.fast_windows import Windows, as_matrix, by_place, from_matrix
+from minidl.fast_pool import MaxPool, by_place, put, side_by_side, squares
+from minidl.fast_threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
+
+SHORT = 16  # numbers in a row of a window, below which the rows are not worth copying one by one
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
@@ -64,7 +65,6 @@ class _Convolution:
     order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
             them, else (1, 1). Backward sorts them so in any case: then the sums have the same last bits, with a
             pooling done in one piece or by itself
-    sorted  the shape of an image's results, sorted: (places, OH/2, OW/2, out)
     found   gradients that were computed, but not asked for yet
     """
 
@@ -72,50 +72,50 @@ class _Convolution:
 
     def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair) -> None:
         self.x, self.w, self.b, self.stride, self.padding = x, w, b, stride, padding
-        self.images = channels_last(x.data)
-        (_, h, width, self.c), (self.o, _, kh, kw) = self.images.shape, w.shape
+        self.images, (self.o, self.c, kh, kw) = channels_last(x.data), w.shape
+        (h, width), self.kernel = x.shape[2:], (kh, kw)
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
-        self.kernel = (kh, kw)
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        places = self.order[0] * self.order[1]
-        self.sorted = (places, self.size[0] // self.order[0], self.size[1] // self.order[1], self.o)
         self.worthwhile = len(x) * self.size[0] * self.size[1] * w.size > PRODUCT
         self.found: dict[str, Any] = {}
 
     def output(self, name: str) -> Tensor:
-        n = len(self.x)
-        y = buffers.empty((n, *self.size, self.o), self.x.dtype) if self.pool is None else self.pool.y
-        split(lambda i, j: self.forward(i, j, y), n, self.worthwhile)
+        n, (oh, ow), dtype = len(self.x), self.size, self.x.dtype
+        self.y = buffers.empty((n, oh, ow, self.o), dtype) if self.pool is None else self.pool.y
+        self.filters = as_matrix(self.w.data)
+        self.bias = None if self.b is None else np.tile(self.b.data, oh * ow)  # long rows add fast
+        in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.worthwhile)
         edges: list[Edge] = [
             (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
             (self.w, Into(lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
         ]
         if self.b is not None:
             edges.append((self.b, lambda g: self.gradient("b", g)))
-        return record(name, y.transpose(0, 3, 1, 2), *edges)
+        return record(name, self.y.transpose(0, 3, 1, 2), *edges)
 
-    def forward(self, start: int, stop: int, results: Array) -> None:
-        """Fill the results (N, OH, OW, out) for some images; the pooling, if there is one, fills its own."""
-        filters, pool, n = as_matrix(self.w.data), self.pool, stop - start
-        sizes = self.images.shape[1:], self.kernel, self.stride, self.padding, self.size
-        see = Windows(n, *sizes, self.x.dtype, order=(1, 1) if pool is None else self.order)
-        memory = None if pool is None else buffers.empty((see.most, *self.sorted), self.x.dtype)
-        bias = None if self.b is None else np.tile(self.b.data, self.size[0] * self.size[1])  # long rows add fast
-        for part in parts(start, stop, see.most):
-            windows = see(self.images[part])
-            y = results[part] if memory is None else memory[: len(windows)]
-            np.matmul(windows, filters, out=y.reshape(*windows.shape[:2], self.o))  # (m, OH*OW, out)
-            if bias is not None:
-                rows = y.reshape(len(y), -1)
-                rows += bias
-            if pool is not None:
-                pool.take(part, y)
+    def forward(self, part: slice) -> None:
+        """Fill the results of some images; the pooling, if there is one, fills its own."""
+        order = (1, 1) if self.pool is None else self.order
+        rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=order)
+        shape = (len(rows), *self.size, self.o)
+        y = self.y[part] if self.pool is None else buffers.empty(shape, rows.dtype)
+        np.matmul(rows, self.filters, out=y.reshape(*rows.shape[:2], self.o))  # (m, OH*OW, out)
+        if self.bias is not None:
+            lines = y.reshape(len(y), -1)
+            lines += self.bias
+        if self.pool is not None:
+            kh, kw = self.order
+            self.pool.take(part, y.reshape(len(y), kh * kw, shape[1] // kh, shape[2] // kw, self.o))
 
     def gradient(self, name: str, g: Array) -> Any:
         """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""
         if name not in self.found:
+            g, (h, w) = channels_last(g), self.x.shape[2:]
             dx = buffers.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
-            sums = split(lambda i, j: self.backward(i, j, channels_last(g), dx), len(g), self.worthwhile)
+            rows = h * w * self.o if self.x.requires_grad else self.size[0] * self.size[1] * self.c
+            size = rows * self.kernel[0] * self.kernel[1] * g.itemsize
+            self.filters = as_matrix(self.turned(self.w.data))
+            sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.worthwhile)
             dws, dbs = zip(*sums, strict=True)
             self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
         return self.found.pop(name)
@@ -124,35 +124,69 @@ class _Convolution:
         """The filters that belong to the windows of backward: w itself, or for those of g (C, out, kh, kw), rotated."""
         return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) if self.x.requires_grad else w
 
-    def backward(self, start: int, stop: int, g: Array, dx: Array | None) -> tuple[Array, Array]:
+    def backward(self, part: slice, g: Array, dx: Array | None) -> tuple[Array, Array]:
         """Fill dx, and return the gradients of the filters and of b, for some images; g is that of the output.
 
         x's gradient is a convolution too, of g with the filters rotated by 180 degrees. The filters' gradient is a
         product of x and g, one of them laid out as windows: g, where that is done anyway.
         """
-        filters, n, image, order = as_matrix(self.turned(self.w.data)), stop - start, self.images.shape[1:], self.order
+        x, (kh, kw), (ph, pw) = self.images[part], self.kernel, self.padding
+        dy = by_place(g, self.order) if self.pool is None else self.pool.give(part, g)
+        db = np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's
         if dx is None:
-            see = Windows(n, image, self.kernel, self.stride, self.padding, self.size, g.dtype, order=order)
+            rows, other = windows(x, self.kernel, self.stride, self.padding, self.size, order=self.order), dy
         else:
-            back = self.kernel[0] - 1 - self.padding[0], self.kernel[1] - 1 - self.padding[1]
-            size = (*self.size, self.o)
-            see = Windows(n, size, self.kernel, (1, 1), back, image[:2], g.dtype, spread=self.stride, given=order)
-        memory = buffers.empty((see.most, *self.sorted), g.dtype)
-        dw, db = np.zeros_like(filters), np.zeros(math.prod(self.sorted), g.dtype)
-        for part in parts(start, stop, see.most):
-            x = np.ascontiguousarray(self.images[part])
-            if self.pool is None:
-                dy = memory[: len(x)]
-                view = by_place(pixels(np.ascontiguousarray(g[part])), order)
-                pixels(dy).reshape(view.shape)[...] = view
-            else:
-                dy = self.pool.give(part, g[part], memory)
-            db += np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's
-            windows, other = (see(x), dy) if dx is None else (see(dy), x)
-            if dx is not None:
-                np.matmul(windows, filters, out=dx[part].reshape(len(x), -1, self.c))  # (m, H*W, C)
-            dw += np.matmul(windows.transpose(0, 2, 1), other.reshape(*windows.shape[:2], -1)).sum(0)
+            back, other = (kh - 1 - ph, kw - 1 - pw), np.ascontiguousarray(x)
+            rows = windows(dy, self.kernel, (1, 1), back, x.shape[1:3], spread=self.stride, given=self.order)
+            np.matmul(rows, self.filters, out=dx[part].reshape(len(x), -1, self.c))  # (m, H*W, C)
+        dw = np.matmul(rows.transpose(0, 2, 1), other.reshape(*rows.shape[:2], -1)).sum(0)
         return dw, db.reshape(-1, self.o).sum(0)
+
+
+def windows(
+    images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair, *,
+    order: Pair = (1, 1), given: Pair = (1, 1), spread: Pair = (1, 1),
+) -> Array:  # fmt: skip
+    """Each window of some images (m, H, W, C) as a row of a matrix: (m, OH*OW, kh*kw*C).
+
+    A window is a view of the image: neighbouring ones overlap. To lay them out is to copy that view, nothing more.
+    There is a matrix for each image, not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has
+    kernels that are a third faster, and that let two threads work side by side.
+
+    size    (OH, OW)
+    order   the rows are sorted by place in squares of this size, as a pooling of such squares wants them: first the
+            windows of all first pixels, then those of all second ones, ...
+    given   the images' pixels are sorted in this way
+    spread  the distance between neighbouring pixels; there are zeros between them
+    """
+    m, h, w, c = len(images), images.shape[-3] * given[0], images.shape[-2] * given[1], images.shape[-1]
+    (kh, kw), (sh, sw), (ph, pw), (oh, ow) = kernel, stride, padding, size
+    down, right = ph + (h - 1) * spread[0] + 1, pw + (w - 1) * spread[1] + 1  # to behind the last pixel
+    padded = buffers.empty((m, max(down, (oh - 1) * sh + kh), max(right, (ow - 1) * sw + kw), c), images.dtype)
+    padded[...] = 0
+    put(padded[:, ph : down : spread[0], pw : right : spread[1]], images, given)
+    by_image, by_row, by_column, by_channel = padded.strides
+    strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
+    view = squares(as_strided(padded, (m, oh, ow, kh, kw, c), strides), order)
+    if kw * c >= SHORT:
+        rows = buffers.empty(view.shape, images.dtype)
+        rows[...] = view
+        return rows.reshape(m, oh * ow, -1)
+    view = view.transpose(5, 6, 7, 0, 1, 2, 3, 4)  # one place of the window after the other, for all windows
+    rows = buffers.empty(view.shape, images.dtype)
+    rows[...] = view
+    return rows.reshape(-1, m, oh * ow).transpose(1, 2, 0)
+
+
+def as_matrix(w: Array) -> Array:
+    """Filters w (out, C, kh, kw) as a matrix (kh*kw*C, out), in the order of the windows' rows."""
+    return np.ascontiguousarray(w.transpose(2, 3, 1, 0)).reshape(-1, len(w))
+
+
+def from_matrix(matrix: Array, w: Array) -> None:
+    """The other way: fill w."""
+    filters = w.transpose(2, 3, 1, 0)
+    filters[...] = matrix.reshape(filters.shape)
 
 
 CPU.kernels.update(conv2d=conv2d, conv2d_relu_max_pool2d=conv2d_relu_max_pool2d)

@@ -1,4 +1,4 @@
-"""Max pooling for the CPU's caches, some images (N, H, W, C) at a time: see fast_conv.py.
+"""Max pooling for the CPU's caches, some images (n, H, W, C) at a time: see fast_conv.py.
 
 The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is a pass
 over long arrays, and so is backward: each place has a mark for the pixels that the gradient goes to.
@@ -13,8 +13,7 @@ import numpy as np
 from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import BOOL, channels_last, plain
-from minidl.fast_threads import fitting, parts
-from minidl.fast_windows import by_place
+from minidl.fast_threads import in_parts
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor, record
@@ -24,20 +23,13 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     """See ops.max_pool2d. Windows side by side, that leave no rest: (N, C, H, W) -> (N, C, H/kh, W/kw)."""
     if not plain(x) or x.ndim != 4 or not side_by_side(x.shape, k, stride, padding):
         return NotImplemented
-    pool = MaxPool(x.shape, _pair(k), x.dtype, x.requires_grad)
-    images = channels_last(x.data)
-    memory = pool.memory(fitting(len(images), 2 * images[0].nbytes))
-    for part in parts(0, len(images), len(memory)):
-        view = by_place(pixels(np.ascontiguousarray(images[part])), pool.kernel)
-        places = memory[: len(view)]
-        pixels(places).reshape(view.shape)[...] = view
-        pool.take(part, places)
+    pool, images = MaxPool(x.shape, _pair(k), x.dtype, x.requires_grad), channels_last(x.data)
+    n, size = len(images), 2 * images[0].nbytes
+    in_parts(lambda part: pool.take(part, by_place(images[part], pool.kernel)), n, size, worthwhile=False)
 
     def vjp(g: Array) -> Array:
-        dx, memory = buffers.empty(images.shape, x.dtype), pool.memory(fitting(len(images), 2 * images[0].nbytes))
-        for part in parts(0, len(images), len(memory)):
-            view = by_place(pixels(dx[part]), pool.kernel)
-            view[...] = pixels(pool.give(part, channels_last(g)[part], memory)).reshape(view.shape)
+        g, dx = channels_last(g), buffers.empty(images.shape, x.dtype)
+        in_parts(lambda part: put(dx[part], pool.give(part, g[part]), pool.kernel), n, size, worthwhile=False)
         return dx.transpose(0, 3, 1, 2)
 
     return record("max_pool2d", pool.y.transpose(0, 3, 1, 2), (x, vjp))
@@ -64,12 +56,8 @@ class MaxPool:
         learns = learns and is_recording()
         self.wins = buffers.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place is largest
 
-    def memory(self, m: int) -> Array:
-        """For the pixels of m images by place: (m, kh*kw, H/kh, W/kw, C)."""
-        return buffers.empty((m, self.kernel[0] * self.kernel[1], *self.y.shape[1:]), self.y.dtype)
-
     def take(self, part: slice, places: Array) -> None:
-        """Pool this part of the images, given by place."""
+        """Pool this part of the images, given by place: (m, kh*kw, H/kh, W/kw, C)."""
         y = np.maximum.reduce(places, 1, out=self.y[part])
         if self.wins is not None:
             wins = np.equal(places, y[:, None], out=self.wins[part])
@@ -80,11 +68,34 @@ class MaxPool:
         if self.relu:
             np.maximum(y, 0, out=y)
 
-    def give(self, part: slice, g: Array, memory: Array) -> Array:
+    def give(self, part: slice, g: Array) -> Array:
         """The gradient of this part of the images, by place, from that of their results (m, H/kh, W/kw, C)."""
         assert self.wins is not None
+        wins = self.wins[part]
         g = g * (self.y[part] > 0) if self.relu else g
-        return np.multiply(self.wins[part], g[:, None], out=memory[: len(g)])
+        return np.multiply(wins, g[:, None], out=buffers.empty(wins.shape, self.y.dtype))
+
+
+def by_place(images: Array, square: Pair) -> Array:
+    """Images (m, H, W, C) sorted by each pixel's place in its square: (m, sh*sw, H/sh, W/sw, C)."""
+    (m, h, w, c), (sh, sw) = images.shape, square
+    places = buffers.empty((m, sh * sw, h // sh, w // sw, c), images.dtype)
+    view = squares(pixels(np.ascontiguousarray(images)), square)
+    pixels(places).reshape(view.shape)[...] = view
+    return places
+
+
+def put(images: Array, places: Array, square: Pair) -> None:
+    """The other way: fill `images` with pixels that are sorted by place."""
+    view = squares(pixels(images), square)
+    view[...] = pixels(np.ascontiguousarray(places)).reshape(view.shape)
+
+
+def squares(images: Array, square: Pair) -> Array:
+    """A view of images (m, H, W, ...) by each pixel's place in its square: (m, sh, sw, H/sh, W/sw, ...)."""
+    (m, h, w, *rest), (sh, sw) = images.shape, square
+    view = images.reshape(m, h // sh, sh, w // sw, sw, *rest)
+    return view.transpose(0, 2, 4, 1, 3, *range(5, view.ndim))
 
 
 def pixels(images: Array) -> Array:

@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minidl import buffers, report
+from minidl import report
 from minidl.backend import DeviceError
 from minidl.config import Config, prepare
 from minidl.display import Display, resume_command
+from minidl.malloc import tune_allocator
 from minidl.models import MODELS, count_parameters
 from minidl.run import Options, Run, check_unused, versions
 from minidl.signals import StopNow, StopOnSignal
@@ -153,7 +154,7 @@ def _rate_or_word(text: str) -> float | str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    buffers.tune_allocator()
+    tune_allocator()
     with StopOnSignal() as stop, ExitStack() as held:
         try:
             return set_up_and_train(vars(make_parser().parse_args(argv)), stop, held)

@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from data import load_mnist
-from minidl import buffers
 from minidl.config import Config, prepare
+from minidl.malloc import tune_allocator
 from minidl.trace import Recorder
 
 RUNS = {
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args(argv)
-    buffers.tune_allocator()
+    tune_allocator()
     with threadpool_limits(1, user_api="blas"):
         for name in args.runs:
             added: list[list[float]] = []  # percent, by round

@@ -352,7 +352,7 @@ def test_evaluation_holds_no_graph() -> None:
 
 
 def test_the_allocator_is_tuned_by_programs_only() -> None:
-    code = "from minidl import buffers; print(buffers.tune_allocator())"
+    code = "from minidl import malloc; print(malloc.tune_allocator())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("True", "False")  # in a process of its own: it lasts as long as the process
 
@@ -360,32 +360,31 @@ def test_the_allocator_is_tuned_by_programs_only() -> None:
 # ---- threads ----
 
 
-def two(work: Any, n: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def two(work: Any, n: int) -> list[Any]:
     """split() as on a machine with two cores."""
-    team = fast_threads._Team()
-    monkeypatch.setattr(fast_threads, "_team", team)
-    if not team.blas:
+    blas, _ = fast_threads._team()
+    if not blas:
         pytest.skip("threadpoolctl knows no BLAS here")
-    before = [library.num_threads for library in team.blas]
-    for library in team.blas:
+    before = [library.num_threads for library in blas]
+    for library in blas:
         library.set_num_threads(2)
     try:
         return fast_threads.split(work, n)
     finally:
-        assert all(library.num_threads == 2 for library in team.blas), "the host's setting was not restored"
-        for library, limit in zip(team.blas, before, strict=True):
+        assert all(library.num_threads == 2 for library in blas), "the host's setting was not restored"
+        for library, limit in zip(blas, before, strict=True):
             library.set_num_threads(limit)
 
 
-def test_split_covers_the_range_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert two(lambda i, j: (i, j), 7, monkeypatch) == [(0, 3), (3, 7)]
+def test_split_covers_the_range_in_order() -> None:
+    assert two(lambda i, j: (i, j), 7) == [(0, 3), (3, 7)]
     assert fast_threads.split(lambda i, j: (i, j), 7, worthwhile=False) == [(0, 7)]
     assert fast_threads.split(lambda i, j: (i, j), 1) == [(0, 1)]
 
 
 @pytest.mark.parametrize("where", [0, 1])
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
-def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any) -> None:
     finished = []
 
     def work(i: int, j: int) -> None:
@@ -395,19 +394,19 @@ def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any, monkeypa
         finished.append(i)
 
     with pytest.raises(kind, match="here"):
-        two(work, 2, monkeypatch)
+        two(work, 2)
     assert len(finished) == 1, "the other part must have ended by then"
-    assert two(lambda i, j: j - i, 4, monkeypatch) == [2, 2]
+    assert two(lambda i, j: j - i, 4) == [2, 2]
 
 
-def test_split_inside_split_runs_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert two(lambda i, j: fast_threads.split(lambda a, b: (a, b), 4), 2, monkeypatch) == [[(0, 4)], [(0, 4)]]
+def test_split_inside_split_runs_in_one_piece() -> None:
+    assert two(lambda i, j: fast_threads.split(lambda a, b: (a, b), 4), 2) == [[(0, 4)], [(0, 4)]]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking a process with threads is what we test
-def test_a_forked_child_can_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    two(lambda i, j: None, 2, monkeypatch)
+def test_a_forked_child_can_train() -> None:
+    two(lambda i, j: None, 2)
     child = os.fork()
     if child == 0:
         ok = fast_threads.split(lambda i, j: j - i, 10)
