@@ -66,7 +66,10 @@ def matmul(a: Array, b: Array, out: Array) -> Array:
     """
     if out.size * a.shape[1] < PRODUCT or not lately_at_work():
         return np.matmul(a, b, out=out)
-    split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), len(a), own=False)
+    if len(a) > b.shape[1]:
+        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), len(a), own=False)
+    else:  # each thread prepares for itself what both need: let that be the smaller matrix
+        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), b.shape[1], own=False)
     return out
 
 

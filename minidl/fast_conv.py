@@ -14,12 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from minidl import buffers
 from minidl.backend import CPU, Array
 from minidl.fast import PRODUCT, channels_last, plain
-from minidl.fast_pool import MaxPool, by_place, put, side_by_side, squares
+from minidl.fast_pool import MaxPool, by_place, pixels, put, side_by_side, squares
 from minidl.fast_threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
@@ -163,16 +162,16 @@ def windows(
     (kh, kw), (sh, sw), (ph, pw), (oh, ow) = kernel, stride, padding, size
     down, right = ph + (h - 1) * spread[0] + 1, pw + (w - 1) * spread[1] + 1  # to behind the last pixel
     padded = buffers.empty((m, max(down, (oh - 1) * sh + kh), max(right, (ow - 1) * sw + kw), c), images.dtype)
-    padded[...] = 0
+    padded.fill(0)
     put(padded[:, ph : down : spread[0], pw : right : spread[1]], images, given)
     by_image, by_row, by_column, by_channel = padded.strides
-    strides = (by_image, by_row * sh, by_column * sw, by_row, by_column, by_channel)
-    view = squares(as_strided(padded, (m, oh, ow, kh, kw, c), strides), order)
+    strides = (by_image, by_row * sh, by_column * sw, by_row, by_channel)
+    view = squares(np.ndarray((m, oh, ow, kh, kw * c), padded.dtype, padded, 0, strides), order)
     if kw * c >= SHORT:
         rows = buffers.empty(view.shape, images.dtype)
-        rows[...] = view
+        pixels(rows)[...] = pixels(view)
         return rows.reshape(m, oh * ow, -1)
-    view = view.transpose(5, 6, 7, 0, 1, 2, 3, 4)  # one place of the window after the other, for all windows
+    view = view.transpose(5, 6, 0, 1, 2, 3, 4)  # one place of the window after the other, for all windows
     rows = buffers.empty(view.shape, images.dtype)
     rows[...] = view
     return rows.reshape(-1, m, oh * ow).transpose(1, 2, 0)
