@@ -6,12 +6,17 @@ round: what disturbs the machine disturbs both. A round in which other programs 
 is run again, a few times at most. And a process is fast or slow as a whole, by where its memory happens to lie, so
 all of them are started anew a few times. The table shows the median ratio over all rounds, and its range.
 
+Each library chooses the instructions that it finds best here. A variable that holds one of them to older ones is left
+out (such as OPENBLAS_CORETYPE, with which NumPy's matrix products can take twice as long, and PyTorch's no longer than
+before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops that have no AVX-512.
+
     python -m tests.bench                                  everything that is installed, about ten minutes
     python -m tests.bench --models cnn --opts adam         one case
     python -m tests.bench --columns minidl torch-fused jax
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
     python -m tests.bench --costs                          peak memory, import, and whole commands beside PyTorch
+    python -m tests.bench --avx2 ...                       any of these, without AVX-512
 """
 
 from __future__ import annotations
@@ -27,14 +32,24 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+from numpy._core._multiarray_umath import __cpu_dispatch__
+from threadpoolctl import threadpool_info
+
 from tests import bench_more
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torch-fused", "torch-compile")
-SETTLE = (
-    0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while after their work
-)
+SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while
+AVX2 = {  # what holds each library to AVX2
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4"),
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
 
 
 class Worker:
@@ -70,6 +85,28 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+
+def choose_instructions(avx2: bool) -> None:
+    """Start this program anew where its environment is not as the comparison needs it: libraries read it once."""
+    held = {name: os.environ[name] for name in (*AVX2, "OPENBLAS_L2_SIZE") if name in os.environ}
+    wanted = AVX2 if avx2 else {}
+    if held != wanted:
+        for name in held.keys() - wanted.keys():
+            print(f"left out: {name}={held[name]}", file=sys.stderr)
+        env = {name: value for name, value in os.environ.items() if name not in held} | wanted
+        os.execve(sys.executable, [sys.executable, "-m", "tests.bench", *sys.argv[1:]], env)
+
+
+def kernels() -> str:
+    """NumPy's version, and the kernels that its matrix products take here."""
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = ", ".join(
+        f"{library['internal_api']} {library['version']}, {library.get('architecture')} kernels, "
+        f"{library['num_threads']} threads"
+        for library in found
+    )
+    return f"NumPy {np.__version__}, {blas or 'BLAS unknown'}"
 
 
 def busy_seconds() -> float:
@@ -155,7 +192,10 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="only: one step of minidl by operation")
     parser.add_argument("--growth", type=Path, help="only: plots of cost against size, into this folder")
     parser.add_argument("--costs", action="store_true", help="only: peak memory and import time")
+    parser.add_argument("--avx2", action="store_true", help="hold all libraries to AVX2")
     args = parser.parse_args()
+    choose_instructions(args.avx2)
+    print(f"{datetime.date.today()}, {kernels()}", flush=True)
     if args.profile:
         return bench_more.profile(args.models)
     if args.costs:
@@ -163,8 +203,8 @@ def main() -> None:
     if args.growth:
         return bench_more.growth(args.growth, args.columns)
     print(
-        f"{datetime.date.today()}: training, batch {args.batch}, "
-        f"{args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
+        f"training, batch {args.batch}, {args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
+        + (", all libraries held to AVX2" if args.avx2 else "")
     )
     pythons = dict(pair.split("=", 1) for pair in args.python)
     if "minidl" not in args.columns:  # the ratios are to it

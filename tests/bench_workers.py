@@ -137,6 +137,15 @@ def torch_fused(model: str, opt: str, batch: int) -> Step:
     return torch(model, opt, batch, fused=True)
 
 
+def torch_malloc(model: str, opt: str, batch: int) -> Step:
+    """PyTorch's fused mode with the C library's allocator set as minidl's programs set it."""
+    from minidl.malloc import tune_allocator
+
+    if not tune_allocator():
+        raise RuntimeError("this C library has no mallopt")
+    return torch(model, opt, batch, fused=True)
+
+
 def torch_compiled(model: str, opt: str, batch: int) -> Step:
     return torch(model, opt, batch, fused=True, compiled=True)
 
@@ -184,7 +193,7 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
     "minidl": minidl, "torch": torch, "torch-fused": torch_fused,
-    "torch-compile": torch_compiled, "gemm": gemm,
+    "torch-compile": torch_compiled, "torch-malloc": torch_malloc, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip
 
