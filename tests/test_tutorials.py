@@ -38,8 +38,8 @@ def notebook(script):
     return json.loads(script.with_suffix(".ipynb").read_text())
 
 
-def test_there_are_twelve_in_order():
-    assert [int(name[:2]) for name in NAMES] == list(range(1, 13))
+def test_there_are_thirteen_in_order():
+    assert [int(name[:2]) for name in NAMES] == list(range(1, 14))
 
 
 @every_script

@@ -273,5 +273,5 @@ else:
 #
 # [`minidl/study/contestants.py`](../minidl/study/contestants.py) and
 # [`minidl/study/regimes.py`](../minidl/study/regimes.py): who takes part, and on what. The last assignment, A5,
-# asks for a small study of your own. That was the last tutorial: from the bytes of a file to a question that is
-# still open.
+# asks for a small study of your own. That was the way from the bytes of a file to a question that is still open. One
+# lesson is left, for those who wonder why it did not take longer: [tutorial 13](13_as_fast_as_the_arithmetic.ipynb).

@@ -1,0 +1,389 @@
+# %% [markdown]
+# # 13. As fast as the arithmetic allows
+#
+# **Goal.** Know where the time of a training step goes. Most of it should be multiplications; what else costs
+# time is nearly always *memory*, and can be had back without writing a line of C.
+#
+# **Time.** 25 minutes. **Before this:** tutorials 6 and 8.
+#
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+
+# %%
+import time
+from itertools import pairwise
+
+import numpy as np
+
+from minidl import Tensor, buffers, nn, ops, reference_only, show
+from minidl.fast_conv import windows
+from optim import Adam
+
+
+def seconds(action, repeats=30):
+    """The shortest time of several: whatever else the machine does can only make it longer."""
+    action()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+# %% [markdown]
+# Every number below is of the machine that ran this page, on one core. Yours will give others; what they have in
+# common is what this lesson is about.
+#
+# ## The floor
+#
+# A step of a perceptron is three matrix products for each layer: the output, the gradient of the weights, and the
+# gradient of the input (which the first layer needs not). Nothing can be faster than these products alone.
+#
+# **Predict before you run.** 128 images, layers of 784, 256, 128 and 10: how many multiplications is that? A core
+# of 3 GHz can do some 16 to 32 multiplications and as many additions per tick. How long does a step take at least?
+
+# %%
+BATCH, WIDTHS = 128, [784, 256, 128, 10]
+rng = np.random.default_rng(0)
+multiplications, products = 0, []
+for layer, (i, o) in enumerate(pairwise(WIDTHS)):
+    x, w, g = (rng.random(shape, dtype=np.float32) for shape in ((BATCH, i), (o, i), (BATCH, o)))
+    products += [(x, w.T), (g.T, x)] + ([(g, w)] if layer else [])
+    multiplications += BATCH * i * o * (3 if layer else 2)
+results = [np.empty((len(a), b.shape[1]), np.float32) for a, b in products]
+
+
+def all_products():
+    for (a, b), out in zip(products, results, strict=True):
+        np.matmul(a, b, out=out)
+
+
+floor = seconds(all_products)
+print(f"{multiplications / 1e6:.0f} million multiplications in {floor * 1e6:.0f} microseconds:")
+print(f"{multiplications / floor / 1e9:.0f} billion a second")
+
+# %% [markdown]
+# NumPy hands a product to a library, BLAS, that was tuned for this processor for years. There is nothing to gain
+# here. All else is ours.
+#
+# ## A step as one writes it first
+#
+# Forward, backward and Adam, each formula as it stands in the book:
+
+# %%
+images, labels = rng.random((BATCH, 784), dtype=np.float32), rng.integers(0, 10, BATCH)
+weights = [rng.normal(0, 0.05, (o, i)).astype(np.float32) for i, o in pairwise(WIDTHS)]
+m, v = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
+
+
+def plain_step():
+    h = [images]
+    for w in weights[:-1]:
+        h.append(np.maximum(h[-1] @ w.T, 0))
+    logits = h[-1] @ weights[-1].T
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    g = p / p.sum(1, keepdims=True)
+    g[np.arange(BATCH), labels] -= 1
+    g /= BATCH
+    gradients = []
+    for x, w in zip(h[::-1], weights[::-1], strict=True):
+        gradients.insert(0, g.T @ x)
+        g = (g @ w) * (x > 0)
+    for k, g in enumerate(gradients):  # Adam, without its correction for the start
+        m[k] = 0.9 * m[k] + 0.1 * g
+        v[k] = 0.999 * v[k] + 0.001 * g**2
+        weights[k] = weights[k] - 1e-3 * m[k] / (np.sqrt(v[k]) + 1e-8)
+
+
+# %% [markdown]
+# And the same network in the library:
+
+# %%
+net = nn.Sequential(nn.Linear(784, 256, rng=0), nn.ReLU(), nn.Linear(256, 128, rng=1), nn.ReLU(), nn.Linear(128, 10))
+adam = Adam(net.parameters())
+
+
+def library_step(model=net, optimizer=adam, x=images, y=labels):
+    optimizer.zero_grad()
+    loss = ops.cross_entropy(model(Tensor(x)), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% [markdown]
+# **Predict before you run.** The library records a graph, calls a function for every edge of it, checks labels and
+# shapes. Is it slower or faster than the plain step, and by how much?
+
+# %%
+for name, action in (("products alone", all_products), ("plain NumPy", plain_step), ("the library", library_step)):
+    print(f"{name:16} {seconds(action) * 1e6:6.0f} microseconds")
+
+# %% [markdown]
+# ## Fresh memory is slow
+#
+# `c = a + b` does not only add. It asks for memory for `c`, and the system gives large blocks out as pages that do
+# not exist yet. At the first write to a page the program is stopped, and the system finds a page and fills it with
+# zeros. The second write to the same array goes to memory that is there.
+#
+# **Predict before you run.** How many times as long does the first write take?
+
+# %%
+sizes, kept = [2**k for k in range(12, 24)], []  # `kept`, so that no array gets the memory of an earlier one
+first, second = [], []
+for n in sizes:
+    writes = []
+    for _ in range(3):
+        new = np.empty(n, np.float32)
+        kept.append(new)
+        times = [time.perf_counter()]
+        for _ in range(2):
+            new.fill(1)
+            times.append(time.perf_counter())
+        writes.append((np.diff(times) / n * 1e9).tolist())
+    first.append(min(one for one, _ in writes))
+    second.append(min(two for _, two in writes))
+kept.clear()
+show.curves(
+    {"first write": (np.log2(sizes), first), "second write": (np.log2(sizes), second)},
+    xlabel="elements, as a power of 2",
+    ylabel="nanoseconds per element",
+    log=True,
+)
+
+# %% [markdown]
+# Whether `a + b` pays for that each time is up to the C library that Python stands on. Linux's usual one keeps what
+# was given back, up to 32 MB and if it lies well; others return it to the system at once. So the same line is fast
+# in one program and slow in another.
+#
+# A training step makes the same arrays every time. The library does not leave them to luck: `buffers.empty` keeps
+# each array that it hands out, and hands it out again when nobody else holds it. Python knows, for it counts
+# references.
+
+# %%
+first = buffers.empty((1000, 1000), np.float32)
+where = first.ctypes.data
+view = first[10:20]
+del first
+second = buffers.empty((1000, 1000), np.float32)
+print("while somebody still has a view of it, the same memory?", second.ctypes.data == where)
+del view
+third = buffers.empty((1000, 1000), np.float32)
+print("when nobody has one any more?", third.ctypes.data == where)
+
+# %% [markdown]
+# ## Near memory and far memory
+#
+# A processor has a small memory at its side, the cache, and a large one far away. Adam makes a dozen passes over
+# five vectors: w, g, m, v and the step. If the vectors are long, each pass fetches them from afar. So an update is
+# done in blocks: all passes over the first block, then all over the next.
+#
+# **Predict before you run.** Which length of a block is best, and what is lost at either end?
+
+# %%
+n = 2**22
+g, w, m1, v1, p = (rng.random(n, dtype=np.float32) for _ in range(5))
+rule = Adam(lr=1e-3)
+rule.t = 1
+
+
+def update(block):
+    for start in range(0, n, block):
+        b = slice(start, start + block)
+        rule.rule(g[b], p[:block], 1e-3, m=m1[b], v=v1[b])
+        np.add(w[b], p[:block], out=w[b])
+
+
+blocks = [2**k for k in range(11, 23)]
+show.curves(
+    {"Adam": (np.log2(blocks), [seconds(lambda block=block: update(block), 5) / n * 1e9 for block in blocks])},
+    xlabel="weights in a block, as a power of 2",
+    ylabel="nanoseconds per weight",
+)
+
+# %% [markdown]
+# Short blocks pay for a dozen calls from Python each; long ones leave the cache, which costs the more the smaller it
+# is. The library takes 2 to the 16.
+#
+# The same holds for convolution. Its windows, laid out as rows of a matrix (tutorial 8), take nine times the room
+# of the image. Here are the windows and the product of a layer of 16 channels and 32 filters, for 128 images, some
+# at a time:
+
+# %%
+pictures = rng.random((128, 14, 14, 16), dtype=np.float32)  # (N, H, W, C)
+filters = rng.random((9 * 16, 32), dtype=np.float32)
+y = np.empty((128, 14 * 14, 32), np.float32)
+
+
+def convolve(most):
+    for start in range(0, 128, most):
+        part = slice(start, start + most)
+        rows = windows(pictures[part], (3, 3), (1, 1), (1, 1), (14, 14))  # (m, 14 * 14, 3 * 3 * 16)
+        np.matmul(rows, filters, out=y[part])
+
+
+at_a_time = [1, 2, 4, 8, 16, 32, 64, 128]
+show.curves(
+    {"windows and product": (np.log2(at_a_time), [seconds(lambda k=k: convolve(k), 10) / 128e-6 for k in at_a_time])},
+    xlabel="images at a time, as a power of 2",
+    ylabel="microseconds per image",
+)
+
+# %% [markdown]
+# The same picture: the fewer images share a call, the more it costs each; and the windows of all 128 together, 14 MB,
+# leave the cache.
+#
+# ## Numbers too small
+#
+# A float32 has all its digits down to 1.2e-38. Below that it gets *subnormal*: fewer and fewer digits, down to
+# 1.4e-45, and slow, because the processor does such numbers on a side path.
+#
+# Who has such numbers? Adam's m of a weight that gets no gradient, such as that of a pixel in the corner. It
+# shrinks by a tenth every step.
+#
+# **Predict before you run.** After how many steps is it zero?
+
+# %%
+shrinking, steps = np.float32(1e-3), 0
+while shrinking >= 1.2e-38:
+    shrinking, steps = shrinking * np.float32(0.9), steps + 1
+print("steps until it is subnormal:", steps)
+for _ in range(1000):
+    shrinking = shrinking * np.float32(0.9)
+print("a thousand steps later:", shrinking)
+
+# %% [markdown]
+# It never is: nine tenths of the last few subnormal numbers round to themselves, and there it stays.
+
+# %%
+for name, value in (("usual", 1e-3), ("subnormal", 1e-40)):
+    short = np.full(10_000, value, np.float32)
+    taken = seconds(lambda short=short: np.multiply(short, 0.9, out=p[:10_000]), 100)
+    print(f"{name:10} numbers: {taken / 10_000 * 1e9:.2f} nanoseconds each")
+
+# %% [markdown]
+# Some processors take it calmly, others need up to forty times as long. On one of these, the twelfth epoch of Adam on
+# MNIST took a third longer than the first. [`optim/subnormal.py`](../optim/subnormal.py) sets such numbers
+# to zero now and then.
+#
+# ## All of it together
+#
+# `reference_only()` runs every operation as it stands in `ops*.py`, without the fast forms. A convolutional
+# network, a step with and without:
+
+# %%
+digits = rng.random((BATCH, 1, 28, 28), dtype=np.float32)
+
+
+def small_cnn():
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1, rng=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 10, rng=2),
+    )  # fmt: skip
+    return model, Adam(model.parameters())
+
+
+losses = {}
+for name in ("reference", "fast"):
+    model, optimizer = small_cnn()
+
+    def step(model=model, optimizer=optimizer):
+        return library_step(model, optimizer, digits, labels)
+
+    if name == "reference":
+        with reference_only():
+            losses[name] = [step() for _ in range(5)]
+            taken = seconds(step, 5)
+    else:
+        losses[name] = [step() for _ in range(5)]
+        taken = seconds(step, 5)
+    print(f"{name:10} {taken * 1e3:6.1f} ms a step; losses {[round(loss, 4) for loss in losses[name]]}")
+assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
+
+# %% [markdown]
+# The same losses: the fast forms compute the same sums, only in another order and in other memory. That is why both
+# stay in the library, the readable one as the judge of the other.
+#
+# ## Exercises
+#
+# **1.** What does a step cost that has nearly nothing to calculate? Take layers of 8 and one image. What is that
+# time spent on, and what follows for small batches?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# tiny = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10))
+# optimizer = Adam(tiny.parameters())
+# one, label = rng.random((1, 8), dtype=np.float32), np.array([3])
+# nothing = seconds(lambda: library_step(tiny, optimizer, one, label))
+# print(f"{nothing * 1e6:.0f} of {seconds(library_step) * 1e6:.0f} microseconds")
+# ```
+#
+# On Python: the calls, the graph, the checks. It is the same for every batch, so small batches pay it most often
+# per image.
+#
+# </details>
+#
+# **2.** Write an operation of your own, such as a ReLU that squares, without a thought about memory, and put it into
+# the network. What does it cost?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# from minidl.tensor import record
+#
+#
+# class SquaredReLU(nn.Module):
+#     def forward(self, x):
+#         positive = np.maximum(x.data, 0)
+#         return record("squared_relu", positive**2, (x, lambda g: g * 2 * positive))
+#
+#
+# own = nn.Sequential(net[0], SquaredReLU(), net[2], SquaredReLU(), net[4])
+# print(f"{seconds(lambda: library_step(own, adam)) * 1e6:.0f} microseconds")
+# print(f"{seconds(library_step) * 1e6:.0f} with the library's ReLU")
+# ```
+#
+# Not much, at this size: its arrays are small enough for memory that the process has already. Make the layer ten
+# times as wide, and look again.
+#
+# </details>
+#
+# **3.** `m *= 0.9` and `m = 0.9 * m` give the same numbers. For how many weights is the first one clearly faster?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# for k in (10, 14, 18, 22, 24):
+#     a = np.ones(2**k, np.float32)
+#     fresh, same = seconds(lambda a=a: 0.9 * a), seconds(lambda a=a: np.multiply(a, 1.0, out=a))
+#     print(f"2^{k}: {fresh / same:.1f} times as long")
+# ```
+#
+# Where the memory comes fresh from the system each time: on Linux mostly from 32 MB on, elsewhere far earlier.
+#
+# </details>
+#
+# **4.** How many bytes a second does one core get from far memory? What would a second core add, if both wait for it?
+#
+# <details><summary>Answer</summary>
+#
+# ```python
+# a, b = np.ones(2**24, np.float32), np.ones(2**24, np.float32)
+# taken = seconds(lambda: np.add(a, a, out=b), 5)
+# print(f"{2 * a.nbytes / taken / 1e9:.0f} billion bytes a second, with one core")
+# ```
+#
+# Often little: one or two cores use up what memory gives. Work that stays in a core's own cache is what a second core
+# does beside the first, which is one more reason for blocks, and for few images at a time.
+#
+# </details>
+#
+# ## What to read next
+#
+# [`minidl/buffers.py`](../minidl/buffers.py), then [`minidl/fast.py`](../minidl/fast.py) and
+# [`minidl/fast_conv.py`](../minidl/fast_conv.py): the fast forms, beside their references in `ops*.py`;
+# [`minidl/fast_threads.py`](../minidl/fast_threads.py): when a second thread pays. `python -m tests.bench` sets the
+# library beside PyTorch on your machine, and `python -m tests.bench --profile` shows a step by operation.
