@@ -27,19 +27,23 @@ LIMIT = 256 << 20  # bytes that one thread's shelves may hold
 SWEEP = 1 << 14  # arrays handed out between two clearings of the shelves, which drop what nobody asks for any more
 
 
+def _references(shelf: list[Array], i: int) -> int:
+    return sys.getrefcount(shelf[i])
+
+
 def _count_of_a_free_array() -> int | None:
-    """What sys.getrefcount says of an array that only the shelf holds: it depends on Python's version, so we look.
+    """What _references says of an array that only the shelf holds: it depends on Python's version, so we look.
 
     None where counts can't be relied on: without a global interpreter lock they are kept per thread.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)() or not hasattr(sys, "getrefcount"):
         return None
-    shelf, i = [np.empty(2)], 0
-    free = sys.getrefcount(shelf[i])
-    view = shelf[i].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
-    held = sys.getrefcount(shelf[i])
+    shelf = [np.empty(2)]
+    free = _references(shelf, 0)
+    view = shelf[0].reshape(2, 1)[1:].T  # a view of a view counts as a reference to the array that owns the memory
+    held = _references(shelf, 0)
     del view
-    return free if held == free + 1 and sys.getrefcount(shelf[i]) == free else None
+    return free if held == free + 1 and _references(shelf, 0) == free else None
 
 
 FREE = _count_of_a_free_array()
@@ -65,7 +69,7 @@ class _Pool(threading.local):
             self.shelves.clear()
         shelf, n = self.shelves[shape[1:], dtype], shape[0]
         for i in range(len(shelf)):
-            if sys.getrefcount(shelf[i]) == FREE and len(shelf[i]) >= n:
+            if _references(shelf, i) == FREE and len(shelf[i]) >= n:
                 return shelf[i] if len(shelf[i]) == n else shelf[i][:n]
         array = np.empty(shape, dtype)
         if self.bytes() + size > LIMIT:

@@ -62,8 +62,8 @@ class _Convolution:
 
     size    (OH, OW)
     order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
-            them, else (1, 1). Backward sorts them so in any case: then the sums have the same last bits, with a
-            pooling done in one piece or by itself
+            them, else (1, 1). They are sorted so without a pooling, too: a row's last bits may depend on where in the
+            matrix it is, and they shall be the same, with a pooling done in one piece or by itself
     found   gradients that were computed, but not asked for yet
     """
 
@@ -94,17 +94,17 @@ class _Convolution:
 
     def forward(self, part: slice) -> None:
         """Fill the results of some images; the pooling, if there is one, fills its own."""
-        order = (1, 1) if self.pool is None else self.order
-        rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=order)
-        shape = (len(rows), *self.size, self.o)
-        y = self.y[part] if self.pool is None else buffers.empty(shape, rows.dtype)
+        rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=self.order)
+        (oh, ow), (kh, kw) = self.size, self.order
+        y = buffers.empty((len(rows), kh * kw, oh // kh, ow // kw, self.o), rows.dtype)  # by place
         np.matmul(rows, self.filters, out=y.reshape(*rows.shape[:2], self.o))  # (m, OH*OW, out)
         if self.bias is not None:
             lines = y.reshape(len(y), -1)
             lines += self.bias
-        if self.pool is not None:
-            kh, kw = self.order
-            self.pool.take(part, y.reshape(len(y), kh * kw, shape[1] // kh, shape[2] // kw, self.o))
+        if self.pool is None:
+            put(self.y[part], y, self.order)
+        else:
+            self.pool.take(part, y)
 
     def gradient(self, name: str, g: Array) -> Any:
         """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""

@@ -8,6 +8,7 @@ literally `p @ g`. The network notices nothing: it goes on reading `p.data`, whi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from minidl.tensor import Tensor
 # five arrays in the cache of one core (1.3 MB of float32), where passes over the whole vector wait for main memory.
 # That saves two fifths of an update's time over 1.9 million floats, a sixth over 0.2 million.
 BLOCK = 1 << 16
+LINE = 64  # bytes that travel between memory and cache together
 
 
 class FlatParameters:
@@ -39,8 +41,8 @@ class FlatParameters:
         self.xp = backend.xp
         start_afresh()
         n = sum(p.size for p in self.params)
-        self.w: Array = self.xp.empty(n, dtype=self.params[0].dtype)
-        self.g: Array = self.xp.zeros(n, dtype=self.params[0].dtype)
+        self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
+        self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         block = BLOCK if backend.name == "cpu" else max(n, 1)
         self.blocks = [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
         self._w_views: list[Array] = []
@@ -93,6 +95,10 @@ class FlatParameters:
                 g[...] = p.grad
                 p.grad = p.grad_home = g
 
+    def zeros(self) -> Array:
+        """A new vector of this length, for an optimizer's state."""
+        return _zeros(self.xp, len(self.w), self.w.dtype)
+
     def scratch(self, like: Array) -> Array:
         """An array of that shape to work in: memory that was used before, where that is known."""
         return buffers.empty(like.shape, like.dtype) if self.xp is np else self.xp.empty_like(like)
@@ -103,6 +109,19 @@ class FlatParameters:
             self.g[...] = 0
         for p, g in zip(self.params, self._g_views, strict=True):
             p.grad = None if set_to_none else g
+
+
+def _zeros(xp: Any, n: int, dtype: Any) -> Array:
+    """n zeros. On the CPU they begin where a line of the cache begins.
+
+    NumPy's own arrays may begin 16 bytes into one. Then every other access of a vector instruction takes two lines,
+    and an update up to 8 % longer.
+    """
+    if xp is not np:
+        return xp.zeros(n, dtype)
+    memory = np.zeros(n * dtype.itemsize + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + n * dtype.itemsize].view(dtype)
 
 
 def _checked(params: Iterable[Tensor]) -> list[Tensor]:

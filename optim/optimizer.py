@@ -130,9 +130,9 @@ class Rule(Optimizer):
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
         self.flat, self.t = flat, 0
-        self.p = flat.xp.zeros_like(flat.w) if self._keeps_step else None
+        self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
-            setattr(self, name, flat.xp.zeros_like(flat.w))
+            setattr(self, name, flat.zeros())
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""
@@ -145,7 +145,7 @@ class Rule(Optimizer):
         """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
         self._keeps_step = True
         if self.p is None:
-            self.p = self._bound().xp.zeros_like(self._bound().w)
+            self.p = self._bound().zeros()
         return self.p
 
     # ---- the step ---------------------------------------------------------------------------------------------

@@ -233,17 +233,21 @@ def same_records(found: list[dict[str, Any]], wanted: list[dict[str, Any]], rel:
 
 
 def check_model(model: str, device: str, data: Path) -> None:
-    """A model trains for an epoch as on the CPU: its record, its weights."""
+    """A model trains for an epoch as on the CPU: its record, its weights.
+
+    By momentum, whose steps are as exact as the gradients. Adam divides a gradient by its own size, and where that is
+    hardly more than rounding error, as in a few of the weights of a wide layer, the step is any number up to lr.
+    """
     with reference_only():
-        wanted = job(data, "cpu", model=model)
+        wanted = job(data, "cpu", model=model, opt="momentum")
         wanted.trainer.fit(1)
-    found = job(data, device, model=model)
+    found = job(data, device, model=model, opt="momentum")
     found.trainer.fit(1)
     assert found.device == device
     same_records(found.trainer.progress.metrics, wanted.trainer.progress.metrics)
     weights = found.model.state_dict()
     for name, values in wanted.model.state_dict().items():
-        np.testing.assert_allclose(weights[name], values, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(weights[name], values, rtol=1e-4, atol=1e-6)
 
 
 def check_optimizer(opt: str, device: str, data: Path) -> None:
