@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy._core._multiarray_umath import __cpu_features__
 
 import optim
 from minidl import Tensor, buffers, fast, fast_conv, fast_pool, fast_threads, nn, no_grad, ops, reference_only
@@ -196,6 +198,17 @@ def test_layers_done_together_give_the_bits_of_the_layers_one_by_one() -> None:
     for got, want in zip(gradients(together), gradients(one_by_one), strict=True):
         np.testing.assert_array_equal(got, want)
     assert len(calls) == 8
+
+
+@pytest.mark.skipif(not __cpu_features__.get("AVX2"), reason="OpenBLAS has these kernels for x86 processors with AVX2")
+@pytest.mark.parametrize("kernels", ["Haswell", "Sandybridge"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_so_they_do_with_older_kernels(kernels: str, threads: str) -> None:
+    """In Haswell's, the last bits of a product's row depend on where in the matrix the row is."""
+    name = test_layers_done_together_give_the_bits_of_the_layers_one_by_one.__name__
+    code = f"from tests import test_fast; test_fast.{name}()"
+    env = {**os.environ, "OPENBLAS_CORETYPE": kernels, "OPENBLAS_NUM_THREADS": threads}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, cwd=Path(__file__).parents[1])
 
 
 def test_a_layer_with_a_forward_of_its_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,17 @@ def test_clip_is_pytorchs(max_norm):
     np.testing.assert_allclose(before - values(params), p.grad.numpy(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_all_vectors_begin_with_a_line_of_the_cache(dtype):
+    for _ in range(5):
+        optimizer = Adam([Tensor(np.ones((37, 1001), dtype), requires_grad=True)])
+        for vector in (optimizer.flat.w, optimizer.flat.g, optimizer.m, optimizer.v, optimizer.keep_step()):
+            assert vector.ctypes.data % 64 == 0
+            assert (vector.shape, vector.dtype) == ((37037,), dtype)
+            assert vector.flags.writeable
+        assert not optimizer.m.any()
+
+
 # ---- subnormal numbers ----
 
 
