@@ -71,9 +71,9 @@ class _Pool(threading.local):
         for i in range(len(shelf)):
             if _references(shelf, i) == FREE and len(shelf[i]) >= n:
                 return shelf[i] if len(shelf[i]) == n else shelf[i][:n]
-        array = np.empty(shape, dtype)
         if self.bytes() + size > LIMIT:
             self.shelves.clear()
+        array = np.empty(shape, dtype)
         self.shelves[shape[1:], dtype].append(array)
         return array
 

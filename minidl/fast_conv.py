@@ -95,8 +95,8 @@ class _Convolution:
     def forward(self, part: slice) -> None:
         """Fill the results of some images; the pooling, if there is one, fills its own."""
         rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=self.order)
-        (oh, ow), (kh, kw) = self.size, self.order
-        y = buffers.empty((len(rows), kh * kw, oh // kh, ow // kw, self.o), rows.dtype)  # by place
+        (oh, ow), (sh, sw) = self.size, self.order
+        y = buffers.empty((len(rows), sh * sw, oh // sh, ow // sw, self.o), rows.dtype)  # by place
         np.matmul(rows, self.filters, out=y.reshape(*rows.shape[:2], self.o))  # (m, OH*OW, out)
         if self.bias is not None:
             lines = y.reshape(len(y), -1)

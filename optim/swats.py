@@ -136,7 +136,7 @@ class SWATS(Rule):
         self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)
         del self.m, self.a
         self.vectors = ("v",)
-        self.v = self._bound().xp.zeros_like(self._bound().w)
+        self.v = self._bound().zeros()
 
     def report(self, epoch: int, **metrics: float) -> None:
         self.progress.epoch = epoch
@@ -164,7 +164,7 @@ class SWATS(Rule):
             for name in {"m", "a", "v"} & set(vars(self)):
                 delattr(self, name)
             for name in names:
-                setattr(self, name, flat.xp.zeros_like(flat.w))
+                setattr(self, name, flat.zeros())
             self.vectors = names
         super().load_state_dict({"vectors": own, "scalars": scalars})
         self.projection.load_state_dict(

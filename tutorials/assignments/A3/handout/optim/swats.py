@@ -136,7 +136,7 @@ class SWATS(Rule):
             for name in {"m", "a", "v"} & set(vars(self)):
                 delattr(self, name)
             for name in names:
-                setattr(self, name, flat.xp.zeros_like(flat.w))
+                setattr(self, name, flat.zeros())
             self.vectors = names
         super().load_state_dict({"vectors": own, "scalars": scalars})
         self.projection.load_state_dict(
