@@ -1,0 +1,194 @@
+"""Dense layers, activations, dropout and the loss on a GPU. They compute what the reference in ops*.py computes.
+
+A GPU works through a small batch faster than Python can tell it what to do: what the reference writes as ten array
+operations is one kernel here (kernels.cu), and the matrix products are cuBLAS's (products.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, xp_of
+from minidl.fast import plain
+from minidl.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
+from minidl.gpu.products import product
+from minidl.gpu.slip import number
+from minidl.ops_nn import _labels
+from minidl.rng import CounterRng
+from minidl.tensor import Edge, Into, Tensor, record
+
+CLASSES = 512  # from here on the reference form of cross_entropy has more to do at once than a thread for each row
+
+
+def once(f: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """f, but the edges of one operation, called with the same gradient in turn, share its result."""
+    kept: list[Any] = [None, None]
+
+    def shared(g: Array) -> Any:
+        if kept[0] is not g:
+            kept[:] = g, f(g)
+        return kept[1]
+
+    return shared
+
+
+def contiguous(x: Array) -> Array:
+    """x with its last axis fastest: itself where it lies so."""
+    return x if x.flags.c_contiguous else xp_of(x).ascontiguousarray(x)
+
+
+# ---- dense layers ----
+
+
+def linear(x: Tensor, w: Any, b: Any = None) -> Any:
+    """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
+    return _linear(x, w, b, with_relu=False)
+
+
+def linear_relu(x: Tensor, w: Any, b: Any = None) -> Any:
+    """relu(linear(x, w, b)): bias and ReLU in one pass, there and back."""
+    return _linear(x, w, b, with_relu=True)
+
+
+def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
+    if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1] or not x.size * w.size:
+        return NotImplemented
+    if (b is not None and b.shape != w.shape[:1]) or max(x.size, w.size, len(x.data) * len(w.data)) > MANY:
+        return NotImplemented
+    kernels, a, columns = kernels_for(xp_of(x.data), x.dtype), contiguous(x.data), len(w.data)
+    y = product(a, w.data.T)
+    if b is not None:
+        kernels("add_bias", y.size, y, b.data, columns, with_relu, y.size)
+    elif with_relu:
+        kernels("relu", y.size, y, y, y.size)
+    back, bias = before_activation(y, b, with_relu)
+    edges: list[Edge] = [
+        (x, lambda g: product(back(g), w.data)),  # (N, out) @ (out, in)
+        (w, Into(lambda g, out: product(back(g).T, a, out))),  # (out, N) @ (N, in)
+    ]
+    if b is not None:
+        edges.append((b, Into(bias)))
+    return record("linear_relu" if with_relu else "linear", y, *edges)
+
+
+def before_activation(
+    y: Array, b: Tensor | None, with_relu: bool
+) -> tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]:
+    """The gradient before bias and ReLU from the one behind them, both (rows, columns), and the bias's into `out`."""
+    xp, (rows, columns) = xp_of(y), y.shape
+    kernels = kernels_for(xp, y.dtype)
+
+    def bias_sums(name: str, *args: Any) -> Array:
+        return sum_rows(name, kernels, lambda shape: xp.empty(shape, y.dtype), rows, columns, *args)
+
+    if not with_relu:
+        return contiguous, lambda g, out: xp.copyto(out, bias_sums("sum_rows", contiguous(g)))
+
+    @once
+    def both(g: Array) -> tuple[Array, Array | None]:
+        dz = xp.empty(y.shape, y.dtype)
+        if b is not None:
+            return dz, bias_sums("relu_back_sums", dz, contiguous(g), y)
+        kernels("relu_back", y.size, dz, contiguous(g), y, y.size)
+        return dz, None
+
+    return lambda g: both(g)[0], lambda g, out: xp.copyto(out, both(g)[1])
+
+
+# ---- activations and dropout ----
+
+
+def activation(name: str) -> Callable[..., Any]:
+    """The kernel of relu, tanh or sigmoid. Any shape; images that lie channels last stay so."""
+
+    def form(x: Tensor) -> Any:
+        if not plain(x) or not 0 < x.size <= MANY:
+            return NotImplemented
+        y = like(x.data)
+        kernels, n = kernels_for(xp_of(y), x.dtype), y.size
+        kernels(name, n, in_order(y), in_order(x.data), n)
+
+        def vjp(g: Array) -> Array:
+            dx = like(y)
+            kernels(f"{name.strip('_')}_back", n, in_order(dx), in_order(as_last(g, y)), in_order(y), n)
+            return dx
+
+        return record(name.strip("_"), y, (x, vjp))
+
+    return form
+
+
+def dropout(x: Tensor, p: float, rng: Any) -> Any:
+    """See ops.dropout: the mask is drawn on the device, in both directions, by the counter-based generator."""
+    if not plain(x) or not 0 < x.size <= MANY or not isinstance(rng, CounterRng) or not 0 <= p < 1:
+        return NotImplemented
+    kernels, n, threads = kernels_for(xp_of(x.data), x.dtype), x.size, -(-x.size // 8)
+    at, step = number(rng.next_step)
+
+    def masked(a: Array) -> Array:
+        out = xp_of(a).empty(a.shape, a.dtype)
+        kernels("dropout", threads, out, contiguous(a), *rng.key, at, step, p, 1 / (1 - p), n)
+        return out
+
+    return record("dropout", masked(x.data), (x, masked))
+
+
+# ---- the loss ----
+
+
+def cross_entropy(logits: Tensor, labels: Any) -> Any:
+    """See ops.cross_entropy. The gradient, softmax - truth, is made together with the loss."""
+    if not plain(logits) or logits.ndim != 2 or not 0 < logits.shape[1] < CLASSES or not logits.shape[0]:
+        return NotImplemented
+    labels = contiguous(_labels(logits, labels).astype(np.int64, copy=False))
+    xp, kernels = xp_of(logits.data), kernels_for(xp_of(logits.data), logits.dtype)
+    loss, d = xp.empty((), logits.dtype), xp.empty(logits.shape, logits.dtype)
+    kernels("cross_entropy", ((1,), (BLOCK,)), loss, d, contiguous(logits.data), labels, *logits.shape)
+
+    def vjp(g: Array) -> Array:
+        dx = xp.empty(d.shape, d.dtype)
+        kernels("times", d.size, dx, d, g, d.size)
+        return dx
+
+    return record("cross_entropy", loss, (logits, vjp))
+
+
+def count_right(logits: Tensor, labels: Any) -> Any:
+    """See ops.count_right."""
+    if not plain(logits) or logits.ndim != 2 or not logits.size or isinstance(labels, np.ndarray):
+        return NotImplemented
+    xp = xp_of(logits.data)
+    right = xp.empty((), np.int64)
+    known = contiguous(labels.astype(np.int64, copy=False))
+    arguments = (right, contiguous(logits.data), known, *logits.shape)
+    kernels_for(xp, logits.dtype)("count_right", ((1,), (BLOCK,)), *arguments)
+    return right
+
+
+# ---- how images lie ----
+
+
+def like(x: Array) -> Array:
+    """Fresh memory for an array like x; images (N, C, H, W) that lie channels last will lie so again."""
+    if x.ndim == 4 and not x.flags.c_contiguous:
+        n, c, h, w = x.shape
+        return xp_of(x).empty((n, h, w, c), x.dtype).transpose(0, 3, 1, 2)
+    return xp_of(x).empty(x.shape, x.dtype)
+
+
+def in_order(x: Array) -> Array:
+    """The same numbers as memory has them, where `like` made it."""
+    last = x.transpose(0, 2, 3, 1) if x.ndim == 4 and not x.flags.c_contiguous else x
+    return contiguous(last)
+
+
+def as_last(g: Array, y: Array) -> Array:
+    """g, lying in memory as y does."""
+    if g.strides == y.strides:
+        return g
+    if y.ndim == 4 and not y.flags.c_contiguous:
+        return contiguous(g.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return contiguous(g)

@@ -1,0 +1,235 @@
+"""A whole training step as one CUDA graph.
+
+A step of a small network is some thirty kernels of a few microseconds each, and Python needs longer to ask for one of
+them than the GPU to run it: the GPU waits. A CUDA graph is a recording of such a sequence. Recorded once ("captured",
+nothing runs meanwhile), it is launched as a whole, again and again, with one call.
+
+What is replayed is exactly what was recorded: the same kernels on the same places in memory. So
+
+- the batch is copied to where the recorded step reads it;
+- what Python works out for each step (rates, bias corrections, the step's number for dropout) is written on a slip,
+  which is sent ahead of each launch (slip.py);
+- the memory that the step takes for its results in between comes from a pool of its own, which nobody else is given;
+- there is one graph for each shape of batch, and for each form of the optimizer's rule, so a new one after a switch.
+
+The first steps of a kind run as usual, which compiles and checks the kernels. Captured or not, a step gives the same
+bits. What can't be captured (an own layer that reads values from the GPU, a rule without a formula) trains as usual.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, no_crossing, reference_only_now, xp_of
+from minidl.gpu.launch import kernels_for
+from minidl.gpu.products import Handle, cublas, own_handle, using_tf32
+from minidl.gpu.slip import LENGTH, Slip, number, recording
+from minidl.module import Module
+from minidl.tensor import Tensor
+
+WARM_UP = 2  # steps of a kind that run as usual
+ROWS = 1024  # slips on the host; a row is written again when the step that read it is surely done
+RESULTS = 4096  # steps whose results lie in one piece of memory
+RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and memory, are not looked at
+
+
+def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
+    """A training step, as one launch where it runs on a GPU.
+
+    loss_of    a function of arrays (a batch's images, its labels) that returns the loss, a Tensor; or the loss and
+               some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
+               takes from Python's numbers stays as it was then
+    optimizer  takes the step
+    model      the Module inside loss_of: what its layers count in Python is then counted at each step
+
+        step = captured(lambda x, y: ops.cross_entropy(model(Tensor(x)), y), optimizer, model)
+        loss = step(x, y)        # zero_grad, forward, backward, the optimizer's step
+
+    On the CPU, and for what can't be captured, the step runs as usual.
+    """
+    return Captured(loss_of, optimizer, model)
+
+
+class Captured:
+    """See `captured`. `why` says why steps are not captured, or is None."""
+
+    def __init__(self, loss_of: Callable[..., Any], optimizer: Any, model: Module | None) -> None:
+        self.loss_of, self.optimizer, self.model = loss_of, optimizer, model
+        self.xp = xp_of(optimizer.flat.w)
+        self.why: str | None = None
+        if not hasattr(self.xp, "cuda"):
+            self.why = "the parameters are not on a GPU"
+        elif cublas() is None:
+            self.why = "nvmath-python is not installed"
+        self.graphs: dict[Any, Graph] = {}
+        self.warm: dict[Any, int] = {}
+        self.modules = [] if model is None else [module for _, module in model.named_modules()]
+
+    def __call__(self, *inputs: Array) -> Any:
+        """One training step. Returns what loss_of returned, its numbers on the device."""
+        key = None if self.why is not None or reference_only_now() else self._kind(inputs)
+        if key is None:
+            return self.as_usual(*inputs)
+        graph = self.graphs.get(key)
+        if graph is None:
+            self.warm[key] = self.warm.get(key, 0) + 1
+            if self.warm[key] <= WARM_UP or not self._capture(key, inputs):
+                return self.as_usual(*inputs)
+            graph = self.graphs[key]
+        return graph.launch(inputs)
+
+    def as_usual(self, *inputs: Array) -> Any:
+        """The step without a graph."""
+        results = self._gradients(*inputs)
+        self.optimizer.step()
+        return results
+
+    def _gradients(self, *inputs: Array) -> Any:
+        self.optimizer.zero_grad()
+        results = self.loss_of(*inputs)
+        (results[0] if isinstance(results, tuple) else results).backward()
+        return results
+
+    def _kind(self, inputs: tuple[Array, ...]) -> Any:
+        """All that decides which kernels a step runs; None where it must run as usual."""
+        rule = self.optimizer.kind()
+        if rule is None or not all(type(a) is self.xp.ndarray for a in inputs):
+            return None
+        shapes = tuple((a.shape, a.dtype) for a in inputs)
+        settings = tuple(v for m in self.modules for v in vars(m).values() if isinstance(v, (bool, float, tuple)))
+        return shapes, rule, settings, using_tf32()
+
+    def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
+        """Record the step for inputs of this kind; False, and a warning, where that can't be done."""
+        before = [_counted(module) for module in self.modules]
+        try:
+            self.graphs[key] = Graph(self, inputs)
+            after = [_counted(module) for module in self.modules]
+            self.graphs[key].counts = _differences(self.modules, before, after)
+        except Exception as error:  # whatever an own layer does that CUDA can't record, it can be computed as usual
+            self.why = " ".join(str(error).split())[:200]
+            self.graphs.pop(key, None)
+            warnings.warn(f"training steps are not captured, and so are slower: {self.why}", RuntimeWarning, stacklevel=3)
+        for module, values in zip(self.modules, before, strict=True):
+            for name, value in values.items():
+                setattr(module, name, value)
+        return self.why is None
+
+
+class Graph:
+    """One captured step: the graph, and the memory that it reads and writes."""
+
+    def __init__(self, step: Captured, inputs: tuple[Array, ...]) -> None:
+        self.step, xp = step, step.xp
+        self.xp, self.turn = xp, 0
+        self.counts: list[tuple[Module, str, Any]] = []
+        self.inputs = [xp.empty(a.shape, a.dtype) for a in inputs]
+        self.slip = Slip(xp.zeros(LENGTH, np.uint64))
+        self.rows = np.frombuffer(xp.cuda.alloc_pinned_memory(ROWS * LENGTH * 8), np.uint64, ROWS * LENGTH)
+        self.rows = self.rows.reshape(ROWS, LENGTH)
+        self.pool, self.handle = xp.cuda.MemoryPool(), Handle(xp)
+        self.results = xp.empty((0, 1), np.uint64)
+        self.row = 0
+        stream = xp.cuda.Stream(non_blocking=True)
+        memory = xp.cuda.using_allocator(self.pool.malloc)
+        with recording(self.slip), own_handle(self.handle), no_crossing(), memory, stream:
+            stream.begin_capture(RELAXED)
+            try:
+                self._record()
+            except BaseException:
+                _abandon(stream)
+                raise
+            self.graph = stream.end_capture()
+
+    def _record(self) -> None:
+        results = self.step._gradients(*self.inputs)
+        self.step.optimizer.update()
+        self.is_tuple = isinstance(results, tuple)
+        parts = results if self.is_tuple else (results,)
+        arrays = [part.data if isinstance(part, Tensor) else part for part in parts]
+        at, _ = number(self._next_place)
+        for k, array in enumerate(arrays):
+            if array.shape or array.itemsize not in (4, 8):
+                raise ValueError(f"a captured step returns single numbers, this is an array of shape {array.shape}")
+            kernels_for(self.xp, np.dtype(np.float32))("deliver", 1, at, array, array.itemsize, 8 * k)
+        self.kept = arrays  # what the graph writes must not be given to anybody else
+        self.kinds = [(array.dtype, isinstance(part, Tensor)) for array, part in zip(arrays, parts, strict=True)]
+
+    def _next_place(self) -> int:
+        """The address of the results of the step that is about to be launched: a new place for each."""
+        self.row += 1
+        if self.row >= len(self.results):
+            self.results, self.row = self.xp.empty((RESULTS, len(self.kinds)), np.uint64), 0
+        return int(self.results.data.ptr) + self.row * 8 * len(self.kinds)
+
+    def launch(self, inputs: tuple[Array, ...]) -> Any:
+        """Train on this batch."""
+        xp, optimizer = self.xp, self.step.optimizer
+        runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream()
+        for own, given in zip(self.inputs, inputs, strict=True):
+            if given.flags.c_contiguous:
+                runtime.memcpyAsync(own.data.ptr, given.data.ptr, own.nbytes, runtime.memcpyDeviceToDevice, stream.ptr)
+            else:
+                own[...] = given
+        optimizer.advance()
+        for module, name, difference in self.counts:
+            setattr(module, name, getattr(module, name) + difference)
+        row = self._slip_row(stream)
+        self.slip.write(row)
+        size = 8 * self.slip.used
+        runtime.memcpyAsync(self.slip.words.data.ptr, row.ctypes.data, size, runtime.memcpyHostToDevice, stream.ptr)
+        self.graph.launch(stream)
+        results = self._results()
+        optimizer.settle()
+        return results if self.is_tuple else results[0]
+
+    def _slip_row(self, stream: Any) -> Any:
+        """A row on the host that no step in flight still reads."""
+        half, at = divmod(self.turn, ROWS // 2)
+        if at == 0:
+            if half:
+                self.event.synchronize()
+            self.event = self.xp.cuda.Event(disable_timing=True)
+            self.event.record(stream)
+        self.turn += 1
+        return self.rows[(self.turn - 1) % ROWS]
+
+    def _results(self) -> tuple[Any, ...]:
+        start, across = self.results.data, len(self.kinds)
+        arrays = [
+            (self.xp.ndarray((), dtype, start + 8 * (self.row * across + k)), is_tensor)
+            for k, (dtype, is_tensor) in enumerate(self.kinds)
+        ]
+        return tuple(Tensor(array) if is_tensor else array for array, is_tensor in arrays)
+
+
+def _abandon(stream: Any) -> None:
+    """End a capture that has failed; CUDA says once more that it has."""
+    try:
+        stream.end_capture()
+    except Exception:  # noqa: S110
+        pass
+
+
+def _counted(module: Module) -> dict[str, Any]:
+    """A layer's own values in Python: numbers, texts, small arrays."""
+    kinds = (bool, int, float, str, tuple, np.ndarray)
+    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in vars(module).items() if isinstance(v, kinds)}
+
+
+def _differences(modules: list[Module], before: list[Any], after: list[Any]) -> list[tuple[Module, str, Any]]:
+    """What each layer counts in a step. Raises ValueError for a change that is no counting."""
+    found = []
+    for module, old, new in zip(modules, before, after, strict=True):
+        for name in old.keys() | new.keys():
+            a, b = old.get(name), new.get(name)
+            if a is b or (isinstance(a, np.ndarray) and np.array_equal(a, b)) or (type(a) is type(b) and a == b):
+                continue
+            if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu" or not isinstance(b, np.ndarray):
+                raise ValueError(f"{type(module).__name__} changes its attribute {name!r} in each step")
+            found.append((module, name, b - a))
+    return found

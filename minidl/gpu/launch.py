@@ -1,0 +1,121 @@
+"""Compiling the kernels, and telling the GPU to run one.
+
+All kernels of kernels.cu are compiled together, once for float32 and once for float64, when the first of them is
+needed; CuPy keeps the result on the disk. A kernel is called by its name:
+
+    kernels = kernels_for(xp, dtype)
+    kernels("relu", n, y, x, n)        # as many threads as there are elements
+    kernels("sum_rows", (grid, block), ...)
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minidl.backend import Array, to_numpy
+
+BLOCK = 512  # threads in a block, unless a launch says otherwise
+SMALL = 4096  # most numbers of a convolution's weights that its own kernel keeps in a block's shared memory
+MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
+SIGNATURE = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
+SIZES = "int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw"
+
+CUDA = """
+#define KERNEL extern "C" __global__ void
+#define SHARED __shared__
+#define SYNC __syncthreads();
+#define HIGH(a, b) __umul64hi(a, b)
+"""
+Grid: TypeAlias = "int | tuple[tuple[int, ...], tuple[int, ...]]"
+NULL = np.uint64(0)  # an array that is left out
+
+
+class Kernels:
+    """The kernels of a source, compiled for one array module and one dtype."""
+
+    def __init__(self, xp: Any, dtype: Any, source: str) -> None:
+        real = "double" if np.dtype(dtype) == np.float64 else "float"
+        words = f"#define T {real}\n#define BLOCK {BLOCK}\n#define SMALL {SMALL}\n"
+        self.module = xp.RawModule(code=CUDA + words + source, options=("-std=c++11",))
+        self.signatures = {name: _converters(arguments) for name, arguments in SIGNATURE.findall(source)}
+        self.functions: dict[str, Any] = {}
+
+    def __call__(self, name: str, grid: Grid, *args: Any) -> None:
+        """Launch a kernel: `grid` is the number of threads wanted, or (blocks, threads in a block)."""
+        function = self.functions.get(name)
+        if function is None:
+            function = self.functions[name] = self.module.get_function(name)
+        if isinstance(grid, int):
+            grid = ((grid + BLOCK - 1) // BLOCK,), (BLOCK,)
+        function(*grid, tuple(map(_convert, self.signatures[name], args, strict=True)))
+
+
+def _converters(arguments: str) -> list[type | None]:
+    """How each argument of a kernel is handed over: None for an array, else the NumPy type of the number."""
+    types = {"int": np.int32, "u64": np.uint64, "double": np.float64}
+    found = (argument.split() for argument in arguments.replace("SIZES", SIZES).split(","))
+    return [None if "*" in "".join(words) else types[words[0]] for words in found]
+
+
+def _convert(to: type | None, value: Any) -> Any:
+    if to is None:
+        return NULL if value is None else value
+    return to(value)
+
+
+@lru_cache(maxsize=None)
+def kernels_for(xp: Any, dtype: Any) -> Kernels:
+    """The kernels of kernels.cu for this dtype."""
+    return Kernels(xp, dtype, Path(__file__).with_name("kernels.cu").read_text())
+
+
+def sum_rows(
+    name: str, kernels: Kernels, empty: Callable[[tuple[int, ...]], Array], rows: int, columns: int, *args: Any,
+    count: int = 1, finish: bool = True,
+) -> Array:  # fmt: skip
+    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS.
+
+    The matrix is cut into parts, so that some five hundred blocks have work and each thread at least eight rows.
+    empty   makes the memory for the sums;  args  the kernel's arguments between `out` and `rows`
+    Returns the sums (count * columns,), or those of each part, (parts, count * columns), if they are not added up.
+    """
+    tiles, parts, per_part = cut(rows, columns)
+    out = empty((parts, count * columns))
+    kernels(name, ((tiles, parts), (BLOCK,)), out, *args, rows, columns, per_part)
+    if not finish:
+        return out
+    if parts > 1:
+        whole, across = empty((count * columns,)), count * columns
+        adder = "sum_rows_double" if out.dtype == np.float64 else "sum_rows"
+        kernels(adder, ((-(-across // min(across, 32)), 1), (BLOCK,)), whole, out, parts, across, parts)
+        return whole
+    return out.reshape(-1)
+
+
+def cut(rows: int, columns: int, blocks: int = 512) -> tuple[int, int, int]:
+    """How a matrix is cut: into tiles of 32 columns, parts of the rows, and how many rows a part has."""
+    wide = min(columns, 32)
+    tiles, lanes = -(-columns // wide), BLOCK // wide
+    per_part = max(8 * lanes, -(-rows // max(1, blocks // tiles)))
+    return tiles, max(1, -(-rows // per_part)), per_part
+
+
+def trusted(what: str, both_ways: Callable[[], list[tuple[Array, Array]]]) -> bool:
+    """Whether a kernel's arrays are the reference's, pair by pair; warns if not."""
+    try:
+        for reference, kernel in both_ways():
+            np.testing.assert_allclose(to_numpy(kernel), to_numpy(reference), rtol=1e-4, atol=1e-5)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever goes wrong in a compiler or a driver: there is another way to compute it
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"the GPU kernel of {what} is not used: {reason}", RuntimeWarning, stacklevel=4)
+        return False
+    return True

@@ -1,0 +1,136 @@
+"""Matrix products on the GPU, by NVIDIA's cuBLAS.
+
+CuPy's own products can't be part of a CUDA graph (graph.py), so where `nvmath-python` is installed cuBLAS is called
+through its bindings; without it, CuPy's `dot` does the same work outside of graphs. cuBLAS counts columns first, as
+Fortran does: what is (m, n) here is its transpose (n, m) there, so a product a @ b is asked for as b.T @ a.T.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, xp_of
+from minidl.gpu.launch import kernels_for
+
+NUMBERS = {np.dtype(t): (np.ones(1, t), np.zeros(1, t)) for t in (np.float32, np.float64)}  # alpha and beta
+THIN = 32  # rows of a weight gradient up to which cuBLAS is far faster at its transpose
+DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
+_tf32: ContextVar[bool] = ContextVar("tf32", default=False)
+
+
+@contextmanager
+def tf32(on: bool = True) -> Iterator[None]:
+    """`with tf32():` products of float32 on the tensor cores, their factors rounded to 10 bits behind the point."""
+    token = _tf32.set(on)
+    try:
+        yield
+    finally:
+        _tf32.reset(token)
+
+
+def using_tf32() -> bool:
+    """Whether products are rounded now."""
+    return _tf32.get()
+
+
+@cache
+def cublas() -> Any:
+    """nvmath-python's bindings of cuBLAS; None where they are not installed."""
+    try:
+        from nvmath.bindings import cublas
+    except ImportError:
+        return None
+    return cublas
+
+
+class Handle:
+    """cuBLAS's context: its workspace, and the stream and the precision that it was last told.
+
+    A handle belongs to one thread, and each captured step has one of its own: two products at once in one workspace
+    would wait for each other's counters for ever.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        lib = cublas()
+        self.lib, self.pointer = lib, lib.create()
+        self.workspace = xp.empty((32 if xp.cuda.Device().compute_capability >= "90" else 4) << 20, np.uint8)
+        self.stream: int | None = None
+        self.math = DEFAULT_MATH
+
+    def __del__(self) -> None:
+        self.lib.destroy(self.pointer)
+
+    def ready(self, stream: int) -> int:
+        """The handle, set to this stream and to the precision that is asked for."""
+        if stream != self.stream:
+            self.lib.set_stream(self.pointer, stream)
+            self.lib.set_workspace(self.pointer, self.workspace.data.ptr, self.workspace.nbytes)  # set_stream forgets it
+            self.stream = stream
+        math = TF32_MATH if _tf32.get() else DEFAULT_MATH
+        if math != self.math:
+            self.lib.set_math_mode(self.pointer, math)
+            self.math = math
+        return int(self.pointer)
+
+
+class _Mine(threading.local):
+    handle: Handle | None = None
+
+
+_mine = _Mine()
+
+
+@contextmanager
+def own_handle(handle: Handle) -> Iterator[None]:
+    """Products of this thread go through this handle."""
+    before, _mine.handle = _mine.handle, handle
+    try:
+        yield
+    finally:
+        _mine.handle = before
+
+
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a (m, k) @ b (k, n) -> (m, n). Both lie in memory as they are or as their transposes do; out is contiguous."""
+    xp, shape = xp_of(a), (a.shape[0], b.shape[1])
+    if out is None:
+        out = xp.empty(shape, a.dtype)
+    if shape[0] <= THIN < shape[1] and a.strides[0] == a.itemsize and a.shape[0] > 1:
+        across = xp.empty(shape[::-1], a.dtype)
+        _product(xp, b.T, a.T, across)
+        kernels_for(xp, a.dtype)("swap_axes", out.size, out, across, shape[1], shape[0], out.size)
+    else:
+        _product(xp, a, b, out)
+    return out
+
+
+def _product(xp: Any, a: Array, b: Array, out: Array) -> None:
+    lib = cublas() if hasattr(xp, "cuda") else None
+    if lib is None:
+        a.dot(b, out=out)
+        return
+    if _mine.handle is None:
+        _mine.handle = Handle(xp)
+    handle = _mine.handle.ready(xp.cuda.get_current_stream().ptr)
+    (trans_a, lda), (trans_b, ldb) = _layout(a), _layout(b)
+    one, zero = NUMBERS[a.dtype]
+    (m, n), k = out.shape, a.shape[1]
+    gemm = lib.sgemm if a.dtype == np.float32 else lib.dgemm
+    gemm(handle, trans_b, trans_a, n, m, k, one.ctypes.data, b.data.ptr, ldb, a.data.ptr, lda, zero.ctypes.data,
+         out.data.ptr, n)  # fmt: skip
+
+
+def _layout(a: Array) -> tuple[int, int]:
+    """cuBLAS's words for a matrix: whether it is a transpose (1) or not (0), and how far it is from row to row."""
+    if a.strides[1] == a.itemsize or a.shape[1] == 1:
+        return 0, max(a.shape[1], a.strides[0] // a.itemsize)
+    if a.strides[0] == a.itemsize or a.shape[0] == 1:
+        return 1, max(a.shape[0], a.strides[1] // a.itemsize)
+    raise ValueError(f"product: an array of shape {a.shape} with strides {a.strides} is no matrix or transpose")
