@@ -8,10 +8,11 @@
 
 Steps train with Adam in float32 (TF32 off for all) from batches that lie on the device. The columns (gpu_columns.py)
 take turns of a fraction of a second in one process, another begins each round, and the table shows medians over the
-rounds: minidl as it is and as a captured graph; PyTorch eager with its fused Adam, with torch.compile and as a captured
-graph; JAX compiled, one step a call and 50 steps in one scan (torch.compile compiles long: in the field if named). A ratio is the median of the rounds' ratios; above 1
-minidl is faster. Columns that can't run are left out, with the reason. It needs CuPy, and PyTorch with CUDA and JAX for
-their columns; a network takes some 5 seconds. `bench_gpu.json` holds every round, written after each network.
+rounds: minidl as it is and as a captured graph; PyTorch eager with its fused Adam, with torch.compile (which compiles
+long: in the field only if named) and as a captured graph; JAX compiled, one step a call and 50 steps in one scan. A
+ratio is the median of the rounds' ratios; above 1 minidl is faster. Columns that can't run are left out, with the
+reason. It needs CuPy, and PyTorch with CUDA and JAX for their columns; a network takes some 5 seconds.
+`bench_gpu.json` holds every round, written after each network.
 """
 
 from __future__ import annotations
