@@ -1,213 +1,115 @@
-"""How fast is minidl on a GPU, beside PyTorch? `python -m tests.bench_gpu` prints one table, in under eight minutes.
+"""How fast is minidl on a GPU, beside its peers? `python -m tests.bench_gpu` prints microseconds of training steps.
 
-Columns take turns of a fraction of a second in one process, and the table shows medians over the rounds: samples per
-second of whole training steps with Adam, from batches that lie on the device. PyTorch runs three times: eager with its
-fused Adam, with torch.compile, and replaying a captured CUDA graph, which has no launches to wait for. Above the table
-stands what the card can do at best; below it, where the time of one step goes.
-
-    python -m tests.bench_gpu                         the table, and bench_gpu.json
-    python -m tests.bench_gpu --models mlp --batches 128
+    python -m tests.bench_gpu                         the bench's three models at batch 128 and 1024, every column
+    python -m tests.bench_gpu --field                 the networks of tests/field.py, each at its own batch
+    python -m tests.bench_gpu --field --batches own 128 1024 --networks lenet5 keras
+    python -m tests.bench_gpu --anatomy bn-cnn        where a step of minidl goes: launches, kernels by name
     python -m tests.bench_gpu --dry-run               a few steps on the CPU, to see that the program works
 
-It needs CuPy and a PyTorch with CUDA; columns that can't run are left out, with the reason.
+Steps train with Adam in float32 (TF32 off for all) from batches that lie on the device. The columns (gpu_columns.py)
+take turns of a fraction of a second in one process, another begins each round, and the table shows medians over the
+rounds: minidl as it is and as a captured graph; PyTorch eager with its fused Adam, with torch.compile (which compiles
+long: in the field only if named) and as a captured graph; JAX compiled, one step a call and 50 steps in one scan. A
+ratio is the median of the rounds' ratios; above 1 minidl is faster. Columns that can't run are left out, with the
+reason. It needs CuPy, and PyTorch with CUDA and JAX for their columns; a network takes some 5 seconds.
+`bench_gpu.json` holds every round, written after each network.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minidl import DeviceError, Tensor, ops
-from minidl.backend import Backend, get_backend
-from optim import Adam
-from tests.bench_workers import MODELS, Step, cycle, examples, minidl_net, torch_net
+from minidl import DeviceError
+from minidl.backend import get_backend
+from tests import gpu_anatomy
+from tests.bench_workers import MODELS, Step
+from tests.field import BY_NAME, Network
+from tests.gpu_columns import COLUMNS, OURS, Column, Setting, missing
+
+OWN = "own"  # the class of batches that the networks' sources name
 
 
-class Setting(NamedTuple):
-    """Where and how long to measure."""
+class Case(NamedTuple):
+    """One line of the table. A network whose own batch is 128 is measured once and belongs to both classes."""
 
-    backend: Backend  # minidl's device
-    torch_device: str
-    rounds: int
-    turn: float  # seconds
-    profiled: int  # steps to look into
+    network: Network
+    batch: int
+    classes: list[str]
 
 
-class Column(NamedTuple):
-    build: Callable[[str, int, Setting], Step]  # from a model's name and a batch size
-    wait: Callable[[Setting], None]  # until the device has done all that it was told
-
-
-# ---- the columns --------------------------------------------------------------------------------------------------
-
-
-def build_minidl(model: str, batch: int, setting: Setting) -> Step:
-    backend = setting.backend
-    net = minidl_net(model, "adam")[0].to(backend.name)
-    optimizer = Adam(net.parameters(), lr=1e-3)
-
-    def step(x: Any, y: Any) -> None:
-        optimizer.zero_grad()
-        ops.cross_entropy(net(Tensor(x)), y).backward()
-        optimizer.step()
-
-    return cycle([(backend.from_host(x), backend.from_host(y)) for x, y in examples(model, batch)], step)
-
-
-def wait_minidl(setting: Setting) -> None:
-    if setting.backend.name == "gpu":
-        setting.backend.xp.cuda.Device().synchronize()
-
-
-def torch_parts(model: str, batch: int, setting: Setting, **adam: Any) -> tuple[Any, Any, list[Any]]:
-    """PyTorch's model, optimizer and batches, on the device."""
-    import torch
-
-    where = setting.torch_device
-    torch.manual_seed(0)
-    net = torch_net(model).to(where)
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True, **adam)
-    batches = [(torch.from_numpy(x).to(where), torch.from_numpy(y).to(where)) for x, y in examples(model, batch)]
-    return net, optimizer, batches
-
-
-def build_torch(model: str, batch: int, setting: Setting, compiled: bool = False) -> Step:
-    import torch
-
-    net, optimizer, batches = torch_parts(model, batch, setting)
-    run = torch.compile(net) if compiled else net
-
-    def step(x: Any, y: Any) -> None:
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(run(x), y).backward()
-        optimizer.step()
-
-    return cycle(batches, step)
-
-
-def build_torch_compiled(model: str, batch: int, setting: Setting) -> Step:
-    return build_torch(model, batch, setting, compiled=True)
-
-
-def build_torch_graph(model: str, batch: int, setting: Setting) -> Step:
-    """One captured step; each replay copies a batch to where the graph reads it."""
-    import torch
-
-    if setting.torch_device == "cpu":
-        raise RuntimeError("a CUDA graph needs a GPU")
-    net, optimizer, batches = torch_parts(model, batch, setting, capturable=True)
-    x, y = (t.clone() for t in batches[0])
-
-    def whole_step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(net(x), y).backward()
-        optimizer.step()
-
-    side = torch.cuda.Stream()  # PyTorch asks for a warm-up on a stream of its own before a capture
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            whole_step()
-    torch.cuda.current_stream().wait_stream(side)
-    optimizer.zero_grad(set_to_none=True)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        whole_step()
-
-    def step(new_x: Any, new_y: Any) -> None:
-        x.copy_(new_x)
-        y.copy_(new_y)
-        graph.replay()
-
-    return cycle(batches, step)
-
-
-def wait_torch(setting: Setting) -> None:
-    import torch
-
-    if setting.torch_device == "cuda":
-        torch.cuda.synchronize()
-
-
-COLUMNS = {
-    "minidl": Column(build_minidl, wait_minidl),
-    "torch": Column(build_torch, wait_torch),
-    "torch.compile": Column(build_torch_compiled, wait_torch),
-    "torch graph": Column(build_torch_graph, wait_torch),
-}
+def cases(networks: list[Network], batches: list[str]) -> list[Case]:
+    found = []
+    for network in networks:
+        classes: dict[int, list[str]] = {}
+        for batch in batches:
+            classes.setdefault(network.batch if batch == OWN else int(batch), []).append(batch)
+        found += [Case(network, batch, names) for batch, names in classes.items()]
+    return found
 
 
 # ---- measuring ----------------------------------------------------------------------------------------------------
 
 
-def seconds(step: Step, wait: Callable[[], None], steps: int) -> float:
-    """Time of some whole steps, the device's part counted."""
+def seconds(step: Step, wait: Callable[[], None], calls: int) -> float:
+    """Time of some calls, the device's part counted."""
     wait()
     begin = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(calls):
         step()
     wait()
     return time.perf_counter() - begin
 
 
-def measure(model: str, batch: int, columns: list[str], setting: Setting) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Samples per second of each column, round by round; and what its step consists of."""
+def left_out(what: str, error: Exception) -> None:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+    print(f"  {what} left out: {reason}", file=sys.stderr, flush=True)
+
+
+def measure(case: Case, columns: dict[str, Column], setting: Setting) -> dict[str, list[float]]:
+    """Microseconds of one step of each column, round by round."""
+    network, batch, _ = case
     ready: dict[str, tuple[Step, Callable[[], None], int]] = {}
-    for name in columns:
-        column = COLUMNS[name]
-
-        def wait(column: Column = column) -> None:
-            column.wait(setting)
-
+    for name, column in columns.items():
         try:
-            step = column.build(model, batch, setting)
-            seconds(step, wait, 5)  # compiles
-            once = seconds(step, wait, 5) / 5
+            step, wait = column.build(network, batch, setting)
+            seconds(step, wait, 3)  # compiles, captures
+            once = seconds(step, wait, 3) / 3
         except Exception as error:  # left out, with this reason
-            print(f"  {model} {batch}: {name} left out: {' '.join(str(error).split())[:150]}", file=sys.stderr)
+            left_out(f"{network.name} {batch}: {name}", error)
             continue
-        ready[name] = step, wait, max(2, round(setting.turn / once))
-    speeds: dict[str, list[float]] = {name: [] for name in ready}
-    names = list(ready)
+        ready[name] = step, wait, max(1, round(setting.turn / once))
+    times: dict[str, list[float]] = {name: [] for name in ready}
     for k in range(setting.rounds):
-        for name in names[k % len(names) :] + names[: k % len(names)]:  # another one begins each round
-            step, wait, steps = ready[name]
-            speeds[name].append(steps * batch / seconds(step, wait, steps))
-    parts = {name: anatomy(step, wait, setting) for name, (step, wait, _) in ready.items()}
-    return speeds, parts
+        names = list(ready)
+        start = k % max(1, len(names))
+        for name in names[start:] + names[:start]:  # another one begins each round
+            step, wait, calls = ready[name]
+            try:
+                times[name].append(seconds(step, wait, calls) / (calls * columns[name].steps) * 1e6)
+            except Exception as error:
+                left_out(f"{network.name} {batch}: {name}", error)
+                del ready[name], times[name]
+    return times
 
 
-def anatomy(step: Step, wait: Callable[[], None], setting: Setting) -> dict[str, float]:
-    """Microseconds of one step: until the host has said what to do (host) and until it is done (step); on the device,
-    the number of kernels and copies (launches) and their time (kernels), as NVIDIA's profiler sees them."""
-    n = setting.profiled
-    wait()
-    begin = time.perf_counter()
-    for _ in range(n):
-        step()
-    host = time.perf_counter() - begin
-    wait()
-    found = {"step": (time.perf_counter() - begin) / n * 1e6, "host": host / n * 1e6}
-    if setting.torch_device != "cuda":
-        return found
-    from torch.autograd import DeviceType
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:  # it sees all of the process, CuPy's kernels too
-        for _ in range(n):
-            step()
-        wait()
-    events = [event for event in profiler.events() if event.device_type == DeviceType.CUDA]
-    found["kernels"] = sum(event.time_range.elapsed_us() for event in events) / n
-    found["launches"] = len(events) / n
-    return found
+def forget(setting: Setting) -> None:
+    """Give the last network's memory back to the device."""
+    gc.collect()
+    if setting.backend.name == "gpu":
+        setting.backend.xp.get_default_memory_pool().free_all_blocks()
+    for module, clear in (("torch", lambda torch: torch.cuda.empty_cache()), ("jax", lambda jax: jax.clear_caches())):
+        if module in sys.modules:
+            clear(sys.modules[module])
 
 
 def card(setting: Setting) -> dict[str, Any]:
@@ -217,8 +119,12 @@ def card(setting: Setting) -> dict[str, Any]:
     a, b = xp.zeros(n, "float32"), xp.empty(n, "float32")
     m, product = xp.ones((side, side), "float32"), xp.empty((side, side), "float32")
 
+    def wait() -> None:
+        if on_gpu:
+            xp.cuda.Device().synchronize()
+
     def best(work: Step) -> float:
-        return min(seconds(work, lambda: wait_minidl(setting), 3) / 3 for _ in range(5))
+        return min(seconds(work, wait, 3) / 3 for _ in range(5))
 
     name = "CPU"
     if on_gpu:
@@ -230,63 +136,126 @@ def card(setting: Setting) -> dict[str, Any]:
     }
 
 
+def versions() -> dict[str, str]:
+    found = {}
+    for package in ("numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "torch", "jax"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 # ---- the table ----------------------------------------------------------------------------------------------------
 
 
-def report(results: dict[str, Any], columns: list[str]) -> None:
-    """Print the table, then the parts of a step."""
-    print(f"\n{'samples/s (median)':24}" + "".join(f"{name:>16}" for name in columns) + "   minidl is faster by")
-    for case, result in results.items():
-        median = {name: statistics.median(values) for name, values in result["samples_per_second"].items()}
-        cells = "".join(f"{median[name]:16,.0f}" if name in median else f"{'-':>16}" for name in columns)
-        ratios = [f"{median['minidl'] / median[name]:.2f}" for name in columns if name != "minidl" and name in median]
-        print(f"{case:24}{cells}   {' '.join(ratios)}")
-    print(f"\n{'us of one step':24}{'':16}{'step':>10}{'host':>10}{'kernels':>10}{'launches':>10}")
-    for case, result in results.items():
-        for name, parts in result["microseconds"].items():
-            cells = "".join(
-                f"{parts[key]:10,.0f}" if key in parts else f"{'-':>10}"
-                for key in ("step", "host", "kernels", "launches")
-            )
-            print(f"{case:24}{name:16}{cells}")
+def ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Of each peer: its time over minidl's best column, round by round."""
+    ours = next((name for name in OURS if name in times), None)
+    if ours is None:
+        return {}
+    peers = [name for name in times if name not in OURS]
+    return {name: [their / our for their, our in zip(times[name], times[ours], strict=True)] for name in peers}
+
+
+def heading(columns: list[str]) -> str:
+    return f"{'us a step (median)':22}{'batch':>6}" + "".join(f"{c:>16}" for c in columns) + "   torch graph / minidl"
+
+
+def line(case: Case, times: dict[str, list[float]], columns: list[str]) -> str:
+    """A network's medians, and how much faster minidl is than PyTorch's captured graph, with the rounds' range."""
+    cells = "".join(f"{statistics.median(times[c]):16,.1f}" if c in times else f"{'-':>16}" for c in columns)
+    over = ratios(times).get("torch graph")
+    text = f"{statistics.median(over):6.2f} ({min(over):.2f} to {max(over):.2f})" if over else f"{'-':>6}"
+    return f"{case.network.name:22}{case.batch:>6}{cells}   {text}"
+
+
+def means(results: list[tuple[Case, dict[str, list[float]]]]) -> list[str]:
+    """For each class of batches and each peer: the geometric mean of the ratios, and the least of them."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for case, times in results:
+        for peer, over in ratios(times).items():
+            for name in case.classes:
+                found.setdefault((name, peer), {})[case.network.name] = statistics.median(over)
+    lines = []
+    for (name, peer), of in sorted(found.items()):
+        least = min(of, key=lambda network: of[network])
+        mean = statistics.geometric_mean(of.values())
+        below = sum(ratio < 1 for ratio in of.values())
+        lines.append(
+            f"batch {name + ',':6}{peer + ' / minidl:':24}geometric mean {mean:.2f} of {len(of)} networks, "
+            f"{below} below 1, least {of[least]:.2f} ({least})"
+        )
+    return lines
+
+
+# ---- the command --------------------------------------------------------------------------------------------------
+
+
+def batch_size(text: str) -> str:
+    if text != OWN and (not text.isdecimal() or int(text) < 1):
+        raise argparse.ArgumentTypeError(f"'{OWN}' or a number, not {text!r}")
+    return text
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--field", action="store_true", help="the networks of the field")
+    parser.add_argument("--anatomy", metavar="NETWORK", choices=BY_NAME, help="only: where this one's step goes")
+    parser.add_argument("--networks", nargs="+", choices=BY_NAME, metavar="NAME", help=f"of {' '.join(BY_NAME)}")
+    parser.add_argument("--batches", nargs="+", type=batch_size, help="numbers, or 'own': the one its source names")
+    parser.add_argument("--columns", nargs="+", choices=COLUMNS, metavar="COLUMN", help=f"of {', '.join(COLUMNS)}")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--turn", type=float, default=0.05, help="seconds for one turn of one column")
+    parser.add_argument("--json", type=Path, default=Path("bench_gpu.json"), help="write every round's numbers here")
+    parser.add_argument("--dry-run", action="store_true", help="a few steps on the CPU: its numbers mean nothing")
+    args = parser.parse_args(argv)
+    if args.anatomy:
+        args.networks, args.columns = [args.anatomy], args.columns or list(reversed(OURS))
+    args.networks = args.networks or list(BY_NAME if args.field else MODELS)
+    slow = ["torch.compile"] if args.field or args.dry_run else []  # half a minute for each network
+    args.columns = args.columns or [name for name in COLUMNS if name not in slow]
+    small = ["4"] if args.dry_run else [OWN]
+    args.batches = args.batches or (small if args.field or args.anatomy or args.dry_run else ["128", "1024"])
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--batches", nargs="+", type=int, help="default: 128 1024")
-    parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, default=Path("bench_gpu.json"), help="write every round's numbers here")
-    parser.add_argument("--dry-run", action="store_true", help="a few steps on the CPU: its numbers mean nothing")
-    args = parser.parse_args(argv)
+    args = parse(argv)
     if args.dry_run:
         setting = Setting(get_backend("cpu"), "cpu", rounds=2, turn=0.01, profiled=2)
-        batches = args.batches or [4, 8]
     else:
         try:
-            setting = Setting(get_backend("gpu"), "cuda", rounds=args.rounds, turn=0.25, profiled=50)
+            setting = Setting(get_backend("gpu"), "cuda", rounds=args.rounds, turn=args.turn, profiled=50)
         except DeviceError as error:
             print(f"tests.bench_gpu: error: {error}", file=sys.stderr)
             return 2
-        batches = args.batches or [128, 1024]
+    columns = {name: COLUMNS[name] for name in args.columns}
+    for name in [name for name, column in columns.items() if missing(column)]:
+        print(f"  {name} left out: there is no {columns.pop(name).needs}", file=sys.stderr)
     best = card(setting)
     print(
         f"{datetime.date.today()}, {best['name']}: copies {best['bandwidth_GBs']:,.0f} GB/s (read and written), "
         f"8192 x 8192 products {best['gemm_TFLOPs']:.1f} TFLOP/s in float32"
     )
-    results = {}
-    for model in args.models:
-        for batch in batches:
-            speeds, parts = measure(model, batch, args.columns, setting)
-            if not speeds:
-                return 1
-            results[f"{model}, batch {batch}"] = {"samples_per_second": speeds, "microseconds": parts}
-    report(results, args.columns)
-    record = {"date": str(datetime.date.today()), "card": best, "dry_run": args.dry_run, "results": results}
-    args.json.write_text(json.dumps(record, indent=1) + "\n")
-    return 0
+    todo = cases([BY_NAME[name] for name in args.networks], args.batches)
+    if args.anatomy:
+        for case in todo:
+            gpu_anatomy.show(case.network, case.batch, columns, setting)
+        return 0
+    record = {"date": str(datetime.date.today()), "card": best, "versions": versions(), "dry_run": args.dry_run}
+    results: list[tuple[Case, dict[str, list[float]]]] = []
+    print(heading(list(columns)), flush=True)
+    for case in todo:
+        times = measure(case, columns, setting)
+        forget(setting)
+        results.append((case, times))
+        print(line(case, times, list(columns)), flush=True)
+        lines = [{"network": c.network.name, "batch": c.batch, "classes": c.classes, "us": t} for c, t in results]
+        args.json.write_text(json.dumps({**record, "results": lines}, indent=1) + "\n")
+    print("", *means(results), sep="\n")
+    return 0 if any(times for _, times in results) else 1
 
 
 if __name__ == "__main__":
