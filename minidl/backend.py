@@ -45,7 +45,7 @@ class Backend:
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
-GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by gpu.py and optim/kernels.py
+GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by minidl/gpu and optim/kernels.py
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
 _INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
@@ -83,7 +83,17 @@ def _load_gpu() -> Backend:
             f"device 'gpu': there is a GPU, but CuPy can't compute on it ({_line(error)}). CUDA's libraries may be "
             f"missing or of another version than CuPy: {_INSTALL}"
         ) from error
-    return Backend("gpu", cupy, cupy.ndarray, cupy.asarray, cupy.asnumpy, GPU_KERNELS)
+    def from_host(values: Any) -> Array:
+        if _crossing_forbidden.get() and not isinstance(values, cupy.ndarray):
+            raise DeviceError("the step sends values to the GPU, which a captured step can't repeat")
+        return cupy.asarray(values)
+
+    def to_host(array: Any) -> Array:
+        if _crossing_forbidden.get():
+            raise DeviceError("the step reads values from the GPU, which a captured step can't repeat")
+        return cupy.asnumpy(array)
+
+    return Backend("gpu", cupy, cupy.ndarray, from_host, to_host, GPU_KERNELS)
 
 
 def _cupy_wheels() -> list[str]:
@@ -156,6 +166,21 @@ def to_numpy(array: Any) -> Array:
     return backend_of(array).to_host(array)
 
 
+# ---- what may cross ----
+
+_crossing_forbidden: ContextVar[bool] = ContextVar("crossing_forbidden", default=False)
+
+
+@contextmanager
+def no_crossing() -> Iterator[None]:
+    """`with no_crossing():` an array that is sent to the GPU or read from it raises DeviceError."""
+    token = _crossing_forbidden.set(True)
+    try:
+        yield
+    finally:
+        _crossing_forbidden.reset(token)
+
+
 # ---- faster forms of operations ----
 
 _use_kernels: ContextVar[bool] = ContextVar("use_kernels", default=True)
@@ -192,6 +217,11 @@ def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:
         if isinstance(array, backend.array_type):
             return backend.kernels.get(name)
     return None
+
+
+def reference_only_now() -> bool:
+    """Whether this is inside reference_only()."""
+    return not _use_kernels.get()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from minidl import ops
 from minidl.init import Rng, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.ops_conv import Pair, Size, _pair
+from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
 
@@ -153,12 +154,15 @@ class BatchNorm2d(_BatchNorm):
 
 
 class Dropout(Module):
-    """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation."""
+    """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation.
+
+    rng  a Generator, a seed, or None for fresh entropy: the layer draws its key from it (see rng.py)
+    """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
-        self.p, self.rng = p, np.random.default_rng(rng)
+        self.p, self.rng = p, CounterRng(rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.dropout(x, self.p, self.rng) if self.training and self.p > 0 else x

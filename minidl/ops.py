@@ -14,7 +14,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import Size, avg_pool2d, conv2d, max_pool2d
-from minidl.ops_nn import batch_norm, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
+from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.tensor import Tensor, as_tensor, record
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "conv2d",
+    "count_right",
     "cross_entropy",
     "div",
     "dropout",
@@ -130,6 +131,7 @@ def conv2d_relu_max_pool2d(
     return max_pool2d(relu(conv2d(x, w, b, stride, padding)), k, k_stride, k_padding)
 
 
+@accelerated
 def sigmoid(x: Any) -> Tensor:
     """1 / (1 + e^-x), written with tanh, which can't overflow."""
     x = as_tensor(x)
@@ -137,6 +139,7 @@ def sigmoid(x: Any) -> Tensor:
     return record("sigmoid", y, (x, lambda g: g * y * (1 - y)))
 
 
+@accelerated
 def tanh(x: Any) -> Tensor:
     """Hyperbolic tangent."""
     x = as_tensor(x)

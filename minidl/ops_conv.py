@@ -69,6 +69,7 @@ def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -
     return record("max_pool2d", xp.take_along_axis(flat, winner, -1)[..., 0], (x, vjp))
 
 
+@accelerated
 def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
     x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, k, stride, padding)
