@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from minidl import DeviceError, Tensor, ops
 from minidl.backend import Backend, get_backend
-from optim import Adam
+from minidl.optim import Adam
 from tests.bench_workers import MODELS, Step, cycle, examples, minidl_net, torch_net
 
 

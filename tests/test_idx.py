@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import data.idx
-from data import DataError, IdxError, read_idx, write_idx
-from data.idx import idx_sha256
+from minidl import data
+from minidl.data import DataError, IdxError, read_idx, write_idx
+from minidl.data.idx import idx_sha256
 from tests.fuzz_idx import promises_kept, run, second_opinion
 
 DTYPES = ["u1", "i1", "<i2", ">i2", "<i4", ">i4", "<f4", ">f4", "<f8", ">f8"]
@@ -213,7 +213,7 @@ def as_nobody(code, *arguments):
     if not hasattr(os, "geteuid"):
         pytest.skip("no users to change to on this system")
     drop = "import os, sys\nif os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    command = [sys.executable, "-c", "import data.idx, data.mnist, pooch\n" + drop + code, *map(str, arguments)]
+    command = [sys.executable, "-c", "import pooch; from minidl import data\n" + drop + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=os.getcwd())
 
 

@@ -21,7 +21,9 @@ def test_import_takes_at_most_a_fifth_of_a_second_more_than_numpy():
     assert min(a for a, _ in pairs) - min(b for _, b in pairs) < 0.2
 
 
-@pytest.mark.parametrize("module", ["minidl", "optim", "data", "minidl.trainer", "minidl.checkpoint"])
+@pytest.mark.parametrize(
+    "module", ["minidl", "minidl.optim", "minidl.data", "minidl.trainer", "minidl.training.checkpoint"]
+)
 def test_import_brings_no_heavy_module(module):
     code = f"import sys, {module}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)

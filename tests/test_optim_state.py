@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from optim import (
+from minidl.optim import (
     SGD,
     Adam,
     Blend,
     Optimizer,
 )
-from optim.schedule import cosine
+from minidl.optim.schedule import cosine
 from tests.test_optim import RULES, feed, noisy_bowl, parameters, values
 
 # ---- saving and loading ----
