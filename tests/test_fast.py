@@ -368,7 +368,7 @@ def test_evaluation_holds_no_graph() -> None:
 
 
 def test_the_allocator_is_tuned_by_programs_only() -> None:
-    code = "from minidl import malloc; print(malloc.tune_allocator())"
+    code = "from minidl.fast import malloc; print(malloc.tune_allocator())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("True", "False")  # in a process of its own: it lasts as long as the process
 

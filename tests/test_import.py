@@ -30,3 +30,11 @@ def test_import_brings_no_heavy_module(module):
     loaded = set(result.stdout.split())
     assert module in loaded
     assert not loaded & {"matplotlib", "cupy", "torch", "PIL", "requests", "pooch"}
+
+
+@pytest.mark.parametrize("name", ["optim", "data"])
+def test_the_folders_of_a_clone_are_no_packages_of_their_own(name):
+    """There would be two classes Adam, and neither would be an instance of the other's bases."""
+    result = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"ImportError: import minidl.{name}: " in result.stderr

@@ -329,6 +329,6 @@ def test_a_relative_folder_is_named_as_it_was_given(tmp_path, arrays, monkeypatc
 
 
 def test_importing_data_imports_nothing_heavy():
-    code = "import sys, data; print(sorted({'pooch', 'requests', 'tqdm', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, minidl.data; print(sorted({'pooch', 'requests', 'tqdm', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr

@@ -89,7 +89,7 @@ def test_import_is_light():
     import subprocess
     import sys
 
-    code = "import sys, optim; sys.exit(bool({'torch', 'matplotlib', 'cupy'} & set(sys.modules)))"
+    code = "import sys, minidl.optim; sys.exit(bool({'torch', 'matplotlib', 'cupy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
