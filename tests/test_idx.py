@@ -367,7 +367,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_idx(path, np.arange(3, dtype=np.uint8))
     code = (
-        "import resource, sys, numpy; from minidl import data\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import resource, sys, numpy; from minidl import data\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: data.write_idx(sys.argv[1], numpy.zeros(100_000, numpy.uint8))\n"
         "except OSError as error: print(error.strerror)"
     )
