@@ -1,8 +1,11 @@
 """From the bytes of an IDX file to arrays. In reading order: idx.py, dataset.py, download.py, mnist.py."""
 
-from data.dataset import Dataset
-from data.download import DownloadError
-from data.idx import DataError, IdxError, read_idx, write_idx
-from data.mnist import load_mnist
+if __name__ == "data":  # found by a clone's root on the path: it would be a second copy, with classes of its own
+    raise ImportError("import minidl.data: the folder data is a part of the package minidl")
+
+from minidl.data.dataset import Dataset
+from minidl.data.download import DownloadError
+from minidl.data.idx import DataError, IdxError, read_idx, write_idx
+from minidl.data.mnist import load_mnist
 
 __all__ = ["DataError", "Dataset", "DownloadError", "IdxError", "load_mnist", "read_idx", "write_idx"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from data.idx import DataError
-from data.mnist import Dataset
-from minidl import buffers
 from minidl.backend import Array, backend_of, get_backend, xp_of
+from minidl.data.idx import DataError
+from minidl.data.mnist import Dataset
+from minidl.fast import buffers
 from minidl.tensor import Tensor
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.idx import DataError, idx_sha256, read_idx
+from minidl.data.idx import DataError, idx_sha256, read_idx
 
 # The four files of a data set: what they hold, and how many dimensions that has.
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}

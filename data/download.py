@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from data.atomic import atomic_file, sweep_parts
-from data.idx import DataError, IdxError, idx_sha256, read_idx
+from minidl.data.atomic import atomic_file, sweep_parts
+from minidl.data.idx import DataError, IdxError, idx_sha256, read_idx
 
 
 @dataclass(frozen=True)

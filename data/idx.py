@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.atomic import atomic_file
+from minidl.data.atomic import atomic_file
 
 ELEMENT_TYPES = {
     code: np.dtype(name)

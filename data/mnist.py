@@ -16,9 +16,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from data.dataset import PARTS, Dataset, find_part, find_parts, make_dataset, read_folder
-from data.download import PATIENT, QUICK, DownloadError, Patience, RemoteFile, fetch, read_verified
-from data.idx import DataError
+from minidl.data.dataset import PARTS, Dataset, find_part, find_parts, make_dataset, read_folder
+from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, RemoteFile, fetch, read_verified
+from minidl.data.idx import DataError
 
 __all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
 

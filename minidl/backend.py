@@ -188,7 +188,7 @@ Op = TypeVar("Op", bound=Callable[..., Any])
 
 
 def accelerated(reference: Op) -> Op:
-    """Marks an operation on Tensors that a device may have a faster form of, a kernel: see fast.py for the CPU's.
+    """Marks an operation on Tensors that a device may have a faster form of, a kernel: see fast/ for the CPU's.
 
     The function below the mark says what the operation is. The kernel computes the same, or answers NotImplemented
     to what it was not made for; then, and on a device without one, the function itself runs.

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data import read_idx
-from data.batches import scale
 from minidl import ops
 from minidl.backend import Array
-from minidl.checkpoint import CheckpointError, load_checkpoint
+from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
+from minidl.data import read_idx
+from minidl.data.batches import scale
 from minidl.grad_mode import no_grad
-from minidl.models import build_model
 from minidl.nn import Module
-from minidl.run import CHECKPOINT
 from minidl.tensor import Tensor
-from minidl.train import BAD_INPUT, DONE, Parser, complain
+from minidl.training.checkpoint import CheckpointError, load_checkpoint
+from minidl.training.models import build_model
+from minidl.training.run import CHECKPOINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

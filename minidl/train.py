@@ -9,24 +9,23 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minidl import report
 from minidl.backend import DeviceError
-from minidl.config import Config, prepare
-from minidl.display import Display, resume_command
-from minidl.malloc import tune_allocator
-from minidl.models import MODELS, count_parameters
-from minidl.run import Options, Run, check_unused, versions
-from minidl.signals import StopNow, StopOnSignal
+from minidl.cli import closing
+from minidl.cli.display import Display, resume_command
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.signals import StopNow, StopOnSignal
+from minidl.fast.malloc import tune_allocator
 from minidl.trace import PageError, check_writable, traced
 from minidl.trainer import Diverged
-from optim import NAMES as OPTIMIZERS
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as shells have it
+from minidl.training.build import NAMES as OPTIMIZERS
+from minidl.training.config import Config, prepare
+from minidl.training.models import MODELS, count_parameters
+from minidl.training.run import Options, Run, check_unused, versions
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid
@@ -36,13 +35,6 @@ EXAMPLES = """examples:
   python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (--help lists what there is)\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -270,8 +262,8 @@ def train(run: Run, stop: StopOnSignal) -> int:
             if stop.signal:
                 return display.stopped(stop.status)
     summary = run.write_summary()
-    report.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
-    print(report.closing_table(summary, run.folder, trainer.optimizer.verdict()))
+    closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
+    print(closing.closing_table(summary, run.folder, trainer.optimizer.verdict()))
     return DONE
 
 
@@ -281,14 +273,6 @@ def out_of_memory(error: MemoryError) -> str:
         f"out of memory ({' '.join(str(error).split())}). Try a smaller --batch-size or --model; on a GPU, "
         "`nvidia-smi` lists the programs that use its memory"
     )
-
-
-def complain(error: object, status: int, program: str = "minidl.train") -> int:
-    """Print an error as the command lines have them; returns the exit status."""
-    prefix = f"{program}: error: "
-    # A second line may point at a place in the first, so it moves along.
-    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

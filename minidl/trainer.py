@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from data.batches import Examples, Splits, batches
 from minidl import ops
 from minidl.backend import Array, backend_of, to_numpy, xp_of
+from minidl.data.batches import Examples, Splits, batches
 from minidl.grad_mode import no_grad
 from minidl.nn import Module
+from minidl.optim import Optimizer
 from minidl.tensor import Tensor
-from optim import Optimizer
 
 
 class Diverged(ArithmeticError):

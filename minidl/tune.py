@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data import Dataset, load_mnist
 from minidl.backend import DeviceError
-from minidl.config import Config, prepare
-from minidl.train import BAD_INPUT, DONE, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
+from minidl.data import Dataset, load_mnist
 from minidl.trainer import Diverged
+from minidl.training.config import Config, prepare
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance

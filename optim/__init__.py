@@ -1,27 +1,28 @@
 """optim: every update rule of the study on one flat vector, and the switch from one to another.
 
 Reading order, by growing complexity: flat, optimizer (the frame), sgd, adam, rmsprop, adagrad (the rules), schedule,
-switch (the conditions), hybrid, projection, swats, gnmt, blend, then presets and build. `optim.torch` has the same
+switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has the same
 optimizers for PyTorch; it is imported only when you ask for it.
 """
 
-from optim import kernels as _kernels  # noqa: F401 (registers the rules' kernels for the GPU)
-from optim.adagrad import Adagrad
-from optim.adam import Adam, AdamW
-from optim.blend import Blend
-from optim.build import DEFAULT_LR, NAMES, build
-from optim.flat import FlatParameters
-from optim.gnmt import GNMT
-from optim.grammar import GrammarError
-from optim.hybrid import Hybrid
-from optim.optimizer import Optimizer, Rule, Schedule, SwitchEvent
-from optim.presets import PRESETS, Preset, preset
-from optim.progress import Progress
-from optim.rmsprop import RMSprop
-from optim.schedule import ScheduleError, parse_schedule
-from optim.sgd import SGD
-from optim.swats import SWATS
-from optim.switch import (
+if __name__ == "optim":  # found by a clone's root on the path: it would be a second copy, with classes of its own
+    raise ImportError("import minidl.optim: the folder optim is a part of the package minidl")
+
+from minidl.optim import kernels as _kernels  # noqa: F401 (registers the rules' kernels for the GPU)
+from minidl.optim.adagrad import Adagrad
+from minidl.optim.adam import Adam, AdamW
+from minidl.optim.blend import Blend
+from minidl.optim.flat import FlatParameters
+from minidl.optim.gnmt import GNMT
+from minidl.optim.grammar import GrammarError
+from minidl.optim.hybrid import Hybrid
+from minidl.optim.optimizer import Optimizer, Rule, Schedule, SwitchEvent
+from minidl.optim.progress import Progress
+from minidl.optim.rmsprop import RMSprop
+from minidl.optim.schedule import ScheduleError, parse_schedule
+from minidl.optim.sgd import SGD
+from minidl.optim.swats import SWATS
+from minidl.optim.switch import (
     AfterEpochs,
     AfterSteps,
     AllOf,
@@ -32,13 +33,10 @@ from optim.switch import (
     Plateau,
     Projected,
 )
-from optim.switch_text import SwitchError, parse_switch
+from minidl.optim.switch_text import SwitchError, parse_switch
 
 __all__ = [
-    "DEFAULT_LR",
     "GNMT",
-    "NAMES",
-    "PRESETS",
     "SGD",
     "SWATS",
     "Adagrad",
@@ -57,7 +55,6 @@ __all__ = [
     "Hybrid",
     "Optimizer",
     "Plateau",
-    "Preset",
     "Progress",
     "Projected",
     "RMSprop",
@@ -66,8 +63,6 @@ __all__ = [
     "ScheduleError",
     "SwitchError",
     "SwitchEvent",
-    "build",
     "parse_schedule",
     "parse_switch",
-    "preset",
 ]

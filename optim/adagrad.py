@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from minidl.backend import Array, xp_of
-from optim.explain import Look, Term
-from optim.flat import FlatParameters
-from optim.optimizer import Params, Rate, Rule, above, at_least
+from minidl.optim.explain import Look, Term
+from minidl.optim.flat import FlatParameters
+from minidl.optim.optimizer import Params, Rate, Rule, above, at_least
 
 
 class Adagrad(Rule):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import exp
 
 from minidl.backend import Array, xp_of
-from optim.explain import Look, Term
-from optim.optimizer import Params, Rate, Rule, above, at_least, fraction
-from optim.rmsprop import mean_square
+from minidl.optim.explain import Look, Term
+from minidl.optim.optimizer import Params, Rate, Rule, above, at_least, fraction
+from minidl.optim.rmsprop import mean_square
 
 
 class Blend(Rule):

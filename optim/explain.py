@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from minidl.backend import Array, to_numpy
 
 if TYPE_CHECKING:
-    from optim.optimizer import Optimizer, Rule
+    from minidl.optim.optimizer import Optimizer, Rule
 
 
 class Term(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl import buffers
 from minidl.backend import Array, backend_of
-from minidl.fast_threads import start_afresh
+from minidl.fast import buffers
+from minidl.fast.threads import start_afresh
 from minidl.tensor import Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from minidl.optim.adam import Adam
+from minidl.optim.hybrid import Hybrid
+from minidl.optim.optimizer import at_least
+from minidl.optim.schedule import halving
+from minidl.optim.sgd import SGD
+from minidl.optim.switch import AfterSteps
 from minidl.tensor import Tensor
-from optim.adam import Adam
-from optim.hybrid import Hybrid
-from optim.optimizer import at_least
-from optim.schedule import halving
-from optim.sgd import SGD
-from optim.switch import AfterSteps
 
 # Wu et al. 2016, section 8.2, steps in thousands: Adam for 60; SGD; "after a certain number of total steps" (so
 # counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.

@@ -16,13 +16,13 @@ import numpy as np
 
 from minidl.backend import GPU_KERNELS, Array, backend_of
 from minidl.gpu import trusted
-from optim.adagrad import Adagrad
-from optim.adam import Adam, AdamW
-from optim.blend import Blend
-from optim.optimizer import Rule
-from optim.rmsprop import RMSprop
-from optim.sgd import SGD
-from optim.swats import SWATS
+from minidl.optim.adagrad import Adagrad
+from minidl.optim.adam import Adam, AdamW
+from minidl.optim.blend import Blend
+from minidl.optim.optimizer import Rule
+from minidl.optim.rmsprop import RMSprop
+from minidl.optim.sgd import SGD
+from minidl.optim.swats import SWATS
 
 # For one element: the state's new values from the old ones and the gradient g, then p. And the numbers in it, which
 # Python computes in double precision.

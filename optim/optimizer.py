@@ -14,10 +14,10 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for, to_numpy
+from minidl.optim.explain import Look, Term
+from minidl.optim.flat import FlatParameters
+from minidl.optim.subnormal import EVERY, flush
 from minidl.tensor import Tensor
-from optim.explain import Look, Term
-from optim.flat import FlatParameters
-from optim.subnormal import EVERY, flush
 
 Params: TypeAlias = "Iterable[Tensor] | None"
 Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> rate

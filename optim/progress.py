@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from optim.grammar import unknown
+from minidl.optim.grammar import unknown
 
 
 @dataclass

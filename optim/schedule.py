@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from optim.grammar import Convert, GrammarError, Reader, number, whole
-from optim.optimizer import Schedule, at_least
+from minidl.optim.grammar import Convert, GrammarError, Reader, number, whole
+from minidl.optim.optimizer import Schedule, at_least
 
 
 def constant(lr: float) -> Schedule:

@@ -7,8 +7,8 @@ Nesterov's variant looks ahead: it uses the gradient as if the momentum step had
 from __future__ import annotations
 
 from minidl.backend import Array, xp_of
-from optim.explain import Look, Term
-from optim.optimizer import Params, Rate, Rule, fraction
+from minidl.optim.explain import Look, Term
+from minidl.optim.optimizer import Params, Rate, Rule, fraction
 
 
 class SGD(Rule):

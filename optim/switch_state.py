@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from optim.progress import Progress
-from optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
+from minidl.optim.progress import Progress
+from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 
 
 @dataclass(frozen=True)

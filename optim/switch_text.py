@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optim.grammar import GrammarError, Reader, number, unknown, whole
-from optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
+from minidl.optim.grammar import GrammarError, Reader, number, unknown, whole
+from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the trainer reports
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from minidl.backend import Array, get_backend
+from minidl.optim.flat import FlatParameters
+from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.tensor import Tensor
-from optim.flat import FlatParameters
-from optim.optimizer import Optimizer, SwitchEvent
 
 
 def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[torch.Tensor], **kwargs: Any) -> Wrapped:

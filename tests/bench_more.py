@@ -132,7 +132,7 @@ def costs(models: list[str], columns: list[str]) -> None:
     if "torch" in columns and os.environ.get("MINIDL_DATA"):
         whole_command()
     print("\nimport, seconds, best of 5")
-    for module in ("numpy", "minidl", "optim", "torch"):
+    for module in ("numpy", "minidl", "minidl.optim", "torch"):
         best = float("inf")
         for _ in range(5):
             begin = time.perf_counter()
@@ -140,7 +140,7 @@ def costs(models: list[str], columns: list[str]) -> None:
                 [sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, check=False
             )
             best = min(best, time.perf_counter() - begin) if done.returncode == 0 else best
-        print(f"  {module:8} {best:.2f}")
+        print(f"  {module:12} {best:.2f}")
 
 
 def whole_command(rounds: int = 5) -> None:

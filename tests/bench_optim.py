@@ -19,7 +19,7 @@ from statistics import median
 import numpy as np
 
 from minidl import Tensor
-from optim import SGD, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, RMSprop
+from minidl.optim import SGD, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, RMSprop
 
 N, ROUNDS, LIMIT = 1_900_000, 51, 1.3
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from data import load_mnist
-from minidl.config import Config, prepare
-from minidl.malloc import tune_allocator
+from minidl.data import load_mnist
+from minidl.fast.malloc import tune_allocator
 from minidl.trace import Recorder
+from minidl.training.config import Config, prepare
 
 RUNS = {
     "mlp": Config(model="mlp", opt="hybrid", epochs=10),

@@ -57,8 +57,7 @@ def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
 
 def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
     """The model and its optimizer."""
-    import optim
-    from minidl import nn
+    from minidl import nn, optim
 
     if model.startswith("cnn"):
         size = image_size(model) // 4
@@ -139,7 +138,7 @@ def torch_fused(model: str, opt: str, batch: int) -> Step:
 
 def torch_malloc(model: str, opt: str, batch: int) -> Step:
     """PyTorch's fused mode with the C library's allocator set as minidl's programs set it."""
-    from minidl.malloc import tune_allocator
+    from minidl.fast.malloc import tune_allocator
 
     if not tune_allocator():
         raise RuntimeError("this C library has no mallopt")

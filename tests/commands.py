@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data import load_mnist, write_idx
-from minidl.checkpoint import Checkpoint, load_checkpoint
+from minidl.data import load_mnist, write_idx
+from minidl.training.checkpoint import Checkpoint, load_checkpoint
 
 ROOT = Path(__file__).parent.parent
 _method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"

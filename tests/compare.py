@@ -9,10 +9,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from data import load_mnist
-from minidl.config import Config, prepare
+from minidl.data import load_mnist
 from minidl.trainer import evaluate
-from optim import NAMES
+from minidl.training.build import NAMES
+from minidl.training.config import Config, prepare
 
 
 def train(setting: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import pytest
 
 from minidl import Tensor, nn, ops, reference_only
 from minidl.backend import get_backend, to_numpy
-from minidl.config import Config, Job, prepare
-from optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, Projected, RMSprop
-from optim.schedule import cosine
+from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, Projected, RMSprop
+from minidl.optim.schedule import cosine
+from minidl.training.config import Config, Job, prepare
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 LABELS = np.array([2, 0, 1, 2, 2, 1, 0, 1])

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import IdxError, idx, read_idx
+from minidl.data import IdxError, idx, read_idx
 
 FORMATS = {8: "B", 9: "b", 11: "h", 12: "i", 13: "f", 14: "d"}  # element type: its letter in `struct`
 SECONDS, MEMORY = 1.0, 64 << 20

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl.checkpoint import load_checkpoint
-from minidl.run import CHECKPOINT
+from minidl.training.checkpoint import load_checkpoint
+from minidl.training.run import CHECKPOINT
 from tests.commands import Child, difference, outcome, tiny_dataset, train
 
 EPOCHS, BATCH = 8, 30  # 180 training images: 6 steps per epoch

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minidl import checkpoint as module
-from minidl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.training import checkpoint as module
+from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from tests.commands import ROOT, Child, at_place, difference, outcome, tiny_dataset, train
 
 MODEL = {
@@ -170,10 +170,10 @@ def fill(disk: Path) -> None:
 
 
 PLACES = {  # when the disk fills up, and what fails then
-    "checkpoint": (4, "minidl.run:save_checkpoint"),
-    "metrics.jsonl": (2, "minidl.run:Run.write_metrics"),
-    "summary.json": (1, "minidl.run:Run.write_summary"),
-    "curves.png": (1, "minidl.report:plot_curves"),
+    "checkpoint": (4, "minidl.training.run:save_checkpoint"),
+    "metrics.jsonl": (2, "minidl.training.run:Run.write_metrics"),
+    "summary.json": (1, "minidl.training.run:Run.write_summary"),
+    "curves.png": (1, "minidl.cli.closing:plot_curves"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from minidl import DeviceError, Tensor, backend, ops
 from minidl import train as program
-from optim import Adam
+from minidl.optim import Adam
 from tests.commands import tiny_dataset
 
 

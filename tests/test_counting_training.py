@@ -6,17 +6,18 @@ import re
 import numpy as np
 import pytest
 
-from data import load_mnist
-from data.batches import Examples, split
 from minidl import Tensor, gradcheck, nn, ops
 from minidl import predict as prediction
 from minidl import train as program
-from minidl.checkpoint import load_checkpoint
-from minidl.config import Config, prepare
-from minidl.models import MODELS, build_model
-from minidl.run import Run
+from minidl.data import load_mnist
+from minidl.data.batches import Examples, split
+from minidl.optim import SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
 from minidl.trainer import Diverged, Trainer, evaluate
-from optim import NAMES, SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
+from minidl.training.build import NAMES
+from minidl.training.checkpoint import load_checkpoint
+from minidl.training.config import Config, prepare
+from minidl.training.models import MODELS, build_model
+from minidl.training.run import Run
 from tests import device_checks as checks
 from tests.commands import tiny_dataset
 from tests.counting import Counting

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import load_mnist
-from data.batches import split
 from minidl import nn, trainer
-from minidl.checkpoint import load_checkpoint
-from minidl.config import Config, prepare
-from minidl.run import Run
+from minidl.data import load_mnist
+from minidl.data.batches import split
+from minidl.optim import SGD, Adam
 from minidl.trainer import Diverged, Trainer
-from optim import SGD, Adam
+from minidl.training.checkpoint import load_checkpoint
+from minidl.training.config import Config, prepare
+from minidl.training.run import Run
 from tests.commands import ROOT, tiny_dataset, train
 
 

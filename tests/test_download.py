@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-import data.download
-from data import DownloadError, load_mnist, read_idx
-from data.download import Patience, fetch
+from minidl import data
+from minidl.data import DownloadError, load_mnist, read_idx
+from minidl.data.download import Patience, fetch
 from tests.test_download_server import ARRAY, CALM, FAST, FILE, Handler, Server, mirror, names_in
 
 pytest_plugins = ["tests.test_download_server"]

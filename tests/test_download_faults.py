@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import data.mnist
-from data import DownloadError, load_mnist, write_idx
-from data.atomic import sweep_parts
-from data.download import fetch, read_verified
-from data.mnist import MNIST
+from minidl import data
+from minidl.data import DownloadError, load_mnist, write_idx
+from minidl.data.atomic import sweep_parts
+from minidl.data.download import fetch, read_verified
+from minidl.data.mnist import MNIST
 from tests.test_download_server import ARRAY, CALM, FILE, Handler, mirror, names_in
 
 pytest_plugins = ["tests.test_download_server"]
@@ -23,7 +23,7 @@ pytest_plugins = ["tests.test_download_server"]
 FETCH = """
 import sys, time
 from pathlib import Path
-from data.download import RemoteFile, Patience, fetch
+from minidl.data.download import RemoteFile, Patience, fetch
 name, packed, unpacked, sha256, folder, until, *mirrors = sys.argv[1:]
 import pooch, requests, tqdm
 while time.time() < float(until): pass

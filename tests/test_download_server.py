@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.download import Patience, RemoteFile
+from minidl.data.download import Patience, RemoteFile
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
 RAW = b"\0\0\x08\x03" + np.array(ARRAY.shape, ">u4").tobytes() + ARRAY.tobytes()

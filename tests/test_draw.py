@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from minidl import Tensor, draw, nn, ops, show
-from minidl.landscape import descend, paths, ravine
-from optim import SGD
+from minidl import Tensor, nn, ops
+from minidl.optim import SGD
+from minidl.teach import draw, show
+from minidl.teach.landscape import descend, paths, ravine
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -16,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy._core._multiarray_umath import __cpu_features__
 
-import optim
-from minidl import Tensor, buffers, fast, fast_conv, fast_pool, fast_threads, nn, no_grad, ops, reference_only
+from minidl import Tensor, nn, no_grad, ops, optim, reference_only
 from minidl.backend import CPU
+from minidl.fast import buffers, linear
+from minidl.fast import conv as fast_conv
+from minidl.fast import pool as fast_pool
+from minidl.fast import threads as fast_threads
 from minidl.tensor import record
 
 sizes = st.integers(1, 7)
@@ -45,7 +48,7 @@ def same(fn: Any, *arrays: Any) -> None:
 def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as it comes, and once with everything split over two threads and cut into chunks of one image."""
     if request.param == "in parts":
-        monkeypatch.setattr(fast, "PRODUCT", 0)
+        monkeypatch.setattr(linear, "PRODUCT", 0)
         monkeypatch.setattr(fast_conv, "PRODUCT", 0)
         monkeypatch.setattr(fast_threads, "CHUNK", 1)
 
@@ -122,9 +125,9 @@ def test_kernels_really_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unusual_inputs_run_on_the_reference() -> None:
     half = Tensor(np.ones((2, 3), np.float16))
-    assert fast.linear(half, half) is NotImplemented
+    assert linear.linear(half, half) is NotImplemented
     assert ops.linear(half, half).dtype == np.float16
-    assert fast.linear(half, Tensor(np.ones((2, 3), np.float32))) is NotImplemented
+    assert linear.linear(half, Tensor(np.ones((2, 3), np.float32))) is NotImplemented
     assert fast_pool.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 2) is NotImplemented
     assert ops.max_pool2d(Tensor(numbers(1, 1, 5, 5)), 3, 1).shape == (1, 1, 3, 3)
     strided = Tensor(numbers(6, 8)[::2, ::3], requires_grad=True)
@@ -365,7 +368,7 @@ def test_evaluation_holds_no_graph() -> None:
 
 
 def test_the_allocator_is_tuned_by_programs_only() -> None:
-    code = "from minidl import malloc; print(malloc.tune_allocator())"
+    code = "from minidl.fast import malloc; print(malloc.tune_allocator())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() in ("True", "False")  # in a process of its own: it lasts as long as the process
 

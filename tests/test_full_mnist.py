@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from optim import NAMES
+from minidl.training.build import NAMES
 from tests.test_train import command
 
 pytestmark = pytest.mark.mnist

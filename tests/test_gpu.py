@@ -8,10 +8,10 @@ import pytest
 
 from minidl import DeviceError, Tensor, reference_only
 from minidl.backend import get_backend
-from minidl.config import Config, prepare
-from minidl.models import MODELS
 from minidl.trainer import evaluate
-from optim import NAMES
+from minidl.training.build import NAMES
+from minidl.training.config import Config, prepare
+from minidl.training.models import MODELS
 from tests import device_checks as checks
 from tests.commands import tiny_dataset
 

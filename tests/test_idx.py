@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import data.idx
-from data import DataError, IdxError, read_idx, write_idx
-from data.idx import idx_sha256
+from minidl import data
+from minidl.data import DataError, IdxError, read_idx, write_idx
+from minidl.data.idx import idx_sha256
 from tests.fuzz_idx import promises_kept, run, second_opinion
 
 DTYPES = ["u1", "i1", "<i2", ">i2", "<i4", ">i4", "<f4", ">f4", "<f8", ">f8"]
@@ -213,7 +213,7 @@ def as_nobody(code, *arguments):
     if not hasattr(os, "geteuid"):
         pytest.skip("no users to change to on this system")
     drop = "import os, sys\nif os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-    command = [sys.executable, "-c", "import data.idx, data.mnist, pooch\n" + drop + code, *map(str, arguments)]
+    command = [sys.executable, "-c", "import pooch; from minidl import data\n" + drop + code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=os.getcwd())
 
 
@@ -310,7 +310,7 @@ def test_a_true_claim_that_memory_cannot_hold(tmp_path):
     path.write_bytes(idx_file(2, 1 << 31))
     os.truncate(path, 12 + (1 << 32))  # a sparse file: 4 GB that take no room on the disk
     code = (
-        "import resource, sys, data\nresource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "import resource, sys; from minidl import data\nresource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
         "try: data.read_idx(sys.argv[1])\nexcept data.IdxError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
@@ -367,7 +367,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "file"
     write_idx(path, np.arange(3, dtype=np.uint8))
     code = (
-        "import resource, sys, data, numpy\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "import resource, sys, numpy; from minidl import data\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: data.write_idx(sys.argv[1], numpy.zeros(100_000, numpy.uint8))\n"
         "except OSError as error: print(error.strerror)"
     )

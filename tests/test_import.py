@@ -21,10 +21,20 @@ def test_import_takes_at_most_a_fifth_of_a_second_more_than_numpy():
     assert min(a for a, _ in pairs) - min(b for _, b in pairs) < 0.2
 
 
-@pytest.mark.parametrize("module", ["minidl", "optim", "data", "minidl.trainer", "minidl.checkpoint"])
+@pytest.mark.parametrize(
+    "module", ["minidl", "minidl.optim", "minidl.data", "minidl.trainer", "minidl.training.checkpoint"]
+)
 def test_import_brings_no_heavy_module(module):
     code = f"import sys, {module}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
     loaded = set(result.stdout.split())
     assert module in loaded
     assert not loaded & {"matplotlib", "cupy", "torch", "PIL", "requests", "pooch"}
+
+
+@pytest.mark.parametrize("name", ["optim", "data"])
+def test_the_folders_of_a_clone_are_no_packages_of_their_own(name):
+    """There would be two classes Adam, and neither would be an instance of the other's bases."""
+    result = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert f"ImportError: import minidl.{name}: " in result.stderr

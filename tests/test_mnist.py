@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import DataError, Dataset, DownloadError, IdxError, load_mnist, read_idx, write_idx
-from data.dataset import PARTS, names_of
-from data.mnist import EMBEDDED, MIRRORS, MNIST, cache_folder
+from minidl.data import DataError, Dataset, DownloadError, IdxError, load_mnist, read_idx, write_idx
+from minidl.data.dataset import PARTS, names_of
+from minidl.data.mnist import EMBEDDED, MIRRORS, MNIST, cache_folder
 
 RNG = np.random.default_rng(0)
 
@@ -104,10 +105,10 @@ def test_the_script_makes_the_same_four_files_again(tmp_path):
     order = np.argsort(labels, kind="stable")
     table = np.column_stack([images, labels])[order]
     (tmp_path / "table.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in table.tolist()))
+    for folder in ("minidl", "optim", "data"):
+        shutil.copytree(EMBEDDED.parents[1] / folder, tmp_path / folder, ignore=shutil.ignore_patterns("embedded"))
     copy = tmp_path / "data" / "embedded"
-    copy.mkdir(parents=True)
-    for path in EMBEDDED.parent.glob("*.py"):
-        (copy.parent / path.name).write_bytes(path.read_bytes())
+    copy.mkdir()
     script = copy / "make_mnist5k.py"
     script.write_bytes((EMBEDDED / "make_mnist5k.py").read_bytes())
     first = make_mnist5k(tmp_path / "table.csv", script=script)
@@ -328,6 +329,6 @@ def test_a_relative_folder_is_named_as_it_was_given(tmp_path, arrays, monkeypatc
 
 
 def test_importing_data_imports_nothing_heavy():
-    code = "import sys, data; print(sorted({'pooch', 'requests', 'tqdm', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, minidl.data; print(sorted({'pooch', 'requests', 'tqdm', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, gradcheck, nn, ops
-from minidl.models import MODELS, build_model, count_parameters
+from minidl.training.models import MODELS, build_model, count_parameters
 
 
 def small() -> nn.Sequential:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from optim import (
+from minidl.optim import (
     SGD,
     SWATS,
     Adagrad,
@@ -128,7 +128,7 @@ def test_rule_is_pytorchs_rule(name):
 def test_blocks_do_not_show(name, monkeypatch):
     """A vector cut into blocks of 3, 3 and 2 takes the same steps as a whole one, bit for bit."""
     whole = list(run(RULES[name][0], 20))
-    monkeypatch.setattr("optim.flat.BLOCK", 3)
+    monkeypatch.setattr("minidl.optim.flat.BLOCK", 3)
     for a, b in zip(whole, run(RULES[name][0], 20), strict=True):
         np.testing.assert_array_equal(a, b)
 

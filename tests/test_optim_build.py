@@ -5,11 +5,9 @@ import math
 import numpy as np
 import pytest
 
-import optim
 from minidl import Tensor, nn, ops
-from optim import (
+from minidl.optim import (
     GNMT,
-    PRESETS,
     SGD,
     SWATS,
     Adagrad,
@@ -20,10 +18,10 @@ from optim import (
     Hybrid,
     Projected,
     RMSprop,
-    build,
     parse_switch,
-    preset,
 )
+from minidl.training.build import NAMES, build
+from minidl.training.presets import PRESETS, preset
 from tests.test_switch_hybrid import go, parameter
 
 # ---- presets and build ----
@@ -51,7 +49,7 @@ def test_build_knows_every_name():
         "sgd": SGD, "momentum": SGD, "nesterov": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam,
         "adamw": AdamW, "hybrid": Hybrid, "swats": SWATS, "gnmt": GNMT, "blend": Blend,
     }  # fmt: skip
-    assert tuple(kinds) == optim.NAMES
+    assert tuple(kinds) == NAMES
     for name, kind in kinds.items():
         p = parameter()
         optimizer = build(name, [p], total_steps=100, steps_per_epoch=10)
@@ -126,7 +124,7 @@ def test_a_network_trains_with_every_name():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(128, 10)).astype(np.float32)
     y = (x @ rng.normal(size=(10, 3))).argmax(1)
-    for name in optim.NAMES:
+    for name in NAMES:
         model = nn.Sequential(nn.Linear(10, 32, rng=0), nn.ReLU(), nn.Linear(32, 3, rng=1))
         optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30)
         losses = []

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, nn, ops
-from optim import (
+from minidl.optim import (
     SGD,
     Adam,
     FlatParameters,
 )
-from optim.optimizer import clip
-from optim.subnormal import flush
+from minidl.optim.optimizer import clip
+from minidl.optim.subnormal import flush
 from tests.test_optim import RULES, START, feed, parameters, values
 
 # ---- the flat vector ----

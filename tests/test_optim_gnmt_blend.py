@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 
-from optim import (
+from minidl.optim import (
     GNMT,
     AfterSteps,
     Blend,

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-import optim
-from optim import (
+from minidl import optim
+from minidl.optim import (
     SGD,
     SWATS,
     Adagrad,
@@ -15,7 +15,7 @@ from optim import (
     RMSprop,
     parse_schedule,
 )
-from optim.schedule import constant, cosine, halving, step, warmup
+from minidl.optim.schedule import constant, cosine, halving, step, warmup
 from tests.test_optim import feed, parameters, values
 
 # ---- hyper-parameters and rates ----

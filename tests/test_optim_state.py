@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from optim import (
+from minidl.optim import (
     SGD,
     Adam,
     Blend,
     Optimizer,
 )
-from optim.schedule import cosine
+from minidl.optim.schedule import cosine
 from tests.test_optim import RULES, feed, noisy_bowl, parameters, values
 
 # ---- saving and loading ----
@@ -89,7 +89,7 @@ def test_import_is_light():
     import subprocess
     import sys
 
-    code = "import sys, optim; sys.exit(bool({'torch', 'matplotlib', 'cupy'} & set(sys.modules)))"
+    code = "import sys, minidl.optim; sys.exit(bool({'torch', 'matplotlib', 'cupy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, nn, ops
-from minidl.models import build_model
-from optim import SGD, Adam
+from minidl.optim import SGD, Adam
+from minidl.training.models import build_model
 
 pytestmark = pytest.mark.pytorch
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
@@ -103,7 +103,7 @@ def test_a_state_dict_crosses_to_pytorch_and_back_unchanged(name):
 def test_a_checkpoint_is_read_by_safetensors_for_pytorch(tmp_path):
     from safetensors.torch import load_file
 
-    from minidl.checkpoint import save_checkpoint
+    from minidl.training.checkpoint import save_checkpoint
 
     model = MODELS["cnn"]()
     save_checkpoint(tmp_path / "c.safetensors", model.state_dict(), {"vectors": {}, "scalars": {}}, {})

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from data import load_mnist
-from data.batches import split
 from minidl import nn
-from minidl.checkpoint import load_checkpoint, save_checkpoint
-from minidl.config import Config, prepare
-from minidl.run import Run
+from minidl.data import load_mnist
+from minidl.data.batches import split
+from minidl.optim import Adam
 from minidl.trainer import Trainer
-from optim import Adam
+from minidl.training.checkpoint import load_checkpoint, save_checkpoint
+from minidl.training.config import Config, prepare
+from minidl.training.run import Run
 from tests.commands import (
     arguments,
     checkpoint_bits,
@@ -126,19 +126,20 @@ def whole(data, tmp_path_factory) -> Path:
 
 
 WORST = [  # one after the other, in one run of 9 steps: (kill at which call, of what, after it and not before?)
-    (1, "minidl.run:Run.write_config", False),  # the checkpoint of step 0 is all there is
+    (1, "minidl.training.run:Run.write_config", False),  # the checkpoint of step 0 is all there is
     (3, "os:fsync", False),  # while the checkpoint of step 1 is being written
-    (1, "minidl.run:save_checkpoint", True),  # step 1
-    (2, "data.atomic:os.replace", False),  # a whole checkpoint that has not got its name yet
+    (1, "minidl.training.run:save_checkpoint", True),  # step 1
+    (2, "minidl.data.atomic:os.replace", False),  # a whole checkpoint that has not got its name yet
     (1, "minidl.trainer:Trainer.finish_epoch", False),
     (1, "minidl.trainer:Trainer.finish_epoch", True),  # between the epoch and its checkpoint
-    (2, "minidl.run:Run.write_metrics", False),  # between the checkpoint and the line in metrics.jsonl (once on resume)
-    (1, "minidl.run:Run.save", False),  # just after the step that switched
-    (1, "minidl.run:Run.save", True),  # just after the switch was saved
+    # Between the checkpoint and the line in metrics.jsonl (once on resume).
+    (2, "minidl.training.run:Run.write_metrics", False),
+    (1, "minidl.training.run:Run.save", False),  # just after the step that switched
+    (1, "minidl.training.run:Run.save", True),  # just after the switch was saved
     (3, "minidl.trainer:Trainer.train_step", False),  # in the SGD phase
-    (1, "minidl.run:Run.write_summary", False),  # after the last epoch
-    (2, "data.atomic:os.replace", True),
-    (1, "minidl.report:plot_curves", False),  # summary.json is written, curves.png is not
+    (1, "minidl.training.run:Run.write_summary", False),  # after the last epoch
+    (2, "minidl.data.atomic:os.replace", True),
+    (1, "minidl.cli.closing:plot_curves", False),  # summary.json is written, curves.png is not
 ]
 
 

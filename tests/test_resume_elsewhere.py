@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import load_mnist, write_idx
 from minidl import nn
-from minidl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from minidl.config import Config, prepare
-from minidl.run import Options, Run, make_new
+from minidl.data import load_mnist, write_idx
+from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.training.config import Config, prepare
+from minidl.training.run import Options, Run, make_new
 from tests.commands import (
     arguments,
     checkpoint_bits,
@@ -60,7 +60,7 @@ def test_another_current_folder_changes_nothing(data, whole, tmp_path):
     """Relative paths were given, the run was cut off, and it is resumed and used from elsewhere."""
     shutil.copytree(data, tmp_path / "a" / "digits")
     args = [*arguments("digits", "r"), "--epochs", 3]
-    kill = partial(signal_at_call, 5, "minidl.run:Run.save")
+    kill = partial(signal_at_call, 5, "minidl.training.run:Run.save")
     assert train(*args, log=tmp_path / "log", cwd=tmp_path / "a", sabotage=kill)[0] == -9
     (tmp_path / "b" / "digits").mkdir(parents=True)  # a decoy
     status, output = train("--resume", tmp_path / "a" / "r", log=tmp_path / "log", cwd=tmp_path / "b")
@@ -95,7 +95,7 @@ def test_auto_means_tomorrow_what_it_means_today(data, tmp_path, monkeypatch):
 
 def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch):
     """What the presets and defaults said at the beginning is in the checkpoint."""
-    from optim import PRESETS
+    from minidl.training.presets import PRESETS
 
     before = Run.create(prepare(Config(dataset=str(data), opt="hybrid")), tmp_path / "r").job
     row = PRESETS["mlp", "mnist"]
@@ -112,7 +112,7 @@ def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("given", [{}, {"lr_after": 0.3}, {"lr_sgd": 0.2}, {"lr_after": "projected"}, {"lr": 0.5}])
 def test_what_is_spelled_out_builds_the_same_optimizer(data, given):
-    from optim import build
+    from minidl.training.build import build
 
     job = prepare(Config(dataset=str(data), model="overfit", **given))
     plain = build("hybrid", nn.Linear(2, 2).parameters(), total_steps=30, steps_per_epoch=3, model="overfit", **given)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minidl.run import lock
+from minidl.training.run import lock
 from tests.commands import Child, arguments, at_place, difference, fails, finished, outcome, tiny_dataset, train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows locks no folders")
@@ -72,7 +72,9 @@ def test_a_run_that_was_killed_is_resumed_at_once(data, whole, tmp_path):
 def test_two_that_begin_in_one_folder_at_once(data, whole, tmp_path):
     """Both have found it unused; the one that comes second leaves it alone."""
     out = tmp_path / "r"
-    late = paused(1, "minidl.run:check_unused", tmp_path / "late", *arguments(data, out), "--seed", 1, after=True)
+    late = paused(
+        1, "minidl.training.run:check_unused", tmp_path / "late", *arguments(data, out), "--seed", 1, after=True
+    )
     first = paused(5, "minidl.trainer:Trainer.train_step", tmp_path / "first", *arguments(data, out))
     (tmp_path / "late" / "go").touch()
     assert late.wait() == 2, late.output

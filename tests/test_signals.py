@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from minidl.checkpoint import load_checkpoint
-from minidl.signals import StopNow, StopOnSignal
+from minidl.cli.signals import StopNow, StopOnSignal
+from minidl.training.checkpoint import load_checkpoint
 from tests.commands import ROOT, difference, finished, outcome, signal_at_call, tiny_dataset, train
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -93,7 +93,7 @@ def test_before_and_after_training_one_is_enough(data, whole, tmp_path, number):
     status, output = train(*arguments(data, out), log=log, sabotage=early)
     assert (status, output) == (128 + number, "")
     assert not out.exists()
-    late = partial(signal_at_call, 1, "minidl.report:plot_curves", number)
+    late = partial(signal_at_call, 1, "minidl.cli.closing:plot_curves", number)
     status, output = train(*arguments(data, out), log=log, sabotage=late)
     assert status == 128 + number
     assert output.endswith(f"{resume(out)}\n")

@@ -13,9 +13,8 @@ import pytest
 
 pytest.importorskip("scipy", reason='the extra "study" is not installed')
 
-from data import load_mnist
-from data.idx import DataError
-from minidl.models import build_model
+from minidl.data import load_mnist
+from minidl.data.idx import DataError
 from minidl.study import runs, tuning
 from minidl.study.contestants import CONTESTANTS, make_optimizer
 from minidl.study.execute import execute
@@ -25,6 +24,7 @@ from minidl.study.results import final_results, measure, write_tables
 from minidl.study.runs import perform
 from minidl.study.study import open_plan
 from minidl.tensor import Tensor
+from minidl.training.models import build_model
 from tests.tiny_study import TINY
 
 # ---- tuning ----
@@ -263,7 +263,7 @@ def test_opening_a_study_leaves_alone_what_another_process_is_writing(plan, monk
         open_plan(TINY, plan.dataset, plan.store.folder)
         replace_file(part, path)
 
-    monkeypatch.setattr("data.atomic.os.replace", opened_meanwhile)
+    monkeypatch.setattr("minidl.data.atomic.os.replace", opened_meanwhile)
     plan.store.put_error(run, "MemoryError: no more")
     assert plan.store.error(run) == "MemoryError: no more"
     plan.store.put(run, {"run": {}, "result": {}, "times": {}, "made": {}})

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from optim import SGD, SWATS, Adam, Hybrid, Projected
-from optim.projection import Projection, dot64
+from minidl.optim import SGD, SWATS, Adam, Hybrid, Projected
+from minidl.optim.projection import Projection, dot64
 from tests import textbook
 
 # A bowl whose projected rate converges: the steep weight soon rests, and then the two that are far away with an all but

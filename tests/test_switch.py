@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim import (
+from minidl.optim import (
     AfterEpochs,
     AfterSteps,
     AllOf,
@@ -19,8 +19,8 @@ from optim import (
     SwitchError,
     parse_switch,
 )
-from optim.switch import Function
-from optim.switch_text import METRICS
+from minidl.optim.switch import Function
+from minidl.optim.switch_text import METRICS
 
 
 def after(**metrics):

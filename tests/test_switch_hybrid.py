@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from optim import (
+from minidl.optim import (
     SGD,
     Adagrad,
     Adam,
@@ -19,7 +19,7 @@ from optim import (
     Projected,
     RMSprop,
 )
-from optim.schedule import cosine, warmup
+from minidl.optim.schedule import cosine, warmup
 from tests import textbook
 
 START = [1.0, -2.0, 0.5, 3.0]

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from optim import AfterSteps, Progress, parse_switch
-from optim.switch import as_condition
-from optim.switch_state import singles, standings, state
+from minidl.optim import AfterSteps, Progress, parse_switch
+from minidl.optim.switch import as_condition
+from minidl.optim.switch_state import singles, standings, state
 
 REPORTS = [
     {"val_loss": 0.5, "val_accuracy": 0.90, "train_accuracy": 0.91, "train_loss": 0.4},

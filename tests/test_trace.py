@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from minidl import nn
-from minidl.config import Config, prepare
 from minidl.nn import Conv2d, Linear, ReLU
+from minidl.optim import Adam, Hybrid
 from minidl.trace import PageError, Recorder, page, read, write
 from minidl.trace.choose import DENSE, SCHEDULE, grid, spread, wanted
 from minidl.trace.keep import LOST, SHADES, histogram, sample, shades
 from minidl.trace.pack import pack, unpack
 from minidl.trainer import Diverged, Trainer
-from optim import Adam, Hybrid
+from minidl.training.config import Config, prepare
 from tests.commands import tiny_dataset
 
 SWITCHING = Config(opt="hybrid", switch="step:13", epochs=3, batch_size=16, device="cpu")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from minidl import trace
-from minidl.checkpoint import load_checkpoint
 from minidl.trace.__main__ import main as side_by_side
+from minidl.training.checkpoint import load_checkpoint
 from tests.commands import checkpoint_bits, difference, fails, signal_at_call, tiny_dataset, train
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from optim import GNMT, SGD, SWATS, Adagrad, Adam, AdamW, Blend, Hybrid, Optimizer, Projected, RMSprop, Rule
-from optim.explain import Look, Term
+from minidl.optim import GNMT, SGD, SWATS, Adagrad, Adam, AdamW, Blend, Hybrid, Optimizer, Projected, RMSprop, Rule
+from minidl.optim.explain import Look, Term
 
 N = 12
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import load_mnist, write_idx
-from minidl.checkpoint import load_checkpoint
+from minidl.data import load_mnist, write_idx
+from minidl.training.checkpoint import load_checkpoint
 from tests.commands import ROOT, command, fails
 
 PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

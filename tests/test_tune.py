@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from data import load_mnist, write_idx
 from minidl import tune
-from minidl.config import Config
+from minidl.data import load_mnist, write_idx
+from minidl.training.config import Config
 from tests.commands import command, fails
 
 

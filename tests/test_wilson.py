@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, ops
-from optim import SGD, Adagrad, Adam, RMSprop
+from minidl.optim import SGD, Adagrad, Adam, RMSprop
 
 N, UNSEEN, P = 60, 400, 0.65
 

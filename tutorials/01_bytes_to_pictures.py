@@ -6,7 +6,7 @@
 #
 # **Time.** 15 minutes. **Before this:** one term of Python, lists and slices.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-import data
-from data import IdxError, read_idx
-from minidl import show
+from minidl import data
+from minidl.data import IdxError, read_idx
+from minidl.teach import show
 
 folder = Path(data.__file__).parent / "embedded"
 for path in sorted(folder.glob("*.gz")):
@@ -157,7 +157,7 @@ damaged.unlink()
 # <details><summary>Answer</summary>
 #
 # ```python
-# from data import write_idx
+# from minidl.data import write_idx
 #
 # strokes = ["#...#", "##..#", "#.#.#", "#..##", "#...#", "#...#", "#...#"]
 # letter = np.array([[255 * (mark == "#") for mark in row] for row in strokes], dtype=np.uint8)

@@ -6,7 +6,7 @@
 #
 # **Time.** 20 minutes. **Before this:** what a derivative is. Tutorial 1 is not needed.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -14,8 +14,9 @@ import math
 
 import numpy as np
 
-from minidl import Tensor, draw, show
-from optim import SGD
+from minidl import Tensor
+from minidl.optim import SGD
+from minidl.teach import draw, show
 
 # %% [markdown]
 # A neuron takes some numbers, multiplies each by a weight, adds them up and a bias too, and squeezes the sum.

@@ -7,7 +7,7 @@
 #
 # **Time.** 25 minutes. **Before this:** tutorial 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -15,7 +15,8 @@ from itertools import permutations
 
 import numpy as np
 
-from minidl import Tensor, draw
+from minidl import Tensor
+from minidl.teach import draw
 
 # %% [markdown]
 # ## Arrays

@@ -6,7 +6,7 @@
 #
 # **Time.** 20 minutes. **Before this:** tutorials 1 and 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -14,11 +14,12 @@ import math
 
 import numpy as np
 
-from data import load_mnist
-from data.batches import batches, split
-from minidl import GradientError, draw, gradcheck, nn, no_grad, ops, show
+from minidl import GradientError, gradcheck, nn, no_grad, ops
+from minidl.data import load_mnist
+from minidl.data.batches import batches, split
+from minidl.optim import SGD
+from minidl.teach import draw, show
 from minidl.tensor import record
-from optim import SGD
 
 # %% [markdown]
 # The data: 5,000 digits that come with the library. Of the training images a tenth is set aside for validation:

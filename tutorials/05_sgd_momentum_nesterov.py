@@ -6,15 +6,15 @@
 #
 # **Time.** 15 minutes. **Before this:** tutorial 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import numpy as np
 
-from minidl import show
-from minidl.landscape import descend, paths, ravine
-from optim import SGD
+from minidl.optim import SGD
+from minidl.teach import show
+from minidl.teach.landscape import descend, paths, ravine
 
 # %% [markdown]
 # The landscape is a ravine: $f(x, y) = (x^2 + 25\,y^2)/2$. Its slope is $(x,\; 25\,y)$: across the ravine it is

@@ -6,7 +6,7 @@
 #
 # **Time.** 20 minutes. **Before this:** tutorial 5.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -14,11 +14,12 @@ from math import sqrt
 
 import numpy as np
 
-from data import load_mnist
-from data.batches import batches, split
-from minidl import Tensor, nn, ops, show
-from minidl.landscape import descend, paths, ravine
-from optim import SGD, Adam
+from minidl import Tensor, nn, ops
+from minidl.data import load_mnist
+from minidl.data.batches import batches, split
+from minidl.optim import SGD, Adam
+from minidl.teach import show
+from minidl.teach.landscape import descend, paths, ravine
 
 # %% [markdown]
 # Adam (Kingma & Ba 2015) keeps two running averages for each weight:

@@ -7,19 +7,20 @@
 #
 # **Time.** 25 minutes. **Before this:** tutorials 5 and 6.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import numpy as np
 
-from data import load_mnist
-from data.batches import split
-from minidl import Tensor, show
-from minidl.landscape import ravine
-from minidl.models import build_model
+from minidl import Tensor
+from minidl.data import load_mnist
+from minidl.data.batches import split
+from minidl.optim import SGD, SWATS, Adam, AfterEpochs, Hybrid, Plateau, Projected
+from minidl.teach import show
+from minidl.teach.landscape import ravine
 from minidl.trainer import Trainer
-from optim import SGD, SWATS, Adam, AfterEpochs, Hybrid, Plateau, Projected
+from minidl.training.models import build_model
 
 # %% [markdown]
 # Adam gets going fast with hardly any tuning. SGD with momentum, well tuned, often ends at weights that do
@@ -271,7 +272,7 @@ if practical.switch_event:
 # <details><summary>Answer</summary>
 #
 # ```python
-# from minidl.landscape import descend, paths
+# from minidl.teach.landscape import descend, paths
 #
 #
 # def hybrid(lr_after):

@@ -6,18 +6,19 @@
 #
 # **Time.** 20 minutes. **Before this:** tutorial 4.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import numpy as np
 
-from data import load_mnist
-from data.batches import split
-from minidl import Tensor, gradcheck, ops, show
-from minidl.models import build_model
+from minidl import Tensor, gradcheck, ops
+from minidl.data import load_mnist
+from minidl.data.batches import split
+from minidl.optim import Adam
+from minidl.teach import show
 from minidl.trainer import Trainer
-from optim import Adam
+from minidl.training.models import build_model
 
 # %% [markdown]
 # ## A window that slides
@@ -257,5 +258,5 @@ show.digits(seen, columns=8, signed=True)
 # ## What to read next
 #
 # [`minidl/ops_conv.py`](../minidl/ops_conv.py): the windows as a view of the image, without a copy, and both
-# gradients beside the value. [`minidl/fast_conv.py`](../minidl/fast_conv.py) is how it is done when speed
+# gradients beside the value. [`minidl/fast/conv.py`](../minidl/fast/conv.py) is how it is done when speed
 # counts. Then [tutorial 9](09_under_good_and_overfit.ipynb): how large should a network be?

@@ -6,7 +6,7 @@
 #
 # **Time.** 20 minutes. **Before this:** tutorial 4.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -14,12 +14,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from data import load_mnist
-from data.batches import Examples, split
-from minidl import show
-from minidl.models import count_parameters, perceptron
+from minidl.data import load_mnist
+from minidl.data.batches import Examples, split
+from minidl.optim import Adam
+from minidl.teach import show
 from minidl.trainer import Trainer, evaluate
-from optim import Adam
+from minidl.training.models import count_parameters, perceptron
 
 # %% [markdown]
 # Of the 4,000 training images we keep 800 for validation. `only(800)` is a smaller training set: with few
@@ -232,6 +232,7 @@ show.curves(
 #
 # ## What to read next
 #
-# [`minidl/models.py`](../minidl/models.py): the models by name. [`minidl/trainer.py`](../minidl/trainer.py):
-# how the record of an epoch is made. Then [tutorial 10](10_where_adaptive_methods_fail.ipynb): data on which
-# the choice of the optimizer decides between all right and hopeless.
+# [`minidl/training/models.py`](../minidl/training/models.py): the models by name.
+# [`minidl/trainer.py`](../minidl/trainer.py): how the record of an epoch is made. Then [tutorial
+# 10](10_where_adaptive_methods_fail.ipynb): data on which the choice of the optimizer decides between all right and
+# hopeless.

@@ -7,14 +7,15 @@
 #
 # **Time.** 25 minutes. **Before this:** tutorials 6 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import numpy as np
 
-from minidl import Tensor, ops, show
-from optim import SGD, Adagrad, Adam, AfterSteps, Hybrid, RMSprop
+from minidl import Tensor, ops
+from minidl.optim import SGD, Adagrad, Adam, AfterSteps, Hybrid, RMSprop
+from minidl.teach import show
 
 # %% [markdown]
 # ## The data
@@ -224,7 +225,7 @@ show.curves(
 # <details><summary>Answer</summary>
 #
 # ```python
-# from optim import AdamW
+# from minidl.optim import AdamW
 #
 # decays = {
 #     "Adam, no decay": lambda p: Adam(p, lr=1e-3),

@@ -7,7 +7,7 @@
 # **Time.** 20 minutes. **Before this:** tutorial 4.
 #
 # *On Colab:* choose a runtime with a GPU; run `!git clone URL minidl` (the address of this repository) and
-# `%pip install -e "minidl[gpu-cuda12]"`, then restart the session. Elsewhere: see the [README of the
+# `%pip install "./minidl[gpu-cuda12]"`, then restart the session. Elsewhere: see the [README of the
 # tutorials](README.md).
 
 # %%
@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 
 import minidl
-from data import load_mnist
-from data.batches import split
-from minidl import DeviceError, show
+from minidl import DeviceError
 from minidl.backend import get_backend, register, xp_of
-from minidl.models import build_model
+from minidl.data import load_mnist
+from minidl.data.batches import split
+from minidl.optim import Adam
+from minidl.teach import show
 from minidl.trainer import Trainer, evaluate
-from optim import Adam
+from minidl.training.models import build_model
 
 sys.path.insert(0, str(Path(minidl.__file__).parent.parent))  # the clone, for its tests
 from tests.counting import Counting

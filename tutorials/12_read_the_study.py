@@ -6,8 +6,8 @@
 #
 # **Time.** 25 minutes. **Before this:** tutorials 7 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e
-# "minidl[study]"`, then restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install
+# "./minidl[study]"`, then restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
 import csv
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data import load_mnist
-from minidl import show
+from minidl.data import load_mnist
 from minidl.study import CONTESTANTS, Regime, Study
 from minidl.study.execute import execute
 from minidl.study.results import write_tables
 from minidl.study.study import open_plan
+from minidl.teach import show
 
 # %% [markdown]
 # ## A fair question

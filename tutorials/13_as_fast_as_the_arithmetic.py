@@ -6,7 +6,7 @@
 #
 # **Time.** 25 minutes. **Before this:** tutorials 6 and 8.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install -e minidl`, then
+# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
@@ -15,9 +15,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from minidl import Tensor, buffers, nn, ops, reference_only, show
-from minidl.fast_conv import windows
-from optim import Adam
+from minidl import Tensor, nn, ops, reference_only
+from minidl.fast import buffers
+from minidl.fast.conv import windows
+from minidl.optim import Adam
+from minidl.teach import show
 
 
 def seconds(action, repeats=30):
@@ -383,7 +385,7 @@ assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 #
 # ## What to read next
 #
-# [`minidl/buffers.py`](../minidl/buffers.py), then [`minidl/fast.py`](../minidl/fast.py) and
-# [`minidl/fast_conv.py`](../minidl/fast_conv.py): the fast forms, beside their references in `ops*.py`;
-# [`minidl/fast_threads.py`](../minidl/fast_threads.py): when a second thread pays. `python -m tests.bench` sets the
+# [`minidl/fast/buffers.py`](../minidl/fast/buffers.py), then [`minidl/fast/linear.py`](../minidl/fast/linear.py) and
+# [`minidl/fast/conv.py`](../minidl/fast/conv.py): the fast forms, beside their references in `ops*.py`;
+# [`minidl/fast/threads.py`](../minidl/fast/threads.py): when a second thread pays. `python -m tests.bench` sets the
 # library beside PyTorch on your machine, and `python -m tests.bench --profile` shows a step by operation.

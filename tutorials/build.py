@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         problems = asyncio.run(do_all(chosen(args.tutorials), args))
     except (ImportError, TutorialError) as error:
-        hint = ' (pip install -e ".[teaching]")' if isinstance(error, ImportError) else ""
+        hint = ' (pip install ".[teaching]")' if isinstance(error, ImportError) else ""
         problems = [f"{error}{hint}"]
     for problem in problems:
         print(f"tutorials.build: error: {problem}", file=sys.stderr)

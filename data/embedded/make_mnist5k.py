@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))  # a script finds `data` only if the folder above it is on the path
+sys.path.insert(0, str(HERE.parents[1]))  # a script finds `minidl` only if the clone is on the path
 
-from data.idx import idx_sha256, write_idx  # noqa: E402
+from minidl.data.idx import idx_sha256, write_idx  # noqa: E402
 
 DIGITS, PER_DIGIT, FOR_TRAINING, SEED = 10, 500, 400, 0
 

@@ -3,7 +3,7 @@
 A GPU works through a small batch faster than Python can tell it what to do: each array operation is a kernel of its
 own, which takes microseconds to launch. So what the reference writes as ten array operations is one kernel here, a
 few lines of C for one element of the result; the matrix products stay cuBLAS's. Images lie in memory as (N, H, W, C)
-behind the usual shape, as on the CPU (fast_conv.py), so that a product's rows are pixels.
+behind the usual shape, as on the CPU (fast/conv.py), so that a product's rows are pixels.
 
 A kernel has to prove itself: before its first use on a device it is compared with the reference on a small example.
 One that does not compile there, or gives other numbers, is left out with a warning, and the reference runs.
@@ -20,7 +20,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only, to_numpy, xp_of
-from minidl.fast import channels_last, plain
+from minidl.fast.linear import channels_last, plain
 from minidl.grad_mode import enable_grad
 from minidl.ops_conv import Size, _pair
 from minidl.ops_nn import _labels

@@ -13,16 +13,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from data import load_mnist
-from data.mnist import absolute
-from minidl.signals import StopNow, StopOnSignal
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.signals import StopNow, StopOnSignal
+from minidl.data import load_mnist
+from minidl.data.mnist import absolute
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
 from minidl.study.pool import LocalPool
 from minidl.study.presets import PRESETS
 from minidl.study.provenance import note_command
 from minidl.study.study import Plan, open_plan
-from minidl.train import BAD_INPUT, DONE, FAILED, Parser, complain
 
 NAME = "minidl.study"
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from minidl.optim import SGD, Adam, AfterSteps, Hybrid, Optimizer, Schedule
 from minidl.study.tuning import Choice, Log, Point, Space
 from minidl.tensor import Tensor
-from optim import SGD, Adam, AfterSteps, Hybrid, Optimizer, Schedule, build
+from minidl.training.build import build
 
 Recipe = Mapping[str, Any]
 TAILORED = "tailored"  # the moment of a switch: the one that tuning chose for the tailored hybrid
@@ -53,7 +54,7 @@ class Contestant:
 
 
 def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_per_epoch: int) -> Optimizer:
-    """The optimizer of a recipe, for a run of so many steps. Beside what `optim.build` takes, a recipe knows
+    """The optimizer of a recipe, for a run of so many steps. Beside what `training.build` takes, a recipe knows
 
     at      the share of the steps before the switch
     factor  no switch at that moment, only a cut: the rate is multiplied by this from there on

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from data import load_mnist
+from minidl.data import load_mnist
 from minidl.study.pool import LocalPool, carry_out
 from minidl.study.progress import Progress
 from minidl.study.runs import Run

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_text
+from minidl.data.atomic import write_text
 from minidl.study.study import Plan
 
 FILE = "commands.json"

@@ -12,11 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from data.batches import Splits, pick
-from data.idx import DataError
-from data.mnist import Dataset
-from minidl.models import ImageSize, Rng, perceptron
+from minidl.data.batches import Splits, pick
+from minidl.data.idx import DataError
+from minidl.data.mnist import Dataset
 from minidl.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+from minidl.training.models import ImageSize, Rng, perceptron
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from data.atomic import atomic_file, write_text
+from minidl.data.atomic import atomic_file, write_text
 from minidl.study import figures
 from minidl.study.analysis import REFERENCES, SECONDS, STEPS, Block, Entry, analyse
 from minidl.study.claims import CLAIMS, Verdict, answer, judge, points, sentence

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_text
+from minidl.data.atomic import write_text
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 from minidl.study.statistics import area_under

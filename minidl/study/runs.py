@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from data import Dataset, load_mnist
-from data.idx import DataError
 from minidl import __version__
-from minidl.malloc import tune_allocator
+from minidl.data import Dataset, load_mnist
+from minidl.data.idx import DataError
+from minidl.fast.malloc import tune_allocator
 from minidl.study.contestants import make_optimizer, moment
 from minidl.study.regimes import build_network, draw_splits
 from minidl.trainer import Diverged, Trainer, evaluate

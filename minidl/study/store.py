@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data.atomic import sweep_parts, write_text
+from minidl.data.atomic import sweep_parts, write_text
 from minidl.study.runs import Run
 
 Record = dict[str, Any]  # what runs.perform returns

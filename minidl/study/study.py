@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data import Dataset
+from minidl.data import Dataset
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 from minidl.study.runs import Run

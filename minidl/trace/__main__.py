@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.trace.page import PageError, check_writable, page, read, write
-from minidl.train import BAD_INPUT, DONE, FAILED, Parser, complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,13 +12,13 @@ from minidl import ops
 from minidl.backend import Array, backend_of, to_numpy
 from minidl.grad_mode import no_grad
 from minidl.nn import Module, ReLU
+from minidl.optim.explain import Look
+from minidl.optim.optimizer import Optimizer
+from minidl.optim.projection import dots64
 from minidl.tensor import Tensor
 from minidl.trace import keep
 from minidl.trace.choose import Grid
 from minidl.trace.layers import Seen
-from optim.explain import Look
-from optim.optimizer import Optimizer
-from optim.projection import dots64
 
 IMAGES = 24  # of the minibatch that are shown
 

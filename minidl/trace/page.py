@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data.atomic import write_text
+from minidl.data.atomic import write_text
 from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 

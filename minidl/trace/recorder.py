@@ -14,6 +14,7 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, to_numpy
 from minidl.grad_mode import no_grad
+from minidl.optim.explain import Look
 from minidl.tensor import Tensor
 from minidl.trace import choose, keep
 from minidl.trace.frame import IMAGES, Frame
@@ -21,7 +22,6 @@ from minidl.trace.layers import Watch, describe
 from minidl.trace.page import FORMAT, inline, page, write
 from minidl.trace.switch import note_of, switch_of
 from minidl.trainer import Trainer
-from optim.explain import Look
 
 
 class Recorder:

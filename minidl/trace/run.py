@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidl.run import Run
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.trainer import Diverged
+from minidl.training.run import Run
 
 
 @contextmanager

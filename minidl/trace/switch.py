@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from optim import SWATS, Condition, Hybrid, Optimizer, Projected
-from optim.projection import Projection
-from optim.switch_state import singles, standings, state
+from minidl.optim import SWATS, Condition, Hybrid, Optimizer, Projected
+from minidl.optim.projection import Projection
+from minidl.optim.switch_state import singles, standings, state
 
 
 def note_of(optimizer: Optimizer, step: int) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -20,10 +21,14 @@ from pathlib import Path
 from tutorials.assignments.assignment import HERE, NAMES, ROOT, Assignment, AssignmentError, later, load
 from tutorials.assignments.cut import cut
 
-LIBRARY = ("minidl", "optim", "data")
 _EMPTY_INIT = (
     '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
 )
+_FIND_OPTIM = """
+import os
+
+__path__.append(os.path.dirname(__path__[0]))  # minidl.optim is the folder beside this one
+"""
 
 
 @cache
@@ -37,8 +42,10 @@ def _handout(name: str) -> dict[str, str]:
         for path, names in each.cuts.items():
             if path in texts:
                 texts[path] = cut(texts[path], names, each.name, each.drop.get(path, ()))
-    for package in {path.split("/")[0] for path in texts if "/" in path} - set(assignment.library):
-        texts[f"{package}/__init__.py"] = _EMPTY_INIT.format(package=package, name=name)
+    for package in {path.rpartition("/")[0] for path in texts if "/" in path} - set(assignment.library):
+        texts[f"{package}/__init__.py"] = _EMPTY_INIT.format(package=package.replace("/", "."), name=name)
+        if package == "minidl":
+            texts[f"{package}/__init__.py"] += _FIND_OPTIM
     extras = {"README.md": assignment.folder / "README.md", "public.py": HERE / "public.py"}
     return texts | {"test_public.py": public} | {name: path.read_text("utf-8") for name, path in extras.items()}
 
@@ -65,9 +72,9 @@ def _source(path: str) -> str:
 def _imports(source: str) -> set[str]:
     paths = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in LIBRARY:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minidl":
             for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
-                path = module.replace(".", "/") + ".py"
+                path = re.sub(r"^minidl/(optim|data)/", r"\1/", module.replace(".", "/")) + ".py"
                 if (ROOT / path).is_file():
                     paths.add(path)
     return paths

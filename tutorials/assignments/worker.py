@@ -33,7 +33,7 @@ def main(argument: str) -> None:
         return
     sys.path[:] = [str(stage), *(p for p in sys.path if p != options["root"])]
     sys.path_importer_cache.clear()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("minidl", "optim", "data")]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "minidl"]:
         del sys.modules[name]
     os.chdir(stage)
     try:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl.optim.adam import Adam, AdamW
+from minidl.optim.sgd import SGD
 from minidl.tensor import Tensor
-from optim.adam import Adam, AdamW
-from optim.sgd import SGD
 
 RULES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 

@@ -3,9 +3,9 @@
 import numpy as np
 from public import run
 
+from minidl.optim.adam import Adam, AdamW
+from minidl.optim.sgd import SGD
 from minidl.tensor import Tensor
-from optim.adam import Adam, AdamW
-from optim.sgd import SGD
 
 
 def train(make, w, gradients):

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from minidl.optim import switch
+from minidl.optim.adam import Adam
+from minidl.optim.hybrid import Hybrid
+from minidl.optim.progress import Progress
+from minidl.optim.projection import Projection
+from minidl.optim.sgd import SGD
+from minidl.optim.swats import SWATS
 from minidl.tensor import Tensor
-from optim import switch
-from optim.adam import Adam
-from optim.hybrid import Hybrid
-from optim.progress import Progress
-from optim.projection import Projection
-from optim.sgd import SGD
-from optim.swats import SWATS
 
 
 def projection(beta2: float, ps: Any, gs: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import numpy as np
 from public import run
 
+from minidl.optim.adam import Adam
+from minidl.optim.hybrid import Hybrid
+from minidl.optim.progress import Progress
+from minidl.optim.projection import Projection
+from minidl.optim.sgd import SGD
+from minidl.optim.swats import SWATS
+from minidl.optim.switch import AfterSteps, Gap, Plateau, Projected
 from minidl.tensor import Tensor
-from optim.adam import Adam
-from optim.hybrid import Hybrid
-from optim.progress import Progress
-from optim.projection import Projection
-from optim.sgd import SGD
-from optim.swats import SWATS
-from optim.switch import AfterSteps, Gap, Plateau, Projected
 
 
 def train(make, gradients):

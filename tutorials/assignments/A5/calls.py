@@ -12,7 +12,7 @@ import study
 
 from minidl import Tensor, nn
 from minidl.grad_mode import is_recording
-from optim import SGD, Adam, AfterSteps, Hybrid
+from minidl.optim import SGD, Adam, AfterSteps, Hybrid
 
 MAKERS = {
     "sgd": lambda parameters, rate: SGD(parameters, rate),

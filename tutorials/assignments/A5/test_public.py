@@ -5,7 +5,7 @@ from public import run
 from study import Data, accuracy, compare, mean_and_interval, train_once, tune
 
 from minidl import nn
-from optim import SGD, Adam
+from minidl.optim import SGD, Adam
 
 
 def make_model(rng):

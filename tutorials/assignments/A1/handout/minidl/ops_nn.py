@@ -108,7 +108,7 @@ def cross_entropy(logits: Any, labels: Any) -> Tensor:
 
     logits (N, classes); labels (N,) integers in [0, classes): a NumPy array, a list, or an array on the device.
     Labels on the host are checked. Those on the device are not, which would have to wait for it: check them
-    before they are sent there, as `data.batches` does.
+    before they are sent there, as `minidl.data.batches` does.
     """
     raise NotImplementedError("A1: cross_entropy is yours to write")
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minidl import buffers
 from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
+from minidl.fast import buffers
 from minidl.grad_mode import is_recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input

@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import sqrt
 
 from minidl.backend import Array, xp_of
-from optim.explain import Look, Term
-from optim.optimizer import Params, Rate, Rule, above, fraction
+from minidl.optim.explain import Look, Term
+from minidl.optim.optimizer import Params, Rate, Rule, above, fraction
 
 
 class Adam(Rule):

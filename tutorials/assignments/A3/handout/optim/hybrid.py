@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
+from minidl.optim.adam import Adam
+from minidl.optim.explain import Look, Term
+from minidl.optim.flat import FlatParameters
+from minidl.optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
+from minidl.optim.progress import Progress
+from minidl.optim.projection import Projection, dots64
+from minidl.optim.sgd import SGD
+from minidl.optim.switch import Condition, Test, as_condition
 from minidl.tensor import Tensor
-from optim.adam import Adam
-from optim.explain import Look, Term
-from optim.flat import FlatParameters
-from optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
-from optim.progress import Progress
-from optim.projection import Projection, dots64
-from optim.sgd import SGD
-from optim.switch import Condition, Test, as_condition
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 

@@ -12,14 +12,25 @@ from math import sqrt
 from typing import Any
 
 from minidl.backend import Array, xp_of
-from optim.adam import moment_terms, moments
-from optim.explain import Look, Term
-from optim.flat import FlatParameters
-from optim.hybrid import describe
-from optim.optimizer import Params, Rate, Rule, State, SwitchEvent, above, check_vectors, fraction, within, without
-from optim.progress import Progress
-from optim.projection import Projection
-from optim.switch import AnyOf, Condition, Projected
+from minidl.optim.adam import moment_terms, moments
+from minidl.optim.explain import Look, Term
+from minidl.optim.flat import FlatParameters
+from minidl.optim.hybrid import describe
+from minidl.optim.optimizer import (
+    Params,
+    Rate,
+    Rule,
+    State,
+    SwitchEvent,
+    above,
+    check_vectors,
+    fraction,
+    within,
+    without,
+)
+from minidl.optim.progress import Progress
+from minidl.optim.projection import Projection
+from minidl.optim.switch import AnyOf, Condition, Projected
 
 
 class SWATS(Rule):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from optim.progress import Progress
+from minidl.optim.progress import Progress
 
 Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of the progress
 

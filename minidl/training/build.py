@@ -6,21 +6,21 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from minidl.optim.adagrad import Adagrad
+from minidl.optim.adam import Adam, AdamW
+from minidl.optim.blend import Blend
+from minidl.optim.gnmt import GNMT
+from minidl.optim.grammar import unknown
+from minidl.optim.hybrid import Hybrid
+from minidl.optim.optimizer import Optimizer, Rate, Schedule
+from minidl.optim.rmsprop import RMSprop
+from minidl.optim.schedule import parse_schedule
+from minidl.optim.sgd import SGD
+from minidl.optim.swats import SWATS
+from minidl.optim.switch import Projected
+from minidl.optim.switch_text import parse_switch
 from minidl.tensor import Tensor
-from optim.adagrad import Adagrad
-from optim.adam import Adam, AdamW
-from optim.blend import Blend
-from optim.gnmt import GNMT
-from optim.grammar import unknown
-from optim.hybrid import Hybrid
-from optim.optimizer import Optimizer, Rate, Schedule
-from optim.presets import preset
-from optim.rmsprop import RMSprop
-from optim.schedule import parse_schedule
-from optim.sgd import SGD
-from optim.swats import SWATS
-from optim.switch import Projected
-from optim.switch_text import parse_switch
+from minidl.training.presets import preset
 
 # The rate of each optimizer where none is given, for MNIST and batches of about 100.
 DEFAULT_LR = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from optim.grammar import unknown
+from minidl.optim.grammar import unknown
 
 
 class Preset(NamedTuple):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.atomic import atomic_file
-from minidl.colours import BLUE, GREEN, RED
+from minidl.data.atomic import atomic_file
+from minidl.teach.colours import BLUE, GREEN, RED
 
 TRAIN, VAL, SWITCH = BLUE, RED, GREEN
 

@@ -1,4 +1,4 @@
-"""Max pooling for the CPU's caches, some images (n, H, W, C) at a time: see fast_conv.py.
+"""Max pooling for the CPU's caches, some images (n, H, W, C) at a time: see conv.py.
 
 The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is a pass
 over long arrays, and so is backward: each place has a mark for the pixels that the gradient goes to.
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import BOOL, channels_last, plain
-from minidl.fast_threads import in_parts
+from minidl.fast import buffers
+from minidl.fast.linear import BOOL, channels_last, plain
+from minidl.fast.threads import in_parts
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor, record

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from data import Dataset
-from data.atomic import write_text
 from minidl import __version__
-from minidl.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from minidl.config import Config, Job, prepare
-from minidl.models import count_parameters
+from minidl.data import Dataset
+from minidl.data.atomic import write_text
 from minidl.trainer import evaluate
+from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from minidl.training.config import Config, Job, prepare
+from minidl.training.models import count_parameters
 
 CHECKPOINT = "checkpoint.safetensors"
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")

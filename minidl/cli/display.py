@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minidl.run import Run
 from minidl.trainer import evaluate
+from minidl.training.run import Run
 
 
 class Display:

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import FigureBase
 
 from minidl.backend import Array
-from minidl.show import COLOURS, drawing
+from minidl.optim import Optimizer
+from minidl.teach.show import COLOURS, drawing
 from minidl.tensor import Tensor
-from optim import Optimizer
 
 Loss = Callable[[Tensor], Tensor]  # from w (2,) to a scalar
 

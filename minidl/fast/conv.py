@@ -3,7 +3,7 @@
 A convolution is a matrix product once every window is laid out as a row of a matrix. For a whole batch that matrix is
 far larger than the cache, and writing and reading it back takes longer than the product. So we make it for a few
 images, use it at once, and overwrite it for the next; backward makes it again rather than fetch it from memory. A
-ReLU and a pooling behind the convolution take its results while they are in the cache, too: see fast_pool.py.
+ReLU and a pooling behind the convolution take its results while they are in the cache, too: see pool.py.
 
 Results lie in memory as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one stretch of
 kw * C numbers, copied in one go, and the product's rows (one per pixel) are the image as it is, with no transposing.
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast import PRODUCT, channels_last, plain
-from minidl.fast_pool import MaxPool, by_place, pixels, put, side_by_side, squares
-from minidl.fast_threads import in_parts
+from minidl.fast import buffers
+from minidl.fast.linear import PRODUCT, channels_last, plain
+from minidl.fast.pool import MaxPool, by_place, pixels, put, side_by_side, squares
+from minidl.fast.threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Edge, Into, Tensor, record
 

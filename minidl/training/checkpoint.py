@@ -21,8 +21,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from data.atomic import atomic_file
 from minidl.backend import Array
+from minidl.data.atomic import atomic_file
 
 FORMAT = 1  # raised when the meaning of a file's content changes
 HEADER, CHECKSUM = "minidl", "crc32"  # keys of the file's metadata

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import FigureBase
 
 from minidl.backend import Array
-from minidl.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
+from minidl.teach.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
 
 COLOURS = [BLUE, RED, GREEN, PURPLE, YELLOW, CYAN, "#777777"]
 RIGHT, WRONG = GREEN, "#cc3311"

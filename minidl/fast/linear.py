@@ -2,7 +2,7 @@
 
 What makes them fast is little, and each has its place: results go into buffers that were used before (buffers.py),
 weight gradients are written straight to where the optimizer reads them (tensor.Into), and large arrays are worked on
-in parts, one for each core (fast_threads.py), each part small enough to stay in the cache (fast_conv.py).
+in parts, one for each core (threads.py), each part small enough to stay in the cache (conv.py).
 
 A kernel has the name and the arguments of its reference. It answers NotImplemented to anything unusual (mixed or
 half-precision dtypes, wrong shapes, arrays that are not Tensors), and the reference takes over.
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl import buffers
 from minidl.backend import CPU, Array
-from minidl.fast_threads import lately_at_work, split
+from minidl.fast import buffers
+from minidl.fast.threads import lately_at_work, split
 from minidl.tensor import Edge, Into, Tensor, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -11,15 +11,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from data import Dataset, load_mnist
-from data.batches import split
-from data.mnist import absolute
 from minidl.backend import get_backend
-from minidl.models import MODELS, build_model
+from minidl.data import Dataset, load_mnist
+from minidl.data.batches import split
+from minidl.data.mnist import absolute
 from minidl.nn import Module
+from minidl.optim import parse_switch
 from minidl.trainer import Trainer
-from optim import DEFAULT_LR, build, parse_switch, preset
-from optim import NAMES as OPTIMIZERS
+from minidl.training.build import DEFAULT_LR, build
+from minidl.training.build import NAMES as OPTIMIZERS
+from minidl.training.models import MODELS, build_model
+from minidl.training.presets import preset
 
 
 @dataclass(frozen=True)

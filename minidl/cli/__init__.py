@@ -1,0 +1,1 @@
+"""What the commands share: their parser, what they show, and how they stop."""
