@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, xp_of
+from minidl.backend import Array, backend_of, get_backend, kernel_for, xp_of
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
 from minidl.fast import buffers
@@ -96,6 +96,11 @@ def batches(
     order = None if rng is None else backend_of(images).from_host(rng.permutation(n))
     for begin in range(start * batch_size, n, batch_size):
         chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
+        kernel = None if order is None else kernel_for(images, "take")  # on a GPU: images, scale and labels at once
+        taken = NotImplemented if kernel is None else kernel(images, labels, chosen, dtype)
+        if taken is not NotImplemented:
+            yield Tensor(taken[0]), taken[1]
+            continue
         yield Tensor(scale(images[chosen], dtype)[:, None]), labels[chosen]
 
 

@@ -8,8 +8,7 @@ import os
 if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clone: minidl.optim lies beside minidl
     __path__.append(os.path.dirname(__path__[0]))
 
-from minidl import fast as _fast  # noqa: F401 (registers the kernels of the CPU)
-from minidl import gpu as _gpu  # noqa: F401 (registers those of the GPU)
+from minidl import fast as _fast  # noqa: F401 (registers the faster forms)
 from minidl import nn, ops
 from minidl.backend import DeviceError, reference_only
 from minidl.grad_mode import no_grad

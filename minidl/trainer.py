@@ -15,11 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, backend_of, to_numpy, xp_of
+from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.data.batches import Examples, Splits, batches
+from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
 from minidl.nn import Module
 from minidl.optim import Optimizer
+from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
 
@@ -91,6 +93,7 @@ class Trainer:
         self.observer: Observer | None = None
         self._unread: list[Look] = []  # the steps not yet looked at
         self._healthy = Healthy(optimizer) if self.read_every > 1 else None
+        self._step = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,22 +113,28 @@ class Trainer:
 
     def train_step(self, x: Tensor, labels: Array) -> Tensor:
         """Forward, backward, update. Returns the loss before the update; the counts are read later."""
+        lr = self.optimizer.lr
         if self.observer is not None:
             self.observer.before_step(x, labels)
-        logits = self.model(x)
-        loss = ops.cross_entropy(logits, labels)
-        correct = (logits.data.argmax(1) == labels).sum()
-        self._unread.append(Look(loss.data, correct, x, self.optimizer.lr))
-        if self._healthy is not None:
-            self._healthy.watch(loss.data)
+            logits, loss, correct = self._forward(x, labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.observer.after_step(logits, loss)
+        else:
+            loss, correct = self._step(x.data, labels)  # the same; on a GPU in one launch
+        self._unread.append(Look(loss.data, correct, x, lr))
         if len(self._unread) >= self.read_every:
             self._read(self.progress.step + 1)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if self.observer is not None:
-            self.observer.after_step(logits, loss)
         return loss
+
+    def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
+        logits = self.model(x)
+        loss = ops.cross_entropy(logits, labels)
+        correct = ops.count_right(logits, labels)
+        if self._healthy is not None:
+            self._healthy.watch(loss.data)
+        return logits, loss, correct
 
     def steps(self) -> Iterator[int]:
         """Train through the rest of this epoch; yields the step's number after every whole step.
@@ -228,7 +237,7 @@ class Trainer:
         self._read(self.progress.step)
         return {
             **asdict(self.progress),
-            "generators": {name: rng.bit_generator.state for name, rng in _generators(self.model)},
+            "generators": {name: rng.state() for name, rng in _generators(self.model)},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -237,7 +246,7 @@ class Trainer:
         states = state.pop("generators")
         self.progress = Progress(**state)
         for name, rng in _generators(self.model):
-            rng.bit_generator.state = states[name]
+            rng.load_state(states[name])
 
 
 class Healthy:
@@ -255,9 +264,10 @@ class Healthy:
 
     def watch(self, loss: Array) -> None:
         """Before a step: keep the weights, unless an earlier loss was not finite."""
-        xp = self.flat.xp
-        xp.copyto(self.w, self.flat.w, where=self.good)
-        self.good &= xp.isfinite(loss)
+        xp, kernel = self.flat.xp, kernel_for(loss, "keep_if")
+        if kernel is None or kernel(self.w, self.flat.w, self.good, loss) is NotImplemented:
+            xp.copyto(self.w, self.flat.w, where=self.good)
+            self.good &= xp.isfinite(loss)
 
     def restore(self) -> None:
         """Put these weights back into the model."""
@@ -318,9 +328,9 @@ def first_non_finite(model: Module, x: Tensor) -> str:
     return found[0] if found else "the loss"
 
 
-def _generators(model: Module) -> Iterator[tuple[str, np.random.Generator]]:
+def _generators(model: Module) -> Iterator[tuple[str, CounterRng]]:
     """The random generators that layers own (dropout's), by path."""
     for path, module in model.named_modules():
         for name, value in vars(module).items():
-            if isinstance(value, np.random.Generator):
+            if isinstance(value, CounterRng):
                 yield f"{path}.{name}", value

@@ -101,7 +101,7 @@ class FlatParameters:
 
     def scratch(self, like: Array) -> Array:
         """An array of that shape to work in: memory that was used before, where that is known."""
-        return buffers.empty(like.shape, like.dtype) if self.xp is np else self.xp.empty_like(like)
+        return buffers.empty(like.shape, like.dtype) if type(like) is np.ndarray else self.xp.empty_like(like)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""

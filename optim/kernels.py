@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minidl.backend import GPU_KERNELS, Array, backend_of
-from minidl.gpu import trusted
+from minidl.fast.gpu.launch import MANY, Kernels, trusted
+from minidl.fast.gpu.slip import numbers
 from minidl.optim.adagrad import Adagrad
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.blend import Blend
@@ -96,15 +97,30 @@ def _lambda(rule: SWATS, lr: float) -> float:
     return lr if rule.switch_event is None else lr / (1 - rule.betas[0])
 
 
-def step(rule: Rule, lr: float) -> Any:
-    """Add the step at rate lr to all parameters, in one kernel; NotImplemented for a rule that has no formula here."""
-    found = _formula(rule, lr)
-    kernel = None if found is None else _checked(rule, found[0])
-    if found is None or kernel is None:
+def step(rule: Rule) -> Any:
+    """Add the step at rule.rate to all parameters, in one kernel; NotImplemented for a rule without a formula here."""
+    found = _formula(rule, rule.rate)
+    kernels = None if found is None else _checked(rule, found[0])
+    if found is None or kernels is None or rule._bound().w.size > MANY:
         return NotImplemented
-    flat, kept = rule._bound(), () if rule.p is None else (rule.p,)
-    kernel(flat.g, *found[1].values(), *(getattr(rule, name) for name in rule.vectors), *kept, flat.w)
+    at, now = numbers(lambda: list(_numbers(rule).values()))
+    flat = rule._bound()
+    kept = () if rule.p is None else (rule.p,)
+    vectors = [getattr(rule, name) for name in rule.vectors]
+    kernels("rule", flat.w.size, flat.w, flat.g, *vectors, *kept, at, *now, flat.w.size)
     return None
+
+
+def text(rule: Rule) -> str | None:
+    """The formula of the rule's next step; None where it has none here, or its kernel is not to be trusted."""
+    found = _formula(rule, rule.rate)
+    return None if found is None or _kernels.get(_key(rule, found[0]), 0) is None else found[0]
+
+
+def _numbers(rule: Rule) -> dict[str, float]:
+    found = _formula(rule, rule.rate)
+    assert found is not None
+    return found[1]
 
 
 def _formula(rule: Rule, lr: float) -> Formula | None:
@@ -122,45 +138,58 @@ def _formula(rule: Rule, lr: float) -> Formula | None:
 _kernels: dict[Any, Any] = {}  # those made so far; None for one that failed its check
 
 
-def _checked(rule: Rule, text: str) -> Any:
+def _key(rule: Rule, formula: str) -> Any:
+    flat = rule._bound()
+    return flat.xp, flat.w.dtype, formula, rule.p is None
+
+
+def _checked(rule: Rule, formula: str) -> Any:
     """The kernel of this formula, compared with the rule's reference form before its first use; None if it failed.
 
     They are compared at rate 1, where a wrong step can't hide behind the weights.
     """
-    flat = rule._bound()
-    key = flat.xp, flat.w.dtype, text, rule.p is None
+    key = _key(rule, formula)
     if key not in _kernels:
         found = _formula(rule, 1.0)
         assert found is not None
-        kernel = _compile(rule, *found)
-        good = trusted(f"the update rule '{rule.name}'", lambda: _both_ways(rule, 1.0, kernel, found[1]))
-        _kernels[key] = kernel if good else None
+        kernels: list[Kernels] = []
+
+        def both_ways() -> list[tuple[Array, Array]]:
+            kernels.append(_compile(rule, *found))
+            return _both_ways(rule, 1.0, kernels[0], found[1])
+
+        _kernels[key] = kernels[0] if trusted(f"the update rule '{rule.name}'", both_ways) else None
     return _kernels[key]
 
 
-def _compile(rule: Rule, text: str, numbers: dict[str, float]) -> Any:
-    outputs = [*rule.vectors, *([] if rule.p is None else ["p"]), "w"]
-    own = "T g = grad; T p;" if rule.p is None else "T g = grad;"
-    return rule._bound().xp.ElementwiseKernel(
-        ", ".join(f"T {name}" for name in ("grad", *numbers)),
-        ", ".join(f"T {name}" for name in outputs),
-        f"{own} {text} w += p;",
-        "minidl_rule",
+def _compile(rule: Rule, formula: str, values: dict[str, float]) -> Any:
+    """The formula as a kernel. Its numbers are arguments, or lie on the device at `at` (see slip.py)."""
+    vectors = [*rule.vectors, *([] if rule.p is None else ["p"])]
+    inputs = "".join(f", T *{name}_" for name in vectors) + ", const double *at"
+    load = "".join(f"T {name} = {name}_[i]; " for name in rule.vectors)
+    load += "".join(f"const T {name} = at ? at[{k}] : {name}_; " for k, name in enumerate(values))
+    store = "".join(f"{name}_[i] = {name}; " for name in vectors)
+    source = (
+        f"KERNEL rule(T *w_, const T *g_{inputs}{''.join(f', double {name}_' for name in values)}, int n) {{\n"
+        "    const int i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= n) return;\n"
+        f"    T g = g_[i], w = w_[i], p; {load}\n    {formula}\n    w_[i] = w + p; {store}\n}}\n"
     )
+    return Kernels(rule._bound().xp, rule._bound().w.dtype, source)
 
 
-def _both_ways(rule: Rule, lr: float, kernel: Any, numbers: dict[str, float]) -> list[tuple[Array, Array]]:
-    """w and the state after one step from random vectors: by the rule's reference form, and by its kernel."""
-    w = rule._bound().w
-    rng, names = np.random.default_rng(0), ("g", *rule.vectors, "w")
-    values = {name: rng.uniform(0.5, 1.5, 97).astype(w.dtype) for name in names}
-    a, b = ({name: backend_of(w).from_host(v) for name, v in values.items()} for _ in range(2))
-    p, q = (backend_of(w).xp.zeros_like(a["w"]) for _ in range(2))
+def _both_ways(rule: Rule, lr: float, kernels: Any, values: dict[str, float]) -> list[tuple[Array, Array]]:
+    """w and the state after one step from random vectors: by the rule's reference form on the CPU, and by its kernel."""
+    backend = backend_of(rule._bound().w)
+    rng, names = np.random.default_rng(0), ("w", "g", *rule.vectors)
+    a = {name: rng.uniform(0.5, 1.5, 97).astype(rule._bound().w.dtype) for name in names}
+    b = {name: backend.from_host(v.copy()) for name, v in a.items()}
+    p, q = np.zeros_like(a["w"]), backend.from_host(np.zeros_like(a["w"]))
     rule.rule(rule.decayed(a["w"], a["g"], lr), p, lr, **{name: a[name] for name in rule.vectors})
     a["w"] += p
     kept = () if rule.p is None else (q,)
-    kernel(b["g"], *numbers.values(), *(b[name] for name in rule.vectors), *kept, b["w"])
+    kernels("rule", 97, *b.values(), *kept, None, *values.values(), 97)
     return [(a[name], b[name]) for name in names] + ([(p, q)] if kept else [])
 
 
 GPU_KERNELS["rule"] = step
+GPU_KERNELS["rule_text"] = text

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, kernel_for, to_numpy
+from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.subnormal import EVERY, flush
@@ -59,9 +59,34 @@ class Optimizer(ABC):
     @abstractmethod
     def lr(self, rate: float) -> None: ...
 
-    @abstractmethod
     def step(self) -> None:
-        """One update of all parameters from their gradients."""
+        """One update of all parameters from their gradients.
+
+        Its three parts are apart so that the middle one can be recorded once and replayed (minidl/fast/gpu/graph.py).
+        """
+        self.advance()
+        self.update()
+        self.settle()
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Count the step, and fix its rate."""
+
+    @abstractmethod
+    def update(self) -> None:
+        """All the arithmetic on vectors."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Look at what the step has shown, and decide whether to switch."""
+
+    def kind(self) -> Any:
+        """What decides which arithmetic a step does, numbers apart; None where it can't be recorded."""
+        rule, flat = self.active, self._bound()
+        text = kernel_for(flat.w, "rule_text")
+        text = None if text is None else text(rule)
+        in_place = flat.holds(flat.params)
+        return (rule, text, rule.p is None, rule.max_norm is None) if text is not None and in_place else None
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -107,6 +132,7 @@ class Rule(Optimizer):
     max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
 
     t             steps taken
+    rate          the rate of the last one
     p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
                   for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
 
@@ -123,7 +149,7 @@ class Rule(Optimizer):
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
-        self.t = 0
+        self.t, self.rate = 0, 0.0
         if params is not None:
             self.bind(FlatParameters.of(params))
 
@@ -158,15 +184,19 @@ class Rule(Optimizer):
         """
         raise NotImplementedError(f"{type(self).__name__} has no rule(self, g, p, lr, **state)")
 
-    def step(self) -> None:
-        flat = self._bound()
+    def advance(self) -> None:
+        self.rate = self.lr
+        self.t += 1
+
+    def update(self) -> None:
+        flat, lr = self._bound(), self.rate
         flat.collect()
         if self.max_norm is not None:
-            clip(flat.g, self.max_norm)
-        lr = self.lr
-        self.t += 1
+            kernel = kernel_for(flat.g, "clip")
+            if kernel is None or kernel(flat.g, self) is NotImplemented:
+                clip(flat.g, self.max_norm)
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see kernels.py
-        if kernel is not None and kernel(self, lr) is not NotImplemented:
+        if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
         for b in flat.blocks:
@@ -179,12 +209,15 @@ class Rule(Optimizer):
                 for v in state.values():
                     flush(v)
 
+    def settle(self) -> None:
+        pass
+
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""
         if self.weight_decay == 0:
             return g
         d = self._bound().scratch(g)
-        self._bound().xp.multiply(w, self.weight_decay, out=d)
+        xp_of(w).multiply(w, self.weight_decay, out=d)
         d += g
         return d
 

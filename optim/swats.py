@@ -132,11 +132,15 @@ class SWATS(Rule):
     def decay_rate(self, look: Look) -> tuple[str, float] | None:
         return ("Lambda", look.lr / (1 - self.betas[0])) if "v" in look.before else ("lr", look.lr)
 
-    def step(self) -> None:
-        super().step()
+    def update(self) -> None:
+        super().update()
+        if self.switch_event is None:
+            self.projection.measure(self.keep_step(), self._bound().g)
+
+    def settle(self) -> None:
         self.progress.step += 1
         if self.switch_event is None:
-            self.projection.add(self.keep_step(), self._bound().g)
+            self.projection.add()
             if self.switch(self.progress):
                 self._to_sgd()
 

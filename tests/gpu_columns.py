@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from minidl import Tensor, ops
 from minidl.backend import Backend
-from optim import Adam
+from minidl.optim import Adam
 from tests.bench_workers import Step, cycle
 from tests.field import Network, examples, jax_net, minidl_net, torch_net
 
@@ -74,7 +74,7 @@ def minidl(network: Network, batch: int, setting: Setting) -> Ready:
 
 
 def minidl_captured(network: Network, batch: int, setting: Setting) -> Ready:
-    from minidl.gpu.graph import captured
+    from minidl.fast.gpu.graph import captured
 
     net, optimizer, batches, wait = minidl_parts(network, batch, setting)
     return cycle(batches, captured(lambda x, y: ops.cross_entropy(net(Tensor(x)), y), optimizer)), wait
@@ -230,7 +230,7 @@ def jax_scan(network: Network, batch: int, setting: Setting) -> Ready:
 
 COLUMNS = {
     "minidl": Column(minidl, "minidl"),
-    "minidl captured": Column(minidl_captured, "minidl.gpu.graph"),
+    "minidl captured": Column(minidl_captured, "minidl.fast.gpu.graph"),
     "torch": Column(torch_eager, "torch"),
     "torch.compile": Column(torch_compiled, "torch"),
     "torch graph": Column(torch_graph, "torch"),

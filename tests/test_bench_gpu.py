@@ -152,7 +152,7 @@ def test_jax_trains_as_minidl_does(network):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     from minidl import Tensor, ops
     from minidl.backend import get_backend
-    from optim import Adam
+    from minidl.optim import Adam
     from tests.field import examples, minidl_net
     from tests.gpu_columns import Setting, jax_parts
 

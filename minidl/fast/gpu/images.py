@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast import plain
-from minidl.gpu.dense import before_activation, contiguous, once
-from minidl.gpu.launch import BLOCK, MANY, SMALL, Kernels, cut, kernels_for, sum_rows
-from minidl.gpu.products import product
+from minidl.fast.linear import plain
+from minidl.fast.gpu.dense import before_activation, contiguous, once
+from minidl.fast.gpu.launch import BLOCK, MANY, SMALL, Kernels, cut, kernels_for, sum_rows
+from minidl.fast.gpu.products import product
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Into, Tensor, record

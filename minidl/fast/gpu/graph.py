@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, no_crossing, reference_only_now, xp_of
-from minidl.gpu.launch import kernels_for
-from minidl.gpu.products import Handle, cublas, own_handle, using_tf32
-from minidl.gpu.slip import LENGTH, Slip, number, recording
+from minidl.fast.gpu.launch import kernels_for
+from minidl.fast.gpu.products import Handle, cublas, own_handle, using_tf32
+from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
 from minidl.module import Module
 from minidl.tensor import Tensor
 

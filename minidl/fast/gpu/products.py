@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.gpu.launch import kernels_for
+from minidl.fast.gpu.launch import kernels_for
 
 NUMBERS = {np.dtype(t): (np.ones(1, t), np.zeros(1, t)) for t in (np.float32, np.float64)}  # alpha and beta
 THIN = 32  # rows of a weight gradient up to which cuBLAS is far faster at its transpose

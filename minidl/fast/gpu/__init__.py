@@ -1,0 +1,91 @@
+"""The fast forms on a GPU. They compute what the reference in ops*.py computes.
+
+A kernel has to prove itself: before its first use on a device it is compared with the reference, on the CPU, for a small
+example. One that does not compile there, or gives other numbers, is left out with a warning, and the reference runs.
+
+kernels.cu   what the GPU runs, in C            launch.py    compiling and starting it
+products.py  matrix products, by cuBLAS         graph.py     a whole training step as one launch, with slip.py
+dense.py, images.py   the operations            (the update rules: optim/kernels.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minidl import ops
+from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only
+from minidl.fast.gpu import dense, images, loop
+from minidl.fast.gpu.launch import trusted
+from minidl.fast.linear import plain
+from minidl.grad_mode import enable_grad
+from minidl.rng import CounterRng
+from minidl.tensor import Tensor
+
+
+def checked(
+    fast: Callable[..., Any], reference: Callable[..., Any], shapes: list[tuple[int, ...]], **arguments: Any
+) -> Callable[..., Any]:
+    """The fast form, used where it has been compared with the reference: on random Tensors of these shapes.
+
+    An argument that is a function is called for each of the two; an array goes to their device.
+    """
+
+    @cache
+    def good(backend: Backend, dtype: Any) -> bool:
+        return trusted(reference.__name__, lambda: _both_ways(backend, dtype))
+
+    def _both_ways(backend: Backend, dtype: Any) -> list[tuple[Array, Array]]:
+        rng = np.random.default_rng(0)
+        values = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        cpu = backend_of(values[0])
+        with reference_only():
+            wanted = _forward_backward(reference, cpu, values)
+        return list(zip(wanted, _forward_backward(fast, backend, values), strict=True))
+
+    def _forward_backward(form: Callable[..., Any], backend: Backend, values: list[Array]) -> list[Any]:
+        more = {k: v() if callable(v) else v for k, v in arguments.items()}
+        more = {k: backend.from_host(v) if isinstance(v, np.ndarray) else v for k, v in more.items()}
+        tensors = [Tensor(backend.from_host(v.copy()), requires_grad=True) for v in values]
+        with enable_grad():
+            y = form(*tensors, **more)
+            if not isinstance(y, Tensor):
+                return [y]
+            y.backward(backend.from_host(np.cos(np.arange(y.size)).reshape(y.shape).astype(values[0].dtype)))
+        return [y.data, *(t.grad for t in tensors)]
+
+    def guarded(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(x) is not Tensor or not plain(x) or not good(backend_of(x.data), x.dtype):
+            return NotImplemented
+        return fast(x, *args, **kwargs)
+
+    return guarded
+
+
+LABELS = np.arange(6) % 5
+IMAGES = (2, 3, 6, 5)
+GPU_KERNELS["linear"] = checked(dense.linear, ops.linear, [(6, 4), (5, 4), (5,)])
+GPU_KERNELS["relu"] = checked(dense.activation("relu"), ops.relu, [IMAGES])
+GPU_KERNELS["tanh"] = checked(dense.activation("tanh_"), ops.tanh, [IMAGES])
+GPU_KERNELS["sigmoid"] = checked(dense.activation("sigmoid"), ops.sigmoid, [IMAGES])
+GPU_KERNELS["dropout"] = checked(dense.dropout, ops.dropout, [(5, 7)], p=0.4, rng=lambda: CounterRng(0))
+GPU_KERNELS["cross_entropy"] = checked(dense.cross_entropy, ops.cross_entropy, [(6, 5)], labels=LABELS)
+GPU_KERNELS["count_right"] = checked(dense.count_right, ops.count_right, [(6, 5)], labels=LABELS)
+GPU_KERNELS["conv2d"] = checked(images.conv2d, ops.conv2d, [(2, 5, 6, 5), (4, 5, 3, 3), (4,)], stride=(2, 1), padding=1)
+GPU_KERNELS["conv2d_relu_max_pool2d"] = checked(
+    images.conv2d_relu_max_pool2d, ops.conv2d_relu_max_pool2d, [IMAGES, (4, 3, 3, 2), (4,)],
+    stride=1, padding=1, k=2, k_stride=2, k_padding=0,
+)  # fmt: skip
+GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], k=3, stride=2, padding=1)
+GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], k=3, stride=2, padding=1)
+GPU_KERNELS["batch_norm"] = checked(
+    lambda x, w, b, **more: images.batch_norm(x, None, None, w, b, **more),
+    ops.batch_norm, [IMAGES, (3,), (3,)], training=True,
+)  # fmt: skip
+GPU_KERNELS["take"] = loop.take
+GPU_KERNELS["clip"] = loop.clip
+GPU_KERNELS["dots64"] = loop.dots64
+GPU_KERNELS["keep_if"] = loop.keep_if

@@ -1,0 +1,53 @@
+"""The small things around a training step on a GPU: a batch, clipping, a projection's products, the last good weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, xp_of
+from minidl.fast.gpu.launch import MANY, kernels_for, sum_rows
+from minidl.fast.gpu.slip import number
+
+
+def take(images: Array, labels: Array, order: Array, dtype: Any) -> Any:
+    """Images (n, 1, H, W) scaled to [0, 1] and labels (n,) int64 of the examples at `order` (n,)."""
+    small = images.dtype == labels.dtype == np.uint8 and np.dtype(dtype) in (np.float32, np.float64)
+    whole = images.flags.c_contiguous and labels.flags.c_contiguous and order.flags.c_contiguous
+    if not (small and whole and images.ndim == 3 and order.dtype == np.int64):
+        return NotImplemented
+    xp, (_, height, width) = xp_of(images), images.shape
+    x, y = xp.empty((len(order), 1, height, width), dtype), xp.empty(len(order), np.int64)
+    grid = (len(order),), (min(512, -(-height * width // 32) * 32),)
+    kernels_for(xp, np.dtype(dtype))("take", grid, x, y, images, labels, order, height * width)
+    return x, y
+
+
+def dots64(*pairs: tuple[Array, Array]) -> Any:
+    """The dot products of two pairs of vectors, in float64: an array (2,) on their device."""
+    (a, b), (c, d) = pairs
+    if a.size > MANY or a.dtype not in (np.float32, np.float64):
+        return NotImplemented
+    xp = xp_of(a)
+    return sum_rows("dots", kernels_for(xp, a.dtype), lambda s: xp.empty(s, np.float64), a.size, 1, a, b, c, d, count=2)
+
+
+def clip(g: Array, rule: Any) -> Any:
+    """g <- g min(1, max_norm / (|g| + 1e-6)), in place: see optimizer.clip."""
+    square = dots64((g, g), (g, g))
+    if square is NotImplemented:
+        return NotImplemented
+    at, most = number(lambda: rule.max_norm, np.float64)
+    kernels_for(xp_of(g), g.dtype)("clip", g.size, g, square, at, most, g.size)
+    return None
+
+
+def keep_if(kept: Array, w: Array, good: Array, loss: Array) -> Any:
+    """Keep the weights w while `good` is true, then make it false where the loss is not finite."""
+    if w.size > MANY or w.dtype not in (np.float32, np.float64) or loss.dtype != w.dtype:
+        return NotImplemented
+    kernels = kernels_for(xp_of(w), w.dtype)
+    kernels("keep_if", w.size, kept, w, good.view(np.uint8), w.size)
+    kernels("judge", ((1,), (1,)), good.view(np.uint8), loss)
+    return None
