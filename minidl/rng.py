@@ -34,7 +34,8 @@ class CounterRng:
 
     def random(self, shape: Any, dtype: Any = np.float32) -> Array:
         """The numbers of the next draw, in [0, 1), as numpy.random.Generator.random gives them."""
-        philox = np.random.Philox(key=self.key, counter=[0, 0, self.next_step(), 0])
+        key = np.array(self.key, np.uint64)  # given as Python's numbers, NumPy would round them to float64
+        philox = np.random.Philox(key=key, counter=np.array([0, 0, self.next_step(), 0], np.uint64))
         return np.random.Generator(philox).random(shape, dtype=dtype)
 
     def state(self) -> dict[str, Any]:

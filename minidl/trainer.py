@@ -45,7 +45,7 @@ class Progress:
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
 
 
-class Look(NamedTuple):
+class StepLosses(NamedTuple):
     """What there is to look at later of a step: nothing here waits for the device."""
 
     loss: Array  # 0-d
@@ -91,9 +91,10 @@ class Trainer:
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Progress()
         self.observer: Observer | None = None
-        self._unread: list[Look] = []  # the steps not yet looked at
+        self._unread: list[StepLosses] = []  # the steps not yet looked at
         self._healthy = Healthy(optimizer) if self.read_every > 1 else None
-        self._step = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
+        step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
+        self._captured = step  # on a GPU: a whole step in one launch, with the same bits
 
     @property
     def steps_per_epoch(self) -> int:
@@ -113,20 +114,26 @@ class Trainer:
 
     def train_step(self, x: Tensor, labels: Array) -> Tensor:
         """Forward, backward, update. Returns the loss before the update; the counts are read later."""
-        lr = self.optimizer.lr
+        if self._captured is not None and self.observer is None:
+            lr = self.optimizer.lr
+            loss, correct = self._captured(x.data, labels)
+            self._note(StepLosses(loss.data, correct, x, lr))
+            return loss
         if self.observer is not None:
             self.observer.before_step(x, labels)
-            logits, loss, correct = self._forward(x, labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+        logits, loss, correct = self._forward(x, labels)
+        self._note(StepLosses(loss.data, correct, x, self.optimizer.lr))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.observer is not None:
             self.observer.after_step(logits, loss)
-        else:
-            loss, correct = self._step(x.data, labels)  # the same; on a GPU in one launch
-        self._unread.append(Look(loss.data, correct, x, lr))
+        return loss
+
+    def _note(self, losses: StepLosses) -> None:
+        self._unread.append(losses)
         if len(self._unread) >= self.read_every:
             self._read(self.progress.step + 1)
-        return loss
 
     def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
         logits = self.model(x)

@@ -40,7 +40,7 @@ class Projection:
         self.measured = dots64((p, p), (p, g))
 
     def add(self) -> None:
-        """Take in the step that was measured last."""
+        """Take in the step that was measured: its gamma, and Lambda with it."""
         pp, pg = to_numpy(self.measured).tolist()
         gamma = pp / -pg if pg != 0 else math.nan
         if math.isfinite(gamma):

@@ -1,57 +1,76 @@
-"""CuPy's ElementwiseKernel without a GPU: the same text, compiled by the system's C compiler and run in a loop.
+"""CuPy's RawModule without a GPU: the same CUDA source, compiled by the system's C compiler.
 
-What a kernel computes is in its body, a few lines of C for one element; CuPy adds the loop over elements, and so does
-this. So the bodies that a GPU will run are tested on any machine that has a C compiler. What this can't tell: whether
-nvrtc takes them (tests/nvrtc.py asks it), and how fast they are.
+A GPU runs the threads of a block at once; here they are run in turns. A kernel in which threads wait for each other
+(SYNC) has a stack for each thread of a block, and a thread that waits hands over to the next. So what a GPU will run is
+tested on any machine that has a C compiler. What this can't tell: whether NVIDIA's compiler takes it (tests/nvrtc.py
+asks it), what happens where threads really run at once, and how fast it is.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import re
 import shutil
 import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from minidl.fast.gpu.launch import CUDA, SIGNATURE, SIZES
 
 if TYPE_CHECKING:
     from tests.counting import Counting
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-C_TYPES = {
-    "float32": "float", "float64": "double", "bool": "_Bool", "uint8": "unsigned char", "int8": "signed char",
-    "int32": "int", "int64": "long long", "uint16": "unsigned short", "int16": "short",
-    "uint32": "unsigned", "uint64": "unsigned long long",
-}  # fmt: skip
+C_TYPES = {"int": ctypes.c_int, "u64": ctypes.c_uint64, "double": ctypes.c_double}
 PRELUDE = """
 #include <tgmath.h>
-#include <stdbool.h>
 #include <stddef.h>
-#define max(a, b) ((a) > (b) ? (a) : (b))
-#define min(a, b) ((a) < (b) ? (a) : (b))
+#include <ucontext.h>
+#define KERNEL static void
+#define SHARED static
+#define SYNC turn_over();
+#define HIGH(a, b) ((unsigned long long)(((unsigned __int128)(a) * (b)) >> 64))
+typedef struct { unsigned x, y, z; } dim3;
+static dim3 threadIdx, blockIdx, blockDim, gridDim;
+enum { THREADS = 1024, STACK = 1 << 15 };
+static ucontext_t home, threads[THREADS];
+static char stacks[THREADS][STACK];
+static int now, ended[THREADS];
+static void (*body)(void);
+static void turn_over(void) { swapcontext(&threads[now], &home); }
+static void whole(void) { body(); ended[now] = 1; }
+static void place(int t) { now = t; threadIdx.x = t % blockDim.x; threadIdx.y = t / blockDim.x; }
+static void each_block(int waits) {
+    const int count = blockDim.x * blockDim.y;
+    for (blockIdx.y = 0; blockIdx.y < gridDim.y; blockIdx.y++)
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
+        if (!waits) {
+            for (int t = 0; t < count; t++) place(t), body();
+            continue;
+        }
+        for (int t = 0; t < count; t++) {
+            getcontext(&threads[t]);
+            threads[t].uc_stack.ss_sp = stacks[t];
+            threads[t].uc_stack.ss_size = STACK;
+            threads[t].uc_link = &home;
+            makecontext(&threads[t], whole, 0);
+            ended[t] = 0;
+        }
+        for (int left = count; left > 0;)
+            for (int t = 0; t < count; t++)
+                if (!ended[t]) { place(t), swapcontext(&home, &threads[t]); left -= ended[t]; }
+    }
+}
 """
-
-
-class Parameter(NamedTuple):
-    raw: bool
-    type: str  # a dtype's name, or one letter that stands for one
-    name: str
-
-
-def parse(text: str) -> list[Parameter]:
-    """`raw T x, int32 n` as parameters."""
-    words = [part.split() for part in text.split(",") if part.strip()]
-    return [Parameter(w[0] == "raw", w[-2], w[-1]) for w in words]
 
 
 @cache
 def compiled(source: str) -> Any:
-    """The function `run` of a C source. Raises RuntimeError with the compiler's words."""
+    """The library of a C source. Raises RuntimeError with the compiler's words."""
     assert COMPILER, "no C compiler: ask for COMPILER first"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.c").write_text(source)
@@ -59,90 +78,65 @@ def compiled(source: str) -> Any:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(f"{result.stderr}\n{source}")
-        return ctypes.CDLL(str(Path(folder) / "kernel.so")).run
+        return ctypes.CDLL(str(Path(folder) / "kernel.so"))
 
 
-class ElementwiseKernel:
-    """See cupy.ElementwiseKernel. Called with its inputs, or with its outputs too; `size` where all are raw."""
+def with_wrappers(source: str) -> str:
+    """The source for a C compiler, and for each kernel a function that runs all its threads."""
+    kernels, parts = SIGNATURE.findall(source), [source.replace(CUDA, PRELUDE)]
+    macros = set(re.findall(r"#define (\w+)[^\n]*(?:\\\n[^\n]*)*\bSYNC\b", source.replace(CUDA, "")))
+    macros |= {m for m in ("SUM_ROWS", "ALL_PARTS", "TREE", "SYNC")}
+    texts = re.split(r"^KERNEL ", source, flags=re.MULTILINE)[1:]
+    for (name, arguments), text in zip(kernels, texts, strict=True):
+        names = [a.strip().replace("*", "* ").split()[-1] for a in arguments.replace("SIZES", SIZES).split(",")]
+        kinds = [a.strip()[: a.strip().rindex(n)] for a, n in zip(arguments.replace("SIZES", SIZES).split(","), names)]
+        waits = int(any(re.search(rf"\b{m}\b", text.split("\n#define")[0]) for m in macros))
+        parts += [f"static {kind} of_{name}__{n};" for kind, n in zip(kinds, names, strict=True)]
+        parts += [
+            f"static void one_{name}(void) {{ {name}({', '.join(f'of_{name}__{n}' for n in names)}); }}",
+            f"void run_{name}(int gx, int gy, int bx, int by, {', '.join(map(' '.join, zip(kinds, names)))}) {{",
+            *(f"    of_{name}__{n} = {n};" for n in names),
+            "    gridDim.x = gx; gridDim.y = gy; blockDim.x = bx; blockDim.y = by;",
+            f"    threadIdx.x = threadIdx.y = 0; body = one_{name}; each_block({waits});\n}}",
+        ]
+    return "\n".join(parts)
 
-    def __init__(
-        self, machine: Counting, in_params: str, out_params: str, operation: str, name: str, **options: Any
-    ) -> None:
-        assert set(options) <= {"preamble", "options", "no_return", "reduce_dims"}, options
-        assert re.fullmatch(r"[A-Za-z_]\w*", name), f"CuPy refuses the name {name}"
-        self.machine, self.operation, self.preamble = machine, operation, options.get("preamble", "")
-        self.text = in_params, out_params, operation, self.preamble
-        self.inputs, self.outputs = parse(in_params), parse(out_params)
-        assert "i" not in [p.name for p in self.inputs + self.outputs], "CuPy keeps the name i for itself"
 
-    def __call__(self, *args: Any, size: int | None = None, block_size: int = 128) -> Any:
-        parameters, given = self.inputs + self.outputs, list(map(self.machine.inside, args))
-        if len(given) not in (len(self.inputs), len(parameters)):
-            raise TypeError(f"wrong number of arguments: {len(given)} for {parameters}")
-        looped = [a for p, a in zip(parameters, given, strict=False) if isinstance(a, np.ndarray) and not p.raw]
-        if (size is None) == (not looped):
-            raise ValueError("give size if and only if all arrays are raw")
-        types = self._types(parameters, given)
-        shape = (size,) if size is not None else np.broadcast_shapes(*(a.shape for a in looped))
-        for p in self.outputs[max(0, len(given) - len(self.inputs)) :]:
-            if p.raw:
-                raise ValueError("a raw output must be given")
-            given.append(np.empty(shape, types[p.type]))
-        self.machine.traffic.launches += 1
-        self._note(parameters, given, types)
-        self._run(parameters, given, types, shape)
-        outs = [self.machine.outside(a) for a in given[len(self.inputs) :]]
-        return outs[0] if len(outs) == 1 else tuple(outs)
+class RawModule:
+    """See cupy.RawModule: the kernels of a CUDA source."""
 
-    def _types(self, parameters: list[Parameter], given: list[Any]) -> dict[str, np.dtype[Any]]:
-        """What each letter stands for: the dtype of the arrays that have it, which must be one."""
-        types = {p.type: np.dtype(p.type) for p in parameters if len(p.type) > 1}
-        for p, a in zip(parameters, given, strict=False):
-            if isinstance(a, np.ndarray):
-                if types.setdefault(p.type, a.dtype) != a.dtype:
-                    raise TypeError(f"Type is mismatched. {p.name} {a.dtype} {types[p.type]}")
-            elif p in self.outputs:
-                raise TypeError("Output arguments type must be cupy.ndarray")
-        return types
+    def __init__(self, machine: Counting, code: str, options: tuple[str, ...] = ()) -> None:
+        self.machine, self.code = machine, code
+        assert CUDA in code, "tests run what launch.py compiles"
+        self.library = compiled(with_wrappers(code))
+        self.machine.modules.add(code)
+        self.signatures = dict(SIGNATURE.findall(code))
 
-    def _note(self, parameters: list[Parameter], given: list[Any], types: dict[str, np.dtype[Any]]) -> None:
-        """Let the device know what ran: all that decides the text which CuPy would hand to NVIDIA's compiler."""
-        kinds = tuple(
-            (types[p.type].name, a.ndim if p.raw else 1, a.flags.c_contiguous or not p.raw)
-            if isinstance(a, np.ndarray)
-            else (types[p.type].name,)
-            for p, a in zip(parameters, given, strict=True)
-        )
-        letters = tuple(sorted((name, t.name) for name, t in types.items() if len(name) == 1))
-        self.machine.kernels_run.add((*self.text, kinds, letters))
+    def get_function(self, name: str) -> Any:
+        """The kernel of this name: called with grid, block and its arguments."""
+        arguments = [words.split() for words in self.signatures[name].replace("SIZES", SIZES).split(",")]
+        kinds = [None if "*" in "".join(words) else words[0] for words in arguments]
+        function = getattr(self.library, f"run_{name}")
 
-    def _run(self, parameters: list[Parameter], given: list[Any], types: Any, shape: tuple[int, ...]) -> None:
-        load, store, signature, values, back = [], [], [], [], []
-        for k, (p, a) in enumerate(zip(parameters, given, strict=True)):
-            c, is_output = C_TYPES[types[p.type].name], k >= len(self.inputs)
-            if not isinstance(a, np.ndarray):
-                signature.append(f"const {c} {p.name}")
-                values.append(np.ctypeslib.as_ctypes_type(types[p.type])(types[p.type].type(a).item()))
-                continue
-            if is_output and not p.raw and a.shape != shape:
-                raise ValueError("Out shape is mismatched")
-            whole = np.ascontiguousarray(a if p.raw else np.broadcast_to(a, shape)).reshape(-1)
-            if is_output and not np.shares_memory(whole, a):
-                back.append((a, whole))
-            const = "" if is_output else "const "
-            signature.append(f"{const}{c} *{p.name if p.raw else 'all_' + p.name}")
-            values.append(ctypes.c_void_p(whole.ctypes.data))
-            values[-1].keep = whole
-            if not p.raw:
-                load.append(f"{const}{c} {p.name} = all_{p.name}[i];")
-                store += [f"all_{p.name}[i] = {p.name};"] if is_output else []
-        letters = [f"typedef {C_TYPES[t.name]} {name};" for name, t in types.items() if len(name) == 1]
-        loop = "\n".join([*load, f"do {{ {self.operation} }} while (0);", *store])
-        source = "\n".join([
-            PRELUDE, *letters, self.preamble.replace("__device__", "static"),
-            f"void run(ptrdiff_t size, {', '.join(signature)}) {{",
-            f"for (ptrdiff_t i = 0; i < size; i++) {{\n{loop}\n}}\n}}",
-        ])  # fmt: skip
-        compiled(source)(ctypes.c_ssize_t(math.prod(shape)), *values)
-        for a, whole in back:
-            a[...] = whole.reshape(a.shape)
+        def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+            assert len(args) == len(kinds), name
+            gx, gy, bx, by = (*grid, 1)[:2] + (*block, 1)[:2]
+            assert 0 < bx * by <= 1024, f"{name}: a block has at most 1024 threads, not {block}"
+            assert 0 < gx < 2**31, f"{name}: {grid}"
+            assert 0 < gy < 2**16, f"{name}: {grid}"
+            self.machine.traffic.launches += 1
+            values = [self._value(name, kind, arg) for kind, arg in zip(kinds, args, strict=True)]
+            function(*map(ctypes.c_int, (gx, gy, bx, by)), *values)
+
+        return launch
+
+    def _value(self, name: str, kind: str | None, arg: Any) -> Any:
+        if kind is not None:
+            assert isinstance(arg, np.generic), f"{name}: CuPy takes the size of {arg!r} from its NumPy type"
+            return C_TYPES[kind](arg.item())
+        if isinstance(arg, np.uint64) and arg == 0:
+            return ctypes.c_void_p(None)
+        values = self.machine.inside(arg)
+        assert isinstance(values, np.ndarray), f"{name}: {arg!r} is no array"
+        assert values.flags.c_contiguous, f"{name}: an array of shape {values.shape} is not contiguous"
+        return ctypes.c_void_p(values.ctypes.data)

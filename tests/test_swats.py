@@ -178,8 +178,10 @@ def test_a_negative_rate_never_takes_over():
 def test_zero_projection_leaves_lam_alone_but_counts():
     projection = Projection(0.9)
     zero, one = np.zeros(2), np.ones(2)
-    projection.add(one, -one)  # gamma = 2/2
-    projection.add(one, zero)
+    projection.measure(one, -one)  # gamma = 2/2
+    projection.add()
+    projection.measure(one, zero)
+    projection.add()
     assert projection.gammas[0] == 1.0
     assert math.isnan(projection.gammas[1])
     assert projection.lam == pytest.approx(0.1)
@@ -188,8 +190,10 @@ def test_zero_projection_leaves_lam_alone_but_counts():
 
 def test_overflowing_gamma_does_not_poison_lam():
     projection = Projection(0.9)
-    projection.add(np.ones(2), -np.ones(2))
-    projection.add(np.full(2, 1e10), np.full(2, -1e-310))
+    projection.measure(np.ones(2), -np.ones(2))
+    projection.add()
+    projection.measure(np.full(2, 1e10), np.full(2, -1e-310))
+    projection.add()
     assert math.isnan(projection.gammas[1])
     assert projection.lam == pytest.approx(0.1)
 
@@ -202,7 +206,8 @@ def test_float32_vectors_project_in_float64():
     assert dot64(p, p) == pytest.approx(math.fsum(float(a) ** 2 for a in p), rel=1e-14)
     assert abs(float(p @ g) - exact) > 1e-7 * abs(exact), "in float32 the sum is off: the test can tell"
     projection = Projection()
-    projection.add(p, g)
+    projection.measure(p, g)
+    projection.add()
     assert projection.gammas[0] == pytest.approx(dot64(p, p) / -exact, rel=1e-11)
     assert type(projection.gammas[0]) is float
 

@@ -27,11 +27,12 @@ from minidl.tensor import Tensor
 
 
 def checked(
-    fast: Callable[..., Any], reference: Callable[..., Any], shapes: list[tuple[int, ...]], **arguments: Any
+    fast: Callable[..., Any], reference: Callable[..., Any], shapes: list[tuple[int, ...]], call: Any = None, **more: Any
 ) -> Callable[..., Any]:
     """The fast form, used where it has been compared with the reference: on random Tensors of these shapes.
 
-    An argument that is a function is called for each of the two; an array goes to their device.
+    call  how either is called with the Tensors; by default form(*tensors, **more)
+    more  their other arguments: an array goes to their device, a function is called for each of the two
     """
 
     @cache
@@ -47,13 +48,13 @@ def checked(
         return list(zip(wanted, _forward_backward(fast, backend, values), strict=True))
 
     def _forward_backward(form: Callable[..., Any], backend: Backend, values: list[Array]) -> list[Any]:
-        more = {k: v() if callable(v) else v for k, v in arguments.items()}
-        more = {k: backend.from_host(v) if isinstance(v, np.ndarray) else v for k, v in more.items()}
+        given = {k: v() if callable(v) else v for k, v in more.items()}
+        given = {k: backend.from_host(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
         tensors = [Tensor(backend.from_host(v.copy()), requires_grad=True) for v in values]
         with enable_grad():
-            y = form(*tensors, **more)
+            y = form(*tensors, **given) if call is None else call(form, *tensors)
             if not isinstance(y, Tensor):
-                return [y]
+                return [backend.xp.asarray(y)]
             y.backward(backend.from_host(np.cos(np.arange(y.size)).reshape(y.shape).astype(values[0].dtype)))
         return [y.data, *(t.grad for t in tensors)]
 
@@ -82,8 +83,8 @@ GPU_KERNELS["conv2d_relu_max_pool2d"] = checked(
 GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["batch_norm"] = checked(
-    lambda x, w, b, **more: images.batch_norm(x, None, None, w, b, **more),
-    ops.batch_norm, [IMAGES, (3,), (3,)], training=True,
+    images.batch_norm, ops.batch_norm, [IMAGES, (3,), (3,)],
+    call=lambda form, x, w, b: form(x, None, None, w, b, training=True),
 )  # fmt: skip
 GPU_KERNELS["take"] = loop.take
 GPU_KERNELS["clip"] = loop.clip

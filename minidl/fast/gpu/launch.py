@@ -54,7 +54,7 @@ class Kernels:
             function = self.functions[name] = self.module.get_function(name)
         if isinstance(grid, int):
             grid = ((grid + BLOCK - 1) // BLOCK,), (BLOCK,)
-        function(*grid, tuple(map(_convert, self.signatures[name], args, strict=True)))
+        function(*grid, tuple(_convert(to, arg) for to, arg in zip(self.signatures[name], args, strict=True)))
 
 
 def _converters(arguments: str) -> list[type | None]:
