@@ -77,7 +77,7 @@ def minidl_captured(network: Network, batch: int, setting: Setting) -> Ready:
     from minidl.fast.gpu.graph import captured
 
     net, optimizer, batches, wait = minidl_parts(network, batch, setting)
-    return cycle(batches, captured(lambda x, y: ops.cross_entropy(net(Tensor(x)), y), optimizer)), wait
+    return cycle(batches, captured(lambda x, y: ops.cross_entropy(net(Tensor(x)), y), optimizer, net)), wait
 
 
 # ---- PyTorch ------------------------------------------------------------------------------------------------------
