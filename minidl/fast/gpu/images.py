@@ -339,7 +339,7 @@ def batch_norm(
     of_x = sums("norm_sums", a)
     kept = (mean_now, var_now) if mean_now is not None and var_now is not None else (None, None)
     whole = (many_tiles, many), (BLOCK,)
-    kernels("norm", whole, y, mean, inv_std, *kept, a, of_x, w, b, parts, momentum, eps, rows, columns, per_many)
+    kernels("normalize", whole, y, mean, inv_std, *kept, a, of_x, w, b, parts, momentum, eps, rows, columns, per_many)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:

@@ -118,7 +118,7 @@ KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
 
 // y = weight (x - mean) / sqrt(var + eps) + bias. The first block of each column keeps mean and 1/sqrt(var + eps) for the
 // way back, and moves the running statistics.
-KERNEL norm(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T *x, const double *sums, const T *weight,
+KERNEL normalize(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T *x, const double *sums, const T *weight,
             const T *bias, int parts, double momentum, double eps, int rows, int columns, int per_part) {
     ALL_PARTS
     if (!inside) return;
