@@ -180,13 +180,14 @@ class Convolution:
     ) -> None:
         """out (pixels, columns) = windows of x times the filters; see lay_filters in kernels.cu for `backwards`."""
         pixels, columns = out.shape
-        rows, tile = (256, 32) if 0 < columns % 64 <= 32 else (128, 64)
+        tile = 32 if 0 < columns % 64 <= 32 else 64
+        rows = 64 if pixels < 256 * BLOCKS // 8 else 256 if tile == 32 else 128
         padded = -(-columns // tile) * tile
         filters = self.empty(self.taps * sizes.c, padded)
         arguments = (self.filters, self.sizes.c, self.taps, backwards, padded, filters.size)
         self.kernels("lay_filters", filters.size, filters, self.w.data, *arguments)
-        grid = (-(-pixels // rows), padded // tile), (rows,)
-        self.kernels(f"convolve{tile}", grid, out, x, filters, bias, with_relu, columns, padded, pixels, *sizes)
+        launch = (-(-pixels // rows), padded // tile), (rows,)
+        self.kernels(f"convolve_{rows}_{tile}", launch, out, x, filters, bias, with_relu, columns, padded, pixels, *sizes)
 
     def _back_to_pixels(self, g: Array) -> Array:
         s, dx = self.sizes, self.empty(*self.pixels.shape)
@@ -209,7 +210,7 @@ class Convolution:
         tall = 32 if self.across <= 32 and self.filters <= 32 else 64
         wide = 32 if 0 < self.filters % 64 <= 32 else 64
         tiles, pixels = -(-self.across // tall) * -(-self.filters // wide), len(g)
-        per_part = max(256, -(-pixels * tiles // BLOCKS))
+        per_part = max(64, -(-pixels * tiles // BLOCKS))
         parts = self.empty(-(-pixels // per_part), out.size)
         launch = (len(parts), tiles), (tall * wide // 32,)
         arguments = (parts, g, self.pixels, self.filters, pixels, per_part, *s)

@@ -339,26 +339,28 @@ KERNEL avg_pool_back(T *dx, const T *g, SIZES) { FROM_WINDOWS(total += g[at * c 
 
 // A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. The windows need not be
 // laid out in memory: each is fetched from the image where the product needs it. A block computes BM pixels by BN columns
-// of the result, eight of a window's numbers at a time: while the threads multiply eight that lie in the shared memory,
-// each of them fetches the next eight of one pixel. A thread keeps 8 x TN sums in registers.
+// of the result, eight of a window's numbers at a time: while its BM threads multiply eight that lie in the shared memory,
+// they fetch the next eight, each thread four for two pixels. A thread keeps 8 x TN sums in registers.
 
 #define STEP 8
 typedef struct ALIGN { T v[4]; } quad;
 
-// The thread's next eight numbers of its pixel's window, (a, b, ch) being the place of the first, and its part of the
-// filters' next eight rows. Eight channels in a row are two pieces of 16 bytes.
+// The thread's next four numbers of both windows, (a, b, ch) being the place of the first, and its part of the filters'
+// next eight rows. Four channels in a row are one piece of 16 bytes.
 #define FETCH(BM, BN)                                                                                                 \
     if (c % STEP == 0) {                                                                                              \
-        const int row = top + a, col = left + b;                                                                      \
-        const quad *from = (const quad *)(image + ((long long)row * w + col) * c + ch);                               \
-        const int known = there && 0 <= row && row < h && 0 <= col && col < w;                                        \
-        const quad zero = {{0, 0, 0, 0}}, one = known ? from[0] : zero, two = known ? from[1] : zero;                 \
-        for (int j = 0; j < 4; j++) next[j] = one.v[j], next[4 + j] = two.v[j];                                       \
-        if ((ch += STEP) == c) { ch = 0; if (++b == kw) b = 0, a++; }                                                 \
+        for (int q = 0; q < 2; q++) {                                                                                 \
+            const int row = top[q] + a, col = left[q] + b, known = 0 <= row && row < h && 0 <= col && col < w;        \
+            const quad zero = {{0, 0, 0, 0}};                                                                         \
+            next[q] = known ? *(const quad *)(image[q] + (row * w + col) * c + ch) : zero;                            \
+        }                                                                                                             \
+        if ((ch += STEP) >= c) { ch -= c; if (++b == kw) b = 0, a++; }                                                \
     } else                                                                                                            \
-        for (int j = 0; j < STEP; j++) {                                                                              \
-            const int row = top + a, col = left + b, known = there && 0 <= row && row < h && 0 <= col && col < w;     \
-            next[j] = known && a < kh ? image[((long long)row * w + col) * c + ch] : 0;                               \
+        for (int i = 0; i < STEP; i++) {                                                                              \
+            for (int q = 0; q < 2 && i < 4; q++) {                                                                    \
+                const int row = top[q] + a, col = left[q] + b, known = 0 <= row && row < h && 0 <= col && col < w;    \
+                next[q].v[i] = known && a < kh ? image[q][(row * w + col) * c + ch] : 0;                              \
+            }                                                                                                         \
             if (++ch == c) { ch = 0; if (++b == kw) b = 0, a++; }                                                     \
         }                                                                                                             \
     for (int j = 0; j < STEP * BN / BM; j++) {                                                                        \
@@ -367,7 +369,9 @@ typedef struct ALIGN { T v[4]; } quad;
     }
 
 #define LAY_DOWN(BM, BN)                                                                                              \
-    for (int j = 0; j < STEP; j++) of_x[now][j][threadIdx.x] = next[j];                                               \
+    for (int q = 0; q < 2; q++)                                                                                       \
+        for (int i = 0; i < 4; i++)                                                                                   \
+            of_x[now][threadIdx.x % 2 * 4 + i][threadIdx.x / 2 + q * (BM / 2)] = next[q].v[i];                        \
     for (int j = 0; j < STEP * BN / BM; j++) of_w[now][0][threadIdx.x + j * BM] = more[j];                            \
     SYNC
 
@@ -375,13 +379,21 @@ typedef struct ALIGN { T v[4]; } quad;
 #define CONVOLVE(NAME, BM, BN, TN)                                                                                    \
 KERNEL NAME(T *out, const T *x, const T *filters, const T *bias, int with_relu, int columns, int padded, int pixels,  \
             SIZES) {                                                                                                  \
-    SHARED ALIGN T of_x[2][STEP][BM], of_w[2][STEP][BN];                                                              \
-    const int pixel = blockIdx.x * BM + threadIdx.x, there = pixel < pixels, first = blockIdx.y * BN;                 \
-    const int top = pixel / ow % oh * sh - ph, left = pixel % ow * sw - pw, across = kh * kw * c;                     \
-    const T *image = x + (long long)(pixel / (ow * oh)) * h * w * c;                                                  \
+    SHARED ALIGN T of_x[2][STEP][BM + 4], of_w[2][STEP][BN];                                                          \
+    const int first = blockIdx.y * BN, across = kh * kw * c;                                                          \
     const int mine = threadIdx.x / (BN / TN) * 8, of_mine = threadIdx.x % (BN / TN) * TN;                             \
-    T next[STEP], more[STEP * BN / BM], sum[8][TN] = {{0}};                                                           \
-    int a = 0, b = 0, ch = 0, now = 0, k = 0;                                                                         \
+    const T *image[2];                                                                                                \
+    int top[2], left[2], a = 0, b = 0, ch = 0, now = 0, k = 0;                                                        \
+    for (int q = 0; q < 2; q++) {                                                                                     \
+        const int pixel = blockIdx.x * BM + threadIdx.x / 2 + q * (BM / 2);                                           \
+        image[q] = x + (long long)(pixel / (ow * oh)) * h * w * c;                                                    \
+        top[q] = pixel < pixels ? pixel / ow % oh * sh - ph : -kh; /* outside of every image */                       \
+        left[q] = pixel % ow * sw - pw;                                                                               \
+    }                                                                                                                 \
+    for (int i = 0; i < threadIdx.x % 2 * 4; i++)                                                                     \
+        if (++ch == c) { ch = 0; if (++b == kw) b = 0, a++; }                                                         \
+    quad next[2];                                                                                                     \
+    T more[STEP * BN / BM], sum[8][TN] = {{0}};                                                                       \
     FETCH(BM, BN)                                                                                                     \
     LAY_DOWN(BM, BN)                                                                                                  \
     for (k = STEP;; k += STEP) {                                                                                      \
@@ -409,8 +421,10 @@ KERNEL NAME(T *out, const T *x, const T *filters, const T *bias, int with_relu, 
             }                                                                                                         \
     }                                                                                                                 \
 }
-CONVOLVE(convolve32, 256, 32, 4)
-CONVOLVE(convolve64, 128, 64, 8)
+CONVOLVE(convolve_256_32, 256, 32, 4)
+CONVOLVE(convolve_64_32, 64, 32, 4)
+CONVOLVE(convolve_128_64, 128, 64, 8)
+CONVOLVE(convolve_64_64, 64, 64, 8)
 
 // The filters as that product wants them: (taps, c, padded), the filter fastest, from weight (filters, c, taps). Backwards
 // (taps, filters, padded), the channel fastest and the taps in the opposite order: with these, and the gradient of the
@@ -423,14 +437,22 @@ KERNEL lay_filters(T *out, const T *weight, int filters, int c, int taps, int ba
 }
 
 // The gradient of the filters: out (parts, kh*kw*c, columns) = (windows of x).T @ g, each part from per_part pixels. A
-// block computes BM numbers of the window by BN columns, sixteen pixels at a time. A thread fetches one number of the
-// window, at (a, b, ch), of every EVERY-th pixel.
+// block computes BM numbers of the window by BN columns, sixteen pixels at a time. A thread fetches the same four numbers
+// of the window, at (a, b, ch), of every EVERY-th pixel.
 #define PIXELS 16
 #define FETCH_BACK(BM, BN)                                                                                            \
-    for (int j = 0; j < PIXELS * BM / THREADS; j++) {                                                                 \
-        const int row = y * sh + a - ph, col = z * sw + b - pw;                                                       \
-        const int known = pixel < to && k < across && 0 <= row && row < h && 0 <= col && col < w;                     \
-        next[j] = known ? image[((long long)row * w + col) * c + ch] : 0;                                             \
+    for (int j = 0; j < PIXELS / EVERY; j++) {                                                                        \
+        for (int i = 0; i < 4; i++) {                                                                                 \
+            const int row = y * sh + a[i] - ph, col = z * sw + b[i] - pw;                                             \
+            const int known = pixel < to && k + i < across && 0 <= row && row < h && 0 <= col && col < w;             \
+            const T *from = image + (row * w + col) * c + ch[i];                                                      \
+            if (c % 4 == 0) {                                                                                         \
+                const quad zero = {{0, 0, 0, 0}};                                                                     \
+                next[j] = known ? *(const quad *)from : zero;                                                         \
+                break;                                                                                                \
+            }                                                                                                         \
+            next[j].v[i] = known ? from[0] : 0;                                                                       \
+        }                                                                                                             \
         pixel += EVERY;                                                                                               \
         for (z += EVERY; z >= ow; z -= ow)                                                                            \
             if (++y == oh) y = 0, image += (long long)h * w * c;                                                      \
@@ -441,21 +463,25 @@ KERNEL lay_filters(T *out, const T *weight, int filters, int c, int taps, int ba
     }
 
 #define LAY_DOWN_BACK(BM, BN)                                                                                         \
-    for (int j = 0; j < PIXELS * BM / THREADS; j++) of_x[now][0][threadIdx.x + j * THREADS] = next[j];                \
+    for (int j = 0; j < PIXELS / EVERY; j++)                                                                          \
+        *(quad *)&of_x[now][threadIdx.x / (BM / 4) + j * EVERY][threadIdx.x % (BM / 4) * 4] = next[j];                \
     for (int j = 0; j < PIXELS * BN / THREADS; j++) of_g[now][0][threadIdx.x + j * THREADS] = more[j];                \
     SYNC
 
 #define CONVOLVE_BACK(NAME, BM, BN)                                                                                   \
 KERNEL NAME(T *out, const T *g, const T *x, int columns, int pixels, int per_part, SIZES) {                           \
-    enum { THREADS = BM / 8 * BN / 4, EVERY = THREADS / BM };                                                         \
+    enum { THREADS = BM / 8 * BN / 4, EVERY = THREADS * 4 / BM };                                                     \
     SHARED ALIGN T of_x[2][PIXELS][BM], of_g[2][PIXELS][BN];                                                          \
     const int across = kh * kw * c, tiles = (columns + BN - 1) / BN, first = blockIdx.y % tiles * BN;                 \
-    const int top = blockIdx.y / tiles * BM, k = top + threadIdx.x % BM;                                              \
-    const int a = k / (kw * c), b = k / c % kw, ch = k % c;                                                           \
+    const int top = blockIdx.y / tiles * BM, k = top + threadIdx.x % (BM / 4) * 4;                                    \
+    const int a[4] = {k / (kw * c), (k + 1) / (kw * c), (k + 2) / (kw * c), (k + 3) / (kw * c)};                      \
+    const int b[4] = {k / c % kw, (k + 1) / c % kw, (k + 2) / c % kw, (k + 3) / c % kw};                              \
+    const int ch[4] = {k % c, (k + 1) % c, (k + 2) % c, (k + 3) % c};                                                 \
     const int from = blockIdx.x * per_part, to = pixels - from < per_part ? pixels : from + per_part;                 \
     const int mine = threadIdx.x / (BN / 4) * 8, of_mine = threadIdx.x % (BN / 4) * 4;                                \
-    T next[PIXELS * BM / THREADS], more[PIXELS * BN / THREADS], sum[8][4] = {{0}};                                    \
-    int now = 0, at = from, pixel = from + threadIdx.x / BM, z = pixel % ow, y = pixel / ow % oh;                     \
+    quad next[PIXELS / EVERY];                                                                                        \
+    T more[PIXELS * BN / THREADS], sum[8][4] = {{0}};                                                                 \
+    int now = 0, at = from, pixel = from + threadIdx.x / (BM / 4), z = pixel % ow, y = pixel / ow % oh;                     \
     const T *image = x + (long long)(pixel / (ow * oh)) * h * w * c;                                                  \
     FETCH_BACK(BM, BN)                                                                                                \
     LAY_DOWN_BACK(BM, BN)                                                                                             \
