@@ -22,6 +22,7 @@ from minidl.tensor import Edge, Into, Tensor, record
 
 NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts once more, so there are few
 FEW = 96  # filters up to which a convolution needs no matrix of windows
+FEW_PIXELS = 4096  # pixels below which such a kernel has too few blocks at work, unless its windows are small
 BLOCKS = 1056  # blocks among which a convolution's weight gradient is shared out: eight for each of 132 multiprocessors
 
 
@@ -116,7 +117,7 @@ def conv2d_relu_max_pool2d(
     in_line = once(last)
     edges = convolution.edges(once(lambda g: pool.backward(in_line(g)).reshape(-1, inner[1])))
     if b is not None:
-        edges.append((b, Into(lambda g, out: xp_of(out).copyto(out, pool.winners_sums(in_line(g))))))
+        edges.append((b, Into(lambda g, out: pool.winners_sums(in_line(g), out))))
     return record("conv2d_relu_max_pool2d", first(y), *edges)
 
 
@@ -133,9 +134,10 @@ def _conv_sizes(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Sizes
 class Convolution:
     """The products of one convolution: its windows (N*OH*OW, kh*kw*C) times its filters (kh*kw*C, out).
 
-    There are three ways. Windows of one pixel are the image's rows themselves. For up to FEW filters, kernels fetch the
-    windows from the image where they need them (`convolve` in kernels.cu). For more, cuBLAS is so much better at
-    products that it pays to lay the windows out in memory.
+    There are three ways. Windows of one pixel are the image's rows themselves. For up to FEW filters over many pixels,
+    kernels fetch the windows from the image where they need them (`direct`, see CONVOLVE in kernels.cu). For more
+    filters cuBLAS is so much better at products that it pays to lay the windows out in memory; and for few pixels,
+    since it can share one sum out among many blocks.
     """
 
     def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:
@@ -147,6 +149,11 @@ class Convolution:
         self.pixels = last(x.data)  # (N, H, W, C)
         self.one_pixel = (s.kh, s.kw, s.sh, s.sw, s.ph, s.pw) == (1, 1, 1, 1, 0, 0)
         self.rows: Array | None = None
+        self.direct = self._is_direct(self.n * s.oh * s.ow, self.across, self.filters)
+
+    def _is_direct(self, pixels: int, across: int, columns: int) -> bool:
+        """Whether a product (pixels, across) @ (across, columns) fetches its windows itself."""
+        return not self.one_pixel and columns <= FEW and (pixels >= FEW_PIXELS or across <= 64)
 
     def empty(self, *shape: int) -> Array:
         return self.xp.empty(shape, self.x.dtype)
@@ -155,7 +162,7 @@ class Convolution:
         """The result as a matrix (N*OH*OW, out)."""
         y = self.empty(self.n * self.sizes.oh * self.sizes.ow, self.filters)
         bias = None if b is None else b.data
-        if not self.one_pixel and self.filters <= FEW:
+        if self.direct:
             self._convolve(y, self.pixels, bias, with_relu, self.sizes, backwards=False)
             return y
         product(self._windows(), self._filters().T, y)
@@ -193,7 +200,7 @@ class Convolution:
         s, dx = self.sizes, self.empty(*self.pixels.shape)
         if self.one_pixel:
             product(g, self._filters(), dx.reshape(-1, s.c))
-        elif s.sh == s.sw == 1 and s.c <= FEW:
+        elif s.sh == s.sw == 1 and self._is_direct(self.n * s.h * s.w, self.filters * self.taps, s.c):
             back = Sizes(self.filters, s.oh, s.ow, s.h, s.w, s.kh, s.kw, 1, 1, s.kh - 1 - s.ph, s.kw - 1 - s.pw)
             self._convolve(dx.reshape(-1, s.c), g, None, False, back, backwards=True)
         else:
@@ -202,7 +209,7 @@ class Convolution:
 
     def _back_to_filters(self, g: Array, out: Array) -> None:
         s = self.sizes
-        if self.one_pixel or self.filters > FEW:
+        if not self.direct:
             dw = product(g.T, self._windows(), out.reshape(self.filters, self.across) if self._in_order() else None)
             if not self._in_order():
                 self.kernels("swap_axes", out.size, out, dw, self.taps, s.c, out.size)
@@ -270,11 +277,11 @@ class MaxPool:
         self.kernels("max_pool_back", grid(self.n, s.h, s.w, s.c), dx, g, self.winner, *s)
         return dx
 
-    def winners_sums(self, g: Array) -> Array:
-        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU."""
+    def winners_sums(self, g: Array, out: Array) -> None:
+        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU, into `out`."""
         rows, columns = g.size // self.sizes.c, self.sizes.c
         empty = lambda shape: self.xp.empty(shape, self.dtype)  # noqa: E731
-        return sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner)
+        sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner, out=out)
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:

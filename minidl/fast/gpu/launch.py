@@ -89,26 +89,25 @@ def kernels_for(xp: Any, dtype: Any) -> Kernels:
 
 
 def sum_rows(
-    name: str, kernels: Kernels, empty: Callable[[tuple[int, ...]], Array], rows: int, columns: int, *args: Any,
-    count: int = 1, finish: bool = True,
+    name: str, kernels: Kernels, empty: Callable[..., Array], rows: int, columns: int, *args: Any,
+    count: int = 1, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS.
+    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS: an array (count * columns,).
 
     The matrix is cut into parts, so that some five hundred blocks have work and each thread at least eight rows.
-    empty   makes the memory for the sums;  args  the kernel's arguments between `out` and `rows`
-    Returns the sums (count * columns,), or those of each part, (parts, count * columns), if they are not added up.
+    args   the kernel's arguments between `out` and `rows`
+    empty  empty(shape) makes the memory for the sums;  out  where they go, if that is known
     """
     tiles, parts, per_part = cut(rows, columns)
-    out = empty((parts, count * columns))
-    kernels(name, ((tiles, parts), (BLOCK,)), out, *args, rows, columns, per_part)
-    if not finish:
-        return out
+    across = count * columns
+    if out is None:
+        out = empty(across)
+    sums = out if parts == 1 else empty((parts, across))
+    kernels(name, ((tiles, parts), (BLOCK,)), sums, *args, rows, columns, per_part)
     if parts > 1:
-        whole, across = empty((count * columns,)), count * columns
         adder = "sum_rows_double" if out.dtype == np.float64 else "sum_rows"
-        kernels(adder, ((-(-across // min(across, 32)), 1), (BLOCK,)), whole, out, parts, across, parts)
-        return whole
-    return out.reshape(-1)
+        kernels(adder, ((-(-across // min(across, 32)), 1), (BLOCK,)), out, sums, parts, across, parts)
+    return out
 
 
 def cut(rows: int, columns: int, blocks: int = 512) -> tuple[int, int, int]:
