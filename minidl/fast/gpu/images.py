@@ -222,7 +222,7 @@ class Convolution:
         launch = (len(parts), tiles), (tall * wide // 32,)
         arguments = (parts, g, self.pixels, self.filters, pixels, per_part, *s)
         self.kernels(f"convolve_back_{tall}_{wide}", launch, *arguments)
-        whole = sum_rows("sum_rows", self.kernels, lambda shape: self.empty(*shape), *parts.shape, parts)
+        whole = sum_rows("sum_rows", self.kernels, lambda shape: self.xp.empty(shape, parts.dtype), *parts.shape, parts)
         self.kernels("as_weights", out.size, out, whole, self.filters, s.c, self.taps, out.size)
 
     def _windows(self) -> Array:
