@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import plain
+from minidl.fast.linear import into, plain
 from minidl.fast.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.fast.gpu.slip import number
 from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, record
 
 CLASSES = 512  # from here on the reference form of cross_entropy has more to do at once than a thread for each row
 
@@ -67,10 +67,10 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
     back, bias = before_activation(y, b, with_relu)
     edges: list[Edge] = [
         (x, lambda g: product(back(g), w.data)),  # (N, out) @ (out, in)
-        (w, Into(lambda g, out: product(back(g).T, a, out))),  # (out, N) @ (N, in)
+        (w, into(w, lambda g, out: product(back(g).T, a, out))),  # (out, N) @ (N, in)
     ]
     if b is not None:
-        edges.append((b, Into(bias)))
+        edges.append((b, into(b, bias)))
     return record("linear_relu" if with_relu else "linear", y, *edges)
 
 

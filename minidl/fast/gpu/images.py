@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import plain
+from minidl.fast.linear import into, plain
 from minidl.fast.gpu.dense import before_activation, contiguous, once
 from minidl.fast.gpu.launch import BLOCK, MANY, Kernels, cut, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, record
 
 NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts once more, so there are few
 FEW = 96  # filters up to which a convolution needs no matrix of windows
@@ -96,7 +96,7 @@ def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: b
     back, bias = before_activation(y, b, with_relu)
     edges = convolution.edges(lambda g: back(rows(g)))
     if b is not None:
-        edges.append((b, Into(lambda g, out: bias(rows(g), out))))
+        edges.append((b, into(b, lambda g, out: bias(rows(g), out))))
     return record("conv2d_relu" if with_relu else "conv2d", convolution.images(y), *edges)
 
 
@@ -117,7 +117,7 @@ def conv2d_relu_max_pool2d(
     in_line = once(last)
     edges = convolution.edges(once(lambda g: pool.backward(in_line(g)).reshape(-1, inner[1])))
     if b is not None:
-        edges.append((b, Into(lambda g, out: pool.winners_sums(in_line(g), out))))
+        edges.append((b, into(b, lambda g, out: pool.winners_sums(in_line(g), out))))
     return record("conv2d_relu_max_pool2d", first(y), *edges)
 
 
@@ -176,7 +176,7 @@ class Convolution:
         """How the gradient of the result reaches x and w; rows_of makes of it a matrix (N*OH*OW, out)."""
         return [
             (self.x, lambda g: self._back_to_pixels(rows_of(g))),
-            (self.w, Into(lambda g, out: self._back_to_filters(rows_of(g), out))),
+            (self.w, into(self.w, lambda g, out: self._back_to_filters(rows_of(g), out))),
         ]
 
     def images(self, y: Array) -> Array:
