@@ -5,7 +5,7 @@ example. One that does not compile there, or gives other numbers, is left out wi
 
 kernels.cu   what the GPU runs, in C            launch.py    compiling and starting it
 products.py  matrix products, by cuBLAS         graph.py     a whole training step as one launch, with slip.py
-dense.py, images.py   the operations            (the update rules: optim/kernels.py)
+dense.py, images.py   the operations            rules.py     the update rules
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from minidl import ops
 from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only
 from minidl.fast.fuse import Fused, Kinds, one_by_one
-from minidl.fast.gpu import dense, images, loop
+from minidl.fast.gpu import dense, images, loop, rules
 from minidl.fast.gpu.launch import trusted
 from minidl.fast.linear import plain
 from minidl.grad_mode import enable_grad
@@ -106,3 +106,5 @@ GPU_KERNELS["take"] = loop.take
 GPU_KERNELS["clip"] = loop.clip
 GPU_KERNELS["dots64"] = loop.dots64
 GPU_KERNELS["keep_if"] = loop.keep_if
+GPU_KERNELS["rule"] = rules.step
+GPU_KERNELS["rule_text"] = rules.text
