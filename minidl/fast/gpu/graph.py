@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -212,11 +213,9 @@ class Graph:
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that has failed; CUDA says once more that it has."""
-    try:
+    """End a capture that has failed."""
+    with suppress(Exception):  # CUDA says once more that it has failed: the first reason is on its way up
         stream.end_capture()
-    except Exception:
-        pass
 
 
 def _counted(module: Module) -> dict[str, Any]:
