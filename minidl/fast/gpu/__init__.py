@@ -120,4 +120,4 @@ GPU_KERNELS["clip"] = loop.clip
 GPU_KERNELS["dots64"] = loop.dots64
 GPU_KERNELS["keep_if"] = loop.keep_if
 GPU_KERNELS["rule"] = rules.step
-GPU_KERNELS["rule_text"] = rules.text
+GPU_KERNELS["formula"] = rules.formula

@@ -69,6 +69,8 @@ class Captured:
         self.graphs: dict[Any, Graph] = {}
         self.warm: dict[Any, int] = {}
         self.modules = [] if model is None else [module for _, module in model.named_modules()]
+        kinds = (bool, float, tuple)
+        self.settings = [(vars(m), name) for m in self.modules for name, v in vars(m).items() if isinstance(v, kinds)]
 
     def __call__(self, *inputs: Array) -> Any:
         """One training step. Returns what loss_of returned, its numbers on the device."""
@@ -101,7 +103,7 @@ class Captured:
         if rule is None or not all(type(a) is self.xp.ndarray for a in inputs):
             return None
         shapes = tuple((a.shape, a.dtype) for a in inputs)
-        settings = tuple(v for m in self.modules for v in vars(m).values() if isinstance(v, (bool, float, tuple)))
+        settings = tuple([values.get(name) for values, name in self.settings])
         return shapes, rule, settings, using_tf32()
 
     def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
