@@ -29,7 +29,7 @@ from minidl.backend import Array, no_crossing, reference_only_now, xp_of
 from minidl.fast.gpu.launch import kernels_for
 from minidl.fast.gpu.products import Handle, cublas, own_handle, product, using_tf32
 from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
-from minidl.module import Module
+from minidl.module import Module, watchers
 from minidl.tensor import Tensor
 
 WARM_UP = 2  # steps of a kind that run as usual
@@ -74,7 +74,7 @@ class Captured:
 
     def __call__(self, *inputs: Array) -> Any:
         """One training step. Returns what loss_of returned, its numbers on the device."""
-        key = None if self.why is not None or reference_only_now() else self._kind(inputs)
+        key = None if self.why is not None or reference_only_now() or watchers.get() else self._kind(inputs)
         if key is None:
             return self.as_usual(*inputs)
         graph = self.graphs.get(key)
