@@ -20,8 +20,8 @@ from minidl.backend import DeviceError
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
-from minidl.trainer import Diverged
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
 from minidl.training.options import add_options
 from minidl.training.search import Choice, Rank, grid, rank
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Tensor, as_tensor, record, same_device
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
@@ -35,6 +35,7 @@ def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -
     raise NotImplementedError("A4: max_pool2d is yours to write")
 
 
+@accelerated
 def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
     raise NotImplementedError("A4: avg_pool2d is yours to write")
