@@ -1,7 +1,7 @@
 """optim: every update rule of the study on one flat vector, and the switch from one to another.
 
-Reading order, by growing complexity: flat, optimizer (the frame), sgd, adam, rmsprop, adagrad (the rules), schedule,
-switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has the same
+Reading order, by growing complexity: flat, optimizer and rule (the frame), formula, sgd, adam, rmsprop, adagrad (the
+rules), schedule, switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has the same
 optimizers for PyTorch; it is imported only when you ask for it.
 """
 
@@ -16,9 +16,10 @@ from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.gnmt import GNMT
 from minidl.optim.grammar import GrammarError
 from minidl.optim.hybrid import Hybrid
-from minidl.optim.optimizer import Optimizer, Rule, Schedule, SwitchEvent
+from minidl.optim.optimizer import Optimizer, Schedule, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.rmsprop import RMSprop
+from minidl.optim.rule import Rule
 from minidl.optim.schedule import ScheduleError, parse_schedule
 from minidl.optim.sgd import SGD
 from minidl.optim.swats import SWATS

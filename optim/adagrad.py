@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
+from minidl.optim.checks import above, at_least
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
-from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, at_least
+from minidl.optim.optimizer import Rate
+from minidl.optim.rule import Clipping, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -6,9 +6,11 @@ from math import exp
 from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
+from minidl.optim.checks import above, at_least, fraction
 from minidl.optim.formula import Formula, Given, Line
-from minidl.optim.optimizer import Common, Params, Rate, Rule, above, at_least, fraction
+from minidl.optim.optimizer import Rate
 from minidl.optim.rmsprop import mean_square
+from minidl.optim.rule import Common, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

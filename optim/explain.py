@@ -13,7 +13,8 @@ from minidl.fast.formula import evaluate
 from minidl.optim.formula import Given, taken
 
 if TYPE_CHECKING:
-    from minidl.optim.optimizer import Optimizer, Rule
+    from minidl.optim.optimizer import Optimizer
+    from minidl.optim.rule import Rule
 
 
 class Term(NamedTuple):

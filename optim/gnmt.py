@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minidl.optim.adam import Adam
+from minidl.optim.checks import at_least
 from minidl.optim.hybrid import Hybrid
-from minidl.optim.optimizer import at_least
 from minidl.optim.schedule import halving
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import AfterSteps

@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
 from minidl.optim.adam import Adam
+from minidl.optim.checks import at_least, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.optim.optimizer import Optimizer, Rule, State, SwitchEvent, at_least, within
+from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
+from minidl.optim.rule import Rule
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import Condition, Test, as_condition
 from minidl.tensor import Tensor

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from minidl.optim.checks import at_least
 from minidl.optim.grammar import Convert, GrammarError, Reader, number, whole
-from minidl.optim.optimizer import Schedule, at_least
+from minidl.optim.optimizer import Schedule
 
 
 def constant(lr: float) -> Schedule:

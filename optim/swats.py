@@ -13,24 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
 from minidl.optim.adam import moments
+from minidl.optim.checks import above, check_vectors, fraction, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.hybrid import describe
-from minidl.optim.optimizer import (
-    Clipping,
-    Params,
-    Rate,
-    Rule,
-    State,
-    SwitchEvent,
-    above,
-    check_vectors,
-    fraction,
-    within,
-    without,
-)
+from minidl.optim.optimizer import Rate, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
+from minidl.optim.rule import Clipping, Params, Rule
 from minidl.optim.switch import AnyOf, Condition, Projected
 
 if TYPE_CHECKING:

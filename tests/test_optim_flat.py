@@ -11,7 +11,7 @@ from minidl.optim import (
     Adam,
     FlatParameters,
 )
-from minidl.optim.optimizer import clip
+from minidl.optim.rule import clip
 from minidl.optim.subnormal import flush
 from tests.test_optim import RULES, START, feed, parameters, values
 

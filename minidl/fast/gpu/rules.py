@@ -21,7 +21,7 @@ from minidl.fast.gpu.slip import numbers
 
 
 class Rule(Protocol):
-    """What an update rule (optim/optimizer.py) shows of itself here."""
+    """What an update rule (optim/rule.py) shows of itself here."""
 
     name: Any
     vectors: tuple[str, ...]

@@ -10,8 +10,10 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
+from minidl.optim.checks import above, fraction
 from minidl.optim.formula import Formula, Given, Line
-from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, fraction
+from minidl.optim.optimizer import Rate
+from minidl.optim.rule import Clipping, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
+from minidl.optim.checks import fraction
 from minidl.optim.formula import Formula, Given, Line
-from minidl.optim.optimizer import Common, Params, Rate, Rule, fraction
+from minidl.optim.optimizer import Rate
+from minidl.optim.rule import Common, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

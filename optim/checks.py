@@ -1,0 +1,52 @@
+"""Checks of what an optimizer is given: errors that name the number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from minidl.backend import Array
+
+
+def at_least(name: str, value: float, low: float) -> float:
+    """`value` as a float, if it is a finite number >= low."""
+    if not low <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number >= {low}, got {value}")
+    return float(value)
+
+
+def above(name: str, value: float, low: float) -> float:
+    """`value` as a float, if it is a finite number > low."""
+    if not low < value < math.inf:
+        raise ValueError(f"{name} must be a finite number > {low}, got {value}")
+    return float(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """`value` as a float, if it is in [0, 1): the factor of an exponential average."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}")
+    return float(value)
+
+
+def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) -> None:
+    """Raise ValueError unless there is exactly one vector like w for each name."""
+    if set(vectors) != set(names):
+        raise ValueError(f"the state has the vectors {sorted(vectors)}, this optimizer needs {sorted(names)}")
+    for name, vector in vectors.items():
+        if vector.shape != w.shape or vector.dtype != w.dtype:
+            raise ValueError(
+                f"the state's vector '{name}' is {vector.dtype} of shape {vector.shape}, "
+                f"these parameters need {w.dtype} of shape {w.shape}"
+            )
+
+
+def within(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The vectors whose names start with the prefix, without it."""
+    return {name.removeprefix(prefix): vector for name, vector in vectors.items() if name.startswith(prefix)}
+
+
+def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The other vectors."""
+    return {name: vector for name, vector in vectors.items() if not name.startswith(prefix)}

@@ -1,0 +1,262 @@
+"""The frame of an update rule: what all have in common, so that a rule's own file is only its formula.
+
+A step is always the same: collect the gradient g, clip it, look up the rate, let the rule write the step vector p,
+and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vectors`) and how p follows from g (`rule`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, ClassVar, TypeAlias, TypedDict
+
+import numpy as np
+
+from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
+from minidl.fast.formula import evaluate
+from minidl.optim.checks import above, at_least, check_vectors
+from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Line
+from minidl.optim.optimizer import Optimizer, Rate, State
+from minidl.optim.subnormal import EVERY, flush
+from minidl.tensor import Tensor
+
+Params: TypeAlias = "Iterable[Tensor] | None"
+
+
+class Clipping(TypedDict, total=False):
+    """What every rule takes beside its own arguments, by name; see Rule."""
+
+    max_norm: float | None
+
+
+class Common(Clipping, total=False):
+    """That, and the weight decay, for rules that take it by name only."""
+
+    weight_decay: float
+
+
+class Rule(Optimizer):
+    """An update rule on flat vectors. A subclass gives `name`, `vectors`, and `rule` or `formula` or both.
+
+    With a formula (formula.py) the replay page shows how each number came about, and a GPU takes the step in one
+    kernel. A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
+
+    Every rule takes these, whatever else it takes:
+
+    params        the model's parameters; None makes an unbound rule, for Hybrid to bind
+    lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
+    weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't.
+                  By name only
+
+    t             steps taken
+    rate          the rate of the last one
+    p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
+                  for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
+
+    Raises ValueError for a hyper-parameter out of range.
+    """
+
+    name: ClassVar[str]
+    vectors: tuple[str, ...] = ()  # attributes that hold the rule's state, each (n,), zero at first
+    p: Array | None = None
+    _keeps_step = False
+
+    def __init__(
+        self, params: Params = None, lr: Rate = 1e-3, *, weight_decay: float = 0.0, max_norm: float | None = None
+    ) -> None:
+        self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
+        self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
+        self.weight_decay = at_least("weight_decay", weight_decay, 0)
+        self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
+        self.t, self.rate = 0, 0.0
+        if params is not None:
+            self.bind(FlatParameters.of(params))
+
+    def bind(self, flat: FlatParameters) -> None:
+        """Work on these parameters from now on, with fresh state."""
+        self.lines()  # complains about a vector that the formula forgot
+        self.flat, self.t = flat, 0
+        self.p = flat.zeros() if self._keeps_step else None
+        for name in self.vectors:
+            setattr(self, name, flat.zeros())
+
+    def release(self) -> None:
+        """Give up the parameters and the memory of the state vectors."""
+        self.flat = None
+        self.p = None
+        for name in self.vectors:
+            delattr(self, name)
+
+    def keep_step(self) -> Array:
+        """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
+        self._keeps_step = True
+        if self.p is None:
+            self.p = self._bound().zeros()
+        return self.p
+
+    # ---- the step ---------------------------------------------------------------------------------------------
+
+    @property
+    def formula(self) -> Formula | None:
+        """The formula of the next step: for most rules simply an attribute of their class."""
+        return None
+
+    def rule(self, *args: Any, **kwargs: Any) -> None:
+        """rule(g, p, lr, **state): write the step into p and bring the state vectors up to date, in place.
+
+        All arrays are the same stretch of the flat vectors: the formula must be element by element.
+        self.t counts this step: 1 at the first.
+        """
+        self._by_formula(*args, **kwargs)
+
+    def _by_formula(self, g: Array, p: Array, lr: float, **state: Array) -> None:
+        if self.formula is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
+        values = {**self.given(lr), "g": g, **{f"{name}_old": vector for name, vector in state.items()}}
+        for line in self.formula.lines:
+            values[line.symbol] = evaluate(line.expression, values)
+        for name, vector in state.items():
+            vector[...] = values[name]
+        p[...] = values["p"]
+
+    def advance(self) -> None:
+        self.rate = self.lr
+        self.t += 1
+
+    def update(self) -> None:
+        flat, lr = self._bound(), self.rate
+        flat.collect()
+        if self.max_norm is not None:
+            kernel = kernel_for(flat.g, "clip")
+            if kernel is None or kernel(flat.g, self) is NotImplemented:
+                clip(flat.g, self.max_norm)
+        kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
+        if kernel is not None and kernel(self) is not NotImplemented:
+            return
+        steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
+        for b in flat.blocks:
+            w, g = flat.w[b], flat.g[b]
+            p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
+            state = {name: getattr(self, name)[b] for name in self.vectors}
+            self.rule(self.decayed(w, g, lr), p, lr, **state)
+            w += p
+            if flat.xp is np and self.t % EVERY == 0:
+                for v in state.values():
+                    flush(v)
+
+    def settle(self) -> None:
+        pass
+
+    def decayed(self, w: Array, g: Array, lr: float) -> Array:
+        """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is).
+
+        Where the formula has the decay apart from the step, w shrinks here, and the rule sees g.
+        """
+        if self.weight_decay == 0:
+            return g
+        if self.formula is not None and self.formula.decay:
+            w *= 1 - self.formula.decay_rate(self.given(lr)) * self.weight_decay
+            return g
+        d = self._bound().scratch(g)
+        xp_of(w).multiply(w, self.weight_decay, out=d)
+        d += g
+        return d
+
+    # ---- the formula: see formula.py ----------------------------------------------------------------------------
+
+    def lines(self) -> tuple[Line, ...] | None:
+        """The formula of the next step up to the new w, weight decay counted; None where there is none to go by.
+
+        That is so too for a class that has changed the `rule` or the decay of one that has a formula.
+        Raises ValueError where the formula has no line for one of the rule's vectors.
+        """
+        formula = self.formula if _formula_holds(type(self)) else None
+        if formula is None:
+            return None
+        lines = formula.whole(decays=self.weight_decay > 0)
+        for name in self.vectors:
+            if all(line.symbol != name for line in lines):
+                raise ValueError(f"the formula of '{self.name}' has no line for its vector {name}")
+        return lines
+
+    def given(self, lr: float) -> dict[str, Any]:
+        """The numbers that the formula is worked out from, at this rate."""
+        own = {} if self.formula is None else self.formula.values(self)
+        return {"lr": lr, "t": self.t, "wd": self.weight_decay, **own}
+
+    # ---- the rate ---------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> str:
+        return self.name
+
+    @property
+    def active(self) -> Rule:
+        return self
+
+    @property
+    def lr(self) -> float:
+        if not callable(self._rate):
+            return self._rate
+        rate = float(self._rate(self.t)) * self.scale
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
+        return rate
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self._rate, self.scale = at_least("lr", rate, 0), 1.0
+
+    def set_peak(self, rate: float) -> None:
+        """Go on at this rate: as a constant, or as the factor of the schedule if there is one."""
+        if callable(self._rate):
+            self.scale = rate
+        else:
+            self.lr = rate
+
+    # ---- saving and loading -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        self._bound()
+        rate = None if callable(self._rate) else self._rate
+        return {
+            "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
+            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        flat, vectors, scalars = self._bound(), state["vectors"], state["scalars"]
+        if scalars["rule"] != self.name:
+            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
+        if (scalars["rate"] is None) != callable(self._rate) and scalars["rate"] is None:
+            raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
+        check_vectors(vectors, self.vectors, flat.w)
+        for name in self.vectors:
+            own = getattr(self, name)
+            own[...] = backend_of(own).from_host(vectors[name])
+        self.t, self.scale = scalars["t"], scalars["scale"]
+        if scalars["rate"] is not None:
+            self._rate = scalars["rate"]
+
+
+@cache
+def _formula_holds(rule: type[Rule]) -> bool:
+    """Whether no class has changed the rule or its decay after the one that has the formula."""
+
+    def first(*names: str) -> int:
+        own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
+        return next(own, len(rule.__mro__))
+
+    return first("formula") <= first("rule", "decayed")
+
+
+def clip(g: Array, max_norm: float) -> None:
+    """g <- g min(1, max_norm / (|g| + 1e-6)), in place, as torch.nn.utils.clip_grad_norm_ does.
+
+    The norm stays on the device as a 0-d array: nothing waits for the GPU.
+    """
+    norm = g.dot(g) ** 0.5
+    g *= (max_norm / (norm + 1e-6)).clip(None, 1.0)
