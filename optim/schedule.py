@@ -21,13 +21,17 @@ def constant(lr: float) -> Schedule:
 
 def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """lr factor^(k // every): multiplied by `factor` after each `every` steps."""
-    at_least("lr", lr, 0), at_least("every", every, 1), at_least("factor", factor, 0)
+    at_least("lr", lr, 0)
+    at_least("every", every, 1)
+    at_least("factor", factor, 0)
     return lambda k: lr * factor ** (k // every)
 
 
 def halving(lr: float, start: int, every: int) -> Schedule:
     """lr until step `start`, half of it from there, and half again after each `every` steps more."""
-    at_least("lr", lr, 0), at_least("start", start, 0), at_least("every", every, 1)
+    at_least("lr", lr, 0)
+    at_least("start", start, 0)
+    at_least("every", every, 1)
     return lambda k: lr * 0.5 ** (0 if k < start else 1 + (k - start) // every)
 
 
@@ -36,7 +40,9 @@ def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
 
     Loshchilov & Hutter 2017, eq. 5, without restarts.
     """
-    at_least("lr", lr, 0), at_least("total_steps", total_steps, 1), at_least("final", final, 0)
+    at_least("lr", lr, 0)
+    at_least("total_steps", total_steps, 1)
+    at_least("final", final, 0)
     return lambda k: final + (lr - final) * (1 + math.cos(math.pi * min(k / total_steps, 1))) / 2
 
 
