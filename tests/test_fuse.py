@@ -164,6 +164,20 @@ def test_watchers_nest_and_another_thread_or_model_is_not_seen():
     assert watchers.get() == ()
 
 
+def test_watched_blocks_may_end_in_any_order():
+    """As those of two observers do, each of which begins one before a step and ends it afterwards."""
+    model, seen = network(), []
+    first = model.watched(lambda name, layer, y: seen.append("first") or y)
+    second = model.watched(lambda name, layer, y: seen.append("second") or y)
+    first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    model(images())
+    second.__exit__(None, None, None)
+    model(images())
+    assert seen == ["second"] * 12
+    assert watchers.get() == ()
+
+
 def test_a_watched_model_is_itself_again_after_an_error():
     model = network()
     with pytest.raises(ZeroDivisionError), model.watched(lambda name, layer, y: 1 // 0):
