@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import into, plain
 from minidl.fast.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.fast.gpu.slip import number
+from minidl.fast.linear import into, plain
 from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
 from minidl.tensor import Edge, Tensor, record
@@ -81,17 +81,17 @@ def before_activation(
     xp, (rows, columns) = xp_of(y), y.shape
     kernels = kernels_for(xp, y.dtype)
 
-    def bias_sums(name: str, *args: Any) -> Array:
-        return sum_rows(name, kernels, lambda shape: xp.empty(shape, y.dtype), rows, columns, *args)
+    def sums(name: str, out: Array | None, *args: Array) -> Array:
+        return sum_rows(name, kernels, lambda shape: xp.empty(shape, y.dtype), rows, columns, *args, out=out)
 
     if not with_relu:
-        return contiguous, lambda g, out: xp.copyto(out, bias_sums("sum_rows", contiguous(g)))
+        return contiguous, lambda g, out: sums("sum_rows", out, contiguous(g))
 
     @once
     def both(g: Array) -> tuple[Array, Array | None]:
         dz = xp.empty(y.shape, y.dtype)
         if b is not None:
-            return dz, bias_sums("relu_back_sums", dz, contiguous(g), y)
+            return dz, sums("relu_back_sums", None, dz, contiguous(g), y)
         kernels("relu_back", y.size, dz, contiguous(g), y, y.size)
         return dz, None
 

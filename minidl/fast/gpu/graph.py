@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, no_crossing, reference_only_now, xp_of
 from minidl.fast.gpu.launch import kernels_for
-from minidl.fast.gpu.products import Handle, cublas, own_handle, using_tf32
+from minidl.fast.gpu.products import Handle, cublas, own_handle, product, using_tf32
 from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
 from minidl.module import Module, watchers
 from minidl.tensor import Tensor
@@ -68,6 +69,8 @@ class Captured:
         self.graphs: dict[Any, Graph] = {}
         self.warm: dict[Any, int] = {}
         self.modules = [] if model is None else [module for _, module in model.named_modules()]
+        kinds = (bool, float, tuple)
+        self.settings = [(vars(m), name) for m in self.modules for name, v in vars(m).items() if isinstance(v, kinds)]
 
     def __call__(self, *inputs: Array) -> Any:
         """One training step. Returns what loss_of returned, its numbers on the device."""
@@ -100,7 +103,7 @@ class Captured:
         if rule is None or not all(type(a) is self.xp.ndarray for a in inputs):
             return None
         shapes = tuple((a.shape, a.dtype) for a in inputs)
-        settings = tuple(v for m in self.modules for v in vars(m).values() if isinstance(v, (bool, float, tuple)))
+        settings = tuple([values.get(name) for values, name in self.settings])
         return shapes, rule, settings, using_tf32()
 
     def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
@@ -113,7 +116,9 @@ class Captured:
         except Exception as error:  # whatever an own layer does that CUDA can't record, it can be computed as usual
             self.why = " ".join(str(error).split())[:200]
             self.graphs.pop(key, None)
-            warnings.warn(f"training steps are not captured, and so are slower: {self.why}", RuntimeWarning, stacklevel=3)
+            warnings.warn(
+                f"training steps are not captured, and so are slower: {self.why}", RuntimeWarning, stacklevel=3
+            )
         for module, values in zip(self.modules, before, strict=True):
             for name, value in values.items():
                 setattr(module, name, value)
@@ -136,6 +141,8 @@ class Graph:
         self.row = 0
         stream = xp.cuda.Stream(non_blocking=True)
         memory = xp.cuda.using_allocator(self.pool.malloc)
+        with own_handle(self.handle), stream:
+            product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS prepares itself at its first use
         with recording(self.slip), own_handle(self.handle), no_crossing(), memory, stream:
             stream.begin_capture(RELAXED)
             try:
@@ -208,11 +215,9 @@ class Graph:
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that has failed; CUDA says once more that it has."""
-    try:
+    """End a capture that has failed."""
+    with suppress(Exception):  # CUDA says once more that it has failed: the first reason is on its way up
         stream.end_capture()
-    except Exception:  # noqa: S110
-        pass
 
 
 def _counted(module: Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Convolution, pooling and batch normalization on a GPU. They compute what the reference in ops*.py computes.
+"""Pooling and batch normalization on a GPU. They compute what the reference in ops*.py computes.
 
 Images lie in memory as (N, H, W, C) behind the usual shape, so that a batch's pixels are the rows of a matrix and the
 channels its columns: what is done to each channel (a bias, batch norm's statistics) goes along the rows, and a window's
@@ -12,20 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import into, plain
-from minidl.fast.gpu.dense import before_activation, contiguous, once
-from minidl.fast.gpu.launch import BLOCK, MANY, SMALL, Kernels, cut, kernels_for, sum_rows
-from minidl.fast.gpu.products import product
+from minidl.fast.gpu.dense import contiguous, once
+from minidl.fast.gpu.launch import BLOCK, MANY, cut, kernels_for, sum_rows
+from minidl.fast.linear import plain
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Tensor, record
 
 NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts once more, so there are few
-SMALL_WINDOW = 32  # numbers in a window up to which a convolution needs no matrix of windows
 
 
 class Sizes(NamedTuple):
-    """SIZES of kernels.cu: images (., h, w, c), windows kh x kw at strides sh, sw and paddings ph, pw, (oh, ow) of them."""
+    """SIZES of images.cu: images (., h, w, c); windows (kh, kw), strides (sh, sw), paddings (ph, pw); (oh, ow) of them."""
 
     c: int
     h: int
@@ -50,10 +48,9 @@ def sizes_of(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> 
 
 
 def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """A block for each row of pixels and, where it is wide, for each part of it; its threads: channels, pixels."""
+    """A block for each row of pixels; its threads: channels, pixels."""
     channels = min(32, across)
-    pixels = max(1, min(width, 256 // channels))
-    return (n * height, -(-width // pixels)), (channels, pixels)
+    return (n * height,), (channels, max(1, min(width, 256 // channels)))
 
 
 def last(x: Array) -> Array:
@@ -70,164 +67,6 @@ def last(x: Array) -> Array:
 def first(y: Array) -> Array:
     """The (N, C, H, W) view of images (N, H, W, C)."""
     return y.transpose(0, 3, 1, 2)
-
-
-# ---- convolution ----
-
-
-def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
-    return _conv2d(x, w, b, stride, padding, with_relu=False)
-
-
-def conv2d_relu(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """relu(conv2d(...)): bias and ReLU in one pass, there and back."""
-    return _conv2d(x, w, b, stride, padding, with_relu=True)
-
-
-def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: bool) -> Any:
-    sizes = _conv_sizes(x, w, b, stride, padding)
-    if sizes is None:
-        return NotImplemented
-    convolution = Convolution(x, w, sizes)
-    y = convolution.forward(b, with_relu)  # (N*OH*OW, out)
-    rows = once(_rows)
-    back, bias = before_activation(y, b, with_relu)
-    edges = convolution.edges(lambda g: back(rows(g)))
-    if b is not None:
-        edges.append((b, into(b, lambda g, out: bias(rows(g), out))))
-    return record("conv2d_relu" if with_relu else "conv2d", convolution.images(y), *edges)
-
-
-def conv2d_relu_max_pool2d(
-    x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size, k_padding: Size
-) -> Any:
-    """The three in a row: bias, ReLU and pooling are one pass, and so is their way back."""
-    sizes = _conv_sizes(x, w, b, stride, padding)
-    if sizes is None:
-        return NotImplemented
-    inner = (len(x.data), len(w.data), sizes.oh, sizes.ow)
-    pooling = _pool_sizes(inner, k, k_stride, k_padding)
-    if pooling is None:
-        return NotImplemented
-    convolution = Convolution(x, w, sizes)
-    pool = MaxPool(x.data, inner[0], pooling)
-    y = pool.forward(convolution.forward(None, with_relu=False), None if b is None else b.data, with_relu=True)
-    in_line = once(last)
-    edges = convolution.edges(once(lambda g: pool.backward(in_line(g)).reshape(-1, inner[1])))
-    if b is not None:
-        edges.append((b, into(b, lambda g, out: xp_of(out).copyto(out, pool.winners_sums(in_line(g))))))
-    return record("conv2d_relu_max_pool2d", first(y), *edges)
-
-
-def _conv_sizes(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Sizes | None:
-    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
-        return None
-    if b is not None and b.shape != w.shape[:1]:
-        return None
-    sizes = sizes_of(x.shape, w.shape[2:], _pair(stride), _pair(padding))
-    pixels = 0 if sizes is None else len(x.data) * sizes.oh * sizes.ow
-    return None if pixels * len(w.data) > MANY else sizes
-
-
-class Convolution:
-    """The products of one convolution: the matrix of its windows (N*OH*OW, kh*kw*C) times its filters (kh*kw*C, out).
-
-    Two cases need no such matrix: windows of one pixel, which are the image's rows themselves, and windows of few
-    numbers, which have kernels of their own (`convolve` in kernels.cu).
-    """
-
-    def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:
-        self.x, self.w, self.sizes = x, w, sizes
-        self.xp, self.n, self.filters = xp_of(x.data), len(x.data), len(w.data)
-        self.kernels: Kernels = kernels_for(self.xp, x.dtype)
-        self.across = w.data[0].size
-        self.pixels = last(x.data)  # (N, H, W, C)
-        self.small = self.across <= SMALL_WINDOW and self.across * (self.filters + 3) <= SMALL
-        s = sizes
-        self.one_pixel = (s.kh, s.kw, s.sh, s.sw, s.ph, s.pw) == (1, 1, 1, 1, 0, 0)
-        self.swapped = s.c > 1 and s.kh * s.kw > 1  # whether (C, kh, kw) and (kh, kw, C) are different orders
-        self.rows: Array | None = None
-
-    def empty(self, *shape: int) -> Array:
-        return self.xp.empty(shape, self.x.dtype)
-
-    def forward(self, b: Tensor | None, with_relu: bool) -> Array:
-        """The result as a matrix (N*OH*OW, out)."""
-        s = self.sizes
-        lines = self.n * s.oh
-        y = self.empty(lines * s.ow, self.filters)
-        bias = None if b is None else b.data
-        if self.small:
-            quads = -(-self.filters // 4)
-            block = min(quads, 32), max(1, min(s.ow, 256 // min(quads, 32)))
-            arguments = (y, self.pixels, self.w.data, bias, with_relu, self.filters, lines, *s)
-            self.kernels("convolve", ((min(lines, 2112),), block), *arguments)
-            return y
-        product(self._windows(), self._filters().T, y)
-        if bias is not None:
-            self.kernels("add_bias", y.size, y, bias, self.filters, with_relu, y.size)
-        elif with_relu:
-            self.kernels("relu", y.size, y, y, y.size)
-        return y
-
-    def edges(self, rows_of: Any) -> list[Edge]:
-        """How the gradient of the result reaches x and w; rows_of makes of it a matrix (N*OH*OW, out)."""
-        return [
-            (self.x, lambda g: self._back_to_pixels(rows_of(g))),
-            (self.w, into(self.w, lambda g, out: self._back_to_filters(rows_of(g), out))),
-        ]
-
-    def images(self, y: Array) -> Array:
-        return first(y.reshape(self.n, self.sizes.oh, self.sizes.ow, self.filters))
-
-    def _windows(self) -> Array:
-        if self.one_pixel:
-            return self.pixels.reshape(-1, self.sizes.c)
-        if self.rows is None:
-            s = self.sizes
-            self.rows = self.empty(self.n * s.oh * s.ow, self.across)
-            self.kernels("windows", grid(self.n, s.oh, s.ow, s.kw * s.c), self.rows, self.pixels, *s)
-        return self.rows
-
-    def _filters(self) -> Array:
-        """The filters as a matrix (out, kh*kw*C)."""
-        w, s = self.w.data, self.sizes
-        if not self.swapped:
-            return w.reshape(self.filters, self.across)
-        out = self.empty(self.filters, self.across)
-        self.kernels("swap_axes", w.size, out, w, s.c, s.kh * s.kw, w.size)
-        return out
-
-    def _back_to_pixels(self, g: Array) -> Array:
-        if self.one_pixel:
-            return first(product(g, self._filters()).reshape(self.pixels.shape))
-        s, dx = self.sizes, self.empty(*self.pixels.shape)
-        self.kernels("pixels", grid(self.n, s.h, s.w, s.c), dx, product(g, self._filters()), *s)
-        return first(dx)
-
-    def _back_to_filters(self, g: Array, out: Array) -> None:
-        s = self.sizes
-        if self.small:
-            lines = self.n * s.oh
-            each = max(1, -(-lines // 528))
-            parts = self.empty(-(-lines // each), out.size)
-            threads = min(512, -(-out.size // 32) * 32)
-            arguments = (parts, g, self.pixels, self.filters, lines, each, *s)
-            self.kernels("convolve_back", ((len(parts),), (threads,)), *arguments)
-            self.xp.copyto(out, sum_rows("sum_rows", self.kernels, lambda shape: self.empty(*shape), *parts.shape, parts)
-                           .reshape(out.shape))  # fmt: skip
-            return
-        if not self.swapped:
-            product(g.T, self._windows(), out.reshape(self.filters, self.across))
-            return
-        dw = product(g.T, self._windows())
-        self.kernels("swap_axes", out.size, out, dw, s.kh * s.kw, s.c, out.size)
-
-
-def _rows(g: Array) -> Array:
-    """Images (N, C, H, W) as a matrix of pixels (N*H*W, C); no copy where they lie channels last."""
-    return last(g).reshape(-1, g.shape[1])
 
 
 # ---- pooling ----
@@ -253,16 +92,16 @@ class MaxPool:
         self.kernels("max_pool_back", grid(self.n, s.h, s.w, s.c), dx, g, self.winner, *s)
         return dx
 
-    def winners_sums(self, g: Array) -> Array:
-        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU."""
+    def winners_sums(self, g: Array, out: Array) -> None:
+        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU, into `out`."""
         rows, columns = g.size // self.sizes.c, self.sizes.c
         empty = lambda shape: self.xp.empty(shape, self.dtype)  # noqa: E731
-        return sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner)
+        sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner, out=out)
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.max_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    sizes = _pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
+    sizes = pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
     if sizes is None:
         return NotImplemented
     pool = MaxPool(x.data, len(x.data), sizes)
@@ -272,7 +111,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.avg_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    s = _pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
+    s = pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
     if s is None:
         return NotImplemented
     xp, n, kernels = xp_of(x.data), len(x.data), kernels_for(xp_of(x.data), x.dtype)
@@ -287,7 +126,8 @@ def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     return record("avg_pool2d", first(y), (x, vjp))
 
 
-def _pool_sizes(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> Sizes | None:
+def pool_sizes(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> Sizes | None:
+    """The numbers of a pooling; None where it does not fit."""
     size = _pair(k)
     pad = _pair(padding)
     if 2 * pad[0] > size[0] or 2 * pad[1] > size[1] or size[0] * size[1] >= 65535:
@@ -307,8 +147,12 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    with_relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm: two kernels there and two back. The first of each sums by channel, the second does the rest."""
+    """See ops.batch_norm: two kernels there and two back. The first of each sums by channel, the second does the rest.
+
+    with_relu  a ReLU behind it, in the same passes
+    """
     if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not 0 < x.size <= MANY:
         return NotImplemented
     xp, columns = xp_of(x.data), x.shape[1]
@@ -320,7 +164,7 @@ def batch_norm(
     a = last(x.data) if x.ndim == 4 else contiguous(x.data)
     y = xp.empty(a.shape, x.dtype)
     if not training:
-        if is_recording() or mean_now is None or var_now is None:
+        if is_recording() or with_relu or mean_now is None or var_now is None:
             return NotImplemented  # its gradient is rarely asked for
         kernels("norm_known", a.size, y, a, mean_now, var_now, w, b, eps, columns, a.size)
         return record("batch_norm", first(y) if x.ndim == 4 else y)
@@ -331,7 +175,7 @@ def batch_norm(
     many_tiles, many, per_many = cut(rows, columns, blocks=1056)
     mean, inv_std = xp.empty(columns, x.dtype), xp.empty(columns, x.dtype)
 
-    def sums(name: str, *args: Array) -> Array:
+    def sums(name: str, *args: Any) -> Array:
         out = xp.empty((parts, 2, columns), np.float64)
         kernels(name, launch, out, *args, rows, columns, per_part)
         return out
@@ -339,14 +183,34 @@ def batch_norm(
     of_x = sums("norm_sums", a)
     kept = (mean_now, var_now) if mean_now is not None and var_now is not None else (None, None)
     whole = (many_tiles, many), (BLOCK,)
-    kernels("norm", whole, y, mean, inv_std, *kept, a, of_x, w, b, parts, momentum, eps, rows, columns, per_many)
+    kernels(
+        "normalize",
+        whole,
+        y,
+        mean,
+        inv_std,
+        *kept,
+        a,
+        of_x,
+        w,
+        b,
+        with_relu,
+        parts,
+        momentum,
+        eps,
+        rows,
+        columns,
+        per_many,
+    )
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:
         at = last(g) if x.ndim == 4 else contiguous(g)
         dx, dw, db = xp.empty(a.shape, x.dtype), xp.empty(columns, x.dtype), xp.empty(columns, x.dtype)
-        of_g = sums("norm_back_sums", at, a, mean, inv_std)
-        kernels("norm_back", whole, dx, dw, db, at, a, of_g, mean, inv_std, w, parts, rows, columns, per_many)
+        of_g = sums("norm_back_sums", at, a, mean, inv_std, w, b, with_relu)
+        kernels(
+            "norm_back", whole, dx, dw, db, at, a, of_g, mean, inv_std, w, b, with_relu, parts, rows, columns, per_many
+        )
         return first(dx) if x.ndim == 4 else dx, dw, db
 
     edges: list[Edge] = [(x, lambda g: backward(g)[0])]
@@ -354,6 +218,17 @@ def batch_norm(
         edges.append((weight, lambda g: backward(g)[1]))
     if bias is not None:
         edges.append((bias, lambda g: backward(g)[2]))
-    return record("batch_norm", first(y) if x.ndim == 4 else y, *edges)
+    return record("batch_norm_relu" if with_relu else "batch_norm", first(y) if x.ndim == 4 else y, *edges)
 
 
+def batch_norm_relu(
+    x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
+    eps: float,
+) -> Any:  # fmt: skip
+    """relu(batch_norm(...)) in the passes of batch norm; `batches` counts. See fuse.batch_norm."""
+    if x.ndim != ndim:
+        return NotImplemented
+    y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, with_relu=True)
+    if y is not NotImplemented and training:
+        batches += 1
+    return y

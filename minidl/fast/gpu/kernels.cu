@@ -40,7 +40,7 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
 
 // The threads of a block stand `wide` columns side by side and `lanes` rows deep; each adds up every lanes-th row of the
 // block's part of the matrix (rows, columns), and then they add up their sums in a tree. COUNT sums are made at once:
-// VALUES sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) has each part's; a second launch
+// the last argument sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) has each part's; a second launch
 // adds up the parts. All in one fixed order: the same numbers give the same bits.
 #define LAYOUT                                                                                                        \
     const int wide = columns < 32 ? columns : 32, lanes = BLOCK / wide;                                               \
@@ -57,7 +57,7 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
         SYNC                                                                                                          \
     }
 
-#define SUM_ROWS(S, COUNT, VALUES)                                                                                    \
+#define SUM_ROWS(S, COUNT, ...)                                                                                       \
     SHARED S sum[COUNT][BLOCK];                                                                                       \
     LAYOUT                                                                                                            \
     S total[COUNT] = {0};                                                                                             \
@@ -65,7 +65,7 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
         for (int r = from + lane; r < to; r += lanes) {                                                               \
             const int i = r * columns + column;                                                                       \
             S v[COUNT];                                                                                               \
-            VALUES                                                                                                    \
+            __VA_ARGS__                                                                                               \
             for (int q = 0; q < COUNT; q++) total[q] += v[q];                                                         \
         }                                                                                                             \
     for (int q = 0; q < COUNT; q++) sum[q][threadIdx.x] = total[q];                                                   \
@@ -118,8 +118,8 @@ KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
 
 // y = weight (x - mean) / sqrt(var + eps) + bias. The first block of each column keeps mean and 1/sqrt(var + eps) for the
 // way back, and moves the running statistics.
-KERNEL norm(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T *x, const double *sums, const T *weight,
-            const T *bias, int parts, double momentum, double eps, int rows, int columns, int per_part) {
+KERNEL normalize(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T *x, const double *sums, const T *weight,
+            const T *bias, int with_relu, int parts, double momentum, double eps, int rows, int columns, int per_part) {
     ALL_PARTS
     if (!inside) return;
     const double mu = x[column] + first, var = second - first * first > 0 ? second - first * first : 0;
@@ -135,7 +135,8 @@ KERNEL norm(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T 
     const T m = mu, s = inv, w = weight ? weight[column] : 1, b = bias ? bias[column] : 0;
     for (int r = from + lane; r < to; r += lanes) {
         const int i = r * columns + column;
-        y[i] = (x[i] - m) * s * w + b;
+        const T value = (x[i] - m) * s * w + b;
+        y[i] = with_relu && value < 0 ? 0 : value;
     }
 }
 
@@ -149,23 +150,27 @@ KERNEL norm_known(T *y, const T *x, const T *mean, const T *var, const T *weight
 }
 
 // Sums of g and of g x_hat, x_hat = (x - mean) / sqrt(var + eps): the gradients of bias and weight, once added up.
-KERNEL norm_back_sums(double *out, const T *g, const T *x, const T *mean, const T *inv_std, int rows, int columns,
-                      int per_part) {
-    SUM_ROWS(double, 2, v[0] = g[i]; v[1] = (double)g[i] * ((x[i] - mean[column]) * inv_std[column]);)
+// Where a ReLU follows, g counts where its input was positive.
+#define BEFORE_RELU(w, b) (!with_relu || (x[i] - m) * s * (w) + (b) > 0 ? g[i] : 0)
+KERNEL norm_back_sums(double *out, const T *g, const T *x, const T *mean, const T *inv_std, const T *weight, const T *bias,
+                      int with_relu, int rows, int columns, int per_part) {
+    SUM_ROWS(double, 2, const T m = mean[column], s = inv_std[column];
+             v[0] = BEFORE_RELU(weight ? weight[column] : 1, bias ? bias[column] : 0); v[1] = v[0] * ((x[i] - m) * s);)
 }
 
 KERNEL norm_back(T *dx, T *dweight, T *dbias, const T *g, const T *x, const double *sums, const T *mean, const T *inv_std,
-                 const T *weight, int parts, int rows, int columns, int per_part) {
+                 const T *weight, const T *bias, int with_relu, int parts, int rows, int columns, int per_part) {
     ALL_PARTS
     if (!inside) return;
     if (blockIdx.y == 0 && lane == 0) {
         dbias[column] = first * rows;
         dweight[column] = second * rows;
     }
-    const T m = mean[column], s = inv_std[column], scale = s * (weight ? weight[column] : 1), a = first, b = second;
+    const T m = mean[column], s = inv_std[column], w = weight ? weight[column] : 1, b = bias ? bias[column] : 0;
+    const T of_g = first, of_product = second;
     for (int r = from + lane; r < to; r += lanes) {
         const int i = r * columns + column;
-        dx[i] = scale * (g[i] - a - (x[i] - m) * s * b);
+        dx[i] = s * w * (BEFORE_RELU(w, b) - of_g - (x[i] - m) * s * of_product);
     }
 }
 
@@ -233,7 +238,7 @@ KERNEL dropout(T *y, const T *x, u64 key0, u64 key1, const u64 *at, u64 step, do
     }
 }
 
-// ---- images ---------------------------------------------------------------------------------------------------------
+// ---- the training loop ----------------------------------------------------------------------------------------------
 
 // A batch from the data set: image order[k], its bytes scaled to [0, 1], and its label.
 KERNEL take(T *x, long long *y, const unsigned char *images, const unsigned char *labels, const long long *order,
@@ -243,143 +248,6 @@ KERNEL take(T *x, long long *y, const unsigned char *images, const unsigned char
         x[k * pixels + j] = images[from * pixels + j] * (T)(1.0 / 255);
     if (threadIdx.x == 0) y[k] = labels[from];
 }
-
-// SIZES: images (., h, w, c), windows of kh x kw at every sh-th row and sw-th column from (-ph, -pw) on, (oh, ow) of them.
-// A block works on one row of pixels; PIXEL is the thread's pixel in it, and threadIdx.x its channel.
-#define SIZES int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw
-#define PIXEL (blockIdx.y * blockDim.y + threadIdx.y)
-
-// Row p of the result (N*oh*ow, kh*kw*c) is the window at output pixel p; outside of the image are zeros.
-KERNEL windows(T *rows, const T *x, SIZES) {
-    const int n = blockIdx.x / oh, y = blockIdx.x % oh, z = PIXEL, left = z * sw - pw, across = kw * c;
-    if (z >= ow) return;
-    T *out = rows + ((long long)blockIdx.x * ow + z) * kh * across;
-    const int from = left < 0 ? -left * c : 0, to = (w - left < kw ? w - left : kw) * c;
-    for (int a = 0; a < kh; a++) {
-        const int row = y * sh + a - ph;
-        const T *in = x + (((long long)n * h + row) * w + left) * c;
-        const int known = 0 <= row && row < h;
-        for (int j = threadIdx.x; j < across; j += blockDim.x)
-            out[a * across + j] = known && from <= j && j < to ? in[j] : 0;
-    }
-}
-
-// The way back: each pixel adds up what it gets from the windows that see it. Window (y, z) has the pixel at (a, b).
-#define FROM_WINDOWS(ADD)                                                                                             \
-    const int n = blockIdx.x / h, row = blockIdx.x % h + ph, col = PIXEL + pw;                                        \
-    if (PIXEL >= w) return;                                                                                           \
-    for (int ch = threadIdx.x; ch < c; ch += blockDim.x) {                                                            \
-        T total = 0;                                                                                                  \
-        for (int y = row / sh < oh ? row / sh : oh - 1; y >= 0 && row - y * sh < kh; y--)                             \
-            for (int z = col / sw < ow ? col / sw : ow - 1; z >= 0 && col - z * sw < kw; z--) {                       \
-                const int a = row - y * sh, b = col - z * sw;                                                         \
-                const long long at = ((long long)n * oh + y) * ow + z;                                                \
-                ADD                                                                                                   \
-            }                                                                                                         \
-        dx[((long long)blockIdx.x * w + PIXEL) * c + ch] = total;                                                     \
-    }
-
-KERNEL pixels(T *dx, const T *rows, SIZES) { FROM_WINDOWS(total += rows[((at * kh + a) * kw + b) * c + ch];) }
-
-// The largest value of each window, and the place in it of the first that is so large. On the way a bias (where there is
-// one) and a ReLU (where it is asked for; then a window without a positive value has no winner, NONE).
-#define NONE 65535
-KERNEL max_pool(T *best, unsigned short *winner, const T *x, const T *bias, int with_relu, SIZES) {
-    const int n = blockIdx.x / oh, top = blockIdx.x % oh * sh - ph, z = PIXEL, left = z * sw - pw;
-    if (z >= ow) return;
-    for (int ch = threadIdx.x; ch < c; ch += blockDim.x) {
-        T most = 0;
-        int place = -1;
-        for (int a = top < 0 ? -top : 0; a < kh && top + a < h; a++)
-            for (int b = left < 0 ? -left : 0; b < kw && left + b < w; b++) {
-                const T value = x[(((long long)n * h + top + a) * w + left + b) * c + ch] + (bias ? bias[ch] : 0);
-                if (place < 0 || value > most || (value != value && most == most)) most = value, place = a * kw + b;
-            }
-        const long long at = ((long long)blockIdx.x * ow + z) * c + ch;
-        const int rests = with_relu && most <= 0;
-        best[at] = rests ? 0 : most;
-        winner[at] = rests ? NONE : place;
-    }
-}
-
-KERNEL max_pool_back(T *dx, const T *g, const unsigned short *winner, SIZES) {
-    FROM_WINDOWS(if (winner[at * c + ch] == a * kw + b) total += g[at * c + ch];)
-}
-
-// g where there is a winner, summed over the rows: the gradient of the bias before a pooled ReLU.
-KERNEL winners_sums(T *out, const T *g, const unsigned short *winner, int rows, int columns, int per_part) {
-    SUM_ROWS(T, 1, v[0] = winner[i] == NONE ? 0 : g[i];)
-}
-
-KERNEL avg_pool(T *mean, const T *x, SIZES) {
-    const int n = blockIdx.x / oh, top = blockIdx.x % oh * sh - ph, z = PIXEL, left = z * sw - pw;
-    if (z >= ow) return;
-    for (int ch = threadIdx.x; ch < c; ch += blockDim.x) {
-        T total = 0;
-        for (int a = top < 0 ? -top : 0; a < kh && top + a < h; a++)
-            for (int b = left < 0 ? -left : 0; b < kw && left + b < w; b++)
-                total += x[(((long long)n * h + top + a) * w + left + b) * c + ch];
-        mean[((long long)blockIdx.x * ow + z) * c + ch] = total / (kh * kw);
-    }
-}
-
-KERNEL avg_pool_back(T *dx, const T *g, SIZES) { FROM_WINDOWS(total += g[at * c + ch] / (kh * kw);) }
-
-// ---- convolution with small windows ---------------------------------------------------------------------------------
-
-// Where a window has few numbers, as on images of one channel, laying the windows out costs more than the products.
-// Here each thread computes four filters at one pixel from the image itself. weight (filters, c, kh, kw) in the shared
-// memory: number k of filter f at k * padded + f.
-KERNEL convolve(T *out, const T *x, const T *weight, const T *bias, int with_relu, int filters, int image_rows, SIZES) {
-    SHARED T shared[SMALL];
-    const int across = c * kh * kw, padded = (filters + 3) / 4 * 4, threads = blockDim.x * blockDim.y;
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < across * padded; i += threads)
-        shared[i] = i % padded < filters ? weight[i % padded * across + i / padded] : 0;
-    SYNC
-    for (int line = blockIdx.x; line < image_rows; line += gridDim.x) {
-        const int n = line / oh, top = line % oh * sh - ph;
-        for (int z = threadIdx.y; z < ow; z += blockDim.y)
-            for (int f = threadIdx.x * 4; f < filters; f += blockDim.x * 4) {
-                T s[4];
-                for (int u = 0; u < 4; u++) s[u] = bias && f + u < filters ? bias[f + u] : 0;
-                int k = 0;
-                for (int ch = 0; ch < c; ch++)
-                    for (int a = 0; a < kh; a++)
-                        for (int b = 0; b < kw; b++, k++) {
-                            const int row = top + a, col = z * sw - pw + b;
-                            if (row < 0 || row >= h || col < 0 || col >= w) continue;
-                            const T value = x[(((long long)n * h + row) * w + col) * c + ch];
-                            for (int u = 0; u < 4; u++) s[u] += value * shared[k * padded + f + u];
-                        }
-                for (int u = 0; u < 4 && f + u < filters; u++)
-                    out[((long long)line * ow + z) * filters + f + u] = with_relu && s[u] < 0 ? 0 : s[u];
-            }
-    }
-}
-
-// The gradient of its weights: out (blocks, filters * c*kh*kw) has each block's, from `lines` rows of pixels.
-KERNEL convolve_back(T *out, const T *g, const T *x, int filters, int image_rows, int lines, SIZES) {
-    const int across = c * kh * kw, to = image_rows - blockIdx.x * lines < lines ? image_rows : (blockIdx.x + 1) * lines;
-    for (int i = threadIdx.x; i < filters * across; i += blockDim.x) {
-        const int f = i % filters, k = i / filters, ch = k / (kh * kw), a = k / kw % kh, b = k % kw;
-        T total = 0;
-        for (int line = blockIdx.x * lines; line < to; line++) {
-            const int row = line % oh * sh + a - ph;
-            if (row < 0 || row >= h) continue;
-            const T *in = x + ((long long)(line / oh) * h + row) * w * c + ch;
-            const T *of = g + (long long)line * ow * filters + f;
-            T of_line = 0;
-            for (int z = 0; z < ow; z++) {
-                const int col = z * sw + b - pw;
-                if (0 <= col && col < w) of_line += of[z * filters] * in[col * c];
-            }
-            total += of_line;
-        }
-        out[(long long)blockIdx.x * filters * across + f * across + k] = total;
-    }
-}
-
-// ---- the training loop ----------------------------------------------------------------------------------------------
 
 // Keep the weights while all losses so far are finite; then judge this step's loss.
 KERNEL keep_if(T *kept, const T *w, const unsigned char *good, int n) { EACH(n) if (good[0]) kept[i] = w[i]; }
