@@ -213,11 +213,10 @@ class Graph:
         return (self.turn - 1) % ROWS * ROW
 
     def _results(self) -> tuple[Any, ...]:
-        place, results = self.results.data + self.row * 8 * len(self.kinds), []
-        for dtype, is_tensor in self.kinds:
-            array = self.xp.ndarray((), dtype, place)
+        start, results = self.row * 8 * len(self.kinds), []
+        for k, (dtype, is_tensor) in enumerate(self.kinds):
+            array = self.xp.ndarray((), dtype, self.results.data + (start + 8 * k))
             results.append(record("captured", array) if is_tensor else array)
-            place += 8
         return tuple(results)
 
 
