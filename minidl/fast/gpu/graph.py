@@ -44,7 +44,7 @@ HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice
 def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
     """A training step, as one launch where it runs on a GPU.
 
-    loss_of    a function of arrays (a batch's images, its labels) that returns the loss, a Tensor; or the loss and
+    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or the loss and
                some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
                takes from Python's numbers stays as it was then
     optimizer  takes the step
@@ -162,9 +162,10 @@ class Graph:
 
     def _record(self) -> None:
         kernels = kernels_for(self.xp, np.dtype(np.float32))
-        for k, own in enumerate(self.inputs):
-            at, _ = number(lambda k=k: self.given[k].data.ptr)  # type: ignore[misc]
-            kernels("fetch", own.nbytes // 4, own, at, own.nbytes // 4)
+        x, y = self.inputs
+        at = self.slip.place(lambda: [self.given[0].data.ptr, self.given[1].data.ptr], "Q", 2)
+        n, m = x.nbytes // 4, y.nbytes // 4
+        kernels("fetch", n + m, x, y, at, n, m)
         results = self.step._gradients(*self.inputs)
         self.step.optimizer.update()
         self.is_tuple = isinstance(results, tuple)
