@@ -44,8 +44,8 @@ HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice
 def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
     """A training step, as one launch where it runs on a GPU.
 
-    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or the loss and
-               some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
+    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or the loss
+               and some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
                takes from Python's numbers stays as it was then
     optimizer  takes the step
     model      the Module inside loss_of: what its layers count in Python is then counted at each step
