@@ -8,6 +8,8 @@ literally `p @ g`. The network notices nothing: it goes on reading `p.data`, whi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -75,9 +77,16 @@ class FlatParameters:
 
     def holds(self, params: list[Tensor]) -> bool:
         """Whether exactly these parameters, in this order, still lie in these vectors."""
-        return len(params) == len(self.params) and all(
-            p is own and p.data is w for p, own, w in zip(params, self.params, self._w_views, strict=True)
+        data = [p.data for p in params]
+        return (
+            len(params) == len(self.params)
+            and all(map(is_, params, self.params))
+            and all(map(is_, data, self._w_views))
         )
+
+    def moving(self) -> tuple[bool, ...]:
+        """Which of the parameters ask for a gradient now."""
+        return tuple([p.requires_grad for p in self.params])
 
     def collect(self) -> None:
         """Make `g` the gradient of this step. A parameter whose `.grad` is None counts as having gradient zero.
@@ -97,6 +106,11 @@ class FlatParameters:
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""
         return _zeros(self.xp, len(self.w), self.w.dtype)
+
+    @cached_property
+    def room(self) -> Array:
+        """Memory for the steps of one block, the same at every step."""
+        return self.xp.empty_like(self.w[self.blocks[0]])
 
     def scratch(self, like: Array) -> Array:
         """An array of that shape to work in: memory that was used before, where that is known."""

@@ -80,7 +80,7 @@ class Optimizer(ABC):
         formula = None if find is None else find(rule)
         if formula is None or not flat.holds(flat.params):
             return None
-        return rule, formula, rule.p is None, rule.max_norm is None, tuple([p.requires_grad for p in flat.params])
+        return rule, formula, rule.p is None, rule.max_norm is None, flat.moving()
 
     @abstractmethod
     def state_dict(self) -> State:

@@ -136,12 +136,12 @@ class Rule(Optimizer):
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
-        steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
+        steps = flat.room if self.p is None else self.p
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            self.rule(self.decayed(w, g, lr), p, lr, **state)
+            self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
             if flat.xp is np and self.t % EVERY == 0:
                 for v in state.values():
@@ -176,11 +176,7 @@ class Rule(Optimizer):
         formula = self.formula if _formula_holds(type(self)) else None
         if formula is None:
             return None
-        lines = formula.whole(decays=self.weight_decay > 0)
-        for name in self.vectors:
-            if all(line.symbol != name for line in lines):
-                raise ValueError(f"the formula of '{self.name}' has no line for its vector {name}")
-        return lines
+        return _lines_for(formula, self.weight_decay > 0, self.name, self.vectors)
 
     def given(self, lr: float) -> dict[str, Any]:
         """The numbers that the formula is worked out from, at this rate."""
@@ -240,6 +236,15 @@ class Rule(Optimizer):
         self.t, self.scale = scalars["t"], scalars["scale"]
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
+
+
+@cache
+def _lines_for(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]) -> tuple[Line, ...]:
+    lines = formula.whole(decays)
+    for name in vectors:
+        if all(line.symbol != name for line in lines):
+            raise ValueError(f"the formula of '{rule}' has no line for its vector {name}")
+    return lines
 
 
 @cache

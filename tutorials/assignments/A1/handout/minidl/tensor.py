@@ -8,11 +8,12 @@ vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
+from minidl.backend import Array, backend_of, get_backend, one, to_numpy, xp_of
 from minidl.grad_mode import recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
@@ -222,6 +223,7 @@ class Tensor:
         return ops.flatten(self, start_dim)
 
 
+@dataclass(slots=True, eq=False)
 class Home:
     """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
 
@@ -230,10 +232,9 @@ class Home:
     free   False while a vjp has taken `grad` to write to, see fast.linear.into
     """
 
-    __slots__ = ("free", "grad", "owner")
-
-    def __init__(self, owner: Any, grad: Array) -> None:
-        self.owner, self.grad, self.free = owner, grad, True
+    owner: Any
+    grad: Array
+    free: bool = True
 
     def fill(self, g: Array) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
@@ -243,14 +244,12 @@ class Home:
         return self.grad
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One recorded operation: its name and its edges to the inputs that need a gradient."""
 
-    __slots__ = ("edges", "name")
-
-    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
-        self.name = name
-        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
+    name: str
+    edges: tuple[Edge, ...] | None  # None once backward() has freed it
 
 
 def record(name: str, value: Array, *edges: Edge) -> Tensor:
@@ -320,7 +319,8 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
                 f"backward() starts from a scalar loss, this tensor has shape {tensor.shape}: "
                 "reduce it with .sum() or .mean(), or pass its gradient"
             )
-        return xp_of(tensor.data).ones_like(tensor.data)
+        unit = one(backend_of(tensor.data), tensor.dtype)
+        return unit if tensor.ndim == 0 else unit.reshape(tensor.shape)
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")
