@@ -83,6 +83,7 @@ def _load_gpu() -> Backend:
             f"device 'gpu': there is a GPU, but CuPy can't compute on it ({_line(error)}). CUDA's libraries may be "
             f"missing or of another version than CuPy: {_INSTALL}"
         ) from error
+
     def from_host(values: Any) -> Array:
         if _crossing_forbidden.get() and not isinstance(values, cupy.ndarray):
             raise DeviceError("the step sends values to the GPU, which a captured step can't repeat")
@@ -203,6 +204,18 @@ def accelerated(reference: Op) -> Op:
             if result is not NotImplemented:
                 return result
         return reference(x, *args, **kwargs)
+
+    return cast(Op, op)
+
+
+def accelerated_layer(forward: Op) -> Op:
+    """The same for a layer's forward(self, x): the kernel is called kernel(layer, x), and its name is "Class.forward"."""
+
+    @wraps(forward)
+    def op(layer: Any, x: Any) -> Any:
+        kernel = kernel_for(getattr(x, "data", None), forward.__qualname__)
+        result = NotImplemented if kernel is None else kernel(layer, x)
+        return forward(layer, x) if result is NotImplemented else result
 
     return cast(Op, op)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 # Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
+recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 @contextmanager
@@ -16,23 +16,23 @@ def no_grad() -> Iterator[None]:
 
     `@no_grad()` does the same for a whole function.
     """
-    token = _recording.set(False)
+    token = recording.set(False)
     try:
         yield
     finally:
-        _recording.reset(token)
+        recording.reset(token)
 
 
 @contextmanager
 def enable_grad() -> Iterator[None]:
     """`with enable_grad():` operations are recorded, inside no_grad() too."""
-    token = _recording.set(True)
+    token = recording.set(True)
     try:
         yield
     finally:
-        _recording.reset(token)
+        recording.reset(token)
 
 
 def is_recording() -> bool:
     """Whether operations are recorded here: False inside `with no_grad():`."""
-    return _recording.get()
+    return recording.get()

@@ -7,13 +7,18 @@ their path, as in PyTorch: `0.weight`, `features.3.bias`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, to_numpy
 from minidl.tensor import Tensor
+
+See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
+watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
 
 class Module:
@@ -25,7 +30,22 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.forward(x)
+        y = self.forward(x)
+        for names, see in watchers.get():
+            if self in names:
+                y = see(names[self], self, y)
+        return y
+
+    @contextmanager
+    def watched(self, see: See) -> Iterator[None]:
+        """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model goes on with
+        the Tensor that it returns. Layers are the modules with none inside; a block in another thread sees nothing."""
+        names = {module: name for name, module in self.named_modules() if not list(module.named_children())}
+        token = watchers.set((*watchers.get(), (names, see)))
+        try:
+            yield
+        finally:
+            watchers.reset(token)
 
     # ---- what it holds ----------------------------------------------------------------------------------------
 
@@ -107,8 +127,10 @@ class Module:
                 here = backend_of(value.data)
                 there = here if device is None else get_backend(device)
                 data = value.data if here is there else there.from_host(here.to_host(value.data))
-                value.data = data if dtype is None else data.astype(dtype, copy=False)
-                value.grad = value.grad_home = None
+                data = data if dtype is None else data.astype(dtype, copy=False)
+                if data is not value.data:
+                    value.data, value.home = data, None
+                value.grad = None
         return self
 
     def __repr__(self) -> str:

@@ -6,11 +6,12 @@ every device.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from minidl import ops
+from minidl.backend import accelerated_layer
 from minidl.init import Rng, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.ops_conv import Pair, Size, _pair
@@ -19,44 +20,26 @@ from minidl.tensor import Tensor
 
 
 class Sequential(Module):
-    """Layers applied one after the other. They are named "0", "1", ... and reached as model[0].
-
-    Conv2d, ReLU and MaxPool2d in a row are done in one piece: the same numbers, but they stay in the cache.
-    """
+    """Layers applied one after the other. They are named "0", "1", ... and reached as model[0]."""
 
     def __init__(self, *layers: Module) -> None:
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
 
+    @accelerated_layer
     def forward(self, x: Tensor) -> Tensor:
-        for piece in self.pieces():
-            x = piece[0](x) if len(piece) == 1 else _conv2d_relu_max_pool2d(x, *piece)
+        for layer in self:
+            x = layer(x)
         return x
 
-    def pieces(self) -> list[list[Module]]:
-        """The layers as they are called: one by one, but for the three that are done together."""
-        layers, pieces = [layer for _, layer in self.named_children()], []
-        while layers:
-            n = 3 if _forwards(layers[:3]) == _TOGETHER else 1
-            pieces.append(layers[:n])
-            layers = layers[n:]
-        return pieces
+    def __iter__(self) -> Iterator[Module]:
+        return (layer for _, layer in self.named_children())
 
     def __getitem__(self, i: int) -> Module:
-        return [layer for _, layer in self.named_children()][i]
+        return list(self)[i]
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.named_children())
-
-
-def _forwards(layers: list[Module]) -> list[Any]:
-    """What the layers compute. Whoever gave one of them a `forward` of its own wants it called."""
-    return [getattr(layer.forward, "__func__", None) for layer in layers]
-
-
-def _conv2d_relu_max_pool2d(x: Tensor, conv: Any, _relu: Any, pool: Any) -> Tensor:
-    window = pool.kernel_size, pool.stride, pool.padding
-    return ops.conv2d_relu_max_pool2d(x, conv.weight, conv.bias, conv.stride, conv.padding, *window)
+        return len(list(iter(self)))
 
 
 # ---- layers with weights ----
@@ -221,6 +204,3 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-
-_TOGETHER = [Conv2d.forward, ReLU.forward, MaxPool2d.forward]  # as they are written above

@@ -7,15 +7,14 @@ Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.ops_conv import Size, avg_pool2d, conv2d, max_pool2d
+from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Dims, Tensor, as_tensor, record
 
 __all__ = [
     "add",
@@ -50,8 +49,6 @@ __all__ = [
     "tanh",
     "transpose",
 ]  # fmt: skip
-
-Dims: TypeAlias = "int | Sequence[int] | None"
 
 # ---- arithmetic, element by element ----
 
@@ -121,14 +118,6 @@ def relu(x: Any) -> Tensor:
     x = as_tensor(x)
     y = xp_of(x.data).maximum(x.data, 0)
     return record("relu", y, (x, lambda g: g * (y > 0)))
-
-
-@accelerated
-def conv2d_relu_max_pool2d(
-    x: Any, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size, k_padding: Size
-) -> Tensor:
-    """The usual beginning of a network for images; in one piece, so that a kernel can do all three at once."""
-    return max_pool2d(relu(conv2d(x, w, b, stride, padding)), k, k_stride, k_padding)
 
 
 @accelerated
@@ -284,18 +273,3 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
-
-
-# ---- Tensor's operators ----
-
-_OPERATORS: dict[str, Any] = {
-    "__add__": add, "__radd__": add, "__mul__": mul, "__rmul__": mul, "__neg__": neg, "__sub__": sub,
-    "__truediv__": div, "__pow__": pow, "__matmul__": matmul, "__getitem__": getitem,
-    "__rsub__": lambda b, a: sub(a, b), "__rtruediv__": lambda b, a: div(a, b),
-    "__rpow__": lambda b, a: pow(a, b), "__rmatmul__": lambda b, a: matmul(a, b),
-    "sum": sum, "mean": mean, "max": max, "exp": exp, "log": log, "relu": relu, "sigmoid": sigmoid, "tanh": tanh,
-    "softmax": softmax, "log_softmax": log_softmax, "reshape": reshape, "flatten": flatten, "permute": permute,
-    "transpose": transpose, "T": property(lambda x: transpose(x, 0, 1)),
-}  # fmt: skip
-for _name, _function in _OPERATORS.items():
-    setattr(Tensor, _name, _function)

@@ -15,7 +15,7 @@ import numpy as np
 from minidl.backend import Array, backend_of
 from minidl.fast import buffers
 from minidl.fast.threads import start_afresh
-from minidl.tensor import Tensor
+from minidl.tensor import Home, Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
 # five arrays in the cache of one core (1.3 MB of float32), where passes over the whole vector wait for main memory.
@@ -46,7 +46,7 @@ class FlatParameters:
         block = BLOCK if backend.name == "cpu" else max(n, 1)
         self.blocks = [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
         self._w_views: list[Array] = []
-        self._g_views: list[Array] = []
+        self._homes: list[Home] = []
         start = 0
         for p in self.params:
             stretch = slice(start, start + p.size)
@@ -58,9 +58,9 @@ class FlatParameters:
         if p.grad is not None:
             g[...] = p.grad
             p.grad = g
-        p.data, p.grad_home, p.home = w, g, self
+        p.data, p.home = w, Home(self, g)
         self._w_views.append(w)
-        self._g_views.append(g)
+        self._homes.append(p.home)
 
     @classmethod
     def of(cls, params: Iterable[Tensor]) -> FlatParameters:
@@ -69,8 +69,8 @@ class FlatParameters:
             raise TypeError(f"parameters come first, got {params!r}: write SGD(model.parameters(), lr=0.1)")
         params = list(params)
         home = getattr(params[0], "home", None) if params else None
-        if home is not None and home.holds(params):
-            return home
+        if home is not None and home.owner.holds(params):
+            return home.owner
         return cls(params)
 
     def holds(self, params: list[Tensor]) -> bool:
@@ -84,16 +84,15 @@ class FlatParameters:
 
         Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
         """
-        for i, (p, w, g) in enumerate(zip(self.params, self._w_views, self._g_views, strict=True)):
+        for i, (p, w, home) in enumerate(zip(self.params, self._w_views, self._homes, strict=True)):
             if p.data is not w:
                 raise RuntimeError(_moved_out(i, p, self))
             if p.grad is None:
-                g[...] = 0
-            elif p.grad is not g:
-                if p.grad.shape != g.shape:
-                    raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {g.shape}")
-                g[...] = p.grad
-                p.grad = p.grad_home = g
+                home.grad[...] = 0
+            elif p.grad is not home.grad:
+                if p.grad.shape != w.shape:
+                    raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {w.shape}")
+                p.grad, p.home = home.fill(p.grad), home
 
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""
@@ -107,8 +106,8 @@ class FlatParameters:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
         if not set_to_none:
             self.g[...] = 0
-        for p, g in zip(self.params, self._g_views, strict=True):
-            p.grad = None if set_to_none else g
+        for p, home in zip(self.params, self._homes, strict=True):
+            p.grad = None if set_to_none else home.grad
 
 
 def _zeros(xp: Any, n: int, dtype: Any) -> Array:
@@ -144,7 +143,7 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _moved_out(i: int, p: Tensor, here: FlatParameters) -> str:
-    if p.home is not None and p.home is not here:
+    if p.home is not None and p.home.owner is not here:
         return (
             f"parameter {i}, shape {p.shape}, was taken over by an optimizer built later from another list of "
             "parameters: use that one, or give both the same list"

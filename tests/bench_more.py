@@ -34,14 +34,15 @@ def timed(times: dict[str, list[float]], name: str, f: Callable[..., Any]) -> Ca
 def profile(models: list[str], repeats: int = 100) -> None:
     """One step of each model by operation: the median of many, in microseconds."""
     from minidl import Tensor, nn, ops
-    from minidl.tensor import Into, _topological_order
+    from minidl.backend import CPU
+    from minidl.tensor import _topological_order
 
     for model in models:
         times: dict[str, list[float]] = defaultdict(list)
         net, optimizer = bench_workers.minidl_net(model, "adam")
         pieces = [
-            (f"{i} " + " ".join(type(layer).__name__ for layer in piece), nn.Sequential(*piece))
-            for i, piece in enumerate(net.pieces())
+            (f"{i} " + " ".join(type(layer).__name__ for layer in piece.layers), nn.Sequential(*piece.layers))
+            for i, piece in enumerate(CPU.kernels["Sequential.forward"].pieces(net))
         ]
         (x, y), *_ = bench_workers.examples(model, 128)
         for _ in range(repeats):
@@ -58,9 +59,7 @@ def profile(models: list[str], repeats: int = 100) -> None:
                     for parent, vjp in tensor.node.edges or ():
                         what = "input" if parent.node else "weight" if parent.ndim > 1 else "bias"
                         name = f"{made.get(tensor, 'loss')} backward, {what}"
-                        into = isinstance(vjp, Into)
-                        run = timed(times, name, vjp.vjp if isinstance(vjp, Into) else vjp)
-                        edges.append((parent, Into(run) if into else run))
+                        edges.append((parent, timed(times, name, vjp)))
                     tensor.node.edges = tuple(edges)
             loss.backward()
             timed(times, "optimizer", optimizer.step)()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.fast.gpu.launch import CUDA, SIGNATURE, SIZES
+from minidl.fast.gpu.launch import CUDA, MACRO, signatures
 
 if TYPE_CHECKING:
     from tests.counting import Counting
@@ -33,6 +33,8 @@ PRELUDE = """
 #define KERNEL static void
 #define SHARED static
 #define SYNC turn_over();
+#define ALIGN __attribute__((aligned(16)))
+#define UNROLL
 #define HIGH(a, b) ((unsigned long long)(((unsigned __int128)(a) * (b)) >> 64))
 typedef struct { unsigned x, y, z; } dim3;
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -83,18 +85,17 @@ def compiled(source: str) -> Any:
 
 def with_wrappers(source: str) -> str:
     """The source for a C compiler, and for each kernel a function that runs all its threads."""
-    kernels, parts = SIGNATURE.findall(source), [source.replace(CUDA, PRELUDE)]
-    macros = set(re.findall(r"#define (\w+)[^\n]*(?:\\\n[^\n]*)*\bSYNC\b", source.replace(CUDA, "")))
-    macros |= {m for m in ("SUM_ROWS", "ALL_PARTS", "TREE", "SYNC")}
-    texts = re.split(r"^KERNEL ", source, flags=re.MULTILINE)[1:]
-    for (name, arguments), text in zip(kernels, texts, strict=True):
-        names = [a.strip().replace("*", "* ").split()[-1] for a in arguments.replace("SIZES", SIZES).split(",")]
-        kinds = [a.strip()[: a.strip().rindex(n)] for a, n in zip(arguments.replace("SIZES", SIZES).split(","), names)]
-        waits = int(any(re.search(rf"\b{m}\b", text.split("\n#define")[0]) for m in macros))
+    parts = [source.replace(CUDA, PRELUDE)]
+    texts = {text.split("(")[0]: text.split("\n#define")[0] for text in re.split(r"^KERNEL ", source, flags=re.M)[1:]}
+    makers = {name for macro, _ in MACRO.findall(source) for name in re.findall(rf"^{macro}\((\w+),", source, re.M)}
+    for name, arguments in signatures(source).items():
+        names = [argument.replace("*", " ").split()[-1] for argument in arguments]
+        kinds = [argument[: argument.rindex(n)] for argument, n in zip(arguments, names, strict=True)]
+        waits = int(name in makers or bool(re.search(r"\b(SUM_ROWS|ALL_PARTS|TREE|SYNC)\b", texts[name])))
         parts += [f"static {kind} of_{name}__{n};" for kind, n in zip(kinds, names, strict=True)]
         parts += [
             f"static void one_{name}(void) {{ {name}({', '.join(f'of_{name}__{n}' for n in names)}); }}",
-            f"void run_{name}(int gx, int gy, int bx, int by, {', '.join(map(' '.join, zip(kinds, names)))}) {{",
+            f"void run_{name}(int gx, int gy, int bx, int by, {', '.join(arguments)}) {{",
             *(f"    of_{name}__{n} = {n};" for n in names),
             "    gridDim.x = gx; gridDim.y = gy; blockDim.x = bx; blockDim.y = by;",
             f"    threadIdx.x = threadIdx.y = 0; body = one_{name}; each_block({waits});\n}}",
@@ -110,12 +111,11 @@ class RawModule:
         assert CUDA in code, "tests run what launch.py compiles"
         self.library = compiled(with_wrappers(code))
         self.machine.modules.add(code)
-        self.signatures = dict(SIGNATURE.findall(code))
+        self.signatures = signatures(code)
 
     def get_function(self, name: str) -> Any:
         """The kernel of this name: called with grid, block and its arguments."""
-        arguments = [words.split() for words in self.signatures[name].replace("SIZES", SIZES).split(",")]
-        kinds = [None if "*" in "".join(words) else words[0] for words in arguments]
+        kinds = [None if "*" in argument else argument.split()[0] for argument in self.signatures[name]]
         function = getattr(self.library, f"run_{name}")
 
         def launch(grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:

@@ -93,7 +93,9 @@ class TestEqualToReference:
     def test_conv2d_relu_max_pool2d(self, n: int, c: int, h: int, w: int, o: int, k: Any, stride: int, padding: int,
                                     bias: bool, learns: bool) -> None:  # fmt: skip
         def f(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-            return ops.conv2d_relu_max_pool2d(x, w, b, stride, padding, k, k, 0)
+            conv = nn.Conv2d(c, o, 3, stride, padding, bias=bias)
+            conv.weight, conv.bias = w, b
+            return nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(k))(x)
 
         x, filters, b = numbers(n, c, h, w), numbers(o, c, 3, 3, seed=1), [numbers(o, seed=2)] * bias
         height, width = ((size + 2 * padding - 3) // stride + 1 for size in (h, w))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minidl import GradientError, Tensor, gradcheck, no_grad, ops
-from minidl.tensor import record
+from minidl.tensor import Home, record
 
 
 def leaf(*values: float) -> Tensor:
@@ -107,12 +107,20 @@ def test_two_leaves_never_share_one_gradient_array():
 
 def test_a_gradient_home_is_filled_in_place():
     x = leaf(1.0, 2.0)
-    x.grad_home = home = np.full(2, np.nan)
+    home = np.full(2, np.nan)
+    x.home = Home(None, home)
     (x * x).sum().backward()
     assert x.grad is home
     assert np.array_equal(home, [2, 4])
     (x * 1).sum().backward()
     assert np.array_equal(home, [3, 5])
+
+
+def test_what_an_operation_makes_has_all_that_a_tensor_has():
+    x = leaf(1.0)
+    for made in (x, x * 2, Tensor([1.0]) * 2):
+        assert {name: hasattr(made, name) for name in Tensor.__slots__} == dict.fromkeys(Tensor.__slots__, True)
+        assert made.home is None
 
 
 def test_a_chain_of_ten_thousand_operations():

@@ -17,11 +17,11 @@ import numpy as np
 
 from minidl.backend import CPU, Array
 from minidl.fast import buffers
-from minidl.fast.linear import PRODUCT, channels_last, plain
+from minidl.fast.linear import PRODUCT, channels_last, into, plain
 from minidl.fast.pool import MaxPool, by_place, pixels, put, side_by_side, squares
 from minidl.fast.threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, record
 
 SHORT = 16  # numbers in a row of a window, below which the rows are not worth copying one by one
 
@@ -36,7 +36,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
 def conv2d_relu_max_pool2d(
     x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size | None, k_padding: Size
 ) -> Any:
-    """See ops.conv2d_relu_max_pool2d. What the convolution gives, the network's largest array, stays in the cache."""
+    """The three in a row (see fuse.py). What the convolution gives, the network's largest array, stays in the cache."""
     if not _usual(x, w, b, stride, padding):
         return NotImplemented
     convolution = _Convolution(x, w, b, _pair(stride), _pair(padding))
@@ -86,7 +86,7 @@ class _Convolution:
         in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.worthwhile)
         edges: list[Edge] = [
             (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
-            (self.w, Into(lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
+            (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
         ]
         if self.b is not None:
             edges.append((self.b, lambda g: self.gradient("b", g)))
@@ -189,4 +189,4 @@ def from_matrix(matrix: Array, w: Array) -> None:
     filters[...] = matrix.reshape(filters.shape)
 
 
-CPU.kernels.update(conv2d=conv2d, conv2d_relu_max_pool2d=conv2d_relu_max_pool2d)
+CPU.kernels["conv2d"] = conv2d

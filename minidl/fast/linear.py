@@ -1,7 +1,7 @@
 """The fast forms of the layers' operations on the CPU. They compute what the reference in ops*.py computes.
 
 What makes them fast is little, and each has its place: results go into buffers that were used before (buffers.py),
-weight gradients are written straight to where the optimizer reads them (tensor.Into), and large arrays are worked on
+weight gradients are written straight to where the optimizer reads them (`into`), and large arrays are worked on
 in parts, one for each core (threads.py), each part small enough to stay in the cache (conv.py).
 
 A kernel has the name and the arguments of its reference. It answers NotImplemented to anything unusual (mixed or
@@ -10,14 +10,15 @@ half-precision dtypes, wrong shapes, arrays that are not Tensors), and the refer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from minidl.backend import CPU, Array
+from minidl.backend import CPU, Array, xp_of
 from minidl.fast import buffers
 from minidl.fast.threads import lately_at_work, split
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, Vjp, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
@@ -31,6 +32,25 @@ def plain(*tensors: Any) -> bool:
         t is None or (type(t) is Tensor and type(t.data) is type(first) and t.data.dtype == first.dtype)
         for t in tensors
     )
+
+
+def into(w: Tensor, f: Callable[[Array, Array], Any]) -> Vjp:
+    """The vjp of a weight w for which f(g, out) fills `out` with the gradient: in w's place in the optimizer's vector.
+
+    Where that is taken, as by the other use of a weight that is used twice, it is in fresh memory. What was taken is
+    given back when backward() has arrived at w (Home.fill).
+    """
+
+    def vjp(g: Array) -> Array:
+        home = w.home if w.grad is None else None
+        if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
+            out, home.free = home.grad, False
+        else:
+            out = (buffers if type(w.data) is np.ndarray else xp_of(w.data)).empty(w.shape, w.dtype)
+        f(g, out)
+        return out
+
+    return vjp
 
 
 def channels_last(x: Array) -> Array:
@@ -48,13 +68,13 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     y = matmul(x.data, w.data.T, buffers.empty((len(x.data), len(w.data)), x.dtype))
     edges: list[Edge] = [
         (x, lambda g: matmul(g, w.data, buffers.empty(x.shape, x.dtype))),  # (N, out) @ (out, in)
-        (w, Into(lambda g, out: matmul(g.T, x.data, out))),  # (out, N) @ (N, in)
+        (w, into(w, lambda g, out: matmul(g.T, x.data, out))),  # (out, N) @ (N, in)
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
             return NotImplemented
         y += b.data
-        edges.append((b, Into(lambda g, out: np.add.reduce(g, 0, out=out))))
+        edges.append((b, into(b, lambda g, out: np.add.reduce(g, 0, out=out))))
     return record("linear", y, *edges)
 
 

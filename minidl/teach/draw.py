@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minidl.backend import Array
-from minidl.tensor import Into, Tensor, _edges, _fit, _seed, _topological_order
+from minidl.tensor import Tensor, _edges, _fit, _seed, _topological_order
 
 CHAR, LINE, PAD, GAP_X, GAP_Y = 6.65, 15, 6, 26, 14  # pixels: a monospaced letter, a line of text, the spaces
 LEAF, INNER, LOSS = "#dfeaf6", "#ffffff", "#fbe3e3"  # fills
@@ -88,9 +88,8 @@ def gradients(root: Tensor, order: list[Tensor] | None = None) -> dict[Tensor, A
     grads = {root: _seed(root, None)}
     for tensor in reversed(order or _topological_order(root)):
         for parent, vjp in _edges(tensor.node) if tensor.node else ():
-            g = grads[tensor]
-            share = vjp(g, parent, fresh=True) if isinstance(vjp, Into) else _fit(vjp(g), parent, "draw")
-            grads[parent] = grads[parent] + share if parent in grads else share
+            share = _fit(vjp(grads[tensor]), parent, "draw")
+            grads[parent] = grads[parent] + share if parent in grads else share.copy()  # training may write there
     return grads
 
 

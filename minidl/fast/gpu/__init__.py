@@ -18,10 +18,13 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only
+from minidl.fast.fuse import Fused, Kinds, one_by_one
 from minidl.fast.gpu import dense, images, loop
 from minidl.fast.gpu.launch import trusted
 from minidl.fast.linear import plain
 from minidl.grad_mode import enable_grad
+from minidl.module import Module
+from minidl.nn import Conv2d, Linear, MaxPool2d, ReLU
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
@@ -76,16 +79,29 @@ GPU_KERNELS["dropout"] = checked(dense.dropout, ops.dropout, [(5, 7)], p=0.4, rn
 GPU_KERNELS["cross_entropy"] = checked(dense.cross_entropy, ops.cross_entropy, [(6, 5)], labels=LABELS)
 GPU_KERNELS["count_right"] = checked(dense.count_right, ops.count_right, [(6, 5)], labels=LABELS)
 GPU_KERNELS["conv2d"] = checked(images.conv2d, ops.conv2d, [(2, 5, 6, 5), (4, 5, 3, 3), (4,)], stride=(2, 1), padding=1)
-GPU_KERNELS["conv2d_relu_max_pool2d"] = checked(
-    images.conv2d_relu_max_pool2d, ops.conv2d_relu_max_pool2d, [IMAGES, (4, 3, 3, 2), (4,)],
-    stride=1, padding=1, k=2, k_stride=2, k_padding=0,
-)  # fmt: skip
 GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["batch_norm"] = checked(
     images.batch_norm, ops.batch_norm, [IMAGES, (3,), (3,)],
     call=lambda form, x, w, b: form(x, None, None, w, b, training=True),
 )  # fmt: skip
+
+
+def together(fast: Callable[..., Any], *kinds: type[Module]) -> tuple[Kinds, Callable[..., Any]]:
+    """A form of these layers, compared with their operations one by one: see fuse.py."""
+    dense_shapes, image_shapes = [(6, 4), (5, 4), (5,)], [IMAGES, (4, 3, 3, 2), (4,)]
+    rest = {Linear: (), Conv2d: (1, 1), MaxPool2d: (2, 2, 0), ReLU: ()}  # strides, paddings and windows
+    more = [value for kind in kinds for value in rest[kind]]
+    shapes = dense_shapes if kinds[0] is Linear else image_shapes
+    return kinds, checked(fast, one_by_one(kinds), shapes, call=lambda form, *tensors: form(*tensors, *more))
+
+
+GPU_KERNELS["Sequential.forward"] = Fused(dict((
+    together(dense.linear_relu, Linear, ReLU),
+    together(images.conv2d_relu, Conv2d, ReLU),
+    together(images.conv2d_relu_max_pool2d, Conv2d, ReLU, MaxPool2d),
+    together(images.conv2d_relu_max_pool2d, Conv2d, MaxPool2d, ReLU),  # a maximum and a ReLU change places freely
+)))  # fmt: skip
 GPU_KERNELS["take"] = loop.take
 GPU_KERNELS["clip"] = loop.clip
 GPU_KERNELS["dots64"] = loop.dots64

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import plain
+from minidl.fast.linear import into, plain
 from minidl.fast.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.fast.gpu.slip import number
 from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, record
 
 CLASSES = 512  # from here on the reference form of cross_entropy has more to do at once than a thread for each row
 
@@ -67,10 +67,10 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
     back, bias = before_activation(y, b, with_relu)
     edges: list[Edge] = [
         (x, lambda g: product(back(g), w.data)),  # (N, out) @ (out, in)
-        (w, Into(lambda g, out: product(back(g).T, a, out))),  # (out, N) @ (N, in)
+        (w, into(w, lambda g, out: product(back(g).T, a, out))),  # (out, N) @ (N, in)
     ]
     if b is not None:
-        edges.append((b, Into(bias)))
+        edges.append((b, into(b, bias)))
     return record("linear_relu" if with_relu else "linear", y, *edges)
 
 
@@ -81,17 +81,17 @@ def before_activation(
     xp, (rows, columns) = xp_of(y), y.shape
     kernels = kernels_for(xp, y.dtype)
 
-    def bias_sums(name: str, *args: Any) -> Array:
-        return sum_rows(name, kernels, lambda shape: xp.empty(shape, y.dtype), rows, columns, *args)
+    def sums(name: str, out: Array | None, *args: Array) -> Array:
+        return sum_rows(name, kernels, lambda shape: xp.empty(shape, y.dtype), rows, columns, *args, out=out)
 
     if not with_relu:
-        return contiguous, lambda g, out: xp.copyto(out, bias_sums("sum_rows", contiguous(g)))
+        return contiguous, lambda g, out: sums("sum_rows", out, contiguous(g))
 
     @once
     def both(g: Array) -> tuple[Array, Array | None]:
         dz = xp.empty(y.shape, y.dtype)
         if b is not None:
-            return dz, bias_sums("relu_back_sums", dz, contiguous(g), y)
+            return dz, sums("relu_back_sums", None, dz, contiguous(g), y)
         kernels("relu_back", y.size, dz, contiguous(g), y, y.size)
         return dz, None
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from minidl.backend import Array, no_crossing, reference_only_now, xp_of
 from minidl.fast.gpu.launch import kernels_for
-from minidl.fast.gpu.products import Handle, cublas, own_handle, using_tf32
+from minidl.fast.gpu.products import Handle, cublas, own_handle, product, using_tf32
 from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
 from minidl.module import Module
 from minidl.tensor import Tensor
@@ -136,6 +136,8 @@ class Graph:
         self.row = 0
         stream = xp.cuda.Stream(non_blocking=True)
         memory = xp.cuda.using_allocator(self.pool.malloc)
+        with own_handle(self.handle), stream:
+            product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS prepares itself at its first use
         with recording(self.slip), own_handle(self.handle), no_crossing(), memory, stream:
             stream.begin_capture(RELAXED)
             try:

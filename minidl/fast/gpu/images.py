@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import plain
+from minidl.fast.linear import into, plain
 from minidl.fast.gpu.dense import before_activation, contiguous, once
-from minidl.fast.gpu.launch import BLOCK, MANY, SMALL, Kernels, cut, kernels_for, sum_rows
+from minidl.fast.gpu.launch import BLOCK, MANY, Kernels, cut, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
-from minidl.tensor import Edge, Into, Tensor, record
+from minidl.tensor import Edge, Tensor, record
 
 NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts once more, so there are few
-SMALL_WINDOW = 32  # numbers in a window up to which a convolution needs no matrix of windows
+FEW = 96  # filters up to which a convolution needs no matrix of windows
+FEW_PIXELS = 4096  # pixels below which such a kernel has too few blocks at work, unless its windows are small
+BLOCKS = 1056  # blocks among which a convolution's weight gradient is shared out: eight for each of 132 multiprocessors
 
 
 class Sizes(NamedTuple):
@@ -50,10 +52,9 @@ def sizes_of(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> 
 
 
 def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """A block for each row of pixels and, where it is wide, for each part of it; its threads: channels, pixels."""
+    """A block for each row of pixels; its threads: channels, pixels."""
     channels = min(32, across)
-    pixels = max(1, min(width, 256 // channels))
-    return (n * height, -(-width // pixels)), (channels, pixels)
+    return (n * height,), (channels, max(1, min(width, 256 // channels)))
 
 
 def last(x: Array) -> Array:
@@ -95,7 +96,7 @@ def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: b
     back, bias = before_activation(y, b, with_relu)
     edges = convolution.edges(lambda g: back(rows(g)))
     if b is not None:
-        edges.append((b, Into(lambda g, out: bias(rows(g), out))))
+        edges.append((b, into(b, lambda g, out: bias(rows(g), out))))
     return record("conv2d_relu" if with_relu else "conv2d", convolution.images(y), *edges)
 
 
@@ -116,7 +117,7 @@ def conv2d_relu_max_pool2d(
     in_line = once(last)
     edges = convolution.edges(once(lambda g: pool.backward(in_line(g)).reshape(-1, inner[1])))
     if b is not None:
-        edges.append((b, Into(lambda g, out: xp_of(out).copyto(out, pool.winners_sums(in_line(g))))))
+        edges.append((b, into(b, lambda g, out: pool.winners_sums(in_line(g), out))))
     return record("conv2d_relu_max_pool2d", first(y), *edges)
 
 
@@ -131,38 +132,38 @@ def _conv_sizes(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Sizes
 
 
 class Convolution:
-    """The products of one convolution: the matrix of its windows (N*OH*OW, kh*kw*C) times its filters (kh*kw*C, out).
+    """The products of one convolution: its windows (N*OH*OW, kh*kw*C) times its filters (kh*kw*C, out).
 
-    Two cases need no such matrix: windows of one pixel, which are the image's rows themselves, and windows of few
-    numbers, which have kernels of their own (`convolve` in kernels.cu).
+    There are three ways. Windows of one pixel are the image's rows themselves. For up to FEW filters over many pixels,
+    kernels fetch the windows from the image where they need them (`direct`, see CONVOLVE in kernels.cu). For more
+    filters cuBLAS is so much better at products that it pays to lay the windows out in memory; and for few pixels,
+    since it can share one sum out among many blocks.
     """
 
     def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:
         self.x, self.w, self.sizes = x, w, sizes
         self.xp, self.n, self.filters = xp_of(x.data), len(x.data), len(w.data)
         self.kernels: Kernels = kernels_for(self.xp, x.dtype)
-        self.across = w.data[0].size
-        self.pixels = last(x.data)  # (N, H, W, C)
-        self.small = self.across <= SMALL_WINDOW and self.across * (self.filters + 3) <= SMALL
         s = sizes
+        self.across, self.taps = w.data[0].size, s.kh * s.kw
+        self.pixels = last(x.data)  # (N, H, W, C)
         self.one_pixel = (s.kh, s.kw, s.sh, s.sw, s.ph, s.pw) == (1, 1, 1, 1, 0, 0)
-        self.swapped = s.c > 1 and s.kh * s.kw > 1  # whether (C, kh, kw) and (kh, kw, C) are different orders
         self.rows: Array | None = None
+        self.direct = self._is_direct(self.n * s.oh * s.ow, self.across, self.filters)
+
+    def _is_direct(self, pixels: int, across: int, columns: int) -> bool:
+        """Whether a product (pixels, across) @ (across, columns) fetches its windows itself."""
+        return not self.one_pixel and columns <= FEW and (pixels >= FEW_PIXELS or across <= 64)
 
     def empty(self, *shape: int) -> Array:
         return self.xp.empty(shape, self.x.dtype)
 
     def forward(self, b: Tensor | None, with_relu: bool) -> Array:
         """The result as a matrix (N*OH*OW, out)."""
-        s = self.sizes
-        lines = self.n * s.oh
-        y = self.empty(lines * s.ow, self.filters)
+        y = self.empty(self.n * self.sizes.oh * self.sizes.ow, self.filters)
         bias = None if b is None else b.data
-        if self.small:
-            quads = -(-self.filters // 4)
-            block = min(quads, 32), max(1, min(s.ow, 256 // min(quads, 32)))
-            arguments = (y, self.pixels, self.w.data, bias, with_relu, self.filters, lines, *s)
-            self.kernels("convolve", ((min(lines, 2112),), block), *arguments)
+        if self.direct:
+            self._convolve(y, self.pixels, bias, with_relu, self.sizes, backwards=False)
             return y
         product(self._windows(), self._filters().T, y)
         if bias is not None:
@@ -175,13 +176,57 @@ class Convolution:
         """How the gradient of the result reaches x and w; rows_of makes of it a matrix (N*OH*OW, out)."""
         return [
             (self.x, lambda g: self._back_to_pixels(rows_of(g))),
-            (self.w, Into(lambda g, out: self._back_to_filters(rows_of(g), out))),
+            (self.w, into(self.w, lambda g, out: self._back_to_filters(rows_of(g), out))),
         ]
 
     def images(self, y: Array) -> Array:
         return first(y.reshape(self.n, self.sizes.oh, self.sizes.ow, self.filters))
 
+    def _convolve(
+        self, out: Array, x: Array, bias: Array | None, with_relu: bool, sizes: Sizes, backwards: bool
+    ) -> None:
+        """out (pixels, columns) = windows of x times the filters; see lay_filters in kernels.cu for `backwards`."""
+        pixels, columns = out.shape
+        tile = 32 if 0 < columns % 64 <= 32 else 64
+        rows = 64 if pixels < 256 * BLOCKS // 8 else 256 if tile == 32 else 128
+        padded = -(-columns // tile) * tile
+        filters = self.empty(self.taps * sizes.c, padded)
+        arguments = (self.filters, self.sizes.c, self.taps, backwards, padded, filters.size)
+        self.kernels("lay_filters", filters.size, filters, self.w.data, *arguments)
+        launch = (-(-pixels // rows), padded // tile), (rows,)
+        self.kernels(f"convolve_{rows}_{tile}", launch, out, x, filters, bias, with_relu, columns, padded, pixels, *sizes)
+
+    def _back_to_pixels(self, g: Array) -> Array:
+        s, dx = self.sizes, self.empty(*self.pixels.shape)
+        if self.one_pixel:
+            product(g, self._filters(), dx.reshape(-1, s.c))
+        elif s.sh == s.sw == 1 and self._is_direct(self.n * s.h * s.w, self.filters * self.taps, s.c):
+            back = Sizes(self.filters, s.oh, s.ow, s.h, s.w, s.kh, s.kw, 1, 1, s.kh - 1 - s.ph, s.kw - 1 - s.pw)
+            self._convolve(dx.reshape(-1, s.c), g, None, False, back, backwards=True)
+        else:
+            self.kernels("pixels", grid(self.n, s.h, s.w, s.c), dx, product(g, self._filters()), *s)
+        return first(dx)
+
+    def _back_to_filters(self, g: Array, out: Array) -> None:
+        s = self.sizes
+        if not self.direct:
+            dw = product(g.T, self._windows(), out.reshape(self.filters, self.across) if self._in_order() else None)
+            if not self._in_order():
+                self.kernels("swap_axes", out.size, out, dw, self.taps, s.c, out.size)
+            return
+        tall = 32 if self.across <= 32 and self.filters <= 32 else 64
+        wide = 32 if 0 < self.filters % 64 <= 32 else 64
+        tiles, pixels = -(-self.across // tall) * -(-self.filters // wide), len(g)
+        per_part = max(64, -(-pixels * tiles // BLOCKS))
+        parts = self.empty(-(-pixels // per_part), out.size)
+        launch = (len(parts), tiles), (tall * wide // 32,)
+        arguments = (parts, g, self.pixels, self.filters, pixels, per_part, *s)
+        self.kernels(f"convolve_back_{tall}_{wide}", launch, *arguments)
+        whole = sum_rows("sum_rows", self.kernels, lambda shape: self.xp.empty(shape, parts.dtype), *parts.shape, parts)
+        self.kernels("as_weights", out.size, out, whole, self.filters, s.c, self.taps, out.size)
+
     def _windows(self) -> Array:
+        """The windows as a matrix (N*OH*OW, kh*kw*C)."""
         if self.one_pixel:
             return self.pixels.reshape(-1, self.sizes.c)
         if self.rows is None:
@@ -192,37 +237,16 @@ class Convolution:
 
     def _filters(self) -> Array:
         """The filters as a matrix (out, kh*kw*C)."""
-        w, s = self.w.data, self.sizes
-        if not self.swapped:
+        w = self.w.data
+        if self._in_order():
             return w.reshape(self.filters, self.across)
         out = self.empty(self.filters, self.across)
-        self.kernels("swap_axes", w.size, out, w, s.c, s.kh * s.kw, w.size)
+        self.kernels("swap_axes", w.size, out, w, self.sizes.c, self.taps, w.size)
         return out
 
-    def _back_to_pixels(self, g: Array) -> Array:
-        if self.one_pixel:
-            return first(product(g, self._filters()).reshape(self.pixels.shape))
-        s, dx = self.sizes, self.empty(*self.pixels.shape)
-        self.kernels("pixels", grid(self.n, s.h, s.w, s.c), dx, product(g, self._filters()), *s)
-        return first(dx)
-
-    def _back_to_filters(self, g: Array, out: Array) -> None:
-        s = self.sizes
-        if self.small:
-            lines = self.n * s.oh
-            each = max(1, -(-lines // 528))
-            parts = self.empty(-(-lines // each), out.size)
-            threads = min(512, -(-out.size // 32) * 32)
-            arguments = (parts, g, self.pixels, self.filters, lines, each, *s)
-            self.kernels("convolve_back", ((len(parts),), (threads,)), *arguments)
-            self.xp.copyto(out, sum_rows("sum_rows", self.kernels, lambda shape: self.empty(*shape), *parts.shape, parts)
-                           .reshape(out.shape))  # fmt: skip
-            return
-        if not self.swapped:
-            product(g.T, self._windows(), out.reshape(self.filters, self.across))
-            return
-        dw = product(g.T, self._windows())
-        self.kernels("swap_axes", out.size, out, dw, s.kh * s.kw, s.c, out.size)
+    def _in_order(self) -> bool:
+        """Whether (C, kh, kw) and (kh, kw, C) are one order."""
+        return self.sizes.c == 1 or self.taps == 1
 
 
 def _rows(g: Array) -> Array:
@@ -253,11 +277,11 @@ class MaxPool:
         self.kernels("max_pool_back", grid(self.n, s.h, s.w, s.c), dx, g, self.winner, *s)
         return dx
 
-    def winners_sums(self, g: Array) -> Array:
-        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU."""
+    def winners_sums(self, g: Array, out: Array) -> None:
+        """g summed by channel where a window had a winner: the gradient of the bias before the ReLU, into `out`."""
         rows, columns = g.size // self.sizes.c, self.sizes.c
         empty = lambda shape: self.xp.empty(shape, self.dtype)  # noqa: E731
-        return sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner)
+        sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner, out=out)
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
@@ -307,8 +331,12 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    with_relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm: two kernels there and two back. The first of each sums by channel, the second does the rest."""
+    """See ops.batch_norm: two kernels there and two back. The first of each sums by channel, the second does the rest.
+
+    with_relu  a ReLU behind it, in the same passes
+    """
     if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not 0 < x.size <= MANY:
         return NotImplemented
     xp, columns = xp_of(x.data), x.shape[1]
@@ -320,7 +348,7 @@ def batch_norm(
     a = last(x.data) if x.ndim == 4 else contiguous(x.data)
     y = xp.empty(a.shape, x.dtype)
     if not training:
-        if is_recording() or mean_now is None or var_now is None:
+        if is_recording() or with_relu or mean_now is None or var_now is None:
             return NotImplemented  # its gradient is rarely asked for
         kernels("norm_known", a.size, y, a, mean_now, var_now, w, b, eps, columns, a.size)
         return record("batch_norm", first(y) if x.ndim == 4 else y)
@@ -331,7 +359,7 @@ def batch_norm(
     many_tiles, many, per_many = cut(rows, columns, blocks=1056)
     mean, inv_std = xp.empty(columns, x.dtype), xp.empty(columns, x.dtype)
 
-    def sums(name: str, *args: Array) -> Array:
+    def sums(name: str, *args: Any) -> Array:
         out = xp.empty((parts, 2, columns), np.float64)
         kernels(name, launch, out, *args, rows, columns, per_part)
         return out
@@ -339,14 +367,14 @@ def batch_norm(
     of_x = sums("norm_sums", a)
     kept = (mean_now, var_now) if mean_now is not None and var_now is not None else (None, None)
     whole = (many_tiles, many), (BLOCK,)
-    kernels("norm", whole, y, mean, inv_std, *kept, a, of_x, w, b, parts, momentum, eps, rows, columns, per_many)
+    kernels("normalize", whole, y, mean, inv_std, *kept, a, of_x, w, b, with_relu, parts, momentum, eps, rows, columns, per_many)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:
         at = last(g) if x.ndim == 4 else contiguous(g)
         dx, dw, db = xp.empty(a.shape, x.dtype), xp.empty(columns, x.dtype), xp.empty(columns, x.dtype)
-        of_g = sums("norm_back_sums", at, a, mean, inv_std)
-        kernels("norm_back", whole, dx, dw, db, at, a, of_g, mean, inv_std, w, parts, rows, columns, per_many)
+        of_g = sums("norm_back_sums", at, a, mean, inv_std, w, b, with_relu)
+        kernels("norm_back", whole, dx, dw, db, at, a, of_g, mean, inv_std, w, b, with_relu, parts, rows, columns, per_many)
         return first(dx) if x.ndim == 4 else dx, dw, db
 
     edges: list[Edge] = [(x, lambda g: backward(g)[0])]
@@ -354,6 +382,6 @@ def batch_norm(
         edges.append((weight, lambda g: backward(g)[1]))
     if bias is not None:
         edges.append((bias, lambda g: backward(g)[2]))
-    return record("batch_norm", first(y) if x.ndim == 4 else y, *edges)
+    return record("batch_norm_relu" if with_relu else "batch_norm", first(y) if x.ndim == 4 else y, *edges)
 
 

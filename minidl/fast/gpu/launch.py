@@ -22,9 +22,9 @@ import numpy as np
 from minidl.backend import Array, to_numpy
 
 BLOCK = 512  # threads in a block, unless a launch says otherwise
-SMALL = 4096  # most numbers of a convolution's weights that its own kernel keeps in a block's shared memory
 MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
-SIGNATURE = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
+KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
+MACRO = re.compile(r"^#define (\w+)\(NAME[^\n]*\nKERNEL NAME\(([^)]*)\)", re.MULTILINE)  # one that makes kernels
 SIZES = "int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw"
 
 CUDA = """
@@ -32,6 +32,8 @@ CUDA = """
 #define SHARED __shared__
 #define SYNC __syncthreads();
 #define HIGH(a, b) __umul64hi(a, b)
+#define ALIGN __align__(16)
+#define UNROLL _Pragma("unroll")
 """
 Grid: TypeAlias = "int | tuple[tuple[int, ...], tuple[int, ...]]"
 NULL = np.uint64(0)  # an array that is left out
@@ -42,9 +44,9 @@ class Kernels:
 
     def __init__(self, xp: Any, dtype: Any, source: str) -> None:
         real = "double" if np.dtype(dtype) == np.float64 else "float"
-        words = f"#define T {real}\n#define BLOCK {BLOCK}\n#define SMALL {SMALL}\n"
+        words = f"#define T {real}\n#define BLOCK {BLOCK}\n"
         self.module = xp.RawModule(code=CUDA + words + source, options=("-std=c++11",))
-        self.signatures = {name: _converters(arguments) for name, arguments in SIGNATURE.findall(source)}
+        self.converters = {name: _converters(arguments) for name, arguments in signatures(source).items()}
         self.functions: dict[str, Any] = {}
 
     def __call__(self, name: str, grid: Grid, *args: Any) -> None:
@@ -54,14 +56,24 @@ class Kernels:
             function = self.functions[name] = self.module.get_function(name)
         if isinstance(grid, int):
             grid = ((grid + BLOCK - 1) // BLOCK,), (BLOCK,)
-        function(*grid, tuple(_convert(to, arg) for to, arg in zip(self.signatures[name], args, strict=True)))
+        function(*grid, tuple(_convert(to, arg) for to, arg in zip(self.converters[name], args, strict=True)))
 
 
-def _converters(arguments: str) -> list[type | None]:
+def signatures(source: str) -> dict[str, list[str]]:
+    """The arguments of each kernel in a source, by its name."""
+    found = {name: arguments for name, arguments in KERNEL.findall(source) if name != "NAME"}
+    for macro, arguments in MACRO.findall(source):
+        found |= {name: arguments for name in re.findall(rf"^{macro}\((\w+),", source, re.MULTILINE)}
+    return {
+        name: [" ".join(a.split()) for a in arguments.replace("\\", "").replace("SIZES", SIZES).split(",")]
+        for name, arguments in found.items()
+    }
+
+
+def _converters(arguments: list[str]) -> list[type | None]:
     """How each argument of a kernel is handed over: None for an array, else the NumPy type of the number."""
     types = {"int": np.int32, "u64": np.uint64, "double": np.float64}
-    found = (argument.split() for argument in arguments.replace("SIZES", SIZES).split(","))
-    return [None if "*" in "".join(words) else types[words[0]] for words in found]
+    return [None if "*" in argument else types[argument.split()[0]] for argument in arguments]
 
 
 def _convert(to: type | None, value: Any) -> Any:
@@ -77,26 +89,25 @@ def kernels_for(xp: Any, dtype: Any) -> Kernels:
 
 
 def sum_rows(
-    name: str, kernels: Kernels, empty: Callable[[tuple[int, ...]], Array], rows: int, columns: int, *args: Any,
-    count: int = 1, finish: bool = True,
+    name: str, kernels: Kernels, empty: Callable[..., Array], rows: int, columns: int, *args: Any,
+    count: int = 1, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS.
+    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS: an array (count * columns,).
 
     The matrix is cut into parts, so that some five hundred blocks have work and each thread at least eight rows.
-    empty   makes the memory for the sums;  args  the kernel's arguments between `out` and `rows`
-    Returns the sums (count * columns,), or those of each part, (parts, count * columns), if they are not added up.
+    args   the kernel's arguments between `out` and `rows`
+    empty  empty(shape) makes the memory for the sums;  out  where they go, if that is known
     """
     tiles, parts, per_part = cut(rows, columns)
-    out = empty((parts, count * columns))
-    kernels(name, ((tiles, parts), (BLOCK,)), out, *args, rows, columns, per_part)
-    if not finish:
-        return out
+    across = count * columns
+    if out is None:
+        out = empty(across)
+    sums = out if parts == 1 else empty((parts, across))
+    kernels(name, ((tiles, parts), (BLOCK,)), sums, *args, rows, columns, per_part)
     if parts > 1:
-        whole, across = empty((count * columns,)), count * columns
         adder = "sum_rows_double" if out.dtype == np.float64 else "sum_rows"
-        kernels(adder, ((-(-across // min(across, 32)), 1), (BLOCK,)), whole, out, parts, across, parts)
-        return whole
-    return out.reshape(-1)
+        kernels(adder, ((-(-across // min(across, 32)), 1), (BLOCK,)), out, sums, parts, across, parts)
+    return out
 
 
 def cut(rows: int, columns: int, blocks: int = 512) -> tuple[int, int, int]:

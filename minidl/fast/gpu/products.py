@@ -7,6 +7,7 @@ Fortran does: what is (m, n) here is its transpose (n, m) there, so a product a 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from minidl.backend import Array, xp_of
 from minidl.fast.gpu.launch import kernels_for
 
 NUMBERS = {np.dtype(t): (np.ones(1, t), np.zeros(1, t)) for t in (np.float32, np.float64)}  # alpha and beta
-THIN = 32  # rows of a weight gradient up to which cuBLAS is far faster at its transpose
+THIN = 16  # rows of a weight gradient up to which cuBLAS is far faster at its transpose
 DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
 _tf32: ContextVar[bool] = ContextVar("tf32", default=False)
 
@@ -65,7 +66,8 @@ class Handle:
         self.math = DEFAULT_MATH
 
     def __del__(self) -> None:
-        self.lib.destroy(self.pointer)
+        if not sys.is_finalizing():
+            self.lib.destroy(self.pointer)
 
     def ready(self, stream: int) -> int:
         """The handle, set to this stream and to the precision that is asked for."""

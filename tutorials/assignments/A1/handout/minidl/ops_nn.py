@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
+from minidl.rng import CounterRng
 from minidl.tensor import Tensor, as_tensor, record
 
 # ---- layers ----
@@ -21,6 +22,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Tensor:
     raise NotImplementedError("A1: linear is yours to write")
 
 
+@accelerated
 def batch_norm(
     x: Any,
     running_mean: Tensor | None = None,
@@ -76,10 +78,12 @@ def batch_norm(
     return record("batch_norm", y, *edges)
 
 
-def dropout(x: Any, p: float, rng: np.random.Generator) -> Tensor:
+@accelerated
+def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng) -> Tensor:
     """Each value set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
 
-    The mask is drawn by NumPy on the host, so that a seed gives the same one on every device.
+    rng  draws the mask: a NumPy Generator, on the host; or a CounterRng, whose numbers every device can draw itself.
+         Either way a seed gives the same mask on every device
     """
     x = as_tensor(x)
     if not 0 <= p < 1:
@@ -111,6 +115,12 @@ def cross_entropy(logits: Any, labels: Any) -> Tensor:
     before they are sent there, as `minidl.data.batches` does.
     """
     raise NotImplementedError("A1: cross_entropy is yours to write")
+
+
+@accelerated
+def count_right(logits: Any, labels: Any) -> Array:
+    """How many rows of logits (N, classes) are largest at their label: a 0-d array of integers on their device."""
+    return (as_tensor(logits).data.argmax(1) == labels).sum()
 
 
 def mse_loss(prediction: Any, target: Any) -> Tensor:

@@ -8,47 +8,16 @@ vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
-from minidl.fast import buffers
-from minidl.grad_mode import is_recording
+from minidl.grad_mode import recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
-Edge: TypeAlias = "tuple[Tensor, Vjp | Into]"  # an input of an operation, and how the gradient reaches it
-
-
-class Into:
-    """A vjp that writes: vjp(g, out) fills `out` with the gradient, so that a weight's lands where the optimizer reads.
-
-    An operation of your own has no need of it: a plain vjp's result is copied there.
-    """
-
-    __slots__ = ("vjp",)
-
-    def __init__(self, vjp: Callable[[Array, Array], Any]) -> None:
-        self.vjp = vjp
-
-    def __call__(self, g: Array, parent: Tensor, fresh: bool) -> Array:
-        """The gradient of `parent`: in its place in the optimizer's vector, or in fresh memory where that is in use."""
-        out = None if fresh or parent.grad is not None else parent.grad_home
-        if out is None or out.shape != parent.shape or out.dtype != parent.dtype:
-            on_cpu = type(parent.data) is np.ndarray
-            out = (buffers if on_cpu else xp_of(parent.data)).empty(parent.shape, parent.dtype)
-        self.vjp(g, out)
-        return out
-
-
-class Node:
-    """One recorded operation: its name and its edges to the inputs that need a gradient."""
-
-    __slots__ = ("edges", "name")
-
-    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
-        self.name = name
-        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
+Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
+Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
 
 
 class Tensor:
@@ -62,7 +31,7 @@ class Tensor:
     `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "grad_home", "home", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "grad", "home", "node", "requires_grad")
     __array_ufunc__ = None  # so that `array * tensor` asks the Tensor, instead of looping over its elements
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
@@ -70,8 +39,7 @@ class Tensor:
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None  # the operation that made this tensor; None for a leaf
-        self.grad_home: Array | None = None  # where an optimizer wants `.grad` to lie: a slice of its vector g
-        self.home: Any = None  # the optim.FlatParameters that holds `.data` in its vector w, if any
+        self.home: Home | None = None  # its place in an optimizer's vectors, if it has one
 
     # ---- what it is -------------------------------------------------------------------------------------------
 
@@ -152,47 +120,131 @@ class Tensor:
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
             self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
-        elif self.grad_home is not None:
-            if g is not self.grad_home:  # it is where an Into has written it there
-                self.grad_home[...] = g
-            self.grad = self.grad_home
+        elif self.home is not None:
+            self.grad = self.home.fill(g)
         else:
             self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared
 
-    # ---- operators: bound to their functions at the end of ops.py, the layer above ------------------------------
+    # ---- operators: each is a function of ops.py ----------------------------------------------------------------
 
-    if TYPE_CHECKING:
+    def __add__(self, other: Any) -> Tensor:
+        return ops.add(self, other)
 
-        def __add__(self, other: Any) -> Tensor: ...
-        def __radd__(self, other: Any) -> Tensor: ...
-        def __sub__(self, other: Any) -> Tensor: ...
-        def __rsub__(self, other: Any) -> Tensor: ...
-        def __mul__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
-        def __truediv__(self, other: Any) -> Tensor: ...
-        def __rtruediv__(self, other: Any) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
-        def __pow__(self, other: Any) -> Tensor: ...
-        def __rpow__(self, other: Any) -> Tensor: ...
-        def __matmul__(self, other: Any) -> Tensor: ...
-        def __rmatmul__(self, other: Any) -> Tensor: ...
-        def __getitem__(self, index: Any) -> Tensor: ...
-        @property
-        def T(self) -> Tensor: ...
-        def sum(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
-        def mean(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
-        def max(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor: ...
-        def exp(self) -> Tensor: ...
-        def log(self) -> Tensor: ...
-        def relu(self) -> Tensor: ...
-        def sigmoid(self) -> Tensor: ...
-        def tanh(self) -> Tensor: ...
-        def softmax(self, dim: int = -1) -> Tensor: ...
-        def log_softmax(self, dim: int = -1) -> Tensor: ...
-        def reshape(self, *shape: int) -> Tensor: ...
-        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
-        def permute(self, *dims: int) -> Tensor: ...
-        def flatten(self, start_dim: int = 0) -> Tensor: ...
+    def __radd__(self, other: Any) -> Tensor:
+        return ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return ops.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return ops.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return ops.mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return ops.div(other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.neg(self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return ops.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return ops.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return ops.matmul(other, self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    @property
+    def T(self) -> Tensor:
+        return ops.transpose(self, 0, 1)
+
+    def sum(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return ops.sum(self, dim, keepdim)
+
+    def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return ops.mean(self, dim, keepdim)
+
+    def max(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return ops.max(self, dim, keepdim)
+
+    def exp(self) -> Tensor:
+        return ops.exp(self)
+
+    def log(self) -> Tensor:
+        return ops.log(self)
+
+    def relu(self) -> Tensor:
+        return ops.relu(self)
+
+    def sigmoid(self) -> Tensor:
+        return ops.sigmoid(self)
+
+    def tanh(self) -> Tensor:
+        return ops.tanh(self)
+
+    def softmax(self, dim: int = -1) -> Tensor:
+        return ops.softmax(self, dim)
+
+    def log_softmax(self, dim: int = -1) -> Tensor:
+        return ops.log_softmax(self, dim)
+
+    def reshape(self, *shape: int) -> Tensor:
+        return ops.reshape(self, *shape)
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        return ops.transpose(self, dim0, dim1)
+
+    def permute(self, *dims: int) -> Tensor:
+        return ops.permute(self, *dims)
+
+    def flatten(self, start_dim: int = 0) -> Tensor:
+        return ops.flatten(self, start_dim)
+
+
+class Home:
+    """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
+
+    owner  has the vectors (optim.FlatParameters)
+    grad   the weight's stretch of g
+    free   False while a vjp has taken `grad` to write to, see fast.linear.into
+    """
+
+    __slots__ = ("free", "grad", "owner")
+
+    def __init__(self, owner: Any, grad: Array) -> None:
+        self.owner, self.grad, self.free = owner, grad, True
+
+    def fill(self, g: Array) -> Array:
+        """`grad`, with the numbers of g in it, which may be there already."""
+        if g is not self.grad:
+            self.grad[...] = g
+        self.free = True
+        return self.grad
+
+
+class Node:
+    """One recorded operation: its name and its edges to the inputs that need a gradient."""
+
+    __slots__ = ("edges", "name")
+
+    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
+        self.name = name
+        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
 
 
 def record(name: str, value: Array, *edges: Edge) -> Tensor:
@@ -209,8 +261,8 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
     if isinstance(value, np.generic):  # NumPy turns a 0-d result, such as a sum over all, into a scalar
         value = np.asarray(value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
-    out.data, out.grad, out.grad_home, out.node, out.requires_grad = value, None, None, None, False
-    if is_recording():
+    out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
+    if recording.get():
         needed = tuple(edge for edge in edges if edge[0].requires_grad)
         if needed:
             out.requires_grad, out.node = True, Node(name, needed)
@@ -279,3 +331,6 @@ def _topological_order(root: Tensor) -> list[Tensor]:
 def _fit(g: Array, parent: Tensor, op: str) -> Array:
     """A gradient in the shape and dtype of the input that it belongs to: summed over broadcast axes."""
     raise NotImplementedError("A1: _fit is yours to write")
+
+
+from minidl import ops  # noqa: E402 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)

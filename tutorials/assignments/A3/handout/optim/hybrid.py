@@ -70,6 +70,7 @@ class Hybrid(Optimizer):
             self.progress.gammas, self.progress.lambdas = self.projection.gammas, self.projection.lambdas
         self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
         self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
+        self._measured: Array | None = None  # where update() leaves the two
         self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         self.flat: FlatParameters = FlatParameters.of(params)
@@ -113,16 +114,26 @@ class Hybrid(Optimizer):
     def lr(self, rate: float) -> None:
         self.current.lr = rate
 
-    def step(self) -> None:
-        self.current.step()
-        self.progress.step += 1
+    def advance(self) -> None:
+        self.current.advance()
+
+    def update(self) -> None:
+        self.current.update()
         if self.switch_event is None:
             g = self.flat.g
             if self.projection is not None:
-                self.projection.add(self.first.keep_step(), g)
+                self.projection.measure(self.first.keep_step(), g)
             if self.lr_after == "matched":
                 p = self.first.keep_step()
-                self._squares = dots64((p, p), (g, g))
+                self._measured = dots64((p, p), (g, g))
+
+    def settle(self) -> None:
+        self.progress.step += 1
+        if self.switch_event is None:
+            if self.projection is not None:
+                self.projection.add()
+            if self.lr_after == "matched":
+                self._squares = self._measured
             self._decide()
 
     def report(self, epoch: int, **metrics: float) -> None:

@@ -110,11 +110,15 @@ class SWATS(Rule):
             w *= 1 - rate * self.weight_decay
         return g
 
-    def step(self) -> None:
-        super().step()
+    def update(self) -> None:
+        super().update()
+        if self.switch_event is None:
+            self.projection.measure(self.keep_step(), self._bound().g)
+
+    def settle(self) -> None:
         self.progress.step += 1
         if self.switch_event is None:
-            self.projection.add(self.keep_step(), self._bound().g)
+            self.projection.add()
             if self.switch(self.progress):
                 self._to_sgd()
 

@@ -1,0 +1,102 @@
+"""Layers of a Sequential that a device can do in one piece, such as Conv2d, ReLU and MaxPool2d in a row.
+
+Each alone writes an array as large as the batch, which the next one reads. Together they pass numbers on while these
+are at hand: in the cache of a CPU, in the registers of a GPU. On the CPU both ways give the same bits.
+
+A `form` of some layers takes their input, and then what their operations take, in order: of Conv2d, ReLU and MaxPool2d
+it is form(x, weight, bias, stride, padding, kernel_size, stride, padding). Like a kernel it may answer NotImplemented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from minidl import ops
+from minidl.backend import CPU
+from minidl.fast.conv import conv2d_relu_max_pool2d
+from minidl.module import Module, watchers
+from minidl.nn import Conv2d, Linear, MaxPool2d, ReLU, Sequential
+from minidl.tensor import Tensor
+
+Form: TypeAlias = Callable[..., Any]
+Kinds: TypeAlias = "tuple[type[Module], ...]"
+
+OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # with the layer's arguments to it
+    Linear: (ops.linear, ("weight", "bias")),
+    Conv2d: (ops.conv2d, ("weight", "bias", "stride", "padding")),
+    MaxPool2d: (ops.max_pool2d, ("kernel_size", "stride", "padding")),
+    ReLU: (ops.relu, ()),
+}
+# As nn.py has them: a layer with another forward is called as it is.
+FORWARDS: dict[Any, type[Module]] = {kind.forward: kind for kind in OPERATIONS}
+
+
+def one_by_one(kinds: Kinds) -> Form:
+    """What a form of these layers must compute: their operations, one after the other."""
+
+    def form(x: Any, *args: Any) -> Tensor:
+        for operation, names in (OPERATIONS[kind] for kind in kinds):
+            x, args = operation(x, *args[: len(names)]), args[len(names) :]
+        return x
+
+    form.__name__ = "-".join(kind.__name__ for kind in kinds)
+    return form
+
+
+class Piece(NamedTuple):
+    """Some layers in a row: with a form of all of them, or None for a single layer."""
+
+    layers: list[Module]
+    form: Form | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = NotImplemented if self.form is None else self.form(x, *self.arguments())
+        if y is NotImplemented:
+            y = x
+            for layer in self.layers:
+                y = layer(y)
+        return y
+
+    def arguments(self) -> Iterator[Any]:
+        for layer in self.layers:
+            for name in OPERATIONS[FORWARDS[type(layer).forward]][1]:
+                yield getattr(layer, name)
+
+
+class Fused:
+    """Sequential.forward on a device that has some forms: kinds of layers in a row -> form.
+
+    A model's pieces are found once, and again when it has other layers, or one of them another `forward`.
+    """
+
+    def __init__(self, forms: Mapping[Kinds, Form]) -> None:
+        self.forms = dict(sorted(forms.items(), key=lambda item: -len(item[0])))  # the longest that fits is taken
+        self._found: WeakKeyDictionary[Module, tuple[list[Any], list[Piece]]] = WeakKeyDictionary()
+
+    def __call__(self, model: Sequential, x: Tensor) -> Any:
+        if watchers.get():
+            return NotImplemented  # each layer is to be seen
+        for piece in self.pieces(model):
+            x = piece(x)
+        return x
+
+    def pieces(self, model: Sequential) -> list[Piece]:
+        """The layers as they are called: in one piece where there is a form, else one by one."""
+        layers = list(model)
+        now = [(layer, None if "forward" in vars(layer) else type(layer).forward) for layer in layers]
+        made_of, pieces = self._found.get(model, (None, []))
+        if made_of != now:
+            pieces = list(self._group(layers, [FORWARDS.get(forward) for _, forward in now]))
+            self._found[model] = now, pieces
+        return pieces
+
+    def _group(self, layers: list[Module], kinds: list[Any]) -> Iterator[Piece]:
+        while layers:
+            n, form = next(((len(k), f) for k, f in self.forms.items() if tuple(kinds[: len(k)]) == k), (1, None))
+            yield Piece(layers[:n], form)
+            layers, kinds = layers[n:], kinds[n:]
+
+
+CPU.kernels["Sequential.forward"] = Fused({(Conv2d, ReLU, MaxPool2d): conv2d_relu_max_pool2d})
