@@ -65,7 +65,7 @@ def test_only_backend_imports_cupy():
 def test_readme_states_the_sizes_as_they_are():
     now = sizes.numbers(sizes.update(README))
     for said, is_now in zip(sizes.numbers(README), now, strict=True):
-        assert said == pytest.approx(is_now, rel=0.03, abs=3), "python -m tests.sizes --update"
+        assert said == pytest.approx(is_now, rel=0.05, abs=5), "python -m tests.sizes --update"
 
 
 def test_a_line_of_code():
