@@ -45,7 +45,7 @@ class Backend:
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
-GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by minidl/gpu and optim/kernels.py
+GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by minidl/fast/gpu
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
 _INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'

@@ -8,11 +8,11 @@ optimizers for PyTorch; it is imported only when you ask for it.
 if __name__ == "optim":  # found by a clone's root on the path: it would be a second copy, with classes of its own
     raise ImportError("import minidl.optim: the folder optim is a part of the package minidl")
 
-from minidl.optim import kernels as _kernels  # noqa: F401 (registers the rules' kernels for the GPU)
 from minidl.optim.adagrad import Adagrad
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.blend import Blend
 from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.gnmt import GNMT
 from minidl.optim.grammar import GrammarError
 from minidl.optim.hybrid import Hybrid
@@ -50,9 +50,12 @@ __all__ = [
     "Condition",
     "Crossing",
     "FlatParameters",
+    "Formula",
     "Gap",
+    "Given",
     "GrammarError",
     "Hybrid",
+    "Line",
     "Optimizer",
     "Plateau",
     "Progress",

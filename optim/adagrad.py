@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.optim.optimizer import Params, Rate, Rule, above, at_least
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, at_least
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+FORMULA = Formula(
+    Given("lr_decay", "how fast the rate falls"),
+    Given("eps", "keeps the division finite"),
+    Line("lr_t", "lr / (1 + (t - 1) * lr_decay)", "the rate as it falls"),
+    Line("s", "s_old + g**2", "sum of squared gradients"),
+    Line("p", "-lr_t * g / (sqrt(s) + eps)", "the step"),
+)
 
 
 class Adagrad(Rule):
@@ -16,16 +30,15 @@ class Adagrad(Rule):
 
     lr                         rate, or a schedule
     lr_decay                   >= 0, as in PyTorch
-    weight_decay               lambda: g <- g + lambda w first
     initial_accumulator_value  what s starts from, >= 0
     eps                        > 0, keeps the division finite
-    max_norm                   clip the global norm of the gradient
 
     State: s (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adagrad"
     vectors = ("s",)
+    formula = FORMULA
     s: Array
 
     def __init__(
@@ -36,13 +49,12 @@ class Adagrad(Rule):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.lr_decay = at_least("lr_decay", lr_decay, 0)
         self.initial_accumulator_value = at_least("initial_accumulator_value", initial_accumulator_value, 0)
         self.eps = above("eps", eps, 0)
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def bind(self, flat: FlatParameters) -> None:
         super().bind(flat)
@@ -56,14 +68,3 @@ class Adagrad(Rule):
         p += self.eps
         xp.divide(g, p, out=p)
         p *= -lr / (1 + (self.t - 1) * self.lr_decay)
-
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        falling = [Term("lr_decay", self.lr_decay, "", "how fast the rate falls")] if self.lr_decay else []
-        rate = "lr / (1 + (t - 1) * lr_decay)" if falling else "lr"
-        return [
-            *falling,
-            Term("eps", self.eps, "", "keeps the division finite"),
-            look.given("s_old", "sum of squared gradients, before the step"),
-            look.term("s", f"s_old + {g}**2", "the sum with this gradient"),
-            look.term("p", f"-{rate} * {g} / (sqrt(s) + eps)", "the step"),
-        ]

@@ -7,10 +7,26 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 from __future__ import annotations
 
 from math import sqrt
+from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, above, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, fraction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+FORMULA = Formula(
+    Given("b1", "how slowly m forgets", "betas[0]"),
+    Given("b2", "how slowly v forgets", "betas[1]"),
+    Given("eps", "keeps the division finite"),
+    Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),
+    Line("v", "b2 * v_old + (1 - b2) * g**2", "mean of its square"),
+    Line("mhat", "m / (1 - b1**t)", "m without its pull towards 0"),
+    Line("vhat", "v / (1 - b2**t)", "v without its pull towards 0"),
+    Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
+)
 
 
 class Adam(Rule):
@@ -27,13 +43,13 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
-    max_norm      clip the global norm of the gradient
 
     State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adam"
     vectors = ("m", "v")
+    formula = FORMULA
     m: Array
     v: Array
 
@@ -44,12 +60,11 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
         xp, (b1, b2), t = xp_of(g), self.betas, self.t
@@ -60,15 +75,6 @@ class Adam(Rule):
         xp.divide(m, p, out=p)
         p *= -lr * unbiased / (1 - b1**t)
 
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        b1, b2 = self.betas
-        return [
-            *moment_terms(look, g, "v", self.betas, self.eps),
-            Term("mhat", look["m"] / (1 - b1**look.t), "m / (1 - b1**t)", "m without its pull towards 0"),
-            Term("vhat", look["v"] / (1 - b2**look.t), "v / (1 - b2**t)", "v without its pull towards 0"),
-            look.term("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
-        ]
-
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w, apart.
@@ -78,6 +84,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
+    formula = FORMULA.decoupled()
 
     def __init__(
         self,
@@ -86,31 +93,14 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, betas, eps, weight_decay, **common)
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         if self.weight_decay:
             w *= 1 - lr * self.weight_decay
         return g
-
-    def decay_rate(self, look: Look) -> tuple[str, float] | None:
-        return "lr", look.lr
-
-
-def moment_terms(look: Look, g: str, v: str, betas: tuple[float, float], eps: float) -> list[Term]:
-    """The terms of `moments`, for Adam and SWATS; `v` is the symbol of the mean square."""
-    return [
-        Term("b1", betas[0], "", "how slowly m forgets"),
-        Term("b2", betas[1], "", f"how slowly {v} forgets"),
-        Term("eps", eps, "", "keeps the division finite"),
-        look.given("m_old", "mean of the gradient, before the step"),
-        look.given(f"{v}_old", "mean of its square, before the step"),
-        look.term("m", f"b1 * m_old + (1 - b1) * {g}", "mean of the gradient"),
-        look.term(v, f"b2 * {v}_old + (1 - b2) * {g}**2", "mean of its square"),
-    ]
 
 
 def moments(g: Array, scratch: Array, m: Array, v: Array, b1: float, b2: float) -> None:

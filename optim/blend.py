@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from math import exp
+from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, above, at_least, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Common, Params, Rate, Rule, above, at_least, fraction
 from minidl.optim.rmsprop import mean_square
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+SLIDE = "exp(2 * (e - c) / T) / 2 if e < c else 1 / 2 + (e - c) / T if e < c + T / 2 else 1"
+FORMULA = Formula(
+    Given("n", "steps in an epoch", "steps_per_epoch"),
+    Given("c", "the epoch of half and half", "center"),
+    Given("T", "how long the slide takes, in epochs", "period"),
+    Given("lr_rms", "RMSprop's rate"),
+    Given("mu1", "momentum", "momentum"),
+    Given("mu2", "how slowly m forgets", "alpha"),
+    Given("eps", "keeps the division finite"),
+    Line("e", "(t - 1) / n", "epoch, with its fraction"),
+    Line("a_sgd", SLIDE, "SGD's share"),
+    Line("a_rms", "(1 - a_sgd) * lr_rms / lr if lr > 0 else 0", "RMSprop's share, scaled"),
+    Line("m", "mu2 * m_old + (1 - mu2) * g**2", "mean of the squared gradient"),
+    Line("D", "mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * g", "direction"),
+    Line("p", "lr * D", "the step"),
+)
 
 
 class Blend(Rule):
@@ -27,14 +49,13 @@ class Blend(Rule):
     momentum         mu1 in [0, 1)
     alpha            mu2 in [0, 1)
     eps              > 0, keeps the division finite
-    weight_decay     lambda: g <- g + lambda w first
-    max_norm         clip the global norm of the gradient
 
     State: m, D (n,) and the step number. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "blend"
     vectors = ("m", "D")
+    formula = FORMULA
     m: Array
     D: Array
 
@@ -50,15 +71,14 @@ class Blend(Rule):
         momentum: float = 0.9,
         alpha: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        max_norm: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         self.steps_per_epoch = at_least("steps_per_epoch", steps_per_epoch, 1)
         self.lr_rms = at_least("lr_rms", lr_rms, 0)
         self.center, self.period = at_least("center", center, 0), above("period", period, 0)
         self.momentum, self.alpha = fraction("momentum", momentum), fraction("alpha", alpha)
         self.eps = above("eps", eps, 0)
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, **common)
 
     def a_sgd(self, e: float) -> float:
         """SGD's share at epoch e: near 0 long before the centre, 1/2 at it, 1 from half a period after it on.
@@ -82,26 +102,3 @@ class Blend(Rule):
         D *= self.momentum
         D -= p
         xp.multiply(D, lr, out=p)
-
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        e = (look.t - 1) / self.steps_per_epoch
-        a_sgd, branch = self.a_sgd(e), "exp(2 * (e - c) / T) / 2"
-        if e >= self.center:
-            branch = "1 / 2 + (e - c) / T" if e < self.center + self.period / 2 else ""
-        a_rms = (1 - a_sgd) * self.lr_rms / look.lr if look.lr > 0 else 0.0
-        return [
-            Term("e", e, "", "epoch, with its fraction"),
-            Term("c", self.center, "", "the epoch of half and half"),
-            Term("T", self.period, "", "how long the slide takes, in epochs"),
-            Term("a_sgd", a_sgd, branch, "SGD's share"),
-            Term("lr_rms", self.lr_rms, "", "RMSprop's rate"),
-            Term("a_rms", a_rms, "(1 - a_sgd) * lr_rms / lr" if look.lr > 0 else "", "RMSprop's share, scaled"),
-            Term("mu1", self.momentum, "", "momentum"),
-            Term("mu2", self.alpha, "", "how slowly m forgets"),
-            Term("eps", self.eps, "", "keeps the division finite"),
-            look.given("m_old", "mean of the squared gradient, before the step"),
-            look.term("m", f"mu2 * m_old + (1 - mu2) * {g}**2", "the mean with this gradient"),
-            look.given("D_old", "direction, before the step"),
-            look.term("D", f"mu1 * D_old - (a_sgd + a_rms / (sqrt(m) + eps)) * {g}", "and with this gradient"),
-            look.term("p", "lr * D", "the step"),
-        ]

@@ -1,8 +1,7 @@
 """One step in slow motion: at a few weights, each quantity of the update rule's formula with the number that it had.
 
-A Look takes the numbers out of the optimizer's own vectors, before the step and after it. Each rule lists its terms
-(`Rule.step_terms`) in the symbols of its docstring, so that whoever shows a step shows the formula that ran. A formula
-is written in Python's syntax over the symbols above it: a test evaluates every one of them.
+A Look takes the numbers out of the optimizer's own vectors, before the step and after it. What lies between them is
+worked out by the rule's formula (formula.py), so that whoever shows a step shows the formula that ran.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidl.backend import Array, to_numpy
+from minidl.fast.formula import evaluate
+from minidl.optim.formula import Given, taken
 
 if TYPE_CHECKING:
     from minidl.optim.optimizer import Optimizer, Rule
@@ -45,7 +46,8 @@ class Look:
         self.rule: Rule = optimizer.active
         flat = self.rule._bound()
         self.places, self.lr = places, self.rule.lr
-        # The vectors themselves, for a switch inside the step takes them from the rule.
+        # The formula and the vectors themselves, for a switch inside the step takes them from the rule.
+        self._formula, self._lines = self.rule.formula, self.rule.lines()
         self._state = {"w": flat.w, **{name: getattr(self.rule, name) for name in self.rule.vectors}}
         self._step = {"g": flat.g, "p": self.rule.keep_step()}
         self.before = {name: vector[places] for name, vector in self._state.items()}
@@ -63,33 +65,43 @@ class Look:
         name = symbol.removesuffix("_old")
         return to_numpy(self.after[name] if name == symbol else self.before[name])
 
-    def given(self, symbol: str, words: str = "") -> Term:
-        """A term that is one of the recorded vectors as it is."""
-        return Term(symbol, self[symbol], "", words)
-
-    def term(self, symbol: str, formula: str, words: str = "") -> Term:
-        """A term whose value is a recorded vector's and whose formula tells how the rule made it."""
-        return Term(symbol, self[symbol], formula, words)
-
     def terms(self) -> list[Term]:
-        """The whole step: what every rule has in common around the rule's own terms."""
-        rule, decay, g = self.rule, self.rule.weight_decay, "g"
+        """The whole step. A rule without a formula is shown by its vectors."""
+        terms = self._given()
+        values = {term.symbol: term.value for term in terms}
+        for symbol, expression, words in self._lines or ():
+            formula = taken(expression, values)
+            values[symbol] = self[symbol] if symbol in self.after else evaluate(expression, values)
+            terms.append(Term(symbol, values[symbol], formula, words))
+        if self._lines is not None:
+            return terms
+        both = [Term(name + when, self[name + when]) for name in self.before if name != "w" for when in ("_old", "")]
+        return [*terms, *both, Term("p", self["p"], "", "the step"), self._end()]
+
+    def _given(self) -> list[Term]:
+        """What is known when the step begins: common to all rules, then the rule's own numbers and state."""
+        rule = self.rule
         clipped = "" if rule.max_norm is None else f", clipped to a norm of at most {rule.max_norm:g}"
         terms = [
             Term("t", self.t, "", "number of this step, as this rule counts"),
             Term("lr", self.lr, "", "rate"),
-            self.given("w_old", "the weight before the step"),
-            self.given("g", f"gradient of the loss{clipped}"),
+            Term("w_old", self["w_old"], "", "the weight before the step"),
+            Term("g", self["g"], "", f"gradient of the loss{clipped}"),
         ]
-        shrinking = rule.decay_rate(self) if decay else None
-        if decay:
-            terms.append(Term("wd", decay, "", "weight decay"))
-        if decay and shrinking is None:
-            g = "d"
-            terms.append(Term(g, self["g"] + decay * self["w_old"], "g + wd * w_old", "gradient with weight decay"))
-        terms += rule.step_terms(self, g)
-        if shrinking is None:
-            return [*terms, self.term("w", "w_old + p", "the weight after the step")]
-        rate, value = shrinking
-        shrunk = Term("w_shrunk", self["w_old"] * (1 - value * decay), f"w_old * (1 - {rate} * wd)", "decay, apart")
-        return [*terms, shrunk, self.term("w", "w_shrunk + p", "the weight after the step")]
+        if rule.weight_decay:
+            terms.append(Term("wd", rule.weight_decay, "", "weight decay"))
+        if self._lines is None or self._formula is None:
+            return terms
+        numbers = self._formula.values(rule)
+        for term in self._formula.terms:
+            if isinstance(term, Given):
+                terms.append(Term(term.symbol, numbers[term.symbol], "", term.words))
+            elif term.symbol in self.before:
+                terms.append(
+                    Term(f"{term.symbol}_old", self[f"{term.symbol}_old"], "", f"{term.words}, before the step")
+                )
+        return terms
+
+    def _end(self) -> Term:
+        """The new weight of a rule without a formula: with weight decay nobody knows how it came about."""
+        return Term("w", self["w"], "" if self.rule.weight_decay else "w_old + p", "the weight after the step")

@@ -9,20 +9,38 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
+from minidl.fast.formula import evaluate
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Line
 from minidl.optim.subnormal import EVERY, flush
 from minidl.tensor import Tensor
+
+if TYPE_CHECKING:
+    pass  # in typing from Python 3.11 on
 
 Params: TypeAlias = "Iterable[Tensor] | None"
 Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> rate
 Rate: TypeAlias = "float | Schedule"
 State: TypeAlias = "dict[str, Any]"  # {"vectors": {name: NumPy array}, "scalars": {name: anything JSON can hold}}
+
+
+class Clipping(TypedDict, total=False):
+    """What every rule takes beside its own arguments, by name; see Rule."""
+
+    max_norm: float | None
+
+
+class Common(Clipping, total=False):
+    """That, and the weight decay, for rules that take it by name only."""
+
+    weight_decay: float
 
 
 class SwitchEvent(NamedTuple):
@@ -124,12 +142,18 @@ class Optimizer(ABC):
 
 
 class Rule(Optimizer):
-    """An update rule on flat vectors. A subclass gives `name`, `vectors` and `rule`.
+    """An update rule on flat vectors. A subclass gives `name`, `vectors`, and `rule` or `formula` or both.
+
+    With a formula (formula.py) the replay page shows how each number came about, and a GPU takes the step in one
+    kernel. A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
+
+    Every rule takes these, whatever else it takes:
 
     params        the model's parameters; None makes an unbound rule, for Hybrid to bind
     lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
-    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't.
+                  By name only
 
     t             steps taken
     rate          the rate of the last one
@@ -144,7 +168,9 @@ class Rule(Optimizer):
     p: Array | None = None
     _keeps_step = False
 
-    def __init__(self, params: Params, lr: Rate, *, weight_decay: float = 0.0, max_norm: float | None = None) -> None:
+    def __init__(
+        self, params: Params = None, lr: Rate = 1e-3, *, weight_decay: float = 0.0, max_norm: float | None = None
+    ) -> None:
         self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
@@ -155,6 +181,7 @@ class Rule(Optimizer):
 
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
+        self.lines()  # complains about a vector that the formula forgot
         self.flat, self.t = flat, 0
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
@@ -176,13 +203,28 @@ class Rule(Optimizer):
 
     # ---- the step ---------------------------------------------------------------------------------------------
 
+    @property
+    def formula(self) -> Formula | None:
+        """The formula of the next step: for most rules simply an attribute of their class."""
+        return None
+
     def rule(self, *args: Any, **kwargs: Any) -> None:
         """rule(g, p, lr, **state): write the step into p and bring the state vectors up to date, in place.
 
         All arrays are the same stretch of the flat vectors: the formula must be element by element.
         self.t counts this step: 1 at the first.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no rule(self, g, p, lr, **state)")
+        self._by_formula(*args, **kwargs)
+
+    def _by_formula(self, g: Array, p: Array, lr: float, **state: Array) -> None:
+        if self.formula is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
+        values = {**self.given(lr), "g": g, **{f"{name}_old": vector for name, vector in state.items()}}
+        for line in self.formula.lines:
+            values[line.symbol] = evaluate(line.expression, values)
+        for name, vector in state.items():
+            vector[...] = values[name]
+        p[...] = values["p"]
 
     def advance(self) -> None:
         self.rate = self.lr
@@ -195,7 +237,7 @@ class Rule(Optimizer):
             kernel = kernel_for(flat.g, "clip")
             if kernel is None or kernel(flat.g, self) is NotImplemented:
                 clip(flat.g, self.max_norm)
-        kernel = kernel_for(flat.w, "rule")  # on a GPU: see kernels.py
+        kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
@@ -213,27 +255,41 @@ class Rule(Optimizer):
         pass
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
-        """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""
+        """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is).
+
+        Where the formula has the decay apart from the step, w shrinks here, and the rule sees g.
+        """
         if self.weight_decay == 0:
+            return g
+        if self.formula is not None and self.formula.decay:
+            w *= 1 - self.formula.decay_rate(self.given(lr)) * self.weight_decay
             return g
         d = self._bound().scratch(g)
         xp_of(w).multiply(w, self.weight_decay, out=d)
         d += g
         return d
 
-    # ---- the step in slow motion: see explain.py ----------------------------------------------------------------
+    # ---- the formula: see formula.py ----------------------------------------------------------------------------
 
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        """The terms of `rule`, up to p; `g` is the symbol of the gradient that it sees.
+    def lines(self) -> tuple[Line, ...] | None:
+        """The formula of the next step up to the new w, weight decay counted; None where there is none to go by.
 
-        A rule that does not describe itself is shown by its state vectors and its step.
+        That is so too for a class that has changed the `rule` or the decay of one that has a formula.
+        Raises ValueError where the formula has no line for one of the rule's vectors.
         """
-        state = [look.given(name + when) for name in look.before if name != "w" for when in ("_old", "")]
-        return [*state, look.given("p", "the step")]
+        formula = self.formula if _formula_holds(type(self)) else None
+        if formula is None:
+            return None
+        lines = formula.whole(decays=self.weight_decay > 0)
+        for name in self.vectors:
+            if all(line.symbol != name for line in lines):
+                raise ValueError(f"the formula of '{self.name}' has no line for its vector {name}")
+        return lines
 
-    def decay_rate(self, look: Look) -> tuple[str, float] | None:
-        """Symbol and value of the rate at which weight decay shrinks w itself; None where it goes into the gradient."""
-        return None
+    def given(self, lr: float) -> dict[str, Any]:
+        """The numbers that the formula is worked out from, at this rate."""
+        own = {} if self.formula is None else self.formula.values(self)
+        return {"lr": lr, "t": self.t, "wd": self.weight_decay, **own}
 
     # ---- the rate ---------------------------------------------------------------------------------------------
 
@@ -288,6 +344,17 @@ class Rule(Optimizer):
         self.t, self.scale = scalars["t"], scalars["scale"]
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
+
+
+@cache
+def _formula_holds(rule: type[Rule]) -> bool:
+    """Whether no class has changed the rule or its decay after the one that has the formula."""
+
+    def first(*names: str) -> int:
+        own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
+        return next(own, len(rule.__mro__))
+
+    return first("formula") <= first("rule", "decayed")
 
 
 def clip(g: Array, max_norm: float) -> None:

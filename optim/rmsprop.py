@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, above, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, fraction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+MEAN = (
+    Given("alpha", "how slowly s forgets"),
+    Given("eps", "keeps the division finite"),
+    Line("s", "alpha * s_old + (1 - alpha) * g**2", "mean of the squared gradient"),
+)
+PLAIN = Formula(*MEAN, Line("p", "-lr * g / (sqrt(s) + eps)", "the step"))
+MOMENTUM = Formula(
+    *MEAN,
+    Given("mu", "momentum", "momentum"),
+    Line("v", "mu * v_old + g / (sqrt(s) + eps)", "sum of past scaled gradients"),
+    Line("p", "-lr * v", "the step"),
+)
 
 
 class RMSprop(Rule):
@@ -18,9 +37,7 @@ class RMSprop(Rule):
     lr            rate, or a schedule
     alpha         in [0, 1), how slowly s forgets
     eps           > 0, keeps the division finite
-    weight_decay  lambda: g <- g + lambda w first
     momentum      mu in [0, 1)
-    max_norm      clip the global norm of the gradient
 
     State: s (n,), and v (n,) if mu > 0. Raises ValueError for a hyper-parameter out of range.
     """
@@ -37,14 +54,17 @@ class RMSprop(Rule):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.alpha = fraction("alpha", alpha)
         self.eps = above("eps", eps, 0)
         self.momentum = fraction("momentum", momentum)
         self.vectors = ("s", "v") if momentum > 0 else ("s",)
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
+
+    @property
+    def formula(self) -> Formula:
+        return MOMENTUM if self.momentum else PLAIN
 
     def rule(self, g: Array, p: Array, lr: float, s: Array, v: Array | None = None) -> None:
         xp = xp_of(g)
@@ -58,24 +78,6 @@ class RMSprop(Rule):
             v *= self.momentum
             v += p
             xp.multiply(v, -lr, out=p)
-
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        scaled = f"{g} / (sqrt(s) + eps)"
-        terms = [
-            Term("alpha", self.alpha, "", "how slowly s forgets"),
-            Term("eps", self.eps, "", "keeps the division finite"),
-            look.given("s_old", "mean of the squared gradient, before the step"),
-            look.term("s", f"alpha * s_old + (1 - alpha) * {g}**2", "the mean with this gradient"),
-        ]
-        if not self.momentum:
-            return [*terms, look.term("p", f"-lr * {scaled}", "the step")]
-        return [
-            *terms,
-            Term("mu", self.momentum, "", "momentum"),
-            look.given("v_old", "sum of past scaled gradients, before the step"),
-            look.term("v", f"mu * v_old + {scaled}", "the sum with this gradient"),
-            look.term("p", "-lr * v", "the step"),
-        ]
 
 
 def mean_square(g: Array, scratch: Array, s: Array, alpha: float) -> None:

@@ -6,9 +6,20 @@ Nesterov's variant looks ahead: it uses the gradient as if the momentum step had
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Common, Params, Rate, Rule, fraction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+PLAIN = Formula(Line("p", "-lr * g", "the step"))
+SUM = (Given("mu", "momentum", "momentum"), Line("v", "mu * v_old + g", "sum of past gradients"))
+MOMENTUM = Formula(*SUM, Line("p", "-lr * v", "the step"))
+NESTEROV = Formula(*SUM, Line("p", "-lr * (g + mu * v)", "the step"))
 
 
 class SGD(Rule):
@@ -19,9 +30,7 @@ class SGD(Rule):
 
     lr            rate, or a schedule
     momentum      mu in [0, 1)
-    weight_decay  lambda: g <- g + lambda w first
     nesterov      needs momentum > 0
-    max_norm      clip the global norm of the gradient
 
     State: v (n,) if mu > 0. Raises ValueError for a hyper-parameter out of range.
     """
@@ -35,16 +44,21 @@ class SGD(Rule):
         lr: Rate = 1e-3,
         momentum: float = 0.0,
         *,
-        weight_decay: float = 0.0,
         nesterov: bool = False,
-        max_norm: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         self.momentum = fraction("momentum", momentum)
         self.nesterov = nesterov
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got 0: try momentum=0.9")
         self.vectors = ("v",) if momentum > 0 else ()
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, **common)
+
+    @property
+    def formula(self) -> Formula:
+        if not self.momentum:
+            return PLAIN
+        return NESTEROV if self.nesterov else MOMENTUM
 
     def rule(self, g: Array, p: Array, lr: float, v: Array | None = None) -> None:
         xp, mu = xp_of(g), self.momentum
@@ -59,13 +73,3 @@ class SGD(Rule):
             p *= -lr
         else:
             xp.multiply(v, -lr, out=p)
-
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        if not self.momentum:
-            return [look.term("p", f"-lr * {g}", "the step")]
-        return [
-            Term("mu", self.momentum, "", "momentum"),
-            look.given("v_old", "sum of past gradients, before the step"),
-            look.term("v", f"mu * v_old + {g}", "the sum with this gradient"),
-            look.term("p", f"-lr * ({g} + mu * v)" if self.nesterov else "-lr * v", "the step"),
-        ]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
-from minidl.optim.adam import moment_terms, moments
-from minidl.optim.explain import Look, Term
+from minidl.optim.adam import moments
 from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.hybrid import describe
 from minidl.optim.optimizer import (
+    Clipping,
     Params,
     Rate,
     Rule,
@@ -31,6 +32,27 @@ from minidl.optim.optimizer import (
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
 from minidl.optim.switch import AnyOf, Condition, Projected
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+ADAM = Formula(
+    Given("b1", "how slowly m forgets", "betas[0]"),
+    Given("b2", "how slowly a forgets", "betas[1]"),
+    Given("eps", "keeps the division finite"),
+    Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),
+    Line("a", "b2 * a_old + (1 - b2) * g**2", "mean of its square"),
+    Line("p", "-lr * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(a) + eps)", "the step"),
+    decay="lr",
+)
+SGD = Formula(
+    Given("b1", "momentum", "betas[0]"),
+    Line("Lambda", "lr / (1 - b1)", "Adam's rate as SGD would have it"),
+    Line("v", "b1 * v_old + g", "sum of past gradients"),
+    Line("p", "-(1 - b1) * Lambda * v", "the step"),
+    decay="Lambda",
+)
 
 
 class SWATS(Rule):
@@ -50,7 +72,6 @@ class SWATS(Rule):
     switch_rtol   relative tolerance beside it (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
     weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w, with Lambda for lr
                   in the SGD phase
-    max_norm      clip the global norm of the gradient, in both phases
 
     It does not switch while Lambda <= 0, a case that the paper leaves open. `lr` in the SGD phase is (1-b1) Lambda.
     State: m, a, then v (n,); lam, gamma and Lambda of each step in `projection`. Raises ValueError for a
@@ -73,15 +94,14 @@ class SWATS(Rule):
         switch_eps: float = 1e-9,
         switch_rtol: float | None = None,
         weight_decay: float = 0.0,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
         self.switch: Condition = Projected(eps=above("switch_eps", switch_eps, 0))
         if switch_rtol is not None:
             self.switch = AnyOf((self.switch, Projected(rtol=above("switch_rtol", switch_rtol, 0))))
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def bind(self, flat: FlatParameters) -> None:
         super().bind(flat)
@@ -91,6 +111,10 @@ class SWATS(Rule):
     @property
     def phase(self) -> str:
         return "adam" if self.switch_event is None else "sgd"
+
+    @property
+    def formula(self) -> Formula:
+        return ADAM if self.switch_event is None else SGD
 
     def rule(self, g: Array, p: Array, lr: float, **state: Array) -> None:
         if self.switch_event is None:
@@ -116,21 +140,6 @@ class SWATS(Rule):
             rate = lr if self.switch_event is None else lr / (1 - self.betas[0])
             w *= 1 - rate * self.weight_decay
         return g
-
-    def step_terms(self, look: Look, g: str) -> list[Term]:
-        if "v" not in look.before:
-            step = "-lr * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(a) + eps)"
-            return [*moment_terms(look, g, "a", self.betas, self.eps), look.term("p", step, "the step")]
-        return [
-            Term("b1", self.betas[0], "", "momentum"),
-            Term("Lambda", look.lr / (1 - self.betas[0]), "lr / (1 - b1)", "Adam's rate as SGD would have it"),
-            look.given("v_old", "sum of past gradients, before the step"),
-            look.term("v", f"b1 * v_old + {g}", "the sum with this gradient"),
-            look.term("p", "-(1 - b1) * Lambda * v", "the step"),
-        ]
-
-    def decay_rate(self, look: Look) -> tuple[str, float] | None:
-        return ("Lambda", look.lr / (1 - self.betas[0])) if "v" in look.before else ("lr", look.lr)
 
     def update(self) -> None:
         super().update()

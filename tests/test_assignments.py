@@ -106,7 +106,9 @@ SHARED = {
     "A1": [("conv2d", "def vjp_x(g: Array) -> Array:")],
     "A3": [
         ("Hybrid._start_then", 'if self.carry == "momentum":'),
-        ("SWATS.step_terms", 'look.given("v_old", "sum of past gradients, before the step"),'),
+        ("ADAM", 'Given("b1", "how slowly m forgets", "betas[0]"),'),
+        ("ADAM", 'Given("eps", "keeps the division finite"),'),
+        ("ADAM", 'Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),'),
     ],
     "A5": [("train_once", "rng = np.random.default_rng(seed)")],
 }

@@ -5,7 +5,7 @@ import pytest
 
 from minidl import Tensor
 from minidl.backend import backend_of
-from minidl.optim import SGD, SWATS, Adam, AfterSteps, Hybrid, Projected, kernels
+from minidl.optim import SGD, SWATS, Adam, AfterSteps, Formula, Hybrid, Line, Projected, Rule
 from tests import device_checks as checks
 from tests.counting import Counting, HostRead
 
@@ -94,14 +94,51 @@ def test_a_rule_of_ones_own_is_never_replaced_by_a_kernel(device):
         np.testing.assert_allclose(*weights, rtol=1e-12)
 
 
-def test_a_kernel_that_errs_at_a_small_rate_only_shows(device, monkeypatch):
+def test_a_rule_of_ones_own_with_a_formula_gets_a_kernel(device):
+    """With a rule in place beside it or without: one launch a step, the same steps as on the CPU."""
+
+    class Signs(Rule):
+        name, vectors = "signs", ("s",)
+        formula = Formula(
+            Line("s", "s_old + sign(g) * min(abs(g), 1)", "sum of signs"),
+            Line("p", "-lr * s / (1 + t) if s > 0 else -lr * exp(-s**2) - lr * abs(s)**1.5", "the step"),
+        )
+
+    class InPlace(Signs):
+        formula = Signs.formula
+
+        def rule(self, g, p, lr, s):
+            xp = device.xp if not isinstance(g, np.ndarray) else np
+            s += xp.sign(g) * xp.minimum(xp.abs(g), 1)
+            p[...] = xp.where(s > 0, -lr * s / (1 + self.t), -lr * xp.exp(-s * s) - lr * xp.abs(s) ** 1.5)
+
+    rng = np.random.default_rng(0)
+    gradients = rng.standard_normal((5, 40))
+    for rule in (Signs, InPlace):
+        ends = []
+        for like in (np.array, device.from_host):
+            p = Tensor(like(np.ones(40)), requires_grad=True)
+            optimizer = rule([p], 0.1, weight_decay=0.1)
+            for g in gradients:
+                p.grad = like(g)
+                with device.measure() as traffic:
+                    optimizer.step()
+            ends.append(p.numpy())
+        np.testing.assert_allclose(*ends, rtol=1e-12)
+        if device.backend.kernels:
+            assert traffic.launches == 1 + (p.grad is not optimizer.flat.g)  # and the gradient's copy
+
+
+def test_a_kernel_that_errs_at_a_small_rate_only_shows(device):
     """A step that is twice as long as it should be is found out, though at this rate it hardly moves the weights."""
     if not device.backend.kernels:
         pytest.skip("this device has no kernels")
-    right = kernels.FORMULAS[SGD.rule]
-    monkeypatch.setitem(kernels.FORMULAS, SGD.rule, lambda rule, lr: (f"{right(rule, lr)[0]} p *= 2;", {"lr": lr}))
+
+    class Wrong(SGD):
+        formula = Formula(Line("p", "-2 * lr * g"))
+
     p = Tensor(device.from_host(np.ones(3, np.float32)), requires_grad=True)
     p.grad = device.from_host(np.ones(3, np.float32))
     with pytest.warns(RuntimeWarning, match="the GPU kernel of the update rule 'sgd' is not used: Not equal"):
-        SGD([p], 1e-6).step()
+        Wrong([p], 1e-6).step()
     np.testing.assert_array_equal(p.numpy(), np.float32(1) - np.float32(1e-6))

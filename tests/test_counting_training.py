@@ -103,7 +103,7 @@ def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, de
     assert (traffic.uploads, traffic.downloads, traffic.download_bytes) == (0, 1, STEPS * 2 * 8)
 
 
-@pytest.mark.parametrize(("model", "most"), [("mlp", (64, 32)), ("cnn", (123, 46))])
+@pytest.mark.parametrize(("model", "most"), [("mlp", (64, 27)), ("cnn", (123, 45))])
 def test_a_step_is_few_launches(model, most, device: Counting):
     """On a GPU each costs microseconds, however small the arrays. The README has these numbers."""
     data = load_mnist(name="mnist5k")
@@ -128,13 +128,14 @@ def test_losses_are_read_once_in_each_interval(data, device: Counting):
     assert reads == [1 if k % 7 == 0 else 0 for k in range(1, trainer.steps_per_epoch + 1)]
 
 
-def test_dropout_sends_a_mask_for_each_layer_and_step(data, device: Counting):
+def test_dropout_draws_its_masks_on_the_device_or_sends_one_for_each_layer(data, device: Counting):
     one = job(data, "counting", model="goodfit", opt="sgd")
     steps = one.trainer.steps()
     next(steps)
     with device.measure() as traffic, device.forbid_reads():
         next(steps)
-    assert (traffic.uploads, traffic.upload_bytes) == (2, 30 * (512 + 256) * 4)
+    sent = (0, 0) if device.backend.kernels else (2, 30 * (512 + 256) * 4)
+    assert (traffic.uploads, traffic.upload_bytes) == sent
 
 
 def test_swats_waits_in_each_step_of_its_first_phase(data, device: Counting):

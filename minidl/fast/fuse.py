@@ -17,15 +17,27 @@ from minidl import ops
 from minidl.backend import CPU
 from minidl.fast.conv import conv2d_relu_max_pool2d
 from minidl.module import Module, watchers
-from minidl.nn import Conv2d, Linear, MaxPool2d, ReLU, Sequential
+from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential
 from minidl.tensor import Tensor
 
 Form: TypeAlias = Callable[..., Any]
 Kinds: TypeAlias = "tuple[type[Module], ...]"
 
+
+def batch_norm(x: Any, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool,
+               momentum: float, eps: float) -> Any:  # fmt: skip
+    """What nn.BatchNorm1d and 2d do: ops.batch_norm, and the batch counted."""
+    y = NotImplemented if x.ndim != ndim else ops.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+    if y is not NotImplemented and training:
+        batches += 1
+    return y
+
+
+NORM = ("ndim", "num_batches_tracked", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # with the layer's arguments to it
     Linear: (ops.linear, ("weight", "bias")),
     Conv2d: (ops.conv2d, ("weight", "bias", "stride", "padding")),
+    BatchNorm2d: (batch_norm, NORM),  # and BatchNorm1d, which has the same forward
     MaxPool2d: (ops.max_pool2d, ("kernel_size", "stride", "padding")),
     ReLU: (ops.relu, ()),
 }

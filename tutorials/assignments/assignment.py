@@ -38,7 +38,8 @@ class Assignment:
     """One assignment.
 
     cuts      file -> qualified names of the functions that the student writes. These files are what is handed in
-    drop      file -> functions that are taken out altogether, because they spell out the solution in other words
+    drop      file -> functions and assignments that are taken out altogether, because they spell out the solution in
+              other words
     base      the folder that the files are relative to: the library, or for A5 the assignment's own folder
     library   packages of the library that the hand-out has whole, for A5; elsewhere it has what the cut files import
     """

@@ -1,6 +1,7 @@
 """Cutting solutions out of a source file: the function's head and docstring stay, its body becomes an error to replace.
 
 The marks are the qualified names of functions ("SGD.rule"), so the library's own files carry no trace of the classroom.
+What is taken out altogether may be an assignment too ("Adam.formula").
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ast
 from collections.abc import Iterable
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = Function | ast.Assign
 
 
 def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] = ()) -> str:
@@ -17,15 +19,15 @@ def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] 
     Raises KeyError for a name that is not there.
     """
     lines = source.splitlines(keepends=True)
-    functions, drop = _functions(ast.parse(source)), set(drop)
+    functions, drop = _definitions(ast.parse(source)), set(drop)
     for name in sorted({*names, *drop}, key=lambda name: -functions[name].lineno):  # from the end: line numbers hold
         function = functions[name]
         if name in drop:
-            start = min([function.lineno, *(d.lineno for d in function.decorator_list)]) - 1
+            start = min([function.lineno, *(d.lineno for d in getattr(function, "decorator_list", []))]) - 1
             while start and not lines[start - 1].strip():
                 start -= 1
             del lines[start : function.end_lineno]
-        else:
+        elif isinstance(function, Function):
             indent = " " * (function.col_offset + 4)
             todo = f'{indent}raise NotImplementedError("{assignment}: {name} is yours to write")\n'
             lines[_head(function) : function.end_lineno] = [todo]
@@ -34,12 +36,14 @@ def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] 
 
 def bodies(source: str, names: Iterable[str]) -> dict[str, list[str]]:
     """What `cut` takes away: for each name the lines of its body, stripped."""
-    lines, functions = source.splitlines(), _functions(ast.parse(source))
+    lines, functions = source.splitlines(), _definitions(ast.parse(source))
     return {name: [s.strip() for s in lines[_head(functions[name]) : functions[name].end_lineno]] for name in names}
 
 
-def _head(function: Function) -> int:
+def _head(function: Definition) -> int:
     """The number of the line where the function's head and docstring end, counted from 1."""
+    if isinstance(function, ast.Assign):
+        return function.lineno
     first = function.body[0]
     if ast.get_docstring(function) is not None:
         return first.end_lineno or first.lineno
@@ -50,14 +54,16 @@ def _head(function: Function) -> int:
     return max([function.lineno, *(node.end_lineno or 0 for node in head)])
 
 
-def _functions(tree: ast.Module) -> dict[str, Function]:
-    """All functions by qualified name, those inside functions left out."""
-    found: dict[str, Function] = {}
+def _definitions(tree: ast.Module) -> dict[str, Definition]:
+    """All functions and assignments by qualified name, those inside functions left out."""
+    found: dict[str, Definition] = {}
 
     def look(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
             if isinstance(node, Function):
                 found[prefix + node.name] = node
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                found[prefix + node.targets[0].id] = node
             elif isinstance(node, ast.ClassDef):
                 look(node.body, f"{prefix}{node.name}.")
 

@@ -3,9 +3,9 @@
 A kernel has to prove itself: before its first use on a device it is compared with the reference, on the CPU, for a small
 example. One that does not compile there, or gives other numbers, is left out with a warning, and the reference runs.
 
-kernels.cu   what the GPU runs, in C            launch.py    compiling and starting it
-products.py  matrix products, by cuBLAS         graph.py     a whole training step as one launch, with slip.py
-dense.py, images.py   the operations            (the update rules: optim/kernels.py)
+kernels.cu, images.cu   what the GPU runs, in C     launch.py   compiling and starting it
+products.py   matrix products, by cuBLAS            graph.py    a whole training step as one launch, with slip.py
+dense.py, images.py, convolution.py   the operations            rules.py    the update rules
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ import numpy as np
 from minidl import ops
 from minidl.backend import GPU_KERNELS, Array, Backend, backend_of, reference_only
 from minidl.fast.fuse import Fused, Kinds, one_by_one
-from minidl.fast.gpu import dense, images, loop
+from minidl.fast.gpu import convolution, dense, images, loop, rules
 from minidl.fast.gpu.launch import trusted
 from minidl.fast.linear import plain
 from minidl.grad_mode import enable_grad
 from minidl.module import Module
-from minidl.nn import Conv2d, Linear, MaxPool2d, ReLU
+from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
 
 def checked(
-    fast: Callable[..., Any], reference: Callable[..., Any], shapes: list[tuple[int, ...]], call: Any = None, **more: Any
+    fast: Callable[..., Any],
+    reference: Callable[..., Any],
+    shapes: list[tuple[int, ...]],
+    call: Any = None,
+    **more: Any,
 ) -> Callable[..., Any]:
     """The fast form, used where it has been compared with the reference: on random Tensors of these shapes.
 
@@ -59,7 +63,7 @@ def checked(
             if not isinstance(y, Tensor):
                 return [backend.xp.asarray(y)]
             y.backward(backend.from_host(np.cos(np.arange(y.size)).reshape(y.shape).astype(values[0].dtype)))
-        return [y.data, *(t.grad for t in tensors)]
+        return [y.data, *(t.grad for t in tensors if t.grad is not None)]
 
     def guarded(x: Any, *args: Any, **kwargs: Any) -> Any:
         if type(x) is not Tensor or not plain(x) or not good(backend_of(x.data), x.dtype):
@@ -78,7 +82,9 @@ GPU_KERNELS["sigmoid"] = checked(dense.activation("sigmoid"), ops.sigmoid, [IMAG
 GPU_KERNELS["dropout"] = checked(dense.dropout, ops.dropout, [(5, 7)], p=0.4, rng=lambda: CounterRng(0))
 GPU_KERNELS["cross_entropy"] = checked(dense.cross_entropy, ops.cross_entropy, [(6, 5)], labels=LABELS)
 GPU_KERNELS["count_right"] = checked(dense.count_right, ops.count_right, [(6, 5)], labels=LABELS)
-GPU_KERNELS["conv2d"] = checked(images.conv2d, ops.conv2d, [(2, 5, 6, 5), (4, 5, 3, 3), (4,)], stride=(2, 1), padding=1)
+GPU_KERNELS["conv2d"] = checked(
+    convolution.conv2d, ops.conv2d, [(2, 5, 6, 5), (4, 5, 3, 3), (4,)], stride=(2, 1), padding=1
+)
 GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], k=3, stride=2, padding=1)
 GPU_KERNELS["batch_norm"] = checked(
@@ -89,20 +95,28 @@ GPU_KERNELS["batch_norm"] = checked(
 
 def together(fast: Callable[..., Any], *kinds: type[Module]) -> tuple[Kinds, Callable[..., Any]]:
     """A form of these layers, compared with their operations one by one: see fuse.py."""
-    dense_shapes, image_shapes = [(6, 4), (5, 4), (5,)], [IMAGES, (4, 3, 3, 2), (4,)]
+    rows, filters, channels = [(6, 4), (5, 4), (5,)], [IMAGES, (4, 3, 3, 2), (4,)], [(3,)] * 4
+    shapes = {Linear: rows, Conv2d: filters, BatchNorm2d: [IMAGES, *channels]}[kinds[0]]
     rest = {Linear: (), Conv2d: (1, 1), MaxPool2d: (2, 2, 0), ReLU: ()}  # strides, paddings and windows
-    more = [value for kind in kinds for value in rest[kind]]
-    shapes = dense_shapes if kinds[0] is Linear else image_shapes
-    return kinds, checked(fast, one_by_one(kinds), shapes, call=lambda form, *tensors: form(*tensors, *more))
+
+    def call(form: Callable[..., Any], x: Tensor, *tensors: Tensor) -> Any:
+        if kinds[0] is BatchNorm2d:
+            return form(x, x.ndim, np.zeros((), np.int64), None, None, *tensors[2:], True, 0.1, 1e-5)
+        return form(x, *tensors, *(value for kind in kinds for value in rest[kind]))
+
+    return kinds, checked(fast, one_by_one(kinds), shapes, call=call)
 
 
 GPU_KERNELS["Sequential.forward"] = Fused(dict((
     together(dense.linear_relu, Linear, ReLU),
-    together(images.conv2d_relu, Conv2d, ReLU),
-    together(images.conv2d_relu_max_pool2d, Conv2d, ReLU, MaxPool2d),
-    together(images.conv2d_relu_max_pool2d, Conv2d, MaxPool2d, ReLU),  # a maximum and a ReLU change places freely
+    together(convolution.conv2d_relu, Conv2d, ReLU),
+    together(convolution.conv2d_relu_max_pool2d, Conv2d, ReLU, MaxPool2d),
+    together(convolution.conv2d_relu_max_pool2d, Conv2d, MaxPool2d, ReLU),  # a maximum and a ReLU change places freely
+    together(images.batch_norm_relu, BatchNorm2d, ReLU),
 )))  # fmt: skip
 GPU_KERNELS["take"] = loop.take
 GPU_KERNELS["clip"] = loop.clip
 GPU_KERNELS["dots64"] = loop.dots64
 GPU_KERNELS["keep_if"] = loop.keep_if
+GPU_KERNELS["rule"] = rules.step
+GPU_KERNELS["rule_text"] = rules.text

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.fast.linear import into, plain
 from minidl.fast.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.fast.gpu.slip import number
+from minidl.fast.linear import into, plain
 from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
 from minidl.tensor import Edge, Tensor, record

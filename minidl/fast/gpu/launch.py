@@ -1,6 +1,6 @@
 """Compiling the kernels, and telling the GPU to run one.
 
-All kernels of kernels.cu are compiled together, once for float32 and once for float64, when the first of them is
+All kernels of kernels.cu and images.cu are compiled together, once for float32 and once for float64, when the first of them is
 needed; CuPy keeps the result on the disk. A kernel is called by its name:
 
     kernels = kernels_for(xp, dtype)
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from minidl.backend import Array, to_numpy
 
+SOURCES = ("kernels.cu", "images.cu")
 BLOCK = 512  # threads in a block, unless a launch says otherwise
 MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
 KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
@@ -63,7 +64,7 @@ def signatures(source: str) -> dict[str, list[str]]:
     """The arguments of each kernel in a source, by its name."""
     found = {name: arguments for name, arguments in KERNEL.findall(source) if name != "NAME"}
     for macro, arguments in MACRO.findall(source):
-        found |= {name: arguments for name in re.findall(rf"^{macro}\((\w+),", source, re.MULTILINE)}
+        found |= dict.fromkeys(re.findall(rf"^{macro}\((\w+),", source, re.MULTILINE), arguments)
     return {
         name: [" ".join(a.split()) for a in arguments.replace("\\", "").replace("SIZES", SIZES).split(",")]
         for name, arguments in found.items()
@@ -82,10 +83,11 @@ def _convert(to: type | None, value: Any) -> Any:
     return to(value)
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernels_for(xp: Any, dtype: Any) -> Kernels:
-    """The kernels of kernels.cu for this dtype."""
-    return Kernels(xp, dtype, Path(__file__).with_name("kernels.cu").read_text())
+    """All kernels, for this dtype."""
+    here = Path(__file__).parent
+    return Kernels(xp, dtype, "".join((here / name).read_text() for name in SOURCES))
 
 
 def sum_rows(

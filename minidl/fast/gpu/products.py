@@ -73,7 +73,9 @@ class Handle:
         """The handle, set to this stream and to the precision that is asked for."""
         if stream != self.stream:
             self.lib.set_stream(self.pointer, stream)
-            self.lib.set_workspace(self.pointer, self.workspace.data.ptr, self.workspace.nbytes)  # set_stream forgets it
+            self.lib.set_workspace(
+                self.pointer, self.workspace.data.ptr, self.workspace.nbytes
+            )  # set_stream forgets it
             self.stream = stream
         math = TF32_MATH if _tf32.get() else DEFAULT_MATH
         if math != self.math:

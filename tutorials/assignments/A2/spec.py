@@ -7,7 +7,7 @@ ASSIGNMENT = Assignment(
     title="SGD and Adam",
     cuts={"optim/sgd.py": ("SGD.rule",), "optim/adam.py": ("Adam.rule", "AdamW.decayed", "moments")},
     drop={
-        "optim/sgd.py": ("SGD.step_terms",),
-        "optim/adam.py": ("Adam.step_terms", "AdamW.decay_rate", "moment_terms"),
+        "optim/sgd.py": ("PLAIN", "SUM", "MOMENTUM", "NESTEROV", "SGD.formula"),
+        "optim/adam.py": ("FORMULA", "Adam.formula", "AdamW.formula"),
     },
 )

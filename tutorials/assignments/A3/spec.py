@@ -17,5 +17,5 @@ ASSIGNMENT = Assignment(
         "optim/hybrid.py": ("Hybrid._decide", "Hybrid._rate_after", "Hybrid._start_then"),
         "optim/swats.py": ("SWATS._adam", "SWATS._sgd", "SWATS._to_sgd"),
     },
-    drop={"optim/hybrid.py": ("Hybrid.terms",), "optim/swats.py": ("SWATS.step_terms", "SWATS.decay_rate")},
+    drop={"optim/hybrid.py": ("Hybrid.terms",), "optim/swats.py": ("ADAM", "SGD", "SWATS.formula")},
 )

@@ -7,10 +7,14 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 from __future__ import annotations
 
 from math import sqrt
+from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, above, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Clipping, Params, Rate, Rule, above, fraction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Adam(Rule):
@@ -27,7 +31,6 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
-    max_norm      clip the global norm of the gradient
 
     State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
@@ -44,12 +47,11 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
         raise NotImplementedError("A2: Adam.rule is yours to write")
@@ -71,10 +73,9 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, betas, eps, weight_decay, **common)
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         raise NotImplementedError("A2: AdamW.decayed is yours to write")

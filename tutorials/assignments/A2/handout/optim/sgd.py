@@ -6,9 +6,14 @@ Nesterov's variant looks ahead: it uses the gradient as if the momentum step had
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from minidl.backend import Array, xp_of
-from minidl.optim.explain import Look, Term
-from minidl.optim.optimizer import Params, Rate, Rule, fraction
+from minidl.optim.formula import Formula, Given, Line
+from minidl.optim.optimizer import Common, Params, Rate, Rule, fraction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SGD(Rule):
@@ -19,9 +24,7 @@ class SGD(Rule):
 
     lr            rate, or a schedule
     momentum      mu in [0, 1)
-    weight_decay  lambda: g <- g + lambda w first
     nesterov      needs momentum > 0
-    max_norm      clip the global norm of the gradient
 
     State: v (n,) if mu > 0. Raises ValueError for a hyper-parameter out of range.
     """
@@ -35,16 +38,15 @@ class SGD(Rule):
         lr: Rate = 1e-3,
         momentum: float = 0.0,
         *,
-        weight_decay: float = 0.0,
         nesterov: bool = False,
-        max_norm: float | None = None,
+        **common: Unpack[Common],
     ) -> None:
         self.momentum = fraction("momentum", momentum)
         self.nesterov = nesterov
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got 0: try momentum=0.9")
         self.vectors = ("v",) if momentum > 0 else ()
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, **common)
 
     def rule(self, g: Array, p: Array, lr: float, v: Array | None = None) -> None:
         raise NotImplementedError("A2: SGD.rule is yours to write")

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
-from minidl.optim.adam import moment_terms, moments
-from minidl.optim.explain import Look, Term
+from minidl.optim.adam import moments
 from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.hybrid import describe
 from minidl.optim.optimizer import (
+    Clipping,
     Params,
     Rate,
     Rule,
@@ -31,6 +32,9 @@ from minidl.optim.optimizer import (
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
 from minidl.optim.switch import AnyOf, Condition, Projected
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SWATS(Rule):
@@ -50,7 +54,6 @@ class SWATS(Rule):
     switch_rtol   relative tolerance beside it (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
     weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w, with Lambda for lr
                   in the SGD phase
-    max_norm      clip the global norm of the gradient, in both phases
 
     It does not switch while Lambda <= 0, a case that the paper leaves open. `lr` in the SGD phase is (1-b1) Lambda.
     State: m, a, then v (n,); lam, gamma and Lambda of each step in `projection`. Raises ValueError for a
@@ -73,15 +76,14 @@ class SWATS(Rule):
         switch_eps: float = 1e-9,
         switch_rtol: float | None = None,
         weight_decay: float = 0.0,
-        *,
-        max_norm: float | None = None,
+        **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
         self.switch: Condition = Projected(eps=above("switch_eps", switch_eps, 0))
         if switch_rtol is not None:
             self.switch = AnyOf((self.switch, Projected(rtol=above("switch_rtol", switch_rtol, 0))))
-        super().__init__(params, lr, weight_decay=weight_decay, max_norm=max_norm)
+        super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def bind(self, flat: FlatParameters) -> None:
         super().bind(flat)

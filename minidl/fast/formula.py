@@ -1,0 +1,243 @@
+"""A formula in Python's syntax, taken apart for those who compute with it: a GPU kernel, a compiled loop, plain arrays.
+
+A formula is a sequence of lines (symbol, expression), each worked out from those above it and from what is given. Some
+names stand for vectors: a weight, its gradient, its state. All else is the same for every weight, so `take_apart`
+moves it out: such parts become numbers, which Python computes once for a step, in double precision, and what is left
+is computed for each element. Which names are vectors is up to the caller. So the step count t can be a number, or a
+vector where parameters have rested: then whatever depends on it stays with the elements.
+
+    take_apart((("m", "b1 * m_old + (1 - b1) * g"), ("p", "-lr * m / (1 - b1**t)")), vectors=("g", "m_old"))
+    numbers  number0 = b1;  number1 = 1 - b1;  number2 = -lr;  number3 = 1 - b1**t
+    each     m = number0 * m_old + number1 * g;  p = number2 * m / number3
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from minidl.backend import xp_of
+
+Lines: TypeAlias = "tuple[tuple[str, str], ...]"
+
+# What a formula may call: the function of an array module and of plain numbers, and the name in C.
+NUMBERS: dict[str, Callable[..., Any]] = {
+    "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "min": min, "max": max,
+    "sign": lambda x: float((x > 0) - (x < 0)),
+}  # fmt: skip
+ARRAYS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "abs": "abs", "min": "minimum", "max": "maximum", "sign": "sign"}
+IN_C = {"sqrt": "sqrt", "exp": "exp", "log": "log", "abs": "fabs", "min": "fmin", "max": "fmax"}
+OPERATORS: dict[type[ast.AST], str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+    ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
+
+
+# ---- reading a formula ----
+
+
+def parse(expression: str) -> ast.expr:
+    """The expression as a tree. Raises ValueError, with the place, for what a formula can't have."""
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"the formula {expression!r} is not in Python's syntax: {error.msg}") from None
+    for node in ast.walk(tree):
+        _check(node, expression)
+    return tree
+
+
+def _check(node: ast.AST, expression: str) -> None:
+    match node:
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in NUMBERS:
+            return
+        case ast.BinOp(op=op) if type(op) in OPERATORS or isinstance(op, ast.Pow):
+            return
+        case ast.UnaryOp(op=ast.USub()) | ast.Compare(ops=[_]) | ast.IfExp() | ast.Name():
+            return
+        case ast.Constant(value=int() | float()):
+            return
+        case ast.expr_context() | ast.operator() | ast.unaryop() | ast.cmpop():
+            return
+    raise ValueError(
+        f"the formula {expression!r} has {ast.unparse(node)!r}: it may have + - * / **, comparisons, "
+        f"`a if test else b`, and {', '.join(NUMBERS)}"
+    )
+
+
+def names(expression: str | ast.expr) -> set[str]:
+    """The symbols in an expression, functions left out."""
+    tree = parse(expression) if isinstance(expression, str) else expression
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
+
+
+# ---- working it out, on numbers and whole arrays ----
+
+
+def evaluate(expression: str, values: Mapping[str, Any]) -> Any:
+    """The value of an expression; `values` are numbers or arrays, of NumPy or CuPy."""
+    return eval(_compiled(expression), {"__builtins__": {}, **_FUNCTIONS, **values})
+
+
+@lru_cache(maxsize=1024)
+def _compiled(expression: str) -> Any:
+    tree = ast.Expression(_Chooses().visit(parse(expression)))
+    return compile(ast.fix_missing_locations(tree), expression, "eval")
+
+
+class _Chooses(ast.NodeTransformer):
+    """`a if test else b` becomes `choose(test, lambda: a, lambda: b)`, which knows what to do with an array."""
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        no_arguments = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+        ways: list[ast.expr] = [ast.Lambda(no_arguments, way) for way in (node.body, node.orelse)]
+        return ast.Call(ast.Name("choose", ast.Load()), [node.test, *ways], [])
+
+
+def _choose(test: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    if getattr(test, "ndim", 0) == 0:
+        return yes() if test else no()
+    return xp_of(test).where(test, yes(), no())
+
+
+def _function(name: str) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        array = next((a for a in args if getattr(a, "ndim", 0)), None)
+        return NUMBERS[name](*args) if array is None else getattr(xp_of(array), ARRAYS[name])(*args)
+
+    return call
+
+
+_FUNCTIONS = {"choose": _choose, **{name: _function(name) for name in NUMBERS}}
+
+
+# ---- taking it apart ----
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A formula in two parts.
+
+    vectors  the names that have a value for each element
+    before   lines that are the same for all elements, in order
+    numbers  (name, expression): number0, number1, ... to be computed once, from what is given and from `before`
+    each     the other lines, over vectors, numbers and each other
+    """
+
+    vectors: tuple[str, ...]
+    before: Lines
+    numbers: Lines
+    each: Lines
+
+    def work_out(self, values: Mapping[str, Any]) -> list[float]:
+        """The numbers of a step, in order, from those given; floats in double precision."""
+        scope = dict(values)
+        for symbol, expression in self.before:
+            scope[symbol] = evaluate(expression, scope)
+        return [float(evaluate(expression, scope)) for _, expression in self.numbers]
+
+
+@lru_cache(maxsize=256)
+def take_apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
+    """The parts of a formula; see the head of this file."""
+    varying, before, each = set(vectors), [], []
+    moved = _MovesOut(varying)
+    for symbol, expression in lines:
+        tree = parse(expression)
+        if names(tree) & varying:
+            each.append((symbol, ast.unparse(moved.visit(tree))))
+            varying.add(symbol)
+        else:
+            before.append((symbol, expression))
+    numbers = tuple((name, expression) for expression, name in moved.found.items())
+    return Parts(vectors, tuple(before), numbers, tuple(each))
+
+
+class _MovesOut(ast.NodeTransformer):
+    """Replaces each largest part without a varying name by number0, number1, ..."""
+
+    def __init__(self, varying: set[str]) -> None:
+        self.varying = varying
+        self.found: dict[str, str] = {}  # expression -> its number's name
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if not isinstance(node, ast.expr) or isinstance(node, ast.Constant):
+            return node
+        if names(node) & self.varying:
+            if isinstance(node, ast.Call):
+                node.args = [self.visit(argument) for argument in node.args]  # type: ignore[misc]
+                return node
+            return self.generic_visit(node)
+        return ast.Name(self.found.setdefault(ast.unparse(node), f"number{len(self.found)}"), ast.Load())
+
+
+# ---- writing it down ----
+
+
+def python_source(parts: Parts, results: Sequence[str], name: str = "element") -> str:
+    """A function of one element in Python, for a compiler such as numba's; it needs `from math import sqrt, exp, log`.
+
+    Its arguments are the vectors' values, then the numbers (see `Parts.work_out`); it returns the `results`.
+    """
+    arguments = ", ".join([*parts.vectors, *(number for number, _ in parts.numbers)])
+    comments = [f"    # {number} = {expression}" for number, expression in parts.numbers]
+    body = [f"    {symbol} = {_Squares().text(expression)}" for symbol, expression in parts.each]
+    return "\n".join([f"def {name}({arguments}):", *comments, *body, f"    return {', '.join(results)}", ""])
+
+
+class _Squares(ast.NodeTransformer):
+    """x**2 as a product, and the sign by comparing: neither waits for a power nor needs a library."""
+
+    def text(self, expression: str) -> str:
+        return ast.unparse(self.visit(parse(expression)))
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Pow) and _is_two(node.right) and isinstance(node.left, ast.Name):
+            return ast.BinOp(node.left, ast.Mult(), node.left)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.args = [self.visit(argument) for argument in node.args]
+        if isinstance(node.func, ast.Name) and node.func.id == "sign":
+            x = ast.unparse(node.args[0])
+            return ast.parse(f"(1.0 if {x} > 0 else -1.0 if {x} < 0 else 0.0)", mode="eval").body
+        return node
+
+
+def _is_two(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 2
+
+
+def c_expression(expression: str, name: Callable[[str], str] = str) -> str:
+    """The expression in C, for the type T; `name` says what stands for a symbol. It is written with all brackets."""
+
+    def text(node: ast.expr) -> str:
+        match node:
+            case ast.Name(id=symbol):
+                return name(symbol)
+            case ast.Constant(value=value):
+                return f"(T){float(value)!r}"
+            case ast.UnaryOp(operand=x):
+                return f"(-{text(x)})"
+            case ast.IfExp(test=test, body=a, orelse=b):
+                return f"({text(test)} ? {text(a)} : {text(b)})"
+            case ast.Compare(left=a, ops=[op], comparators=[b]):
+                return f"({text(a)} {OPERATORS[type(op)]} {text(b)})"
+            case ast.BinOp(left=a, op=op, right=b) if type(op) in OPERATORS:
+                return f"({text(a)} {OPERATORS[type(op)]} {text(b)})"
+            case ast.BinOp(left=a, right=b):
+                return f"({text(a)} * {text(a)})" if _is_two(b) else f"pow({text(a)}, {text(b)})"
+            case ast.Call(func=ast.Name(id="sign"), args=[x]):
+                return f"(T)(({text(x)} > 0) - ({text(x)} < 0))"
+            case ast.Call(func=ast.Name(id=function), args=arguments):
+                return f"{IN_C[function]}({', '.join(map(text, arguments))})"
+        raise AssertionError(ast.dump(node))  # parse let nothing else in
+
+    return text(parse(expression))

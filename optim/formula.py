@@ -1,0 +1,117 @@
+"""A rule's formula as data: written once, for all who need it.
+
+The replay page shows it with its numbers (explain.py), on a GPU it becomes a kernel (minidl/fast/gpu/rules.py), and a
+rule that has no in-place form of its own is computed by it. An expression is in Python's syntax, over the paper's
+symbols. These mean the same in every formula:
+
+    g        the gradient                 lr   the rate of this step
+    w_old    the weight before it         t    the number of this step: 1 at the first; or a vector of such numbers
+    m_old    a state vector before it; m is the state vector after it, and has a line of its own
+    p        the step: the last line. What follows, w <- w + p and weight decay, is the same for all rules
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from minidl.fast.formula import evaluate, names, parse
+from minidl.optim.grammar import unknown
+
+COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
+
+
+class Given(NamedTuple):
+    """A number that the rule has: its symbol, what it is, and where it is found, as in "betas[0]"."""
+
+    symbol: str
+    words: str = ""
+    attribute: str = ""  # default: the symbol
+
+
+class Line(NamedTuple):
+    """A quantity that is computed: its symbol, how it follows from what is above it, and what it is."""
+
+    symbol: str
+    expression: str
+    words: str = ""
+
+
+class Formula:
+    """A rule from what is given to the step p.
+
+    terms  Givens and Lines, in the order in which they are read
+    decay  how weight decay acts: "" adds lambda w to the gradient. Else it shrinks w itself, apart from the step:
+           w <- w - decay lambda w, and this is the expression of its rate, such as "lr"
+
+    Raises ValueError where an expression can't be read, has a symbol that is not above it, or p has no line.
+    """
+
+    def __init__(self, *terms: Given | Line, decay: str = "") -> None:
+        self.terms, self.decay = terms, decay
+        self.given = tuple(term for term in terms if isinstance(term, Given))
+        self.lines = tuple(term for term in terms if isinstance(term, Line))
+        self._check()
+
+    def _check(self) -> None:
+        symbols = [line.symbol for line in self.lines]
+        if "p" not in symbols:
+            raise ValueError("a formula needs a line for the step: Line('p', '-lr * g')")
+        known = {*COMMON, *(given.symbol for given in self.given), *(f"{symbol}_old" for symbol in symbols)}
+        for line in (*self.lines, Line("decay", self.decay or "lr")):
+            for name in sorted(names(line.expression) - known):
+                raise ValueError(f"the formula of {line.symbol}: {unknown('symbol', name, sorted(known))}")
+            known.add(line.symbol)
+
+    def decoupled(self, rate: str = "lr") -> Formula:
+        """The same step, with weight decay apart from it."""
+        return Formula(*self.terms, decay=rate)
+
+    def values(self, rule: Any) -> dict[str, float]:
+        """The numbers given, as the rule has them now."""
+        return {given.symbol: _look_up(rule, given.attribute or given.symbol) for given in self.given}
+
+    def decay_rate(self, given: Mapping[str, Any]) -> Any:
+        """The rate at which weight decay shrinks w, where it is apart: the value of `decay`."""
+        scope = dict(given)
+        for line in self.lines:
+            if names(line.expression) <= set(scope):
+                scope[line.symbol] = evaluate(line.expression, scope)
+        return evaluate(self.decay, scope)
+
+    def whole(self, decays: bool) -> tuple[Line, ...]:
+        """All lines up to the new weight w, with weight decay or without."""
+        return self._decaying if decays else self._plain
+
+    @cached_property
+    def _plain(self) -> tuple[Line, ...]:
+        return (*self.lines, Line("w", "w_old + p", "the weight after the step"))
+
+    @cached_property
+    def _decaying(self) -> tuple[Line, ...]:
+        if self.decay:
+            shrunk = Line("w_shrunk", f"w_old * (1 - {self.decay} * wd)", "decay, apart")
+            return (*self.lines, shrunk, Line("w", "w_shrunk + p", "the weight after the step"))
+        first = Line("d", "g + wd * w_old", "gradient with weight decay")
+        return (first, *(line._replace(expression=re.sub(r"\bg\b", "d", line.expression)) for line in self._plain))
+
+
+def _look_up(rule: Any, place: str) -> float:
+    """The attribute of that name, or with "betas[0]" an item of it."""
+    name, _, index = place.rstrip("]").partition("[")
+    value = getattr(rule, name)
+    return value[int(index)] if index else value
+
+
+def taken(expression: str, values: Mapping[str, Any]) -> str:
+    """An expression `a if test else b` cut down to the way that was taken, where it was the same for all elements."""
+    tree = parse(expression)
+    if not isinstance(tree, ast.IfExp):
+        return expression
+    test = evaluate(ast.unparse(tree.test), values)
+    if getattr(test, "ndim", 0):
+        return expression
+    return taken(ast.unparse(tree.body if test else tree.orelse), values)

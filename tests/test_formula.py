@@ -1,0 +1,219 @@
+"""A rule's formula: read, taken apart, computed in four ways that agree with the rule's in-place form."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+
+from minidl import Tensor
+from minidl.fast.formula import c_expression, evaluate, python_source, take_apart
+from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, Blend, Formula, Given, Line, RMSprop, Rule
+from minidl.optim.formula import taken
+
+N = 50
+
+
+def swats_after(p, **more):
+    rule = SWATS(p, 0.02, **more)
+    rule.projection.lambdas.append(0.3)
+    rule._to_sgd()
+    return rule
+
+
+RULES = {
+    "sgd": lambda p, **more: SGD(p, 0.1, **more),
+    "momentum": lambda p, **more: SGD(p, 0.1, 0.9, **more),
+    "nesterov": lambda p, **more: SGD(p, 0.1, 0.8, nesterov=True, **more),
+    "adam": lambda p, **more: Adam(p, 0.01, (0.8, 0.99), 1e-3, **more),
+    "adamw": lambda p, **more: AdamW(p, **{"weight_decay": 0.0, **more}),
+    "rmsprop": lambda p, **more: RMSprop(p, **more),
+    "rmsprop, momentum": lambda p, **more: RMSprop(p, momentum=0.7, **more),
+    "adagrad": lambda p, **more: Adagrad(p, **more),
+    "adagrad, falling": lambda p, **more: Adagrad(p, lr_decay=0.1, **more),
+    "blend": lambda p, **more: Blend(p, steps_per_epoch=4, center=2, period=3, **more),
+    "blend at rate 0": lambda p, **more: Blend(p, 0.0, steps_per_epoch=4, center=2, period=3, **more),
+    "swats, adam": lambda p, **more: SWATS(p, **more),
+    "swats, sgd": swats_after,
+}
+STEPS = (1, 2, 7, 11, 1000)  # blend: on each of its three branches
+
+
+def in_place(rule, vectors):
+    """The state, p and w after one step by the rule's own form."""
+    new = {name: vectors[f"{name}_old"].copy() for name in rule.vectors}
+    w, g, p = vectors["w_old"].copy(), vectors["g"].copy(), np.empty(N, vectors["g"].dtype)
+    rule.rule(rule.decayed(w, g, rule.lr), p, rule.lr, **new)
+    return {**new, "p": p, "w": w + p}
+
+
+def by_lines(rule, vectors):
+    """On whole arrays, line by line."""
+    values = {**rule.given(rule.lr), **vectors}
+    for line in rule.lines():
+        values[line.symbol] = evaluate(line.expression, values)
+    return values
+
+
+def by_element(rule, vectors):
+    """By the function for a compiler, one element after the other, in double precision."""
+    results = [*rule.vectors, "p", "w"]
+    parts = take_apart(tuple((line.symbol, line.expression) for line in rule.lines()), tuple(vectors))
+    scope = {name: getattr(math, name) for name in ("sqrt", "exp", "log")}
+    exec(python_source(parts, results), scope)
+    numbers = parts.work_out(rule.given(rule.lr))
+    rows = [scope["element"](*row, *numbers) for row in zip(*(v.tolist() for v in vectors.values()), strict=True)]
+    return dict(zip(results, np.array(rows).T, strict=True))
+
+
+def by_element_with_steps(rule, vectors):
+    """The same where the step count is a vector: all that depends on it is worked out for each element."""
+    given = {name: value for name, value in rule.given(rule.lr).items() if name != "t"}
+    results = [*rule.vectors, "p", "w"]
+    vectors = {**vectors, "t": np.full(N, rule.t)}
+    parts = take_apart(tuple((line.symbol, line.expression) for line in rule.lines()), tuple(vectors))
+    assert not any("t" in expression.split() for _, expression in (*parts.before, *parts.numbers))
+    scope = {name: getattr(math, name) for name in ("sqrt", "exp", "log")}
+    exec(python_source(parts, results), scope)
+    rows = [
+        scope["element"](*row, *parts.work_out(given))
+        for row in zip(*(v.tolist() for v in vectors.values()), strict=True)
+    ]
+    return dict(zip(results, np.array(rows).T, strict=True))
+
+
+@pytest.mark.parametrize("way", [by_lines, by_element, by_element_with_steps])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_the_formula_is_the_rule(name, dtype, way):
+    rng = np.random.default_rng(0)
+    for decay, t in product((0.0, 0.1), STEPS):
+        p = Tensor(np.ones(N, dtype), requires_grad=True)
+        rule = RULES[name]([p], weight_decay=decay)
+        rule.t = t
+        vectors = {"w_old": rng.standard_normal(N), "g": rng.standard_normal(N)}
+        vectors |= {f"{v}_old": rng.uniform(0.1, 2, N) for v in rule.vectors}
+        vectors = {name: v.astype(dtype) for name, v in vectors.items()}
+        wanted, found = in_place(rule, vectors), way(rule, vectors)
+        for symbol, value in wanted.items():
+            rtol, size = (1e-5, 1e-6) if dtype == "float32" else (1e-12, 1e-14)
+            atol = size * np.abs(value).max()
+            np.testing.assert_allclose(found[symbol], value, rtol, atol, err_msg=f"{symbol}, t {t}, decay {decay}")
+
+
+def test_a_vector_of_steps_gives_each_weight_its_own():
+    rule = Adam([Tensor(np.ones(3), requires_grad=True)], 0.1)
+    rng = np.random.default_rng(1)
+    vectors = {name: rng.uniform(0.1, 1, 3) for name in ("w_old", "g", "m_old", "v_old")}
+    rule.t = np.array([1, 5, 90])
+    together = by_lines(rule, vectors)["w"]
+    for i, t in enumerate([1, 5, 90]):
+        rule.t = t
+        assert together[i] == pytest.approx(by_lines(rule, vectors)["w"][i], rel=1e-14)
+    share = Blend.formula.lines[1].expression
+    values = {"e": np.array([0.5, 2.5, 9.0]), "c": 2.0, "T": 3.0}
+    assert evaluate(share, values).tolist() == [evaluate(share, {**values, "e": e}) for e in values["e"]]
+
+
+def test_numbers_are_moved_out():
+    parts = take_apart(
+        (("k", "b1**t"), ("m", "b1 * m_old + (1 - b1) * g"), ("p", "-lr * m / (1 - k) * 2 if lr > 0 else 0")),
+        ("m_old", "g"),
+    )
+    assert parts.before == (("k", "b1**t"),)
+    assert [expression for _, expression in parts.numbers] == ["b1", "1 - b1", "lr > 0", "-lr", "1 - k"]
+    assert parts.work_out({"b1": 0.5, "lr": 0.1, "t": 2}) == [0.5, 0.5, 1.0, -0.1, 0.75]
+    source = python_source(parts, ["p"])
+    assert source.startswith("def element(m_old, g, number0, number1, number2, number3, number4):\n    # number0 = b1")
+
+
+def test_in_c():
+    assert c_expression("a**2 + b**2.5", "x_{}".format) == "((x_a * x_a) + pow(x_b, (T)2.5))"
+    assert c_expression("-sqrt(min(a, 2))") == "(-sqrt(fmin(a, (T)2.0)))"
+    assert c_expression("a if a >= b else sign(b)") == "((a >= b) ? a : (T)((b > 0) - (b < 0)))"
+
+
+def test_the_way_that_was_taken():
+    assert taken("a if e < c else b if e < 9 else 1", {"e": 5, "c": 2}) == "b"
+    assert taken("a if e < c else b", {"e": np.ones(2), "c": 2}) == "a if e < c else b"
+    assert taken("1 / 2 + a", {}) == "1 / 2 + a"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([Line("s", "s_old + g")], "needs a line for the step"),
+        ([Line("p", "-lr * gg")], "the formula of p: unknown symbol 'gg': did you mean 'g'"),
+        ([Line("p", "-lr * (g")], "not in Python's syntax"),
+        ([Line("p", "-lr * sgn(g)")], r"has 'sgn\(g\)': it may have"),
+        ([Line("p", "g.sum()")], "it may have"),
+        ([Line("p", "[g for g in g]")], "it may have"),
+        ([Line("p", "-lr * q"), Line("q", "2 * g")], "unknown symbol 'q'"),
+    ],
+)
+def test_a_formula_that_can_not_be(lines, message):
+    with pytest.raises(ValueError, match=message):
+        Formula(*lines)
+
+
+def test_a_vector_without_a_line():
+    class Forgets(Rule):
+        name, vectors = "forgets", ("s", "v")
+        formula = Formula(Line("s", "s_old + g"), Line("p", "-lr * s"))
+
+    with pytest.raises(ValueError, match="the formula of 'forgets' has no line for its vector v"):
+        Forgets([Tensor(np.ones(3), requires_grad=True)])
+
+
+def test_a_rule_may_be_a_formula_alone():
+    """Its decay may be apart too; and it is saved and loaded like any other."""
+
+    class Lion(Rule):  # Chen et al. 2023, Algorithm 2
+        name, vectors = "lion", ("m",)
+        b1, b2 = 0.9, 0.99
+        formula = Formula(
+            Given("b1"),
+            Given("b2"),
+            Line("c", "b1 * m_old + (1 - b1) * g", "what the step follows"),
+            Line("m", "b2 * m_old + (1 - b2) * g", "mean of the gradient"),
+            Line("p", "-lr * sign(c)", "the step"),
+            decay="lr",
+        )
+
+    p = Tensor(np.array([1.0, -2.0, 3.0]), requires_grad=True)
+    optimizer = Lion([p], 0.1, weight_decay=0.5)
+    w, m, rng = p.numpy().copy(), np.zeros(3), np.random.default_rng(0)
+    for _ in range(4):
+        g = p.grad = rng.standard_normal(3)
+        w = w * (1 - 0.1 * 0.5) - 0.1 * np.sign(0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+        optimizer.step()
+        np.testing.assert_allclose(p.numpy(), w, rtol=1e-14)
+    np.testing.assert_allclose(optimizer.state_dict()["vectors"]["m"], m, rtol=1e-14)
+
+
+def test_neither_rule_nor_formula():
+    class Nothing(Rule):
+        name = "nothing"
+
+    p = Tensor(np.ones(3), requires_grad=True)
+    p.grad = np.ones(3)
+    with pytest.raises(NotImplementedError, match=r"Nothing needs a formula, or rule\(self, g, p, lr"):
+        Nothing([p]).step()
+
+
+def test_who_changes_a_rule_loses_its_formula():
+    class Half(SGD):
+        def rule(self, g, p, lr, v=None):
+            super().rule(g, p, lr / 2)
+
+    class Undecayed(Adam):
+        def decayed(self, w, g, lr):
+            return g
+
+    class Named(Adam):
+        name = "named"
+
+    p = [Tensor(np.ones(3), requires_grad=True)]
+    assert Half(p).lines() is Undecayed(p).lines() is None
+    assert Named(p).lines() == Adam(p).lines() != AdamW(p).lines()
