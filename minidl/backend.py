@@ -209,7 +209,7 @@ def accelerated(reference: Op) -> Op:
 
 
 def accelerated_layer(forward: Op) -> Op:
-    """The same for a layer's forward(self, x): the kernel is called kernel(layer, x), and its name is "Class.forward"."""
+    """The same for a layer's forward(self, x): the kernel "Class.forward" is called as kernel(layer, x)."""
 
     @wraps(forward)
     def op(layer: Any, x: Any) -> Any:

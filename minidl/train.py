@@ -21,11 +21,12 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.fast.malloc import tune_allocator
 from minidl.trace import PageError, check_writable, traced
-from minidl.trainer import Diverged
 from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
 from minidl.training.models import MODELS, count_parameters
-from minidl.training.run import Options, Run, check_unused, versions
+from minidl.training.observer import Observer
+from minidl.training.run import Checkpoints, Options, Run, check_unused, versions
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid
@@ -173,9 +174,9 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             threadpool_limits(run.options.threads, user_api="blas"),
-            traced(run),
+            traced(run) as recorder,
         ):
-            return train(run, stop)
+            return train(run, stop, recorder)
     except StopNow:
         print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)
         raise
@@ -240,27 +241,18 @@ def describe(run: Run) -> None:
     )
 
 
-def train(run: Run, stop: StopOnSignal) -> int:
+def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> int:
     """Train to the end, or until a signal asks to stop; returns the exit status."""
-    trainer, every = run.job.trainer, run.options.checkpoint_every
+    trainer, checkpoints = run.job.trainer, Checkpoints(run)
     if run.finished:
         print(f"{run.folder} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
         return DONE
-    with stop.patient(), Display(run) as display:
-        while trainer.progress.epoch < run.job.epochs:
-            display.begin_epoch()
-            for step in trainer.steps():
-                display.step()
-                if stop.signal or (every and step % every == 0):
-                    run.save()
-                if stop.signal:
-                    return display.stopped(stop.status)
-            trainer.finish_epoch()
-            run.save()
-            run.write_metrics()
-            display.end_epoch()
-            if stop.signal:
-                return display.stopped(stop.status)
+    with stop.patient():
+        trainer.fit(run.job.epochs, [*watching, checkpoints, Display(run), stop])
+        if stop.signal:
+            checkpoints.save()
+            print(f"stopped after step {trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
+            return stop.status
     summary = run.write_summary()
     closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
     print(closing.closing_table(summary, run.folder, trainer.optimizer.verdict()))

@@ -1,21 +1,23 @@
 """The training loop: batches through the model, gradients into the optimizer, the validation split after each epoch.
 
 A Trainer knows at every moment exactly where it stands, so that a program can stop after any step, save that, and go
-on later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone.
+on later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone. Whatever else happens
+while it trains, from a progress bar to checkpoints, is done by observers.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
+from minidl.backend import Array, backend_of, xp_of
 from minidl.data.batches import Examples, Splits, batches
 from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
@@ -23,15 +25,13 @@ from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
-
-
-class Diverged(ArithmeticError):
-    """The loss is no longer a finite number. The message names the step, the rate and the first layer affected."""
+from minidl.training.divergence import LastGoodWeights, diverged, read_together
+from minidl.training.observer import Observer, Step
 
 
 @dataclass
 class Progress:
-    """Where training stands. All of it goes into a checkpoint, as JSON."""
+    """Where training stands; only the Trainer writes it. All of it goes into a checkpoint, as JSON."""
 
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the current epoch
@@ -52,14 +52,6 @@ class StepLosses(NamedTuple):
     correct: Array  # 0-d
     x: Tensor
     lr: float
-
-
-class Observer(Protocol):
-    """Somebody who looks on while a Trainer trains, such as minidl.trace's Recorder. It changes nothing."""
-
-    def before_step(self, x: Tensor, labels: Array) -> None: ...
-    def after_step(self, logits: Tensor, loss: Tensor) -> None: ...
-    def after_epoch(self, record: dict[str, Any]) -> None: ...
 
 
 PIXELS_AT_A_TIME = 1 << 19  # in evaluation: some 670 images of MNIST
@@ -90,9 +82,8 @@ class Trainer:
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Progress()
-        self.observer: Observer | None = None
         self._unread: list[StepLosses] = []  # the steps not yet looked at
-        self._healthy = Healthy(optimizer) if self.read_every > 1 else None
+        self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self._captured = step  # on a GPU: a whole step in one launch, with the same bits
 
@@ -110,67 +101,89 @@ class Trainer:
         """Share of this epoch's examples so far that were classified right just before they were trained on."""
         return self.progress.correct / max(1, self.progress.seen)
 
-    # ---- one step, one epoch, all of them -----------------------------------------------------------------------
+    # ---- all epochs, one epoch, one step ------------------------------------------------------------------------
 
-    def train_step(self, x: Tensor, labels: Array) -> Tensor:
-        """Forward, backward, update. Returns the loss before the update; the counts are read later."""
-        if self._captured is not None and self.observer is None:
-            lr = self.optimizer.lr
-            loss, correct = self._captured(x.data, labels)
-            self._note(StepLosses(loss.data, correct, x, lr))
-            return loss
-        if self.observer is not None:
-            self.observer.before_step(x, labels)
-        logits, loss, correct = self._forward(x, labels)
-        self._note(StepLosses(loss.data, correct, x, self.optimizer.lr))
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if self.observer is not None:
-            self.observer.after_step(logits, loss)
-        return loss
+    def fit(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
+        """Train until `epochs` epochs are done, or an observer asks to stop. Returns the record of each epoch.
 
-    def _note(self, losses: StepLosses) -> None:
-        self._unread.append(losses)
-        if len(self._unread) >= self.read_every:
-            self._read(self.progress.step + 1)
-
-    def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
-        logits = self.model(x)
-        loss = ops.cross_entropy(logits, labels)
-        correct = ops.count_right(logits, labels)
-        if self._healthy is not None:
-            self._healthy.watch(loss.data)
-        return logits, loss, correct
-
-    def steps(self) -> Iterator[int]:
-        """Train through the rest of this epoch; yields the step's number after every whole step.
+        observers  are told in this order
+        validate   evaluate on the validation split after each epoch; else val_loss and val_accuracy are None
 
         Raises Diverged where the loss is not finite.
         """
+        with ExitStack() as stack:
+            for observer in observers:
+                stack.callback(observer.close)
+            while self.progress.epoch < epochs:
+                for observer in observers:
+                    observer.before_epoch()
+                for step in self._steps(observers):
+                    wishes = [observer.after_step(step) for observer in observers]
+                    if any(wishes):
+                        return self.progress.metrics
+                record = self.finish_epoch(validate)
+                wishes = [observer.after_epoch(record) for observer in observers]
+                if any(wishes):
+                    break
+        return self.progress.metrics
+
+    def steps(self) -> Iterator[int]:
+        """The steps of the rest of this epoch one by one, to be driven by hand; yields each one's number after it."""
+        for step in self._steps(()):
+            yield step.number
+
+    def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
         p, train = self.progress, self.splits.train
         self.model.train()
         rng = np.random.default_rng([self.seed, 1, p.epoch])
         start = time.perf_counter()
         for x, labels in batches(train.images, train.labels, self.batch_size, rng, start=p.batch):
-            self.train_step(x, labels)
+            step = Step(p.step + 1, x, labels)
+            for observer in observers:
+                observer.before_step(step)
+            if self._captured is None or any(observer.wants(step.number) for observer in observers):
+                step.logits, step.loss = self.train_step(x, labels)
+            else:
+                step.loss = self._step_in_one_piece(x, labels)
             p.batch += 1
             p.step += 1
             p.samples += len(labels)
             elapsed = time.perf_counter() - start
             p.train_seconds += elapsed
             p.seconds += elapsed
-            yield p.step
+            yield step
             start = time.perf_counter()
         self._read(p.step)
 
-    def finish_epoch(self) -> dict[str, Any]:
+    def train_step(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor]:
+        """Forward, backward, update. Returns the logits and the loss, from before the update."""
+        logits, loss, correct = self._forward(x, labels)
+        self._note(StepLosses(loss.data, correct, x, self.optimizer.lr))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return logits, loss
+
+    def _step_in_one_piece(self, x: Tensor, labels: Array) -> Tensor:
+        """train_step with the same bits, but nobody sees what is inside. Returns the loss."""
+        assert self._captured is not None
+        lr = self.optimizer.lr
+        loss, correct = self._captured(x.data, labels)
+        self._note(StepLosses(loss.data, correct, x, lr))
+        return loss
+
+    def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
+        """The logits, their loss, and how many are right."""
+        logits = self.model(x)
+        loss = ops.cross_entropy(logits, labels)
+        if self._last_good is not None:
+            self._last_good.watch(loss.data)
+        return logits, loss, ops.count_right(logits, labels)
+
+    def finish_epoch(self, validate: bool = True) -> dict[str, Any]:
         """Evaluate on the validation split, tell the optimizer, and return the epoch's record."""
         p, start = self.progress, time.perf_counter()
-        val_loss, val_accuracy = evaluate(self.model, self.splits.val)
-        if not math.isfinite(val_loss):
-            x, _ = next(batches(self.splits.val.images, self.splits.val.labels, 500))
-            raise self._diverged(p.step, f"the validation loss is {val_loss}", self.optimizer.lr, x)
+        val_loss, val_accuracy = self._validation() if validate else (None, None)
         metrics = {
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
@@ -183,59 +196,41 @@ class Trainer:
         record["seconds"] = round(p.seconds - sum(r["seconds"] for r in p.metrics), 3)
         p.epoch, p.batch, p.loss_sum, p.correct, p.seen = p.epoch + 1, 0, 0.0, 0, 0
         p.metrics.append(record)
-        self.optimizer.report(p.epoch, **metrics)
-        if self.observer is not None:
-            self.observer.after_epoch(record)
+        self.optimizer.report(p.epoch, **{name: value for name, value in metrics.items() if value is not None})
         return record
 
-    def fit(self, epochs: int) -> list[dict[str, Any]]:
-        """Train until `epochs` epochs are done and return the record of each. For programs without a progress bar."""
-        while self.progress.epoch < epochs:
-            for _ in self.steps():
-                pass
-            self.finish_epoch()
-        return self.progress.metrics
+    def _validation(self) -> tuple[float, float]:
+        val = self.splits.val
+        loss, accuracy = evaluate(self.model, val)
+        if not math.isfinite(loss):
+            x, _ = next(batches(val.images, val.labels, 500))
+            what = f"the validation loss is {loss}"
+            raise diverged(self.progress.step, what, self.optimizer.lr, self.model, x)
+        return loss, accuracy
 
     # ---- losses -------------------------------------------------------------------------------------------------
+
+    def _note(self, losses: StepLosses) -> None:
+        """Look at the losses, or put that off. On the CPU it is before the update: the weights are still good then."""
+        self._unread.append(losses)
+        if len(self._unread) >= self.read_every:
+            self._read(self.progress.step + 1)
 
     def _read(self, last: int) -> None:
         """Bring the losses of the steps up to `last` to the host, in one transfer, and check them."""
         if not self._unread:
             return
-        looks, self._unread = self._unread, []
-        p = self.progress
-        numbers = read_together(xp_of(looks[0].loss), [look.loss for look in looks] + [look.correct for look in looks])
-        losses, corrects = numbers[: len(looks)], numbers[len(looks) :]
-        for i, (look, loss, correct) in enumerate(zip(looks, losses, corrects, strict=True)):
+        steps, self._unread = self._unread, []
+        p, n = self.progress, len(steps)
+        numbers = read_together(xp_of(steps[0].loss), [step.loss for step in steps] + [step.correct for step in steps])
+        for i, (step, loss, correct) in enumerate(zip(steps, numbers[:n], numbers[n:], strict=True)):
             if not math.isfinite(loss):
-                if self._healthy is not None:
-                    self._healthy.restore()
-                raise self._diverged(last - len(looks) + i + 1, f"the loss is {loss}", look.lr, look.x)
-            n = len(look.x.data)
-            p.loss_sum += loss * n
+                if self._last_good is not None:
+                    self._last_good.restore()
+                raise diverged(last - n + i + 1, f"the loss is {loss}", step.lr, self.model, step.x)
+            p.loss_sum += loss * len(step.x.data)
             p.correct += int(correct)
-            p.seen += n
-
-    def check_weights(self) -> None:
-        """Raise Diverged where a weight is not a finite number: the last step was too much, though its loss was not."""
-        owned = [
-            (f"{name} of layer {path}, {module!r}", value.data)
-            for path, module in self.model.named_modules()
-            for name, value in vars(module).items()
-            if isinstance(value, Tensor)
-        ]
-        xp = xp_of(owned[0][1])
-        finite = read_together(xp, [xp.isfinite(values).all() for _, values in owned])
-        for (what, _), good in zip(owned, finite, strict=True):
-            if not good:
-                what += ", has a value that is not finite"
-                raise self._diverged(self.progress.step, what, self.optimizer.lr)
-
-    def _diverged(self, step: int, what: str, rate: float, x: Tensor | None = None) -> Diverged:
-        where = ""
-        if x is not None:
-            where = f"; the first output that is not finite is that of {first_non_finite(self.model, x)}"
-        return Diverged(f"training diverged at step {step}: {what}, the rate {rate:g}{where}. Try a smaller --lr")
+            p.seen += len(step.x.data)
 
     # ---- saving and going on ------------------------------------------------------------------------------------
 
@@ -254,31 +249,6 @@ class Trainer:
         self.progress = Progress(**state)
         for name, rng in _generators(self.model):
             rng.load_state(states[name])
-
-
-class Healthy:
-    """The weights that gave the last finite loss or the first other one, kept without a wait for the device.
-
-    By the time that the losses are looked at, a NaN has spread to all weights. From these, first_non_finite still
-    sees where it began.
-    """
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        assert optimizer.flat is not None, "a Trainer's optimizer has the model's parameters"
-        self.flat = optimizer.flat
-        self.w: Array = self.flat.w.copy()
-        self.good: Array = self.flat.xp.ones((), bool)  # whether all losses so far are finite
-
-    def watch(self, loss: Array) -> None:
-        """Before a step: keep the weights, unless an earlier loss was not finite."""
-        xp, kernel = self.flat.xp, kernel_for(loss, "keep_if")
-        if kernel is None or kernel(self.w, self.flat.w, self.good, loss) is NotImplemented:
-            xp.copyto(self.w, self.flat.w, where=self.good)
-            self.good &= xp.isfinite(loss)
-
-    def restore(self) -> None:
-        """Put these weights back into the model."""
-        self.flat.w[...] = self.w
 
 
 def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -> tuple[float, float]:
@@ -300,39 +270,6 @@ def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -
     model.train(was_training)
     mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
     return mean_loss, accuracy
-
-
-def read_together(xp: Any, values: list[Any]) -> list[float]:
-    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
-    numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
-    return numbers
-
-
-def first_non_finite(model: Module, x: Tensor) -> str:
-    """The first layer, in the order of computation, whose output for x has a NaN or an infinity in it, in words."""
-    found: list[str] = []
-    layers = [(name, layer) for name, layer in model.named_modules() if not list(layer.named_children())]
-
-    def watch(name: str, layer: Module) -> None:
-        forward = type(layer).forward
-
-        def watched(x: Tensor) -> Tensor:
-            y = forward(layer, x)
-            if not found and not bool(xp_of(y.data).isfinite(y.data).all()):
-                found.append(f"layer {name}, {layer!r}")
-            return y
-
-        layer.forward = watched  # type: ignore[method-assign]
-
-    for name, layer in layers:
-        watch(name, layer)
-    try:
-        with no_grad():
-            model(x)
-    finally:
-        for _, layer in layers:
-            del layer.forward
-    return found[0] if found else "the loss"
 
 
 def _generators(model: Module) -> Iterator[tuple[str, CounterRng]]:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from minidl.backend import DeviceError
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import Dataset, load_mnist
-from minidl.trainer import Diverged
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance

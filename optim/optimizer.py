@@ -101,10 +101,11 @@ class Optimizer(ABC):
     def kind(self) -> Any:
         """What decides which arithmetic a step does, numbers apart; None where it can't be recorded."""
         rule, flat = self.active, self._bound()
-        text = kernel_for(flat.w, "rule_text") if rule.t else None  # the first step is done as it comes
-        text = None if text is None else text(rule)
-        in_place = flat.holds(flat.params)
-        return (rule, text, rule.p is None, rule.max_norm is None) if text is not None and in_place else None
+        find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is done as it comes
+        formula = None if find is None else find(rule)
+        if formula is None or not flat.holds(flat.params):
+            return None
+        return rule, formula, rule.p is None, rule.max_norm is None, tuple([p.requires_grad for p in flat.params])
 
     @abstractmethod
     def state_dict(self) -> State:

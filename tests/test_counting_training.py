@@ -12,10 +12,11 @@ from minidl import train as program
 from minidl.data import load_mnist
 from minidl.data.batches import Examples, split
 from minidl.optim import SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
-from minidl.trainer import Diverged, Trainer, evaluate
+from minidl.trainer import Trainer, evaluate
 from minidl.training.build import NAMES
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
 from minidl.training.models import MODELS, build_model
 from minidl.training.run import Run
 from tests import device_checks as checks

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import nn, trainer
+from minidl import nn
 from minidl.data import load_mnist
 from minidl.data.batches import split
 from minidl.optim import SGD, Adam
-from minidl.trainer import Diverged, Trainer
+from minidl.trainer import Trainer
+from minidl.training import divergence
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged, check_weights, first_non_finite
 from minidl.training.run import Run
 from tests.commands import ROOT, tiny_dataset, train
 
@@ -82,7 +84,7 @@ def test_batch_norms_statistics_count_as_weights(data):
     t = tiny_trainer(data, read_every=1)
     t.model[3].running_var.data[1] = math.inf
     with pytest.raises(Diverged, match="running_var of layer 3, BatchNorm1d"):
-        t.check_weights()
+        check_weights(t.model, t.progress.step, t.optimizer.lr)
 
 
 def test_the_last_step_of_an_epoch(data):
@@ -141,8 +143,8 @@ def test_a_checkpoint_looks_first(data, tmp_path):
 
 def test_the_losses_come_to_the_host_once_in_read_every_steps(data, monkeypatch):
     looks = []
-    to_numpy = trainer.to_numpy
-    monkeypatch.setattr(trainer, "to_numpy", lambda array: looks.append(len(array)) or to_numpy(array))
+    to_numpy = divergence.to_numpy
+    monkeypatch.setattr(divergence, "to_numpy", lambda array: looks.append(len(array)) or to_numpy(array))
     t = tiny_trainer(data, read_every=7)
     for _ in t.steps():
         pass
@@ -169,8 +171,8 @@ def test_a_model_that_is_one_layer_of_its_own(data):
     model = nn.Linear(3, 2, rng=0)
     model.weight.data[:] = np.nan
     before = set(vars(model))
-    assert "Linear(3, 2)" in trainer.first_non_finite(model, nn.Tensor(np.ones((1, 3), np.float32)))
+    assert "Linear(3, 2)" in first_non_finite(model, nn.Tensor(np.ones((1, 3), np.float32)))
     assert set(vars(model)) == before
     model.weight.data[:] = 1
-    assert trainer.first_non_finite(model, nn.Tensor(np.ones((1, 3), np.float32))) == "the loss"
+    assert first_non_finite(model, nn.Tensor(np.ones((1, 3), np.float32))) == "the loss"
     assert Adam(model.parameters()).switch_event is None

@@ -43,7 +43,7 @@ def test_nothing_else_lies_at_the_top():
 def test_the_contract_on_layers_places_every_part():
     """What it leaves out, import-linter would not look at."""
     text = (ROOT / "pyproject.toml").read_text()
-    (layers,) = re.findall(r"^layers = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)
+    layers = re.findall(r"^layers = (\[.*?^\])", text, re.MULTILINE | re.DOTALL)[0]
     placed = [name.strip() for layer in ast.literal_eval(layers) for name in re.split("[|:]", layer)]
     assert sorted(placed) == sorted(ENGINE | COMMANDS | FOLDERS | BESIDE)
 

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 
 from minidl import nn
+from minidl.backend import CPU
+from minidl.fast.fuse import Fused
+from minidl.module import watchers
 from minidl.nn import Conv2d, Linear, ReLU
 from minidl.optim import Adam, Hybrid
 from minidl.trace import PageError, Recorder, page, read, write
 from minidl.trace.choose import DENSE, SCHEDULE, grid, spread, wanted
 from minidl.trace.keep import LOST, SHADES, histogram, sample, shades
 from minidl.trace.pack import pack, unpack
-from minidl.trainer import Diverged, Trainer
+from minidl.trainer import Trainer
 from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
+from minidl.training.observer import Observer, Step
 from tests.commands import tiny_dataset
 
 SWITCHING = Config(opt="hybrid", switch="step:13", epochs=3, batch_size=16, device="cpu")
@@ -33,8 +38,8 @@ def trainer_of(data: Path, config: Config = SWITCHING, **changes: Any) -> Traine
 
 def recorded(trainer: Trainer, epochs: int = 3) -> dict[str, Any]:
     """The recording of a run, as the page has it."""
-    with Recorder(trainer, "a test") as recorder:
-        trainer.fit(epochs)
+    recorder = Recorder(trainer, "a test")
+    trainer.fit(epochs, [recorder])
     return unpack(pack(recorder.recording()))
 
 
@@ -54,11 +59,11 @@ class ByHand:
             for name, layer in trainer.model.named_children():
                 y = layer(y)
                 now[name] = y.data.copy()
-            loss = step(x, labels)
+            logits, loss = step(x, labels)
             now |= {name: vector.copy() for name, vector in vectors.items()}
             now |= {"w": flat.w.copy(), "g": flat.g.copy(), "loss": float(loss.data)}
             self.steps[trainer.progress.step + 1] = now
-            return loss
+            return logits, loss
 
         trainer.train_step = watched
         trainer.fit(epochs)
@@ -208,7 +213,7 @@ def test_recording_changes_no_bit(data, model):
     assert plain.state()["generators"] == watched.state()["generators"]
     same = [{k: v for k, v in record.items() if k != "seconds"} for record in plain.progress.metrics]
     assert same == [{k: v for k, v in record.items() if k != "seconds"} for record in watched.progress.metrics]
-    assert watched.observer is None
+    assert not watchers.get()
     assert not any("forward" in vars(layer) for _, layer in watched.model.named_modules())
 
 
@@ -217,8 +222,8 @@ def test_an_earlier_recording_is_gone_on_with(data):
     first = recorded(trainer, 1)
     nothing_new = Recorder(trainer, "a test", first).recording()
     assert {k for k in first if not same(nothing_new[k], first[k])} <= {"left_out"}
-    with Recorder(trainer, "a test", first) as second:
-        trainer.fit(3)
+    second = Recorder(trainer, "a test", first)
+    trainer.fit(3, [second])
     whole = recorded(trainer_of(data))
     for name in ("first", "last", "phases", "history", "switch", "layers", "loss", "lr"):
         assert same(second.recording()[name], whole[name])
@@ -226,17 +231,28 @@ def test_an_earlier_recording_is_gone_on_with(data):
     assert all(first["last"] - 8 < step <= first["last"] for step in missing)  # of the steps just before the switch
 
 
-def test_one_recorder_at_a_time(data):
+def test_two_recorders_at_a_time(data):
+    """Several observers look on at once, and each sees what it would see alone."""
     trainer = trainer_of(data)
-    with Recorder(trainer), pytest.raises(RuntimeError, match="being recorded already"):
-        Recorder(trainer).attach()
+    both = [Recorder(trainer, "a test") for _ in range(2)]
+    trainer.fit(3, both)
+    alone = recorded(trainer_of(data))
+    for recorder in both:
+        found = unpack(pack(recorder.recording()))
+        assert not {k for k in alone if not same(without_seconds(found[k]), without_seconds(alone[k]))}
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+    return [without_seconds(v) for v in value] if isinstance(value, list) else value
 
 
 def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
     trainer = trainer_of(data, opt="sgd", switch=None, lr=1e20)
     recorder = Recorder(trainer)
-    with np.errstate(all="ignore"), pytest.raises(Diverged), recorder:
-        trainer.fit(3)
+    with np.errstate(all="ignore"), pytest.raises(Diverged):
+        trainer.fit(3, [recorder])
     recording = unpack(pack(recorder.recording()))
     last = recording["frames"][-1]
     assert last["terms"] == []
@@ -248,20 +264,20 @@ def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
 
 def test_layers_that_are_done_together_are_watched_only_for_a_picture(data, monkeypatch):
     """And a step that fails between two pictures is computed once more, to see where."""
-    trainer = trainer_of(data, model="cnn", opt="sgd", switch=None, batch_size=2)
-    together, done = nn._conv2d_relu_max_pool2d, set()
-    monkeypatch.setattr(
-        nn, "_conv2d_relu_max_pool2d", lambda *args: done.add(trainer.progress.step + 1) or together(*args)
-    )
+    trainer, done = trainer_of(data, model="cnn", opt="sgd", switch=None, batch_size=2), set()
+    fused = CPU.kernels["Sequential.forward"]
+    noted = {kinds: lambda *args: done.add(trainer.progress.step + 1) or NotImplemented for kinds in fused.forms}
+    monkeypatch.setitem(CPU.kernels, "Sequential.forward", Fused(noted))
     assert trainer.steps_per_epoch > 13
 
-    def break_after_12() -> None:
-        for step in trainer.steps():
-            if step == 12:
+    class BreakAfter12(Observer):
+        def after_step(self, step: Step) -> None:
+            if step.number == 12:
                 next(trainer.model.parameters()).data[...] = np.nan
 
-    with np.errstate(all="ignore"), pytest.raises(Diverged), Recorder(trainer) as recorder:
-        break_after_12()
+    recorder = Recorder(trainer)
+    with np.errstate(all="ignore"), pytest.raises(Diverged):
+        trainer.fit(1, [recorder, BreakAfter12()])
     assert done == {k for k in range(1, 14) if not wanted(k, None, False)} == {11, 13}
     frames = recorder.recording()["frames"]
     assert frames[-1]["step"] == 13
@@ -365,8 +381,8 @@ def same(a: Any, b: Any) -> bool:
 
 def test_a_page_holds_the_recording_to_the_last_bit_and_nothing_from_elsewhere(data, tmp_path):
     trainer = trainer_of(data)
-    with Recorder(trainer, 'title with <b> & "quotes" </script>') as recorder:
-        trainer.fit(3)
+    recorder = Recorder(trainer, 'title with <b> & "quotes" </script>')
+    trainer.fit(3, [recorder])
     recorder.save(tmp_path / "replay.html")
     (found,) = read(tmp_path / "replay.html")
     assert same(found, recorder.recording())
@@ -379,8 +395,8 @@ def test_a_page_holds_the_recording_to_the_last_bit_and_nothing_from_elsewhere(d
 
 
 def test_a_page_that_would_be_too_large_leaves_out_sparse_steps_and_says_so(data, tmp_path):
-    with Recorder(trainer_of(data, batch_size=4)) as recorder:
-        recorder.trainer.fit(3)
+    recorder = Recorder(trainer_of(data, batch_size=4))
+    recorder.trainer.fit(3, [recorder])
     recording = recorder.recording()
     limit = len(page([recording])) - 100_000
     write(tmp_path / "small.html", page([recording], limit))
@@ -405,7 +421,6 @@ def test_what_is_no_page_is_said(tmp_path):
 
 def test_models_of_ones_own(data):
     """One layer only; and one whose output is no row of logits for each example."""
-    from minidl import nn
 
     splits = trainer_of(data).splits
     model = nn.Sequential(Conv2d(1, 4, 3, rng=0), nn.Flatten(), Linear(8 * 6 * 4, splits.classes, rng=0))
@@ -431,12 +446,16 @@ def test_a_device_gives_the_same_recording_and_is_left_alone_between_recorded_st
         for s, t in zip(a["terms"], b["terms"], strict=True):
             np.testing.assert_allclose(s["value"], t["value"], rtol=1e-2, atol=1e-5)
         assert [layer["dead"] for layer in a["layers"]] == [layer["dead"] for layer in b["layers"]]
-    trainer = trainer_of(data, device="counting", opt="adam", switch=None, batch_size=2)
-    with Recorder(trainer):
-        steps, reads = trainer.steps(), {}
-        for _ in range(40):
-            before = replace(device.traffic)
-            step = next(steps)
-            reads[step] = device.traffic.since(before).downloads
+    trainer, reads = trainer_of(data, device="counting", opt="adam", switch=None, batch_size=2), {}
+
+    class Reads(Observer):
+        def before_step(self, step: Step) -> None:
+            self.before = replace(device.traffic)
+
+        def after_step(self, step: Step) -> bool:
+            reads[step.number] = device.traffic.since(self.before).downloads
+            return step.number == 40
+
+    trainer.fit(1, [Recorder(trainer), Reads()])
     assert {step for step, n in reads.items() if n > 0} <= {k for k in reads if wanted(k, None, False)}
     assert max(reads.values()) < 100

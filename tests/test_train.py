@@ -115,10 +115,10 @@ def test_test_every_epoch_prints_the_test_accuracy(folder, tmp_path):
 def test_threads_are_limited_to_what_is_asked_for(folder, tmp_path):
     script = (
         "import sys; from threadpoolctl import threadpool_info; from minidl import train\n"
-        "step = train.Display.step; seen = set()\n"
-        "def look(self):\n"
-        "    step(self); seen.update(i['num_threads'] for i in threadpool_info() if i['user_api'] == 'blas')\n"
-        "train.Display.step = look; train.main(sys.argv[1:]); print('threads', seen)"
+        "after = train.Display.after_step; seen = set()\n"
+        "def look(self, step):\n"
+        "    after(self, step); seen.update(i['num_threads'] for i in threadpool_info() if i['user_api'] == 'blas')\n"
+        "train.Display.after_step = look; train.main(sys.argv[1:]); print('threads', seen)"
     )
     for n in (1, 2):
         args = ["--dataset", str(folder), "--epochs", "1", "--threads", str(n), "--out", str(tmp_path / str(n))]

@@ -10,10 +10,11 @@ from typing import Any
 from tqdm import tqdm
 
 from minidl.trainer import evaluate
+from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
 
 
-class Display:
+class Display(Observer):
     """The progress: a bar for the epoch that runs, a line for each that is done. A log gets the lines only."""
 
     def __init__(self, run: Run) -> None:
@@ -24,28 +25,22 @@ class Display:
             total=self.trainer.steps_per_epoch, disable=None, leave=False, unit="step", dynamic_ncols=True
         )
 
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.bar.close()
-
-    def begin_epoch(self) -> None:
+    def before_epoch(self) -> None:
         if not self.bar.disable:
             self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.run.job.epochs}", refresh=False)
             self.bar.set_postfix_str("", refresh=False)
             self.bar.reset()
             self.bar.update(self.progress.batch)
 
-    def step(self) -> None:
+    def after_step(self, step: Step) -> None:
         if not self.bar.disable:
             now = f"loss {self.trainer.train_loss:.4f}, accuracy {self.trainer.train_accuracy:.4f}"
             self.bar.set_postfix_str(f"{now}, {self.optimizer.phase} {self.optimizer.lr:.3g}", refresh=False)
             self.bar.update()
         self.announce()
 
-    def end_epoch(self) -> None:
-        r, test = self.progress.metrics[-1], ""
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        r, test = record, ""
         if self.run.options.test_every_epoch:
             test = f" | test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
         self.say(
@@ -62,11 +57,8 @@ class Display:
             self.announced = True
             self.say(f"switch to {self.optimizer.phase} after step {e.step:,}, rate {e.lr:.4g}: {e.condition}")
 
-    def stopped(self, status: int) -> int:
-        """Say how to go on; returns the exit status."""
+    def close(self) -> None:
         self.bar.close()
-        print(f"stopped after step {self.progress.step}; go on with\n  {resume_command(self.run)}", flush=True)
-        return status
 
     def say(self, line: str) -> None:
         """A line above the bar."""

@@ -1,4 +1,4 @@
-"""Stopping in good order: Ctrl-C and SIGTERM become a wish that the training loop looks at after each step."""
+"""Stopping in good order: Ctrl-C and SIGTERM become an observer's wish to stop after this step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from minidl.training.observer import Observer, Step
+
 
 class StopNow(BaseException):
     """A signal that is not to wait; no Exception, so that nothing on its way takes it for an error."""
 
 
-class StopOnSignal:
+class StopOnSignal(Observer):
     """Ctrl-C and SIGTERM end the program. While it is `patient`, the first only asks to stop after this step."""
 
     signal = 0  # the number of the signal that came, 0 if none
@@ -27,12 +29,18 @@ class StopOnSignal:
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """While training: whoever looks at `signal` ends it in good order."""
+        """While training, of which it is an observer."""
         self._patient = True
         try:
             yield
         finally:
             self._patient = False
+
+    def after_step(self, step: Step) -> bool:
+        return self.signal != 0
+
+    def after_epoch(self, record: dict[str, Any]) -> bool:
+        return self.signal != 0
 
     def __enter__(self) -> StopOnSignal:
         self._before: dict[int, Any] = {}

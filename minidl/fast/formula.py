@@ -90,6 +90,13 @@ def _compiled(expression: str) -> Any:
     return compile(ast.fix_missing_locations(tree), expression, "eval")
 
 
+@lru_cache(maxsize=256)
+def _together(lines: Lines) -> Any:
+    """Code for the values of all these lines, as a tuple."""
+    values = [_Chooses().visit(parse(expression)) for _, expression in lines]
+    return compile(ast.fix_missing_locations(ast.Expression(ast.Tuple(values, ast.Load()))), "numbers", "eval")
+
+
 class _Chooses(ast.NodeTransformer):
     """`a if test else b` becomes `choose(test, lambda: a, lambda: b)`, which knows what to do with an array."""
 
@@ -137,10 +144,10 @@ class Parts:
 
     def work_out(self, values: Mapping[str, Any]) -> list[float]:
         """The numbers of a step, in order, from those given; floats in double precision."""
-        scope = dict(values)
+        scope = {"__builtins__": {}, **_FUNCTIONS, **values}
         for symbol, expression in self.before:
-            scope[symbol] = evaluate(expression, scope)
-        return [float(evaluate(expression, scope)) for _, expression in self.numbers]
+            scope[symbol] = eval(_compiled(expression), scope)
+        return list(map(float, eval(_together(self.numbers), scope)))  # at once: it is done for every step
 
 
 @lru_cache(maxsize=256)

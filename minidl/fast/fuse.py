@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from minidl import ops
-from minidl.backend import CPU
+from minidl.backend import CPU, kernel_for
 from minidl.fast.conv import conv2d_relu_max_pool2d
 from minidl.module import Module, watchers
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential
@@ -109,6 +109,13 @@ class Fused:
             n, form = next(((len(k), f) for k, f in self.forms.items() if tuple(kinds[: len(k)]) == k), (1, None))
             yield Piece(layers[:n], form)
             layers, kinds = layers[n:], kinds[n:]
+
+
+def in_one_piece(model: Module) -> bool:
+    """Whether some layers of the model are done in one piece where its weights are: to watch them costs time then."""
+    fused = kernel_for(next((p.data for p in model.parameters()), None), "Sequential.forward")
+    parts = (module for _, module in model.named_modules() if isinstance(module, Sequential))
+    return fused is not None and any(piece.form for part in parts for piece in fused.pieces(part))  # type: ignore[attr-defined]
 
 
 CPU.kernels["Sequential.forward"] = Fused({(Conv2d, ReLU, MaxPool2d): conv2d_relu_max_pool2d})

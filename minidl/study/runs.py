@@ -25,7 +25,9 @@ from minidl.data.idx import DataError
 from minidl.fast.malloc import tune_allocator
 from minidl.study.contestants import make_optimizer, moment
 from minidl.study.regimes import build_network, draw_splits
-from minidl.trainer import Diverged, Trainer, evaluate
+from minidl.trainer import Trainer, evaluate
+from minidl.training.divergence import Diverged
+from minidl.training.observer import Observer, Step
 
 VERSION = 2  # raise it when a change of the code changes results: all runs are then made again
 
@@ -93,14 +95,10 @@ def _train(run: Run, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     steps = run.epochs * steps_per_epoch
     optimizer = make_optimizer(dict(run.recipe), model.parameters(), steps, steps_per_epoch)
     trainer = Trainer(model, optimizer, splits, run.batch_size, run.seed)
-    watch = Watch(trainer, steps, run.evaluations if run.final else 1)
+    curve = ValidationCurve(trainer, steps, run.evaluations if run.final else 1)
     diverged = None
     try:
-        while trainer.progress.epoch < run.epochs:
-            for step in trainer.steps():
-                watch.after(step)
-            trainer.progress.epoch, trainer.progress.batch = trainer.progress.epoch + 1, 0
-            optimizer.report(trainer.progress.epoch)
+        trainer.fit(run.epochs, [curve], validate=False)
     except Diverged as error:
         diverged = str(error)
     result: dict[str, Any] = {
@@ -111,43 +109,46 @@ def _train(run: Run, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     for part in ("val", "train", "test") if run.final else ("val",):
         loss, accuracy = evaluate(model, getattr(splits, part)) if diverged is None else chance(splits.classes)
         result |= {f"{part}_accuracy": accuracy, f"{part}_loss": finite(loss)}
-    return {**result, "curve": watch.curve}, {"cpu_seconds": watch.clock(), "curve": watch.seconds}
+    return {**result, "curve": curve.points}, {"cpu_seconds": curve.clock(), "curve": curve.seconds}
 
 
-class Watch:
-    """Looks at the validation split at evenly spaced steps, and at the clock without the time that the looks take."""
+class ValidationCurve(Observer):
+    """Evaluates on the validation split at evenly spaced steps; its clock leaves out the time which that takes."""
 
-    def __init__(self, trainer: Trainer, steps: int, looks: int) -> None:
+    def __init__(self, trainer: Trainer, steps: int, evaluations: int) -> None:
         self.trainer = trainer
-        self.due = {max(1, round(steps * (i + 1) / looks)) for i in range(looks)} if looks > 1 else set()
-        self.curve: list[dict[str, float]] = []
+        due = (max(1, round(steps * (i + 1) / evaluations)) for i in range(evaluations))
+        self.due = set(due) if evaluations > 1 else set()
+        self.points: list[dict[str, float]] = []
         self.seconds: list[float] = []
-        self._looking = 0.0
+        self._losses: list[tuple[float, int]] = []  # of the steps since the last evaluation, and their examples
+        self._evaluating = 0.0
         self._start = time.thread_time()
 
     def clock(self) -> float:
         """CPU seconds of this thread spent on training: on a machine that is shared, others do not count."""
-        return round(time.thread_time() - self._start - self._looking, 4)
+        return round(time.thread_time() - self._start - self._evaluating, 4)
 
-    def after(self, step: int) -> None:
-        """To be called after every step."""
-        if step not in self.due:
+    def after_step(self, step: Step) -> None:
+        assert step.loss is not None
+        self._losses.append((step.loss.item(), len(step.labels)))
+        if step.number not in self.due:
             return
         seconds, began = self.clock(), time.thread_time()
-        trainer, p = self.trainer, self.trainer.progress
+        trainer = self.trainer
         loss, accuracy = evaluate(trainer.model, trainer.splits.val)
-        self.curve.append(
+        self.points.append(
             {
-                "step": step,
+                "step": step.number,
                 "val_accuracy": accuracy,
                 "val_loss": finite(loss),
-                "train_loss": trainer.train_loss,  # mean since the last look
+                "train_loss": sum(loss * n for loss, n in self._losses) / sum(n for _, n in self._losses),
                 "lr": trainer.optimizer.lr,
             }
         )
         self.seconds.append(seconds)
-        p.loss_sum, p.correct, p.seen = 0.0, 0, 0
-        self._looking += time.thread_time() - began
+        self._losses.clear()
+        self._evaluating += time.thread_time() - began
 
 
 def _switch(run: Run, trainer: Trainer, steps: int) -> dict[str, Any] | None:

@@ -1,31 +1,34 @@
-"""The Recorder looks over a Trainer's shoulder and keeps what a page needs to replay the run.
+"""The Recorder is an observer that keeps what a page needs to replay a run.
 
 It changes nothing: with and without it, training gives the same bits. At every step it notes the loss, the rate and
-the numbers of the weights under the lens; at the steps that choose.py names it keeps the whole picture.
+the numbers of the weights under the lens; the steps that choose.py names it wants whole, for the picture.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, to_numpy
+from minidl.fast.fuse import in_one_piece
 from minidl.grad_mode import no_grad
 from minidl.optim.explain import Look
 from minidl.tensor import Tensor
 from minidl.trace import choose, keep
 from minidl.trace.frame import IMAGES, Frame
-from minidl.trace.layers import Watch, describe
+from minidl.trace.layers import Seen, describe, seen_layers
 from minidl.trace.page import FORMAT, inline, page, write
 from minidl.trace.switch import note_of, switch_of
 from minidl.trainer import Trainer
+from minidl.training.observer import Observer, Step
 
 
-class Recorder:
-    """Records a Trainer's steps while it is attached; `with Recorder(trainer) as recorder:` attaches it for a block.
+class Recorder(Observer):
+    """Records a Trainer's steps: `recorder = Recorder(trainer)`, then `trainer.fit(epochs, observers=[recorder])`.
 
     trainer   the Trainer
     title     what the page calls the run
@@ -47,8 +50,13 @@ class Recorder:
         self._layers: list[dict[str, Any]] = []
         self._first = trainer.progress.step + 1
         self._event = trainer.optimizer.switch_event
-        self._watch: Watch | None = None
-        self._look: Look | None = None
+        self._look: Look | None = None  # of the step under way, as the next three
+        self._step: Step | None = None
+        self._seen: list[Seen] = []
+        self._watching = ExitStack()
+        self._wanted = False
+        on_cpu = backend_of(trainer.splits.train.images).name == "cpu"
+        self._always = on_cpu and not in_one_piece(trainer.model)  # watching costs nothing, and a switch may come
         self._find_weights()
 
     def _find_weights(self) -> None:
@@ -63,99 +71,72 @@ class Recorder:
         places = [grid.places + start[id(p)] for grid, (_, p) in zip(self.grids, named, strict=True)]
         self.places = backend_of(flat.w).from_host(np.concatenate(places))
 
-    # ---- attached ------------------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Recorder:
-        self.attach()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.detach()
-
-    def attach(self) -> None:
-        """Begin to look on."""
-        if self.trainer.observer is not None:
-            raise RuntimeError("this Trainer is being recorded already")
-        self.trainer.observer = self
-        self._watch = Watch(self.trainer.model)
-
-    def detach(self) -> None:
-        """Stop looking on, and keep what was seen of a step that failed."""
-        if self._watch is None:
-            return
-        if self._look is not None:  # the loss was not finite: there are outputs, but no gradient and no update
-            self._recent_to_frames()
-            if not self._watch.seen:  # then once more: this step is the one to look at
-                self._watch.begin()
-                with no_grad():
-                    self.trainer.model(Tensor(self._batch[0]))
-                self._watch.end()
-            self._add(Frame(self.trainer.progress.step + 1))
-            self._look = None
-        self._ready()
-        self._watch.remove()
-        self.trainer.observer = self._watch = None
-
     # ---- what the Trainer tells ----------------------------------------------------------------------------------
 
-    # A step happens between these two: the vectors that it works on, and the outputs of layers, are there until it is
-    # over, and copied where they are wanted.
+    def wants(self, step: int) -> bool:
+        """Whether this step will have a frame, as far as one can know."""
+        progress, since = self.trainer.progress, None if self._event is None else self._event.step
+        return choose.wanted(step, since, progress.batch + 1 == self.trainer.steps_per_epoch)
 
-    def before_step(self, x: Tensor, labels: Array) -> None:
+    def before_step(self, step: Step) -> None:
         optimizer, rule = self.trainer.optimizer, self.trainer.optimizer.active
-        assert self._watch is not None
-        self._batch = (x.data, labels)
-        self._look = Look(optimizer, self.places)
+        self._step, self._look = step, Look(optimizer, self.places)
         self._vectors = (rule.keep_step(), rule._bound().g)  # which a switch takes from the rule
-        self._note_phase(optimizer.phase)
-        self._watch.begin(self._wanted())
+        self._note_phase(step.number, optimizer.phase)
+        self._wanted = self.wants(step.number)
+        if self._wanted or self._always:
+            self._seen = self._watching.enter_context(seen_layers(self.trainer.model))
 
-    def after_step(self, logits: Tensor, loss: Tensor) -> None:
-        assert self._watch is not None
+    def after_step(self, step: Step) -> None:
         assert self._look is not None
-        trainer, optimizer, look = self.trainer, self.trainer.optimizer, self._look
-        self._watch.end()
+        assert step.loss is not None
+        optimizer, look = self.trainer.optimizer, self._look
+        self._watching.close()
         look.end()
-        step = trainer.progress.step + 1  # the Trainer counts it next
-        self._losses.append(loss.data)
+        self._losses.append(step.loss.data)
         self._rates.append(look.lr)
         switched = optimizer.switch_event != self._event
         if switched:
             self._recent_to_frames()
-        if switched or self._wanted():
-            frame = Frame(step, look)
+        if switched or self._wanted:
+            frame = Frame(step.number, look)
             frame.measure(*self._vectors)
-            self._add(frame)
-            self._note_condition(step)
+            self._add(frame, step)
+            self._note_condition(step.number)
         else:
-            self._recent.append(Frame(step, look))
-        self._event, self._look = optimizer.switch_event, None
+            self._recent.append(Frame(step.number, look))
+        self._event, self._look, self._step, self._seen = optimizer.switch_event, None, None, []
 
-    def _wanted(self) -> bool:
-        """Whether the step that is under way will have a frame, as far as one can know."""
-        progress, since = self.trainer.progress, None if self._event is None else self._event.step
-        return choose.wanted(progress.step + 1, since, progress.batch + 1 == self.trainer.steps_per_epoch)
-
-    def _add(self, frame: Frame) -> None:
-        assert self._watch is not None
-        frame.add(self.trainer.model, self.grids, self._watch.seen, *self._batch)
+    def _add(self, frame: Frame, step: Step) -> None:
+        frame.add(self.trainer.model, self.grids, self._seen, step.x.data, step.labels)
         self._raw.append(frame)
         if not self._layers:
-            self._layers = [describe(seen) for seen in self._watch.seen]
+            self._layers = [describe(seen) for seen in self._seen]
 
-    def after_epoch(self, record: dict[str, Any]) -> None:
-        """The optimizer has heard of the epoch: the condition may stand otherwise now, and it may have switched."""
+    def after_epoch(self, record: dict[str, Any]) -> None:  # the optimizer has heard of it, and may have switched
         if self.trainer.optimizer.switch_event != self._event:
             self._recent_to_frames()
         self._note_condition(record["step"])
         self._event = self.trainer.optimizer.switch_event
         self._ready()
 
+    def close(self) -> None:
+        """Training is over: keep what there is of a step that failed. It has outputs, but no gradient and no update."""
+        self._watching.close()
+        if self._step is not None:
+            self._recent_to_frames()
+            if not self._seen:  # then once more: this step is the one to look at
+                with no_grad(), seen_layers(self.trainer.model) as self._seen:
+                    self.trainer.model(Tensor(self._step.x.data))
+            self._add(Frame(self._step.number), self._step)
+            self._look, self._step, self._seen = None, None, []
+        self._ready()
+
     # ---- notes ---------------------------------------------------------------------------------------------------
 
-    def _note_phase(self, phase: str) -> None:
+    def _note_phase(self, step: int, phase: str) -> None:
         if not self._phases or self._phases[-1][1] != phase:
-            self._phases.append([self.trainer.progress.step + 1, phase])
+            self._phases.append([step, phase])
 
     def _note_condition(self, step: int) -> None:
         note = note_of(self.trainer.optimizer, step)

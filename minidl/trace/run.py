@@ -12,24 +12,23 @@ from typing import Any
 
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
-from minidl.trainer import Diverged
+from minidl.training.divergence import Diverged
 from minidl.training.run import Run
 
 
 @contextmanager
-def traced(run: Run) -> Iterator[None]:
-    """Record the block's training where the run's options ask for it, and write the page.
+def traced(run: Run) -> Iterator[list[Recorder]]:
+    """Record the block's training where the run's options ask for it, and write the page. Yields the observer, if any.
 
     Raises PageError where the page can't be written after all; the run itself is complete then.
     """
     path = run.options.trace
     if path is None or run.finished:
-        yield
+        yield []
         return
     recorder = Recorder(run.job.trainer, title_of(run), earlier(run, Path(path)))
     try:
-        with recorder:
-            yield
+        yield [recorder]
     except Diverged as error:
         recorder.facts["ending"] = str(error)
         write_page(run, recorder, Path(path))

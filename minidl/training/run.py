@@ -23,7 +23,9 @@ from minidl.data.atomic import write_text
 from minidl.trainer import evaluate
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, Job, prepare
+from minidl.training.divergence import check_weights
 from minidl.training.models import count_parameters
+from minidl.training.observer import Observer, Step
 
 CHECKPOINT = "checkpoint.safetensors"
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
@@ -144,7 +146,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint. Raises Diverged, and leaves the last one, where a weight is not a finite number."""
         job, trainer = self.job, self.job.trainer
-        trainer.check_weights()
+        check_weights(job.model, trainer.progress.step, trainer.optimizer.lr)
         save_checkpoint(
             self.folder / CHECKPOINT,
             job.model.state_dict(),
@@ -187,6 +189,30 @@ class Run:
         }
         self.write_json("summary.json", summary)
         return summary
+
+
+class Checkpoints(Observer):
+    """Writes a run's checkpoint: after each epoch, with its metrics, and every so many steps as its options say."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self._saved = run, -1
+
+    def after_step(self, step: Step) -> None:
+        every = self.run.options.checkpoint_every
+        if every and step.number % every == 0:
+            self.save()
+
+    def after_epoch(self, record: dict[str, Any]) -> None:
+        self.run.save()
+        self._saved = record["step"]
+        self.run.write_metrics()
+
+    def save(self) -> None:
+        """Write it, unless that was done since the last step."""
+        step = self.run.job.trainer.progress.step
+        if step != self._saved:
+            self.run.save()
+            self._saved = step
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The fast forms on a GPU. They compute what the reference in ops*.py computes.
 
-A kernel has to prove itself: before its first use on a device it is compared with the reference, on the CPU, for a small
-example. One that does not compile there, or gives other numbers, is left out with a warning, and the reference runs.
+A kernel has to prove itself: before its first use on a device it is compared with the reference, on the CPU, for a
+small example. One that does not compile there, or gives other numbers, is left out with a warning, and the reference
+runs.
 
 kernels.cu, images.cu   what the GPU runs, in C     launch.py   compiling and starting it
 products.py   matrix products, by cuBLAS            graph.py    a whole training step as one launch, with slip.py
@@ -119,4 +120,4 @@ GPU_KERNELS["clip"] = loop.clip
 GPU_KERNELS["dots64"] = loop.dots64
 GPU_KERNELS["keep_if"] = loop.keep_if
 GPU_KERNELS["rule"] = rules.step
-GPU_KERNELS["rule_text"] = rules.text
+GPU_KERNELS["formula"] = rules.formula

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from minidl.backend import Array, no_crossing, reference_only_now, xp_of
 from minidl.fast.gpu.launch import kernels_for
 from minidl.fast.gpu.products import Handle, cublas, own_handle, product, using_tf32
 from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
-from minidl.module import Module
+from minidl.module import Module, watchers
 from minidl.tensor import Tensor
 
 WARM_UP = 2  # steps of a kind that run as usual
@@ -68,10 +69,12 @@ class Captured:
         self.graphs: dict[Any, Graph] = {}
         self.warm: dict[Any, int] = {}
         self.modules = [] if model is None else [module for _, module in model.named_modules()]
+        kinds = (bool, float, tuple)
+        self.settings = [(vars(m), name) for m in self.modules for name, v in vars(m).items() if isinstance(v, kinds)]
 
     def __call__(self, *inputs: Array) -> Any:
         """One training step. Returns what loss_of returned, its numbers on the device."""
-        key = None if self.why is not None or reference_only_now() else self._kind(inputs)
+        key = None if self.why is not None or reference_only_now() or watchers.get() else self._kind(inputs)
         if key is None:
             return self.as_usual(*inputs)
         graph = self.graphs.get(key)
@@ -100,7 +103,7 @@ class Captured:
         if rule is None or not all(type(a) is self.xp.ndarray for a in inputs):
             return None
         shapes = tuple((a.shape, a.dtype) for a in inputs)
-        settings = tuple(v for m in self.modules for v in vars(m).values() if isinstance(v, (bool, float, tuple)))
+        settings = tuple([values.get(name) for values, name in self.settings])
         return shapes, rule, settings, using_tf32()
 
     def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
@@ -212,11 +215,9 @@ class Graph:
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that has failed; CUDA says once more that it has."""
-    try:
+    """End a capture that has failed."""
+    with suppress(Exception):  # CUDA says once more that it has failed: the first reason is on its way up
         stream.end_capture()
-    except Exception:
-        pass
 
 
 def _counted(module: Module) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pooling and batch normalization on a GPU (convolution: convolution.py). They compute what the reference in ops*.py computes.
+"""Pooling and batch normalization on a GPU. They compute what the reference in ops*.py computes.
 
 Images lie in memory as (N, H, W, C) behind the usual shape, so that a batch's pixels are the rows of a matrix and the
 channels its columns: what is done to each channel (a bias, batch norm's statistics) goes along the rows, and a window's
@@ -23,7 +23,7 @@ NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts o
 
 
 class Sizes(NamedTuple):
-    """SIZES of images.cu: images (., h, w, c), windows kh x kw at strides sh, sw and paddings ph, pw, (oh, ow) of them."""
+    """SIZES of images.cu: images (., h, w, c); windows (kh, kw), strides (sh, sw), paddings (ph, pw); (oh, ow) of them."""
 
     c: int
     h: int
@@ -127,6 +127,7 @@ def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 
 def pool_sizes(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> Sizes | None:
+    """The numbers of a pooling; None where it does not fit."""
     size = _pair(k)
     pad = _pair(padding)
     if 2 * pad[0] > size[0] or 2 * pad[1] > size[1] or size[0] * size[1] >= 65535:

@@ -1,7 +1,7 @@
 """Compiling the kernels, and telling the GPU to run one.
 
-All kernels of kernels.cu and images.cu are compiled together, once for float32 and once for float64, when the first of them is
-needed; CuPy keeps the result on the disk. A kernel is called by its name:
+All kernels of kernels.cu and images.cu are compiled together, once for float32 and once for float64, when the first of
+them is needed; CuPy keeps the result on the disk. A kernel is called by its name:
 
     kernels = kernels_for(xp, dtype)
     kernels("relu", n, y, x, n)        # as many threads as there are elements
@@ -10,9 +10,13 @@ needed; CuPy keeps the result on the disk. A kernel is called by its name:
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +26,7 @@ import numpy as np
 from minidl.backend import Array, to_numpy
 
 SOURCES = ("kernels.cu", "images.cu")
+ANNOUNCED = 8192  # characters of a source from which compiling it takes a noticeable time
 BLOCK = 512  # threads in a block, unless a launch says otherwise
 MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
 KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
@@ -46,7 +51,9 @@ class Kernels:
     def __init__(self, xp: Any, dtype: Any, source: str) -> None:
         real = "double" if np.dtype(dtype) == np.float64 else "float"
         words = f"#define T {real}\n#define BLOCK {BLOCK}\n"
-        self.module = xp.RawModule(code=CUDA + words + source, options=("-std=c++11",))
+        code = CUDA + words + source
+        announce(xp, code)
+        self.module = xp.RawModule(code=code, options=("-std=c++11",))
         self.converters = {name: _converters(arguments) for name, arguments in signatures(source).items()}
         self.functions: dict[str, Any] = {}
 
@@ -58,6 +65,20 @@ class Kernels:
         if isinstance(grid, int):
             grid = ((grid + BLOCK - 1) // BLOCK,), (BLOCK,)
         function(*grid, tuple(_convert(to, arg) for to, arg in zip(self.converters[name], args, strict=True)))
+
+
+def announce(xp: Any, code: str) -> None:
+    """Say that kernels are compiled where that takes a moment: at their first use on a machine."""
+    if not hasattr(xp, "cuda") or len(code) < ANNOUNCED:
+        return
+    cache = Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
+    capability, version = xp.cuda.Device().compute_capability, xp.__version__
+    done = cache / f"minidl-{hashlib.sha256(f'{capability} {version} {code}'.encode()).hexdigest()[:16]}"
+    if not done.exists():
+        print("compiling the kernels for this GPU, which happens once ...", file=sys.stderr, flush=True)
+        with suppress(OSError):  # then it will be said again
+            cache.mkdir(parents=True, exist_ok=True)
+            done.touch()
 
 
 def signatures(source: str) -> dict[str, list[str]]:

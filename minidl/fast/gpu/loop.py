@@ -1,4 +1,4 @@
-"""The small things around a training step on a GPU: a batch, clipping, a projection's products, the last good weights."""
+"""The small things around a training step on a GPU: a batch, clipping, a projection's products, good weights kept."""
 
 from __future__ import annotations
 

@@ -49,12 +49,10 @@ def step(rule: Rule) -> Any:
     return None
 
 
-def text(rule: Rule) -> str | None:
+def formula(rule: Rule) -> Parts | None:
     """The formula of the rule's next step; None where it has none, or its kernel is not to be trusted."""
     parts = _parts(rule)
-    if parts is None or _kernels.get(_key(rule, parts), 0) is None:
-        return None
-    return "; ".join(f"{symbol} = {expression}" for symbol, expression in (*parts.before, *parts.numbers, *parts.each))
+    return None if parts is None or _kernels.get(_key(rule, parts), 0) is None else parts
 
 
 def _parts(rule: Rule) -> Parts | None:

@@ -1,0 +1,85 @@
+"""When training diverges: to notice that the loss is no longer a finite number, and to say where that began."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, kernel_for, to_numpy, xp_of
+from minidl.grad_mode import no_grad
+from minidl.module import Module
+from minidl.optim import Optimizer
+from minidl.tensor import Tensor
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer a finite number. The message names the step, the rate and the first layer affected."""
+
+
+def diverged(step: int, what: str, rate: float, model: Module | None = None, x: Tensor | None = None) -> Diverged:
+    """The error to raise. With the model and a batch x it names the first layer whose output is not finite."""
+    where = ""
+    if model is not None and x is not None:
+        where = f"; the first output that is not finite is that of {first_non_finite(model, x)}"
+    return Diverged(f"training diverged at step {step}: {what}, the rate {rate:g}{where}. Try a smaller --lr")
+
+
+def first_non_finite(model: Module, x: Tensor) -> str:
+    """The first layer, in the order of computation, whose output for x has a NaN or an infinity in it, in words."""
+    found: list[str] = []
+
+    def see(name: str, layer: Module, y: Tensor) -> Tensor:
+        if not found and not bool(xp_of(y.data).isfinite(y.data).all()):
+            found.append(f"layer {name}, {layer!r}")
+        return y
+
+    with no_grad(), model.watched(see):
+        model(x)
+    return found[0] if found else "the loss"
+
+
+def check_weights(model: Module, step: int, rate: float) -> None:
+    """Raise Diverged where a weight is not a finite number: the last step was too much, though its loss was not."""
+    owned = [
+        (f"{name} of layer {path}, {module!r}", value.data)
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor)
+    ]
+    xp = xp_of(owned[0][1])
+    finite = read_together(xp, [xp.isfinite(values).all() for _, values in owned])
+    for (what, _), good in zip(owned, finite, strict=True):
+        if not good:
+            raise diverged(step, f"{what}, has a value that is not finite", rate)
+
+
+class LastGoodWeights:
+    """The weights that gave the last finite loss or the first other one, kept without a wait for the device.
+
+    By the time that the losses are looked at, a NaN has spread to all weights. From these, first_non_finite still
+    sees where it began.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        assert optimizer.flat is not None, "a Trainer's optimizer has the model's parameters"
+        self.flat = optimizer.flat
+        self.w: Array = self.flat.w.copy()
+        self.good: Array = self.flat.xp.ones((), bool)  # whether all losses so far are finite
+
+    def watch(self, loss: Array) -> None:
+        """Before a step: keep the weights, unless an earlier loss was not finite."""
+        xp, kernel = self.flat.xp, kernel_for(loss, "keep_if")
+        if kernel is None or kernel(self.w, self.flat.w, self.good, loss) is NotImplemented:
+            xp.copyto(self.w, self.flat.w, where=self.good)
+            self.good &= xp.isfinite(loss)
+
+    def restore(self) -> None:
+        """Put these weights back into the model."""
+        self.flat.w[...] = self.w
+
+
+def read_together(xp: Any, values: list[Any]) -> list[float]:
+    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
+    numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
+    return numbers

@@ -1,0 +1,52 @@
+"""Looking on while a Trainer trains: a progress bar, checkpoints, a recording are observers, several at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from minidl.backend import Array
+from minidl.tensor import Tensor
+
+
+@dataclass
+class Step:
+    """A training step as observers are given it. What it holds is there during the call only: copy what is to stay.
+
+    number     1 for the first of a run
+    x, labels  the batch: a Tensor (N, 1, H, W), and an array (N,)
+    loss       before the update, a Tensor of one number; None before the step
+    logits     (N, classes), for a step that an observer wants whole; the gradients of the weights are there then too
+    """
+
+    number: int
+    x: Tensor
+    labels: Array
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class Observer:
+    """Somebody who is told how training goes. It changes nothing of it, but may ask to stop by returning True.
+
+    A subclass writes the methods that it needs.
+    """
+
+    def wants(self, step: int) -> bool:
+        """Whether this step is to be computed operation by operation; on a GPU the others may run in one piece."""
+        return False
+
+    def before_epoch(self) -> None:
+        """An epoch begins, or goes on where a run was resumed."""
+
+    def before_step(self, step: Step) -> None:
+        """The step is about to be taken."""
+
+    def after_step(self, step: Step) -> bool | None:
+        """The step is taken and counted."""
+
+    def after_epoch(self, record: dict[str, Any]) -> bool | None:
+        """The epoch is over; `record` is its line of metrics.jsonl."""
+
+    def close(self) -> None:
+        """Training is over, at its end or by an error in between."""
