@@ -167,6 +167,12 @@ def to_numpy(array: Any) -> Array:
     return backend_of(array).to_host(array)
 
 
+def read_together(xp: Any, values: list[Any]) -> list[float]:
+    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
+    numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
+    return numbers
+
+
 # ---- what may cross ----
 
 _crossing_forbidden: ContextVar[bool] = ContextVar("crossing_forbidden", default=False)
@@ -192,44 +198,27 @@ def accelerated(reference: Op) -> Op:
     """Marks an operation on Tensors that a device may have a faster form of, a kernel: see fast/ for the CPU's.
 
     The function below the mark says what the operation is. The kernel computes the same, or answers NotImplemented
-    to what it was not made for; then, and on a device without one, the function itself runs.
+    to what it was not made for; then, and on a device without one, the function itself runs. A layer's
+    forward(self, x) may be marked too; its kernel is named "Class.forward".
     """
-    name = reference.__name__
+    name, at = reference.__qualname__, int(reference.__code__.co_varnames[0] == "self")  # where the Tensor stands
 
     @wraps(reference)
-    def op(x: Any, *args: Any, **kwargs: Any) -> Any:
-        kernel = kernel_for(getattr(x, "data", None), name)
-        if kernel is not None:
-            result = kernel(x, *args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        return reference(x, *args, **kwargs)
-
-    return cast(Op, op)
-
-
-def accelerated_layer(forward: Op) -> Op:
-    """The same for a layer's forward(self, x): the kernel "Class.forward" is called as kernel(layer, x)."""
-
-    @wraps(forward)
-    def op(layer: Any, x: Any) -> Any:
-        kernel = kernel_for(getattr(x, "data", None), forward.__qualname__)
-        result = NotImplemented if kernel is None else kernel(layer, x)
-        return forward(layer, x) if result is NotImplemented else result
+    def op(*args: Any, **kwargs: Any) -> Any:
+        kernel = kernel_for(getattr(args[at], "data", None), name) if len(args) > at else None
+        result = NotImplemented if kernel is None else kernel(*args, **kwargs)
+        return reference(*args, **kwargs) if result is NotImplemented else result
 
     return cast(Op, op)
 
 
 def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:
     """The kernel of this name on the device of the array; None where there is none, or inside reference_only()."""
-    if not _use_kernels.get():
-        return None
     if type(array) is np.ndarray:  # the commonest case, answered without a loop
-        return CPU.kernels.get(name)
-    for backend in _loaded.values():
-        if isinstance(array, backend.array_type):
-            return backend.kernels.get(name)
-    return None
+        backend: Backend | None = CPU
+    else:
+        backend = next((each for each in _loaded.values() if isinstance(array, each.array_type)), None)
+    return backend.kernels.get(name) if backend is not None and _use_kernels.get() else None
 
 
 def reference_only_now() -> bool:

@@ -41,11 +41,12 @@ class Module:
         """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model goes on with
         the Tensor that it returns. Layers are the modules with none inside; a block in another thread sees nothing."""
         names = {module: name for name, module in self.named_modules() if not list(module.named_children())}
-        token = watchers.set((*watchers.get(), (names, see)))
+        mine = (names, see)
+        watchers.set((*watchers.get(), mine))
         try:
             yield
         finally:
-            watchers.reset(token)
+            watchers.set(tuple(each for each in watchers.get() if each is not mine))
 
     # ---- what it holds ----------------------------------------------------------------------------------------
 

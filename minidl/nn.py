@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minidl import ops
-from minidl.backend import accelerated_layer
+from minidl.backend import accelerated
 from minidl.init import Rng, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.ops_conv import Pair, Size, _pair
@@ -26,7 +26,7 @@ class Sequential(Module):
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
 
-    @accelerated_layer
+    @accelerated
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:
             x = layer(x)

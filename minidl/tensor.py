@@ -8,6 +8,7 @@ vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -231,6 +232,7 @@ class Tensor:
         return ops.flatten(self, start_dim)
 
 
+@dataclass(slots=True, eq=False)
 class Home:
     """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
 
@@ -239,10 +241,9 @@ class Home:
     free   False while a vjp has taken `grad` to write to, see fast.linear.into
     """
 
-    __slots__ = ("free", "grad", "owner")
-
-    def __init__(self, owner: Any, grad: Array) -> None:
-        self.owner, self.grad, self.free = owner, grad, True
+    owner: Any
+    grad: Array
+    free: bool = True
 
     def fill(self, g: Array) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
@@ -252,14 +253,12 @@ class Home:
         return self.grad
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One recorded operation: its name and its edges to the inputs that need a gradient."""
 
-    __slots__ = ("edges", "name")
-
-    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
-        self.name = name
-        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
+    name: str
+    edges: tuple[Edge, ...] | None  # None once backward() has freed it
 
 
 def record(name: str, value: Array, *edges: Edge) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, backend_of, xp_of
+from minidl.backend import Array, backend_of, read_together, xp_of
 from minidl.data.batches import Examples, Splits, batches
 from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
@@ -25,7 +25,7 @@ from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
-from minidl.training.divergence import LastGoodWeights, diverged, read_together
+from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.observer import Observer, Step
 
 

@@ -8,6 +8,7 @@ literally `p @ g`. The network notices nothing: it goes on reading `p.data`, whi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,11 @@ class FlatParameters:
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""
         return _zeros(self.xp, len(self.w), self.w.dtype)
+
+    @cached_property
+    def room(self) -> Array:
+        """Memory for the steps of one block, the same at every step."""
+        return self.xp.empty_like(self.w[self.blocks[0]])
 
     def scratch(self, like: Array) -> Array:
         """An array of that shape to work in: memory that was used before, where that is known."""

@@ -241,12 +241,12 @@ class Rule(Optimizer):
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
-        steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
+        steps = flat.room if self.p is None else self.p
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            self.rule(self.decayed(w, g, lr), p, lr, **state)
+            self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
             if flat.xp is np and self.t % EVERY == 0:
                 for v in state.values():

@@ -126,6 +126,33 @@ def test_pieces_are_forgotten_with_their_model(pieces):
     assert len(pieces._found) == 0
 
 
+def test_on_a_device_every_form_is_used_and_gives_the_layers_numbers(device, monkeypatch):
+    def value_and_gradients(where: str) -> list[Any]:
+        model, x = network().to(where), Tensor(images().data.copy(), requires_grad=True, device=where)
+        y = model(x)
+        (y * y).sum().backward()
+        return [y.numpy(), *(p.grad if where == "cpu" else p.grad.get() for p in model.parameters())]
+
+    used: set[Any] = set()
+    if device.backend.kernels:
+        forms = GPU_KERNELS["Sequential.forward"].forms
+
+        def noted(kinds: Any) -> Any:
+            def form(*args: Any) -> Any:
+                y = forms[kinds](*args)
+                used.add(kinds if y is not NotImplemented else "declined")
+                return y
+
+            return form
+
+        monkeypatch.setitem(device.backend.kernels, "Sequential.forward", Fused({k: noted(k) for k in forms}))
+    with reference_only():
+        expected = value_and_gradients("cpu")
+    for found, wanted in zip(value_and_gradients("counting"), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert used == (set(KINDS) if device.backend.kernels else set())
+
+
 # ---- watched layers ----
 
 
@@ -161,6 +188,20 @@ def test_watchers_nest_and_another_thread_or_model_is_not_seen():
         assert seen == []
         model(images())
     assert seen == ["outer"] * 9 + ["outer", "inner"] + ["outer"] * 2
+    assert watchers.get() == ()
+
+
+def test_watched_blocks_may_end_in_any_order():
+    """As those of two observers do, each of which begins one before a step and ends it afterwards."""
+    model, seen = network(), []
+    first = model.watched(lambda name, layer, y: seen.append("first") or y)
+    second = model.watched(lambda name, layer, y: seen.append("second") or y)
+    first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None)
+    model(images())
+    second.__exit__(None, None, None)
+    model(images())
+    assert seen == ["second"] * 12
     assert watchers.get() == ()
 
 

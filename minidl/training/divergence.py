@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from minidl.backend import Array, kernel_for, to_numpy, xp_of
+from minidl.backend import Array, kernel_for, read_together, xp_of
 from minidl.grad_mode import no_grad
 from minidl.module import Module
 from minidl.optim import Optimizer
@@ -77,9 +73,3 @@ class LastGoodWeights:
     def restore(self) -> None:
         """Put these weights back into the model."""
         self.flat.w[...] = self.w
-
-
-def read_together(xp: Any, values: list[Any]) -> list[float]:
-    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
-    numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
-    return numbers

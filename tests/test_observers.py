@@ -1,0 +1,173 @@
+"""Trainer.fit and its observers: who is told what, when, and what it may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, reference_only
+from minidl.trainer import Trainer
+from minidl.training.config import Config, prepare
+from minidl.training.divergence import Diverged
+from minidl.training.observer import Observer, Step
+from tests.commands import tiny_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset(tmp_path_factory.mktemp("data"))
+
+
+def trainer_of(data: Path, **changes: Any) -> Trainer:
+    settings = {"model": "goodfit", "opt": "adam", "batch_size": 60, "device": "cpu", **changes}
+    return prepare(Config(dataset=str(data), **settings)).trainer  # three steps an epoch
+
+
+class Notes(Observer):
+    """Notes what it is told, and asks to stop where it is told to."""
+
+    def __init__(self, stop_after: Any = None, notes: list[Any] | None = None) -> None:
+        self.stop_after, self.notes = stop_after, [] if notes is None else notes
+
+    def told(self, *what: Any) -> bool:
+        self.notes.append(what)
+        return what == self.stop_after
+
+    def before_epoch(self) -> None:
+        self.told("epoch begins")
+
+    def before_step(self, step: Step) -> None:
+        assert step.loss is step.logits is None
+        self.told("before", step.number)
+
+    def after_step(self, step: Step) -> bool:
+        return self.told("after", step.number)
+
+    def after_epoch(self, record: dict[str, Any]) -> bool:
+        return self.told("epoch", record["epoch"])
+
+    def close(self) -> None:
+        self.told("closed")
+
+
+def epoch(number: int, steps: range) -> list[Any]:
+    return [("epoch begins",), *((when, k) for k in steps for when in ("before", "after")), ("epoch", number)]
+
+
+def test_all_observers_are_told_everything_in_order(data):
+    notes: list[Any] = []
+    first, second, shared = Notes(), Notes(), [Notes(notes=notes), Notes(notes=notes)]
+    trainer = trainer_of(data)
+    metrics = trainer.fit(2, [first, second, *shared])
+    assert first.notes == second.notes == [*epoch(1, range(1, 4)), *epoch(2, range(4, 7)), ("closed",)]
+    assert notes == [note for note in first.notes for _ in range(2)]
+    assert metrics is trainer.progress.metrics
+    assert len(metrics) == 2
+
+
+@pytest.mark.parametrize("stop_after", [("after", 2), ("after", 3), ("epoch", 1), ("after", 5)])
+def test_one_wish_stops_after_the_step_and_fit_goes_on_there_with_the_same_bits(data, stop_after):
+    whole, parts = trainer_of(data), trainer_of(data)
+    whole.fit(3)
+    stopper, witness = Notes(stop_after), Notes()
+    parts.fit(3, [stopper, witness])
+    assert stopper.notes == witness.notes  # the others hear of that step too
+    assert stopper.notes[-2:] == [stop_after, ("closed",)]
+    parts.fit(3, [witness])
+    assert parts.optimizer.flat.w.tobytes() == whole.optimizer.flat.w.tobytes()
+    records = [[{k: v for k, v in r.items() if k != "seconds"} for r in t.progress.metrics] for t in (whole, parts)]
+    assert records[0] == records[1]
+
+
+def test_steps_by_hand_are_the_same_training(data):
+    whole, by_hand = trainer_of(data), trainer_of(data)
+    whole.fit(2)
+    for first in (1, 4):
+        assert list(by_hand.steps()) == [first, first + 1, first + 2]
+        by_hand.finish_epoch()
+    assert by_hand.optimizer.flat.w.tobytes() == whole.optimizer.flat.w.tobytes()
+
+
+def test_a_step_comes_with_its_batch_loss_logits_and_gradients(data):
+    trainer = trainer_of(data, model="linear")
+
+    class Looks(Observer):
+        def before_step(self, step: Step) -> None:
+            self.w = [p.data.copy() for p in trainer.model.parameters()]
+
+        def after_step(self, step: Step) -> None:
+            w, b = self.w
+            logits = step.x.data.reshape(len(step.labels), -1) @ w.T + b
+            np.testing.assert_allclose(step.logits.data, logits, rtol=1e-4, atol=1e-5)
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            assert step.loss.item() == pytest.approx(-np.log(p[np.arange(len(p)), step.labels]).mean(), rel=1e-4)
+            p[np.arange(len(p)), step.labels] -= 1
+            gradients = [q.grad for q in trainer.model.parameters()]
+            np.testing.assert_allclose(gradients[1], p.mean(0), rtol=1e-3, atol=1e-6)
+
+    with reference_only():
+        trainer.fit(1, [Looks()])
+
+
+def test_observers_are_closed_however_training_ends(data):
+    class Fails(Notes):
+        def after_step(self, step: Step) -> bool:
+            raise OSError("disk full")
+
+    first, last = Notes(), Notes()
+    with pytest.raises(OSError, match="disk full"):
+        trainer_of(data).fit(1, [first, Fails(), last])
+    assert first.notes[-2:] == [("after", 1), ("closed",)]
+    assert last.notes[-2:] == [("before", 1), ("closed",)]
+    with np.errstate(all="ignore"), pytest.raises(Diverged):
+        trainer_of(data, opt="sgd", lr=1e30).fit(2, [first])
+    assert first.notes[-1] == ("closed",)
+
+
+def test_without_validation_nothing_is_evaluated(data, monkeypatch):
+    trainer, validated = trainer_of(data), trainer_of(data)
+    validated.fit(2)
+    monkeypatch.setattr("minidl.trainer.evaluate", lambda *args: pytest.fail("evaluated"))
+    metrics = trainer.fit(2, validate=False)
+    assert [(r["val_loss"], r["val_accuracy"]) for r in metrics] == [(None, None)] * 2
+    assert [r["train_loss"] for r in metrics] == [r["train_loss"] for r in validated.progress.metrics]
+    assert trainer.optimizer.flat.w.tobytes() == validated.optimizer.flat.w.tobytes()
+
+
+def test_only_steps_that_nobody_wants_whole_run_in_one_piece(data, monkeypatch):
+    """Here the one piece is the usual step: a GPU's captured one is compared with it in tests/test_gpu_graph.py."""
+    trainer, plain, pieces = trainer_of(data), trainer_of(data), []
+    plain.fit(2)
+
+    def captured(x: Any, labels: Any) -> Any:
+        pieces.append(trainer.progress.step + 1)
+        _, loss, correct = trainer._forward(Tensor(x), labels)
+        trainer.optimizer.zero_grad()
+        loss.backward()
+        trainer.optimizer.step()
+        return loss, correct
+
+    class Wants(Notes):
+        def __init__(self, *steps: int) -> None:
+            super().__init__()
+            self.steps, self.whole, self.losses = steps, set(), []
+
+        def wants(self, step: int) -> bool:
+            return step in self.steps
+
+        def after_step(self, step: Step) -> bool:
+            self.losses.append(step.loss.item())
+            if step.logits is not None:
+                self.whole.add(step.number)
+            return super().after_step(step)
+
+    monkeypatch.setattr(trainer, "_captured", captured)
+    one, other = Wants(1, 4), Wants(5)
+    trainer.fit(2, [one, other])
+    assert pieces == [2, 3, 6]
+    assert one.whole == other.whole == {1, 4, 5}
+    assert len(one.losses) == len([note for note in one.notes if note[0] == "after"]) == 6
+    assert trainer.optimizer.flat.w.tobytes() == plain.optimizer.flat.w.tobytes()
