@@ -41,23 +41,52 @@ class Splits:
     image_size: tuple[int, int]
 
 
-def split(dataset: Dataset, val_fraction: float = 0.1, seed: int = 0, device: str | None = None) -> Splits:
-    """Set `val_fraction` of the training examples aside for validation, drawn by `seed`, and send all to the device.
+def split(
+    dataset: Dataset,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    device: str | None = None,
+    *,
+    counts: tuple[int, int] | None = None,
+) -> Splits:
+    """Draw the training and the validation examples by `seed`, without overlap, and send them to the device.
 
-    Raises DataError where that would leave one of the two parts empty.
+    val_fraction  share of the training examples that is set aside for validation; the others are trained on
+    counts        instead: how many to train on, and how many to validate on
+
+    The test split is the data set's own. Raises DataError where a part would be empty, or there are too few.
     """
     n = len(dataset.train_labels)
+    order = np.random.default_rng(seed).permutation(n)
+    if counts is None:
+        n_train, n_val = sizes(n, val_fraction)
+        return _pick(dataset, order[n_val:], order[:n_val], device)
+    n_train, n_val = counts
+    if n_train + n_val > n:
+        raise DataError(
+            f"{n_train:,} training and {n_val:,} validation images were asked for, but {dataset.name} has "
+            f"{n:,} training images in all: ask for fewer"
+        )
+    return _pick(dataset, order[:n_train], order[n - n_val :], device)
+
+
+def sizes(n: int, val_fraction: float) -> tuple[int, int]:
+    """How many of n examples are trained on, and how many set aside. Raises DataError where either is none."""
     n_val = round(n * val_fraction)
     if not 0 < n_val < n:
         raise DataError(
             f"a validation fraction of {val_fraction} sets {n_val} of {n} training images aside; "
             "each part needs at least one: choose a fraction between 0 and 1"
         )
-    order = np.random.default_rng(seed).permutation(n)
-    return pick(dataset, order[n_val:], order[:n_val], device)
+    return n - n_val, n_val
 
 
-def pick(dataset: Dataset, train: Array, val: Array, device: str | None = None) -> Splits:
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """How many batches so many examples make; the last takes what is left."""
+    return -(-examples // batch_size)
+
+
+def _pick(dataset: Dataset, train: Array, val: Array, device: str | None = None) -> Splits:
     """The training examples at these indices, to learn from and to choose by, and all test examples; on the device."""
     backend = get_backend(device)
 

@@ -14,7 +14,7 @@ import numpy as np
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
-from minidl.tensor import Dims, Tensor, as_tensor, record
+from minidl.tensor import Dims, Tensor, as_tensor, record, same_device
 
 __all__ = [
     "add",
@@ -222,6 +222,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left and as a
     column on the right; leading axes broadcast."""
     a, b = as_tensor(a), as_tensor(b)
+    same_device("matmul", a, b)
     xp = xp_of(a.data)
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul: the inner sizes of {a.shape} @ {b.shape} differ")
@@ -246,6 +247,7 @@ def _operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both operands as Tensors that broadcast together."""
     a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
     b = as_tensor(b, like=a)
+    same_device(op, a, b)
     if a.shape != b.shape:
         try:
             np.broadcast_shapes(a.shape, b.shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Tensor, as_tensor, record, same_device
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
@@ -24,6 +24,7 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -
     The border is padded with zeros.
     """
     x, w = as_tensor(x), as_tensor(w)
+    same_device("conv2d", x, w, None if b is None else as_tensor(b))
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         raise ValueError(f"conv2d: x {x.shape} and w {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
     kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)

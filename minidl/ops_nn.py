@@ -11,7 +11,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.rng import CounterRng
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Tensor, as_tensor, record, same_device
 
 # ---- layers ----
 
@@ -20,6 +20,7 @@ from minidl.tensor import Tensor, as_tensor, record
 def linear(x: Any, w: Any, b: Any = None) -> Tensor:
     """x @ w.T + b, a fully connected layer. x (N, in), w (out, in), b (out,) or None -> (N, out)."""
     x, w = as_tensor(x), as_tensor(w)
+    same_device("linear", x, w, None if b is None else as_tensor(b))
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"linear: x {x.shape} and w {w.shape} must be (N, in) and (out, in)")
     edges = [
@@ -161,6 +162,7 @@ def mse_loss(prediction: Any, target: Any) -> Tensor:
     """Mean of (prediction - target)^2 over all elements, a scalar. The shapes must be equal."""
     prediction = as_tensor(prediction)
     target = as_tensor(target, like=prediction)
+    same_device("mse_loss", prediction, target)
     if prediction.shape != target.shape:
         raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have one shape")
     d = prediction.data - target.data

@@ -80,6 +80,12 @@ class Tensor:
     def __bool__(self) -> bool:
         return bool(self.item())
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The values, for NumPy's functions; not from the GPU, where that would be a wait that nobody sees."""
+        if not isinstance(self.data, np.ndarray):
+            raise TypeError(f"this Tensor is on the {self.device}: write .numpy(), which copies its values from there")
+        return np.array(self.data, dtype, copy=copy)
+
     def __len__(self) -> int:
         return len(self.data)
 
@@ -281,6 +287,16 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
         if needed:
             out.requires_grad, out.node = True, Node(name, needed)
     return out
+
+
+def same_device(op: str, *tensors: Tensor | None) -> None:
+    """Raise TypeError, with what to do, where Tensors on two devices meet. None, an input left out, passes."""
+    known = [t for t in tensors if t is not None]
+    if any(type(t.data) is not type(known[0].data) for t in known):
+        places = ", ".join(f"{t.shape} on the {t.device}" for t in known)
+        raise TypeError(
+            f"{op}: its inputs are on two devices ({places}): move a Tensor or a model with .to({known[0].device!r})"
+        )
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:

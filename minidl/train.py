@@ -21,11 +21,11 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.fast.malloc import tune_allocator
 from minidl.trace import PageError, check_writable, traced
-from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
-from minidl.training.models import MODELS, count_parameters
+from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
+from minidl.training.options import add_options
 from minidl.training.run import Checkpoints, Options, Run, check_unused, versions
 
 EXAMPLES = """examples:
@@ -49,100 +49,17 @@ def make_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,  # what is not given is not set: Config holds the defaults
         allow_abbrev=False,
     )
-    default = Config()
-    data = parser.add_argument_group("data and model")
-    data.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="auto, mnist, mnist5k (5,000 digits that come with the package) or a folder with four IDX files; "
-        "auto takes the full MNIST where it is at hand or can be fetched, else mnist5k (default: auto)",
-    )
-    data.add_argument("--model", metavar="NAME", help=f"{' '.join(MODELS)} (default: {default.model})")
-    data.add_argument(
-        "--val-fraction",
-        type=float,
-        metavar="F",
-        help=f"share of the training images set aside for validation (default: {default.val_fraction})",
-    )
-    opt = parser.add_argument_group("optimizer")
-    opt.add_argument("--opt", metavar="NAME", help=f"{' '.join(OPTIMIZERS)} (default: {default.opt})")
-    opt.add_argument("--lr", type=float, metavar="RATE", help="learning rate (default: suits the optimizer)")
-    opt.add_argument("--momentum", type=float, metavar="MU", help="momentum of the SGD phase (default: suits --opt)")
-    opt.add_argument("--weight-decay", type=float, metavar="L", help="weight decay (default: 0; adamw: 0.01)")
-    opt.add_argument(
-        "--schedule",
-        metavar="S",
-        help="learning rate over the steps: constant, cosine, step:every=1000,factor=0.1 or "
-        "halving:start=600,every=100; each takes warmup=N too (default: constant)",
-    )
-    opt.add_argument("--clip-norm", type=float, metavar="N", help="limit the gradient's norm to N (default: no limit)")
-    hybrid = parser.add_argument_group("hybrid switch")
-    hybrid.add_argument(
-        "--switch",
-        metavar="WHEN",
-        help="auto, step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ...; joined with | (or) "
-        "and & (and). auto takes the preset of this model and data set (default: auto)",
-    )
-    hybrid.add_argument(
-        "--lr-after",
-        type=_rate_or_word,
-        metavar="RATE",
-        help="instead of --lr-sgd: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
-        "default: preset)",
-    )
-    hybrid.add_argument("--lr-sgd", type=float, metavar="RATE", help="rate of the SGD phase of hybrid and gnmt")
-    hybrid.add_argument(
-        "--schedule-sgd", metavar="S", help="schedule of hybrid's SGD phase (default: --schedule, else preset)"
-    )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--epochs", type=int, metavar="N", help="passes over the training split (default: 10; mnist5k: 20)"
-    )
-    run.add_argument("--batch-size", type=int, metavar="N", help=f"examples per step (default: {default.batch_size})")
-    run.add_argument("--seed", type=int, metavar="N", help="same seed, same result (default: 0)")
-    run.add_argument("--device", metavar="D", help="cpu, gpu or auto (default: auto)")
-    run.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="compute with N threads; on a machine that is busy with other things 1 can be many times faster, for "
-        "threads that wait for each other wait for those too (default: the number of cores)",
-    )
-    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
-    run.add_argument(
-        "--checkpoint-every",
-        type=int,
-        metavar="STEPS",
-        help="write a checkpoint every STEPS steps (default: each epoch)",
-    )
-    run.add_argument(
+    add_options(parser, Config, Options)
+    folder = parser.add_argument_group("run folder")
+    folder.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
+    folder.add_argument(
         "--resume",
         type=Path,
         metavar="RUN",
         help="go on with this run folder; all else comes from its checkpoint, but --dataset may say where the "
         "same data are now, and --device what to compute on",
     )
-    run.add_argument(
-        "--test-every-epoch",
-        action="store_true",
-        help="print the test accuracy after each epoch, for teaching: who chooses by it, overfits to the test split",
-    )
-    run.add_argument(
-        "--trace",
-        type=os.path.abspath,
-        metavar="FILE",
-        help="record the run and write a page, FILE.html, on which it can be stepped through in a browser",
-    )
     return parser
-
-
-def _rate_or_word(text: str) -> float | str:
-    if text in ("projected", "matched"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"give a number, projected or matched, not {text!r}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

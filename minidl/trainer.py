@@ -18,7 +18,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, backend_of, read_together, xp_of
-from minidl.data.batches import Examples, Splits, batches
+from minidl.data.batches import Examples, Splits, batches, steps_per_epoch
 from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
 from minidl.nn import Module
@@ -89,7 +89,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.splits.train) / self.batch_size)
+        return steps_per_epoch(len(self.splits.train), self.batch_size)
 
     @property
     def train_loss(self) -> float:

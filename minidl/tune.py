@@ -7,8 +7,6 @@ validation split alone.
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,15 +19,21 @@ from tqdm import tqdm
 from minidl.backend import DeviceError
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import Dataset, load_mnist
+from minidl.data.batches import sizes, steps_per_epoch
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
+from minidl.training.options import add_options
+from minidl.training.search import Choice, Rank, grid, rank
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
 
-ADAM_RATES = (3e-4, 1e-3, 3e-3)
-SGD_RATES = (0.003, 0.01, 0.03, 0.1)
-SWITCH_AT = (0.3, 0.6)  # share of the run that Adam gets
+SPACE = grid(
+    Choice("lr", (3e-4, 1e-3, 3e-3)),  # Adam's
+    Choice("lr_sgd", (0.003, 0.01, 0.03, 0.1)),
+    Choice("switch_at", (0.3, 0.6)),  # share of the run that Adam gets
+)
+OPTIONS = ("dataset", "model", "val_fraction", "epochs", "batch_size", "seed", "device")
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,10 @@ class Setting:
     lr_sgd: float
     switch_at: float
 
-    def config(self, base: Config, epochs: int, steps_per_epoch: int) -> Config:
+    def config(self, base: Config, dataset: Dataset, epochs: int) -> Config:
         """The run of `epochs` epochs with this setting."""
-        step = max(1, round(self.switch_at * epochs * steps_per_epoch))
+        n, _ = sizes(len(dataset.train_labels), base.val_fraction)
+        step = max(1, round(self.switch_at * epochs * steps_per_epoch(n, base.batch_size)))
         return replace(base, epochs=epochs, lr=self.lr, lr_sgd=self.lr_sgd, switch=f"step:{step}")
 
 
@@ -55,14 +60,14 @@ class Result:
     val_loss: float
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """For sorting, best first. Of equal accuracies, the smaller loss wins."""
-        return -self.val_accuracy, self.val_loss
+    def rank(self) -> Rank:
+        """For sorting, best first."""
+        return rank(self.val_accuracy, self.val_loss)
 
 
 def settings() -> list[Setting]:
     """The grid."""
-    return [Setting(*values) for values in itertools.product(ADAM_RATES, SGD_RATES, SWITCH_AT)]
+    return [Setting(**SPACE.values(point)) for point in SPACE.start]
 
 
 def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
@@ -86,8 +91,7 @@ def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, l
 
 def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Result:
     """Train one setting. One that diverges counts as the worst."""
-    steps_per_epoch = prepare(replace(base, switch="step:1"), dataset).trainer.steps_per_epoch
-    job = prepare(setting.config(base, epochs, steps_per_epoch), dataset)
+    job = prepare(setting.config(base, dataset, epochs), dataset)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             last = job.trainer.fit(epochs)[-1]
@@ -103,16 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
         "rate, SGD's rate, and when to switch. Prints the flags for minidl.train.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", default="mlp", help="as for minidl.train")
-    parser.add_argument("--dataset", default="auto", help="as for minidl.train")
-    parser.add_argument("--epochs", type=int, help="length of the run to tune for (default: as minidl.train's)")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--val-fraction", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
+    add_options(parser, Config, only=OPTIONS)
     args: dict[str, Any] = vars(parser.parse_args(argv))
     try:
         base = Config(**args)
@@ -135,8 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flush=True,
             )
     best = results[0].setting
-    steps_per_epoch = prepare(base, dataset).trainer.steps_per_epoch
-    config = best.config(base, epochs, steps_per_epoch)
+    config = best.config(base, dataset, epochs)
     print(
         f"use\n  python -m minidl.train --model {base.model} --dataset {base.dataset} --epochs {epochs} --opt hybrid "
         f"--lr {best.lr:g} --lr-sgd {best.lr_sgd:g} --switch {config.switch}"

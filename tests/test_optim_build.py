@@ -21,7 +21,7 @@ from minidl.optim import (
     parse_switch,
 )
 from minidl.training.build import NAMES, build
-from minidl.training.presets import PRESETS, preset
+from minidl.training.presets import DEFAULTS, PRESETS, decided, preset
 from tests.test_switch_hybrid import go, parameter
 
 # ---- presets and build ----
@@ -32,7 +32,8 @@ def test_every_preset_is_usable_and_says_where_it_comes_from():
     for (model, dataset), row in PRESETS.items():
         assert (model, "mnist") in PRESETS
         assert row.source
-        optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, model=model, dataset=dataset)
+        options = decided("hybrid", {}, model, dataset, epochs=10)
+        optimizer = build("hybrid", [parameter()], total_steps=100, steps_per_epoch=10, **options)
         assert optimizer.switch == parse_switch(preset(model, dataset, 10).switch)
         assert optimizer.lr == row.lr
         assert optimizer.then.momentum == row.momentum
@@ -49,22 +50,23 @@ def test_build_knows_every_name():
         "sgd": SGD, "momentum": SGD, "nesterov": SGD, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam,
         "adamw": AdamW, "hybrid": Hybrid, "swats": SWATS, "gnmt": GNMT, "blend": Blend,
     }  # fmt: skip
-    assert tuple(kinds) == NAMES
+    assert tuple(kinds) == NAMES == tuple(DEFAULTS)
     for name, kind in kinds.items():
         p = parameter()
-        optimizer = build(name, [p], total_steps=100, steps_per_epoch=10)
+        optimizer = build(name, [p], total_steps=100, steps_per_epoch=10, **decided(name, {}))
         assert type(optimizer) is kind
         go(optimizer, p, 3)
-    momentum, nesterov = (build(n, [parameter()], total_steps=9, steps_per_epoch=3) for n in ("momentum", "nesterov"))
+    momentum, nesterov = made("momentum"), made("nesterov")
     assert (momentum.momentum, momentum.nesterov, nesterov.nesterov) == (0.9, False, True)
 
 
-def made(name, **options):
+def made(name, model="mlp", **options):
+    options = decided(name, options, model, "mnist", epochs=10)
     return build(name, [parameter()], total_steps=200, steps_per_epoch=20, **options)
 
 
 def test_build_passes_options_on():
-    assert made("sgd", lr=0.3, weight_decay=0.1, max_norm=2).weight_decay == 0.1
+    assert made("sgd", lr=0.3, weight_decay=0.1, clip_norm=2).weight_decay == 0.1
     assert made("momentum", momentum=0.5).momentum == 0.5
     assert made("adam", schedule="cosine", lr=0.5).lr == 0.5
     assert made("swats", switch="swats:rtol=1e-3").switch == Projected() | Projected(rtol=1e-3)
@@ -75,7 +77,7 @@ def test_build_passes_options_on():
     assert made("hybrid", lr_after="projected").lr_after == "projected"
     assert made("hybrid", lr_sgd=0.7).then.lr == 0.7
     assert made("gnmt").first.max_norm == made("gnmt").then.max_norm == 5.0
-    assert made("gnmt", max_norm=1.0, lr_sgd=0.2).then.max_norm == 1.0
+    assert made("gnmt", clip_norm=1.0, lr_sgd=0.2).then.max_norm == 1.0
     blend = made("blend")  # ten epochs, a ninth of the paper's
     assert (blend.center, blend.period) == (pytest.approx(10 / 9), pytest.approx(5 / 9))
 
@@ -83,10 +85,8 @@ def test_build_passes_options_on():
 @pytest.mark.parametrize(("lr_after", "peak"), [(None, 0.3), (0.2, 0.2)])
 def test_schedule_of_a_hybrid_ends_with_the_run(lr_after, peak):
     p = parameter()
-    optimizer = build(
-        "hybrid", [p], total_steps=200, steps_per_epoch=20, switch="step:80", lr_sgd=0.3, lr_after=lr_after,
-        schedule="cosine", lr=0.01,
-    )  # fmt: skip
+    given = {"switch": "step:80", "lr_sgd": 0.3, "lr_after": lr_after, "schedule": "cosine", "lr": 0.01}
+    optimizer = build("hybrid", [p], total_steps=200, steps_per_epoch=20, **decided("hybrid", given))
     rates = []
     for k in range(1, 201):
         rates.append(optimizer.lr)
@@ -126,7 +126,7 @@ def test_a_network_trains_with_every_name():
     y = (x @ rng.normal(size=(10, 3))).argmax(1)
     for name in NAMES:
         model = nn.Sequential(nn.Linear(10, 32, rng=0), nn.ReLU(), nn.Linear(32, 3, rng=1))
-        optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30)
+        optimizer = build(name, model.parameters(), total_steps=300, steps_per_epoch=30, **decided(name, {}))
         losses = []
         for _ in range(300):
             loss = ops.cross_entropy(model(Tensor(x)), y)

@@ -113,9 +113,11 @@ def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch
 @pytest.mark.parametrize("given", [{}, {"lr_after": 0.3}, {"lr_sgd": 0.2}, {"lr_after": "projected"}, {"lr": 0.5}])
 def test_what_is_spelled_out_builds_the_same_optimizer(data, given):
     from minidl.training.build import build
+    from minidl.training.presets import decided
 
     job = prepare(Config(dataset=str(data), model="overfit", **given))
-    plain = build("hybrid", nn.Linear(2, 2).parameters(), total_steps=30, steps_per_epoch=3, model="overfit", **given)
+    options = decided("hybrid", given, "overfit")
+    plain = build("hybrid", nn.Linear(2, 2).parameters(), total_steps=30, steps_per_epoch=3, **options)
     ours = job.trainer.optimizer
     assert str(ours.switch) == str(plain.switch)
     assert (ours.first.lr, ours.lr_after, ours.then.momentum) == (plain.first.lr, plain.lr_after, plain.then.momentum)

@@ -14,12 +14,12 @@ import pytest
 pytest.importorskip("scipy", reason='the extra "study" is not installed')
 
 from minidl.data import load_mnist
+from minidl.data.batches import split
 from minidl.data.idx import DataError
 from minidl.study import runs, tuning
 from minidl.study.contestants import CONTESTANTS, make_optimizer
 from minidl.study.execute import execute
 from minidl.study.pool import LocalPool, carry_out
-from minidl.study.regimes import draw_splits
 from minidl.study.results import final_results, measure, write_tables
 from minidl.study.runs import perform
 from minidl.study.study import open_plan
@@ -169,12 +169,12 @@ def test_the_test_split_is_read_once_in_a_final_run_and_never_in_tuning(plan, di
 def test_training_and_validation_examples_do_not_overlap(digits):
     marked = replace(digits, train_images=digits.train_images.copy())
     marked.train_images[:, 0, :2] = np.stack(np.divmod(np.arange(4000), 256), 1)  # each image carries its number
-    splits = draw_splits(marked, 3_000, 1_000, seed=5)
+    splits = split(marked, seed=5, counts=(3_000, 1_000))
     numbers = [{(int(i[0, 0]), int(i[0, 1])) for i in part.images} for part in (splits.train, splits.val)]
     assert [len(n) for n in numbers] == [3_000, 1_000]
     assert not numbers[0] & numbers[1]
     with pytest.raises(DataError, match="4,000 training images in all"):
-        draw_splits(digits, 3_900, 200, seed=0)
+        split(digits, counts=(3_900, 200))
 
 
 def test_a_run_that_diverges_is_a_result(plan):

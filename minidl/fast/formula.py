@@ -229,7 +229,7 @@ def c_expression(expression: str, name: Callable[[str], str] = str) -> str:
         match node:
             case ast.Name(id=symbol):
                 return name(symbol)
-            case ast.Constant(value=value):
+            case ast.Constant(value=int() | float() as value):
                 return f"(T){float(value)!r}"
             case ast.UnaryOp(operand=x):
                 return f"(-{text(x)})"

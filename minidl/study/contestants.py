@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidl.optim import SGD, Adam, AfterSteps, Hybrid, Optimizer, Schedule
-from minidl.study.tuning import Choice, Log, Point, Space
 from minidl.tensor import Tensor
 from minidl.training.build import build
+from minidl.training.presets import decided
+from minidl.training.search import Choice, Log, Point, Space
 
 Recipe = Mapping[str, Any]
 TAILORED = "tailored"  # the moment of a switch: the one that tuning chose for the tailored hybrid
@@ -71,6 +72,7 @@ def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_p
         return Hybrid(params, first=sgd, then=adam, switch=AfterSteps(first_part))
     if name == "hybrid":
         options |= {"switch": f"step:{first_part}", "momentum": MOMENTUM, "schedule_sgd": "constant"}
+    options = decided(name, options)
     return build(name, params, total_steps=steps, steps_per_epoch=steps_per_epoch, **options)
 
 

@@ -18,8 +18,8 @@ from matplotlib.ticker import NullFormatter
 from minidl.study.analysis import Block, Entry
 from minidl.study.claims import Verdict
 from minidl.study.statistics import mean_interval
-from minidl.study.tuning import Log
 from minidl.teach.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
+from minidl.training.search import Log
 
 INK = "#010203"  # black to the eye, and like no other colour in the picture
 COLOURS = (BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, "#888888")

@@ -8,15 +8,8 @@ for it to deserve its name, and the report checks that.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
-
-from minidl.data.batches import Splits, pick
-from minidl.data.idx import DataError
-from minidl.data.mnist import Dataset
-from minidl.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
-from minidl.training.models import ImageSize, Rng, perceptron
+from minidl.data.batches import steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -45,41 +38,9 @@ class Regime:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.train_images // self.batch_size)
+        return steps_per_epoch(self.train_images, self.batch_size)
 
     @property
     def steps(self) -> int:
         """Optimizer steps of a whole run."""
         return self.epochs * self.steps_per_epoch
-
-
-def build_network(
-    filters: tuple[int, ...], hidden: tuple[int, ...], size: ImageSize, classes: int, rng: Rng
-) -> Sequential:
-    """The network of a regime, its weights drawn by `rng`."""
-    if not filters:
-        return perceptron(size, list(hidden), classes, rng)
-    layers: list[Module] = []
-    channels, (height, width) = 1, size
-    for n in filters:
-        layers += [Conv2d(channels, n, 3, padding=1, rng=rng), ReLU(), MaxPool2d(2)]
-        channels, height, width = n, height // 2, width // 2
-    if not height or not width:
-        raise ValueError(f"images of {size[0]}x{size[1]} are too small for {len(filters)} pools: use fewer filters")
-    widths = [channels * height * width, *hidden]
-    layers.append(Flatten())
-    for i, o in pairwise(widths):
-        layers += [Linear(i, o, rng=rng), ReLU()]
-    return Sequential(*layers, Linear(widths[-1], classes, init="glorot", rng=rng))
-
-
-def draw_splits(dataset: Dataset, train_images: int, val_images: int, seed: int) -> Splits:
-    """Training and validation examples drawn by the seed, without overlap; the test split is the data set's."""
-    n = len(dataset.train_labels)
-    if train_images + val_images > n:
-        raise DataError(
-            f"{train_images:,} training and {val_images:,} validation images were asked for, but {dataset.name} has "
-            f"{n:,} training images in all: ask for fewer"
-        )
-    order = np.random.default_rng(seed).permutation(n)
-    return pick(dataset, order[:train_images], order[n - val_images :])

@@ -21,12 +21,13 @@ from threadpoolctl import threadpool_limits
 
 from minidl import __version__
 from minidl.data import Dataset, load_mnist
+from minidl.data.batches import split, steps_per_epoch
 from minidl.data.idx import DataError
 from minidl.fast.malloc import tune_allocator
 from minidl.study.contestants import make_optimizer, moment
-from minidl.study.regimes import build_network, draw_splits
 from minidl.trainer import Trainer, evaluate
 from minidl.training.divergence import Diverged
+from minidl.training.models import network
 from minidl.training.observer import Observer, Step
 
 VERSION = 2  # raise it when a change of the code changes results: all runs are then made again
@@ -88,12 +89,12 @@ def _load(name: str, sha256: str) -> Dataset:
 
 
 def _train(run: Run, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    splits = draw_splits(dataset, run.train_images, run.val_images, run.seed)
+    splits = split(dataset, seed=run.seed, counts=(run.train_images, run.val_images))
     rng = np.random.default_rng([run.seed, 0])
-    model = build_network(run.filters, run.hidden, splits.image_size, splits.classes, rng)
-    steps_per_epoch = math.ceil(run.train_images / run.batch_size)
-    steps = run.epochs * steps_per_epoch
-    optimizer = make_optimizer(dict(run.recipe), model.parameters(), steps, steps_per_epoch)
+    model = network(splits.image_size, splits.classes, rng, filters=run.filters, hidden=run.hidden)
+    each = steps_per_epoch(run.train_images, run.batch_size)
+    steps = run.epochs * each
+    optimizer = make_optimizer(dict(run.recipe), model.parameters(), steps, each)
     trainer = Trainer(model, optimizer, splits, run.batch_size, run.seed)
     curve = ValidationCurve(trainer, steps, run.evaluations if run.final else 1)
     diverged = None

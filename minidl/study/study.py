@@ -16,7 +16,8 @@ from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 from minidl.study.runs import Run
 from minidl.study.store import Record, Store
-from minidl.study.tuning import Point, Rank, by_rank, settings
+from minidl.study.tuning import settings
+from minidl.training.search import Point, Rank, by_rank, rank
 
 TAILORED_KEY = "hybrid"  # the contestant whose tuned moment the controls take over
 WORST: Rank = (1.0, 0.0)  # of a setting whose run crashed: below any accuracy
@@ -120,11 +121,11 @@ class Plan:
             at = leader.recipe(led.best)["at"]
         ranks: dict[Point, Rank | None] = {}
 
-        def rank(point: Point) -> Rank | None:
+        def judge(point: Point) -> Rank | None:
             ranks[point] = self._rank(self.tuning_runs(regime, contestant, point, at))
             return ranks[point]
 
-        tried, finished = settings(contestant.space, self.study.grid, self.study.tuning_runs, rank)
+        tried, finished = settings(contestant.space, self.study.grid, self.study.tuning_runs, judge)
         return Tuned(tried, ranks, finished, at)
 
     def _rank(self, runs: list[Run]) -> Rank | None:
@@ -137,7 +138,7 @@ class Plan:
         accuracy, loss = (
             sum(record["result"][name] for record in records) / len(records) for name in ("val_accuracy", "val_loss")
         )
-        return -accuracy, loss
+        return rank(accuracy, loss)
 
     def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None) -> list[Run]:
         """The runs that count; none while the tuning is not finished."""

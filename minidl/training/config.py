@@ -5,79 +5,113 @@ A run is repeated by building the same Config again: it is what `config.json` an
 
 from __future__ import annotations
 
+import argparse
 import difflib
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from minidl.backend import get_backend
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import split
+from minidl.data.batches import split, steps_per_epoch
 from minidl.data.mnist import absolute
 from minidl.nn import Module
 from minidl.optim import parse_switch
 from minidl.trainer import Trainer
-from minidl.training.build import DEFAULT_LR, build
 from minidl.training.build import NAMES as OPTIMIZERS
+from minidl.training.build import build
 from minidl.training.models import MODELS, build_model
-from minidl.training.presets import preset
+from minidl.training.options import at_least, check_options, documented, option, positive, share
+from minidl.training.presets import decided
+
+# ---- what can be chosen ----
+
+
+def _rate_or_word(text: str) -> float | str:
+    if text in ("projected", "matched"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give a number, projected or matched, not {text!r}") from None
+
+
+DATA, OPT, SWITCH, RUN = "data and model", "optimizer", "hybrid switch", "run"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to train, on what, and how. None means: the default that suits the model and the data set.
+    """What to train, on what, and how. None means: the default that suits the model and the data set."""
 
-    dataset       auto, mnist, mnist5k, or a folder with four IDX files
-    model, opt    names, as `--model` and `--opt` take them
-    epochs        passes over the training split
-    batch_size    examples per step
-    val_fraction  share of the training images set aside for validation
-    seed          decides split, initial weights, order of examples and dropout
-    device        cpu, gpu or auto
-    lr, momentum, weight_decay, schedule, clip_norm   of the optimizer
-    switch, lr_after, lr_sgd, schedule_sgd            of the hybrids: when to switch, and the rate after it
-    """
-
-    dataset: str = "auto"
-    model: str = "mlp"
-    opt: str = "hybrid"
-    epochs: int | None = None
-    batch_size: int = 128
-    val_fraction: float = 0.1
-    seed: int = 0
-    device: str = "auto"
-    lr: float | None = None
-    momentum: float | None = None
-    weight_decay: float | None = None
-    schedule: str | None = None
-    clip_norm: float | None = None
-    switch: str | None = None
-    lr_after: float | str | None = None
-    lr_sgd: float | None = None
-    schedule_sgd: str | None = None
+    dataset: str = option(
+        "auto",
+        "auto, mnist, mnist5k (5,000 digits that come with the package) or a folder with four IDX files; auto takes "
+        "the full MNIST where it is at hand or can be fetched, else mnist5k",
+        group=DATA, metavar="NAME",
+    )  # fmt: skip
+    model: str = option("mlp", " ".join(MODELS), group=DATA, metavar="NAME")
+    val_fraction: float = option(
+        0.1, "share of the training images set aside for validation", group=DATA, metavar="F", check=share
+    )
+    opt: str = option("hybrid", " ".join(OPTIMIZERS), group=OPT, metavar="NAME")
+    lr: float | None = option(
+        None, "learning rate (default: suits the optimizer)", group=OPT, metavar="RATE", check=positive
+    )
+    momentum: float | None = option(None, "momentum of the SGD phase (default: suits --opt)", group=OPT, metavar="MU")
+    weight_decay: float | None = option(None, "weight decay (default: 0; adamw: 0.01)", group=OPT, metavar="L")
+    schedule: str | None = option(
+        None,
+        "learning rate over the steps: constant, cosine, step:every=1000,factor=0.1 or halving:start=600,every=100; "
+        "each takes warmup=N too (default: constant)",
+        group=OPT, metavar="S",
+    )  # fmt: skip
+    clip_norm: float | None = option(
+        None, "limit the gradient's norm to N (default: no limit)", group=OPT, metavar="N", check=positive
+    )
+    switch: str | None = option(
+        None,
+        "auto, step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ...; joined with | (or) and "
+        "& (and). auto takes the preset of this model and data set (default: auto)",
+        group=SWITCH, metavar="WHEN",
+    )  # fmt: skip
+    lr_after: float | str | None = option(
+        None,
+        "instead of --lr-sgd: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
+        "default: preset)",
+        group=SWITCH, metavar="RATE", read=_rate_or_word,
+    )  # fmt: skip
+    lr_sgd: float | None = option(
+        None, "rate of the SGD phase of hybrid and gnmt", group=SWITCH, metavar="RATE", check=positive
+    )
+    schedule_sgd: str | None = option(
+        None, "schedule of hybrid's SGD phase (default: --schedule, else preset)", group=SWITCH, metavar="S"
+    )
+    epochs: int | None = option(
+        None, "passes over the training split (default: 10; mnist5k: 20)", group=RUN, metavar="N", check=at_least(1)
+    )
+    batch_size: int = option(128, "examples per step", group=RUN, metavar="N", check=at_least(1))
+    seed: int = option(0, "same seed, same result", group=RUN, metavar="N", check=at_least(0))
+    device: str = option("auto", "cpu, gpu or auto", group=RUN, metavar="D")
 
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
         check_name("optimizer", self.opt, OPTIMIZERS)
         if self.switch not in (None, "auto"):
-            parse_switch(self.switch)
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in ("lr", "lr_sgd", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"--{name.replace('_', '-')} must be a positive number, got {value:g}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"--val-fraction must be between 0 and 1, got {self.val_fraction:g}")
+            parse_switch(str(self.switch))
+        check_options(self)
 
     def default_epochs(self, dataset: str) -> int:
         """How many epochs to train where `--epochs` is not given: a small data set needs more passes."""
         return self.epochs or (20 if dataset == "mnist5k" else 10)
+
+
+documented(Config)
+
+# All that build takes beside the name: the options of these two groups.
+OPTIMIZER_OPTIONS = [f.name for f in fields(Config) if f.metadata["group"] in (OPT, SWITCH) and f.name != "opt"]
+
+
+# ---- what is made of it ----
 
 
 @dataclass(frozen=True)
@@ -111,44 +145,19 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     splits = split(dataset, config.val_fraction, config.seed, device)
     model = build_model(config.model, splits.image_size, splits.classes, config.seed).to(device)
     epochs = config.default_epochs(dataset.name)
-    steps_per_epoch = math.ceil(len(splits.train) / config.batch_size)
-    optimizer = build(
-        config.opt,
-        model.parameters(),
-        total_steps=epochs * steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        model=config.model,
-        dataset=dataset.name,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        switch=config.switch,
-        lr_after=config.lr_after,
-        lr_sgd=config.lr_sgd,
-        schedule=config.schedule,
-        schedule_sgd=config.schedule_sgd,
-        max_norm=config.clip_norm,
-    )
+    length = steps_per_epoch(len(splits.train), config.batch_size)
+    options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(config, name)) is not None}
+    optimizer = build(config.opt, model.parameters(), total_steps=epochs * length, steps_per_epoch=length, **options)
     return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
 
 
 def pinned(config: Config, dataset: str, device: str) -> Config:
     """The config with all that may mean something else tomorrow or elsewhere spelled out: auto, presets, defaults."""
-    values: dict[str, Any] = {"epochs": config.default_epochs(dataset), "device": device}
-    if config.dataset == "auto":
-        values["dataset"] = dataset
-    if config.opt != "hybrid":
-        values["lr"] = DEFAULT_LR[config.opt] if config.lr is None else config.lr
-        return replace(config, **values)
-    row = preset(config.model, dataset, values["epochs"])._asdict()
-    if config.lr_after is not None or config.lr_sgd is not None:
-        row["lr_after"] = config.lr_after  # who gives one of the two does without the preset's other
-    values |= {name: row[name] for name in ("lr", "lr_sgd", "momentum", "lr_after") if getattr(config, name) is None}
-    if config.schedule_sgd is None:
-        values["schedule_sgd"] = config.schedule or row["schedule_sgd"] or "constant"
-    if config.switch in (None, "auto"):
-        values["switch"] = row["switch"]
-    return replace(config, **values)
+    epochs = config.default_epochs(dataset)
+    given = {name: getattr(config, name) for name in OPTIMIZER_OPTIONS}
+    options = decided(config.opt, given, config.model, dataset, epochs)
+    name = dataset if config.dataset == "auto" else config.dataset
+    return replace(config, dataset=name, epochs=epochs, device=device, **options)
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

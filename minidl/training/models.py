@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,16 +25,7 @@ def mlp(size: ImageSize, classes: int, rng: Rng) -> Sequential:
 
 def cnn(size: ImageSize, classes: int, rng: Rng) -> Sequential:
     """Two convolutions of 16 and 32 filters, each with a pool, then 128 hidden units: on MNIST 206,922 weights."""
-    height, width = size[0] // 4, size[1] // 4  # each pool halves the image
-    if not height or not width:
-        raise ValueError(f"model cnn: images of {size[0]}x{size[1]} are too small for two pools, it needs 4x4 or more")
-    return Sequential(
-        Conv2d(1, 16, 3, padding=1, rng=rng), ReLU(), MaxPool2d(2),
-        Conv2d(16, 32, 3, padding=1, rng=rng), ReLU(), MaxPool2d(2),
-        Flatten(),
-        Linear(32 * height * width, 128, rng=rng), ReLU(),
-        Linear(128, classes, init="glorot", rng=rng),
-    )  # fmt: skip
+    return network(size, classes, rng, filters=(16, 32), hidden=(128,))
 
 
 def underfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
@@ -67,15 +58,45 @@ def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Sequ
     return MODELS[name](size, classes, np.random.default_rng([seed, 0]))
 
 
-def perceptron(size: ImageSize, hidden: list[int], classes: int, rng: Rng, dropout: float = 0.0) -> Sequential:
-    """Fully connected layers with a ReLU, and dropout if wanted, after each but the last."""
-    widths = [size[0] * size[1], *hidden]
-    layers: list[Module] = [Flatten()]
+def network(
+    size: ImageSize,
+    classes: int,
+    rng: Rng,
+    *,
+    filters: Sequence[int] = (),
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+) -> Sequential:
+    """A network from images of `size` to `classes` logits, its weights drawn by `rng`.
+
+    filters  of each convolution: 3x3, padded, with a ReLU and a 2x2 pool after it, which halves the image
+    hidden   units of each fully connected layer, with a ReLU after it, and dropout if wanted
+
+    Raises ValueError for images that are too small for the pools.
+    """
+    layers: list[Module] = []
+    channels, (height, width) = 1, size
+    for n in filters:
+        layers += [Conv2d(channels, n, 3, padding=1, rng=rng), ReLU(), MaxPool2d(2)]
+        channels, height, width = n, height // 2, width // 2
+    if not height or not width:
+        least = 2 ** len(filters)
+        raise ValueError(
+            f"images of {size[0]}x{size[1]} are too small for {len(filters)} pools, each of which halves them: "
+            f"use images of {least}x{least} or more, or fewer filters"
+        )
+    widths = [channels * height * width, *hidden]
+    layers.append(Flatten())
     for i, o in pairwise(widths):
         layers += [Linear(i, o, rng=rng), ReLU()]
         if dropout:
             layers.append(Dropout(dropout, rng=rng.spawn(1)[0]))
     return Sequential(*layers, Linear(widths[-1], classes, init="glorot", rng=rng))
+
+
+def perceptron(size: ImageSize, hidden: Sequence[int], classes: int, rng: Rng, dropout: float = 0.0) -> Sequential:
+    """A network without convolutions."""
+    return network(size, classes, rng, hidden=hidden, dropout=dropout)
 
 
 def count_parameters(model: Module) -> int:

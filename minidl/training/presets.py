@@ -1,14 +1,31 @@
-"""When to switch, for a model on a data set: the table behind `--switch auto`.
+"""What an option means that is not given: each optimizer's defaults, and when a hybrid switches.
 
-The right moment depends on the model, the data and the length of the run. Each row says where its numbers come from;
-`python -m minidl.tune` derives a row for data of your own.
+The right moment depends on the model, the data and the length of the run. Each row of PRESETS says where its numbers
+come from; `python -m minidl.tune` derives a row for data of your own. `decided` fills in what is left open, and is the
+only place that does.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from minidl.optim.grammar import unknown
+
+# The options of each optimizer where they are not given, for MNIST and batches of about 100. A hybrid's are in PRESETS.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.1},
+    "momentum": {"lr": 0.02, "momentum": 0.9},
+    "nesterov": {"lr": 0.02, "momentum": 0.9},
+    "adagrad": {"lr": 0.02},
+    "rmsprop": {"lr": 1e-3, "momentum": 0.0},
+    "adam": {"lr": 1e-3},
+    "adamw": {"lr": 1e-3, "weight_decay": 0.01},
+    "hybrid": {},
+    "swats": {"lr": 1e-3},
+    "gnmt": {"lr": 2e-4, "lr_sgd": 0.5, "clip_norm": 5.0},
+    "blend": {"lr": 0.05, "momentum": 0.9},
+}
 
 
 class Preset(NamedTuple):
@@ -62,3 +79,27 @@ def preset(model: str, dataset: str, epochs: int = 10) -> Preset:
     if isinstance(row.switch, str):
         return row
     return row._replace(switch=f"epoch:{max(1, round(row.switch * epochs))}")
+
+
+def decided(
+    opt: str, given: Mapping[str, Any], model: str = "mlp", dataset: str = "mnist", epochs: int = 10
+) -> dict[str, Any]:
+    """All options of an optimizer: those given that are not None, and what the others are then.
+
+    model, dataset, epochs  choose a hybrid's preset. Its switch "auto" is the preset's
+
+    Raises ValueError for an unknown optimizer, or an unknown model of a hybrid.
+    """
+    if opt not in DEFAULTS:
+        raise ValueError(unknown("optimizer", opt, DEFAULTS))
+    given = {name: value for name, value in given.items() if value is not None}
+    if opt != "hybrid":
+        return {**DEFAULTS[opt], **given}
+    row = preset(model, dataset, epochs)._asdict()
+    del row["source"]
+    if "lr_after" in given or "lr_sgd" in given:
+        row["lr_after"] = None  # who gives one of the two does without the preset's other
+    if given.get("switch") == "auto":
+        del given["switch"]
+    row["schedule_sgd"] = given.get("schedule") or row["schedule_sgd"] or "constant"
+    return row | given

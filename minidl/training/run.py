@@ -22,10 +22,11 @@ from minidl.data import Dataset
 from minidl.data.atomic import write_text
 from minidl.trainer import evaluate
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from minidl.training.config import Config, Job, prepare
+from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer, Step
+from minidl.training.options import at_least, check_options, documented, option
 
 CHECKPOINT = "checkpoint.safetensors"
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
@@ -33,25 +34,34 @@ FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is gone about.
+    """How a run is gone about: nothing here changes its result."""
 
-    checkpoint_every  steps between two checkpoints, beside those after each epoch
-    test_every_epoch  print the test accuracy after each epoch
-    threads           how many to compute with; None: as many as there are cores. The only one of these that may
-                      change a result, in its last bits
-    trace             the file to write a replay page to; None: don't record
-    """
-
-    checkpoint_every: int | None = None
-    test_every_epoch: bool = False
-    threads: int | None = None
-    trace: str | None = None
+    checkpoint_every: int | None = option(
+        None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
+        check=at_least(1, "step"),
+    )  # fmt: skip
+    test_every_epoch: bool = option(
+        False,
+        "print the test accuracy after each epoch, for teaching: who chooses by it, overfits to the test split",
+        group=RUN,
+    )
+    threads: int | None = option(
+        None,
+        "compute with N threads; on a machine that is busy with other things 1 can be many times faster, for threads "
+        "that wait for each other wait for those too (default: the number of cores)",
+        group=RUN, metavar="N", check=at_least(1),
+    )  # fmt: skip
+    trace: str | None = option(
+        None,
+        "record the run and write a page, FILE.html, on which it can be stepped through in a browser",
+        group=RUN, metavar="FILE", read=os.path.abspath,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise ValueError(f"--checkpoint-every must be at least 1 step, got {self.checkpoint_every}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}")
+        check_options(self)
+
+
+documented(Options)
 
 
 class Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from minidl.backend import Array, xp_of
@@ -14,7 +15,7 @@ from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Tensor, record
 
 FEW = 96  # filters up to which a convolution needs no matrix of windows
-FEW_PIXELS = 4096  # pixels below which such a kernel has too few blocks at work, unless its windows are small
+FEW_PIXELS = 16384  # pixels below which such a kernel has too few blocks at work, unless its windows are small
 BLOCKS = 1056  # blocks among which a convolution's weight gradient is shared out: eight for each of 132 multiprocessors
 
 
@@ -107,7 +108,7 @@ class Convolution:
         if self.direct:
             self._convolve(y, self.pixels, bias, with_relu, self.sizes, backwards=False)
             return y
-        product(self._windows(), self._filters().T, y)
+        product(self._windows(), self._filters.T, y)
         if bias is not None:
             self.kernels("add_bias", y.size, y, bias, self.filters, with_relu, y.size)
         elif with_relu:
@@ -143,25 +144,27 @@ class Convolution:
     def _back_to_pixels(self, g: Array) -> Array:
         s, dx = self.sizes, self.empty(*self.pixels.shape)
         if self.one_pixel:
-            product(g, self._filters(), dx.reshape(-1, s.c))
+            product(g, self._filters, dx.reshape(-1, s.c))
         elif s.sh == s.sw == 1 and self._is_direct(self.n * s.h * s.w, self.filters * self.taps, s.c):
             back = Sizes(self.filters, s.oh, s.ow, s.h, s.w, s.kh, s.kw, 1, 1, s.kh - 1 - s.ph, s.kw - 1 - s.pw)
             self._convolve(dx.reshape(-1, s.c), g, None, False, back, backwards=True)
         else:
-            self.kernels("pixels", grid(self.n, s.h, s.w, s.c), dx, product(g, self._filters()), *s)
+            self.kernels("pixels", grid(self.n, s.h, s.w, s.c), dx, product(g, self._filters), *s)
         return first(dx)
 
     def _back_to_filters(self, g: Array, out: Array) -> None:
         s = self.sizes
         if not self.direct:
-            dw = product(g.T, self._windows(), out.reshape(self.filters, self.across) if self._in_order() else None)
-            if not self._in_order():
-                self.kernels("swap_axes", out.size, out, dw, self.taps, s.c, out.size)
+            if self._in_order():
+                product(g.T, self._windows(), out.reshape(self.filters, self.across))
+            else:
+                dw = product(self._windows().T, g)  # (kh*kw*C, out)
+                self.kernels("as_weights", out.size, out, dw, self.filters, s.c, self.taps, out.size)
             return
         tall = 32 if self.across <= 32 and self.filters <= 32 else 64
         wide = 32 if 0 < self.filters % 64 <= 32 else 64
         tiles, pixels = -(-self.across // tall) * -(-self.filters // wide), len(g)
-        per_part = max(64, -(-pixels * tiles // BLOCKS))
+        per_part = max(32, -(-pixels * tiles // BLOCKS))
         parts = self.empty(-(-pixels // per_part), out.size)
         launch = (len(parts), tiles), (tall * wide // 32,)
         arguments = (parts, g, self.pixels, self.filters, pixels, per_part, *s)
@@ -179,6 +182,7 @@ class Convolution:
             self.kernels("windows", grid(self.n, s.oh, s.ow, s.kw * s.c), self.rows, self.pixels, *s)
         return self.rows
 
+    @cached_property
     def _filters(self) -> Array:
         """The filters as a matrix (out, kh*kw*C)."""
         w = self.w.data

@@ -121,7 +121,10 @@ class Captured:
             )
         for module, values in zip(self.modules, before, strict=True):
             for name, value in values.items():
-                setattr(module, name, value)
+                if isinstance(value, np.ndarray):
+                    getattr(module, name)[...] = value
+                else:
+                    setattr(module, name, value)
         return self.why is None
 
 
@@ -184,7 +187,7 @@ class Graph:
                 own[...] = given
         optimizer.advance()
         for module, name, difference in self.counts:
-            setattr(module, name, getattr(module, name) + difference)
+            getattr(module, name)[...] += difference
         row = self._slip_row(stream)
         self.slip.write(row)
         size = 8 * self.slip.used

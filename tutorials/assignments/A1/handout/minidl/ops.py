@@ -14,7 +14,7 @@ import numpy as np
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
-from minidl.tensor import Dims, Tensor, as_tensor, record
+from minidl.tensor import Dims, Tensor, as_tensor, record, same_device
 
 __all__ = [
     "add",
@@ -201,6 +201,7 @@ def _operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both operands as Tensors that broadcast together."""
     a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
     b = as_tensor(b, like=a)
+    same_device(op, a, b)
     if a.shape != b.shape:
         try:
             np.broadcast_shapes(a.shape, b.shape)

@@ -11,7 +11,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.rng import CounterRng
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Tensor, as_tensor, record, same_device
 
 # ---- layers ----
 
@@ -127,6 +127,7 @@ def mse_loss(prediction: Any, target: Any) -> Tensor:
     """Mean of (prediction - target)^2 over all elements, a scalar. The shapes must be equal."""
     prediction = as_tensor(prediction)
     target = as_tensor(target, like=prediction)
+    same_device("mse_loss", prediction, target)
     if prediction.shape != target.shape:
         raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have one shape")
     d = prediction.data - target.data

@@ -8,6 +8,7 @@ vector-Jacobian product, `vjp`. `backward()` walks the operations from the loss 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -78,6 +79,12 @@ class Tensor:
 
     def __bool__(self) -> bool:
         return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The values, for NumPy's functions; not from the GPU, where that would be a wait that nobody sees."""
+        if not isinstance(self.data, np.ndarray):
+            raise TypeError(f"this Tensor is on the {self.device}: write .numpy(), which copies its values from there")
+        return np.array(self.data, dtype, copy=copy)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -216,6 +223,7 @@ class Tensor:
         return ops.flatten(self, start_dim)
 
 
+@dataclass(slots=True, eq=False)
 class Home:
     """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
 
@@ -224,10 +232,9 @@ class Home:
     free   False while a vjp has taken `grad` to write to, see fast.linear.into
     """
 
-    __slots__ = ("free", "grad", "owner")
-
-    def __init__(self, owner: Any, grad: Array) -> None:
-        self.owner, self.grad, self.free = owner, grad, True
+    owner: Any
+    grad: Array
+    free: bool = True
 
     def fill(self, g: Array) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
@@ -237,14 +244,12 @@ class Home:
         return self.grad
 
 
+@dataclass(slots=True, eq=False)
 class Node:
     """One recorded operation: its name and its edges to the inputs that need a gradient."""
 
-    __slots__ = ("edges", "name")
-
-    def __init__(self, name: str, edges: tuple[Edge, ...]) -> None:
-        self.name = name
-        self.edges: tuple[Edge, ...] | None = edges  # None once backward() has freed it
+    name: str
+    edges: tuple[Edge, ...] | None  # None once backward() has freed it
 
 
 def record(name: str, value: Array, *edges: Edge) -> Tensor:
@@ -267,6 +272,16 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
         if needed:
             out.requires_grad, out.node = True, Node(name, needed)
     return out
+
+
+def same_device(op: str, *tensors: Tensor | None) -> None:
+    """Raise TypeError, with what to do, where Tensors on two devices meet. None, an input left out, passes."""
+    known = [t for t in tensors if t is not None]
+    if any(type(t.data) is not type(known[0].data) for t in known):
+        places = ", ".join(f"{t.shape} on the {t.device}" for t in known)
+        raise TypeError(
+            f"{op}: its inputs are on two devices ({places}): move a Tensor or a model with .to({known[0].device!r})"
+        )
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:

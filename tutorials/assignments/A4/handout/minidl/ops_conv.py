@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.tensor import Tensor, as_tensor, record
+from minidl.tensor import Tensor, as_tensor, record, same_device
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"

@@ -1,0 +1,188 @@
+"""Classes and functions from a user's own file: `path/to/file.py:Name`.
+
+The file is run under a module name made from its whole path, as if it lay inside this module. So its own name does not
+matter: it may be no identifier, be called as another module is, or be one of two files of the same name. And a worker
+process that unpickles something from it finds it by that name, which says where the file is.
+
+    code = load("nets.py:Wide")     runs the file, once
+    code(784, 10)                   calls Wide; an error in the file is told with its line
+    code.sha256                     of the file as it was run; a worker that finds another one says so
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote, unquote
+
+__path__: list[str] = []  # so that modules can lie inside this one
+PREFIX = f"{__name__}."
+
+
+class UserError(ValueError):
+    """Something is wrong with a user's file, or inside it: the message says what and where."""
+
+
+@dataclass(frozen=True)
+class UserCode:
+    """A class or function in a user's file. Pickled by path and name; loaded again where it is used.
+
+    path    of the file, absolute;   name  in it;   sha256  of the file
+    """
+
+    path: str
+    name: str
+    sha256: str
+
+    @property
+    def thing(self) -> Any:
+        """The class or function itself. Raises UserError where the file is gone or is another one now."""
+        found = load(str(self))
+        if found.sha256 != self.sha256:
+            raise UserError(
+                f"{self.path} has changed since it was first loaded (sha256 {found.sha256[:12]}..., it was "
+                f"{self.sha256[:12]}...): put the old file back, or begin anew"
+            )
+        return getattr(_module(Path(self.path)), self.name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it. Raises UserError for what goes wrong inside the file."""
+        thing = self.thing
+        with told(self):
+            return thing(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.name}"
+
+
+def load(text: str) -> UserCode:
+    """The class or function that "path/to/file.py:Name" says. The file is run, unless this very file was run before.
+
+    Raises UserError, with what to do, where there is no such file or name, or the file fails.
+    """
+    file, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
+        if text.endswith(".py"):
+            raise UserError(f"{text} is a file: say what in it, as in {text}:{_some_name(text)}")
+        raise UserError(f"give a file and a name in it, as in nets.py:Wide, not {text!r}")
+    path = Path(file).expanduser().absolute()
+    _check_file(path, file)
+    module = _module(path)
+    _check_name(module, name, file)
+    return UserCode(str(path), name, module.__sha256__)
+
+
+# ---- running a file ----
+
+
+def _module(path: Path) -> Any:
+    """The file as a module, run anew where it has changed."""
+    name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
+    known = sys.modules.get(name)
+    if known is not None:
+        if known.__sha256__ == hashlib.sha256(path.read_bytes()).hexdigest():
+            return known
+        del sys.modules[name]
+    with told(path):
+        return importlib.import_module(name)
+
+
+class _UserFiles(MetaPathFinder, Loader):
+    """Finds the modules whose name is a path, and runs them. Nothing is written beside the user's file."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not name.startswith(PREFIX):
+            return None
+        spec = ModuleSpec(name, self, origin=unquote(name.removeprefix(PREFIX)))
+        spec.has_location = True
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        source = Path(module.__file__ or "").read_bytes()
+        module.__dict__["__sha256__"] = hashlib.sha256(source).hexdigest()
+        exec(compile(source, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
+
+
+sys.meta_path.append(_UserFiles())
+
+
+# ---- errors ----
+
+
+@contextmanager
+def told(code: UserCode | Path) -> Iterator[None]:
+    """`with told(code):` an exception from inside the user's file becomes a UserError that names its line."""
+    path = code.path if isinstance(code, UserCode) else str(code)
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except SyntaxError as error:
+        if error.filename != path:
+            raise
+        raise UserError(f"{path}, line {error.lineno}: {error.msg}{_quoted(error.text)}") from None
+    except (Exception, SystemExit) as error:
+        inside = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        if not inside and isinstance(code, UserCode) and isinstance(error, TypeError):
+            raise UserError(f"{code} can't be called as it was: {error}") from None
+        if not inside:
+            raise
+        what = "it ends the program" if isinstance(error, SystemExit) else type(error).__name__
+        words = " ".join(str(error).split())
+        where = f"{path}, line {inside[-1].lineno}"
+        raise UserError(f"{where}: {what}{': ' * bool(words)}{words}{_quoted(inside[-1].line)}") from error
+
+
+def _quoted(line: str | None) -> str:
+    return f"\n  {line.strip()}" if line and line.strip() else ""
+
+
+def _check_file(path: Path, file: str) -> None:
+    if path.is_dir():
+        raise UserError(f"{file} is a folder: give a Python file in it")
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"did you mean {path.with_name(near[0])}?" if near else f"there is no such file in {path.parent}"
+        raise UserError(f"there is no file {file}: {hint}")
+    try:
+        path.read_bytes().decode()
+    except OSError as error:
+        raise UserError(f"{file} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no Python file: it is not in UTF-8") from None
+
+
+def _check_name(module: ModuleType, name: str, file: str) -> None:
+    if not hasattr(module, name):
+        own = _own(module)
+        near = difflib.get_close_matches(name, own, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(own) or 'no class or function of its own'}"
+        raise UserError(f"{file} has no {name!r}: {hint}")
+    if not callable(getattr(module, name)):
+        kind = type(getattr(module, name)).__name__
+        raise UserError(f"{name!r} in {file} is neither a class nor a function, but of type {kind}")
+
+
+def _own(module: ModuleType) -> list[str]:
+    """The classes and functions that the file itself defines."""
+    things = vars(module).items()
+    return [name for name, x in things if callable(x) and getattr(x, "__module__", "") == module.__name__]
+
+
+def _some_name(file: str) -> str:
+    """A name for an example: one from the file if it is there and runs."""
+    path = Path(file).expanduser().absolute()
+    own = _own(_module(path)) if path.is_file() else []
+    return own[0] if own else "Name"

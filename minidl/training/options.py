@@ -1,0 +1,113 @@
+"""An option is declared once, as a field of a dataclass: what it is, its default, its group, its check.
+
+    epochs: int | None = option(None, "passes over the training split", group="run", metavar="N", check=at_least(1))
+
+From that follow the command line (`add_options`), the check of a value wherever it comes from (`check_options`), and
+the dataclass's documentation (`documented`). The field's type says what a value is read as.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import Field, field, fields
+from typing import Any, get_args, get_type_hints
+
+Check = Callable[[Any], "str | None"]  # what a value must be, where it is not; None where it is
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    group: str,
+    metavar: str | None = None,
+    check: Check | None = None,
+    read: Callable[[str], Any] | None = None,
+) -> Any:
+    """A field of a dataclass that is an option of the command line: `batch_size` is --batch-size.
+
+    help     what it is; where the default is a value, it is added
+    group    the heading that it stands under
+    metavar  what stands for the value in the help
+    check    of a value that is not None; see at_least, positive, share
+    read     from the word on the command line to the value; else the field's type
+    """
+    told = help if default is None or isinstance(default, bool) else f"{help} (default: {default})"
+    metadata = {"help": told, "group": group, "metavar": metavar, "check": check, "read": read}
+    return field(default=default, metadata=metadata)
+
+
+def add_options(parser: argparse.ArgumentParser, *classes: type, only: Iterable[str] | None = None) -> None:
+    """Add the options of these dataclasses, or those named, under their groups in the order of their first fields.
+
+    What is not given is not set: the dataclass has the default.
+    """
+    groups: dict[str, Any] = {}
+    for cls in classes:
+        types = get_type_hints(cls)
+        for each in _options(cls):
+            if only is not None and each.name not in only:
+                continue
+            group = each.metadata["group"]
+            if group not in groups:
+                groups[group] = parser.add_argument_group(group)
+            how: dict[str, Any] = {"default": argparse.SUPPRESS, "help": each.metadata["help"].replace("%", "%%")}
+            if types[each.name] is bool:
+                how["action"] = "store_true"
+            else:
+                how |= {"metavar": each.metadata["metavar"], "type": each.metadata["read"] or _type(types[each.name])}
+            groups[group].add_argument(flag(each.name), **how)
+
+
+def check_options(settings: Any) -> None:
+    """Raise ValueError, with the option's name, for the first value that its check refuses."""
+    for each in _options(type(settings)):
+        value, check = getattr(settings, each.name), each.metadata["check"]
+        wanted = None if value is None or check is None else check(value)
+        if wanted is not None:
+            told = f"{value:g}" if isinstance(value, float) else value
+            raise ValueError(f"{flag(each.name)} must be {wanted}, got {told}")
+
+
+def documented(cls: type) -> None:
+    """Write the options into the dataclass's docstring."""
+    wide = max(len(each.name) for each in _options(cls)) + 2
+    lines = [f"    {each.name:<{wide}}{each.metadata['help']}" for each in _options(cls)]
+    cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", *lines, "    "])
+
+
+def flag(name: str) -> str:
+    """The option of a field: batch_size is --batch-size."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _options(cls: type) -> list[Field[Any]]:
+    return [each for each in fields(cls) if "group" in each.metadata]
+
+
+def _type(hint: Any) -> Callable[[str], Any]:
+    """The type that a word is read as: int for `int | None`."""
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    kind: Callable[[str], Any] = kinds[0]
+    return kind
+
+
+# ---- checks ----
+
+
+def at_least(low: int, unit: str = "") -> Check:
+    """For whole numbers, of a unit such as "step"."""
+    wanted = f"at least {low} {unit}".rstrip() if low else "0 or more"
+    return lambda value: None if value >= low else wanted
+
+
+def positive(value: float) -> str | None:
+    """A finite number above 0."""
+    return None if math.isfinite(value) and value > 0 else "a positive number"
+
+
+def share(value: float) -> str | None:
+    """A number between 0 and 1."""
+    return None if 0 < value < 1 else "between 0 and 1"
