@@ -12,7 +12,7 @@ from typing import Any
 from minidl.data import load_mnist
 from minidl.study.bars import Bars
 from minidl.study.pool import LocalPool, carry_out
-from minidl.study.runs import Run
+from minidl.study.runs import Trial
 from minidl.study.study import Plan, Study, open_plan
 
 
@@ -40,11 +40,11 @@ def execute(plan: Plan, executor: Executor, workers: int, stopped: Callable[[], 
     """
     with Bars(plan, workers) as bars:
 
-        def done(run: Run, record: dict[str, Any]) -> None:
+        def done(run: Trial, record: dict[str, Any]) -> None:
             plan.store.put(run, record)
             bars.run_done(run.key, record["times"]["seconds"])
 
-        def failed(run: Run, error: str) -> None:
+        def failed(run: Trial, error: str) -> None:
             plan.store.put_error(run, error)
             plan.given_up.add(run.key)
             bars.run_crashed()
