@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -160,6 +160,13 @@ def backend_of(array: Any) -> Backend:
 def xp_of(array: Any) -> Any:
     """The array module (`numpy` or `cupy`) that computes on this array."""
     return np if type(array) is np.ndarray else backend_of(array).xp
+
+
+@cache
+def one(backend: Backend, dtype: Any) -> Array:
+    """The number 1 on a device, 0-d: made once, and never changed. The gradient of a loss with respect to itself."""
+    number: Array = backend.xp.ones((), dtype)
+    return number
 
 
 def to_numpy(array: Any) -> Array:

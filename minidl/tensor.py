@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
+from minidl.backend import Array, backend_of, get_backend, one, to_numpy, xp_of
 from minidl.grad_mode import recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
@@ -334,7 +334,8 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
                 f"backward() starts from a scalar loss, this tensor has shape {tensor.shape}: "
                 "reduce it with .sum() or .mean(), or pass its gradient"
             )
-        return xp_of(tensor.data).ones_like(tensor.data)
+        unit = one(backend_of(tensor.data), tensor.dtype)
+        return unit if tensor.ndim == 0 else unit.reshape(tensor.shape)
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,16 @@ class FlatParameters:
 
     def holds(self, params: list[Tensor]) -> bool:
         """Whether exactly these parameters, in this order, still lie in these vectors."""
-        return len(params) == len(self.params) and all(
-            p is own and p.data is w for p, own, w in zip(params, self.params, self._w_views, strict=True)
+        data = [p.data for p in params]
+        return (
+            len(params) == len(self.params)
+            and all(map(is_, params, self.params))
+            and all(map(is_, data, self._w_views))
         )
+
+    def moving(self) -> tuple[bool, ...]:
+        """Which of the parameters ask for a gradient now."""
+        return tuple([p.requires_grad for p in self.params])
 
     def collect(self) -> None:
         """Make `g` the gradient of this step. A parameter whose `.grad` is None counts as having gradient zero.

@@ -105,7 +105,7 @@ class Optimizer(ABC):
         formula = None if find is None else find(rule)
         if formula is None or not flat.holds(flat.params):
             return None
-        return rule, formula, rule.p is None, rule.max_norm is None, tuple([p.requires_grad for p in flat.params])
+        return rule, formula, rule.p is None, rule.max_norm is None, flat.moving()
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -281,11 +281,7 @@ class Rule(Optimizer):
         formula = self.formula if _formula_holds(type(self)) else None
         if formula is None:
             return None
-        lines = formula.whole(decays=self.weight_decay > 0)
-        for name in self.vectors:
-            if all(line.symbol != name for line in lines):
-                raise ValueError(f"the formula of '{self.name}' has no line for its vector {name}")
-        return lines
+        return _lines_for(formula, self.weight_decay > 0, self.name, self.vectors)
 
     def given(self, lr: float) -> dict[str, Any]:
         """The numbers that the formula is worked out from, at this rate."""
@@ -345,6 +341,15 @@ class Rule(Optimizer):
         self.t, self.scale = scalars["t"], scalars["scale"]
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
+
+
+@cache
+def _lines_for(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]) -> tuple[Line, ...]:
+    lines = formula.whole(decays)
+    for name in vectors:
+        if all(line.symbol != name for line in lines):
+            raise ValueError(f"the formula of '{rule}' has no line for its vector {name}")
+    return lines
 
 
 @cache

@@ -37,7 +37,7 @@ class Projection:
 
     def measure(self, p: Array, g: Array) -> None:
         """p.p and p.g of one whole step, p and g over all parameters; nothing waits for the device."""
-        self.measured = dots64((p, p), (p, g))
+        self.measured = dots64((p, p), (p, g), out=self.measured)
 
     def add(self) -> None:
         """Take in the step that was measured: its gamma, and Lambda with it."""
@@ -75,8 +75,10 @@ class Projection:
         self.lambdas = array("d", state["vectors"]["lambdas"].tolist())
 
 
-def dots64(*pairs: tuple[Array, Array]) -> Array:
+def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Array:
     """The dot products of some pairs of vectors, in float64, as one small array on their device: nothing waits for it.
+
+    out  an array for them, which may be used; a captured step must find them in the same place each time
 
     Whoever reads it waits once. SWATS must, after every step of its first phase, for gamma decides whether the next
     step is still Adam's.
@@ -85,7 +87,7 @@ def dots64(*pairs: tuple[Array, Array]) -> Array:
     if xp is np:
         return np.array([dot64(a, b) for a, b in pairs])
     kernel = kernel_for(pairs[0][0], "dots64") if len(pairs) == 2 else None
-    found = NotImplemented if kernel is None else kernel(*pairs)
+    found = NotImplemented if kernel is None else kernel(*pairs, out=out)
     if found is not NotImplemented:
         return found
     return xp.stack([(a.astype(np.float64) * b).sum() for a, b in pairs])

@@ -18,9 +18,11 @@ bits. What can't be captured (an own layer that reads values from the GPU, a rul
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -30,18 +32,19 @@ from minidl.fast.gpu.launch import kernels_for
 from minidl.fast.gpu.products import Handle, cublas, own_handle, product, using_tf32
 from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
 from minidl.module import Module, watchers
-from minidl.tensor import Tensor
+from minidl.tensor import Tensor, record
 
 WARM_UP = 2  # steps of a kind that run as usual
-ROWS = 1024  # slips on the host; a row is written again when the step that read it is surely done
+ROWS, ROW = 1024, 8 * LENGTH  # slips on the host, and bytes of one. It is written again when its step is surely done
 RESULTS = 4096  # steps whose results lie in one piece of memory
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and memory, are not looked at
+HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice
 
 
 def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
     """A training step, as one launch where it runs on a GPU.
 
-    loss_of    a function of arrays (a batch's images, its labels) that returns the loss, a Tensor; or the loss and
+    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or the loss and
                some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
                takes from Python's numbers stays as it was then
     optimizer  takes the step
@@ -100,9 +103,9 @@ class Captured:
     def _kind(self, inputs: tuple[Array, ...]) -> Any:
         """All that decides which kernels a step runs; None where it must run as usual."""
         rule = self.optimizer.kind()
-        if rule is None or not all(type(a) is self.xp.ndarray for a in inputs):
+        if rule is None or not all(type(a) is self.xp.ndarray and a.nbytes % 4 == 0 for a in inputs):
             return None
-        shapes = tuple((a.shape, a.dtype) for a in inputs)
+        shapes = tuple([(a.shape, a.dtype) for a in inputs])
         settings = tuple([values.get(name) for values, name in self.settings])
         return shapes, rule, settings, using_tf32()
 
@@ -123,6 +126,8 @@ class Captured:
             for name, value in values.items():
                 if isinstance(value, np.ndarray):
                     getattr(module, name)[...] = value
+                elif isinstance(value, np.random.Generator):
+                    getattr(module, name).bit_generator.state = value.bit_generator.state
                 else:
                     setattr(module, name, value)
         return self.why is None
@@ -137,8 +142,8 @@ class Graph:
         self.counts: list[tuple[Module, str, Any]] = []
         self.inputs = [xp.empty(a.shape, a.dtype) for a in inputs]
         self.slip = Slip(xp.zeros(LENGTH, np.uint64))
-        self.rows = np.frombuffer(xp.cuda.alloc_pinned_memory(ROWS * LENGTH * 8), np.uint64, ROWS * LENGTH)
-        self.rows = self.rows.reshape(ROWS, LENGTH)
+        self.memory = xp.cuda.alloc_pinned_memory(ROWS * ROW)  # slips on the host
+        self.given: list[Array] = []
         self.pool, self.handle = xp.cuda.MemoryPool(), Handle(xp)
         self.results = xp.empty((0, 1), np.uint64)
         self.row = 0
@@ -146,7 +151,7 @@ class Graph:
         memory = xp.cuda.using_allocator(self.pool.malloc)
         with own_handle(self.handle), stream:
             product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS prepares itself at its first use
-        with recording(self.slip), own_handle(self.handle), no_crossing(), memory, stream:
+        with recording(self.slip), own_handle(self.handle), no_crossing(), no_collection(), memory, stream:
             stream.begin_capture(RELAXED)
             try:
                 self._record()
@@ -156,6 +161,11 @@ class Graph:
             self.graph = stream.end_capture()
 
     def _record(self) -> None:
+        kernels = kernels_for(self.xp, np.dtype(np.float32))
+        x, y = self.inputs
+        at = self.slip.place(lambda: [self.given[0].data.ptr, self.given[1].data.ptr], "Q", 2)
+        n, m = x.nbytes // 4, y.nbytes // 4
+        kernels("fetch", n + m, x, y, at, n, m)
         results = self.step._gradients(*self.inputs)
         self.step.optimizer.update()
         self.is_tuple = isinstance(results, tuple)
@@ -165,7 +175,7 @@ class Graph:
         for k, array in enumerate(arrays):
             if array.shape or array.itemsize not in (4, 8):
                 raise ValueError(f"a captured step returns single numbers, this is an array of shape {array.shape}")
-            kernels_for(self.xp, np.dtype(np.float32))("deliver", 1, at, array, array.itemsize, 8 * k)
+            kernels("deliver", 1, at, array, array.itemsize, 8 * k)
         self.kept = arrays  # what the graph writes must not be given to anybody else
         self.kinds = [(array.dtype, isinstance(part, Tensor)) for array, part in zip(arrays, parts, strict=True)]
 
@@ -178,27 +188,22 @@ class Graph:
 
     def launch(self, inputs: tuple[Array, ...]) -> Any:
         """Train on this batch."""
-        xp, optimizer = self.xp, self.step.optimizer
-        runtime, stream = xp.cuda.runtime, xp.cuda.get_current_stream()
-        for own, given in zip(self.inputs, inputs, strict=True):
-            if given.flags.c_contiguous:
-                runtime.memcpyAsync(own.data.ptr, given.data.ptr, own.nbytes, runtime.memcpyDeviceToDevice, stream.ptr)
-            else:
-                own[...] = given
+        xp, optimizer, stream = self.xp, self.step.optimizer, self.xp.cuda.get_current_stream()
+        self.given = [a if a.flags.c_contiguous else xp.ascontiguousarray(a) for a in inputs]
         optimizer.advance()
         for module, name, difference in self.counts:
             getattr(module, name)[...] += difference
-        row = self._slip_row(stream)
-        self.slip.write(row)
-        size = 8 * self.slip.used
-        runtime.memcpyAsync(self.slip.words.data.ptr, row.ctypes.data, size, runtime.memcpyHostToDevice, stream.ptr)
+        offset = self._free_row(stream)
+        self.slip.write(self.memory, offset)
+        to, size = self.slip.words.data.ptr, 8 * self.slip.used
+        xp.cuda.runtime.memcpyAsync(to, self.memory.ptr + offset, size, HOST_TO_DEVICE, stream.ptr)
         self.graph.launch(stream)
         results = self._results()
         optimizer.settle()
         return results if self.is_tuple else results[0]
 
-    def _slip_row(self, stream: Any) -> Any:
-        """A row on the host that no step in flight still reads."""
+    def _free_row(self, stream: Any) -> int:
+        """Where in the memory on the host a slip can be written that no step in flight still reads."""
         half, at = divmod(self.turn, ROWS // 2)
         if at == 0:
             if half:
@@ -206,15 +211,26 @@ class Graph:
             self.event = self.xp.cuda.Event(disable_timing=True)
             self.event.record(stream)
         self.turn += 1
-        return self.rows[(self.turn - 1) % ROWS]
+        return (self.turn - 1) % ROWS * ROW
 
     def _results(self) -> tuple[Any, ...]:
-        start, across = self.results.data, len(self.kinds)
-        arrays = [
-            (self.xp.ndarray((), dtype, start + 8 * (self.row * across + k)), is_tensor)
-            for k, (dtype, is_tensor) in enumerate(self.kinds)
-        ]
-        return tuple(Tensor(array) if is_tensor else array for array, is_tensor in arrays)
+        start, results = self.row * 8 * len(self.kinds), []
+        for k, (dtype, is_tensor) in enumerate(self.kinds):
+            array = self.xp.ndarray((), dtype, self.results.data + (start + 8 * k))
+            results.append(record("captured", array) if is_tensor else array)
+        return tuple(results)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """What Python throws away meanwhile, such as an older graph, waits: to free it would wait for the GPU."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _abandon(stream: Any) -> None:
@@ -224,9 +240,9 @@ def _abandon(stream: Any) -> None:
 
 
 def _counted(module: Module) -> dict[str, Any]:
-    """A layer's own values in Python: numbers, texts, small arrays."""
-    kinds = (bool, int, float, str, tuple, np.ndarray)
-    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in vars(module).items() if isinstance(v, kinds)}
+    """A layer's own values in Python, as they are now: numbers, texts, small arrays, NumPy's generators."""
+    kinds = (bool, int, float, str, tuple, np.ndarray, np.random.Generator)
+    return {name: deepcopy(value) for name, value in vars(module).items() if isinstance(value, kinds)}
 
 
 def _differences(modules: list[Module], before: list[Any], after: list[Any]) -> list[tuple[Module, str, Any]]:
@@ -234,7 +250,10 @@ def _differences(modules: list[Module], before: list[Any], after: list[Any]) -> 
     found = []
     for module, old, new in zip(modules, before, after, strict=True):
         for name in old.keys() | new.keys():
-            a, b = old.get(name), new.get(name)
+            a, b = (
+                v.bit_generator.state if isinstance(v, np.random.Generator) else v
+                for v in (old.get(name), new.get(name))
+            )
             if a is b or (isinstance(a, np.ndarray) and np.array_equal(a, b)) or (type(a) is type(b) and a == b):
                 continue
             if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu" or not isinstance(b, np.ndarray):

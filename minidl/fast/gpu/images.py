@@ -23,7 +23,7 @@ NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts o
 
 
 class Sizes(NamedTuple):
-    """SIZES of images.cu: images (., h, w, c); windows (kh, kw), strides (sh, sw), paddings (ph, pw); (oh, ow) of them."""
+    """SIZES of images.cu: images (., h, w, c); windows (kh, kw), strides (sh, sw), paddings (ph, pw), (oh, ow)."""
 
     c: int
     h: int

@@ -255,6 +255,13 @@ KERNEL judge(unsigned char *good, const T *loss) {
     if (blockIdx.x + threadIdx.x == 0 && !(loss[0] - loss[0] == 0)) good[0] = 0;
 }
 
+// A batch, images and labels, from the addresses that lie at `at` to where the captured step reads it.
+KERNEL fetch(int *x, int *y, const u64 *at, int n, int m) {
+    EACH(n + m)
+    if (i < n) x[i] = ((const int *)at[0])[i];
+    else y[i - n] = ((const int *)at[1])[i - n];
+}
+
 // One number of 4 or 8 bytes to the place whose address lies at `at`: a captured step's result.
 KERNEL deliver(const u64 *at, const void *number, int bytes, int offset) {
     if (blockIdx.x + threadIdx.x) return;

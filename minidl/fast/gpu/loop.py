@@ -24,13 +24,16 @@ def take(images: Array, labels: Array, order: Array, dtype: Any) -> Any:
     return x, y
 
 
-def dots64(*pairs: tuple[Array, Array]) -> Any:
-    """The dot products of two pairs of vectors, in float64: an array (2,) on their device."""
+def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Any:
+    """The dot products of two pairs of vectors, in float64: an array (2,) on their device, `out` if that fits."""
     (a, b), (c, d) = pairs
     if a.size > MANY or a.dtype not in (np.float32, np.float64):
         return NotImplemented
     xp = xp_of(a)
-    return sum_rows("dots", kernels_for(xp, a.dtype), lambda s: xp.empty(s, np.float64), a.size, 1, a, b, c, d, count=2)
+    if not isinstance(out, type(a)):
+        out = xp.empty(2, np.float64)
+    kernels = kernels_for(xp, a.dtype)
+    return sum_rows("dots", kernels, lambda s: xp.empty(s, np.float64), a.size, 1, a, b, c, d, count=2, out=out)
 
 
 def clip(g: Array, rule: Any) -> Any:
@@ -38,7 +41,7 @@ def clip(g: Array, rule: Any) -> Any:
     square = dots64((g, g), (g, g))
     if square is NotImplemented:
         return NotImplemented
-    at, most = number(lambda: rule.max_norm, np.float64)
+    at, most = number(lambda: rule.max_norm, "d")
     kernels_for(xp_of(g), g.dtype)("clip", g.size, g, square, at, most, g.size)
     return None
 

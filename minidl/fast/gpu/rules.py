@@ -17,7 +17,7 @@ import numpy as np
 from minidl.backend import Array, backend_of
 from minidl.fast.formula import Lines, Parts, c_expression, take_apart
 from minidl.fast.gpu.launch import MANY, Kernels, trusted
-from minidl.fast.gpu.slip import numbers
+from minidl.fast.gpu.slip import CantRepeat, is_recording_step, numbers
 
 
 class Rule(Protocol):
@@ -40,6 +40,8 @@ def step(rule: Rule) -> Any:
     parts, flat = _parts(rule), rule.flat
     kernels = None if parts is None or flat.w.size > MANY else _checked(rule, parts)
     if parts is None or kernels is None:
+        if is_recording_step():
+            raise CantRepeat(f"the rule '{rule.name}' has no kernel, so its numbers would stay as they are now")
         return NotImplemented
     # Later, when a captured step is replayed, the rule's numbers are others; the parts are the same.
     at, now = numbers(lambda: parts.work_out(rule.given(rule.rate)))
@@ -49,10 +51,9 @@ def step(rule: Rule) -> Any:
     return None
 
 
-def formula(rule: Rule) -> Parts | None:
-    """The formula of the rule's next step; None where it has none, or its kernel is not to be trusted."""
-    parts = _parts(rule)
-    return None if parts is None or _kernels.get(_key(rule, parts), 0) is None else parts
+def formula(rule: Rule) -> Any:
+    """The lines of the rule's next step; None where it has none: what decides which kernel it runs."""
+    return rule.lines()
 
 
 def _parts(rule: Rule) -> Parts | None:

@@ -8,46 +8,49 @@ the place on the slip where the number will stand, and the function is remembere
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
-
-import numpy as np
 
 from minidl.backend import Array
 
 LENGTH = 64  # numbers on a slip
 
 
-class SlipFull(RuntimeError):
-    """A step needs more numbers than a slip has room for."""
+class CantRepeat(RuntimeError):
+    """A step does something that a recording of it would not do again."""
 
 
 class Slip:
     """Numbers of 8 bytes each, float64 or uint64, in one small array on the device.
 
     words   the array on the device (LENGTH,) uint64
-    makers  how each is made: functions without arguments, in the order of their places
+    makers  how they are made: functions without arguments that give a number or a list, in the order of their places
+    form    the same as the module struct has it
     """
 
     def __init__(self, words: Array) -> None:
-        self.words = words
-        self.makers: list[tuple[int, int, Callable[[], Any], type]] = []
-        self.used = 0
+        self.words, self.form, self.used = words, "=", 0
+        self.makers: list[Callable[[], Any]] = []
 
-    def place(self, make: Callable[[], Any], dtype: type, count: int = 1) -> Array:
-        """Keep a function that gives `count` numbers; returns where they will stand."""
-        if self.used + count > LENGTH:
-            raise SlipFull(f"a step needs more than {LENGTH} numbers that change")
+    def place(self, make: Callable[[], Any], letter: str, count: int = 1) -> Array:
+        """Keep a function that gives a number, or a list of `count` of them; returns where they will stand."""
         start, self.used = self.used, self.used + count
-        self.makers.append((start, count, make, dtype))
-        return self.words[start : start + count]
+        if self.used > LENGTH:
+            raise CantRepeat(f"a step has more than {LENGTH} numbers that change")
+        self.makers.append(make)
+        self.form += letter * count
+        return self.words[start : self.used]
 
-    def write(self, row: np.ndarray[Any, Any]) -> None:
-        """Call each function, in order, and write its numbers into a row of uint64 on the host."""
-        for start, count, make, dtype in self.makers:
-            row[start : start + count].view(dtype)[:] = make()
+    def write(self, memory: Any, offset: int) -> None:
+        """Call each function, in order, and write the numbers into memory on the host."""
+        numbers: list[Any] = []
+        for make in self.makers:
+            made = make()
+            numbers.extend(made) if type(made) is list else numbers.append(made)
+        struct.pack_into(self.form, memory, offset, *numbers)
 
 
 _recording: ContextVar[Slip | None] = ContextVar("slip", default=None)
@@ -63,13 +66,18 @@ def recording(slip: Slip) -> Iterator[None]:
         _recording.reset(token)
 
 
-def number(make: Callable[[], Any], dtype: type = np.uint64) -> tuple[Array | None, Any]:
-    """(place, 0) while a step is recorded, else (None, the number now)."""
+def is_recording_step() -> bool:
+    """Whether a step is being recorded."""
+    return _recording.get() is not None
+
+
+def number(make: Callable[[], Any], letter: str = "Q") -> tuple[Array | None, Any]:
+    """(place, 0) while a step is recorded, else (None, the number now). "Q" is a uint64, "d" a float64."""
     slip = _recording.get()
-    return (None, make()) if slip is None else (slip.place(make, dtype), 0)
+    return (None, make()) if slip is None else (slip.place(make, letter), 0)
 
 
 def numbers(make: Callable[[], list[float]]) -> tuple[Array | None, list[float]]:
     """Several numbers at once, float64: (their place, zeros) while a step is recorded, else (None, the numbers now)."""
     slip, now = _recording.get(), make()
-    return (None, now) if slip is None else (slip.place(make, np.float64, len(now)), [0.0] * len(now))
+    return (None, now) if slip is None else (slip.place(make, "d", len(now)), [0.0] * len(now))
