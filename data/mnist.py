@@ -52,8 +52,8 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 
 def load_mnist(
-    root: str | os.PathLike[str] | None = None,
     name: str = "auto",
+    root: str | os.PathLike[str] | None = None,
     download: bool = True,
     *,
     mirrors: Sequence[str] = MIRRORS,
@@ -61,13 +61,13 @@ def load_mnist(
 ) -> Dataset:
     """Load MNIST, or another data set in MNIST's format.
 
-    root: the folder that holds MNIST's four files. Default: the environment variable MINIDL_DATA; where that
-        is not set either, the cache folder (see `cache_folder`), which downloads fill. Read for "auto" and
-        "mnist" only.
     name: "mnist": the full data set, verified by hash. "mnist5k": the 4,000 + 1,000 images in the package.
         "auto": "mnist" if it is at hand or can be fetched in a short time, else "mnist5k"; `note` says why.
         Anything else: a folder with four IDX files of any image size and class count; write ./mnist for a
         folder that is called mnist.
+    root: the folder that holds MNIST's four files. Default: the environment variable MINIDL_DATA; where that
+        is not set either, the cache folder (see `cache_folder`), which downloads fill. Read for "auto" and
+        "mnist" only.
     download: False looks only at the disk.
     mirrors: URLs, tried in this order.
     patience: how long to wait for them; default QUICK for "auto", PATIENT for "mnist".

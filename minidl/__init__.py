@@ -1,6 +1,7 @@
 """minidl: a deep-learning framework small enough to read in an afternoon and exact enough to trust.
 
-Reading order: backend, tensor, ops, conv, nn (the engine), then optim/ and data/, then trainer and train.
+Reading order: tensor, grad_mode, backend, ops, ops_nn, ops_conv, module, nn, init, rng, gradcheck; of optim/ flat,
+optimizer, sgd, adam; of data/ batches; then trainer. README's "Read it" has what comes after these, and sizes.
 """
 
 import os

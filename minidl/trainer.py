@@ -30,7 +30,7 @@ from minidl.training.observer import Observer, Step
 
 
 @dataclass
-class Progress:
+class Position:
     """Where training stands; only the Trainer writes it. All of it goes into a checkpoint, as JSON."""
 
     epoch: int = 0  # whole epochs done
@@ -81,7 +81,7 @@ class Trainer:
         self.batch_size, self.seed = batch_size, seed
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
-        self.progress = Progress()
+        self.progress = Position()
         self._unread: list[StepLosses] = []  # the steps not yet looked at
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
@@ -246,7 +246,7 @@ class Trainer:
         """Stand where `state()` was taken."""
         state = dict(state)
         states = state.pop("generators")
-        self.progress = Progress(**state)
+        self.progress = Position(**state)
         for name, rng in _generators(self.model):
             rng.load_state(states[name])
 

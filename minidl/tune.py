@@ -52,7 +52,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Result:
+class Score:
     """How a setting did: the validation split after the last epoch."""
 
     setting: Setting
@@ -76,7 +76,7 @@ def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
     return [(candidates // KEEP**i, epochs // KEEP ** (n - 1 - i)) for i in range(n)]
 
 
-def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, list[Result]]]:
+def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, list[Score]]]:
     """Yield (epochs, results best first) after each round."""
     alive = settings()
     for count, length in rounds(len(alive), epochs):
@@ -89,15 +89,15 @@ def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, l
         alive = [result.setting for result in results]
 
 
-def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Result:
+def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Score:
     """Train one setting. One that diverges counts as the worst."""
     job = prepare(setting.config(base, dataset, epochs), dataset)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             last = job.trainer.fit(epochs)[-1]
     except Diverged:
-        return Result(setting, 0.0, float("inf"))
-    return Result(setting, last["val_accuracy"], last["val_loss"])
+        return Score(setting, 0.0, float("inf"))
+    return Score(setting, last["val_accuracy"], last["val_loss"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -102,7 +102,7 @@ def test_no_solution_is_in_a_hand_out(name):
 
 
 # Lines that the rest of the library has as well; they give nothing away.
-LIKE_LINEAR = [
+BESIDE = [  # conv2d and the poolings begin as `linear` and other operations do
     ("conv2d", "x, w = as_tensor(x), as_tensor(w)"),
     ("conv2d", "def vjp_x(g: Array) -> Array:"),
     ("conv2d", "if b.shape != w.shape[:1]:"),
@@ -111,15 +111,15 @@ LIKE_LINEAR = [
 ]
 SHARED = {
     "A1": [("conv2d", "def vjp_x(g: Array) -> Array:")],
-    "A2": LIKE_LINEAR,
+    "A2": BESIDE,
     "A3": [
         ("Hybrid._start_then", 'if self.carry == "momentum":'),
         ("ADAM", 'Given("b1", "how slowly m forgets", "betas[0]"),'),
         ("ADAM", 'Given("eps", "keeps the division finite"),'),
         ("ADAM", 'Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),'),
-        *LIKE_LINEAR,
+        *BESIDE,
     ],
-    "A4": LIKE_LINEAR,
+    "A4": BESIDE,
     "A5": [("train_once", "rng = np.random.default_rng(seed)")],
 }
 

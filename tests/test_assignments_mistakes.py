@@ -254,30 +254,24 @@ MISTAKES = {
         "goes through m and v"),
     # ---- A3 ----
     "Lambda without correction": Mistake("A3", {"Projection.add": """
-        pp, pg = dot64(p, p), dot64(p, g)
+        pp, pg = to_numpy(self.measured).tolist()
         gamma = pp / -pg if pg != 0 else math.nan
         gamma = gamma if math.isfinite(gamma) else math.nan
         if gamma == gamma:
             self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
         self.gammas.append(gamma)
         self.lambdas.append(self.lam)
-    """}, {"Projection.add"}, "forget the bias correction"),
+    """}, {"Projection"}, "forget the bias correction"),
     "an infinite gamma poisons lam": Mistake("A3", {"Projection.add": """
-        pp, pg = dot64(p, p), dot64(p, g)
+        pp, pg = to_numpy(self.measured).tolist()
         gamma = pp / -pg if pg != 0 else math.nan
         self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
         self.gammas.append(gamma)
         self.lambdas.append(self.lam / (1 - self.beta2 ** len(self.gammas)))
-    """}, {"Projection.add"}, "lam stays as it is"),
-    "the projection in float32": Mistake("A3", {"Projection.add": """
-        pp, pg = float(p @ p), float(p @ g)
-        gamma = pp / -pg if pg != 0 else math.nan
-        gamma = gamma if math.isfinite(gamma) else math.nan
-        if gamma == gamma:
-            self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
-        self.gammas.append(gamma)
-        self.lambdas.append(self.lam / (1 - self.beta2 ** len(self.gammas)))
-    """}, {"Projection.add"}, "use dot64"),
+    """}, {"Projection"}, "lam stays as it is"),
+    "the projection in float32": Mistake("A3", {
+        "Projection.measure": "self.measured = np.array([float(p @ p), float(p @ g)])"
+    }, {"Projection"}, "use dots64"),
     "the rate without 1 - mu": Mistake("A3", {"Hybrid._rate_after": """
         if self.lr_after is None or isinstance(self.lr_after, (int, float)):
             return self.lr_after

@@ -82,7 +82,7 @@ def test_committed_hashes():
 
 
 def test_every_embedded_image_is_a_real_training_image(mnist_root):
-    full, small = load_mnist(mnist_root, "mnist"), load_mnist(name="mnist5k")
+    full, small = load_mnist("mnist", mnist_root), load_mnist(name="mnist5k")
     real = {(image.tobytes(), int(label)) for image, label in zip(full.train_images, full.train_labels, strict=True)}
     images = np.concatenate([small.train_images, small.test_images])
     labels = np.concatenate([small.train_labels, small.test_labels])
@@ -136,7 +136,7 @@ def test_the_script_says_what_it_needs(tmp_path):
 
 
 def test_full_mnist_from_a_folder(mnist_root, monkeypatch):
-    dataset = load_mnist(mnist_root, "mnist")
+    dataset = load_mnist("mnist", mnist_root)
     assert (dataset.name, dataset.source, dataset.classes) == ("mnist", f"folder {mnist_root}", 10)
     assert dataset.train_images.shape == (60000, 28, 28)
     assert dataset.test_images.shape == (10000, 28, 28)
@@ -166,7 +166,7 @@ def test_hash_mismatch_names_the_file_and_both_hashes(tmp_path):
     folder = place(tmp_path / "set", {part: read_idx(EMBEDDED / MNIST[part].name) for part in PARTS})
     for name in ("mnist", "auto"):
         with pytest.raises(DataError) as caught:
-            load_mnist(folder, name)
+            load_mnist(name, folder)
         text = str(caught.value)
         assert str(folder / "train-images-idx3-ubyte.gz") in text
         assert "starts df907b1daff3, expected ba891046e650" in text
@@ -176,7 +176,7 @@ def test_hash_mismatch_names_the_file_and_both_hashes(tmp_path):
 def test_a_given_folder_is_never_passed_over(tmp_path, monkeypatch):
     for value in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match=str(value)):
-            load_mnist(value)
+            load_mnist(root=value)
         monkeypatch.setenv("MINIDL_DATA", str(value))
         with pytest.raises(DataError, match=str(value)):
             load_mnist()

@@ -23,7 +23,7 @@ def test_the_better_half_goes_on(monkeypatch):
 
     def try_out(setting, base, dataset, epochs):
         tried.append((setting, epochs))
-        return tune.Result(setting, val_accuracy=1 - abs(setting.lr_sgd - 0.03) - setting.lr, val_loss=1.0)
+        return tune.Score(setting, val_accuracy=1 - abs(setting.lr_sgd - 0.03) - setting.lr, val_loss=1.0)
 
     monkeypatch.setattr(tune, "try_out", try_out)
     rounds = list(tune.search(Config(), None, 8))

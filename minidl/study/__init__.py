@@ -2,8 +2,8 @@
 
 from minidl.study.contestants import CONTESTANTS, Contestant
 from minidl.study.execute import run_study
-from minidl.study.presets import PAPER, PRESETS, QUICK
 from minidl.study.regimes import Regime
+from minidl.study.studies import PAPER, PRESETS, QUICK
 from minidl.study.study import Study
 
 __all__ = ["CONTESTANTS", "PAPER", "PRESETS", "QUICK", "Contestant", "Regime", "Study", "run_study"]

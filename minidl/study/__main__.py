@@ -20,8 +20,8 @@ from minidl.data.mnist import absolute
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
 from minidl.study.pool import LocalPool
-from minidl.study.presets import PRESETS
 from minidl.study.provenance import note_command
+from minidl.study.studies import PRESETS
 from minidl.study.study import Plan, open_plan
 
 NAME = "minidl.study"

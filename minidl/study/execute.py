@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data import load_mnist
+from minidl.study.bars import Bars
 from minidl.study.pool import LocalPool, carry_out
-from minidl.study.progress import Progress
-from minidl.study.runs import Run
+from minidl.study.runs import Trial
 from minidl.study.study import Plan, Study, open_plan
 
 
@@ -38,17 +38,17 @@ def execute(plan: Plan, executor: Executor, workers: int, stopped: Callable[[], 
 
     A run that crashes is noted in the store, and tried again when the study is started again.
     """
-    with Progress(plan, workers) as progress:
+    with Bars(plan, workers) as bars:
 
-        def done(run: Run, record: dict[str, Any]) -> None:
+        def done(run: Trial, record: dict[str, Any]) -> None:
             plan.store.put(run, record)
-            progress.run_done(run.key, record["times"]["seconds"])
+            bars.run_done(run.key, record["times"]["seconds"])
 
-        def failed(run: Run, error: str) -> None:
+        def failed(run: Trial, error: str) -> None:
             plan.store.put_error(run, error)
             plan.given_up.add(run.key)
-            progress.run_crashed()
+            bars.run_crashed()
 
         while not stopped() and (runs := plan.missing()):
-            progress.next_round()
+            bars.next_round()
             carry_out(runs, executor, workers, done, failed, stopped)

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from minidl.study.runs import Run, perform
+from minidl.study.runs import Trial, perform
 
 ATTEMPTS = 3  # a run whose process died so often is given up, until the study is started again
 
@@ -65,19 +65,19 @@ def _end_with(parent: Any) -> None:
 
 
 def carry_out(
-    runs: Iterable[Run],
+    runs: Iterable[Trial],
     executor: Executor,
     at_once: int,
-    done: Callable[[Run, dict[str, Any]], None],
-    failed: Callable[[Run, str], None],
+    done: Callable[[Trial, dict[str, Any]], None],
+    failed: Callable[[Trial, str], None],
     stopped: Callable[[], bool],
-    work: Callable[[Run], dict[str, Any]] = perform,
+    work: Callable[[Trial], dict[str, Any]] = perform,
 ) -> None:
     """Carry out the runs, at most `at_once` at a time, and tell the result or the error of each as it comes.
 
     Once `stopped` says so no further run begins, and those that are under way are waited for.
     """
-    waiting, flying, attempts = deque(runs), dict[Future[Any], Run](), Counter[str]()
+    waiting, flying, attempts = deque(runs), dict[Future[Any], Trial](), Counter[str]()
     while flying or (waiting and not stopped()):
         while waiting and len(flying) < at_once and not stopped():
             run = waiting.popleft()

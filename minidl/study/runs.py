@@ -34,8 +34,8 @@ VERSION = 2  # raise it when a change of the code changes results: all runs are 
 
 
 @dataclass(frozen=True)
-class Run:
-    """All that decides a run.
+class Trial:
+    """All that decides a run of the study.
 
     dataset   where to load it: a name or a folder;   sha256  what must be in it
     recipe    the optimizer, see contestants.make_optimizer, as sorted pairs
@@ -63,7 +63,7 @@ class Run:
         return hashlib.sha256(json.dumps([VERSION, content], sort_keys=True).encode()).hexdigest()[:24]
 
 
-def perform(run: Run) -> dict[str, Any]:
+def perform(run: Trial) -> dict[str, Any]:
     """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made."""
     began = time.perf_counter()
     with _turn, threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
@@ -88,7 +88,7 @@ def _load(name: str, sha256: str) -> Dataset:
     return dataset
 
 
-def _train(run: Run, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
+def _train(run: Trial, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
     splits = split(dataset, seed=run.seed, counts=(run.train_images, run.val_images))
     rng = np.random.default_rng([run.seed, 0])
     model = network(splits.image_size, splits.classes, rng, filters=run.filters, hidden=run.hidden)
@@ -152,7 +152,7 @@ class ValidationCurve(Observer):
         self._evaluating += time.thread_time() - began
 
 
-def _switch(run: Run, trainer: Trainer, steps: int) -> dict[str, Any] | None:
+def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
     """Step and rate of the switch; for a control without a switch, of the cut. None where there was neither."""
     recipe, event = dict(run.recipe), trainer.optimizer.switch_event
     if event is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import sweep_parts, write_text
-from minidl.study.runs import Run
+from minidl.study.runs import Trial
 
 Record = dict[str, Any]  # what runs.perform returns
 
@@ -40,21 +40,21 @@ class Store:
         else:
             self._records[file.stem] = record
 
-    def get(self, run: Run) -> Record | None:
+    def get(self, run: Trial) -> Record | None:
         return self._records.get(run.key)
 
-    def put(self, run: Run, record: Record) -> None:
+    def put(self, run: Trial, record: Record) -> None:
         """Keep the result of a run."""
         text = _text(record)
         write_text(self.runs / f"{run.key}.json", text)
         self._records[run.key] = json.loads(text)  # as it will be read back: tuples are lists, and so on
         (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
 
-    def put_error(self, run: Run, error: str) -> None:
+    def put_error(self, run: Trial, error: str) -> None:
         """Note that a run failed, and how."""
         write_text(self.crashed / f"{run.key}.json", _text({"run": asdict(run), "error": error}))
 
-    def error(self, run: Run) -> str | None:
+    def error(self, run: Trial) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
         try:
             return str(json.loads((self.crashed / f"{run.key}.json").read_text())["error"])

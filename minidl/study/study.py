@@ -14,7 +14,7 @@ from typing import Any
 from minidl.data import Dataset
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
-from minidl.study.runs import Run
+from minidl.study.runs import Trial
 from minidl.study.store import Record, Store
 from minidl.study.tuning import settings
 from minidl.training.search import Point, Rank, by_rank, rank
@@ -88,9 +88,9 @@ class Plan:
     store: Store
     given_up: set[str] = field(default_factory=set)  # keys of runs that crashed since the study was started
 
-    def run(self, regime: Regime, recipe: dict[str, Any], seed: int, final: bool) -> Run:
+    def run(self, regime: Regime, recipe: dict[str, Any], seed: int, final: bool) -> Trial:
         """The description of one run."""
-        return Run(
+        return Trial(
             dataset=self.study.dataset,
             sha256=self.dataset.sha256,
             train_images=regime.train_images,
@@ -105,7 +105,7 @@ class Plan:
             evaluations=regime.evaluations,
         )
 
-    def tuning_runs(self, regime: Regime, contestant: Contestant, point: Point, at: float | None) -> list[Run]:
+    def tuning_runs(self, regime: Regime, contestant: Contestant, point: Point, at: float | None) -> list[Trial]:
         """The runs by which a setting is judged."""
         recipe = contestant.recipe(point, at)
         return [self.run(regime, recipe, seed, final=False) for seed in self.study.tuning_seeds]
@@ -128,7 +128,7 @@ class Plan:
         tried, finished = settings(contestant.space, self.study.grid, self.study.tuning_runs, judge)
         return Tuned(tried, ranks, finished, at)
 
-    def _rank(self, runs: list[Run]) -> Rank | None:
+    def _rank(self, runs: list[Trial]) -> Rank | None:
         """Mean validation accuracy, and of equals the smaller validation loss."""
         if any(run.key in self.given_up for run in runs):
             return WORST
@@ -140,14 +140,14 @@ class Plan:
         )
         return rank(accuracy, loss)
 
-    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None) -> list[Run]:
+    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None) -> list[Trial]:
         """The runs that count; none while the tuning is not finished."""
         if tuned is None or not tuned.finished:
             return []
         recipe = contestant.recipe(tuned.best, tuned.at)
         return [self.run(regime, recipe, seed, final=True) for seed in self.study.seeds]
 
-    def known_runs(self, regime: Regime, contestant: Contestant) -> list[Run]:
+    def known_runs(self, regime: Regime, contestant: Contestant) -> list[Trial]:
         """Every run of a contestant that is known to be needed so far, done or not: its tuning, then the final runs."""
         tuned = self.tuned(regime, contestant)
         if tuned is None:
@@ -155,13 +155,13 @@ class Plan:
         tuning = [run for point in tuned.tried for run in self.tuning_runs(regime, contestant, point, tuned.at)]
         return tuning + self.final_runs(regime, contestant, tuned)
 
-    def wanted(self) -> Iterator[tuple[Regime, Run]]:
+    def wanted(self) -> Iterator[tuple[Regime, Trial]]:
         """Every run that is known to be needed so far, done or not."""
         for regime in self.study.regimes:
             for contestant in self.study.contestants:
                 yield from ((regime, run) for run in self.known_runs(regime, contestant))
 
-    def missing(self) -> list[Run]:
+    def missing(self) -> list[Trial]:
         """The runs that can be made now, without those that crashed."""
         missing = {
             run.key: run for _, run in self.wanted() if self.store.get(run) is None and run.key not in self.given_up
@@ -172,7 +172,7 @@ class Plan:
         """The error of each run that crashed when it was last tried, by the run's key."""
         return {run.key: error for _, run in self.wanted() if (error := self.store.error(run))}
 
-    def records(self, runs: list[Run]) -> list[Record]:
+    def records(self, runs: list[Trial]) -> list[Record]:
         """The results of those of the runs that are done."""
         return [record for run in runs if (record := self.store.get(run))]
 

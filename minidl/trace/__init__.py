@@ -3,8 +3,8 @@
 Reading order: choose (which steps, which weights), layers (looking on), keep (pictures), frame, recorder, pack, page.
 """
 
+from minidl.trace.command import traced
 from minidl.trace.page import PageError, check_writable, page, read, write
 from minidl.trace.recorder import Recorder
-from minidl.trace.run import traced
 
 __all__ = ["PageError", "Recorder", "check_writable", "page", "read", "traced", "write"]

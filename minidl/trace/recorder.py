@@ -19,10 +19,10 @@ from minidl.grad_mode import no_grad
 from minidl.optim.explain import Look
 from minidl.tensor import Tensor
 from minidl.trace import choose, keep
+from minidl.trace.conditions import note_of, switch_of
 from minidl.trace.frame import IMAGES, Frame
 from minidl.trace.layers import Seen, describe, seen_layers
 from minidl.trace.page import FORMAT, inline, page, write
-from minidl.trace.switch import note_of, switch_of
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 

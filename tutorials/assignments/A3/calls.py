@@ -22,7 +22,8 @@ def projection(beta2: float, ps: Any, gs: Any) -> dict[str, Any]:
     """A Projection after each pair of step and gradient."""
     own, lams = Projection(beta2), []
     for p, g in zip(ps, gs, strict=True):
-        own.add(p, g)
+        own.measure(p, g)
+        own.add()
         lams.append(own.lam)
     return {"gammas": np.array(own.gammas), "lambdas": np.array(own.lambdas), "lams": np.array(lams, np.float64)}
 
@@ -77,7 +78,8 @@ def hybrid(
     if own.projection is not None:
         given = iter(lambdas)
         lambdas_so_far = own.projection.lambdas
-        own.projection.add = lambda p, g: lambdas_so_far.append(next(given))  # type: ignore[method-assign]
+        own.projection.measure = lambda p, g: None  # type: ignore[method-assign]
+        own.projection.add = lambda: lambdas_so_far.append(next(given))  # type: ignore[method-assign]
     trajectory, phases = [], []
     for k, g in enumerate(gradients):
         phases.append(own.phase)
@@ -100,7 +102,8 @@ def swats(options: dict[str, Any], w: Any, gradients: Any, at: int | None, lam: 
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     own = SWATS(parameters := _leaf(w), **options)
     own.switch = switch.AfterSteps(at or 10**6)
-    own.projection.add = lambda p, g: own.projection.lambdas.append(lam)  # type: ignore[method-assign]
+    own.projection.measure = lambda p, g: None  # type: ignore[method-assign]
+    own.projection.add = lambda: own.projection.lambdas.append(lam)  # type: ignore[method-assign]
     trajectory, phases = [], []
     for g in gradients:
         phases.append(own.phase)

@@ -120,7 +120,7 @@ def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Arr
     return {"gammas": np.array(gammas), "lambdas": np.array(lambdas), "lams": np.array(lams)}
 
 
-@ITEMS.item("Projection.add: gamma, lam and Lambda", 20)
+@ITEMS.item("Projection: gamma, lam and Lambda", 20)
 def projection(call: Call, rng: np.random.Generator) -> None:
     gs = normal(rng, (8, 5))
     ps = -0.01 * gs + 0.003 * normal(rng, (8, 5))
@@ -141,7 +141,7 @@ def projection(call: Call, rng: np.random.Generator) -> None:
     gammas = projection_of(ps, gs, 0.9)["gammas"]
     require(bool(np.allclose(got["gammas"], gammas, rtol=1e-10, atol=0)), "two steps of 70,001 float32 numbers\n"
             f"  gamma: expected {gammas}, got {got['gammas']}\n"
-            "  Added up in float32 it is off in the seventh digit, the switch needs nine: use dot64.")  # fmt: skip
+            "  Added up in float32 it is off in the seventh digit, the switch needs nine: use dots64.")  # fmt: skip
 
 
 def _compare(got: dict[str, Array], ps: Array, gs: Array, told: str) -> None:

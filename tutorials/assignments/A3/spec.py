@@ -13,7 +13,7 @@ ASSIGNMENT = Assignment(
             "AnyOf.__call__",
             "AllOf.__call__",
         ),
-        "optim/projection.py": ("Projection.add",),
+        "optim/projection.py": ("Projection.measure", "Projection.add"),
         "optim/hybrid.py": ("Hybrid._decide", "Hybrid._rate_after", "Hybrid._start_then"),
         "optim/swats.py": ("SWATS._adam", "SWATS._sgd", "SWATS._to_sgd"),
     },

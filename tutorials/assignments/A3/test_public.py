@@ -54,7 +54,8 @@ def test_projection():
     projection = Projection(0.9)
     g = np.array([1.0, 2.0])
     for _ in range(3):
-        projection.add(-0.1 * g, g)
+        projection.measure(-0.1 * g, g)
+        projection.add()
     same(projection.gammas, [0.1] * 3)
     same(projection.lambdas, [0.1] * 3)
 

@@ -7,5 +7,5 @@ ASSIGNMENT = Assignment(
     title="a small study of one's own",
     cuts={"study.py": ("train_once", "accuracy", "tune", "compare", "mean_and_interval")},
     base=HERE / "A5",
-    library=("minidl", "minidl/fast", "minidl/fast/gpu", "optim"),
+    library=("minidl", "optim"),
 )

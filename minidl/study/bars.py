@@ -14,7 +14,7 @@ from minidl.study.study import Plan
 PLAIN_EVERY = 30.0  # seconds between two lines where the output is no terminal
 
 
-class Progress:
+class Bars:
     """A live table on a terminal; elsewhere, such as in a log, a line now and then.
 
     A bar per regime: its runs, and how many contestants have finished their tuning. The time left is estimated for
@@ -41,7 +41,7 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Bars:
         self._show()
         return self
 
