@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array
+from minidl.backend import Array, DeviceError, get_backend
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import read_idx
 from minidl.data.batches import scale
@@ -32,19 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG file, or IDX file of images")
+    parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
     args = parser.parse_args(argv)
     try:
-        model, size = load_model(args.run)
+        model, size = load_model(args.run, get_backend(args.device).name)
         for path in args.images:
             for name, pixels, note in read_images(path, size):
                 print(f"{name}: {describe(classify(model, pixels))}{note}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     return DONE
 
 
-def load_model(run: Path) -> tuple[Module, tuple[int, int]]:
-    """The trained model of a run folder, ready to predict, and the image size (height, width) that it takes."""
+def load_model(run: Path, device: str = "cpu") -> tuple[Module, tuple[int, int]]:
+    """The trained model of a run folder, ready to predict there, and the image size (height, width) that it takes."""
     checkpoint = load_checkpoint(run / CHECKPOINT)
     try:
         height, width = checkpoint.state["model"]["image_size"]
@@ -52,13 +53,14 @@ def load_model(run: Path) -> tuple[Module, tuple[int, int]]:
         model.load_state_dict(checkpoint.model)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{run / CHECKPOINT} does not fit this version of minidl: {error}") from error
-    return model.eval(), (height, width)
+    return model.to(device).eval(), (height, width)
 
 
 def classify(model: Module, pixels: Array) -> Array:
     """The probability of each class (classes,) for one image (H, W) of numbers in [0, 1]."""
     with no_grad():
-        return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32)))).numpy()[0]
+        device = next((p.device for p in model.parameters()), "cpu")
+        return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device))).numpy()[0]
 
 
 def describe(probabilities: Array) -> str:

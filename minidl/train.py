@@ -19,6 +19,7 @@ from minidl.cli import closing
 from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
+from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
 from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
@@ -91,6 +92,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             threadpool_limits(run.options.threads, user_api="blas"),
+            tf32(run.job.config.tf32),
             traced(run) as recorder,
         ):
             return train(run, stop, recorder)

@@ -8,6 +8,7 @@ from minidl.backend import GPU_KERNELS
 from tests import cupy_names
 from tests import device_checks as checks
 from tests.counting import Counting, HostRead
+from minidl.fast.gpu.launch import Kernels
 from tests.counting_kernels import COMPILER
 
 FAR = Counting()
@@ -120,30 +121,40 @@ def test_the_list_of_names_is_that_of_the_installed_cupy():
 # ---- kernels ----
 
 
+SOURCE = """
+KERNEL scale(T *y, const T *x, double factor, int n) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = x[i] * factor;
+}
+KERNEL turned(T *y, const T *x) {  // each block's numbers in the opposite order: threads wait for each other
+    SHARED T all[BLOCK];
+    all[threadIdx.x] = x[blockIdx.x * blockDim.x + threadIdx.x];
+    SYNC
+    y[blockIdx.x * blockDim.x + threadIdx.x] = all[blockDim.x - 1 - threadIdx.x];
+}
+"""
+
+
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 def test_a_kernel_is_checked_as_cupy_checks_it():
-    make = FAR.xp.ElementwiseKernel
-    scaled = make("T x, float64 factor", "T y", "y = x * factor;", "scaled")
-    assert FAR.to_host(scaled(ARRAY, 2.0)).tolist() == [[0, 2, 4], [6, 8, 10]]
-    add = make("T x, T y", "T z", "z = x + y;", "add")
-    assert FAR.to_host(add(ARRAY, ARRAY[0])).tolist() == [[0, 2, 4], [3, 5, 7]]  # broadcast
-    with pytest.raises(TypeError, match="mismatched"):
-        add(ARRAY, ARRAY.astype(np.float32))
+    kernels, out = Kernels(FAR.xp, np.float64, SOURCE), FAR.xp.zeros((2, 3), np.float64)
+    kernels("scale", 6, out, ARRAY.astype(np.float64), 2.0, 6)
+    assert FAR.to_host(out).tolist() == [[0, 2, 4], [6, 8, 10]]
     with pytest.raises(TypeError, match="Unsupported"):
-        add(ARRAY, HERE)
-    with pytest.raises(ValueError, match="Out shape"):
-        add(ARRAY, ARRAY, FAR.xp.zeros(3))
-    with pytest.raises(ValueError, match="size"):
-        make("raw T x", "raw T y", "y[i] = x[i];", "copy")(ARRAY, FAR.xp.zeros(6))
+        kernels("scale", 6, out, HERE, 2.0, 6)
+    with pytest.raises(AssertionError, match="not contiguous"):
+        kernels("scale", 6, out.T, ARRAY, 2.0, 6)
+    with pytest.raises(AssertionError, match="1024 threads"):
+        kernels("scale", ((1,), (2048,)), out, ARRAY, 2.0, 6)
     with pytest.raises(RuntimeError, match="undeclared"):
-        make("T x", "T y", "y = nothing;", "broken")(ARRAY)
+        Kernels(FAR.xp, np.float64, "KERNEL broken(T *y) { y[0] = nothing; }")
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")
-def test_a_kernel_takes_arrays_in_any_layout():
-    transposed, out = ARRAY.T, FAR.xp.zeros((2, 3)).T
-    FAR.xp.ElementwiseKernel("raw T x", "T y", "y = x[i] + 1;", "next")(transposed, out)
-    assert FAR.to_host(out).tolist() == [[1, 4], [2, 5], [3, 6]]
+def test_threads_that_wait_see_what_the_others_wrote():
+    kernels, out = Kernels(FAR.xp, np.float32, SOURCE), FAR.xp.zeros(8, np.float32)
+    kernels("turned", ((2,), (4,)), out, FAR.from_host(np.arange(8, dtype=np.float32)))
+    assert FAR.to_host(out).tolist() == [3, 2, 1, 0, 7, 6, 5, 4]
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler")

@@ -279,7 +279,9 @@ ARGS = ("--dataset", "mnist5k", "--device", "gpu", "--epochs", 30, "--opt", "hyb
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, gpu):
     whole = command(*ARGS, "--checkpoint-every", 10, "--out", tmp_path / "whole")
     subprocess.run(whole, check=True, capture_output=True)
-    cut = subprocess.Popen(command(*ARGS, "--checkpoint-every", 10, "--out", tmp_path / "cut"), stdout=subprocess.DEVNULL)
+    cut = subprocess.Popen(
+        command(*ARGS, "--checkpoint-every", 10, "--out", tmp_path / "cut"), stdout=subprocess.DEVNULL
+    )
     checkpoint, metrics = tmp_path / "cut" / "checkpoint.safetensors", tmp_path / "cut" / "metrics.jsonl"
     deadline = time.time() + 60
     while not (checkpoint.exists() and metrics.exists() and len(metrics.read_text().splitlines()) > 5):

@@ -92,6 +92,11 @@ class Config:
     batch_size: int = option(128, "examples per step", group=RUN, metavar="N", check=at_least(1))
     seed: int = option(0, "same seed, same result", group=RUN, metavar="N", check=at_least(0))
     device: str = option("auto", "cpu, gpu or auto", group=RUN, metavar="D")
+    tf32: bool = option(
+        False,
+        "on a GPU: products of float32 on the tensor cores, factors rounded to 10 bits: faster, less exact",
+        group=RUN,
+    )
 
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
