@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -42,6 +42,12 @@ class Backend:
     from_host: Callable[[Any], Array]
     to_host: Callable[[Any], Array]
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with arbitrary contents, in C order, that nobody else holds."""
+        kernel = self.kernels.get("empty")  # memory that was used before, where there is any
+        array: Array = self.xp.empty(shape, dtype) if kernel is None else kernel(shape, dtype)
+        return array
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
@@ -181,6 +187,27 @@ def no_crossing() -> Iterator[None]:
         _crossing_forbidden.reset(token)
 
 
+# ---- the same bits, whoever computes ----
+
+
+class _SameBits(ContextDecorator):
+    """`with same_bits:` nothing else that this process does changes a bit of what is computed inside.
+
+    fast/threads.py fills it in: NumPy's BLAS computes with one thread meanwhile.
+    """
+
+    hold: Callable[[], None] = staticmethod(lambda: None)
+    release: Callable[[], None] = staticmethod(lambda: None)
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+same_bits = _SameBits()
+
 # ---- faster forms of operations ----
 
 _use_kernels: ContextVar[bool] = ContextVar("use_kernels", default=True)
@@ -198,11 +225,12 @@ def accelerated(reference: Op) -> Op:
     @wraps(reference)
     def op(x: Any, *args: Any, **kwargs: Any) -> Any:
         kernel = kernel_for(getattr(x, "data", None), name)
-        if kernel is not None:
-            result = kernel(x, *args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        return reference(x, *args, **kwargs)
+        with same_bits:
+            if kernel is not None:
+                result = kernel(x, *args, **kwargs)
+                if result is not NotImplemented:
+                    return result
+            return reference(x, *args, **kwargs)
 
     return cast(Op, op)
 

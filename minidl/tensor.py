@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, to_numpy, xp_of
-from minidl.fast import buffers
+from minidl.backend import Array, backend_of, get_backend, same_bits, to_numpy, xp_of
 from minidl.grad_mode import is_recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
@@ -35,8 +34,7 @@ class Into:
         """The gradient of `parent`: in its place in the optimizer's vector, or in fresh memory where that is in use."""
         out = None if fresh or parent.grad is not None else parent.grad_home
         if out is None or out.shape != parent.shape or out.dtype != parent.dtype:
-            on_cpu = type(parent.data) is np.ndarray
-            out = (buffers if on_cpu else xp_of(parent.data)).empty(parent.shape, parent.dtype)
+            out = backend_of(parent.data).empty(parent.shape, parent.dtype)
         self.vjp(g, out)
         return out
 
@@ -138,6 +136,7 @@ class Tensor:
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
+    @same_bits
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that requires it.
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from minidl.backend import DeviceError
 from minidl.cli import closing
@@ -20,6 +19,7 @@ from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.fast.malloc import tune_allocator
+from minidl.fast.threads import use_threads
 from minidl.trace import PageError, check_writable, traced
 from minidl.trainer import Diverged
 from minidl.training.build import NAMES as OPTIMIZERS
@@ -172,7 +172,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
     try:
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
-            threadpool_limits(run.options.threads, user_api="blas"),
+            use_threads(run.options.threads),
             traced(run),
         ):
             return train(run, stop)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
+from minidl.backend import Array, backend_of, kernel_for, same_bits, to_numpy, xp_of
 from minidl.data.batches import Examples, Splits, batches
 from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
@@ -112,6 +112,7 @@ class Trainer:
 
     # ---- one step, one epoch, all of them -----------------------------------------------------------------------
 
+    @same_bits
     def train_step(self, x: Tensor, labels: Array) -> Tensor:
         """Forward, backward, update. Returns the loss before the update; the counts are read later."""
         if self._captured is not None and self.observer is None:
@@ -281,6 +282,7 @@ class Healthy:
         self.flat.w[...] = self.w
 
 
+@same_bits
 def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -> tuple[float, float]:
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device.
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
+from minidl.backend import Array, backend_of, kernel_for, same_bits, to_numpy, xp_of
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.subnormal import EVERY, flush
@@ -59,6 +59,7 @@ class Optimizer(ABC):
     @abstractmethod
     def lr(self, rate: float) -> None: ...
 
+    @same_bits
     def step(self) -> None:
         """One update of all parameters from their gradients.
 

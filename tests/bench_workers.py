@@ -2,7 +2,8 @@
 
 A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
 seconds it took, and the CPU seconds. Between its turns it sleeps on the pipe, so that no other column is disturbed.
-A model is built and warmed up on its first turn and then kept.
+A model is built and warmed up on its first turn and then kept. `before` is the minidl of the folder that the process
+was started in.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from typing import Any
 import numpy as np
 
 MODELS = ("mlp", "mlp1024", "cnn")
+# Runs this file (argv[1]) in a process whose minidl is that of its working directory, where `-c` looks first.
+LOAD = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("bench_workers", sys.argv[1])
+workers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(workers)
+"""
 OPTIMIZERS = ("adam", "momentum", "hybrid")
 Step = Callable[[], Any]  # trains on the next batch
 
@@ -57,8 +65,12 @@ def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
 
 def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
     """The model and its optimizer."""
-    from minidl import nn, optim
+    from minidl import nn
 
+    try:
+        from minidl import optim
+    except ImportError:  # an older checkout, see `--before`
+        import optim
     if model.startswith("cnn"):
         size = image_size(model) // 4
         net = nn.Sequential(
@@ -191,7 +203,7 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "torch": torch, "torch-fused": torch_fused,
+    "minidl": minidl, "before": minidl, "torch": torch, "torch-fused": torch_fused,
     "torch-compile": torch_compiled, "torch-malloc": torch_malloc, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip
