@@ -44,9 +44,8 @@ class Backend:
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array with arbitrary contents, in C order, that nobody else holds."""
-        kernel = self.kernels.get("empty")  # memory that was used before, where there is any
-        array: Array = self.xp.empty(shape, dtype) if kernel is None else kernel(shape, dtype)
+        """An array with arbitrary contents, in C order, for results. How memory is used again: fast/malloc.py."""
+        array: Array = self.xp.empty(shape, dtype)
         return array
 
 

@@ -97,7 +97,7 @@ class FlatParameters:
         return _zeros(self.xp, len(self.w), self.w.dtype)
 
     def scratch(self, like: Array) -> Array:
-        """An array of that shape to work in: memory that was used before, where that is known."""
+        """An array of that shape to work in."""
         return self.backend.empty(like.shape, like.dtype)
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -60,6 +60,14 @@ def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
     return next_step
 
 
+def tune_allocator() -> bool:
+    try:
+        from minidl.fast import malloc
+    except ImportError:  # an older checkout
+        from minidl import malloc
+    return malloc.tune_allocator()
+
+
 # ---- the columns ----
 
 
@@ -94,6 +102,7 @@ def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
 def minidl(model: str, opt: str, batch: int) -> Step:
     from minidl import Tensor, ops
 
+    tune_allocator()  # as minidl's programs do
     net, optimizer = minidl_net(model, opt)
 
     def step(x: Any, y: Any) -> None:
@@ -150,8 +159,6 @@ def torch_fused(model: str, opt: str, batch: int) -> Step:
 
 def torch_malloc(model: str, opt: str, batch: int) -> Step:
     """PyTorch's fused mode with the C library's allocator set as minidl's programs set it."""
-    from minidl.fast.malloc import tune_allocator
-
     if not tune_allocator():
         raise RuntimeError("this C library has no mallopt")
     return torch(model, opt, batch, fused=True)

@@ -24,7 +24,7 @@ from numpy._core._multiarray_umath import __cpu_features__
 from safetensors.numpy import load_file
 
 from minidl import Tensor, nn, ops, optim
-from minidl.backend import CPU
+from minidl.backend import Backend
 from minidl.data import write_idx
 from minidl.data.batches import Examples, Splits, batches
 from minidl.trainer import Trainer, evaluate
@@ -246,12 +246,12 @@ def test_any_limit_of_blas(family: str) -> None:
 def test_memory_taken_for_speed_never_shows_in_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = steps(2, cnn) + steps(2, mlp)
 
-    def spoilt(shape: tuple[int, ...], dtype: Any) -> Any:
+    def spoilt(self: Backend, shape: tuple[int, ...], dtype: Any) -> Any:
         array = np.empty(shape, dtype)
         array.view(np.uint8).fill(255)  # NaNs, and booleans that are neither
         return array
 
-    monkeypatch.setitem(CPU.kernels, "empty", spoilt)
+    monkeypatch.setattr(Backend, "empty", spoilt)
     assert steps(2, cnn) + steps(2, mlp) == expected
 
 

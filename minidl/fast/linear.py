@@ -1,8 +1,8 @@
 """The fast forms of the layers' operations on the CPU. They compute what the reference in ops*.py computes.
 
-What makes them fast is little, and each has its place: results go into buffers that were used before (buffers.py),
+What makes them fast is little, and each has its place: results go into memory that was used before (malloc.py),
 weight gradients are written straight to where the optimizer reads them (tensor.Into), and large arrays are worked on
-in parts, one for each core (threads.py), each part small enough to stay in the cache (conv.py).
+in parts, which threads share (threads.py), each part small enough to stay in the cache (conv.py).
 
 A kernel has the name and the arguments of its reference. It answers NotImplemented to anything unusual (mixed or
 half-precision dtypes, wrong shapes, arrays that are not Tensors), and the reference takes over.
