@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, kernel_for, xp_of
+from minidl.backend import Array, backend_of, get_backend, kernel_for
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
-from minidl.fast import buffers
 from minidl.tensor import Tensor
 
 
@@ -137,6 +136,6 @@ def scale(pixels: Array, dtype: Any = np.float32) -> Array:
     """Bytes 0..255 as numbers in [0, 1]; floats only change their dtype."""
     if pixels.dtype != np.uint8:
         return pixels.astype(dtype)
-    if isinstance(pixels, np.ndarray):  # into memory that an earlier batch no longer needs
-        return np.multiply(pixels, np.dtype(dtype).type(1 / 255), out=buffers.empty(pixels.shape, np.dtype(dtype)))
-    return xp_of(pixels).multiply(pixels, 1 / 255, dtype=dtype)
+    backend, dtype = backend_of(pixels), np.dtype(dtype)
+    scaled: Array = backend.xp.multiply(pixels, dtype.type(1 / 255), out=backend.empty(pixels.shape, dtype))
+    return scaled

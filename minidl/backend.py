@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -42,6 +42,11 @@ class Backend:
     from_host: Callable[[Any], Array]
     to_host: Callable[[Any], Array]
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with arbitrary contents, in C order, for results. How memory is used again: fast/malloc.py."""
+        array: Array = self.xp.empty(shape, dtype)
+        return array
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
@@ -195,6 +200,27 @@ def no_crossing() -> Iterator[None]:
         _crossing_forbidden.reset(token)
 
 
+# ---- the same bits, whoever computes ----
+
+
+class _SameBits(ContextDecorator):
+    """`with same_bits:` nothing else that this process does changes a bit of what is computed inside.
+
+    fast/threads.py fills it in: NumPy's BLAS computes with one thread meanwhile.
+    """
+
+    hold: Callable[[], None] = staticmethod(lambda: None)
+    release: Callable[[], None] = staticmethod(lambda: None)
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+same_bits = _SameBits()
+
 # ---- faster forms of operations ----
 
 _use_kernels: ContextVar[bool] = ContextVar("use_kernels", default=True)
@@ -213,8 +239,9 @@ def accelerated(reference: Op) -> Op:
     @wraps(reference)
     def op(*args: Any, **kwargs: Any) -> Any:
         kernel = kernel_for(getattr(args[at], "data", None), name) if len(args) > at else None
-        result = NotImplemented if kernel is None else kernel(*args, **kwargs)
-        return reference(*args, **kwargs) if result is NotImplemented else result
+        with same_bits:
+            result = NotImplemented if kernel is None else kernel(*args, **kwargs)
+            return reference(*args, **kwargs) if result is NotImplemented else result
 
     return cast(Op, op)
 

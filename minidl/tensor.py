@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, one, to_numpy, xp_of
+from minidl.backend import Array, backend_of, get_backend, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
@@ -113,6 +113,7 @@ class Tensor:
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
+    @same_bits
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that requires it.
 

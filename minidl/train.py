@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from minidl.backend import DeviceError
 from minidl.cli import closing
@@ -21,6 +20,7 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
+from minidl.fast.threads import use_threads
 from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
@@ -91,7 +91,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
     try:
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
-            threadpool_limits(run.options.threads, user_api="blas"),
+            use_threads(run.options.threads),
             tf32(run.job.config.tf32),
             traced(run) as recorder,
         ):

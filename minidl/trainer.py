@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, backend_of, read_together, xp_of
+from minidl.backend import Array, backend_of, read_together, same_bits, xp_of
 from minidl.data.batches import Examples, Splits, batches, steps_per_epoch
 from minidl.fast.gpu.graph import captured
 from minidl.grad_mode import no_grad
@@ -155,6 +155,7 @@ class Trainer:
             start = time.perf_counter()
         self._read(p.step)
 
+    @same_bits
     def train_step(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor]:
         """Forward, backward, update. Returns the logits and the loss, from before the update."""
         logits, loss, correct = self._forward(x, labels)
@@ -251,6 +252,7 @@ class Trainer:
             rng.load_state(states[name])
 
 
+@same_bits
 def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -> tuple[float, float]:
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device.
 

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, backend_of
-from minidl.fast import buffers
-from minidl.fast.threads import start_afresh
 from minidl.tensor import Home, Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
@@ -40,8 +38,7 @@ class FlatParameters:
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.params = _checked(params)
         backend = backend_of(self.params[0].data)
-        self.xp = backend.xp
-        start_afresh()
+        self.backend, self.xp = backend, backend.xp
         n = sum(p.size for p in self.params)
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
@@ -113,8 +110,8 @@ class FlatParameters:
         return self.xp.empty_like(self.w[self.blocks[0]])
 
     def scratch(self, like: Array) -> Array:
-        """An array of that shape to work in: memory that was used before, where that is known."""
-        return buffers.empty(like.shape, like.dtype) if type(like) is np.ndarray else self.xp.empty_like(like)
+        """An array of that shape to work in."""
+        return backend_of(like).empty(like.shape, like.dtype)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""

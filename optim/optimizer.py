@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from minidl.backend import kernel_for
+from minidl.backend import kernel_for, same_bits
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 
@@ -52,6 +52,7 @@ class Optimizer(ABC):
     @abstractmethod
     def lr(self, rate: float) -> None: ...
 
+    @same_bits
     def step(self) -> None:
         """One update of all parameters from their gradients.
 

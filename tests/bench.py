@@ -13,6 +13,7 @@ before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops 
     python -m tests.bench                                  everything that is installed, about ten minutes
     python -m tests.bench --models cnn --opts adam         one case
     python -m tests.bench --columns minidl torch-fused jax
+    python -m tests.bench --columns minidl --before DIR    beside the minidl of another checkout, as a column `before`
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
     python -m tests.bench --costs                          peak memory, import, and whole commands beside PyTorch
@@ -37,7 +38,7 @@ from numpy._core._multiarray_umath import __cpu_dispatch__
 from threadpoolctl import threadpool_info
 
 from tests import bench_more
-from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
+from tests.bench_workers import COLUMNS, LOAD, MODELS, OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torch-fused", "torch-compile")
@@ -55,11 +56,12 @@ AVX2 = {  # what holds each library to AVX2
 class Worker:
     """One column's live process."""
 
-    def __init__(self, column: str, python: str = sys.executable) -> None:
+    def __init__(self, column: str, python: str = sys.executable, root: Path = ROOT) -> None:
+        """root  the checkout whose minidl the process imports; this file's worker runs it"""
         self.column = column
         self.process = subprocess.Popen(
-            [python, "-m", "tests.bench_workers", column],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT,
+            [python, "-c", LOAD + "workers.serve(sys.argv[2])", str(ROOT / "tests" / "bench_workers.py"), column],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root,
         )  # fmt: skip
 
     def run(self, model: str, opt: str, batch: int, steps: int) -> float:
@@ -182,7 +184,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--opts", nargs="+", default=list(OPTIMIZERS))
-    parser.add_argument("--columns", nargs="+", default=list(COLUMNS), choices=COLUMNS)
+    peers = [column for column in COLUMNS if column != "before"]
+    parser.add_argument("--columns", nargs="+", default=peers, choices=peers)
+    parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, as a column `before`")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3, help="of turns, with the same processes")
     parser.add_argument("--restarts", type=int, default=3, help="of all processes, each with as many rounds")
@@ -199,7 +203,7 @@ def main() -> None:
     if args.profile:
         return bench_more.profile(args.models)
     if args.costs:
-        return bench_more.costs(args.models, args.columns)
+        return bench_more.costs(args.models, args.columns, args.before)
     if args.growth:
         return bench_more.growth(args.growth, args.columns)
     print(
@@ -209,12 +213,13 @@ def main() -> None:
     pythons = dict(pair.split("=", 1) for pair in args.python)
     if "minidl" not in args.columns:  # the ratios are to it
         args.columns.insert(0, "minidl")
+    roots = dict.fromkeys(args.columns, ROOT) | ({"before": args.before} if args.before else {})
     results: dict[str, dict[str, list[float]]] = {}
     for model in args.models:
         for opt in args.opts:
             speeds: dict[str, list[float]] = defaultdict(list)
             for _ in range(args.restarts):
-                workers = [Worker(column, pythons.get(column, sys.executable)) for column in args.columns]
+                workers = [Worker(column, pythons.get(column, sys.executable), root) for column, root in roots.items()]
                 try:
                     once = measure(workers, model, opt, args.batch, args.rounds, args.turn)
                 finally:

@@ -111,25 +111,25 @@ def growth(folder: Path, columns: list[str]) -> None:
 
 
 PEAK = """
-import resource, sys
-from tests import bench_workers
-step = bench_workers.COLUMNS[sys.argv[1]](sys.argv[2], "adam", 128)
+import resource
+step = workers.COLUMNS[sys.argv[2]](sys.argv[3], "adam", 128)
 for _ in range(30):
     step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def costs(models: list[str], columns: list[str]) -> None:
+def costs(models: list[str], columns: list[str], before: Path | None = None) -> None:
     """Peak memory of a process that trains the model, and the time of the import alone."""
     print("\npeak memory of the process, MB")
     for model in models:
-        for column in columns:
-            run = [sys.executable, "-c", PEAK, column, model]
-            done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+        for column in [*columns, *(["before"] if before else [])]:
+            run = [sys.executable, "-c", bench_workers.LOAD + PEAK, bench_workers.__file__, column, model]
+            root = before if column == "before" else ROOT
+            done = subprocess.run(run, cwd=root, capture_output=True, text=True, check=False)
             print(f"  {model:8} {column:14} {done.stdout.strip() or 'not installed'}")
-    if "torch" in columns and os.environ.get("MINIDL_DATA"):
-        whole_command()
+    if os.environ.get("MINIDL_DATA"):
+        whole_command("torch" in columns, before)
     print("\nimport, seconds, best of 5")
     for module in ("numpy", "minidl", "minidl.optim", "torch"):
         best = float("inf")
@@ -142,24 +142,28 @@ def costs(models: list[str], columns: list[str]) -> None:
         print(f"  {module:12} {best:.2f}")
 
 
-def whole_command(rounds: int = 5) -> None:
-    """Training on the full MNIST as a user starts it, imports and files included, beside PyTorch."""
+def whole_command(torch: bool, before: Path | None, rounds: int = 5) -> None:
+    """Training on the full MNIST as a user starts it, imports and files included, beside PyTorch or what was before."""
     train = ["minidl.train", "--out", "OUT", "--model"]
-    commands = {
+    ours = {
         "mlp, 1 epoch": [*train, "mlp", "--epochs", "1"],
-        "PyTorch script, 1 epoch": ["tests.peer_script", "OUT"],
         "mlp, 10 epochs of Adam": [*train, "mlp", "--epochs", "10", "--opt", "adam"],
-        "PyTorch script, 10 epochs": ["tests.peer_script", "OUT", "10"],
         "cnn, 1 epoch": [*train, "cnn", "--epochs", "1"],
     }
+    peers = {
+        "PyTorch script, 1 epoch": ["tests.peer_script", "OUT"],
+        "PyTorch script, 10 epochs": ["tests.peer_script", "OUT", "10"],
+    }
+    commands = {name: (ROOT, command) for name, command in (ours | (peers if torch else {})).items()}
+    commands |= {f"{name}, before": (before, command) for name, command in ours.items()} if before else {}
     seconds: dict[str, list[float]] = defaultdict(list)
     memory: dict[str, float] = {}
     for _ in range(rounds):
-        for name, command in commands.items():
+        for name, (root, command) in commands.items():
             with tempfile.TemporaryDirectory() as folder:
                 begin = time.perf_counter()
                 run = [sys.executable, "-m", *(word.replace("OUT", f"{folder}/run") for word in command)]
-                process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL)
+                process = subprocess.Popen(run, cwd=root, stdout=subprocess.DEVNULL)
                 _, status, usage = os.wait4(process.pid, 0)
                 if status:
                     return print(f"\n{' '.join(run)} failed")
@@ -168,5 +172,5 @@ def whole_command(rounds: int = 5) -> None:
     print(f"\nwhole commands on the full MNIST: seconds, median (and range) of {rounds}; peak memory, MB")
     for name, values in seconds.items():
         values.sort()
-        print(f"  {name:26} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
+        print(f"  {name:30} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
     return None

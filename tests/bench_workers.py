@@ -2,7 +2,8 @@
 
 A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
 seconds it took, and the CPU seconds. Between its turns it sleeps on the pipe, so that no other column is disturbed.
-A model is built and warmed up on its first turn and then kept.
+A model is built and warmed up on its first turn and then kept. `before` is the minidl of the folder that the process
+was started in.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from typing import Any
 import numpy as np
 
 MODELS = ("mlp", "mlp1024", "cnn")
+# Runs this file (argv[1]) in a process whose minidl is that of its working directory, where `-c` looks first.
+LOAD = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("bench_workers", sys.argv[1])
+workers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(workers)
+"""
 OPTIMIZERS = ("adam", "momentum", "hybrid")
 Step = Callable[[], Any]  # trains on the next batch
 
@@ -52,13 +60,25 @@ def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
     return next_step
 
 
+def tune_allocator() -> bool:
+    try:
+        from minidl.fast import malloc
+    except ImportError:  # an older checkout
+        from minidl import malloc
+    return malloc.tune_allocator()
+
+
 # ---- the columns ----
 
 
 def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
     """The model and its optimizer."""
-    from minidl import nn, optim
+    from minidl import nn
 
+    try:
+        from minidl import optim
+    except ImportError:  # an older checkout, see `--before`
+        import optim
     if model.startswith("cnn"):
         size = image_size(model) // 4
         net = nn.Sequential(
@@ -82,6 +102,7 @@ def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
 def minidl(model: str, opt: str, batch: int) -> Step:
     from minidl import Tensor, ops
 
+    tune_allocator()  # as minidl's programs do
     net, optimizer = minidl_net(model, opt)
 
     def step(x: Any, y: Any) -> None:
@@ -138,8 +159,6 @@ def torch_fused(model: str, opt: str, batch: int) -> Step:
 
 def torch_malloc(model: str, opt: str, batch: int) -> Step:
     """PyTorch's fused mode with the C library's allocator set as minidl's programs set it."""
-    from minidl.fast.malloc import tune_allocator
-
     if not tune_allocator():
         raise RuntimeError("this C library has no mallopt")
     return torch(model, opt, batch, fused=True)
@@ -191,7 +210,7 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "torch": torch, "torch-fused": torch_fused,
+    "minidl": minidl, "before": minidl, "torch": torch, "torch-fused": torch_fused,
     "torch-compile": torch_compiled, "torch-malloc": torch_malloc, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip

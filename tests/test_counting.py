@@ -5,10 +5,10 @@ import pytest
 
 from minidl import backend, reference_only
 from minidl.backend import GPU_KERNELS
+from minidl.fast.gpu.launch import Kernels
 from tests import cupy_names
 from tests import device_checks as checks
 from tests.counting import Counting, HostRead
-from minidl.fast.gpu.launch import Kernels
 from tests.counting_kernels import COMPILER
 
 FAR = Counting()

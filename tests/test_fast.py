@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy._core._multiarray_umath import __cpu_features__
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from minidl import Tensor, nn, no_grad, ops, optim, reference_only
-from minidl.backend import CPU
-from minidl.fast import buffers, linear
-from minidl.fast import conv as fast_conv
+from minidl.backend import CPU, same_bits
+from minidl.fast import linear
 from minidl.fast import pool as fast_pool
 from minidl.fast import threads as fast_threads
 from minidl.tensor import record
@@ -45,12 +46,15 @@ def same(fn: Any, *arrays: Any) -> None:
 
 
 @pytest.fixture(params=["whole", "in parts"])
-def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Once as it comes, and once with everything split over two threads and cut into chunks of one image."""
-    if request.param == "in parts":
-        monkeypatch.setattr(linear, "PRODUCT", 0)
-        monkeypatch.setattr(fast_conv, "PRODUCT", 0)
-        monkeypatch.setattr(fast_threads, "CHUNK", 1)
+    if request.param == "whole":
+        yield
+        return
+    monkeypatch.setattr(fast_threads, "WORTH", 1)
+    monkeypatch.setattr(fast_threads, "CHUNK", 1)
+    with fast_threads.use_threads(2):
+        yield
 
 
 def numbers(*shape: int, seed: int = 0, channels_last: bool = False) -> Any:
@@ -246,7 +250,7 @@ def test_training_equals_the_reference() -> None:
         np.testing.assert_allclose(got, want, atol=2e-5)
 
 
-# ---- buffers ----
+# ---- memory ----
 
 
 @given(keep=st.sets(st.integers(0, 9)), views=st.booleans())
@@ -294,60 +298,7 @@ def test_an_operation_of_ones_own_may_keep_its_arrays() -> None:
     same(lambda x: ops.linear(shifted(ops.linear(x, Tensor(w))), Tensor(w)).relu(), numbers(64, 64, seed=1))
 
 
-def test_buffers_are_used_again_and_only_when_free() -> None:
-    buffers.release()
-    a = buffers.empty((100, 100), np.dtype(np.float64))
-    view = a[3:, ::2].T
-    address = a.ctypes.data
-    del a
-    assert buffers.empty((100, 100), np.dtype(np.float64)).ctypes.data != address
-    del view
-    if buffers.FREE is not None:
-        assert buffers.empty((100, 100), np.dtype(np.float64)).ctypes.data == address
-
-
-def test_buffers_of_a_model_that_is_gone_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "SWEEP", 4)
-    buffers.release()
-    buffers.empty((100, 100), np.dtype(np.float64))
-    assert buffers.held() == 80_000
-    for _ in range(12):
-        buffers.empty((100, 50), np.dtype(np.float64))
-    assert buffers.held() == 40_000
-
-
-def test_a_smaller_batch_takes_the_first_rows_of_a_larger_array() -> None:
-    buffers.release()
-    whole = buffers.empty((100, 100), np.float64)
-    other = buffers.empty((70, 100), np.float64)
-    assert not np.shares_memory(whole, other)
-    address = whole.ctypes.data
-    del whole
-    part = buffers.empty((60, 100), np.float64)
-    assert part.shape == (60, 100)
-    if buffers.FREE is not None:
-        assert part.ctypes.data == address
-        assert not np.shares_memory(part, buffers.empty((100, 100), np.float64))
-
-
-def test_buffers_stay_below_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "LIMIT", 200_000)
-    buffers.release()
-    kept = [buffers.empty((100, 100), np.dtype(np.float64)) for _ in range(10)]
-    for i, array in enumerate(kept):
-        array[...] = i
-    assert buffers.held() <= 200_000
-    assert all((array == i).all() for i, array in enumerate(kept))
-
-
-def test_without_counting_every_array_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "FREE", None)
-    buffers.release()
-    train(1)
-    assert buffers.held() == 0
-
-
-def test_threads_have_shelves_of_their_own() -> None:
+def test_trainings_in_several_threads_share_no_memory() -> None:
     results: dict[int, list[Any]] = {}
     workers = [threading.Thread(target=lambda i=i: results.update({i: train(3)})) for i in range(3)]
     for worker in workers:
@@ -357,7 +308,7 @@ def test_threads_have_shelves_of_their_own() -> None:
         worker.join()
     for state in results.values():
         for got, want in zip(state, expected, strict=True):
-            np.testing.assert_allclose(got, want, atol=1e-5)
+            np.testing.assert_array_equal(got, want)
     assert len(results) == 3
 
 
@@ -380,32 +331,25 @@ def test_the_allocator_is_tuned_by_programs_only() -> None:
 
 def two(work: Any, n: int) -> list[Any]:
     """split() as on a machine with two cores."""
-    blas, _ = fast_threads._team()
-    if not blas:
-        pytest.skip("threadpoolctl knows no BLAS here")
-    before = [library.num_threads for library in blas]
-    for library in blas:
-        library.set_num_threads(2)
-    try:
+    with fast_threads.use_threads(2):
         return fast_threads.split(work, n)
-    finally:
-        assert all(library.num_threads == 2 for library in blas), "the host's setting was not restored"
-        for library, limit in zip(blas, before, strict=True):
-            library.set_num_threads(limit)
 
 
 def test_split_covers_the_range_in_order() -> None:
     assert two(lambda i, j: (i, j), 7) == [(0, 3), (3, 7)]
-    assert fast_threads.split(lambda i, j: (i, j), 7, worthwhile=False) == [(0, 7)]
-    assert fast_threads.split(lambda i, j: (i, j), 1) == [(0, 1)]
+    assert two(lambda i, j: (i, j), 1) == [(0, 1)]
+    with fast_threads.use_threads(1):
+        assert fast_threads.split(lambda i, j: (i, j), 7) == [(0, 7)]
 
 
 @pytest.mark.parametrize("where", [0, 1])
 @pytest.mark.parametrize("kind", [ZeroDivisionError, KeyboardInterrupt])
 def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any) -> None:
     finished = []
+    both_at_work = threading.Barrier(2)
 
     def work(i: int, j: int) -> None:
+        both_at_work.wait(10)
         if (i > 0) == where:
             raise kind("here")
         threading.Event().wait(0.05)
@@ -415,6 +359,59 @@ def test_an_error_in_any_part_reaches_the_caller(where: int, kind: Any) -> None:
         two(work, 2)
     assert len(finished) == 1, "the other part must have ended by then"
     assert two(lambda i, j: j - i, 4) == [2, 2]
+
+
+def test_nobody_waits_for_a_helper_that_has_not_begun() -> None:
+    """As on a busy machine: the other trainings' parts keep all helpers, so this one's are done by itself."""
+    begun, may_end, results = threading.Event(), threading.Event(), []
+
+    def slow(i: int, j: int) -> None:
+        if i > 0:
+            begun.set()
+            may_end.wait(10)
+
+    other = threading.Thread(target=two, args=(slow, 2))
+    other.start()
+    assert begun.wait(10)
+    results += two(lambda i, j: (i, j), 4)
+    may_end.set()
+    other.join()
+    assert results == [(0, 2), (2, 4)]
+
+
+def blas_limits() -> list[int]:
+    return [found["num_threads"] for found in threadpool_info() if "numpy" in (found["filepath"] or "")]
+
+
+@pytest.mark.skipif(not blas_limits(), reason="threadpoolctl knows no BLAS here")
+def test_blas_is_held_by_the_first_and_let_go_by_the_last() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_limits()
+        inside, may_end, seen = threading.Event(), threading.Event(), []
+
+        def other() -> None:
+            with same_bits:
+                seen.extend(blas_limits())
+                inside.set()
+                may_end.wait(10)
+            seen.extend(blas_limits())
+
+        with same_bits, same_bits:
+            assert set(blas_limits()) == {1}
+            assert fast_threads.threads() == max(before)
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert inside.wait(10)
+        assert set(blas_limits()) == {1}, "the other one still computes"
+        may_end.set()
+        thread.join()
+        assert set(seen) == {1, *before}
+        assert blas_limits() == before
+
+
+def test_a_process_that_limits_blas_limits_the_helpers_too() -> None:
+    with threadpool_limits(1, user_api="blas"):
+        assert fast_threads.threads() == 1
 
 
 def test_split_inside_split_runs_in_one_piece() -> None:

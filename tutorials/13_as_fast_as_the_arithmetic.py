@@ -10,13 +10,14 @@
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
 
 # %%
+import subprocess
+import sys
 import time
 from itertools import pairwise
 
 import numpy as np
 
 from minidl import Tensor, nn, ops, reference_only
-from minidl.fast import buffers
 from minidl.fast.conv import windows
 from minidl.optim import Adam
 from minidl.teach import show
@@ -159,20 +160,25 @@ show.curves(
 # was given back, up to 32 MB and if it lies well; others return it to the system at once. So the same line is fast
 # in one program and slow in another.
 #
-# A training step makes the same arrays every time. The library does not leave them to luck: `buffers.empty` keeps
-# each array that it hands out, and hands it out again when nobody else holds it. Python knows, for it counts
-# references.
+# A training step makes the same arrays every time, so minidl's programs do not leave them to luck: they ask that
+# library, once, to keep what it was given back. That lasts as long as the process, so let us look at one of its own.
 
 # %%
-first = buffers.empty((1000, 1000), np.float32)
-where = first.ctypes.data
-view = first[10:20]
-del first
-second = buffers.empty((1000, 1000), np.float32)
-print("while somebody still has a view of it, the same memory?", second.ctypes.data == where)
-del view
-third = buffers.empty((1000, 1000), np.float32)
-print("when nobody has one any more?", third.ctypes.data == where)
+program = """
+import time
+import numpy as np
+from minidl.fast.malloc import tune_allocator
+
+def write(n=2**24):  # 64 MB, more than is kept by itself
+    start = time.perf_counter()
+    np.empty(n, np.float32).fill(1)
+    return round((time.perf_counter() - start) / n * 1e9, 2)
+
+print([write() for _ in range(5)], "nanoseconds per element")
+tune_allocator()
+print([write() for _ in range(5)], "when memory is kept")
+"""
+print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
 
 # %% [markdown]
 # ## Near memory and far memory
@@ -385,7 +391,7 @@ assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 #
 # ## What to read next
 #
-# [`minidl/fast/buffers.py`](../minidl/fast/buffers.py), then [`minidl/fast/linear.py`](../minidl/fast/linear.py) and
+# [`minidl/fast/malloc.py`](../minidl/fast/malloc.py), then [`minidl/fast/linear.py`](../minidl/fast/linear.py) and
 # [`minidl/fast/conv.py`](../minidl/fast/conv.py): the fast forms, beside their references in `ops*.py`;
 # [`minidl/fast/threads.py`](../minidl/fast/threads.py): when a second thread pays. `python -m tests.bench` sets the
 # library beside PyTorch on your machine, and `python -m tests.bench --profile` shows a step by operation.

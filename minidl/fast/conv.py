@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import CPU, Array
-from minidl.fast import buffers
-from minidl.fast.linear import PRODUCT, channels_last, into, plain
+from minidl.fast.linear import channels_last, into, plain
 from minidl.fast.pool import MaxPool, by_place, pixels, put, side_by_side, squares
 from minidl.fast.threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
@@ -75,15 +74,15 @@ class _Convolution:
         (h, width), self.kernel = x.shape[2:], (kh, kw)
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        self.worthwhile = len(x) * self.size[0] * self.size[1] * w.size > PRODUCT
+        self.multiplications = self.size[0] * self.size[1] * w.size  # for an image
         self.found: dict[str, Any] = {}
 
     def output(self, name: str) -> Tensor:
         n, (oh, ow), dtype = len(self.x), self.size, self.x.dtype
-        self.y = buffers.empty((n, oh, ow, self.o), dtype) if self.pool is None else self.pool.y
+        self.y = CPU.empty((n, oh, ow, self.o), dtype) if self.pool is None else self.pool.y
         self.filters = as_matrix(self.w.data)
         self.bias = None if self.b is None else np.tile(self.b.data, oh * ow)  # long rows add fast
-        in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.worthwhile)
+        in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.multiplications)
         edges: list[Edge] = [
             (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
             (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
@@ -96,7 +95,7 @@ class _Convolution:
         """Fill the results of some images; the pooling, if there is one, fills its own."""
         rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=self.order)
         (oh, ow), (sh, sw) = self.size, self.order
-        y = buffers.empty((len(rows), sh * sw, oh // sh, ow // sw, self.o), rows.dtype)  # by place
+        y = CPU.empty((len(rows), sh * sw, oh // sh, ow // sw, self.o), rows.dtype)  # by place
         np.matmul(rows, self.filters, out=y.reshape(*rows.shape[:2], self.o))  # (m, OH*OW, out)
         if self.bias is not None:
             lines = y.reshape(len(y), -1)
@@ -110,11 +109,11 @@ class _Convolution:
         """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""
         if name not in self.found:
             g, (h, w) = channels_last(g), self.x.shape[2:]
-            dx = buffers.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
+            dx = CPU.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
             rows = h * w * self.o if self.x.requires_grad else self.size[0] * self.size[1] * self.c
             size = rows * self.kernel[0] * self.kernel[1] * g.itemsize
             self.filters = as_matrix(self.turned(self.w.data))
-            sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.worthwhile)
+            sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.multiplications)
             dws, dbs = zip(*sums, strict=True)
             self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
         return self.found.pop(name)
@@ -161,7 +160,7 @@ def windows(
     m, h, w, c = len(images), images.shape[-3] * given[0], images.shape[-2] * given[1], images.shape[-1]
     (kh, kw), (sh, sw), (ph, pw), (oh, ow) = kernel, stride, padding, size
     down, right = ph + (h - 1) * spread[0] + 1, pw + (w - 1) * spread[1] + 1  # to behind the last pixel
-    padded = buffers.empty((m, max(down, (oh - 1) * sh + kh), max(right, (ow - 1) * sw + kw), c), images.dtype)
+    padded = CPU.empty((m, max(down, (oh - 1) * sh + kh), max(right, (ow - 1) * sw + kw), c), images.dtype)
     padded.fill(0)
     put(padded[:, ph : down : spread[0], pw : right : spread[1]], images, given)
     by_image, by_row, by_column, by_channel = padded.strides
@@ -169,11 +168,11 @@ def windows(
     every = np.ndarray((m, oh, ow, kh, kw * c), padded.dtype, padded, 0, strides)  # a view, that repeats numbers
     view = squares(every, order)  # (m, sh, sw, OH/sh, OW/sw, kh, kw*C)
     if kw * c >= SHORT:
-        rows = buffers.empty(view.shape, images.dtype)
+        rows = CPU.empty(view.shape, images.dtype)
         pixels(rows)[...] = pixels(view)
         return rows.reshape(m, oh * ow, -1)
     view = view.transpose(5, 6, 0, 1, 2, 3, 4)  # one place of the window after the other, for all windows
-    rows = buffers.empty(view.shape, images.dtype)
+    rows = CPU.empty(view.shape, images.dtype)
     rows[...] = view
     return rows.reshape(-1, m, oh * ow).transpose(1, 2, 0)
 

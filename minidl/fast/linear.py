@@ -1,8 +1,8 @@
 """The fast forms of the layers' operations on the CPU. They compute what the reference in ops*.py computes.
 
-What makes them fast is little, and each has its place: results go into buffers that were used before (buffers.py),
+What makes them fast is little, and each has its place: results go into memory that was used before (malloc.py),
 weight gradients are written straight to where the optimizer reads them (`into`), and large arrays are worked on
-in parts, one for each core (threads.py), each part small enough to stay in the cache (conv.py).
+in parts, which threads share (threads.py), each part small enough to stay in the cache (conv.py).
 
 A kernel has the name and the arguments of its reference. It answers NotImplemented to anything unusual (mixed or
 half-precision dtypes, wrong shapes, arrays that are not Tensors), and the reference takes over.
@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import CPU, Array, xp_of
-from minidl.fast import buffers
-from minidl.fast.threads import lately_at_work, split
+from minidl.backend import CPU, Array, backend_of
+from minidl.fast.threads import parts_for, split
 from minidl.tensor import Edge, Tensor, Vjp, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
-PRODUCT = 1 << 18  # multiplications from which handing over half of them pays
 
 
 def plain(*tensors: Any) -> bool:
@@ -46,7 +44,7 @@ def into(w: Tensor, f: Callable[[Array, Array], Any]) -> Vjp:
         if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
             out, home.free = home.grad, False
         else:
-            out = (buffers if type(w.data) is np.ndarray else xp_of(w.data)).empty(w.shape, w.dtype)
+            out = backend_of(w.data).empty(w.shape, w.dtype)
         f(g, out)
         return out
 
@@ -65,10 +63,10 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
     if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         return NotImplemented
-    y = matmul(x.data, w.data.T, buffers.empty((len(x.data), len(w.data)), x.dtype))
+    y = product(x.data, w.data.T, CPU.empty((len(x.data), len(w.data)), x.dtype))
     edges: list[Edge] = [
-        (x, lambda g: matmul(g, w.data, buffers.empty(x.shape, x.dtype))),  # (N, out) @ (out, in)
-        (w, into(w, lambda g, out: matmul(g.T, x.data, out))),  # (out, N) @ (N, in)
+        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype))),  # (N, out) @ (out, in)
+        (w, into(w, lambda g, out: product(g.T, x.data, out))),  # (out, N) @ (N, in)
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
@@ -78,19 +76,43 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     return record("linear", y, *edges)
 
 
-def matmul(a: Array, b: Array, out: Array) -> Array:
-    """a @ b, written to out. a (n, k), b (k, m), out (n, m).
+def matmul(a: Tensor, b: Any) -> Any:
+    """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m)."""
+    if not plain(a, b) or a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+        return NotImplemented
+    y = product(a.data, b.data, CPU.empty((len(a.data), b.shape[1]), a.dtype))
+    return record(
+        "matmul",
+        y,
+        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype))),  # (n, m) @ (m, k)
+        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype))),  # (k, n) @ (n, m)
+    )
 
-    A perceptron leaves this to BLAS's own threads. They wait for work by spinning, for milliseconds: ready at once,
-    but in the way of any other thread. So where ours are at work, in a network with convolutions, ours do this too.
-    """
-    if out.size * a.shape[1] < PRODUCT or not lately_at_work():
+
+def product(a: Array, b: Array, out: Array) -> Array:
+    """a @ b, written to out, in parts that threads share (threads.py). a (n, k), b (k, m), out (n, m)."""
+    parts = parts_for(a.size * b.shape[1])
+    if parts == 1:
         return np.matmul(a, b, out=out)
-    if len(a) > b.shape[1]:
-        split(lambda i, j: np.matmul(a[i:j], b, out=out[i:j]), len(a), own=False)
-    else:  # each thread prepares for itself what both need: let that be the smaller matrix
-        split(lambda i, j: np.matmul(a, b[:, i:j], out=out[:, i:j]), b.shape[1], own=False)
+    if len(a) < b.shape[1]:  # cut the longer side of out, for every part needs all of the other side's matrix
+        _by_rows(b.T, a.T, out.T, parts)
+    else:
+        _by_rows(a, b, out, parts)
     return out
+
+
+def _by_rows(a: Array, b: Array, out: Array, parts: int) -> None:
+    """The parts of one thread are one call: a stack (parts, n/parts, k) @ b, for each of which NumPy calls BLAS."""
+    n = -(-len(a) // parts)  # rows of a part
+    whole = len(a) // n  # parts that have so many; what is left is another one
+    stack, outs = a[: whole * n].reshape(whole, n, -1), out[: whole * n].reshape(whole, n, -1)  # views
+
+    def work(start: int, stop: int) -> None:
+        np.matmul(stack[start:stop], b, out=outs[start:stop])
+        if stop > whole:
+            np.matmul(a[whole * n :], b, out=out[whole * n :])
+
+    split(work, -(-len(a) // n))
 
 
 def relu(x: Tensor) -> Any:
@@ -109,8 +131,8 @@ def relu(x: Tensor) -> Any:
 def _empty_like(a: Array, dtype: Any) -> Array:
     """An array of a's shape, and laid out as a is, so that NumPy goes through both from front to back."""
     if a.ndim != 4 or a.flags.c_contiguous:
-        return buffers.empty(a.shape, dtype)
-    return buffers.empty(channels_last(a).shape, dtype).transpose(0, 3, 1, 2)
+        return CPU.empty(a.shape, dtype)
+    return CPU.empty(channels_last(a).shape, dtype).transpose(0, 3, 1, 2)
 
 
-CPU.kernels.update(linear=linear, relu=relu)
+CPU.kernels.update(linear=linear, matmul=matmul, relu=relu)

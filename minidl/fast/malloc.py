@@ -1,9 +1,14 @@
-"""A setting of the C library's allocator that programs make once, when they start. The library never makes it.
+"""Memory that is used again: a setting of the C library's allocator that programs make once, when they start.
+
+A training step makes the same arrays in every round. Fresh memory for them is slow, not because of the allocation
+but because of what follows: the system hands out large blocks as pages that do not exist yet, and the first write to
+each page (4 kB) stops the program while the kernel finds one and fills it with zeros. Writing to new memory takes
+many times as long as writing to memory that was used before: tutorial 13 measures it.
 
 glibc asks the system for fresh pages for every large block (mmap) and gives pages back as soon as the end of its heap
-is free (trim). Fresh pages are slow (buffers.py says why). With both thresholds at a gigabyte it keeps what it once
-got. That speeds up every large array that no kernel makes, such as a student's own operation; it also means that
-memory, once used, stays with the process, which is for the program to decide.
+is free (trim). With both thresholds at a gigabyte it keeps what it once got. Memory, once used, then stays with the
+process: that is for a program to decide, so the library never makes this setting. A CNN's step takes 1.2 times as long
+without it. (Shelves of our own, by reference counts, were as fast beside it and slower alone, and took 50 MB more.)
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import CPU, Array
-from minidl.fast import buffers
 from minidl.fast.linear import BOOL, channels_last, plain
 from minidl.fast.threads import in_parts
 from minidl.grad_mode import is_recording
@@ -25,11 +24,11 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
         return NotImplemented
     pool, images = MaxPool(x.shape, _pair(k), x.dtype, x.requires_grad), channels_last(x.data)
     n, size = len(images), 2 * images[0].nbytes
-    in_parts(lambda part: pool.take(part, by_place(images[part], pool.kernel)), n, size, worthwhile=False)
+    in_parts(lambda part: pool.take(part, by_place(images[part], pool.kernel)), n, size)
 
     def vjp(g: Array) -> Array:
-        g, dx = channels_last(g), buffers.empty(images.shape, x.dtype)
-        in_parts(lambda part: put(dx[part], pool.give(part, g[part]), pool.kernel), n, size, worthwhile=False)
+        g, dx = channels_last(g), CPU.empty(images.shape, x.dtype)
+        in_parts(lambda part: put(dx[part], pool.give(part, g[part]), pool.kernel), n, size)
         return dx.transpose(0, 3, 1, 2)
 
     return record("max_pool2d", pool.y.transpose(0, 3, 1, 2), (x, vjp))
@@ -52,9 +51,9 @@ class MaxPool:
     def __init__(self, shape: tuple[int, ...], kernel: Pair, dtype: Any, learns: bool, relu: bool = False) -> None:
         (n, c, h, w), (kh, kw) = shape, kernel
         self.kernel, self.relu = kernel, relu
-        self.y = buffers.empty((n, h // kh, w // kw, c), dtype)
+        self.y = CPU.empty((n, h // kh, w // kw, c), dtype)
         learns = learns and is_recording()
-        self.wins = buffers.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place is largest
+        self.wins = CPU.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place is largest
 
     def take(self, part: slice, places: Array) -> None:
         """Pool this part of the images, given by place: (m, kh*kw, H/kh, W/kw, C)."""
@@ -73,13 +72,13 @@ class MaxPool:
         assert self.wins is not None
         wins = self.wins[part]
         g = g * (self.y[part] > 0) if self.relu else g
-        return np.multiply(wins, g[:, None], out=buffers.empty(wins.shape, self.y.dtype))
+        return np.multiply(wins, g[:, None], out=CPU.empty(wins.shape, self.y.dtype))
 
 
 def by_place(images: Array, square: Pair) -> Array:
     """Images (m, H, W, C) sorted by each pixel's place in its square: (m, sh*sw, H/sh, W/sw, C)."""
     (m, h, w, c), (sh, sw) = images.shape, square
-    places = buffers.empty((m, sh * sw, h // sh, w // sw, c), images.dtype)
+    places = CPU.empty((m, sh * sw, h // sh, w // sw, c), images.dtype)
     view = squares(pixels(np.ascontiguousarray(images)), square)
     pixels(places).reshape(view.shape)[...] = view
     return places

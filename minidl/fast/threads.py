@@ -1,112 +1,272 @@
-"""Work on both halves of a batch at once: NumPy lets go of Python's lock while it computes, so threads really help.
+"""The same bits, whoever does the work: it is cut by shape alone, and threads only decide who computes which part.
 
-`split(work, n)` runs `work(0, n/2)` here and `work(n/2, n)` in a helper thread (or more parts, where there are more
-cores), and returns when all are done. BLAS, which would start threads of its own inside each half, is held to one
-thread meanwhile. Handing work over and back costs 30 microseconds, 90 on a virtual machine, so small work stays in one
-piece. And it has to be a few long calls: between two of them a thread needs Python's lock for a moment, and if the
-other one has it then, it sleeps, and wakes up late. Adam's dozen passes over short blocks gain nothing. The parts
-depend on the number of threads only, never on timing: same seed, same number of threads, same bits.
+A sum of floats depends on the order of its terms, so whoever cuts a product for as many threads as there happen to be
+gets other last bits on another machine, or on the same one when it is busy. Here the cut follows from the shapes (see
+`parts_for`): enough parts for 16 cores, each of them large enough to be worth handing over. Each part is computed
+by one thread of BLAS; `split` lets some neighbouring parts be computed here and others in helper threads, where
+NumPy lets go of Python's lock while it computes. With one thread all parts are computed here, to the same bits.
 
-`in_parts` cuts each half further, into parts small enough for the cache of a core.
+BLAS itself, which would cut a product for its own threads, is held to one thread by `with same_bits:`, which every
+operation, backward() and optimizer's step enters. Its limit belongs to the whole process, so there is one count for
+the process: the first who enters sets the limit to one, the last who leaves restores it. Two trainings in two Python
+threads so leave each other in peace. Out of reach is foreign code that moves BLAS's limit meanwhile. All this is
+tested with OpenBLAS as NumPy's own wheels bring it. Of an OpenBLAS on top of OpenMP, of BLIS and of MKL we know the
+setting, but have not tested it; Apple's Accelerate has none that we know of.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextvars import copy_context
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any, TypeAlias
 
+from minidl.backend import same_bits
+
+PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
+WORTH = 1 << 21  # multiplications: some 50 microseconds, about what it costs to hand work over and back
 CHUNK = 1 << 21  # bytes: about the cache of one core
-LATELY = 64  # some steps of a small network
-Work: TypeAlias = Callable[[int, int], Any]  # does the part [start, stop)
-
-_busy = threading.Lock()  # held while work is split
-_calls_since_work = LATELY  # of `lately_at_work`
+Work: TypeAlias = Callable[[int, int], Any]  # does the parts [start, stop)
 
 
-@cache
-def _team() -> tuple[list[Any], ThreadPoolExecutor]:
-    """NumPy's BLAS libraries in this process, and the helper threads, which start as they are needed."""
+def parts_for(multiplications: int) -> int:
+    """How many parts this work is cut into: a power of two, so that 2, 4, 8 or 16 threads get the same share."""
+    return min(PARTS, 1 << max(0, (multiplications // WORTH).bit_length() - 1))
+
+
+def split(work: Work, n: int) -> list[Any]:
+    """[work(start, stop), ...] for ranges that cover range(n), the numbers of the parts, in order.
+
+    How many ranges there are depends on the number of threads, so work(i, j) has to do each of its parts as if it
+    were alone. Inside another split all is done in line.
+    """
+    with same_bits:
+        count = min(threads(), n)
+        if count < 2 or _here.at_work:
+            return [work(0, n)]
+        return _team.share(work, list(pairwise(n * i // count for i in range(count + 1))))
+
+
+def in_parts(work: Callable[[slice], Any], n: int, size: int, multiplications: int = 0) -> list[Any]:
+    """[work(part), ...] for slices that cover range(n), in order; each fits into the cache, if a single thing does.
+
+    size             bytes of one of the n things
+    multiplications  of one of them; 0: all is done here, for none of it is worth handing over
+    """
+    parts = parts_for(n * multiplications)
+    while parts < n and -(-n // parts) * size > CHUNK:
+        parts *= 2
+    parts = min(parts, n)
+
+    def some(start: int, stop: int) -> list[Any]:
+        return [work(slice(n * i // parts, n * (i + 1) // parts)) for i in range(start, stop)]
+
+    if not multiplications:
+        return some(0, parts)
+    return [result for done in split(some, parts) for result in done]
+
+
+# ---- how many threads ----
+
+_wanted: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def use_threads(n: int | None) -> Iterator[None]:
+    """`with use_threads(n):` compute with n threads; None: as many as BLAS would use. Changes no bit of any result."""
+    token = _wanted.set(n)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def threads() -> int:
+    """How many threads share the work here: what `use_threads` says, else what BLAS's limit was before we held it."""
+    with same_bits:
+        return _wanted.get() or _blas.limit
+
+
+class _Here(threading.local):
+    """Of each thread: how many `same_bits` it is inside of, and whether it is doing a part."""
+
+    depth = 0
+    at_work = False
+
+
+_here = _Here()
+
+
+# ---- BLAS ----
+
+
+class _Blas:
+    """NumPy's BLAS, held to one thread while anybody in this process computes.
+
+    libraries  (get, set) of each one's number of threads; None until they are needed
+    users      threads that compute at the moment
+    limit      the largest number of threads that a library had before it was held
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
+        self.users, self.limit = 0, 1
+        self.before: list[int] = []
+
+    def hold(self) -> None:
+        _here.depth += 1
+        if _here.depth == 1:
+            with self.lock:
+                self.users += 1
+                if self.users == 1:
+                    self._hold()
+
+    def _hold(self) -> None:
+        if self.libraries is None:
+            self.libraries = _libraries()
+        self.before = [get() for get, _ in self.libraries]
+        self.limit = max(self.before, default=1)
+        if self.limit > 1:
+            for _, set_to in self.libraries:
+                set_to(1)
+
+    def release(self) -> None:
+        _here.depth -= 1
+        if _here.depth == 0:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0 and self.limit > 1:
+                    for (_, set_to), limit in zip(self.libraries or (), self.before, strict=True):
+                        set_to(limit)
+
+    def forked(self) -> None:
+        """In the child of a fork only the thread that forked goes on: forget the others."""
+        self.lock = threading.Lock()
+        if self.users and not _here.depth:
+            self.users, _here.depth = 1, 1
+            self.release()
+        self.users = min(_here.depth, 1)
+
+
+def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
     from threadpoolctl import ThreadpoolController  # here: it searches the process's libraries, some milliseconds
 
     found = ThreadpoolController().select(user_api="blas").lib_controllers
-    blas = [library for library in found if "numpy" in (library.filepath or "")] or found
-    return blas, ThreadPoolExecutor(thread_name_prefix="minidl")
+    numpys = [library for library in found if "numpy" in (library.filepath or "")] or found
+    return [_openblas(library.filepath) or (library.get_num_threads, library.set_num_threads) for library in numpys]
 
 
-def _forget() -> None:
-    global _busy
-    _busy = threading.Lock()
-    _team.cache_clear()  # threads do not survive a fork
+def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """OpenBLAS's own pair of functions, under the names that builds give them; None in other libraries.
+
+    threadpoolctl would call them too, but from version 3.8 on for one thread only: the first that asked.
+    """
+    library = ctypes.PyDLL(path)  # PyDLL: Python's lock is kept, for so short a call
+    for prefix in ("", "scipy_"):
+        for suffix in ("", "64_", "_64"):
+            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+            if get is not None:
+                return get, getattr(library, f"{prefix}openblas_set_num_threads{suffix}")
+    return None
+
+
+# ---- helpers ----
+
+
+class _Job:
+    """Some ranges of parts, and what came of them. Whoever is free takes the next: who leads from the front, who
+    helps from the back. So on a busy machine nobody waits for a helper that has not begun."""
+
+    def __init__(self, work: Work, ranges: list[tuple[int, int]]) -> None:
+        self.work: Work | None = work
+        self.todo = deque(enumerate(ranges))
+        self.results: list[Any] = [None] * len(ranges)
+        self.ended: SimpleQueue[BaseException | None] = SimpleQueue()  # an entry for each range that a helper took
+
+    def lead(self) -> list[Any]:
+        """Do all ranges that no helper takes, and return when those are done too."""
+        theirs, work = len(self.results), self.work
+        assert work is not None
+        try:
+            while (taken := _take(self.todo.popleft)) is not None:
+                theirs -= 1
+                self.results[taken[0]] = work(*taken[1])
+        finally:  # even if our own part failed: the others still write into the caller's arrays
+            while _take(self.todo.popleft) is not None:
+                theirs -= 1
+            errors = [error for error in (self.ended.get() for _ in range(theirs)) if error is not None]
+            self.work = None  # a helper that comes too late would keep the caller's arrays alive
+        if errors:
+            raise errors[0]
+        return self.results
+
+    def help(self) -> None:
+        while (taken := _take(self.todo.pop)) is not None:
+            try:
+                assert self.work is not None
+                self.results[taken[0]] = self.work(*taken[1])
+                self.ended.put(None)
+            except BaseException as error:  # the one who leads raises it
+                self.ended.put(error)
+
+
+def _take(pop: Callable[[], Any]) -> Any:
+    try:
+        return pop()
+    except IndexError:  # none is left
+        return None
+
+
+class _Team:
+    """The helper threads, which start as they are needed and help whichever thread of the program has work to share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.size = 0
+        self.jobs: SimpleQueue[tuple[Context, _Job]] = SimpleQueue()
+
+    def share(self, work: Work, ranges: list[tuple[int, int]]) -> list[Any]:
+        job = _Job(work, ranges)
+        if self.size < len(ranges) - 1:
+            self._grow(len(ranges) - 1)
+        for _ in ranges[1:]:
+            # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
+            self.jobs.put((copy_context(), job))
+        _here.at_work = True
+        try:
+            return job.lead()
+        finally:
+            _here.at_work = False
+
+    def _grow(self, size: int) -> None:
+        with self.lock:
+            while self.size < size:
+                self.size += 1
+                threading.Thread(target=self._help, name=f"minidl-{self.size}", daemon=True).start()
+
+    def _help(self) -> None:
+        _here.at_work = True
+        while True:
+            context, job = self.jobs.get()
+            context.run(job.help)
+            del context, job
+
+
+_blas, _team = _Blas(), _Team()
+same_bits.hold, same_bits.release = _blas.hold, _blas.release
+
+
+def _forked() -> None:
+    _team.__init__()  # type: ignore[misc] # threads do not survive a fork
+    _blas.forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
-
-
-def split(work: Work, n: int, worthwhile: bool = True, own: bool = True) -> list[Any]:
-    """[work(start, stop), ...] for parts that cover range(n), in order; one part if it is not worthwhile.
-
-    own  False for work that goes to the helpers only because they are awake, see `lately_at_work`
-
-    There are as many parts as BLAS may use threads (so a process that limits BLAS limits us too), and one if another
-    thread is splitting its work at the moment, as in a study that trains two models at once.
-    """
-    global _calls_since_work
-    if not (worthwhile and n > 1 and _busy.acquire(blocking=False)):
-        return [work(0, n)]
-    try:
-        _calls_since_work = 0 if own else _calls_since_work
-        return _together(work, n)
-    finally:
-        _busy.release()
-
-
-def _together(work: Work, n: int) -> list[Any]:
-    """Do the work in as many parts as BLAS may use threads, the first of them here."""
-    blas, helpers = _team()
-    limits = [library.num_threads for library in blas]
-    count = min(max(limits, default=1), n)
-    bounds = [n * i // count for i in range(count + 1)]
-    try:
-        for library in blas:
-            library.set_num_threads(1)
-        # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
-        others = [helpers.submit(copy_context().run, work, i, j) for i, j in pairwise(bounds[1:])]
-        try:
-            first = work(0, bounds[1])
-        finally:  # even if our own part failed: the others still write into the caller's arrays
-            wait(others)
-        return [first, *(other.result() for other in others)]
-    finally:
-        for library, limit in zip(blas, limits, strict=True):
-            library.set_num_threads(limit)
-
-
-def in_parts(work: Callable[[slice], Any], n: int, size: int, worthwhile: bool = True) -> list[Any]:
-    """[work(part), ...] for slices that cover range(n), in order, each of as many things of `size` bytes as the cache
-    can hold, at least one. The halves of them are done side by side if that is worthwhile."""
-    most = max(1, CHUNK // size)
-
-    def some(start: int, stop: int) -> list[Any]:
-        return [work(slice(i, min(i + most, stop))) for i in range(start, stop, most)]
-
-    return [result for half in split(some, n, worthwhile) for result in half]
-
-
-def lately_at_work() -> bool:
-    """Whether the helper threads had work of their own (see `split`) within the last LATELY calls of this function."""
-    global _calls_since_work
-    _calls_since_work += 1
-    return _calls_since_work < LATELY
-
-
-def start_afresh() -> None:
-    """Forget that the helpers were at work: a training must not get other bits from one that ran before it."""
-    global _calls_since_work
-    _calls_since_work = LATELY
+    os.register_at_fork(after_in_child=_forked)

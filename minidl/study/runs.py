@@ -10,20 +10,19 @@ import hashlib
 import json
 import math
 import platform
-import threading
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from minidl import __version__
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import split, steps_per_epoch
 from minidl.data.idx import DataError
 from minidl.fast.malloc import tune_allocator
+from minidl.fast.threads import use_threads
 from minidl.study.contestants import make_optimizer, moment
 from minidl.trainer import Trainer, evaluate
 from minidl.training.divergence import Diverged
@@ -66,14 +65,10 @@ class Trial:
 def perform(run: Trial) -> dict[str, Any]:
     """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made."""
     began = time.perf_counter()
-    with _turn, threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
+    with use_threads(1), np.errstate(over="ignore", invalid="ignore"):
         result, times = _train(run, _load(run.dataset, run.sha256))
     times["seconds"] = round(time.perf_counter() - began, 3)
     return {"run": asdict(run), "result": result, "times": times, "made": environment()}
-
-
-# Runs that share a process take turns: two at once would share BLAS's threads too, which can change the last bits.
-_turn = threading.Lock()
 
 
 @lru_cache(maxsize=1)  # once in each worker

@@ -97,7 +97,7 @@ _SETUP = """#!/usr/bin/env bash
 # Python and NumPy. The grader's own files are closed to the user that a submission runs as.
 set -euo pipefail
 apt-get update && apt-get install -y python3 python3-venv
-python3 -m venv /opt/minidl && /opt/minidl/bin/python -m pip install "numpy>=2.0" "threadpoolctl>=3.2"
+python3 -m venv /opt/minidl && /opt/minidl/bin/python -m pip install "numpy>=2.0" "threadpoolctl>=3.5"
 chmod -R go-rwx /autograder/source
 """
 _RUN = """#!/usr/bin/env bash
