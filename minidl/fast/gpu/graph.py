@@ -143,9 +143,10 @@ class Graph:
         self.inputs = [xp.empty(a.shape, a.dtype) for a in inputs]
         self.slip = Slip(xp.zeros(LENGTH, np.uint64))
         self.memory = xp.cuda.alloc_pinned_memory(ROWS * ROW)  # slips on the host
-        self.given: list[Array] = []
+        self.given: list[Any] = []  # the batch of the launch under way
+        self.event: Any = None  # recorded half a round of slips ago
         self.pool, self.handle = xp.cuda.MemoryPool(), Handle(xp)
-        self.results = xp.empty((0, 1), np.uint64)
+        self.results: Any = xp.empty((0, 1), np.uint64)
         self.row = 0
         stream = xp.cuda.Stream(non_blocking=True)
         memory = xp.cuda.using_allocator(self.pool.malloc)
@@ -171,11 +172,11 @@ class Graph:
         self.is_tuple = isinstance(results, tuple)
         parts = results if self.is_tuple else (results,)
         arrays = [part.data if isinstance(part, Tensor) else part for part in parts]
-        at, _ = number(self._next_place)
+        to, _ = number(self._next_place)
         for k, array in enumerate(arrays):
             if array.shape or array.itemsize not in (4, 8):
                 raise ValueError(f"a captured step returns single numbers, this is an array of shape {array.shape}")
-            kernels("deliver", 1, at, array, array.itemsize, 8 * k)
+            kernels("deliver", 1, to, array, array.itemsize, 8 * k)
         self.kept = arrays  # what the graph writes must not be given to anybody else
         self.kinds = [(array.dtype, isinstance(part, Tensor)) for array, part in zip(arrays, parts, strict=True)]
 
@@ -195,7 +196,8 @@ class Graph:
             getattr(module, name)[...] += difference
         offset = self._free_row(stream)
         self.slip.write(self.memory, offset)
-        to, size = self.slip.words.data.ptr, 8 * self.slip.used
+        words: Any = self.slip.words
+        to, size = words.data.ptr, 8 * self.slip.used
         xp.cuda.runtime.memcpyAsync(to, self.memory.ptr + offset, size, HOST_TO_DEVICE, stream.ptr)
         self.graph.launch(stream)
         results = self._results()
@@ -250,10 +252,10 @@ def _differences(modules: list[Module], before: list[Any], after: list[Any]) -> 
     found = []
     for module, old, new in zip(modules, before, after, strict=True):
         for name in old.keys() | new.keys():
-            a, b = (
-                v.bit_generator.state if isinstance(v, np.random.Generator) else v
-                for v in (old.get(name), new.get(name))
-            )
+            values: list[Any] = [old.get(name), new.get(name)]
+            a: Any
+            b: Any
+            a, b = [v.bit_generator.state if isinstance(v, np.random.Generator) else v for v in values]
             if a is b or (isinstance(a, np.ndarray) and np.array_equal(a, b)) or (type(a) is type(b) and a == b):
                 continue
             if not isinstance(a, np.ndarray) or a.dtype.kind not in "iu" or not isinstance(b, np.ndarray):

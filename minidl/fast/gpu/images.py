@@ -47,7 +47,7 @@ def sizes_of(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> 
     return None if n * c * max(oh * ow, h * w) > MANY else Sizes(c, h, w, oh, ow, kh, kw, sh, sw, ph, pw)
 
 
-def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """A block for each row of pixels; its threads: channels, pixels."""
     channels = min(32, across)
     return (n * height,), (channels, max(1, min(width, 256 // channels)))

@@ -115,7 +115,7 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
-def _product(xp: Any, a: Array, b: Array, out: Array) -> None:
+def _product(xp: Any, a: Any, b: Any, out: Any) -> None:
     lib = cublas() if hasattr(xp, "cuda") else None
     if lib is None:
         a.dot(b, out=out)
