@@ -168,9 +168,9 @@ def xp_of(array: Any) -> Any:
 
 
 @cache
-def one(backend: Backend, dtype: Any) -> Array:
-    """The number 1 on a device, 0-d: made once, and never changed. The gradient of a loss with respect to itself."""
-    number: Array = backend.xp.ones((), dtype)
+def one(backend: Backend, dtype: Any, shape: tuple[int, ...] = ()) -> Array:
+    """The number 1 on a device: made once, and never changed. The gradient of a loss with respect to itself."""
+    number: Array = backend.xp.ones(shape, dtype)
     return number
 
 
@@ -204,10 +204,7 @@ def no_crossing() -> Iterator[None]:
 
 
 class _SameBits(ContextDecorator):
-    """`with same_bits:` nothing else that this process does changes a bit of what is computed inside.
-
-    fast/threads.py fills it in: NumPy's BLAS computes with one thread meanwhile.
-    """
+    """`with same_bits:` nothing else in this process changes a bit of what is computed: see fast/threads.py."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
     release: Callable[[], None] = staticmethod(lambda: None)

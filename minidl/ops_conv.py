@@ -23,8 +23,8 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -
     x (N, C, H, W), w (out, C, kh, kw), b (out,) or None -> (N, out, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
     The border is padded with zeros.
     """
-    x, w = as_tensor(x), as_tensor(w)
-    same_device("conv2d", x, w, None if b is None else as_tensor(b))
+    x, w, b = as_tensor(x), as_tensor(w), None if b is None else as_tensor(b)
+    same_device("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         raise ValueError(f"conv2d: x {x.shape} and w {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
     kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
@@ -42,7 +42,6 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -
         (w, lambda g: xp.tensordot(g, windows, axes=((0, 2, 3), (0, 2, 3)))),  # (out, C, kh, kw)
     ]
     if b is not None:
-        b = as_tensor(b)
         if b.shape != w.shape[:1]:
             raise ValueError(f"conv2d: b {b.shape} must be ({w.shape[0]},), one number for each filter of w {w.shape}")
         y += b.data

@@ -19,8 +19,8 @@ from minidl.tensor import Tensor, as_tensor, record, same_device
 @accelerated
 def linear(x: Any, w: Any, b: Any = None) -> Tensor:
     """x @ w.T + b, a fully connected layer. x (N, in), w (out, in), b (out,) or None -> (N, out)."""
-    x, w = as_tensor(x), as_tensor(w)
-    same_device("linear", x, w, None if b is None else as_tensor(b))
+    x, w, b = as_tensor(x), as_tensor(w), None if b is None else as_tensor(b)
+    same_device("linear", x, w, b)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"linear: x {x.shape} and w {w.shape} must be (N, in) and (out, in)")
     edges = [
@@ -29,7 +29,6 @@ def linear(x: Any, w: Any, b: Any = None) -> Tensor:
     ]
     y = x.data @ w.data.T
     if b is not None:
-        b = as_tensor(b)
         if b.shape != w.shape[:1]:
             raise ValueError(f"linear: b {b.shape} must be ({w.shape[0]},), one number for each row of w {w.shape}")
         y += b.data
@@ -181,8 +180,7 @@ def _log_softmax(x: Array, dim: int) -> Array:
 
 def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
-    if isinstance(labels, (list, tuple)):
-        labels = np.asarray(labels)
+    labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}")
     n, classes = logits.shape

@@ -293,11 +293,9 @@ def record(name: str, value: Array, *edges: Edge) -> Tensor:
 def same_device(op: str, *tensors: Tensor | None) -> None:
     """Raise TypeError, with what to do, where Tensors on two devices meet. None, an input left out, passes."""
     known = [t for t in tensors if t is not None]
-    if any(type(t.data) is not type(known[0].data) for t in known):
-        places = ", ".join(f"{t.shape} on the {t.device}" for t in known)
-        raise TypeError(
-            f"{op}: its inputs are on two devices ({places}): move a Tensor or a model with .to({known[0].device!r})"
-        )
+    if len({type(t.data) for t in known}) > 1:
+        places = ", ".join(f"{t.shape} is on the {t.device}" for t in known)
+        raise TypeError(f"{op}: {places}: bring all to one device, with .to({known[0].device!r}) for example")
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
@@ -335,8 +333,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
                 f"backward() starts from a scalar loss, this tensor has shape {tensor.shape}: "
                 "reduce it with .sum() or .mean(), or pass its gradient"
             )
-        unit = one(backend_of(tensor.data), tensor.dtype)
-        return unit if tensor.ndim == 0 else unit.reshape(tensor.shape)
+        return one(backend_of(tensor.data), tensor.dtype, tensor.shape)
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")

@@ -54,10 +54,7 @@ class Optimizer(ABC):
 
     @same_bits
     def step(self) -> None:
-        """One update of all parameters from their gradients.
-
-        Its three parts are apart so that the middle one can be recorded once and replayed (minidl/fast/gpu/graph.py).
-        """
+        """One update of all parameters from their gradients. A captured step replays the middle part (fast/gpu)."""
         self.advance()
         self.update()
         self.settle()
@@ -81,7 +78,7 @@ class Optimizer(ABC):
         formula = None if find is None else find(rule)
         if formula is None or not flat.holds(flat.params):
             return None
-        return rule, formula, rule.p is None, rule.max_norm is None, flat.moving()
+        return rule, formula, rule.p is None, rule.max_norm, flat.moving()
 
     @abstractmethod
     def state_dict(self) -> State:

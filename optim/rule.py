@@ -130,9 +130,7 @@ class Rule(Optimizer):
         flat, lr = self._bound(), self.rate
         flat.collect()
         if self.max_norm is not None:
-            kernel = kernel_for(flat.g, "clip")
-            if kernel is None or kernel(flat.g, self) is NotImplemented:
-                clip(flat.g, self.max_norm)
+            clip(flat.g, self.max_norm)
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
@@ -263,5 +261,7 @@ def clip(g: Array, max_norm: float) -> None:
 
     The norm stays on the device as a 0-d array: nothing waits for the GPU.
     """
-    norm = g.dot(g) ** 0.5
-    g *= (max_norm / (norm + 1e-6)).clip(None, 1.0)
+    kernel = kernel_for(g, "clip")
+    if kernel is None or kernel(g, max_norm) is NotImplemented:
+        norm = g.dot(g) ** 0.5
+        g *= (max_norm / (norm + 1e-6)).clip(None, 1.0)

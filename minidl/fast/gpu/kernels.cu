@@ -90,9 +90,9 @@ KERNEL sum_rows_double(double *out, const double *a, int rows, int columns, int 
 }
 
 // g <- g min(1, most / (|g| + 1e-6)), from g.g.
-KERNEL clip(T *g, const double *square, const double *at, double most, int n) {
+KERNEL clip(T *g, const double *square, double most, int n) {
     EACH(n)
-    const double factor = (at ? at[0] : most) / (sqrt(square[0]) + 1e-6);
+    const double factor = most / (sqrt(square[0]) + 1e-6);
     if (factor < 1) g[i] *= (T)factor;
 }
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from minidl.backend import Array, xp_of
 from minidl.fast.gpu.launch import MANY, kernels_for, sum_rows
-from minidl.fast.gpu.slip import number
 
 
 def take(images: Array, labels: Array, order: Array, dtype: Any) -> Any:
@@ -36,13 +35,12 @@ def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Any:
     return sum_rows("dots", kernels, lambda s: xp.empty(s, np.float64), a.size, 1, a, b, c, d, count=2, out=out)
 
 
-def clip(g: Array, rule: Any) -> Any:
+def clip(g: Array, max_norm: float) -> Any:
     """g <- g min(1, max_norm / (|g| + 1e-6)), in place: see optimizer.clip."""
     square = dots64((g, g), (g, g))
     if square is NotImplemented:
         return NotImplemented
-    at, most = number(lambda: rule.max_norm, "d")
-    kernels_for(xp_of(g), g.dtype)("clip", g.size, g, square, at, most, g.size)
+    kernels_for(xp_of(g), g.dtype)("clip", g.size, g, square, max_norm, g.size)
     return None
 
 

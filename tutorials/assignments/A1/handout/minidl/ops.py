@@ -188,6 +188,7 @@ def getitem(x: Any, index: Any) -> Tensor:
 # ---- products ----
 
 
+@accelerated
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left and as a
     column on the right; leading axes broadcast."""

@@ -144,8 +144,7 @@ def _log_softmax(x: Array, dim: int) -> Array:
 
 def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
-    if isinstance(labels, (list, tuple)):
-        labels = np.asarray(labels)
+    labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}")
     n, classes = logits.shape
