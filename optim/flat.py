@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, backend_of
+from minidl.backend import Array, backend_of, xp_of
 from minidl.tensor import Home, Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
@@ -109,9 +109,14 @@ class FlatParameters:
         """Memory for the steps of one block, the same at every step."""
         return self.xp.empty_like(self.w[self.blocks[0]])
 
+    @cached_property
+    def _scratch(self) -> Array:
+        return self.xp.empty_like(self.w[self.blocks[0]])
+
     def scratch(self, like: Array) -> Array:
-        """An array of that shape to work in."""
-        return backend_of(like).empty(like.shape, like.dtype)
+        """An array of that shape to work in: the same memory for each block and step, as far as it reaches."""
+        own = self._scratch
+        return own[: len(like)] if type(like) is type(own) and len(like) <= len(own) else xp_of(like).empty_like(like)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
