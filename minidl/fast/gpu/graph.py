@@ -107,7 +107,7 @@ class Captured:
             return None
         shapes = tuple([(a.shape, a.dtype) for a in inputs])
         settings = tuple([values.get(name) for values, name in self.settings])
-        return shapes, rule, settings, using_tf32()
+        return shapes, rule, settings, tuple([module.training for module in self.modules]), using_tf32()
 
     def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
         """Record the step for inputs of this kind; False, and a warning, where that can't be done."""
