@@ -62,7 +62,8 @@ def calls(run: Callable[[], Any]) -> Calls:
     found: Calls = set()
 
     def note(frame: Any, event: str, _: Any) -> None:
-        if event == "call" and Path(frame.f_code.co_filename).is_relative_to(ROOT):
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(ROOT) and "site-packages" not in path.parts:
             found.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
     before = sys.getprofile()

@@ -146,7 +146,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Any:
     labels = contiguous(_labels(logits, labels).astype(np.int64, copy=False))
     xp, kernels = xp_of(logits.data), kernels_for(xp_of(logits.data), logits.dtype)
     loss, d = xp.empty((), logits.dtype), xp.empty(logits.shape, logits.dtype)
-    unit = one(backend_of(logits.data), logits.dtype)
+    unit = one(backend_of(logits.data), logits.dtype, ())
     kernels("cross_entropy", ((1,), (BLOCK,)), loss, d, contiguous(logits.data), labels, *logits.shape)
 
     def vjp(g: Array) -> Array:
