@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,14 @@ def test_avx2_holds_all_libraries_once(started: list[Any], monkeypatch: pytest.M
 def test_the_kernels_are_named() -> None:
     assert np.__version__ in bench.kernels()
     assert "threads" in bench.kernels() or "unknown" in bench.kernels()
+
+
+def test_before_is_the_minidl_of_the_other_checkout(tmp_path: Path) -> None:
+    (tmp_path / "minidl").mkdir()
+    (tmp_path / "minidl" / "__init__.py").write_text("raise RuntimeError('the other one')")
+    worker = bench.Worker("before", root=tmp_path)
+    try:
+        with pytest.raises(RuntimeError, match="the other one"):
+            worker.run("mlp", "adam", 8, 1)
+    finally:
+        worker.close()

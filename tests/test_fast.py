@@ -409,6 +409,23 @@ def test_blas_is_held_by_the_first_and_let_go_by_the_last() -> None:
         assert blas_limits() == before
 
 
+@pytest.mark.skipif(not blas_limits(), reason="threadpoolctl knows no BLAS here")
+def test_blas_is_held_in_a_thread_that_threadpoolctl_would_refuse() -> None:
+    """From 3.8 on it lets one thread set limits, the first: here ours, not the other one."""
+    seen: list[int] = []
+
+    def other() -> None:
+        with same_bits:
+            seen.extend(blas_limits())
+
+    with threadpool_limits(2, user_api="blas"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert set(seen) == {1}
+        assert set(blas_limits()) == {2}
+
+
 def test_a_process_that_limits_blas_limits_the_helpers_too() -> None:
     with threadpool_limits(1, user_api="blas"):
         assert fast_threads.threads() == 1

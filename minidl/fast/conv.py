@@ -74,7 +74,7 @@ class _Convolution:
         (h, width), self.kernel = x.shape[2:], (kh, kw)
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        self.multiplications = self.size[0] * self.size[1] * w.size  # for an image
+        self.work = 2 * self.size[0] * self.size[1] * w.size  # for an image: what lays out windows counts, too
         self.found: dict[str, Any] = {}
 
     def output(self, name: str) -> Tensor:
@@ -82,7 +82,7 @@ class _Convolution:
         self.y = CPU.empty((n, oh, ow, self.o), dtype) if self.pool is None else self.pool.y
         self.filters = as_matrix(self.w.data)
         self.bias = None if self.b is None else np.tile(self.b.data, oh * ow)  # long rows add fast
-        in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.multiplications)
+        in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.work)
         edges: list[Edge] = [
             (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
             (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
@@ -113,7 +113,7 @@ class _Convolution:
             rows = h * w * self.o if self.x.requires_grad else self.size[0] * self.size[1] * self.c
             size = rows * self.kernel[0] * self.kernel[1] * g.itemsize
             self.filters = as_matrix(self.turned(self.w.data))
-            sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.multiplications)
+            sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.work)
             dws, dbs = zip(*sums, strict=True)
             self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
         return self.found.pop(name)

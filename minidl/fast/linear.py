@@ -94,10 +94,10 @@ def product(a: Array, b: Array, out: Array) -> Array:
     parts = parts_for(a.size * b.shape[1])
     if parts == 1:
         return np.matmul(a, b, out=out)
-    if len(a) < b.shape[1]:  # cut the longer side of out, for every part needs all of the other side's matrix
-        _by_rows(b.T, a.T, out.T, parts)
-    else:
+    if len(a) > 2 * b.shape[1]:  # every part needs all of the other side's matrix, and a costs BLAS less to prepare
         _by_rows(a, b, out, parts)
+    else:
+        _by_rows(b.T, a.T, out.T, parts)  # the same product: by columns
     return out
 
 

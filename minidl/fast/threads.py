@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 from minidl.backend import same_bits
 
 PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
-WORTH = 1 << 21  # multiplications: some 50 microseconds, about what it costs to hand work over and back
+WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back
 CHUNK = 1 << 21  # bytes: about the cache of one core
 Work: TypeAlias = Callable[[int, int], Any]  # does the parts [start, stop)
 
