@@ -192,7 +192,7 @@ def no_crossing() -> Iterator[None]:
 class _SameBits(ContextDecorator):
     """`with same_bits:` nothing else that this process does changes a bit of what is computed inside.
 
-    fast/threads.py fills it in: NumPy's BLAS computes with one thread meanwhile.
+    fast/blas.py fills it in: NumPy's BLAS computes with one thread meanwhile.
     """
 
     hold: Callable[[], None] = staticmethod(lambda: None)

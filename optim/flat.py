@@ -36,7 +36,7 @@ class FlatParameters:
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.params = _checked(params)
         backend = backend_of(self.params[0].data)
-        self.backend, self.xp = backend, backend.xp
+        self.xp = backend.xp
         n = sum(p.size for p in self.params)
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
@@ -44,6 +44,7 @@ class FlatParameters:
         self.blocks = [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
         self._w_views: list[Array] = []
         self._g_views: list[Array] = []
+        self._scratch: dict[str, Array] = {}
         start = 0
         for p in self.params:
             stretch = slice(start, start + p.size)
@@ -96,9 +97,16 @@ class FlatParameters:
         """A new vector of this length, for an optimizer's state."""
         return _zeros(self.xp, len(self.w), self.w.dtype)
 
-    def scratch(self, like: Array) -> Array:
-        """An array of that shape to work in."""
-        return self.backend.empty(like.shape, like.dtype)
+    def scratch(self, name: str, like: Array) -> Array:
+        """An array of the shape of `like`, a block of the vectors or less, for an update to work in.
+
+        On the CPU it is the same memory for this name each time, so it stays in the cache.
+        """
+        if type(like) is not np.ndarray or self.xp is not np or len(like) > self.blocks[0].stop:
+            return backend_of(like).empty(like.shape, like.dtype)
+        if name not in self._scratch:
+            self._scratch[name] = _zeros(np, self.blocks[0].stop, self.w.dtype)
+        return self._scratch[name][: len(like)]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""

@@ -199,7 +199,7 @@ class Rule(Optimizer):
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see kernels.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
-        steps = flat.scratch(flat.w[flat.blocks[0]]) if self.p is None else self.p
+        steps = flat.scratch("p", flat.w[flat.blocks[0]]) if self.p is None else self.p
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
@@ -217,7 +217,7 @@ class Rule(Optimizer):
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is)."""
         if self.weight_decay == 0:
             return g
-        d = self._bound().scratch(g)
+        d = self._bound().scratch("decayed", g)
         xp_of(w).multiply(w, self.weight_decay, out=d)
         d += g
         return d
