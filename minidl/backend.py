@@ -204,7 +204,7 @@ def no_crossing() -> Iterator[None]:
 
 
 class _SameBits(ContextDecorator):
-    """`with same_bits:` nothing else in this process changes a bit of what is computed: see fast/threads.py."""
+    """`with same_bits:` nothing else in this process changes a bit of what is computed: see fast/blas.py."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
     release: Callable[[], None] = staticmethod(lambda: None)

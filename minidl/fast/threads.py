@@ -6,17 +6,11 @@ gets other last bits on another machine, or on the same one when it is busy. Her
 by one thread of BLAS; `split` lets some neighbouring parts be computed here and others in helper threads, where
 NumPy lets go of Python's lock while it computes. With one thread all parts are computed here, to the same bits.
 
-BLAS itself, which would cut a product for its own threads, is held to one thread by `with same_bits:`, which every
-operation, backward() and optimizer's step enters. Its limit belongs to the whole process, so there is one count for
-the process: the first who enters sets the limit to one, the last who leaves restores it. Two trainings in two Python
-threads so leave each other in peace. Out of reach is foreign code that moves BLAS's limit meanwhile. All this is
-tested with OpenBLAS as NumPy's own wheels bring it. Of an OpenBLAS on top of OpenMP, of BLIS and of MKL we know the
-setting, but have not tested it; Apple's Accelerate has none that we know of.
+BLAS, which would cut a product for threads of its own, is held to one meanwhile: see blas.py.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from collections import deque
@@ -28,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from minidl.backend import same_bits
+from minidl.fast.blas import blas
 
 PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
 WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back
@@ -90,94 +85,16 @@ def use_threads(n: int | None) -> Iterator[None]:
 def threads() -> int:
     """How many threads share the work here: what `use_threads` says, else what BLAS's limit was before we held it."""
     with same_bits:
-        return _wanted.get() or _blas.limit
-
-
-class _Here(threading.local):
-    """Of each thread: how many `same_bits` it is inside of, and whether it is doing a part."""
-
-    depth = 0
-    at_work = False
-
-
-_here = _Here()
-
-
-# ---- BLAS ----
-
-
-class _Blas:
-    """NumPy's BLAS, held to one thread while anybody in this process computes.
-
-    libraries  (get, set) of each one's number of threads; None until they are needed
-    users      threads that compute at the moment
-    limit      the largest number of threads that a library had before it was held
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
-        self.users, self.limit = 0, 1
-        self.before: list[int] = []
-
-    def hold(self) -> None:
-        _here.depth += 1
-        if _here.depth == 1:
-            with self.lock:
-                self.users += 1
-                if self.users == 1:
-                    self._hold()
-
-    def _hold(self) -> None:
-        if self.libraries is None:
-            self.libraries = _libraries()
-        self.before = [get() for get, _ in self.libraries]
-        self.limit = max(self.before, default=1)
-        if self.limit > 1:
-            for _, set_to in self.libraries:
-                set_to(1)
-
-    def release(self) -> None:
-        _here.depth -= 1
-        if _here.depth == 0:
-            with self.lock:
-                self.users -= 1
-                if self.users == 0 and self.limit > 1:
-                    for (_, set_to), limit in zip(self.libraries or (), self.before, strict=True):
-                        set_to(limit)
-
-    def forked(self) -> None:
-        """In the child of a fork only the thread that forked goes on: forget the others."""
-        self.lock = threading.Lock()
-        if self.users and not _here.depth:
-            self.users, _here.depth = 1, 1
-            self.release()
-        self.users = min(_here.depth, 1)
-
-
-def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
-    from threadpoolctl import ThreadpoolController  # here: it searches the process's libraries, some milliseconds
-
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    numpys = [library for library in found if "numpy" in (library.filepath or "")] or found
-    return [_openblas(library.filepath) or (library.get_num_threads, library.set_num_threads) for library in numpys]
-
-
-def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
-    """OpenBLAS's own pair of functions, under the names that builds give them; None in other libraries.
-
-    threadpoolctl would call them too, but from version 3.8 on for one thread only: the first that asked.
-    """
-    library = ctypes.PyDLL(path)  # PyDLL: Python's lock is kept, for so short a call
-    for prefix in ("", "scipy_"):
-        for suffix in ("", "64_", "_64"):
-            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            if get is not None:
-                return get, getattr(library, f"{prefix}openblas_set_num_threads{suffix}")
-    return None
+        return _wanted.get() or blas.limit
 
 
 # ---- helpers ----
+
+
+class _Here(threading.local):
+    """Of each thread: whether it is doing a part."""
+
+    at_work = False
 
 
 class _Job:
@@ -259,14 +176,7 @@ class _Team:
             del context, job
 
 
-_blas, _team = _Blas(), _Team()
-same_bits.hold, same_bits.release = _blas.hold, _blas.release
-
-
-def _forked() -> None:
-    _team.__init__()  # type: ignore[misc] # threads do not survive a fork
-    _blas.forked()
-
+_here, _team = _Here(), _Team()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(after_in_child=_team.__init__)  # type: ignore[misc] # threads do not survive a fork

@@ -1,0 +1,111 @@
+"""NumPy's BLAS, held to one thread while anybody in this process computes: what `with same_bits:` of backend.py does.
+
+BLAS cuts a product for as many threads as it may use, and the last bits depend on the cut. So every operation,
+backward() and optimizer's step enters `same_bits`, and minidl does the cutting (threads.py). BLAS's limit belongs to
+the whole process, and so does the count: the first thread that enters sets the limit to one, the last that leaves
+restores it. So two trainings in two Python threads leave each other in peace.
+
+Out of reach is foreign code that moves BLAS's limit meanwhile. All this is tested with OpenBLAS as NumPy's own wheels
+bring it. Of an OpenBLAS on OpenMP, of BLIS and of MKL we find the setting, but have not tested it; Apple's Accelerate
+has none that we know of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from numpy._core import _multiarray_umath
+
+from minidl.backend import same_bits
+
+
+class _Here(threading.local):
+    """Of each thread: how many `same_bits` it is inside of."""
+
+    depth = 0
+
+
+class _Blas:
+    """libraries  (get, set) of each one's number of threads; None until they are needed
+    users      threads that compute at the moment
+    limit      the largest number of threads that a library had before it was held
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
+        self.users, self.limit = 0, 1
+        self.before: list[int] = []
+
+    def hold(self) -> None:
+        _here.depth += 1
+        if _here.depth == 1:
+            with self.lock:
+                self.users += 1
+                if self.users == 1:
+                    self._hold()
+
+    def _hold(self) -> None:
+        if self.libraries is None:
+            self.libraries = _libraries()
+        self.before = [get() for get, _ in self.libraries]
+        self.limit = max(self.before, default=1)
+        if self.limit > 1:
+            for _, set_to in self.libraries:
+                set_to(1)
+
+    def release(self) -> None:
+        _here.depth -= 1
+        if _here.depth == 0:
+            with self.lock:
+                self.users -= 1
+                if self.users == 0 and self.limit > 1:
+                    for (_, set_to), limit in zip(self.libraries or (), self.before, strict=True):
+                        set_to(limit)
+
+    def forked(self) -> None:
+        """In the child of a fork only the thread that forked goes on: forget the others."""
+        self.lock = threading.Lock()
+        if self.users and not _here.depth:
+            self.users, _here.depth = 1, 1
+            self.release()
+        self.users = min(_here.depth, 1)
+
+
+def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
+    """Where the number of threads is read and set, in the BLAS that NumPy computes with."""
+    own = _openblas(_multiarray_umath.__file__)  # a look-up there goes on to the libraries that it was linked to ...
+    if own is not None:
+        return [own]
+    try:
+        from threadpoolctl import ThreadpoolController  # ... but not on Windows, nor if they are not OpenBLAS
+    except ImportError:
+        return []
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    numpys = [library for library in found if "numpy" in (library.filepath or "")] or found
+    return [_openblas(library.filepath) or (library.get_num_threads, library.set_num_threads) for library in numpys]
+
+
+def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
+    """OpenBLAS's own pair of functions, under the names that builds give them; None in other libraries.
+
+    threadpoolctl would call them too, but from version 3.8 on for one thread only: the first that asked.
+    """
+    library = ctypes.PyDLL(path)  # PyDLL: Python's lock is kept, for so short a call
+    for prefix in ("scipy_", ""):
+        for suffix in ("64_", "_64", ""):
+            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+            if get is not None:
+                return get, getattr(library, f"{prefix}openblas_set_num_threads{suffix}")
+    return None
+
+
+_here, blas = _Here(), _Blas()
+same_bits.hold, same_bits.release = blas.hold, blas.release
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=blas.forked)
