@@ -38,7 +38,7 @@ class FlatParameters:
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.params = _checked(params)
         backend = backend_of(self.params[0].data)
-        self.backend, self.xp = backend, backend.xp
+        self.xp = backend.xp
         n = sum(p.size for p in self.params)
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)

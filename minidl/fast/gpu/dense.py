@@ -15,7 +15,7 @@ from minidl.backend import Array, backend_of, one, xp_of
 from minidl.fast.gpu.launch import BLOCK, MANY, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
 from minidl.fast.gpu.slip import number
-from minidl.fast.linear import into, plain
+from minidl.fast.linear import channels_last, into, plain
 from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
 from minidl.tensor import Edge, Tensor, record
@@ -184,8 +184,7 @@ def like(x: Array) -> Array:
 
 def in_order(x: Array) -> Array:
     """The same numbers as memory has them, where `like` made it."""
-    last = x.transpose(0, 2, 3, 1) if x.ndim == 4 and not x.flags.c_contiguous else x
-    return contiguous(last)
+    return contiguous(channels_last(x) if x.ndim == 4 and not x.flags.c_contiguous else x)
 
 
 def as_last(g: Array, y: Array) -> Array:
@@ -193,5 +192,5 @@ def as_last(g: Array, y: Array) -> Array:
     if g.strides == y.strides:
         return g
     if y.ndim == 4 and not y.flags.c_contiguous:
-        return contiguous(g.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        return contiguous(channels_last(g)).transpose(0, 3, 1, 2)
     return contiguous(g)

@@ -62,7 +62,7 @@ class Captured:
     """See `captured`. `why` says why steps are not captured, or is None."""
 
     def __init__(self, loss_of: Callable[..., Any], optimizer: Any, model: Module | None) -> None:
-        self.loss_of, self.optimizer, self.model = loss_of, optimizer, model
+        self.loss_of, self.optimizer = loss_of, optimizer
         self.xp = xp_of(optimizer.flat.w)
         self.why: str | None = None
         if not hasattr(self.xp, "cuda"):

@@ -14,7 +14,7 @@ import numpy as np
 from minidl.backend import Array, xp_of
 from minidl.fast.gpu.dense import contiguous, once
 from minidl.fast.gpu.launch import BLOCK, MANY, cut, kernels_for, sum_rows
-from minidl.fast.linear import plain
+from minidl.fast.linear import channels_last, plain
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Tensor, record
@@ -55,7 +55,7 @@ def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, ...],
 
 def last(x: Array) -> Array:
     """Images (N, C, H, W) as (N, H, W, C) in one piece of memory."""
-    y = x.transpose(0, 2, 3, 1)
+    y = channels_last(x)
     if y.flags.c_contiguous or not x.flags.c_contiguous:
         return contiguous(y)
     xp, (n, c, h, w) = xp_of(x), x.shape
@@ -183,25 +183,8 @@ def batch_norm(
     of_x = sums("norm_sums", a)
     kept = (mean_now, var_now) if mean_now is not None and var_now is not None else (None, None)
     whole = (many_tiles, many), (BLOCK,)
-    kernels(
-        "normalize",
-        whole,
-        y,
-        mean,
-        inv_std,
-        *kept,
-        a,
-        of_x,
-        w,
-        b,
-        with_relu,
-        parts,
-        momentum,
-        eps,
-        rows,
-        columns,
-        per_many,
-    )
+    numbers = (with_relu, parts, momentum, eps, rows, columns, per_many)
+    kernels("normalize", whole, y, mean, inv_std, *kept, a, of_x, w, b, *numbers)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:

@@ -36,7 +36,7 @@ def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Any:
 
 
 def clip(g: Array, max_norm: float) -> Any:
-    """g <- g min(1, max_norm / (|g| + 1e-6)), in place: see optimizer.clip."""
+    """g <- g min(1, max_norm / (|g| + 1e-6)), in place: see optim/rule.py."""
     square = dots64((g, g), (g, g))
     if square is NotImplemented:
         return NotImplemented

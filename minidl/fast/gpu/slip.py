@@ -71,10 +71,10 @@ def is_recording_step() -> bool:
     return _recording.get() is not None
 
 
-def number(make: Callable[[], Any], letter: str = "Q") -> tuple[Array | None, Any]:
-    """(place, 0) while a step is recorded, else (None, the number now). "Q" is a uint64, "d" a float64."""
+def number(make: Callable[[], int]) -> tuple[Array | None, int]:
+    """A uint64: (its place, 0) while a step is recorded, else (None, the number now)."""
     slip = _recording.get()
-    return (None, make()) if slip is None else (slip.place(make, letter), 0)
+    return (None, make()) if slip is None else (slip.place(make, "Q"), 0)
 
 
 def numbers(make: Callable[[], list[float]]) -> tuple[Array | None, list[float]]:
