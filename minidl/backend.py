@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -18,6 +18,7 @@ import numpy as np
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Kernels: TypeAlias = "dict[str, Callable[..., Any]]"
 
 
 class DeviceError(RuntimeError):
@@ -34,6 +35,7 @@ class Backend:
     from_host   NumPy array -> array on this device
     to_host     array on this device -> NumPy array (waits for the device)
     kernels     faster forms of some operations on this device, by the operation's name (see `accelerated`)
+    compiled    gives still faster ones: they are made when the first is needed
     """
 
     name: str
@@ -41,7 +43,8 @@ class Backend:
     array_type: type
     from_host: Callable[[Any], Array]
     to_host: Callable[[Any], Array]
-    kernels: dict[str, Callable[..., Any]] = field(default_factory=dict, compare=False)
+    kernels: Kernels = field(default_factory=dict, compare=False)
+    compiled: list[Callable[[], Kernels]] = field(default_factory=list, compare=False)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array with arbitrary contents, in C order, for results. How memory is used again: fast/malloc.py."""
@@ -50,7 +53,7 @@ class Backend:
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
-GPU_KERNELS: dict[str, Callable[..., Any]] = {}  # of "gpu"; filled by minidl/fast/gpu
+GPU_KERNELS: Kernels = {}  # of "gpu"; filled by minidl/fast/gpu
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
 _INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
@@ -220,7 +223,8 @@ same_bits = _SameBits()
 
 # ---- faster forms of operations ----
 
-_use_kernels: ContextVar[bool] = ContextVar("use_kernels", default=True)
+PLAIN, NUMPY, COMPILED = range(3)  # which forms may be used: this one and those before it
+_forms: ContextVar[int] = ContextVar("forms", default=COMPILED)
 Op = TypeVar("Op", bound=Callable[..., Any])
 
 
@@ -249,19 +253,32 @@ def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:
         backend: Backend | None = CPU
     else:
         backend = next((each for each in _loaded.values() if isinstance(array, each.array_type)), None)
-    return backend.kernels.get(name) if backend is not None and _use_kernels.get() else None
+    forms = _forms.get()
+    if backend is None or forms == PLAIN:
+        return None
+    compiled = backend.compiled[0]() if backend.compiled and forms == COMPILED else backend.kernels
+    return compiled.get(name) or backend.kernels.get(name)
 
 
 def reference_only_now() -> bool:
     """Whether this is inside reference_only()."""
-    return not _use_kernels.get()
+    return _forms.get() == PLAIN
+
+
+def reference_only() -> AbstractContextManager[None]:
+    """`with reference_only():` every operation runs as it is written in ops*.py, without kernels."""
+    return _only(PLAIN)
+
+
+def no_fast() -> AbstractContextManager[None]:
+    """`with no_fast():` nothing runs in compiled loops, as where the extra `fast` is not installed."""
+    return _only(min(NUMPY, _forms.get()))
 
 
 @contextmanager
-def reference_only() -> Iterator[None]:
-    """`with reference_only():` every operation runs as it is written in ops*.py, without kernels."""
-    token = _use_kernels.set(False)
+def _only(forms: int) -> Iterator[None]:
+    token = _forms.set(forms)
     try:
         yield
     finally:
-        _use_kernels.reset(token)
+        _forms.reset(token)

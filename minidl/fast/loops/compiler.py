@@ -1,0 +1,65 @@
+"""Plain loops, compiled: numba makes machine code of them, which it keeps for the next time beside this file.
+
+`@part` marks a function that is only called from others; `@loop` one that Python calls. Both compute as Python does,
+in the arrays' own precision, but that a division by zero gives infinity. So a number that meets float32 has to be cast
+to it first, or all is computed in double precision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+SETTINGS = {"nogil": True, "error_model": "numpy"}  # without Python's lock, so that threads compute side by side
+
+
+def part(function: Function) -> Function:
+    """Compiled together with those that call it."""
+    return njit(**SETTINGS)(function)
+
+
+def loop(function: Function) -> Function:
+    """Compiled when Python first calls it with arrays of such types, and kept."""
+    dispatcher = njit(**SETTINGS)(function)
+    try:
+        dispatcher._cache = _Cache(function)
+    except RuntimeError:  # nowhere to write to: compiled in each process
+        announce()
+    return dispatcher
+
+
+@cache
+def announce() -> None:
+    """Say once in a process that it will take a while."""
+    print("minidl compiles its loops, which takes some seconds (once: `python -m minidl.fast` does it beforehand)",
+          file=sys.stderr, flush=True)  # fmt: skip
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """numba's own, but for one thing: what was compiled is fit for use as long as none of our files has changed, and
+    not only the function's own file, for it holds pieces of the others."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources())
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            announce()
+        return found
+
+
+@cache
+def _sources() -> str:
+    """A number of what these files say now."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

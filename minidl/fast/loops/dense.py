@@ -1,0 +1,134 @@
+"""Dense layers: matrix products by BLAS, and what goes with them while the numbers are in the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.team import share
+from minidl.fast.loops.words import entry, gemm
+
+WORTH = 1 << 20  # multiplications of a part: some 20 microseconds, far more than it costs to take it
+LINES = 32  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
+
+
+@part
+def cuts(lines, multiplications):  # type: ignore[no-untyped-def]
+    """How many parts a product is cut into, along so many rows or columns: by its shape alone."""
+    return max(1, min(16, lines // LINES, multiplications // WORTH))
+
+
+@part
+def product(blas, a, b, c, beta):  # type: ignore[no-untyped-def]
+    """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). In each, rows or columns lie side by side."""
+    m, n = c.shape
+    k = a.shape[1]
+    turn_a = a.strides[1] != a.itemsize and k > 1
+    turn_b = b.strides[1] != b.itemsize and n > 1
+    lda = max(a.strides[1 if turn_a else 0] // a.itemsize, m if turn_a else k)
+    ldb = max(b.strides[1 if turn_b else 0] // b.itemsize, k if turn_b else n)
+    gemm(blas, turn_a, turn_b, m, n, k, a, lda, b, ldb, c.dtype.type(beta), c, max(c.strides[0] // c.itemsize, n))
+
+
+@part
+def product_part(i, parts, by_rows, blas, a, b, c):  # type: ignore[no-untyped-def]
+    """The rows, or the columns, of a product that are part i."""
+    n = len(c) if by_rows else c.shape[1]
+    lines = slice(n * i // parts, n * (i + 1) // parts)
+    if by_rows:
+        product(blas, a[lines], b, c[lines], 0)
+    else:
+        product(blas, a, b[:, lines], c[:, lines], 0)
+
+
+@loop
+def matmul(team, blas, a, b, c):  # type: ignore[no-untyped-def]
+    """c = a @ b."""
+    by_rows = len(c) > 2 * c.shape[1]  # each part needs all of the other matrix
+    parts = cuts(max(c.shape), a.size * c.shape[1])
+    share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
+
+
+# ---- forward ----
+
+
+@part
+def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
+    n = len(y) if by_rows else len(w)
+    start, stop = n * i // parts, n * (i + 1) // parts
+    product_part(i, parts, by_rows, blas, x, w.T, y)
+    zero = y.dtype.type(0)
+    rows, columns = (slice(start, stop), slice(0, len(w))) if by_rows else (slice(0, len(y)), slice(start, stop))
+    bias = b[columns]
+    for r in range(rows.start, rows.stop):
+        row = y[r, columns]
+        if relu:
+            for j in range(len(bias)):
+                v = row[j] + bias[j]
+                row[j] = zero if v <= zero else v  # NaN stays
+        else:
+            for j in range(len(bias)):
+                row[j] += bias[j]
+
+
+@loop
+def forward(team, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
+    """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
+    by_rows = len(y) > 2 * len(w)
+    parts = cuts(max(y.shape), x.size * len(w))
+    share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
+
+
+# ---- backward ----
+
+
+@part
+def mask_part(i, parts, g, y, masked):  # type: ignore[no-untyped-def]
+    """The gradient where the ReLU let something through."""
+    n, zero = g.size, g.dtype.type(0)
+    lines = slice(n * i // parts, n * (i + 1) // parts)
+    g, y, masked = g.ravel()[lines], y.ravel()[lines], masked.ravel()[lines]
+    for j in range(len(g)):
+        masked[j] = zero if y[j] <= zero else g[j]
+
+
+@part
+def sum_rows(g, out):  # type: ignore[no-untyped-def]
+    """The sum of the rows of g (n, m), in double precision, into out (m,)."""
+    total = np.zeros(len(out), np.float64)
+    for i in range(len(g)):
+        row = g[i]
+        for j in range(len(total)):
+            total[j] += row[j]
+    for j in range(len(out)):
+        out[j] = total[j]
+
+
+@part
+def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db):  # type: ignore[no-untyped-def]
+    """First the parts of w's gradient, then those of x's, and at last that of b."""
+    if i < for_w:
+        product_part(i, for_w, by_rows, blas, g.T, x, dw)
+    elif i < for_w + for_x:
+        product_part(i - for_w, for_x, x_by_rows, blas, g, w, dx)
+    else:
+        sum_rows(g, db)
+
+
+@loop
+def backward(team, blas, g, y, x, w, dx, dw, db):  # type: ignore[no-untyped-def]
+    """The gradients of x (n, in), w (out, in) and b (out,) from that of the output, g (n, out); empty ones are left out.
+
+    y  the output, where a ReLU follows; else empty
+    """
+    if y.size:
+        masked = np.empty_like(g)
+        parts = max(1, min(16, g.size >> 14))
+        share(team, parts, entry(mask_part, (parts, g, y, masked)))
+        g = masked
+    work = x.size * len(w)
+    by_rows, x_by_rows = len(dw) > 2 * dw.shape[1], len(dx) > 2 * dx.shape[1]
+    for_w = cuts(max(dw.shape), work) if dw.size else 0
+    for_x = cuts(max(dx.shape), work) if dx.size else 0
+    parts = for_w + for_x + (1 if db.size else 0)
+    share(team, parts, entry(backward_part, (for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))

@@ -1,0 +1,364 @@
+"""Convolutions, some lines of an image at a time: as much as stays in the cache.
+
+A convolution is a matrix product once every window is laid out as a row of a matrix. What is laid out for some lines
+is used at once, and overwritten for the next; backward lays it out again. A part of the work is some of the images.
+
+Images with many channels lie in memory as (N, H, W, C): a row of a window is one stretch of kw * C numbers. Those with
+few, such as grey or colour pictures, lie as they come, (N, C, H, W): there the stretches are the lines of a channel.
+Both are arrays of four axes here, and the matrix has its rows or its columns side by side: BLAS takes either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.dense import product
+from minidl.fast.loops.team import share
+from minidl.fast.loops.words import copy, entry
+
+CACHE = 1 << 18  # bytes of laid out windows at a time, ...
+PIXELS = 192  # ... but windows of so many pixels at least: for each product BLAS arranges the filters anew
+WORTH = 1 << 19  # multiplications of a part
+
+
+@part
+def cuts(images, multiplications):  # type: ignore[no-untyped-def]
+    """How many parts so many images are cut into, with so many multiplications in all."""
+    return max(1, min(16, images, multiplications // WORTH))
+
+
+@part
+def padded(x, few, padding):  # type: ignore[no-untyped-def]
+    """Some images with zeros around them; themselves where no padding is."""
+    ph, pw = padding
+    if ph == 0 and pw == 0:
+        return x
+    zero = x.dtype.type(0)
+    m, a, b, c = x.shape
+    if few:  # (m, C, H, W)
+        out = np.empty((m, a, b + 2 * ph, c + 2 * pw), x.dtype)
+        for i in range(m):
+            for j in range(a):
+                plane = out[i, j]
+                plane[:ph] = zero
+                plane[ph + b :] = zero
+                for k in range(b):
+                    line = plane[ph + k]
+                    line[:pw] = zero
+                    line[pw + c :] = zero
+                    copy(line[pw:], x[i, j, k], c)
+    else:  # (m, H, W, C)
+        out = np.empty((m, a + 2 * ph, b + 2 * pw, c), x.dtype)
+        for i in range(m):
+            image = out[i]
+            image[:ph] = zero
+            image[ph + a :] = zero
+            for k in range(a):
+                line = image[ph + k]
+                line[:pw] = zero
+                line[pw + b :] = zero
+                copy(line[pw], x[i, k], b * c)
+    return out
+
+
+@part
+def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: ignore[no-untyped-def]
+    """The windows of some lines of pixels as a matrix: rows (pixels, kh*kw*C), of few channels (C*kh*kw, pixels).
+
+    images  with their padding; the lines are those of all images one after the other, OH for each
+    """
+    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    for l in range(lines):
+        image, top = images[(line + l) // oh], (line + l) % oh * sh
+        if few:
+            for c in range(len(image)):
+                for i in range(kh):
+                    pixels = image[c, top + i]
+                    for j in range(kw):
+                        column = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow]
+                        if sw == 1:
+                            copy(column, pixels[j:], ow)
+                        else:
+                            for p in range(len(column)):
+                                column[p] = pixels[p * sw + j]
+        else:
+            n = kw * image.shape[2]
+            for p in range(ow):
+                row = windows[l * ow + p]
+                for i in range(kh):
+                    copy(row[i * n :], image[top + i, p * sw], n)
+
+
+@part
+def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: ignore[no-untyped-def]
+    """The way back: each number is added to the place that it would have come from."""
+    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    for l in range(lines):
+        image, top = images[(line + l) // oh], (line + l) % oh * sh
+        if few:
+            for c in range(len(image)):
+                for i in range(kh):
+                    pixels = image[c, top + i]
+                    for j in range(kw):
+                        column, places = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow], pixels[j:]
+                        if sw == 1:
+                            for p in range(len(column)):
+                                places[p] += column[p]
+                        else:
+                            for p in range(len(column)):
+                                places[p * sw] += column[p]
+        else:
+            n = kw * image.shape[2]
+            flat = image.reshape(len(image), -1)
+            for p in range(ow):
+                row, start = windows[l * ow + p], p * sw * image.shape[2]
+                for i in range(kh):
+                    numbers, places = row[i * n : (i + 1) * n], flat[top + i, start : start + n]
+                    for k in range(len(numbers)):
+                        places[k] += numbers[k]
+
+
+@part
+def cut_in(x, few, padding, places):  # type: ignore[no-untyped-def]
+    """Some images without the zeros around them: fills x."""
+    ph, pw = padding
+    m, a, b, c = x.shape
+    for i in range(m):
+        if few:
+            for j in range(a):
+                for k in range(b):
+                    copy(x[i, j, k], places[i, j, ph + k, pw:], c)
+        else:
+            for k in range(a):
+                copy(x[i, k], places[i, ph + k, pw], b * c)
+
+
+# ---- some images at a time ----
+
+
+@part
+def blocks(images, size, k, itemsize):  # type: ignore[no-untyped-def]
+    """(images, lines) that are laid out at a time, of so many images; k numbers in a window."""
+    lines = max(1, PIXELS // size[1], CACHE // (size[1] * k * itemsize))
+    together = max(1, min(images, lines // size[0]))
+    return together, min(lines, together * size[0])
+
+
+@part
+def finish(y, b, relu):  # type: ignore[no-untyped-def]
+    """+ b, and max(., 0) with `relu`, in place. y (m, n), b (n,) as often as it takes to make the rows long."""
+    zero = y.dtype.type(0)
+    for i in range(len(y)):
+        row = y[i]
+        if relu:
+            for j in range(len(row)):
+                v = row[j] + b[j]
+                row[j] = zero if v <= zero else v  # NaN stays
+        else:
+            for j in range(len(row)):
+                row[j] += b[j]
+
+
+@part
+def finish_planes(y, b, relu):  # type: ignore[no-untyped-def]
+    """The same for y (n, pixels) and b (n,)."""
+    zero = y.dtype.type(0)
+    for i in range(len(y)):
+        row, bias = y[i], b[i]
+        for j in range(len(row)):
+            v = row[j] + bias
+            row[j] = zero if v <= zero and relu else v
+
+
+@part
+def forward_part(i, parts, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
+    """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes."""
+    count, k, out = len(y), len(w), w.shape[1]
+    oh, ow = size
+    start, stop = count * i // parts, count * (i + 1) // parts
+    together, most = blocks(stop - start, size, k, x.itemsize)
+    windows = np.empty((k, most * ow) if few else (most * ow, k), x.dtype)
+    planes = np.empty((out, most * ow) if few_out else (0, 0), x.dtype)
+    lines_of_b = np.empty((ow, len(b)), x.dtype)
+    lines_of_b[:] = b
+    for n in range(start, stop, together):
+        m = min(together, stop - n)
+        images = padded(x[n : n + m], few, padding)
+        for line in range(0, m * oh, most):
+            lines = min(most, m * oh - line)
+            lay_out(images, few, line, lines, size, kernel, stride, windows)
+            rows = windows[:, : lines * ow].T if few else windows[: lines * ow]
+            if few_out:
+                part_of = planes[:, : lines * ow]
+                product(blas, w.T, rows.T, part_of, 0)
+                for o in range(out):
+                    for l in range(lines):
+                        copy(y[n + (line + l) // oh, o, (line + l) % oh], part_of[o, l * ow :], ow)
+            else:
+                result = y.reshape(count * oh, ow * out)[n * oh + line : n * oh + line + lines]
+                product(blas, rows, w, result.reshape(lines * ow, out), 0)
+                if len(b):
+                    finish(result, lines_of_b.ravel(), relu)
+    if few_out and len(b):
+        for n in range(start, stop):
+            finish_planes(y[n].reshape(out, oh * ow), b, relu)
+
+
+@loop
+def forward(team, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
+    """y = the convolution of x, + b, and max(., 0) with `relu`."""
+    parts = cuts(len(x), y.size * len(w))
+    share(
+        team, parts,
+        entry(forward_part, (parts, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu)),
+    )  # fmt: skip
+
+
+# ---- backward ----
+
+
+@part
+def masked(g, y, out):  # type: ignore[no-untyped-def]
+    """The gradient where the ReLU let something through."""
+    zero = g.dtype.type(0)
+    g, y, out = g.ravel(), y.ravel(), out.ravel()
+    for j in range(len(g)):
+        out[j] = zero if y[j] <= zero else g[j]
+
+
+@part
+def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
+    """db += the sum of dy over the pixels of some images."""
+    for n in range(len(dy)):
+        image = dy[n]
+        if few_out:
+            planes = image.reshape(image.shape[0], -1)
+            product(blas, planes, ones[: planes.shape[1]], db.T, 1)
+        else:
+            pixels = image.reshape(-1, image.shape[2])
+            product(blas, ones[: len(pixels)].T, pixels, db, 1)
+
+
+@part
+def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, kernel, padding):  # type: ignore[no-untyped-def]
+    """Some images at stride 1: x's gradient is a convolution of g with the filters turned by 180 degrees.
+
+    w and dws[i] are those filters, (K, C) for K numbers of a window of g.
+    """
+    count, k, c = len(g), len(w), w.shape[1]
+    h, width = (dx.shape[2], dx.shape[3]) if few else (dx.shape[1], dx.shape[2])
+    start, stop = count * i // parts, count * (i + 1) // parts
+    together, most = blocks(stop - start, (h, width), k, g.itemsize)
+    windows = np.empty((k, most * width) if few_out else (most * width, k), g.dtype)
+    memory = np.empty((together, *g.shape[1:]) if y.size else (0, *g.shape[1:]), g.dtype)
+    planes = np.empty((c, most * width) if few else (0, 0), g.dtype)
+    ones = np.ones((g.size // count, 1), g.dtype)
+    dw, db = dws[i], dbs[i : i + 1]
+    dw[:] = 0
+    db[:] = 0
+    for n in range(start, stop, together):
+        m = min(together, stop - n)
+        dy = g[n : n + m]
+        if y.size:
+            masked(dy, y[n : n + m], memory[:m])
+            dy = memory[:m]
+        sum_pixels(blas, ones, dy, few_out, db)
+        images = padded(dy, few_out, padding)
+        for line in range(0, m * h, most):
+            lines = min(most, m * h - line)
+            lay_out(images, few_out, line, lines, (h, width), kernel, (1, 1), windows)
+            rows = windows[:, : lines * width].T if few_out else windows[: lines * width]
+            if few:
+                those = planes[:, : lines * width]
+                product(blas, w.T, rows.T, those, 0)
+                for j in range(c):
+                    for l in range(lines):
+                        copy(dx[n + (line + l) // h, j, (line + l) % h], those[j, l * width :], width)
+                for j in range(c):
+                    for l in range(lines):
+                        copy(those[j, l * width :], x[n + (line + l) // h, j, (line + l) % h], width)
+                product(blas, rows.T, those.T, dw, 1)
+            else:
+                first = (n * h + line) * width
+                product(blas, rows, w, dx.reshape(-1, c)[first : first + lines * width], 0)
+                product(blas, rows.T, x.reshape(-1, c)[first : first + lines * width], dw, 1)
+
+
+@part
+def across_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding):  # type: ignore[no-untyped-def]
+    """Some images at any stride: x's gradient, where it is asked for, is added up from those of its windows.
+
+    w and dws[i] are the filters, (K, out) for K numbers of a window of x.
+    """
+    count, k, out = len(g), len(w), w.shape[1]
+    oh, ow = size
+    start, stop = count * i // parts, count * (i + 1) // parts
+    together, most = blocks(stop - start, size, k, g.itemsize)
+    windows = np.empty((k, most * ow) if few else (most * ow, k), g.dtype)
+    memory = np.empty((together, *g.shape[1:]) if y.size else (0, *g.shape[1:]), g.dtype)
+    planes = np.empty((out, most * ow) if few_out else (0, 0), g.dtype)
+    ones = np.ones((g.size // count, 1), g.dtype)
+    dw, db = dws[i], dbs[i : i + 1]
+    dw[:] = 0
+    db[:] = 0
+    for n in range(start, stop, together):
+        m = min(together, stop - n)
+        dy = g[n : n + m]
+        if y.size:
+            masked(dy, y[n : n + m], memory[:m])
+            dy = memory[:m]
+        sum_pixels(blas, ones, dy, few_out, db)
+        images = padded(x[n : n + m], few, padding)
+        back = np.zeros(images.shape, g.dtype) if dx.size else images
+        for line in range(0, m * oh, most):
+            lines = min(most, m * oh - line)
+            lay_out(images, few, line, lines, size, kernel, stride, windows)
+            rows = windows[:, : lines * ow].T if few else windows[: lines * ow]
+            if few_out:
+                those = planes[:, : lines * ow]
+                for o in range(out):
+                    for l in range(lines):
+                        copy(those[o, l * ow :], dy[(line + l) // oh, o, (line + l) % oh], ow)
+                pixels = those.T
+            else:
+                pixels = dy.reshape(m * oh * ow, out)[line * ow : (line + lines) * ow]
+            product(blas, rows.T, pixels, dw, 1)
+            if dx.size:
+                if few:
+                    product(blas, w, pixels.T, windows[:, : lines * ow], 0)
+                else:
+                    product(blas, pixels, w.T, windows[: lines * ow], 0)
+                add_back(windows, few, line, lines, size, kernel, stride, back)
+        if dx.size:
+            cut_in(dx[n : n + m], few, padding, back)
+
+
+@part
+def add_up(parts, total):  # type: ignore[no-untyped-def]
+    """The sum of arrays, in order."""
+    total[:] = parts[0]
+    for i in range(1, len(parts)):
+        total += parts[i]
+
+
+@loop
+def through(team, blas, g, y, x, w, dx, dw, db, few, few_out, kernel, padding):  # type: ignore[no-untyped-def]
+    """The gradients of x, the turned filters w (K, C) and b, at stride 1; y (or empty): the output, with its ReLU."""
+    parts = cuts(len(x), 2 * dx.size * len(w))
+    dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
+    share(team, parts,
+          entry(through_part, (parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, kernel, padding)))  # fmt: skip
+    add_up(dws, dw)
+    add_up(dbs, db)
+
+
+@loop
+def across(team, blas, g, y, x, w, dx, dw, db, few, few_out, size, kernel, stride, padding):  # type: ignore[no-untyped-def]
+    """The gradients of x (or empty), the filters w (K, out) and b; y as in through()."""
+    parts = cuts(len(x), 2 * g.size * len(w))
+    dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
+    share(team, parts,
+          entry(across_part, (parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding)))  # fmt: skip
+    add_up(dws, dw)
+    add_up(dbs, db)

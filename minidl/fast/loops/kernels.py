@@ -1,0 +1,8 @@
+"""The operations in compiled loops: KERNELS holds them by name, as `accelerated` of backend.py asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+KERNELS: dict[str, Callable[..., Any]] = {}

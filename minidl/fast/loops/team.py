@@ -1,0 +1,155 @@
+"""Threads that share a compiled loop: work is handed over in a microsecond, and nobody waits for who has not begun.
+
+Handing work to a thread through Python takes some 100 microseconds: it has to wake up, and to get Python's lock. Here
+the helpers wait in compiled code, without that lock, and look at a board: a few numbers that all threads see.
+
+    share(team, parts, entry(part, (parts, x, y)))      calls part(i, parts, x, y) once for each i in range(parts)
+
+The leader writes on the board which function it is, and everybody takes the next part as long as there is one: `NEXT`
+holds the number of the job and that of its next part in one word, so that whoever comes too late takes nothing. Which
+thread does which part is chance; what a part computes depends on its number alone. So the bits are the same for any
+number of threads.
+
+A helper that has found nothing to do for a while goes to sleep in Python. On a busy machine the system may take a
+helper's core away in the middle of a part. The leader notices, since it has to wait; then it works alone for twenty
+times as long as it has lost, and tries again. So that costs a twentieth at most.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.words import add, call, load, pause, store, swap, ticks
+from minidl.fast.threads import threads
+
+NEXT, DONE, BUSY, AWAKE = 0, 8, 16, 24  # written by all: each has a line of the cache to itself
+CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 40  # written by who leads
+BITS = 16  # of NEXT, for the number of a part
+PATIENCE = 5000  # looks at the board, about a tenth of a millisecond: as much as it costs to be woken
+Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may come
+
+
+@part
+def take(board, job):  # type: ignore[no-untyped-def]
+    """Do parts of this job as long as there are any; returns how many."""
+    code, args, parts, count = load(board, CODE), load(board, ARGS), load(board, PARTS), 0
+    while True:
+        word = load(board, NEXT)
+        i = word - (job << BITS)
+        if i < 0 or i >= parts:  # all are taken, or it is another job
+            return count
+        if swap(board, NEXT, word, word + 1):  # then the job has not ended, so code and args are its own
+            if call(code, i, args):
+                store(board, FAILED, 1)
+            count += 1
+            add(board, DONE, 1)
+
+
+@part
+def share(team, parts, job):  # type: ignore[no-untyped-def]
+    """Do all parts of a job, with helpers where there are some."""
+    board, helpers = team
+    code, args = job
+    failed = 0
+    if parts < 2 or helpers < 1 or load(board, AWAKE) == 0 or not swap(board, BUSY, 0, 1):
+        for i in range(parts):
+            failed += call(code, i, args)
+    else:
+        failed = _lead(board, helpers, parts, code, args)
+        store(board, BUSY, 0)
+    if failed:
+        raise MemoryError
+
+
+@part
+def _lead(board, helpers, parts, code, args):  # type: ignore[no-untyped-def]
+    store(board, DONE, 0)
+    store(board, FAILED, 0)
+    store(board, HELPERS, helpers)
+    store(board, PARTS, parts)
+    store(board, CODE, code)
+    store(board, ARGS, args)
+    job = (load(board, NEXT) >> BITS) + 1
+    begun = ticks()
+    store(board, NEXT, job << BITS)
+    count = take(board, job)
+    done = ticks()
+    while load(board, DONE) < parts:
+        pause()
+    waited = ticks() - done
+    if waited > 2 * (done - begun) // max(count, 1) + LATE:  # more than twice what a part takes
+        store(board, ALONE_UNTIL, ticks() + 20 * waited)
+    return load(board, FAILED)
+
+
+LATE = 100_000  # ticks: some tens of microseconds
+
+
+@loop
+def help_out(board, me):  # type: ignore[no-untyped-def]
+    """Wait for jobs and take part in them, until there has been none for a while."""
+    add(board, AWAKE, 1)
+    seen, looks = load(board, NEXT) >> BITS, 0
+    while looks < PATIENCE:
+        job = load(board, NEXT) >> BITS
+        looks += 1
+        if job != seen:
+            seen = job
+            if me < load(board, HELPERS):
+                take(board, job)
+                looks = 0
+        pause()
+    add(board, AWAKE, -1)
+
+
+@loop
+def now():  # type: ignore[no-untyped-def]
+    """The clock of the board."""
+    return ticks()
+
+
+class _Team:
+    """The helper threads of this process, and their board."""
+
+    def __init__(self) -> None:
+        self.board = np.zeros(SIZE, np.int64)
+        self.words = memoryview(self.board)  # read from Python in a moment
+        self.lock = threading.Lock()
+        self.wake: list[threading.Semaphore] = []  # one for each helper
+
+    def ready(self) -> Team:
+        """What compiled loops take as their first argument; helpers that sleep are woken."""
+        helpers = threads() - 1
+        if helpers > 0 and self.words[AWAKE] < helpers:
+            if self.words[ALONE_UNTIL] and now() < self.words[ALONE_UNTIL]:
+                helpers = 0
+            else:
+                self._rouse(helpers)
+        return self.board, helpers
+
+    def _rouse(self, helpers: int) -> None:
+        with self.lock:
+            while len(self.wake) < helpers:
+                self.wake.append(threading.Semaphore(0))
+                threading.Thread(target=self._live, args=(len(self.wake) - 1,), name="minidl", daemon=True).start()
+        for semaphore in self.wake[:helpers]:
+            if not semaphore._value:  # type: ignore[attr-defined]
+                semaphore.release()
+
+    def _live(self, me: int) -> None:
+        while True:
+            self.wake[me].acquire()
+            help_out(self.board, me)
+
+
+_team = _Team()
+ready = _team.ready
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_team.__init__)  # type: ignore[misc] # threads do not survive a fork

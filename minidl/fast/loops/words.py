@@ -1,0 +1,165 @@
+"""What Python has no words for: numbers that several threads change, the address of a function, BLAS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WORD = ir.IntType(64)
+
+
+def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The address of board[i], the first two arguments."""
+    return builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
+
+
+@intrinsic
+def load(_: Any, board: Any, i: Any) -> Any:
+    """board[i], as the other threads have left it."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(_place(context, builder, sig, args), "seq_cst", 8)
+
+    return types.int64(board, types.int64), generate
+
+
+@intrinsic
+def store(_: Any, board: Any, i: Any, value: Any) -> Any:
+    """board[i] = value; who reads it sees all that was written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _place(context, builder, sig, args), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(board, types.int64, types.int64), generate
+
+
+@intrinsic
+def add(_: Any, board: Any, i: Any, value: Any) -> Any:
+    """board[i] += value, in one piece."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", _place(context, builder, sig, args), args[2], "seq_cst")
+
+    return types.int64(board, types.int64, types.int64), generate
+
+
+@intrinsic
+def swap(_: Any, board: Any, i: Any, old: Any, new: Any) -> Any:
+    """board[i] = new if it is still `old`, in one piece. Returns whether it was."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = _place(context, builder, sig, args)
+        return builder.extract_value(builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+    return types.boolean(board, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def pause(_: Any) -> Any:
+    """Let the other half of this core go on, where there is one."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [])
+        if builder.module.triple.startswith("x86_64"):
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif builder.module.triple.startswith(("aarch64", "arm64")):
+            builder.asm(kind, "yield", "", [], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def ticks(_: Any) -> Any:
+    """A clock without a unit; 0 on processors that we don't know."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(WORD, [])
+        if builder.module.triple.startswith("x86_64"):
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+        if builder.module.triple.startswith(("aarch64", "arm64")):
+            return builder.asm(kind, "mrs $0, cntvct_el0", "=r", [], side_effect=True)
+        return ir.Constant(WORD, 0)
+
+    return types.int64(), generate
+
+
+@intrinsic
+def entry(typing: Any, function: Any, args: Any) -> Any:
+    """(address of a plain function, address of the args), for `call`: it calls function(i, *args).
+
+    The args lie in the caller's memory: they are gone when it returns.
+    """
+    kinds = (types.int64, *args.types)
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        typing.resolve_function_type(function, kinds, {})
+        made = function.dispatcher.overloads[kinds]
+        context.active_code_library.add_linking_library(made.library)
+        memory = cgutils.alloca_once_value(builder, values[1])
+        plain = ir.Function(builder.module, ir.FunctionType(WORD, [WORD, WORD]), builder.module.get_unique_name("part"))
+        plain.linkage = "internal"
+        inside = ir.IRBuilder(plain.append_basic_block())
+        tuple_ = inside.load(inside.inttoptr(plain.args[1], memory.type))
+        numba_function = context.declare_function(builder.module, made.fndesc)
+        given = [plain.args[0], *cgutils.unpack_tuple(inside, tuple_, len(args.types))]
+        status, _result = context.call_conv.call_function(inside, numba_function, types.none, kinds, given)
+        inside.ret(inside.zext(status.is_error, WORD))
+        addresses = [builder.ptrtoint(plain, WORD), builder.ptrtoint(memory, WORD)]
+        return context.make_tuple(builder, sig.return_type, addresses)
+
+    return types.UniTuple(types.int64, 2)(function, args), generate
+
+
+@intrinsic
+def call(_: Any, code: Any, i: Any, args: Any) -> Any:
+    """Do part i of what `entry` gave. Returns 1 where it failed, for want of memory."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        kind = ir.FunctionType(WORD, [WORD, WORD])
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any,
+         beta: Any, c: Any, ldc: Any) -> Any:  # fmt: skip
+    """BLAS's cblas_?gemm at that address: C = op(A) op(B) + beta C, by rows; a, b and c are arrays that begin there."""
+    size = types.int64
+    flag = types.int64
+    real = c.dtype
+
+    def generate(context: Any, builder: Any, sig: Any, v: Any) -> Any:
+        number, int32 = context.get_value_type(real), ir.IntType(32)
+        data = [context.make_array(sig.args[i])(context, builder, v[i]).data for i in (6, 8, 11)]
+        pointer = data[0].type
+        kind = ir.FunctionType(ir.VoidType(), [
+            int32, int32, int32, WORD, WORD, WORD, number, pointer, WORD, pointer, WORD, number, pointer, WORD
+        ])  # fmt: skip
+        trans = [builder.trunc(builder.add(flag_, ir.Constant(WORD, 111)), int32) for flag_ in v[1:3]]
+        builder.call(builder.inttoptr(v[0], kind.as_pointer()), [
+            ir.Constant(int32, 101), *trans, *v[3:6], ir.Constant(number, 1.0), data[0], v[7], data[1], v[9], v[10],
+            data[2], v[12],
+        ])  # fmt: skip
+        return context.get_dummy_value()
+
+    return types.void(size, flag, flag, size, size, size, a, size, b, size, real, c, size), generate
+
+
+@intrinsic
+def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
+    """The first numbers of one contiguous array into another: so short a stretch that a loop would be longer."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args, values[:2])]
+        size = context.get_abi_sizeof(context.get_data_type(to.dtype))
+        cgutils.raw_memcpy(builder, arrays[0].data, arrays[1].data, values[2], size, 1)
+        return context.get_dummy_value()
+
+    return types.void(to, source, types.int64), generate
