@@ -1,6 +1,6 @@
 """A rule's formula as data: written once, for all who need it.
 
-The replay page shows it with its numbers (explain.py), on a GPU it becomes a kernel (minidl/fast/gpu/rules.py), and a
+The replay page shows it with its numbers (explain.py), it becomes a compiled loop or a GPU kernel (minidl/fast/.../rules.py), and a
 rule that has no in-place form of its own is computed by it. An expression is in Python's syntax, over the paper's
 symbols. These mean the same in every formula:
 

@@ -131,7 +131,7 @@ class Rule(Optimizer):
         flat.collect()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
-        kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
+        kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
@@ -141,9 +141,14 @@ class Rule(Optimizer):
             state = {name: getattr(self, name)[b] for name in self.vectors}
             self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
-            if flat.xp is np and self.t % EVERY == 0:
+            if flat.xp is np and self.smallest:
                 for v in state.values():
                     flush(v)
+
+    @property
+    def smallest(self) -> float:
+        """What is nearer to zero in the state is set to zero in this step (see subnormal.py); 0.0: nothing is."""
+        return float(np.finfo(self._bound().w.dtype).tiny) if self.t % EVERY == 0 else 0.0
 
     def settle(self) -> None:
         pass

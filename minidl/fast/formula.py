@@ -187,35 +187,61 @@ class _MovesOut(ast.NodeTransformer):
 # ---- writing it down ----
 
 
-def python_source(parts: Parts, results: Sequence[str], name: str = "element") -> str:
+def python_source(
+    parts: Parts, results: Sequence[str], name: str = "element", number: Callable[[float], str] = repr
+) -> str:
     """A function of one element in Python, for a compiler such as numba's; it needs `from math import sqrt, exp, log`.
 
     Its arguments are the vectors' values, then the numbers (see `Parts.work_out`); it returns the `results`.
+
+    number  how a number is written that stands in the formula: a compiler wants to know its precision
     """
     arguments = ", ".join([*parts.vectors, *(number for number, _ in parts.numbers)])
     comments = [f"    # {number} = {expression}" for number, expression in parts.numbers]
-    body = [f"    {symbol} = {_Squares().text(expression)}" for symbol, expression in parts.each]
+    compiled = _ForCompilers({number for number, _ in parts.numbers}, number)
+    body = [f"    {symbol} = {compiled.text(expression)}" for symbol, expression in parts.each]
     return "\n".join([f"def {name}({arguments}):", *comments, *body, f"    return {', '.join(results)}", ""])
 
 
-class _Squares(ast.NodeTransformer):
-    """x**2 as a product, and the sign by comparing: neither waits for a power nor needs a library."""
+class _ForCompilers(ast.NodeTransformer):
+    """x**2 as a product, a division by what is the same for all as a product with 1 / it, which is worked out once;
+    and what is chosen by comparing. So nothing waits for a power or a library, and NaN stays."""
+
+    def __init__(self, numbers: set[str], number: Callable[[float], str]) -> None:
+        self.numbers, self.number = numbers, number
 
     def text(self, expression: str) -> str:
         return ast.unparse(self.visit(parse(expression)))
 
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return _tree(self.number(float(node.value)))  # type: ignore[arg-type] # parse lets only numbers in
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.op, ast.Pow) and _is_two(node.right) and isinstance(node.left, ast.Name):
-            return ast.BinOp(node.left, ast.Mult(), node.left)
-        return node
+        match node:
+            case ast.BinOp(left=ast.Name(), op=ast.Pow()) if _is_two(node.right):
+                return ast.BinOp(node.left, ast.Mult(), node.left)
+            case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=int())):
+                return ast.BinOp(self.visit(node.left), node.op, node.right)
+            case ast.BinOp(op=ast.Div(), right=ast.Name(id=name)) if name in self.numbers:
+                return ast.BinOp(self.visit(node.left), ast.Mult(), _tree(f"({self.number(1.0)} / {name})"))
+        return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        node.args = [self.visit(argument) for argument in node.args]
-        if isinstance(node.func, ast.Name) and node.func.id == "sign":
-            x = ast.unparse(node.args[0])
-            return ast.parse(f"(1.0 if {x} > 0 else -1.0 if {x} < 0 else 0.0)", mode="eval").body
-        return node
+        a, *more = (f"({ast.unparse(self.visit(argument))})" for argument in node.args)
+        match node.func.id, more:  # type: ignore[attr-defined] # parse lets only names in
+            case "sign", []:
+                one, zero = self.number(1.0), self.number(0.0)
+                return _tree(f"({one} if {a} > {zero} else -{one} if {a} < {zero} else {a})")
+            case "min", [b]:
+                return _tree(f"({a} if {a} < {b} or {a} != {a} else {b})")
+            case "max", [b]:
+                return _tree(f"({a} if {a} > {b} or {a} != {a} else {b})")
+            case name, _:
+                return _tree(f"{name}({', '.join([a, *more])})")
+
+
+def _tree(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def _is_two(node: ast.expr) -> bool:

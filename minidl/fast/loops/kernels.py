@@ -5,4 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-KERNELS: dict[str, Callable[..., Any]] = {}
+from minidl.fast.loops import rules
+
+KERNELS: dict[str, Callable[..., Any]] = {"rule": rules.step}

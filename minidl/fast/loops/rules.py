@@ -1,0 +1,123 @@
+"""The update rules in compiled loops, made from their formulas: each takes its whole step in one pass.
+
+Written with array operations, Adam goes over its vectors a dozen times. Here its formula (optim/formula.py) is worked
+out for one weight after the other: a function of one element, in a loop over the part of the vectors that a thread has
+in hand. Nothing here knows any rule by name, so a rule of your own is compiled too if it has a formula. `source` says
+what it is compiled from:
+
+    print(source(rule.lines(), rule.vectors, keeps_step=False, dtype="float32"))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.fast.formula import Parts, python_source, take_apart
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.team import ready, share
+from minidl.fast.loops.words import entry
+
+WORTH = 1 << 15  # weights of a part
+Lines: TypeAlias = "tuple[tuple[str, str, str], ...]"
+
+
+class Rule(Protocol):
+    """What an update rule (optim/rule.py) shows of itself here."""
+
+    vectors: tuple[str, ...]
+    rate: float
+    p: Array | None
+    flat: Any
+
+    @property
+    def smallest(self) -> float: ...
+    def lines(self) -> Lines | None: ...
+    def given(self, lr: float) -> dict[str, Any]: ...
+
+
+def step(rule: Rule) -> Any:
+    """Add the step at rule.rate to all parameters, in one pass; NotImplemented for a rule without a formula."""
+    lines, w = rule.lines(), rule.flat.w
+    kept = () if rule.p is None else (rule.p,)
+    arrays = (w, rule.flat.g, *[getattr(rule, name) for name in rule.vectors], *kept)
+    if lines is None or w.dtype.char not in "fd" or not all(_fits(array, w) for array in arrays):
+        return NotImplemented
+    parts, update = made(lines, rule.vectors, rule.p is not None, w.dtype.name)
+    numbers = parts.work_out(rule.given(rule.rate) | {"_smallest": rule.smallest})
+    update(ready(), np.array(numbers, w.dtype), *arrays)
+    return None
+
+
+def _fits(array: Any, w: Array) -> bool:
+    return type(array) is np.ndarray and array.dtype == w.dtype and array.shape == w.shape and array.flags.c_contiguous
+
+
+@cache
+def made(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str) -> tuple[Parts, Callable[..., None]]:
+    """The parts of a formula, and its loop: update(team, numbers, w, g, *state, *p)."""
+    written = lines, vectors, keeps_step, dtype
+    # numba knows functions by their names, the next time too: those of another formula must have others
+    name = f"rule_{hashlib.sha256(source(*written).encode()).hexdigest()[:16]}"
+    exec(compile(source(*written, name), __file__, "exec"), scope := dict(_SCOPE))
+    return apart(lines, vectors), scope[name]
+
+
+def apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
+    """What is worked out once for a step, and what for each weight; state nearer to 0 than _smallest becomes 0."""
+    pairs = [(symbol, expression) for symbol, expression, _ in lines]
+    pairs += [(name, f"0 if abs({name}) < _smallest else {name}") for name in vectors]
+    return take_apart(tuple(pairs), ("w_old", "g", *(f"{name}_old" for name in vectors)))
+
+
+def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str, name: str = "update") -> str:
+    """The loop in Python: for one weight, for a part of them, and for all. Arrays are w_, g_, m_, ...: so none of them
+    has the name of a symbol or of a word that is used here."""
+    parts, stored = apart(lines, vectors), [*vectors, *(["p"] if keeps_step else []), "w"]
+    arrays = [f"{vector}_" for vector in ("w", "g", *stored[:-1])]
+    given = [f"{vector.removesuffix('_old')}_[i]" for vector in parts.vectors]
+    given += [f"numbers[{i}]" for i in range(len(parts.numbers))]
+    return f"""@part
+{python_source(parts, stored, f"{name}_of_one", lambda value: f"{dtype}({value})")}
+
+@part
+def {name}_of_part(part, parts, numbers, {", ".join(arrays)}):
+    here = stretch(len(w_), part, parts)
+    {", ".join(arrays)} = {", ".join(f"{array}[here]" for array in arrays)}
+    for i in range(len(w_)):
+        {", ".join(f"{vector}_[i]" for vector in stored)} = {name}_of_one({", ".join(given)})
+
+
+@loop
+def {name}(team, numbers, {", ".join(arrays)}):
+    parts = cuts(len(w_))
+    share(team, parts, entry({name}_of_part, (parts, numbers, {", ".join(arrays)})))
+"""
+
+
+# ---- what that is written in ----
+
+
+@part
+def cuts(n):  # type: ignore[no-untyped-def]
+    """How many parts so many weights are cut into."""
+    return max(1, min(16, n // WORTH))
+
+
+@part
+def stretch(n, i, parts):  # type: ignore[no-untyped-def]
+    """The weights of part i: whole lines of the cache."""
+    lines = (n + 15) // 16
+    return slice(16 * (lines * i // parts), min(n, 16 * (lines * (i + 1) // parts)))
+
+
+_SCOPE = {
+    "__name__": __name__, "part": part, "loop": loop, "share": share, "entry": entry, "cuts": cuts, "stretch": stretch,
+    "float32": np.float32, "float64": np.float64, "sqrt": math.sqrt, "exp": math.exp, "log": math.log,
+}  # fmt: skip
