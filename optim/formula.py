@@ -1,8 +1,8 @@
 """A rule's formula as data: written once, for all who need it.
 
-The replay page shows it with its numbers (explain.py), it becomes a compiled loop or a GPU kernel (minidl/fast/.../rules.py), and a
-rule that has no in-place form of its own is computed by it. An expression is in Python's syntax, over the paper's
-symbols. These mean the same in every formula:
+The replay page shows it with its numbers (explain.py), it becomes a compiled loop (minidl/fast/loops/rules.py) and on
+a GPU a kernel (minidl/fast/gpu/rules.py), and a rule that has no in-place form of its own is computed by it. An
+expression is in Python's syntax, over the paper's symbols. These mean the same in every formula:
 
     g        the gradient                 lr   the rate of this step
     w_old    the weight before it         t    the number of this step: 1 at the first; or a vector of such numbers
