@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minidl import Tensor, nn, ops, reference_only
-from minidl.backend import CPU, GPU_KERNELS
+from minidl.backend import CPU, GPU_KERNELS, no_fast
 from minidl.fast import fuse
 from minidl.fast.fuse import Fused, one_by_one
 from minidl.module import watchers
@@ -29,6 +30,13 @@ def network() -> nn.Sequential:
 
 def images(n: int = 3) -> Tensor:
     return Tensor(np.random.default_rng(0).standard_normal((n, 1, 20, 20)).astype(np.float32))
+
+
+@pytest.fixture(autouse=True)
+def _numpy() -> Iterator[None]:
+    """The table of the forms in NumPy."""
+    with no_fast():
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry, gemm
 
 WORTH = 1 << 20  # multiplications of a part: some 20 microseconds, far more than it costs to take it
-LINES = 32  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
+LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
 
 
 @part

@@ -31,6 +31,7 @@ from minidl.fast.threads import threads
 NEXT, DONE, BUSY, AWAKE = 0, 8, 16, 24  # written by all: each has a line of the cache to itself
 CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 40  # written by who leads
 BITS = 16  # of NEXT, for the number of a part
+NONE_LEFT = (1 << BITS) - 1  # more than there are parts
 PATIENCE = 5000  # looks at the board, about a tenth of a millisecond: as much as it costs to be woken
 Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may come
 
@@ -57,7 +58,7 @@ def share(team, parts, job):  # type: ignore[no-untyped-def]
     board, helpers = team
     code, args = job
     failed = 0
-    if parts < 2 or helpers < 1 or load(board, AWAKE) == 0 or not swap(board, BUSY, 0, 1):
+    if parts < 2 or helpers < 1 or not swap(board, BUSY, 0, 1):
         for i in range(parts):
             failed += call(code, i, args)
     else:
@@ -85,6 +86,7 @@ def _lead(board, helpers, parts, code, args):  # type: ignore[no-untyped-def]
     waited = ticks() - done
     if waited > 2 * (done - begun) // max(count, 1) + LATE:  # more than twice what a part takes
         store(board, ALONE_UNTIL, ticks() + 20 * waited)
+    store(board, NEXT, (job << BITS) + NONE_LEFT)  # closed, before anything of the next job is written
     return load(board, FAILED)
 
 
@@ -95,7 +97,7 @@ LATE = 100_000  # ticks: some tens of microseconds
 def help_out(board, me):  # type: ignore[no-untyped-def]
     """Wait for jobs and take part in them, until there has been none for a while."""
     add(board, AWAKE, 1)
-    seen, looks = load(board, NEXT) >> BITS, 0
+    seen, looks = -1, 0
     while looks < PATIENCE:
         job = load(board, NEXT) >> BITS
         looks += 1
