@@ -19,13 +19,20 @@ from numpy._core._multiarray_umath import __cpu_features__
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from minidl import Tensor, nn, no_grad, ops, optim, reference_only
-from minidl.backend import CPU, same_bits
+from minidl.backend import CPU, no_fast, same_bits
 from minidl.fast import linear
 from minidl.fast import pool as fast_pool
 from minidl.fast import threads as fast_threads
 from minidl.tensor import record
 
 sizes = st.integers(1, 7)
+
+
+@pytest.fixture(autouse=True)
+def _numpy() -> Iterator[None]:
+    """The forms in NumPy: test_loops.py has the compiled ones."""
+    with no_fast():
+        yield
 
 
 def value_and_gradients(fn: Any, arrays: list[Any]) -> list[Any]:

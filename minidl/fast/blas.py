@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 from minidl.backend import same_bits
@@ -102,6 +103,17 @@ def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | Non
             if get is not None:
                 return get, getattr(library, f"{prefix}openblas_set_num_threads{suffix}")
     return None
+
+
+def gemm(dtype: Any) -> int:
+    """The address of OpenBLAS's cblas_?gemm with 64-bit sizes, for compiled loops; 0 where NumPy has another BLAS."""
+    library = ctypes.PyDLL(_multiarray_umath.__file__)
+    letter = "s" if dtype == np.float32 else "d"
+    for name in (f"scipy_cblas_{letter}gemm64_", f"cblas_{letter}gemm64_"):
+        found = getattr(library, name, None)
+        if found is not None:
+            return ctypes.cast(found, ctypes.c_void_p).value or 0
+    return 0
 
 
 _here, blas = _Here(), _Blas()

@@ -33,22 +33,27 @@ def plain(*tensors: Any) -> bool:
 
 
 def into(w: Tensor, f: Callable[[Array, Array], Any]) -> Vjp:
-    """The vjp of a weight w for which f(g, out) fills `out` with the gradient: in w's place in the optimizer's vector.
-
-    Where that is taken, as by the other use of a weight that is used twice, it is in fresh memory. What was taken is
-    given back when backward() has arrived at w (Home.fill).
-    """
+    """The vjp of a weight w for which f(g, out) fills `out` with the gradient."""
 
     def vjp(g: Array) -> Array:
-        home = w.home if w.grad is None else None
-        if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
-            out, home.free = home.grad, False
-        else:
-            out = backend_of(w.data).empty(w.shape, w.dtype)
+        out = place(w)
         f(g, out)
         return out
 
     return vjp
+
+
+def place(w: Tensor) -> Array:
+    """Where the gradient of a weight goes: into its place in the optimizer's vector.
+
+    Where that is taken, as by the other use of a weight that is used twice, it is in fresh memory. What was taken is
+    given back when backward() has arrived at w (Home.fill).
+    """
+    home = w.home if w.grad is None else None
+    if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
+        home.free = False
+        return home.grad
+    return backend_of(w.data).empty(w.shape, w.dtype)
 
 
 def channels_last(x: Array) -> Array:

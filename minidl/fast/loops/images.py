@@ -241,18 +241,17 @@ def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
 
 
 @part
-def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, kernel, padding):  # type: ignore[no-untyped-def]
+def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few_out, kernel, padding):  # type: ignore[no-untyped-def]
     """Some images at stride 1: x's gradient is a convolution of g with the filters turned by 180 degrees.
 
     w and dws[i] are those filters, (K, C) for K numbers of a window of g.
     """
-    count, k, c = len(g), len(w), w.shape[1]
-    h, width = (dx.shape[2], dx.shape[3]) if few else (dx.shape[1], dx.shape[2])
+    count, h, width, c = x.shape
+    k = len(w)
     start, stop = count * i // parts, count * (i + 1) // parts
     together, most = blocks(stop - start, (h, width), k, g.itemsize)
     windows = np.empty((k, most * width) if few_out else (most * width, k), g.dtype)
     memory = np.empty((together, *g.shape[1:]) if y.size else (0, *g.shape[1:]), g.dtype)
-    planes = np.empty((c, most * width) if few else (0, 0), g.dtype)
     ones = np.ones((g.size // count, 1), g.dtype)
     dw, db = dws[i], dbs[i : i + 1]
     dw[:] = 0
@@ -269,20 +268,9 @@ def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, kernel,
             lines = min(most, m * h - line)
             lay_out(images, few_out, line, lines, (h, width), kernel, (1, 1), windows)
             rows = windows[:, : lines * width].T if few_out else windows[: lines * width]
-            if few:
-                those = planes[:, : lines * width]
-                product(blas, w.T, rows.T, those, 0)
-                for j in range(c):
-                    for l in range(lines):
-                        copy(dx[n + (line + l) // h, j, (line + l) % h], those[j, l * width :], width)
-                for j in range(c):
-                    for l in range(lines):
-                        copy(those[j, l * width :], x[n + (line + l) // h, j, (line + l) % h], width)
-                product(blas, rows.T, those.T, dw, 1)
-            else:
-                first = (n * h + line) * width
-                product(blas, rows, w, dx.reshape(-1, c)[first : first + lines * width], 0)
-                product(blas, rows.T, x.reshape(-1, c)[first : first + lines * width], dw, 1)
+            first = (n * h + line) * width
+            product(blas, rows, w, dx.reshape(-1, c)[first : first + lines * width], 0)
+            product(blas, rows.T, x.reshape(-1, c)[first : first + lines * width], dw, 1)
 
 
 @part
@@ -343,12 +331,11 @@ def add_up(parts, total):  # type: ignore[no-untyped-def]
 
 
 @loop
-def through(team, blas, g, y, x, w, dx, dw, db, few, few_out, kernel, padding):  # type: ignore[no-untyped-def]
+def through(team, blas, g, y, x, w, dx, dw, db, few_out, kernel, padding):  # type: ignore[no-untyped-def]
     """The gradients of x, the turned filters w (K, C) and b, at stride 1; y (or empty): the output, with its ReLU."""
     parts = cuts(len(x), 2 * dx.size * len(w))
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
-    share(team, parts,
-          entry(through_part, (parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, kernel, padding)))  # fmt: skip
+    share(team, parts, entry(through_part, (parts, blas, g, y, x, w, dx, dws, dbs, few_out, kernel, padding)))
     add_up(dws, dw)
     add_up(dbs, db)
 

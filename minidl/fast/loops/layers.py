@@ -1,0 +1,207 @@
+"""Linear and Conv2d in compiled loops (dense.py, images.py), each perhaps with the ReLU that follows.
+
+The first gradient that backward() asks for brings the others: they share what they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import CPU, Array
+from minidl.fast import blas
+from minidl.fast.linear import channels_last, place, plain
+from minidl.fast.loops import dense, images
+from minidl.fast.loops.team import ready
+from minidl.ops_conv import Pair, Size, _pair
+from minidl.tensor import Tensor, record
+
+FEW = 8  # channels: images with fewer lie in memory as planes
+gemm = cache(blas.gemm)
+
+
+class Gradients:
+    """What an operation's backward gives, all at once: `make(g)` returns {name: gradient}."""
+
+    def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
+        self.make = make
+        self.found: dict[str, Array] = {}
+
+    def of(self, name: str) -> Callable[[Array], Array]:
+        """The vjp of this input."""
+
+        def vjp(g: Array) -> Array:
+            if name not in self.found:
+                self.found = self.make(g)
+            return self.found.pop(name)
+
+        return vjp
+
+
+@cache
+def nothing(ndim: int, dtype: Any) -> Array:
+    """An array without elements: what is not given, or not asked for."""
+    return np.empty((0,) * ndim, dtype)
+
+
+def asked(t: Tensor | None) -> bool:
+    return t is not None and t.requires_grad
+
+
+# ---- dense layers ----
+
+
+def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
+    """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
+    if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1] or not x.size * w.size:
+        return NotImplemented
+    if b is not None and b.shape != w.shape[:1]:
+        return NotImplemented
+    call, dtype = gemm(x.dtype), x.dtype
+    rows, weights = np.ascontiguousarray(x.data), np.ascontiguousarray(w.data)
+    y = CPU.empty((len(rows), len(weights)), dtype)
+    dense.forward(ready(), call, rows, weights, nothing(1, dtype) if b is None else b.data, y, relu)
+
+    def backward(g: Array) -> dict[str, Array]:
+        dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
+        dw = place(w) if w.requires_grad else nothing(2, dtype)
+        db = place(b) if asked(b) else nothing(1, dtype)
+        g = np.ascontiguousarray(g)
+        dense.backward(ready(), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
+        return {"x": dx, "w": dw, "b": db}
+
+    gradients = Gradients(backward)
+    edges = [(x, gradients.of("x")), (w, gradients.of("w"))]
+    if b is not None:
+        edges.append((b, gradients.of("b")))
+    return record("linear_relu" if relu else "linear", y, *edges)
+
+
+def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
+    """Linear and ReLU: the pass over the results adds the bias and cuts at 0."""
+    return linear(x, w, b, relu=True)
+
+
+def matmul(a: Tensor, b: Any) -> Any:
+    """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m)."""
+    if not plain(a, b) or a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or not a.size * b.size:
+        return NotImplemented
+    left, right = np.ascontiguousarray(a.data), np.ascontiguousarray(b.data)
+    return record(
+        "matmul",
+        _product(left, right),
+        (a, lambda g: _product(np.ascontiguousarray(g), np.ascontiguousarray(right.T))),  # (n, m) @ (m, k)
+        (b, lambda g: _product(np.ascontiguousarray(left.T), np.ascontiguousarray(g))),  # (k, n) @ (n, m)
+    )
+
+
+def _product(a: Array, b: Array) -> Array:
+    c = CPU.empty((len(a), b.shape[1]), a.dtype)
+    dense.matmul(ready(), gemm(a.dtype), a, b, c)
+    return c
+
+
+# ---- convolutions ----
+
+
+def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0, relu: bool = False) -> Any:
+    """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
+    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
+        return NotImplemented
+    if min(_pair(stride)) < 1 or min(_pair(padding)) < 0 or (b is not None and b.shape != w.shape[:1]):
+        return NotImplemented
+    convolution = Convolution(x, w, b, _pair(stride), _pair(padding), relu)
+    return convolution.output() if min(convolution.size) > 0 else NotImplemented
+
+
+def conv2d_relu(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Any:
+    """Conv2d and ReLU."""
+    return conv2d(x, w, b, stride, padding, relu=True)
+
+
+class Convolution:
+    """One use of the loops in images.py: how the arrays lie, and the filters as the matrix that they want.
+
+    few, few_out  whether x, and the output, lie as planes
+    size          (OH, OW)
+    """
+
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, relu: bool) -> None:
+        self.x, self.w, self.b, self.stride, self.padding, self.relu = x, w, b, stride, padding, relu
+        (o, c, kh, kw), (h, width), self.dtype = w.shape, x.shape[2:], x.dtype
+        self.kernel, self.few, self.few_out = (kh, kw), c < FEW, o < FEW
+        self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
+        self.images = stored(x.data, self.few)
+
+    def output(self) -> Tensor:
+        n, o, dtype = len(self.x), len(self.w), self.dtype
+        self.y = CPU.empty((n, o, *self.size) if self.few_out else (n, *self.size, o), dtype)
+        self.b_or_none = nothing(1, dtype) if self.b is None else self.b.data
+        self.filters = as_matrix(self.w.data, self.few)  # backward may come after the weights have changed
+        images.forward(
+            ready(), gemm(dtype), self.images, self.filters, self.b_or_none, self.y, self.few, self.few_out,
+            self.size, self.kernel, self.stride, self.padding, self.relu,
+        )  # fmt: skip
+        gradients = Gradients(self.gradients)
+        edges = [(self.x, gradients.of("x")), (self.w, gradients.of("w"))]
+        if self.b is not None:
+            edges.append((self.b, gradients.of("b")))
+        return record("conv2d_relu" if self.relu else "conv2d", usual(self.y, self.few_out), *edges)
+
+    def _goes_through(self) -> bool:
+        """Whether backward is a convolution too, and does no more than a quarter in vain on pixels at the edges."""
+        (oh, ow), (h, w), (kh, kw), (ph, pw) = self.size, self.x.shape[2:], self.kernel, self.padding
+        return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and 4 * h * w <= 5 * oh * ow
+
+    def gradients(self, g: Array) -> dict[str, Array]:
+        """Those of x, w and b, from that of the output."""
+        dtype, w, asks = self.dtype, self.w, self.x.requires_grad
+        g, y = stored(g, self.few_out), self.y if self.relu else nothing(4, dtype)
+        dx = CPU.empty(self.images.shape, dtype) if asks else nothing(4, dtype)
+        db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
+        dw = place(w) if w.requires_grad else CPU.empty(w.shape, dtype)
+        if asks and self._goes_through():
+            turned = as_matrix(turn(w.data), self.few_out)
+            matrix, (ph, pw), (kh, kw) = CPU.empty(turned.shape, dtype), self.padding, self.kernel
+            images.through(
+                ready(), gemm(dtype), g, y, self.images, turned, dx, matrix, db, self.few_out, self.kernel,
+                (kh - 1 - ph, kw - 1 - pw),
+            )  # fmt: skip
+            from_matrix(matrix, turn(dw), self.few_out)
+        else:
+            matrix = CPU.empty(self.filters.shape, dtype)
+            images.across(
+                ready(), gemm(dtype), g, y, self.images, self.filters, dx, matrix, db, self.few, self.few_out,
+                self.size, self.kernel, self.stride, self.padding,
+            )  # fmt: skip
+            from_matrix(matrix, dw, self.few)
+        return {"x": usual(dx, self.few), "w": dw, "b": db}
+
+
+def stored(x: Array, few: bool) -> Array:
+    """Images (N, C, H, W) as they lie in memory: (N, H, W, C), or planes."""
+    return np.ascontiguousarray(x if few else channels_last(x))
+
+
+def usual(x: Array, few: bool) -> Array:
+    """The way back: the view (N, C, H, W)."""
+    return x if few else x.transpose(0, 3, 1, 2)
+
+
+def turn(w: Array) -> Array:
+    """The view of filters (out, C, kh, kw) as filters (C, out, kh, kw), each turned by 180 degrees."""
+    return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+
+
+def as_matrix(w: Array, few: bool) -> Array:
+    """Filters (out, C, kh, kw) as a matrix (K, out), in the order of a window's numbers."""
+    return np.ascontiguousarray(w.transpose((1, 2, 3, 0) if few else (2, 3, 1, 0))).reshape(-1, len(w))
+
+
+def from_matrix(matrix: Array, w: Array, few: bool) -> None:
+    """The other way: fill w."""
+    filters = w.transpose((1, 2, 3, 0) if few else (2, 3, 1, 0))
+    filters[...] = matrix.reshape(filters.shape)
