@@ -1,0 +1,269 @@
+"""Batch normalization in four loops: two forward, two backward. The first of each adds up, the second does the rest.
+
+Here x is a matrix of `lines`, each of the same channels in the same order: of images (N, H, W, C) a line of pixels, of
+planes (N, C, H, W) an image, of vectors (N, C) just that. All loops run down its columns, side by side, and the columns
+of a channel come together in the end. A number is read, and what is needed of it worked out again; nothing is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import CPU, Array
+from minidl.fast.gpu.dense import once
+from minidl.fast.linear import into, plain
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.layout import FEW, cuts, stored, usual
+from minidl.fast.loops.team import ready as team
+from minidl.fast.loops.team import share
+from minidl.fast.loops.words import entry
+from minidl.tensor import Edge, Tensor, record
+
+LINES = 16  # at a time: they stay in the cache, and their sums are exact enough in their own precision
+
+# ---- forward ----
+
+
+@part
+def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
+    """The mean of each column, and the sum of the squared distances to it, over the lines that are part i.
+
+    Chan, Golub & LeVeque (1979): those of two groups give those of both.
+    """
+    start, stop = len(x) * i // parts, len(x) * (i + 1) // parts
+    mean, square = means[i], squares[i]
+    m, s = np.empty(len(mean), x.dtype), np.empty(len(mean), x.dtype)
+    mean[:] = 0
+    square[:] = 0
+    for first in range(start, stop, LINES):
+        lines = x[first : min(first + LINES, stop)]
+        m[:] = 0
+        s[:] = 0
+        for l in range(len(lines)):
+            line = lines[l]
+            for j in range(len(line)):
+                m[j] += line[j]
+        scale = x.dtype.type(1 / len(lines))
+        for j in range(len(m)):
+            m[j] *= scale
+        for l in range(len(lines)):
+            line = lines[l]
+            for j in range(len(line)):
+                s[j] += (line[j] - m[j]) * (line[j] - m[j])
+        before = first - start
+        weight = len(lines) / (before + len(lines))
+        for j in range(len(mean)):
+            d = m[j] - mean[j]
+            mean[j] += d * weight
+            square[j] += s[j] + d * d * (before * weight)
+
+
+@loop
+def measure(team, x, groups, mean, var):  # type: ignore[no-untyped-def]
+    """The mean and the variance of each channel, in double precision. x (lines, columns), mean and var (C,).
+
+    groups  (a, C, b), a * C * b = columns: to which channel a column belongs
+    """
+    lines, columns = x.shape
+    parts = cuts(lines, x.size)
+    means, squares = np.empty((parts, columns)), np.empty((parts, columns))
+    share(team, parts, entry(measure_part, (parts, x, means, squares)))
+    mean[:] = 0
+    var[:] = 0
+    n = x.size // len(mean)
+    for i in range(parts):
+        count = lines * (i + 1) // parts - lines * i // parts
+        add_channels(means[i].reshape(groups), count / n, mean)
+    for i in range(parts):
+        count = lines * (i + 1) // parts - lines * i // parts
+        group_means, group_squares = means[i].reshape(groups), squares[i].reshape(groups)
+        for a in range(groups[0]):
+            for c in range(groups[1]):
+                for b in range(groups[2]):
+                    d = group_means[a, c, b] - mean[c]
+                    var[c] += (group_squares[a, c, b] + count * d * d) / n
+
+
+@part
+def add_channels(columns, weight, total):  # type: ignore[no-untyped-def]
+    """total (C,) += the columns (a, C, b) of each channel."""
+    for a in range(len(columns)):
+        for c in range(len(total)):
+            for b in range(columns.shape[2]):
+                total[c] += columns[a, c, b] * weight
+
+
+@part
+def spread(numbers, groups):  # type: ignore[no-untyped-def]
+    """The other way: the numbers (C,) of the channels, at each of their columns."""
+    columns = np.empty(groups, numbers.dtype)
+    for a in range(groups[0]):
+        for c in range(groups[1]):
+            columns[a, c] = numbers[c]
+    return columns.ravel()
+
+
+@part
+def normalize_part(i, parts, x, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
+    for l in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        line, out = x[l], y[l]
+        for j in range(len(line)):
+            v = (line[j] - mean[j]) * scale[j] + bias[j]
+            out[j] = least if v <= least else v  # NaN stays
+
+
+@loop
+def normalize(team, x, groups, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
+    """y = (x - mean) * scale + bias, but not less than `least`: 0 with a ReLU, else -infinity. x, y (lines, columns)."""
+    parts = cuts(len(x), x.size)
+    mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
+    share(team, parts, entry(normalize_part, (parts, x, mean, scale, bias, least, y)))
+
+
+# ---- backward ----
+
+
+@part
+def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: ignore[no-untyped-def]
+    start, stop = len(x) * i // parts, len(x) * (i + 1) // parts
+    zero, total, total_x = x.dtype.type(0), of_g[i], of_gx[i]
+    s, t = np.empty(len(total), x.dtype), np.empty(len(total), x.dtype)
+    total[:] = 0
+    total_x[:] = 0
+    for first in range(start, stop, LINES):
+        s[:] = 0
+        t[:] = 0
+        for l in range(first, min(first + LINES, stop)):
+            line, line_g = x[l], g[l]
+            for j in range(len(line)):
+                d = line[j] - mean[j]
+                dy = zero if d * scale[j] + bias[j] <= least else line_g[j]
+                s[j] += dy
+                t[j] += dy * d
+        for j in range(len(total)):
+            total[j] += s[j]
+            total_x[j] += t[j]
+
+
+@loop
+def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):  # type: ignore[no-untyped-def]
+    """dy and dyx (C,): g, and g * (x - mean), summed by channel in double precision; where y is `least`, g counts as 0."""
+    parts = cuts(len(x), x.size)
+    of_g, of_gx = np.empty((parts, x.shape[1])), np.empty((parts, x.shape[1]))
+    mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
+    share(team, parts, entry(sums_part, (parts, g, x, mean, scale, bias, least, of_g, of_gx)))
+    dy[:] = 0
+    dyx[:] = 0
+    for i in range(parts):
+        add_channels(of_g[i].reshape(groups), 1.0, dy)
+        add_channels(of_gx[i].reshape(groups), 1.0, dyx)
+
+
+@part
+def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):  # type: ignore[no-untyped-def]
+    zero = x.dtype.type(0)
+    for l in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        line, line_g, out = x[l], g[l], dx[l]
+        for j in range(len(line)):
+            d = line[j] - mean[j]
+            dy = zero if d * scale[j] + bias[j] <= least else line_g[j]
+            out[j] = (dy - level[j] - d * slope[j]) * scale[j]
+
+
+@loop
+def back(team, g, x, groups, mean, scale, bias, least, level, slope, dx):  # type: ignore[no-untyped-def]
+    """dx = (g - level - (x - mean) * slope) * scale: without what moves all values of a channel, or scales them."""
+    parts = cuts(len(x), x.size)
+    mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
+    level, slope = spread(level, groups), spread(slope, groups)
+    share(team, parts, entry(back_part, (parts, g, x, mean, scale, bias, least, level, slope, dx)))
+
+
+# ---- the operation ----
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> Any:
+    """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
+    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size:
+        return NotImplemented
+    c = x.shape[1]
+    n, known = x.size // c, running_mean is not None and running_var is not None
+    given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
+    if any(t.shape != (c,) for t in given) or (n < 2 if training else not known):
+        return NotImplemented
+    lines, groups = as_lines(x.data)
+    if training:
+        mean, var = np.empty(c), np.empty(c)
+        measure(team(), lines, groups, mean, var)
+        if known:
+            running_mean.data += momentum * (mean - running_mean.data)  # type: ignore[union-attr]
+            running_var.data += momentum * (var * (n / (n - 1)) - running_var.data)  # type: ignore[union-attr]
+    else:
+        mean, var = running_mean.data.astype(np.float64), running_var.data.astype(np.float64)  # type: ignore[union-attr]
+    inv_std = 1 / np.sqrt(var + eps)
+    scale = inv_std if weight is None else weight.data * inv_std
+    shift = np.zeros(c) if bias is None else bias.data
+    with_ = [groups, *(v.astype(x.dtype) for v in (mean, scale, shift)), x.dtype.type(0 if relu else -np.inf)]
+    y = CPU.empty(lines.shape, x.dtype)
+    normalize(team(), lines, *with_, y)
+
+    @once
+    def backward(g: Array) -> tuple[Array, Array, Array]:
+        g, dx = as_lines(g)[0], CPU.empty(lines.shape, x.dtype)
+        dy, dyx = np.empty(c), np.empty(c)
+        sums(team(), g, lines, *with_, dy, dyx)
+        if x.requires_grad:
+            level, slope = (dy / n, dyx * inv_std**2 / n) if training else (np.zeros(c), np.zeros(c))
+            back(team(), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
+        return as_given(dx, x.shape), dyx * inv_std, dy
+
+    edges: list[Edge] = [(x, lambda g: backward(g)[0])]
+    if weight is not None:
+        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind"))))
+    if bias is not None:
+        edges.append((bias, into(bias, lambda g, out: np.copyto(out, backward(g)[2], "same_kind"))))
+    return record("batch_norm_relu" if relu else "batch_norm", as_given(y, x.shape), *edges)
+
+
+def as_lines(x: Array) -> tuple[Array, tuple[int, int, int]]:
+    """x as a matrix, and its groups: see `measure`."""
+    n, c = x.shape[:2]
+    if x.ndim == 2:
+        return np.ascontiguousarray(x), (1, c, 1)
+    h, w = x.shape[2:]
+    if c < FEW:
+        return stored(x).reshape(n, c * h * w), (1, c, h * w)
+    return stored(x).reshape(n * h, w * c), (w, c, 1)
+
+
+def as_given(lines: Array, shape: tuple[int, ...]) -> Array:
+    """The way back, in x's shape."""
+    if len(shape) == 2:
+        return lines
+    n, c, h, w = shape
+    return usual(lines.reshape(shape if c < FEW else (n, h, w, c)), c < FEW)
+
+
+def batch_norm_relu(
+    x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
+    eps: float,
+) -> Any:  # fmt: skip
+    """BatchNorm1d or 2d and ReLU; `batches` counts. See fuse.batch_norm."""
+    y = NotImplemented
+    if x.ndim == ndim:
+        y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, relu=True)
+    if y is not NotImplemented and training:
+        batches += 1
+    return y

@@ -1,0 +1,173 @@
+"""The compiled loops of the operations (minidl/fast/loops), on random shapes: beside the plain forms, and PyTorch's.
+
+Each case computes forward and backward in the loops with one thread and with two, which must give the same bits, and
+once more in the plain form in double precision. NaN, infinities and empty batches are cases of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from minidl import Tensor
+from minidl.backend import reference_only
+from minidl.fast.loops import layout, norm, pools
+from minidl.fast.threads import use_threads
+
+DTYPES = [np.float32, np.float64]
+Op = Callable[..., Any]
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Random numbers; images as the loops lay them out, or else in the other order."""
+    x = rng.normal(size=shape).astype(dtype)
+    if len(shape) == 4 and shape[1] and rng.random() < 0.8:
+        x = layout.usual(layout.stored(x), shape[1] < layout.FEW)
+    return x
+
+
+def run(op: Op, arrays: list[Any], g: Any) -> list[Any]:
+    """The result, and the gradients of all arrays."""
+    tensors = [Tensor(a.copy(), requires_grad=True) for a in arrays]
+    y = op(*tensors)
+    assert y is not NotImplemented
+    y.backward(g)
+    return [y.data, *(t.grad for t in tensors)]
+
+
+def check(op: Op, plain: Op, arrays: list[Any], rng: np.random.Generator, rtol: float | None = None) -> list[Any]:
+    """The loops' results, compared as the file's first lines say. `op` and `plain` take Tensors."""
+    with reference_only():
+        shape = plain(*(Tensor(a) for a in arrays)).shape
+    g = rng.normal(size=shape).astype(arrays[0].dtype)
+    with use_threads(1):
+        alone = run(op, arrays, g)
+    with use_threads(2):
+        together = run(op, arrays, g)
+    with reference_only():
+        expected = run(plain, [a.astype(np.float64) for a in arrays], g.astype(np.float64))
+    rtol = rtol or (1e-5 if arrays[0].dtype == np.float32 else 1e-12)
+    for one, two, right in zip(alone, together, expected, strict=True):
+        assert one.dtype == arrays[0].dtype and one.shape == right.shape
+        assert one.tobytes() == two.tobytes()
+        np.testing.assert_allclose(one, right, rtol=rtol, atol=rtol * max(1, np.abs(right).max(initial=0)))
+    return alone
+
+
+# ---- batch norm ----
+
+NORM_SHAPES = [(2, 1), (7, 5), (129, 300), (3, 3, 5, 4), (64, 6, 9, 9), (5, 8, 3, 3), (70, 17, 13, 11), (4, 64, 1, 1)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", NORM_SHAPES)
+def test_batch_norm(shape: tuple[int, ...], relu: bool, dtype: Any) -> None:
+    from minidl import ops
+
+    rng = np.random.default_rng(len(shape))
+    x = 3 * normal(rng, shape, dtype) + (np.arange(shape[1]) % 5).reshape(-1, *[1] * (len(shape) - 2)).astype(dtype)
+    w, b = normal(rng, shape[1:2], dtype), normal(rng, shape[1:2], dtype)
+    for training in (True, False):
+        statistics = [rng.normal(size=shape[1]), rng.uniform(1, 2, shape[1])]
+        kept: list[list[Any]] = []
+
+        def running(like: Tensor) -> list[Tensor]:
+            kept.append([Tensor(s.astype(like.dtype)) for s in statistics])
+            return kept[-1]
+
+        def compiled(x: Tensor, w: Tensor, b: Tensor) -> Any:
+            return norm.batch_norm(x, *running(x), w, b, training, 0.3, relu=relu)
+
+        def plain(x: Tensor, w: Tensor, b: Tensor) -> Any:
+            y = ops.batch_norm(x, *running(x), w, b, training, 0.3)
+            return ops.relu(y) if relu else y
+
+        check(compiled, plain, [x, w, b], rng, 1e-4 if dtype == np.float32 else 1e-10)
+        for ours, right in zip(kept[1], kept[3], strict=True):
+            np.testing.assert_allclose(ours.data, right.data, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_norm_far_from_zero() -> None:
+    """Values around 1000 with a spread of 0.01: squares of the values themselves would lose all of it."""
+    x = (1000 + np.random.default_rng(0).normal(0, 0.01, (64, 8, 10, 10))).astype(np.float32)
+    y = norm.batch_norm(Tensor(x), None, None, None, None, True, eps=0.0)
+    right = x.astype(np.float64)
+    right = (right - right.mean((0, 2, 3), keepdims=True)) / right.std((0, 2, 3), keepdims=True)
+    assert np.abs(y.data - right).max() < 0.01  # half of the distance between float32 numbers at 1000 is 0.003 of 0.01
+
+
+def test_batch_norm_answers_what_it_is_not_for() -> None:
+    x, half = Tensor(np.ones((4, 3), np.float32)), Tensor(np.ones((4, 3), np.float16))
+    assert norm.batch_norm(half, training=True) is NotImplemented
+    assert norm.batch_norm(x, training=False) is NotImplemented  # no running statistics
+    assert norm.batch_norm(x, weight=Tensor(np.ones(4, np.float32)), training=True) is NotImplemented
+    assert norm.batch_norm(Tensor(np.ones((0, 3), np.float32)), training=True) is NotImplemented
+    assert norm.batch_norm(Tensor(np.ones((1, 3), np.float32)), training=True) is NotImplemented
+
+
+# ---- pooling ----
+
+
+def windows(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[Any, Any, Any]]:
+    """The shape of some images, and a window that fits."""
+    kernel = tuple(int(k) for k in rng.integers(1, 5, 2))
+    if rng.random() < 0.3:
+        kernel = (2, 2)
+    padding = tuple(int(rng.integers(0, k // 2 + 1)) for k in kernel)
+    stride = tuple(int(s) for s in rng.integers(1, 5, 2))
+    h, w = (int(rng.integers(max(1, k - 2 * p), 14)) for k, p in zip(kernel, padding, strict=True))
+    return (int(rng.integers(1, 20)), int(rng.choice([1, 2, 3, 6, 8, 11, 16, 33])), h, w), (kernel, stride, padding)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(25))
+def test_pooling(seed: int, dtype: Any) -> None:
+    from minidl import ops
+
+    rng = np.random.default_rng(seed)
+    shape, window = windows(rng)
+    check(lambda x: pools.avg_pool2d(x, *window), lambda x: ops.avg_pool2d(x, *window), [normal(rng, shape, dtype)], rng)
+    x = normal(rng, shape, dtype)
+    if seed % 2:
+        x = np.round(x)  # many are equal: the first gets the gradient
+    y, dx = check(lambda x: pools.max_pool2d(x, *window), lambda x: ops.max_pool2d(x, *window), [x], rng)
+    same_as_torch(x, y, dx, window, rng)
+
+
+def same_as_torch(x: Any, y: Any, dx: Any, window: Any, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch")
+    right = torch.nn.functional.max_pool2d(torch.from_numpy(x.copy()), *window).numpy()
+    np.testing.assert_array_equal(y, right)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 16, 40])
+def test_max_pooling_of_what_is_no_number(channels: int) -> None:
+    """NaN passes, and gets the gradient; -infinity in a whole window is no reason to look beside the image."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(channels)
+    x = rng.choice(np.array([np.nan, np.inf, -np.inf, 0, 1], np.float32), (6, channels, 9, 9), p=[0.1, 0.1, 0.6, 0.1, 0.1])
+    for window in [(2, 2, 0), (2, 1, 1), (3, 2, 1), ((3, 2), (3, 1), (1, 0))]:
+        t = torch.from_numpy(x.copy()).requires_grad_()
+        right = torch.nn.functional.max_pool2d(t, *window)
+        right.backward(torch.ones_like(right))
+        y, dx = run(lambda x, w=window: pools.max_pool2d(x, *w), [x], np.ones(right.shape, np.float32))
+        np.testing.assert_array_equal(y, right.detach().numpy())
+        finite = ~np.isnan(x)  # of several NaN in a window PyTorch takes the last, we too
+        np.testing.assert_array_equal(dx[finite], t.grad.numpy()[finite])
+        np.testing.assert_array_equal(dx, t.grad.numpy())
+
+
+def test_pooling_answers_what_it_is_not_for() -> None:
+    x = Tensor(np.ones((2, 3, 4, 4), np.float32))
+    for pool in (pools.max_pool2d, pools.avg_pool2d):
+        assert pool(Tensor(np.ones((2, 3), np.float32)), 2) is NotImplemented
+        assert pool(Tensor(np.ones((0, 3, 4, 4), np.float32)), 2) is NotImplemented
+        assert pool(x, 5) is NotImplemented
+        assert pool(x, 2, 0) is NotImplemented
+        assert pool(x, 2, padding=2) is NotImplemented
