@@ -8,7 +8,7 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry, gemm
 
-WORTH = 1 << 20  # multiplications of a part: some 20 microseconds, far more than it costs to take it
+WORTH = 1 << 19  # multiplications of a part: 10 microseconds, far more than it costs to take it
 LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
 
 

@@ -19,7 +19,8 @@ from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor, record
 
-FEW = 8  # channels: images with fewer lie in memory as planes
+FEW = 8  # channels: results with fewer lie in memory as planes
+SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
 gemm = cache(blas.gemm)
 
 
@@ -63,14 +64,15 @@ def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
     call, dtype = gemm(x.dtype), x.dtype
     rows, weights = np.ascontiguousarray(x.data), np.ascontiguousarray(w.data)
     y = CPU.empty((len(rows), len(weights)), dtype)
-    dense.forward(ready(), call, rows, weights, nothing(1, dtype) if b is None else b.data, y, relu)
+    work = rows.size * len(weights)
+    dense.forward(ready(work), call, rows, weights, nothing(1, dtype) if b is None else b.data, y, relu)
 
     def backward(g: Array) -> dict[str, Array]:
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
         dw = place(w) if w.requires_grad else nothing(2, dtype)
         db = place(b) if asked(b) else nothing(1, dtype)
         g = np.ascontiguousarray(g)
-        dense.backward(ready(), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
+        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
         return {"x": dx, "w": dw, "b": db}
 
     gradients = Gradients(backward)
@@ -100,7 +102,7 @@ def matmul(a: Tensor, b: Any) -> Any:
 
 def _product(a: Array, b: Array) -> Array:
     c = CPU.empty((len(a), b.shape[1]), a.dtype)
-    dense.matmul(ready(), gemm(a.dtype), a, b, c)
+    dense.matmul(ready(a.size * b.shape[1]), gemm(a.dtype), a, b, c)
     return c
 
 
@@ -132,9 +134,10 @@ class Convolution:
     def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, relu: bool) -> None:
         self.x, self.w, self.b, self.stride, self.padding, self.relu = x, w, b, stride, padding, relu
         (o, c, kh, kw), (h, width), self.dtype = w.shape, x.shape[2:], x.dtype
-        self.kernel, self.few, self.few_out = (kh, kw), c < FEW, o < FEW
+        self.kernel, self.few, self.few_out = (kh, kw), kw * c < SHORT, o < FEW
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.images = stored(x.data, self.few)
+        self.work = len(x) * self.size[0] * self.size[1] * w.size
 
     def output(self) -> Tensor:
         n, o, dtype = len(self.x), len(self.w), self.dtype
@@ -142,7 +145,7 @@ class Convolution:
         self.b_or_none = nothing(1, dtype) if self.b is None else self.b.data
         self.filters = as_matrix(self.w.data, self.few)  # backward may come after the weights have changed
         images.forward(
-            ready(), gemm(dtype), self.images, self.filters, self.b_or_none, self.y, self.few, self.few_out,
+            ready(self.work), gemm(dtype), self.images, self.filters, self.b_or_none, self.y, self.few, self.few_out,
             self.size, self.kernel, self.stride, self.padding, self.relu,
         )  # fmt: skip
         gradients = Gradients(self.gradients)
@@ -167,14 +170,14 @@ class Convolution:
             turned = as_matrix(turn(w.data), self.few_out)
             matrix, (ph, pw), (kh, kw) = CPU.empty(turned.shape, dtype), self.padding, self.kernel
             images.through(
-                ready(), gemm(dtype), g, y, self.images, turned, dx, matrix, db, self.few_out, self.kernel,
+                ready(self.work), gemm(dtype), g, y, self.images, turned, dx, matrix, db, self.few_out, self.kernel,
                 (kh - 1 - ph, kw - 1 - pw),
             )  # fmt: skip
             from_matrix(matrix, turn(dw), self.few_out)
         else:
             matrix = CPU.empty(self.filters.shape, dtype)
             images.across(
-                ready(), gemm(dtype), g, y, self.images, self.filters, dx, matrix, db, self.few, self.few_out,
+                ready(self.work), gemm(dtype), g, y, self.images, self.filters, dx, matrix, db, self.few, self.few_out,
                 self.size, self.kernel, self.stride, self.padding,
             )  # fmt: skip
             from_matrix(matrix, dw, self.few)

@@ -33,6 +33,7 @@ CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 
 BITS = 16  # of NEXT, for the number of a part
 NONE_LEFT = (1 << BITS) - 1  # more than there are parts
 PATIENCE = 5000  # looks at the board, about a tenth of a millisecond: as much as it costs to be woken
+ENOUGH = 1 << 20  # multiplications, below which nothing is handed over
 Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may come
 
 
@@ -125,9 +126,9 @@ class _Team:
         self.lock = threading.Lock()
         self.wake: list[threading.Semaphore] = []  # one for each helper
 
-    def ready(self) -> Team:
-        """What compiled loops take as their first argument; helpers that sleep are woken."""
-        helpers = threads() - 1
+    def ready(self, multiplications: int = ENOUGH) -> Team:
+        """What compiled loops take as their first argument. Helpers that sleep are woken if there is enough to do."""
+        helpers = threads() - 1 if multiplications >= ENOUGH else 0
         if helpers > 0 and self.words[AWAKE] < helpers:
             if self.words[ALONE_UNTIL] and now() < self.words[ALONE_UNTIL]:
                 helpers = 0
