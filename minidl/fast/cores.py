@@ -16,7 +16,7 @@ from pathlib import Path
 def cores() -> int:
     """At least 1."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, math.ceil(quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
+    return max(1, math.ceil(min(usable, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
 
 
 def quota(root: Path, mine: Path) -> float:
