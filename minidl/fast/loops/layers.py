@@ -13,13 +13,13 @@ import numpy as np
 
 from minidl.backend import CPU, Array
 from minidl.fast import blas
-from minidl.fast.linear import channels_last, place, plain
+from minidl.fast.linear import place, plain
 from minidl.fast.loops import dense, images
+from minidl.fast.loops.layout import FEW, stored, usual
 from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor, record
 
-FEW = 8  # channels: results with fewer lie in memory as planes
 SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
 gemm = cache(blas.gemm)
 
@@ -182,16 +182,6 @@ class Convolution:
             )  # fmt: skip
             from_matrix(matrix, dw, self.few)
         return {"x": usual(dx, self.few), "w": dw, "b": db}
-
-
-def stored(x: Array, few: bool) -> Array:
-    """Images (N, C, H, W) as they lie in memory: (N, H, W, C), or planes."""
-    return np.ascontiguousarray(x if few else channels_last(x))
-
-
-def usual(x: Array, few: bool) -> Array:
-    """The way back: the view (N, C, H, W)."""
-    return x if few else x.transpose(0, 3, 1, 2)
 
 
 def turn(w: Array) -> Array:

@@ -233,14 +233,15 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     window = fitting(x, k, stride, padding)
     if window is None or x.size // len(x) >= 1 << 31:
         return NotImplemented
-    few, y = x.shape[1] < FEW, empty(results(x.shape, *window), x.dtype)
+    few = x.shape[1] < FEW
+    y = empty(results(x.shape, *window), x.dtype, few)
     winners, run = np.empty(y.shape, np.int32), largest_of_planes if few else largest
-    run(team(), one_channel(stored(x.data), few), *window, one_channel(y, few), one_channel(winners, few))
+    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
 
     def vjp(g: Array) -> Array:
         n = len(x) * (x.shape[1] if few else 1)
-        dx = empty(x.shape, x.dtype)
-        give(team(), stored(g).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
+        dx = empty(x.shape, x.dtype, few)
+        give(team(), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
         return usual(dx, few)
 
     return record("max_pool2d", usual(y, few), (x, vjp))
@@ -251,13 +252,14 @@ def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     window = fitting(x, k, stride, padding)
     if window is None:
         return NotImplemented
-    few, y = x.shape[1] < FEW, empty(results(x.shape, *window), x.dtype)
+    few = x.shape[1] < FEW
+    y = empty(results(x.shape, *window), x.dtype, few)
     run = means_of_planes if few else means
-    run(team(), one_channel(stored(x.data), few), *window, one_channel(y, few), False)
+    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
 
     def vjp(g: Array) -> Array:
-        dx = empty(x.shape, x.dtype)
-        run(team(), one_channel(dx, few), *window, one_channel(stored(g), few), True)
+        dx = empty(x.shape, x.dtype, few)
+        run(team(), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
         return usual(dx, few)
 
     return record("avg_pool2d", usual(y, few), (x, vjp))
