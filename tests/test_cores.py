@@ -44,7 +44,9 @@ def test_no_groups(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_affinity_is_followed() -> None:
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from minidl.fast.threads import threads;"
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from minidl.fast.threads import threads;"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + "print(threads())"], capture_output=True, text=True, check=True,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "4"},

@@ -72,14 +72,14 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
     images  with their padding; the lines are those of all images one after the other, OH for each
     """
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    for l in range(lines):
-        image, top = images[(line + l) // oh], (line + l) % oh * sh
+    for nth in range(lines):
+        image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
             for c in range(len(image)):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow]
+                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
                         if sw == 1:
                             copy(column, pixels[j:], ow)
                         else:
@@ -88,7 +88,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
         else:
             n = kw * image.shape[2]
             for p in range(ow):
-                row = windows[l * ow + p]
+                row = windows[nth * ow + p]
                 for i in range(kh):
                     copy(row[i * n :], image[top + i, p * sw], n)
 
@@ -97,14 +97,14 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
 def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: ignore[no-untyped-def]
     """The way back: each number is added to the place that it would have come from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    for l in range(lines):
-        image, top = images[(line + l) // oh], (line + l) % oh * sh
+    for nth in range(lines):
+        image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
             for c in range(len(image)):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column, places = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow], pixels[j:]
+                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
                         if sw == 1:
                             for p in range(len(column)):
                                 places[p] += column[p]
@@ -115,7 +115,7 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: 
             n = kw * image.shape[2]
             flat = image.reshape(len(image), -1)
             for p in range(ow):
-                row, start = windows[l * ow + p], p * sw * image.shape[2]
+                row, start = windows[nth * ow + p], p * sw * image.shape[2]
                 for i in range(kh):
                     numbers, places = row[i * n : (i + 1) * n], flat[top + i, start : start + n]
                     for k in range(len(numbers)):
@@ -202,8 +202,8 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
                 part_of = planes[:, : lines * ow]
                 product(blas, w.T, rows.T, part_of, 0)
                 for o in range(out):
-                    for l in range(lines):
-                        copy(y[n + (line + l) // oh, o, (line + l) % oh], part_of[o, l * ow :], ow)
+                    for nth in range(lines):
+                        copy(y[n + (line + nth) // oh, o, (line + nth) % oh], part_of[o, nth * ow :], ow)
             else:
                 if winners.size:
                     result = found[line : line + lines]
@@ -338,8 +338,8 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
             if few_out:
                 those = planes[:, : lines * ow]
                 for o in range(out):
-                    for l in range(lines):
-                        copy(those[o, l * ow :], dy[(line + l) // oh, o, (line + l) % oh], ow)
+                    for nth in range(lines):
+                        copy(those[o, nth * ow :], dy[(line + nth) // oh, o, (line + nth) % oh], ow)
                 pixels = those.T
             else:
                 pixels = dy.reshape(m * oh * ow, out)[line * ow : (line + lines) * ow]

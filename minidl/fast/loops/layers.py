@@ -50,6 +50,7 @@ def nothing(ndim: int, dtype: Any) -> Array:
 
 
 def asked(t: Tensor | None) -> bool:
+    """Whether backward() will want its gradient."""
     return t is not None and t.requires_grad
 
 
