@@ -27,13 +27,13 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> Any:
     """Random numbers; images as the loops lay them out, or else in the other order."""
     x = rng.normal(size=shape).astype(dtype)
     if len(shape) == 4 and shape[1] and rng.random() < 0.8:
-        x = layout.usual(layout.stored(x), shape[1] < layout.FEW)
+        x = layout.usual(layout.stored(x, shape[1] < layout.FEW), shape[1] < layout.FEW)
     return x
 
 
 def run(op: Op, arrays: list[Any], g: Any) -> list[Any]:
     """The result, and the gradients of all arrays."""
-    tensors = [Tensor(a.copy(), requires_grad=True) for a in arrays]
+    tensors = [Tensor(a.copy("K"), requires_grad=True) for a in arrays]
     y = op(*tensors)
     assert y is not NotImplemented
     y.backward(g)
@@ -132,7 +132,9 @@ def test_pooling(seed: int, dtype: Any) -> None:
 
     rng = np.random.default_rng(seed)
     shape, window = windows(rng)
-    check(lambda x: pools.avg_pool2d(x, *window), lambda x: ops.avg_pool2d(x, *window), [normal(rng, shape, dtype)], rng)
+    check(
+        lambda x: pools.avg_pool2d(x, *window), lambda x: ops.avg_pool2d(x, *window), [normal(rng, shape, dtype)], rng
+    )
     x = normal(rng, shape, dtype)
     if seed % 2:
         x = np.round(x)  # many are equal: the first gets the gradient
@@ -151,7 +153,9 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
     """NaN passes, and gets the gradient; -infinity in a whole window is no reason to look beside the image."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(channels)
-    x = rng.choice(np.array([np.nan, np.inf, -np.inf, 0, 1], np.float32), (6, channels, 9, 9), p=[0.1, 0.1, 0.6, 0.1, 0.1])
+    x = rng.choice(
+        np.array([np.nan, np.inf, -np.inf, 0, 1], np.float32), (6, channels, 9, 9), p=[0.1, 0.1, 0.6, 0.1, 0.1]
+    )
     for window in [(2, 2, 0), (2, 1, 1), (3, 2, 1), ((3, 2), (3, 1), (1, 0))]:
         t = torch.from_numpy(x.copy()).requires_grad_()
         right = torch.nn.functional.max_pool2d(t, *window)
@@ -171,3 +175,33 @@ def test_pooling_answers_what_it_is_not_for() -> None:
         assert pool(x, 5) is NotImplemented
         assert pool(x, 2, 0) is NotImplemented
         assert pool(x, 2, padding=2) is NotImplemented
+
+
+# ---- the order of memory ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 4), (70, 9, 6, 7), (40, 33, 9, 1), (0, 3, 2, 2)])
+def test_orders_of_memory(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    turned = layout.last(x)
+    assert turned.flags.c_contiguous
+    np.testing.assert_array_equal(turned, x.transpose(0, 2, 3, 1))
+    for view in (x, turned.transpose(0, 3, 1, 2), x[:, :, ::-1]):
+        for few in (True, False):
+            stored = layout.stored(view, few)
+            assert stored.flags.c_contiguous
+            np.testing.assert_array_equal(layout.usual(stored, few), view)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 8, 5, 4), (130, 16, 7, 7)])
+def test_flatten(shape: tuple[int, ...], dtype: Any) -> None:
+    from minidl import ops
+
+    rng = np.random.default_rng(0)
+    x = layout.usual(layout.last(rng.normal(size=shape).astype(dtype)), few=False)
+    y, dx = check(lambda x: layout.reshape(x, len(x), -1), lambda x: ops.flatten(x, 1), [x], rng)
+    assert y.flags.c_contiguous
+    assert layout.reshape(Tensor(x), -1, shape[-1]) is NotImplemented
+    assert layout.reshape(Tensor(y), len(y), -1) is NotImplemented

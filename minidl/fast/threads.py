@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 from minidl.backend import same_bits
 from minidl.fast.blas import blas
+from minidl.fast.cores import cores
 
 PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
 WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back
@@ -83,9 +84,10 @@ def use_threads(n: int | None) -> Iterator[None]:
 
 
 def threads() -> int:
-    """How many threads share the work here: what `use_threads` says, else what BLAS's limit was before we held it."""
+    """How many threads share the work here: what `use_threads` says, else what BLAS's limit was before we held it,
+    but no more than there are cores for this process."""
     with same_bits:
-        return _wanted.get() or blas.limit
+        return _wanted.get() or min(blas.limit, cores())
 
 
 # ---- helpers ----

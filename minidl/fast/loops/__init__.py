@@ -1,0 +1,1 @@
+"""The operations on the CPU once more, as plain loops that numba compiles: the extra `fast`."""

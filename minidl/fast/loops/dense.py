@@ -54,6 +54,7 @@ def matmul(team, blas, a, b, c):  # type: ignore[no-untyped-def]
 
 @part
 def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
+    """The rows, or the columns, that are part i, with bias and ReLU."""
     n = len(y) if by_rows else len(w)
     start, stop = n * i // parts, n * (i + 1) // parts
     product_part(i, parts, by_rows, blas, x, w.T, y)
@@ -117,7 +118,7 @@ def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db
 
 @loop
 def backward(team, blas, g, y, x, w, dx, dw, db):  # type: ignore[no-untyped-def]
-    """The gradients of x (n, in), w (out, in) and b (out,) from that of the output, g (n, out); empty ones are left out.
+    """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are left out.
 
     y  the output, where a ReLU follows; else empty
     """

@@ -6,6 +6,8 @@ is used at once, and overwritten for the next; backward lays it out again. A par
 Images with many channels lie in memory as (N, H, W, C): a row of a window is one stretch of kw * C numbers. Those with
 few, such as grey or colour pictures, lie as they come, (N, C, H, W): there the stretches are the lines of a channel.
 Both are arrays of four axes here, and the matrix has its rows or its columns side by side: BLAS takes either.
+
+A max pooling behind the convolution takes its results while they are in the cache, and only what it leaves is kept.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.dense import product
+from minidl.fast.loops.pools import best_of_image
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
 
@@ -69,14 +72,14 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
     images  with their padding; the lines are those of all images one after the other, OH for each
     """
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    for l in range(lines):
-        image, top = images[(line + l) // oh], (line + l) % oh * sh
+    for nth in range(lines):
+        image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
             for c in range(len(image)):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow]
+                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
                         if sw == 1:
                             copy(column, pixels[j:], ow)
                         else:
@@ -85,7 +88,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
         else:
             n = kw * image.shape[2]
             for p in range(ow):
-                row = windows[l * ow + p]
+                row = windows[nth * ow + p]
                 for i in range(kh):
                     copy(row[i * n :], image[top + i, p * sw], n)
 
@@ -94,14 +97,14 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
 def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: ignore[no-untyped-def]
     """The way back: each number is added to the place that it would have come from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    for l in range(lines):
-        image, top = images[(line + l) // oh], (line + l) % oh * sh
+    for nth in range(lines):
+        image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
             for c in range(len(image)):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column, places = windows[(c * kh + i) * kw + j, l * ow : (l + 1) * ow], pixels[j:]
+                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
                         if sw == 1:
                             for p in range(len(column)):
                                 places[p] += column[p]
@@ -112,7 +115,7 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: 
             n = kw * image.shape[2]
             flat = image.reshape(len(image), -1)
             for p in range(ow):
-                row, start = windows[l * ow + p], p * sw * image.shape[2]
+                row, start = windows[nth * ow + p], p * sw * image.shape[2]
                 for i in range(kh):
                     numbers, places = row[i * n : (i + 1) * n], flat[top + i, start : start + n]
                     for k in range(len(numbers)):
@@ -172,14 +175,20 @@ def finish_planes(y, b, relu):  # type: ignore[no-untyped-def]
 
 
 @part
-def forward_part(i, parts, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
-    """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes."""
+def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):  # type: ignore[no-untyped-def]
+    """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes.
+
+    winners  where the pooling found its numbers, y; empty without a pooling
+    pool     its kernel, stride and padding
+    """
     count, k, out = len(y), len(w), w.shape[1]
     oh, ow = size
     start, stop = count * i // parts, count * (i + 1) // parts
     together, most = blocks(stop - start, size, k, x.itemsize)
     windows = np.empty((k, most * ow) if few else (most * ow, k), x.dtype)
     planes = np.empty((out, most * ow) if few_out else (0, 0), x.dtype)
+    found = np.empty((together * oh if winners.size else 0, ow * out), x.dtype)
+    channels = np.arange(out).astype(np.int32)
     lines_of_b = np.empty((ow, len(b)), x.dtype)
     lines_of_b[:] = b
     for n in range(start, stop, together):
@@ -193,25 +202,32 @@ def forward_part(i, parts, blas, x, w, b, y, few, few_out, size, kernel, stride,
                 part_of = planes[:, : lines * ow]
                 product(blas, w.T, rows.T, part_of, 0)
                 for o in range(out):
-                    for l in range(lines):
-                        copy(y[n + (line + l) // oh, o, (line + l) % oh], part_of[o, l * ow :], ow)
+                    for nth in range(lines):
+                        copy(y[n + (line + nth) // oh, o, (line + nth) % oh], part_of[o, nth * ow :], ow)
             else:
-                result = y.reshape(count * oh, ow * out)[n * oh + line : n * oh + line + lines]
+                if winners.size:
+                    result = found[line : line + lines]
+                else:
+                    result = y.reshape(count * oh, ow * out)[n * oh + line : n * oh + line + lines]
                 product(blas, rows, w, result.reshape(lines * ow, out), 0)
                 if len(b):
                     finish(result, lines_of_b.ravel(), relu)
+        for j in range(m if winners.size else 0):
+            image = found[j * oh : (j + 1) * oh].reshape(oh, ow, out)
+            best_of_image(image, pool[0], pool[1], pool[2], channels, y[n + j], winners[n + j])
     if few_out and len(b):
         for n in range(start, stop):
             finish_planes(y[n].reshape(out, oh * ow), b, relu)
 
 
 @loop
-def forward(team, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
-    """y = the convolution of x, + b, and max(., 0) with `relu`."""
-    parts = cuts(len(x), y.size * len(w))
+def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):  # type: ignore[no-untyped-def]
+    """y = the convolution of x, + b, max(., 0) with `relu`, and pooled where `winners` is not empty."""
+    parts = cuts(len(x), len(x) * size[0] * size[1] * w.size)
     share(
         team, parts,
-        entry(forward_part, (parts, blas, x, w, b, y, few, few_out, size, kernel, stride, padding, relu)),
+        entry(forward_part,
+              (parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool)),
     )  # fmt: skip
 
 
@@ -228,6 +244,29 @@ def masked(g, y, out):  # type: ignore[no-untyped-def]
 
 
 @part
+def room_for(images, size, out, few_out, dtype):  # type: ignore[no-untyped-def]
+    """Memory for so many of the convolution's results."""
+    return np.empty((images, out, *size) if few_out else (images, *size, out), dtype)
+
+
+@part
+def given_back(g, y, winners, n, m, relu, memory):  # type: ignore[no-untyped-def]
+    """The gradient of the convolution's own results, for images n to n + m: through the ReLU, and the pooling."""
+    zero = g.dtype.type(0)
+    if winners.size:
+        for j in range(m):
+            image, dy, out, winner = memory[j].ravel(), g[n + j].ravel(), y[n + j].ravel(), winners[n + j].ravel()
+            image[:] = zero
+            for k in range(len(dy)):
+                image[winner[k]] += zero if relu and out[k] <= zero else dy[k]
+        return memory[:m]
+    if relu:
+        masked(g[n : n + m], y[n : n + m], memory[:m])
+        return memory[:m]
+    return g[n : n + m]
+
+
+@part
 def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
     """db += the sum of dy over the pixels of some images."""
     for n in range(len(dy)):
@@ -241,27 +280,23 @@ def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
 
 
 @part
-def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few_out, kernel, padding):  # type: ignore[no-untyped-def]
+def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, size, kernel, padding, relu):  # type: ignore[no-untyped-def]
     """Some images at stride 1: x's gradient is a convolution of g with the filters turned by 180 degrees.
 
     w and dws[i] are those filters, (K, C) for K numbers of a window of g.
     """
-    count, h, width, c = x.shape
-    k = len(w)
+    (count, h, width, c), k, out = x.shape, len(w), g.shape[1] if few_out else g.shape[3]
     start, stop = count * i // parts, count * (i + 1) // parts
     together, most = blocks(stop - start, (h, width), k, g.itemsize)
     windows = np.empty((k, most * width) if few_out else (most * width, k), g.dtype)
-    memory = np.empty((together, *g.shape[1:]) if y.size else (0, *g.shape[1:]), g.dtype)
-    ones = np.ones((g.size // count, 1), g.dtype)
+    memory = room_for(together, size, out, few_out, g.dtype)
+    ones = np.ones((size[0] * size[1], 1), g.dtype)
     dw, db = dws[i], dbs[i : i + 1]
     dw[:] = 0
     db[:] = 0
     for n in range(start, stop, together):
         m = min(together, stop - n)
-        dy = g[n : n + m]
-        if y.size:
-            masked(dy, y[n : n + m], memory[:m])
-            dy = memory[:m]
+        dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
         images = padded(dy, few_out, padding)
         for line in range(0, m * h, most):
@@ -274,7 +309,7 @@ def through_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few_out, kernel, padd
 
 
 @part
-def across_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding):  # type: ignore[no-untyped-def]
+def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
     """Some images at any stride: x's gradient, where it is asked for, is added up from those of its windows.
 
     w and dws[i] are the filters, (K, out) for K numbers of a window of x.
@@ -284,18 +319,15 @@ def across_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, ke
     start, stop = count * i // parts, count * (i + 1) // parts
     together, most = blocks(stop - start, size, k, g.itemsize)
     windows = np.empty((k, most * ow) if few else (most * ow, k), g.dtype)
-    memory = np.empty((together, *g.shape[1:]) if y.size else (0, *g.shape[1:]), g.dtype)
+    memory = room_for(together, size, out, few_out, g.dtype)
     planes = np.empty((out, most * ow) if few_out else (0, 0), g.dtype)
-    ones = np.ones((g.size // count, 1), g.dtype)
+    ones = np.ones((size[0] * size[1], 1), g.dtype)
     dw, db = dws[i], dbs[i : i + 1]
     dw[:] = 0
     db[:] = 0
     for n in range(start, stop, together):
         m = min(together, stop - n)
-        dy = g[n : n + m]
-        if y.size:
-            masked(dy, y[n : n + m], memory[:m])
-            dy = memory[:m]
+        dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
         images = padded(x[n : n + m], few, padding)
         back = np.zeros(images.shape, g.dtype) if dx.size else images
@@ -306,8 +338,8 @@ def across_part(i, parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, ke
             if few_out:
                 those = planes[:, : lines * ow]
                 for o in range(out):
-                    for l in range(lines):
-                        copy(those[o, l * ow :], dy[(line + l) // oh, o, (line + l) % oh], ow)
+                    for nth in range(lines):
+                        copy(those[o, nth * ow :], dy[(line + nth) // oh, o, (line + nth) % oh], ow)
                 pixels = those.T
             else:
                 pixels = dy.reshape(m * oh * ow, out)[line * ow : (line + lines) * ow]
@@ -331,21 +363,27 @@ def add_up(parts, total):  # type: ignore[no-untyped-def]
 
 
 @loop
-def through(team, blas, g, y, x, w, dx, dw, db, few_out, kernel, padding):  # type: ignore[no-untyped-def]
-    """The gradients of x, the turned filters w (K, C) and b, at stride 1; y (or empty): the output, with its ReLU."""
+def through(team, blas, g, y, winners, x, w, dx, dw, db, few_out, size, kernel, padding, relu):  # type: ignore[no-untyped-def]
+    """The gradients of x, the turned filters w (K, C) and b, at stride 1; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * dx.size * len(w))
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
-    share(team, parts, entry(through_part, (parts, blas, g, y, x, w, dx, dws, dbs, few_out, kernel, padding)))
+    share(
+        team, parts,
+        entry(through_part, (parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, size, kernel, padding, relu)),
+    )  # fmt: skip
     add_up(dws, dw)
     add_up(dbs, db)
 
 
 @loop
-def across(team, blas, g, y, x, w, dx, dw, db, few, few_out, size, kernel, stride, padding):  # type: ignore[no-untyped-def]
-    """The gradients of x (or empty), the filters w (K, out) and b; y as in through()."""
-    parts = cuts(len(x), 2 * g.size * len(w))
+def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
+    """The gradients of x (or empty), the filters w (K, out) and b; y, winners and relu as in forward()."""
+    parts = cuts(len(x), 2 * len(x) * size[0] * size[1] * w.size)
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
-    share(team, parts,
-          entry(across_part, (parts, blas, g, y, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding)))  # fmt: skip
+    share(
+        team, parts,
+        entry(across_part, (parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride,
+                            padding, relu)),
+    )  # fmt: skip
     add_up(dws, dw)
     add_up(dbs, db)

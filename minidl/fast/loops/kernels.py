@@ -6,14 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import layers, rules
-from minidl.nn import Conv2d, Linear, ReLU
+from minidl.fast.loops import layers, layout, norm, pools, rules
+from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
-FORMS: dict[Any, Any] = {(Linear, ReLU): layers.linear_relu, (Conv2d, ReLU): layers.conv2d_relu}
+FORMS: dict[Any, Any] = {
+    (Linear, ReLU): layers.linear_relu,
+    (Conv2d, ReLU): layers.conv2d_relu,
+    (Conv2d, MaxPool2d): layers.conv2d_max_pool2d,
+    (Conv2d, ReLU, MaxPool2d): layers.conv2d_relu_max_pool2d,
+    (Conv2d, MaxPool2d, ReLU): layers.conv2d_relu_max_pool2d,
+    (BatchNorm2d, ReLU): norm.batch_norm_relu,  # and BatchNorm1d: see fuse.py
+}
 KERNELS: dict[str, Callable[..., Any]] = {
     "linear": layers.linear,
     "matmul": layers.matmul,
     "conv2d": layers.conv2d,
+    "reshape": layout.reshape,
+    "batch_norm": norm.batch_norm,
+    "max_pool2d": pools.max_pool2d,
+    "avg_pool2d": pools.avg_pool2d,
     "Sequential.forward": Fused(FORMS),
     "rule": rules.step,
 }

@@ -13,13 +13,14 @@ import numpy as np
 
 from minidl.backend import CPU, Array
 from minidl.fast import blas
-from minidl.fast.linear import channels_last, place, plain
+from minidl.fast.linear import place, plain
 from minidl.fast.loops import dense, images
+from minidl.fast.loops.layout import FEW, empty, stored, usual
+from minidl.fast.loops.pools import fitting, results
 from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Tensor, record
 
-FEW = 8  # channels: results with fewer lie in memory as planes
 SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
 gemm = cache(blas.gemm)
 
@@ -49,6 +50,7 @@ def nothing(ndim: int, dtype: Any) -> Array:
 
 
 def asked(t: Tensor | None) -> bool:
+    """Whether backward() will want its gradient."""
     return t is not None and t.requires_grad
 
 
@@ -109,50 +111,90 @@ def _product(a: Array, b: Array) -> Array:
 # ---- convolutions ----
 
 
-def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0, relu: bool = False) -> Any:
+def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
     """See ops.conv2d. x (N, C, H, W), w (out, C, kh, kw), b (out,) -> (N, out, OH, OW)."""
-    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
-        return NotImplemented
-    if min(_pair(stride)) < 1 or min(_pair(padding)) < 0 or (b is not None and b.shape != w.shape[:1]):
-        return NotImplemented
-    convolution = Convolution(x, w, b, _pair(stride), _pair(padding), relu)
-    return convolution.output() if min(convolution.size) > 0 else NotImplemented
+    return (
+        Convolution(x, w, b, stride, padding).output()
+        if usual_convolution(x, w, b, stride, padding)
+        else NotImplemented
+    )
 
 
 def conv2d_relu(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Any:
     """Conv2d and ReLU."""
-    return conv2d(x, w, b, stride, padding, relu=True)
+    if not usual_convolution(x, w, b, stride, padding):
+        return NotImplemented
+    return Convolution(x, w, b, stride, padding, relu=True).output()
+
+
+def conv2d_max_pool2d(
+    x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size | None, k_padding: Size,
+    relu: bool = False,
+) -> Any:  # fmt: skip
+    """Conv2d and MaxPool2d: what lies between them, the network's largest array, stays in the cache."""
+    if not usual_convolution(x, w, b, stride, padding) or len(w) < FEW:
+        return NotImplemented
+    convolution = Convolution(x, w, b, stride, padding, relu)
+    window = fitting((len(x), len(w), *convolution.size), k, k_stride, k_padding)
+    return NotImplemented if window is None else convolution.pooled(window).output()
+
+
+def conv2d_relu_max_pool2d(*args: Any) -> Any:
+    """Conv2d, ReLU and MaxPool2d; or the ReLU last: the largest of some numbers, or 0, either way."""
+    return conv2d_max_pool2d(*args, relu=True)
+
+
+def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
+    """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
+    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
+        return False
+    pad, steps = _pair(padding), _pair(stride)
+    fits = all(w.shape[i] <= x.shape[i] + 2 * pad[i - 2] for i in (2, 3))
+    return fits and min(steps) > 0 and min(pad) >= 0 and (b is None or b.shape == w.shape[:1])
 
 
 class Convolution:
     """One use of the loops in images.py: how the arrays lie, and the filters as the matrix that they want.
 
     few, few_out  whether x, and the output, lie as planes
-    size          (OH, OW)
+    size          (OH, OW) of the convolution's own results
+    pool          the window, stride and padding of a max pooling behind it
+    y             the output; winners: where in the convolution's results the pooling found it, or empty
     """
 
-    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Pair, padding: Pair, relu: bool) -> None:
-        self.x, self.w, self.b, self.stride, self.padding, self.relu = x, w, b, stride, padding, relu
-        (o, c, kh, kw), (h, width), self.dtype = w.shape, x.shape[2:], x.dtype
-        self.kernel, self.few, self.few_out = (kh, kw), kw * c < SHORT, o < FEW
-        self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
+    pool: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (0, 0))
+
+    def __init__(self, x: Tensor, w: Tensor, b: Tensor | None, stride: Size, padding: Size, relu: bool = False) -> None:
+        self.x, self.w, self.b, self.relu = x, w, b, relu
+        self.stride, self.padding, self.dtype = _pair(stride), _pair(padding), x.dtype
+        (o, c, *self.kernel), (ph, pw), (sh, sw), n = w.shape, self.padding, self.stride, len(x)
+        self.few, self.few_out = self.kernel[1] * c < SHORT, o < FEW
+        self.size = (x.shape[2] + 2 * ph - w.shape[2]) // sh + 1, (x.shape[3] + 2 * pw - w.shape[3]) // sw + 1
         self.images = stored(x.data, self.few)
-        self.work = len(x) * self.size[0] * self.size[1] * w.size
+        self.work = n * self.size[0] * self.size[1] * w.size
+        self.y = empty((n, o, *self.size), x.dtype, self.few_out)
+        self.winners = nothing(4, np.int32)
+
+    def pooled(self, window: tuple[Pair, Pair, Pair]) -> Convolution:
+        """With a max pooling behind it."""
+        self.pool = window
+        self.y = empty(results((len(self.x), len(self.w), *self.size), *window), self.dtype, few=False)
+        self.winners = CPU.empty(self.y.shape, np.int32)
+        return self
 
     def output(self) -> Tensor:
-        n, o, dtype = len(self.x), len(self.w), self.dtype
-        self.y = CPU.empty((n, o, *self.size) if self.few_out else (n, *self.size, o), dtype)
-        self.b_or_none = nothing(1, dtype) if self.b is None else self.b.data
         self.filters = as_matrix(self.w.data, self.few)  # backward may come after the weights have changed
         images.forward(
-            ready(self.work), gemm(dtype), self.images, self.filters, self.b_or_none, self.y, self.few, self.few_out,
-            self.size, self.kernel, self.stride, self.padding, self.relu,
+            ready(self.work), gemm(self.dtype), self.images, self.filters,
+            nothing(1, self.dtype) if self.b is None else self.b.data, self.y, self.winners, self.few, self.few_out,
+            self.size, tuple(self.kernel), self.stride, self.padding, self.relu, self.pool,
         )  # fmt: skip
         gradients = Gradients(self.gradients)
         edges = [(self.x, gradients.of("x")), (self.w, gradients.of("w"))]
         if self.b is not None:
             edges.append((self.b, gradients.of("b")))
-        return record("conv2d_relu" if self.relu else "conv2d", usual(self.y, self.few_out), *edges)
+        name = "conv2d" + "_relu" * self.relu + "_max_pool2d" * bool(self.winners.size)
+        return record(name, usual(self.y, self.few_out), *edges)
 
     def _goes_through(self) -> bool:
         """Whether backward is a convolution too, and does no more than a quarter in vain on pixels at the edges."""
@@ -161,37 +203,24 @@ class Convolution:
 
     def gradients(self, g: Array) -> dict[str, Array]:
         """Those of x, w and b, from that of the output."""
-        dtype, w, asks = self.dtype, self.w, self.x.requires_grad
-        g, y = stored(g, self.few_out), self.y if self.relu else nothing(4, dtype)
+        dtype, w, asks, kernel = self.dtype, self.w, self.x.requires_grad, tuple(self.kernel)
         dx = CPU.empty(self.images.shape, dtype) if asks else nothing(4, dtype)
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
         dw = place(w) if w.requires_grad else CPU.empty(w.shape, dtype)
+        known = ready(self.work), gemm(dtype), stored(g, self.few_out), self.y, self.winners, self.images
         if asks and self._goes_through():
-            turned = as_matrix(turn(w.data), self.few_out)
-            matrix, (ph, pw), (kh, kw) = CPU.empty(turned.shape, dtype), self.padding, self.kernel
-            images.through(
-                ready(self.work), gemm(dtype), g, y, self.images, turned, dx, matrix, db, self.few_out, self.kernel,
-                (kh - 1 - ph, kw - 1 - pw),
-            )  # fmt: skip
+            turned, (ph, pw), (kh, kw) = as_matrix(turn(w.data), self.few_out), self.padding, kernel
+            matrix, back = CPU.empty(turned.shape, dtype), (kh - 1 - ph, kw - 1 - pw)
+            images.through(*known, turned, dx, matrix, db, self.few_out, self.size, kernel, back, self.relu)
             from_matrix(matrix, turn(dw), self.few_out)
         else:
             matrix = CPU.empty(self.filters.shape, dtype)
             images.across(
-                ready(self.work), gemm(dtype), g, y, self.images, self.filters, dx, matrix, db, self.few, self.few_out,
-                self.size, self.kernel, self.stride, self.padding,
+                *known, self.filters, dx, matrix, db, self.few, self.few_out, self.size, kernel, self.stride,
+                self.padding, self.relu,
             )  # fmt: skip
             from_matrix(matrix, dw, self.few)
         return {"x": usual(dx, self.few), "w": dw, "b": db}
-
-
-def stored(x: Array, few: bool) -> Array:
-    """Images (N, C, H, W) as they lie in memory: (N, H, W, C), or planes."""
-    return np.ascontiguousarray(x if few else channels_last(x))
-
-
-def usual(x: Array, few: bool) -> Array:
-    """The way back: the view (N, C, H, W)."""
-    return x if few else x.transpose(0, 3, 1, 2)
 
 
 def turn(w: Array) -> Array:

@@ -68,19 +68,19 @@ def planes(x: Array) -> Array:
     return out
 
 
-def stored(x: Array) -> Array:
-    """Images (N, C, H, W) as they shall lie: (N, H, W, C), or of few channels (N, C, H, W)."""
-    return planes(x) if x.shape[1] < FEW else last(x)
+def stored(x: Array, few: bool) -> Array:
+    """Images (N, C, H, W) as they shall lie: (N, H, W, C), or with few channels (N, C, H, W)."""
+    return planes(x) if few else last(x)
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+def empty(shape: tuple[int, ...], dtype: Any, few: bool) -> Array:
     """Memory for images (N, C, H, W), as they shall lie."""
     n, c, h, w = shape
-    return CPU.empty(shape if c < FEW else (n, h, w, c), dtype)
+    return CPU.empty(shape if few else (n, h, w, c), dtype)
 
 
 def usual(x: Array, few: bool) -> Array:
-    """The view (N, C, H, W) of images as they lie."""
+    """The view (N, C, H, W) of images as they shall lie."""
     return x if few else x.transpose(0, 3, 1, 2)
 
 

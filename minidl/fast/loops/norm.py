@@ -244,8 +244,8 @@ def as_lines(x: Array) -> tuple[Array, tuple[int, int, int]]:
         return np.ascontiguousarray(x), (1, c, 1)
     h, w = x.shape[2:]
     if c < FEW:
-        return stored(x).reshape(n, c * h * w), (1, c, h * w)
-    return stored(x).reshape(n * h, w * c), (w, c, 1)
+        return stored(x, few=True).reshape(n, c * h * w), (1, c, h * w)
+    return stored(x, few=False).reshape(n * h, w * c), (w, c, 1)
 
 
 def as_given(lines: Array, shape: tuple[int, ...]) -> Array:

@@ -64,29 +64,34 @@ def best_of_4(pixels, at, channels, y, winner):  # type: ignore[no-untyped-def]
 
 
 @part
+def best_of_image(image, kernel, stride, padding, channels, y, winners):  # type: ignore[no-untyped-def]
+    """image (H, W, C); y, winners (OH, OW, C)."""
+    (kh, kw), (sh, sw), (ph, pw), (h, w, c) = kernel, stride, padding, image.shape
+    for oh in range(y.shape[0]):
+        top, i0, i1 = inside(oh, kh, sh, ph, h)
+        for ow in range(y.shape[1]):
+            left, j0, j1 = inside(ow, kw, sw, pw, w)
+            best, winner = y[oh, ow], winners[oh, ow]
+            at, right, below = np.int32((top * w + left) * c), np.int32(c), np.int32(w * c)
+            if kh == 2 and kw == 2 and i1 - i0 == 2 and j1 - j0 == 2:
+                pixels = image[top, left], image[top, left + 1], image[top + 1, left], image[top + 1, left + 1]
+                best_of_4(pixels, (at, at + right, at + below, at + below + right), channels, best, winner)
+            else:
+                copy(best, image[top + i0, left + j0], c)
+                first = at + np.int32(i0) * below + np.int32(j0) * right
+                for k in range(len(channels)):
+                    winner[k] = first + channels[k]
+                for a in range(i0, i1):
+                    for b in range(j0, j1):
+                        there = at + np.int32(a) * below + np.int32(b) * right
+                        best_of_pixel(image[top + a, left + b], there, channels, best, winner)
+
+
+@part
 def best_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
-    (kh, kw), (sh, sw), (ph, pw), (_, h, w, c) = kernel, stride, padding, x.shape
-    channels = np.arange(c).astype(np.int32)
+    channels = np.arange(x.shape[3]).astype(np.int32)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        image = x[n]
-        for oh in range(y.shape[1]):
-            top, i0, i1 = inside(oh, kh, sh, ph, h)
-            for ow in range(y.shape[2]):
-                left, j0, j1 = inside(ow, kw, sw, pw, w)
-                best, winner = y[n, oh, ow], winners[n, oh, ow]
-                at, right, below = np.int32((top * w + left) * c), np.int32(c), np.int32(w * c)
-                if kh == 2 and kw == 2 and i1 - i0 == 2 and j1 - j0 == 2:
-                    pixels = image[top, left], image[top, left + 1], image[top + 1, left], image[top + 1, left + 1]
-                    best_of_4(pixels, (at, at + right, at + below, at + below + right), channels, best, winner)
-                else:
-                    copy(best, image[top + i0, left + j0], c)
-                    first = at + np.int32(i0) * below + np.int32(j0) * right
-                    for k in range(len(channels)):
-                        winner[k] = first + channels[k]
-                    for a in range(i0, i1):
-                        for b in range(j0, j1):
-                            there = at + np.int32(a) * below + np.int32(b) * right
-                            best_of_pixel(image[top + a, left + b], there, channels, best, winner)
+        best_of_image(x[n], kernel, stride, padding, channels, y[n], winners[n])
 
 
 @loop
@@ -230,17 +235,18 @@ def means_of_planes(team, x, kernel, stride, padding, y, back):  # type: ignore[
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.max_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    window = fitting(x, k, stride, padding)
+    window = fitting(x.shape, k, stride, padding) if plain(x) else None
     if window is None or x.size // len(x) >= 1 << 31:
         return NotImplemented
-    few, y = x.shape[1] < FEW, empty(results(x.shape, *window), x.dtype)
+    few = x.shape[1] < FEW
+    y = empty(results(x.shape, *window), x.dtype, few)
     winners, run = np.empty(y.shape, np.int32), largest_of_planes if few else largest
-    run(team(), one_channel(stored(x.data), few), *window, one_channel(y, few), one_channel(winners, few))
+    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
 
     def vjp(g: Array) -> Array:
         n = len(x) * (x.shape[1] if few else 1)
-        dx = empty(x.shape, x.dtype)
-        give(team(), stored(g).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
+        dx = empty(x.shape, x.dtype, few)
+        give(team(), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
         return usual(dx, few)
 
     return record("max_pool2d", usual(y, few), (x, vjp))
@@ -248,30 +254,31 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.avg_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    window = fitting(x, k, stride, padding)
+    window = fitting(x.shape, k, stride, padding) if plain(x) else None
     if window is None:
         return NotImplemented
-    few, y = x.shape[1] < FEW, empty(results(x.shape, *window), x.dtype)
+    few = x.shape[1] < FEW
+    y = empty(results(x.shape, *window), x.dtype, few)
     run = means_of_planes if few else means
-    run(team(), one_channel(stored(x.data), few), *window, one_channel(y, few), False)
+    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
 
     def vjp(g: Array) -> Array:
-        dx = empty(x.shape, x.dtype)
-        run(team(), one_channel(dx, few), *window, one_channel(stored(g), few), True)
+        dx = empty(x.shape, x.dtype, few)
+        run(team(), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
         return usual(dx, few)
 
     return record("avg_pool2d", usual(y, few), (x, vjp))
 
 
-def fitting(x: Tensor, k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
+def fitting(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
     """(window, stride, padding), or None where that is nothing that we compute; the reference says what is wrong."""
-    if not plain(x) or x.ndim != 4 or not x.size:
+    if len(shape) != 4 or 0 in shape:
         return None
     kernel, pad = _pair(k), _pair(padding)
     step = kernel if stride is None else _pair(stride)
     if min(*kernel, *step) < 1 or min(pad) < 0 or 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:
         return None
-    return (kernel, step, pad) if min(results(x.shape, kernel, step, pad)) > 0 else None
+    return (kernel, step, pad) if min(results(shape, kernel, step, pad)) > 0 else None
 
 
 def results(shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> tuple[int, ...]:

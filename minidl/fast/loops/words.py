@@ -157,7 +157,10 @@ def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
     """The first numbers of one contiguous array into another: so short a stretch that a loop would be longer."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        arrays = [context.make_array(kind)(context, builder, value) for kind, value in zip(sig.args, values[:2])]
+        arrays = [
+            context.make_array(kind)(context, builder, value)
+            for kind, value in zip(sig.args[:2], values[:2], strict=True)
+        ]
         size = context.get_abi_sizeof(context.get_data_type(to.dtype))
         cgutils.raw_memcpy(builder, arrays[0].data, arrays[1].data, values[2], size, 1)
         return context.get_dummy_value()

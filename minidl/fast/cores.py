@@ -1,0 +1,57 @@
+"""How many cores this process may use: as many as its affinity names, and as its container's quota pays for.
+
+A container with a quota of two cores on a machine of 64 shows 64. Whoever starts so many threads there is stopped by
+the system for most of the time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def cores() -> int:
+    """At least 1."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(usable, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
+
+
+def quota(root: Path, mine: Path) -> float:
+    """Cores that the control groups above this process (cgroups, version 2 or 1) pay for; inf where there is no limit.
+
+    root  where their files are;  mine  the file that says which groups this process is in
+    """
+    try:
+        lines = [line.split(":", 2) for line in mine.read_text().splitlines()]
+    except OSError:
+        return math.inf
+    found = math.inf
+    for number, names, path in lines:
+        if number == "0" and not names:
+            folder, top = root / path.strip("/"), root
+        elif "cpu" in names.split(","):
+            top = root / ("cpu" if (root / "cpu").exists() else names)
+            folder = top / path.strip("/")
+        else:
+            continue
+        for group in [folder, *folder.parents]:
+            if group != top and top not in group.parents:
+                break
+            found = min(found, _of(group))
+    return found
+
+
+def _of(group: Path) -> float:
+    """The quota of one group."""
+    try:
+        if (group / "cpu.max").exists():
+            limit, period = (group / "cpu.max").read_text().split()
+        else:
+            limit = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
+        return int(limit) / int(period) if limit != "max" and int(limit) > 0 else math.inf
+    except (OSError, ValueError):  # no such files: this group has no limit of its own
+        return math.inf

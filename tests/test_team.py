@@ -1,0 +1,132 @@
+"""The threads that share compiled loops: each part is done exactly once, whoever comes late, leads beside, or sleeps."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason='the extra "fast" is not installed')
+
+from minidl.backend import same_bits
+from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.team import ALONE_UNTIL, _team, now, ready, share
+from minidl.fast.loops.words import copy, entry, pause, ticks
+from minidl.fast.threads import use_threads
+
+
+@part
+def count_part(i, parts, done, waste):
+    done[i] += 1
+    begin = ticks()
+    while ticks() - begin < waste:
+        pause()
+
+
+@loop
+def count(team, parts, done, waste):
+    share(team, parts, entry(count_part, (parts, done, waste)))
+
+
+@part
+def failing_part(i, big):
+    np.empty(big if i == 2 else 1, np.float64)[0] = 1
+
+
+@loop
+def failing(team, big):
+    share(team, 4, entry(failing_part, (big,)))
+
+
+@loop
+def first(to, source, n):
+    copy(to, source, n)
+
+
+def jobs(threads: int, seed: int, n: int = 2000) -> list[int]:
+    """The numbers of jobs of which a part was not done, or twice."""
+    rng, wrong = np.random.default_rng(seed), []
+    with use_threads(threads):
+        for job in range(n):
+            parts = int(rng.integers(1, 17))
+            done = np.zeros(parts, np.int64)
+            count(ready(), parts, done, int(rng.integers(0, 3000)))
+            if (done != 1).any():
+                wrong.append(job)
+    return wrong
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_each_part_is_done_once(threads: int) -> None:
+    assert jobs(threads, threads) == []
+
+
+def test_several_may_lead() -> None:
+    found: list[list[int]] = []
+    leaders = [threading.Thread(target=lambda seed=seed: found.append(jobs(3, seed))) for seed in range(4)]
+    for leader in leaders:
+        leader.start()
+    for leader in leaders:
+        leader.join()
+    assert found == [[]] * 4
+
+
+def test_helpers_do_something_and_go_to_sleep() -> None:
+    done = np.zeros(32, np.int64)
+    helped = threading.Event()
+    with use_threads(2):
+        for _ in range(2000):
+            team = ready()
+            count(team, 16, done, 20_000)
+            if _team.words[24]:
+                helped.set()
+                break
+    assert helped.is_set()
+    time.sleep(0.5)
+    assert _team.words[24] == 0  # nobody looks at the board any more
+
+
+def test_who_has_waited_long_works_alone_for_a_while() -> None:
+    with use_threads(2):
+        count(ready(), 4, np.zeros(8, np.int64), 1)
+        time.sleep(0.2)
+        _team.board[ALONE_UNTIL] = now() + 10**12
+        try:
+            assert ready()[1] == 0
+        finally:
+            _team.board[ALONE_UNTIL] = 0
+        assert ready()[1] == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_part_that_fails_is_an_error_and_the_team_goes_on(threads: int) -> None:
+    with use_threads(threads):
+        with pytest.raises(MemoryError):
+            failing(ready(), 1 << 58)
+        failing(ready(), 1)
+    assert jobs(threads, 0, 50) == []
+
+
+def test_copy() -> None:
+    for n in range(20):
+        to, source = np.zeros(20, np.float32), np.arange(1, 21, dtype=np.float32)
+        first(to, source, n)
+        assert to.tolist() == [*range(1, n + 1), *[0] * (20 - n)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_a_team_of_its_own() -> None:
+    assert jobs(2, 1, 20) == []
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if jobs(2, 2, 200) == [] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_same_bits_holds_blas_meanwhile() -> None:
+    with same_bits, use_threads(2):
+        assert jobs(2, 3, 20) == []
