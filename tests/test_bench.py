@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +116,29 @@ def test_a_column_has_its_own_environment() -> None:
         assert not environ.exists() or b"MINIDL_NO_FAST=1" in environ.read_bytes()
     finally:
         worker.close()
+
+
+COMPILED = """
+import numba, numpy as np
+
+@numba.njit(nogil=True, error_model="numpy")
+def adam(w, g, m, v, lr):
+    b, c = np.float32(0.9), np.float32(0.1)
+    for i in range(w.size):
+        m[i] = b * m[i] + c * g[i]
+        v[i] = b * v[i] + c * g[i] * g[i]
+        w[i] -= lr * m[i] / np.sqrt(v[i])
+
+adam(*(np.ones(64, np.float32) for _ in range(4)), np.float32(1))
+print(adam.inspect_asm(adam.signatures[0]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="AVX2 is of x86")
+def test_avx2_holds_compiled_loops_too() -> None:
+    pytest.importorskip("numba", reason="numba is not installed: pip install '.[fast]'")
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILED], env=os.environ | bench.AVX2, capture_output=True, text=True, check=True
+    )
+    assert "ymm" in run.stdout
+    assert "zmm" not in run.stdout
