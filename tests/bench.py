@@ -40,7 +40,7 @@ from numpy._core._multiarray_umath import __cpu_dispatch__
 from threadpoolctl import threadpool_info
 
 from tests import bench_busy, bench_field, bench_more
-from tests.bench_cases import OWN, batch_size, cases
+from tests.bench_cases import OWN, batch_size, cases, median_and_range
 from tests.bench_turns import ROOT, TORCH, Setting, best_torch, compare, ratios
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 from tests.field import BY_NAME
@@ -94,6 +94,9 @@ def report(model: str, opt: str, batch: int, speeds: dict[str, list[float]]) -> 
             f"  {column + (' *' if column == best else ''):14} {text:>24} "
             f"{statistics.median(values):12,.0f} ({min(values):,.0f} to {max(values):,.0f})"
         )
+    if "gemm" in speeds:
+        times = [1 / share for share in ratios(speeds, "gemm")]
+        print(f"  a step takes {median_and_range(times).strip()} times as long as its matrix products alone")
     sys.stdout.flush()
 
 

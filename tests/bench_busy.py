@@ -67,14 +67,14 @@ def lines(model: str, found: dict[str, dict[str, list[float]]]) -> list[str]:
         for other in ("minidl-one", "before"):
             over = [ours / theirs for ours, theirs in zip(ms["minidl"], ms.get(other, []), strict=False)]
             cells += f"{median_and_range(over) if over else '-':>24}"
-        text.append(f"{model:10}{when:6}{cells}")
+        text.append(f"{model:15} {when:6}{cells}")
     return text
 
 
 def busy(models: list[str], setting: Setting, batch: int, work: str, record: dict[str, Any], file: Path | None) -> None:
     print(f"\ntwo busy processes a core ({work}); ms a step, medians; the limit of default / one thread is {LIMIT}")
     names = "".join(f"{name:>12}" for name in ("default", "one thread", "PyTorch", "before"))
-    print(f"{'':16}{names}{'default / one thread':>24}{'default / before':>24}", flush=True)
+    print(f"{'':22}{names}{'default / one thread':>24}{'default / before':>24}", flush=True)
     results = {}
     for model in models:
         results[model] = both(setting, model, batch, work)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -126,17 +127,25 @@ def shared(cuts: list[Cut], threads: int) -> Step:
     return step
 
 
+@cache
+def blas() -> tuple[Any, int]:
+    """What holds BLAS to so many threads, and how many it takes by itself."""
+    found = ThreadpoolController().select(user_api="blas")
+    return found, max((library["num_threads"] for library in found.info()), default=1)
+
+
 def gemm(model: str, opt: str, batch: int) -> Step:
     """The column of `tests.bench`."""
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library["num_threads"] for library in blas.info()), default=1)
+    held, threads = blas()
+    held.limit(limits=threads)  # the model before this one may have left it at 1
     found = products(model, batch)
-    whole = shared([fastest(of, 1) for of in found], 1) if threads > 1 and not any(of.pixels for of in found) else None
-    before = best_of_five(whole) if whole else 0.0
-    limit = blas.limit(limits=1)
+    whole = None if any(of.pixels for of in found) else shared([fastest(of, 1) for of in found], 1)
+    time_of_whole = best_of_five(whole) if whole else 0.0
+    time.sleep(0.2)  # its threads go on spinning for a while
+    held.limit(limits=1)
     parts = shared([fastest(of, threads) for of in found], threads)
-    if whole and before < best_of_five(parts):
-        limit.restore_original_limits()
+    if whole and time_of_whole < best_of_five(parts):
+        held.limit(limits=threads)
         return whole
     return parts
 
