@@ -116,7 +116,7 @@ import resource
 step = workers.COLUMNS[sys.argv[2]](sys.argv[3], "adam", 128)
 for _ in range(30):
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 """
 
 
@@ -169,9 +169,9 @@ def table(title: str, commands: dict[str, Command], rounds: int = 5) -> None:
         if name in found:
             seconds, memory = (sorted(values) for values in zip(*found[name], strict=True))
             spread = f"{statistics.median(seconds):6.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f})"
-            print(f"  {name:42} {spread} {statistics.median(memory):6.0f}")
+            print(f"  {name:48} {spread} {statistics.median(memory):6.0f}")
         else:
-            print(f"  {name:42} failed")
+            print(f"  {name:48} failed")
 
 
 def whole_commands(torch: bool, before: Path | None) -> None:
