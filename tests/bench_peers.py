@@ -73,6 +73,9 @@ def dezero(model: str, opt: str, batch: int) -> Step:
         "MaxPool2d": lambda x, layer: F.pooling(x, layer.kernel, layer.stride, layer.padding),
         "Flatten": lambda x, layer: F.reshape(x, (len(x), -1)),
     }
+    for layer in layers:
+        if layer.kind not in ("Linear", "Conv2d", *plain):
+            raise RuntimeError(f"there is no {layer.kind} in this column")
     net = Net()
     optimizer = (optimizers.MomentumSGD(lr=0.01) if opt == "momentum" else optimizers.Adam(alpha=1e-3)).setup(net)
 
