@@ -61,7 +61,8 @@ class Cut(NamedTuple):
 
 def products(model: str, batch: int) -> list[Product]:
     """Of a step: forward, the weights' gradients, the inputs' gradients but for the first layer."""
-    described, found = network(model), []
+    described = network(model)
+    found: list[Product] = []
     shapes = field().shapes(described)
     for layer, before, after in zip(described.layers, shapes, shapes[1:], strict=False):
         if layer.kind == "Linear":

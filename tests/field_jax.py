@@ -88,5 +88,5 @@ def pool(x: Any, layer: Layer, combine: Any, cpu: bool) -> Any:
         return (other, *image, other) if cpu else (other, other, *image)
 
     start, reduce = (-jnp.inf, lax.max) if combine is jnp.max else (0.0, lax.add)
-    around = wide(tuple((p, p) for p in padding), (0, 0))
+    around = wide(((padding[0],) * 2, (padding[1],) * 2), (0, 0))
     return lax.reduce_window(x, start, reduce, wide((kh, kw), 1), wide(stride, 1), around)
