@@ -275,6 +275,11 @@ def no_fast() -> AbstractContextManager[None]:
     return _only(min(NUMPY, _forms.get()))
 
 
+def no_fast_now() -> bool:
+    """Whether this is inside no_fast() or reference_only()."""
+    return _forms.get() < COMPILED
+
+
 @contextmanager
 def _only(forms: int) -> Iterator[None]:
     token = _forms.set(forms)

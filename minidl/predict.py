@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
 from minidl import ops
-from minidl.backend import Array, DeviceError, get_backend
+from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import read_idx
 from minidl.data.batches import scale
@@ -18,7 +19,8 @@ from minidl.nn import Module
 from minidl.tensor import Tensor
 from minidl.training.checkpoint import CheckpointError, load_checkpoint
 from minidl.training.models import build_model
-from minidl.training.run import CHECKPOINT
+from minidl.training.options import add_options
+from minidl.training.run import CHECKPOINT, Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG file, or IDX file of images")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
+    add_options(parser, Options, only=["no_fast"])
     args = parser.parse_args(argv)
     try:
         model, size = load_model(args.run, get_backend(args.device).name)
-        for path in args.images:
-            for name, pixels, note in read_images(path, size):
-                print(f"{name}: {describe(classify(model, pixels))}{note}")
+        with no_fast() if "no_fast" in args else nullcontext():
+            for path in args.images:
+                for name, pixels, note in read_images(path, size):
+                    print(f"{name}: {describe(classify(model, pixels))}{note}")
     except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     return DONE

@@ -6,14 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidl.backend import DeviceError
+from minidl import fast
+from minidl.backend import DeviceError, no_fast
 from minidl.cli import closing
 from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
@@ -27,7 +28,7 @@ from minidl.training.divergence import Diverged
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
 from minidl.training.options import add_options
-from minidl.training.run import Checkpoints, Options, Run, check_unused, versions
+from minidl.training.run import Checkpoints, Options, Run, check_unused
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid
@@ -92,6 +93,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             use_threads(run.options.threads),
+            no_fast() if run.options.no_fast else nullcontext(),
             tf32(run.job.config.tf32),
             traced(run) as recorder,
         ):
@@ -132,8 +134,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if run.options.trace is not None:
             check_writable(run.options.trace)
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
-        if run.versions != versions():
-            print(f"note: begun with {run.versions}, this is {versions()}: the last digits may come out differently")
+        if run.versions != (now := run.versions_now()):
+            print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
         if out is not None:
@@ -147,6 +149,8 @@ def describe(run: Run) -> None:
     """Say what is about to be trained, on what."""
     job, trainer = run.job, run.job.trainer
     data, splits = job.dataset, job.trainer.splits
+    if job.device == "cpu":
+        print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
     if data.note:
         print(f"note: {data.note}")
     print(

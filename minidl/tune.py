@@ -10,19 +10,22 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from minidl.backend import DeviceError
+from minidl import fast
+from minidl.backend import DeviceError, no_fast
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.options import add_options
+from minidl.training.run import Options
 from minidl.training.search import Choice, Rank, grid, rank
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
@@ -110,14 +113,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add_options(parser, Config, only=OPTIONS)
+    add_options(parser, Options, only=["no_fast"])
     args: dict[str, Any] = vars(parser.parse_args(argv))
+    with ExitStack() as stack:
+        if args.pop("no_fast", False):
+            stack.enter_context(no_fast())
+        return set_up_and_search(args)
+
+
+def set_up_and_search(args: dict[str, Any]) -> int:
+    """Run the command, errors told as messages; returns the exit status."""
     try:
         base = Config(**args)
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search
     except (ValueError, DeviceError) as error:
-        return complain(error, BAD_INPUT, parser.prog)
+        return complain(error, BAD_INPUT, "minidl.tune")
+    print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
     plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings()), epochs))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
@@ -21,8 +22,11 @@ from minidl.study.cluster import connect
 from minidl.study.execute import execute
 from minidl.study.pool import LocalPool
 from minidl.study.provenance import note_command
+from minidl.study.runs import perform
 from minidl.study.studies import PRESETS
 from minidl.study.study import Plan, open_plan
+from minidl.training.options import add_options
+from minidl.training.run import Options
 
 NAME = "minidl.study"
 
@@ -51,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", metavar="NAME", help="as for minidl.train (default: the preset's)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one per core)")
     parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
+    add_options(parser, Options, only=["no_fast"])
     parser.add_argument("--report-only", action="store_true", help="make no runs: report on those that are there")
     return parser
 
@@ -70,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if where is not None:
                 note_command(out, words)
                 with stop.patient():
-                    execute(plan, *where, stopped=lambda: bool(stop.signal))
+                    work = partial(perform, numpy_alone="no_fast" in args)
+                    execute(plan, *where, stopped=lambda: bool(stop.signal), work=work)
             return stopped(stop.status, words) if stop.signal else report(plan, out)
         except OSError as error:  # a full disk, a cluster that is gone
             return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED, NAME)

@@ -12,7 +12,7 @@ from typing import Any
 from minidl.data import load_mnist
 from minidl.study.bars import Bars
 from minidl.study.pool import LocalPool, carry_out
-from minidl.study.runs import Trial
+from minidl.study.runs import Trial, perform
 from minidl.study.study import Plan, Study, open_plan
 
 
@@ -33,7 +33,13 @@ def run_study(study: Study, out: str | Path, executor: Executor | None = None, a
     return plan
 
 
-def execute(plan: Plan, executor: Executor, workers: int, stopped: Callable[[], bool] = lambda: False) -> None:
+def execute(
+    plan: Plan,
+    executor: Executor,
+    workers: int,
+    stopped: Callable[[], bool] = lambda: False,
+    work: Callable[[Trial], dict[str, Any]] = perform,
+) -> None:
     """Make all runs that the study still needs, `workers` at a time. Each result is on disk as soon as it is known.
 
     A run that crashes is noted in the store, and tried again when the study is started again.
@@ -51,4 +57,4 @@ def execute(plan: Plan, executor: Executor, workers: int, stopped: Callable[[], 
 
         while not stopped() and (runs := plan.missing()):
             bars.next_round()
-            carry_out(runs, executor, workers, done, failed, stopped)
+            carry_out(runs, executor, workers, done, failed, stopped, work)

@@ -11,13 +11,15 @@ import json
 import math
 import platform
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from minidl import __version__
+from minidl import __version__, fast
+from minidl.backend import no_fast
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import split, steps_per_epoch
 from minidl.data.idx import DataError
@@ -62,13 +64,17 @@ class Trial:
         return hashlib.sha256(json.dumps([VERSION, content], sort_keys=True).encode()).hexdigest()[:24]
 
 
-def perform(run: Trial) -> dict[str, Any]:
-    """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made."""
+def perform(run: Trial, numpy_alone: bool = False) -> dict[str, Any]:
+    """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made.
+
+    numpy_alone  leave the extra `fast` out
+    """
     began = time.perf_counter()
-    with use_threads(1), np.errstate(over="ignore", invalid="ignore"):
+    forms = no_fast() if numpy_alone else nullcontext()
+    with forms, use_threads(1), np.errstate(over="ignore", invalid="ignore"):
         result, times = _train(run, _load(run.dataset, run.sha256))
-    times["seconds"] = round(time.perf_counter() - began, 3)
-    return {"run": asdict(run), "result": result, "times": times, "made": environment()}
+        times["seconds"] = round(time.perf_counter() - began, 3)
+        return {"run": asdict(run), "result": result, "times": times, "made": environment()}
 
 
 @lru_cache(maxsize=1)  # once in each worker
@@ -167,11 +173,12 @@ def finite(x: float) -> float:
     return x if math.isfinite(x) else float(np.finfo(np.float64).max)
 
 
-def environment() -> dict[str, str]:
+def environment() -> dict[str, str | None]:
     """What may change the last bits of a result."""
     return {
         "minidl": __version__,
         "numpy": np.__version__,
+        "fast": fast.version(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
     }

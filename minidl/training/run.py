@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import __version__
+from minidl import __version__, fast
 from minidl.data import Dataset
 from minidl.data.atomic import write_text
 from minidl.trainer import evaluate
@@ -34,7 +34,7 @@ FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is gone about: nothing here changes its result."""
+    """How a run is gone about: nothing here changes its result, but that --no-fast rounds otherwise."""
 
     checkpoint_every: int | None = option(
         None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
@@ -51,6 +51,7 @@ class Options:
         "that wait for each other wait for those too (default: the number of cores)",
         group=RUN, metavar="N", check=at_least(1),
     )  # fmt: skip
+    no_fast: bool = option(False, "compute with NumPy alone, also where the extra `fast` is installed", group=RUN)
     trace: str | None = option(
         None,
         "record the run and write a page, FILE.html, on which it can be stepped through in a browser",
@@ -69,7 +70,7 @@ class Run:
 
     def __init__(self, job: Job, folder: Path, options: Options) -> None:
         self.job, self.folder, self.options = job, folder, options
-        self.versions = versions()  # of what the run was begun with
+        self.versions = self.versions_now()  # of what the run was begun with
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -118,7 +119,9 @@ class Run:
         with must_fit(file):
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
-            begun_with = dict(checkpoint.state["versions"])
+            begun_with = {"fast": None, **checkpoint.state["versions"]}
+        if begun_with["fast"] is None:  # so go on with NumPy
+            chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen)
         run.versions = begun_with
         run.sweep()
@@ -130,6 +133,15 @@ class Run:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
+
+    @property
+    def fast(self) -> str | None:
+        """What compiled the loops that the run computes in; None where NumPy does, or a GPU."""
+        return None if self.options.no_fast or self.job.device != "cpu" else fast.version()
+
+    def versions_now(self) -> dict[str, str | None]:
+        """What may give other bits when it changes."""
+        return {"minidl": __version__, "numpy": np.__version__, "fast": self.fast}
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
@@ -145,7 +157,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {"minidl": __version__, **asdict(self.job.config)})
+        self.write_json("config.json", {"minidl": __version__, "fast": self.versions["fast"], **asdict(self.job.config)})
         self.write_metrics()
 
     def write_metrics(self) -> None:
@@ -182,6 +194,7 @@ class Run:
             "dataset": job.dataset.name,
             "source": job.dataset.source,
             "device": job.device,
+            "fast": self.fast,
             "model": config.model,
             "parameters": count_parameters(job.model),
             "optimizer": config.opt,
@@ -223,11 +236,6 @@ class Checkpoints(Observer):
         if step != self._saved:
             self.run.save()
             self._saved = step
-
-
-def versions() -> dict[str, str]:
-    """What may give other bits when it changes."""
-    return {"minidl": __version__, "numpy": np.__version__}
 
 
 def check_unused(folder: Path) -> None:

@@ -1,0 +1,177 @@
+"""Compile all loops beforehand: `python -m minidl.fast`.
+
+numba compiles a loop when it is first called, and keeps it on disk. So here everything is called once, on networks that
+are small but have each operation, each loss and each update rule.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from minidl import fast, nn, ops
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.data.batches import Examples, batches
+from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, RMSprop
+from minidl.tensor import Tensor
+from minidl.trainer import evaluate
+from minidl.training.models import MODELS, build_model
+
+Rng: TypeAlias = np.random.Generator
+STEPS = 3  # of each training
+
+# ---- everything: what is added to KERNELS (loops/kernels.py) is added here, and a test sees to it ----
+
+RULES: dict[str, Callable[..., Optimizer]] = {
+    "sgd": lambda p, **more: SGD(p, 0.1, max_norm=1.0, **more),
+    "momentum": lambda p, **more: SGD(p, 0.1, 0.9, **more),
+    "nesterov": lambda p, **more: SGD(p, 0.1, 0.9, nesterov=True, **more),
+    "adam": lambda p, **more: Adam(p, **more),
+    "adamw": lambda p, **more: AdamW(p, **{"weight_decay": 0.0, **more}),
+    "rmsprop": lambda p, **more: RMSprop(p, **more),
+    "rmsprop, momentum": lambda p, **more: RMSprop(p, momentum=0.9, **more),
+    "adagrad": lambda p, **more: Adagrad(p, **more),
+    "swats": lambda p, **more: SWATS(p, switch_rtol=1e9, **more),  # switches at once
+    "blend": lambda p, **more: Blend(p, steps_per_epoch=10, **more),
+    "hybrid": lambda p, **more: Hybrid(p, Adam(**more), SGD(momentum=0.9, **more), AfterSteps(1), "projected"),
+    "hybrid of adamw": lambda p, **more: Hybrid(p, AdamW(**more), SGD(**more), AfterSteps(1), "matched"),
+}
+
+
+def convolutions(rng: Rng) -> nn.Module:
+    """Grey images, then few channels, then many: they lie in memory in different orders."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, stride=2, padding=2, rng=rng), nn.BatchNorm2d(6), nn.Tanh(), nn.AvgPool2d(2, 1, 1),
+        nn.Conv2d(6, 12, 3, bias=False, rng=rng), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(12, 16, 1, rng=rng), nn.Sigmoid(), nn.AvgPool2d(3, 3), nn.Flatten(),
+        nn.Linear(64, 20, rng=rng), nn.BatchNorm1d(20), nn.ReLU(), nn.Dropout(0.2, rng=0), nn.Linear(20, 10, rng=rng),
+    )  # fmt: skip
+
+
+def layers_one_by_one(rng: Rng) -> nn.Module:
+    """Layers that no form takes together, with few channels and with many; their ReLUs stand alone."""
+    return nn.Sequential(
+        nn.MaxPool2d(2), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.MaxPool2d(3, 1), nn.Sigmoid(),
+        nn.Dropout(0.1, rng=0), nn.ReLU(), nn.Conv2d(4, 8, 3, rng=rng), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Tanh(),
+        nn.Dropout(0.1, rng=0), nn.ReLU(), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10, bias=False, rng=rng),
+    )  # fmt: skip
+
+
+def squares(logits: Tensor, labels: Any) -> Tensor:
+    """The other loss, distances from the labels written as vectors with a one; behind a matrix product."""
+    one = np.eye(10, dtype=logits.dtype)
+    return ops.mse_loss(logits @ Tensor(one, requires_grad=True), Tensor(one[labels]))
+
+
+def everything() -> Iterator[tuple[nn.Module, Callable[..., Optimizer], Callable[..., Tensor]]]:
+    """Networks with an optimizer and a loss each."""
+    rng = np.random.default_rng(0)
+    for name in MODELS:
+        yield build_model(name, (28, 28), 10), RULES["adam"], ops.cross_entropy
+    for network in (convolutions, layers_one_by_one):
+        yield network(rng), RULES["adam"], ops.cross_entropy
+    for rule, decay in product(RULES.values(), (0.0, 1e-4)):
+        model = build_model("linear", (28, 28), 10)
+        yield model, lambda p, rule=rule, decay=decay: rule(p, weight_decay=decay), squares  # type: ignore[misc]
+    for rule in RULES.values():  # as a recorded run has them
+        yield build_model("linear", (28, 28), 10), lambda p, rule=rule: with_step(rule(p)), squares  # type: ignore[misc]
+
+
+def with_step(optimizer: Optimizer) -> Optimizer:
+    """It keeps each step."""
+    for rule in vars(optimizer).values() if isinstance(optimizer, Hybrid) else [optimizer]:
+        if hasattr(rule, "keep_step"):
+            rule._keeps_step = True
+    optimizer.active.keep_step()
+    return optimizer
+
+
+def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., Tensor], dtype: Any) -> None:
+    """Some steps, and an evaluation."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (8 * STEPS, 28, 28), np.uint8), rng.integers(0, 10, 8 * STEPS)
+    optimizer = rule(model.to(dtype=dtype).parameters())
+    for x, y in batches(images, labels, 8, rng, dtype=dtype):
+        optimizer.zero_grad()
+        logits = model(x)
+        loss(logits, y).backward()
+        ops.count_right(logits, y)
+        optimizer.step()
+    if dtype == np.float32:
+        evaluate(model, Examples(images, labels))
+    ops.softmax(logits)
+
+
+# ---- the command ----
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = Parser(
+        prog="minidl.fast",
+        description="Compile the loops that minidl computes in where numba is installed, so that nobody waits for it "
+        "later. They are kept for this processor, and compiled again when numba or minidl changes.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--float64", action="store_true", help="for double precision too")
+    parser.add_argument("--clear", action="store_true", help="remove what was compiled, and compile nothing")
+    args = parser.parse_args(argv)
+    if fast.version() is None:
+        return complain(f"nothing to compile: {fast.why_not()}", BAD_INPUT, parser.prog)
+    folder = kept_in()
+    if folder is None:
+        return complain("there is no folder to keep the loops in: set NUMBA_CACHE_DIR to one", FAILED, parser.prog)
+    if args.clear:
+        return clear(folder)
+    return compile_all(folder, ["float32", "float64"] if args.float64 else ["float32"])
+
+
+def compile_all(folder: Path, dtypes: Sequence[str]) -> int:
+    """Call everything once; returns the exit status."""
+    from minidl.fast.loops.compiler import announce
+
+    with redirect_stderr(io.StringIO()):
+        announce()  # has been said: we say it ourselves
+    before, start = len(files(folder, "nbc")), time.perf_counter()
+    for dtype in dtypes:
+        print(f"compiling the loops for {dtype}, with {fast.version()}: about a minute", flush=True)
+        for model, rule, loss in everything():
+            train(model, rule, loss, np.dtype(dtype))
+    count = len(files(folder, "nbc")) - before
+    print(f"{count} compiled in {time.perf_counter() - start:.0f} s, {before} were there; kept in {folder}")
+    return DONE
+
+
+def clear(folder: Path) -> int:
+    """Remove all that numba has kept of ours; returns the exit status."""
+    found = files(folder, "nb[ci]")
+    for file in found:
+        file.unlink(missing_ok=True)
+    print(f"{len(found)} files removed from {folder}")
+    return DONE
+
+
+def kept_in() -> Path | None:
+    """The folder of the compiled loops, and of nothing else that numba keeps; None where it found none to write to."""
+    from minidl.fast.loops.team import now
+
+    dispatcher: Any = now
+    folder = dispatcher.stats.cache_path
+    return None if folder is None else Path(folder)
+
+
+def files(folder: Path, ending: str) -> list[Path]:
+    """The files of that ending."""
+    return list(folder.glob(f"*.{ending}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

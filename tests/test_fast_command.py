@@ -1,0 +1,159 @@
+"""`python -m minidl.fast` compiles all loops beforehand; and a run says whether it computes in them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidl import fast
+from minidl.data import write_idx
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*words, **env):
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=900)
+
+
+# ---- compiling beforehand ----
+
+
+def digits(folder):
+    """A data set of random images."""
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 300), ("t10k", 20)):
+        write_idx(folder / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (n, 28, 28), np.uint8))
+        write_idx(folder / f"{part}-labels-idx1-ubyte", rng.integers(0, 10, n).astype(np.uint8))
+    return folder
+
+
+def nothing_is_left(folder):
+    """In a process of its own: after everything, no preset has a loop to compile, and every kernel was called."""
+    from minidl.fast.__main__ import everything, train
+    from minidl.fast.loops import compiler
+    from minidl.fast.loops.kernels import KERNELS
+    from minidl.predict import main as predict
+    from minidl.train import main
+    from minidl.training.build import NAMES
+    from minidl.training.models import MODELS
+
+    looked_for, answered = [], set()
+    load = compiler._Cache.load_overload
+
+    def noted(self, sig, context):
+        looked_for.append((self._name, sig))
+        return load(self, sig, context)
+
+    def counted(name, kernel):
+        def call(*args, **kwargs):
+            result = kernel(*args, **kwargs)
+            if result is not NotImplemented:
+                answered.add(name)
+            return result
+
+        return call
+
+    compiler._Cache.load_overload = noted
+    KERNELS.update({name: counted(name, kernel) for name, kernel in KERNELS.items()})
+    for model, rule, loss in everything():
+        train(model, rule, loss, np.dtype("float32"))
+    assert set(KERNELS) == answered, set(KERNELS) - answered
+    before = len(looked_for)
+    for i, (model, opt) in enumerate([*((m, "hybrid") for m in MODELS), *(("linear", o) for o in NAMES)]):
+        args = [
+            "--dataset",
+            str(folder),
+            "--epochs",
+            "2",
+            "--model",
+            model,
+            "--opt",
+            opt,
+            "--out",
+            str(folder / str(i)),
+        ]
+        assert main(args) == 0
+    assert predict([str(folder / "0"), str(folder / "t10k-images-idx3-ubyte")]) == 0
+    assert looked_for[before:] == []
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_nothing_is_left_to_compile(tmp_path):
+    done = run("tests.test_fast_command", str(digits(tmp_path)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_clear(tmp_path):
+    first = run("minidl.fast", "--clear", NUMBA_CACHE_DIR=str(tmp_path))
+    folder = next(tmp_path.iterdir())
+    for name in ("a.nbi", "a.1.nbc", "kept.txt"):
+        (folder / name).touch()
+    second = run("minidl.fast", "--clear", NUMBA_CACHE_DIR=str(tmp_path))
+    assert first.stdout == f"0 files removed from {folder}\n", first.stderr
+    assert second.stdout == f"2 files removed from {folder}\n", second.stderr
+    assert [file.name for file in folder.iterdir()] == ["kept.txt"]
+
+
+def test_without_numba():
+    code = "import sys; sys.modules['numba'] = None; from minidl.fast.__main__ import main; sys.exit(main([]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    wanted = 'minidl.fast: error: nothing to compile: numba is not installed: pip install "minidl[fast]"\n'
+    assert done.stderr == wanted
+    assert (
+        run("minidl.fast", MINIDL_NO_FAST="1").stderr
+        == "minidl.fast: error: nothing to compile: MINIDL_NO_FAST is set\n"
+    )
+
+
+# ---- what a run says ----
+
+
+def trained(folder, *words, **env):
+    done = run("minidl.train", *words, **env)
+    assert done.returncode == 0, done.stderr
+    begun, ended = (json.loads((folder / name).read_text())["fast"] for name in ("config.json", "summary.json"))
+    assert begun == ended
+    return done.stdout, ended
+
+
+def test_a_run_says_what_it_computed_with(tmp_path):
+    new = ["--dataset", str(digits(tmp_path)), "--epochs", "1", "--model", "linear", "--device", "cpu", "--out"]
+    said, used = trained(tmp_path / "a", *new, str(tmp_path / "a"))
+    if fast.version() is None:
+        assert said.startswith("fast: no (")
+        assert used is None
+    else:
+        assert said.startswith(f"fast: {fast.version()}\n")
+        assert used == fast.version()
+    said, used = trained(tmp_path / "b", *new, str(tmp_path / "b"), "--no-fast")
+    assert said.startswith("fast: no (--no-fast)\n" if fast.version() else "fast: no (")
+    assert used is None
+    _, used = trained(tmp_path / "c", *new, str(tmp_path / "c"), MINIDL_NO_FAST="1")
+    assert used is None
+    for name in "bc":  # begun without: goes on without
+        said, used = trained(tmp_path / name, "--resume", str(tmp_path / name))
+        assert "\nnote: " not in said
+        assert used is None
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_a_run_that_goes_on_without_says_so(tmp_path):
+    new = ["--dataset", str(digits(tmp_path)), "--epochs", "1", "--model", "linear", "--out", str(tmp_path / "a")]
+    trained(tmp_path / "a", *new)
+    said, _ = trained(tmp_path / "a", "--resume", str(tmp_path / "a"))
+    assert "note: begun with" not in said
+    said, used = trained(tmp_path / "a", "--resume", str(tmp_path / "a"), MINIDL_NO_FAST="1")
+    assert f"'fast': '{fast.version()}'" in said
+    assert "the last digits may come out differently" in said
+    assert used == fast.version()  # it was done, so nothing has changed
+
+
+if __name__ == "__main__":
+    nothing_is_left(Path(sys.argv[1]))
