@@ -11,10 +11,10 @@ if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clo
 
 from minidl import fast as _fast  # noqa: F401 (registers the faster forms)
 from minidl import nn, ops
-from minidl.backend import DeviceError, reference_only
+from minidl.backend import DeviceError, no_fast, reference_only
 from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradientError, gradcheck
 from minidl.tensor import Tensor
 
 __version__ = "0.1.0"
-__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_grad", "ops", "reference_only"]
+__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_fast", "no_grad", "ops", "reference_only"]

@@ -17,6 +17,7 @@ before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops 
     python -m tests.bench --columns minidl --before DIR    beside the minidl of another checkout, as a column `before`
     python -m tests.bench --field                          the networks of tests/field.py with Adam, half an hour
     python -m tests.bench --field keras lenet5 --columns torch torch-fused --restarts 1 --turn 0.15    a quick look
+    python -m tests.bench --busy                           alone, and with two busy processes a core beside it
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
     python -m tests.bench --costs                          peak memory, import, and whole commands beside PyTorch
@@ -38,12 +39,16 @@ import numpy as np
 from numpy._core._multiarray_umath import __cpu_dispatch__
 from threadpoolctl import threadpool_info
 
-from tests import bench_field, bench_more
-from tests.bench_cases import OWN, batch_size, cases
+from tests import bench_busy, bench_field, bench_more
+from tests.bench_cases import OWN, batch_size, cases, median_and_range
 from tests.bench_turns import ROOT, TORCH, Setting, best_torch, compare, ratios
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 from tests.field import BY_NAME
 
+HASWELL = (  # what LLVM calls the instructions of the first processors with AVX2
+    "64bit cmov cx16 cx8 fxsr mmx sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt sahf crc32 pclmul aes avx avx2 bmi bmi2 "
+    "f16c fma fsgsbase invpcid lzcnt movbe rdrnd xsave xsaveopt"
+)
 AVX2 = {  # what holds each library to AVX2
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4"),
@@ -51,6 +56,8 @@ AVX2 = {  # what holds each library to AVX2
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "NUMBA_CPU_NAME": "haswell",  # by itself it leaves the features of this processor on
+    "NUMBA_CPU_FEATURES": ",".join("+" + name for name in HASWELL.split()),
 }
 
 
@@ -87,6 +94,9 @@ def report(model: str, opt: str, batch: int, speeds: dict[str, list[float]]) -> 
             f"  {column + (' *' if column == best else ''):14} {text:>24} "
             f"{statistics.median(values):12,.0f} ({min(values):,.0f} to {max(values):,.0f})"
         )
+    if "gemm" in speeds:
+        times = [1 / share for share in ratios(speeds, "gemm")]
+        print(f"  a step takes {median_and_range(times).strip()} times as long as its matrix products alone")
     sys.stdout.flush()
 
 
@@ -109,6 +119,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--field", nargs="*", metavar="NAME", help=f"only: of {' '.join(BY_NAME)}; all by default")
     parser.add_argument("--batches", nargs="+", type=batch_size, default=[OWN], metavar="N", help="of --field")
+    parser.add_argument(
+        "--busy", nargs="?", const="python", choices=bench_busy.BUSY,
+        help="only: alone, and with two busy processes a core beside it, of plain Python (the default) or of products",
+    )  # fmt: skip
     parser.add_argument("--columns", nargs="+", choices=peers, metavar="COLUMN", help=f"of {', '.join(peers)}")
     parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, as a column `before`")
     parser.add_argument("--rounds", type=int, default=3, help="of turns, with the same processes")
@@ -125,7 +139,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in args.field or ():
         if name not in BY_NAME:
             parser.error(f"--field: there is no network {name!r}; there are {', '.join(BY_NAME)}")
-    usual = TORCH if args.field is not None else [column for column in peers if column != "minidl-no-fast"]
+    usual = TORCH if args.field is not None else [column for column in peers if not column.startswith("minidl-")]
+    usual = bench_busy.COLUMNS if args.busy else usual
     args.columns = list(args.columns or usual)
     if "minidl" not in args.columns:  # the ratios are to it
         args.columns.insert(0, "minidl")
@@ -153,6 +168,8 @@ def main() -> None:
     if args.field is not None:
         todo = cases([BY_NAME[name] for name in args.field or BY_NAME], args.batches)
         return bench_field.field(todo, setting, record, args.json)
+    if args.busy:
+        return bench_busy.busy(args.models, setting, args.batch, args.busy, record, args.json)
     results: dict[str, dict[str, list[float]]] = {}
     for model in args.models:
         for opt in args.opts:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests import bench_workers
 
@@ -110,67 +110,97 @@ def growth(folder: Path, columns: list[str]) -> None:
         worker.close()
 
 
+IMPORTS = ("numpy", "minidl", "minidl.optim", "numba", "torch")
 PEAK = """
 import resource
 step = workers.COLUMNS[sys.argv[2]](sys.argv[3], "adam", 128)
 for _ in range(30):
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 """
 
 
 def costs(models: list[str], columns: list[str], before: Path | None = None) -> None:
-    """Peak memory of a process that trains the model, and the time of the import alone."""
+    """Peak memory of a process that trains the model, whole commands, the first command's start, and imports."""
     print("\npeak memory of the process, MB")
     for model in models:
         for column in [*columns, *(["before"] if before else [])]:
             run = [sys.executable, "-c", bench_workers.LOAD + PEAK, bench_workers.__file__, column, model]
-            root = before if column == "before" else ROOT
-            done = subprocess.run(run, cwd=root, capture_output=True, text=True, check=False)
+            root, env = before if column == "before" else ROOT, os.environ | bench_workers.ENVIRONMENT.get(column, {})
+            done = subprocess.run(run, cwd=root, env=env, capture_output=True, text=True, check=False)
             print(f"  {model:8} {column:14} {done.stdout.strip() or 'not installed'}")
     if os.environ.get("MINIDL_DATA"):
-        whole_command("torch" in columns, before)
-    print("\nimport, seconds, best of 5")
-    for module in ("numpy", "minidl", "minidl.optim", "torch"):
-        best = float("inf")
-        for _ in range(5):
+        whole_commands("torch" in columns, before)
+    starts(before)
+
+
+class Command(NamedTuple):
+    """A command line, and where and how it runs. OUT stands for a folder that is made anew for each run."""
+
+    run: list[str]
+    root: Path = ROOT
+    env: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
+
+    def cost(self) -> tuple[float, float] | None:
+        """Seconds and peak memory in MB; None where it failed."""
+        with tempfile.TemporaryDirectory() as folder:
+            run = [word.replace("OUT", f"{folder}/run") for word in self.run]
+            env = {name: value.replace("OUT", f"{folder}/run") for name, value in self.env.items()}
             begin = time.perf_counter()
-            done = subprocess.run(
-                [sys.executable, "-c", f"import {module}"], cwd=ROOT, capture_output=True, check=False
-            )
-            best = min(best, time.perf_counter() - begin) if done.returncode == 0 else best
-        print(f"  {module:12} {best:.2f}")
+            process = subprocess.Popen(
+                [sys.executable, *run], cwd=self.root, env=os.environ | env,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = status
+            return None if status else (time.perf_counter() - begin, usage.ru_maxrss / 1024)
 
 
-def whole_command(torch: bool, before: Path | None, rounds: int = 5) -> None:
+def table(title: str, commands: dict[str, Command], rounds: int = 5) -> None:
+    """What each command costs, all in turns."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for _ in range(rounds):
+        for name, command in commands.items():
+            cost = command.cost()
+            if cost:
+                found[name].append(cost)
+    print(f"\n{title}: seconds, median (and range) of {rounds}; peak memory, MB")
+    for name in commands:
+        if name in found:
+            seconds, memory = (sorted(values) for values in zip(*found[name], strict=True))
+            spread = f"{statistics.median(seconds):6.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f})"
+            print(f"  {name:48} {spread} {statistics.median(memory):6.0f}")
+        else:
+            print(f"  {name:48} failed")
+
+
+def whole_commands(torch: bool, before: Path | None) -> None:
     """Training on the full MNIST as a user starts it, imports and files included, beside PyTorch or what was before."""
-    train = ["minidl.train", "--out", "OUT", "--model"]
+    train = ["-m", "minidl.train", "--out", "OUT", "--model"]
     ours = {
         "mlp, 1 epoch": [*train, "mlp", "--epochs", "1"],
         "mlp, 10 epochs of Adam": [*train, "mlp", "--epochs", "10", "--opt", "adam"],
         "cnn, 1 epoch": [*train, "cnn", "--epochs", "1"],
     }
     peers = {
-        "PyTorch script, 1 epoch": ["tests.peer_script", "OUT"],
-        "PyTorch script, 10 epochs": ["tests.peer_script", "OUT", "10"],
+        "PyTorch script, 1 epoch": ["-m", "tests.peer_script", "OUT"],
+        "PyTorch script, 10 epochs": ["-m", "tests.peer_script", "OUT", "10"],
     }
-    commands = {name: (ROOT, command) for name, command in (ours | (peers if torch else {})).items()}
-    commands |= {f"{name}, before": (before, command) for name, command in ours.items()} if before else {}
-    seconds: dict[str, list[float]] = defaultdict(list)
-    memory: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, (root, command) in commands.items():
-            with tempfile.TemporaryDirectory() as folder:
-                begin = time.perf_counter()
-                run = [sys.executable, "-m", *(word.replace("OUT", f"{folder}/run") for word in command)]
-                process = subprocess.Popen(run, cwd=root, stdout=subprocess.DEVNULL)
-                _, status, usage = os.wait4(process.pid, 0)
-                if status:
-                    return print(f"\n{' '.join(run)} failed")
-                seconds[name].append(time.perf_counter() - begin)
-                memory[name] = usage.ru_maxrss / 1024
-    print(f"\nwhole commands on the full MNIST: seconds, median (and range) of {rounds}; peak memory, MB")
-    for name, values in seconds.items():
-        values.sort()
-        print(f"  {name:30} {statistics.median(values):6.2f} ({values[0]:.2f} to {values[-1]:.2f}) {memory[name]:6.0f}")
-    return None
+    commands = {name: Command(run) for name, run in (ours | (peers if torch else {})).items()}
+    commands |= {f"{name}, before": Command(run, before) for name, run in ours.items()} if before else {}
+    table("whole commands on the full MNIST", commands)
+
+
+def starts(before: Path | None) -> None:
+    """How long the first result takes, and what of it the compiled loops cost: not yet compiled, compiled, left out."""
+    first = ["-m", "minidl.train", "--dataset", "mnist5k", "--epochs", "1", "--out", "OUT", "--model"]
+    commands = {f"import {name}": Command(["-c", f"import {name}"]) for name in IMPORTS}
+    for model in ("mlp", "cnn"):
+        run, name = [*first, model], f"{model}, an epoch of mnist5k"
+        commands[name] = Command(run)
+        commands[f"{name}, nothing compiled yet"] = Command(run, env={"NUMBA_CACHE_DIR": "OUT-compiled"})
+        commands[f"{name}, without compiled loops"] = Command(run, env={"MINIDL_NO_FAST": "1"})
+        commands |= {f"{name}, before": Command(run, before)} if before else {}
+    if before:
+        commands["import minidl, before"] = Command(["-c", "import minidl"], before)
+    table("the first command", commands)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.bench_workers import Step, cycle, examples, field, network
+from tests.bench_workers import Step, cycle, examples, network
 
 
 def jax(model: str, opt: str, batch: int) -> Step:
     import jax
     import jax.numpy as jnp
 
-    init, apply = field().jax_net(network(model))
+    from tests.field_jax import jax_net
+
+    init, apply = jax_net(network(model), cpu=True)
 
     def loss(weights: Any, statistics: Any, x: Any, y: Any, key: Any) -> tuple[Any, Any]:
         logits, statistics = apply(weights, statistics, x, key)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), statistics
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=0)
     def update(state: Any, x: Any, y: Any) -> Any:
         t, w, s, m, v = state
         key = jax.random.fold_in(jax.random.key(0), t.astype("int32"))
@@ -34,8 +37,8 @@ def jax(model: str, opt: str, batch: int) -> Step:
         return t, each(lambda w, m, v: w - rate * m / (jnp.sqrt(v / c) + 1e-8), w, m, v), s, m, v
 
     weights, statistics = init()
-    zeros = jax.tree_util.tree_map(jnp.zeros_like, weights)
-    state = (jnp.float32(0), weights, statistics, zeros, zeros)
+    m, v = (jax.tree_util.tree_map(jnp.zeros_like, weights) for _ in range(2))
+    state = (jnp.float32(0), weights, statistics, m, v)
 
     def step(x: Any, y: Any) -> None:
         nonlocal state
@@ -70,6 +73,9 @@ def dezero(model: str, opt: str, batch: int) -> Step:
         "MaxPool2d": lambda x, layer: F.pooling(x, layer.kernel, layer.stride, layer.padding),
         "Flatten": lambda x, layer: F.reshape(x, (len(x), -1)),
     }
+    for layer in layers:
+        if layer.kind not in ("Linear", "Conv2d", *plain):
+            raise RuntimeError(f"there is no {layer.kind} in this column")
     net = Net()
     optimizer = (optimizers.MomentumSGD(lr=0.01) if opt == "momentum" else optimizers.Adam(alpha=1e-3)).setup(net)
 

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -106,26 +107,41 @@ def warm_up(workers: list[Worker], model: str, opt: str, batch: int, turn_second
     return steps
 
 
+def one_round(steps: dict[Worker, int], model: str, opt: str, batch: int, first: int) -> tuple[float, dict[str, float]]:
+    """The largest share of the machine that other programs took in a turn, and every column's samples per second."""
+    workers, foreign, speeds = list(steps), 0.0, {}
+    for worker in workers[first:] + workers[:first]:
+        n = steps[worker]
+        speeds[worker.column] = n * batch / worker.run(model, opt, batch, n)
+        foreign = max(foreign, worker.foreign)
+    return foreign, speeds
+
+
 def measure(
-    workers: list[Worker], model: str, opt: str, batch: int, rounds: int, turn_seconds: float, patience: float = 0
+    workers: list[Worker],
+    model: str,
+    opt: str,
+    batch: int,
+    rounds: int,
+    turn_seconds: float,
+    patience: float = 0,
+    busy: bool = False,
 ) -> dict[str, list[float]]:
-    """Samples per second of every column that can run this, round by round; of twice as many, the least disturbed."""
+    """Samples per second of every column that can run this, round by round; of twice as many, the least disturbed.
+
+    busy  other programs are meant to be there: a round is for getting used to them, and all others count
+    """
     steps = warm_up(workers, model, opt, batch, turn_seconds)
-    able = list(steps)
+    most, bound = (rounds + 1, -1.0) if busy else (2 * rounds, DISTURBED)
     found: list[tuple[float, dict[str, float]]] = []
-    while sum(foreign <= DISTURBED for foreign, _ in found) < rounds and len(found) < 2 * rounds:
+    while steps and len(found) < most and sum(foreign <= bound for foreign, _ in found) < rounds:
         patience = wait_for_quiet(patience)
-        start, foreign, turns = len(found) % max(1, len(able)), 0.0, {}
-        for worker in able[start:] + able[:start]:  # another one begins each round
-            n = steps[worker]
-            turns[worker.column] = n * batch / worker.run(model, opt, batch, n)
-            foreign = max(foreign, worker.foreign)
-        found.append((foreign, turns))
-    chosen = sorted(found, key=lambda round_: round_[0])[:rounds]
-    if chosen[-1][0] > DISTURBED:
+        found.append(one_round(steps, model, opt, batch, first=len(found) % len(steps)))  # another one begins each
+    chosen = found[1:] if busy else sorted(found, key=lambda round_: round_[0])[:rounds]
+    if not busy and chosen and chosen[-1][0] > DISTURBED:
         share = f"{chosen[0][0]:.0%} to {chosen[-1][0]:.0%}"
         print(f"  {model}: other programs took {share} of the machine", file=sys.stderr)
-    return {worker.column: [turns[worker.column] for _, turns in chosen] for worker in able}
+    return {worker.column: [speeds[worker.column] for _, speeds in chosen] for worker in steps}
 
 
 def ratios(speeds: dict[str, list[float]], over: str) -> list[float]:
@@ -139,19 +155,25 @@ def best_torch(speeds: dict[str, list[float]]) -> str | None:
     return max(modes, key=lambda c: statistics.median(speeds[c])) if modes else None
 
 
+@contextmanager
+def started(setting: Setting) -> Iterator[list[Worker]]:
+    """A set of processes, which end with the block."""
+    workers = [
+        Worker(column, setting.pythons.get(column, sys.executable), root) for column, root in setting.columns.items()
+    ]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.close()
+
+
 def compare(setting: Setting, model: str, opt: str, batch: int) -> dict[str, list[float]]:
     """Samples per second of every column that can run this, round by round, all restarts one after the other."""
     speeds: dict[str, list[float]] = defaultdict(list)
     for _ in range(setting.restarts):
-        workers = [
-            Worker(column, setting.pythons.get(column, sys.executable), root)
-            for column, root in setting.columns.items()
-        ]
-        try:
+        with started(setting) as workers:
             once = measure(workers, model, opt, batch, setting.rounds, setting.turn, setting.patience)
-        finally:
-            for worker in workers:
-                worker.close()
         for column, values in once.items():
             speeds[column] += values
     complete = setting.restarts * setting.rounds

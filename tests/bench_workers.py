@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 MODELS = ("mlp", "mlp1024", "cnn")
 # Runs this file (argv[1]) in a process whose minidl is that of its working directory, where `-c` looks first.
 LOAD = """
@@ -113,6 +111,19 @@ def minidl(model: str, opt: str, batch: int) -> Step:
     return cycle(examples(model, batch), step)
 
 
+def minidl_one(model: str, opt: str, batch: int) -> Step:
+    """With one thread."""
+    from minidl.fast.threads import use_threads
+
+    step = minidl(model, opt, batch)
+
+    def with_one_thread() -> None:
+        with use_threads(1):
+            step()
+
+    return with_one_thread
+
+
 def torch(model: str, opt: str, batch: int, fused: bool = False, compiled: bool = False) -> Step:
     import torch
 
@@ -154,35 +165,10 @@ def torch_compiled(model: str, opt: str, batch: int) -> Step:
     return torch(model, opt, batch, fused=True, compiled=True)
 
 
-def forward_products(model: str, batch: int) -> list[tuple[int, int, int]]:
-    """(rows, inner, columns) of each layer's product, forward."""
-    described, found = network(model), []
-    shapes = field().shapes(described)
-    for layer, before, after in zip(described.layers, shapes, shapes[1:], strict=False):
-        if layer.kind == "Linear":
-            found.append((batch, before[0], layer.out))
-        elif layer.kind == "Conv2d":
-            window = int(np.prod(field().pair(layer.kernel)))
-            found.append((batch * after[1] * after[2], before[0] * window, layer.out))
-    return found
-
-
 def gemm(model: str, opt: str, batch: int) -> Step:
-    """The matrix products of one step and nothing else: forward, weight gradients, input gradients."""
-    rng = np.random.default_rng(0)
-    products = []
-    for i, (n, k, m) in enumerate(forward_products(model, batch)):
-        x, w_, g = (rng.random(s, dtype=np.float32) for s in ((n, k), (m, k), (n, m)))
-        products.append((x, w_.T, np.empty((n, m), np.float32)))
-        products.append((g.T, x, np.empty((m, k), np.float32)))
-        if i:  # the first layer needs no gradient of its input
-            products.append((g, w_, np.empty((n, k), np.float32)))
+    from tests.bench_products import gemm as build
 
-    def step() -> None:
-        for a, b, out in products:
-            np.matmul(a, b, out=out)
-
-    return step
+    return build(model, opt, batch)
 
 
 def jax(model: str, opt: str, batch: int) -> Step:
@@ -198,9 +184,9 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "minidl-no-fast": minidl, "before": minidl, "torch": torch, "torch-fused": torch_fused,
-    "torch-compile": torch_compiled, "torch-malloc": torch_malloc, "gemm": gemm,
-    "jax": jax, "dezero": dezero,
+    "minidl": minidl, "minidl-no-fast": minidl, "minidl-one": minidl_one, "before": minidl,
+    "torch": torch, "torch-fused": torch_fused, "torch-compile": torch_compiled, "torch-malloc": torch_malloc,
+    "gemm": gemm, "jax": jax, "dezero": dezero,
 }  # fmt: skip
 
 

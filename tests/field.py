@@ -2,13 +2,12 @@
 
 `NETWORKS` is the list; a network says who published it, what it is given and its layers in order. Where a source
 leaves a detail open or uses a layer that minidl has not (leaky ReLU, dropout of whole channels), the nearest one here
-stands for it. `minidl_net` and `torch_net` make a Sequential of it; `jax_net` two plain functions. All three hold
-their weights by the same names and in the same layout ("0.weight", (out, in, height, width)).
+stands for it. `minidl_net` and `torch_net` make a Sequential of it; `jax_net` (field_jax.py) two plain functions. All
+three hold their weights by the same names and in the same layout ("0.weight", (out, in, height, width)).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -231,61 +230,3 @@ def torch_net(network: Network, drop: bool = True) -> Any:
     import torch
 
     return sequential(network, torch.nn, drop, seeded=False)
-
-
-def jax_net(network: Network, drop: bool = True) -> tuple[Callable[[], Any], Callable[..., Any]]:
-    """`init() -> weights, statistics` and `apply(weights, statistics, x, key) -> logits, statistics`, for training.
-
-    Both are dictionaries by minidl's names, and init gives minidl's numbers; the statistics are batch norm's. Products
-    are made in full float32. The key is for dropout (JAX's default generator).
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax import lax
-
-    exact = lax.Precision.HIGHEST
-
-    def init() -> tuple[dict[str, Any], dict[str, Any]]:
-        state = {name: jnp.asarray(value) for name, value in minidl_net(network).state_dict().items()}
-        weights = {name: value for name, value in state.items() if name.endswith((".weight", ".bias"))}
-        return weights, {name: value for name, value in state.items() if ".running_" in name}
-
-    def windows(x: Any, layer: Layer, start: float, combine: Any) -> Any:
-        around = ((0, 0), (0, 0), *((p, p) for p in pair(layer.padding)))
-        return lax.reduce_window(x, start, combine, (1, 1, *pair(layer.kernel)), (1, 1, *pair(layer.stride)), around)
-
-    def normalize(x: Any, i: int, weights: Any, statistics: Any) -> tuple[Any, dict[str, Any]]:
-        axes = (0, *range(2, x.ndim))
-        mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
-        n = x.size // x.shape[1]
-        new = {f"{i}.running_mean": mean.ravel(), f"{i}.running_var": var.ravel() * (n / (n - 1))}
-        moved = {name: 0.9 * statistics[name] + 0.1 * value for name, value in new.items()}
-        scale, shift = (weights[f"{i}.{name}"].reshape(mean.shape[1:]) for name in ("weight", "bias"))
-        return (x - mean) * lax.rsqrt(var + 1e-5) * scale + shift, moved
-
-    def apply(weights: Any, statistics: Any, x: Any, key: Any) -> tuple[Any, Any]:
-        moved: dict[str, Any] = {}
-        for i, layer in enumerate(network.layers):
-            w, b = weights.get(f"{i}.weight"), weights.get(f"{i}.bias")
-            if layer.kind == "Linear":
-                x = jnp.dot(x, w.T, precision=exact) + b
-            elif layer.kind == "Conv2d":
-                around = [(p, p) for p in pair(layer.padding)]
-                x = lax.conv_general_dilated(x, w, pair(layer.stride), around, precision=exact) + b[:, None, None]
-            elif layer.kind == "BatchNorm":
-                x, new = normalize(x, i, weights, statistics)
-                moved |= new
-            elif layer.kind == "MaxPool2d":
-                x = windows(x, layer, -jnp.inf, lax.max)
-            elif layer.kind == "AvgPool2d":
-                x = windows(x, layer, 0.0, lax.add) / np.prod(pair(layer.kernel))
-            elif layer.kind == "Dropout" and drop and layer.p:
-                kept = jax.random.bernoulli(jax.random.fold_in(key, i), 1 - layer.p, x.shape)
-                x = jnp.where(kept, x / (1 - layer.p), 0)
-            elif layer.kind == "Flatten":
-                x = x.reshape(len(x), -1)
-            elif layer.kind in ("ReLU", "Tanh", "Sigmoid"):
-                x = {"ReLU": jax.nn.relu, "Tanh": jnp.tanh, "Sigmoid": jax.nn.sigmoid}[layer.kind](x)
-        return x, moved
-
-    return init, apply

@@ -16,7 +16,7 @@ from minidl import Tensor, ops
 from minidl.backend import Backend
 from minidl.optim import Adam
 from tests.bench_workers import Step, cycle
-from tests.field import Network, examples, jax_net, minidl_net, torch_net
+from tests.field import Network, examples, minidl_net, torch_net
 
 SCAN = 50  # steps in one call of JAX's scan
 
@@ -167,6 +167,8 @@ def jax_parts(network: Network, batch: int, setting: Setting) -> tuple[Callable[
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax
     import jax.numpy as jnp
+
+    from tests.field_jax import jax_net
 
     if setting.torch_device == "cuda" and jax.default_backend() != "gpu":
         raise RuntimeError("JAX sees no GPU")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests import bench, bench_field, bench_turns, bench_workers
+from tests import bench, bench_busy, bench_field, bench_more, bench_products, bench_turns, bench_workers
 from tests.bench_cases import cases
 from tests.field import BY_NAME
 
@@ -113,3 +116,63 @@ def test_a_column_has_its_own_environment() -> None:
         assert not environ.exists() or b"MINIDL_NO_FAST=1" in environ.read_bytes()
     finally:
         worker.close()
+
+
+COMPILED = """
+import numba, numpy as np
+
+@numba.njit(nogil=True, error_model="numpy")
+def adam(w, g, m, v, lr):
+    b, c = np.float32(0.9), np.float32(0.1)
+    for i in range(w.size):
+        m[i] = b * m[i] + c * g[i]
+        v[i] = b * v[i] + c * g[i] * g[i]
+        w[i] -= lr * m[i] / np.sqrt(v[i])
+
+adam(*(np.ones(64, np.float32) for _ in range(4)), np.float32(1))
+print(adam.inspect_asm(adam.signatures[0]))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="AVX2 is of x86")
+def test_avx2_holds_compiled_loops_too() -> None:
+    pytest.importorskip("numba", reason="numba is not installed: pip install '.[fast]'")
+    run = subprocess.run(
+        [sys.executable, "-c", COMPILED], env=os.environ | bench.AVX2, capture_output=True, text=True, check=True
+    )
+    assert "ymm" in run.stdout
+    assert "zmm" not in run.stdout
+
+
+def test_the_shares_of_all_threads_are_all_products() -> None:
+    found = bench_products.products("cnn", 128)
+    assert [of.sizes for of in found[:3]] == [(128 * 784, 9, 16), (16, 128 * 784, 9), (128 * 196, 144, 32)]
+    assert len(found) == 11, "the first layer needs no gradient of its input"
+    for of in (*found, *bench_products.products("field:odd", 7)):
+        for cut in (bench_products.image_cuts if of.pixels else bench_products.dense_cuts)(of, 2):
+            (n, k), m = cut.a.shape[-2:], cut.b.shape[-1]
+            pieces = cut.calls * (len(cut.out) if cut.out.ndim == 3 else 1) + cut.rest
+            done, share = pieces * n * k * m, np.prod(of.sizes) / 2
+            piece = n * k * m
+            assert share <= done < share + max(piece, share / 3), "a share is half of it, rounded up to whole pieces"
+
+
+def test_beside_busy_processes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_turns, "SETTLE", 0.0)
+    columns = dict.fromkeys(("minidl", "minidl-one"), bench_turns.ROOT)
+    setting = bench_turns.Setting(columns, rounds=2, restarts=1, turn=0.001, patience=0)
+    bench_busy.busy(["field:digits-mlp"], setting, 8, "python", {}, None)
+    *_, alone, busy = capsys.readouterr().out.splitlines()
+    for line, when in ((alone, "alone"), (busy, "busy")):
+        name, found, default, one, torch, before, ratio, *_ = line.split()
+        assert (name, found, torch, before) == ("field:digits-mlp", when, "-", "-")
+        assert float(default) > 0
+        assert float(one) > 0
+        assert float(ratio) > 0
+
+
+def test_a_command_costs_time_and_memory() -> None:
+    seconds, memory = bench_more.Command(["-c", "import os; print(os.environ['A'])"], env={"A": "OUT"}).cost() or (0, 0)
+    assert 0 < seconds < 60
+    assert 1 < memory < 1000
+    assert bench_more.Command(["-c", "raise SystemExit(3)"]).cost() is None

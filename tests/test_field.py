@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, ops
-from tests.field import BY_NAME, NETWORKS, NORM, Network, examples, jax_net, minidl_net, sizes, torch_net
+from tests.field import BY_NAME, NETWORKS, NORM, Network, examples, minidl_net, sizes, torch_net
 
 SMALL = 8  # images: batch norm of fewer multiplies rounding
 
@@ -68,10 +68,13 @@ def test_pytorch_agrees(network, dtype):
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-def test_jax_agrees(network):
+@pytest.mark.parametrize("cpu", [False, True], ids=["channels first", "as on a CPU"])
+def test_jax_agrees(network, cpu):
     jax = pytest.importorskip("jax", reason="JAX is not installed")
+    from tests.field_jax import jax_net
+
     loss, gradients, after, _ = ours(network, "float32")
-    init, apply = jax_net(network, drop=False)
+    init, apply = jax_net(network, drop=False, cpu=cpu)
     weights, statistics = init()
     x, y = examples(network, SMALL)[0]
 

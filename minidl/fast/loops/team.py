@@ -118,6 +118,30 @@ def now():  # type: ignore[no-untyped-def]
     return ticks()
 
 
+class _Helper:
+    """A thread that sleeps, is woken, looks at the board for a while, and sleeps again."""
+
+    def __init__(self, board: Array, me: int) -> None:
+        self.board, self.me, self.wanted, self.id = board, me, threading.Semaphore(0), 0
+        threading.Thread(target=self._live, name=f"minidl-loops-{me}", daemon=True).start()
+
+    def wake(self, cores: set[int]) -> None:
+        """Let it go on, on one of these cores: the system would wake it on that of who wakes it, where it is in the
+        way of just that one, and notice some hundredths of a second later."""
+        if not self.wanted._value:  # type: ignore[attr-defined] # else it has been woken already
+            if cores and self.id:
+                os.sched_setaffinity(self.id, cores)
+            self.wanted.release()
+
+    def _live(self) -> None:
+        self.id = threading.get_native_id()
+        while True:
+            self.wanted.acquire()
+            if hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))  # any core will do again
+            help_out(self.board, self.me)
+
+
 class _Team:
     """The helper threads of this process, and their board."""
 
@@ -125,8 +149,7 @@ class _Team:
         self.board = np.zeros(SIZE, np.int64)
         self.words = memoryview(self.board)  # read from Python in a moment
         self.lock = threading.Lock()
-        self.wake: list[threading.Semaphore] = []  # one for each helper
-        self.core = -1  # that of who leads
+        self.helpers: list[_Helper] = []
 
     def ready(self, multiplications: int = ENOUGH) -> Team:
         """What compiled loops take as their first argument. Helpers that sleep are woken if there is enough to do."""
@@ -135,34 +158,16 @@ class _Team:
             if self.words[ALONE_UNTIL] and now() < self.words[ALONE_UNTIL]:
                 helpers = 0
             else:
-                self._rouse(helpers)
+                self._wake(helpers)
         return self.board, helpers
 
-    def _rouse(self, helpers: int) -> None:
+    def _wake(self, count: int) -> None:
         with self.lock:
-            while len(self.wake) < helpers:
-                self.wake.append(threading.Semaphore(0))
-                threading.Thread(target=self._live, args=(len(self.wake) - 1,), name="minidl", daemon=True).start()
-        self.core = _core()
-        for semaphore in self.wake[:helpers]:
-            if not semaphore._value:  # type: ignore[attr-defined]
-                semaphore.release()
-
-    def _live(self, me: int) -> None:
-        while True:
-            self.wake[me].acquire()
-            if _core() == self.core:
-                _move_away(self.core)
-            help_out(self.board, me)
-
-
-def _move_away(core: int) -> None:
-    """Go on on another core. The system wakes a thread on the core of who wakes it, where it would be in the way of
-    just that one, and takes some hundredths of a second to notice."""
-    mine = os.sched_getaffinity(0)
-    if len(mine) > 1:
-        os.sched_setaffinity(0, mine - {core})
-        os.sched_setaffinity(0, mine)
+            while len(self.helpers) < count:
+                self.helpers.append(_Helper(self.board, len(self.helpers)))
+        cores = os.sched_getaffinity(0) - {_core()} if _core() >= 0 else set()
+        for helper in self.helpers[:count]:
+            helper.wake(cores)
 
 
 try:
@@ -170,7 +175,7 @@ try:
 except (AttributeError, OSError, TypeError):  # only Linux has it
 
     def _core() -> int:
-        return -2
+        return -1
 
 
 _team = _Team()

@@ -107,13 +107,23 @@ def entry(typing: Any, function: Any, args: Any) -> Any:
         inside = ir.IRBuilder(plain.append_basic_block())
         tuple_ = inside.load(inside.inttoptr(plain.args[1], memory.type))
         numba_function = context.declare_function(builder.module, made.fndesc)
-        given = [plain.args[0], *cgutils.unpack_tuple(inside, tuple_, len(args.types))]
+        unpacked = zip(args.types, cgutils.unpack_tuple(inside, tuple_, len(args.types)), strict=True)
+        given = [plain.args[0], *(_lent(context, inside, kind, value) for kind, value in unpacked)]
         status, _result = context.call_conv.call_function(inside, numba_function, types.none, kinds, given)
         inside.ret(inside.zext(status.is_error, WORD))
         addresses = [builder.ptrtoint(plain, WORD), builder.ptrtoint(memory, WORD)]
         return context.make_tuple(builder, sig.return_type, addresses)
 
     return types.UniTuple(types.int64, 2)(function, args), generate
+
+
+def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """An array without its count of references, which all threads would change at each slice. The caller has it."""
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo = cgutils.get_null_value(array.meminfo.type)
+    return array._getvalue()
 
 
 @intrinsic
