@@ -6,7 +6,7 @@ array. NumPy's own functions take a Tensor's values: where that would lose a gra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,7 +115,7 @@ class Operators:
     def min(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
         return minidl.ops.min(self, dim, keepdim)
 
-    def var(self, dim: Dims = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
+    def var(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
         return minidl.ops.var(self, dim, correction=correction, keepdim=keepdim)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Array:
@@ -194,6 +194,9 @@ class Operators:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([self[i] for i in range(len(self))])  # of a single number len() says that it has no length
 
     # ---- NumPy's functions ----------------------------------------------------------------------------------------
 

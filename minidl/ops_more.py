@@ -60,12 +60,12 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 # ---- reductions ----
 
 
-def var(x: Any, dim: Dims = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
+def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
     """Variance over `dim` (an axis, several, or None for all): squared distances from the mean, over n - correction."""
     x = as_tensor(x)
     dims = axes("var", dim, x.ndim)
     n = math.prod(x.shape[d] for d in dims)
-    m = max(n - correction, 0)
+    m = max(n - (1 if correction is None else correction), 0)
     distance = x.data - total(x.data, dims, True, n)
     kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
     y = total(distance * distance, dims, keepdim, m)

@@ -76,8 +76,9 @@ def batch_norm(
         centred = x.data - mu
         var = total(centred * centred, dims, True, n)
         if running_mean is not None and running_var is not None:
-            running_mean.data += momentum * (mu.reshape(-1) - running_mean.data)
-            running_var.data += momentum * (var.reshape(-1) * (n / (n - 1)) - running_var.data)
+            for running, new in ((running_mean.data, mu), (running_var.data, var * (n / (n - 1)))):
+                running *= 1 - momentum
+                running += momentum * new.reshape(-1)
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm: evaluation needs running_mean and running_var")
     else:
@@ -124,7 +125,7 @@ def softmax(x: Any, dim: int = -1) -> Tensor:
     """e^x / sum(e^x) along `dim`: positive numbers that sum to 1."""
     x = as_tensor(x)
     dims = axes("softmax", dim, x.ndim)
-    e = xp_of(x.data).exp(x.data - x.data.max(dims, keepdims=True))  # the largest exponent is 0: nothing overflows
+    e = xp_of(x.data).exp(_shifted(x.data, dims))
     y = e / total(e, dims, True)
     return record("softmax", y, (x, lambda g: y * (g - total(g * y, dims, True))))
 
@@ -134,7 +135,7 @@ def log_softmax(x: Any, dim: int = -1) -> Tensor:
     x = as_tensor(x)
     dims = axes("log_softmax", dim, x.ndim)
     y = _log_softmax(x.data, dims)
-    p = xp_of(y).exp(y)
+    p = xp_of(x.data).exp(y)
     return record("log_softmax", y, (x, lambda g: g - p * total(g, dims, True)))
 
 
@@ -198,9 +199,12 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
 
 
 def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
-    shifted = x - x.max(dims, keepdims=True)  # the largest exponent is 0: nothing overflows
-    xp = xp_of(x)
+    xp, shifted = xp_of(x), _shifted(x, dims)
     return shifted - xp.log(total(xp.exp(shifted), dims, True))
+
+
+def _shifted(x: Array, dims: tuple[int, ...]) -> Array:
+    return x - x.max(dims, keepdims=True) if x.size else x  # the largest exponent is 0: nothing overflows
 
 
 def _reduced(op: str, losses: Array, reduction: str) -> tuple[Array, float]:

@@ -224,7 +224,7 @@ def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
     """The axes that `dim` names (one, several, or None for all), from 0 on. A number has the axis 0, as in PyTorch."""
     dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
     n = max(ndim, 1)
-    if not all(isinstance(d, Integral) and -n <= d < n for d in dims):
+    if not all(isinstance(d, Integral) and not isinstance(d, bool) and -n <= d < n for d in dims):
         raise ValueError(f"{op}: dim {dim} is out of range for {ndim} axes")
     found = tuple([int(d) % n for d in dims])
     if len(set(found)) < len(found) or (not found and dim is not None):
