@@ -334,3 +334,6 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
     if isinstance(g, np.generic):
         g = np.asarray(g)
     return g if g.dtype == parent.dtype else g.astype(parent.dtype)
+
+
+from minidl import ops  # noqa: E402, F401 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)
