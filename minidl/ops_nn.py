@@ -125,7 +125,8 @@ def softmax(x: Any, dim: int = -1) -> Tensor:
     """e^x / sum(e^x) along `dim`: positive numbers that sum to 1."""
     x = as_tensor(x)
     dims = axes("softmax", dim, x.ndim)
-    e = xp_of(x.data).exp(_shifted(x.data, dims))
+    shifted = x.data - x.data.max(dims, keepdims=True) if x.size else x.data  # so nothing overflows
+    e = xp_of(x.data).exp(shifted)
     y = e / total(e, dims, True)
     return record("softmax", y, (x, lambda g: y * (g - total(g * y, dims, True))))
 
@@ -199,12 +200,9 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
 
 
 def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
-    xp, shifted = xp_of(x), _shifted(x, dims)
+    shifted = x - x.max(dims, keepdims=True) if x.size else x  # the largest exponent is 0: nothing overflows
+    xp = xp_of(x)
     return shifted - xp.log(total(xp.exp(shifted), dims, True))
-
-
-def _shifted(x: Array, dims: tuple[int, ...]) -> Array:
-    return x - x.max(dims, keepdims=True) if x.size else x  # the largest exponent is 0: nothing overflows
 
 
 def _reduced(op: str, losses: Array, reduction: str) -> tuple[Array, float]:

@@ -47,7 +47,7 @@ REVERSED = """
             continue
         for parent, vjp in _edges(tensor.node):
             pending[parent] = pending.get(parent, 0) + _fit(vjp(g), parent, tensor.node.name)
-            if parent not in todo:
+            if not any(parent is each for each in todo):
                 todo.append(parent)
         if not retain_graph:
             tensor.node.edges = None
@@ -179,7 +179,7 @@ MISTAKES = {
         return record("matmul", a.data @ b.data, (a, lambda g: g @ b.data), (b, lambda g: a.data @ g))
     """}, {"matmul"}, ""),
     "log_softmax overflows": Mistake("A1", {
-        "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dim, keepdims=True))"},
+        "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dims, keepdims=True))"},
         {"softmax", "cross_entropy"}, "does exp overflow"),
     "log_softmax mixes nothing": Mistake("A1", {"log_softmax": """
         x = as_tensor(x)
