@@ -18,7 +18,7 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, stored, usual
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
-from minidl.tensor import Edge, Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 LINES = 16  # at a time: they stay in the cache, and their sums are exact enough in their own precision
 
@@ -195,7 +195,7 @@ def batch_norm(
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
-    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size:
+    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size or not eps > 0:
         return NotImplemented
     c = x.shape[1]
     n, known = x.size // c, running_mean is not None and running_var is not None
@@ -228,9 +228,9 @@ def batch_norm(
             back(crew(x.size), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
         return as_given(dx, x.shape), dyx * inv_std, dy
 
-    edges: list[Edge] = [(x, lambda g: backward(g)[0])]
+    edges: list[Reading] = [(x, lambda g: backward(g)[0], x)]
     if weight is not None:
-        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind"))))
+        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind")), x))
     if bias is not None:
         edges.append((bias, into(bias, lambda g, out: np.copyto(out, backward(g)[2], "same_kind"))))
     return record("batch_norm_relu" if relu else "batch_norm", as_given(y, x.shape), *edges)

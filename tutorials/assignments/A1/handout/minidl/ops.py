@@ -172,6 +172,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
 # ---- shape ----
 
 
+@accelerated
 def reshape(x: Any, *shape: int) -> Tensor:
     """The same values in another shape: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
     x = as_tensor(x)
