@@ -115,7 +115,7 @@ class _Convolution:
             self.filters = as_matrix(self.turned(self.w.data))
             sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.work)
             dws, dbs = zip(*sums, strict=True)
-            self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
+            self.found = {"x": dx, "w": sum(dws), "b": sum(dbs).astype(g.dtype)}
         return self.found.pop(name)
 
     def turned(self, w: Array) -> Array:
@@ -138,7 +138,7 @@ class _Convolution:
             rows = windows(dy, self.kernel, (1, 1), back, x.shape[1:3], spread=self.stride, given=self.order)
             np.matmul(rows, self.filters, out=dx[part].reshape(len(x), -1, self.c))  # (m, H*W, C)
         dw = np.matmul(rows.transpose(0, 2, 1), other.reshape(*rows.shape[:2], -1)).sum(0)
-        return dw, db.reshape(-1, self.o).sum(0)
+        return dw, db.reshape(-1, self.o).sum(0, np.float64)
 
 
 def windows(

@@ -21,6 +21,7 @@ from minidl.tensor import Reading, Tensor, Vjp, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
+MANY = 512  # rows that are added up as they are
 
 
 def plain(*tensors: Any) -> bool:
@@ -77,7 +78,7 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
         if b.shape != w.shape[:1]:
             return NotImplemented
         y += b.data
-        edges.append((b, into(b, lambda g, out: np.add.reduce(g, 0, out=out))))
+        edges.append((b, into(b, sum_rows)))
     return record("linear", y, *edges)
 
 
@@ -127,10 +128,25 @@ def relu(x: Tensor) -> Any:
     y = np.maximum(x.data, 0, out=_empty_like(x.data, x.dtype))
 
     def vjp(g: Array) -> Array:
-        positive = np.greater(y, 0, out=_empty_like(y, BOOL))
-        return np.multiply(g, positive, out=_empty_like(y, g.dtype))
+        passes = np.less_equal(y, 0, out=_empty_like(y, BOOL))
+        return chosen(g, np.logical_not(passes, out=passes), _empty_like(y, g.dtype))
 
     return record("relu", y, (x, vjp))
+
+
+def sum_rows(g: Array, out: Array) -> None:
+    """The sum of the rows of g (N, out), in double precision where there are many: float32 would lose small ones."""
+    if len(g) > MANY:
+        np.copyto(out, np.add.reduceat(g, range(0, len(g), MANY), 0).sum(0, np.float64), "same_kind")
+    else:
+        np.add.reduce(g, 0, out=out)
+
+
+def chosen(g: Array, mask: Array, out: Array) -> Array:
+    """g where the mask is true, else 0. Whole numbers are multiplied, the bits of g: 0 times infinity is no number."""
+    bits = f"u{g.itemsize}"
+    np.multiply(g.view(bits), mask, out=out.view(bits))
+    return out
 
 
 def _empty_like(a: Array, dtype: Any) -> Array:

@@ -157,7 +157,9 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {"minidl": __version__, "fast": self.versions["fast"], **asdict(self.job.config)})
+        self.write_json(
+            "config.json", {"minidl": __version__, "fast": self.versions["fast"], **asdict(self.job.config)}
+        )
         self.write_metrics()
 
     def write_metrics(self) -> None:

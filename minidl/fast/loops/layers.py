@@ -208,12 +208,13 @@ class Convolution:
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
         dw = place(w) if w.requires_grad else CPU.empty(w.shape, dtype)
         known = ready(self.work), gemm(dtype), stored(g, self.few_out), self.y, self.winners, self.images
-        if asks and self._goes_through():
+        through = asks and self._goes_through()
+        if through:
             turned, (ph, pw), (kh, kw) = as_matrix(turn(w.data), self.few_out), self.padding, kernel
             matrix, back = CPU.empty(turned.shape, dtype), (kh - 1 - ph, kw - 1 - pw)
             images.through(*known, turned, dx, matrix, db, self.few_out, self.size, kernel, back, self.relu)
             from_matrix(matrix, turn(dw), self.few_out)
-        else:
+        if not through or np.isnan(matrix).any():  # around g there are zeros, which spread an infinite pixel of x
             matrix = CPU.empty(self.filters.shape, dtype)
             images.across(
                 *known, self.filters, dx, matrix, db, self.few, self.few_out, self.size, kernel, self.stride,

@@ -40,23 +40,25 @@ def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
         lines = x[first : min(first + LINES, stop)]
         m[:] = 0
         s[:] = 0
+        base = lines[0]  # distances to it are small numbers, which add up without loss
         for l in range(len(lines)):
             line = lines[l]
             for j in range(len(line)):
-                m[j] += line[j]
+                m[j] += line[j] - base[j]
         scale = x.dtype.type(1 / len(lines))
         for j in range(len(m)):
             m[j] *= scale
         for l in range(len(lines)):
             line = lines[l]
             for j in range(len(line)):
-                s[j] += (line[j] - m[j]) * (line[j] - m[j])
+                d = line[j] - base[j] - m[j]
+                s[j] += d * d
         before = first - start
         weight = len(lines) / (before + len(lines))
         for j in range(len(mean)):
-            d = m[j] - mean[j]
-            mean[j] += d * weight
-            square[j] += s[j] + d * d * (before * weight)
+            apart = base[j] + np.float64(m[j]) - mean[j]
+            mean[j] += apart * weight
+            square[j] += s[j] + apart * apart * (before * weight)
 
 
 @loop
