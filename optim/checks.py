@@ -30,6 +30,27 @@ def fraction(name: str, value: float) -> float:
     return float(value)
 
 
+# Options that a rule has in PyTorch and not here, and what to do.
+_ELSEWHERE = {
+    "maximize": "step on the loss with its sign changed",
+    "dampening": "it is 0 here",
+    "centered": "RMSprop without it, or Adam",
+    "foreach": "leave it out, a step is one pass over all parameters",
+    "fused": "leave it out, a step is one pass over all parameters",
+    "capturable": "leave it out, steps are captured by minidl.fast.gpu.graph",
+    "differentiable": "leave it out, a step is no part of a graph",
+    "decoupled_weight_decay": "take AdamW",
+}
+
+
+def refuse(rule: str, options: Mapping[str, Any]) -> None:
+    """Raise TypeError for options that a rule does not have, unless they only say no to what is not there."""
+    for name, value in options.items():
+        if name not in _ELSEWHERE or value not in (None, False, 0):
+            hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            raise TypeError(f"{rule} has no option {name!r}{hint}")
+
+
 def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) -> None:
     """Raise ValueError unless there is exactly one vector like w for each name."""
     if set(vectors) != set(names):

@@ -76,9 +76,9 @@ class Optimizer(ABC):
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is done as it comes
         formula = None if find is None else find(rule)
-        if formula is None or not flat.holds(flat.params):
-            return None
-        return rule, formula, rule.p is None, rule.max_norm, flat.moving()
+        if formula is None or not flat.holds(flat.params) or rule.groups or rule.own_t or not flat.all_moving():
+            return None  # a step in parts is done as it comes too
+        return rule, formula, rule.p is None, rule.max_norm
 
     @abstractmethod
     def state_dict(self) -> State:

@@ -7,7 +7,7 @@ and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vect
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
@@ -15,9 +15,11 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import evaluate
-from minidl.optim.checks import above, at_least, check_vectors
+from minidl.fast.gpu.slip import CantRepeat, is_recording_step
+from minidl.optim.checks import above, at_least, check_vectors, refuse
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line
+from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush
 from minidl.tensor import Tensor
@@ -45,13 +47,16 @@ class Rule(Optimizer):
 
     Every rule takes these, whatever else it takes:
 
-    params        the model's parameters; None makes an unbound rule, for Hybrid to bind
+    params        the model's parameters, or groups of them with a rate and a decay each: [{"params": ..., "lr": 0.01,
+                  "weight_decay": 0}, ...] (see groups.py); None makes an unbound rule, for Hybrid to bind. One that is
+                  frozen or has no gradient is not moved, and its state, its step number too, stands still
     lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
     max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't.
                   By name only
 
-    t             steps taken
+    t             steps taken; inside `rule` the number of this step for the parameters in hand: less where they
+                  have rested. `steps` is the number of the optimizer's step in either case
     rate          the rate of the last one
     p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
                   for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
@@ -62,23 +67,35 @@ class Rule(Optimizer):
     name: ClassVar[str]
     vectors: tuple[str, ...] = ()  # attributes that hold the rule's state, each (n,), zero at first
     p: Array | None = None
+    groups: Sequence[Group] = ()  # none: one rate and one decay for all
+    own_t: list[int] | None = None  # the steps of each parameter, once some have rested
+    decay_scale = 1.0  # factor on all weight decays, set by Hybrid at the switch
+    whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
     _keeps_step = False
 
     def __init__(
-        self, params: Params = None, lr: Rate = 1e-3, *, weight_decay: float = 0.0, max_norm: float | None = None
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        *,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse(type(self).__name__, unknown)
         self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
         self.t, self.rate = 0, 0.0
         if params is not None:
+            params, self.groups = read_groups(params, lr)
             self.bind(FlatParameters.of(params))
 
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
         self.lines()  # complains about a vector that the formula forgot
-        self.flat, self.t = flat, 0
+        self.flat, self.t, self.own_t = flat, 0, None
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.zeros())
@@ -127,10 +144,24 @@ class Rule(Optimizer):
         self.t += 1
 
     def update(self) -> None:
-        flat, lr = self._bound(), self.rate
-        flat.collect()
+        flat = self._bound()
+        resting = flat.collect()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
+        if not resting and self.own_t is None and not self.groups:  # the common case: one pass over all
+            self._move()
+            return
+        if is_recording_step():
+            raise CantRepeat("parameters that rest, or are in groups, are updated part by part")
+        if self.p is not None:
+            self.p[...] = 0
+        count_steps(self, resting)
+        for part in parts(self, resting):
+            part._move()
+
+    def _move(self) -> None:
+        """Take the step on all that lies in the vectors."""
+        flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
@@ -144,6 +175,11 @@ class Rule(Optimizer):
             if flat.xp is np and self.t % EVERY == 0:
                 for v in state.values():
                     flush(v)
+
+    @property
+    def steps(self) -> int:
+        """Steps that the optimizer has taken, this one too."""
+        return (self.whole or self).t
 
     def settle(self) -> None:
         pass
@@ -211,6 +247,11 @@ class Rule(Optimizer):
         else:
             self.lr = rate
 
+    def scale_decay(self, factor: float) -> None:
+        """Multiply all weight decays from now on."""
+        self.weight_decay *= factor
+        self.decay_scale *= factor
+
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
@@ -218,8 +259,13 @@ class Rule(Optimizer):
         rate = None if callable(self._rate) else self._rate
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
-            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale},
+            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale} | self._seldom(),
         }
+
+    def _seldom(self) -> dict[str, Any]:
+        """What most runs never have: parameters that have rested, a decay that a switch has changed."""
+        seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale}
+        return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         flat, vectors, scalars = self._bound(), state["vectors"], state["scalars"]
@@ -228,10 +274,14 @@ class Rule(Optimizer):
         if (scalars["rate"] is None) != callable(self._rate) and scalars["rate"] is None:
             raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, self.vectors, flat.w)
+        own_t = scalars.get("own_t")
+        if own_t is not None and len(own_t) != len(flat.params):
+            raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
-        self.t, self.scale = scalars["t"], scalars["scale"]
+        self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
+        self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
 
