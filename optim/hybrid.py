@@ -16,6 +16,7 @@ from minidl.optim.adam import Adam
 from minidl.optim.checks import at_least, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
+from minidl.optim.groups import read_groups
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
@@ -30,7 +31,8 @@ LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 class Hybrid(Optimizer):
     """first until `switch` is met, then `then`.
 
-    params    the model's parameters
+    params    the model's parameters, or groups of them (see Rule); a group's "lr" is on the first rule's scale, and keeps
+              its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
     switch    a condition (see switch.py) or any function of Progress that says yes or no; looked at after each whole
@@ -75,6 +77,8 @@ class Hybrid(Optimizer):
         self._measured: Array | None = None  # where update() leaves the two
         self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
+        params, groups = read_groups(params, first._rate)
+        first.groups = then.groups = groups
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
@@ -211,7 +215,15 @@ class Hybrid(Optimizer):
 
     def verdict(self) -> str:
         """One sentence: when and why it switched and at what rate, or that it never did and how near it came."""
-        return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        sentence = describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        if self.never_heard and self.switch.needs_reports:
+            sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
+        return sentence
+
+    @property
+    def never_heard(self) -> bool:
+        """Whether nobody has called report() yet."""
+        return self.progress.epoch == 0 and not self.progress.reports
 
     def state_dict(self) -> State:
         rule = self.current.state_dict()

@@ -69,6 +69,7 @@ class Rule(Optimizer):
     p: Array | None = None
     groups: Sequence[Group] = ()  # none: one rate and one decay for all
     own_t: list[int] | None = None  # the steps of each parameter, once some have rested
+    lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
     decay_scale = 1.0  # factor on all weight decays, set by Hybrid at the switch
     whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
     _keeps_step = False
@@ -107,6 +108,16 @@ class Rule(Optimizer):
         for name in self.vectors:
             delattr(self, name)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy, or one out of a pickle: its vectors lie as its own would (see flat.py)."""
+        vars(self).update(state)
+        if self.flat is not None:
+            kept = () if self.p is None else ("p",)
+            for name in (*self.vectors, *kept):
+                values = getattr(self, name)
+                setattr(self, name, self.flat.zeros())
+                getattr(self, name)[...] = values
+
     def keep_step(self) -> Array:
         """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
         self._keeps_step = True
@@ -140,7 +151,7 @@ class Rule(Optimizer):
         p[...] = values["p"]
 
     def advance(self) -> None:
-        self.rate = self.lr
+        self.rate = self.lr * self.lr_factor
         self.t += 1
 
     def update(self) -> None:
