@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
 
 from minidl.backend import Array
@@ -21,6 +22,13 @@ def above(name: str, value: float, low: float) -> float:
     if not low < value < math.inf:
         raise ValueError(f"{name} must be a finite number > {low}, got {value}")
     return float(value)
+
+
+def whole_number(name: str, value: int, low: int) -> int:
+    """`value` as an int, if it is a whole number >= low."""
+    if not isinstance(value, Integral) or value < low:
+        raise ValueError(f"{name} must be a whole number >= {low}, got {value}")
+    return int(value)
 
 
 def fraction(name: str, value: float) -> float:

@@ -21,7 +21,7 @@ from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
-from minidl.optim.subnormal import EVERY, flush
+from minidl.optim.subnormal import EVERY, flush, means_nothing
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
@@ -183,9 +183,14 @@ class Rule(Optimizer):
             state = {name: getattr(self, name)[b] for name in self.vectors}
             self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
-            if flat.xp is np and self.t % EVERY == 0:
+            if flat.xp is np and self.t % EVERY == 0 and self.flushes:
                 for v in state.values():
                     flush(v)
+
+    @property
+    def flushes(self) -> bool:
+        """Whether state below the smallest normal number may be set to zero now and then (see subnormal.py)."""
+        return means_nothing(getattr(self, "eps", 1.0), self._bound().w.dtype)
 
     @property
     def steps(self) -> int:

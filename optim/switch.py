@@ -73,7 +73,7 @@ class AfterEpochs(Condition):
 
     n: int
 
-    needs_reports: ClassVar[bool] = True  # type: ignore[misc]
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_count("epochs", self.n)
@@ -98,7 +98,7 @@ class Plateau(Condition):
     patience: int = 2
     min_delta: float = 0.0
 
-    needs_reports: ClassVar[bool] = True  # type: ignore[misc]
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.patience < 1 or not 0 <= self.min_delta < math.inf:
@@ -131,7 +131,7 @@ class Crossing(Condition):
     metric: str
     level: float
 
-    needs_reports: ClassVar[bool] = True  # type: ignore[misc]
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_level(self.level)
@@ -150,7 +150,7 @@ class Gap(Condition):
 
     level: float
 
-    needs_reports: ClassVar[bool] = True  # type: ignore[misc]
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_level(self.level)

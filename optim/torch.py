@@ -24,7 +24,7 @@ from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import Rule
-from minidl.optim.torch_state import OPTIONS, own_state, set_option, state_of
+from minidl.optim.torch_state import OPTIONS, own_state, set_option
 from minidl.tensor import Tensor
 
 PATIENCE = 1000  # steps without a report until a hybrid that waits for one says so
@@ -54,7 +54,9 @@ def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwa
 class Wrapped(torch.optim.Optimizer):
     """See wrap. `inner` is the optimizer of this package; report, verdict, phase and switch_event are its own."""
 
-    def __init__(self, optimizer_class: Callable[..., Optimizer], params: Iterable[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, optimizer_class: Callable[..., Optimizer], params: Iterable[Any], kwargs: dict[str, Any]
+    ) -> None:
         self._closed = False
         params = list(params)
         if not params:
@@ -132,7 +134,9 @@ class Wrapped(torch.optim.Optimizer):
             rule.lr = rates[0] if len(rates) == 1 else max(rates)
             self._set_scales(rule, [rate / rule.lr if rule.lr else 1.0 for rate in rates], in_first)
         else:
-            begun = [group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)]
+            begun = [
+                group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)
+            ]
             ratios = [rate / start if start else 1.0 for rate, start in zip(rates, begun, strict=True)]
             self._set_scales(rule, [a * b for a, b in zip(ratios, self._scales, strict=True)], in_first)
 
@@ -197,8 +201,8 @@ class Wrapped(torch.optim.Optimizer):
             "state": {"vectors": vectors, "scalars": state["scalars"]},
             "param_groups": groups,
         }
-        for hook in self._optimizer_state_dict_post_hooks.values():
-            found = hook(self, found) or found
+        for after in self._optimizer_state_dict_post_hooks.values():
+            found = after(self, found) or found
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -214,8 +218,8 @@ class Wrapped(torch.optim.Optimizer):
         self.inner.load_state_dict(own_state(state_dict, self.inner))
         for own, group in zip(self.param_groups, groups, strict=True):
             own.update({key: value for key, value in group.items() if key not in ("params", "param_names")})
-        for hook in self._optimizer_load_state_dict_post_hooks.values():
-            hook(self)
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         mine = ("inner", "_closed", "_built", "_scales", "_told", "_steps")
@@ -248,7 +252,9 @@ def _reminder(inner: Any, how_long: str) -> str:
 
 def _complain_at_the_end(inner: Any) -> None:
     if inner.progress.step and _waits_for_reports(inner):
-        warnings.warn(_reminder(inner, f"never switched in {inner.progress.step:,} steps, without a report"), stacklevel=2)
+        warnings.warn(
+            _reminder(inner, f"never switched in {inner.progress.step:,} steps, without a report"), stacklevel=2
+        )
 
 
 # ---- the memory that both see ----

@@ -94,6 +94,9 @@ def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
             f"{begin}: {type(inner).__name__} needs the projected rate, or a state, that PyTorch does not keep. Load "
             "the model only, and let the optimizer start anew"
         )
+    missing = [name for name in ("betas", "alpha", "lr_decay") if hasattr(rule, name) and name not in groups[0]]
+    if missing:
+        raise ValueError(f"{begin}: it is of a rule without {missing[0]}, this one is '{rule.name}'")
     for name in ("maximize", "centered", "dampening"):
         if any(group.get(name) for group in groups):
             raise ValueError(f"{begin}: it has {name}, which '{rule.name}' does not have")

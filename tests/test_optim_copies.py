@@ -18,7 +18,9 @@ MAKE = {name: rule[0] for name, rule in RULES.items()} | {
     "hybrid": lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.1, momentum=0.9), AfterSteps(4), "projected"),
     "matched": lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.1), AfterSteps(9), "matched"),
     "gnmt": lambda p: GNMT(p, total_steps=200),
-    "groups": lambda p: Adam([{"params": [next(it := iter(p))], "lr": 1e-4}, {"params": list(it), "weight_decay": 0.1}]),
+    "groups": lambda p: Adam(
+        [{"params": [next(it := iter(p))], "lr": 1e-4}, {"params": list(it), "weight_decay": 0.1}]
+    ),
 }
 COPY = {"pickle": lambda x: pickle.loads(pickle.dumps(x)), "deepcopy": copy.deepcopy}
 

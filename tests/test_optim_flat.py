@@ -204,3 +204,18 @@ def test_flush_keeps_every_normal_number(dtype):
     v = np.array([0, tiny, -tiny, tiny / 2, -tiny / 2, np.finfo(dtype).smallest_subnormal, 1, -1, np.inf], dtype)
     flush(v)
     np.testing.assert_array_equal(v, np.array([0, tiny, -tiny, 0, 0, 0, 1, -1, np.inf], dtype))
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize(("eps", "flushes"), [(1e-8, True), (1e-10, True), (1e-12, False), (1e-30, False)])
+def test_flush_waits_where_eps_is_tiny(eps, flushes):
+    """With eps 1e-30 a subnormal v decides the step: PyTorch's weights, after any number of steps."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    weight, theirs = Tensor(np.zeros(2, np.float32), requires_grad=True), torch.zeros(2, requires_grad=True)
+    optimizer, adam = Adam([weight], eps=eps), torch.optim.Adam([theirs], eps=eps)
+    assert optimizer.flushes == flushes
+    for _ in range(70):
+        weight.grad, theirs.grad = np.array([3e-19, 1.0], np.float32), torch.tensor([3e-19, 1.0])
+        optimizer.step()
+        adam.step()
+        np.testing.assert_allclose(weight.numpy(), theirs.detach().numpy(), rtol=1e-3)

@@ -78,7 +78,7 @@ def test_across_the_switch_the_rate_keeps_its_ratio(name):
         Hybrid, model.parameters(), first=Adam(lr=1e-3), then=SGD(lr=1e-3, momentum=0.9), switch=AfterSteps(7)
     )
     adam = torch.optim.Adam(alone.parameters(), lr=1e-3)
-    schedulers = SCHEDULERS[name](hybrid), SCHEDULERS[name](adam)
+    schedulers, rate = (SCHEDULERS[name](hybrid), SCHEDULERS[name](adam)), 0.0
     for k in range(20):
         loss = torch_batch(alone, adam, k)
         torch_batch(model, hybrid, k)
@@ -144,8 +144,9 @@ def test_groups_are_pytorchs(named):
     ours, theirs = torch_cnn(), torch_cnn()
     our_optimizer = wrap(AdamW, groups(ours), lr=2e-3, weight_decay=0.0)
     their_optimizer = torch.optim.AdamW(groups(theirs), lr=2e-3, weight_decay=0.0)
-    schedulers = S.OneCycleLR(our_optimizer, [0.01, 0.02], total_steps=20), S.OneCycleLR(
-        their_optimizer, [0.01, 0.02], total_steps=20
+    schedulers = (
+        S.OneCycleLR(our_optimizer, [0.01, 0.02], total_steps=20),
+        S.OneCycleLR(their_optimizer, [0.01, 0.02], total_steps=20),
     )
     for k in range(19):
         losses = torch_batch(ours, our_optimizer, k), torch_batch(theirs, their_optimizer, k)

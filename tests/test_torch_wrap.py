@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, nn, ops
-from minidl.optim import SGD, SWATS, Adam, AfterEpochs, AfterSteps, Hybrid, RMSprop
+from minidl.optim import SGD, SWATS, Adam, AfterSteps, Hybrid, RMSprop
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 from minidl.optim.torch import wrap  # noqa: E402 (needs torch)

@@ -111,6 +111,9 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         return Tensor(self.data.copy(), self.requires_grad)  # a leaf of its own, with no optimizer yet
 
+    def __reduce__(self) -> Any:
+        return _unpickled, (type(self), self.data, self.grad, self.requires_grad)  # a leaf too
+
     # ---- backward ---------------------------------------------------------------------------------------------
 
     @same_bits
@@ -290,6 +293,13 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     if like is not None and isinstance(value, (int, float)):
         return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
     return Tensor(value)
+
+
+def _unpickled(kind: type[Tensor], data: Array, grad: Array | None, requires_grad: bool) -> Tensor:
+    out = kind.__new__(kind)
+    Tensor.__init__(out, data, requires_grad)
+    out.grad = grad
+    return out
 
 
 def _as_float_array(data: Any, device: str | None) -> Array:

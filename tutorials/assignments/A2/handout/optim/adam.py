@@ -17,6 +17,14 @@ from minidl.optim.rule import Clipping, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+AMSGRAD = Formula(
+    *FORMULA.terms[:5],
+    Line("vmax", "max(vmax_old, v)", "the largest v so far"),
+    Line("mhat", "m / (1 - b1**t)", "m without its pull towards 0"),
+    Line("vhat", "vmax / (1 - b2**t)", "vmax without its pull towards 0"),
+    Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
+)
+DECOUPLED, DECOUPLED_AMSGRAD = FORMULA.decoupled(), AMSGRAD.decoupled()
 
 
 class Adam(Rule):
@@ -33,14 +41,18 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
+    amsgrad       divide by the root of vmax, the largest v so far, so that a weight's steps never grow again for want
+                  of gradients (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    State: m, v (n,), vmax (n,) with amsgrad, and the step number t. Raises ValueError for a hyper-parameter out of
+    range.
     """
 
     name = "adam"
-    vectors = ("m", "v")
+    vectors: tuple[str, ...] = ("m", "v")
     m: Array
     v: Array
+    vmax: Array
 
     def __init__(
         self,
@@ -49,13 +61,17 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
+        self.amsgrad = amsgrad
+        if amsgrad:
+            self.vectors = ("m", "v", "vmax")
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
-    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
+    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:
         raise NotImplementedError("A2: Adam.rule is yours to write")
 
 
@@ -75,9 +91,10 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **common)
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         raise NotImplementedError("A2: AdamW.decayed is yours to write")
