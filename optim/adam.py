@@ -6,6 +6,7 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,15 @@ FORMULA = Formula(
     Line("vhat", "v / (1 - b2**t)", "v without its pull towards 0"),
     Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
 )
-AMSGRAD = Formula(
-    *FORMULA.terms[:5],
-    Line("vmax", "max(vmax_old, v)", "the largest v so far"),
-    Line("mhat", "m / (1 - b1**t)", "m without its pull towards 0"),
-    Line("vhat", "vmax / (1 - b2**t)", "vmax without its pull towards 0"),
-    Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
-)
-DECOUPLED, DECOUPLED_AMSGRAD = FORMULA.decoupled(), AMSGRAD.decoupled()
+DECOUPLED = FORMULA.decoupled()
+
+
+@cache
+def _amsgrad(adam: Formula) -> Formula:
+    """The same with the largest v so far in v's place."""
+    *terms, vhat, p = adam.terms
+    largest = Line("vmax", "max(vmax_old, v)", "the largest v so far")
+    return Formula(*terms, largest, Line("vhat", "vmax / (1 - b2**t)", vhat.words), p, decay=adam.decay)
 
 
 class Adam(Rule):
@@ -53,18 +55,15 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
-    amsgrad       divide by the root of vmax, the largest v so far, so that a weight's steps never grow again for want
-                  of gradients (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
+    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v (n,), vmax (n,) with amsgrad, and the step number t. Raises ValueError for a hyper-parameter out of
-    range.
+    State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adam"
     vectors: tuple[str, ...] = ("m", "v")
     m: Array
     v: Array
-    vmax: Array
 
     def __init__(
         self,
@@ -85,15 +84,13 @@ class Adam(Rule):
 
     @property
     def formula(self) -> Formula:
-        return AMSGRAD if self.amsgrad else FORMULA
+        return _amsgrad(FORMULA) if self.amsgrad else FORMULA
 
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:
         xp, (b1, b2), t = xp_of(g), self.betas, self.t
         moments(g, p, m, v, b1, b2)
         unbiased = sqrt(1 - b2**t)  # numerator and denominator times this: a pass less over the vector
-        if vmax is not None:
-            xp.maximum(vmax, v, out=vmax)
-        xp.sqrt(v if vmax is None else vmax, out=p)
+        xp.sqrt(v if vmax is None else xp.maximum(vmax, v, out=vmax), out=p)
         p += self.eps * unbiased
         xp.divide(m, p, out=p)
         p *= -lr * unbiased / (1 - b1**t)
@@ -122,7 +119,7 @@ class AdamW(Adam):
 
     @property
     def formula(self) -> Formula:
-        return DECOUPLED_AMSGRAD if self.amsgrad else DECOUPLED
+        return _amsgrad(DECOUPLED) if self.amsgrad else DECOUPLED
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         if self.weight_decay:

@@ -28,15 +28,12 @@ LINE = 64  # bytes that travel between memory and cache together
 class FlatParameters:
     """The vectors w and g of a list of parameters.
 
-    params  leaves of one float dtype and on one device; they may be frozen, now or later. One that comes twice is
-            taken once
-    w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them. So an array
-            that was taken by `p.numpy()` before no longer follows: take it after the optimizer is built
+    params  leaves of one float dtype and on one device; frozen ones too. One that comes twice is taken once
+    w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them
     blocks  slices that together cover the vectors: one on the GPU, of BLOCK elements each on the CPU
 
     Raises ValueError where a parameter does not fit with the others. Use `FlatParameters.of(params)`, which finds the
-    vectors again when the same list of parameters has been packed before. A copy, or one out of a pickle, has the
-    copied parameters lie in new vectors.
+    vectors again when the same list of parameters has been packed before.
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
@@ -86,10 +83,7 @@ class FlatParameters:
         return all(map(attrgetter("requires_grad"), self.params))
 
     def collect(self) -> list[int]:
-        """Make `g` the gradient of this step; returns the places in `params` of those that rest.
-
-        A parameter rests that is frozen (`requires_grad` False), or whose `.grad` is None. There `g` is zero, so that
-        a norm or a product over all of it is one over what moves.
+        """Make `g` the gradient of this step. Returns which parameters rest, frozen or without one: `g` is 0 there.
 
         Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
         """
@@ -99,13 +93,9 @@ class FlatParameters:
                 raise RuntimeError(_moved_out(i, p, self))
             if p.grad is None or not p.requires_grad:
                 resting.append(i)
-                if p.grad is home.grad:
-                    p.grad = home.grad.copy()  # the user's, from before it was frozen
-                home.grad[...] = 0
+                _clear(p, home)
             elif p.grad is not home.grad:
-                if p.grad.shape != w.shape:
-                    raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {w.shape}")
-                p.grad, p.home = home.fill(p.grad), home
+                _move_gradient(i, p, home)
         return resting
 
     def part(self, stretch: slice) -> FlatParameters:
@@ -118,7 +108,7 @@ class FlatParameters:
         return found
 
     def __reduce__(self) -> Any:
-        return FlatParameters, (self.params,)
+        return FlatParameters, (self.params,)  # a copy has new vectors, for the copied parameters to lie in
 
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""
@@ -157,6 +147,21 @@ def _zeros(xp: Any, n: int, dtype: Any) -> Array:
     memory = np.zeros(n * dtype.itemsize + LINE, np.uint8)
     start = -memory.ctypes.data % LINE
     return memory[start : start + n * dtype.itemsize].view(dtype)
+
+
+def _move_gradient(i: int, p: Tensor, home: Home) -> None:
+    """What the user has assigned to `.grad` goes into the vector."""
+    assert p.grad is not None
+    if p.grad.shape != p.shape:
+        raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {p.shape}")
+    p.grad, p.home = home.fill(p.grad), home
+
+
+def _clear(p: Tensor, home: Home) -> None:
+    """No gradient in the vector; the user's, if it was there, goes on beside it."""
+    if p.grad is home.grad:
+        p.grad = home.grad.copy()
+    home.grad[...] = 0
 
 
 def _blocks(w: Array) -> list[slice]:

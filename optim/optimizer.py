@@ -108,8 +108,5 @@ class Optimizer(ABC):
 
     def _bound(self) -> FlatParameters:
         if self.flat is None:
-            raise RuntimeError(
-                f"this {type(self).__name__} has no parameters: write {type(self).__name__}(model.parameters(), ...), "
-                "or hand it to Hybrid(model.parameters(), first=..., then=...), which binds it"
-            )
+            raise RuntimeError("it has no parameters: write SGD(model.parameters()) or Hybrid(model.parameters(), ...)")
         return self.flat

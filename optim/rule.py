@@ -47,19 +47,14 @@ class Rule(Optimizer):
 
     Every rule takes these, whatever else it takes:
 
-    params        the model's parameters, or groups of them with a rate and a decay each: [{"params": ..., "lr": 0.01,
-                  "weight_decay": 0}, ...] (see groups.py); None makes an unbound rule, for Hybrid to bind. One that is
-                  frozen or has no gradient is not moved, and its state, its step number too, stands still
+    params        the model's parameters, or groups of them with a rate and a decay each (groups.py); None makes an
+                  unbound rule, for Hybrid to bind. What is frozen or has no gradient is not moved
     lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
-    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't.
-                  By name only
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
 
-    t             steps taken; inside `rule` the number of this step for the parameters in hand: less where they
-                  have rested. `steps` is the number of the optimizer's step in either case
-    rate          the rate of the last one
-    p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
-                  for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
+    t, rate       steps taken, and the rate of the last. Inside `rule`, the steps of the parameters in hand
+    p             (n,) the step last added to w, without decoupled weight decay; None unless `keep_step` asked for it
 
     Raises ValueError for a hyper-parameter out of range.
     """
@@ -67,11 +62,6 @@ class Rule(Optimizer):
     name: ClassVar[str]
     vectors: tuple[str, ...] = ()  # attributes that hold the rule's state, each (n,), zero at first
     p: Array | None = None
-    groups: Sequence[Group] = ()  # none: one rate and one decay for all
-    own_t: list[int] | None = None  # the steps of each parameter, once some have rested
-    lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
-    decay_scale = 1.0  # factor on all weight decays, set by Hybrid at the switch
-    whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
     _keeps_step = False
 
     def __init__(
@@ -89,6 +79,11 @@ class Rule(Optimizer):
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
         self.t, self.rate = 0, 0.0
+        self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
+        self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
+        self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
+        self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
+        self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
         if params is not None:
             params, self.groups = read_groups(params, lr)
             self.bind(FlatParameters.of(params))
@@ -119,7 +114,10 @@ class Rule(Optimizer):
                 getattr(self, name)[...] = values
 
     def keep_step(self) -> Array:
-        """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
+        """Keep every whole step from now on; returns the vector p (n,) that it is kept in.
+
+        To write it out and read it again takes a fifth of the time of an update.
+        """
         self._keeps_step = True
         if self.p is None:
             self.p = self._bound().zeros()
@@ -159,19 +157,19 @@ class Rule(Optimizer):
         resting = flat.collect()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
-        if not resting and self.own_t is None and not self.groups:  # the common case: one pass over all
-            self._move()
-            return
+        for part in self._parts(resting) if resting or self.own_t or self.groups else (self,):
+            part._move()
+
+    def _parts(self, resting: list[int]) -> list[Rule]:
+        """This rule for each stretch of the vectors that is alike, where not all parameters are."""
         if is_recording_step():
             raise CantRepeat("parameters that rest, or are in groups, are updated part by part")
         if self.p is not None:
             self.p[...] = 0
         count_steps(self, resting)
-        for part in parts(self, resting):
-            part._move()
+        return parts(self, resting)
 
     def _move(self) -> None:
-        """Take the step on all that lies in the vectors."""
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # on a GPU: see minidl/fast/gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
@@ -183,9 +181,13 @@ class Rule(Optimizer):
             state = {name: getattr(self, name)[b] for name in self.vectors}
             self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
-            if flat.xp is np and self.t % EVERY == 0 and self.flushes:
-                for v in state.values():
-                    flush(v)
+            if self.t % EVERY == 0:
+                self._flush(state)
+
+    def _flush(self, state: dict[str, Array]) -> None:
+        if self._bound().xp is np and self.flushes:
+            for v in state.values():
+                flush(v)
 
     @property
     def flushes(self) -> bool:

@@ -6,6 +6,7 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,6 @@ from minidl.optim.rule import Clipping, Params, Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-AMSGRAD = Formula(
-    *FORMULA.terms[:5],
-    Line("vmax", "max(vmax_old, v)", "the largest v so far"),
-    Line("mhat", "m / (1 - b1**t)", "m without its pull towards 0"),
-    Line("vhat", "vmax / (1 - b2**t)", "vmax without its pull towards 0"),
-    Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
-)
-DECOUPLED, DECOUPLED_AMSGRAD = FORMULA.decoupled(), AMSGRAD.decoupled()
 
 
 class Adam(Rule):
@@ -41,18 +34,15 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
-    amsgrad       divide by the root of vmax, the largest v so far, so that a weight's steps never grow again for want
-                  of gradients (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
+    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v (n,), vmax (n,) with amsgrad, and the step number t. Raises ValueError for a hyper-parameter out of
-    range.
+    State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adam"
     vectors: tuple[str, ...] = ("m", "v")
     m: Array
     v: Array
-    vmax: Array
 
     def __init__(
         self,
