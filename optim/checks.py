@@ -10,16 +10,24 @@ from typing import Any
 from minidl.backend import Array
 
 
+def number(name: str, value: Any) -> float:
+    """`value` as a float: a number of Python, NumPy or PyTorch."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} must be one number, got {value!r}") from None
+
+
 def at_least(name: str, value: float, low: float) -> float:
     """`value` as a float, if it is a finite number >= low."""
-    if not low <= value < math.inf:
+    if not low <= number(name, value) < math.inf:
         raise ValueError(f"{name} must be a finite number >= {low}, got {value}")
     return float(value)
 
 
 def above(name: str, value: float, low: float) -> float:
     """`value` as a float, if it is a finite number > low."""
-    if not low < value < math.inf:
+    if not low < number(name, value) < math.inf:
         raise ValueError(f"{name} must be a finite number > {low}, got {value}")
     return float(value)
 
@@ -33,7 +41,7 @@ def whole_number(name: str, value: int, low: int) -> int:
 
 def fraction(name: str, value: float) -> float:
     """`value` as a float, if it is in [0, 1): the factor of an exponential average."""
-    if not 0 <= value < 1:
+    if not 0 <= number(name, value) < 1:
         raise ValueError(f"{name} must be in [0, 1), got {value}")
     return float(value)
 

@@ -49,7 +49,10 @@ def read_groups(params: Any, lr: Any = None) -> tuple[list[Any], list[Group]]:
     given = list(params)
     if not given or not isinstance(given[0], Mapping):
         return _once(given), []
-    rows = [_once(_params(group, i)) for i, group in enumerate(given)]
+    listed = [_params(group, i) for i, group in enumerate(given)]
+    rows = list(map(_once, listed))
+    if len({isinstance(row[0], tuple) for row in listed if row}) > 1:
+        raise ValueError("some groups have named parameters and some have none: give all or none")
     together = [p for row in rows for p in row]
     if len({id(p) for p in together}) < len(together):
         raise ValueError("a parameter is in two groups: it would be updated twice per step")
@@ -64,11 +67,15 @@ def _params(group: Any, i: int) -> list[Any]:
         if key not in KEYS:
             raise ValueError(f"{unknown('option of a group', str(key), KEYS)}: the rule itself is one for all groups")
     found = group["params"]
+    if isinstance(found, (set, frozenset)):
+        raise TypeError("parameters need an order, which a set has not: give a list")
     return [found] if isinstance(found, Tensor) else list(found)
 
 
 def _once(params: list[Any]) -> list[Any]:
     """Each parameter once, by itself or after its name."""
+    if len({isinstance(p, tuple) for p in params}) > 1:
+        raise ValueError("some parameters have names and some have none: give all or none")
     bare = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in params]
     return list({id(p): p for p in bare}.values())
 

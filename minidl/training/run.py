@@ -29,6 +29,7 @@ from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
 
 CHECKPOINT = "checkpoint.safetensors"
+BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
 
 
@@ -70,16 +71,23 @@ class Run:
     def __init__(self, job: Job, folder: Path, options: Options) -> None:
         self.job, self.folder, self.options = job, folder, options
         self.versions = versions()  # of what the run was begun with
+        self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
     @classmethod
     def create(
-        cls, job: Job, folder: Path | None = None, options: Options | None = None, held: ExitStack | None = None
+        cls,
+        job: Job,
+        folder: Path | None = None,
+        options: Options | None = None,
+        held: ExitStack | None = None,
+        parent: dict[str, Any] | None = None,
     ) -> Run:
-        """Make the folder, with a checkpoint of step 0. Raises ValueError where it holds a run already.
+        """Make the folder, with the first checkpoint. Raises ValueError where it holds a run already.
 
-        held  what keeps the folder locked (see `lock`); None: it is not locked
+        parent  the run that the job goes on from: {"run": folder, "epochs": ..., "steps": ...}
+        held    what keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
             folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.config.model}-{job.config.opt}")
@@ -87,6 +95,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder, held)
         run = cls(job, folder, options or Options())
+        run.parent = parent
         run.sweep()
         run.save()
         run.write_config()
@@ -120,7 +129,7 @@ class Run:
             restore(job, checkpoint)
             begun_with = dict(checkpoint.state["versions"])
         run = cls(job, folder, chosen)
-        run.versions = begun_with
+        run.versions, run.parent = begun_with, checkpoint.state.get("parent")
         run.sweep()
         run.write_config()
         return run
@@ -130,6 +139,11 @@ class Run:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What made the run's numbers: the version, its bits, and the run that it goes on from, if there is one."""
+        return {"minidl": __version__, "bits": BITS} | ({"parent": self.parent} if self.parent else {})
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
@@ -145,7 +159,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {"minidl": __version__, **asdict(self.job.config)})
+        self.write_json("config.json", {**self.origin, **asdict(self.job.config)})
         self.write_metrics()
 
     def write_metrics(self) -> None:
@@ -168,6 +182,7 @@ class Run:
                 "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
                 "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
                 "trainer": trainer.state(),
+                "parent": self.parent,
             },
         )
 
@@ -196,6 +211,7 @@ class Run:
             "switch": event and {k: getattr(event, k) for k in ("step", "epoch", "lr", "condition")},
             "seconds": round(p.seconds, 3),
             "samples_per_second": round(p.samples / p.train_seconds, 1) if p.train_seconds else 0.0,
+            **self.origin,
         }
         self.write_json("summary.json", summary)
         return summary
@@ -225,9 +241,9 @@ class Checkpoints(Observer):
             self._saved = step
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, Any]:
     """What may give other bits when it changes."""
-    return {"minidl": __version__, "numpy": np.__version__}
+    return {"minidl": __version__, "bits": BITS, "numpy": np.__version__}
 
 
 def check_unused(folder: Path) -> None:
