@@ -142,8 +142,8 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What made the run's numbers: the version, its bits, and the run that it goes on from, if there is one."""
-        return {"minidl": __version__, "bits": BITS} | ({"parent": self.parent} if self.parent else {})
+        """Where the run's numbers come from: which bits, and the run that it goes on from, if there is one."""
+        return {"bits": BITS} | ({"parent": self.parent} if self.parent else {})
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
@@ -159,7 +159,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {**self.origin, **asdict(self.job.config)})
+        self.write_json("config.json", {"minidl": __version__, **self.origin, **asdict(self.job.config)})
         self.write_metrics()
 
     def write_metrics(self) -> None:
