@@ -94,8 +94,10 @@ class FlatParameters:
             if p.grad is None or not p.requires_grad:
                 resting.append(i)
                 _clear(p, home)
-            elif p.grad is not home.grad:
+                continue
+            if p.grad is not home.grad:
                 _move_gradient(i, p, home)
+            p.version += 1  # a graph that was recorded before this step can tell
         return resting
 
     def part(self, stretch: slice) -> FlatParameters:
