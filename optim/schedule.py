@@ -7,48 +7,87 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
-from minidl.optim.checks import at_least
+from minidl.optim.checks import at_least, whole_number
 from minidl.optim.grammar import Convert, GrammarError, Reader, number, whole
 from minidl.optim.optimizer import Schedule
 
+P = ParamSpec("P")
 
+
+class Made:
+    """A schedule that knows how it was made, so that it can be pickled with its optimizer."""
+
+    def __init__(self, make: Callable[..., Schedule], how: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.make, self.how, self.named = make, how, named
+        self.rate = make(*how, **named)
+
+    def __call__(self, k: int) -> float:
+        return self.rate(k)
+
+    def __reduce__(self) -> Any:
+        return partial(globals()[self.make.__name__], *self.how, **self.named), ()
+
+
+def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Mark a function that makes a schedule: what it makes becomes Made."""
+
+    @wraps(make)
+    def made(*how: P.args, **named: P.kwargs) -> Schedule:
+        return Made(make, how, named)
+
+    return made
+
+
+@remembered
 def constant(lr: float) -> Schedule:
     """Always lr."""
     at_least("lr", lr, 0)
     return lambda k: lr
 
 
+@remembered
 def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """lr factor^(k // every): multiplied by `factor` after each `every` steps."""
     at_least("lr", lr, 0)
-    at_least("every", every, 1)
+    whole_number("every", every, 1)
     at_least("factor", factor, 0)
     return lambda k: lr * factor ** (k // every)
 
 
+@remembered
 def halving(lr: float, start: int, every: int) -> Schedule:
     """lr until step `start`, half of it from there, and half again after each `every` steps more."""
     at_least("lr", lr, 0)
-    at_least("start", start, 0)
-    at_least("every", every, 1)
+    whole_number("start", start, 0)
+    whole_number("every", every, 1)
     return lambda k: lr * 0.5 ** (0 if k < start else 1 + (k - start) // every)
 
 
+@remembered
 def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
-    """From lr at step 0 down to `final` at step total_steps along half a cosine, and `final` from there.
+    """From lr at step 0 down to `final` at step total_steps along half a cosine, where it ends.
 
-    Loshchilov & Hutter 2017, eq. 5, without restarts.
+    Loshchilov & Hutter 2017, eq. 5, without restarts. To ask for a later step is a ValueError: the curve would rise.
     """
     at_least("lr", lr, 0)
-    at_least("total_steps", total_steps, 1)
+    whole_number("total_steps", total_steps, 1)
     at_least("final", final, 0)
-    return lambda k: final + (lr - final) * (1 + math.cos(math.pi * min(k / total_steps, 1))) / 2
+
+    def rate(k: int) -> float:
+        if k > total_steps:
+            raise ValueError(f"the cosine ends at step {total_steps}, this is step {k}: make one for the whole length")
+        return final + (lr - final) * (1 + math.cos(math.pi * k / total_steps)) / 2
+
+    return rate
 
 
+@remembered
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2)."""
-    at_least("steps", steps, 0)
+    whole_number("steps", steps, 0)
     return lambda k: schedule(k) * (1 if k + 1 >= steps else (k + 1) / steps)
 
 

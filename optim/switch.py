@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from minidl.optim.progress import Progress
 
@@ -24,6 +24,11 @@ class Condition(ABC):
     @property
     def needs_projection(self) -> bool:
         """Whether it reads gamma and Lambda, which cost a pass over the vectors at each step."""
+        return False
+
+    @property
+    def needs_reports(self) -> bool:
+        """Whether it can't be met before an epoch has been reported."""
         return False
 
     @abstractmethod
@@ -68,6 +73,8 @@ class AfterEpochs(Condition):
 
     n: int
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check_count("epochs", self.n)
 
@@ -90,6 +97,8 @@ class Plateau(Condition):
     metric: str = "val_loss"
     patience: int = 2
     min_delta: float = 0.0
+
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.patience < 1 or not 0 <= self.min_delta < math.inf:
@@ -122,6 +131,8 @@ class Crossing(Condition):
     metric: str
     level: float
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check_level(self.level)
 
@@ -138,6 +149,8 @@ class Gap(Condition):
     """Over-fitting: train_accuracy - val_accuracy has reached the level, both fractions. `gap:0.02`."""
 
     level: float
+
+    needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_level(self.level)
@@ -247,6 +260,10 @@ class AnyOf(_Joined):
     def __call__(self, progress: Progress) -> bool:
         return any(part(progress) for part in self.conditions)
 
+    @property
+    def needs_reports(self) -> bool:
+        return all(part.needs_reports for part in self.conditions)
+
     def reason(self, progress: Progress) -> str:
         return " | ".join(part.reason(progress) for part in self.conditions if part(progress))
 
@@ -256,6 +273,10 @@ class AnyOf(_Joined):
 
 class AllOf(_Joined):
     """All the conditions: `a & b`."""
+
+    @property
+    def needs_reports(self) -> bool:
+        return any(part.needs_reports for part in self.conditions)
 
     def __call__(self, progress: Progress) -> bool:
         return all(part(progress) for part in self.conditions)

@@ -77,7 +77,7 @@ def test_schedules():
     assert [constant(0.3)(k) for k in (0, 99)] == [0.3, 0.3]
     assert [step(1.0, 10, 0.1)(k) for k in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01], rel=1e-15)
     assert [halving(8.0, 5, 3)(k) for k in (0, 4, 5, 7, 8, 10, 11)] == [8, 8, 4, 4, 2, 2, 1]
-    assert [cosine(2.0, 8)(k) for k in (0, 4, 8, 9)] == pytest.approx([2, 1, 0, 0])
+    assert [cosine(2.0, 8)(k) for k in (0, 4, 8)] == pytest.approx([2, 1, 0])
     assert cosine(2.0, 6, final=0.5)(2) == pytest.approx(0.5 + 1.5 * 0.75)  # (1 + cos 60 degrees) / 2
     assert [warmup(constant(1.0), 4)(k) for k in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert [warmup(constant(1.0), 0)(k) for k in range(2)] == [1, 1]
@@ -119,3 +119,15 @@ def test_bad_schedule_text(text, column, message):
     first, second = str(caught.value).split("\n")
     assert first == text
     assert second.index("^") == column - 1 == caught.value.position - 1
+
+
+def test_a_schedule_ends_where_it_ends():
+    """PyTorch's cosine would rise again."""
+    with pytest.raises(ValueError, match="ends at step 8, this is step 9"):
+        cosine(2.0, 8)(9)
+
+
+@pytest.mark.parametrize("make", [lambda: step(1.0, 1.5), lambda: halving(1.0, 2, 1.5), lambda: cosine(1.0, 8.5)])
+def test_steps_are_whole_numbers(make):
+    with pytest.raises(ValueError, match="whole number"):
+        make()

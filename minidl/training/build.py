@@ -138,7 +138,8 @@ def _hybrid(
             return sgd_phase(max(1, total_steps - (hybrid.switch_step or 0)))(k)
 
     then = SGD(lr=then_rate, momentum=momentum, **common)
-    hybrid = Hybrid(params, first, then, switch=parse_switch(switch), lr_after=lr_after)
+    decay_after = "matched" if common["weight_decay"] else None
+    hybrid = Hybrid(params, first, then, switch=parse_switch(switch), lr_after=lr_after, decay_after=decay_after)
     return hybrid
 
 

@@ -72,7 +72,10 @@ class Tensor(Operators):
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
-        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy."""
+        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy.
+
+        An optimizer lays its parameters in a memory of its own: what was taken before it was built does not follow.
+        """
         return to_numpy(self.data)
 
     def __repr__(self) -> str:
