@@ -61,7 +61,7 @@ def test_the_run_folder_is_as_promised(finished):
     assert list(summary) == [
         "dataset", "source", "device", "model", "parameters", "optimizer", "seed", "epochs", "steps", "train_loss",
         "train_accuracy", "val_accuracy", "test_loss", "test_accuracy", "switch", "seconds", "samples_per_second",
-        "bits",
+        "bits", "fast",
     ]  # fmt: skip
     assert summary["switch"]["step"] == 7
     assert summary["switch"]["condition"] == "step:7"

@@ -209,7 +209,6 @@ class Run:
             "dataset": job.dataset.name,
             "source": job.dataset.source,
             "device": job.device,
-            "fast": self.fast,
             "model": config.model,
             "parameters": count_parameters(job.model),
             "optimizer": config.opt,

@@ -34,6 +34,7 @@ def crew(size: int) -> Team:
 
 @part
 def swap_part(i, parts, x, y):  # type: ignore[no-untyped-def]
+    """Some images."""
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         image, turned = x[n], y[n]
         for b in range(len(turned)):

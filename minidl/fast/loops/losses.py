@@ -19,6 +19,7 @@ from minidl.tensor import Tensor, record
 
 @part
 def entropy_part(i, parts, logits, labels, p, losses):  # type: ignore[no-untyped-def]
+    """Some rows."""
     for n in range(len(p) * i // parts, len(p) * (i + 1) // parts):
         row, out, largest, total = logits[n], p[n], logits[n, 0], 0.0
         for c in range(len(row)):
@@ -49,6 +50,7 @@ def entropy(team, logits, labels, p):  # type: ignore[no-untyped-def]
 
 @part
 def entropy_back_part(i, parts, p, labels, scale, d):  # type: ignore[no-untyped-def]
+    """Some rows."""
     for n in range(len(p) * i // parts, len(p) * (i + 1) // parts):
         row, out = p[n], d[n]
         for c in range(len(row)):

@@ -41,15 +41,15 @@ def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
         m[:] = 0
         s[:] = 0
         base = lines[0]  # distances to it are small numbers, which add up without loss
-        for l in range(len(lines)):
-            line = lines[l]
+        for r in range(len(lines)):
+            line = lines[r]
             for j in range(len(line)):
                 m[j] += line[j] - base[j]
         scale = x.dtype.type(1 / len(lines))
         for j in range(len(m)):
             m[j] *= scale
-        for l in range(len(lines)):
-            line = lines[l]
+        for r in range(len(lines)):
+            line = lines[r]
             for j in range(len(line)):
                 d = line[j] - base[j] - m[j]
                 s[j] += d * d
@@ -108,8 +108,9 @@ def spread(numbers, groups):  # type: ignore[no-untyped-def]
 
 @part
 def normalize_part(i, parts, x, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
-    for l in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        line, out = x[l], y[l]
+    """Some lines."""
+    for r in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        line, out = x[r], y[r]
         for j in range(len(line)):
             v = (line[j] - mean[j]) * scale[j] + bias[j]
             out[j] = least if v <= least else v  # NaN stays
@@ -117,7 +118,7 @@ def normalize_part(i, parts, x, mean, scale, bias, least, y):  # type: ignore[no
 
 @loop
 def normalize(team, x, groups, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
-    """y = (x - mean) * scale + bias, but not less than `least`: 0 with a ReLU, else -infinity. x, y (lines, columns)."""
+    """y = (x - mean) * scale + bias, and no less than `least`: 0 with a ReLU, else -infinity."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
     share(team, parts, entry(normalize_part, (parts, x, mean, scale, bias, least, y)))
@@ -128,6 +129,7 @@ def normalize(team, x, groups, mean, scale, bias, least, y):  # type: ignore[no-
 
 @part
 def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: ignore[no-untyped-def]
+    """Some lines."""
     start, stop = len(x) * i // parts, len(x) * (i + 1) // parts
     zero, total, total_x = x.dtype.type(0), of_g[i], of_gx[i]
     s, t = np.empty(len(total), x.dtype), np.empty(len(total), x.dtype)
@@ -136,8 +138,8 @@ def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: i
     for first in range(start, stop, LINES):
         s[:] = 0
         t[:] = 0
-        for l in range(first, min(first + LINES, stop)):
-            line, line_g = x[l], g[l]
+        for r in range(first, min(first + LINES, stop)):
+            line, line_g = x[r], g[r]
             for j in range(len(line)):
                 d = line[j] - mean[j]
                 dy = zero if d * scale[j] + bias[j] <= least else line_g[j]
@@ -150,7 +152,7 @@ def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: i
 
 @loop
 def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):  # type: ignore[no-untyped-def]
-    """dy and dyx (C,): g, and g * (x - mean), summed by channel in double precision; where y is `least`, g counts as 0."""
+    """g and g * (x - mean), summed by channel, into dy and dyx (C,). Where y is `least`, g counts as 0."""
     parts = cuts(len(x), x.size)
     of_g, of_gx = np.empty((parts, x.shape[1])), np.empty((parts, x.shape[1]))
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
@@ -164,9 +166,10 @@ def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):  # type: ignore
 
 @part
 def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):  # type: ignore[no-untyped-def]
+    """Some lines."""
     zero = x.dtype.type(0)
-    for l in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        line, line_g, out = x[l], g[l], dx[l]
+    for r in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        line, line_g, out = x[r], g[r], dx[r]
         for j in range(len(line)):
             d = line[j] - mean[j]
             dy = zero if d * scale[j] + bias[j] <= least else line_g[j]

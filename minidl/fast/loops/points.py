@@ -48,8 +48,8 @@ def exp(x):  # type: ignore[no-untyped-def]
 @overload(exp, jit_options=SETTINGS)
 def _exp(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
-        return lambda x: exp_32(x)  # noqa: PLW0108
-    return lambda x: math.exp(x)  # noqa: PLW0108
+        return lambda x: exp_32(x)
+    return lambda x: math.exp(x)
 
 
 # ---- activations ----
@@ -57,6 +57,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 @part
 def forward_part(i, parts, kind, x, y):  # type: ignore[no-untyped-def]
+    """Some numbers."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, zero, one = x[some], y[some], x.dtype.type(0), x.dtype.type(1)
     if kind == RELU:
@@ -76,6 +77,7 @@ def forward(team, kind, x, y):  # type: ignore[no-untyped-def]
 
 @part
 def backward_part(i, parts, kind, g, y, dx):  # type: ignore[no-untyped-def]
+    """Some numbers."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, y, dx, zero, one = g[some], y[some], dx[some], g.dtype.type(0), g.dtype.type(1)
     if kind == RELU:
@@ -164,6 +166,7 @@ def philox(counter, step, key_0, key_1):  # type: ignore[no-untyped-def]
 
 @part
 def drop_part(i, parts, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
+    """Some numbers: eight for each block of random bits."""
     n, zero, key_0, key_1 = (len(x) + 7) // 8, x.dtype.type(0), np.uint64(key[0]), np.uint64(key[1])
     start, stop = n * i // parts * 8, min(len(x), n * (i + 1) // parts * 8)
     for first in range(start, stop, 8):
@@ -187,6 +190,7 @@ def drop(team, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
 
 @part
 def masked_part(i, parts, g, scale, keep, dx):  # type: ignore[no-untyped-def]
+    """Some numbers."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, keep, dx, zero = g[some], keep[some], dx[some], g.dtype.type(0)
     for j in range(len(g)):
@@ -221,6 +225,7 @@ def dropout(x: Tensor, p: float, rng: Any) -> Any:
 
 @part
 def take_part(i, parts, images, chosen, scale, x):  # type: ignore[no-untyped-def]
+    """Some images."""
     for n in range(len(chosen) * i // parts, len(chosen) * (i + 1) // parts):
         pixels, numbers = images[chosen[n]], x[n]
         for j in range(len(numbers)):

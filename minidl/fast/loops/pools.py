@@ -1,8 +1,8 @@
 """Max and average pooling in loops: any window, stride and padding. A part of the work is some of the images.
 
 Of images (N, H, W, C) a window is looked through pixel by pixel, all channels in one run. Planes are images of one
-channel, (N * C, H, W): there a line of windows is looked through at once, each at the same place, then at the next. Only
-the pixels of a window that lie in the image count for the maximum; for the mean those around it count as 0.
+channel, (N * C, H, W): there a line of windows is looked through at once, each at the same place, then at the next.
+Only the pixels of a window that lie in the image count for the maximum; for the mean those around it count as 0.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def best_of_image(image, kernel, stride, padding, channels, y, winners):  # type
 
 @part
 def best_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+    """Some images."""
     channels = np.arange(x.shape[3]).astype(np.int32)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         best_of_image(x[n], kernel, stride, padding, channels, y[n], winners[n])
@@ -112,6 +113,7 @@ def best_of_line(line, step, at, y, winner):  # type: ignore[no-untyped-def]
 
 @part
 def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+    """Some images."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         for oh in range(y.shape[1]):
@@ -141,6 +143,7 @@ def largest_of_planes(team, x, kernel, stride, padding, y, winners):  # type: ig
 
 @part
 def give_part(i, parts, g, winners, dx):  # type: ignore[no-untyped-def]
+    """Some images."""
     zero = dx.dtype.type(0)
     for n in range(len(g) * i // parts, len(g) * (i + 1) // parts):
         image, dy, winner = dx[n], g[n], winners[n]
