@@ -14,10 +14,12 @@ import pytest
 
 pytest.importorskip("numba")
 
-from minidl import Tensor
+from minidl import Tensor, ops
 from minidl.backend import reference_only
-from minidl.fast.loops import layout, norm, pools
+from minidl.data.batches import batches
+from minidl.fast.loops import layout, losses, norm, points, pools
 from minidl.fast.threads import use_threads
+from minidl.rng import CounterRng
 
 DTYPES = [np.float32, np.float64]
 Op = Callable[..., Any]
@@ -68,8 +70,6 @@ NORM_SHAPES = [(2, 1), (7, 5), (129, 300), (3, 3, 5, 4), (64, 6, 9, 9), (5, 8, 3
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("shape", NORM_SHAPES)
 def test_batch_norm(shape: tuple[int, ...], relu: bool, dtype: Any) -> None:
-    from minidl import ops
-
     rng = np.random.default_rng(len(shape))
     x = 3 * normal(rng, shape, dtype) + (np.arange(shape[1]) % 5).reshape(-1, *[1] * (len(shape) - 2)).astype(dtype)
     w, b = normal(rng, shape[1:2], dtype), normal(rng, shape[1:2], dtype)
@@ -128,8 +128,6 @@ def windows(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[Any, Any, 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(25))
 def test_pooling(seed: int, dtype: Any) -> None:
-    from minidl import ops
-
     rng = np.random.default_rng(seed)
     shape, window = windows(rng)
     check(
@@ -197,11 +195,101 @@ def test_orders_of_memory(shape: tuple[int, ...], dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(3, 8, 5, 4), (130, 16, 7, 7)])
 def test_flatten(shape: tuple[int, ...], dtype: Any) -> None:
-    from minidl import ops
-
     rng = np.random.default_rng(0)
     x = layout.usual(layout.last(rng.normal(size=shape).astype(dtype)), few=False)
     y, dx = check(lambda x: layout.reshape(x, len(x), -1), lambda x: ops.flatten(x, 1), [x], rng)
     assert y.flags.c_contiguous
     assert layout.reshape(Tensor(x), -1, shape[-1]) is NotImplemented
     assert layout.reshape(Tensor(y), len(y), -1) is NotImplemented
+
+
+# ---- activations, dropout, losses, batches ----
+
+SHAPES = [(), (1,), (7, 5), (300, 311), (3, 5, 4, 4), (65, 16, 9, 7)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+def test_activations(name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    x = np.asarray(normal(rng, shape, dtype) * dtype(10))
+    check(getattr(points, name), getattr(ops, name), [x], rng)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+def test_activations_of_what_is_no_number(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1000, -1000, 88, -88] * 9, np.float32)
+    t = torch.from_numpy(x.copy()).requires_grad_()
+    right = getattr(torch, name)(t)
+    right.backward(torch.ones_like(t))
+    y, dx = run(getattr(points, name), [x], np.ones_like(x))
+    np.testing.assert_allclose(y, right.detach().numpy(), rtol=1e-6, atol=1e-37)
+    np.testing.assert_allclose(dx, t.grad.numpy(), rtol=1e-6, atol=1e-37)
+
+
+def test_exp_is_exact_to_two_units_in_the_last_place() -> None:
+    x = np.linspace(-87, 87, 1_000_001, dtype=np.float32)
+    sigmoids = points.sigmoid(Tensor(-x)).data.astype(np.float64)
+    right = 1 / (1 + np.exp(x.astype(np.float64)))
+    assert np.abs(sigmoids / right - 1).max() < 4 * 2.0**-24 * 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, (128, 512)])
+def test_dropout_draws_the_same_mask(shape: tuple[int, ...], dtype: Any) -> None:
+    x = np.asarray(normal(np.random.default_rng(1), shape, dtype))
+    g = np.asarray(np.random.default_rng(2).normal(size=shape).astype(dtype))
+    results = []
+    for compiled in (False, True, True):
+        rng = CounterRng(5)
+        with use_threads(1 + len(results) % 2):
+            for _ in range(2):  # the second step has another mask
+                y, dx = run(lambda x, r=rng, c=compiled: (points if c else plain_ops).dropout(x, 0.3, r), [x], g)
+        results.append((y.tobytes(), dx.tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+class plain_ops:
+    """The plain forms."""
+
+    @staticmethod
+    def dropout(*args: Any) -> Any:
+        with reference_only():
+            return ops.dropout(*args)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (128, 10), (2000, 37)])
+def test_cross_entropy(shape: tuple[int, ...], dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    x, labels = normal(rng, shape, dtype) * dtype(20), rng.integers(0, shape[1], shape[0])
+    rtol = 1e-5 if dtype == np.float32 else 1e-12
+    check(lambda x: losses.cross_entropy(x, labels), lambda x: ops.cross_entropy(x, labels), [x], rng, rtol)
+
+
+def test_cross_entropy_of_what_is_no_number() -> None:
+    x = np.zeros((4, 3), np.float32)
+    x[0, 1], x[1, 2], x[2, 0] = np.nan, np.inf, -np.inf
+    labels = np.array([1, 2, 0, 0])
+    y, dx = run(lambda x: losses.cross_entropy(x, labels), [x], np.float32(1))
+    assert np.isnan(y)
+    assert np.isnan(dx[:2]).all()
+    assert np.isfinite(dx[2:]).all()
+    with pytest.raises(ValueError, match="label 3 at position 2"):
+        ops.cross_entropy(Tensor(x), np.array([0, 1, 3, 0]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_taking_a_batch(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (50, 9, 7), np.uint8), rng.integers(0, 10, 50)
+    with reference_only():
+        right = list(batches(images, labels, 16, np.random.default_rng(1), dtype=dtype))
+    for n in (1, 2):
+        with use_threads(n):
+            for (x, y), (a, b) in zip(batches(images, labels, 16, np.random.default_rng(1), dtype=dtype), right, strict=True):
+                assert x.data.tobytes() == a.data.tobytes()
+                assert (y == b).all()
+    assert points.take(images, labels, np.array([50]), dtype) is NotImplemented

@@ -20,7 +20,7 @@ from minidl.fast.linear import channels_last, into, plain
 from minidl.fast.pool import MaxPool, by_place, pixels, put, side_by_side, squares
 from minidl.fast.threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Edge, Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 SHORT = 16  # numbers in a row of a window, below which the rows are not worth copying one by one
 
@@ -83,9 +83,9 @@ class _Convolution:
         self.filters = as_matrix(self.w.data)
         self.bias = None if self.b is None else np.tile(self.b.data, oh * ow)  # long rows add fast
         in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.work)
-        edges: list[Edge] = [
-            (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
-            (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
+        edges: list[Reading] = [
+            (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2), self.w),
+            (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out))), self.x),
         ]
         if self.b is not None:
             edges.append((self.b, lambda g: self.gradient("b", g)))

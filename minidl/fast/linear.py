@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.backend import CPU, Array, backend_of
 from minidl.fast.threads import parts_for, split
-from minidl.tensor import Edge, Tensor, Vjp, record
+from minidl.tensor import Reading, Tensor, Vjp, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
@@ -69,9 +69,9 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         return NotImplemented
     y = product(x.data, w.data.T, CPU.empty((len(x.data), len(w.data)), x.dtype))
-    edges: list[Edge] = [
-        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype))),  # (N, out) @ (out, in)
-        (w, into(w, lambda g, out: product(g.T, x.data, out))),  # (out, N) @ (N, in)
+    edges: list[Reading] = [
+        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype)), w),  # (N, out) @ (out, in)
+        (w, into(w, lambda g, out: product(g.T, x.data, out)), x),  # (out, N) @ (N, in)
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
@@ -89,8 +89,8 @@ def matmul(a: Tensor, b: Any) -> Any:
     return record(
         "matmul",
         y,
-        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype))),  # (n, m) @ (m, k)
-        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype))),  # (k, n) @ (n, m)
+        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype)), b),  # (n, m) @ (m, k)
+        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype)), a),  # (k, n) @ (n, m)
     )
 
 

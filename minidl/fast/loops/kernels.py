@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import dots, layers, layout, norm, pools, rules
+from minidl.fast.loops import dots, layers, layout, losses, norm, points, pools, rules
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -25,6 +25,12 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": norm.batch_norm,
     "max_pool2d": pools.max_pool2d,
     "avg_pool2d": pools.avg_pool2d,
+    "relu": points.relu,
+    "sigmoid": points.sigmoid,
+    "tanh": points.tanh,
+    "dropout": points.dropout,
+    "cross_entropy": losses.cross_entropy,
+    "take": points.take,
     "Sequential.forward": Fused(FORMS),
     "rule": rules.step,
     "dots64": dots.dots64,

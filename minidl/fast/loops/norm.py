@@ -15,11 +15,10 @@ from minidl.backend import CPU, Array
 from minidl.fast.gpu.dense import once
 from minidl.fast.linear import into, plain
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.layout import FEW, cuts, stored, usual
-from minidl.fast.loops.team import ready as team
+from minidl.fast.loops.layout import FEW, crew, cuts, stored, usual
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
-from minidl.tensor import Edge, Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 LINES = 16  # at a time: they stay in the cache, and their sums are exact enough in their own precision
 
@@ -196,7 +195,7 @@ def batch_norm(
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
-    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size:
+    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size or not eps > 0:
         return NotImplemented
     c = x.shape[1]
     n, known = x.size // c, running_mean is not None and running_var is not None
@@ -206,7 +205,7 @@ def batch_norm(
     lines, groups = as_lines(x.data)
     if training:
         mean, var = np.empty(c), np.empty(c)
-        measure(team(), lines, groups, mean, var)
+        measure(crew(x.size), lines, groups, mean, var)
         if known:
             running_mean.data += momentum * (mean - running_mean.data)  # type: ignore[union-attr]
             running_var.data += momentum * (var * (n / (n - 1)) - running_var.data)  # type: ignore[union-attr]
@@ -217,21 +216,21 @@ def batch_norm(
     shift = np.zeros(c) if bias is None else bias.data
     with_ = [groups, *(v.astype(x.dtype) for v in (mean, scale, shift)), x.dtype.type(0 if relu else -np.inf)]
     y = CPU.empty(lines.shape, x.dtype)
-    normalize(team(), lines, *with_, y)
+    normalize(crew(x.size), lines, *with_, y)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:
         g, dx = as_lines(g)[0], CPU.empty(lines.shape, x.dtype)
         dy, dyx = np.empty(c), np.empty(c)
-        sums(team(), g, lines, *with_, dy, dyx)
+        sums(crew(x.size), g, lines, *with_, dy, dyx)
         if x.requires_grad:
             level, slope = (dy / n, dyx * inv_std**2 / n) if training else (np.zeros(c), np.zeros(c))
-            back(team(), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
+            back(crew(x.size), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
         return as_given(dx, x.shape), dyx * inv_std, dy
 
-    edges: list[Edge] = [(x, lambda g: backward(g)[0])]
+    edges: list[Reading] = [(x, lambda g: backward(g)[0], x)]
     if weight is not None:
-        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind"))))
+        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind")), x))
     if bias is not None:
         edges.append((bias, into(bias, lambda g, out: np.copyto(out, backward(g)[2], "same_kind"))))
     return record("batch_norm_relu" if relu else "batch_norm", as_given(y, x.shape), *edges)

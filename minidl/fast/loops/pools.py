@@ -14,8 +14,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.layout import FEW, cuts, empty, stored, usual
-from minidl.fast.loops.team import ready as team
+from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
 from minidl.ops_conv import Pair, Size, _pair
@@ -241,12 +240,12 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     few = x.shape[1] < FEW
     y = empty(results(x.shape, *window), x.dtype, few)
     winners, run = np.empty(y.shape, np.int32), largest_of_planes if few else largest
-    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
+    run(crew(x.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
 
     def vjp(g: Array) -> Array:
         n = len(x) * (x.shape[1] if few else 1)
         dx = empty(x.shape, x.dtype, few)
-        give(team(), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
+        give(crew(x.size), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
         return usual(dx, few)
 
     return record("max_pool2d", usual(y, few), (x, vjp))
@@ -260,11 +259,11 @@ def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     few = x.shape[1] < FEW
     y = empty(results(x.shape, *window), x.dtype, few)
     run = means_of_planes if few else means
-    run(team(), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
+    run(crew(x.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
 
     def vjp(g: Array) -> Array:
         dx = empty(x.shape, x.dtype, few)
-        run(team(), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
+        run(crew(x.size), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
         return usual(dx, few)
 
     return record("avg_pool2d", usual(y, few), (x, vjp))

@@ -176,3 +176,14 @@ def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(to, source, types.int64), generate
+
+
+@intrinsic
+def multiply_high(_: Any, a: Any, b: Any) -> Any:
+    """The upper 64 of the 128 bits of a product."""
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        wide = [builder.zext(value, ir.IntType(128)) for value in values]
+        return builder.trunc(builder.lshr(builder.mul(*wide), ir.Constant(ir.IntType(128), 64)), WORD)
+
+    return types.uint64(types.uint64, types.uint64), generate

@@ -1,0 +1,247 @@
+"""What is done to each number by itself, in one pass over the memory: activations, dropout, bytes made numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from minidl.backend import CPU, Array
+from minidl.fast.linear import channels_last, plain
+from minidl.fast.loops.compiler import SETTINGS, loop, part
+from minidl.fast.loops.layout import crew, cuts, stored
+from minidl.fast.loops.team import share
+from minidl.fast.loops.words import entry, multiply_high
+from minidl.rng import CounterRng
+from minidl.tensor import Tensor, record
+
+RELU, SIGMOID, TANH = range(3)
+
+# ---- e^x ----
+
+
+@part
+def exp_32(x):  # type: ignore[no-untyped-def]
+    """e^x = 2^k e^r with |r| <= log(2) / 2: a polynomial (Cephes' expf), which is done by vectors. Within 2 ulp."""
+    one = np.float32(1)
+    v = min(max(x, np.float32(-87.3)), np.float32(88.37))
+    k = np.floor(v * np.float32(1.44269504) + np.float32(0.5))
+    r = v - k * np.float32(0.693359375) + k * np.float32(2.12194440e-4)  # log(2) in two pieces, the first one short
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    y = (p * r * r + r + one) * np.int32((np.int32(k) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return x if x != x else y  # NaN
+
+
+def exp(x):  # type: ignore[no-untyped-def]
+    """e^x in compiled loops. Where it is less than the smallest number, that, and not 0; nor infinity."""
+    raise NotImplementedError
+
+
+@overload(exp, jit_options=SETTINGS)
+def _exp(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+        return lambda x: exp_32(x)  # noqa: PLW0108
+    return lambda x: math.exp(x)  # noqa: PLW0108
+
+
+# ---- activations ----
+
+
+@part
+def forward_part(i, parts, kind, x, y):  # type: ignore[no-untyped-def]
+    some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
+    x, y, zero, one = x[some], y[some], x.dtype.type(0), x.dtype.type(1)
+    if kind == RELU:
+        for j in range(len(x)):
+            y[j] = zero if x[j] <= zero else x[j]  # NaN stays
+    else:
+        for j in range(len(x)):
+            y[j] = one / (one + exp(-x[j]))
+
+
+@loop
+def forward(team, kind, x, y):  # type: ignore[no-untyped-def]
+    """y = RELU or SIGMOID of x, both flat."""
+    parts = cuts(len(x), len(x))
+    share(team, parts, entry(forward_part, (parts, kind, x, y)))
+
+
+@part
+def backward_part(i, parts, kind, g, y, dx):  # type: ignore[no-untyped-def]
+    some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
+    g, y, dx, zero, one = g[some], y[some], dx[some], g.dtype.type(0), g.dtype.type(1)
+    if kind == RELU:
+        for j in range(len(g)):
+            dx[j] = zero if y[j] <= zero else g[j]
+    elif kind == SIGMOID:
+        for j in range(len(g)):
+            dx[j] = g[j] * y[j] * (one - y[j])
+    else:
+        for j in range(len(g)):
+            dx[j] = g[j] * (one - y[j] * y[j])
+
+
+@loop
+def backward(team, kind, g, y, dx):  # type: ignore[no-untyped-def]
+    """dx from g and y = RELU, SIGMOID or TANH of x, all flat."""
+    parts = cuts(len(g), len(g))
+    share(team, parts, entry(backward_part, (parts, kind, g, y, dx)))
+
+
+def relu(x: Tensor) -> Any:
+    """See ops.relu. Any shape."""
+    return _activation("relu", RELU, x)
+
+
+def sigmoid(x: Tensor) -> Any:
+    """See ops.sigmoid. Any shape."""
+    return _activation("sigmoid", SIGMOID, x)
+
+
+def tanh(x: Tensor) -> Any:
+    """See ops.tanh. Any shape. NumPy's own tanh is as fast as a loop of ours."""
+    return _activation("tanh", TANH, x)
+
+
+def _activation(name: str, kind: int, x: Tensor) -> Any:
+    if not plain(x) or not x.size:
+        return NotImplemented
+    few = planar(x.data)
+    numbers, y = flat(x.data, few), CPU.empty((x.size,), x.dtype)
+    if kind == TANH:
+        np.tanh(numbers, out=y)
+    else:
+        forward(crew(x.size), kind, numbers, y)
+
+    def vjp(g: Array) -> Array:
+        dx = CPU.empty(y.shape, y.dtype)
+        backward(crew(x.size), kind, flat(g, few), y, dx)
+        return shaped(dx, x.shape, few)
+
+    return record(name, shaped(y, x.shape, few), (x, vjp))
+
+
+def planar(x: Array) -> bool:
+    """Whether x lies in the usual order; else as images (N, H, W, C)."""
+    return x.ndim != 4 or x.flags.c_contiguous or not channels_last(x).flags.c_contiguous
+
+
+def flat(x: Array, few: bool) -> Array:
+    """The numbers of x in one row, as they lie, or are to lie: images in the one order or the other."""
+    return (np.ascontiguousarray(x) if x.ndim != 4 else stored(x, few)).reshape(-1)
+
+
+def shaped(numbers: Array, shape: tuple[int, ...], few: bool) -> Array:
+    """The way back."""
+    if few:
+        return numbers.reshape(shape)
+    n, c, h, w = shape
+    return numbers.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+# ---- dropout ----
+
+
+@part
+def philox(counter, step, key_0, key_1):  # type: ignore[no-untyped-def]
+    """Philox 4x64 with ten rounds (Salmon et al. 2011): four random words of 64 bits, as NumPy's generator has them."""
+    a, b, c, d = np.uint64(counter), np.uint64(0), np.uint64(step), np.uint64(0)
+    for _ in range(10):
+        m, n = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+        a, b, c, d = multiply_high(n, c) ^ b ^ key_0, n * c, multiply_high(m, a) ^ d ^ key_1, m * a
+        key_0 += np.uint64(0x9E3779B97F4A7C15)
+        key_1 += np.uint64(0xBB67AE8584CAA73B)
+    return a, b, c, d
+
+
+@part
+def drop_part(i, parts, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
+    n, zero, key_0, key_1 = (len(x) + 7) // 8, x.dtype.type(0), np.uint64(key[0]), np.uint64(key[1])
+    start, stop = n * i // parts * 8, min(len(x), n * (i + 1) // parts * 8)
+    for first in range(start, stop, 8):
+        words, at = philox(first // 8 + 1, step, key_0, key_1), first  # NumPy counts before it draws
+        for word in words:
+            for half in (np.uint64(word & np.uint64(0xFFFFFFFF)), np.uint64(word >> np.uint64(32))):
+                if at < stop:
+                    keep[at] = np.float32(half >> np.uint64(8)) * np.float32(2.0**-24) >= p
+                at += 1
+    x, keep, y = x[start:stop], keep[start:stop], y[start:stop]
+    for j in range(len(x)):
+        y[j] = x[j] * (scale if keep[j] else zero)
+
+
+@loop
+def drop(team, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
+    """y = x * scale where a random number in [0, 1) is at least p, else x * 0; keep says where. All flat."""
+    parts = cuts(len(x), len(x))
+    share(team, parts, entry(drop_part, (parts, x, p, scale, key, step, keep, y)))
+
+
+@part
+def masked_part(i, parts, g, scale, keep, dx):  # type: ignore[no-untyped-def]
+    some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
+    g, keep, dx, zero = g[some], keep[some], dx[some], g.dtype.type(0)
+    for j in range(len(g)):
+        dx[j] = g[j] * (scale if keep[j] else zero)
+
+
+@loop
+def masked(team, g, scale, keep, dx):  # type: ignore[no-untyped-def]
+    """dx = g * scale where `keep` says so, else g * 0."""
+    parts = cuts(len(g), len(g))
+    share(team, parts, entry(masked_part, (parts, g, scale, keep, dx)))
+
+
+def dropout(x: Tensor, p: float, rng: Any) -> Any:
+    """See ops.dropout. Any shape; the mask is in the usual order, so the result is, too."""
+    if type(x) is not Tensor or not plain(x) or not x.size or type(rng) is not CounterRng or not 0 <= p < 1:
+        return NotImplemented
+    scale, key, step = x.dtype.type(1 / (1 - p)), np.array(rng.key, np.uint64), rng.next_step()
+    y, keep = CPU.empty(x.shape, x.dtype), np.empty(x.size, np.bool_)
+    drop(crew(4 * x.size), flat(x.data, few=True), np.float32(p), scale, key, step, keep, y.reshape(-1))
+
+    def vjp(g: Array) -> Array:
+        dx = CPU.empty(x.shape, x.dtype)
+        masked(crew(x.size), flat(g, few=True), scale, keep, dx.reshape(-1))
+        return dx
+
+    return record("dropout", y, (x, vjp))
+
+
+# ---- a batch ----
+
+
+@part
+def take_part(i, parts, images, chosen, scale, x):  # type: ignore[no-untyped-def]
+    for n in range(len(chosen) * i // parts, len(chosen) * (i + 1) // parts):
+        pixels, numbers = images[chosen[n]], x[n]
+        for j in range(len(numbers)):
+            numbers[j] = pixels[j] * scale
+
+
+@loop
+def take_images(team, images, chosen, scale, x):  # type: ignore[no-untyped-def]
+    """x (n, pixels) = scale * the chosen ones of images (N, pixels), which are bytes."""
+    parts = cuts(len(x), x.size)
+    share(team, parts, entry(take_part, (parts, images, chosen, scale, x)))
+
+
+def take(images: Array, labels: Array, chosen: Array, dtype: Any) -> Any:
+    """A batch, see data/batches.py: (x (n, 1, H, W) of numbers in [0, 1], labels), from images (N, H, W) of bytes."""
+    dtype = np.dtype(dtype)
+    if images.dtype != np.uint8 or images.ndim != 3 or not images.flags.c_contiguous or dtype.char not in "fd":
+        return NotImplemented
+    if not len(chosen) or chosen.min() < 0 or chosen.max() >= len(images):
+        return NotImplemented
+    x = CPU.empty((len(chosen), 1, *images.shape[1:]), dtype)
+    pixels, numbers = images.reshape(len(images), -1), x.reshape(len(x), -1)
+    take_images(crew(x.size), pixels, np.ascontiguousarray(chosen), dtype.type(1 / 255), numbers)
+    return x, labels[chosen]
