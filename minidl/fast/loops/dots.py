@@ -34,6 +34,7 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 @part
 def two_dots_part(i, parts, a, b, sums):  # type: ignore[no-untyped-def]
+    """Row i of `sums`."""
     here = stretch(len(a), i, parts)
     sums[i, 0], sums[i, 1] = dot(a[here], a[here]), dot(a[here], b[here])
 

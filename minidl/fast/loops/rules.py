@@ -58,6 +58,7 @@ def step(rule: Rule) -> Any:
 
 
 def fits(array: Any, w: Array) -> bool:
+    """Whether the loop can go along both at once."""
     return type(array) is np.ndarray and array.dtype == w.dtype and array.shape == w.shape and array.flags.c_contiguous
 
 
