@@ -1,6 +1,7 @@
 """Resume depends on the run's folder and its data alone: what may change around it, and what is refused."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial

@@ -10,6 +10,7 @@ import pytest
 
 from minidl import nn
 from minidl.backend import CPU
+from minidl.fast import compiled
 from minidl.fast.fuse import Fused
 from minidl.module import watchers
 from minidl.nn import Conv2d, Linear, ReLU
