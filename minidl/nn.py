@@ -7,6 +7,7 @@ every device.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -134,6 +135,23 @@ class BatchNorm2d(_BatchNorm):
 
 
 # ---- layers without weights ----
+
+
+class Standardize(Module):
+    """(x - mean) / std: what is done to a network's input, as its first layer. torchvision's name for it is Normalize.
+
+    mean, std  numbers, or arrays that broadcast with x. They are no parameters, but stand in the state dict: whoever
+               has the weights has them
+    """
+
+    def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
+        self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.numpy().round(4)}, std={self.std.numpy().round(4)}"
 
 
 class Dropout(Module):

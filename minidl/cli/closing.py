@@ -30,7 +30,10 @@ def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path
     )
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(epochs, [r[f"train_{quantity}"] for r in metrics], "o-", color=TRAIN, ms=4, label="training")
-        axes.plot(epochs, [r[f"val_{quantity}"] for r in metrics], "s-", color=VAL, ms=4, label="validation")
+        validated = [r for r in metrics if r[f"val_{quantity}"] is not None]
+        if validated:
+            places, heights = [r["epoch"] for r in validated], [r[f"val_{quantity}"] for r in validated]
+            axes.plot(places, heights, "s-", color=VAL, ms=4, label="validation")
         if summary["switch"]:
             _mark_switch(axes, metrics, summary["switch"])
         axes.set(xlabel="epoch", ylabel=quantity)
@@ -55,12 +58,13 @@ def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str,
 
 def closing_table(summary: dict[str, Any], folder: Path, verdict: str | None) -> str:
     """The results of a run as lines of text. `verdict` is the optimizer's sentence about its switch, if it has one."""
+    val = summary["val_accuracy"]
     rows = {
         "data": f"{summary['dataset']} ({summary['source']})",
         "model": f"{summary['model']}, {summary['parameters']:,} weights",
         "optimizer": summary["optimizer"],
         "switch": verdict or "none",
-        "accuracy": f"train {summary['train_accuracy']:.4f}   validation {summary['val_accuracy']:.4f}   "
+        "accuracy": f"train {summary['train_accuracy']:.4f}   validation {'none' if val is None else f'{val:.4f}'}   "
         f"test {summary['test_accuracy']:.4f}",
         "loss": f"train {summary['train_loss']:.4f}   test {summary['test_loss']:.4f}",
         "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epochs, "

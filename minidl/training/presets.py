@@ -12,6 +12,20 @@ from typing import Any, NamedTuple
 
 from minidl.optim.grammar import unknown
 
+
+# What a model's runs are like where the options don't say: the optimizer, the batch, the epochs (on mnist5k: more, for
+# there are fewer images).
+class Recipe(NamedTuple):
+    """One row."""
+
+    opt: str = "hybrid"
+    batch_size: int = 128
+    epochs: int = 10
+    epochs_5k: int = 20
+
+
+RECIPES = {"race": Recipe("adam", 256, 1, 15)}  # tuomaso/train_mnist_fast; 15 epochs of mnist5k are as many steps
+
 # The options of each optimizer where they are not given, for MNIST and batches of about 100. A hybrid's are in PRESETS.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.1},
@@ -28,6 +42,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+# The same, for one model.
+TAILORED: dict[tuple[str, str], dict[str, Any]] = {
+    ("race", "adam"): {"lr": 0.01, "betas": (0.7, 0.9), "schedule": "onecycle"},
+}
+
+
 class Preset(NamedTuple):
     """One row. Rates and momentum as in Hybrid(first=Adam(lr), then=SGD(lr_sgd, momentum), switch, lr_after)."""
 
@@ -38,6 +58,8 @@ class Preset(NamedTuple):
     lr_after: float | str | None  # None: lr_sgd
     schedule_sgd: str | None  # of SGD's rate, over the rest of the run; None: constant
     source: str
+    schedule: str | None = None  # of Adam's rate, over the whole run; None: constant
+    betas: tuple[float, float] | None = None  # Adam's; None: its defaults
 
 
 # 2026-11-23, ten epochs, seeds 0 to 2, by validation accuracy: switch after 3, 5 or 6 epochs, SGD at 0.01 to 0.05.
@@ -67,8 +89,15 @@ PRESETS: dict[tuple[str, str], Preset] = {
 }  # fmt: skip
 
 
-def preset(model: str, dataset: str, epochs: int = 10) -> Preset:
+def recipe(model: str) -> Recipe:
+    """The row of a model."""
+    return RECIPES.get(model, Recipe())
+
+
+def preset(model: str, dataset: str, epochs: int = 10, steps_per_epoch: int | None = None) -> Preset:
     """The row of a model and a data set, its switch as a condition for a run of that many epochs.
+
+    steps_per_epoch  if it is known, the switch comes inside the epoch where the run has only one
 
     Data that has no row of its own gets the model's row for full MNIST. Raises ValueError for an unknown model.
     """
@@ -78,15 +107,22 @@ def preset(model: str, dataset: str, epochs: int = 10) -> Preset:
     row = PRESETS.get((model, dataset), PRESETS[model, "mnist"])
     if isinstance(row.switch, str):
         return row
+    if epochs == 1 and steps_per_epoch:
+        return row._replace(switch=f"step:{max(1, round(row.switch * steps_per_epoch))}")
     return row._replace(switch=f"epoch:{max(1, round(row.switch * epochs))}")
 
 
 def decided(
-    opt: str, given: Mapping[str, Any], model: str = "mlp", dataset: str = "mnist", epochs: int = 10
+    opt: str,
+    given: Mapping[str, Any],
+    model: str = "mlp",
+    dataset: str = "mnist",
+    epochs: int = 10,
+    steps_per_epoch: int | None = None,
 ) -> dict[str, Any]:
     """All options of an optimizer: those given that are not None, and what the others are then.
 
-    model, dataset, epochs  choose a hybrid's preset. Its switch "auto" is the preset's
+    model and those after it  choose a hybrid's preset (see `preset`). Its switch "auto" is the preset's
 
     Raises ValueError for an unknown optimizer, or an unknown model of a hybrid.
     """
@@ -94,8 +130,8 @@ def decided(
         raise ValueError(unknown("optimizer", opt, DEFAULTS))
     given = {name: value for name, value in given.items() if value is not None}
     if opt != "hybrid":
-        return {**DEFAULTS[opt], **given}
-    row = preset(model, dataset, epochs)._asdict()
+        return {**DEFAULTS[opt], **TAILORED.get((model, opt), {}), **given}
+    row = preset(model, dataset, epochs, steps_per_epoch)._asdict()
     del row["source"]
     if "lr_after" in given or "lr_sgd" in given:
         row["lr_after"] = None  # who gives one of the two does without the preset's other
