@@ -49,8 +49,8 @@ class Sequential(Module):
 class Linear(Module):
     """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
 
-    init  "he" for a layer that a ReLU follows, "glorot" for the others; rng a Generator, a seed, or None for fresh
-          entropy.
+    init  "he" for a layer that a ReLU follows, "glorot" for the others, or "pytorch" (see init.py); rng a Generator, a
+          seed, or None for fresh entropy.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Standardize(Module):
         return (x - self.mean) / self.std
 
     def extra_repr(self) -> str:
-        return f"mean={self.mean.numpy().round(4)}, std={self.std.numpy().round(4)}"
+        return f"mean={self.mean.numpy().round(4)!s}, std={self.std.numpy().round(4)!s}"
 
 
 class Dropout(Module):

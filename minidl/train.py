@@ -158,7 +158,7 @@ def describe(run: Run) -> None:
     )
     print(
         f"model: {job.config.model}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{job.config.opt}, {job.epochs} epochs of {trainer.steps_per_epoch} steps",
+        f"{job.config.opt}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
         flush=True,
     )
 

@@ -34,6 +34,7 @@ def pages(tmp_path_factory) -> Path:
         ("mlp", "--model", "mlp", "--switch", "swats:rtol=0.5 & step:15", "--lr-after", "projected"),
         ("cnn", "--model", "cnn", "--switch", "plateau:patience=1 | epoch:2"),
         ("adam", "--model", "mlp", "--opt", "adam"),
+        ("blind", "--model", "mlp", "--opt", "adam", "--val-fraction", "0", "--schedule", "onecycle"),
         ("failed", "--model", "mlp", "--opt", "sgd", "--lr", "1e19"),
     ):
         own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]

@@ -131,6 +131,11 @@ class Run:
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
+        return {**asdict(self.job.config), "pixels": input_of(self.job.model)}
+
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
         for name in FILES:
@@ -144,12 +149,8 @@ class Run:
         write_text(self.folder / name, json.dumps(value, indent=2) + "\n")
 
     def write_config(self) -> None:
-        """Write config.json, and metrics.jsonl with the epochs done so far.
-
-        To all that decides the run the first adds what is done to a pixel. What the model reads is in its weights.
-        """
-        pixels = {"pixels": input_of(self.job.model)}
-        self.write_json("config.json", {"minidl": __version__, **asdict(self.job.config), **pixels})
+        """Write config.json, and metrics.jsonl with the epochs done so far."""
+        self.write_json("config.json", {"minidl": __version__, **self.settings})
         self.write_metrics()
 
     def write_metrics(self) -> None:
