@@ -144,8 +144,7 @@ def statistics(images: Array) -> tuple[float, float]:
     for begin in range(0, len(images), 1024):
         part = images[begin : begin + 1024].astype(wide)
         total += float(part.sum())
-        part *= part
-        squares += float(part.sum())
+        squares += float((part * part).sum())
     unit = 255 if images.dtype == np.uint8 else 1
     mean = total / images.size
     return mean / unit, math.sqrt(max(0.0, squares / images.size - mean**2)) / unit

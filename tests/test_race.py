@@ -16,7 +16,7 @@ from minidl.optim import Adam, Plateau, parse_switch
 from minidl.predict import classify, load_model
 from minidl.study.studies import QUICK
 from minidl.trainer import evaluate
-from minidl.training.checkpoint import load_checkpoint
+from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.models import build_model, count_parameters, input_of, standardize
 from minidl.training.run import Run
@@ -212,6 +212,19 @@ def test_a_run_that_dies_goes_on_with_the_same_bits(blind, data, tmp_path):
     status, output = train("--resume", out, log=tmp_path / "log2")
     assert status == 0, output
     assert difference(outcome(out), outcome(blind)) == ""
+
+
+def test_a_run_of_the_version_before_goes_on(data, tmp_path):
+    """Its checkpoint knows no betas, and its config.json no pixels."""
+    job = prepare(Config(dataset=str(data), model="linear", opt="adam", epochs=2))
+    run = Run.create(job, tmp_path / "old")
+    file = run.folder / "checkpoint.safetensors"
+    old = load_checkpoint(file)
+    del old.state["config"]["betas"]
+    save_checkpoint(file, old.model, old.optimizer, {k: v for k, v in old.state.items() if k != "optimizer"})
+    resumed = Run.resume(run.folder)
+    assert resumed.job.config == job.config
+    assert resumed.settings["pixels"] == "byte / 255"
 
 
 def test_a_python_run_may_have_no_validation_split(data):

@@ -134,6 +134,18 @@ def test_keys_and_buttons_step_through_the_run(chrome, pages, name):
     assert console(chrome) == []
 
 
+def test_a_run_without_validation_is_shown_too(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(chrome, pages / "blind.html")
+    press(chrome, Keys.END)
+    facts = chrome.find_element("css selector", ".facts.now").text
+    assert "phase" in facts
+    assert "validation accuracy" not in facts
+    assert chrome.find_elements("css selector", "circle.accuracy") == []
+    assert console(chrome) == []
+
+
 def test_the_address_leads_to_a_step_and_a_weight(chrome, pages):
     visit(chrome, pages / "mlp.html", "#step=16&weight=3")
     assert shown_step(chrome) == 16
