@@ -32,7 +32,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set: to learn from, to choose by, and to report once at the end."""
+    """The three parts of a data set: to learn from, to choose by (perhaps none), and to report once at the end."""
 
     train: Examples
     val: Examples

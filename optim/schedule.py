@@ -136,6 +136,9 @@ _KEYS: dict[str, dict[str, Convert]] = {
     "exponential": {"gamma": number},
     "onecycle": {"pct_start": number, "anneal_strategy": str, "div_factor": number, "final_div_factor": number},
 }
+_MAKE: dict[str, Callable[..., Schedule]] = {
+    each.__name__: each for each in (constant, step, halving, cosine, linear, exponential, onecycle)
+}
 _REQUIRED = {"step": {"every": "STEPS"}, "halving": {"start": "STEPS", "every": "STEPS"}, "exponential": {"gamma": "G"}}
 _EXPECTED = (
     "a schedule, such as constant, step:every=1000,factor=0.1, halving:start=600,every=100, cosine:warmup=100, linear, "
@@ -162,26 +165,15 @@ def parse_schedule(text: str, *, lr: float, total_steps: int, steps_per_epoch: i
         if key not in values:
             reader.fail(call.name.at, f"'{name}' needs {key}={what}")
     warm = values.pop("warmup", 0)
-    make = partial(_made, name, lr, total_steps, steps_per_epoch)
-    schedule: Schedule = reader.build(call, make, values)
+    if name == "exponential" and steps_per_epoch is None:
+        reader.fail(call.name.at, "it goes by epochs, so parse_schedule needs steps_per_epoch")
+    if name == "cosine":
+        values["final"] = lr * values.get("final", 0.0)
+    lengths: dict[str, dict[str, Any]] = {
+        "cosine": {"total_steps": total_steps},
+        "linear": {"total_iters": total_steps},
+        "exponential": {"steps_per_epoch": steps_per_epoch},
+        "onecycle": {"total_steps": total_steps},
+    }
+    schedule: Schedule = reader.build(call, partial(_MAKE[name], lr), {**values, **lengths.get(name, {})})
     return reader.build(call, warmup, {"schedule": schedule, "steps": warm}) if warm else schedule
-
-
-def _made(name: str, lr: float, total_steps: int, steps_per_epoch: int | None, **values: Any) -> Schedule:
-    match name:
-        case "constant":
-            return constant(lr)
-        case "step":
-            return step(lr, **values)
-        case "halving":
-            return halving(lr, **values)
-        case "cosine":
-            return cosine(lr, total_steps, lr * values.get("final", 0.0))
-        case "linear":
-            return linear(lr, total_steps, **values)
-        case "exponential":
-            if steps_per_epoch is None:
-                raise ValueError("'exponential' goes by epochs: parse_schedule needs steps_per_epoch")
-            return exponential(lr, values["gamma"], steps_per_epoch)
-        case _:
-            return onecycle(lr, total_steps, **values)

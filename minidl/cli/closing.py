@@ -29,11 +29,10 @@ def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path
         f"test accuracy {summary['test_accuracy']:.4f}"
     )
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [r[f"train_{quantity}"] for r in metrics], "o-", color=TRAIN, ms=4, label="training")
-        validated = [r for r in metrics if r[f"val_{quantity}"] is not None]
-        if validated:
-            places, heights = [r["epoch"] for r in validated], [r[f"val_{quantity}"] for r in validated]
-            axes.plot(places, heights, "s-", color=VAL, ms=4, label="validation")
+        for part, line, color, label in (("train", "o-", TRAIN, "training"), ("val", "s-", VAL, "validation")):
+            values = [r[f"{part}_{quantity}"] for r in metrics]
+            if None not in values:  # a run may validate on nothing
+                axes.plot(epochs, values, line, color=color, ms=4, label=label)
         if summary["switch"]:
             _mark_switch(axes, metrics, summary["switch"])
         axes.set(xlabel="epoch", ylabel=quantity)
