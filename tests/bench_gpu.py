@@ -27,35 +27,15 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from minidl import DeviceError
 from minidl.backend import get_backend
 from tests import gpu_anatomy
+from tests.bench_cases import OWN, Case, batch_size, cases, means, median_and_range
 from tests.bench_workers import MODELS, Step
-from tests.field import BY_NAME, Network
+from tests.field import BY_NAME
 from tests.gpu_columns import COLUMNS, OURS, Column, Setting, missing
-
-OWN = "own"  # the class of batches that the networks' sources name
-
-
-class Case(NamedTuple):
-    """One line of the table. A network whose own batch is 128 is measured once and belongs to both classes."""
-
-    network: Network
-    batch: int
-    classes: list[str]
-
-
-def cases(networks: list[Network], batches: list[str]) -> list[Case]:
-    found = []
-    for network in networks:
-        classes: dict[int, list[str]] = {}
-        for batch in batches:
-            classes.setdefault(network.batch if batch == OWN else int(batch), []).append(batch)
-        found += [Case(network, batch, names) for batch, names in classes.items()]
-    return found
-
 
 # ---- measuring ----------------------------------------------------------------------------------------------------
 
@@ -155,7 +135,9 @@ def ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
     if ours is None:
         return {}
     peers = [name for name in times if name not in OURS]
-    return {name: [their / our for their, our in zip(times[name], times[ours], strict=True)] for name in peers}
+    return {
+        f"{name} / minidl": [their / our for their, our in zip(times[name], times[ours], strict=True)] for name in peers
+    }
 
 
 def heading(columns: list[str]) -> str:
@@ -165,37 +147,12 @@ def heading(columns: list[str]) -> str:
 def line(case: Case, times: dict[str, list[float]], columns: list[str]) -> str:
     """A network's medians, and how much faster minidl is than PyTorch's captured graph, with the rounds' range."""
     cells = "".join(f"{statistics.median(times[c]):16,.1f}" if c in times else f"{'-':>16}" for c in columns)
-    over = ratios(times).get("torch graph")
-    text = f"{statistics.median(over):6.2f} ({min(over):.2f} to {max(over):.2f})" if over else f"{'-':>6}"
+    over = ratios(times).get("torch graph / minidl")
+    text = median_and_range(over) if over else f"{'-':>6}"
     return f"{case.network.name:22}{case.batch:>6}{cells}   {text}"
 
 
-def means(results: list[tuple[Case, dict[str, list[float]]]]) -> list[str]:
-    """For each class of batches and each peer: the geometric mean of the ratios, and the least of them."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for case, times in results:
-        for peer, over in ratios(times).items():
-            for name in case.classes:
-                found.setdefault((name, peer), {})[case.network.name] = statistics.median(over)
-    lines = []
-    for (name, peer), of in sorted(found.items()):
-        least = min(of, key=lambda network: of[network])
-        mean = statistics.geometric_mean(of.values())
-        below = sum(ratio < 1 for ratio in of.values())
-        lines.append(
-            f"batch {name + ',':6}{peer + ' / minidl:':24}geometric mean {mean:.2f} of {len(of)} networks, "
-            f"{below} below 1, least {of[least]:.2f} ({least})"
-        )
-    return lines
-
-
 # ---- the command --------------------------------------------------------------------------------------------------
-
-
-def batch_size(text: str) -> str:
-    if text != OWN and (not text.isdecimal() or int(text) < 1):
-        raise argparse.ArgumentTypeError(f"'{OWN}' or a number, not {text!r}")
-    return text
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -254,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
         print(line(case, times, list(columns)), flush=True)
         lines = [{"network": c.network.name, "batch": c.batch, "classes": c.classes, "us": t} for c, t in results]
         args.json.write_text(json.dumps({**record, "results": lines}, indent=1) + "\n")
-    print("", *means(results), sep="\n")
+    print("", *means([(case, ratios(times)) for case, times in results]), sep="\n")
     return 0 if any(times for _, times in results) else 1
 
 

@@ -77,7 +77,7 @@ def growth(folder: Path, columns: list[str]) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    from tests.bench import Worker, measure
+    from tests.bench_turns import Worker, measure
 
     cases: dict[str, list[tuple[int, str, int]]] = {  # plot -> (what grows, model, batch)
         "batch size (MLP 784-256-128-10)": [(n, "mlp", n) for n in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)],

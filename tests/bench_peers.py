@@ -6,58 +6,36 @@ from typing import Any
 
 import numpy as np
 
-from tests.bench_workers import Step, cycle, examples, image_size, widths
+from tests.bench_workers import Step, cycle, examples, field, network
 
 
 def jax(model: str, opt: str, batch: int) -> Step:
     import jax
     import jax.numpy as jnp
 
-    rng = np.random.default_rng(0)
+    init, apply = field().jax_net(network(model))
 
-    def layer(*shape: int) -> tuple[Any, Any]:
-        scale = (2 / np.prod(shape[1:])) ** 0.5
-        return jnp.asarray(rng.normal(0, scale, shape), jnp.float32), jnp.zeros(shape[0], jnp.float32)
-
-    if model.startswith("cnn"):
-        size = image_size(model) // 4
-        weights: Any = [layer(16, 1, 3, 3), layer(32, 16, 3, 3), layer(128, 32 * size * size), layer(10, 128)]
-    else:
-        w = widths(model)
-        weights = [layer(w[i + 1], w[i]) for i in range(3)]
-
-    def pool(x: Any) -> Any:
-        n, h, w, c = x.shape
-        return x.reshape(n, h // 2, 2, w // 2, 2, c).max((2, 4))
-
-    def loss(weights: Any, x: Any, y: Any) -> Any:
-        if model.startswith("cnn"):
-            x = x.transpose(0, 2, 3, 1)
-            for w, b in weights[:2]:
-                axes = ("NHWC", "OIHW", "NHWC")
-                x = pool(jax.nn.relu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=axes) + b))
-            x = x.reshape(len(x), -1)
-        dense = weights[2:] if model.startswith("cnn") else weights
-        for w, b in dense[:-1]:
-            x = jax.nn.relu(x @ w.T + b)
-        logits = x @ dense[-1][0].T + dense[-1][1]
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean()
+    def loss(weights: Any, statistics: Any, x: Any, y: Any, key: Any) -> tuple[Any, Any]:
+        logits, statistics = apply(weights, statistics, x, key)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), statistics
 
     @jax.jit
     def update(state: Any, x: Any, y: Any) -> Any:
-        t, w, m, v = state
-        g, t = jax.grad(loss)(w, x, y), t + 1
+        t, w, s, m, v = state
+        key = jax.random.fold_in(jax.random.key(0), t.astype("int32"))
+        (g, s), t = jax.grad(loss, has_aux=True)(w, s, x, y, key), t + 1
         each = jax.tree_util.tree_map
         if opt == "momentum":
             m = each(lambda m, g: 0.9 * m + g, m, g)
-            return t, each(lambda w, m: w - 0.01 * m, w, m), m, v
+            return t, each(lambda w, m: w - 0.01 * m, w, m), s, m, v
         m = each(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = each(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
         rate, c = 1e-3 / (1 - 0.9**t), 1 - 0.999**t
-        return t, each(lambda w, m, v: w - rate * m / (jnp.sqrt(v / c) + 1e-8), w, m, v), m, v
+        return t, each(lambda w, m, v: w - rate * m / (jnp.sqrt(v / c) + 1e-8), w, m, v), s, m, v
 
+    weights, statistics = init()
     zeros = jax.tree_util.tree_map(jnp.zeros_like, weights)
-    state = (jnp.float32(0), weights, zeros, zeros)
+    state = (jnp.float32(0), weights, statistics, zeros, zeros)
 
     def step(x: Any, y: Any) -> None:
         nonlocal state
@@ -72,27 +50,27 @@ def dezero(model: str, opt: str, batch: int) -> Step:
     import dezero.layers as L
     from dezero import Model, optimizers
 
-    class MLP(Model):  # type: ignore[misc]
+    class Net(Model):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            _, b, c, d = widths(model)
-            self.l1, self.l2, self.l3 = L.Linear(b), L.Linear(c), L.Linear(d)
+            for i, layer in enumerate(layers):
+                if layer.kind == "Linear":
+                    setattr(self, f"l{i}", L.Linear(layer.out))
+                elif layer.kind == "Conv2d":
+                    setattr(self, f"l{i}", L.Conv2d(layer.out, layer.kernel, layer.stride, layer.padding))
 
         def forward(self, x: Any) -> Any:
-            return self.l3(F.relu(self.l2(F.relu(self.l1(x)))))
+            for i, layer in enumerate(layers):
+                x = plain[layer.kind](x, layer) if layer.kind in plain else getattr(self, f"l{i}")(x)
+            return x
 
-    class CNN(Model):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.c1, self.c2 = L.Conv2d(16, 3, 1, 1), L.Conv2d(32, 3, 1, 1)
-            self.l1, self.l2 = L.Linear(128), L.Linear(10)
-
-        def forward(self, x: Any) -> Any:
-            x = F.pooling(F.relu(self.c1(x)), 2, 2)
-            x = F.pooling(F.relu(self.c2(x)), 2, 2)
-            return self.l2(F.relu(self.l1(F.reshape(x, (len(x), -1)))))
-
-    net = CNN() if model.startswith("cnn") else MLP()
+    layers = network(model).layers
+    plain = {
+        "ReLU": lambda x, layer: F.relu(x),
+        "MaxPool2d": lambda x, layer: F.pooling(x, layer.kernel, layer.stride, layer.padding),
+        "Flatten": lambda x, layer: F.reshape(x, (len(x), -1)),
+    }
+    net = Net()
     optimizer = (optimizers.MomentumSGD(lr=0.01) if opt == "momentum" else optimizers.Adam(alpha=1e-3)).setup(net)
 
     def step(x: Any, y: Any) -> None:

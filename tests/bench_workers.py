@@ -8,10 +8,13 @@ was started in.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,29 +27,39 @@ spec = importlib.util.spec_from_file_location("bench_workers", sys.argv[1])
 workers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(workers)
 """
+ENVIRONMENT = {"minidl-no-fast": {"MINIDL_NO_FAST": "1"}}  # of a column's process, beside the machine's
 OPTIMIZERS = ("adam", "momentum", "hybrid")
 Step = Callable[[], Any]  # trains on the next batch
 
 
-def widths(model: str) -> list[int]:
-    """mlp -> 784, 256, 128, 10;  mlp1024 -> 784, 1024, 1024, 10;  "mlp:64" -> 784, 64, 64, 10."""
-    if model == "mlp":
-        return [784, 256, 128, 10]
-    width = 1024 if model == "mlp1024" else int(model.split(":")[1])
-    return [784, width, width, 10]
+@functools.cache
+def field() -> Any:
+    """tests/field.py as it is beside this file: the checkout whose minidl runs may have another one, or none."""
+    spec = importlib.util.spec_from_file_location("field", Path(__file__).with_name("field.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def image_size(model: str) -> int:
-    """cnn -> 28, "cnn:64" -> 64 pixels a side."""
-    return int(model.split(":")[1]) if ":" in model else 28
+def network(model: str) -> Any:
+    """What tests/field.py says of "mlp", "mlp1024", "cnn" and "field:NAME".
+
+    Of any size: "mlp:64" has two hidden layers of 64, "cnn:64" is given images of 64 pixels a side.
+    """
+    described, (name, _, size) = field(), model.partition(":")
+    if name == "field":
+        return described.BY_NAME[size]
+    found = described.BY_NAME[name]
+    if size and name == "mlp":
+        return found._replace(layers=described.mlp(int(size), int(size), 10))
+    return found._replace(shape=(1, int(size), int(size))) if size else found
 
 
 def examples(model: str, batch: int) -> list[tuple[Any, Any]]:
     """Some batches of random images and labels, the same for every column."""
-    rng = np.random.default_rng(0)
-    shape = (batch, 1, image_size(model), image_size(model)) if model.startswith("cnn") else (batch, 784)
-    count = max(1, min(16, 2048 // batch))
-    return [(rng.random(shape, dtype=np.float32), rng.integers(0, 10, batch)) for _ in range(count)]
+    return field().examples(network(model), batch)
 
 
 def cycle(batches: list[Any], step: Callable[[Any, Any], Any]) -> Step:
@@ -73,24 +86,11 @@ def tune_allocator() -> bool:
 
 def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
     """The model and its optimizer."""
-    from minidl import nn
-
     try:
         from minidl import optim
     except ImportError:  # an older checkout, see `--before`
         import optim
-    if model.startswith("cnn"):
-        size = image_size(model) // 4
-        net = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1, rng=0), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1, rng=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(32 * size * size, 128, rng=2), nn.ReLU(), nn.Linear(128, 10, rng=3),
-        )  # fmt: skip
-    else:
-        a, b, c, d = widths(model)
-        net = nn.Sequential(
-            nn.Linear(a, b, rng=0), nn.ReLU(), nn.Linear(b, c, rng=1), nn.ReLU(), nn.Linear(c, d, rng=2)
-        )
+    net = field().minidl_net(network(model))
     if opt == "adam":
         return net, optim.Adam(net.parameters(), lr=1e-3)
     if opt == "momentum":
@@ -113,25 +113,11 @@ def minidl(model: str, opt: str, batch: int) -> Step:
     return cycle(examples(model, batch), step)
 
 
-def torch_net(model: str) -> Any:
-    from torch import nn
-
-    if model.startswith("cnn"):
-        size = image_size(model) // 4
-        return nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-            nn.Linear(32 * size * size, 128), nn.ReLU(), nn.Linear(128, 10),
-        )  # fmt: skip
-    a, b, c, d = widths(model)
-    return nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c), nn.ReLU(), nn.Linear(c, d))
-
-
 def torch(model: str, opt: str, batch: int, fused: bool = False, compiled: bool = False) -> Step:
     import torch
 
     torch.manual_seed(0)
-    net = torch_net(model)
+    net = field().torch_net(network(model))
     if opt == "momentum":
         optimizer: Any = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=fused or None)
     else:
@@ -168,26 +154,28 @@ def torch_compiled(model: str, opt: str, batch: int) -> Step:
     return torch(model, opt, batch, fused=True, compiled=True)
 
 
+def forward_products(model: str, batch: int) -> list[tuple[int, int, int]]:
+    """(rows, inner, columns) of each layer's product, forward."""
+    described, found = network(model), []
+    shapes = field().shapes(described)
+    for layer, before, after in zip(described.layers, shapes, shapes[1:], strict=False):
+        if layer.kind == "Linear":
+            found.append((batch, before[0], layer.out))
+        elif layer.kind == "Conv2d":
+            window = int(np.prod(field().pair(layer.kernel)))
+            found.append((batch * after[1] * after[2], before[0] * window, layer.out))
+    return found
+
+
 def gemm(model: str, opt: str, batch: int) -> Step:
     """The matrix products of one step and nothing else: forward, weight gradients, input gradients."""
-    if model.startswith("cnn"):
-        size = image_size(model)
-        half, quarter = size // 2, size // 4
-        # (rows, inner, columns) of each layer's product; the first layer needs no gradient of its input
-        layers = [
-            (batch * size * size, 9, 16), (batch * half * half, 144, 32),
-            (batch, 32 * quarter * quarter, 128), (batch, 128, 10),
-        ]  # fmt: skip
-    else:
-        w = widths(model)
-        layers = [(batch, w[i], w[i + 1]) for i in range(3)]
     rng = np.random.default_rng(0)
     products = []
-    for i, (n, k, m) in enumerate(layers):
+    for i, (n, k, m) in enumerate(forward_products(model, batch)):
         x, w_, g = (rng.random(s, dtype=np.float32) for s in ((n, k), (m, k), (n, m)))
         products.append((x, w_.T, np.empty((n, m), np.float32)))
         products.append((g.T, x, np.empty((m, k), np.float32)))
-        if i:
+        if i:  # the first layer needs no gradient of its input
             products.append((g, w_, np.empty((n, k), np.float32)))
 
     def step() -> None:
@@ -210,7 +198,7 @@ def dezero(model: str, opt: str, batch: int) -> Step:
 
 
 COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
-    "minidl": minidl, "before": minidl, "torch": torch, "torch-fused": torch_fused,
+    "minidl": minidl, "minidl-no-fast": minidl, "before": minidl, "torch": torch, "torch-fused": torch_fused,
     "torch-compile": torch_compiled, "torch-malloc": torch_malloc, "gemm": gemm,
     "jax": jax, "dezero": dezero,
 }  # fmt: skip

@@ -9,11 +9,12 @@ their weights by the same names and in the same layout ("0.weight", (out, in, he
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minidl import nn
+if TYPE_CHECKING:
+    from minidl import nn
 
 Pair = tuple[int, int]
 
@@ -172,11 +173,11 @@ def pair(size: int | Pair) -> Pair:
     return (size, size) if isinstance(size, int) else size
 
 
-def sizes(network: Network) -> list[int]:
-    """How many features or channels come into each layer."""
-    shape, incoming = network.shape, []
+def shapes(network: Network) -> list[tuple[int, ...]]:
+    """The shape of one example as it comes into each layer, and as it leaves the last."""
+    found = [network.shape]
     for layer in network.layers:
-        incoming.append(shape[0])
+        shape = found[-1]
         if layer.kind == "Flatten":
             shape = (int(np.prod(shape)),)
         elif layer.kernel:
@@ -184,8 +185,14 @@ def sizes(network: Network) -> list[int]:
             shape = (layer.out or shape[0], *((n + 2 * p - k) // s + 1 for n, k, s, p in windows))
         elif layer.out:
             shape = (layer.out,)
-    assert shape == (network.classes,), f"{network.name} ends with {shape}"
-    return incoming
+        found.append(shape)
+    assert found[-1] == (network.classes,), f"{network.name} ends with {found[-1]}"
+    return found
+
+
+def sizes(network: Network) -> list[int]:
+    """How many features or channels come into each layer."""
+    return [shape[0] for shape in shapes(network)[:-1]]
 
 
 def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
@@ -214,6 +221,8 @@ def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
 
 def minidl_net(network: Network, drop: bool = True) -> nn.Sequential:
     """`drop`: with its dropout, or with all of them set to 0."""
+    from minidl import nn  # here, so that the benches' processes of PyTorch run without it
+
     return sequential(network, nn, drop, seeded=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import bench
+from tests import bench, bench_field, bench_turns, bench_workers
+from tests.bench_cases import cases
+from tests.field import BY_NAME
 
 
 @pytest.fixture
@@ -58,9 +61,55 @@ def test_the_kernels_are_named() -> None:
 def test_before_is_the_minidl_of_the_other_checkout(tmp_path: Path) -> None:
     (tmp_path / "minidl").mkdir()
     (tmp_path / "minidl" / "__init__.py").write_text("raise RuntimeError('the other one')")
-    worker = bench.Worker("before", root=tmp_path)
+    worker = bench_turns.Worker("before", root=tmp_path)
     try:
         with pytest.raises(RuntimeError, match="the other one"):
             worker.run("mlp", "adam", 8, 1)
+    finally:
+        worker.close()
+
+
+DIGITS = {"digits-mlp": 32, "digits-cnn": 32}
+
+
+def test_the_field_is_one_table_with_its_means(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench_turns, "SETTLE", 0.0)
+    file = tmp_path / "field.json"
+    columns = {"minidl": bench_turns.ROOT, "before": bench_turns.ROOT, "gemm": bench_turns.ROOT}
+    setting = bench_turns.Setting(columns, rounds=2, restarts=1, turn=0.001, patience=0)
+    bench_field.field(cases([BY_NAME[name] for name in DIGITS], ["own"]), setting, {"date": "today"}, file)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[:7] == ["ms", "a", "step", "(median)", "batch", "minidl", "before"]
+    for line, (name, batch) in zip(lines, DIGITS.items(), strict=False):
+        found_name, found_batch, ours, before, gemm, *_ = line.split()
+        assert (found_name, int(found_batch)) == (name, batch)
+        assert 0 < float(gemm) < min(float(ours), float(before))
+    assert "before / minidl:" in lines[-2]
+    assert "of 2 networks" in lines[-2]
+    written = json.loads(file.read_text())
+    assert written["date"] == "today"
+    assert [len(result["ms"]["before"]) for result in written["results"]] == [2, 2]
+
+
+def test_a_ratio_is_to_the_best_mode_of_pytorch() -> None:
+    speeds = {"minidl": [6.0, 8.0], "torch": [1.0, 1.0], "torch-fused": [2.0, 4.0], "before": [3.0, 2.0]}
+    assert bench_field.over(speeds) == {bench_field.BEST: [3.0, 2.0], "before / minidl": [2.0, 4.0]}
+    assert bench_field.over({"torch": [1.0]}) == {}
+
+
+def test_models_of_any_size() -> None:
+    assert bench_workers.network("field:keras").name == "keras"
+    assert [layer.out for layer in bench_workers.network("mlp:64").layers if layer.out] == [64, 64, 10]
+    assert bench_workers.examples("cnn:56", 4)[0][0].shape == (4, 1, 56, 56)
+
+
+def test_a_column_has_its_own_environment() -> None:
+    worker = bench_turns.Worker("minidl-no-fast")
+    try:
+        environ = Path(f"/proc/{worker.process.pid}/environ")
+        worker.run("field:digits-mlp", "adam", 8, 1)
+        assert not environ.exists() or b"MINIDL_NO_FAST=1" in environ.read_bytes()
     finally:
         worker.close()

@@ -8,7 +8,7 @@ import pytest
 
 from minidl import backend
 from tests import bench_gpu, gpu_anatomy
-from tests.bench_gpu import Case, cases
+from tests.bench_cases import Case, cases, means
 from tests.field import BY_NAME
 from tests.gpu_columns import COLUMNS, SCAN, Column
 
@@ -88,10 +88,10 @@ def test_a_column_that_fails_says_why_and_the_others_go_on(tmp_path, monkeypatch
 
 def test_ratios_are_of_paired_rounds_and_to_the_captured_step():
     times = {"minidl": [9.0, 9.0], "minidl captured": [2.0, 4.0], "torch graph": [3.0, 4.0], "jax": [1.0, 1.0]}
-    assert bench_gpu.ratios(times) == {"torch graph": [1.5, 1.0], "jax": [0.5, 0.25]}
+    assert bench_gpu.ratios(times) == {"torch graph / minidl": [1.5, 1.0], "jax / minidl": [0.5, 0.25]}
     assert bench_gpu.ratios({"torch": [1.0]}) == {}
     del times["minidl captured"]
-    assert bench_gpu.ratios(times)["torch graph"] == [3 / 9, 4 / 9]
+    assert bench_gpu.ratios(times)["torch graph / minidl"] == [3 / 9, 4 / 9]
 
 
 def test_lines_and_geometric_means_by_class():
@@ -102,7 +102,7 @@ def test_lines_and_geometric_means_by_class():
     ]
     text = bench_gpu.line(*results[0], ["minidl", "jax", "torch graph"])
     assert text.split() == ["digits-mlp", "32", "1.0", "-", "4.0", "4.00", "(2.00", "to", "9.00)"]
-    assert [" ".join(line.split()) for line in bench_gpu.means(results)] == [
+    assert [" ".join(line.split()) for line in means([(c, bench_gpu.ratios(t)) for c, t in results])] == [
         "batch 32, torch graph / minidl: geometric mean 4.00 of 1 networks, 0 below 1, least 4.00 (digits-mlp)",
         "batch own, torch graph / minidl: geometric mean 1.00 of 2 networks, 1 below 1, least 0.25 (odd)",
     ]

@@ -1,0 +1,158 @@
+"""How `tests.bench` compares columns: live processes that take turns, and ratios within each round of turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from tests.bench_workers import ENVIRONMENT, LOAD
+
+ROOT = Path(__file__).resolve().parents[1]
+TORCH = ("torch", "torch-fused", "torch-compile")
+SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while
+DISTURBED = 0.1  # of the machine's time, taken by other programs
+
+
+class Setting(NamedTuple):
+    """What is compared and how long: each of `restarts` sets of processes takes `rounds` of `turn` seconds."""
+
+    columns: dict[str, Path]  # each with the checkout whose minidl it imports
+    rounds: int = 3
+    restarts: int = 3
+    turn: float = 0.3
+    patience: float = 5  # seconds for which a set of processes waits for a quiet machine, in all
+    pythons: Mapping[str, str] = MappingProxyType({})  # a column's own Python
+
+
+class Worker:
+    """One column's live process."""
+
+    def __init__(self, column: str, python: str = sys.executable, root: Path = ROOT) -> None:
+        """root  the checkout whose minidl the process imports; this file's worker runs it"""
+        self.column = column
+        self.process = subprocess.Popen(
+            [python, "-c", LOAD + "workers.serve(sys.argv[2])", str(ROOT / "tests" / "bench_workers.py"), column],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root,
+            env=os.environ | ENVIRONMENT.get(column, {}),
+        )  # fmt: skip
+
+    def run(self, model: str, opt: str, batch: int, steps: int) -> float:
+        """Seconds that the steps took. Raises RuntimeError where this column can't run the model.
+
+        Afterwards `foreign` is the share of the machine that other programs took meanwhile.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        time.sleep(SETTLE)
+        begin, busy = time.perf_counter(), busy_seconds()
+        self.process.stdin.write(json.dumps({"model": model, "opt": opt, "batch": batch, "steps": steps}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "the process ended"}
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        elapsed = (time.perf_counter() - begin) * (os.cpu_count() or 1)
+        self.foreign = max(0.0, busy_seconds() - busy - answer["cpu"]) / elapsed
+        return float(answer["seconds"])
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all programs together have used since the machine started; 0 where the system doesn't say."""
+    try:
+        user, nice, system, _idle, _wait, *rest = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return 0.0
+    return sum(map(int, (user, nice, system, *rest[:3]))) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(patience: float) -> float:
+    """Sleep until other programs let go of the machine, at most so many seconds; returns what is left of them."""
+    cores, end = os.cpu_count() or 1, time.perf_counter() + patience
+    while (left := end - time.perf_counter()) > 0:
+        begin, busy = time.perf_counter(), busy_seconds()
+        time.sleep(SETTLE)
+        if busy_seconds() - busy <= DISTURBED * cores * (time.perf_counter() - begin):
+            return left
+    return 0.0
+
+
+def warm_up(workers: list[Worker], model: str, opt: str, batch: int, turn_seconds: float) -> dict[Worker, int]:
+    """Those that can run this, each with how many steps fill a turn."""
+    steps = {}
+    for worker in workers:  # a first turn builds the model
+        try:
+            worker.run(model, opt, batch, 3)
+            once = worker.run(model, opt, batch, 5) / 5
+        except RuntimeError as error:
+            print(f"  {worker.column} left out: {error}", file=sys.stderr)
+            continue
+        steps[worker] = max(2, round(turn_seconds / once))
+    return steps
+
+
+def measure(
+    workers: list[Worker], model: str, opt: str, batch: int, rounds: int, turn_seconds: float, patience: float = 0
+) -> dict[str, list[float]]:
+    """Samples per second of every column that can run this, round by round; of twice as many, the least disturbed."""
+    steps = warm_up(workers, model, opt, batch, turn_seconds)
+    able = list(steps)
+    found: list[tuple[float, dict[str, float]]] = []
+    while sum(foreign <= DISTURBED for foreign, _ in found) < rounds and len(found) < 2 * rounds:
+        patience = wait_for_quiet(patience)
+        start, foreign, turns = len(found) % max(1, len(able)), 0.0, {}
+        for worker in able[start:] + able[:start]:  # another one begins each round
+            n = steps[worker]
+            turns[worker.column] = n * batch / worker.run(model, opt, batch, n)
+            foreign = max(foreign, worker.foreign)
+        found.append((foreign, turns))
+    chosen = sorted(found, key=lambda round_: round_[0])[:rounds]
+    if chosen[-1][0] > DISTURBED:
+        share = f"{chosen[0][0]:.0%} to {chosen[-1][0]:.0%}"
+        print(f"  {model}: other programs took {share} of the machine", file=sys.stderr)
+    return {worker.column: [turns[worker.column] for _, turns in chosen] for worker in able}
+
+
+def ratios(speeds: dict[str, list[float]], over: str) -> list[float]:
+    """minidl's speed over that column's, in each round."""
+    return [ours / theirs for ours, theirs in zip(speeds["minidl"], speeds[over], strict=True)]
+
+
+def best_torch(speeds: dict[str, list[float]]) -> str | None:
+    """The PyTorch mode with the highest median."""
+    modes = [c for c in TORCH if c in speeds]
+    return max(modes, key=lambda c: statistics.median(speeds[c])) if modes else None
+
+
+def compare(setting: Setting, model: str, opt: str, batch: int) -> dict[str, list[float]]:
+    """Samples per second of every column that can run this, round by round, all restarts one after the other."""
+    speeds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(setting.restarts):
+        workers = [
+            Worker(column, setting.pythons.get(column, sys.executable), root)
+            for column, root in setting.columns.items()
+        ]
+        try:
+            once = measure(workers, model, opt, batch, setting.rounds, setting.turn, setting.patience)
+        finally:
+            for worker in workers:
+                worker.close()
+        for column, values in once.items():
+            speeds[column] += values
+    complete = setting.restarts * setting.rounds
+    return {column: values for column, values in speeds.items() if len(values) == complete}
