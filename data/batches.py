@@ -142,7 +142,7 @@ def statistics(images: Array) -> tuple[float, float]:
     wide = np.int32 if images.dtype == np.uint8 else np.float64
     total = squares = 0.0
     for begin in range(0, len(images), 1024):
-        part = images[begin : begin + 1024].astype(wide)
+        part: Any = images[begin : begin + 1024].astype(wide)
         total += float(part.sum())
         squares += float((part * part).sum())
     unit = 255 if images.dtype == np.uint8 else 1

@@ -83,7 +83,7 @@ def onecycle(
     From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
     max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as Smith has it, down as
     slowly as up, to where it began, and then on to the least. Smith goes in straight lines, anneal_strategy="linear";
-    "cos" is half a cosine each way.
+    "cos" is half a cosine each way. To ask for a step after the end is a ValueError.
 
     The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False: the rate alone.
     """
@@ -100,6 +100,8 @@ def onecycle(
     corners = [(0.0, initial), (up, max_lr), *middle, (last, final)]
 
     def rate(k: int) -> float:
+        if k > total_steps:
+            raise ValueError(f"the cycle ends at step {total_steps}, this is step {k}: make one for the whole length")
         for (start, a), (end, b) in pairwise(corners):
             if k <= end:
                 return ANNEAL[anneal_strategy](a, b, (k - start) / (end - start) if end > start else 1.0)

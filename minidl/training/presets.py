@@ -67,7 +67,8 @@ _TRIED = "nine runs by hand: the latest switch and the smallest rate were best"
 _TRIED_CNN = "ten runs by hand: constant rates ended at 0.9898 to 0.9913 on the test split, cosine at 0.9904 to 0.9918"
 # The same day, twenty epochs, seed 0: after 8 or 12 epochs, SGD at 0.01 or 0.03.
 _TRIED_5K = "four runs by hand: all within 0.005 in validation accuracy"
-_TRIED_RACE = "TODO"
+# The same day, seed 0: after 0.5, 0.7 or 0.85 of the steps, SGD at 0.003, 0.01 or 0.03, linear to zero.
+_TRIED_RACE = "nine runs by hand: the latest switches were best, 0.9880 in validation accuracy; Adam to the end: 0.9883"
 _LIKE_MLP = "not measured: mlp's row"
 _TUNE = "python -m minidl.tune --model MODEL --dataset DATASET, seed 0"
 _TUNE_2 = _TUNE + ", the first two of its three rounds"
@@ -80,7 +81,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("underfit", "mnist"):   Preset(0.3,        1e-3, 0.01,  0.9, None,    None,     _TUNE),
     ("goodfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
     ("overfit",  "mnist"):   Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _LIKE_MLP),
-    ("race",     "mnist"):   Preset(0.8,        0.01, 0.01,  0.9, None,    "linear", _TRIED_RACE, **_CYCLE),
+    ("race",     "mnist"):   Preset(0.85,       0.01, 0.03,  0.9, None,    "linear", _TRIED_RACE, **_CYCLE),
     ("mlp",      "mnist5k"): Preset(0.6,        3e-3, 0.01,  0.9, None,    None,     _TUNE),
     ("cnn",      "mnist5k"): Preset(0.6,        1e-3, 0.01,  0.9, None,    None,     _TRIED_5K),
     ("linear",   "mnist5k"): Preset(0.3,        3e-3, 0.03,  0.9, None,    None,     _TUNE),
