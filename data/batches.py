@@ -113,13 +113,15 @@ def batches(
     rng: np.random.Generator | None = None,
     start: int = 0,
     dtype: Any = np.float32,
+    drop_last: bool = False,
 ) -> Iterator[tuple[Tensor, Array]]:
     """Yield (x, labels): x a Tensor (n, 1, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
-    images  (N, H, W) on any device, bytes (scaled by 1/255) or floats (taken as they are)
-    labels  (N,) integers on the same device
-    rng     draws the order; None keeps the order as it is
-    start   begin with this batch of the order, to go on in the middle of an epoch
+    images     (N, H, W) on any device, bytes (scaled by 1/255) or floats (taken as they are)
+    labels     (N,) integers on the same device
+    rng        draws the order; None keeps the order as it is
+    start      begin with this batch of the order, to go on in the middle of an epoch
+    drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
     """
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
@@ -127,7 +129,8 @@ def batches(
         raise DataError(f"the batch size must be at least 1, got {batch_size}")
     n = len(images)
     order = None if rng is None else backend_of(images).from_host(rng.permutation(n))
-    for begin in range(start * batch_size, n, batch_size):
+    end = n - n % batch_size if drop_last else n
+    for begin in range(start * batch_size, end, batch_size):
         chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
         kernel = None if order is None else kernel_for(images, "take")  # on a GPU: images, scale and labels at once
         taken = NotImplemented if kernel is None else kernel(images, labels, chosen, dtype)

@@ -99,6 +99,7 @@ class FlatParameters:
                 if p.grad.shape != w.shape:
                     raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {w.shape}")
                 p.grad, p.home = home.fill(p.grad), home
+            p.version += 1  # a graph that was recorded before this step can tell
 
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""

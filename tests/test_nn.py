@@ -36,7 +36,7 @@ def test_a_model_of_ones_own():
 
     model = Residual()
     assert {name for name, _ in model.named_parameters()} == {"scale", "inner.0.weight", "inner.0.bias"}
-    assert gradcheck(model, [np.random.default_rng(0).normal(size=(2, 3))])
+    assert gradcheck(model.to(dtype=np.float64), [np.random.default_rng(0).normal(size=(2, 3))])
     with pytest.raises(NotImplementedError, match=r"Module has no forward"):
         nn.Module()(Tensor([1.0]))
 
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_weights_and_no_seed_gives_others():
 def test_nothing_draws_from_numpys_global_generator():
     before = np.random.get_state()[1].copy()  # noqa: NPY002 (to see that nobody uses it)
     model = build_model("goodfit", (8, 8), 3)
-    model(Tensor(np.ones((2, 1, 8, 8)))).sum().backward()
+    model(Tensor(np.ones((2, 1, 8, 8), np.float32))).sum().backward()
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -95,7 +95,7 @@ def test_models_of_the_design():
     assert count_parameters(build_model("cnn", (28, 28), 10)) == 160 + 4640 + 1568 * 128 + 128 + 1290
     for name in MODELS:
         size = (12, 13) if name == "race" else (9, 13)
-        assert build_model(name, size, 4)(Tensor(np.ones((2, 1, *size)))).shape == (2, 4)
+        assert build_model(name, size, 4)(Tensor(np.ones((2, 1, *size), np.float32))).shape == (2, 4)
     with pytest.raises(ValueError, match="3x28"):
         build_model("cnn", (3, 28), 10)
     with pytest.raises(ValueError, match="11x28 are too small for race: use images of 12x12 or more"):
@@ -140,7 +140,7 @@ def test_train_and_eval_reach_every_layer():
 
 def test_batch_norm_layer_uses_the_batch_in_training_and_running_statistics_in_evaluation():
     layer = nn.BatchNorm1d(3)
-    x = Tensor(np.random.default_rng(0).normal(5, 2, (64, 3)))
+    x = Tensor(np.random.default_rng(0).normal(5, 2, (64, 3)).astype(np.float32))
     for _ in range(200):
         y = layer(x)
     assert np.allclose(y.data.mean(0), 0, atol=1e-6)

@@ -1,0 +1,38 @@
+"""What the tests of field reports share: everything runs with the fast forms and without.
+
+`PENDING` marks what a fast form does not do yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, reference_only
+
+
+@pytest.fixture(params=["fast", "reference"], autouse=True)
+def form(request: pytest.FixtureRequest) -> Iterator[None]:
+    with contextlib.nullcontext() if request.param == "fast" else reference_only():
+        yield
+
+
+PENDING = pytest.mark.parametrize(
+    "form",
+    [pytest.param("fast", marks=pytest.mark.xfail(strict=False, reason="fast form")), "reference"],
+    indirect=True,
+)
+
+
+def leaf(values: Any, dtype: Any = np.float64) -> Tensor:
+    return Tensor(np.array(values, dtype), requires_grad=True)
+
+
+def equal(got: Any, wanted: Any, rtol: float = 1e-12) -> None:
+    got = got.data if isinstance(got, Tensor) else got
+    np.testing.assert_allclose(got, wanted, rtol=rtol, atol=0)
+    assert np.shape(got) == np.shape(wanted)
