@@ -14,7 +14,6 @@ import pytest
 
 from minidl import Tensor, no_fast, reference_only
 
-
 FORMS = {"fast": contextlib.nullcontext, "no_fast": no_fast, "reference": reference_only}
 
 
