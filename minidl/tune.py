@@ -112,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser, Config, only=OPTIONS)
     args: dict[str, Any] = vars(parser.parse_args(argv))
     try:
-        base = Config(**args)
+        base = Config(opt="hybrid", **args)
+        if not base.val_fraction:
+            raise ValueError("the search goes by the validation split: give a --val-fraction above 0")
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search

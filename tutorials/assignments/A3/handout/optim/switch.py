@@ -26,6 +26,11 @@ class Condition(ABC):
         """Whether it reads gamma and Lambda, which cost a pass over the vectors at each step."""
         return False
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What it reads of the reports after each epoch: "val_loss", ..."""
+        return ()
+
     @abstractmethod
     def __call__(self, progress: Progress) -> bool: ...
 
@@ -95,6 +100,10 @@ class Plateau(Condition):
         if self.patience < 1 or not 0 <= self.min_delta < math.inf:
             raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
     def __call__(self, progress: Progress) -> bool:
         return self.standing(progress)[1] >= self.patience
 
@@ -118,6 +127,10 @@ class Crossing(Condition):
     def __post_init__(self) -> None:
         _check_level(self.level)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
     def __call__(self, progress: Progress) -> bool:
         values = progress.history(self.metric)[-1:]
         return any(v >= self.level if _higher_is_better(self.metric) else v <= self.level for v in values)
@@ -134,6 +147,10 @@ class Gap(Condition):
 
     def __post_init__(self) -> None:
         _check_level(self.level)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "train_accuracy", "val_accuracy"
 
     def __call__(self, progress: Progress) -> bool:
         raise NotImplementedError("A3: Gap.__call__ is yours to write")
@@ -225,6 +242,10 @@ class _Joined(Condition):
     @property
     def needs_projection(self) -> bool:
         return any(part.needs_projection for part in self.conditions)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(metric for part in self.conditions for metric in part.metrics)
 
 
 class AnyOf(_Joined):
