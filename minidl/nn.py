@@ -86,8 +86,8 @@ class ModuleList(_Layers):
 class Linear(Module):
     """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
 
-    init  "he" for a layer that a ReLU follows, "glorot" for the others; rng a Generator, a seed, or None for fresh
-          entropy.
+    init  "he" for a layer that a ReLU follows, "glorot" for the others, or "pytorch" (see init.py); rng a Generator, a
+          seed, or None for fresh entropy.
     """
 
     def __init__(
@@ -182,6 +182,23 @@ class BatchNorm2d(_BatchNorm):
 
 
 # ---- layers without weights ----
+
+
+class Standardize(Module):
+    """(x - mean) / std: what is done to a network's input, as its first layer. torchvision's name for it is Normalize.
+
+    mean, std  numbers, or arrays that broadcast with x. They are no parameters, but stand in the state dict: whoever
+               has the weights has them
+    """
+
+    def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
+        self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.numpy().round(4)!s}, std={self.std.numpy().round(4)!s}"
 
 
 class Dropout(Module):

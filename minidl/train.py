@@ -34,6 +34,8 @@ EXAMPLES = """examples:
       train an MLP, with Adam first and SGD after the switch that suits model and data
   python -m minidl.train --model cnn --dataset mnist --epochs 8 --seed 1
       a convolutional network on the full MNIST, which is fetched if it is not at hand
+  python -m minidl.train --model race --val-fraction 0
+      99 % after one epoch: the network, Adam's settings and the one-cycle schedule that belong together, on all images
   python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
@@ -149,13 +151,14 @@ def describe(run: Run) -> None:
     data, splits = job.dataset, job.trainer.splits
     if data.note:
         print(f"note: {data.note}")
+    others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
     print(
-        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {len(splits.val):,} validation and "
-        f"{len(splits.test):,} test images, {splits.classes} classes"
+        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {others}{len(splits.test):,} test images, "
+        f"{splits.classes} classes"
     )
     print(
         f"model: {job.config.model}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{job.config.opt}, {job.epochs} epochs of {trainer.steps_per_epoch} steps",
+        f"{job.config.opt}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
         flush=True,
     )
 

@@ -24,7 +24,7 @@ from minidl.trainer import evaluate
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights
-from minidl.training.models import count_parameters
+from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
 
@@ -131,6 +131,11 @@ class Run:
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
+        return {**asdict(self.job.config), "pixels": input_of(self.job.model)}
+
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
         for name in FILES:
@@ -145,7 +150,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {"minidl": __version__, **asdict(self.job.config)})
+        self.write_json("config.json", {"minidl": __version__, **self.settings})
         self.write_metrics()
 
     def write_metrics(self) -> None:
@@ -172,12 +177,12 @@ class Run:
         )
 
     def write_summary(self) -> dict[str, Any]:
-        """Evaluate the final weights on all three splits, the test split for the only time, and write summary.json."""
+        """Evaluate the final weights on all splits, the test split for the only time, and write summary.json."""
         job, trainer, config = self.job, self.job.trainer, self.job.config
         p, splits, event = trainer.progress, trainer.splits, trainer.optimizer.switch_event
-        (train_loss, train_accuracy), (_, val_accuracy), (test_loss, test_accuracy) = (
-            evaluate(job.model, part) for part in (splits.train, splits.val, splits.test)
-        )
+        train_loss, train_accuracy = evaluate(job.model, splits.train)
+        val_accuracy = evaluate(job.model, splits.val)[1] if len(splits.val) else None
+        test_loss, test_accuracy = evaluate(job.model, splits.test)
         summary = {
             "dataset": job.dataset.name,
             "source": job.dataset.source,
