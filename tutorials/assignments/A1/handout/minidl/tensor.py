@@ -72,7 +72,10 @@ class Tensor(Operators):
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
-        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy."""
+        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy.
+
+        An optimizer lays its parameters in a memory of its own: what was taken before it was built does not follow.
+        """
         return to_numpy(self.data)
 
     def __repr__(self) -> str:
@@ -95,7 +98,7 @@ class Tensor(Operators):
         return record("to", moved, (self, lambda g: here.from_host(there.to_host(g))))
 
     def __reduce__(self) -> Any:  # for copy and pickle: a leaf of its own, with no optimizer yet
-        return _leaf, (self.data, self.requires_grad, self.parameter)
+        return _leaf, (self.data, self.grad, self.requires_grad, self.parameter)
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
@@ -225,9 +228,9 @@ def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False,
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
 
 
-def _leaf(data: Array, requires_grad: bool, parameter: bool) -> Tensor:
+def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool) -> Tensor:
     made = Tensor(data, requires_grad)
-    made.parameter = parameter
+    made.grad, made.parameter = grad, parameter
     return made
 
 
