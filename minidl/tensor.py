@@ -98,7 +98,7 @@ class Tensor(Operators):
         return record("to", moved, (self, lambda g: here.from_host(there.to_host(g))))
 
     def __reduce__(self) -> Any:  # for copy and pickle: a leaf of its own, with no optimizer yet
-        return _leaf, (self.data, self.requires_grad, self.parameter)
+        return _leaf, (self.data, self.grad, self.requires_grad, self.parameter)
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
@@ -243,9 +243,9 @@ def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False,
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
 
 
-def _leaf(data: Array, requires_grad: bool, parameter: bool) -> Tensor:
+def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool) -> Tensor:
     made = Tensor(data, requires_grad)
-    made.parameter = parameter
+    made.grad, made.parameter = grad, parameter
     return made
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, nn, no_grad, ops
+from minidl.backend import register
 from minidl.data.batches import batches
 from minidl.tensor import record
+from tests.counting import Counting
 from tests.forms import PENDING, equal, form, leaf  # noqa: F401 (form runs by itself)
 
 # ---- Tensors meet NumPy ----
@@ -33,6 +35,21 @@ def test_numpys_functions_take_a_tensor() -> None:
     assert np.asarray(t).dtype == np.float64
     assert np.shares_memory(np.asarray(t), t.data)
     assert np.zeros_like(leaf(T)).shape == (2, 3)
+
+
+def test_on_a_device_numpys_functions_say_what_to_write() -> None:
+    device = Counting("counting-numpy")
+    register(device.backend)
+    t = Tensor(T).to("counting-numpy")
+    for read in (np.asarray, np.exp, np.mean, np.argmax):
+        with pytest.raises(TypeError, match=r"on the GPU: write .numpy\(\)"):
+            read(t)
+    for got in (t > 2, t == t, t <= device.from_host(T)):
+        assert type(got) is device.array_type
+        assert device.to_host(got).dtype == bool
+    with pytest.raises(TypeError, match="equal: an array of the host and a Tensor on the GPU"):
+        t == T  # noqa: B015
+    assert f"{t.sum():.1f}" == "15.0"
 
 
 def test_operators_with_arrays_on_the_left_keep_the_gradient() -> None:
