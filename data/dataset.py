@@ -143,7 +143,7 @@ def _empty_classes(labels: NDArray[Any], classes: int) -> str:
         return ""
     some = ", ".join(map(str, empty[:8])) + (", ..." if len(empty) > 8 else "")
     return (
-        f"no training image has the label {some}: of the {classes} classes, 0 to {classes - 1}, {len(empty)} are empty"
+        f"no training image has the label {some}, so not all of the {classes} classes, 0 to {classes - 1}, are learned"
     )
 
 

@@ -184,7 +184,8 @@ def test_operations_say_what_they_read() -> None:
         inputs = [leaf(np.ones(shape)) for shape in shapes]
         loss = f(*inputs).sum()
         optimizer = optim.SGD(inputs, lr=0.1)
-        (inputs[0] * 1).sum().backward()
+        for each in inputs:
+            (each * 1).sum().backward()
         optimizer.step()
         try:
             loss.backward()

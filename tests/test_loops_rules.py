@@ -194,7 +194,9 @@ def test_the_same_bits_for_any_number_of_threads(make):
 @pytest.mark.parametrize("keep", [False, True])
 def test_vector_registers(keep):
     """The loop does several weights at a time: its square roots and divisions are those of packed numbers."""
-    rule = Adam(params(), weight_decay=0.1)
+    weights = params()
+    weights[0].grad = np.ones(3, np.float32)  # without a gradient it would rest
+    rule = Adam(weights, weight_decay=0.1)
     if keep:
         rule.keep_step()
     rule.step()

@@ -231,7 +231,7 @@ def test_a_python_run_may_have_no_validation_split(data):
     job = prepare(Config(dataset=str(data), model="linear", opt="sgd", val_fraction=0))
     record = job.trainer.fit(1)[0]
     assert record["val_loss"] is record["val_accuracy"] is None
-    assert Run(job, Path("unused"), None).settings["val_fraction"] == 0
+    assert Run(job, Path("unused"), Options()).settings["val_fraction"] == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +18,7 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ALONE_UNTIL, _team, now, ready, share
 from minidl.fast.loops.words import copy, entry, pause, ticks
 from minidl.fast.threads import use_threads
+from tests.sizes import ROOT
 
 
 @part
@@ -117,14 +120,20 @@ def test_copy() -> None:
         assert to.tolist() == [*range(1, n + 1), *[0] * (20 - n)]
 
 
+FORK = """
+import os
+from tests.test_team import jobs
+assert jobs(2, 1, 20) == []
+child = os.fork()
+if child == 0:
+    os._exit(0 if jobs(2, 2, 200) == [] else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_child_has_a_team_of_its_own() -> None:
-    assert jobs(2, 1, 20) == []
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if jobs(2, 2, 200) == [] else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], cwd=ROOT, check=True)
 
 
 def test_same_bits_holds_blas_meanwhile() -> None:
