@@ -144,7 +144,7 @@ def test_pooling(seed: int, dtype: Any) -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 8, 16, 40])
 def test_max_pooling_of_what_is_no_number(channels: int) -> None:
-    """NaN passes, the last of a window, and gets the gradient; where all is -infinity, nothing beside the image does."""
+    """NaN passes, the last of a window, and gets the gradient. Where all is -infinity, no place beside the image does."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(channels)
     x = rng.choice(
