@@ -6,6 +6,7 @@ sent across once. Which example comes when is drawn by NumPy on the host, so tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set: to learn from, to choose by, and to report once at the end."""
+    """The three parts of a data set: to learn from, to choose by (perhaps none), and to report once at the end."""
 
     train: Examples
     val: Examples
@@ -50,7 +51,8 @@ def split(
 ) -> Splits:
     """Draw the training and the validation examples by `seed`, without overlap, and send them to the device.
 
-    val_fraction  share of the training examples that is set aside for validation; the others are trained on
+    val_fraction  share of the training examples that is set aside for validation; the others are trained on. 0: all
+                  are, and `val` is empty
     counts        instead: how many to train on, and how many to validate on
 
     The test split is the data set's own. Raises DataError where a part would be empty, or there are too few.
@@ -70,9 +72,12 @@ def split(
 
 
 def sizes(n: int, val_fraction: float) -> tuple[int, int]:
-    """How many of n examples are trained on, and how many set aside. Raises DataError where either is none."""
+    """How many of n examples are trained on, and how many set aside; none for a fraction of 0.
+
+    Raises DataError where another fraction leaves either without any.
+    """
     n_val = round(n * val_fraction)
-    if not 0 < n_val < n:
+    if val_fraction != 0 and not 0 < n_val < n:
         raise DataError(
             f"a validation fraction of {val_fraction} sets {n_val} of {n} training images aside; "
             "each part needs at least one: choose a fraction between 0 and 1"
@@ -108,13 +113,15 @@ def batches(
     rng: np.random.Generator | None = None,
     start: int = 0,
     dtype: Any = np.float32,
+    drop_last: bool = False,
 ) -> Iterator[tuple[Tensor, Array]]:
     """Yield (x, labels): x a Tensor (n, 1, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
-    images  (N, H, W) on any device, bytes (scaled by 1/255) or floats (taken as they are)
-    labels  (N,) integers on the same device
-    rng     draws the order; None keeps the order as it is
-    start   begin with this batch of the order, to go on in the middle of an epoch
+    images     (N, H, W) on any device, bytes (scaled by 1/255) or floats (taken as they are)
+    labels     (N,) integers on the same device
+    rng        draws the order; None keeps the order as it is
+    start      begin with this batch of the order, to go on in the middle of an epoch
+    drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
     """
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
@@ -122,7 +129,8 @@ def batches(
         raise DataError(f"the batch size must be at least 1, got {batch_size}")
     n = len(images)
     order = None if rng is None else backend_of(images).from_host(rng.permutation(n))
-    for begin in range(start * batch_size, n, batch_size):
+    end = n - n % batch_size if drop_last else n
+    for begin in range(start * batch_size, end, batch_size):
         chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
         kernel = None if order is None else kernel_for(images, "take")  # on a GPU: images, scale and labels at once
         taken = NotImplemented if kernel is None else kernel(images, labels, chosen, dtype)
@@ -130,6 +138,19 @@ def batches(
             yield Tensor(taken[0]), taken[1]
             continue
         yield Tensor(scale(images[chosen], dtype)[:, None]), labels[chosen]
+
+
+def statistics(images: Array) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels, as `scale` has them. Of bytes they are exact: sums of integers."""
+    wide = np.int32 if images.dtype == np.uint8 else np.float64
+    total = squares = 0.0
+    for begin in range(0, len(images), 1024):
+        part: Any = images[begin : begin + 1024].astype(wide)
+        total += float(part.sum())
+        squares += float((part * part).sum())
+    unit = 255 if images.dtype == np.uint8 else 1
+    mean = total / images.size
+    return mean / unit, math.sqrt(max(0.0, squares / images.size - mean**2)) / unit
 
 
 def scale(pixels: Array, dtype: Any = np.float32) -> Array:

@@ -61,8 +61,12 @@ def names_of(part: str) -> list[str]:
 def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Return the paths of the four files in `folder`. Raises DataError that names what is missing."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
+    if not os.path.isdir(folder):
+        if _is_hidden(folder):
+            raise DataError(f"the folder {folder} may not be read: permission denied")
+        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"the folder {folder} may not be read: permission denied")
     found = {part: find_part(folder, part) for part in PARTS}
     missing = [part for part, path in found.items() if path is None]
     if missing:
@@ -72,6 +76,17 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
             f"{missing[0]} was looked for as {looked_for})"
         )
     return {part: path for part, path in found.items() if path is not None}
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether nobody may look whether it is there, for it lies in a folder that may not be entered."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Dataset:
@@ -106,6 +121,7 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
             f"but test images are {sizes[1][0]}x{sizes[1][1]}"
         )
     classes = _count_classes(source, content["train-labels"], content["t10k-labels"])
+    note = "; ".join(filter(None, [note, _empty_classes(content["train-labels"], classes)]))
     hashes = "".join(idx_sha256(array) for array in content.values())
     return Dataset(
         name,
@@ -117,6 +133,17 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
         classes,
         hashlib.sha256(hashes.encode()).hexdigest(),
         note,
+    )
+
+
+def _empty_classes(labels: NDArray[Any], classes: int) -> str:
+    """What to tell of labels below the largest that no training image has; "" if there are none."""
+    empty = np.flatnonzero(np.bincount(labels.astype(np.int64), minlength=classes) == 0).tolist()
+    if not empty:
+        return ""
+    some = ", ".join(map(str, empty[:8])) + (", ..." if len(empty) > 8 else "")
+    return (
+        f"no training image has the label {some}: of the {classes} classes, 0 to {classes - 1}, {len(empty)} are empty"
     )
 
 

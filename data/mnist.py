@@ -98,12 +98,20 @@ def absolute(name: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder for downloads: environment variable MINIDL_CACHE, else the user's cache folder."""
+    """Return the folder for downloads: environment variable MINIDL_CACHE, else the user's cache folder.
+
+    Raises DataError where there is neither, as for a user of a container who has no home.
+    """
     if folder := os.environ.get("MINIDL_CACHE"):
         return Path(folder)
     import pooch  # here, because importing it takes as long as importing NumPy
 
-    return Path(pooch.os_cache("minidl"))
+    try:
+        return Path(pooch.os_cache("minidl"))
+    except RuntimeError as error:
+        raise DataError(
+            "there is no home folder to keep it in; name a folder in MINIDL_CACHE or MINIDL_DATA"
+        ) from error
 
 
 def _embedded() -> Dataset:

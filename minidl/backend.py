@@ -12,9 +12,12 @@ from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
+from inspect import signature
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
+
+from minidl.refuse import refuse
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -239,12 +242,25 @@ def accelerated(reference: Op) -> Op:
 
     @wraps(reference)
     def op(*args: Any, **kwargs: Any) -> Any:
-        kernel = kernel_for(getattr(args[at], "data", None), name) if len(args) > at else None
+        if kwargs:
+            args, kwargs = _in_order(reference, args, kwargs)
+        plain = kwargs or len(args) <= at  # kernels take what has a place; what goes by name only is the reference's
+        kernel = None if plain else kernel_for(getattr(args[at], "data", None), name)
         with same_bits:
-            result = NotImplemented if kernel is None else kernel(*args, **kwargs)
+            result = NotImplemented if kernel is None else kernel(*args)
             return reference(*args, **kwargs) if result is NotImplemented else result
 
     return cast(Op, op)
+
+
+def _in_order(op: Callable[..., Any], args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments by position; left over is what goes by name only, unless it is as by default."""
+    known = signature(op)
+    refuse(op.__qualname__, {name: value for name, value in kwargs.items() if name not in known.parameters})
+    bound = known.bind(*args, **{name: value for name, value in kwargs.items() if name in known.parameters})
+    bound.apply_defaults()
+    defaults = op.__kwdefaults__ or {}
+    return bound.args, {name: value for name, value in bound.kwargs.items() if value != defaults.get(name)}
 
 
 def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:

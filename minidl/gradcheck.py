@@ -27,7 +27,8 @@ def gradcheck(
 ) -> bool:
     """Check fn's gradients against central differences in float64; returns True or raises GradientError.
 
-    fn      takes Tensors, returns one Tensor of any shape; it must give the same output for the same inputs
+    fn      takes Tensors, returns one Tensor of any shape; it must give the same output for the same inputs. A model
+            has float64 weights after model.to(dtype="float64")
     inputs  Tensors or arrays, copied to float64 on the CPU. Tensors that require no gradient are held fixed.
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 

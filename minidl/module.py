@@ -1,13 +1,13 @@
 """What all layers and models have in common: their weights have names, and can be saved, loaded and moved.
 
-A Module's parameters are its Tensor attributes that require a gradient; its buffers (batch norm's running
-statistics) are the Tensor and array attributes that do not. Both are found by walking the attributes, and named by
-their path, as in PyTorch: `0.weight`, `features.3.bias`.
+A Module's parameters are its Tensor attributes that were made to be learned, with requires_grad=True or as a
+Parameter, and stay so while they are frozen; its buffers (batch norm's running statistics) are the other Tensors and
+the arrays. Both are found by walking the attributes, and named by their path, as in PyTorch: `features.3.bias`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -15,16 +15,27 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, to_numpy
+from minidl.refuse import refuse
 from minidl.tensor import Tensor
 
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
 
+def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
+    """A Tensor that is a Module's parameter; with requires_grad=False a frozen one, that training leaves as it is."""
+    made = Tensor(data, requires_grad=True)
+    made.requires_grad = requires_grad
+    return made
+
+
 class Module:
     """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`."""
 
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
+
+    def __init__(self, **unknown: Any) -> None:
+        refuse(type(self).__name__, unknown)  # what a layer leaves to this it does not have
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
@@ -57,28 +68,49 @@ class Module:
                 yield name, value
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all inside it, with their paths ('' for this one), in the order of definition."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        """This module and all inside it, each once, with their paths ('' for this one), in the order of definition."""
+        return _once(self._walk(prefix))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The trainable tensors with their paths, in the order of definition."""
-        for name, value in self._named_state():
-            if isinstance(value, Tensor) and value.requires_grad:
+        """The tensors made to be learned, each once, frozen ones too, with their paths, in the order of definition.
+
+        Raises TypeError where an attribute is a list with layers or parameters in it, which nobody would find there.
+        """
+        for path, module in self.named_modules():
+            module._check_attributes(path)
+        for name, value in _once(self._named_state()):
+            if isinstance(value, Tensor) and (value.parameter or value.requires_grad):
                 yield name, value
 
     def parameters(self) -> Iterator[Tensor]:
-        """The trainable tensors, in the order of definition."""
+        """The tensors made to be learned, each once, frozen ones too, in the order of definition."""
         for _, parameter in self.named_parameters():
             yield parameter
 
+    def _walk(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """As named_modules, but a module that has two names comes under both."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child._walk(f"{prefix}.{name}" if prefix else name)
+
     def _named_state(self) -> Iterator[tuple[str, Tensor | Array]]:
-        """Every tensor and array, parameters and buffers."""
-        for path, module in self.named_modules():
+        """Every tensor and array, parameters and buffers, under all their names."""
+        for path, module in self._walk():
             for name, value in vars(module).items():
                 if isinstance(value, (Tensor, np.ndarray)):
                     yield f"{path}.{name}" if path else name, value
+
+    def _check_attributes(self, path: str) -> None:
+        for name, value in vars(self).items():
+            inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+            for thing in inside:
+                learns = isinstance(thing, Module) or (isinstance(thing, Tensor) and thing.parameter)
+                if learns and not any(thing is each for each in vars(self).values()):
+                    where = f"{path}.{name}" if path else name
+                    raise TypeError(
+                        f"{where} is a {type(value).__name__} with a {type(thing).__name__} in it: nobody finds its "
+                        "weights there. Make it an nn.ModuleList, or each an attribute of its own"
+                    )
 
     # ---- saving and loading -----------------------------------------------------------------------------------
 
@@ -92,22 +124,19 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy values (arrays, Tensors or PyTorch CPU tensors) into the parameters and buffers of the same names.
 
-        Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names and ValueError
-        for another shape.
+        Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names, ValueError for
+        another shape and TypeError for what is no number.
         """
         own = dict(self._named_state())
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
             raise KeyError(f"load_state_dict: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}")
-        values = {name: _host_array(value) for name, value in state.items()}
-        for name, target in own.items():
-            if values[name].shape != target.shape:
-                raise ValueError(
-                    f"load_state_dict: {name} has shape {values[name].shape}, this model needs {target.shape}"
-                )
+        new = {name: _fitting(name, state[name], target) for name, target in own.items()}  # copies, so that it may swap
         for name, target in own.items():
             array = target.data if isinstance(target, Tensor) else target
-            array[...] = backend_of(array).from_host(values[name])  # in place: an optimizer's views stay valid
+            array[...] = new[name]  # in place: an optimizer's views stay valid
+            if isinstance(target, Tensor):
+                target.version += 1
 
     # ---- modes and moves --------------------------------------------------------------------------------------
 
@@ -131,6 +160,7 @@ class Module:
                 data = data if dtype is None else data.astype(dtype, copy=False)
                 if data is not value.data:
                     value.data, value.home = data, None
+                    value.version += 1
                 value.grad = None
         return self
 
@@ -141,6 +171,25 @@ class Module:
     def extra_repr(self) -> str:
         """The layer's arguments, for printing."""
         return ""
+
+
+def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Each thing under the first of its names."""
+    seen: set[int] = set()
+    for name, thing in named:
+        if id(thing) not in seen:
+            seen.add(id(thing))
+            yield name, thing
+
+
+def _fitting(name: str, value: Any, target: Tensor | Array) -> Array:
+    """A copy of the value with the dtype and on the device of what it is for. Raises where it does not fit."""
+    value, array = _host_array(value), target.data if isinstance(target, Tensor) else target
+    if value.shape != array.shape:
+        raise ValueError(f"load_state_dict: {name} has shape {value.shape}, this model needs {array.shape}")
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"load_state_dict: {name} must be real numbers, these have dtype {value.dtype}")
+    return backend_of(array).from_host(value.astype(array.dtype))
 
 
 def _host_array(value: Any) -> Array:

@@ -6,7 +6,8 @@ every device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,17 +15,55 @@ from minidl import ops
 from minidl.backend import accelerated
 from minidl.init import Rng, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
+from minidl.module import Parameter as Parameter
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
 
-class Sequential(Module):
-    """Layers applied one after the other. They are named "0", "1", ... and reached as model[0]."""
+class _Layers(Module):
+    """Layers in a row, named "0", "1", ... or as their OrderedDict says."""
 
-    def __init__(self, *layers: Module) -> None:
-        for i, layer in enumerate(layers):
-            setattr(self, str(i), layer)
+    def _add(self, name: str, layer: Any) -> None:
+        kind = type(self).__name__
+        if isinstance(layer, type) and issubclass(layer, Module):
+            raise TypeError(f"{kind}: layer {name} is the class {layer.__name__} itself: write {layer.__name__}(...)")
+        if not isinstance(layer, Module):
+            what = getattr(layer, "__name__", type(layer).__name__)
+            raise TypeError(f"{kind}: layer {name} is no Module but {what!r}: nn.ReLU() for a function relu, *layers "
+                            "for a list, else a class of your own with forward(self, x)")  # fmt: skip
+        if "." in name or hasattr(self, name):
+            raise ValueError(f"{kind}: a layer can't be named {name!r}, which has another meaning")
+        setattr(self, name, layer)
+
+    def __iter__(self) -> Iterator[Module]:
+        return (layer for _, layer in self.named_children())
+
+    def __getitem__(self, i: Any) -> Any:
+        """The layer at place i; of a slice, these layers by themselves, with their weights shared."""
+        if not isinstance(i, slice):
+            return list(self)[i]
+        part = type(self)()
+        for name, layer in list(self.named_children())[i]:
+            part._add(name, layer)
+        return part
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def append(self, layer: Module) -> Any:
+        """One more layer at the end."""
+        self._add(str(len(self)), layer)
+        return self
+
+
+class Sequential(_Layers):
+    """Layers applied one after the other, named "0", "1", ... and reached as model[0]; an OrderedDict names them."""
+
+    def __init__(self, *layers: Any) -> None:
+        named = layers[0].items() if len(layers) == 1 and isinstance(layers[0], dict) else enumerate(layers)
+        for name, layer in named:
+            self._add(str(name), layer)
 
     @accelerated
     def forward(self, x: Tensor) -> Tensor:
@@ -32,14 +71,13 @@ class Sequential(Module):
             x = layer(x)
         return x
 
-    def __iter__(self) -> Iterator[Module]:
-        return (layer for _, layer in self.named_children())
 
-    def __getitem__(self, i: int) -> Module:
-        return list(self)[i]
+class ModuleList(_Layers):
+    """Layers in a list, whose weights are found, named and saved; your own forward says how they are applied."""
 
-    def __len__(self) -> int:
-        return len(list(iter(self)))
+    def __init__(self, layers: Iterable[Module] = ()) -> None:
+        for i, layer in enumerate(layers):
+            self._add(str(i), layer)
 
 
 # ---- layers with weights ----
@@ -48,13 +86,14 @@ class Sequential(Module):
 class Linear(Module):
     """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
 
-    init  "he" for a layer that a ReLU follows, "glorot" for the others; rng a Generator, a seed, or None for fresh
-          entropy.
+    init  "he" for a layer that a ReLU follows, "glorot" for the others, or "pytorch" (see init.py); rng a Generator, a
+          seed, or None for fresh entropy.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, init: str = "he", rng: Rng = None
+        self, in_features: int, out_features: int, bias: bool = True, *, init: str = "he", rng: Rng = None, **other: Any
     ) -> None:
+        super().__init__(**other)
         self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
 
@@ -68,7 +107,8 @@ class Linear(Module):
 class Conv2d(Module):
     """Filters over images (N, C, H, W). weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros.
 
-    Arguments as in PyTorch; `init` and `rng` as for Linear.
+    Arguments as in PyTorch, from `bias` on by name only: there `dilation` would come first. `init` and `rng` as for
+    Linear.
     """
 
     def __init__(
@@ -78,13 +118,15 @@ class Conv2d(Module):
         kernel_size: Size,
         stride: Size = 1,
         padding: Size = 0,
-        bias: bool = True,
         *,
+        bias: bool = True,
         init: str = "he",
         rng: Rng = None,
+        **other: Any,
     ) -> None:
-        kh, kw = _pair(kernel_size)
-        self.stride, self.padding = _pair(stride), _pair(padding)
+        super().__init__(**other)
+        kh, kw = _pair(kernel_size, "Conv2d: kernel_size")
+        self.stride, self.padding = _pair(stride, "Conv2d: stride"), _pair(padding, "Conv2d: padding")
         shape = (out_channels, in_channels, kh, kw)
         self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
         self.bias = Tensor(np.zeros(out_channels, np.float32), requires_grad=True) if bias else None
@@ -100,7 +142,13 @@ class Conv2d(Module):
 class _BatchNorm(Module):
     ndim: int
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, **other: Any) -> None:
+        super().__init__(**other)
+        name = type(self).__name__
+        if not eps > 0:
+            raise ValueError(f"{name}: eps must be above 0, got {eps}")
+        if momentum is None:
+            raise TypeError(f"{name}: momentum=None, a mean over all batches, is not here: give a number, such as 0.1")
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True)
         self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True)
@@ -136,13 +184,31 @@ class BatchNorm2d(_BatchNorm):
 # ---- layers without weights ----
 
 
+class Standardize(Module):
+    """(x - mean) / std: what is done to a network's input, as its first layer. torchvision's name for it is Normalize.
+
+    mean, std  numbers, or arrays that broadcast with x. They are no parameters, but stand in the state dict: whoever
+               has the weights has them
+    """
+
+    def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
+        self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.numpy().round(4)!s}, std={self.std.numpy().round(4)!s}"
+
+
 class Dropout(Module):
     """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation.
 
     rng  a Generator, a seed, or None for fresh entropy: the layer draws its key from it (see rng.py)
     """
 
-    def __init__(self, p: float = 0.5, *, rng: Rng = None) -> None:
+    def __init__(self, p: float = 0.5, *, rng: Rng = None, **other: Any) -> None:
+        super().__init__(**other)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
         self.p, self.rng = p, CounterRng(rng)
@@ -155,10 +221,13 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """(N, C, H, W) -> (N, C*H*W)."""
+    """(N, C, H, W) -> (N, C*H*W); with other axes than those from `start_dim` to `end_dim` kept, see ops.flatten."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.flatten(x, start_dim=1)
+        return ops.flatten(x, self.start_dim, self.end_dim)
 
 
 class ReLU(Module):
@@ -183,10 +252,12 @@ class Sigmoid(Module):
 
 
 class _Pool2d(Module):
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
-        self.kernel_size: Pair = _pair(kernel_size)
-        self.stride: Pair = self.kernel_size if stride is None else _pair(stride)
-        self.padding: Pair = _pair(padding)
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, **other: Any) -> None:
+        super().__init__(**other)
+        name = type(self).__name__
+        self.kernel_size: Pair = _pair(kernel_size, f"{name}: kernel_size")
+        self.stride: Pair = self.kernel_size if stride is None else _pair(stride, f"{name}: stride")
+        self.padding: Pair = _pair(padding, f"{name}: padding")
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

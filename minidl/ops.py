@@ -7,19 +7,26 @@ Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made o
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
+from minidl.ops_more import abs, argmax, cat, clamp, sqrt, squeeze, stack, unsqueeze, var, where
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
-from minidl.tensor import Dims, Tensor, as_tensor, record, same_device
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
 
 __all__ = [
+    "abs",
     "add",
+    "argmax",
     "avg_pool2d",
     "batch_norm",
+    "cat",
+    "clamp",
     "conv2d",
     "count_right",
     "cross_entropy",
@@ -35,6 +42,7 @@ __all__ = [
     "max",
     "max_pool2d",
     "mean",
+    "min",
     "mse_loss",
     "mul",
     "neg",
@@ -44,10 +52,16 @@ __all__ = [
     "reshape",
     "sigmoid",
     "softmax",
+    "sqrt",
+    "squeeze",
+    "stack",
     "sub",
     "sum",
     "tanh",
     "transpose",
+    "unsqueeze",
+    "var",
+    "where",
 ]  # fmt: skip
 
 # ---- arithmetic, element by element ----
@@ -55,27 +69,27 @@ __all__ = [
 
 def add(a: Any, b: Any) -> Tensor:
     """a + b. Shapes broadcast."""
-    a, b = _operands("add", a, b)
+    a, b = operands("add", a, b)
     return record("add", a.data + b.data, (a, lambda g: g), (b, lambda g: g))
 
 
 def sub(a: Any, b: Any) -> Tensor:
     """a - b. Shapes broadcast."""
-    a, b = _operands("sub", a, b)
+    a, b = operands("sub", a, b)
     return record("sub", a.data - b.data, (a, lambda g: g), (b, lambda g: -g))
 
 
 def mul(a: Any, b: Any) -> Tensor:
     """a * b, element by element. Shapes broadcast."""
-    a, b = _operands("mul", a, b)
-    return record("mul", a.data * b.data, (a, lambda g: g * b.data), (b, lambda g: g * a.data))
+    a, b = operands("mul", a, b)
+    return record("mul", a.data * b.data, (a, lambda g: g * b.data, b), (b, lambda g: g * a.data, a))
 
 
 def div(a: Any, b: Any) -> Tensor:
     """a / b. Shapes broadcast."""
-    a, b = _operands("div", a, b)
+    a, b = operands("div", a, b)
     y = a.data / b.data
-    return record("div", y, (a, lambda g: g / b.data), (b, lambda g: -g * y / b.data))
+    return record("div", y, (a, lambda g: g / b.data, b), (b, lambda g: -g * y / b.data, b))
 
 
 def neg(a: Any) -> Tensor:
@@ -85,15 +99,19 @@ def neg(a: Any) -> Tensor:
 
 
 def pow(a: Any, b: Any) -> Tensor:
-    """a ** b. Shapes broadcast. The gradient of b needs a > 0."""
-    a, b = _operands("pow", a, b)
+    """a ** b. Shapes broadcast. The gradient of a**0 is 0, at 0 too; that of b needs a > 0, or a = 0 and b >= 0."""
+    a, b = operands("pow", a, b)
     xp, y = xp_of(a.data), a.data**b.data
-    return record(
-        "pow",
-        y,
-        (a, lambda g: g * b.data * a.data ** (b.data - 1)),
-        (b, lambda g: g * y * xp.log(a.data)),
-    )
+
+    def vjp_a(g: Array) -> Array:
+        power = a.data ** xp.where(b.data == 0, 1, b.data - 1)  # of x**0 not x**-1, which has no value at 0
+        return xp.where(b.data == 0, 0, g * b.data * power)
+
+    def vjp_b(g: Array) -> Array:
+        zero = (a.data == 0) & (b.data >= 0)
+        return xp.where(zero, 0, g * y * xp.log(xp.where(zero, 1, a.data)))
+
+    return record("pow", y, (a, vjp_a, a, b), (b, vjp_b, a, b))
 
 
 def exp(x: Any) -> Tensor:
@@ -106,7 +124,7 @@ def exp(x: Any) -> Tensor:
 def log(x: Any) -> Tensor:
     """Natural logarithm."""
     x = as_tensor(x)
-    return record("log", xp_of(x.data).log(x.data), (x, lambda g: g / x.data))
+    return record("log", xp_of(x.data).log(x.data), (x, lambda g: g / x.data, x))
 
 
 # ---- activations ----
@@ -116,15 +134,18 @@ def log(x: Any) -> Tensor:
 def relu(x: Any) -> Tensor:
     """max(x, 0). At 0 the gradient is 0, as in PyTorch."""
     x = as_tensor(x)
-    y = xp_of(x.data).maximum(x.data, 0)
-    return record("relu", y, (x, lambda g: g * (y > 0)))
+    xp = xp_of(x.data)
+    y = xp.maximum(x.data, 0)
+    return record("relu", y, (x, lambda g: xp.where(y <= 0, 0, g)))  # chosen: 0 times an infinite gradient is no number
 
 
 @accelerated
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + e^-x), written with tanh, which can't overflow."""
+    """1 / (1 + e^-x), from e^-|x|, which can't overflow."""
     x = as_tensor(x)
-    y = (xp_of(x.data).tanh(x.data / 2) + 1) / 2
+    xp = xp_of(x.data)
+    e = xp.exp(-xp.abs(x.data))
+    y = xp.where(x.data < 0, e, 1) / (1 + e)
     return record("sigmoid", y, (x, lambda g: g * y * (1 - y)))
 
 
@@ -141,31 +162,36 @@ def tanh(x: Any) -> Tensor:
 
 def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Sum over `dim` (an axis, several, or None for all)."""
-    x, dims = _reduction("sum", x, dim)
-    spread = _spread(x, dims)
-    return record("sum", x.data.sum(dims, keepdims=keepdim), (x, spread))
+    x = as_tensor(x)
+    dims = axes("sum", dim, x.ndim)
+    return record("sum", total(x.data, dims, keepdim), (x, _spread(x, dims)))
 
 
 def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Mean over `dim` (an axis, several, or None for all)."""
-    x, dims = _reduction("mean", x, dim)
-    spread = _spread(x, dims)
-    y = x.data.mean(dims, keepdims=keepdim)
-    n = x.size // y.size if y.size else 1  # how many values each mean is of
-    return record("mean", y, (x, lambda g: spread(g / n)))
+    x = as_tensor(x)
+    dims = axes("mean", dim, x.ndim)
+    spread, n = _spread(x, dims), math.prod(x.shape[d] for d in dims)  # how many values each mean is of
+    return record("mean", total(x.data, dims, keepdim, n), (x, lambda g: spread(g / n)))
 
 
 def max(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Largest value over `dim`; values only, like torch.amax. Equal maxima share the gradient evenly."""
-    x, dims = _reduction("max", x, dim)
+    x = as_tensor(x)
+    dims = axes("max", dim, x.ndim)
     spread = _spread(x, dims)
     y = x.data.max(dims, keepdims=True)
 
     def vjp(g: Array) -> Array:
-        winners = x.data == y
-        return spread(g) * winners / winners.sum(dims, keepdims=True)
+        winners = (x.data == y) | (x.data != x.data)  # a NaN wins
+        return xp_of(g).where(winners, spread(g) / winners.sum(dims, keepdims=True), 0)
 
-    return record("max", y if keepdim else y.squeeze(dims), (x, vjp))
+    return record("max", y if keepdim else y.squeeze(dims), (x, vjp, x))
+
+
+def min(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Smallest value over `dim`; values only, like torch.amin. Equal minima share the gradient evenly."""
+    return neg(max(neg(x), dim, keepdim))
 
 
 # ---- shape ----
@@ -183,22 +209,30 @@ def reshape(x: Any, *shape: int) -> Tensor:
     return record("reshape", y, (x, lambda g: g.reshape(x.shape)))
 
 
-def flatten(x: Any, start_dim: int = 0) -> Tensor:
-    """All axes from `start_dim` on as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from `start_dim` to `end_dim` as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
     x = as_tensor(x)
-    return reshape(x, *x.shape[:start_dim], int(np.prod(x.shape[start_dim:])))
+    (start,), (end,) = axes("flatten", start_dim, x.ndim or 1), axes("flatten", end_dim, x.ndim or 1)
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
+    return reshape(x, *x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     """Two axes swapped."""
     x = as_tensor(x)
-    return record("transpose", x.data.swapaxes(dim0, dim1), (x, lambda g: g.swapaxes(dim0, dim1)))
+    (i,), (j,) = axes("transpose", dim0, x.ndim or 1), axes("transpose", dim1, x.ndim or 1)
+    order = [{i: j, j: i}.get(d, d) for d in range(x.ndim)]
+    return record("transpose", x.data.transpose(order), (x, lambda g: g.transpose(order)))
 
 
 def permute(x: Any, *dims: int) -> Tensor:
     """Axes in another order: axis i of the result is axis dims[i] of x."""
     x = as_tensor(x)
-    order = _unpack(dims)
+    named = _unpack(dims)
+    order = axes("permute", named, x.ndim) if named else ()
+    if len(order) != x.ndim:
+        raise ValueError(f"permute: dims {named} must name each axis of shape {x.shape} once")
     back = tuple(int(i) for i in np.argsort(order))
     return record("permute", x.data.transpose(order), (x, lambda g: g.transpose(back)))
 
@@ -224,7 +258,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left and as a
     column on the right; leading axes broadcast."""
     a, b = as_tensor(a), as_tensor(b)
-    same_device("matmul", a, b)
+    alike("matmul", a, b)
     xp = xp_of(a.data)
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul: the inner sizes of {a.shape} @ {b.shape} differ")
@@ -237,35 +271,12 @@ def matmul(a: Any, b: Any) -> Tensor:
     return record(
         "matmul",
         xp.matmul(a.data, b.data),
-        (a, lambda g: xp.matmul(g, b.data.swapaxes(-1, -2))),  # (..., n, m) @ (..., m, k)
-        (b, lambda g: xp.matmul(a.data.swapaxes(-1, -2), g)),  # (..., k, n) @ (..., n, m)
+        (a, lambda g: xp.matmul(g, b.data.swapaxes(-1, -2)), b),  # (..., n, m) @ (..., m, k)
+        (b, lambda g: xp.matmul(a.data.swapaxes(-1, -2), g), a),  # (..., k, n) @ (..., n, m)
     )
 
 
 # ---- helpers ----
-
-
-def _operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both operands as Tensors that broadcast together."""
-    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, like=a)
-    same_device(op, a, b)
-    if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError as error:
-            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
-    return a, b
-
-
-def _reduction(op: str, x: Any, dim: Dims) -> tuple[Tensor, tuple[int, ...]]:
-    """x as a Tensor, and the axes to reduce as a tuple of non-negative numbers."""
-    x = as_tensor(x)
-    dims = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    for d in dims:
-        if not -x.ndim <= d < x.ndim:
-            raise ValueError(f"{op}: dim {d} is out of range for shape {x.shape}")
-    return x, tuple(d % x.ndim for d in dims)
 
 
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
@@ -276,4 +287,4 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], Integral) else sizes

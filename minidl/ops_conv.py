@@ -7,27 +7,30 @@ product; pooling is a maximum or a mean over (kh, kw). Backward sends each gradi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.tensor import Tensor, as_tensor, record, same_device
+from minidl.tensor import Reading, Tensor, alike, as_tensor, record, total
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
 
 
 @accelerated
-def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
     """Cross-correlation of images with filters, which deep learning calls convolution.
 
-    x (N, C, H, W), w (out, C, kh, kw), b (out,) or None -> (N, out, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
-    The border is padded with zeros.
+    x (N, C, H, W), weight w (out, C, kh, kw), bias b (out,) or None -> (N, out, OH, OW), where
+    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros.
     """
-    x, w, b = as_tensor(x), as_tensor(w), None if b is None else as_tensor(b)
-    same_device("conv2d", x, w, b)
+    x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+    alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"conv2d: x {x.shape} and w {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
-    kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
+        raise ValueError(f"conv2d: x {x.shape} and weight {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
+    kernel = (w.shape[2], w.shape[3])
+    stride, padding = _pair(stride, "conv2d: stride"), _pair(padding, "conv2d: padding")
     _output_size("conv2d", x, kernel, stride, padding)
     xp = xp_of(x.data)
     windows = _windows(_pad(x.data, padding), kernel, stride)  # (N, C, OH, OW, kh, kw)
@@ -37,50 +40,54 @@ def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -
         per_window = xp.tensordot(g, w.data, axes=(1, 0))  # (N, OH, OW, C, kh, kw)
         return _unpad(_scatter(per_window.transpose(0, 3, 1, 2, 4, 5), x, stride, padding), padding)
 
-    edges = [
-        (x, vjp_x),
-        (w, lambda g: xp.tensordot(g, windows, axes=((0, 2, 3), (0, 2, 3)))),  # (out, C, kh, kw)
+    edges: list[Reading] = [
+        (x, vjp_x, w),
+        (w, lambda g: xp.tensordot(g, windows, axes=((0, 2, 3), (0, 2, 3))), x),  # (out, C, kh, kw)
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
-            raise ValueError(f"conv2d: b {b.shape} must be ({w.shape[0]},), one number for each filter of w {w.shape}")
+            raise ValueError(f"conv2d: bias {b.shape} must be ({w.shape[0]},), a number for each filter of {w.shape}")
         y += b.data
-        edges.append((b, lambda g: g.sum((0, 2, 3))))
+        edges.append((b, lambda g: total(g, (0, 2, 3))))
     return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
 
 
 @accelerated
-def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The largest value of each k x k window; `stride` defaults to k. (N, C, H, W) -> (N, C, OH, OW).
+def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
 
-    The border is padded with -infinity. Of equal values the first gets the gradient, as in PyTorch.
+    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, as in
+    PyTorch; a NaN wins.
     """
-    x, kernel, stride, padding = _pool_arguments("max_pool2d", x, k, stride, padding)
+    x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     xp = xp_of(x.data)
     windows = _windows(_pad(x.data, padding, fill=-xp.inf), kernel, stride)
-    flat = windows.reshape(*windows.shape[:4], -1)  # (N, C, OH, OW, kh*kw), a copy
-    winner = flat.argmax(-1)[..., None]
+    places = kernel[0] * kernel[1]
+    flat = windows.reshape(*windows.shape[:4], places)  # (N, C, OH, OW, kh*kw), a copy
+    y = flat.max(-1)
+    inside = xp.ones((1, 1, *x.shape[2:]), bool)
+    inside = _windows(_pad(inside, padding), kernel, stride).reshape(1, 1, *windows.shape[2:4], places)
 
     def vjp(g: Array) -> Array:
-        is_winner = winner == xp.arange(flat.shape[-1])
-        per_window = (g[..., None] * is_winner).reshape(windows.shape)
+        wins = ((flat == y[..., None]) | (flat != flat)) & inside
+        first = wins.argmax(-1)[..., None] == xp.arange(places)
+        per_window = xp.where(first, g[..., None], 0).reshape(windows.shape)
         return _unpad(_scatter(per_window, x, stride, padding), padding)
 
-    return record("max_pool2d", xp.take_along_axis(flat, winner, -1)[..., 0], (x, vjp))
+    return record("max_pool2d", y, (x, vjp))
 
 
 @accelerated
-def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
-    x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, k, stride, padding)
-    windows = _windows(_pad(x.data, padding), kernel, stride)
+def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The mean of each window, padding zeros included; `stride` defaults to the window's size. -> (N, C, OH, OW)."""
+    x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
+    windows, places = _windows(_pad(x.data, padding), kernel, stride), kernel[0] * kernel[1]
 
     def vjp(g: Array) -> Array:
-        share = g[..., None, None] / (kernel[0] * kernel[1])
-        per_window = xp_of(g).broadcast_to(share, windows.shape)
+        per_window = xp_of(g).broadcast_to(g[..., None, None] / places, windows.shape)
         return _unpad(_scatter(per_window, x, stride, padding), padding)
 
-    return record("avg_pool2d", windows.mean((4, 5)), (x, vjp))
+    return record("avg_pool2d", total(windows, (4, 5), n=places), (x, vjp))
 
 
 # ---- windows ----
@@ -125,13 +132,18 @@ def _unpad(x: Array, padding: Pair) -> Array:
     return x[:, :, ph : h - ph, pw : w - pw]
 
 
-def _pair(size: Size) -> Pair:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def _pair(size: Any, name: str = "kernel_size, stride and padding") -> Pair:
+    """(height, width) of one number for both, or of two."""
+    sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes) or not 1 <= len(sizes) <= 2:
+        advice = ": (k - 1) // 2 keeps the images' size for an odd window k" if size == "same" else ""
+        raise TypeError(f"{name}: a whole number, or two for height and width, is needed; got {size!r}{advice}")
+    return int(sizes[0]), int(sizes[-1])
 
 
 def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size) -> tuple[Tensor, Pair, Pair, Pair]:
-    x, kernel, pad = as_tensor(x), _pair(k), _pair(padding)
-    step = kernel if stride is None else _pair(stride)
+    x, kernel, pad = as_tensor(x), _pair(k, f"{op}: kernel_size"), _pair(padding, f"{op}: padding")
+    step = kernel if stride is None else _pair(stride, f"{op}: stride")
     if x.ndim != 4:
         raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W)")
     if 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:

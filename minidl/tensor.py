@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
+from minidl.operators import Operators
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
+Reading: TypeAlias = "Edge | tuple[Tensor, Vjp, Tensor] | tuple[Tensor, Vjp, Tensor, Tensor]"  # and what that reads
 Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
 
 
-class Tensor:
+class Tensor(Operators):
     """An array with a gradient.
 
     data           NumPy/CuPy array, list or number. A float array is kept as it is (no copy, its dtype stays);
@@ -30,15 +33,19 @@ class Tensor:
     device         "cpu", "gpu" or "auto"; None leaves the array where it is
 
     `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
+
+    Between an operation and its backward() the values that backward() reads must stay: an optimizer's step or
+    load_state_dict there is noticed (`version`). What you write through `.data` or `.numpy()` can't be seen.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "home", "node", "requires_grad")
-    __array_ufunc__ = None  # so that `array * tensor` asks the Tensor, instead of looping over its elements
+    __slots__ = ("__weakref__", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
         self.data: Array = _as_float_array(data, device)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
+        self.parameter = requires_grad  # made to be learned; stays so while it is frozen: see module.Parameter
+        self.version = 0  # how often minidl has written new values into it
         self.node: Node | None = None  # the operation that made this tensor; None for a leaf
         self.home: Home | None = None  # its place in an optimizer's vectors, if it has one
 
@@ -65,29 +72,11 @@ class Tensor:
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
-        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy."""
+        """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy.
+
+        An optimizer lays its parameters in a memory of its own: what was taken before it was built does not follow.
+        """
         return to_numpy(self.data)
-
-    def item(self) -> float:
-        """The value of a one-element tensor as a Python float (waits for the GPU)."""
-        if self.size != 1:
-            raise ValueError(f"item() needs a tensor with one element, this one has shape {self.shape}")
-        return float(self.data.item())
-
-    def __float__(self) -> float:
-        return self.item()
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The values, for NumPy's functions; not from the GPU, where that would be a wait that nobody sees."""
-        if not isinstance(self.data, np.ndarray):
-            raise TypeError(f"this Tensor is on the {self.device}: write .numpy(), which copies its values from there")
-        return np.array(self.data, dtype, copy=copy)
-
-    def __len__(self) -> int:
-        return len(self.data)
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), precision=4, separator=", ", prefix="Tensor(", threshold=100)
@@ -108,8 +97,8 @@ class Tensor:
         moved = there.from_host(here.to_host(self.data))
         return record("to", moved, (self, lambda g: here.from_host(there.to_host(g))))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return Tensor(self.data.copy(), self.requires_grad)  # a leaf of its own, with no optimizer yet
+    def __reduce__(self) -> Any:  # for copy and pickle: a leaf of its own, with no optimizer yet
+        return _leaf, (self.data, self.grad, self.requires_grad, self.parameter)
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
@@ -138,7 +127,7 @@ class Tensor:
                 # Never `+=`: the array may be shared, as the two inputs of `a + b` share one gradient.
                 pending[parent] = pending[parent] + part if parent in pending else part
             if not retain_graph:
-                tensor.node.edges = None
+                tensor.node.edges, tensor.node.reads = None, ()
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
@@ -147,96 +136,6 @@ class Tensor:
             self.grad = self.home.fill(g)
         else:
             self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared
-
-    # ---- operators: each is a function of ops.py ----------------------------------------------------------------
-
-    def __add__(self, other: Any) -> Tensor:
-        return ops.add(self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return ops.add(other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return ops.sub(self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return ops.sub(other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return ops.mul(self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return ops.mul(other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return ops.div(self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return ops.div(other, self)
-
-    def __neg__(self) -> Tensor:
-        return ops.neg(self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return ops.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return ops.pow(other, self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return ops.matmul(other, self)
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
-
-    @property
-    def T(self) -> Tensor:
-        return ops.transpose(self, 0, 1)
-
-    def sum(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return ops.sum(self, dim, keepdim)
-
-    def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return ops.mean(self, dim, keepdim)
-
-    def max(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return ops.max(self, dim, keepdim)
-
-    def exp(self) -> Tensor:
-        return ops.exp(self)
-
-    def log(self) -> Tensor:
-        return ops.log(self)
-
-    def relu(self) -> Tensor:
-        return ops.relu(self)
-
-    def sigmoid(self) -> Tensor:
-        return ops.sigmoid(self)
-
-    def tanh(self) -> Tensor:
-        return ops.tanh(self)
-
-    def softmax(self, dim: int = -1) -> Tensor:
-        return ops.softmax(self, dim)
-
-    def log_softmax(self, dim: int = -1) -> Tensor:
-        return ops.log_softmax(self, dim)
-
-    def reshape(self, *shape: int) -> Tensor:
-        return ops.reshape(self, *shape)
-
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        return ops.transpose(self, dim0, dim1)
-
-    def permute(self, *dims: int) -> Tensor:
-        return ops.permute(self, *dims)
-
-    def flatten(self, start_dim: int = 0) -> Tensor:
-        return ops.flatten(self, start_dim)
 
 
 @dataclass(slots=True, eq=False)
@@ -266,63 +165,114 @@ class Node:
 
     name: str
     edges: tuple[Edge, ...] | None  # None once backward() has freed it
+    reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
 
 
-def record(name: str, value: Array, *edges: Edge) -> Tensor:
+def record(name: str, value: Array, *edges: Reading) -> Tensor:
     """The Tensor of an operation's output, with the operation remembered for backward().
 
     name   of the operation, for messages and drawings
     value  the output, an array
-    edges  one pair (input, vjp) for each Tensor that the output depends on. A vjp may return the gradient in the
-           output's shape where the input was broadcast: backward() sums over the copies.
+    edges  (input, vjp) for each Tensor that the output depends on, and behind them the Tensors whose values the vjp
+           reads: backward() looks whether these are still the same. A vjp may return the gradient in the output's
+           shape where the input was broadcast: backward() sums over the copies.
 
     This is all it takes to write an operation of your own:
-        def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data))
+        def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
     if isinstance(value, np.generic):  # NumPy turns a 0-d result, such as a sum over all, into a scalar
         value = np.asarray(value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
+    out.parameter, out.version = False, 0
     if recording.get():
-        needed = tuple(edge for edge in edges if edge[0].requires_grad)
+        needed = [edge for edge in edges if edge[0].requires_grad]
         if needed:
-            out.requires_grad, out.node = True, Node(name, needed)
+            reads = tuple([(t, t.version) for _, _, *read in needed for t in read if t.node is None])
+            out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
     return out
 
 
-def same_device(op: str, *tensors: Tensor | None) -> None:
-    """Raise TypeError, with what to do, where Tensors on two devices meet. None, an input left out, passes."""
+def alike(op: str, *tensors: Tensor | None, dtype: bool = True) -> None:
+    """Raise TypeError, with what to do, where Tensors on two devices, or with `dtype` of two dtypes, meet."""
     known = [t for t in tensors if t is not None]
-    if len({type(t.data) for t in known}) > 1:
-        places = ", ".join(f"{t.shape} is on the {t.device}" for t in known)
-        raise TypeError(f"{op}: {places}: bring all to one device, with .to({known[0].device!r}) for example")
+    if len({(type(t.data), t.dtype if dtype else None) for t in known}) > 1:
+        places = " and ".join(dict.fromkeys(f"{t.dtype} on the {t.device}" for t in known))
+        raise TypeError(f"{op}: {places} meet: bring all to one, with .to(device), model.to(dtype=) or array.astype()")
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     """`value` as a Tensor: itself if it is one. A plain number takes the dtype and device of `like`."""
     if isinstance(value, Tensor):
         return value
-    if like is not None and isinstance(value, (int, float)):
+    if like is not None and isinstance(value, (int, float, np.integer, np.floating)):
         return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
     return Tensor(value)
 
 
+def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both as Tensors that broadcast together."""
+    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
+    b = as_tensor(b, like=a)
+    alike(op, a, b, dtype=False)
+    if a.shape != b.shape:
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError as error:
+            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
+    return a, b
+
+
+def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
+    """The axes that `dim` names (one, several, or None for all), from 0 on. A number has the axis 0, as in PyTorch."""
+    dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
+    n = max(ndim, 1)
+    if not all(isinstance(d, Integral) and not isinstance(d, bool) and -n <= d < n for d in dims):
+        raise ValueError(f"{op}: dim {dim} is out of range for {ndim} axes")
+    found = tuple([int(d) % n for d in dims])
+    if len(set(found)) < len(found) or (not found and dim is not None):
+        raise ValueError(f"{op}: dim {dim} must name each axis once, and at least one; None is all")
+    return found if ndim else ()
+
+
+def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
+    """The sum over these axes, divided by n. float32 is added in float64, and float16 in float32: a million terms
+    would be off else, or beyond what a float16 can hold."""
+    wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
+    summed: Array = x.sum(dims, dtype=wide, keepdims=keepdims)
+    return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
+
+
+def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool) -> Tensor:
+    made = Tensor(data, requires_grad)
+    made.grad, made.parameter = grad, parameter
+    return made
+
+
 def _as_float_array(data: Any, device: str | None) -> Array:
-    if isinstance(data, Tensor):
-        raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
-    try:
-        backend = backend_of(data)
-    except TypeError:  # a number or a (nested) list
-        data, backend = np.asarray(data), get_backend("cpu")
-        if data.dtype.kind == "f":
-            data = data.astype(np.float32)
+    data = data if type(data) is np.ndarray else _as_array(data)
     if data.dtype.kind in "iub":
         data = data.astype(np.float32)
     if data.dtype.kind != "f":
         raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
+    backend = backend_of(data)
     if device is None or get_backend(device) is backend:
         return data
     return get_backend(device).from_host(backend.to_host(data))
+
+
+def _as_array(data: Any) -> Array:
+    """An array on a device as it is; a number or a (nested) list as float32; a subclass's numbers, as of np.matrix."""
+    if isinstance(data, Tensor):
+        raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError("a Tensor has no mask: write Tensor(a.filled(value))")
+    try:
+        backend_of(data)
+    except TypeError:  # a number or a (nested) list
+        data = np.asarray(data)
+        return data.astype(np.float32) if data.dtype.kind == "f" else data
+    return np.asarray(data) if isinstance(data, np.ndarray) else data
 
 
 def _seed(tensor: Tensor, gradient: Any) -> Array:
@@ -346,6 +296,12 @@ def _edges(node: Node) -> tuple[Edge, ...]:
             f"the graph below '{node.name}' was freed by an earlier backward(): compute the loss again before the "
             "next backward(), or call the first one with retain_graph=True"
         )
+    for tensor, version in node.reads:
+        if tensor.version != version:
+            raise RuntimeError(
+                f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed since, by an "
+                "optimizer's step or load_state_dict: compute the loss again, then call backward()"
+            )
     return node.edges
 
 
@@ -374,7 +330,7 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
     if g.shape != parent.shape:
         extra = g.ndim - parent.ndim  # axes that broadcasting put in front
         stretched = tuple(i + extra for i, n in enumerate(parent.shape) if n == 1) if extra >= 0 else ()
-        summed = g.sum(axis=(*range(extra), *stretched), keepdims=True)
+        summed = total(g, (*range(extra), *stretched), keepdims=True)
         if extra < 0 or summed.shape[extra:] != parent.shape:
             raise ValueError(f"the vjp of '{op}' gave shape {g.shape} for an input of shape {parent.shape}")
         g = summed.reshape(parent.shape)
@@ -383,4 +339,4 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
     return g if g.dtype == parent.dtype else g.astype(parent.dtype)
 
 
-from minidl import ops  # noqa: E402 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)
+from minidl import ops  # noqa: E402, F401 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)

@@ -24,6 +24,7 @@ from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
+from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
@@ -35,6 +36,8 @@ EXAMPLES = """examples:
       train an MLP, with Adam first and SGD after the switch that suits model and data
   python -m minidl.train --model cnn --dataset mnist --epochs 8 --seed 1
       a convolutional network on the full MNIST, which is fetched if it is not at hand
+  python -m minidl.train --model race --val-fraction 0
+      99 % after one epoch: the network, Adam's settings and the one-cycle schedule that belong together, on all images
   python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
@@ -59,7 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="RUN",
         help="go on with this run folder; all else comes from its checkpoint, but --dataset may say where the "
-        "same data are now, and --device what to compute on",
+        "same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins where "
+        "this one ended, N epochs its total",
     )
     return parser
 
@@ -124,11 +128,16 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
     if chosen.trace is not None:
         check_writable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
-    if resume is not None:
+    if resume is not None and out is not None and "epochs" in args:
+        run = begin_from(resume, out, args.pop("epochs"), args, chosen, held)
+        print(f"beginning from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
+    elif resume is not None:
         machine = {name: args.pop(name) for name in ("dataset", "device") if name in args}
         if args or out:
             given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
-            raise ValueError(f"--resume takes everything from the checkpoint: leave out {given}")
+            both = set(args) == {"epochs"} and not out
+            hint = "add --out NEW for a new run that goes on from it" if both else f"leave out {given}"
+            raise ValueError(f"--resume takes everything from the checkpoint: {hint}")
         run = Run.resume(resume, options, held, **machine)
         p = run.job.trainer.progress
         if run.options.trace is not None:
@@ -153,13 +162,14 @@ def describe(run: Run) -> None:
         print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
     if data.note:
         print(f"note: {data.note}")
+    others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
     print(
-        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {len(splits.val):,} validation and "
-        f"{len(splits.test):,} test images, {splits.classes} classes"
+        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {others}{len(splits.test):,} test images, "
+        f"{splits.classes} classes"
     )
     print(
         f"model: {job.config.model}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{job.config.opt}, {job.epochs} epochs of {trainer.steps_per_epoch} steps",
+        f"{job.config.opt}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
         flush=True,
     )
 
@@ -177,7 +187,10 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
             print(f"stopped after step {trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
             return stop.status
     summary = run.write_summary()
-    closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
+    try:
+        closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
+    except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
+        print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
     print(closing.closing_table(summary, run.folder, trainer.optimizer.verdict()))
     return DONE
 

@@ -62,7 +62,7 @@ class Trainer:
 
     model       any Module from images (N, 1, H, W) to logits (N, classes)
     optimizer   over the model's parameters
-    splits      training and validation examples (data.batches.split)
+    splits      training and validation examples (data.batches.split); of the latter there may be none
     batch_size  examples per step; the last batch of an epoch takes what is left
     seed        decides the order of the examples, together with the epoch's number
     read_every  steps between two looks at the losses. On the CPU a look is free; on a GPU each one waits for it
@@ -107,7 +107,8 @@ class Trainer:
         """Train until `epochs` epochs are done, or an observer asks to stop. Returns the record of each epoch.
 
         observers  are told in this order
-        validate   evaluate on the validation split after each epoch; else val_loss and val_accuracy are None
+        validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
+                   val_accuracy are None
 
         Raises Diverged where the loss is not finite.
         """
@@ -184,7 +185,7 @@ class Trainer:
     def finish_epoch(self, validate: bool = True) -> dict[str, Any]:
         """Evaluate on the validation split, tell the optimizer, and return the epoch's record."""
         p, start = self.progress, time.perf_counter()
-        val_loss, val_accuracy = self._validation() if validate else (None, None)
+        val_loss, val_accuracy = self._validation() if validate and len(self.splits.val) else (None, None)
         metrics = {
             "train_loss": self.train_loss,
             "train_accuracy": self.train_accuracy,
@@ -257,7 +258,11 @@ def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device.
 
     batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
+
+    Raises ValueError where there are no examples.
     """
+    if not len(examples):
+        raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
     if batch_size is None:
         batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
     was_training = model.training

@@ -124,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def set_up_and_search(args: dict[str, Any]) -> int:
     """Run the command, errors told as messages; returns the exit status."""
     try:
-        base = Config(**args)
+        base = Config(opt="hybrid", **args)
+        if not base.val_fraction:
+            raise ValueError("the search goes by the validation split: give a --val-fraction above 0")
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search

@@ -6,6 +6,7 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,15 @@ FORMULA = Formula(
     Line("vhat", "v / (1 - b2**t)", "v without its pull towards 0"),
     Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
 )
+DECOUPLED = FORMULA.decoupled()
+
+
+@cache
+def _amsgrad(adam: Formula) -> Formula:
+    """The same with the largest v so far in v's place."""
+    *terms, vhat, p = adam.terms
+    largest = Line("vmax", "max(vmax_old, v)", "the largest v so far")
+    return Formula(*terms, largest, Line("vhat", "vmax / (1 - b2**t)", vhat.words), p, decay=adam.decay)
 
 
 class Adam(Rule):
@@ -45,13 +55,13 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
+    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adam"
-    vectors = ("m", "v")
-    formula = FORMULA
+    vectors: tuple[str, ...] = ("m", "v")
     m: Array
     v: Array
 
@@ -62,17 +72,25 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
+        self.amsgrad = amsgrad
+        if amsgrad:
+            self.vectors = ("m", "v", "vmax")
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
-    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
+    @property
+    def formula(self) -> Formula:
+        return _amsgrad(FORMULA) if self.amsgrad else FORMULA
+
+    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:
         xp, (b1, b2), t = xp_of(g), self.betas, self.t
         moments(g, p, m, v, b1, b2)
         unbiased = sqrt(1 - b2**t)  # numerator and denominator times this: a pass less over the vector
-        xp.sqrt(v, out=p)
+        xp.sqrt(v if vmax is None else xp.maximum(vmax, v, out=vmax), out=p)
         p += self.eps * unbiased
         xp.divide(m, p, out=p)
         p *= -lr * unbiased / (1 - b1**t)
@@ -86,7 +104,6 @@ class AdamW(Adam):
     """
 
     name = "adamw"
-    formula = FORMULA.decoupled()
 
     def __init__(
         self,
@@ -95,9 +112,14 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **common)
+
+    @property
+    def formula(self) -> Formula:
+        return _amsgrad(DECOUPLED) if self.amsgrad else DECOUPLED
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         if self.weight_decay:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SLIDE = "exp(2 * (e - c) / T) / 2 if e < c else 1 / 2 + (e - c) / T if e < c + T / 2 else 1"
 FORMULA = Formula(
+    Given("k", "number of the optimizer's step", "steps"),
     Given("n", "steps in an epoch", "steps_per_epoch"),
     Given("c", "the epoch of half and half", "center"),
     Given("T", "how long the slide takes, in epochs", "period"),
@@ -25,7 +26,7 @@ FORMULA = Formula(
     Given("mu1", "momentum", "momentum"),
     Given("mu2", "how slowly m forgets", "alpha"),
     Given("eps", "keeps the division finite"),
-    Line("e", "(t - 1) / n", "epoch, with its fraction"),
+    Line("e", "(k - 1) / n", "epoch, with its fraction"),
     Line("a_sgd", SLIDE, "SGD's share"),
     Line("a_rms", "(1 - a_sgd) * lr_rms / lr if lr > 0 else 0", "RMSprop's share, scaled"),
     Line("m", "mu2 * m_old + (1 - mu2) * g**2", "mean of the squared gradient"),
@@ -93,7 +94,7 @@ class Blend(Rule):
 
     def rule(self, g: Array, p: Array, lr: float, m: Array, D: Array) -> None:
         xp = xp_of(g)
-        a_sgd = self.a_sgd((self.t - 1) / self.steps_per_epoch)
+        a_sgd = self.a_sgd((self.steps - 1) / self.steps_per_epoch)
         mean_square(g, p, m, self.alpha)
         a_rms = (1 - a_sgd) * self.lr_rms / lr if lr > 0 else 0.0  # with eta = 0 nothing moves, whatever a_rms is
         xp.sqrt(m, out=p)

@@ -46,7 +46,7 @@ class Look:
     def __init__(self, optimizer: Optimizer, places: Array) -> None:
         self.rule: Rule = optimizer.active
         flat = self.rule._bound()
-        self.places, self.lr = places, self.rule.lr
+        self.places, self.lr, self.wd = places, self.rule.lr, self.rule.weight_decay
         # The formula and the vectors themselves, for a switch inside the step takes them from the rule.
         self._formula, self._lines = self.rule.formula, self.rule.lines()
         self._state = {"w": flat.w, **{name: getattr(self.rule, name) for name in self.rule.vectors}}
@@ -89,8 +89,8 @@ class Look:
             Term("w_old", self["w_old"], "", "the weight before the step"),
             Term("g", self["g"], "", f"gradient of the loss{clipped}"),
         ]
-        if rule.weight_decay:
-            terms.append(Term("wd", rule.weight_decay, "", "weight decay"))
+        if self.wd:
+            terms.append(Term("wd", self.wd, "", "weight decay"))
         if self._lines is None or self._formula is None:
             return terms
         numbers = self._formula.values(rule)
@@ -105,4 +105,4 @@ class Look:
 
     def _end(self) -> Term:
         """The new weight of a rule without a formula: with weight decay nobody knows how it came about."""
-        return Term("w", self["w"], "" if self.rule.weight_decay else "w_old + p", "the weight after the step")
+        return Term("w", self["w"], "" if self.wd else "w_old + p", "the weight after the step")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, xp_of
+from minidl.optim.groups import read_groups
 from minidl.tensor import Home, Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
@@ -27,7 +28,7 @@ LINE = 64  # bytes that travel between memory and cache together
 class FlatParameters:
     """The vectors w and g of a list of parameters.
 
-    params  Tensors that require a gradient, of one float dtype and on one device
+    params  leaves of one float dtype and on one device; frozen ones too. One that comes twice is taken once
     w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them
     blocks  slices that together cover the vectors: one on the GPU, of BLOCK elements each on the CPU
 
@@ -37,13 +38,11 @@ class FlatParameters:
 
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.params = _checked(params)
-        backend = backend_of(self.params[0].data)
-        self.xp = backend.xp
+        self.xp = backend_of(self.params[0].data).xp
         n = sum(p.size for p in self.params)
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
-        block = BLOCK if backend.name == "cpu" else max(n, 1)
-        self.blocks = [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
+        self.blocks = _blocks(self.w)
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
         start = 0
@@ -64,9 +63,7 @@ class FlatParameters:
     @classmethod
     def of(cls, params: Iterable[Tensor]) -> FlatParameters:
         """The vectors of these parameters: those that they lie in already, else new ones."""
-        if not isinstance(params, Iterable):
-            raise TypeError(f"parameters come first, got {params!r}: write SGD(model.parameters(), lr=0.1)")
-        params = list(params)
+        params, _ = read_groups(params)
         home = getattr(params[0], "home", None) if params else None
         if home is not None and home.owner.holds(params):
             return home.owner
@@ -81,24 +78,39 @@ class FlatParameters:
             and all(map(is_, data, self._w_views))
         )
 
-    def moving(self) -> tuple[bool, ...]:
-        """Which of the parameters ask for a gradient now."""
-        return tuple([p.requires_grad for p in self.params])
+    def all_moving(self) -> bool:
+        """Whether all of the parameters ask for a gradient now."""
+        return all(map(attrgetter("requires_grad"), self.params))
 
-    def collect(self) -> None:
-        """Make `g` the gradient of this step. A parameter whose `.grad` is None counts as having gradient zero.
+    def collect(self) -> list[int]:
+        """Make `g` the gradient of this step. Returns which parameters rest, frozen or without one: `g` is 0 there.
 
         Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
         """
+        resting = []
         for i, (p, w, home) in enumerate(zip(self.params, self._w_views, self._homes, strict=True)):
             if p.data is not w:
                 raise RuntimeError(_moved_out(i, p, self))
-            if p.grad is None:
-                home.grad[...] = 0
-            elif p.grad is not home.grad:
-                if p.grad.shape != w.shape:
-                    raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {w.shape}")
-                p.grad, p.home = home.fill(p.grad), home
+            if p.grad is None or not p.requires_grad:
+                resting.append(i)
+                _clear(p, home)
+                continue
+            if p.grad is not home.grad:
+                _move_gradient(i, p, home)
+            p.version += 1  # a graph that was recorded before this step can tell
+        return resting
+
+    def part(self, stretch: slice) -> FlatParameters:
+        """The same vectors, but only this stretch of them, for a rule that moves it; it knows no parameters."""
+        found = object.__new__(FlatParameters)
+        found.xp, found.params = self.xp, []
+        found.w, found.g = self.w[stretch], self.g[stretch]
+        found.blocks = _blocks(found.w)
+        vars(found).update(room=self.room, _scratch=self._scratch)  # the same memory to work in
+        return found
+
+    def __reduce__(self) -> Any:
+        return FlatParameters, (self.params,)  # a copy has new vectors, for the copied parameters to lie in
 
     def zeros(self) -> Array:
         """A new vector of this length, for an optimizer's state."""
@@ -119,11 +131,11 @@ class FlatParameters:
         return own[: len(like)] if type(like) is type(own) and len(like) <= len(own) else xp_of(like).empty_like(like)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
+        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False and there is one."""
         if not set_to_none:
             self.g[...] = 0
         for p, home in zip(self.params, self._homes, strict=True):
-            p.grad = None if set_to_none else home.grad
+            p.grad = None if set_to_none or p.grad is None else home.grad
 
 
 def _zeros(xp: Any, n: int, dtype: Any) -> Array:
@@ -139,22 +151,44 @@ def _zeros(xp: Any, n: int, dtype: Any) -> Array:
     return memory[start : start + n * dtype.itemsize].view(dtype)
 
 
+def _move_gradient(i: int, p: Tensor, home: Home) -> None:
+    """What the user has assigned to `.grad` goes into the vector."""
+    assert p.grad is not None
+    if p.grad.shape != p.shape:
+        raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {p.shape}")
+    p.grad, p.home = home.fill(p.grad), home
+
+
+def _clear(p: Tensor, home: Home) -> None:
+    """No gradient in the vector; the user's, if it was there, goes on beside it."""
+    if p.grad is home.grad:
+        p.grad = home.grad.copy()
+    home.grad[...] = 0
+
+
+def _blocks(w: Array) -> list[slice]:
+    """Slices that cover the vector."""
+    n = len(w)
+    block = BLOCK if xp_of(w) is np else max(n, 1)
+    return [slice(start, min(start + block, n)) for start in range(0, max(n, 1), block)]
+
+
 def _checked(params: Iterable[Tensor]) -> list[Tensor]:
-    params = list(params)
+    params, _ = read_groups(params)
     if not params:
         raise ValueError("an optimizer needs at least one parameter, this list is empty (model.parameters() used up?)")
     for i, p in enumerate(params):
         if not isinstance(p, Tensor):
             raise TypeError(f"parameter {i} is a {type(p).__name__}, not a Tensor: pass model.parameters()")
-        if not p.requires_grad or p.node is not None:
-            raise ValueError(f"parameter {i}, shape {p.shape}, must be a leaf made with requires_grad=True")
+        if p.node is not None:
+            raise ValueError(f"parameter {i}, shape {p.shape}, is computed from others: optimize those, the leaves")
         if (p.dtype, p.device) != (params[0].dtype, params[0].device):
             raise ValueError(
                 f"all parameters need one dtype and device: parameter 0 is {params[0].dtype} on {params[0].device}, "
                 f"parameter {i} is {p.dtype} on {p.device}. Call model.to(device, dtype) first"
             )
-    if len(set(params)) < len(params):
-        raise ValueError("a parameter is in the list twice: it would be updated twice per step")
+    if not any(p.requires_grad for p in params):
+        raise ValueError("none of these parameters has requires_grad=True: there is nothing to train")
     return params
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from minidl.fast.formula import evaluate, names, parse
@@ -72,7 +73,11 @@ class Formula:
 
     def values(self, rule: Any) -> dict[str, float]:
         """The numbers given, as the rule has them now."""
-        return {given.symbol: _look_up(rule, given.attribute or given.symbol) for given in self.given}
+        return {symbol: look_up(rule) for symbol, look_up in self._places}
+
+    @cached_property
+    def _places(self) -> list[tuple[str, Callable[[Any], float]]]:
+        return [(given.symbol, _place(given.attribute or given.symbol)) for given in self.given]
 
     def decay_rate(self, given: Mapping[str, Any]) -> Any:
         """The rate at which weight decay shrinks w, where it is apart: the value of `decay`."""
@@ -99,11 +104,11 @@ class Formula:
         return (first, *(line._replace(expression=re.sub(r"\bg\b", "d", line.expression)) for line in self._plain))
 
 
-def _look_up(rule: Any, place: str) -> float:
-    """The attribute of that name, or with "betas[0]" an item of it."""
+def _place(place: str) -> Callable[[Any], float]:
+    """Looks up the attribute of that name, or with "betas[0]" an item of it."""
     name, _, index = place.rstrip("]").partition("[")
-    value = getattr(rule, name)
-    return value[int(index)] if index else value
+    i = int(index or 0)
+    return (lambda rule: getattr(rule, name)[i]) if index else attrgetter(name)
 
 
 def taken(expression: str, values: Mapping[str, Any]) -> str:

@@ -76,9 +76,9 @@ class Optimizer(ABC):
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is done as it comes
         formula = None if find is None else find(rule)
-        if formula is None or not flat.holds(flat.params):
-            return None
-        return rule, formula, rule.p is None, rule.max_norm, flat.moving()
+        if formula is None or not flat.holds(flat.params) or rule.groups or rule.own_t or not flat.all_moving():
+            return None  # a step in parts is done as it comes too
+        return rule, formula, rule.p is None, rule.max_norm
 
     @abstractmethod
     def state_dict(self) -> State:
@@ -108,8 +108,5 @@ class Optimizer(ABC):
 
     def _bound(self) -> FlatParameters:
         if self.flat is None:
-            raise RuntimeError(
-                f"this {type(self).__name__} has no parameters: write {type(self).__name__}(model.parameters(), ...), "
-                "or hand it to Hybrid(model.parameters(), first=..., then=...), which binds it"
-            )
+            raise RuntimeError("it has no parameters: write SGD(model.parameters()) or Hybrid(model.parameters(), ...)")
         return self.flat

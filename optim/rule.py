@@ -7,7 +7,7 @@ and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vect
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
@@ -15,11 +15,13 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import evaluate
-from minidl.optim.checks import above, at_least, check_vectors
+from minidl.fast.gpu.slip import CantRepeat, is_recording_step
+from minidl.optim.checks import above, at_least, check_vectors, refuse
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line
+from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
-from minidl.optim.subnormal import EVERY, flush
+from minidl.optim.subnormal import EVERY, flush, means_nothing
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
@@ -45,16 +47,14 @@ class Rule(Optimizer):
 
     Every rule takes these, whatever else it takes:
 
-    params        the model's parameters; None makes an unbound rule, for Hybrid to bind
+    params        the model's parameters, or groups of them with a rate and a decay each (groups.py); None makes an
+                  unbound rule, for Hybrid to bind. What is frozen or has no gradient is not moved
     lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
-    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't.
-                  By name only
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
 
-    t             steps taken
-    rate          the rate of the last one
-    p             (n,) the step last added to w, without a decoupled weight decay's part; None unless somebody asked
-                  for it with `keep_step`: to write it out and read it again takes a fifth of the time of an update
+    t, rate       steps taken, and the rate of the last. Inside `rule`, the steps of the parameters in hand
+    p             (n,) the step last added to w, without decoupled weight decay; None unless `keep_step` asked for it
 
     Raises ValueError for a hyper-parameter out of range.
     """
@@ -65,20 +65,33 @@ class Rule(Optimizer):
     _keeps_step = False
 
     def __init__(
-        self, params: Params = None, lr: Rate = 1e-3, *, weight_decay: float = 0.0, max_norm: float | None = None
+        self,
+        params: Params = None,
+        lr: Rate = 1e-3,
+        *,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse(type(self).__name__, unknown)
         self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
         self.t, self.rate = 0, 0.0
+        self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
+        self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
+        self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
+        self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
+        self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
         if params is not None:
+            params, self.groups = read_groups(params, lr)
             self.bind(FlatParameters.of(params))
 
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
         self.lines()  # complains about a vector that the formula forgot
-        self.flat, self.t = flat, 0
+        self.flat, self.t, self.own_t = flat, 0, None
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.zeros())
@@ -90,8 +103,21 @@ class Rule(Optimizer):
         for name in self.vectors:
             delattr(self, name)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy, or one out of a pickle: its vectors lie as its own would (see flat.py)."""
+        vars(self).update(state)
+        if self.flat is not None:
+            kept = () if self.p is None else ("p",)
+            for name in (*self.vectors, *kept):
+                values = getattr(self, name)
+                setattr(self, name, self.flat.zeros())
+                getattr(self, name)[...] = values
+
     def keep_step(self) -> Array:
-        """Keep every whole step from now on; returns the vector p (n,) that it is kept in."""
+        """Keep every whole step from now on; returns the vector p (n,) that it is kept in.
+
+        To write it out and read it again takes a fifth of the time of an update.
+        """
         self._keeps_step = True
         if self.p is None:
             self.p = self._bound().zeros()
@@ -123,14 +149,28 @@ class Rule(Optimizer):
         p[...] = values["p"]
 
     def advance(self) -> None:
-        self.rate = self.lr
+        self.rate = self.lr * self.lr_factor
         self.t += 1
 
     def update(self) -> None:
-        flat, lr = self._bound(), self.rate
-        flat.collect()
+        flat = self._bound()
+        resting = flat.collect()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
+        for part in self._parts(resting) if resting or self.own_t or self.groups else (self,):
+            part._move()
+
+    def _parts(self, resting: list[int]) -> list[Rule]:
+        """This rule for each stretch of the vectors that is alike, where not all parameters are."""
+        if is_recording_step():
+            raise CantRepeat("parameters that rest, or are in groups, are updated part by part")
+        if self.p is not None:
+            self.p[...] = 0
+        count_steps(self, resting)
+        return parts(self, resting)
+
+    def _move(self) -> None:
+        flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
@@ -146,9 +186,16 @@ class Rule(Optimizer):
                     flush(v)
 
     @property
+    def steps(self) -> int:
+        """Steps that the optimizer has taken, this one too."""
+        return (self.whole or self).t
+
+    @property
     def smallest(self) -> float:
         """What is nearer to zero in the state is set to zero in this step (see subnormal.py); 0.0: nothing is."""
-        return float(np.finfo(self._bound().w.dtype).tiny) if self.t % EVERY == 0 else 0.0
+        dtype = self._bound().w.dtype
+        flushes = self.t % EVERY == 0 and means_nothing(getattr(self, "eps", 1.0), dtype)
+        return float(np.finfo(dtype).tiny) if flushes else 0.0
 
     def settle(self) -> None:
         pass
@@ -216,6 +263,11 @@ class Rule(Optimizer):
         else:
             self.lr = rate
 
+    def scale_decay(self, factor: float) -> None:
+        """Multiply all weight decays from now on."""
+        self.weight_decay *= factor
+        self.decay_scale *= factor
+
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
@@ -223,8 +275,13 @@ class Rule(Optimizer):
         rate = None if callable(self._rate) else self._rate
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
-            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale},
+            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale} | self._seldom(),
         }
+
+    def _seldom(self) -> dict[str, Any]:
+        """What most runs never have: parameters that have rested, a decay that a switch has changed."""
+        seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale}
+        return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         flat, vectors, scalars = self._bound(), state["vectors"], state["scalars"]
@@ -233,10 +290,14 @@ class Rule(Optimizer):
         if (scalars["rate"] is None) != callable(self._rate) and scalars["rate"] is None:
             raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, self.vectors, flat.w)
+        own_t = scalars.get("own_t")
+        if own_t is not None and len(own_t) != len(flat.params):
+            raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
-        self.t, self.scale = scalars["t"], scalars["scale"]
+        self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
+        self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
 

@@ -7,48 +7,158 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial, wraps
+from itertools import pairwise
+from typing import Any, ParamSpec
 
-from minidl.optim.checks import at_least
-from minidl.optim.grammar import Convert, GrammarError, Reader, number, whole
+from minidl.optim.checks import above, at_least, whole_number
+from minidl.optim.grammar import Convert, GrammarError, Reader, number, unknown, whole
 from minidl.optim.optimizer import Schedule
 
+P = ParamSpec("P")
 
+
+class Made:
+    """A schedule that knows how it was made, so that it can be pickled with its optimizer."""
+
+    def __init__(self, make: Callable[..., Schedule], how: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.make, self.how, self.named = make, how, named
+        self.rate = make(*how, **named)
+
+    def __call__(self, k: int) -> float:
+        return self.rate(k)
+
+    def __reduce__(self) -> Any:
+        return partial(globals()[self.make.__name__], *self.how, **self.named), ()
+
+
+def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
+    """Mark a function that makes a schedule: what it makes becomes Made."""
+
+    @wraps(make)
+    def made(*how: P.args, **named: P.kwargs) -> Schedule:
+        return Made(make, how, named)
+
+    return made
+
+
+@remembered
 def constant(lr: float) -> Schedule:
     """Always lr."""
     at_least("lr", lr, 0)
     return lambda k: lr
 
 
+@remembered
 def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
     """lr factor^(k // every): multiplied by `factor` after each `every` steps."""
     at_least("lr", lr, 0)
-    at_least("every", every, 1)
+    whole_number("every", every, 1)
     at_least("factor", factor, 0)
     return lambda k: lr * factor ** (k // every)
 
 
+@remembered
 def halving(lr: float, start: int, every: int) -> Schedule:
     """lr until step `start`, half of it from there, and half again after each `every` steps more."""
     at_least("lr", lr, 0)
-    at_least("start", start, 0)
-    at_least("every", every, 1)
+    whole_number("start", start, 0)
+    whole_number("every", every, 1)
     return lambda k: lr * 0.5 ** (0 if k < start else 1 + (k - start) // every)
 
 
+@remembered
 def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
-    """From lr at step 0 down to `final` at step total_steps along half a cosine, and `final` from there.
+    """From lr at step 0 down to `final` at step total_steps along half a cosine, where it ends.
 
-    Loshchilov & Hutter 2017, eq. 5, without restarts.
+    Loshchilov & Hutter 2017, eq. 5, without restarts. To ask for a later step is a ValueError: the curve would rise.
     """
     at_least("lr", lr, 0)
-    at_least("total_steps", total_steps, 1)
+    whole_number("total_steps", total_steps, 1)
     at_least("final", final, 0)
-    return lambda k: final + (lr - final) * (1 + math.cos(math.pi * min(k / total_steps, 1))) / 2
+
+    def rate(k: int) -> float:
+        if k > total_steps:
+            raise ValueError(f"the cosine ends at step {total_steps}, this is step {k}: make one for the whole length")
+        return final + (lr - final) * (1 + math.cos(math.pi * k / total_steps)) / 2
+
+    return rate
 
 
+@remembered
+def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: float = 0.0) -> Schedule:
+    """From start_factor lr at step 0 in a straight line to end_factor lr at step total_iters, and that from there.
+
+    The formula and the arguments of PyTorch's LinearLR. Its defaults are a warm-up; these fall from lr to zero.
+    """
+    at_least("lr", lr, 0)
+    at_least("total_iters", total_iters, 1)
+    at_least("start_factor", start_factor, 0)
+    at_least("end_factor", end_factor, 0)
+    return lambda k: lr * (start_factor + (end_factor - start_factor) * min(k / total_iters, 1))
+
+
+@remembered
+def exponential(lr: float, gamma: float, steps_per_epoch: int) -> Schedule:
+    """lr gamma^e in epoch e = 0, 1, 2, ...: PyTorch's ExponentialLR, stepped after each epoch."""
+    at_least("lr", lr, 0)
+    at_least("gamma", gamma, 0)
+    at_least("steps_per_epoch", steps_per_epoch, 1)
+    return lambda k: lr * gamma ** (k // steps_per_epoch)
+
+
+@remembered
+def onecycle(
+    max_lr: float,
+    total_steps: int,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+    three_phase: bool = False,
+) -> Schedule:
+    """One cycle of the rate (Smith 2018, "Super-Convergence"): up to max_lr, then down to almost nothing.
+
+    From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
+    max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as Smith has it, down as
+    slowly as up, to where it began, and then on to the least. Smith goes in straight lines, anneal_strategy="linear";
+    "cos" is half a cosine each way. To ask for a step after the end is a ValueError.
+
+    The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False: the rate alone.
+    """
+    at_least("lr", max_lr, 0)
+    at_least("total_steps", total_steps, 1)
+    if not 0 <= pct_start <= 1:
+        raise ValueError(f"pct_start must be in [0, 1], got {pct_start}")
+    if anneal_strategy not in ANNEAL:
+        raise ValueError(unknown("anneal_strategy", anneal_strategy, ANNEAL))
+    initial = max_lr / above("div_factor", div_factor, 0)
+    final = initial / above("final_div_factor", final_div_factor, 0)
+    up, last = pct_start * total_steps - 1, total_steps - 1  # `up` lies between two steps, or before the first
+    middle = [(2 * up, initial)] if three_phase else []
+    corners = [(0.0, initial), (up, max_lr), *middle, (last, final)]
+
+    def rate(k: int) -> float:
+        if k > total_steps:
+            raise ValueError(f"the cycle ends at step {total_steps}, this is step {k}: make one for the whole length")
+        for (start, a), (end, b) in pairwise(corners):
+            if k <= end:
+                return ANNEAL[anneal_strategy](a, b, (k - start) / (end - start) if end > start else 1.0)
+        return final
+
+    return rate
+
+
+ANNEAL: dict[str, Callable[[float, float, float], float]] = {  # (from, to, share of the way) -> the value there
+    "cos": lambda a, b, share: b + (a - b) * (1 + math.cos(math.pi * share)) / 2,
+    "linear": lambda a, b, share: a + (b - a) * share,
+}
+
+
+@remembered
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2)."""
-    at_least("steps", steps, 0)
+    whole_number("steps", steps, 0)
     return lambda k: schedule(k) * (1 if k + 1 >= steps else (k + 1) / steps)
 
 
@@ -64,29 +174,48 @@ _KEYS: dict[str, dict[str, Convert]] = {
     "step": {"every": whole, "factor": number},
     "halving": {"start": whole, "every": whole},
     "cosine": {"final": number},
+    "linear": {"start_factor": number, "end_factor": number},
+    "exponential": {"gamma": number},
+    "onecycle": {"pct_start": number, "anneal_strategy": str, "div_factor": number, "final_div_factor": number},
 }
-_MAKE: dict[str, Callable[..., Schedule]] = {"constant": constant, "step": step, "halving": halving, "cosine": cosine}
-_REQUIRED = {"step": ("every",), "halving": ("start", "every")}
-_EXPECTED = "a schedule, such as constant, step:every=1000,factor=0.1, halving:start=600,every=100, cosine:warmup=100"
+_MAKE: dict[str, Callable[..., Schedule]] = {
+    each.__name__: each for each in (constant, step, halving, cosine, linear, exponential, onecycle)
+}
+_REQUIRED = {"step": {"every": "STEPS"}, "halving": {"start": "STEPS", "every": "STEPS"}, "exponential": {"gamma": "G"}}
+_EXPECTED = (
+    "a schedule, such as constant, step:every=1000,factor=0.1, halving:start=600,every=100, cosine:warmup=100, linear, "
+    "exponential:gamma=0.9, onecycle"
+)
 
 
-def parse_schedule(text: str, *, lr: float, total_steps: int) -> Schedule:
+def parse_schedule(text: str, *, lr: float, total_steps: int, steps_per_epoch: int | None = None) -> Schedule:
     """The schedule that the text describes, with peak rate lr: `cosine:warmup=100`, `step:every=1000,factor=0.1`, ...
 
-    Each takes `warmup=STEPS`. cosine's `final` is a fraction of lr; it ends at step total_steps. Raises ScheduleError,
-    which shows the place and what was expected there.
+    total_steps      length of the run, where cosine, linear and onecycle end
+    steps_per_epoch  for exponential
+
+    Each takes `warmup=STEPS`, but for onecycle, which has one of its own. cosine's `final` is a fraction of lr. Raises
+    ScheduleError, which shows the place and what was expected there.
     """
     reader = Reader(text, ScheduleError)
     call = reader.call(_EXPECTED)
     if reader.at < len(text):
         reader.fail(reader.at, "expected the end")
     name = reader.choose(call.name, _KEYS, "schedule")
-    values = reader.values(call, {**_KEYS[name], "warmup": whole})
-    for key in _REQUIRED.get(name, ()):
+    values = reader.values(call, _KEYS[name] if name == "onecycle" else {**_KEYS[name], "warmup": whole})
+    for key, what in _REQUIRED.get(name, {}).items():
         if key not in values:
-            reader.fail(call.name.at, f"'{name}' needs {key}=STEPS")
+            reader.fail(call.name.at, f"'{name}' needs {key}={what}")
     warm = values.pop("warmup", 0)
+    if name == "exponential" and steps_per_epoch is None:
+        reader.fail(call.name.at, "it goes by epochs, so parse_schedule needs steps_per_epoch")
     if name == "cosine":
-        values = {"total_steps": total_steps, "final": lr * values.get("final", 0.0)}
-    schedule: Schedule = reader.build(call, _MAKE[name], {"lr": lr, **values})
+        values["final"] = lr * values.get("final", 0.0)
+    lengths: dict[str, dict[str, Any]] = {
+        "cosine": {"total_steps": total_steps},
+        "linear": {"total_iters": total_steps},
+        "exponential": {"steps_per_epoch": steps_per_epoch},
+        "onecycle": {"total_steps": total_steps},
+    }
+    schedule: Schedule = reader.build(call, partial(_MAKE[name], lr), {**values, **lengths.get(name, {})})
     return reader.build(call, warmup, {"schedule": schedule, "steps": warm}) if warm else schedule

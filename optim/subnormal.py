@@ -3,18 +3,27 @@
 The momentum of a weight that no longer gets a gradient, such as that of a pixel which is black in nearly all images,
 shrinks by a tenth each step. After some 750 steps it is below 1.2e-38, the smallest number that float32 holds with all
 its digits. Below lie the subnormal numbers, down to 1.4e-45, with ever fewer digits; and there it gets stuck, because
-nine tenths of the last few of them round to themselves. They mean nothing to the weights. But a processor computes with
+nine tenths of the last few of them round to themselves. They mean nothing to the weights, unless a rule divides by
+them and by a tiny eps: then they stay. But a processor computes with
 them in a slow path, forty times slower, and all the time. So now and then they are set to the zero that they stand for.
 PyTorch can have the processor do that (torch.set_flush_denormal); on a GPU they cost nothing.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from minidl.backend import Array
 
 EVERY = 32  # steps between two looks, which then cost less than a hundredth of the time of the updates
+
+
+def means_nothing(eps: float, dtype: Any) -> bool:
+    """Whether such numbers mean nothing beside the eps of a rule that divides by sqrt(v) + eps: then it is rounding."""
+    kind = np.finfo(dtype)
+    return eps >= 64 * float(kind.tiny) ** 0.5 / float(kind.eps)  # float32: 6e-11; 64: for v / (1 - b2^t)
 
 
 def flush(v: Array) -> None:

@@ -60,8 +60,9 @@ class SWATS(Rule):
     eps           > 0, in Adam's division. The paper writes one epsilon for this and for switch_eps, 1e-9
     switch_eps    absolute tolerance of the switch; with real data 1e-9 is almost never met
     switch_rtol   relative tolerance beside it (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
-    weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w, with Lambda for lr
-                  in the SGD phase
+    weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w. The switch changes
+                  nothing about it: in the SGD phase lr is the rate of Adam's last step, for with Lambda, which may be
+                  a thousand times as large, the decay alone would take the weights away
 
     It does not switch while Lambda <= 0, a case that the paper leaves open. `lr` in the SGD phase is (1-b1) Lambda.
     State: m, a, then v (n,); lam, gamma and Lambda of each step in `projection`. Raises ValueError for a
@@ -146,6 +147,7 @@ class SWATS(Rule):
     def _to_sgd(self) -> None:
         lam = self.projection.lambdas[-1]
         reason = self.switch.reason(self.progress)
+        self.scale_decay(self.rate / lam)  # the formula has Lambda for lr
         self.lr = (1 - self.betas[0]) * lam
         self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)
         del self.m, self.a

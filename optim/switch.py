@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from minidl.optim.progress import Progress
 
@@ -25,6 +25,16 @@ class Condition(ABC):
     def needs_projection(self) -> bool:
         """Whether it reads gamma and Lambda, which cost a pass over the vectors at each step."""
         return False
+
+    @property
+    def needs_reports(self) -> bool:
+        """Whether it can't be met before an epoch has been reported."""
+        return False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What it reads of the reports after each epoch: "val_loss", ..."""
+        return ()
 
     @abstractmethod
     def __call__(self, progress: Progress) -> bool: ...
@@ -68,6 +78,8 @@ class AfterEpochs(Condition):
 
     n: int
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check_count("epochs", self.n)
 
@@ -91,9 +103,15 @@ class Plateau(Condition):
     patience: int = 2
     min_delta: float = 0.0
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.patience < 1 or not 0 <= self.min_delta < math.inf:
             raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
 
     def __call__(self, progress: Progress) -> bool:
         return self.standing(progress)[1] >= self.patience
@@ -122,8 +140,14 @@ class Crossing(Condition):
     metric: str
     level: float
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check_level(self.level)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
 
     def __call__(self, progress: Progress) -> bool:
         values = progress.history(self.metric)[-1:]
@@ -139,8 +163,14 @@ class Gap(Condition):
 
     level: float
 
+    needs_reports: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _check_level(self.level)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return "train_accuracy", "val_accuracy"
 
     def __call__(self, progress: Progress) -> bool:
         train, val = progress.history("train_accuracy")[-1:], progress.history("val_accuracy")[-1:]
@@ -240,12 +270,20 @@ class _Joined(Condition):
     def needs_projection(self) -> bool:
         return any(part.needs_projection for part in self.conditions)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(metric for part in self.conditions for metric in part.metrics)
+
 
 class AnyOf(_Joined):
     """At least one of the conditions: `a | b`."""
 
     def __call__(self, progress: Progress) -> bool:
         return any(part(progress) for part in self.conditions)
+
+    @property
+    def needs_reports(self) -> bool:
+        return all(part.needs_reports for part in self.conditions)
 
     def reason(self, progress: Progress) -> str:
         return " | ".join(part.reason(progress) for part in self.conditions if part(progress))
@@ -256,6 +294,10 @@ class AnyOf(_Joined):
 
 class AllOf(_Joined):
     """All the conditions: `a & b`."""
+
+    @property
+    def needs_reports(self) -> bool:
+        return any(part.needs_reports for part in self.conditions)
 
     def __call__(self, progress: Progress) -> bool:
         return all(part(progress) for part in self.conditions)

@@ -3,11 +3,14 @@
     optimizer = wrap(SWATS, model.parameters(), lr=1e-3)
     loss.backward(); optimizer.step(); optimizer.zero_grad()
 
-Parameter and vector share memory, so nothing is copied but the gradients. This is the only file that imports PyTorch.
+Parameter and vector share memory, so nothing is copied but the gradients. Only this file and torch_state.py import
+PyTorch.
 """
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,44 +18,83 @@ import numpy as np
 import torch
 
 from minidl.backend import Array, get_backend
+from minidl.optim.checks import at_least
 from minidl.optim.flat import FlatParameters
+from minidl.optim.groups import Group
+from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
+from minidl.optim.rule import Rule
+from minidl.optim.torch_state import OPTIONS, own_state, set_option
 from minidl.tensor import Tensor
 
+PATIENCE = 1000  # steps without a report until a hybrid that waits for one says so
 
-def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[torch.Tensor], **kwargs: Any) -> Wrapped:
+
+def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwargs: Any) -> Wrapped:
     """A torch.optim.Optimizer that takes the steps of optimizer_class(params, **kwargs).
 
     optimizer_class  SGD, Adam, SWATS, Hybrid, ... from this package
-    params           parameters of one dtype (float32, float64) and one device, CPU or CUDA (which needs CuPy)
+    params           parameters of one dtype (float32, float64) and one device, CPU or CUDA (which needs CuPy); or
+                     named_parameters(); or groups, {"params": ..., "lr": ..., "weight_decay": ...} each
 
-    Build it after model.to(...). All parameters are one group; its "lr" is the rate of the next step, and a PyTorch
-    scheduler may change it: from then on the rate is constant but for the scheduler. At a switch the rate becomes the
-    next phase's, so use schedulers that multiply it (StepLR, ExponentialLR, ReduceLROnPlateau), not those that
-    set it from the initial one (LambdaLR). A parameter whose .grad is None counts as having gradient zero.
+    Build it after model.to(...). As with PyTorch's own, a parameter whose .grad is None is not moved; nor is one that
+    is frozen.
+
+    Each group's "lr" is the rate of its next step in the first phase, and any scheduler may change it. After a switch
+    it stays on that scale: the second phase's rate is its own times group["lr"] / initial_lr, where initial_lr is what
+    a scheduler began with, else the rate that the group was built with. So StepLR, LambdaLR, cosine and all others go
+    on across the switch. OneCycleLR begins with max_lr / div_factor: for it, give SGD the rate to begin with. Options
+    that a scheduler cycles, "momentum" or "betas", hold in the first phase.
+
+    After each epoch call `report(epoch, val_loss=...)`: conditions by epochs or metrics know them from nobody else.
     """
-    return Wrapped(optimizer_class, list(params), kwargs)
+    return Wrapped(optimizer_class, params, kwargs)
 
 
 class Wrapped(torch.optim.Optimizer):
     """See wrap. `inner` is the optimizer of this package; report, verdict, phase and switch_event are its own."""
 
     def __init__(
-        self, optimizer_class: Callable[..., Optimizer], params: list[torch.Tensor], kwargs: dict[str, Any]
+        self, optimizer_class: Callable[..., Optimizer], params: Iterable[Any], kwargs: dict[str, Any]
     ) -> None:
-        if params and isinstance(params[0], dict):
-            raise ValueError("wrap takes one group of parameters: pass model.parameters()")
-        self._mirror = [Tensor(_as_array(p), requires_grad=True) for p in params]  # the same memory, as our Tensors
-        flat = FlatParameters.of(self._mirror)
-        for p, own in zip(params, self._mirror, strict=True):
-            p.data = _as_torch(own.data)
-        self._addresses = [p.data_ptr() for p in params]
-        self.inner = optimizer_class(self._mirror, **kwargs)
-        assert self.inner.flat is flat  # the same list gives the same vectors
         self._closed = False
-        super().__init__(params, {"lr": self.inner.lr})
+        params = list(params)
+        if not params:
+            raise ValueError("wrap needs at least one parameter, this list is empty (model.parameters() used up?)")
+        super().__init__(params, {})  # reads groups and names, and refuses what PyTorch refuses
         self._closed = True
-        self._lr_told = self.inner.lr  # what param_groups was last told
+        mirror = [
+            [Tensor(_as_array(p), requires_grad=p.requires_grad) for p in group["params"]]
+            for group in self.param_groups
+        ]
+        flat = FlatParameters.of([p for row in mirror for p in row])
+        self.inner = optimizer_class(_groups(self.param_groups, mirror), **kwargs)
+        assert self.inner.flat is flat  # the same list gives the same vectors
+        self._tell_groups()
+        self._lay_out()
+
+    def _tell_groups(self) -> None:
+        """Show the rule's options in the groups, as PyTorch's optimizers do."""
+        rule = self.inner.active
+        options = {name: getattr(rule, name) for name in OPTIONS if hasattr(rule, name)}
+        scales = [group.lr_scale for group in rule.groups] or [1.0]
+        self.defaults.update(lr=rule.lr, **options)
+        for group, scale in zip(self.param_groups, scales, strict=True):
+            for name, value in {"lr": rule.lr * scale, **options}.items():
+                group.setdefault(name, value)
+        self._built = [float(group["lr"]) for group in self.param_groups]  # the rates on the first phase's scale
+        self._scales, self._told, self._steps = scales, options, 0
+
+    def _lay_out(self) -> None:
+        """Let each parameter share its memory with its stretch of the flat vector."""
+        flat = self.inner.flat
+        assert flat is not None
+        self._pairs = list(zip([p for group in self.param_groups for p in group["params"]], flat.params, strict=True))
+        for p, own in self._pairs:
+            p.data = _as_torch(own.data)
+        self._addresses = [p.data_ptr() for p, _ in self._pairs]
+        if _waits_for_reports(self.inner):
+            weakref.finalize(self, _complain_at_the_end, self.inner)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         if getattr(self, "_closed", True):
@@ -65,19 +107,58 @@ class Wrapped(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        group = self.param_groups[0]
-        if group["lr"] != self._lr_told:  # a scheduler or the user has changed it
-            self.inner.lr = float(group["lr"])
-        for i, (p, own) in enumerate(zip(group["params"], self._mirror, strict=True)):
+        self._hear_groups()
+        for i, (p, own) in enumerate(self._pairs):
             if p.data_ptr() != self._addresses[i]:
                 raise RuntimeError(
                     f"parameter {i}, shape {tuple(p.shape)}: its data was replaced. Set it with p.data.copy_(values), "
                     "and wrap the optimizer after model.to(...)"
                 )
+            own.requires_grad = p.requires_grad
             own.grad = None if p.grad is None else _as_array(p.grad)
         self.inner.step()
-        self._lr_told = group["lr"] = self.inner.lr
+        self._steps += 1
+        if self._steps == PATIENCE and _waits_for_reports(self.inner):
+            warnings.warn(_reminder(self.inner, f"{PATIENCE:,} steps and no report yet"), stacklevel=3)
         return loss
+
+    # ---- rates and other options, which PyTorch keeps in the groups ---------------------------------------------
+
+    def _hear_groups(self) -> None:
+        """Give the rule the rates, and in the first phase the options, that a scheduler or the user has set."""
+        rule, rates = self.inner.active, [at_least("lr", float(group["lr"]), 0) for group in self.param_groups]
+        in_first = self.inner.switch_event is None
+        if in_first:
+            self._hear_options(rule)
+        if in_first and not callable(rule._rate):
+            rule.lr = rates[0] if len(rates) == 1 else max(rates)
+            self._set_scales(rule, [rate / rule.lr if rule.lr else 1.0 for rate in rates], in_first)
+        else:
+            begun = [
+                group.get("initial_lr", built) for group, built in zip(self.param_groups, self._built, strict=True)
+            ]
+            ratios = [rate / start if start else 1.0 for rate, start in zip(rates, begun, strict=True)]
+            self._set_scales(rule, [a * b for a, b in zip(ratios, self._scales, strict=True)], in_first)
+
+    def _hear_options(self, rule: Rule) -> None:
+        for name, told in self._told.items():
+            values = [group[name] for group in self.param_groups]
+            if name == "weight_decay" and rule.groups:  # one for each group: see _set_scales
+                continue
+            if any(value != values[0] for value in values):
+                raise ValueError(f"the rule is one for all groups: set {name} to one value, not {values}")
+            if values[0] != told:
+                set_option(rule, name, values[0])
+                self._told[name] = values[0]
+
+    def _set_scales(self, rule: Rule, scales: list[float], in_first: bool) -> None:
+        if not rule.groups:
+            rule.lr_factor = scales[0]
+            return
+        rule.groups = [
+            Group(own.count, scale, group["weight_decay"] if in_first else own.weight_decay)
+            for own, scale, group in zip(rule.groups, scales, self.param_groups, strict=True)
+        ]
 
     # ---- the inner optimizer's own ----------------------------------------------------------------------------
 
@@ -89,10 +170,16 @@ class Wrapped(torch.optim.Optimizer):
     def switch_event(self) -> SwitchEvent | None:
         return self.inner.switch_event
 
+    @property
+    def lr(self) -> float:
+        """The rate of the next step, in either phase; that of the first group."""
+        self._hear_groups()
+        rule = self.inner.active
+        return rule.lr * (rule.groups[0].lr_scale if rule.groups else rule.lr_factor)
+
     def report(self, epoch: int, **metrics: float) -> None:
         """Tell a hybrid the metrics after an epoch, such as val_loss=0.3."""
         self.inner.report(epoch, **metrics)
-        self._lr_told = self.param_groups[0]["lr"] = self.inner.lr  # a report may switch
 
     def verdict(self) -> str | None:
         """Whether and when it switched."""
@@ -102,21 +189,81 @@ class Wrapped(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": the inner optimizer's, its vectors as CPU tensors, "param_groups": as in PyTorch}."""
-        state = self.inner.state_dict()
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
+        state, start, groups = self.inner.state_dict(), 0, []
         vectors = {name: torch.from_numpy(vector) for name, vector in state["vectors"].items()}
-        groups = [{**group, "params": list(range(len(group["params"])))} for group in self.param_groups]
-        return {"state": {"vectors": vectors, "scalars": state["scalars"]}, "param_groups": groups}
+        for group in self.param_groups:
+            stop = start + len(group["params"])
+            groups.append({**group, "params": list(range(start, stop))})
+            start = stop
+        found: dict[str, Any] = {
+            "state": {"vectors": vectors, "scalars": state["scalars"]},
+            "param_groups": groups,
+        }
+        for after in self._optimizer_state_dict_post_hooks.values():
+            found = after(self, found) or found
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        vectors = {name: np.asarray(vector) for name, vector in state_dict["state"]["vectors"].items()}
-        self.inner.load_state_dict({"vectors": vectors, "scalars": state_dict["state"]["scalars"]})
-        options = {key: value for key, value in state_dict["param_groups"][0].items() if key != "params"}
-        self.param_groups[0].update(options)
-        self._lr_told = self.inner.lr
+        """Put the optimizer back: from its own state_dict(), or from that of PyTorch's optimizer of the same rule.
+
+        Raises ValueError, and changes nothing, where that can't be gone on from.
+        """
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict
+        groups = state_dict["param_groups"]
+        if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.param_groups]:
+            raise ValueError("the state has other parameter groups than this optimizer")
+        self.inner.load_state_dict(own_state(state_dict, self.inner))
+        for own, group in zip(self.param_groups, groups, strict=True):
+            own.update({key: value for key, value in group.items() if key not in ("params", "param_names")})
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        mine = ("inner", "_closed", "_built", "_scales", "_told", "_steps")
+        return {**super().__getstate__(), **{name: vars(self)[name] for name in mine}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._lay_out()
+
+
+def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
+    """The parameters as our optimizers take them: in groups only where there is something of a group's own."""
+    own = [{k: v for k, v in group.items() if k not in ("params", "param_names", "initial_lr")} for group in groups]
+    if len(groups) == 1 and not own[0]:
+        return mirror[0]
+    return [{"params": row, **options} for row, options in zip(mirror, own, strict=True)]
+
+
+# ---- reports that nobody makes ----
+
+
+def _waits_for_reports(inner: Optimizer) -> bool:
+    """Whether it could switch only by a report, and has never heard one."""
+    return isinstance(inner, Hybrid) and inner.never_heard and inner.switch.needs_reports
+
+
+def _reminder(inner: Any, how_long: str) -> str:
+    return f"{how_long}: '{inner.switch}' waits for optimizer.report(epoch, val_loss=...) after each epoch"
+
+
+def _complain_at_the_end(inner: Any) -> None:
+    if inner.progress.step and _waits_for_reports(inner):
+        warnings.warn(
+            _reminder(inner, f"never switched in {inner.progress.step:,} steps, without a report"), stacklevel=2
+        )
+
+
+# ---- the memory that both see ----
 
 
 def _as_array(p: torch.Tensor) -> Array:
     """The tensor's memory as a NumPy array, or a CuPy array for CUDA."""
+    if p.layout is not torch.strided:
+        raise TypeError("wrap needs dense gradients, this one is sparse: build the layer with sparse=False")
     if p.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"wrap needs float32 or float64 parameters, got {p.dtype}: keep a float32 copy of the weights")
     if p.device.type == "cpu":

@@ -121,6 +121,7 @@ RULES: dict[str, Callable[[Any], Optimizer]] = {
     "adam": lambda p: Adam(p, 0.01),
     "adam, decay, clip": lambda p: Adam(p, 0.01, weight_decay=0.1, max_norm=0.5),
     "adamw": lambda p: AdamW(p, 0.01, weight_decay=0.1),
+    "amsgrad": lambda p: Adam(p, 0.01, weight_decay=0.1, amsgrad=True),
     "rmsprop": lambda p: RMSprop(p),
     "rmsprop, momentum": lambda p: RMSprop(p, momentum=0.9, weight_decay=0.1),
     "adagrad": lambda p: Adagrad(p, lr_decay=0.1, initial_accumulator_value=0.1),

@@ -103,7 +103,7 @@ def test_no_solution_is_in_a_hand_out(name):
 
 # Lines that the rest of the library has as well; they give nothing away.
 BESIDE = [  # conv2d and the poolings begin as `linear` and other operations do
-    ("conv2d", "x, w, b = as_tensor(x), as_tensor(w), None if b is None else as_tensor(b)"),
+    ("conv2d", "x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)"),
     ("conv2d", "def vjp_x(g: Array) -> Array:"),
     ("conv2d", "if b.shape != w.shape[:1]:"),
     ("max_pool2d", "def vjp(g: Array) -> Array:"),
@@ -170,7 +170,8 @@ def test_the_reference_gets_full_marks_and_the_bare_hand_out_none(name):
             return record("matmul", y, (a, to_a), (b, to_b))
         """,
         "sum": """
-            x, dims = _reduction("sum", x, dim)
+            x = as_tensor(x)
+            dims = axes("sum", dim, x.ndim)
             y = x.data[::-1, ::-1].cumsum(0)[-1:]
             for d in (1, 2):
                 y = y.cumsum(d).take([-1], d) if d in dims else y
@@ -199,7 +200,7 @@ def test_the_reference_gets_full_marks_and_the_bare_hand_out_none(name):
     }),
     ("A4", {
         "conv2d": """
-            x, w = as_tensor(x), as_tensor(w)
+            x, w, b = as_tensor(x), as_tensor(weight), bias
             (kh, kw), (sh, sw), (ph, pw) = w.shape[2:], _pair(stride), _pair(padding)
             xp = xp_of(x.data)
             padded = _pad(x.data, (ph, pw))

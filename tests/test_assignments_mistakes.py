@@ -47,7 +47,7 @@ REVERSED = """
             continue
         for parent, vjp in _edges(tensor.node):
             pending[parent] = pending.get(parent, 0) + _fit(vjp(g), parent, tensor.node.name)
-            if parent not in todo:
+            if not any(parent is each for each in todo):
                 todo.append(parent)
         if not retain_graph:
             tensor.node.edges = None
@@ -83,7 +83,7 @@ SHARING = """
             tensor.node.edges = None
 """
 CONV = """
-    x, w = as_tensor(x), as_tensor(w)
+    x, w, b = as_tensor(x), as_tensor(weight), bias
     kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
     xp = xp_of(x.data)
     windows = _windows(_pad(x.data, padding), kernel, stride)
@@ -122,11 +122,11 @@ TRAIN_RIGHT = {
 MISTAKES = {
     # ---- A1 ----
     "mul swaps the gradients": Mistake("A1", {"mul": """
-        a, b = _operands("mul", a, b)
+        a, b = operands("mul", a, b)
         return record("mul", a.data * b.data, (a, lambda g: g * a.data), (b, lambda g: g * b.data))
     """}, {"mul"}, "g times the other input"),
     "div has the wrong sign": Mistake("A1", {"div": """
-        a, b = _operands("div", a, b)
+        a, b = operands("div", a, b)
         y = a.data / b.data
         return record("div", y, (a, lambda g: g / b.data), (b, lambda g: g * y / b.data))
     """}, {"div"}, "The sign"),
@@ -150,15 +150,18 @@ MISTAKES = {
         return record("sigmoid", y, (x, lambda g: g * y * (1 - y)))
     """}, {"sigmoid"}, "expected dtype float32"),
     "sum forgets keepdim": Mistake("A1", {"sum": """
-        x, dims = _reduction("sum", x, dim)
+        x = as_tensor(x)
+        dims = axes("sum", dim, x.ndim)
         return record("sum", x.data.sum(dims), (x, _spread(x, dims)))
     """}, {"sum"}, "keepdim"),
     "mean does not divide": Mistake("A1", {"mean": """
-        x, dims = _reduction("mean", x, dim)
+        x = as_tensor(x)
+        dims = axes("mean", dim, x.ndim)
         return record("mean", x.data.mean(dims, keepdims=keepdim), (x, _spread(x, dims)))
     """}, {"mean"}, "forget to divide"),
     "max pays every tie in full": Mistake("A1", {"max": """
-        x, dims = _reduction("max", x, dim)
+        x = as_tensor(x)
+        dims = axes("max", dim, x.ndim)
         y = x.data.max(dims, keepdims=True)
         spread = _spread(x, dims)
         return record("max", y if keepdim else y.squeeze(dims), (x, lambda g: spread(g) * (x.data == y)))
@@ -176,7 +179,7 @@ MISTAKES = {
         return record("matmul", a.data @ b.data, (a, lambda g: g @ b.data), (b, lambda g: a.data @ g))
     """}, {"matmul"}, ""),
     "log_softmax overflows": Mistake("A1", {
-        "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dim, keepdims=True))"},
+        "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dims, keepdims=True))"},
         {"softmax", "cross_entropy"}, "does exp overflow"),
     "log_softmax mixes nothing": Mistake("A1", {"log_softmax": """
         x = as_tensor(x)

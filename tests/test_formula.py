@@ -27,6 +27,7 @@ RULES = {
     "nesterov": lambda p, **more: SGD(p, 0.1, 0.8, nesterov=True, **more),
     "adam": lambda p, **more: Adam(p, 0.01, (0.8, 0.99), 1e-3, **more),
     "adamw": lambda p, **more: AdamW(p, **{"weight_decay": 0.0, **more}),
+    "amsgrad": lambda p, **more: Adam(p, 0.01, (0.8, 0.99), 1e-3, amsgrad=True, **more),
     "rmsprop": lambda p, **more: RMSprop(p, **more),
     "rmsprop, momentum": lambda p, **more: RMSprop(p, momentum=0.7, **more),
     "adagrad": lambda p, **more: Adagrad(p, **more),

@@ -12,7 +12,8 @@ from tests import sizes
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ENGINE = {
-    "backend", "grad_mode", "rng", "tensor", "ops", "ops_nn", "ops_conv", "init", "module", "nn", "gradcheck", "trainer"
+    "refuse", "backend", "grad_mode", "rng", "operators", "tensor", "ops", "ops_nn", "ops_conv", "ops_more", "init",
+    "module", "nn", "gradcheck", "trainer",
 }  # fmt: skip
 COMMANDS = {"train", "predict", "tune"}
 FOLDERS = {"fast", "training", "cli", "teach", "study", "trace"}

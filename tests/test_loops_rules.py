@@ -9,6 +9,7 @@ from minidl import Tensor
 from minidl.backend import kernel_for, no_fast
 from minidl.fast.threads import use_threads
 from minidl.optim import SGD, SWATS, Adam, Formula, Given, Line, Rule
+from minidl.optim.projection import dots64
 from minidl.optim.subnormal import EVERY
 from tests.test_formula import RULES
 
@@ -117,6 +118,21 @@ def test_numbers_too_small_become_zero():
         np.testing.assert_array_equal(rule.v[1:3], wanted[1:3])
         assert rule.v[3] > tiny
         assert np.isnan(rule.v[4])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 63, 64, 1000, 40 * rules.WORTH + 3])
+def test_dot_products(n, dtype):
+    p, g = np.random.default_rng(n).standard_normal((2, n)).astype(dtype)
+    found = []
+    for threads in (1, 3):
+        with use_threads(threads):
+            found.append(kernel_for(p, "dots64")((p, p), (p, g)))
+    with no_fast():
+        wanted = dots64((p, p), (p, g))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-13, atol=1e-13 * n**0.5)
+    assert kernel_for(p, "dots64")((p, g), (g, g)) is NotImplemented
 
 
 # ---- who has one ----

@@ -36,7 +36,7 @@ def test_a_model_of_ones_own():
 
     model = Residual()
     assert {name for name, _ in model.named_parameters()} == {"scale", "inner.0.weight", "inner.0.bias"}
-    assert gradcheck(model, [np.random.default_rng(0).normal(size=(2, 3))])
+    assert gradcheck(model.to(dtype=np.float64), [np.random.default_rng(0).normal(size=(2, 3))])
     with pytest.raises(NotImplementedError, match=r"Module has no forward"):
         nn.Module()(Tensor([1.0]))
 
@@ -58,6 +58,17 @@ def test_initial_weights_have_the_variance_of_the_papers(init, variance):
     assert conv.var() == pytest.approx(2 / 360 if init == "he" else 2 / (360 + fan_out), rel=0.05)
 
 
+def test_initial_weights_may_be_pytorchs():
+    """As torch.nn.Linear and Conv2d draw them: uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in)."""
+    for weight, fan_in in (
+        (nn.Linear(400, 300, init="pytorch", rng=0).weight.data, 400),
+        (nn.Conv2d(40, 50, 3, init="pytorch", rng=0).weight.data, 360),
+    ):
+        bound = fan_in**-0.5
+        assert 0.999 * bound < abs(weight).max() <= bound
+        assert weight.var() == pytest.approx(bound**2 / 3, rel=0.02)
+
+
 def test_an_unknown_init_is_refused():
     with pytest.raises(ValueError, match="'xavier'"):
         nn.Linear(2, 2, init="xavier")
@@ -67,16 +78,15 @@ def test_the_same_seed_gives_the_same_weights_and_no_seed_gives_others():
     for name in MODELS:
         a, b, c = (build_model(name, (28, 28), 10, seed).state_dict() for seed in (3, 3, 4))
         assert all(np.array_equal(a[k], b[k]) for k in a)
-        assert not np.array_equal(
-            a["1.weight" if name != "cnn" else "0.weight"], c["1.weight" if name != "cnn" else "0.weight"]
-        )
+        first = next(key for key in a if key.endswith(".weight"))
+        assert not np.array_equal(a[first], c[first])
     assert not np.array_equal(nn.Linear(3, 3).weight.data, nn.Linear(3, 3).weight.data)
 
 
 def test_nothing_draws_from_numpys_global_generator():
     before = np.random.get_state()[1].copy()  # noqa: NPY002 (to see that nobody uses it)
     model = build_model("goodfit", (8, 8), 3)
-    model(Tensor(np.ones((2, 1, 8, 8)))).sum().backward()
+    model(Tensor(np.ones((2, 1, 8, 8), np.float32))).sum().backward()
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -84,9 +94,12 @@ def test_models_of_the_design():
     assert count_parameters(build_model("mlp", (28, 28), 10)) == 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10
     assert count_parameters(build_model("cnn", (28, 28), 10)) == 160 + 4640 + 1568 * 128 + 128 + 1290
     for name in MODELS:
-        assert build_model(name, (9, 13), 4)(Tensor(np.ones((2, 1, 9, 13)))).shape == (2, 4)
+        size = (12, 13) if name == "race" else (9, 13)
+        assert build_model(name, size, 4)(Tensor(np.ones((2, 1, *size), np.float32))).shape == (2, 4)
     with pytest.raises(ValueError, match="3x28"):
         build_model("cnn", (3, 28), 10)
+    with pytest.raises(ValueError, match="11x28 are too small for race: use images of 12x12 or more"):
+        build_model("race", (11, 28), 10)
     with pytest.raises(ValueError, match="choose one of linear"):
         build_model("resnet", (28, 28), 10)
 
@@ -127,7 +140,7 @@ def test_train_and_eval_reach_every_layer():
 
 def test_batch_norm_layer_uses_the_batch_in_training_and_running_statistics_in_evaluation():
     layer = nn.BatchNorm1d(3)
-    x = Tensor(np.random.default_rng(0).normal(5, 2, (64, 3)))
+    x = Tensor(np.random.default_rng(0).normal(5, 2, (64, 3)).astype(np.float32))
     for _ in range(200):
         y = layer(x)
     assert np.allclose(y.data.mean(0), 0, atol=1e-6)

@@ -114,10 +114,9 @@ def test_softmaxes(shape, seed, data):
 @pytest.mark.parametrize("name", ["sum", "mean", "max"])
 @given(shape=shapes, seed=seeds, keepdim=st.booleans(), data=st.data())
 def test_reductions(name, shape, seed, keepdim, data):
-    axes = (
-        st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda d: d % len(shape)) if shape else st.none()
-    )
-    dim = data.draw(st.none() | axes | (st.integers(-len(shape), len(shape) - 1) if shape else st.none()))
+    one = st.integers(-len(shape), len(shape) - 1)
+    axes = st.lists(one, min_size=1, unique_by=lambda d: d % len(shape)) if shape else st.none()
+    dim = data.draw(st.none() | axes | (one if shape else st.none()))
     op, x = getattr(ops, name), apart(seed, shape)
     dims = tuple(dim) if isinstance(dim, list) else dim
     expected = getattr(np, name)(x, axis=dims, keepdims=keepdim)
@@ -310,10 +309,12 @@ def test_mse_loss(shape, seed):
 ERRORS = {
     r"add: shapes \(2, 3\) and \(2,\) do not broadcast": lambda: ops.add(np.ones((2, 3)), np.ones(2)),
     r"matmul: .*\(2, 3\) @ \(2, 3\)": lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))),
-    r"linear: x \(2, 3\) and w \(4, 5\)": lambda: ops.linear(np.ones((2, 3)), np.ones((4, 5))),
-    r"linear: b \(5,\) must be \(4,\)": lambda: ops.linear(np.ones((2, 3)), np.ones((4, 3)), np.ones(5)),
-    r"conv2d: x \(1, 2, 5, 5\) and w \(3, 1, 3, 3\)": lambda: ops.conv2d(np.ones((1, 2, 5, 5)), np.ones((3, 1, 3, 3))),
-    r"conv2d: b \(2,\)": lambda: ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((3, 1, 3, 3)), np.ones(2)),
+    r"linear: x \(2, 3\) and weight \(4, 5\)": lambda: ops.linear(np.ones((2, 3)), np.ones((4, 5))),
+    r"linear: bias \(5,\) must be \(4,\)": lambda: ops.linear(np.ones((2, 3)), np.ones((4, 3)), np.ones(5)),
+    r"conv2d: x \(1, 2, 5, 5\) and weight \(3, 1, 3, 3\)": lambda: ops.conv2d(
+        np.ones((1, 2, 5, 5)), np.ones((3, 1, 3, 3))
+    ),
+    r"conv2d: bias \(2,\)": lambda: ops.conv2d(np.ones((1, 1, 5, 5)), np.ones((3, 1, 3, 3)), np.ones(2)),
     r"\(3, 3\) is larger than the padded image \(2, 2\)": lambda: ops.conv2d(
         np.ones((1, 1, 2, 2)), np.ones((1, 1, 3, 3))
     ),
@@ -321,7 +322,7 @@ ERRORS = {
     r"max_pool2d: x \(5, 5\)": lambda: ops.max_pool2d(np.ones((5, 5)), 2),
     r"padding \(2, 2\) must be at most half": lambda: ops.avg_pool2d(np.ones((1, 1, 5, 5)), 2, padding=2),
     r"6 values of shape \(2, 3\) do not fit shape \(4, -1\)": lambda: ops.reshape(np.ones((2, 3)), 4, -1),
-    r"sum: dim 2 is out of range for shape \(2, 3\)": lambda: ops.sum(np.ones((2, 3)), 2),
+    r"sum: dim 2 is out of range for 2 axes": lambda: ops.sum(np.ones((2, 3)), 2),
     r"label 7 at position 1 is not in \[0, 3\)": lambda: ops.cross_entropy(np.ones((2, 3)), [0, 7]),
     r"label -1 at position 0": lambda: ops.cross_entropy(np.ones((2, 3)), [-1, 0]),
     r"logits \(2, 3\) need labels of shape \(2,\), got \(3,\)": lambda: ops.cross_entropy(np.ones((2, 3)), [0, 1, 2]),

@@ -87,6 +87,18 @@ RULES = {  # name: (ours, textbook, PyTorch's or None)
         "AdamW",
         {"lr": 0.01},
     ),
+    "amsgrad": (
+        lambda p: Adam(p, 0.01, (0.8, 0.9), 1e-3, 0.02, amsgrad=True),
+        lambda: textbook.adam(START, noisy_bowl, 0.01, 0.8, 0.9, 1e-3, 0.02, amsgrad=True),
+        "Adam",
+        {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.02, "amsgrad": True},
+    ),
+    "adamw-amsgrad": (
+        lambda p: AdamW(p, 0.01, amsgrad=True),
+        lambda: textbook.adam(START, noisy_bowl, 0.01, wd=0.01, decoupled=True, amsgrad=True),
+        "AdamW",
+        {"lr": 0.01, "amsgrad": True},
+    ),
     "rmsprop": (lambda p: RMSprop(p), lambda: textbook.rmsprop(START, noisy_bowl, 0.01), "RMSprop", {}),
     "rmsprop-momentum": (
         lambda p: RMSprop(p, 1e-3, 0.9, 1e-3, 0.02, 0.9),

@@ -15,7 +15,7 @@ from minidl.optim import (
     RMSprop,
     parse_schedule,
 )
-from minidl.optim.schedule import constant, cosine, halving, step, warmup
+from minidl.optim.schedule import constant, cosine, exponential, halving, linear, onecycle, step, warmup
 from tests.test_optim import feed, parameters, values
 
 # ---- hyper-parameters and rates ----
@@ -77,10 +77,51 @@ def test_schedules():
     assert [constant(0.3)(k) for k in (0, 99)] == [0.3, 0.3]
     assert [step(1.0, 10, 0.1)(k) for k in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01], rel=1e-15)
     assert [halving(8.0, 5, 3)(k) for k in (0, 4, 5, 7, 8, 10, 11)] == [8, 8, 4, 4, 2, 2, 1]
-    assert [cosine(2.0, 8)(k) for k in (0, 4, 8, 9)] == pytest.approx([2, 1, 0, 0])
+    assert [cosine(2.0, 8)(k) for k in (0, 4, 8)] == pytest.approx([2, 1, 0])
     assert cosine(2.0, 6, final=0.5)(2) == pytest.approx(0.5 + 1.5 * 0.75)  # (1 + cos 60 degrees) / 2
+    assert [linear(2.0, 8)(k) for k in (0, 4, 8, 9)] == [2, 1, 0, 0]
+    assert [linear(4.0, 4, 0.25, 0.75)(k) for k in (0, 1, 2, 4, 9)] == [1, 1.5, 2, 3, 3]
+    assert [exponential(8.0, 0.5, 10)(k) for k in (0, 9, 10, 29, 30)] == [8, 8, 4, 2, 1]
     assert [warmup(constant(1.0), 4)(k) for k in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     assert [warmup(constant(1.0), 0)(k) for k in range(2)] == [1, 1]
+
+
+def test_one_cycle_by_hand():
+    """Up in steps 0 to 29, of 100, and down in 29 to 99; a cosine's middle is the mean of its ends."""
+    rate = onecycle(0.01, 101, pct_start=0.3)  # the peak lies at 0.3 * 101 - 1 = 29.3
+    assert rate(0) == pytest.approx(0.01 / 25)
+    assert max(map(rate, range(101))) == pytest.approx(0.01, rel=1e-3)
+    assert rate(100) == rate(101) == pytest.approx(0.01 / 25 / 1e4)  # 101: for a step that will not be taken
+    with pytest.raises(ValueError, match="ends at step 101, this is step 102"):
+        rate(102)
+    even = onecycle(1.0, 20, pct_start=0.55)  # at 10; the last step is 19
+    assert [even(k) for k in (0, 5, 10)] == pytest.approx([0.04, 0.52, 1])
+    straight = onecycle(1.0, 20, 0.55, "linear", div_factor=10, final_div_factor=100)
+    assert [straight(k) for k in (0, 1, 10, 13, 19)] == pytest.approx([0.1, 0.19, 1, 1 - 0.999 / 3, 0.001])
+    smiths = onecycle(1.0, 20, 0.3, "linear", div_factor=10, final_div_factor=100, three_phase=True)
+    assert [smiths(k) for k in (0, 5, 10, 19)] == pytest.approx([0.1, 1, 0.1, 0.001])
+    assert onecycle(1.0, 4, pct_start=0.25)(0) == 1  # no way up: PyTorch divides by zero here
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: onecycle(-1.0, 10), "lr must be .* got -1.0"),
+        (lambda: onecycle(1.0, 0), "total_steps must be .* got 0"),
+        (lambda: onecycle(1.0, 10, pct_start=1.5), "got 1.5"),
+        (lambda: onecycle(1.0, 10, anneal_strategy="cosine"), "did you mean 'cos'"),
+        (lambda: onecycle(1.0, 10, div_factor=0), "div_factor must be .* got 0"),
+        (lambda: onecycle(1.0, 10, final_div_factor=-1), "final_div_factor must be .* got -1"),
+        (lambda: linear(1.0, 0), "total_iters must be .* got 0"),
+        (lambda: linear(1.0, 5, end_factor=-0.5), "end_factor must be .* got -0.5"),
+        (lambda: exponential(1.0, -0.9, 5), "gamma must be .* got -0.9"),
+        (lambda: exponential(1.0, 0.9, 0), "steps_per_epoch must be .* got 0"),
+        (lambda: parse_schedule("exponential:gamma=0.9", lr=1, total_steps=9), "needs steps_per_epoch"),
+    ],
+)
+def test_a_schedule_that_can_not_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -90,11 +131,18 @@ def test_schedules():
         ("step:every=10,factor=0.5", {9: 2, 10: 1, 20: 0.5}),
         ("halving:start=10,every=5", {9: 2, 10: 1, 15: 0.5}),
         ("cosine", {0: 2, 50: 1, 100: 0}),
+        ("linear", {0: 2, 25: 1.5, 100: 0}),
+        ("linear:end_factor=0.5", {0: 2, 50: 1.5, 100: 1, 200: 1}),
+        ("linear:start_factor=0.5,end_factor=1", {0: 1, 50: 1.5, 100: 2}),
+        ("linear:warmup=4", {0: 0.5, 3: 1.94, 50: 1}),
+        ("exponential:gamma=0.5", {0: 2, 19: 2, 20: 1, 60: 0.25}),
+        ("onecycle", {0: 0.08, 29: 2, 64: 1 + 4e-6, 99: 8e-6}),
+        ("onecycle:pct_start=0.11,anneal_strategy=linear,div_factor=2,final_div_factor=1", {0: 1, 10: 2, 99: 1}),
         (" cosine : final=0.5 , warmup=4 ", {0: 0.5, 100: 1}),
     ],
 )
 def test_schedule_text(text, rates):
-    schedule = parse_schedule(text, lr=2, total_steps=100)
+    schedule = parse_schedule(text, lr=2, total_steps=100, steps_per_epoch=20)
     assert {k: schedule(k) for k in rates} == pytest.approx(rates, rel=1e-2 if "warmup" in text else 1e-12)
 
 
@@ -111,11 +159,32 @@ def test_schedule_text(text, rates):
         ("cosine cosine", 8, "expected the end"),
         ("cosine:final=1e999", 14, "finite"),
         ("cosine:warmup=1,warmup=2", 17, "twice"),
+        ("onecycl", 1, "did you mean 'onecycle'"),
+        ("onecycle:warmup=5", 10, "unknown argument of 'onecycle' 'warmup'"),
+        ("onecycle:pct_start=2", 1, "got 2.0"),
+        ("onecycle:max_lr=1", 10, "choose from pct_start"),
+        ("linear:end_factor=-1", 1, "got -1.0"),
+        ("exponential", 1, "needs gamma=G"),
+        ("exponential:gama=0.9", 13, "did you mean 'gamma'"),
+        ("exponential:0.9", 13, "expected key=value"),
+        ("exponential:gamma=-1", 1, "got -1.0"),
     ],
 )
 def test_bad_schedule_text(text, column, message):
     with pytest.raises(optim.ScheduleError, match=message) as caught:
-        parse_schedule(text, lr=1, total_steps=100)
+        parse_schedule(text, lr=1, total_steps=100, steps_per_epoch=20)
     first, second = str(caught.value).split("\n")
     assert first == text
     assert second.index("^") == column - 1 == caught.value.position - 1
+
+
+def test_a_schedule_ends_where_it_ends():
+    """PyTorch's cosine would rise again."""
+    with pytest.raises(ValueError, match="ends at step 8, this is step 9"):
+        cosine(2.0, 8)(9)
+
+
+@pytest.mark.parametrize("make", [lambda: step(1.0, 1.5), lambda: halving(1.0, 2, 1.5), lambda: cosine(1.0, 8.5)])
+def test_steps_are_whole_numbers(make):
+    with pytest.raises(ValueError, match="whole number"):
+        make()

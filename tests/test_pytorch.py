@@ -5,10 +5,12 @@ import pytest
 
 from minidl import Tensor, nn, ops
 from minidl.optim import SGD, Adam
+from minidl.optim.schedule import cosine, exponential, linear, onecycle
 from minidl.training.models import build_model
 
 pytestmark = pytest.mark.pytorch
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+lr_scheduler = torch.optim.lr_scheduler
 
 
 def twin(model: nn.Sequential):
@@ -46,6 +48,55 @@ MODELS = {
     "mixed": mixed,
 }
 SIZES = {"mlp": 28, "cnn": 12, "mixed": 28}
+
+SCHEDULES = {
+    "onecycle": (
+        lambda steps: onecycle(0.01, steps),
+        lambda o, steps: lr_scheduler.OneCycleLR(o, 0.01, steps, cycle_momentum=False),
+    ),
+    "onecycle, otherwise": (
+        lambda steps: onecycle(0.01, steps, 0.45, "linear", 10, 100),
+        lambda o, steps: lr_scheduler.OneCycleLR(
+            o, 0.01, steps, pct_start=0.45, anneal_strategy="linear", div_factor=10, final_div_factor=100,
+            cycle_momentum=False,
+        ),
+    ),
+    "onecycle, three phases": (
+        lambda steps: onecycle(0.01, steps, three_phase=True),
+        lambda o, steps: lr_scheduler.OneCycleLR(o, 0.01, steps, three_phase=True, cycle_momentum=False),
+    ),
+    "linear": (
+        lambda steps: linear(0.01, steps),
+        lambda o, steps: lr_scheduler.LinearLR(o, start_factor=1.0, end_factor=0.0, total_iters=steps),
+    ),
+    "linear, up": (
+        lambda steps: linear(0.01, 5, 0.25, 0.75),
+        lambda o, steps: lr_scheduler.LinearLR(o, start_factor=0.25, end_factor=0.75, total_iters=5),
+    ),
+    "exponential": (  # an epoch of one step
+        lambda steps: exponential(0.01, 0.9, 1),
+        lambda o, steps: lr_scheduler.ExponentialLR(o, gamma=0.9),
+    ),
+    "cosine": (
+        lambda steps: cosine(0.01, steps),
+        lambda o, steps: lr_scheduler.CosineAnnealingLR(o, steps),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 10, 211, 235])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_pytorchs(name, steps):
+    ours, theirs = SCHEDULES[name]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    scheduler, rates = theirs(optimizer, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) < steps:
+            scheduler.step()
+    assert list(map(ours(steps), range(steps))) == pytest.approx(rates, rel=1e-9, abs=1e-12)
+
 
 OPTIMIZERS = {
     "sgd": (lambda p: SGD(p, lr=0.05), lambda p: torch.optim.SGD(p, lr=0.05)),

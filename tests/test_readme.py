@@ -30,3 +30,13 @@ def test_the_operation_of_ones_own():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
 def test_links_lead_somewhere(path):
     assert (ROOT / path).exists()
+
+
+@pytest.mark.pytorch
+def test_the_example_for_pytorch_switches():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    torch.manual_seed(0)
+    scope: dict = {}
+    exec(next(block for block in BLOCKS if "import wrap" in block), scope)
+    assert scope["optimizer"].phase == "sgd"
+    assert scope["optimizer"].lr < 0.05, "the scheduler went on"

@@ -44,14 +44,16 @@ EVERY_STEP = {
     "adagrad": {},
     "rmsprop": {"schedule": "cosine"},
     "adam": {"schedule": "cosine:warmup=4", "clip_norm": 1.0},
-    "adamw": {},
+    "adam onecycle": {"schedule": "onecycle", "betas": (0.7, 0.9), "val_fraction": 0},
+    "adamw": {"schedule": "linear", "betas": (0.8, 0.95)},
+    "momentum exponential": {"schedule": "exponential:gamma=0.5"},
     "swats": {"switch": "swats:rtol=0.5"},
     "gnmt": {"lr_sgd": 0.1},
     "blend": {},
     "hybrid step": {"switch": "step:7", "model": "goodfit"},  # with dropout
     "hybrid matched": {"switch": "epoch:1", "lr_after": "matched", "schedule": "cosine"},
     "hybrid projected": {"switch": "swats:rtol=0.9 & step:4", "lr_after": "projected"},
-    "hybrid schedules": {"switch": "step:6", "schedule": "cosine", "schedule_sgd": "step:every=3"},
+    "hybrid schedules": {"switch": "step:6", "schedule": "onecycle", "schedule_sgd": "exponential:gamma=0.5"},
     "hybrid plateau": {"switch": "plateau:patience=1,min_delta=0.3"},
     "hybrid gap": {"switch": "gap:-1.0 & epoch:2 | crossing:val_accuracy=1.0"},
 }

@@ -97,6 +97,16 @@ def test_a_cut_changes_the_rate_and_nothing_else():
     assert optimizer.t == 10  # its averages went on
 
 
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("linear", [0.01 - 0.001 * k for k in range(10)]), ("exponential:gamma=0.5", [0.01] * 5 + [0.005] * 5)],
+)
+def test_a_recipe_may_have_any_schedule_of_the_command_line(schedule, rates):
+    assert train_steps({"opt": "adam", "lr": 0.01, "schedule": schedule})[1] == pytest.approx(rates)
+    cycled = {"opt": "adam", "lr": 0.01, "betas": (0.7, 0.9), "schedule": "onecycle"}
+    assert train_steps(cycled)[1][9] == pytest.approx(4e-8)
+
+
 def test_hybrid_and_its_mirror_switch_at_the_same_step():
     hybrid, rates, there = train_steps({"opt": "hybrid", "lr": 0.01, "lr_sgd": 0.1, "at": 0.4})
     _, _, back = train_steps({"opt": "sgd-adam", "lr": 0.1, "lr_after": 0.01, "at": 0.4})

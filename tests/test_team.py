@@ -1,4 +1,4 @@
-"""The threads that share compiled loops: each part is done exactly once, whoever comes late, leads beside, or sleeps."""
+"""Threads that share compiled loops: each part is done exactly once, whoever comes late, leads beside, or sleeps."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import pytest
 
 from minidl import nn
 from minidl.backend import CPU
+from minidl.fast import compiled
 from minidl.fast.fuse import Fused
 from minidl.module import watchers
 from minidl.nn import Conv2d, Linear, ReLU
@@ -265,9 +266,10 @@ def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
 def test_layers_that_are_done_together_are_watched_only_for_a_picture(data, monkeypatch):
     """And a step that fails between two pictures is computed once more, to see where."""
     trainer, done = trainer_of(data, model="cnn", opt="sgd", switch=None, batch_size=2), set()
-    fused = CPU.kernels["Sequential.forward"]
+    kernels = compiled() or CPU.kernels
+    fused = kernels["Sequential.forward"]
     noted = {kinds: lambda *args: done.add(trainer.progress.step + 1) or NotImplemented for kinds in fused.forms}
-    monkeypatch.setitem(CPU.kernels, "Sequential.forward", Fused(noted))
+    monkeypatch.setitem(kernels, "Sequential.forward", Fused(noted))
     assert trainer.steps_per_epoch > 13
 
     class BreakAfter12(Observer):

@@ -34,6 +34,7 @@ def pages(tmp_path_factory) -> Path:
         ("mlp", "--model", "mlp", "--switch", "swats:rtol=0.5 & step:15", "--lr-after", "projected"),
         ("cnn", "--model", "cnn", "--switch", "plateau:patience=1 | epoch:2"),
         ("adam", "--model", "mlp", "--opt", "adam"),
+        ("blind", "--model", "mlp", "--opt", "adam", "--val-fraction", "0", "--schedule", "onecycle"),
         ("failed", "--model", "mlp", "--opt", "sgd", "--lr", "1e19"),
     ):
         own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]
@@ -130,6 +131,18 @@ def test_keys_and_buttons_step_through_the_run(chrome, pages, name):
         assert time.monotonic() < end
         time.sleep(0.05)
     chrome.find_element("id", "play").click()
+    assert console(chrome) == []
+
+
+def test_a_run_without_validation_is_shown_too(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(chrome, pages / "blind.html")
+    press(chrome, Keys.END)
+    facts = chrome.find_element("css selector", ".facts.now").text
+    assert "phase" in facts
+    assert "validation accuracy" not in facts
+    assert chrome.find_elements("css selector", "circle.accuracy") == []
     assert console(chrome) == []
 
 

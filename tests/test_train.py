@@ -61,6 +61,7 @@ def test_the_run_folder_is_as_promised(finished):
     assert list(summary) == [
         "dataset", "source", "device", "model", "parameters", "optimizer", "seed", "epochs", "steps", "train_loss",
         "train_accuracy", "val_accuracy", "test_loss", "test_accuracy", "switch", "seconds", "samples_per_second",
+        "bits", "fast",
     ]  # fmt: skip
     assert summary["switch"]["step"] == 7
     assert summary["switch"]["condition"] == "step:7"
@@ -195,6 +196,19 @@ def test_a_malformed_switch_shows_the_position():
         (("--epochs", "0"), "--epochs must be at least 1, got 0"),
         (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("--val-fraction", "1.5"), "--val-fraction must be between 0 and 1, got 1.5"),
+        (("--val-fraction", "-0.1"), "--val-fraction must be between 0 and 1, got -0.1"),
+        (("--val-fraction", "0.0001"), "sets 0 of 4000 training images aside"),
+        (("--betas", "0.9"), "give two numbers, as in 0.9,0.999, not '0.9'"),
+        (("--opt", "adam", "--betas", "0.9,1"), "betas[1] must be in [0, 1), got 1.0"),
+        (
+            ("--opt", "sgd", "--betas", "0.9,0.99"),
+            "betas does not apply to 'sgd': it is for adam, adamw",
+        ),
+        (("--schedule", "onecycl"), "did you mean 'onecycle'?"),
+        (("--schedule", "exponential"), "'exponential' needs gamma=G"),
+        (("--schedule-sgd", "linear:end=1"), "unknown argument of 'linear' 'end'"),
+        (("--opt", "swats", "--schedule", "linear"), "schedule does not apply to 'swats'"),
+        (("--resume", "nowhere", "--schedule", "onecycle"), "leave out --schedule"),
         (("--seed", "-1"), "--seed must be 0 or more, got -1"),
         (("--checkpoint-every", "0"), "--checkpoint-every must be at least 1 step, got 0"),
         (("--threads", "0"), "--threads must be at least 1, got 0"),

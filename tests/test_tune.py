@@ -63,7 +63,12 @@ def test_the_command_prints_flags_that_work(tmp_path):
 
 @pytest.mark.parametrize(
     ("args", "part"),
-    [(("--model", "mpl"), "'mlp'"), (("--dataset", "nowhere"), "nowhere"), (("--epochs", "0"), "got 0")],
+    [
+        (("--model", "mpl"), "'mlp'"),
+        (("--dataset", "nowhere"), "nowhere"),
+        (("--epochs", "0"), "got 0"),
+        (("--val-fraction", "0"), "give a --val-fraction above 0"),
+    ],
 )
 def test_bad_input(args, part):
     assert part in fails(*args, module="minidl.tune")

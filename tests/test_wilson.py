@@ -61,13 +61,17 @@ def test_sgd_finds_the_minimum_norm_solution_and_generalizes():
 
 
 @pytest.mark.parametrize(
-    "make",
-    [lambda p: Adam(p, lr=1e-3), lambda p: RMSprop(p, lr=1e-3), lambda p: Adagrad(p, lr=0.01)],
+    ("make", "atol"),
+    [
+        (lambda p: Adam(p, lr=1e-3), 1e-5),
+        (lambda p: RMSprop(p, lr=1e-3), 1e-3),  # its steps do not shrink with the gradient: within a step it wanders
+        (lambda p: Adagrad(p, lr=0.01), 1e-5),
+    ],
     ids=["adam", "rmsprop", "adagrad"],
 )
-def test_adaptive_methods_fit_and_give_every_unseen_example_to_the_majority(make):
+def test_adaptive_methods_fit_and_give_every_unseen_example_to_the_majority(make, atol):
     loss, positive, negative, w = fit(make, steps=3000)
     assert loss < 0.01, "they do fit the training data"
     assert (positive, negative) == (1.0, 0.0)
     x, y = wilson_data(N, seed=1)
-    np.testing.assert_allclose(w, np.sign(x.T @ y) / 4, atol=1e-5)  # 1/4: 3 common features and 1 own; or 3 and 5
+    np.testing.assert_allclose(w, np.sign(x.T @ y) / 4, atol=atol)  # 1/4: 3 common features and 1 own; or 3 and 5

@@ -25,9 +25,10 @@ def sgd(w: Vector, grad: Gradient, lr: float, mu: float = 0, wd: float = 0, nest
 
 def adam(
     w: Vector, grad: Gradient, lr: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, wd: float = 0,
-    decoupled: bool = False,
+    decoupled: bool = False, amsgrad: bool = False,
 ) -> Iterator[Vector]:  # fmt: skip
     w, m, v, k = list(w), [0.0] * len(w), [0.0] * len(w), 0
+    largest = [0.0] * len(w)
     while True:
         k += 1
         g = grad(k, w)
@@ -35,7 +36,8 @@ def adam(
             gi = g[i] if decoupled else g[i] + wd * w[i]
             m[i] = b1 * m[i] + (1 - b1) * gi
             v[i] = b2 * v[i] + (1 - b2) * gi**2
-            m_hat, v_hat = m[i] / (1 - b1**k), v[i] / (1 - b2**k)
+            largest[i] = max(largest[i], v[i])
+            m_hat, v_hat = m[i] / (1 - b1**k), (largest[i] if amsgrad else v[i]) / (1 - b2**k)
             old = w[i]
             w[i] = old - lr * m_hat / (sqrt(v_hat) + eps)
             if decoupled:
@@ -117,7 +119,7 @@ class Swats:
         if self.phase == "sgd":
             for i in range(len(self.w)):
                 self.v[i] = b1 * self.v[i] + g[i]
-                self.w[i] -= (1 - b1) * self.Lambda * self.v[i] + self.Lambda * self.wd * self.w[i]
+                self.w[i] -= (1 - b1) * self.Lambda * self.v[i] + self.lr * self.wd * self.w[i]
             return
         p = []
         for i in range(len(self.w)):

@@ -29,8 +29,10 @@ def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path
         f"test accuracy {summary['test_accuracy']:.4f}"
     )
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [r[f"train_{quantity}"] for r in metrics], "o-", color=TRAIN, ms=4, label="training")
-        axes.plot(epochs, [r[f"val_{quantity}"] for r in metrics], "s-", color=VAL, ms=4, label="validation")
+        for part, line, color, label in (("train", "o-", TRAIN, "training"), ("val", "s-", VAL, "validation")):
+            values = [r[f"{part}_{quantity}"] for r in metrics]
+            if None not in values:  # a run may validate on nothing
+                axes.plot(epochs, values, line, color=color, ms=4, label=label)
         if summary["switch"]:
             _mark_switch(axes, metrics, summary["switch"])
         axes.set(xlabel="epoch", ylabel=quantity)
@@ -55,15 +57,16 @@ def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str,
 
 def closing_table(summary: dict[str, Any], folder: Path, verdict: str | None) -> str:
     """The results of a run as lines of text. `verdict` is the optimizer's sentence about its switch, if it has one."""
+    val = summary["val_accuracy"]
     rows = {
         "data": f"{summary['dataset']} ({summary['source']})",
         "model": f"{summary['model']}, {summary['parameters']:,} weights",
         "optimizer": summary["optimizer"],
         "switch": verdict or "none",
-        "accuracy": f"train {summary['train_accuracy']:.4f}   validation {summary['val_accuracy']:.4f}   "
+        "accuracy": f"train {summary['train_accuracy']:.4f}   validation {'none' if val is None else f'{val:.4f}'}   "
         f"test {summary['test_accuracy']:.4f}",
         "loss": f"train {summary['train_loss']:.4f}   test {summary['test_loss']:.4f}",
-        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epochs, "
+        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}, "
         f"{summary['samples_per_second']:,.0f} training samples/s on {summary['device']}",
         "written to": str(folder),
     }

@@ -40,14 +40,14 @@ class Display(Observer):
         self.announce()
 
     def after_epoch(self, record: dict[str, Any]) -> None:
-        r, test = record, ""
+        r, val, test = record, "", ""
+        if r["val_loss"] is not None:
+            val = f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}"
         if self.run.options.test_every_epoch:
-            test = f" | test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
-        self.say(
-            f"epoch {r['epoch']:>3} | train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f} | "
-            f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}{test} | {r['phase']} {r['lr']:.3g} | "
-            f"{r['seconds']:.1f} s"
-        )
+            test = f"test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
+        train = f"train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f}"
+        parts = (f"epoch {r['epoch']:>3}", train, val, test, f"{r['phase']} {r['lr']:.3g}", f"{r['seconds']:.1f} s")
+        self.say(" | ".join(filter(None, parts)))
         self.announce()
 
     def announce(self) -> None:

@@ -20,7 +20,7 @@ from minidl.fast.linear import channels_last, into, plain
 from minidl.fast.pool import MaxPool, by_place, pixels, put, side_by_side, squares
 from minidl.fast.threads import in_parts
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Edge, Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 SHORT = 16  # numbers in a row of a window, below which the rows are not worth copying one by one
 
@@ -83,9 +83,9 @@ class _Convolution:
         self.filters = as_matrix(self.w.data)
         self.bias = None if self.b is None else np.tile(self.b.data, oh * ow)  # long rows add fast
         in_parts(self.forward, n, oh * ow * self.filters.nbytes // self.o, self.work)
-        edges: list[Edge] = [
-            (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2)),
-            (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out)))),
+        edges: list[Reading] = [
+            (self.x, lambda g: self.gradient("x", g).transpose(0, 3, 1, 2), self.w),
+            (self.w, into(self.w, lambda g, out: from_matrix(self.gradient("w", g), self.turned(out))), self.x),
         ]
         if self.b is not None:
             edges.append((self.b, lambda g: self.gradient("b", g)))
@@ -115,7 +115,7 @@ class _Convolution:
             self.filters = as_matrix(self.turned(self.w.data))
             sums = in_parts(lambda part: self.backward(part, g[part], dx), len(g), size, self.work)
             dws, dbs = zip(*sums, strict=True)
-            self.found = {"x": dx, "w": sum(dws), "b": sum(dbs)}
+            self.found = {"x": dx, "w": sum(dws), "b": sum(dbs).astype(g.dtype)}
         return self.found.pop(name)
 
     def turned(self, w: Array) -> Array:
@@ -138,7 +138,7 @@ class _Convolution:
             rows = windows(dy, self.kernel, (1, 1), back, x.shape[1:3], spread=self.stride, given=self.order)
             np.matmul(rows, self.filters, out=dx[part].reshape(len(x), -1, self.c))  # (m, H*W, C)
         dw = np.matmul(rows.transpose(0, 2, 1), other.reshape(*rows.shape[:2], -1)).sum(0)
-        return dw, db.reshape(-1, self.o).sum(0)
+        return dw, db.reshape(-1, self.o).sum(0, np.float64)
 
 
 def windows(

@@ -17,10 +17,11 @@ import numpy as np
 
 from minidl.backend import CPU, Array, backend_of
 from minidl.fast.threads import parts_for, split
-from minidl.tensor import Edge, Tensor, Vjp, record
+from minidl.tensor import Reading, Tensor, Vjp, record
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
+MANY = 512  # rows that are added up as they are
 
 
 def plain(*tensors: Any) -> bool:
@@ -69,15 +70,15 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         return NotImplemented
     y = product(x.data, w.data.T, CPU.empty((len(x.data), len(w.data)), x.dtype))
-    edges: list[Edge] = [
-        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype))),  # (N, out) @ (out, in)
-        (w, into(w, lambda g, out: product(g.T, x.data, out))),  # (out, N) @ (N, in)
+    edges: list[Reading] = [
+        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype)), w),  # (N, out) @ (out, in)
+        (w, into(w, lambda g, out: product(g.T, x.data, out)), x),  # (out, N) @ (N, in)
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
             return NotImplemented
         y += b.data
-        edges.append((b, into(b, lambda g, out: np.add.reduce(g, 0, out=out))))
+        edges.append((b, into(b, sum_rows)))
     return record("linear", y, *edges)
 
 
@@ -89,8 +90,8 @@ def matmul(a: Tensor, b: Any) -> Any:
     return record(
         "matmul",
         y,
-        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype))),  # (n, m) @ (m, k)
-        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype))),  # (k, n) @ (n, m)
+        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype)), b),  # (n, m) @ (m, k)
+        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype)), a),  # (k, n) @ (n, m)
     )
 
 
@@ -127,10 +128,25 @@ def relu(x: Tensor) -> Any:
     y = np.maximum(x.data, 0, out=_empty_like(x.data, x.dtype))
 
     def vjp(g: Array) -> Array:
-        positive = np.greater(y, 0, out=_empty_like(y, BOOL))
-        return np.multiply(g, positive, out=_empty_like(y, g.dtype))
+        passes = np.less_equal(y, 0, out=_empty_like(y, BOOL))
+        return chosen(g, np.logical_not(passes, out=passes), _empty_like(y, g.dtype))
 
     return record("relu", y, (x, vjp))
+
+
+def sum_rows(g: Array, out: Array) -> None:
+    """The sum of the rows of g (N, out), in double precision where there are many: float32 would lose small ones."""
+    if len(g) > MANY:
+        np.copyto(out, np.add.reduceat(g, range(0, len(g), MANY), 0).sum(0, np.float64), "same_kind")
+    else:
+        np.add.reduce(g, 0, out=out)
+
+
+def chosen(g: Array, mask: Array, out: Array) -> Array:
+    """g where the mask is true, else 0. Whole numbers are multiplied, the bits of g: 0 times infinity is no number."""
+    bits = f"u{g.itemsize}"
+    np.multiply(g.view(bits), mask, out=out.view(bits))
+    return out
 
 
 def _empty_like(a: Array, dtype: Any) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import CPU, Array
-from minidl.fast.linear import BOOL, channels_last, plain
+from minidl.fast.linear import BOOL, channels_last, chosen, plain
 from minidl.fast.threads import in_parts
 from minidl.grad_mode import is_recording
 from minidl.ops_conv import Pair, Size, _pair
@@ -71,8 +71,8 @@ class MaxPool:
         """The gradient of this part of the images, by place, from that of their results (m, H/kh, W/kw, C)."""
         assert self.wins is not None
         wins = self.wins[part]
-        g = g * (self.y[part] > 0) if self.relu else g
-        return np.multiply(wins, g[:, None], out=CPU.empty(wins.shape, self.y.dtype))
+        g = chosen(g, self.y[part] > 0, CPU.empty(g.shape, g.dtype)) if self.relu else g
+        return chosen(g[:, None], wins, CPU.empty(wins.shape, self.y.dtype))
 
 
 def by_place(images: Array, square: Pair) -> Array:

@@ -45,6 +45,8 @@ class Study:
             raise ValueError(f"the seeds {sorted(shared)} are both for tuning and for final runs: choose others")
         if len(self.seeds) < 2 or not self.tuning_seeds:
             raise ValueError("a study needs at least two seeds for its final runs, and one for tuning")
+        if bare := [regime.name for regime in self.regimes if regime.val_images < 1]:
+            raise ValueError(f"{bare[0]} has no validation images, by which its settings would be chosen: give it some")
         if not 1 <= self.grid <= self.tuning_runs:
             raise ValueError(f"needs 1 <= grid <= tuning_runs, got {self.grid} and {self.tuning_runs}")
         if any(c.follows for c in self.contestants) and TAILORED_KEY not in {c.key for c in self.contestants}:

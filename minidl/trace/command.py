@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     summary = run.folder / "summary.json"
     done = run.job.trainer.progress.epoch >= run.job.epochs and summary.exists()
     facts = recorder.facts
-    facts["config"] = asdict(run.job.config)
+    facts["config"] = run.settings
     facts["summary"] = json.loads(summary.read_text()) if done else None
     facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
     recording = recorder.recording()
@@ -69,6 +68,6 @@ def earlier(run: Run, path: Path) -> dict[str, Any] | None:
         recordings = read(path)
     except PageError:
         return None  # another file, which the new page replaces as it would have anyway
-    same = [r for r in recordings if r["config"] == json.loads(json.dumps(asdict(run.job.config)))]
+    same = [r for r in recordings if r["config"] == json.loads(json.dumps(run.settings))]
     fits = [r for r in same if r["first"] <= step <= r["last"]]
     return fits[0] if fits else None

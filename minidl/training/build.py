@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,10 +31,10 @@ _OPTIONS: dict[str, set[str]] = {
     "nesterov": {"schedule", "momentum"},
     "adagrad": {"schedule"},
     "rmsprop": {"schedule", "momentum"},
-    "adam": {"schedule"},
-    "adamw": {"schedule"},
-    "hybrid": {"schedule", "schedule_sgd", "momentum", "switch", "lr_after", "lr_sgd"},
-    "swats": {"switch"},
+    "adam": {"schedule", "betas"},
+    "adamw": {"schedule", "betas"},
+    "hybrid": {"schedule", "betas", "schedule_sgd", "momentum", "switch", "lr_after", "lr_sgd"},
+    "swats": {"switch", "betas"},
     "gnmt": {"lr_sgd"},
     "blend": {"schedule", "momentum"},
 }
@@ -51,6 +51,7 @@ def build(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
     schedule: str | None = None,
+    betas: Sequence[float] | None = None,
     switch: str | None = None,
     lr_after: float | str | None = None,
     lr_sgd: float | None = None,
@@ -59,11 +60,12 @@ def build(
     """The optimizer of this name (see NAMES) for these parameters, all its options decided (see presets.decided).
 
     total_steps      length of the run, for gnmt, blend and schedules that have an end
-    steps_per_epoch  for blend
+    steps_per_epoch  for blend and schedules that go by epochs
     lr               the rate; hybrid, swats, gnmt: of Adam;   lr_sgd: of hybrid's and gnmt's SGD
     lr_after         hybrid: "projected", "matched" or a number, instead of lr_sgd
     schedule         a text for parse_schedule; in a hybrid of Adam's phase, as schedule_sgd is of SGD's, whose end is
                      that of the run
+    betas            Adam's, in a hybrid and in swats too; None: its defaults
     switch           a text for parse_switch. For swats: one `swats:...` condition, which sets its tolerance
 
     Raises ValueError for an unknown name, an option that the optimizer does not have, or a number out of range;
@@ -71,11 +73,14 @@ def build(
     """
     given = {
         "momentum": momentum or None, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule,
-        "schedule_sgd": schedule_sgd,
+        "schedule_sgd": schedule_sgd, "betas": betas,
     }  # fmt: skip
     _check(name, given)
     common: dict[str, Any] = {"max_norm": clip_norm, "weight_decay": weight_decay}
-    rate: Rate = parse_schedule(schedule, lr=lr, total_steps=total_steps) if schedule else lr
+    rate: Rate = lr
+    if schedule:
+        rate = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    adam = common if betas is None else {"betas": tuple(betas), **common}
     match name:
         case "sgd":
             return SGD(params, rate, **common)
@@ -86,11 +91,11 @@ def build(
         case "rmsprop":
             return RMSprop(params, rate, momentum=momentum, **common)
         case "adam":
-            return Adam(params, rate, **common)
+            return Adam(params, rate, **adam)
         case "adamw":
-            return AdamW(params, rate, **common)
+            return AdamW(params, rate, **adam)
         case "swats":
-            return SWATS(params, rate, **_swats_tolerance(switch), **common)
+            return SWATS(params, rate, **_swats_tolerance(switch), **adam)
         case "gnmt":
             assert lr_sgd is not None
             return GNMT(params, total_steps, lr, lr_sgd, **common)
@@ -98,8 +103,9 @@ def build(
             assert switch is not None
             assert lr_sgd is not None
             # With weight decay, Adam's decoupled form: the decay is no part of the step that is projected.
-            first = (AdamW if weight_decay else Adam)(lr=rate, **common)
-            return _hybrid(params, total_steps, first, switch, lr_after, lr_sgd, schedule_sgd, momentum, common)
+            first = (AdamW if weight_decay else Adam)(lr=rate, **adam)
+            lengths = total_steps, steps_per_epoch
+            return _hybrid(params, lengths, first, switch, lr_after, lr_sgd, schedule_sgd, momentum, common)
         case _:
             # The paper's centre and period are epochs 10 and 5 of 90: the same fractions of this run.
             ninetieth = total_steps / steps_per_epoch / 90
@@ -118,7 +124,7 @@ def _check(name: str, given: dict[str, Any]) -> None:
 
 def _hybrid(
     params: Iterable[Tensor],
-    total_steps: int,
+    lengths: tuple[int, int],
     first: Adam,
     switch: str,
     lr_after: float | str | None,
@@ -128,17 +134,22 @@ def _hybrid(
     common: dict[str, Any],
 ) -> Hybrid:
     then_rate: Rate = lr_sgd
+    total_steps, steps_per_epoch = lengths
     if schedule_sgd:
+        peak = lr_sgd if lr_after is None else 1.0
 
         @lru_cache(maxsize=1)  # the text is read once
         def sgd_phase(steps: int) -> Schedule:
-            return parse_schedule(schedule_sgd, lr=lr_sgd if lr_after is None else 1.0, total_steps=steps)
+            return parse_schedule(schedule_sgd, lr=peak, total_steps=steps, steps_per_epoch=steps_per_epoch)
+
+        sgd_phase(total_steps)  # a text that can't be read is an error now, not at the switch
 
         def then_rate(k: int) -> float:  # over what the switch has left of the run
             return sgd_phase(max(1, total_steps - (hybrid.switch_step or 0)))(k)
 
     then = SGD(lr=then_rate, momentum=momentum, **common)
-    hybrid = Hybrid(params, first, then, switch=parse_switch(switch), lr_after=lr_after)
+    decay_after = "matched" if common["weight_decay"] else None
+    hybrid = Hybrid(params, first, then, switch=parse_switch(switch), lr_after=lr_after, decay_after=decay_after)
     return hybrid
 
 

@@ -20,9 +20,9 @@ from minidl.optim import parse_switch
 from minidl.trainer import Trainer
 from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
-from minidl.training.models import MODELS, build_model
+from minidl.training.models import MODELS, build_model, standardize
 from minidl.training.options import at_least, check_options, documented, option, positive, share
-from minidl.training.presets import decided
+from minidl.training.presets import decided, recipe
 
 # ---- what can be chosen ----
 
@@ -34,6 +34,14 @@ def _rate_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"give a number, projected or matched, not {text!r}") from None
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    try:
+        b1, b2 = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give two numbers, as in 0.9,0.999, not {text!r}") from None
+    return b1, b2
 
 
 DATA, OPT, SWITCH, RUN = "data and model", "optimizer", "hybrid switch", "run"
@@ -51,18 +59,24 @@ class Config:
     )  # fmt: skip
     model: str = option("mlp", " ".join(MODELS), group=DATA, metavar="NAME")
     val_fraction: float = option(
-        0.1, "share of the training images set aside for validation", group=DATA, metavar="F", check=share
-    )
-    opt: str = option("hybrid", " ".join(OPTIMIZERS), group=OPT, metavar="NAME")
+        0.1, "share of the training images set aside for validation; 0: train on all of them, and validate on none",
+        group=DATA, metavar="F", check=share,
+    )  # fmt: skip
+    opt: str = option(None, " ".join(OPTIMIZERS) + " (default: hybrid; race: adam)", group=OPT, metavar="NAME")
     lr: float | None = option(
         None, "learning rate (default: suits the optimizer)", group=OPT, metavar="RATE", check=positive
     )
+    betas: tuple[float, float] | None = option(
+        None, "how slowly Adam's two averages forget (default: 0.9,0.999; race: 0.7,0.9)", group=OPT, metavar="B1,B2",
+        read=_two_numbers,
+    )  # fmt: skip
     momentum: float | None = option(None, "momentum of the SGD phase (default: suits --opt)", group=OPT, metavar="MU")
     weight_decay: float | None = option(None, "weight decay (default: 0; adamw: 0.01)", group=OPT, metavar="L")
     schedule: str | None = option(
         None,
-        "learning rate over the steps: constant, cosine, step:every=1000,factor=0.1 or halving:start=600,every=100; "
-        "each takes warmup=N too (default: constant)",
+        "learning rate over the steps: constant, cosine, linear (to zero over the run), exponential:gamma=0.9 (by the "
+        "epoch), step:every=1000,factor=0.1 or halving:start=600,every=100, each of which takes warmup=N too; or "
+        "onecycle, up and down again over the run, the rate alone (default: constant; race: onecycle)",
         group=OPT, metavar="S",
     )  # fmt: skip
     clip_norm: float | None = option(
@@ -87,9 +101,12 @@ class Config:
         None, "schedule of hybrid's SGD phase (default: --schedule, else preset)", group=SWITCH, metavar="S"
     )
     epochs: int | None = option(
-        None, "passes over the training split (default: 10; mnist5k: 20)", group=RUN, metavar="N", check=at_least(1)
+        None, "passes over the training split (default: 10; mnist5k: 20; race: 1, 15)", group=RUN, metavar="N",
+        check=at_least(1),
+    )  # fmt: skip
+    batch_size: int = option(
+        None, "examples per step (default: 128; race: 256)", group=RUN, metavar="N", check=at_least(1)
     )
-    batch_size: int = option(128, "examples per step", group=RUN, metavar="N", check=at_least(1))
     seed: int = option(0, "same seed, same result", group=RUN, metavar="N", check=at_least(0))
     device: str = option("auto", "cpu, gpu or auto", group=RUN, metavar="D")
     tf32: bool = option(
@@ -100,14 +117,18 @@ class Config:
 
     def __post_init__(self) -> None:
         check_name("model", self.model, MODELS)
+        for name in ("opt", "batch_size"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(recipe(self.model), name))
         check_name("optimizer", self.opt, OPTIMIZERS)
-        if self.switch not in (None, "auto"):
-            parse_switch(str(self.switch))
         check_options(self)
+        if self.switch not in (None, "auto"):
+            check_seen(str(self.switch), self.val_fraction)
 
     def default_epochs(self, dataset: str) -> int:
         """How many epochs to train where `--epochs` is not given: a small data set needs more passes."""
-        return self.epochs or (20 if dataset == "mnist5k" else 10)
+        usual = recipe(self.model)
+        return self.epochs or (usual.epochs_5k if dataset == "mnist5k" else usual.epochs)
 
 
 documented(Config)
@@ -146,23 +167,35 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     if dataset is None:
         config = replace(config, dataset=absolute(config.dataset))
         dataset = load_mnist(name=config.dataset)
-    config = pinned(config, dataset.name, device)
     splits = split(dataset, config.val_fraction, config.seed, device)
-    model = build_model(config.model, splits.image_size, splits.classes, config.seed).to(device)
-    epochs = config.default_epochs(dataset.name)
     length = steps_per_epoch(len(splits.train), config.batch_size)
+    config = pinned(config, dataset.name, device, length)
+    model = build_model(config.model, splits.image_size, splits.classes, config.seed)
+    standardize(model, splits.train.images)
+    model.to(device)
+    epochs = config.default_epochs(dataset.name)
     options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(config, name)) is not None}
     optimizer = build(config.opt, model.parameters(), total_steps=epochs * length, steps_per_epoch=length, **options)
     return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
 
 
-def pinned(config: Config, dataset: str, device: str) -> Config:
+def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> Config:
     """The config with all that may mean something else tomorrow or elsewhere spelled out: auto, presets, defaults."""
     epochs = config.default_epochs(dataset)
     given = {name: getattr(config, name) for name in OPTIMIZER_OPTIONS}
-    options = decided(config.opt, given, config.model, dataset, epochs)
+    options = decided(config.opt, given, config.model, dataset, epochs, steps_per_epoch)
     name = dataset if config.dataset == "auto" else config.dataset
     return replace(config, dataset=name, epochs=epochs, device=device, **options)
+
+
+def check_seen(switch: str, val_fraction: float) -> None:
+    """Raise ValueError for a switch condition that can't be read, or looks at a validation split that is not there."""
+    blind = [name for name in parse_switch(switch).metrics if name.startswith("val_")]
+    if blind and not val_fraction:
+        raise ValueError(
+            f"--switch {switch} looks at {blind[0]}, but --val-fraction 0 sets no images aside to validate on: "
+            "choose another condition, or a fraction above 0"
+        )
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:

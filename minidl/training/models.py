@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from minidl.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+from minidl.backend import Array
+from minidl.data.batches import statistics
+from minidl.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, Standardize
 
 ImageSize = tuple[int, int]
 Rng = np.random.Generator
@@ -28,6 +31,23 @@ def cnn(size: ImageSize, classes: int, rng: Rng) -> Sequential:
     return network(size, classes, rng, filters=(16, 32), hidden=(128,))
 
 
+def race(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+    """For 99 % in one epoch (github.com/tuomaso/train_mnist_fast): 24 filters 5x5, 32 of 3x3, 256 hidden units.
+
+    Its input is standardized; not padded, images shrink. On MNIST 215,194 weights.
+    """
+    height, width = (((n - 4) // 2 - 2) // 2 for n in size)
+    if height < 1 or width < 1:
+        raise ValueError(f"images of {size[0]}x{size[1]} are too small for race: use images of 12x12 or more")
+    own: dict[str, Any] = {"init": "pytorch", "rng": rng}  # "he" ends 0.2 points lower
+    return Sequential(
+        Standardize(),
+        Conv2d(1, 24, 5, **own), MaxPool2d(2), ReLU(),
+        Conv2d(24, 32, 3, **own), MaxPool2d(2), ReLU(),
+        Flatten(), Linear(32 * height * width, 256, **own), ReLU(), Linear(256, classes, **own),
+    )  # fmt: skip
+
+
 def underfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
     """Too small to fit even its training set: 6 hidden units."""
     return perceptron(size, [6], classes, rng)
@@ -44,7 +64,7 @@ def overfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
 
 
 MODELS: dict[str, Callable[[ImageSize, int, Rng], Sequential]] = {
-    model.__name__: model for model in (linear, mlp, cnn, underfit, goodfit, overfit)
+    model.__name__: model for model in (linear, mlp, cnn, race, underfit, goodfit, overfit)
 }
 
 
@@ -56,6 +76,26 @@ def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Sequ
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     return MODELS[name](size, classes, np.random.default_rng([seed, 0]))
+
+
+def standardize(model: Module, images: Array) -> None:
+    """Give the model's Standardize layers the mean and the deviation of these images, the ones that it will learn."""
+    for layer in standards(model):
+        mean, std = statistics(images)
+        layer.load_state_dict({"mean": np.asarray(mean), "std": np.asarray(std or 1.0)})  # 1: all pixels are the same
+
+
+def input_of(model: Module) -> str:
+    """What happens to a pixel on its way into the model, as a formula with all its numbers."""
+    words = "byte / 255"
+    for layer in standards(model):
+        words = f"({words} - {layer.mean.numpy()}) / {layer.std.numpy()}"
+    return words
+
+
+def standards(model: Module) -> list[Standardize]:
+    """The layers that standardize the model's input."""
+    return [module for _, module in model.named_modules() if isinstance(module, Standardize)]
 
 
 def network(

@@ -109,5 +109,5 @@ def positive(value: float) -> str | None:
 
 
 def share(value: float) -> str | None:
-    """A number between 0 and 1."""
-    return None if 0 < value < 1 else "between 0 and 1"
+    """A number between 0 and 1; 0 is one, 1 is not."""
+    return None if 0 <= value < 1 else "between 0 and 1"

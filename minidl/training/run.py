@@ -24,11 +24,12 @@ from minidl.trainer import evaluate
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights
-from minidl.training.models import count_parameters
+from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
 
 CHECKPOINT = "checkpoint.safetensors"
+BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
 
 
@@ -71,16 +72,23 @@ class Run:
     def __init__(self, job: Job, folder: Path, options: Options) -> None:
         self.job, self.folder, self.options = job, folder, options
         self.versions = self.versions_now()  # of what the run was begun with
+        self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
     @classmethod
     def create(
-        cls, job: Job, folder: Path | None = None, options: Options | None = None, held: ExitStack | None = None
+        cls,
+        job: Job,
+        folder: Path | None = None,
+        options: Options | None = None,
+        held: ExitStack | None = None,
+        parent: dict[str, Any] | None = None,
     ) -> Run:
-        """Make the folder, with a checkpoint of step 0. Raises ValueError where it holds a run already.
+        """Make the folder, with the first checkpoint. Raises ValueError where it holds a run already.
 
-        held  what keeps the folder locked (see `lock`); None: it is not locked
+        parent  the run that the job goes on from: {"run": folder, "epochs": ..., "steps": ...}
+        held    what keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
             folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.config.model}-{job.config.opt}")
@@ -88,6 +96,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder, held)
         run = cls(job, folder, options or Options())
+        run.parent = parent
         run.sweep()
         run.save()
         run.write_config()
@@ -123,7 +132,7 @@ class Run:
         if begun_with["fast"] is None:  # so go on with NumPy
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen)
-        run.versions = begun_with
+        run.versions, run.parent = begun_with, checkpoint.state.get("parent")
         run.sweep()
         run.write_config()
         return run
@@ -139,9 +148,19 @@ class Run:
         """What compiled the loops that the run computes in; None where NumPy does, or a GPU."""
         return None if self.options.no_fast or self.job.device != "cpu" else fast.version()
 
-    def versions_now(self) -> dict[str, str | None]:
+    def versions_now(self) -> dict[str, Any]:
         """What may give other bits when it changes."""
-        return {"minidl": __version__, "numpy": np.__version__, "fast": self.fast}
+        return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast}
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the run's numbers come from: which bits, what computes, and the run that it goes on from, if any."""
+        return {"bits": BITS, "fast": self.versions["fast"]} | ({"parent": self.parent} if self.parent else {})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
+        return {**self.origin, **asdict(self.job.config), "pixels": input_of(self.job.model)}
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
@@ -157,7 +176,7 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
-        self.write_json("config.json", {"minidl": __version__, "fast": self.versions["fast"], **asdict(self.job.config)})
+        self.write_json("config.json", {"minidl": __version__, **self.settings})
         self.write_metrics()
 
     def write_metrics(self) -> None:
@@ -180,21 +199,21 @@ class Run:
                 "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
                 "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
                 "trainer": trainer.state(),
+                "parent": self.parent,
             },
         )
 
     def write_summary(self) -> dict[str, Any]:
-        """Evaluate the final weights on all three splits, the test split for the only time, and write summary.json."""
+        """Evaluate the final weights on all splits, the test split for the only time, and write summary.json."""
         job, trainer, config = self.job, self.job.trainer, self.job.config
         p, splits, event = trainer.progress, trainer.splits, trainer.optimizer.switch_event
-        (train_loss, train_accuracy), (_, val_accuracy), (test_loss, test_accuracy) = (
-            evaluate(job.model, part) for part in (splits.train, splits.val, splits.test)
-        )
+        train_loss, train_accuracy = evaluate(job.model, splits.train)
+        val_accuracy = evaluate(job.model, splits.val)[1] if len(splits.val) else None
+        test_loss, test_accuracy = evaluate(job.model, splits.test)
         summary = {
             "dataset": job.dataset.name,
             "source": job.dataset.source,
             "device": job.device,
-            "fast": self.fast,
             "model": config.model,
             "parameters": count_parameters(job.model),
             "optimizer": config.opt,
@@ -209,6 +228,7 @@ class Run:
             "switch": event and {k: getattr(event, k) for k in ("step", "epoch", "lr", "condition")},
             "seconds": round(p.seconds, 3),
             "samples_per_second": round(p.samples / p.train_seconds, 1) if p.train_seconds else 0.0,
+            **self.origin,
         }
         self.write_json("summary.json", summary)
         return summary

@@ -86,8 +86,8 @@ GPU_KERNELS["count_right"] = checked(dense.count_right, ops.count_right, [(6, 5)
 GPU_KERNELS["conv2d"] = checked(
     convolution.conv2d, ops.conv2d, [(2, 5, 6, 5), (4, 5, 3, 3), (4,)], stride=(2, 1), padding=1
 )
-GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], k=3, stride=2, padding=1)
-GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], k=3, stride=2, padding=1)
+GPU_KERNELS["max_pool2d"] = checked(images.max_pool2d, ops.max_pool2d, [IMAGES], kernel_size=3, stride=2, padding=1)
+GPU_KERNELS["avg_pool2d"] = checked(images.avg_pool2d, ops.avg_pool2d, [IMAGES], kernel_size=3, stride=2, padding=1)
 GPU_KERNELS["batch_norm"] = checked(
     images.batch_norm, ops.batch_norm, [IMAGES, (3,), (3,)],
     call=lambda form, x, w, b: form(x, None, None, w, b, training=True),

@@ -99,9 +99,9 @@ class MaxPool:
         sum_rows("winners_sums", self.kernels, empty, rows, columns, g, self.winner, out=out)
 
 
-def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
+def max_pool2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.max_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    sizes = pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
+    sizes = pool_sizes(x.shape, kernel_size, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
     if sizes is None:
         return NotImplemented
     pool = MaxPool(x.data, len(x.data), sizes)
@@ -109,9 +109,9 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     return record("max_pool2d", first(y), (x, lambda g: first(pool.backward(last(g)))))
 
 
-def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
+def avg_pool2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.avg_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    s = pool_sizes(x.shape, k, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
+    s = pool_sizes(x.shape, kernel_size, stride, padding) if plain(x) and x.ndim == 4 and x.size else None
     if s is None:
         return NotImplemented
     xp, n, kernels = xp_of(x.data), len(x.data), kernels_for(xp_of(x.data), x.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import layers, layout, losses, norm, points, pools, rules
+from minidl.fast.loops import dots, layers, layout, losses, norm, points, pools, rules
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -33,6 +33,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "take": points.take,
     "Sequential.forward": Fused(FORMS),
     "rule": rules.step,
+    "dots64": dots.dots64,
 }
 if not layers.gemm("float32"):  # NumPy has another BLAS: products by NumPy
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}

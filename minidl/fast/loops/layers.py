@@ -19,7 +19,7 @@ from minidl.fast.loops.layout import FEW, empty, stored, usual
 from minidl.fast.loops.pools import fitting, results
 from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
-from minidl.tensor import Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
 gemm = cache(blas.gemm)
@@ -78,7 +78,7 @@ def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
         return {"x": dx, "w": dw, "b": db}
 
     gradients = Gradients(backward)
-    edges = [(x, gradients.of("x")), (w, gradients.of("w"))]
+    edges: list[Reading] = [(x, gradients.of("x"), w), (w, gradients.of("w"), x)]
     if b is not None:
         edges.append((b, gradients.of("b")))
     return record("linear_relu" if relu else "linear", y, *edges)
@@ -97,8 +97,8 @@ def matmul(a: Tensor, b: Any) -> Any:
     return record(
         "matmul",
         _product(left, right),
-        (a, lambda g: _product(np.ascontiguousarray(g), np.ascontiguousarray(right.T))),  # (n, m) @ (m, k)
-        (b, lambda g: _product(np.ascontiguousarray(left.T), np.ascontiguousarray(g))),  # (k, n) @ (n, m)
+        (a, lambda g: _product(np.ascontiguousarray(g), np.ascontiguousarray(right.T)), b),  # (n, m) @ (m, k)
+        (b, lambda g: _product(np.ascontiguousarray(left.T), np.ascontiguousarray(g)), a),  # (k, n) @ (n, m)
     )
 
 
@@ -190,7 +190,7 @@ class Convolution:
             self.size, tuple(self.kernel), self.stride, self.padding, self.relu, self.pool,
         )  # fmt: skip
         gradients = Gradients(self.gradients)
-        edges = [(self.x, gradients.of("x")), (self.w, gradients.of("w"))]
+        edges: list[Reading] = [(self.x, gradients.of("x"), self.w), (self.w, gradients.of("w"), self.x)]
         if self.b is not None:
             edges.append((self.b, gradients.of("b")))
         name = "conv2d" + "_relu" * self.relu + "_max_pool2d" * bool(self.winners.size)
@@ -208,12 +208,13 @@ class Convolution:
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
         dw = place(w) if w.requires_grad else CPU.empty(w.shape, dtype)
         known = ready(self.work), gemm(dtype), stored(g, self.few_out), self.y, self.winners, self.images
-        if asks and self._goes_through():
+        through = asks and self._goes_through()
+        if through:
             turned, (ph, pw), (kh, kw) = as_matrix(turn(w.data), self.few_out), self.padding, kernel
             matrix, back = CPU.empty(turned.shape, dtype), (kh - 1 - ph, kw - 1 - pw)
             images.through(*known, turned, dx, matrix, db, self.few_out, self.size, kernel, back, self.relu)
             from_matrix(matrix, turn(dw), self.few_out)
-        else:
+        if not through or np.isnan(matrix).any():  # around g there are zeros, which spread an infinite pixel of x
             matrix = CPU.empty(self.filters.shape, dtype)
             images.across(
                 *known, self.filters, dx, matrix, db, self.few, self.few_out, self.size, kernel, self.stride,

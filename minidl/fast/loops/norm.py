@@ -18,7 +18,7 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, stored, usual
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
-from minidl.tensor import Edge, Tensor, record
+from minidl.tensor import Reading, Tensor, record
 
 LINES = 16  # at a time: they stay in the cache, and their sums are exact enough in their own precision
 
@@ -40,23 +40,25 @@ def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
         lines = x[first : min(first + LINES, stop)]
         m[:] = 0
         s[:] = 0
+        base = lines[0]  # distances to it are small numbers, which add up without loss
         for r in range(len(lines)):
             line = lines[r]
             for j in range(len(line)):
-                m[j] += line[j]
+                m[j] += line[j] - base[j]
         scale = x.dtype.type(1 / len(lines))
         for j in range(len(m)):
             m[j] *= scale
         for r in range(len(lines)):
             line = lines[r]
             for j in range(len(line)):
-                s[j] += (line[j] - m[j]) * (line[j] - m[j])
+                d = line[j] - base[j] - m[j]
+                s[j] += d * d
         before = first - start
         weight = len(lines) / (before + len(lines))
         for j in range(len(mean)):
-            d = m[j] - mean[j]
-            mean[j] += d * weight
-            square[j] += s[j] + d * d * (before * weight)
+            apart = base[j] + np.float64(m[j]) - mean[j]
+            mean[j] += apart * weight
+            square[j] += s[j] + apart * apart * (before * weight)
 
 
 @loop
@@ -198,7 +200,7 @@ def batch_norm(
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
-    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size:
+    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size or not eps > 0:
         return NotImplemented
     c = x.shape[1]
     n, known = x.size // c, running_mean is not None and running_var is not None
@@ -231,9 +233,9 @@ def batch_norm(
             back(crew(x.size), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
         return as_given(dx, x.shape), dyx * inv_std, dy
 
-    edges: list[Edge] = [(x, lambda g: backward(g)[0])]
+    edges: list[Reading] = [(x, lambda g: backward(g)[0], x)]
     if weight is not None:
-        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind"))))
+        edges.append((weight, into(weight, lambda g, out: np.copyto(out, backward(g)[1], "same_kind")), x))
     if bias is not None:
         edges.append((bias, into(bias, lambda g, out: np.copyto(out, backward(g)[2], "same_kind"))))
     return record("batch_norm_relu" if relu else "batch_norm", as_given(y, x.shape), *edges)

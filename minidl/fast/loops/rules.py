@@ -25,6 +25,7 @@ from minidl.fast.loops.team import ready, share
 from minidl.fast.loops.words import entry
 
 WORTH = 1 << 15  # weights of a part
+DTYPES = {"f": "float32", "d": "float64"}
 Lines: TypeAlias = "tuple[tuple[str, str, str], ...]"
 
 
@@ -47,15 +48,17 @@ def step(rule: Rule) -> Any:
     lines, w = rule.lines(), rule.flat.w
     kept = () if rule.p is None else (rule.p,)
     arrays = (w, rule.flat.g, *[getattr(rule, name) for name in rule.vectors], *kept)
-    if lines is None or w.dtype.char not in "fd" or not all(_fits(array, w) for array in arrays):
+    if lines is None or w.dtype.char not in DTYPES or not all(fits(array, w) for array in arrays):
         return NotImplemented
-    parts, update = made(lines, rule.vectors, rule.p is not None, w.dtype.name)
+    parts, update = made(lines, rule.vectors, rule.p is not None, DTYPES[w.dtype.char])
     numbers = parts.work_out(rule.given(rule.rate) | {"_smallest": rule.smallest})
-    update(ready(), np.array(numbers, w.dtype), *arrays)
+    team = ready() if len(w) >= 2 * WORTH else ready(0)  # a single part needs no help
+    update(team, np.array(numbers, w.dtype), *arrays)
     return None
 
 
-def _fits(array: Any, w: Array) -> bool:
+def fits(array: Any, w: Array) -> bool:
+    """Whether the loop can go along both at once."""
     return type(array) is np.ndarray and array.dtype == w.dtype and array.shape == w.shape and array.flags.c_contiguous
 
 

@@ -203,7 +203,7 @@ function factsPanel(run, frame) {
     fact("rate", number(run.rate(step))), fact("loss of this minibatch", number(run.loss(step)))];
   if (deads.length) facts.push(fact("dead units", String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
   const last = upTo(step, run.epochs);
-  if (last) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
+  if (last && last.val_accuracy !== null) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
   const parts = [el("dl", { className: "facts now" }, ...facts)];
   if (run.ending) parts.unshift(el("p", { className: "notice ending" }, `This run ended early: ${run.ending}`));
   return el("div", {}, ...parts);

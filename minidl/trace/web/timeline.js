@@ -26,7 +26,8 @@ class Timeline {
     const x = (this.x = axis(this.first, this.end, left, right));
     const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
     const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
-    const accuracies = this.runs.flatMap((run) => run.epochs.map((epoch) => epoch.val_accuracy));
+    const validated = (run) => run.epochs.filter((epoch) => epoch.val_accuracy !== null); // some runs validate on nothing
+    const accuracies = this.runs.flatMap((run) => validated(run).map((epoch) => epoch.val_accuracy));
     const [worst, best] = extent(accuracies), margin = (best - worst || 0.05) * 0.15;
     const accuracy = axis(Math.max(0, worst - margin), Math.min(1, best + margin), bottom, top);
     const parts = [
@@ -38,7 +39,7 @@ class Timeline {
       text(right + 6, 9, narrow ? "val." : "val. acc.", { class: "accuracy-label" }));
     let y = bottom + 6;
     this.runs.forEach((run, i) => {
-      const points = run.epochs.map((epoch) => [x(epoch.step), accuracy(epoch.val_accuracy)]);
+      const points = validated(run).map((epoch) => [x(epoch.step), accuracy(epoch.val_accuracy)]);
       parts.push(path(dense(run.losses, run.first, x, loss), { class: `loss run-${i}` }), path(points, { class: `accuracy run-${i}` }),
         ...points.map(([cx, cy]) => svg("circle", { cx, cy, r: 2.5, class: `accuracy dot run-${i}` })));
       y = this.strip(parts, run, i, x, y, left, right, narrow);

@@ -8,6 +8,6 @@ ASSIGNMENT = Assignment(
     cuts={"optim/sgd.py": ("SGD.rule",), "optim/adam.py": ("Adam.rule", "AdamW.decayed", "moments")},
     drop={
         "optim/sgd.py": ("PLAIN", "SUM", "MOMENTUM", "NESTEROV", "SGD.formula"),
-        "optim/adam.py": ("FORMULA", "Adam.formula", "AdamW.formula"),
+        "optim/adam.py": ("FORMULA", "DECOUPLED", "_amsgrad", "Adam.formula", "AdamW.formula"),
     },
 )

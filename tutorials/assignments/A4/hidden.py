@@ -180,7 +180,7 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
             x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
-            run(call, "max_pool2d", [x], k=k, **options).value(right, {
+            run(call, "max_pool2d", [x], kernel_size=k, **options).value(right, {
                 "The border must never win: pad with -infinity, not with 0.":
                     lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
                 "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
@@ -197,7 +197,7 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             (g64,) = wide(g)
             how = {**options, "fill": -np.inf}
             right, size = (pool_gradient(a, k, first_winner, each, **how) for each in (g64, np.abs(g64)))
-            run(call, "max_pool2d", [x], k=k, **options).gradients(g, [exact(right, 12, size)], {
+            run(call, "max_pool2d", [x], kernel_size=k, **options).gradients(g, [exact(right, 12, size)], {
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
                 "Windows overlap: a pixel that wins in two gets both gradients. Add, don't assign.":
@@ -211,7 +211,7 @@ def average(call: Call, rng: np.random.Generator) -> None:
         for shape, k, options in POOLS:
             x = normal(rng, shape, dtype)
             (a,) = wide(x)
-            op = run(call, "avg_pool2d", [x], k=k, **options)
+            op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
             y, size = (pool(each, k, lambda v: v.mean((2, 3)), **options) for each in (a, np.abs(a)))
             op.value(exact(y, 12, size), {"This is the sum: divide by kh * kw.": lambda: y * np.prod(pair(k))})
             g = normal(rng, y.shape, dtype)

@@ -58,14 +58,14 @@ def test_conv_against_finite_differences():
 
 def test_max_pool():
     """max_pool2d with stride 1: 9 wins once, 5 wins once"""
-    y, x = gradients(max_pool2d, IMAGE, k=2, stride=1)
+    y, x = gradients(max_pool2d, IMAGE, kernel_size=2, stride=1)
     same(y, [[[[5, 6], [8, 9]]]])
     same(x, [[[[0, 0, 0], [0, 1, 1], [0, 1, 1]]]])
 
 
 def test_avg_pool():
     """avg_pool2d with stride 1: the pixel in the middle is in all four windows"""
-    y, x = gradients(avg_pool2d, IMAGE, k=2, stride=1)
+    y, x = gradients(avg_pool2d, IMAGE, kernel_size=2, stride=1)
     same(y, [[[[3, 4], [6, 7]]]])
     same(x, [[[[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]]]])
 

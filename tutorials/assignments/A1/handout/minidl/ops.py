@@ -7,19 +7,26 @@ Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made o
 
 from __future__ import annotations
 
+import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
+from minidl.ops_more import abs, argmax, cat, clamp, sqrt, squeeze, stack, unsqueeze, var, where
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
-from minidl.tensor import Dims, Tensor, as_tensor, record, same_device
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
 
 __all__ = [
+    "abs",
     "add",
+    "argmax",
     "avg_pool2d",
     "batch_norm",
+    "cat",
+    "clamp",
     "conv2d",
     "count_right",
     "cross_entropy",
@@ -35,6 +42,7 @@ __all__ = [
     "max",
     "max_pool2d",
     "mean",
+    "min",
     "mse_loss",
     "mul",
     "neg",
@@ -44,10 +52,16 @@ __all__ = [
     "reshape",
     "sigmoid",
     "softmax",
+    "sqrt",
+    "squeeze",
+    "stack",
     "sub",
     "sum",
     "tanh",
     "transpose",
+    "unsqueeze",
+    "var",
+    "where",
 ]  # fmt: skip
 
 # ---- arithmetic, element by element ----
@@ -55,13 +69,13 @@ __all__ = [
 
 def add(a: Any, b: Any) -> Tensor:
     """a + b. Shapes broadcast."""
-    a, b = _operands("add", a, b)
+    a, b = operands("add", a, b)
     return record("add", a.data + b.data, (a, lambda g: g), (b, lambda g: g))
 
 
 def sub(a: Any, b: Any) -> Tensor:
     """a - b. Shapes broadcast."""
-    a, b = _operands("sub", a, b)
+    a, b = operands("sub", a, b)
     return record("sub", a.data - b.data, (a, lambda g: g), (b, lambda g: -g))
 
 
@@ -82,15 +96,19 @@ def neg(a: Any) -> Tensor:
 
 
 def pow(a: Any, b: Any) -> Tensor:
-    """a ** b. Shapes broadcast. The gradient of b needs a > 0."""
-    a, b = _operands("pow", a, b)
+    """a ** b. Shapes broadcast. The gradient of a**0 is 0, at 0 too; that of b needs a > 0, or a = 0 and b >= 0."""
+    a, b = operands("pow", a, b)
     xp, y = xp_of(a.data), a.data**b.data
-    return record(
-        "pow",
-        y,
-        (a, lambda g: g * b.data * a.data ** (b.data - 1)),
-        (b, lambda g: g * y * xp.log(a.data)),
-    )
+
+    def vjp_a(g: Array) -> Array:
+        power = a.data ** xp.where(b.data == 0, 1, b.data - 1)  # of x**0 not x**-1, which has no value at 0
+        return xp.where(b.data == 0, 0, g * b.data * power)
+
+    def vjp_b(g: Array) -> Array:
+        zero = (a.data == 0) & (b.data >= 0)
+        return xp.where(zero, 0, g * y * xp.log(xp.where(zero, 1, a.data)))
+
+    return record("pow", y, (a, vjp_a, a, b), (b, vjp_b, a, b))
 
 
 def exp(x: Any) -> Tensor:
@@ -116,7 +134,7 @@ def relu(x: Any) -> Tensor:
 
 @accelerated
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + e^-x), written with tanh, which can't overflow."""
+    """1 / (1 + e^-x), from e^-|x|, which can't overflow."""
     raise NotImplementedError("A1: sigmoid is yours to write")
 
 
@@ -146,9 +164,15 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     raise NotImplementedError("A1: max is yours to write")
 
 
+def min(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Smallest value over `dim`; values only, like torch.amin. Equal minima share the gradient evenly."""
+    return neg(max(neg(x), dim, keepdim))
+
+
 # ---- shape ----
 
 
+@accelerated
 def reshape(x: Any, *shape: int) -> Tensor:
     """The same values in another shape: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
     x = as_tensor(x)
@@ -160,22 +184,30 @@ def reshape(x: Any, *shape: int) -> Tensor:
     return record("reshape", y, (x, lambda g: g.reshape(x.shape)))
 
 
-def flatten(x: Any, start_dim: int = 0) -> Tensor:
-    """All axes from `start_dim` on as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
+def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """The axes from `start_dim` to `end_dim` as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
     x = as_tensor(x)
-    return reshape(x, *x.shape[:start_dim], int(np.prod(x.shape[start_dim:])))
+    (start,), (end,) = axes("flatten", start_dim, x.ndim or 1), axes("flatten", end_dim, x.ndim or 1)
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} in shape {x.shape}")
+    return reshape(x, *x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
     """Two axes swapped."""
     x = as_tensor(x)
-    return record("transpose", x.data.swapaxes(dim0, dim1), (x, lambda g: g.swapaxes(dim0, dim1)))
+    (i,), (j,) = axes("transpose", dim0, x.ndim or 1), axes("transpose", dim1, x.ndim or 1)
+    order = [{i: j, j: i}.get(d, d) for d in range(x.ndim)]
+    return record("transpose", x.data.transpose(order), (x, lambda g: g.transpose(order)))
 
 
 def permute(x: Any, *dims: int) -> Tensor:
     """Axes in another order: axis i of the result is axis dims[i] of x."""
     x = as_tensor(x)
-    order = _unpack(dims)
+    named = _unpack(dims)
+    order = axes("permute", named, x.ndim) if named else ()
+    if len(order) != x.ndim:
+        raise ValueError(f"permute: dims {named} must name each axis of shape {x.shape} once")
     back = tuple(int(i) for i in np.argsort(order))
     return record("permute", x.data.transpose(order), (x, lambda g: g.transpose(back)))
 
@@ -198,29 +230,6 @@ def matmul(a: Any, b: Any) -> Tensor:
 # ---- helpers ----
 
 
-def _operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both operands as Tensors that broadcast together."""
-    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, like=a)
-    same_device(op, a, b)
-    if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError as error:
-            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
-    return a, b
-
-
-def _reduction(op: str, x: Any, dim: Dims) -> tuple[Tensor, tuple[int, ...]]:
-    """x as a Tensor, and the axes to reduce as a tuple of non-negative numbers."""
-    x = as_tensor(x)
-    dims = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    for d in dims:
-        if not -x.ndim <= d < x.ndim:
-            raise ValueError(f"{op}: dim {d} is out of range for shape {x.shape}")
-    return x, tuple(d % x.ndim for d in dims)
-
-
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
     """The vjp of a sum over `dims`: each summand gets the gradient of its sum."""
     raise NotImplementedError("A1: _spread is yours to write")
@@ -228,4 +237,4 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], Integral) else sizes

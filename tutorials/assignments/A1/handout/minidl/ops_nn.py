@@ -5,20 +5,21 @@ Images are (N, C, H, W) and weights (out, in), as in PyTorch. Convolution and po
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.rng import CounterRng
-from minidl.tensor import Tensor, as_tensor, record, same_device
+from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
 # ---- layers ----
 
 
 @accelerated
-def linear(x: Any, w: Any, b: Any = None) -> Tensor:
-    """x @ w.T + b, a fully connected layer. x (N, in), w (out, in), b (out,) or None -> (N, out)."""
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """x @ w.T + b, a fully connected layer. x (..., in), weight w (out, in), bias b (out,) or None -> (..., out)."""
     raise NotImplementedError("A1: linear is yours to write")
 
 
@@ -40,41 +41,50 @@ def batch_norm(
     unbiased variance, as in PyTorch); otherwise the running ones are used.
     """
     x = as_tensor(x)
+    weight, bias = (None if t is None else as_tensor(t) for t in (weight, bias))
+    alike("batch_norm", x, weight, bias, running_mean, running_var)
     if x.ndim not in (2, 4):
         raise ValueError(f"batch_norm: x {x.shape} must be (N, C) or (N, C, H, W)")
+    if not eps > 0:
+        raise ValueError(f"batch_norm: eps must be above 0, got {eps}")
     xp, channels = xp_of(x.data), x.shape[1]
     dims = (0,) if x.ndim == 2 else (0, 2, 3)  # all axes but the channels'
     column = (1, channels) + (1,) * (x.ndim - 2)  # a (C,) vector in the shape that broadcasts against x
-    n = x.size // channels
+    n = math.prod(x.shape[d] for d in dims)
     if training:
         if n < 2:
-            raise ValueError(f"batch_norm: training needs more than one value per channel, x is {x.shape}")
-        mu, var = x.data.mean(dims, keepdims=True), x.data.var(dims, keepdims=True)
+            raise ValueError(
+                f"batch_norm: training needs more than one value per channel, x is {x.shape}: leave a last batch of "
+                "one out, with batches(..., drop_last=True) or another batch size; to predict, call model.eval() first"
+            )
+        mu = total(x.data, dims, True, n)
+        centred = x.data - mu
+        var = total(centred * centred, dims, True, n)
         if running_mean is not None and running_var is not None:
-            running_mean.data += momentum * (mu.reshape(-1) - running_mean.data)
-            running_var.data += momentum * (var.reshape(-1) * (n / (n - 1)) - running_var.data)
+            for running, new in ((running_mean.data, mu), (running_var.data, var * (n / (n - 1)))):
+                running *= 1 - momentum
+                running += momentum * new.reshape(-1)
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm: evaluation needs running_mean and running_var")
     else:
-        mu, var = running_mean.data.reshape(column), running_var.data.reshape(column)
+        centred, var = x.data - running_mean.data.reshape(column), running_var.data.reshape(column)
     inv_std = 1 / xp.sqrt(var + eps)
-    x_hat = (x.data - mu) * inv_std
+    x_hat = centred * inv_std
 
     def vjp_x(g: Array) -> Array:
-        dx_hat = g if weight is None else g * as_tensor(weight).data.reshape(column)
+        dx_hat = g if weight is None else g * weight.data.reshape(column)
         if training:  # mean and variance depend on x too: take out what moves all values alike, and what scales them
-            dx_hat = dx_hat - dx_hat.mean(dims, keepdims=True) - x_hat * (dx_hat * x_hat).mean(dims, keepdims=True)
+            dx_hat = dx_hat - total(dx_hat, dims, True, n) - x_hat * total(dx_hat * x_hat, dims, True, n)
         return dx_hat * inv_std
 
-    y, edges = x_hat, [(x, vjp_x)]
+    y = x_hat
+    edges: list[Reading] = [(x, vjp_x) if weight is None else (x, vjp_x, weight)]
     if weight is not None:
-        weight = as_tensor(weight)
         y = y * weight.data.reshape(column)
-        edges.append((weight, lambda g: (g * x_hat).sum(dims)))
+        edges.append((weight, lambda g: total(g * x_hat, dims)))
     if bias is not None:
-        bias = as_tensor(bias)
         y = y + bias.data.reshape(column)
-        edges.append((bias, lambda g: g.sum(dims)))
+        edges.append((bias, lambda g: total(g, dims)))
     return record("batch_norm", y, *edges)
 
 
@@ -107,12 +117,13 @@ def log_softmax(x: Any, dim: int = -1) -> Tensor:
 
 
 @accelerated
-def cross_entropy(logits: Any, labels: Any) -> Tensor:
-    """Mean of -log softmax(logits)[label] over the batch, a scalar.
+def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
+    """Mean of -log softmax(logits)[label] over the batch, a scalar; as `reduction`, also "sum", or "none" for (N,).
 
     logits (N, classes); labels (N,) integers in [0, classes): a NumPy array, a list, or an array on the device.
     Labels on the host are checked. Those on the device are not, which would have to wait for it: check them
     before they are sent there, as `minidl.data.batches` does.
+    label_smoothing e: the truth is 1 - e for the label plus e/classes for each class (Szegedy et al. 2016, sec. 7).
     """
     raise NotImplementedError("A1: cross_entropy is yours to write")
 
@@ -123,28 +134,42 @@ def count_right(logits: Any, labels: Any) -> Array:
     return (as_tensor(logits).data.argmax(1) == labels).sum()
 
 
-def mse_loss(prediction: Any, target: Any) -> Tensor:
-    """Mean of (prediction - target)^2 over all elements, a scalar. The shapes must be equal."""
+def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    """(prediction - target)^2: its mean over all elements, a scalar, or as `reduction` says, as for cross_entropy.
+
+    The shapes must be equal.
+    """
     prediction = as_tensor(prediction)
     target = as_tensor(target, like=prediction)
-    same_device("mse_loss", prediction, target)
+    alike("mse_loss", prediction, target, dtype=False)
     if prediction.shape != target.shape:
         raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have one shape")
     d = prediction.data - target.data
-    scale = 2 / d.size
-    return record("mse_loss", (d * d).mean(), (prediction, lambda g: g * scale * d), (target, lambda g: -g * scale * d))
+    y, share = _reduced("mse_loss", d * d, reduction)
+    scale = 2 * share
+    return record("mse_loss", y, (prediction, lambda g: g * scale * d), (target, lambda g: -g * scale * d))
 
 
 # ---- helpers ----
 
 
-def _log_softmax(x: Array, dim: int) -> Array:
+def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
     raise NotImplementedError("A1: _log_softmax is yours to write")
+
+
+def _reduced(op: str, losses: Array, reduction: str) -> tuple[Array, float]:
+    """The mean or the sum of the losses, or the losses themselves; and the share that each has in it."""
+    if reduction == "none":
+        return losses, 1.0
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"{op}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    n = losses.size if reduction == "mean" else 1
+    return total(losses, n=n), 1 / max(n, 1)
 
 
 def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
-    labels = np.asarray(labels) if isinstance(labels, (list, tuple)) else labels
+    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}")
     n, classes = logits.shape

@@ -6,6 +6,7 @@ is steady and near 0 where it is noise, so the rate lr is roughly the length of 
 
 from __future__ import annotations
 
+from functools import cache
 from math import sqrt
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,13 @@ class Adam(Rule):
     eps           > 0, keeps the division finite
     weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
                   see AdamW for the other way
+    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
     """
 
     name = "adam"
-    vectors = ("m", "v")
+    vectors: tuple[str, ...] = ("m", "v")
     m: Array
     v: Array
 
@@ -49,13 +51,17 @@ class Adam(Rule):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
         self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
         self.eps = above("eps", eps, 0)
+        self.amsgrad = amsgrad
+        if amsgrad:
+            self.vectors = ("m", "v", "vmax")
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
-    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array) -> None:
+    def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:
         raise NotImplementedError("A2: Adam.rule is yours to write")
 
 
@@ -75,9 +81,10 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **common)
 
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         raise NotImplementedError("A2: AdamW.decayed is yours to write")

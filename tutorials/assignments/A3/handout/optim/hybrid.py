@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
-from minidl.optim.adam import Adam
+from minidl.optim.adam import Adam, AdamW
 from minidl.optim.checks import at_least, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
+from minidl.optim.groups import read_groups
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
@@ -30,7 +31,8 @@ LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 class Hybrid(Optimizer):
     """first until `switch` is met, then `then`.
 
-    params    the model's parameters
+    params    the model's parameters, or groups of them (see Rule); a group's "lr" is on the first rule's scale, and
+              keeps its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
     switch    a condition (see switch.py) or any function of Progress that says yes or no; looked at after each whole
@@ -46,6 +48,10 @@ class Hybrid(Optimizer):
               steps of another shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would
               have if all gradients had been Adam's mean one
 
+    decay_after    the weight decay of `then`. None: its own. "matched": such that it goes on shrinking the weights as
+                   the first rule's last step did, by lr lambda per step. The same lambda for AdamW and for SGD would
+                   be another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
+
     progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
     switch_event   None until the switch
 
@@ -60,10 +66,11 @@ class Hybrid(Optimizer):
         switch: Test,
         lr_after: LrAfter = None,
         carry: str = "nothing",
+        decay_after: str | None = None,
     ) -> None:
         self.first, self.then = first, then
         self.switch: Condition = as_condition(switch)
-        self.lr_after, self.carry = lr_after, carry
+        self.lr_after, self.carry, self.decay_after = lr_after, carry, decay_after
         self._check()
         self.progress = Progress()
         self.projection: Projection | None = None
@@ -75,6 +82,8 @@ class Hybrid(Optimizer):
         self._measured: Array | None = None  # where update() leaves the two
         self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
+        params, groups = read_groups(params, first._rate)
+        first.groups = then.groups = groups
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
@@ -97,6 +106,13 @@ class Hybrid(Optimizer):
                 raise ValueError("carry='momentum' needs first=Adam and then=SGD with momentum > 0")
             if self.lr_after == "matched":
                 raise ValueError("lr_after='matched' sizes a first step without momentum: use carry='nothing'")
+
+        if self.decay_after not in (None, "matched"):
+            raise ValueError(f"decay_after must be 'matched' or None, got {self.decay_after!r}")
+        if self.decay_after and not (
+            isinstance(self.first, AdamW) and isinstance(self.then, SGD) and self.then.weight_decay > 0
+        ):
+            raise ValueError("decay_after='matched' needs first=AdamW and then=SGD, both with a weight decay")
 
     # ---- the step and the switch ------------------------------------------------------------------------------
 
@@ -164,7 +180,15 @@ class Hybrid(Optimizer):
 
     def verdict(self) -> str:
         """One sentence: when and why it switched and at what rate, or that it never did and how near it came."""
-        return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        sentence = describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        if self.never_heard and self.switch.needs_reports:
+            sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
+        return sentence
+
+    @property
+    def never_heard(self) -> bool:
+        """Whether nobody has called report() yet."""
+        return self.progress.epoch == 0 and not self.progress.reports
 
     def state_dict(self) -> State:
         rule = self.current.state_dict()

@@ -77,12 +77,12 @@ def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Array:
     step is still Adam's.
     """
     xp = xp_of(pairs[0][0])
-    if xp is np:
-        return np.array([dot64(a, b) for a, b in pairs])
     kernel = kernel_for(pairs[0][0], "dots64") if len(pairs) == 2 else None
     found = NotImplemented if kernel is None else kernel(*pairs, out=out)
     if found is not NotImplemented:
         return found
+    if xp is np:
+        return np.array([dot64(a, b) for a, b in pairs])
     return xp.stack([(a.astype(np.float64) * b).sum() for a, b in pairs])
 
 

@@ -7,37 +7,40 @@ product; pooling is a maximum or a mean over (kh, kw). Backward sends each gradi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.tensor import Tensor, as_tensor, record, same_device
+from minidl.tensor import Reading, Tensor, alike, as_tensor, record, total
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
 
 
 @accelerated
-def conv2d(x: Any, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
     """Cross-correlation of images with filters, which deep learning calls convolution.
 
-    x (N, C, H, W), w (out, C, kh, kw), b (out,) or None -> (N, out, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
-    The border is padded with zeros.
+    x (N, C, H, W), weight w (out, C, kh, kw), bias b (out,) or None -> (N, out, OH, OW), where
+    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros.
     """
     raise NotImplementedError("A4: conv2d is yours to write")
 
 
 @accelerated
-def max_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The largest value of each k x k window; `stride` defaults to k. (N, C, H, W) -> (N, C, OH, OW).
+def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
 
-    The border is padded with -infinity. Of equal values the first gets the gradient, as in PyTorch.
+    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, as in
+    PyTorch; a NaN wins.
     """
     raise NotImplementedError("A4: max_pool2d is yours to write")
 
 
 @accelerated
-def avg_pool2d(x: Any, k: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The mean of each k x k window, padding zeros included; `stride` defaults to k. -> (N, C, OH, OW)."""
+def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+    """The mean of each window, padding zeros included; `stride` defaults to the window's size. -> (N, C, OH, OW)."""
     raise NotImplementedError("A4: avg_pool2d is yours to write")
 
 
@@ -68,13 +71,18 @@ def _unpad(x: Array, padding: Pair) -> Array:
     raise NotImplementedError("A4: _unpad is yours to write")
 
 
-def _pair(size: Size) -> Pair:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def _pair(size: Any, name: str = "kernel_size, stride and padding") -> Pair:
+    """(height, width) of one number for both, or of two."""
+    sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
+    if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes) or not 1 <= len(sizes) <= 2:
+        advice = ": (k - 1) // 2 keeps the images' size for an odd window k" if size == "same" else ""
+        raise TypeError(f"{name}: a whole number, or two for height and width, is needed; got {size!r}{advice}")
+    return int(sizes[0]), int(sizes[-1])
 
 
 def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size) -> tuple[Tensor, Pair, Pair, Pair]:
-    x, kernel, pad = as_tensor(x), _pair(k), _pair(padding)
-    step = kernel if stride is None else _pair(stride)
+    x, kernel, pad = as_tensor(x), _pair(k, f"{op}: kernel_size"), _pair(padding, f"{op}: padding")
+    step = kernel if stride is None else _pair(stride, f"{op}: stride")
     if x.ndim != 4:
         raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W)")
     if 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:

@@ -1,0 +1,259 @@
+"""What one can write with Tensors: operators, methods, and NumPy's functions.
+
+Each operator and each method is a function of ops.py. What has no gradient, such as a comparison or an argmax, gives an
+array. NumPy's own functions take a Tensor's values: where that would lose a gradient without a word, they are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import minidl
+from minidl.backend import Array, xp_of
+from minidl.grad_mode import is_recording
+
+if TYPE_CHECKING:
+    from minidl.tensor import Dims, Tensor
+
+NAMES = {
+    np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.power: "pow", np.matmul: "matmul"
+}  # fmt: skip # NumPy's functions behind the operators: `array * tensor` calls np.multiply
+
+
+class Operators:
+    """The part of a Tensor that is written with it; see tensor.py for the rest."""
+
+    __slots__ = ()
+    data: Array
+    requires_grad: bool
+
+    def __add__(self, other: Any) -> Tensor:
+        return minidl.ops.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return minidl.ops.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return minidl.ops.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return minidl.ops.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return minidl.ops.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return minidl.ops.mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return minidl.ops.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return minidl.ops.div(other, self)
+
+    def __neg__(self) -> Tensor:
+        return minidl.ops.neg(self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return minidl.ops.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return minidl.ops.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return minidl.ops.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return minidl.ops.matmul(other, self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return minidl.ops.getitem(self, index)
+
+    def __abs__(self) -> Tensor:
+        return minidl.ops.abs(self)
+
+    # ---- comparisons: arrays of booleans, without a gradient ------------------------------------------------------
+
+    __hash__ = object.__hash__  # a Tensor is a key by what it is, not by its values
+
+    def __eq__(self, other: Any) -> Any:
+        return _compare(self, "equal", other)
+
+    def __ne__(self, other: Any) -> Any:
+        return _compare(self, "not_equal", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return _compare(self, "less", other)
+
+    def __le__(self, other: Any) -> Any:
+        return _compare(self, "less_equal", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return _compare(self, "greater", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return _compare(self, "greater_equal", other)
+
+    # ---- methods --------------------------------------------------------------------------------------------------
+
+    @property
+    def T(self) -> Tensor:
+        return minidl.ops.transpose(self, 0, 1)
+
+    def sum(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return minidl.ops.sum(self, dim, keepdim)
+
+    def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return minidl.ops.mean(self, dim, keepdim)
+
+    def max(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return minidl.ops.max(self, dim, keepdim)
+
+    def min(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return minidl.ops.min(self, dim, keepdim)
+
+    def var(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
+        return minidl.ops.var(self, dim, correction=correction, keepdim=keepdim)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Array:
+        return minidl.ops.argmax(self, dim, keepdim)
+
+    def exp(self) -> Tensor:
+        return minidl.ops.exp(self)
+
+    def log(self) -> Tensor:
+        return minidl.ops.log(self)
+
+    def sqrt(self) -> Tensor:
+        return minidl.ops.sqrt(self)
+
+    def abs(self) -> Tensor:
+        return minidl.ops.abs(self)
+
+    def clamp(self, min: float | None = None, max: float | None = None) -> Tensor:
+        return minidl.ops.clamp(self, min, max)
+
+    def relu(self) -> Tensor:
+        return minidl.ops.relu(self)
+
+    def sigmoid(self) -> Tensor:
+        return minidl.ops.sigmoid(self)
+
+    def tanh(self) -> Tensor:
+        return minidl.ops.tanh(self)
+
+    def softmax(self, dim: int = -1) -> Tensor:
+        return minidl.ops.softmax(self, dim)
+
+    def log_softmax(self, dim: int = -1) -> Tensor:
+        return minidl.ops.log_softmax(self, dim)
+
+    def reshape(self, *shape: int) -> Tensor:
+        return minidl.ops.reshape(self, *shape)
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        return minidl.ops.transpose(self, dim0, dim1)
+
+    def permute(self, *dims: int) -> Tensor:
+        return minidl.ops.permute(self, *dims)
+
+    def view(self, *shape: int) -> Tensor:
+        return minidl.ops.reshape(self, *shape)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        return minidl.ops.flatten(self, start_dim, end_dim)
+
+    def squeeze(self, dim: Dims = None) -> Tensor:
+        return minidl.ops.squeeze(self, dim)
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        return minidl.ops.unsqueeze(self, dim)
+
+    # ---- as a number ----------------------------------------------------------------------------------------------
+
+    def item(self) -> float:
+        """The value of a one-element tensor as a Python float (waits for the GPU)."""
+        if self.data.size != 1:
+            raise ValueError(f"item() needs a tensor with one element, this one has shape {self.data.shape}")
+        return float(self.data.item())
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter([self[i] for i in range(len(self))])  # of a single number len() says that it has no length
+
+    # ---- NumPy's functions ----------------------------------------------------------------------------------------
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The values, for NumPy's functions; not from the GPU, where that would be a wait that nobody sees."""
+        return np.array(_host(self), dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if ufunc in NAMES and method == "__call__" and not kwargs:
+            return getattr(minidl.ops, NAMES[ufunc])(*inputs)
+        return _of_values(getattr(ufunc, method), ufunc.__name__, inputs, kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        return _of_values(function, function.__name__, args, kwargs)
+
+
+def _compare(a: Operators, name: str, b: Any) -> Any:
+    """a < b and the like, element by element: an array of booleans where a is. Shapes broadcast."""
+    xp = xp_of(a.data)
+    other = b.data if isinstance(b, Operators) else xp.asarray(b) if isinstance(b, (list, tuple)) else b
+    if not isinstance(other, (int, float, np.generic, np.ndarray, type(a.data))):
+        return NotImplemented
+    if isinstance(other, np.ndarray) and xp is not np:
+        raise TypeError(f"{name}: an array of the host and a Tensor on the GPU: bring them together, with .numpy()")
+    try:
+        return xp.asarray(getattr(xp, name)(a.data, other))
+    except ValueError as error:
+        raise ValueError(f"{name}: shapes {a.data.shape} and {np.shape(other)} do not broadcast together") from error
+
+
+def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
+    """A NumPy function of the values. Refused where its result would need the gradient that it does not have."""
+    learning: list[Operators] = []
+    result = function(*_values(args, learning), **_values(kwargs, learning))
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
+    if learning and floats and is_recording() and not name.endswith("_like"):
+        ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else "what minidl.ops has"
+        raise TypeError(
+            f"np.{name} of a Tensor that needs a gradient would lose it: {ours} keeps it; "
+            f"np.{name}(t.numpy()) is of the values alone"
+        )
+    return result
+
+
+def _values(thing: Any, learning: list[Operators]) -> Any:
+    """The arguments of a NumPy function, with arrays for Tensors; those that need a gradient are noted."""
+    if isinstance(thing, Operators):
+        if thing.requires_grad:
+            learning.append(thing)
+        return _host(thing)
+    if isinstance(thing, dict):
+        return {key: _values(value, learning) for key, value in thing.items()}
+    return type(thing)(_values(each, learning) for each in thing) if type(thing) in (tuple, list) else thing
+
+
+def _host(tensor: Operators) -> Array:
+    if not isinstance(tensor.data, np.ndarray):
+        raise TypeError("this Tensor is on the GPU: write .numpy(), which copies its values from there")
+    return tensor.data

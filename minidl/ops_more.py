@@ -1,0 +1,135 @@
+"""Operations that the networks here do without, but programs of the field use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, xp_of
+from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, total
+
+# ---- element by element ----
+
+
+def sqrt(x: Any) -> Tensor:
+    """Square root."""
+    x = as_tensor(x)
+    y = xp_of(x.data).sqrt(x.data)
+    return record("sqrt", y, (x, lambda g: g / (2 * y)))
+
+
+def abs(x: Any) -> Tensor:
+    """|x|. At 0 the gradient is 0, as in PyTorch."""
+    x = as_tensor(x)
+    return record("abs", xp_of(x.data).abs(x.data), (x, lambda g: g * xp_of(g).sign(x.data), x))
+
+
+def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
+    """x, but not below `min` and not above `max`: numbers, or None for no limit. Beyond them the gradient is 0."""
+    x = as_tensor(x)
+    for name, limit in (("min", min), ("max", max)):
+        if limit is not None and not isinstance(limit, (int, float, np.number)):
+            raise TypeError(f"clamp: {name} must be a number; ops.where takes arrays")
+    if min is None and max is None:
+        raise ValueError("clamp: at least one of min and max must be given")
+    xp = xp_of(x.data)
+    y = x.data if min is None else xp.maximum(x.data, x.dtype.type(min))
+    y = y if max is None else xp.minimum(y, x.dtype.type(max))
+    return record("clamp", y, (x, lambda g: xp.where(y == x.data, g, 0), x))
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """a where the condition, an array of booleans, holds, else b. Shapes broadcast."""
+    a, b = operands("where", a, b)
+    xp = xp_of(a.data)
+    chosen = xp.asarray(condition.data if isinstance(condition, Tensor) else condition)
+    if chosen.dtype != bool:
+        raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
+    return record(
+        "where",
+        xp.where(chosen, a.data, b.data),
+        (a, lambda g: xp.where(chosen, g, 0)),
+        (b, lambda g: xp.where(chosen, 0, g)),
+    )
+
+
+# ---- reductions ----
+
+
+def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
+    """Variance over `dim` (an axis, several, or None for all): squared distances from the mean, over n - correction."""
+    x = as_tensor(x)
+    dims = axes("var", dim, x.ndim)
+    n = math.prod(x.shape[d] for d in dims)
+    m = max(n - (1 if correction is None else correction), 0)
+    distance = x.data - total(x.data, dims, True, n)
+    kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
+    y = total(distance * distance, dims, keepdim, m)
+    return record("var", y, (x, lambda g: g.reshape(kept) * distance * (2 / m if m else math.nan)))
+
+
+def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Array:
+    """Where the largest value is, the first of equals: an array of whole numbers, along `dim` or (None) over all."""
+    x = as_tensor(x)
+    if dim is None:
+        return xp_of(x.data).asarray(x.data.argmax(keepdims=keepdim))
+    found = axes("argmax", dim, x.ndim)
+    return xp_of(x.data).asarray(x.data.argmax(*found, keepdims=keepdim))
+
+
+# ---- shape ----
+
+
+def squeeze(x: Any, dim: Dims = None) -> Tensor:
+    """Without the axes of size 1: all of them, or those of `dim` that are so long."""
+    x = as_tensor(x)
+    gone = {d for d in axes("squeeze", dim, x.ndim) if x.shape[d] == 1}
+    y = x.data.reshape([n for d, n in enumerate(x.shape) if d not in gone])
+    return record("squeeze", y, (x, lambda g: g.reshape(x.shape)))
+
+
+def unsqueeze(x: Any, dim: int) -> Tensor:
+    """With one more axis, of size 1, at `dim`."""
+    x = as_tensor(x)
+    (at,) = axes("unsqueeze", dim, x.ndim + 1)
+    y = x.data.reshape(*x.shape[:at], 1, *x.shape[at:])
+    return record("unsqueeze", y, (x, lambda g: g.reshape(x.shape)))
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors one behind the other along `dim`; their other sizes are the same."""
+    parts = _several("cat", tensors)
+    (at,) = axes("cat", dim, parts[0].ndim)
+    rest = {(*p.shape[:at], *p.shape[at + 1 :]) for p in parts}
+    if len({p.ndim for p in parts}) > 1 or len(rest) > 1:
+        raise ValueError(f"cat: shapes {[p.shape for p in parts]} differ in more than dim {dim}")
+    xp = xp_of(parts[0].data)
+    ends = list(accumulate(p.shape[at] for p in parts))  # along dim
+
+    def stretch(i: int) -> Edge:
+        place = (slice(None),) * at + (slice(ends[i] - parts[i].shape[at], ends[i]),)
+        return parts[i], lambda g: g[place]
+
+    return record("cat", xp.concatenate([p.data for p in parts], at), *map(stretch, range(len(parts))))
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors of one shape side by side, along a new axis at `dim`."""
+    parts = _several("stack", tensors)
+    if len({p.shape for p in parts}) > 1:
+        raise ValueError(f"stack: shapes {[p.shape for p in parts]} must be the same")
+    return cat([unsqueeze(p, dim) for p in parts], dim)
+
+
+def _several(op: str, tensors: Sequence[Any]) -> list[Tensor]:
+    if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence):
+        raise TypeError(f"{op}: give a list of Tensors, as in {op}([a, b])")
+    if not tensors:
+        raise ValueError(f"{op}: the list of Tensors is empty")
+    parts = [as_tensor(t) for t in tensors]
+    alike(op, *parts, dtype=False)
+    return parts

@@ -1,0 +1,74 @@
+"""A new run that begins where another ended: `--resume RUN --epochs N --out NEW`.
+
+The new run has a folder of its own, in which config.json and summary.json name the other as its parent. N epochs are
+its total, those of the parent counted. What the parent has fixed by its own length must be asked for anew: a cosine
+that has come to its end has nothing more to say.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minidl.training.checkpoint import CheckpointError, load_checkpoint
+from minidl.training.config import Config, prepare
+from minidl.training.options import flag
+from minidl.training.run import CHECKPOINT, Options, Run, check_same_data, check_unused, must_fit, restore
+
+LONG_AS_THE_RUN = ("cosine", "linear", "onecycle")  # schedules that end with the run
+SCALED = ("gnmt", "blend")  # optimizers whose phases are shares of its length
+
+
+def begin_from(
+    parent: Path, out: Path, epochs: int, asked: dict[str, Any], options: Options, held: ExitStack | None = None
+) -> Run:
+    """The run in `out` that takes the finished run `parent` on to `epochs` epochs.
+
+    asked  what else is given: `dataset` and `device`, where they are now; `schedule`, `schedule_sgd` and `opt`, where
+           the parent has one that goes by its length
+
+    Raises CheckpointError or ValueError, before anything is written, where that can't be done.
+    """
+    check_unused(out)
+    if not (parent / CHECKPOINT).exists():
+        raise CheckpointError(f"{parent} has no {CHECKPOINT}: give the folder of a finished run")
+    checkpoint = load_checkpoint(parent / CHECKPOINT)
+    with must_fit(parent / CHECKPOINT):
+        config, done = Config(**checkpoint.state["config"]), checkpoint.state["trainer"]["epoch"]
+        if done < (config.epochs or 0):
+            raise CheckpointError(
+                f"{parent} is at epoch {done} of {config.epochs}: first go on with --resume {parent}, without --out"
+            )
+    if epochs <= done:
+        raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")
+    _check_asked(config, asked, parent)
+    job = prepare(replace(config, epochs=epochs, **asked))
+    with must_fit(parent / CHECKPOINT):
+        check_same_data(parent, checkpoint.state["data"], job.dataset)
+        restore(job, checkpoint)
+    p = job.trainer.progress
+    return Run.create(
+        job, out, options, held, parent={"run": str(parent.absolute()), "epochs": p.epoch, "steps": p.step}
+    )
+
+
+def _check_asked(config: Config, asked: dict[str, Any], parent: Path) -> None:
+    """Raise ValueError unless exactly that is asked for anew which goes by the run's length."""
+    wanted = {}
+    for name in ("schedule", "schedule_sgd"):
+        text = getattr(config, name)
+        if text is not None and text.split(":")[0].strip() in LONG_AS_THE_RUN:
+            wanted[name] = f"its {text} has come to its end"
+    if config.opt in SCALED:
+        wanted["opt"] = f"the phases of {config.opt} are shares of the run's length, and would lie elsewhere"
+    for name, why in wanted.items():
+        if name not in asked:
+            value = config.opt if name == "opt" else "constant"
+            raise ValueError(f"{parent}: {why}. Ask for it anew, with {flag(name)} {value} for example")
+    if "opt" in asked and asked["opt"] != config.opt:
+        raise ValueError(f"{parent} was trained by {config.opt}: --opt can be nothing else")
+    for name in asked:
+        if name not in (*wanted, "dataset", "device"):
+            raise ValueError(f"--resume takes everything from the checkpoint: leave out {flag(name)}")

@@ -1,0 +1,66 @@
+"""Weight decay across the switch: the weights shrink no faster after it than before."""
+
+import numpy as np
+import pytest
+
+from minidl.optim import SGD, SWATS, Adam, AdamW, AfterSteps, Hybrid
+from tests.test_optim import feed, noisy_bowl, parameters, values
+
+
+def decayed(hybrid, params, steps):
+    """How much w shrinks per step where the loss says nothing."""
+    shares = []
+    for _ in range(steps):
+        before = values(params)
+        for p in params:
+            p.grad = np.zeros(p.shape)
+        hybrid.step()
+        shares.append(1 - values(params)[0] / before[0])
+    return shares
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.9])
+def test_matched_decay_goes_on_as_before(mu):
+    """AdamW shrinks by 1e-3 * 0.1 per step; SGD at 0.1 with the same lambda would by 1e-2, with momentum by 1e-1."""
+    params = parameters()
+    hybrid = Hybrid(
+        params, AdamW(lr=1e-3, weight_decay=0.1), SGD(lr=0.1, momentum=mu, weight_decay=0.1), AfterSteps(5),
+        decay_after="matched",
+    )  # fmt: skip
+    shares = decayed(hybrid, params, 300)
+    assert shares[:5] == pytest.approx([1e-4] * 5)
+    assert shares[-1] == pytest.approx(1e-4, rel=0.01), "momentum has added up by then"
+    assert hybrid.then.weight_decay == pytest.approx(1e-3 * (1 - mu))
+
+
+def test_matched_decay_is_kept_by_a_checkpoint():
+    def make(params):
+        then = SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
+        return Hybrid(params, AdamW(weight_decay=0.1), then, AfterSteps(2), decay_after="matched")
+
+    params, again = parameters(), parameters()
+    hybrid, resumed = make(params), make(again)
+    decayed(hybrid, params, 4)
+    resumed.flat.w[...] = hybrid.flat.w
+    resumed.load_state_dict(hybrid.state_dict())
+    assert decayed(resumed, again, 3) == decayed(hybrid, params, 3)
+
+
+def test_swats_decays_as_before_the_switch():
+    params = parameters()
+    swats = SWATS(params, weight_decay=0.1, switch_rtol=1e9)
+    for k in range(3):
+        feed(params, noisy_bowl(k + 1, values(params).tolist()))
+        swats.step()
+    assert swats.phase == "sgd"
+    swats.v[...] = 0
+    assert decayed(swats, params, 1) == pytest.approx([1e-4])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "decay_after"),
+    [(Adam(), SGD(weight_decay=0.1), "matched"), (AdamW(), SGD(), "matched"), (AdamW(), SGD(), "same")],
+)
+def test_matched_decay_needs_two_decays(first, then, decay_after):
+    with pytest.raises(ValueError, match="decay_after"):
+        Hybrid(parameters(), first, then, AfterSteps(2), decay_after=decay_after)
