@@ -80,16 +80,16 @@ def everything() -> Iterator[tuple[nn.Module, Callable[..., Optimizer], Callable
         yield network(rng), RULES["adam"], ops.cross_entropy
     for rule, decay in product(RULES.values(), (0.0, 1e-4)):
         model = build_model("linear", (28, 28), 10)
-        yield model, lambda p, rule=rule, decay=decay: rule(p, weight_decay=decay), squares  # type: ignore[misc]
+        yield model, lambda p, rule=rule, decay=decay: rule(p, weight_decay=decay), squares
     for rule in RULES.values():  # as a recorded run has them
-        yield build_model("linear", (28, 28), 10), lambda p, rule=rule: with_step(rule(p)), squares  # type: ignore[misc]
+        yield build_model("linear", (28, 28), 10), lambda p, rule=rule: with_step(rule(p)), squares
 
 
 def with_step(optimizer: Optimizer) -> Optimizer:
     """It keeps each step."""
     for rule in vars(optimizer).values() if isinstance(optimizer, Hybrid) else [optimizer]:
         if hasattr(rule, "keep_step"):
-            rule._keeps_step = True
+            rule._keeps_step = True  # type: ignore[union-attr]
     optimizer.active.keep_step()
     return optimizer
 

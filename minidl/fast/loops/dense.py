@@ -13,13 +13,13 @@ LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arr
 
 
 @part
-def cuts(lines, multiplications):  # type: ignore[no-untyped-def]
+def cuts(lines, multiplications):
     """How many parts a product is cut into, along so many rows or columns: by its shape alone."""
     return max(1, min(16, lines // LINES, multiplications // WORTH))
 
 
 @part
-def product(blas, a, b, c, beta):  # type: ignore[no-untyped-def]
+def product(blas, a, b, c, beta):
     """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). In each, rows or columns lie side by side."""
     m, n = c.shape
     k = a.shape[1]
@@ -31,7 +31,7 @@ def product(blas, a, b, c, beta):  # type: ignore[no-untyped-def]
 
 
 @part
-def product_part(i, parts, by_rows, blas, a, b, c):  # type: ignore[no-untyped-def]
+def product_part(i, parts, by_rows, blas, a, b, c):
     """The rows, or the columns, of a product that are part i."""
     n = len(c) if by_rows else c.shape[1]
     lines = slice(n * i // parts, n * (i + 1) // parts)
@@ -42,7 +42,7 @@ def product_part(i, parts, by_rows, blas, a, b, c):  # type: ignore[no-untyped-d
 
 
 @loop
-def matmul(team, blas, a, b, c):  # type: ignore[no-untyped-def]
+def matmul(team, blas, a, b, c):
     """c = a @ b."""
     by_rows = len(c) > 2 * c.shape[1]  # each part needs all of the other matrix
     parts = cuts(max(c.shape), a.size * c.shape[1])
@@ -53,7 +53,7 @@ def matmul(team, blas, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @part
-def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
+def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
     """The rows, or the columns, that are part i, with bias and ReLU."""
     n = len(y) if by_rows else len(w)
     start, stop = n * i // parts, n * (i + 1) // parts
@@ -73,7 +73,7 @@ def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):  # type: ignore[no-
 
 
 @loop
-def forward(team, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
+def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
     by_rows = len(y) > 2 * len(w)
     parts = cuts(max(y.shape), x.size * len(w))
@@ -84,7 +84,7 @@ def forward(team, blas, x, w, b, y, relu):  # type: ignore[no-untyped-def]
 
 
 @part
-def mask_part(i, parts, g, y, masked):  # type: ignore[no-untyped-def]
+def mask_part(i, parts, g, y, masked):
     """The gradient where the ReLU let something through."""
     n, zero = g.size, g.dtype.type(0)
     lines = slice(n * i // parts, n * (i + 1) // parts)
@@ -94,7 +94,7 @@ def mask_part(i, parts, g, y, masked):  # type: ignore[no-untyped-def]
 
 
 @part
-def sum_rows(g, out):  # type: ignore[no-untyped-def]
+def sum_rows(g, out):
     """The sum of the rows of g (n, m), in double precision, into out (m,)."""
     total = np.zeros(len(out), np.float64)
     for i in range(len(g)):
@@ -106,7 +106,7 @@ def sum_rows(g, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db):  # type: ignore[no-untyped-def]
+def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
     """First the parts of w's gradient, then those of x's, and at last that of b."""
     if i < for_w:
         product_part(i, for_w, by_rows, blas, g.T, x, dw)
@@ -117,7 +117,7 @@ def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db
 
 
 @loop
-def backward(team, blas, g, y, x, w, dx, dw, db):  # type: ignore[no-untyped-def]
+def backward(team, blas, g, y, x, w, dx, dw, db):
     """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are left out.
 
     y  the output, where a ReLU follows; else empty

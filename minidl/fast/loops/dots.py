@@ -19,7 +19,7 @@ SIDE_BY_SIDE = 64
 
 
 @part
-def dot(a, b):  # type: ignore[no-untyped-def]
+def dot(a, b):
     """a . b of two vectors (n,)."""
     sums = np.zeros(SIDE_BY_SIDE)
     whole = len(a) - len(a) % SIDE_BY_SIDE
@@ -33,14 +33,14 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @part
-def two_dots_part(i, parts, a, b, sums):  # type: ignore[no-untyped-def]
+def two_dots_part(i, parts, a, b, sums):
     """Row i of `sums`."""
     here = stretch(len(a), i, parts)
     sums[i, 0], sums[i, 1] = dot(a[here], a[here]), dot(a[here], b[here])
 
 
 @loop
-def two_dots(team, a, b, out):  # type: ignore[no-untyped-def]
+def two_dots(team, a, b, out):
     """out = (a . a, a . b)."""
     parts = cuts(len(a))
     sums = np.zeros((parts, 2))

@@ -26,13 +26,13 @@ WORTH = 1 << 19  # multiplications of a part
 
 
 @part
-def cuts(images, multiplications):  # type: ignore[no-untyped-def]
+def cuts(images, multiplications):
     """How many parts so many images are cut into, with so many multiplications in all."""
     return max(1, min(16, images, multiplications // WORTH))
 
 
 @part
-def padded(x, few, padding):  # type: ignore[no-untyped-def]
+def padded(x, few, padding):
     """Some images with zeros around them; themselves where no padding is."""
     ph, pw = padding
     if ph == 0 and pw == 0:
@@ -66,7 +66,7 @@ def padded(x, few, padding):  # type: ignore[no-untyped-def]
 
 
 @part
-def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: ignore[no-untyped-def]
+def lay_out(images, few, line, lines, size, kernel, stride, windows):
     """The windows of some lines of pixels as a matrix: rows (pixels, kh*kw*C), of few channels (C*kh*kw, pixels).
 
     images  with their padding; the lines are those of all images one after the other, OH for each
@@ -94,7 +94,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):  # type: i
 
 
 @part
-def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: ignore[no-untyped-def]
+def add_back(windows, few, line, lines, size, kernel, stride, images):
     """The way back: each number is added to the place that it would have come from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
     for nth in range(lines):
@@ -123,7 +123,7 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):  # type: 
 
 
 @part
-def cut_in(x, few, padding, places):  # type: ignore[no-untyped-def]
+def cut_in(x, few, padding, places):
     """Some images without the zeros around them: fills x."""
     ph, pw = padding
     m, a, b, c = x.shape
@@ -141,7 +141,7 @@ def cut_in(x, few, padding, places):  # type: ignore[no-untyped-def]
 
 
 @part
-def blocks(images, size, k, itemsize):  # type: ignore[no-untyped-def]
+def blocks(images, size, k, itemsize):
     """(images, lines) that are laid out at a time, of so many images; k numbers in a window."""
     lines = max(1, PIXELS // size[1], CACHE // (size[1] * k * itemsize))
     together = max(1, min(images, lines // size[0]))
@@ -149,7 +149,7 @@ def blocks(images, size, k, itemsize):  # type: ignore[no-untyped-def]
 
 
 @part
-def finish(y, b, relu):  # type: ignore[no-untyped-def]
+def finish(y, b, relu):
     """+ b, and max(., 0) with `relu`, in place. y (m, n), b (n,) as often as it takes to make the rows long."""
     zero = y.dtype.type(0)
     for i in range(len(y)):
@@ -164,7 +164,7 @@ def finish(y, b, relu):  # type: ignore[no-untyped-def]
 
 
 @part
-def finish_planes(y, b, relu):  # type: ignore[no-untyped-def]
+def finish_planes(y, b, relu):
     """The same for y (n, pixels) and b (n,)."""
     zero = y.dtype.type(0)
     for i in range(len(y)):
@@ -175,7 +175,7 @@ def finish_planes(y, b, relu):  # type: ignore[no-untyped-def]
 
 
 @part
-def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):  # type: ignore[no-untyped-def]
+def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):
     """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes.
 
     winners  where the pooling found its numbers, y; empty without a pooling
@@ -221,7 +221,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
 
 
 @loop
-def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):  # type: ignore[no-untyped-def]
+def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):
     """y = the convolution of x, + b, max(., 0) with `relu`, and pooled where `winners` is not empty."""
     parts = cuts(len(x), len(x) * size[0] * size[1] * w.size)
     share(
@@ -235,7 +235,7 @@ def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride,
 
 
 @part
-def masked(g, y, out):  # type: ignore[no-untyped-def]
+def masked(g, y, out):
     """The gradient where the ReLU let something through."""
     zero = g.dtype.type(0)
     g, y, out = g.ravel(), y.ravel(), out.ravel()
@@ -244,13 +244,13 @@ def masked(g, y, out):  # type: ignore[no-untyped-def]
 
 
 @part
-def room_for(images, size, out, few_out, dtype):  # type: ignore[no-untyped-def]
+def room_for(images, size, out, few_out, dtype):
     """Memory for so many of the convolution's results."""
     return np.empty((images, out, *size) if few_out else (images, *size, out), dtype)
 
 
 @part
-def given_back(g, y, winners, n, m, relu, memory):  # type: ignore[no-untyped-def]
+def given_back(g, y, winners, n, m, relu, memory):
     """The gradient of the convolution's own results, for images n to n + m: through the ReLU, and the pooling."""
     zero = g.dtype.type(0)
     if winners.size:
@@ -267,7 +267,7 @@ def given_back(g, y, winners, n, m, relu, memory):  # type: ignore[no-untyped-de
 
 
 @part
-def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
+def sum_pixels(blas, ones, dy, few_out, db):
     """db += the sum of dy over the pixels of some images."""
     for n in range(len(dy)):
         image = dy[n]
@@ -280,7 +280,7 @@ def sum_pixels(blas, ones, dy, few_out, db):  # type: ignore[no-untyped-def]
 
 
 @part
-def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, size, kernel, padding, relu):  # type: ignore[no-untyped-def]
+def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, size, kernel, padding, relu):
     """Some images at stride 1: x's gradient is a convolution of g with the filters turned by 180 degrees.
 
     w and dws[i] are those filters, (K, C) for K numbers of a window of g.
@@ -309,7 +309,7 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
 
 
 @part
-def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
+def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu):
     """Some images at any stride: x's gradient, where it is asked for, is added up from those of its windows.
 
     w and dws[i] are the filters, (K, out) for K numbers of a window of x.
@@ -355,7 +355,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
 
 
 @part
-def add_up(parts, total):  # type: ignore[no-untyped-def]
+def add_up(parts, total):
     """The sum of arrays, in order."""
     total[:] = parts[0]
     for i in range(1, len(parts)):
@@ -363,7 +363,7 @@ def add_up(parts, total):  # type: ignore[no-untyped-def]
 
 
 @loop
-def through(team, blas, g, y, winners, x, w, dx, dw, db, few_out, size, kernel, padding, relu):  # type: ignore[no-untyped-def]
+def through(team, blas, g, y, winners, x, w, dx, dw, db, few_out, size, kernel, padding, relu):
     """The gradients of x, the turned filters w (K, C) and b, at stride 1; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * dx.size * len(w))
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
@@ -376,7 +376,7 @@ def through(team, blas, g, y, winners, x, w, dx, dw, db, few_out, size, kernel, 
 
 
 @loop
-def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kernel, stride, padding, relu):  # type: ignore[no-untyped-def]
+def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kernel, stride, padding, relu):
     """The gradients of x (or empty), the filters w (K, out) and b; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * len(x) * size[0] * size[1] * w.size)
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)

@@ -6,7 +6,7 @@ The first gradient that backward() asks for brings the others: they share what t
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -139,9 +139,7 @@ def conv2d_max_pool2d(
     return NotImplemented if window is None else convolution.pooled(window).output()
 
 
-def conv2d_relu_max_pool2d(*args: Any) -> Any:
-    """Conv2d, ReLU and MaxPool2d; or the ReLU last: the largest of some numbers, or 0, either way."""
-    return conv2d_max_pool2d(*args, relu=True)
+conv2d_relu_max_pool2d = partial(conv2d_max_pool2d, relu=True)  # or the ReLU last: the largest, or 0, either way
 
 
 def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:

@@ -22,7 +22,7 @@ FEW = 8  # channels: images with fewer lie as planes
 
 
 @part
-def cuts(things, size):  # type: ignore[no-untyped-def]
+def cuts(things, size):
     """How many parts so many things are cut into, of `size` numbers in all."""
     return max(1, min(16, things, size >> 14))
 
@@ -33,7 +33,7 @@ def crew(size: int) -> Team:
 
 
 @part
-def swap_part(i, parts, x, y):  # type: ignore[no-untyped-def]
+def swap_part(i, parts, x, y):
     """Some images."""
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         image, turned = x[n], y[n]
@@ -44,7 +44,7 @@ def swap_part(i, parts, x, y):  # type: ignore[no-untyped-def]
 
 
 @loop
-def swap(team, x, y):  # type: ignore[no-untyped-def]
+def swap(team, x, y):
     """y = x with its last two axes swapped. x (n, a, b), y (n, b, a)."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(swap_part, (parts, x, y)))

@@ -18,7 +18,7 @@ from minidl.tensor import Tensor, record
 
 
 @part
-def entropy_part(i, parts, logits, labels, p, losses):  # type: ignore[no-untyped-def]
+def entropy_part(i, parts, logits, labels, p, losses):
     """Some rows."""
     for n in range(len(p) * i // parts, len(p) * (i + 1) // parts):
         row, out, largest, total = logits[n], p[n], logits[n, 0], 0.0
@@ -35,7 +35,7 @@ def entropy_part(i, parts, logits, labels, p, losses):  # type: ignore[no-untype
 
 
 @loop
-def entropy(team, logits, labels, p):  # type: ignore[no-untyped-def]
+def entropy(team, logits, labels, p):
     """The mean of -log softmax(logits)[label]; p (N, classes): the softmax. And whether all labels are some."""
     for n in range(len(labels)):
         if labels[n] < 0 or labels[n] >= logits.shape[1]:
@@ -49,7 +49,7 @@ def entropy(team, logits, labels, p):  # type: ignore[no-untyped-def]
 
 
 @part
-def entropy_back_part(i, parts, p, labels, scale, d):  # type: ignore[no-untyped-def]
+def entropy_back_part(i, parts, p, labels, scale, d):
     """Some rows."""
     for n in range(len(p) * i // parts, len(p) * (i + 1) // parts):
         row, out = p[n], d[n]
@@ -59,7 +59,7 @@ def entropy_back_part(i, parts, p, labels, scale, d):  # type: ignore[no-untyped
 
 
 @loop
-def entropy_back(team, p, labels, scale, d):  # type: ignore[no-untyped-def]
+def entropy_back(team, p, labels, scale, d):
     """d = (p - the one-hot truth) * scale. p, d (N, classes)."""
     parts = cuts(len(p), p.size)
     share(team, parts, entry(entropy_back_part, (parts, p, labels, scale, d)))

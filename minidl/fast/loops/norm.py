@@ -26,7 +26,7 @@ LINES = 16  # at a time: they stay in the cache, and their sums are exact enough
 
 
 @part
-def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
+def measure_part(i, parts, x, means, squares):
     """The mean of each column, and the sum of the squared distances to it, over the lines that are part i.
 
     Chan, Golub & LeVeque (1979): those of two groups give those of both.
@@ -62,7 +62,7 @@ def measure_part(i, parts, x, means, squares):  # type: ignore[no-untyped-def]
 
 
 @loop
-def measure(team, x, groups, mean, var):  # type: ignore[no-untyped-def]
+def measure(team, x, groups, mean, var):
     """The mean and the variance of each channel, in double precision. x (lines, columns), mean and var (C,).
 
     groups  (a, C, b), a * C * b = columns: to which channel a column belongs
@@ -88,7 +88,7 @@ def measure(team, x, groups, mean, var):  # type: ignore[no-untyped-def]
 
 
 @part
-def add_channels(columns, weight, total):  # type: ignore[no-untyped-def]
+def add_channels(columns, weight, total):
     """total (C,) += the columns (a, C, b) of each channel."""
     for a in range(len(columns)):
         for c in range(len(total)):
@@ -97,7 +97,7 @@ def add_channels(columns, weight, total):  # type: ignore[no-untyped-def]
 
 
 @part
-def spread(numbers, groups):  # type: ignore[no-untyped-def]
+def spread(numbers, groups):
     """The other way: the numbers (C,) of the channels, at each of their columns."""
     columns = np.empty(groups, numbers.dtype)
     for a in range(groups[0]):
@@ -107,7 +107,7 @@ def spread(numbers, groups):  # type: ignore[no-untyped-def]
 
 
 @part
-def normalize_part(i, parts, x, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
+def normalize_part(i, parts, x, mean, scale, bias, least, y):
     """Some lines."""
     for r in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         line, out = x[r], y[r]
@@ -117,7 +117,7 @@ def normalize_part(i, parts, x, mean, scale, bias, least, y):  # type: ignore[no
 
 
 @loop
-def normalize(team, x, groups, mean, scale, bias, least, y):  # type: ignore[no-untyped-def]
+def normalize(team, x, groups, mean, scale, bias, least, y):
     """y = (x - mean) * scale + bias, and no less than `least`: 0 with a ReLU, else -infinity."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
@@ -128,7 +128,7 @@ def normalize(team, x, groups, mean, scale, bias, least, y):  # type: ignore[no-
 
 
 @part
-def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: ignore[no-untyped-def]
+def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):
     """Some lines."""
     start, stop = len(x) * i // parts, len(x) * (i + 1) // parts
     zero, total, total_x = x.dtype.type(0), of_g[i], of_gx[i]
@@ -151,7 +151,7 @@ def sums_part(i, parts, g, x, mean, scale, bias, least, of_g, of_gx):  # type: i
 
 
 @loop
-def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):  # type: ignore[no-untyped-def]
+def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):
     """g and g * (x - mean), summed by channel, into dy and dyx (C,). Where y is `least`, g counts as 0."""
     parts = cuts(len(x), x.size)
     of_g, of_gx = np.empty((parts, x.shape[1])), np.empty((parts, x.shape[1]))
@@ -165,7 +165,7 @@ def sums(team, g, x, groups, mean, scale, bias, least, dy, dyx):  # type: ignore
 
 
 @part
-def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):  # type: ignore[no-untyped-def]
+def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):
     """Some lines."""
     zero = x.dtype.type(0)
     for r in range(len(x) * i // parts, len(x) * (i + 1) // parts):
@@ -177,7 +177,7 @@ def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):  # ty
 
 
 @loop
-def back(team, g, x, groups, mean, scale, bias, least, level, slope, dx):  # type: ignore[no-untyped-def]
+def back(team, g, x, groups, mean, scale, bias, least, level, slope, dx):
     """dx = (g - level - (x - mean) * slope) * scale: without what moves all values of a channel, or scales them."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
@@ -219,7 +219,7 @@ def batch_norm(
     inv_std = 1 / np.sqrt(var + eps)
     scale = inv_std if weight is None else weight.data * inv_std
     shift = np.zeros(c) if bias is None else bias.data
-    with_ = [groups, *(v.astype(x.dtype) for v in (mean, scale, shift)), x.dtype.type(0 if relu else -np.inf)]
+    with_: Any = [groups, *(v.astype(x.dtype) for v in (mean, scale, shift)), x.dtype.type(0 if relu else -np.inf)]
     y = CPU.empty(lines.shape, x.dtype)
     normalize(crew(x.size), lines, *with_, y)
 

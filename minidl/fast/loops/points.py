@@ -24,7 +24,7 @@ RELU, SIGMOID, TANH = range(3)
 
 
 @part
-def exp_32(x):  # type: ignore[no-untyped-def]
+def exp_32(x):
     """e^x = 2^k e^r with |r| <= log(2) / 2: a polynomial (Cephes' expf), which is done by vectors. Within 2 ulp."""
     one = np.float32(1)
     v = min(max(x, np.float32(-87.3)), np.float32(88.37))
@@ -40,13 +40,13 @@ def exp_32(x):  # type: ignore[no-untyped-def]
     return x if x != x else y  # NaN
 
 
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """e^x in compiled loops. Where it is less than the smallest number, that, and not 0; nor infinity."""
     raise NotImplementedError
 
 
 @overload(exp, jit_options=SETTINGS)
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     if x == types.float32:
         return lambda x: exp_32(x)
     return lambda x: math.exp(x)
@@ -56,7 +56,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @part
-def forward_part(i, parts, kind, x, y):  # type: ignore[no-untyped-def]
+def forward_part(i, parts, kind, x, y):
     """Some numbers."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, zero, one = x[some], y[some], x.dtype.type(0), x.dtype.type(1)
@@ -69,14 +69,14 @@ def forward_part(i, parts, kind, x, y):  # type: ignore[no-untyped-def]
 
 
 @loop
-def forward(team, kind, x, y):  # type: ignore[no-untyped-def]
+def forward(team, kind, x, y):
     """y = RELU or SIGMOID of x, both flat."""
     parts = cuts(len(x), len(x))
     share(team, parts, entry(forward_part, (parts, kind, x, y)))
 
 
 @part
-def backward_part(i, parts, kind, g, y, dx):  # type: ignore[no-untyped-def]
+def backward_part(i, parts, kind, g, y, dx):
     """Some numbers."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, y, dx, zero, one = g[some], y[some], dx[some], g.dtype.type(0), g.dtype.type(1)
@@ -92,7 +92,7 @@ def backward_part(i, parts, kind, g, y, dx):  # type: ignore[no-untyped-def]
 
 
 @loop
-def backward(team, kind, g, y, dx):  # type: ignore[no-untyped-def]
+def backward(team, kind, g, y, dx):
     """dx from g and y = RELU, SIGMOID or TANH of x, all flat."""
     parts = cuts(len(g), len(g))
     share(team, parts, entry(backward_part, (parts, kind, g, y, dx)))
@@ -153,7 +153,7 @@ def shaped(numbers: Array, shape: tuple[int, ...], few: bool) -> Array:
 
 
 @part
-def philox(counter, step, key_0, key_1):  # type: ignore[no-untyped-def]
+def philox(counter, step, key_0, key_1):
     """Philox 4x64 with ten rounds (Salmon et al. 2011): four random words of 64 bits, as NumPy's generator has them."""
     a, b, c, d = np.uint64(counter), np.uint64(0), np.uint64(step), np.uint64(0)
     for _ in range(10):
@@ -165,7 +165,7 @@ def philox(counter, step, key_0, key_1):  # type: ignore[no-untyped-def]
 
 
 @part
-def drop_part(i, parts, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
+def drop_part(i, parts, x, p, scale, key, step, keep, y):
     """Some numbers: eight for each block of random bits."""
     n, zero, key_0, key_1 = (len(x) + 7) // 8, x.dtype.type(0), np.uint64(key[0]), np.uint64(key[1])
     start, stop = n * i // parts * 8, min(len(x), n * (i + 1) // parts * 8)
@@ -182,14 +182,14 @@ def drop_part(i, parts, x, p, scale, key, step, keep, y):  # type: ignore[no-unt
 
 
 @loop
-def drop(team, x, p, scale, key, step, keep, y):  # type: ignore[no-untyped-def]
+def drop(team, x, p, scale, key, step, keep, y):
     """y = x * scale where a random number in [0, 1) is at least p, else x * 0; keep says where. All flat."""
     parts = cuts(len(x), len(x))
     share(team, parts, entry(drop_part, (parts, x, p, scale, key, step, keep, y)))
 
 
 @part
-def masked_part(i, parts, g, scale, keep, dx):  # type: ignore[no-untyped-def]
+def masked_part(i, parts, g, scale, keep, dx):
     """Some numbers."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, keep, dx, zero = g[some], keep[some], dx[some], g.dtype.type(0)
@@ -198,7 +198,7 @@ def masked_part(i, parts, g, scale, keep, dx):  # type: ignore[no-untyped-def]
 
 
 @loop
-def masked(team, g, scale, keep, dx):  # type: ignore[no-untyped-def]
+def masked(team, g, scale, keep, dx):
     """dx = g * scale where `keep` says so, else g * 0."""
     parts = cuts(len(g), len(g))
     share(team, parts, entry(masked_part, (parts, g, scale, keep, dx)))
@@ -224,7 +224,7 @@ def dropout(x: Tensor, p: float, rng: Any) -> Any:
 
 
 @part
-def take_part(i, parts, images, chosen, scale, x):  # type: ignore[no-untyped-def]
+def take_part(i, parts, images, chosen, scale, x):
     """Some images."""
     for n in range(len(chosen) * i // parts, len(chosen) * (i + 1) // parts):
         pixels, numbers = images[chosen[n]], x[n]
@@ -233,7 +233,7 @@ def take_part(i, parts, images, chosen, scale, x):  # type: ignore[no-untyped-de
 
 
 @loop
-def take_images(team, images, chosen, scale, x):  # type: ignore[no-untyped-def]
+def take_images(team, images, chosen, scale, x):
     """x (n, pixels) = scale * the chosen ones of images (N, pixels), which are bytes."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(take_part, (parts, images, chosen, scale, x)))

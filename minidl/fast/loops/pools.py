@@ -22,14 +22,14 @@ from minidl.tensor import Tensor, record
 
 
 @part
-def inside(place, kernel, stride, padding, size):  # type: ignore[no-untyped-def]
+def inside(place, kernel, stride, padding, size):
     """(first, from, to): the pixel where a window begins along an axis, and which of its places lie in the image."""
     first = place * stride - padding
     return first, max(0, -first), min(kernel, size - first)
 
 
 @part
-def within(place, stride, padding, size, count):  # type: ignore[no-untyped-def]
+def within(place, stride, padding, size, count):
     """(from, to): of so many windows along an axis, those that have this place of theirs in the image."""
     return max(0, -((place - padding) // stride)), min(count, (size - 1 + padding - place) // stride + 1)
 
@@ -38,7 +38,7 @@ def within(place, stride, padding, size, count):  # type: ignore[no-untyped-def]
 
 
 @part
-def best_of_pixel(pixel, at, channels, y, winner):  # type: ignore[no-untyped-def]
+def best_of_pixel(pixel, at, channels, y, winner):
     """One more pixel of a window. y, winner (C,): the largest numbers so far, and where in the image they are."""
     for c in range(len(y)):
         v = pixel[c]
@@ -48,7 +48,7 @@ def best_of_pixel(pixel, at, channels, y, winner):  # type: ignore[no-untyped-de
 
 
 @part
-def best_of_4(pixels, at, channels, y, winner):  # type: ignore[no-untyped-def]
+def best_of_4(pixels, at, channels, y, winner):
     """All of the usual window, 2 x 2, in one loop."""
     (a, b, c, d), (at_a, at_b, at_c, at_d) = pixels, at
     for k in range(len(y)):
@@ -63,7 +63,7 @@ def best_of_4(pixels, at, channels, y, winner):  # type: ignore[no-untyped-def]
 
 
 @part
-def best_of_image(image, kernel, stride, padding, channels, y, winners):  # type: ignore[no-untyped-def]
+def best_of_image(image, kernel, stride, padding, channels, y, winners):
     """image (H, W, C); y, winners (OH, OW, C)."""
     (kh, kw), (sh, sw), (ph, pw), (h, w, c) = kernel, stride, padding, image.shape
     for oh in range(y.shape[0]):
@@ -87,7 +87,7 @@ def best_of_image(image, kernel, stride, padding, channels, y, winners):  # type
 
 
 @part
-def best_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+def best_part(i, parts, x, kernel, stride, padding, y, winners):
     """Some images."""
     channels = np.arange(x.shape[3]).astype(np.int32)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
@@ -95,14 +95,14 @@ def best_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore
 
 
 @loop
-def largest(team, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+def largest(team, x, kernel, stride, padding, y, winners):
     """y (N, OH, OW, C): the largest number of each window of x (N, H, W, C); winners: where in the image it is."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(best_part, (parts, x, kernel, stride, padding, y, winners)))
 
 
 @part
-def best_of_line(line, step, at, y, winner):  # type: ignore[no-untyped-def]
+def best_of_line(line, step, at, y, winner):
     """The same place of a line of windows, which are `step` apart."""
     for k in range(len(y)):
         v = line[k * step]
@@ -112,7 +112,7 @@ def best_of_line(line, step, at, y, winner):  # type: ignore[no-untyped-def]
 
 
 @part
-def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
     """Some images."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
@@ -135,14 +135,14 @@ def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):  # type: 
 
 
 @loop
-def largest_of_planes(team, x, kernel, stride, padding, y, winners):  # type: ignore[no-untyped-def]
+def largest_of_planes(team, x, kernel, stride, padding, y, winners):
     """The same for planes: y, winners (N, OH, OW), x (N, H, W)."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(best_plane_part, (parts, x, kernel, stride, padding, y, winners)))
 
 
 @part
-def give_part(i, parts, g, winners, dx):  # type: ignore[no-untyped-def]
+def give_part(i, parts, g, winners, dx):
     """Some images."""
     zero = dx.dtype.type(0)
     for n in range(len(g) * i // parts, len(g) * (i + 1) // parts):
@@ -153,7 +153,7 @@ def give_part(i, parts, g, winners, dx):  # type: ignore[no-untyped-def]
 
 
 @loop
-def give(team, g, winners, dx):  # type: ignore[no-untyped-def]
+def give(team, g, winners, dx):
     """Each gradient to where the largest number was. g, winners (N, numbers of a result), dx (N, those of an image)."""
     parts = cuts(len(dx), dx.size)
     share(team, parts, entry(give_part, (parts, g, winners, dx)))
@@ -163,7 +163,7 @@ def give(team, g, winners, dx):  # type: ignore[no-untyped-def]
 
 
 @part
-def add_pixels(i, parts, x, kernel, stride, padding, y, back):  # type: ignore[no-untyped-def]
+def add_pixels(i, parts, x, kernel, stride, padding, y, back):
     """Images (N, H, W, C) and the means of their windows; `back`: from these to those."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w, _) = kernel, stride, padding, x.shape
     fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
@@ -186,7 +186,7 @@ def add_pixels(i, parts, x, kernel, stride, padding, y, back):  # type: ignore[n
 
 
 @part
-def add_line(line, step, fraction, mean, back):  # type: ignore[no-untyped-def]
+def add_line(line, step, fraction, mean, back):
     """The same place of a line of windows, which are `step` apart."""
     if back:
         for k in range(len(mean)):
@@ -197,7 +197,7 @@ def add_line(line, step, fraction, mean, back):  # type: ignore[no-untyped-def]
 
 
 @part
-def add_planes(i, parts, x, kernel, stride, padding, y, back):  # type: ignore[no-untyped-def]
+def add_planes(i, parts, x, kernel, stride, padding, y, back):
     """The same for planes, x (N, H, W) and y (N, OH, OW)."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
     fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
@@ -218,7 +218,7 @@ def add_planes(i, parts, x, kernel, stride, padding, y, back):  # type: ignore[n
 
 
 @loop
-def means(team, x, kernel, stride, padding, y, back):  # type: ignore[no-untyped-def]
+def means(team, x, kernel, stride, padding, y, back):
     """y (N, OH, OW, C): the mean of each window of x (N, H, W, C). Or x, with `back`: each number of y shared evenly
     among the pixels of its window."""
     parts = cuts(len(x), x.size)
@@ -226,7 +226,7 @@ def means(team, x, kernel, stride, padding, y, back):  # type: ignore[no-untyped
 
 
 @loop
-def means_of_planes(team, x, kernel, stride, padding, y, back):  # type: ignore[no-untyped-def]
+def means_of_planes(team, x, kernel, stride, padding, y, back):
     """The same for planes: x (N, H, W), y (N, OH, OW)."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(add_planes, (parts, x, kernel, stride, padding, y, back)))

@@ -108,13 +108,13 @@ def {name}(team, numbers, {", ".join(arrays)}):
 
 
 @part
-def cuts(n):  # type: ignore[no-untyped-def]
+def cuts(n):
     """How many parts so many weights are cut into."""
     return max(1, min(16, n // WORTH))
 
 
 @part
-def stretch(n, i, parts):  # type: ignore[no-untyped-def]
+def stretch(n, i, parts):
     """The weights of part i: whole lines of the cache."""
     lines = (n + 15) // 16
     return slice(16 * (lines * i // parts), min(n, 16 * (lines * (i + 1) // parts)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -39,7 +40,7 @@ Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may com
 
 
 @part
-def take(board, job):  # type: ignore[no-untyped-def]
+def take(board, job):
     """Do parts of this job as long as there are any; returns how many."""
     code, args, parts, count = load(board, CODE), load(board, ARGS), load(board, PARTS), 0
     while True:
@@ -55,7 +56,7 @@ def take(board, job):  # type: ignore[no-untyped-def]
 
 
 @part
-def share(team, parts, job):  # type: ignore[no-untyped-def]
+def share(team, parts, job):
     """Do all parts of a job, with helpers where there are some."""
     board, helpers = team
     code, args = job
@@ -71,7 +72,7 @@ def share(team, parts, job):  # type: ignore[no-untyped-def]
 
 
 @part
-def _lead(board, helpers, parts, code, args):  # type: ignore[no-untyped-def]
+def _lead(board, helpers, parts, code, args):
     store(board, DONE, 0)
     store(board, FAILED, 0)
     store(board, HELPERS, helpers)
@@ -96,7 +97,7 @@ LATE = 100_000  # ticks: some tens of microseconds
 
 
 @loop
-def help_out(board, me):  # type: ignore[no-untyped-def]
+def help_out(board, me):
     """Wait for jobs and take part in them, until there has been none for a while."""
     add(board, AWAKE, 1)
     seen, looks = -1, 0
@@ -113,7 +114,7 @@ def help_out(board, me):  # type: ignore[no-untyped-def]
 
 
 @loop
-def now():  # type: ignore[no-untyped-def]
+def now():
     """The clock of the board."""
     return ticks()
 
@@ -128,7 +129,7 @@ class _Helper:
     def wake(self, cores: set[int]) -> None:
         """Let it go on, on one of these cores: the system would wake it on that of who wakes it, where it is in the
         way of just that one, and notice some hundredths of a second later."""
-        if not self.wanted._value:  # type: ignore[attr-defined] # else it has been woken already
+        if not self.wanted._value:  # else it has been woken already
             if cores and self.id:
                 os.sched_setaffinity(self.id, cores)
             self.wanted.release()
@@ -147,7 +148,7 @@ class _Team:
 
     def __init__(self) -> None:
         self.board = np.zeros(SIZE, np.int64)
-        self.words = memoryview(self.board)  # read from Python in a moment
+        self.words = memoryview(self.board.data)  # read from Python in a moment
         self.lock = threading.Lock()
         self.helpers: list[_Helper] = []
 
@@ -170,14 +171,16 @@ class _Team:
             helper.wake(cores)
 
 
-try:
-    _core = ctypes.CDLL(None).sched_getcpu  # the number of the core that we are on
-except (AttributeError, OSError, TypeError):  # only Linux has it
+def _find_core() -> Callable[[], int]:
+    """A function that gives the number of the core that we are on; -1 where the system has none: only Linux does."""
+    try:
+        found: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return lambda: -1
+    return found
 
-    def _core() -> int:
-        return -1
 
-
+_core = _find_core()
 _team = _Team()
 ready = _team.ready
 
