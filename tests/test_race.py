@@ -19,7 +19,7 @@ from minidl.trainer import evaluate
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.models import build_model, count_parameters, input_of, standardize
-from minidl.training.run import Run
+from minidl.training.run import Options, Run
 from tests.commands import command, difference, fails, outcome, signal_at_call, tiny_dataset, train
 from tests.field import BY_NAME, minidl_net
 
