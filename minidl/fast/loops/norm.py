@@ -219,18 +219,19 @@ def batch_norm(
     inv_std = 1 / np.sqrt(var + eps)
     scale = inv_std if weight is None else weight.data * inv_std
     shift = np.zeros(c) if bias is None else bias.data
-    with_: Any = [groups, *(v.astype(x.dtype) for v in (mean, scale, shift)), x.dtype.type(0 if relu else -np.inf)]
+    at, by, up = (v.astype(x.dtype) for v in (mean, scale, shift))
+    least = x.dtype.type(0 if relu else -np.inf)
     y = CPU.empty(lines.shape, x.dtype)
-    normalize(crew(x.size), lines, *with_, y)
+    normalize(crew(x.size), lines, groups, at, by, up, least, y)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:
         g, dx = as_lines(g)[0], CPU.empty(lines.shape, x.dtype)
         dy, dyx = np.empty(c), np.empty(c)
-        sums(crew(x.size), g, lines, *with_, dy, dyx)
+        sums(crew(x.size), g, lines, groups, at, by, up, least, dy, dyx)
         if x.requires_grad:
             level, slope = (dy / n, dyx * inv_std**2 / n) if training else (np.zeros(c), np.zeros(c))
-            back(crew(x.size), g, lines, *with_, level.astype(x.dtype), slope.astype(x.dtype), dx)
+            back(crew(x.size), g, lines, groups, at, by, up, least, level.astype(x.dtype), slope.astype(x.dtype), dx)
         return as_given(dx, x.shape), dyx * inv_std, dy
 
     edges: list[Reading] = [(x, lambda g: backward(g)[0], x)]
