@@ -92,7 +92,7 @@ def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: f
     The formula and the arguments of PyTorch's LinearLR. Its defaults are a warm-up; these fall from lr to zero.
     """
     at_least("lr", lr, 0)
-    at_least("total_iters", total_iters, 1)
+    whole_number("total_iters", total_iters, 1)
     at_least("start_factor", start_factor, 0)
     at_least("end_factor", end_factor, 0)
     return lambda k: lr * (start_factor + (end_factor - start_factor) * min(k / total_iters, 1))
@@ -103,7 +103,7 @@ def exponential(lr: float, gamma: float, steps_per_epoch: int) -> Schedule:
     """lr gamma^e in epoch e = 0, 1, 2, ...: PyTorch's ExponentialLR, stepped after each epoch."""
     at_least("lr", lr, 0)
     at_least("gamma", gamma, 0)
-    at_least("steps_per_epoch", steps_per_epoch, 1)
+    whole_number("steps_per_epoch", steps_per_epoch, 1)
     return lambda k: lr * gamma ** (k // steps_per_epoch)
 
 
@@ -127,7 +127,7 @@ def onecycle(
     The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False: the rate alone.
     """
     at_least("lr", max_lr, 0)
-    at_least("total_steps", total_steps, 1)
+    whole_number("total_steps", total_steps, 1)
     if not 0 <= pct_start <= 1:
         raise ValueError(f"pct_start must be in [0, 1], got {pct_start}")
     if anneal_strategy not in ANNEAL:

@@ -297,6 +297,18 @@ def test_cross_entropy(n, classes, seed, dtype):
     assert ops.cross_entropy(logits, labels).item() == pytest.approx(sum(plain) / n, rel=1e-12, abs=1e-15)
 
 
+@given(n=sizes, classes=st.integers(1, 5), seed=seeds, e=st.sampled_from([0.0, 0.1, 1.0]))
+def test_label_smoothing_and_reductions(n, classes, seed, e):
+    (logits,) = values(seed, (n, classes))
+    labels = np.random.default_rng(seed).integers(0, classes, n)
+    truth = (1 - e) * np.eye(classes)[labels] + e / classes
+    losses = -(truth * np.log(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))).sum(1)
+    for reduction, wanted in (("mean", losses.mean()), ("sum", losses.sum()), ("none", losses)):
+        how = {"reduction": reduction, "label_smoothing": e}
+        assert np.allclose(ops.cross_entropy(logits, labels, **how).data, wanted, rtol=1e-12, atol=1e-14)
+        assert gradcheck(lambda t, how=how: ops.cross_entropy(t, labels, **how), [logits])
+
+
 @given(shape=shapes, seed=seeds)
 def test_mse_loss(shape, seed):
     a, b = values(seed, shape, shape)

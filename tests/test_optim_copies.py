@@ -8,6 +8,7 @@ import pytest
 
 from minidl import Tensor, nn, ops
 from minidl.optim import GNMT, SGD, SWATS, Adam, AfterSteps, Hybrid
+from minidl.training.build import build
 from tests.test_optim import RULES
 
 RNG = np.random.default_rng(3)
@@ -22,6 +23,10 @@ MAKE = {name: rule[0] for name, rule in RULES.items()} | {
         [{"params": [next(it := iter(p))], "lr": 1e-4}, {"params": list(it), "weight_decay": 0.1}]
     ),
 }
+MAKE["built"] = lambda p: build(
+    "hybrid", p, total_steps=20, steps_per_epoch=5, lr=0.01, lr_sgd=0.1, momentum=0.9, weight_decay=0.1,
+    switch="step:5", schedule="linear", schedule_sgd="cosine",
+)  # fmt: skip
 COPY = {"pickle": lambda x: pickle.loads(pickle.dumps(x)), "deepcopy": copy.deepcopy}
 
 

@@ -184,7 +184,13 @@ def test_a_schedule_ends_where_it_ends():
         cosine(2.0, 8)(9)
 
 
-@pytest.mark.parametrize("make", [lambda: step(1.0, 1.5), lambda: halving(1.0, 2, 1.5), lambda: cosine(1.0, 8.5)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: step(1.0, 1.5), lambda: halving(1.0, 2, 1.5), lambda: cosine(1.0, 8.5), lambda: linear(1.0, 8.5),
+        lambda: exponential(1.0, 0.9, 2.5), lambda: onecycle(1.0, 8.5),
+    ],
+)  # fmt: skip
 def test_steps_are_whole_numbers(make):
     with pytest.raises(ValueError, match="whole number"):
         make()

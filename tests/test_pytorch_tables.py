@@ -104,7 +104,7 @@ OPS = {
     ),
     "nn.functional.cross_entropy": Op(
         taking(ops.cross_entropy, {"target": "labels"}),
-        "target weight size_average ignore_index reduce reduction label_smoothing", 5,
+        "target weight size_average ignore_index reduce reduction label_smoothing", 4,
     ),
     **{
         name: Op(lambda x, other, name=name: getattr(x, f"__{name}__")(other), "other", 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -133,24 +134,36 @@ def _hybrid(
     momentum: float,
     common: dict[str, Any],
 ) -> Hybrid:
-    then_rate: Rate = lr_sgd
-    total_steps, steps_per_epoch = lengths
-    if schedule_sgd:
-        peak = lr_sgd if lr_after is None else 1.0
-
-        @lru_cache(maxsize=1)  # the text is read once
-        def sgd_phase(steps: int) -> Schedule:
-            return parse_schedule(schedule_sgd, lr=peak, total_steps=steps, steps_per_epoch=steps_per_epoch)
-
-        sgd_phase(total_steps)  # a text that can't be read is an error now, not at the switch
-
-        def then_rate(k: int) -> float:  # over what the switch has left of the run
-            return sgd_phase(max(1, total_steps - (hybrid.switch_step or 0)))(k)
-
-    then = SGD(lr=then_rate, momentum=momentum, **common)
+    rest = RestOfRun(schedule_sgd, lr_sgd if lr_after is None else 1.0, *lengths) if schedule_sgd else None
+    then = SGD(lr=rest or lr_sgd, momentum=momentum, **common)
     decay_after = "matched" if common["weight_decay"] else None
     hybrid = Hybrid(params, first, then, switch=parse_switch(switch), lr_after=lr_after, decay_after=decay_after)
+    if rest is not None:
+        rest.hybrid = hybrid
     return hybrid
+
+
+@dataclass
+class RestOfRun:
+    """The schedule of a hybrid's SGD, over what the switch has left of the run; copied and pickled with the hybrid."""
+
+    text: str
+    peak: float
+    total_steps: int
+    steps_per_epoch: int
+    hybrid: Hybrid | None = None
+
+    def __post_init__(self) -> None:
+        self(0)  # a text that can't be read is an error now, not at the switch
+
+    def __call__(self, k: int) -> float:
+        gone = (self.hybrid and self.hybrid.switch_step) or 0
+        return _read(self.text, self.peak, max(1, self.total_steps - gone), self.steps_per_epoch)(k)
+
+
+@lru_cache(maxsize=16)  # a text is read once
+def _read(text: str, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
+    return parse_schedule(text, lr=peak, total_steps=steps, steps_per_epoch=steps_per_epoch)
 
 
 def _swats_tolerance(switch: str | None) -> dict[str, Any]:
