@@ -129,7 +129,7 @@ class Run:
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
             begun_with = {"fast": None, **checkpoint.state["versions"]}
-        if begun_with["fast"] is None:  # so go on with NumPy
+        if begun_with["fast"] is None and fast.version():  # so go on with NumPy
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen)
         run.versions, run.parent = begun_with, checkpoint.state.get("parent")
