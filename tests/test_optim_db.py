@@ -4,7 +4,6 @@ Each sample runs on minidl's own optimizer and on a wrapped one, in float64 and 
 (no foreach, no fused). What minidl refuses is an option that it does not have, and the message names it.
 """
 
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -12,15 +11,13 @@ import pytest
 
 import minidl.optim
 from minidl import Tensor
+from tests.torch_internals import table
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
 pytest.importorskip("expecttest", reason="PyTorch's tables need it: pip install expecttest")
 from minidl.optim.torch import wrap  # noqa: E402 (needs torch)
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what PyTorch's own test package says at import
-    from torch.testing._internal.common_optimizers import optim_db
-
+optim_db = table("common_optimizers", "optim_db")
 pytestmark = pytest.mark.pytorch
 
 RULES = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad")

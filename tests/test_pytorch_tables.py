@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, nn, ops, reference_only
+from tests.torch_internals import table
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # torch.testing's tables need it
@@ -185,10 +186,8 @@ def words_of(names: list[str], values: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def op_db() -> dict[str, list[Any]]:
-    from torch.testing._internal.common_methods_invocations import op_db
-
     found: dict[str, list[Any]] = {}
-    for op in op_db:
+    for op in table("common_methods_invocations", "op_db"):
         if op.name in OPS and op.variant_test_name != "without_cudnn":
             found.setdefault(op.name, []).append(op)
     return found
@@ -223,9 +222,7 @@ def test_samples_of_an_operation(name: str, form: str, op_db: dict[str, list[Any
 
 @pytest.fixture(scope="module")
 def module_db() -> dict[str, Any]:
-    from torch.testing._internal.common_modules import module_db
-
-    return {info.name.removeprefix("nn."): info for info in module_db}
+    return {info.name.removeprefix("nn."): info for info in table("common_modules", "module_db")}
 
 
 @pytest.mark.parametrize("name", LAYERS)
