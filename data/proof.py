@@ -1,0 +1,135 @@
+"""Files that prove themselves: what is read again must be what was written, by this run, for this purpose.
+
+A JSON file carries the SHA-256 of its own content under the key "sha256". So a flipped bit, a cut, an edited number is
+found when the file is read, and by every reader in the same way:
+
+    write_signed(path, {"run": key, "accuracy": 0.9})
+    content = read_signed(path, {"run": text(), "accuracy": real(0, 1)}, run=key)
+
+The second line raises Damaged, with one line that says what is wrong, unless the checksum fits, `run` is that very key
+(so a file exchanged for another one is known), and every value is of the right kind and size (see schema.py). The
+checksum is over the values, not the layout: a file that was only indented anew is still sound. It is a guard against
+damage, not against forgery: who edits a file and signs it again gets the answer that its content gives.
+
+Files of other formats lie beside a list of their checksums, SHA256SUMS, which `sha256sum -c` reads too: see
+`write_sums` and `check_sums`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minidl.data.atomic import write_text
+from minidl.data.schema import Kind, WrongKind, table
+
+SEAL = "sha256"  # the key of the checksum in a signed file
+SUMS = "SHA256SUMS"
+LARGEST = 1 << 28  # bytes of a file that is read whole: none of ours is near it
+
+
+class Damaged(ValueError):
+    """A file that is missing, not what was written, or not what it should be. The message names it."""
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of JSON values, as 64 hexadecimal digits; it does not depend on the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def signed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with its checksum, as its last entry; a checksum that it had is replaced."""
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    return {**bare, SEAL: checksum(bare)}
+
+
+def write_signed(path: str | os.PathLike[str], content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Write JSON with its checksum; the file appears whole or not at all. Raises OSError as `atomic_file` does.
+
+    indent  of the text; None: all in one line
+    """
+    write_text(path, json.dumps(signed(content), indent=indent) + "\n")
+
+
+def proven(content: Any, where: str, kinds: Mapping[str, Kind] | None = None, **expected: Any) -> dict[str, Any]:
+    """Content that was read from `where`, without its checksum. Raises Damaged unless all of it is as it should be.
+
+    kinds     the kind of every value, see schema.py; None: any
+    expected  values that must be these, such as run=KEY
+    """
+    if not isinstance(content, dict):
+        raise Damaged(f"{where} is damaged: it holds no JSON object")
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    if SEAL not in content:
+        raise Damaged(f"{where} carries no checksum: an earlier version wrote it, or it is damaged")
+    if content[SEAL] != (found := checksum(bare)):
+        raise Damaged(f"{where} is damaged: the checksum of its content is {found[:12]}..., not what it says")
+    for key, value in expected.items():
+        if bare.get(key) != value:
+            raise Damaged(f"{where} belongs elsewhere: its {key} is {_short(bare.get(key))}, not {_short(value)}")
+    if kinds is not None:
+        try:
+            table(kinds)(bare, "")
+        except WrongKind as error:
+            raise Damaged(f"{where} does not fit this version of minidl: {error}") from None
+    return bare
+
+
+def read_signed(
+    path: str | os.PathLike[str], kinds: Mapping[str, Kind] | None = None, **expected: Any
+) -> dict[str, Any]:
+    """The content of a file that `write_signed` wrote. Raises Damaged as `proven` does, and where there is no file."""
+    return proven(read_json(path), os.fspath(path), kinds, **expected)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds. Raises Damaged where it is missing or no JSON."""
+    where = os.fspath(path)
+    try:
+        if os.path.getsize(path) > LARGEST:
+            raise Damaged(f"{where} is damaged: it is larger than {LARGEST >> 20} MiB")
+        return json.loads(Path(path).read_bytes())
+    except Damaged:
+        raise
+    except FileNotFoundError:
+        raise Damaged(f"{where} is missing") from None
+    except OSError as error:
+        raise Damaged(f"{where} can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of 5,000 digits, 10,000 brackets
+        raise Damaged(f"{where} is damaged: {_short(str(error))}") from None
+
+
+def _short(value: Any) -> str:
+    words = " ".join(str(value).split())
+    return words if len(words) <= 80 else words[:77] + "..."
+
+
+# ---- a folder's other files ----
+
+
+def write_sums(folder: Path, names: Iterable[str]) -> None:
+    """Write SHA256SUMS, with a line for each of these files of the folder."""
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in names]
+    write_text(folder / SUMS, "".join(lines))
+
+
+def check_sums(folder: Path, names: Iterable[str]) -> None:
+    """Raise Damaged where one of these files is missing or is not the one that SHA256SUMS was written for."""
+    try:
+        lines = (folder / SUMS).read_bytes().decode().splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise Damaged(f"{folder / SUMS}, with the checksums of the files beside it, is missing or damaged") from None
+    known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in names:
+        if not (folder / name).is_file():
+            raise Damaged(f"{folder / name} is missing")
+        if known.get(name) != _digest(folder / name):
+            raise Damaged(f"{folder / name} is damaged: its checksum is not the one in {SUMS}")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
