@@ -21,6 +21,8 @@ from minidl.optim.swats import SWATS
 from minidl.optim.switch import Projected
 from minidl.optim.switch_text import parse_switch
 from minidl.tensor import Tensor
+from minidl.training.loader import load
+from minidl.training.own import is_own, own_optimizer
 from minidl.training.presets import DEFAULTS
 
 NAMES = tuple(DEFAULTS)
@@ -48,8 +50,8 @@ def build(
     total_steps: int,
     steps_per_epoch: int,
     lr: float,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
+    momentum: float | None = None,
+    weight_decay: float | None = None,
     clip_norm: float | None = None,
     schedule: str | None = None,
     betas: Sequence[float] | None = None,
@@ -59,6 +61,8 @@ def build(
     schedule_sgd: str | None = None,
 ) -> Optimizer:
     """The optimizer of this name (see NAMES) for these parameters, all its options decided (see presets.decided).
+
+    name             or a class or function of the user's own: "mine.py:Lion" (see own.py)
 
     total_steps      length of the run, for gnmt, blend and schedules that have an end
     steps_per_epoch  for blend and schedules that go by epochs
@@ -76,7 +80,11 @@ def build(
         "momentum": momentum or None, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule,
         "schedule_sgd": schedule_sgd, "betas": betas,
     }  # fmt: skip
+    if is_own(name):
+        given |= {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "clip_norm": clip_norm}
+        return own_optimizer(load(name), params, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **given)
     _check(name, given)
+    momentum, weight_decay = momentum or 0.0, weight_decay or 0.0
     common: dict[str, Any] = {"max_norm": clip_norm, "weight_decay": weight_decay}
     rate: Rate = lr
     if schedule:

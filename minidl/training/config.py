@@ -22,6 +22,8 @@ from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
 from minidl.training.models import MODELS, build_model, standardize
 from minidl.training.options import at_least, check_options, documented, option, positive, share
+from minidl.training.own import absolute as absolute_name
+from minidl.training.own import is_own
 from minidl.training.presets import decided, recipe
 
 # ---- what can be chosen ----
@@ -57,12 +59,18 @@ class Config:
         "the full MNIST where it is at hand or can be fetched, else mnist5k",
         group=DATA, metavar="NAME",
     )  # fmt: skip
-    model: str = option("mlp", " ".join(MODELS), group=DATA, metavar="NAME")
+    model: str = option(
+        "mlp", " ".join(MODELS) + ", or a network of your own, as in mine.py:Net", group=DATA, metavar="NAME"
+    )
     val_fraction: float = option(
         0.1, "share of the training images set aside for validation; 0: train on all of them, and validate on none",
         group=DATA, metavar="F", check=share,
     )  # fmt: skip
-    opt: str = option(None, " ".join(OPTIMIZERS) + " (default: hybrid; race: adam)", group=OPT, metavar="NAME")
+    opt: str = option(
+        None,
+        " ".join(OPTIMIZERS) + ", or an optimizer of your own, as in mine.py:Lion (default: hybrid; race: adam)",
+        group=OPT, metavar="NAME",
+    )  # fmt: skip
     lr: float | None = option(
         None, "learning rate (default: suits the optimizer)", group=OPT, metavar="RATE", check=positive
     )
@@ -116,11 +124,13 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        check_name("model", self.model, MODELS)
+        check_name("model", self.model, MODELS, "Net")
         for name in ("opt", "batch_size"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(recipe(self.model), name))
-        check_name("optimizer", self.opt, OPTIMIZERS)
+        check_name("optimizer", self.opt, OPTIMIZERS, "Lion")
+        for name in ("model", "opt"):
+            object.__setattr__(self, name, absolute_name(getattr(self, name)))
         check_options(self)
         if self.switch not in (None, "auto"):
             check_seen(str(self.switch), self.val_fraction)
@@ -198,10 +208,12 @@ def check_seen(switch: str, val_fraction: float) -> None:
         )
 
 
-def check_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise ValueError for an unknown name, with the nearest known one."""
+def check_name(kind: str, name: str, known: Iterable[str], example: str) -> None:
+    """Raise ValueError for an unknown name, with the nearest known one. What is in a file of the user's is not looked
+    for yet."""
     known = list(known)
-    if name not in known:
+    if name not in known and not is_own(name):
         near: list[Any] = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {' '.join(known)}")
+        own = f", or one of your own, as in mine.py:{example}"
+        raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {' '.join(known)}{own}")

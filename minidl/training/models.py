@@ -11,6 +11,8 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.batches import statistics
 from minidl.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, Standardize
+from minidl.training.loader import load
+from minidl.training.own import is_own, own_network
 
 ImageSize = tuple[int, int]
 Rng = np.random.Generator
@@ -68,11 +70,15 @@ MODELS: dict[str, Callable[[ImageSize, int, Rng], Sequential]] = {
 }
 
 
-def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Sequential:
+def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Module:
     """The model of that name for images of `size` (height, width), with weights drawn by `seed`.
+
+    name  one of MODELS, or a network of the user's own: "mine.py:Net" (see own.py)
 
     Raises ValueError for an unknown name, or images too small for the model.
     """
+    if is_own(name):
+        return own_network(load(name), size, classes)
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     return MODELS[name](size, classes, np.random.default_rng([seed, 0]))

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from minidl.optim.grammar import unknown
+from minidl.training.loader import load
+from minidl.training.own import is_own, own_lr
 
 
 # What a model's runs are like where the options don't say: the optimizer, the batch, the epochs (on mnist5k: more, for
@@ -101,8 +103,10 @@ def preset(model: str, dataset: str, epochs: int = 10, steps_per_epoch: int | No
 
     steps_per_epoch  if it is known, the switch comes inside the epoch where the run has only one
 
-    Data that has no row of its own gets the model's row for full MNIST. Raises ValueError for an unknown model.
+    Data that has no row of its own gets the model's row for full MNIST; a network of the user's own gets that of mlp.
+    Raises ValueError for an unknown model.
     """
+    model = "mlp" if is_own(model) else model
     models = sorted({row[0] for row in PRESETS})
     if model not in models:
         raise ValueError(unknown("model", model, models))
@@ -128,9 +132,11 @@ def decided(
 
     Raises ValueError for an unknown optimizer, or an unknown model of a hybrid.
     """
+    given = {name: value for name, value in given.items() if value is not None}
+    if is_own(opt):
+        return {"lr": own_lr(load(opt)), **given}
     if opt not in DEFAULTS:
         raise ValueError(unknown("optimizer", opt, DEFAULTS))
-    given = {name: value for name, value in given.items() if value is not None}
     if opt != "hybrid":
         return {**DEFAULTS[opt], **TAILORED.get((model, opt), {}), **given}
     row = preset(model, dataset, epochs, steps_per_epoch)._asdict()

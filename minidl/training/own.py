@@ -1,0 +1,221 @@
+"""A network or an optimizer of the user's own: `--model mine.py:Net`, `--opt mine.py:Lion`.
+
+Each is called with what its parameters name, and nothing else. A network may name `image_size` and `classes`; an
+optimizer `total_steps` and `steps_per_epoch`, and whatever options of the command line it wants to have: `lr`,
+`weight_decay`, `max_norm` (that is --clip-norm), `momentum`, `betas`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidl.grad_mode import no_grad
+from minidl.module import Module
+from minidl.optim.optimizer import Optimizer
+from minidl.optim.schedule import parse_schedule
+from minidl.tensor import Tensor
+from minidl.training.loader import UserCode, UserError, load, told
+
+# From an option of the command line to the parameter that an optimizer takes it by.
+OPTIONS = {name: name for name in ("lr", "weight_decay", "momentum", "betas")} | {"clip_norm": "max_norm"}
+LR = 1e-3  # where an optimizer has no rate of its own as a default
+
+
+# ---- names ----
+
+
+def is_own(name: str) -> bool:
+    """Whether the name of a model or an optimizer is a place in a file."""
+    return name.endswith(".py") or ".py:" in name
+
+
+def absolute(name: str) -> str:
+    """The name as it holds whatever folder one stands in; a built-in name stays as it is."""
+    if not is_own(name):
+        return name
+    file, colon, inside = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
+    return f"{Path(file).expanduser().absolute()}{colon}{inside}"
+
+
+def short(name: str) -> str:
+    """What a folder or a title calls it: Net for /home/ada/mine.py:Net."""
+    return name.rpartition(":")[2] if is_own(name) else name
+
+
+def of_file(name: str) -> str:
+    """The same with its file, but without the folder: mine.py:Net."""
+    return Path(name).name if is_own(name) else name
+
+
+# ---- the files of a run ----
+
+
+def hashes(*names: str) -> dict[str, str]:
+    """{file: sha256} of the files that these names are in."""
+    return {code.path: code.sha256 for code in (load(name) for name in names if is_own(name))}
+
+
+def check_unchanged(name: str, trained_with: Mapping[str, str], run: str) -> None:
+    """Raise UserError where the file of a model or an optimizer is not the one of the run. It isn't run for that.
+
+    trained_with  {file: sha256}, as `hashes` gave it; where the files lay then does not matter
+    """
+    if not is_own(name):
+        return
+    path = Path(name.rpartition(":")[0] or name)
+    if not path.is_file():
+        raise UserError(f"{run} was trained with {short(name)} from {path}, which is gone: put that file back")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found not in trained_with.values():
+        wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
+        raise UserError(
+            f"{path} has changed since {run} was trained with it (sha256 {found[:12]}..., it was {wanted}): "
+            "put the old file back, or train anew"
+        )
+
+
+def telling(*names: str) -> ExitStack:
+    """`with telling(model, opt):` what goes wrong inside the users' files is told with its line, as a UserError."""
+    stack = ExitStack()
+    for name in names:
+        if is_own(name):
+            stack.enter_context(told(load(name)))
+    return stack
+
+
+# ---- networks ----
+
+
+def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: int) -> Module:
+    """The network that `make` gives: a class or function, called as `make()`, or with those of `image_size` (height,
+    width) and `classes` that its parameters name.
+
+    Raises UserError where it wants more than that, or is no Module that makes logits of a batch of images (N, 1, H, W).
+    """
+    name = _name(make)
+    model = _call(make, name, {"image_size": tuple(image_size), "classes": classes}, {})
+    if not isinstance(model, Module):
+        raise UserError(f"{name} gives {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
+    if next(iter(model.parameters()), None) is None:
+        raise UserError(
+            f"{name} has nothing to learn: no parameters were found in it. Layers are found as attributes, "
+            "as in self.hidden = nn.Linear(784, 32), and in nn.Sequential"
+        )
+    _check_logits(make, name, model, image_size, classes)
+    return model
+
+
+def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tuple[int, int], classes: int) -> None:
+    """Try the network on two images of noise, in eval mode: that changes nothing in it."""
+    x = Tensor(np.random.default_rng(0).random((2, 1, *size), np.float32))
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    model.eval()
+    try:
+        with no_grad(), np.errstate(all="ignore"), told(make) if isinstance(make, UserCode) else ExitStack():
+            logits = model(x)
+    except UserError:
+        raise
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f"{name} can't take images of shape {x.shape}: {' '.join(str(error).split())}") from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(logits, Tensor):
+        raise UserError(f"{name}: forward must return a Tensor of logits (N, {classes}), it returns {_kind(logits)}")
+    if logits.ndim != 2 or len(logits) != 2 or logits.shape[1] < classes:
+        raise UserError(
+            f"{name} makes {logits.shape} of images {x.shape}: the data has {classes} classes, so logits must be "
+            f"(2, {classes}) here. Let its parameters name `classes`, and it is told how many"
+        )
+
+
+# ---- optimizers ----
+
+
+def own_lr(make: Callable[..., Any]) -> float:
+    """The rate that it has by itself: the default of its parameter `lr`."""
+    parameter = _parameters(make).get("lr")
+    default = None if parameter is None else parameter.default
+    return float(default) if isinstance(default, (int, float)) else LR
+
+
+def own_optimizer(
+    make: Callable[..., Any],
+    params: Iterable[Tensor],
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    schedule: str | None = None,
+    **options: Any,
+) -> Optimizer:
+    """The optimizer that `make`, a class such as a Rule or a function, gives for these parameters.
+
+    It is called with the parameters first, and then by name with those options that are given.
+    schedule  a text for parse_schedule, which makes of `lr` a function of the step
+
+    Raises UserError where an option does not apply, or where what it gives is no optimizer of these parameters.
+    """
+    name, params = _name(make), list(params)
+    given = {option: value for option, value in options.items() if value is not None}
+    takes = _parameters(make)
+    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())  # a Rule's own refuses what it does not know
+    for option in given:
+        if option not in OPTIONS or not (OPTIONS[option] in takes or anything):
+            named = [flag for flag, word in OPTIONS.items() if word in takes or anything]
+            listed = ", ".join("--" + flag.replace("_", "-") for flag in named) or "none"
+            raise UserError(f"--{option.replace('_', '-')} does not apply to {name}: it takes {listed}")
+    if schedule is not None:
+        lr = given.get("lr", own_lr(make))
+        given["lr"] = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    optimizer = _call(make, name, lengths, {OPTIONS[option]: value for option, value in given.items()}, params)
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"{name} gives {_kind(optimizer)}: it must be an optimizer, such as a Rule of minidl.optim")
+    if optimizer.flat is None or [id(p) for p in optimizer.flat.params] != [id(p) for p in params]:
+        raise UserError(f"{name} does not have the network's parameters: give them on, as in super().__init__(params)")
+    return optimizer
+
+
+# ---- calling ----
+
+
+def _call(make: Callable[..., Any], name: str, known: dict[str, Any], given: dict[str, Any], *first: Any) -> Any:
+    """make(*first, **given), and those of `known` that its parameters name."""
+    takes = _parameters(make)
+    given = {**{word: value for word, value in known.items() if word in takes}, **given}
+    others = [p for p in list(takes.values())[len(first) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    missing = [p.name for p in others if p.default is p.empty and p.name not in given]
+    if missing:
+        raise UserError(
+            f"{name} wants {', '.join(missing)}, which nobody gives: it is called with {', '.join(known)} where its "
+            "parameters name them, so give the others defaults"
+        )
+    return make(*first, **given)
+
+
+def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    thing = make.thing if isinstance(make, UserCode) else make
+    try:
+        return inspect.signature(thing).parameters
+    except (ValueError, TypeError):  # a class written in C
+        return {}
+
+
+def _name(make: Callable[..., Any]) -> str:
+    if isinstance(make, UserCode):
+        return of_file(str(make))
+    return str(getattr(make, "__name__", make))
+
+
+def _kind(thing: Any) -> str:
+    """What it is, in words."""
+    kind = type(thing)
+    torch = any(base.__module__.startswith("torch.") for base in kind.__mro__)
+    return "nothing (None)" if thing is None else f"{'a PyTorch ' if torch else 'a '}{kind.__name__}"
