@@ -12,9 +12,11 @@ from itertools import pairwise
 import pytest
 
 from tutorials import build
+from tutorials.assignments.assignment import NAMES as ASSIGNMENTS
 
 SCRIPTS = build.scripts()
 NAMES = [script.stem for script in SCRIPTS]
+README = (build.HERE / "README.md").read_text(encoding="utf-8")
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
 
 
@@ -35,11 +37,38 @@ def markdown(script):
 
 
 def notebook(script):
-    return json.loads(script.with_suffix(".ipynb").read_text())
+    return json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))
 
 
-def test_there_are_thirteen_in_order():
-    assert [int(name[:2]) for name in NAMES] == list(range(1, 14))
+def outputs(script):
+    """All that the cells of a notebook print."""
+    found = [output for cell in notebook(script)["cells"] for output in cell.get("outputs", [])]
+    return "\n".join("".join(output.get("text", "")) for output in found)
+
+
+def test_they_are_numbered_and_the_readme_lists_them_in_order():
+    numbers = [int(name[:2]) for name in NAMES]
+    assert numbers == sorted(set(numbers))
+    rows = re.findall(r"^\| (\d+) \| \[.*?\]\((\w+)\.ipynb\).*\| (\d+) \|$", README, re.MULTILINE)
+    assert [name for _, name, _ in rows] == NAMES
+    assert [int(number) for number, *_ in rows] == numbers
+    for (_, _, minutes), script in zip(rows, SCRIPTS, strict=True):
+        assert f"**Time.** {minutes} minutes" in script.read_text(encoding="utf-8")
+
+
+def test_what_is_optional_is_marked_in_both_places():
+    for script in SCRIPTS:
+        (row,) = re.findall(rf"^.*\({script.stem}\.ipynb\).*$", README, re.MULTILINE)
+        assert ("**Optional" in markdown(script)) == ("optional" in row), script.stem
+
+
+def test_lessons_and_assignments_link_each_other():
+    for name in set(ASSIGNMENTS) - {"A5"}:
+        (lesson,) = re.findall(
+            r"lesson to this homework: \[[^]]*\]\(\.\./\.\./(\w+)\.ipynb\)",
+            (build.HERE / "assignments" / name / "README.md").read_text(encoding="utf-8"),
+        )
+        assert f"(assignments/{name}/README.md)" in markdown(build.HERE / f"{lesson}.py"), name
 
 
 @every_script
@@ -66,6 +95,14 @@ def test_every_answer_is_code_that_python_reads(script):
     assert len(code) >= 3
     for answer in code:
         ast.parse(answer)
+
+
+@every_script
+def test_every_answer_has_a_sentence(script):
+    for answer in build.ANSWER.findall(markdown(script)):
+        words = build.CODE.sub("", answer).replace("<details><summary>Answer</summary>", "").replace("</details>", "")
+        assert re.search(r"[.?!)]\s*$", words.strip()), answer
+        assert len(words.split()) >= 4, answer
 
 
 @every_script
@@ -123,10 +160,14 @@ def test_outputs_are_fit_to_be_shown(script):
 
 
 @every_script
-def test_words_do_not_state_what_a_cell_would_print_otherwise(script):
-    """Accuracies belong into outputs: in the text they would be wrong after the next change."""
-    claims = re.findall(r"\b\d\d\.\d+ ?%|accuracy (?:of|is) 0?\.\d+", markdown(script).partition("## Exercises")[0])
-    assert set(claims) <= {"97.9 %", "97.6 %"}, claims  # the made-up sentence that tutorial 12 warns of
+def test_a_number_in_the_words_stands_in_an_output(script):
+    """What was measured elsewhere, on the full MNIST, is in a paragraph or table that says so."""
+    paragraphs = markdown(script).partition("## Exercises")[0].split("\n\n")
+    words = "\n\n".join(p for p in paragraphs if "On the full MNIST, measured on" not in p)
+    claims = re.findall(r"\b\d+\.\d+ ?%|accuracy (?:of|is) 0?\.\d+", words)
+    printed = outputs(script)
+    for claim in set(claims) - {"97.9 %", "97.6 %"}:  # the made-up sentence that tutorial 12 warns of
+        assert re.search(rf"(?<![\d.]){re.escape(claim.replace(' %', '%'))}", printed), claim
 
 
 def test_answers_run_after_the_cells_before_them():

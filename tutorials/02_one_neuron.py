@@ -191,6 +191,9 @@ show.curves({"and": and_losses, "xor": xor_losses})
 # assert abs(by_hand - w.grad[0]) < 1e-12
 # ```
 #
+# Only the middle factor of the chain has changed: 1 - y² became y (1 - y). The others do not know what squeezes the
+# sum.
+#
 # </details>
 #
 # **3.** Write an operation of your own, `cube(x)`, with its slope beside it, and let `gradcheck` judge it. Then
@@ -217,6 +220,9 @@ show.curves({"and": and_losses, "xor": xor_losses})
 # except AssertionError as error:
 #     print(error)
 # ```
+#
+# It names the worst element, with the slope that was claimed and the one that was measured. At x = 1 the wrong slope
+# happens to be right, which is why one tries several numbers.
 #
 # </details>
 #

@@ -215,6 +215,9 @@ print(f"slope {x.grad:.6f}, and 1.0001 ** 10000 = {1.0001**10_000:.6f}")
 # assert x.grad.tolist() == [2.0, 0.0, 0.0]
 # ```
 #
+# Each use hands back 1, and the two add up, as for any tensor that is used twice. The elements that were not used
+# get 0.
+#
 # </details>
 #
 # **3.** `mean` over the rows of a 4 by 3 array, then the sum. What is the gradient of each element? Check it
@@ -261,5 +264,6 @@ print(f"slope {x.grad:.6f}, and 1.0001 ** 10000 = {1.0001**10_000:.6f}")
 # ## What to read next
 #
 # `backward` and `_topological_order` in [`minidl/tensor.py`](../minidl/tensor.py): you know both now. In
-# [`minidl/ops.py`](../minidl/ops.py) each operation stands beside its derivative. Then [tutorial
+# [`minidl/ops.py`](../minidl/ops.py) each operation stands beside its derivative. The homework to this lesson is
+# [A1](assignments/A1/README.md): write the operations and the walk yourself. Then [tutorial
 # 4](04_an_mlp_learns_digits.ipynb): enough of toys.

@@ -133,10 +133,15 @@ def noisy(seed):
 choices = [(0.03, 0.0), (0.03, 0.9), (0.003, 0.9), (0.0003, 0.9)]
 walks = {f"lr = {lr}, momentum {mu}": sgd(lr, mu, steps=150, loss=noisy(0)) for lr, mu in choices}
 paths(ravine, walks)
+for name, walk in walks.items():
+    x, y = walk[-50:].T
+    print(f"{name}: the last 50 steps lie around ({x.mean():+.2f}, {y.mean():+.2f}), y spreads by {y.std():.3f}")
 
 # %% [markdown]
-# With noise the walk never comes to rest: it ends as a cloud around the star, and the cloud is the larger, the
-# larger lr/(1 - mu) is. That is why training starts with a large rate and ends with a small one.
+# With noise a walk never comes to rest: once it has arrived it goes on as a cloud around the star, and the cloud is
+# the larger, the larger lr/(1 - mu) is. The smallest rate has the smallest cloud, but it has not arrived: after 150
+# steps it is still more than a whole unit away. That is why training starts with a large rate, to get there, and
+# ends with a small one, to be exact; a *schedule* does so step by step (tutorial 17).
 #
 # ## Exercises
 #

@@ -281,5 +281,6 @@ paths(
 #
 # ## What to read next
 #
-# [`optim/adam.py`](../optim/adam.py): the same lines, on all weights at once. AdamW, in the same file, is one
-# line more. Then [tutorial 7](07_the_switch.ipynb): why leave Adam at all, and when?
+# [`optim/adam.py`](../optim/adam.py): the same lines, on all weights at once. AdamW, in the same file, is one line
+# more. The homework to tutorials 5 and 6 is [A2](assignments/A2/README.md): write SGD and Adam yourself. Then
+# [tutorial 7](07_the_switch.ipynb): why leave Adam at all, and when?

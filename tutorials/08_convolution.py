@@ -259,4 +259,5 @@ show.digits(seen, columns=8, signed=True)
 #
 # [`minidl/ops_conv.py`](../minidl/ops_conv.py): the windows as a view of the image, without a copy, and both
 # gradients beside the value. [`minidl/fast/conv.py`](../minidl/fast/conv.py) is how it is done when speed
-# counts. Then [tutorial 9](09_under_good_and_overfit.ipynb): how large should a network be?
+# counts. The homework to this lesson is [A4](assignments/A4/README.md): write convolution and pooling yourself. Then
+# [tutorial 9](09_under_good_and_overfit.ipynb): how large should a network be?

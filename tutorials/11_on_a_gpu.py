@@ -4,7 +4,7 @@
 # **Goal.** Run the same network on a graphics card without changing a line, and know what it costs to move data
 # there and back. On a machine without a GPU you *count* what would be moved; with one, you measure it too.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 4.
+# **Time.** 20 minutes. **Before this:** tutorial 4. **Optional:** no other lesson needs it.
 #
 # *On Colab:* choose a runtime with a GPU; run `!git clone URL minidl` (the address of this repository) and
 # `%pip install "./minidl[gpu-cuda12]"`, then restart the session. Elsewhere: see the [README of the
@@ -247,6 +247,9 @@ for name, (loss, accuracy) in results.items():
 # print(f"{n:,} weights: {4 * n:,} bytes each for w, g, m and v, {16 * n:,} in all")
 # print(f"to and fro at every step: {2 * 16 * n * PER_BYTE * 1e6:.0f} microseconds")
 # ```
+#
+# No: that alone takes longer than a step of such a network on a GPU. All four live on the device from the first
+# step to the last, and the optimizer works there.
 #
 # </details>
 #

@@ -4,7 +4,7 @@
 # **Goal.** Know where the time of a training step goes. Most of it should be multiplications; what else costs
 # time is nearly always *memory*, and can be had back without writing a line of C.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 6 and 8.
+# **Time.** 25 minutes. **Before this:** tutorials 6 and 8. **Optional:** no other lesson needs it.
 #
 # *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).

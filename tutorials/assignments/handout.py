@@ -24,6 +24,7 @@ from tutorials.assignments.cut import cut
 _EMPTY_INIT = (
     '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
 )
+_LINK_UP = re.compile(r"\[([^\]]+)\]\(\.\./[^)]*\)")  # to a lesson, which is not in the hand-out
 _FIND_OPTIM = """
 import os
 
@@ -47,7 +48,9 @@ def _handout(name: str) -> dict[str, str]:
         if package == "minidl":
             texts[f"{package}/__init__.py"] += _FIND_OPTIM
     extras = {"README.md": assignment.folder / "README.md", "public.py": HERE / "public.py"}
-    return texts | {"test_public.py": public} | {name: path.read_text("utf-8") for name, path in extras.items()}
+    extra = {name: path.read_text("utf-8") for name, path in extras.items()}
+    extra["README.md"] = _LINK_UP.sub(r"\1", extra["README.md"])
+    return texts | {"test_public.py": public} | extra
 
 
 def handout(assignment: Assignment) -> dict[str, str]:
