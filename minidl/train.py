@@ -26,9 +26,11 @@ from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
+from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
 from minidl.training.options import add_options
+from minidl.training.own import is_own, of_file, telling
 from minidl.training.run import Checkpoints, Options, Run, check_unused
 
 EXAMPLES = """examples:
@@ -63,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="go on with this run folder; all else comes from its checkpoint, but --dataset may say where the "
         "same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins where "
-        "this one ended, N epochs its total",
+        "this one ended, N epochs its total. --model and --opt may say where files of your own are now",
     )
     return parser
 
@@ -100,6 +102,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
             no_fast() if run.options.no_fast else nullcontext(),
             tf32(run.job.config.tf32),
             traced(run) as recorder,
+            telling(run.job.config.model, run.job.config.opt),
         ):
             return train(run, stop, recorder)
     except StopNow:
@@ -107,6 +110,8 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         raise
     except PageError as error:
         return complain(error, FAILED)
+    except UserError as error:
+        return complain(f"{error}\nThe last checkpoint stays in {run.folder}", FAILED)
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
     except MemoryError as error:
@@ -132,7 +137,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         run = begin_from(resume, out, args.pop("epochs"), args, chosen, held)
         print(f"beginning from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
     elif resume is not None:
-        machine = {name: args.pop(name) for name in ("dataset", "device") if name in args}
+        machine: dict[str, Any] = {name: args.pop(name) for name in ("dataset", "device") if name in args}
+        machine |= {name: args.pop(name) for name in ("model", "opt") if is_own(args.get(name, ""))}  # where they are
         if args or out:
             given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
             both = set(args) == {"epochs"} and not out
@@ -168,8 +174,8 @@ def describe(run: Run) -> None:
         f"{splits.classes} classes"
     )
     print(
-        f"model: {job.config.model}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{job.config.opt}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
+        f"model: {of_file(job.config.model)}, {count_parameters(job.model):,} weights, on {job.device}; "
+        f"{of_file(job.config.opt)}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
         flush=True,
     )
 

@@ -8,6 +8,7 @@ validation split alone.
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,12 +20,14 @@ from tqdm import tqdm
 
 from minidl import fast
 from minidl.backend import DeviceError, no_fast
-from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
+from minidl.training.loader import UserError, load
 from minidl.training.options import add_options
+from minidl.training.own import is_own, of_file, own_lr, telling
 from minidl.training.run import Options
 from minidl.training.search import Choice, Rank, grid, rank
 
@@ -36,22 +39,33 @@ SPACE = grid(
     Choice("lr_sgd", (0.003, 0.01, 0.03, 0.1)),
     Choice("switch_at", (0.3, 0.6)),  # share of the run that Adam gets
 )
-OPTIONS = ("dataset", "model", "val_fraction", "epochs", "batch_size", "seed", "device")
+OWN_RATES = tuple(10.0 ** (i / 2) for i in range(-4, 4))  # of an own optimizer: factors on its default
+OPTIONS = ("dataset", "model", "val_fraction", "opt", "epochs", "batch_size", "seed", "device")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A candidate: Adam's rate, SGD's rate, and the share of the run after which one gives way to the other."""
+    """A candidate: Adam's rate, SGD's rate, and the share of the run after which one gives way to the other.
+
+    Of an optimizer of the user's own it is the rate alone.
+    """
 
     lr: float
-    lr_sgd: float
-    switch_at: float
+    lr_sgd: float | None = None
+    switch_at: float | None = None
 
     def config(self, base: Config, dataset: Dataset, epochs: int) -> Config:
         """The run of `epochs` epochs with this setting."""
+        if self.switch_at is None:
+            return replace(base, epochs=epochs, lr=self.lr)
         n, _ = sizes(len(dataset.train_labels), base.val_fraction)
         step = max(1, round(self.switch_at * epochs * steps_per_epoch(n, base.batch_size)))
         return replace(base, epochs=epochs, lr=self.lr, lr_sgd=self.lr_sgd, switch=f"step:{step}")
+
+    def __str__(self) -> str:
+        if self.switch_at is None:
+            return f"lr {self.lr:<7g}"
+        return f"lr {self.lr:<7g} lr_sgd {self.lr_sgd:<6g} switch at {self.switch_at:.0%} of the run"
 
 
 @dataclass(frozen=True)
@@ -68,9 +82,14 @@ class Score:
         return rank(self.val_accuracy, self.val_loss)
 
 
-def settings() -> list[Setting]:
-    """The grid."""
-    return [Setting(**SPACE.values(point)) for point in SPACE.start]
+def settings(opt: str = "hybrid") -> list[Setting]:
+    """The grid: of a hybrid, or of an optimizer of the user's own."""
+    if opt == "hybrid":
+        return [Setting(**SPACE.values(point)) for point in SPACE.start]
+    lr = own_lr(load(opt))
+    if lr is None:
+        raise UserError(f"{of_file(opt)} has no parameter lr, which is what tune would look for")
+    return [Setting(float(f"{lr * factor:.2e}")) for factor in OWN_RATES]
 
 
 def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
@@ -81,7 +100,7 @@ def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
 
 def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, list[Score]]]:
     """Yield (epochs, results best first) after each round."""
-    alive = settings()
+    alive = settings(base.opt)
     for count, length in rounds(len(alive), epochs):
         alive = alive[:count]
         results = sorted(
@@ -108,7 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="minidl.tune",
         description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
-        "rate, SGD's rate, and when to switch. Prints the flags for minidl.train.",
+        "rate, SGD's rate, and when to switch; or for the rate of an optimizer of your own, --opt mine.py:Lion. Prints "
+        "the flags for minidl.train.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )
@@ -124,7 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def set_up_and_search(args: dict[str, Any]) -> int:
     """Run the command, errors told as messages; returns the exit status."""
     try:
-        base = Config(opt="hybrid", **args)
+        base = Config(**{"opt": "hybrid", **args})
+        if base.opt != "hybrid" and not is_own(base.opt):
+            raise ValueError(f"tune searches for hybrid, or for an optimizer of your own, not for {base.opt}")
         if not base.val_fraction:
             raise ValueError("the search goes by the validation split: give a --val-fraction above 0")
         dataset = load_mnist(name=base.dataset)
@@ -132,27 +154,32 @@ def set_up_and_search(args: dict[str, Any]) -> int:
         prepare(base, dataset)  # bad input shows here, before the search
     except (ValueError, DeviceError) as error:
         return complain(error, BAD_INPUT, "minidl.tune")
+    try:
+        with telling(base.model, base.opt):
+            search_and_print(base, dataset, epochs)
+    except UserError as error:
+        return complain(error, FAILED, "minidl.tune")
+    return DONE
+
+
+def search_and_print(base: Config, dataset: Dataset, epochs: int) -> None:
+    """Search, and print what is found."""
     print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
-    plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings()), epochs))
-    print(f"{base.model} on {dataset.name} ({dataset.source}): {plan}", flush=True)
+    plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings(base.opt)), epochs))
+    print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): {plan}", flush=True)
     for length, results in search(base, dataset, epochs):
         print(f"after {length} epochs, the best of {len(results)}:")
         for r in results[:3]:
-            s = r.setting
-            print(
-                f"  lr {s.lr:<7g} lr_sgd {s.lr_sgd:<6g} switch at {s.switch_at:.0%} of the run: "
-                f"val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}",
-                flush=True,
-            )
+            print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting
     config = best.config(base, dataset, epochs)
-    print(
-        f"use\n  python -m minidl.train --model {base.model} --dataset {base.dataset} --epochs {epochs} --opt hybrid "
-        f"--lr {best.lr:g} --lr-sgd {best.lr_sgd:g} --switch {config.switch}"
-    )
-    return DONE
+    words = ["--model", base.model, "--dataset", base.dataset, "--epochs", str(epochs), "--opt", base.opt]
+    words += ["--lr", f"{best.lr:g}"]
+    if best.switch_at is not None:
+        words += ["--lr-sgd", f"{best.lr_sgd:g}", "--switch", str(config.switch)]
+    print(f"use\n  python -m minidl.train {shlex.join(words)}")
 
 
 if __name__ == "__main__":

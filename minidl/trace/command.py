@@ -12,6 +12,7 @@ from typing import Any
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
+from minidl.training.own import short
 from minidl.training.run import Run
 
 
@@ -56,7 +57,7 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
 def title_of(run: Run) -> str:
     """What the page calls the run."""
     config = run.job.config
-    return f"{config.model} on {run.job.dataset.name}, {config.opt}, seed {config.seed}"
+    return f"{short(config.model)} on {run.job.dataset.name}, {short(config.opt)}, seed {config.seed}"
 
 
 def earlier(run: Run, path: Path) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def build(
     *,
     total_steps: int,
     steps_per_epoch: int,
-    lr: float,
+    lr: float | None = None,
     momentum: float | None = None,
     weight_decay: float | None = None,
     clip_norm: float | None = None,
@@ -76,14 +76,16 @@ def build(
     Raises ValueError for an unknown name, an option that the optimizer does not have, or a number out of range;
     SwitchError and ScheduleError, which are ValueErrors too, for a text that can't be read.
     """
-    given = {
+    given: dict[str, Any] = {
         "momentum": momentum or None, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule,
         "schedule_sgd": schedule_sgd, "betas": betas,
     }  # fmt: skip
     if is_own(name):
         given |= {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "clip_norm": clip_norm}
-        return own_optimizer(load(name), params, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **given)
+        given |= {"schedule": schedule, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        return own_optimizer(load(name), params, **given)
     _check(name, given)
+    assert lr is not None, "only an optimizer of the user's own may have no rate"
     momentum, weight_decay = momentum or 0.0, weight_decay or 0.0
     common: dict[str, Any] = {"max_norm": clip_norm, "weight_decay": weight_decay}
     rate: Rate = lr

@@ -15,6 +15,7 @@ from typing import Any
 from minidl.training.checkpoint import CheckpointError, load_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.options import flag
+from minidl.training.own import check_own, same_name
 from minidl.training.run import CHECKPOINT, Options, Run, check_same_data, check_unused, must_fit, restore
 
 LONG_AS_THE_RUN = ("cosine", "linear", "onecycle")  # schedules that end with the run
@@ -26,8 +27,8 @@ def begin_from(
 ) -> Run:
     """The run in `out` that takes the finished run `parent` on to `epochs` epochs.
 
-    asked  what else is given: `dataset` and `device`, where they are now; `schedule`, `schedule_sgd` and `opt`, where
-           the parent has one that goes by its length
+    asked  what else is given: `dataset`, `device`, and `model` and `opt` of the user's own, where they are now;
+           `schedule`, `schedule_sgd` and `opt`, where the parent has one that goes by its length
 
     Raises CheckpointError or ValueError, before anything is written, where that can't be done.
     """
@@ -44,7 +45,9 @@ def begin_from(
     if epochs <= done:
         raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")
     _check_asked(config, asked, parent)
-    job = prepare(replace(config, epochs=epochs, **asked))
+    new = replace(config, epochs=epochs, **asked)
+    check_own(config, new, checkpoint.state.get("files", {}), parent)
+    job = prepare(new)
     with must_fit(parent / CHECKPOINT):
         check_same_data(parent, checkpoint.state["data"], job.dataset)
         restore(job, checkpoint)
@@ -67,8 +70,9 @@ def _check_asked(config: Config, asked: dict[str, Any], parent: Path) -> None:
         if name not in asked:
             value = config.opt if name == "opt" else "constant"
             raise ValueError(f"{parent}: {why}. Ask for it anew, with {flag(name)} {value} for example")
-    if "opt" in asked and asked["opt"] != config.opt:
+    moved = [name for name in ("model", "opt") if same_name(getattr(config, name), asked.get(name, ""))]
+    if "opt" in asked and asked["opt"] != config.opt and "opt" not in moved:
         raise ValueError(f"{parent} was trained by {config.opt}: --opt can be nothing else")
     for name in asked:
-        if name not in (*wanted, "dataset", "device"):
+        if name not in (*wanted, *moved, "dataset", "device"):
             raise ValueError(f"--resume takes everything from the checkpoint: leave out {flag(name)}")

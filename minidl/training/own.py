@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,31 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str) -> Non
         )
 
 
-def telling(*names: str) -> ExitStack:
+def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) -> None:
+    """Raise ValueError where a Config's model or optimizer is not that of the run, or its file is another (UserError).
+
+    was, now  the Config of the run, and the one to go on with
+    """
+    for option in ("model", "opt"):
+        old, new = getattr(was, option), getattr(now, option)
+        if new != old and not same_name(old, new):
+            raise ValueError(f"{run} was trained with {of_file(old)}: --{option} can be nothing else")
+        check_unchanged(new, trained_with, str(run))
+
+
+def same_name(name: str, now: str) -> bool:
+    """Whether `now` says where the same thing lies now: a class or function of that name, in a file of the user's."""
+    return is_own(name) and is_own(now) and short(name) == short(now)
+
+
+@contextmanager
+def telling(*names: str) -> Iterator[None]:
     """`with telling(model, opt):` what goes wrong inside the users' files is told with its line, as a UserError."""
-    stack = ExitStack()
-    for name in names:
-        if is_own(name):
-            stack.enter_context(told(load(name)))
-    return stack
+    with ExitStack() as stack:
+        for name in names:
+            if is_own(name):
+                stack.enter_context(told(load(name)))
+        yield
 
 
 # ---- networks ----
@@ -100,6 +118,7 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
     Raises UserError where it wants more than that, or is no Module that makes logits of a batch of images (N, 1, H, W).
     """
     name = _name(make)
+    _check_kind(make, name, Optimizer, "an optimizer, not a network: give it as --opt")
     model = _call(make, name, {"image_size": tuple(image_size), "classes": classes}, {})
     if not isinstance(model, Module):
         raise UserError(f"{name} gives {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
@@ -118,7 +137,7 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
     modes = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
-        with no_grad(), np.errstate(all="ignore"), told(make) if isinstance(make, UserCode) else ExitStack():
+        with no_grad(), np.errstate(all="ignore"), told(make) if isinstance(make, UserCode) else nullcontext():
             logits = model(x)
     except UserError:
         raise
@@ -139,11 +158,12 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
 # ---- optimizers ----
 
 
-def own_lr(make: Callable[..., Any]) -> float:
-    """The rate that it has by itself: the default of its parameter `lr`."""
+def own_lr(make: Callable[..., Any]) -> float | None:
+    """The rate that it has by itself: the default of its parameter `lr`. None where it has no such parameter."""
     parameter = _parameters(make).get("lr")
-    default = None if parameter is None else parameter.default
-    return float(default) if isinstance(default, (int, float)) else LR
+    if parameter is None:
+        return None
+    return float(parameter.default) if isinstance(parameter.default, (int, float)) else LR
 
 
 def own_optimizer(
@@ -163,6 +183,7 @@ def own_optimizer(
     Raises UserError where an option does not apply, or where what it gives is no optimizer of these parameters.
     """
     name, params = _name(make), list(params)
+    _check_kind(make, name, Module, "a network, not an optimizer: give it as --model")
     given = {option: value for option, value in options.items() if value is not None}
     takes = _parameters(make)
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())  # a Rule's own refuses what it does not know
@@ -172,7 +193,9 @@ def own_optimizer(
             listed = ", ".join("--" + flag.replace("_", "-") for flag in named) or "none"
             raise UserError(f"--{option.replace('_', '-')} does not apply to {name}: it takes {listed}")
     if schedule is not None:
-        lr = given.get("lr", own_lr(make))
+        lr = given.get("lr") or own_lr(make)
+        if lr is None:
+            raise UserError(f"--schedule does not apply to {name}: it has no parameter lr, to take the rates by")
         given["lr"] = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     optimizer = _call(make, name, lengths, {OPTIONS[option]: value for option, value in given.items()}, params)
@@ -198,6 +221,12 @@ def _call(make: Callable[..., Any], name: str, known: dict[str, Any], given: dic
             "parameters name them, so give the others defaults"
         )
     return make(*first, **given)
+
+
+def _check_kind(make: Callable[..., Any], name: str, wrong: type, what: str) -> None:
+    thing = make.thing if isinstance(make, UserCode) else make
+    if isinstance(thing, type) and issubclass(thing, wrong):
+        raise UserError(f"{name} is {what}")
 
 
 def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

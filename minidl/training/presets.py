@@ -134,7 +134,8 @@ def decided(
     """
     given = {name: value for name, value in given.items() if value is not None}
     if is_own(opt):
-        return {"lr": own_lr(load(opt)), **given}
+        lr = own_lr(load(opt))
+        return {**({} if lr is None else {"lr": lr}), **given}
     if opt not in DEFAULTS:
         raise ValueError(unknown("optimizer", opt, DEFAULTS))
     if opt != "hybrid":

@@ -27,6 +27,7 @@ from minidl.training.divergence import check_weights
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
+from minidl.training.own import check_own, hashes, of_file, short
 
 CHECKPOINT = "checkpoint.safetensors"
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
@@ -73,6 +74,7 @@ class Run:
         self.job, self.folder, self.options = job, folder, options
         self.versions = self.versions_now()  # of what the run was begun with
         self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
+        self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -91,7 +93,8 @@ class Run:
         held    what keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
-            folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{job.config.model}-{job.config.opt}")
+            name = f"{short(job.config.model)}-{short(job.config.opt)}"
+            folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder, held)
@@ -110,9 +113,11 @@ class Run:
 
         options  changes to the run's Options
         held     what keeps the folder locked (see `lock`); None: it is not locked
-        machine  where the data set is now, and the device to use: `dataset`, `device`; default: as before
+        machine  where the data set and the user's own files are now, and the device to use: `dataset`, `model`, `opt`,
+                 `device`; default: as before
 
-        Raises CheckpointError where there is no checkpoint, or where the data set is not the one it was trained on.
+        Raises CheckpointError where there is no checkpoint, or where the data set is not the one it was trained on;
+        UserError where the user's file is not the one.
         """
         file = folder / CHECKPOINT
         if not folder.is_dir():
@@ -122,8 +127,10 @@ class Run:
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
         checkpoint = load_checkpoint(file)
         with must_fit(file):
-            config = replace(Config(**checkpoint.state["config"]), **machine)
+            was = Config(**checkpoint.state["config"])
+            config = replace(was, **machine)
             chosen = Options(**{**checkpoint.state["options"], **(options or {})})
+        check_own(was, config, checkpoint.state.get("files", {}), folder)
         job = prepare(config)
         with must_fit(file):
             check_same_data(folder, checkpoint.state["data"], job.dataset)
@@ -160,7 +167,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
-        return {**self.origin, **asdict(self.job.config), "pixels": input_of(self.job.model)}
+        files = {"files": self.files} if self.files else {}
+        return {**self.origin, **asdict(self.job.config), **files, "pixels": input_of(self.job.model)}
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
@@ -197,6 +205,7 @@ class Run:
                 "config": asdict(job.config),
                 "options": asdict(self.options),
                 "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
+                "files": self.files,
                 "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
                 "trainer": trainer.state(),
                 "parent": self.parent,
@@ -214,9 +223,9 @@ class Run:
             "dataset": job.dataset.name,
             "source": job.dataset.source,
             "device": job.device,
-            "model": config.model,
+            "model": of_file(config.model),
             "parameters": count_parameters(job.model),
-            "optimizer": config.opt,
+            "optimizer": of_file(config.opt),
             "seed": config.seed,
             "epochs": p.epoch,
             "steps": p.step,
