@@ -89,7 +89,7 @@ def div(a: Any, b: Any) -> Tensor:
     """a / b. Shapes broadcast."""
     a, b = operands("div", a, b)
     y = a.data / b.data
-    return record("div", y, (a, lambda g: g / b.data, b), (b, lambda g: -g * y / b.data, b))
+    return record("div", y, (a, lambda g: g / b.data, b), (b, lambda g: -g * (y / b.data), b))
 
 
 def neg(a: Any) -> Tensor:

@@ -56,8 +56,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
 
-    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, as in
-    PyTorch; a NaN wins.
+    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, and of
+    NaNs, which win, the last, as in PyTorch.
     """
     x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     xp = xp_of(x.data)
@@ -69,9 +69,10 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     inside = _windows(_pad(inside, padding), kernel, stride).reshape(1, 1, *windows.shape[2:4], places)
 
     def vjp(g: Array) -> Array:
-        wins = ((flat == y[..., None]) | (flat != flat)) & inside
-        first = wins.argmax(-1)[..., None] == xp.arange(places)
-        per_window = xp.where(first, g[..., None], 0).reshape(windows.shape)
+        first = ((flat == y[..., None]) & inside).argmax(-1)
+        last = places - 1 - (flat != flat)[..., ::-1].argmax(-1)
+        wins = xp.where(y == y, first, last)[..., None] == xp.arange(places)
+        per_window = xp.where(wins, g[..., None], 0).reshape(windows.shape)
         return _unpad(_scatter(per_window, x, stride, padding), padding)
 
     return record("max_pool2d", y, (x, vjp))

@@ -25,7 +25,8 @@ def sqrt(x: Any) -> Tensor:
 def abs(x: Any) -> Tensor:
     """|x|. At 0 the gradient is 0, as in PyTorch."""
     x = as_tensor(x)
-    return record("abs", xp_of(x.data).abs(x.data), (x, lambda g: g * xp_of(g).sign(x.data), x))
+    xp = xp_of(x.data)
+    return record("abs", xp.abs(x.data), (x, lambda g: xp.where(x.data > 0, g, xp.where(x.data < 0, -g, 0)), x))
 
 
 def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
@@ -36,10 +37,10 @@ def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
             raise TypeError(f"clamp: {name} must be a number; ops.where takes arrays")
     if min is None and max is None:
         raise ValueError("clamp: at least one of min and max must be given")
-    xp = xp_of(x.data)
-    y = x.data if min is None else xp.maximum(x.data, x.dtype.type(min))
-    y = y if max is None else xp.minimum(y, x.dtype.type(max))
-    return record("clamp", y, (x, lambda g: xp.where(y == x.data, g, 0), x))
+    xp, number = xp_of(x.data), x.dtype.type
+    low, high = number(-math.inf if min is None else min), number(math.inf if max is None else max)
+    y = xp.minimum(xp.maximum(x.data, low), high)
+    return record("clamp", y, (x, lambda g: xp.where((x.data >= low) & (x.data <= high), g, 0), x))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:

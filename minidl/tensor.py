@@ -38,7 +38,7 @@ class Tensor(Operators):
     load_state_dict there is noticed (`version`). What you write through `.data` or `.numpy()` can't be seen.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
+    __slots__ = ("__weakref__", "base", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
         self.data: Array = _as_float_array(data, device)
@@ -46,6 +46,7 @@ class Tensor(Operators):
         self.requires_grad = requires_grad
         self.parameter = requires_grad  # made to be learned; stays so while it is frozen: see module.Parameter
         self.version = 0  # how often minidl has written new values into it
+        self.base: Tensor | None = None  # the tensor whose memory this one shows, where it is a view
         self.node: Node | None = None  # the operation that made this tensor; None for a leaf
         self.home: Home | None = None  # its place in an optimizer's vectors, if it has one
 
@@ -87,7 +88,9 @@ class Tensor(Operators):
 
     def detach(self) -> Tensor:
         """The same values (shared memory), cut off from the graph."""
-        return Tensor(self.data)
+        out = Tensor(self.data)
+        out.base = self
+        return out
 
     def to(self, device: str) -> Tensor:
         """This tensor on another device; itself where it is there already. Gradients cross back."""
@@ -168,6 +171,11 @@ class Node:
     reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
 
 
+VIEWS = frozenset(
+    ("getitem", "permute", "reshape", "squeeze", "transpose", "unsqueeze")
+)  # may show their input's memory
+
+
 def record(name: str, value: Array, *edges: Reading) -> Tensor:
     """The Tensor of an operation's output, with the operation remembered for backward().
 
@@ -184,11 +192,14 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
         value = np.asarray(value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
-    out.parameter, out.version = False, 0
+    out.parameter, out.version, out.base = False, 0, None
+    if name in VIEWS and xp_of(value).may_share_memory(value, edges[0][0].data):
+        out.base = edges[0][0]
     if recording.get():
         needed = [edge for edge in edges if edge[0].requires_grad]
         if needed:
-            reads = tuple([(t, t.version) for _, _, *read in needed for t in read if t.node is None])
+            read = [_shown(t) for _, _, *tensors in needed for t in tensors]
+            reads = tuple([(t, t.version) for t in read if t.node is None])
             out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
     return out
 
@@ -241,6 +252,13 @@ def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False,
     wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
     summed: Array = x.sum(dims, dtype=wide, keepdims=keepdims)
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
+
+
+def _shown(tensor: Tensor) -> Tensor:
+    """The tensor whose memory this one shows, itself if it is no view."""
+    while tensor.base is not None:
+        tensor = tensor.base
+    return tensor
 
 
 def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool) -> Tensor:

@@ -1,7 +1,4 @@
-"""What the tests of field reports share: everything runs with the fast forms and without.
-
-`PENDING` marks what a fast form does not do yet.
-"""
+"""What the tests of field reports share: everything runs with the fast forms and without."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, no_fast, reference_only
-from minidl.fast import compiled
 
 FORMS = {"fast": contextlib.nullcontext, "no_fast": no_fast, "reference": reference_only}
 
@@ -22,14 +18,6 @@ FORMS = {"fast": contextlib.nullcontext, "no_fast": no_fast, "reference": refere
 def form(request: pytest.FixtureRequest) -> Iterator[None]:
     with FORMS[request.param]():
         yield
-
-
-IN_NUMPY = pytest.mark.xfail(strict=False, reason="fast form in NumPy")
-PENDING = pytest.mark.parametrize(
-    "form",
-    [pytest.param("fast", marks=() if compiled() else IN_NUMPY), pytest.param("no_fast", marks=IN_NUMPY), "reference"],
-    indirect=True,
-)
 
 
 def leaf(values: Any, dtype: Any = np.float64) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import pickle
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Tensor, nn, ops, optim, reference_only
+from minidl import Tensor, nn, no_grad, ops, optim, reference_only
 from minidl.module import Parameter
-from tests.forms import PENDING, equal, form, leaf  # noqa: F401 (form runs by itself)
+from tests.forms import equal, form, leaf  # noqa: F401 (form runs by itself)
 
 # ---- parameters and modules ----
 
@@ -156,7 +157,6 @@ def trained(model: nn.Module) -> Any:
     return optimizer
 
 
-@PENDING
 def test_a_step_between_forward_and_backward_is_told() -> None:
     model = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1))
     optimizer = trained(model)
@@ -169,7 +169,6 @@ def test_a_step_between_forward_and_backward_is_told() -> None:
         np.testing.assert_array_equal(p.grad, g)
 
 
-@PENDING
 def test_load_state_dict_between_forward_and_backward_is_told() -> None:
     model = nn.Sequential(nn.Linear(2, 2, rng=0), nn.Linear(2, 2, rng=1))
     loss = model(Tensor(np.ones((2, 2), np.float32))).sum()
@@ -215,6 +214,41 @@ def test_operations_say_what_they_read() -> None:
             ops.var,
         ):
             assert not changed(does_not, (2, 2)), does_not
+
+
+VIEWS: dict[str, Any] = {
+    "T": lambda w: w.T,
+    "reshape": lambda w: w.reshape(4).reshape(2, 2),
+    "permute": lambda w: w.permute(1, 0),
+    "unsqueeze": lambda w: w.unsqueeze(0).squeeze(0),
+    "slice": lambda w: w[:, :2],
+    "detach": lambda w: w.detach(),
+    "of a view": lambda w: w.detach().T[:2],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_view_shows_what_was_changed(view: str, recorded: bool) -> None:
+    w, x = leaf(np.ones((2, 2))), leaf(np.ones((2, 2)))
+    with contextlib.nullcontext() if recorded else no_grad():
+        shown = VIEWS[view](w)
+    loss = (x @ shown).sum() + w.sum()
+    optimizer = optim.SGD([w], lr=0.1)
+    loss.backward(retain_graph=True)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="that was changed"):
+        loss.backward()
+
+
+def test_a_copy_does_not() -> None:
+    w, x = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
+    for copied in (w.T.reshape(2, 3), w[[0, 1]]):
+        loss = (x * copied).sum()
+        optimizer = optim.SGD([w], lr=0.1)
+        loss.backward(retain_graph=True)
+        optimizer.step()
+        loss.backward()
 
 
 def test_a_changed_value_that_is_not_read_is_no_error() -> None:

@@ -12,7 +12,7 @@ from minidl.backend import register
 from minidl.data.batches import batches
 from minidl.tensor import record
 from tests.counting import Counting
-from tests.forms import PENDING, equal, form, leaf  # noqa: F401 (form runs by itself)
+from tests.forms import equal, form, leaf  # noqa: F401 (form runs by itself)
 
 # ---- Tensors meet NumPy ----
 

@@ -48,7 +48,7 @@ def test_argmax():
 def test_at_corners_the_gradients_are_pytorchs():
     x = Tensor(np.array([-1.0, 0.0, 2.0, np.nan]), requires_grad=True)
     (abs(x) + x.clamp(0, 2)).sum().backward()
-    np.testing.assert_array_equal(x.grad, [-1, 1, 2, np.nan])
+    np.testing.assert_array_equal(x.grad, [-1, 1, 2, 0])
     y = Tensor(np.array([0.0, 4.0]), requires_grad=True)
     ops.sqrt(y).sum().backward()
     np.testing.assert_array_equal(y.grad, [np.inf, 0.25])

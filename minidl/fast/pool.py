@@ -64,6 +64,8 @@ class MaxPool:
             for i in range(1, wins.shape[1]):  # of equal values the first
                 np.greater(wins[:, i], before, out=wins[:, i])
                 before |= wins[:, i]
+            if np.isnan(y.max(initial=0)):
+                _last_nan(places, y, wins)
         if self.relu:
             np.maximum(y, 0, out=y)
 
@@ -71,8 +73,19 @@ class MaxPool:
         """The gradient of this part of the images, by place, from that of their results (m, H/kh, W/kw, C)."""
         assert self.wins is not None
         wins = self.wins[part]
-        g = chosen(g, self.y[part] > 0, CPU.empty(g.shape, g.dtype)) if self.relu else g
+        if self.relu:
+            stopped = self.y[part] <= 0  # not so where it is NaN
+            g = chosen(g, np.logical_not(stopped, out=stopped), CPU.empty(g.shape, g.dtype))
         return chosen(g[:, None], wins, CPU.empty(wins.shape, self.y.dtype))
+
+
+def _last_nan(places: Array, y: Array, wins: Array) -> None:
+    """Where the largest is NaN, the last NaN of the window wins, as in PyTorch."""
+    later = np.zeros(y.shape, bool)
+    for i in reversed(range(wins.shape[1])):
+        nan = np.isnan(places[:, i])
+        wins[:, i] |= nan & ~later
+        later |= nan
 
 
 def by_place(images: Array, square: Pair) -> Array:

@@ -118,7 +118,7 @@ def normalize_part(i, parts, x, mean, scale, bias, least, y):
 
 @loop
 def normalize(team, x, groups, mean, scale, bias, least, y):
-    """y = (x - mean) * scale + bias, and no less than `least`: 0 with a ReLU, else -infinity."""
+    """y = (x - mean) * scale + bias, and no less than `least`: 0 with a ReLU, else NaN, which nothing is less than."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
     share(team, parts, entry(normalize_part, (parts, x, mean, scale, bias, least, y)))
@@ -173,7 +173,8 @@ def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):
         for j in range(len(line)):
             d = line[j] - mean[j]
             dy = zero if d * scale[j] + bias[j] <= least else line_g[j]
-            out[j] = (dy - level[j] - d * slope[j]) * scale[j]
+            pull = d * slope[j] if slope[j] != 0 else zero  # in evaluation none, from an infinite d either
+            out[j] = (dy - level[j] - pull) * scale[j]
 
 
 @loop
@@ -220,7 +221,7 @@ def batch_norm(
     scale = inv_std if weight is None else weight.data * inv_std
     shift = np.zeros(c) if bias is None else bias.data
     at, by, up = (v.astype(x.dtype) for v in (mean, scale, shift))
-    least = x.dtype.type(0 if relu else -np.inf)
+    least = x.dtype.type(0 if relu else np.nan)
     y = CPU.empty(lines.shape, x.dtype)
     normalize(crew(x.size), lines, groups, at, by, up, least, y)
 

@@ -32,8 +32,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
     """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
 
-    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, as in
-    PyTorch; a NaN wins.
+    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, and of
+    NaNs, which win, the last, as in PyTorch.
     """
     raise NotImplementedError("A4: max_pool2d is yours to write")
 
