@@ -131,6 +131,8 @@ class _Convolution:
         x, w = Tensor(self.x.data, requires_grad=True), Tensor(self.w.data, requires_grad=True)
         with reference_only(), enable_grad():
             conv2d_of_reference(x, w, None, self.stride, self.padding).backward(g.transpose(0, 3, 1, 2))
+        assert x.grad is not None
+        assert w.grad is not None
         db = np.ones(g[..., 0].size, g.dtype) @ g.reshape(-1, self.o)
         return {"x": channels_last(x.grad), "w": as_matrix(self.turned(w.grad)), "b": db}
 
