@@ -6,7 +6,6 @@ One that answers nothing gets nothing, however it ends.
 
 import contextlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ import pytest
 
 from tests.commands import ROOT
 from tests.submissions import submission, with_bodies, with_preface, write
-from tutorials.assignments import sandbox
 from tutorials.assignments.assignment import HERE, load
 from tutorials.assignments.marking import Report, grade
 from tutorials.assignments.sandbox import Limits
@@ -62,8 +60,8 @@ def harmless(code: str) -> Attack:
     return Attack(TRY + code)
 
 
-def ended(code: str, score: int = 0, said: str = "", **more: object) -> Attack:
-    """A right answer that never gets to give all of its answers."""
+def ended(code: str, score: int = 100 - ADAM_MARKS, said: str = "", **more: object) -> Attack:
+    """A right answer whose optim/adam.py can't be loaded: the other file is graded all the same."""
     return Attack(code, score, said, **more)  # type: ignore[arg-type]
 
 
@@ -106,7 +104,7 @@ for descriptor in range(3, 64):
         os.write(descriptor, wire.pack({"value": True}) * 100)
     except OSError:
         pass
-"""),
+""", 0),
         "garbage on the wire": ended("""
 import os
 for descriptor in range(3, 64):
@@ -267,7 +265,7 @@ while True:
         "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory"),
         "one huge array": Attack(body="import numpy as np; np.ones((1 << 20, 1 << 20))", score=40, said="More memory"),
         "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=40, said=""),
-        "output without end": ended("while True: print('perfect ' * 100)", said="File too large"),
+        "output without end": ended("while True: print('perfect ' * 100)", said="has printed more than 64 MB"),
         "recursion without end": Attack(body="self.rule(g, p, lr, m, v)", score=40, said="RecursionError"),
         "the stack overflows": Attack(body="""
             import sys
@@ -379,15 +377,3 @@ def test_nothing_is_written_where_landlock_is_missing(victim):
     assert "PermissionError" in report.printed
     assert "ESCAPED" not in report.printed
     assert (victim / "marks.csv").read_text() == "somebody,1\n"
-
-
-@pytest.mark.parametrize(("header", "column"), [
-    ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", 0), ("/usr/include/asm-generic/unistd.h", 1),
-])  # fmt: skip
-def test_the_filters_numbers_are_linuxs(header, column):
-    if not Path(header).exists():
-        pytest.skip("Linux's header files are not installed")
-    numbers = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", Path(header).read_text()))
-    assert int(numbers["execve"]) in (59, 221)
-    for name, ours in {**sandbox._REFUSED, **sandbox._UNKNOWN}.items():
-        assert numbers.get(name) in (str(ours[column]), None), name

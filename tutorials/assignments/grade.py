@@ -24,6 +24,7 @@ from pathlib import Path
 from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
 from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
 from tutorials.assignments.marking import SEED, Report, grade
+from tutorials.assignments.said import plain
 from tutorials.assignments.sandbox import Limits
 from tutorials.assignments.session import Unprotected
 from tutorials.assignments.submission import Submission, read_submission
@@ -70,11 +71,6 @@ def summary(report: Report) -> str:
         lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
     lines += ["-" * 12, f"{report.score:4} / {report.most:<4} in {report.seconds:.1f} s"]
     return plain("\n".join(lines))
-
-
-def plain(text: str) -> str:
-    """The text without the control characters that names and messages of a submission may hold for our terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 # ---- a whole class ----

@@ -13,7 +13,11 @@ import os
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,12 +40,15 @@ def main(argument: str) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "minidl"]:
         del sys.modules[name]
     os.chdir(stage)
+    watch = _Watch(stage, options["files"], lambda what: _send(answers, what))
+    sys.meta_path.insert(0, watch)
     try:
         calls = importlib.import_module("calls")
         _send(answers, {"value": None})
     except BaseException as error:
-        _send(answers, _report(error, stage))
+        _send(answers, _report(error, stage) | {"unloaded": True, "file": watch.of(error)})
         return
+    sys.meta_path.remove(watch)
     while True:
         request = _receive(requests)
         try:
@@ -71,18 +78,51 @@ def numpy_files() -> list[Path]:
     return [folder, folder.with_name("numpy.libs")]
 
 
+class _Watch(MetaPathFinder):
+    """Tells which of the student's files is being imported, so that a loop or an exit in it is put down to it."""
+
+    def __init__(self, stage: Path, files: list[str], tell: Callable[[Any], None]) -> None:
+        self.files = {str(stage / path): path for path in files}
+        self.tell = tell
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.origin not in self.files:
+            return None
+        spec.loader = _Telling(fullname, spec.origin, self.files[spec.origin], self.tell)
+        return spec
+
+    def of(self, error: BaseException) -> str:
+        """The file that an ImportError is about: it lacks a name that another file imports. "" if there is none."""
+        return self.files.get(getattr(error, "path", None) or "", "")
+
+
+class _Telling(SourceFileLoader):
+    def __init__(self, fullname: str, path: str, name: str, tell: Callable[[Any], None]) -> None:
+        super().__init__(fullname, path)
+        self._name, self._tell = name, tell
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._tell({"loading": self._name})
+        super().exec_module(module)
+        self._tell({"loaded": self._name})
+
+
 def _report(error: BaseException, stage: Path) -> dict[str, str]:
     """The error in the student's words: its type, its message, and the line of the student's that it came from."""
-    where = ""
+    where, line = "", ""
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith(f"{stage}{os.sep}") and Path(frame.filename).name not in (
             "calls.py",
             "graph_calls.py",
         ):
-            where = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}: {frame.line}"
+            where, line = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}", frame.line or ""
+    message = str(error)
     if isinstance(error, SyntaxError) and error.filename:
-        where = f"{Path(error.filename).name}, line {error.lineno}"
-    return {"error": type(error).__name__, "message": str(error)[:500], "where": where[:300]}
+        where, line = f"{Path(error.filename).name}, line {error.lineno}", error.text or ""
+    elif isinstance(error, ImportError):
+        message = message.partition(f" ({stage}")[0]  # where the file lies for us tells the student nothing
+    return {"error": type(error).__name__, "message": message[:500], "where": where, "line": line[:300]}
 
 
 def _send(file: Any, value: Any) -> None:

@@ -1,0 +1,83 @@
+"""What a submission prints: it comes through a pipe, its beginning is kept, and the rest is counted and dropped.
+
+A file would be a place to write to, with disk behind it; and a right answer that prints a lot would end at its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+
+KEPT = 10_000  # characters
+
+
+class TooMuch(Exception):
+    """More has been printed than anybody will read."""
+
+
+class Output:
+    """One pipe after another, of the processes of one submission, read while the grader waits for answers.
+
+    most  bytes that one process may print
+    size  how many have been printed in all
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self.size, self._before = most, 0, 0
+        self._kept = bytearray()
+        self._pipe: int | None = None
+
+    def open(self) -> int:
+        """The end to print into, for a new process."""
+        self._before = self.size
+        self._pipe, end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        return end
+
+    def wait(self, descriptor: int, event: int, deadline: float) -> None:
+        """Until the event of select.poll() happens there; printing goes on meanwhile. Raises TimeoutError, TooMuch."""
+        watch = select.poll()
+        watch.register(descriptor, event)
+        if self._pipe is not None:
+            watch.register(self._pipe, select.POLLIN)
+        while True:
+            left = deadline - time.monotonic()
+            ready = [each for each, _ in watch.poll(left * 1000)] if left > 0 else []
+            if not ready:
+                raise TimeoutError
+            if self._pipe in ready and not self._take():
+                watch.unregister(self._pipe)
+            if self.size - self._before > self.most:
+                raise TooMuch
+            if descriptor in ready:
+                return
+
+    def close(self) -> None:
+        """Take in what is left of a process that has ended."""
+        if self._pipe is not None:
+            self._take_rest()
+            os.close(self._pipe)
+            self._pipe = None
+
+    @property
+    def text(self) -> str:
+        """The first 10,000 characters."""
+        self._take_rest()
+        return self._kept.decode("utf-8", "replace")[:KEPT]
+
+    def _take_rest(self) -> None:
+        """What is in the pipe now, and no more than a pipe holds: who prints without end does not stop us."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):
+                if self._pipe is None or not self._take():
+                    break
+
+    def _take(self) -> bool:
+        """Read some; False at the end."""
+        assert self._pipe is not None
+        data = os.read(self._pipe, 1 << 16)
+        self.size += len(data)
+        self._kept += data[: 4 * KEPT - len(self._kept)]
+        return bool(data)

@@ -1,0 +1,184 @@
+"""The process that a submission runs in, seen from the grader: it is sent a message and gives an answer, or none.
+
+Whatever the student's code does to its process, the worst that reaches this side is a message that can't be read or
+none at all. The process is killed when the time is up and after the last call: it is never asked to end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tutorials.assignments import wire
+from tutorials.assignments.assignment import ROOT
+from tutorials.assignments.output import Output, TooMuch
+from tutorials.assignments.sandbox import Limits
+
+_START = "import sys; sys.path[:0] = {paths!r}; from tutorials.assignments.worker import main; main(sys.argv[1])"
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
+    "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin",
+}  # fmt: skip
+_MOST_TOLD = 1000  # files that are told to be loaded: more is a forgery
+
+
+class Gone(Exception):
+    """The process gave no answer and is no more; the message says why.
+
+    slow  it was given up because its time was up
+    """
+
+    def __init__(self, reason: str, slow: bool = False) -> None:
+        super().__init__(reason)
+        self.slow = slow
+
+
+class Process:
+    """One worker.
+
+    stage    the folder with the student's files and the hand-out's
+    files    the student's files in it
+    states   which protections are on, known before any line of the student's has run
+    loading  files that have begun to be loaded and have not ended, the innermost last
+    """
+
+    def __init__(
+        self, stage: Path, files: Sequence[str], limits: Limits, without: Iterable[str], output: Output
+    ) -> None:
+        self.limits, self.output = limits, output
+        self.loading: list[str] = []
+        requests, self._requests = os.pipe()
+        self._answers, answers = os.pipe()
+        os.set_blocking(self._requests, False)
+        options = {
+            "stage": str(stage), "files": list(files), "requests": requests, "answers": answers, "root": str(ROOT),
+            "without": list(without), "limits": dataclasses.asdict(limits),
+        }  # fmt: skip
+        spec = importlib.util.find_spec("numpy")
+        assert spec is not None
+        assert spec.origin is not None
+        paths = [str(ROOT), str(Path(spec.origin).parent.parent)]
+        printing = output.open()
+        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-u", "-c", _START.format(paths=paths), json.dumps(options)],
+            stdin=subprocess.DEVNULL, stdout=printing, stderr=printing, pass_fds=(requests, answers),
+            start_new_session=True, env=_ENVIRONMENT,
+        )  # fmt: skip
+        for descriptor in (requests, answers, printing):
+            os.close(descriptor)
+        self.states: dict[str, str] = self._receive(60)["states"]
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process is not None
+
+    def load(self, seconds: float) -> Any:
+        """Import the student's files: what the worker says of it. Raises Gone."""
+        self._send("go", seconds)
+        end = time.monotonic() + seconds
+        for _ in range(_MOST_TOLD):
+            reply = self._receive(end - time.monotonic())
+            if isinstance(reply, dict) and "loading" in reply:
+                self.loading.append(str(reply["loading"]))
+            elif isinstance(reply, dict) and "loaded" in reply:
+                if reply["loaded"] in self.loading:
+                    del self.loading[self.loading.index(reply["loaded"]) :]
+            else:
+                return reply
+        raise Gone(self._end("the program sent something that is no answer"))
+
+    def ask(self, request: Any, seconds: float) -> Any:
+        """The answer to a request. Raises Gone."""
+        self._send(request, seconds)
+        return self._receive(seconds)
+
+    def kill(self) -> int:
+        """End it and its threads; its exit status."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        try:
+            status = process.wait(0.2) if _hung_up(self._answers) else None
+        except subprocess.TimeoutExpired:
+            status = None
+        if status is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
+        os.close(self._requests)
+        os.close(self._answers)
+        self.output.close()
+        return status
+
+    def _send(self, request: Any, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        message = memoryview(wire.pack(request))
+        try:
+            while message:
+                self.output.wait(self._requests, select.POLLOUT, deadline)
+                message = message[os.write(self._requests, message) :]
+        except TimeoutError:
+            raise Gone(self._end(_endless(seconds)), slow=True) from None
+        except TooMuch:
+            raise Gone(self._end(self._printed_too_much()), slow=True) from None
+        except BrokenPipeError:
+            raise Gone(self._end()) from None
+
+    def _receive(self, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
+
+        def read(n: int) -> bytes:
+            data = bytearray()
+            while len(data) < n:
+                self.output.wait(self._answers, select.POLLIN, deadline)
+                chunk = os.read(self._answers, min(n - len(data), 1 << 16))
+                if not chunk:
+                    raise EOFError
+                data += chunk
+            return bytes(data)
+
+        try:
+            return wire.unpack(read)
+        except TimeoutError:
+            raise Gone(self._end(_endless(seconds)), slow=True) from None
+        except TooMuch:
+            raise Gone(self._end(self._printed_too_much()), slow=True) from None
+        except EOFError:
+            raise Gone(self._end()) from None
+        except wire.WireError as error:
+            raise Gone(self._end(str(error))) from None
+
+    def _end(self, reason: str = "") -> str:
+        """End the process and say why it gave no answer."""
+        status = self.kill()
+        if reason:
+            return reason
+        if status == -signal.SIGXCPU:
+            return f"ended after {self.limits.cpu_seconds} s of computing: is there a loop that never ends?"
+        if status < 0:
+            return f"the program crashed ({signal.Signals(-status).name}): endless recursion, or far too much memory?"
+        return f"the program ended itself (exit status {status}) before it gave an answer: is there an exit in it?"
+
+    def _printed_too_much(self) -> str:
+        return f"it has printed more than {self.output.most >> 20} MB: is there a print in a loop that never ends?"
+
+
+def _endless(seconds: float) -> str:
+    return f"no answer after {max(seconds, 0):.2g} s: is there a loop that never ends?"
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether the other side has closed the pipe, as a process does that has ended."""
+    watch = select.poll()
+    watch.register(descriptor, 0)
+    return any(event & select.POLLHUP for _, event in watch.poll(0))
