@@ -121,10 +121,11 @@ def mapping(kind: Kind) -> Kind:
     return check
 
 
-def table(kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None) -> Kind:
+def table(kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None, others: Kind | None = None) -> Kind:
     """A JSON object with exactly these keys, each with its kind.
 
     optional  keys that may be missing, with their kinds
+    others    of all other keys; None: there may be none
     """
     known = {**kinds, **(optional or {})}
 
@@ -133,10 +134,10 @@ def table(kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None)
             raise wrong(where, "a JSON object", value)
         inside = f" in {where}" if where else ""
         if missing := sorted(kinds.keys() - value.keys()):
-            raise WrongKind(f"{missing[0]} is missing{inside}")
-        if unknown := sorted(value.keys() - known.keys()):
-            raise WrongKind(f"{unknown[0]!r:.60} is not known{inside}")
+            raise WrongKind(f"it has no {missing[0]!r}{inside}")
+        if others is None and (unknown := sorted(value.keys() - known.keys())):
+            raise WrongKind(f"{unknown[0]!r:.60} is unexpected{inside}")
         for key, item in value.items():
-            known[key](item, f"{where}.{key}" if where else key)
+            known.get(key, others or anything)(item, f"{where}.{key}" if where else key)
 
     return check

@@ -17,10 +17,11 @@ from minidl.data.batches import scale
 from minidl.grad_mode import no_grad
 from minidl.nn import Module
 from minidl.tensor import Tensor
-from minidl.training.checkpoint import CheckpointError, load_checkpoint
 from minidl.training.models import build_model
 from minidl.training.options import add_options
-from minidl.training.run import CHECKPOINT, Options
+from minidl.training.restore import load_run_checkpoint, load_weights, must_fit
+from minidl.training.results import CHECKPOINT
+from minidl.training.run import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,13 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def load_model(run: Path, device: str = "cpu") -> tuple[Module, tuple[int, int]]:
     """The trained model of a run folder, ready to predict there, and the image size (height, width) that it takes."""
-    checkpoint = load_checkpoint(run / CHECKPOINT)
-    try:
+    file = run / CHECKPOINT
+    checkpoint = load_run_checkpoint(file)
+    with must_fit(file):
         height, width = checkpoint.state["model"]["image_size"]
         model = build_model(checkpoint.state["config"]["model"], (height, width), checkpoint.state["model"]["classes"])
-        model.load_state_dict(checkpoint.model)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{run / CHECKPOINT} does not fit this version of minidl: {error}") from error
+        load_weights(model, checkpoint.model)
     return model.to(device).eval(), (height, width)
 
 

@@ -149,6 +149,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if run.options.trace is not None:
             check_writable(run.options.trace)
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
+        for note in run.notes:
+            print(f"note: {note}")
         if run.versions != (now := run.versions_now()):
             print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")
     else:

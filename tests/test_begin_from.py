@@ -21,9 +21,9 @@ def weights(folder):
 
 
 def metrics(folder):
-    """Of each epoch, but for its time."""
+    """Of each epoch, but for its time and the run's id."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "run")} for row in rows]
 
 
 @pytest.fixture

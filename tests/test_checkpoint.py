@@ -114,11 +114,12 @@ def test_garbage(tmp_path, content):
     [
         (None, "no minidl checkpoint"),
         ({"format": "pt"}, "no minidl checkpoint"),
-        ({"minidl": '{"format": 2}'}, "has checkpoint format 2, this version reads 1"),
+        ({"minidl": '{"format": 1}'}, "has checkpoint format 1, this version reads 2"),  # had no checksum of dtypes
+        ({"minidl": '{"format": 3}'}, "has checkpoint format 3, this version reads 2"),
         ({"minidl": "[1]"}, "has checkpoint format None"),
         ({"minidl": "{"}, "damaged"),
         ({"minidl": "[" * 100_000}, "damaged"),
-        ({"minidl": '{"format": 1}'}, "it should be None"),
+        ({"minidl": '{"format": 2}'}, "it should be None"),
     ],
 )
 def test_a_foreign_file(tmp_path, metadata, message):

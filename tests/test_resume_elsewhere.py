@@ -161,6 +161,9 @@ def test_a_truncated_checkpoint(whole, tmp_path, length):
         assert "is damaged" in fails(tmp_path / "r", "x.png", module="minidl.predict")
 
 
+F32 = partial(np.zeros, dtype=np.float32)
+
+
 def tamper(out: Path, **changes) -> None:
     """Write the checkpoint anew, sound but with other content."""
     c = load_checkpoint(out / "checkpoint.safetensors")
@@ -178,12 +181,13 @@ def tamper(out: Path, **changes) -> None:
         ({"data": None}, "it has no 'data'"),
         ({"versions": None}, "it has no 'versions'"),
         ({"trainer": None}, "it has no 'trainer'"),
-        ({"trainer": {"epoch": 1}}, "it has no 'generators'"),
-        ({"trainer": {"generators": {}, "speed": 1}}, "unexpected keyword argument 'speed'"),
-        ({"trainer": 5}, "not iterable"),
-        ({"tensors": {"1.weight": np.zeros((4, 80), np.float32)}}, "missing ['1.bias'], unexpected nothing"),
-        ({"tensors": {"1.weight": np.zeros((4, 9)), "1.bias": np.zeros(4)}}, "1.weight has shape (4, 9), this model"),
-        ({"format": 2}, "has checkpoint format 2"),
+        ({"trainer": {"epoch": 1}}, "it has no 'batch' in trainer"),
+        ({"trainer": 5}, "trainer must be a JSON object, not 5"),
+        ({"tensors": {"1.weight": F32((4, 80))}}, "missing ['1.bias'], unexpected nothing"),
+        ({"tensors": {"1.weight": F32((4, 99)), "1.bias": F32(4)}}, "1.weight has shape (4, 99), this model"),
+        ({"tensors": {"1.weight": np.zeros((4, 80)), "1.bias": F32(4)}}, "'1.weight' are float64, this model's are"),
+        ({"tensors": {"1.weight": F32((4, 80)) + np.nan, "1.bias": F32(4)}}, "hold 320 that are NaN or infinite"),
+        ({"format": 1}, "has checkpoint format 1"),
     ],
 )  # fmt: skip
 def test_a_checkpoint_that_does_not_fit(data, tmp_path, changes, message):

@@ -43,7 +43,7 @@ def test_the_page_of_a_finished_run(data, tmp_path):
     assert recording["switch"]["event"] == summary["switch"]
     assert {k: v for k, v in config.items() if k != "minidl"} == recording["config"]
     assert recording["ending"] == ""
-    assert recording["epochs"] == [
+    assert [{**epoch, "run": config["run"]} for epoch in recording["epochs"]] == [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
     assert {f.name for f in (tmp_path / "run").iterdir()} == {

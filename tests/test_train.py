@@ -53,6 +53,7 @@ def test_the_run_folder_is_as_promised(finished):
     assert all(
         list(line) == [
             "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "phase", "seconds",
+            "run",
         ]
         for line in lines
     )  # fmt: skip
@@ -60,9 +61,12 @@ def test_the_run_folder_is_as_promised(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert list(summary) == [
         "dataset", "source", "device", "model", "parameters", "optimizer", "seed", "epochs", "steps", "train_loss",
-        "train_accuracy", "val_accuracy", "test_loss", "test_accuracy", "switch", "seconds", "samples_per_second",
-        "bits", "fast",
+        "train_accuracy", "val_accuracy", "test_loss", "test_accuracy", "switch", "run", "bits", "fast",
+        "seconds", "samples_per_second",
     ]  # fmt: skip
+    config = json.loads((finished / "config.json").read_text())
+    state = load_checkpoint(finished / "checkpoint.safetensors").state
+    assert {each["run"] for each in (summary, config, state, *lines)} == {summary["run"]}  # another's file is known
     assert summary["switch"]["step"] == 7
     assert summary["switch"]["condition"] == "step:7"
     assert summary["switch"].keys() == {"step", "epoch", "lr", "condition"}

@@ -13,6 +13,7 @@ from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
 from minidl.training.own import short
+from minidl.training.results import full_summary
 from minidl.training.run import Run
 
 
@@ -38,11 +39,10 @@ def traced(run: Run) -> Iterator[list[Recorder]]:
 
 def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     """Write the page, with what the run folder says of the run."""
-    summary = run.folder / "summary.json"
-    done = run.job.trainer.progress.epoch >= run.job.epochs and summary.exists()
+    done = run.job.trainer.progress.epoch >= run.job.epochs and run.summary is not None
     facts = recorder.facts
     facts["config"] = run.settings
-    facts["summary"] = json.loads(summary.read_text()) if done else None
+    facts["summary"] = full_summary(run.state()) if done else None
     facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
     recording = recorder.recording()
     html = page([recording])

@@ -3,14 +3,15 @@ in the file's header, everything else that training needs to go on with the same
 
 The format holds numbers and text only: loading one can't run code, unlike a pickle. It is written beside the old
 checkpoint and takes its name when it is complete, so that there is a whole one on the disk at every moment. A checksum
-tells a damaged file from a sound one, for safetensors itself sees only whether the length is right.
+over names, dtypes, shapes, bytes and text tells a damaged file from a sound one, for safetensors itself sees only
+whether the length is right. What must be in the text is said in restore.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from safetensors.numpy import save
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
 
-FORMAT = 1  # raised when the meaning of a file's content changes
-HEADER, CHECKSUM = "minidl", "crc32"  # keys of the file's metadata
+FORMAT = 2  # raised when the meaning of a file's content changes
+HEADER, CHECKSUM = "minidl", "sha256"  # keys of the file's metadata
+DTYPES = {"BOOL", "F16", "F32", "F64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}  # NumPy's
 OPTIMIZER = "optimizer."  # prefix of the optimizer's vectors; all other tensors are the model's
 
 
@@ -63,11 +65,13 @@ def save_checkpoint(
 
 
 def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
-    """CRC-32 of the header's text and of each tensor's name and bytes."""
-    crc = zlib.crc32(text.encode())
+    """SHA-256 of the header's text and of each tensor's name, dtype, shape and bytes."""
+    hashed = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        crc = zlib.crc32(tensors[name].tobytes(), zlib.crc32(name.encode(), crc))
-    return f"{crc:08x}"
+        array = tensors[name]
+        hashed.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        hashed.update(array.tobytes())
+    return hashed.hexdigest()
 
 
 def _flush_folder(folder: Path) -> None:
@@ -89,14 +93,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         with safe_open(path, framework="np") as file:
             header = file.metadata() or {}
             state = _read_header(where, header)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = list(file.keys())
+            if strange := {file.get_slice(name).get_dtype() for name in names} - DTYPES:
+                raise CheckpointError(f"{where} is damaged: it has numbers of a kind {strange.pop()} that NumPy lacks")
+            tensors = {name: file.get_tensor(name) for name in names}
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is damaged or no safetensors file: {error}") from error
     found, wanted = _checksum(header[HEADER], tensors), header.get(CHECKSUM)
     if found != wanted:
-        raise CheckpointError(f"{where} is damaged: the checksum of its content is {found}, it should be {wanted}")
+        raise CheckpointError(
+            f"{where} is damaged: the checksum of its content is {found[:12]}..., it should be {str(wanted)[:12]}..."
+        )
     return Checkpoint(
         model={name: value for name, value in tensors.items() if not name.startswith(OPTIMIZER)},
         optimizer={
@@ -115,7 +124,7 @@ def _read_header(where: str, header: Mapping[str, str]) -> dict[str, Any]:
     written = state.get("format") if isinstance(state, dict) else None
     if written != FORMAT:
         raise CheckpointError(
-            f"{where} has checkpoint format {written}, this version reads {FORMAT}: "
-            "use the version of minidl that wrote it"
+            f"{where} has checkpoint format {written!r:.20}, this version reads {FORMAT}: use the version of minidl "
+            "that wrote it (its weights alone: safetensors.numpy.load_file)"
         )
     return dict(state)

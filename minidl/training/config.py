@@ -110,12 +110,12 @@ class Config:
     )
     epochs: int | None = option(
         None, "passes over the training split (default: 10; mnist5k: 20; race: 1, 15)", group=RUN, metavar="N",
-        check=at_least(1),
+        check=at_least(1, most=10**6),
     )  # fmt: skip
     batch_size: int = option(
         None, "examples per step (default: 128; race: 256)", group=RUN, metavar="N", check=at_least(1)
     )
-    seed: int = option(0, "same seed, same result", group=RUN, metavar="N", check=at_least(0))
+    seed: int = option(0, "same seed, same result", group=RUN, metavar="N", check=at_least(0, most=2**64 - 1))
     device: str = option("auto", "cpu, gpu or auto", group=RUN, metavar="D")
     tf32: bool = option(
         False,

@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minidl.training.checkpoint import CheckpointError, load_checkpoint
+from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Config, prepare
 from minidl.training.options import flag
 from minidl.training.own import check_own, same_name
-from minidl.training.run import CHECKPOINT, Options, Run, check_same_data, check_unused, must_fit, restore
+from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
+from minidl.training.results import CHECKPOINT
+from minidl.training.run import Options, Run, check_unused
 
 LONG_AS_THE_RUN = ("cosine", "linear", "onecycle")  # schedules that end with the run
 SCALED = ("gnmt", "blend")  # optimizers whose phases are shares of its length
@@ -35,7 +37,7 @@ def begin_from(
     check_unused(out)
     if not (parent / CHECKPOINT).exists():
         raise CheckpointError(f"{parent} has no {CHECKPOINT}: give the folder of a finished run")
-    checkpoint = load_checkpoint(parent / CHECKPOINT)
+    checkpoint = load_run_checkpoint(parent / CHECKPOINT)
     with must_fit(parent / CHECKPOINT):
         config, done = Config(**checkpoint.state["config"]), checkpoint.state["trainer"]["epoch"]
         if done < (config.epochs or 0):
@@ -53,7 +55,11 @@ def begin_from(
         restore(job, checkpoint)
     p = job.trainer.progress
     return Run.create(
-        job, out, options, held, parent={"run": str(parent.absolute()), "epochs": p.epoch, "steps": p.step}
+        job,
+        out,
+        options,
+        held,
+        parent={"run": str(parent.absolute()), "epochs": p.epoch, "steps": p.step},
     )
 
 

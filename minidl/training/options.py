@@ -12,7 +12,8 @@ import argparse
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import Field, field, fields
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 Check = Callable[[Any], "str | None"]  # what a value must be, where it is not; None where it is
 
@@ -62,13 +63,38 @@ def add_options(parser: argparse.ArgumentParser, *classes: type, only: Iterable[
 
 
 def check_options(settings: Any) -> None:
-    """Raise ValueError, with the option's name, for the first value that its check refuses."""
+    """Raise ValueError, with the option's name, for the first value of another type, or that its check refuses."""
+    types = get_type_hints(type(settings))
     for each in _options(type(settings)):
         value, check = getattr(settings, each.name), each.metadata["check"]
-        wanted = None if value is None or check is None else check(value)
+        wanted = _kind(value, types[each.name])
+        if wanted is None and value is not None and check is not None:
+            wanted = check(value)
         if wanted is not None:
-            told = f"{value:g}" if isinstance(value, float) else value
-            raise ValueError(f"{flag(each.name)} must be {wanted}, got {told}")
+            told = f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
+            raise ValueError(
+                f"{flag(each.name)} must be {wanted}, got {told if len(told) <= 60 else told[:57] + '...'}"
+            )
+
+
+def _kind(value: Any, hint: Any) -> str | None:
+    """What a value of this type hint must be, where it is not; None where it is."""
+    hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if any(_is_one(value, each) for each in hints):
+        return None
+    return " or ".join(_WORDS[get_origin(each) or each] for each in hints if each is not NoneType)
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "two numbers"}
+LONGEST = 4096  # characters of a text: as long as a path may be
+
+
+def _is_one(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is tuple:  # JSON has lists
+        return isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_one(each, float) for each in value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (hint is str and len(value) > LONGEST)
 
 
 def documented(cls: type) -> None:
@@ -97,10 +123,10 @@ def _type(hint: Any) -> Callable[[str], Any]:
 # ---- checks ----
 
 
-def at_least(low: int, unit: str = "") -> Check:
-    """For whole numbers, of a unit such as "step"."""
+def at_least(low: int, unit: str = "", most: int = 2**31) -> Check:
+    """For whole numbers up to `most`, of a unit such as "step"."""
     wanted = f"at least {low} {unit}".rstrip() if low else "0 or more"
-    return lambda value: None if value >= low else wanted
+    return lambda value: wanted if value < low else f"at most {most:,}" if value > most else None
 
 
 def positive(value: float) -> str | None:

@@ -1,7 +1,7 @@
 """A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, summary.json and curves.png.
 
 Every file appears whole or not at all, and the checkpoint is the first: from then on the folder alone is enough to go
-on. What else is in the folder is derived from it, and made again where a run was cut off in between.
+on. What else is in the folder repeats it (see results.py), and is made again where it says something else.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from minidl import __version__, fast
-from minidl.data import Dataset
 from minidl.data.atomic import write_text
 from minidl.trainer import evaluate
-from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
 from minidl.training.own import check_own, hashes, of_file, short
+from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
+from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 
-CHECKPOINT = "checkpoint.safetensors"
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
 
@@ -40,7 +39,7 @@ class Options:
 
     checkpoint_every: int | None = option(
         None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
-        check=at_least(1, "step"),
+        check=at_least(1, "step", most=10**9),
     )  # fmt: skip
     test_every_epoch: bool = option(
         False,
@@ -51,7 +50,7 @@ class Options:
         None,
         "compute with N threads; on a machine that is busy with other things 1 can be many times faster, for threads "
         "that wait for each other wait for those too (default: the number of cores)",
-        group=RUN, metavar="N", check=at_least(1),
+        group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
     no_fast: bool = option(False, "compute with NumPy alone, also where the extra `fast` is installed", group=RUN)
     trace: str | None = option(
@@ -75,6 +74,9 @@ class Run:
         self.versions = self.versions_now()  # of what the run was begun with
         self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
         self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
+        self.id = ""  # stands in all its files, so that another run's file is known
+        self.summary: dict[str, Any] | None = None  # what summary.json has, but the times, once the run is finished
+        self.notes: list[str] = []  # what was wrong with files of the folder, and was put right
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -99,7 +101,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         lock(folder, held)
         run = cls(job, folder, options or Options())
-        run.parent = parent
+        run.parent, run.id = parent, identity(job, run.versions, parent)
         run.sweep()
         run.save()
         run.write_config()
@@ -125,7 +127,7 @@ class Run:
         lock(folder, held)
         if not file.exists():
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
-        checkpoint = load_checkpoint(file)
+        checkpoint = load_run_checkpoint(file)
         with must_fit(file):
             was = Config(**checkpoint.state["config"])
             config = replace(was, **machine)
@@ -139,16 +141,18 @@ class Run:
         if begun_with["fast"] is None and fast.version():  # so go on with NumPy
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen)
-        run.versions, run.parent = begun_with, checkpoint.state.get("parent")
+        state = checkpoint.state
+        run.versions, run.id = begun_with, state["run"]
+        run.parent, run.summary = state.get("parent"), state.get("summary")
         run.sweep()
-        run.write_config()
+        run.heal(state)
         return run
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
-        return done and all((self.folder / name).exists() for name in ("summary.json", "curves.png"))
+        return done and self.summary is not None and (self.folder / "curves.png").exists()
 
     @property
     def fast(self) -> str | None:
@@ -161,8 +165,9 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the run's numbers come from: which bits, what computes, and the run that it goes on from, if any."""
-        return {"bits": BITS, "fast": self.versions["fast"]} | ({"parent": self.parent} if self.parent else {})
+        """Where the run's numbers come from: its id, which bits, what computes, and the run it goes on from, if any."""
+        origin = {"run": self.id, "bits": BITS, "fast": self.versions["fast"]}
+        return origin | ({"parent": self.parent} if self.parent else {})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -175,6 +180,15 @@ class Run:
         for name in FILES:
             for part in self.folder.glob(f".{name}.*.part"):
                 part.unlink(missing_ok=True)
+
+    def heal(self, state: dict[str, Any]) -> None:
+        """Write anew what does not say what the checkpoint does; `notes` has a sentence for each such file."""
+        self.notes = [f"{what}: written anew from the checkpoint" for what in disagreements(self.folder, state)]
+        self.write_config()
+        if self.summary is None:
+            (self.folder / "summary.json").unlink(missing_ok=True)
+        else:
+            self.write_summary()
 
     # ---- files --------------------------------------------------------------------------------------------------
 
@@ -189,37 +203,49 @@ class Run:
 
     def write_metrics(self) -> None:
         """Write metrics.jsonl: a line per epoch done."""
-        lines = [json.dumps(record) + "\n" for record in self.job.trainer.progress.metrics]
-        write_text(self.folder / "metrics.jsonl", "".join(lines))
+        write_text(self.folder / "metrics.jsonl", metrics_text(self.id, self.job.trainer.progress.metrics))
+
+    def state(self) -> dict[str, Any]:
+        """All that the checkpoint holds beside the model's and the optimizer's state, as JSON (see restore.py)."""
+        job, trainer = self.job, self.job.trainer
+        return {
+            "run": self.id,
+            "versions": self.versions,
+            "config": asdict(job.config),
+            "options": asdict(self.options),
+            "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
+            "files": self.files,
+            "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
+            "trainer": trainer.state(),
+            "parent": self.parent,
+            "summary": self.summary,
+        }
 
     def save(self) -> None:
         """Write the checkpoint. Raises Diverged, and leaves the last one, where a weight is not a finite number."""
         job, trainer = self.job, self.job.trainer
         check_weights(job.model, trainer.progress.step, trainer.optimizer.lr)
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            job.model.state_dict(),
-            trainer.optimizer.state_dict(),
-            {
-                "versions": self.versions,
-                "config": asdict(job.config),
-                "options": asdict(self.options),
-                "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
-                "files": self.files,
-                "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
-                "trainer": trainer.state(),
-                "parent": self.parent,
-            },
-        )
+        path, optimizer = self.folder / CHECKPOINT, trainer.optimizer.state_dict()
+        save_checkpoint(path, job.model.state_dict(), optimizer, self.state())
 
     def write_summary(self) -> dict[str, Any]:
-        """Evaluate the final weights on all splits, the test split for the only time, and write summary.json."""
+        """Write summary.json, with its numbers in the checkpoint first."""
+        if self.summary is None:
+            self.summary = self._summarize()
+            self.save()
+        summary = full_summary(self.state())
+        assert summary is not None
+        self.write_json("summary.json", summary)
+        return summary
+
+    def _summarize(self) -> dict[str, Any]:
+        """Evaluate the final weights on all splits, the test split for the only time."""
         job, trainer, config = self.job, self.job.trainer, self.job.config
         p, splits, event = trainer.progress, trainer.splits, trainer.optimizer.switch_event
         train_loss, train_accuracy = evaluate(job.model, splits.train)
         val_accuracy = evaluate(job.model, splits.val)[1] if len(splits.val) else None
         test_loss, test_accuracy = evaluate(job.model, splits.test)
-        summary = {
+        return {
             "dataset": job.dataset.name,
             "source": job.dataset.source,
             "device": job.device,
@@ -235,12 +261,8 @@ class Run:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "switch": event and {k: getattr(event, k) for k in ("step", "epoch", "lr", "condition")},
-            "seconds": round(p.seconds, 3),
-            "samples_per_second": round(p.samples / p.train_seconds, 1) if p.train_seconds else 0.0,
             **self.origin,
         }
-        self.write_json("summary.json", summary)
-        return summary
 
 
 class Checkpoints(Observer):
@@ -306,35 +328,3 @@ def make_new(folder: Path) -> Path:
         except FileExistsError:
             n += 1
             numbered = folder.with_name(f"{folder.name}-{n}")
-
-
-@contextmanager
-def must_fit(file: Path) -> Iterator[None]:
-    """Report whatever is missing or odd in a checkpoint as what it is: a CheckpointError."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"{file} does not fit this version of minidl: {what}") from error
-
-
-def check_same_data(folder: Path, trained_on: dict[str, str], dataset: Dataset) -> None:
-    """Raise CheckpointError where the data set is not the one of the checkpoint."""
-    if dataset.sha256 != trained_on["sha256"]:
-        raise CheckpointError(
-            f"{folder} was trained on {trained_on['name']} (sha256 {trained_on['sha256'][:12]}...), but "
-            f"{dataset.name} is other data now (sha256 {dataset.sha256[:12]}...): put the same files there, or name "
-            "their folder with --dataset"
-        )
-
-
-def restore(job: Job, checkpoint: Checkpoint) -> None:
-    """Bring model, optimizer and Trainer to where the checkpoint was taken."""
-    try:
-        job.model.load_state_dict(checkpoint.model)
-    except KeyError as error:
-        raise ValueError(error.args[0]) from error
-    job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
-    job.trainer.load_state(checkpoint.state["trainer"])

@@ -1,0 +1,137 @@
+"""From a checkpoint back to a run: what must be in its state, and how model, optimizer and Trainer get it.
+
+The checksum says that a file is what was written; the table here says that what was written makes sense to this
+version. So a value of another kind, or a size of 10^12, is an error in one line when the file is read, not an exception
+from deep inside an hour later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.data import Dataset
+from minidl.data.schema import Kind, anything, listed, mapping, maybe, real, table, text, whole
+from minidl.nn import Module
+from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from minidl.training.config import Config, Job
+from minidl.training.own import is_own
+
+LARGEST = 1 << 16  # pixels of an image's side, and classes
+MOST_PIXELS = 1 << 24
+NUMBER = real(-1e40, 1e40)  # losses and rates: float32 and a bit
+
+EVENT = table({"step": whole(), "epoch": whole(), "lr": NUMBER, "condition": text()})  # of a switch
+RECORD: dict[str, Kind] = {  # a line of metrics.jsonl
+    "epoch": whole(1), "step": whole(1), "train_loss": NUMBER, "train_accuracy": real(0, 1), "val_loss": maybe(NUMBER),
+    "val_accuracy": maybe(real(0, 1)), "lr": NUMBER, "phase": text(100), "seconds": NUMBER,
+}  # fmt: skip
+SUMMARY: dict[str, Kind] = {  # of summary.json, but for the times
+    "dataset": text(), "source": text(), "device": text(100), "model": text(), "parameters": whole(),
+    "optimizer": text(), "seed": whole(0, 2**64), "epochs": whole(1), "steps": whole(1), "train_loss": NUMBER,
+    "train_accuracy": real(0, 1), "val_accuracy": maybe(real(0, 1)), "test_loss": NUMBER, "test_accuracy": real(0, 1),
+    "switch": maybe(EVENT), "run": text(100), "bits": whole(), "fast": maybe(text(100)),
+}  # fmt: skip
+PARENT = table({"run": text(), "epochs": whole(), "steps": whole()})
+GENERATOR = table({"key": listed(whole(0, 2**64), 2, 2), "step": whole(0, 2**62)})
+TRAINER: dict[str, Kind] = {
+    "epoch": whole(), "batch": whole(), "step": whole(), "loss_sum": NUMBER, "correct": whole(), "seen": whole(),
+    "samples": whole(), "train_seconds": NUMBER, "seconds": NUMBER, "metrics": listed(table(RECORD)),
+    "generators": mapping(GENERATOR),
+}  # fmt: skip
+_PROGRESS = table({"step": whole(), "epoch": whole()}, {"reports": listed(mapping(real(finite=False)))})
+_RULE: dict[str, Kind] = {
+    "rule": text(100), "t": whole(), "rate": maybe(real(0, 1e40)), "scale": NUMBER, "decay_scale": NUMBER,
+    "own_t": maybe(listed(whole())), "projection": table({}, {"lam": NUMBER}), "progress": _PROGRESS,
+    "switch": maybe(EVENT), "length_ratio": maybe(NUMBER),
+}  # fmt: skip
+OPTIMIZER = table({"rule": text(100)}, {**_RULE, "current": table({"rule": text(100)}, _RULE, anything)}, anything)
+STATE = table(
+    {
+        "format": whole(),
+        "run": text(100),
+        "versions": table({"minidl": text(100), "bits": whole(), "numpy": text(100)}, {"fast": maybe(text(100))}),
+        "config": mapping(anything),  # Config looks at them itself, and so does Options
+        "options": mapping(anything),
+        "data": table({"name": text(), "sha256": text(64)}),
+        "model": table({"image_size": listed(whole(1, LARGEST), 2, 2), "classes": whole(1, LARGEST)}),
+        "trainer": table(TRAINER),
+        "optimizer": mapping(anything),
+    },
+    {"files": mapping(text(64)), "parent": maybe(PARENT), "summary": maybe(table(SUMMARY, {"parent": PARENT}))},
+    others=anything,
+)
+
+
+def load_run_checkpoint(file: Path) -> Checkpoint:
+    """The checkpoint of a run, its state looked through. Raises CheckpointError."""
+    checkpoint = load_checkpoint(file)
+    state = checkpoint.state
+    with must_fit(file):
+        STATE(state, "")
+        config = Config(**state["config"])
+        if not is_own(config.opt):
+            OPTIMIZER(state["optimizer"], "optimizer")
+        if len(state["trainer"]["metrics"]) != state["trainer"]["epoch"]:
+            raise ValueError("there is not a record of metrics for each epoch")
+        (height, width), numbers = state["model"]["image_size"], sum(array.size for array in checkpoint.model.values())
+        if height * width > MOST_PIXELS:
+            raise ValueError(f"images of {height:,}x{width:,} are larger than any that this version reads")
+        if not is_own(config.model) and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
+            raise ValueError(f"its {numbers:,} weights are too few for images of {height}x{width}, or so many classes")
+    return checkpoint
+
+
+@contextmanager
+def must_fit(file: Path) -> Iterator[None]:
+    """Report whatever is missing or odd in a checkpoint as what it is: a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{file} does not fit this version of minidl: {what}") from error
+
+
+def check_same_data(folder: Path, trained_on: dict[str, str], dataset: Dataset) -> None:
+    """Raise CheckpointError where the data set is not the one of the checkpoint."""
+    if dataset.sha256 != trained_on["sha256"]:
+        raise CheckpointError(
+            f"{folder} was trained on {trained_on['name']} (sha256 {trained_on['sha256'][:12]}...), but "
+            f"{dataset.name} is other data now (sha256 {dataset.sha256[:12]}...): put the same files there, or name "
+            "their folder with --dataset"
+        )
+
+
+def load_weights(model: Module, arrays: Mapping[str, Array]) -> None:
+    """Give a model the weights of a checkpoint: of just its names, shapes and dtypes, and all of them finite.
+
+    Raises ValueError. Module.load_state_dict, for files of other programs, is less strict: it converts dtypes.
+    """
+    for name, own in model.state_dict().items():
+        array = arrays.get(name)
+        if array is not None and array.dtype != own.dtype:
+            raise ValueError(f"the weights '{name}' are {array.dtype}, this model's are {own.dtype}")
+    try:
+        model.load_state_dict(arrays)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            lost = int((~np.isfinite(array)).sum())
+            raise ValueError(f"the weights '{name}' hold {lost:,} that are NaN or infinite, of {array.size:,}")
+
+
+def restore(job: Job, checkpoint: Checkpoint) -> None:
+    """Bring model, optimizer and Trainer to where the checkpoint was taken. Raises ValueError where they don't fit."""
+    load_weights(job.model, checkpoint.model)
+    job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
+    state = checkpoint.state["trainer"]
+    if state["batch"] > job.trainer.steps_per_epoch:
+        raise ValueError(f"it stands at step {state['batch']:,} of an epoch of {job.trainer.steps_per_epoch:,}")
+    job.trainer.load_state(state)

@@ -1,0 +1,122 @@
+"""What a run folder says of its run: the checkpoint holds it all, and the files beside it repeat it for people to read.
+
+Where they disagree, the checkpoint is right: it is written first, under one checksum. So whoever reads a run's numbers
+reads them here, and not from the files:
+
+    results = read_results(Path("runs/first"))
+    results.summary["test_accuracy"], results.metrics[-1]["val_loss"], results.config["opt"], results.notes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minidl.data.proof import Damaged, checksum, read_json
+from minidl.training.config import Job
+from minidl.training.own import hashes, is_own, short
+from minidl.training.restore import load_run_checkpoint
+
+CHECKPOINT = "checkpoint.safetensors"
+ELSEWHERE = ("dataset", "device")  # of the configuration: may be others where a run goes on
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run has come to, by its checkpoint.
+
+    run      its id, which stands in all its files
+    config   its configuration, as Config has it
+    metrics  a record per epoch done, as in metrics.jsonl
+    summary  as in summary.json; None while the run is not finished
+    notes    a sentence for each file of the folder that says something else, or is damaged
+    """
+
+    run: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    notes: list[str]
+
+
+def read_results(folder: Path) -> Results:
+    """The results of a run folder, read only. Raises CheckpointError where its checkpoint is missing or damaged."""
+    state = load_run_checkpoint(folder / CHECKPOINT).state
+    notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
+    return Results(state["run"], state["config"], state["trainer"]["metrics"], full_summary(state), notes)
+
+
+def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What summary.json holds, from a checkpoint's state: its numbers, and the times, which the Trainer has counted."""
+    p = state["trainer"]
+    if state.get("summary") is None:
+        return None
+    speed = round(p["samples"] / p["train_seconds"], 1) if p["train_seconds"] else 0.0
+    return {**state["summary"], "seconds": round(p["seconds"], 3), "samples_per_second": speed}
+
+
+def identity(job: Job, versions: Mapping[str, Any], parent: Mapping[str, Any] | None) -> str:
+    """A run's id: a hash of all that decides its result. Where its data lie does not."""
+    config = {name: value for name, value in asdict(job.config).items() if name != "dataset"}
+    config |= {name: short(config[name]) for name in ("model", "opt")}
+    files = sorted(hashes(job.config.model, job.config.opt).values())
+    decides = {"config": config, "files": files, "data": job.dataset.sha256, "versions": versions, "parent": parent}
+    return checksum(decides)[:16]
+
+
+def metrics_text(run: str, metrics: Sequence[Mapping[str, Any]]) -> str:
+    """What metrics.jsonl holds: a line per epoch, with the run's id."""
+    return "".join(json.dumps({**record, "run": run}) + "\n" for record in metrics)
+
+
+def disagreements(folder: Path, state: Mapping[str, Any]) -> list[str]:
+    """A sentence for each file of a run folder that does not say what the checkpoint's `state` does."""
+    checks = (
+        (_config, folder / "config.json"),
+        (_metrics, folder / "metrics.jsonl"),
+        (_summary, folder / "summary.json"),
+    )
+    found = []
+    for check, path in checks:
+        try:
+            check(path, state)
+        except Damaged as error:
+            found.append(str(error))
+    return found
+
+
+def _config(path: Path, state: Mapping[str, Any]) -> None:
+    if not path.exists() and not state["trainer"]["step"]:
+        return  # the run was cut off before it was written
+    fixed = {name: value for name, value in state["config"].items() if name not in ELSEWHERE}
+    wanted = {name: value for name, value in fixed.items() if name not in ("model", "opt") or not is_own(value)}
+    _compare(path, {**wanted, "run": state["run"]})
+
+
+def _metrics(path: Path, state: Mapping[str, Any]) -> None:
+    metrics = state["trainer"]["metrics"]
+    found = path.read_bytes() if path.is_file() else b""
+    cut_off = (metrics, metrics[:-1])  # between the checkpoint and the line that repeats it
+    if all(found.split() != metrics_text(state["run"], part).encode().split() for part in cut_off):
+        raise Damaged(f"{path} is damaged, or of another run: it does not say what the checkpoint does")
+
+
+def _summary(path: Path, state: Mapping[str, Any]) -> None:
+    summary = full_summary(state)
+    if summary is not None:
+        _compare(path, summary)
+    elif path.exists():
+        raise Damaged(f"{path} is not of this run, which is not finished")
+
+
+def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
+    """Raise Damaged unless the JSON file has these values, whatever else it has."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise Damaged(f"{path} is damaged: it holds no JSON object")
+    for name, value in wanted.items():
+        if name not in found or (found[name], type(found[name])) != (value, type(value)):
+            raise Damaged(f"{path} says {name} {found.get(name)!r:.60}, the checkpoint {value!r:.60}")
