@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, kernel_for
+from minidl.backend import Array, backend_of, get_backend, kernel_for, to_numpy
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
 from minidl.tensor import Tensor
@@ -21,13 +21,38 @@ from minidl.tensor import Tensor
 
 @dataclass(frozen=True)
 class Examples:
-    """Images (N, H, W) and their labels (N,), integers from 0 on, on one device."""
+    """Images (N, H, W) or (N, C, H, W) and their labels (N,), integers from 0 on, on one device."""
 
     images: Array
     labels: Array
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __iter__(self) -> Iterator[Array]:
+        """`x, labels = examples`: the two arrays."""
+        return iter((self.images, self.labels))
+
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.images.shape[1:]))
+        classes = len(np.unique(to_numpy(self.labels)))
+        return f"{len(self):,} examples: images {size} ({self.images.dtype}), {classes} classes"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where splits come from, so that a run can find them again.
+
+    name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
+    val_fraction, counts, seed  as for `split`; all None for arrays
+    """
+
+    name: str
+    source: str
+    sha256: str
+    val_fraction: float | None = None
+    counts: tuple[int, int] | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,12 @@ class Splits:
     test: Examples
     classes: int
     image_size: tuple[int, int]
+    origin: Origin | None = None
+
+    def __repr__(self) -> str:
+        of = f"{self.origin.name}: " if self.origin else ""
+        counts = f"{len(self.train):,} training, {len(self.val):,} validation, {len(self.test):,} test"
+        return f"{of}{counts} images {'x'.join(map(str, self.image_size))}, {self.classes} classes"
 
 
 def split(
@@ -59,16 +90,47 @@ def split(
     """
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
+    origin = Origin(dataset.name, dataset.source, dataset.sha256, None if counts else val_fraction, counts, seed)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
-        return _pick(dataset, order[n_val:], order[:n_val], device)
+        return replace(_pick(dataset, order[n_val:], order[:n_val], device), origin=origin)
     n_train, n_val = counts
     if n_train + n_val > n:
         raise DataError(
             f"{n_train:,} training and {n_val:,} validation images were asked for, but {dataset.name} has "
             f"{n:,} training images in all: ask for fewer"
         )
-    return _pick(dataset, order[:n_train], order[n - n_val :], device)
+    return replace(_pick(dataset, order[:n_train], order[n - n_val :], device), origin=origin)
+
+
+def examples_of(given: Any) -> Examples:
+    """Examples of a pair of arrays (images, labels); Examples as they are. Raises DataError for what is neither."""
+    if isinstance(given, Examples):
+        return given
+    if isinstance(given, (tuple, list)) and len(given) == 2:
+        images, labels = (each if hasattr(each, "dtype") else np.asarray(each) for each in given)
+        images, labels = (each.data if isinstance(each, Tensor) else each for each in (images, labels))
+        if len(images) != len(labels):
+            raise DataError(f"{len(images)} images but {len(labels)} labels")
+        if labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise DataError(f"labels must be whole numbers (N,), these are {labels.dtype} of shape {labels.shape}")
+        return Examples(images, labels)
+    raise DataError(
+        f"examples are Examples, such as split(data).test, or a pair (images, labels), not a {type(given).__name__}"
+    )
+
+
+def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
+    """Splits as they are; of a Dataset, as `split(data, seed=seed)` draws them; of Examples or a pair of arrays, all to
+    learn from. Raises DataError for anything else."""
+    if isinstance(data, Splits):
+        return data
+    if isinstance(data, Dataset):
+        return split(data, seed=seed, device=device)
+    train = examples_of(data)
+    none = Examples(train.images[:0], train.labels[:0])
+    height, width = train.images.shape[-2:]
+    return Splits(train, none, none, int(train.labels.max()) + 1 if len(train) else 0, (height, width))
 
 
 def sizes(n: int, val_fraction: float) -> tuple[int, int]:
@@ -115,9 +177,9 @@ def batches(
     dtype: Any = np.float32,
     drop_last: bool = False,
 ) -> Iterator[tuple[Tensor, Array]]:
-    """Yield (x, labels): x a Tensor (n, 1, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
+    """Yield (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
-    images     (N, H, W) on any device, bytes (scaled by 1/255) or floats (taken as they are)
+    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are)
     labels     (N,) integers on the same device
     rng        draws the order; None keeps the order as it is
     start      begin with this batch of the order, to go on in the middle of an epoch
@@ -132,12 +194,14 @@ def batches(
     end = n - n % batch_size if drop_last else n
     for begin in range(start * batch_size, end, batch_size):
         chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
-        kernel = None if order is None else kernel_for(images, "take")  # on a GPU: images, scale and labels at once
+        plain = order is not None and images.ndim == 3
+        kernel = kernel_for(images, "take") if plain else None  # on a GPU: images, scale and labels at once
         taken = NotImplemented if kernel is None else kernel(images, labels, chosen, dtype)
         if taken is not NotImplemented:
             yield Tensor(taken[0]), taken[1]
             continue
-        yield Tensor(scale(images[chosen], dtype)[:, None]), labels[chosen]
+        x = scale(images[chosen], dtype)
+        yield Tensor(x if x.ndim == 4 else x[:, None]), labels[chosen]
 
 
 def statistics(images: Array) -> tuple[float, float]:

@@ -45,6 +45,12 @@ class Dataset:
     sha256: str
     note: str = ""
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.train_labels):,} training, {len(self.test_labels):,} test"
+        size = "x".join(map(str, self.train_images.shape[1:]))
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.name} ({self.source}): {counts} images {size}, {self.classes} classes{note}"
+
 
 def find_part(folder: Path, part: str) -> Path | None:
     """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""

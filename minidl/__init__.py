@@ -1,10 +1,30 @@
 """minidl: a deep-learning framework small enough to read in an afternoon and exact enough to trust.
 
+    from minidl import Trainer, evaluate, load_mnist, load_run, nn, seed, split
+    from minidl.optim import Adam
+
+    data = split(load_mnist("mnist5k"))                      # 5,000 digits that come with minidl; "mnist" for all
+    with seed(0):                                            # the same weights in each run
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10, init="xavier"))
+    trainer = Trainer(net, Adam(net.parameters()), data, folder="runs/first")
+    trainer.fit(5)                                           # five epochs; once more, five more
+    print(evaluate(net, data.test))                          # loss and accuracy on images that it never saw
+    net.save("net.safetensors")                              # the weights alone, for PyTorch too; net.load(...)
+    load_run("runs/first").predict(data.test.images[:3])     # later, in another program; .fit(2) goes on
+
+A network of one's own is a subclass of nn.Module. help(minidl.Trainer), help(minidl.nn), help(minidl.optim) and
+help(minidl.data) tell the rest; minidl.teach.show draws digits, curves and mistakes. `python -m minidl` names the
+commands.
+
 Reading order: tensor, grad_mode, backend, ops, ops_nn, ops_conv, module, nn, init, rng, gradcheck; of optim/ flat,
-optimizer, sgd, adam; of data/ batches; then trainer. README's "Read it" has what comes after these, and sizes.
+optimizer, sgd, adam; of data/ batches; then evaluation, trainer. README's "Read it" has the rest, and sizes.
 """
 
+from __future__ import annotations
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clone: minidl.optim lies beside minidl
     __path__.append(os.path.dirname(__path__[0]))
@@ -12,9 +32,60 @@ if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clo
 from minidl import fast as _fast  # noqa: F401 (registers the faster forms)
 from minidl import nn, ops
 from minidl.backend import DeviceError, no_fast, reference_only
+from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradientError, gradcheck
+from minidl.rng import seed
 from minidl.tensor import Tensor
 
+if TYPE_CHECKING:
+    from minidl.data import load_mnist
+    from minidl.data.batches import Examples, Splits, batches, split
+    from minidl.evaluation import evaluate
+    from minidl.program import LoadedRun, load_run
+    from minidl.trainer import Trainer
+
 __version__ = "0.1.0"
-__all__ = ["DeviceError", "GradientError", "Tensor", "gradcheck", "nn", "no_fast", "no_grad", "ops", "reference_only"]
+__all__ = [
+    "DeviceError",
+    "Examples",
+    "GradientError",
+    "LoadedRun",
+    "Splits",
+    "Tensor",
+    "Trainer",
+    "batches",
+    "evaluate",
+    "gradcheck",
+    "load_mnist",
+    "load_run",
+    "nn",
+    "no_fast",
+    "no_grad",
+    "ops",
+    "reference_only",
+    "seed",
+    "split",
+    "use_threads",
+]
+_LATER = {  # what stands above the engine is imported when it is first asked for
+    "Examples": "minidl.data.batches",
+    "LoadedRun": "minidl.program",
+    "Splits": "minidl.data.batches",
+    "Trainer": "minidl.trainer",
+    "batches": "minidl.data.batches",
+    "evaluate": "minidl.evaluation",
+    "load_mnist": "minidl.data",
+    "load_run": "minidl.program",
+    "split": "minidl.data.batches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'minidl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

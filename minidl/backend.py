@@ -6,6 +6,7 @@ and writes each formula once: `xp.exp(x)` runs wherever `x` lives. This is the o
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ContextDecorator, contextmanager
@@ -183,6 +184,19 @@ def one(backend: Backend, dtype: Any, shape: tuple[int, ...]) -> Array:
 def to_numpy(array: Any) -> Array:
     """The values as a NumPy array: the array itself on the CPU, a copy from the GPU."""
     return backend_of(array).to_host(array)
+
+
+def erf(x: Array) -> Array:
+    """The error function of each element, in its dtype: SciPy's or CuPy's, else Python's own, which is slow."""
+    if not isinstance(x, (np.ndarray, np.generic)):
+        from cupyx.scipy.special import erf as on_device
+
+        return on_device(x)
+    try:
+        from scipy.special import erf as quick  # here: SciPy is no requirement, and takes long to import
+    except ImportError:
+        return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
+    return np.asarray(quick(x), x.dtype)
 
 
 def read_together(xp: Any, values: list[Any]) -> list[float]:

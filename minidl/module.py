@@ -7,6 +7,7 @@ the arrays. Both are found by walking the attributes, and named by their path, a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,8 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, to_numpy
+from minidl.listing import listing, lost
 from minidl.refuse import refuse
 from minidl.tensor import Tensor
+from minidl.weights import load_weights, save_weights
 
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
@@ -101,16 +104,11 @@ class Module:
                     yield f"{path}.{name}" if path else name, value
 
     def _check_attributes(self, path: str) -> None:
-        for name, value in vars(self).items():
-            inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-            for thing in inside:
-                learns = isinstance(thing, Module) or (isinstance(thing, Tensor) and thing.parameter)
-                if learns and not any(thing is each for each in vars(self).values()):
-                    where = f"{path}.{name}" if path else name
-                    raise TypeError(
-                        f"{where} is a {type(value).__name__} with a {type(thing).__name__} in it: nobody finds its "
-                        "weights there. Make it an nn.ModuleList, or each an attribute of its own"
-                    )
+        for name, kind, thing in lost(self):
+            raise TypeError(
+                f"{f'{path}.{name}' if path else name} is a {kind} with a {type(thing).__name__} in it: nobody finds "
+                "its weights there. Make it an nn.ModuleList, or each an attribute of its own"
+            )
 
     # ---- saving and loading -----------------------------------------------------------------------------------
 
@@ -137,6 +135,21 @@ class Module:
             array[...] = new[name]  # in place: an optimizer's views stay valid
             if isinstance(target, Tensor):
                 target.version += 1
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights and buffers, and nothing else, to a safetensors file, which PyTorch reads too (weights.py).
+
+        A training run that is to be gone on with is saved by its Trainer. Raises OSError where it can't be written.
+        """
+        save_weights(path, self.state_dict())
+
+    def load(self, path: str | os.PathLike[str]) -> Module:
+        """Take the weights of a file that `save` wrote, or of a run's checkpoint; returns the model.
+
+        Raises WeightsError where it can't be read, and as load_state_dict does where it does not fit.
+        """
+        self.load_state_dict(load_weights(path))
+        return self
 
     # ---- modes and moves --------------------------------------------------------------------------------------
 
@@ -165,8 +178,7 @@ class Module:
         return self
 
     def __repr__(self) -> str:
-        inside = "".join(f"\n  ({name}): " + repr(m).replace("\n", "\n  ") for name, m in self.named_children())
-        return f"{type(self).__name__}({self.extra_repr()}{inside}{chr(10) if inside else ''})"
+        return listing(self)
 
     def extra_repr(self) -> str:
         """The layer's arguments, for printing."""

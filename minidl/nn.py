@@ -13,7 +13,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import accelerated
-from minidl.init import Rng, initial_weights
+from minidl.init import Rng, drawn_by_chance, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.module import Parameter as Parameter
 from minidl.ops_conv import Pair, Size, _pair
@@ -86,15 +86,23 @@ class ModuleList(_Layers):
 class Linear(Module):
     """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
 
-    init  "he" for a layer that a ReLU follows, "glorot" for the others, or "pytorch" (see init.py); rng a Generator, a
-          seed, or None for fresh entropy.
+    init  "kaiming" for a layer that a ReLU follows, "xavier" for the others, or "pytorch" (see init.py)
+    rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, init: str = "he", rng: Rng = None, **other: Any
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        init: str = "kaiming",
+        rng: Rng = None,
+        **other: Any,
     ) -> None:
         super().__init__(**other)
         self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
+        self.by_chance = drawn_by_chance(self.weight, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +128,7 @@ class Conv2d(Module):
         padding: Size = 0,
         *,
         bias: bool = True,
-        init: str = "he",
+        init: str = "kaiming",
         rng: Rng = None,
         **other: Any,
     ) -> None:
@@ -129,6 +137,7 @@ class Conv2d(Module):
         self.stride, self.padding = _pair(stride, "Conv2d: stride"), _pair(padding, "Conv2d: padding")
         shape = (out_channels, in_channels, kh, kw)
         self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
+        self.by_chance = drawn_by_chance(self.weight, rng)
         self.bias = Tensor(np.zeros(out_channels, np.float32), requires_grad=True) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,13 +145,16 @@ class Conv2d(Module):
 
     def extra_repr(self) -> str:
         out_channels, in_channels, *kernel = self.weight.shape
-        return f"{in_channels}, {out_channels}, {tuple(kernel)}, stride={self.stride}, padding={self.padding}"
+        bias = ", bias=False" if self.bias is None else ""
+        return f"{in_channels}, {out_channels}, {tuple(kernel)}, stride={self.stride}, padding={self.padding}{bias}"
 
 
 class _BatchNorm(Module):
     ndim: int
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, **other: Any) -> None:
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True, **other: Any
+    ) -> None:
         super().__init__(**other)
         name = type(self).__name__
         if not eps > 0:
@@ -150,8 +162,8 @@ class _BatchNorm(Module):
         if momentum is None:
             raise TypeError(f"{name}: momentum=None, a mean over all batches, is not here: give a number, such as 0.1")
         self.eps, self.momentum = eps, momentum
-        self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True)
-        self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True)
+        self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True) if affine else None
+        self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True) if affine else None
         self.running_mean = Tensor(np.zeros(num_features, np.float32))
         self.running_var = Tensor(np.ones(num_features, np.float32))
         self.num_batches_tracked = np.zeros((), np.int64)  # PyTorch keeps this count, so its state dicts have it
@@ -166,17 +178,18 @@ class _BatchNorm(Module):
         )
 
     def extra_repr(self) -> str:
-        return f"{self.weight.size}, eps={self.eps}, momentum={self.momentum}"
+        affine = ", affine=False" if self.weight is None else ""
+        return f"{self.running_mean.size}, eps={self.eps}, momentum={self.momentum}{affine}"
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalization of (N, C); see ops.batch_norm. weight of ones, bias of zeros, both (C,)."""
+    """Batch normalization of (N, C); see ops.batch_norm. weight of ones, bias of zeros, (C,); affine=False: none."""
 
     ndim = 2
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalization of (N, C, H, W) by channel; see ops.batch_norm. weight of ones, bias of zeros, both (C,)."""
+    """Batch normalization of (N, C, H, W) by channel: as BatchNorm1d."""
 
     ndim = 4
 
@@ -204,7 +217,7 @@ class Standardize(Module):
 class Dropout(Module):
     """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation.
 
-    rng  a Generator, a seed, or None for fresh entropy: the layer draws its key from it (see rng.py)
+    rng  a Generator, a seed, or None (see Linear): the layer draws its key from it (see rng.py)
     """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None, **other: Any) -> None:
@@ -235,6 +248,47 @@ class ReLU(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
+
+
+class LeakyReLU(Module):
+    """x where it is above 0, else negative_slope x."""
+
+    def __init__(self, negative_slope: float = 0.01, **other: Any) -> None:
+        super().__init__(**other)
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class GELU(Module):
+    """x Phi(x); approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+        ops.gelu(0.0, approximate)  # a wrong word is an error now
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class Softmax(Module):
+    """e^x / sum(e^x) along `dim`. A network that is trained by cross-entropy ends with logits, without it."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
 
 class Tanh(Module):
@@ -275,3 +329,34 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+
+# ---- losses ----
+
+
+class CrossEntropyLoss(Module):
+    """loss = CrossEntropyLoss()(logits, labels): see ops.cross_entropy, whose arguments it takes."""
+
+    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
+        super().__init__(**other)
+        self.reduction, self.label_smoothing = reduction, label_smoothing
+
+    def __call__(self, logits: Any, labels: Any) -> Tensor:  # type: ignore[override]
+        return ops.cross_entropy(logits, labels, reduction=self.reduction, label_smoothing=self.label_smoothing)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+
+
+class MSELoss(Module):
+    """loss = MSELoss()(prediction, target): see ops.mse_loss."""
+
+    def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
+        super().__init__(**other)
+        self.reduction = reduction
+
+    def __call__(self, prediction: Any, target: Any) -> Tensor:  # type: ignore[override]
+        return ops.mse_loss(prediction, target, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"

@@ -28,7 +28,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"conv2d: x {x.shape} and weight {w.shape} must be (N, C, H, W) and (out, C, kh, kw)")
+        hint = ": images without a channel axis get one with x[:, None]" if x.ndim == 3 and w.ndim == 4 else ""
+        raise ValueError(f"conv2d: x {x.shape} and weight {w.shape} must be (N, C, H, W) and (out, C, kh, kw){hint}")
     kernel = (w.shape[2], w.shape[3])
     stride, padding = _pair(stride, "conv2d: stride"), _pair(padding, "conv2d: padding")
     _output_size("conv2d", x, kernel, stride, padding)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, xp_of
+from minidl.backend import Array, erf, xp_of
 from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, total
 
 # ---- element by element ----
@@ -56,6 +56,39 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         (a, lambda g: xp.where(chosen, g, 0)),
         (b, lambda g: xp.where(chosen, 0, g)),
     )
+
+
+# ---- activations ----
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where it is above 0, else negative_slope x (Maas et al. 2013). At 0 the gradient is the slope."""
+    x = as_tensor(x)
+    xp, slope = xp_of(x.data), x.dtype.type(negative_slope)
+    up = x.data > 0
+    y = xp.where(up, x.data, slope * x.data)
+    return record("leaky_relu", y, (x, lambda g: xp.where(up, g, slope * g)))
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x Phi(x), Phi the normal distribution's (Hendrycks & Gimpel 2016).
+
+    approximate  "none": by erf, SciPy's where it is installed, else Python's own, which is slow;
+                 "tanh": (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 for Phi
+    """
+    x = as_tensor(x)
+    xp, a = xp_of(x.data), x.data
+    if approximate == "none":
+        phi = (1 + erf(a * a.dtype.type(math.sqrt(0.5)))) * a.dtype.type(0.5)
+        slope = xp.exp(-(a * a) * a.dtype.type(0.5)) * a.dtype.type(1 / math.sqrt(2 * math.pi))
+    elif approximate == "tanh":
+        c, k = a.dtype.type(math.sqrt(2 / math.pi)), a.dtype.type(0.044715)
+        t = xp.tanh(c * (a + k * a * a * a))
+        phi = (1 + t) * a.dtype.type(0.5)
+        slope = a.dtype.type(0.5) * (1 - t * t) * c * (1 + 3 * k * a * a)
+    else:
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return record("gelu", a * phi, (x, lambda g: g * (phi + a * slope)))
 
 
 # ---- reductions ----

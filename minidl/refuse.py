@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
-    "affine": (True, "weights of ones and biases of zeros, left out of the optimizer, are the same"),
     "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),

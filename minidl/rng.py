@@ -7,6 +7,10 @@ NumPy has it as Philox; minidl/gpu has the same thirty lines for the GPU.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,13 +21,14 @@ from minidl.backend import Array
 class CounterRng:
     """A stream of random numbers for one layer: each step has its own, which no other draw can shift.
 
-    rng   a Generator, from which the key is drawn, a seed, or None for fresh entropy
+    rng   a Generator, from which the key is drawn, a seed, or None: the `seed` block's next stream, else fresh entropy
     key   two 64-bit numbers that say which stream it is
     step  draws made so far; with `key` all that a checkpoint needs
     """
 
     def __init__(self, rng: Any = None) -> None:
-        words = np.random.default_rng(rng).integers(0, 2**64, 2, np.uint64)
+        self.by_chance = not repeatable(rng)  # drawn by fresh entropy, which no seed repeats
+        words = generator_of(rng).integers(0, 2**64, 2, np.uint64)
         self.key: tuple[int, int] = (int(words[0]), int(words[1]))
         self.step = 0
 
@@ -45,3 +50,40 @@ class CounterRng:
     def load_state(self, state: dict[str, Any]) -> None:
         """Stand where `state()` was taken."""
         self.key, self.step = (int(state["key"][0]), int(state["key"][1])), int(state["step"])
+        self.by_chance = False
+
+
+# ---- one seed for a whole network ----
+
+_seeded: ContextVar[tuple[int, Iterator[int]] | None] = ContextVar("seeded", default=None)  # the `seed` block around
+
+
+@contextmanager
+def seed(n: int) -> Iterator[None]:
+    """`with minidl.seed(0): net = Net()` each layer made inside without an rng of its own gets a stream of its own.
+
+    n  a whole number, 0 or more. The first layer has stream 0, the next one 1, and so on, so that the same program
+       draws the same weights. A layer that is given its `rng` takes none
+
+    It holds for this block alone, in this thread; nothing is set for the rest of the program.
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+        raise ValueError(f"a seed is a whole number, 0 or more, got {n!r}")
+    token = _seeded.set((int(n), count()))
+    try:
+        yield
+    finally:
+        _seeded.reset(token)
+
+
+def generator_of(rng: Any) -> np.random.Generator:
+    """rng itself, or one from a seed; for None the next stream of the `seed` block around, else fresh entropy."""
+    around = _seeded.get()
+    if rng is not None or around is None:
+        return np.random.default_rng(rng)
+    return np.random.default_rng(np.random.SeedSequence(around[0], spawn_key=(next(around[1]),)))
+
+
+def repeatable(rng: Any) -> bool:
+    """Whether the next numbers from this rng come from a seed."""
+    return rng is not None or _seeded.get() is not None

@@ -189,7 +189,7 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
         print(f"{run.folder} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
         return DONE
     with stop.patient():
-        trainer.fit(run.job.epochs, [*watching, checkpoints, Display(run), stop])
+        trainer.train_to(run.job.epochs, [*watching, checkpoints, Display(run), stop])
         if stop.signal:
             checkpoints.save()
             print(f"stopped after step {trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)

@@ -7,26 +7,33 @@ while it trains, from a progress bar to checkpoints, is done by observers.
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, backend_of, read_together, same_bits, xp_of
-from minidl.data.batches import Examples, Splits, batches, steps_per_epoch
+from minidl.data import Dataset
+from minidl.data.batches import Examples, Splits, batches, splits_of, steps_per_epoch
+from minidl.evaluation import Result, measure, predict, threads_or_as_before
+from minidl.evaluation import evaluate as evaluate
 from minidl.fast.gpu.graph import captured
-from minidl.grad_mode import no_grad
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
+from minidl.training.history import History
 from minidl.training.observer import Observer, Step
+from minidl.training.slips import check_settings, tell_slips
 
 
 @dataclass
@@ -54,31 +61,44 @@ class StepLosses(NamedTuple):
     lr: float
 
 
-PIXELS_AT_A_TIME = 1 << 19  # in evaluation: some 670 images of MNIST
-
-
 class Trainer:
     """Trains a classifier.
 
-    model       any Module from images (N, 1, H, W) to logits (N, classes)
+        trainer = Trainer(net, Adam(net.parameters()), split(load_mnist("mnist5k")))
+        trainer.fit(5)
+        evaluate(net, trainer.splits.test)
+
+    model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)
     optimizer   over the model's parameters
-    splits      training and validation examples (data.batches.split); of the latter there may be none
+    data        Splits (see `split`); a Dataset, of which a tenth is set aside for validation; or Examples, or a pair of
+                arrays (images, labels), to learn from without any validation
     batch_size  examples per step; the last batch of an epoch takes what is left
     seed        decides the order of the examples, together with the epoch's number
+    folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
+                It must hold no run yet: to go on with one, `load_run(folder)`. None: nothing is written
     read_every  steps between two looks at the losses. On the CPU a look is free; on a GPU each one waits for it
+    threads     to compute with; None: as many as there are cores. It changes no bit of any result
+
+    What looks like a slip is told at once: as an error where it can't be meant, else as a warning (training/slips.py).
     """
 
     def __init__(
         self,
         model: Module,
         optimizer: Optimizer,
-        splits: Splits,
+        data: Splits | Dataset | Examples | tuple[Array, Array],
         batch_size: int = 128,
         seed: int = 0,
+        folder: str | os.PathLike[str] | None = None,
+        *,
         read_every: int | None = None,
+        threads: int | None = None,
     ) -> None:
-        self.model, self.optimizer, self.splits = model, optimizer, splits
-        self.batch_size, self.seed = batch_size, seed
+        check_settings(model, optimizer, batch_size, seed, threads)
+        self.splits = splits = splits_of(data, seed, next(iter(model.parameters())).device)
+        self.model, self.optimizer, self.threads = model, optimizer, threads
+        self.batch_size, self.seed = int(batch_size), int(seed)
+        tell_slips(model, optimizer, splits)
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Position()
@@ -86,6 +106,10 @@ class Trainer:
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self._captured = step  # on a GPU: a whole step in one launch, with the same bits
+        self.between_steps = True  # model, optimizer and progress fit together: the moment to save
+        self.run: Any = None  # what writes the folder (program/own.py)
+        if folder is not None:
+            program_above().begin(self, folder)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -103,8 +127,54 @@ class Trainer:
 
     # ---- all epochs, one epoch, one step ------------------------------------------------------------------------
 
-    def fit(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
-        """Train until `epochs` epochs are done, or an observer asks to stop. Returns the record of each epoch.
+    def fit(
+        self,
+        epochs: int,
+        observers: Sequence[Observer] = (),
+        validate: bool = True,
+        *,
+        verbose: bool = True,
+        threads: int | None = None,
+    ) -> History:
+        """Train so many more epochs. Returns the record of each epoch so far, those of earlier calls too.
+
+        observers  are told in this order, see training/observer.py; a Recorder of minidl.trace is one
+        validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
+                   val_accuracy are None
+        verbose    print a line for each epoch, and show a bar while it runs, as `python -m minidl.train` does
+        threads    as for the Trainer, for this call
+
+        Ctrl-C stops between two steps, saves where there is a folder, and raises KeyboardInterrupt; `fit` with the
+        epochs that are left goes on with the same bits. Once more, and it stops at once. Raises Diverged where the loss
+        is not finite.
+        """
+        program_above().fit(self, epochs, observers, validate, verbose, threads)
+        return self.metrics
+
+    @property
+    def metrics(self) -> History:
+        """The record of each epoch so far: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr, ..."""
+        return History(self.progress.metrics)
+
+    def evaluate(self, examples: Examples | None = None) -> Result:
+        """Loss and accuracy on some examples; None: on the test split. See `evaluate`."""
+        with threads_or_as_before(self.threads):
+            return evaluate(self.model, self.splits.test if examples is None else examples)
+
+    def predict(self, images: Any) -> Array:
+        """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W). See `predict`."""
+        with threads_or_as_before(self.threads):
+            return predict(self.model, images)
+
+    def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
+        """Write all that is needed to go on, `load_run(folder)`; returns the folder.
+
+        folder  a new one; None: the Trainer's own. The weights alone are written by model.save(path)
+        """
+        return Path(program_above().save(self, folder))
+
+    def train_to(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
+        """Train until `epochs` epochs are done in all, or an observer asks to stop; `fit` without what it shows.
 
         observers  are told in this order
         validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
@@ -140,6 +210,7 @@ class Trainer:
         start = time.perf_counter()
         for x, labels in batches(train.images, train.labels, self.batch_size, rng, start=p.batch):
             step = Step(p.step + 1, x, labels)
+            self.between_steps = False
             for observer in observers:
                 observer.before_step(step)
             if self._captured is None or any(observer.wants(step.number) for observer in observers):
@@ -147,6 +218,7 @@ class Trainer:
             else:
                 step.loss = self._step_in_one_piece(x, labels)
             p.batch += 1
+            self.between_steps = True
             p.step += 1
             p.samples += len(labels)
             elapsed = time.perf_counter() - start
@@ -203,7 +275,7 @@ class Trainer:
 
     def _validation(self) -> tuple[float, float]:
         val = self.splits.val
-        loss, accuracy = evaluate(self.model, val)
+        loss, accuracy = measure(self.model, val)
         if not math.isfinite(loss):
             x, _ = next(batches(val.images, val.labels, 500))
             what = f"the validation loss is {loss}"
@@ -234,6 +306,10 @@ class Trainer:
             p.correct += int(correct)
             p.seen += len(step.x.data)
 
+    def __repr__(self) -> str:
+        done = f"{self.progress.epoch} epochs ({self.progress.step:,} steps) done"
+        return f"Trainer of {type(self.model).__name__} by {self.optimizer.phase}, {done}, on {self.splits!r}"
+
     # ---- saving and going on ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
@@ -253,30 +329,9 @@ class Trainer:
             rng.load_state(states[name])
 
 
-@same_bits
-def evaluate(model: Module, examples: Examples, batch_size: int | None = None) -> tuple[float, float]:
-    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from. One look at the device.
-
-    batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
-
-    Raises ValueError where there are no examples.
-    """
-    if not len(examples):
-        raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
-    if batch_size is None:
-        batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
-    was_training = model.training
-    model.eval()
-    xp = xp_of(examples.labels)
-    loss_sum = correct = xp.zeros(())
-    with no_grad():
-        for x, labels in batches(examples.images, examples.labels, batch_size):
-            logits = model(x)
-            loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
-            correct = correct + (logits.data.argmax(1) == labels).sum()
-    model.train(was_training)
-    mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
-    return mean_loss, accuracy
+def program_above() -> Any:
+    """What shows a Trainer's run and writes its folder. It stands above the loop, which knows it by name alone."""
+    return importlib.import_module("minidl.program")
 
 
 def _generators(model: Module) -> Iterator[tuple[str, CounterRng]]:

@@ -116,7 +116,7 @@ def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Sc
     job = prepare(setting.config(base, dataset, epochs), dataset)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            last = job.trainer.fit(epochs)[-1]
+            last = job.trainer.train_to(epochs)[-1]
     except Diverged:
         return Score(setting, 0.0, float("inf"))
     return Score(setting, last["val_accuracy"], last["val_loss"])

@@ -32,10 +32,10 @@ def seconds(config: Config, record: bool) -> tuple[float, float, float]:
     trainer = prepare(config, dataset=load_mnist(name=config.dataset)).trainer
     wall, cpu = time.perf_counter(), time.process_time()
     if not record:
-        trainer.fit(config.epochs or 1)
+        trainer.train_to(config.epochs or 1)
         return time.perf_counter() - wall, time.process_time() - cpu, time.process_time() - cpu
     recorder = Recorder(trainer)
-    trainer.fit(config.epochs or 1, [recorder])
+    trainer.train_to(config.epochs or 1, [recorder])
     wall, trained = time.perf_counter() - wall, time.process_time() - cpu
     size = len(recorder.html())
     assert size <= 8e6, size

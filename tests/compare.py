@@ -19,7 +19,7 @@ def train(setting: dict[str, Any]) -> dict[str, Any]:
     """Train one model to the end and return what the table needs."""
     with threadpool_limits(1):  # one core for each worker: two that share both wait for each other
         job = prepare(Config(**setting), load_mnist(name=setting["dataset"]))
-        job.trainer.fit(job.epochs)
+        job.trainer.train_to(job.epochs)
         event = job.trainer.optimizer.switch_event
         test_accuracy = evaluate(job.model, job.trainer.splits.test)[1]
     return {**setting, "test_accuracy": test_accuracy, "switch": event and event.step}

@@ -254,9 +254,9 @@ def check_model(model: str, device: str, data: Path) -> None:
     """
     with reference_only():
         wanted = job(data, "cpu", model=model, opt="momentum")
-        wanted.trainer.fit(1)
+        wanted.trainer.train_to(1)
     found = job(data, device, model=model, opt="momentum")
-    found.trainer.fit(1)
+    found.trainer.train_to(1)
     assert found.device == device
     same_records(found.trainer.progress.metrics, wanted.trainer.progress.metrics)
     weights = found.model.state_dict()
@@ -271,7 +271,7 @@ def check_optimizer(opt: str, device: str, data: Path) -> None:
     if opt == "hybrid":
         options |= {"switch": "epoch:1", "lr_after": "projected"}
     wanted, found = (job(data, where, **options).trainer for where in ("cpu", device))
-    wanted.fit(2), found.fit(2)
+    wanted.train_to(2), found.train_to(2)
     same_records(found.progress.metrics, wanted.progress.metrics)
     a, b = wanted.optimizer.switch_event, found.optimizer.switch_event
     assert (a is None) == (b is None)

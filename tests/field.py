@@ -200,7 +200,7 @@ def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
     for i, (layer, n) in enumerate(zip(network.layers, sizes(network), strict=True)):
         more: dict[str, Any] = {"rng": i} if seeded else {}
         if layer.kind in ("Linear", "Conv2d") and seeded:
-            more["init"] = "he" if RELU in network.layers else "glorot"
+            more["init"] = "kaiming" if RELU in network.layers else "xavier"
         kind = layer.kind
         if kind == "BatchNorm":
             images = not any(before.kind in ("Flatten", "Linear") for before in network.layers[:i])

@@ -46,7 +46,7 @@ class Losses(Observer):
 def ours(model, opt):
     """The losses of minidl at the steps AT, and the batches."""
     seen, trainer = Losses(), job(model, opt).trainer
-    trainer.fit(1, [seen], validate=False)
+    trainer.train_to(1, [seen], validate=False)
     return [seen.losses[k - 1] for k in AT], seen.batches
 
 

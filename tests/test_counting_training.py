@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 
 def warm_up(data, model, opt):
     """A kernel is compared with the reference before its first use, which reads: let that be over."""
-    job(data, "counting", model=model, opt=opt).trainer.fit(2)
+    job(data, "counting", model=model, opt=opt).trainer.train_to(2)
 
 
 # ---- the same numbers ----
@@ -60,7 +60,7 @@ def test_conditions_on_reports_switch_where_they_do_on_the_cpu(data, condition, 
         one = job(data, where, model="underfit")
         optimizer = Hybrid(one.model.parameters(), Adam(), SGD(lr=0.01), condition)
         trainer = Trainer(one.model, optimizer, one.trainer.splits, 30)
-        trainer.fit(2)
+        trainer.train_to(2)
         assert optimizer.switch_event is not None
         assert optimizer.switch_event.step in (STEPS, 2 * STEPS)
 
@@ -89,7 +89,7 @@ def test_the_data_set_and_the_weights_cross_once(data, device: Counting):
 def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, device: Counting):
     warm_up(data, model, opt)
     one = job(data, "counting", model=model, opt=opt)
-    one.trainer.fit(1)
+    one.trainer.train_to(1)
     n, steps = len(one.trainer.splits.train), one.trainer.steps()
     with device.measure() as traffic:
         next(steps)

@@ -91,7 +91,7 @@ def test_the_last_step_of_an_epoch(data):
     job = prepare(Config(dataset=str(data), model="mlp", opt="sgd", lr=1e30, batch_size=180))
     message = r"at step 1: the validation loss is (nan|inf), the rate 1e\+30; .*layer \d, Linear"
     with np.errstate(all="ignore"), pytest.raises(Diverged, match=message):
-        job.trainer.fit(1)
+        job.trainer.train_to(1)
     assert job.trainer.progress.metrics == []
 
 
@@ -154,13 +154,13 @@ def test_the_numbers_are_the_same_however_often_one_looks(data):
     records = []
     for read_every in (1, 4, 50):
         t = tiny_trainer(data, read_every)
-        records.append([{**r, "seconds": 0} for r in t.fit(2)])
+        records.append([{**r, "seconds": 0} for r in t.train_to(2)])
     assert records[0] == records[1] == records[2]
 
 
 def test_metrics_are_strict_json(data, tmp_path):
     run = Run.create(prepare(Config(dataset=str(data), model="linear", epochs=1)), tmp_path)
-    run.job.trainer.fit(1)
+    run.job.trainer.train_to(1)
     run.write_metrics()
     assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)["epoch"] == 1
 

@@ -177,7 +177,6 @@ REFUSED: dict[str, Any] = {
     "return_indices": lambda: nn.MaxPool2d(2, return_indices=True),
     "count_include_pad": lambda: nn.AvgPool2d(2, count_include_pad=False),
     "divisor_override": lambda: ops.avg_pool2d(np.ones((1, 1, 2, 2)), 2, divisor_override=3),
-    "affine": lambda: nn.BatchNorm1d(2, affine=False),
     "track_running_stats": lambda: nn.BatchNorm2d(2, track_running_stats=False),
     "momentum": lambda: nn.BatchNorm2d(2, momentum=None),
     "eps": lambda: nn.BatchNorm2d(2, eps=0),

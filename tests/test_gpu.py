@@ -81,7 +81,7 @@ def test_full_runs_end_where_the_cpus_do(model, opt, mnist_root, monkeypatch):
     accuracies, switches = [], []
     for device in ("cpu", "gpu"):
         job = prepare(Config(dataset="mnist", model=model, opt=opt, device=device))
-        job.trainer.fit(job.epochs)
+        job.trainer.train_to(job.epochs)
         accuracies.append(evaluate(job.model, job.trainer.splits.test)[1])
         event = job.trainer.optimizer.switch_event
         switches.append(event and event.step)

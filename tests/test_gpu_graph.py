@@ -110,7 +110,7 @@ def test_a_trainer_captures_and_ends_with_the_same_bits(data, model, opt):
         job = checks.job(data, "gpu", model=model, opt=opt)
         if not is_captured:
             job.trainer._captured = None
-        job.trainer.fit(4)
+        job.trainer.train_to(4)
         if is_captured:
             assert job.trainer._captured.why is None
             assert job.trainer._captured.graphs
@@ -250,7 +250,7 @@ def test_no_step_waits_for_the_gpu(data, model, opt, gpu):
         'extern "C" __global__ void busy(long long n) { long long t = clock64(); while (clock64() - t < n); }', "busy"
     )
     job = checks.job(data, "gpu", model=model, opt=opt)
-    job.trainer.fit(2)  # compiles, checks the kernels, and captures
+    job.trainer.train_to(2)  # compiles, checks the kernels, and captures
     steps = job.trainer.steps()
     next(steps)
     xp.cuda.Device().synchronize()

@@ -47,7 +47,7 @@ def test_linear_and_conv_weights_have_pytorchs_layout():
     assert nn.Linear(5, 3, bias=False).bias is None
 
 
-@pytest.mark.parametrize(("init", "variance"), [("he", 2 / 400), ("glorot", 2 / (400 + 300))])
+@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2 / 400), ("xavier", 2 / (400 + 300))])
 def test_initial_weights_have_the_variance_of_the_papers(init, variance):
     weight = nn.Linear(400, 300, init=init, rng=0).weight.data
     assert weight.dtype == np.float32
@@ -55,7 +55,7 @@ def test_initial_weights_have_the_variance_of_the_papers(init, variance):
     assert weight.mean() == pytest.approx(0, abs=4 * (variance / weight.size) ** 0.5)
     fan_out = 50 * 9
     conv = nn.Conv2d(40, 50, 3, init=init, rng=0).weight.data
-    assert conv.var() == pytest.approx(2 / 360 if init == "he" else 2 / (360 + fan_out), rel=0.05)
+    assert conv.var() == pytest.approx(2 / 360 if init == "kaiming" else 2 / (360 + fan_out), rel=0.05)
 
 
 def test_initial_weights_may_be_pytorchs():
@@ -71,7 +71,7 @@ def test_initial_weights_may_be_pytorchs():
 
 def test_an_unknown_init_is_refused():
     with pytest.raises(ValueError, match="'xavier'"):
-        nn.Linear(2, 2, init="xavier")
+        nn.Linear(2, 2, init="glorot")
 
 
 def test_the_same_seed_gives_the_same_weights_and_no_seed_gives_others():
@@ -168,8 +168,11 @@ def test_a_deep_copy_is_independent():
 
 def test_printing_shows_the_layers():
     text = repr(small())
-    assert "(0): Conv2d(1, 2, (3, 3), stride=(1, 1), padding=(1, 1))" in text
-    assert "(5): Linear(8, 3)" in text
+    first, *rows = text.splitlines()
+    assert first == f"Sequential, {sum(p.size for p in small().parameters()):,} parameters"
+    assert "0  Conv2d(1, 2, (3, 3), stride=(1, 1), padding=(1, 1))  2x1x3x3, 2" in rows[0]
+    assert rows[0].endswith(" 20")
+    assert rows[5].split() == ["5", "Linear(8,", "3)", "3x8,", "3", "27"]
 
 
 def test_layers_call_their_operations():

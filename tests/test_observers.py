@@ -61,7 +61,7 @@ def test_all_observers_are_told_everything_in_order(data):
     notes: list[Any] = []
     first, second, shared = Notes(), Notes(), [Notes(notes=notes), Notes(notes=notes)]
     trainer = trainer_of(data)
-    metrics = trainer.fit(2, [first, second, *shared])
+    metrics = trainer.train_to(2, [first, second, *shared])
     assert first.notes == second.notes == [*epoch(1, range(1, 4)), *epoch(2, range(4, 7)), ("closed",)]
     assert notes == [note for note in first.notes for _ in range(2)]
     assert metrics is trainer.progress.metrics
@@ -71,12 +71,12 @@ def test_all_observers_are_told_everything_in_order(data):
 @pytest.mark.parametrize("stop_after", [("after", 2), ("after", 3), ("epoch", 1), ("after", 5)])
 def test_one_wish_stops_after_the_step_and_fit_goes_on_there_with_the_same_bits(data, stop_after):
     whole, parts = trainer_of(data), trainer_of(data)
-    whole.fit(3)
+    whole.train_to(3)
     stopper, witness = Notes(stop_after), Notes()
-    parts.fit(3, [stopper, witness])
+    parts.train_to(3, [stopper, witness])
     assert stopper.notes == witness.notes  # the others hear of that step too
     assert stopper.notes[-2:] == [stop_after, ("closed",)]
-    parts.fit(3, [witness])
+    parts.train_to(3, [witness])
     assert parts.optimizer.flat.w.tobytes() == whole.optimizer.flat.w.tobytes()
     records = [[{k: v for k, v in r.items() if k != "seconds"} for r in t.progress.metrics] for t in (whole, parts)]
     assert records[0] == records[1]
@@ -84,7 +84,7 @@ def test_one_wish_stops_after_the_step_and_fit_goes_on_there_with_the_same_bits(
 
 def test_steps_by_hand_are_the_same_training(data):
     whole, by_hand = trainer_of(data), trainer_of(data)
-    whole.fit(2)
+    whole.train_to(2)
     for first in (1, 4):
         assert list(by_hand.steps()) == [first, first + 1, first + 2]
         by_hand.finish_epoch()
@@ -109,7 +109,7 @@ def test_a_step_comes_with_its_batch_loss_logits_and_gradients(data):
             np.testing.assert_allclose(gradients[1], p.mean(0), rtol=1e-3, atol=1e-6)
 
     with reference_only():
-        trainer.fit(1, [Looks()])
+        trainer.train_to(1, [Looks()])
 
 
 def test_observers_are_closed_however_training_ends(data):
@@ -119,19 +119,19 @@ def test_observers_are_closed_however_training_ends(data):
 
     first, last = Notes(), Notes()
     with pytest.raises(OSError, match="disk full"):
-        trainer_of(data).fit(1, [first, Fails(), last])
+        trainer_of(data).train_to(1, [first, Fails(), last])
     assert first.notes[-2:] == [("after", 1), ("closed",)]
     assert last.notes[-2:] == [("before", 1), ("closed",)]
     with np.errstate(all="ignore"), pytest.raises(Diverged):
-        trainer_of(data, opt="sgd", lr=1e30).fit(2, [first])
+        trainer_of(data, opt="sgd", lr=1e30).train_to(2, [first])
     assert first.notes[-1] == ("closed",)
 
 
 def test_without_validation_nothing_is_evaluated(data, monkeypatch):
     trainer, validated = trainer_of(data), trainer_of(data)
-    validated.fit(2)
-    monkeypatch.setattr("minidl.trainer.evaluate", lambda *args: pytest.fail("evaluated"))
-    metrics = trainer.fit(2, validate=False)
+    validated.train_to(2)
+    monkeypatch.setattr("minidl.trainer.measure", lambda *args: pytest.fail("evaluated"))
+    metrics = trainer.train_to(2, validate=False)
     assert [(r["val_loss"], r["val_accuracy"]) for r in metrics] == [(None, None)] * 2
     assert [r["train_loss"] for r in metrics] == [r["train_loss"] for r in validated.progress.metrics]
     assert trainer.optimizer.flat.w.tobytes() == validated.optimizer.flat.w.tobytes()
@@ -140,7 +140,7 @@ def test_without_validation_nothing_is_evaluated(data, monkeypatch):
 def test_only_steps_that_nobody_wants_whole_run_in_one_piece(data, monkeypatch):
     """Here the one piece is the usual step: a GPU's captured one is compared with it in tests/test_gpu_graph.py."""
     trainer, plain, pieces = trainer_of(data), trainer_of(data), []
-    plain.fit(2)
+    plain.train_to(2)
 
     def captured(x: Any, labels: Any) -> Any:
         pieces.append(trainer.progress.step + 1)
@@ -166,7 +166,7 @@ def test_only_steps_that_nobody_wants_whole_run_in_one_piece(data, monkeypatch):
 
     monkeypatch.setattr(trainer, "_captured", captured)
     one, other = Wants(1, 4), Wants(5)
-    trainer.fit(2, [one, other])
+    trainer.train_to(2, [one, other])
     assert pieces == [2, 3, 6]
     assert one.whole == other.whole == {1, 4, 5}
     assert len(one.losses) == len([note for note in one.notes if note[0] == "after"]) == 6

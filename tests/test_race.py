@@ -82,7 +82,7 @@ def test_what_is_given_comes_first():
 
 def test_a_hybrid_of_one_epoch_switches_inside_it(data):
     job = prepare(Config(dataset=str(data), model="race", opt="hybrid", batch_size=20))
-    job.trainer.fit(job.epochs)
+    job.trainer.train_to(job.epochs)
     event = job.trainer.optimizer.switch_event
     assert 0 < event.step < job.trainer.steps_per_epoch
     assert job.trainer.optimizer.first.betas == (0.7, 0.9)
@@ -229,7 +229,7 @@ def test_a_run_of_the_version_before_goes_on(data, tmp_path):
 
 def test_a_python_run_may_have_no_validation_split(data):
     job = prepare(Config(dataset=str(data), model="linear", opt="sgd", val_fraction=0))
-    record = job.trainer.fit(1)[0]
+    record = job.trainer.train_to(1)[0]
     assert record["val_loss"] is record["val_accuracy"] is None
     assert Run(job, Path("unused"), Options()).settings["val_fraction"] == 0
 
@@ -253,7 +253,7 @@ def test_a_condition_on_validation_is_refused(switch, metric):
 def test_conditions_on_training_are_not(data):
     for switch in ("plateau:metric=train_loss,patience=1", "crossing:train_accuracy=0.1", "swats:rtol=0.5", "epoch:1"):
         job = prepare(Config(dataset=str(data), model="linear", opt="hybrid", val_fraction=0, switch=switch, epochs=2))
-        job.trainer.fit(2)
+        job.trainer.train_to(2)
     assert parse_switch("step:3 & swats").metrics == ()
     assert (Plateau("train_loss") | Plateau()).metrics == ("train_loss", "val_loss")
 

@@ -81,7 +81,7 @@ def test_a_run_goes_on_from_every_step(data, tmp_path, case):
     assert len(copies) == 16
     for copy in copies:
         resumed = Run.resume(copy)
-        resumed.job.trainer.fit(resumed.job.epochs)
+        resumed.job.trainer.train_to(resumed.job.epochs)
         resumed.save()
         found = checkpoint_bits(load_checkpoint(copy / "checkpoint.safetensors"))
         assert not difference(found, wanted), f"resumed after step {copy.name}"
@@ -114,7 +114,7 @@ def test_batch_norms_running_statistics_go_on(data, tmp_path):
         resumed.model.load_state_dict(saved.model)
         resumed.optimizer.load_state_dict(saved.optimizer)
         resumed.load_state(saved.state["trainer"])
-        resumed.fit(2)
+        resumed.train_to(2)
         assert not difference(checkpoint_bits(load_checkpoint(save(resumed, "resumed"))), wanted)
 
 

@@ -40,7 +40,7 @@ def trainer_of(data: Path, config: Config = SWITCHING, **changes: Any) -> Traine
 def recorded(trainer: Trainer, epochs: int = 3) -> dict[str, Any]:
     """The recording of a run, as the page has it."""
     recorder = Recorder(trainer, "a test")
-    trainer.fit(epochs, [recorder])
+    trainer.train_to(epochs, [recorder])
     return unpack(pack(recorder.recording()))
 
 
@@ -67,7 +67,7 @@ class ByHand:
             return logits, loss
 
         trainer.train_step = watched
-        trainer.fit(epochs)
+        trainer.train_to(epochs)
 
 
 def places(trainer: Trainer, recording: dict[str, Any]) -> np.ndarray:
@@ -207,7 +207,7 @@ def test_a_run_that_never_switches_and_one_that_has_no_switch(data):
 @pytest.mark.parametrize("model", ["goodfit", "cnn"])
 def test_recording_changes_no_bit(data, model):
     plain, watched = trainer_of(data, model=model), trainer_of(data, model=model)
-    plain.fit(3)
+    plain.train_to(3)
     recording = recorded(watched)
     assert recording["layers"]
     assert plain.optimizer.flat.w.tobytes() == watched.optimizer.flat.w.tobytes()
@@ -224,7 +224,7 @@ def test_an_earlier_recording_is_gone_on_with(data):
     nothing_new = Recorder(trainer, "a test", first).recording()
     assert {k for k in first if not same(nothing_new[k], first[k])} <= {"left_out"}
     second = Recorder(trainer, "a test", first)
-    trainer.fit(3, [second])
+    trainer.train_to(3, [second])
     whole = recorded(trainer_of(data))
     for name in ("first", "last", "phases", "history", "switch", "layers", "loss", "lr"):
         assert same(second.recording()[name], whole[name])
@@ -236,7 +236,7 @@ def test_two_recorders_at_a_time(data):
     """Several observers look on at once, and each sees what it would see alone."""
     trainer = trainer_of(data)
     both = [Recorder(trainer, "a test") for _ in range(2)]
-    trainer.fit(3, both)
+    trainer.train_to(3, both)
     alone = recorded(trainer_of(data))
     for recorder in both:
         found = unpack(pack(recorder.recording()))
@@ -253,7 +253,7 @@ def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
     trainer = trainer_of(data, opt="sgd", switch=None, lr=1e20)
     recorder = Recorder(trainer)
     with np.errstate(all="ignore"), pytest.raises(Diverged):
-        trainer.fit(3, [recorder])
+        trainer.train_to(3, [recorder])
     recording = unpack(pack(recorder.recording()))
     last = recording["frames"][-1]
     assert last["terms"] == []
@@ -279,7 +279,7 @@ def test_layers_that_are_done_together_are_watched_only_for_a_picture(data, monk
 
     recorder = Recorder(trainer)
     with np.errstate(all="ignore"), pytest.raises(Diverged):
-        trainer.fit(1, [recorder, BreakAfter12()])
+        trainer.train_to(1, [recorder, BreakAfter12()])
     assert done == {k for k in range(1, 14) if not wanted(k, None, False)} == {11, 13}
     frames = recorder.recording()["frames"]
     assert frames[-1]["step"] == 13
@@ -384,7 +384,7 @@ def same(a: Any, b: Any) -> bool:
 def test_a_page_holds_the_recording_to_the_last_bit_and_nothing_from_elsewhere(data, tmp_path):
     trainer = trainer_of(data)
     recorder = Recorder(trainer, 'title with <b> & "quotes" </script>')
-    trainer.fit(3, [recorder])
+    trainer.train_to(3, [recorder])
     recorder.save(tmp_path / "replay.html")
     (found,) = read(tmp_path / "replay.html")
     assert same(found, recorder.recording())
@@ -398,7 +398,7 @@ def test_a_page_holds_the_recording_to_the_last_bit_and_nothing_from_elsewhere(d
 
 def test_a_page_that_would_be_too_large_leaves_out_sparse_steps_and_says_so(data, tmp_path):
     recorder = Recorder(trainer_of(data, batch_size=4))
-    recorder.trainer.fit(3, [recorder])
+    recorder.trainer.train_to(3, [recorder])
     recording = recorder.recording()
     limit = len(page([recording])) - 100_000
     write(tmp_path / "small.html", page([recording], limit))
@@ -458,6 +458,6 @@ def test_a_device_gives_the_same_recording_and_is_left_alone_between_recorded_st
             reads[step.number] = device.traffic.since(self.before).downloads
             return step.number == 40
 
-    trainer.fit(1, [Recorder(trainer), Reads()])
+    trainer.train_to(1, [Recorder(trainer), Reads()])
     assert {step for step, n in reads.items() if n > 0} <= {k for k in reads if wanted(k, None, False)}
     assert max(reads.values()) < 100

@@ -43,7 +43,7 @@ model = nn.Sequential(
     nn.Flatten(),
     nn.Linear(784, 64, rng=rng),
     nn.ReLU(),
-    nn.Linear(64, 10, init="glorot", rng=rng),
+    nn.Linear(64, 10, init="xavier", rng=rng),
 )
 print(model)
 print(sum(p.size for p in model.parameters()), "weights")

@@ -148,7 +148,7 @@ show.curves({"with": with_correction, "without": without}, ylabel="step / lr")
 # %%
 splits = split(load_mnist(name="mnist5k"), seed=0)
 rng = np.random.default_rng(0)
-hidden, output = nn.Linear(784, 64, rng=rng), nn.Linear(64, 10, init="glorot", rng=rng)
+hidden, output = nn.Linear(784, 64, rng=rng), nn.Linear(64, 10, init="xavier", rng=rng)
 model = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), output)
 adam = Adam(model.parameters(), lr=0.001)
 pixel = 14 * 28 + 14  # row 14, column 14

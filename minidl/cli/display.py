@@ -9,25 +9,31 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minidl.trainer import evaluate
+from minidl.evaluation import evaluate
+from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
 
 
-class Display(Observer):
-    """The progress: a bar for the epoch that runs, a line for each that is done. A log gets the lines only."""
+class Progress(Observer):
+    """A bar for the epoch that runs, a line for each that is done. A log gets the lines only.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.trainer = run, run.job.trainer
-        self.optimizer, self.progress = self.trainer.optimizer, self.trainer.progress
+    trainer  whose progress it is
+    epochs   how many it will be in all
+    """
+
+    def __init__(self, trainer: Trainer, epochs: int) -> None:
+        self.trainer, self.epochs = trainer, epochs
+        self.optimizer, self.progress = trainer.optimizer, trainer.progress
         self.announced = self.optimizer.switch_event is not None
-        self.bar: Any = tqdm(
-            total=self.trainer.steps_per_epoch, disable=None, leave=False, unit="step", dynamic_ncols=True
-        )
+        where: dict[str, Any] = {"disable": None, "dynamic_ncols": True}
+        if in_notebook():
+            where = {"disable": False, "file": sys.stdout, "ncols": 100, "mininterval": 0.5}
+        self.bar: Any = tqdm(total=trainer.steps_per_epoch, leave=False, unit="step", **where)
 
     def before_epoch(self) -> None:
         if not self.bar.disable:
-            self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.run.job.epochs}", refresh=False)
+            self.bar.set_description(f"epoch {self.progress.epoch + 1}/{self.epochs}", refresh=False)
             self.bar.set_postfix_str("", refresh=False)
             self.bar.reset()
             self.bar.update(self.progress.batch)
@@ -40,15 +46,24 @@ class Display(Observer):
         self.announce()
 
     def after_epoch(self, record: dict[str, Any]) -> None:
-        r, val, test = record, "", ""
+        r, val = record, ""
         if r["val_loss"] is not None:
             val = f"val loss {r['val_loss']:.4f} accuracy {r['val_accuracy']:.4f}"
-        if self.run.options.test_every_epoch:
-            test = f"test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
         train = f"train loss {r['train_loss']:.4f} accuracy {r['train_accuracy']:.4f}"
-        parts = (f"epoch {r['epoch']:>3}", train, val, test, f"{r['phase']} {r['lr']:.3g}", f"{r['seconds']:.1f} s")
+        parts = (
+            f"epoch {r['epoch']:>3}",
+            train,
+            val,
+            self.more(),
+            f"{r['phase']} {r['lr']:.3g}",
+            f"{r['seconds']:.1f} s",
+        )
         self.say(" | ".join(filter(None, parts)))
         self.announce()
+
+    def more(self) -> str:
+        """What else to say of an epoch."""
+        return ""
 
     def announce(self) -> None:
         """Say, once, that the switch happened."""
@@ -65,6 +80,24 @@ class Display(Observer):
         write: Callable[[str], None] = tqdm.write if not self.bar.disable else print
         write(line)
         sys.stdout.flush()
+
+
+class Display(Progress):
+    """The progress of a run of the command line."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.job.trainer, run.job.epochs)
+        self.run = run
+
+    def more(self) -> str:
+        if not self.run.options.test_every_epoch:
+            return ""
+        return f"test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel shows what is printed."""
+    return type(sys.stdout).__module__.startswith("ipykernel")
 
 
 def resume_command(run: Run) -> str:

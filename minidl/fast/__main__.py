@@ -20,9 +20,9 @@ import numpy as np
 from minidl import fast, nn, ops
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.batches import Examples, batches
+from minidl.evaluation import evaluate
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, RMSprop
 from minidl.tensor import Tensor
-from minidl.trainer import evaluate
 from minidl.training.models import MODELS, build_model
 
 Rng: TypeAlias = np.random.Generator

@@ -23,10 +23,11 @@ from minidl.backend import no_fast
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import split, steps_per_epoch
 from minidl.data.idx import DataError
+from minidl.evaluation import evaluate
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.study.contestants import make_optimizer, moment
-from minidl.trainer import Trainer, evaluate
+from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
 from minidl.training.models import network
 from minidl.training.observer import Observer, Step
@@ -100,7 +101,7 @@ def _train(run: Trial, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]
     curve = ValidationCurve(trainer, steps, run.evaluations if run.final else 1)
     diverged = None
     try:
-        trainer.fit(run.epochs, [curve], validate=False)
+        trainer.train_to(run.epochs, [curve], validate=False)
     except Diverged as error:
         diverged = str(error)
     result: dict[str, Any] = {

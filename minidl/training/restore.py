@@ -21,6 +21,7 @@ from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpo
 from minidl.training.config import Config, Job
 from minidl.training.own import is_own
 
+PYTHON = "python"  # the kind of settings that a Trainer writes, in place of Config: see program/own.py
 LARGEST = 1 << 16  # pixels of an image's side, and classes
 MOST_PIXELS = 1 << 24
 NUMBER = real(-1e40, 1e40)  # losses and rates: float32 and a bit
@@ -73,15 +74,17 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
     state = checkpoint.state
     with must_fit(file):
         STATE(state, "")
-        config = Config(**state["config"])
-        if not is_own(config.opt):
+        from_python = state["config"].get("kind") == PYTHON  # then program/load.py looks at them
+        config = None if from_python else Config(**state["config"])
+        if config is not None and not is_own(config.opt):
             OPTIMIZER(state["optimizer"], "optimizer")
         if len(state["trainer"]["metrics"]) != state["trainer"]["epoch"]:
             raise ValueError("there is not a record of metrics for each epoch")
         (height, width), numbers = state["model"]["image_size"], sum(array.size for array in checkpoint.model.values())
         if height * width > MOST_PIXELS:
             raise ValueError(f"images of {height:,}x{width:,} are larger than any that this version reads")
-        if not is_own(config.model) and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
+        own = config is None or is_own(config.model)
+        if not own and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
             raise ValueError(f"its {numbers:,} weights are too few for images of {height}x{width}, or so many classes")
     return checkpoint
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from minidl import __version__, fast
 from minidl.data.atomic import write_text
-from minidl.trainer import evaluate
+from minidl.evaluation import evaluate
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights

@@ -15,7 +15,20 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
-from minidl.ops_more import abs, argmax, cat, clamp, sqrt, squeeze, stack, unsqueeze, var, where
+from minidl.ops_more import (
+    abs,
+    argmax,
+    cat,
+    clamp,
+    gelu,
+    leaky_relu,
+    sqrt,
+    squeeze,
+    stack,
+    unsqueeze,
+    var,
+    where,
+)  # fmt: skip
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
 
@@ -34,7 +47,9 @@ __all__ = [
     "dropout",
     "exp",
     "flatten",
+    "gelu",
     "getitem",
+    "leaky_relu",
     "linear",
     "log",
     "log_softmax",

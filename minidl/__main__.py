@@ -1,0 +1,29 @@
+"""`python -m minidl` names the commands."""
+
+from __future__ import annotations
+
+import sys
+
+from minidl import __version__
+
+COMMANDS = {
+    "train": "train a network: python -m minidl.train --opt hybrid",
+    "predict": "classify pictures with a trained run",
+    "tune": "find the switch that suits a model and data of your own",
+    "study": "compare optimizers fairly, over many seeds",
+    "trace": "lay the replays of several runs side by side",
+    "fast": "compile the fast loops beforehand",
+}
+
+
+def main() -> int:
+    """Print the commands; returns the exit status."""
+    print(f"minidl {__version__}: the commands are\n")
+    for name, words in COMMANDS.items():
+        print(f"  python -m minidl.{name:<9} {words}")
+    print("\nEach has --help. In Python: import minidl; help(minidl).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

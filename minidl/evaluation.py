@@ -1,0 +1,92 @@
+"""How good a model is, on examples that it does not learn from, and what it says of an image."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minidl import ops
+from minidl.backend import Array, read_together, same_bits, xp_of
+from minidl.data.batches import Examples, batches, examples_of
+from minidl.fast.threads import use_threads
+from minidl.grad_mode import no_grad
+from minidl.nn import Module
+from minidl.tensor import Tensor
+from minidl.training.slips import tell_unscaled
+
+PIXELS_AT_A_TIME = 1 << 19  # some 670 images of MNIST
+
+
+class Result(NamedTuple):
+    """Mean loss, and accuracy as a fraction."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(
+    model: Module, examples: Examples | tuple[Array, Array], batch_size: int | None = None, threads: int | None = None
+) -> Result:
+    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from, as (loss, accuracy).
+
+    examples    Examples, such as `split(data).test`, or a pair of arrays (images, labels)
+    batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
+    threads     to compute with; None: as many as there are cores
+
+    One look at the device. Raises ValueError where there are no examples.
+    """
+    examples = examples_of(examples)
+    tell_unscaled(examples.images)
+    with threads_or_as_before(threads):
+        return measure(model, examples, batch_size)
+
+
+@same_bits
+def measure(model: Module, examples: Examples, batch_size: int | None = None) -> Result:
+    """`evaluate` for a loop that calls it after each epoch: nothing is told."""
+    if not len(examples):
+        raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
+    if batch_size is None:
+        batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
+    was_training = model.training
+    model.eval()
+    xp = xp_of(examples.labels)
+    loss_sum = correct = xp.zeros(())
+    with no_grad():
+        for x, labels in batches(examples.images, examples.labels, batch_size):
+            logits = model(x)
+            loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
+            correct = correct + (logits.data.argmax(1) == labels).sum()
+    model.train(was_training)
+    mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
+    return Result(mean_loss, accuracy)
+
+
+@same_bits
+def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
+    """The probability of each class, a NumPy array (N, classes), for images (N, H, W) or (N, C, H, W); (H, W) is one.
+
+    images  bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too. `argmax(1)` gives
+            the likeliest class of each
+    """
+    given = images.images if isinstance(images, Examples) else images.data if isinstance(images, Tensor) else images
+    given = given if hasattr(given, "dtype") else np.asarray(given)
+    given = given[None] if given.ndim == 2 else given
+    tell_unscaled(given)
+    device = next(iter(model.parameters())).device
+    was_training = model.training
+    model.eval()
+    parts: list[Array] = []
+    with no_grad():
+        for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size):
+            parts.append(ops.softmax(model(x.to(device))).numpy())
+    model.train(was_training)
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def threads_or_as_before(n: int | None) -> AbstractContextManager[None]:
+    """`use_threads(n)`; for None nothing changes."""
+    return nullcontext() if n is None else use_threads(n)

@@ -1,0 +1,84 @@
+"""A model as a table, for `print(net)`: each layer with its arguments, and the shapes and number of its weights."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from minidl.tensor import Tensor
+
+Module: TypeAlias = "Any"  # module.py stands above this file
+
+
+def listing(model: Module) -> str:
+    """The table; of a layer with no module inside one line, as it is written in a program: Linear(784, 10)."""
+    if not list(model.named_children()) and not lost(model):
+        return f"{type(model).__name__}({model.extra_repr()})"
+    rows = [row for path, module in model.named_modules() if path for row in _rows(path, module)]
+    rows = [*_own(model), *rows]
+    wide = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    lines = [f"  {a:<{wide[0]}}  {b:<{wide[1]}}  {c:<{wide[2]}}  {d:>11}".rstrip() for a, b, c, d in rows]
+    learned = sum(t.size for t in _learned(model))
+    kind = f"{type(model).__name__}({model.extra_repr()})".removesuffix("()")
+    return "\n".join([f"{kind}, {learned:,} parameters", *lines])
+
+
+def lost(module: Module) -> list[tuple[str, str, Any]]:
+    """Layers and parameters of an attribute that is a list, a tuple, a set or a dict, where nobody would look for them:
+    the attribute, what it is, and the first of them. What is an attribute of its own, too, is not lost."""
+    found = []
+    known = {id(value) for _, each in module.named_modules() for value in vars(each).values()} | {id(module)}
+    for name, value in vars(module).items():
+        for thing in _inside(value):
+            learns = _is_module(thing) or (isinstance(thing, Tensor) and thing.parameter)
+            if learns and id(thing) not in known:
+                found.append((name, type(value).__name__, thing))
+                break
+    return found
+
+
+def _is_module(thing: Any) -> bool:
+    return not isinstance(thing, type) and hasattr(thing, "named_modules")
+
+
+def _inside(value: Any, depth: int = 0) -> list[Any]:
+    """The things in a list, a tuple, a set or a dict, and in such ones inside it."""
+    if not isinstance(value, (list, tuple, set, frozenset, dict)) or depth > 8:
+        return [] if depth == 0 else [value]
+    things = value.values() if isinstance(value, dict) else value
+    return [thing for each in things for thing in _inside(each, depth + 1)]
+
+
+def _rows(path: str, module: Module) -> list[tuple[str, str, str, str]]:
+    inside = list(module.named_children())
+    what = type(module).__name__ if inside else f"{type(module).__name__}({module.extra_repr()})"
+    tensors = [value for value in vars(module).values() if isinstance(value, Tensor) and value.parameter]
+    shapes = ", ".join(_shape(t) for t in tensors)
+    count = f"{sum(t.size for t in tensors):,}" if tensors else ""
+    return [(path, what, shapes, count), *_lost_rows(path, module)]
+
+
+def _own(model: Module) -> list[tuple[str, str, str, str]]:
+    """Parameters that the model has itself, beside its layers."""
+    own = [(name, v) for name, v in vars(model).items() if isinstance(v, Tensor) and v.parameter]
+    return [(name, "Parameter", _shape(t), f"{t.size:,}") for name, t in own] + _lost_rows("", model)
+
+
+def _lost_rows(path: str, module: Module) -> list[tuple[str, str, str, str]]:
+    return [
+        (f"{path}.{name}" if path else name, f"a {kind}: its layers are not found, make it an nn.ModuleList", "", "")
+        for name, kind, _ in lost(module)
+    ]
+
+
+def _shape(t: Tensor) -> str:
+    return "x".join(map(str, t.shape)) if t.shape else "1"
+
+
+def _learned(model: Module) -> list[Tensor]:
+    """Each parameter once; unlike model.parameters(), it raises nothing."""
+    found: dict[int, Tensor] = {}
+    for _, module in model.named_modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and (value.parameter or value.requires_grad):
+                found[id(value)] = value
+    return list(found.values())

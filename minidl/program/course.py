@@ -1,0 +1,112 @@
+"""Trainer.fit: so many more epochs, with a table and a bar, stopped in good order by Ctrl-C.
+
+Ctrl-C asks to stop between two steps. Then the model, the optimizer and the Trainer's position fit together, so they
+can be saved, and to go on gives the bits of a run that nobody stopped.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from minidl.cli.display import Progress
+from minidl.evaluation import threads_or_as_before
+from minidl.optim.rule import Rule
+from minidl.optim.schedule import Made
+from minidl.trainer import Trainer
+from minidl.training.observer import Observer, Step
+from minidl.training.run import lock
+
+
+def fit(
+    trainer: Trainer, epochs: int, observers: Sequence[Observer], validate: bool, verbose: bool, threads: int | None
+) -> None:
+    """See Trainer.fit."""
+    if isinstance(epochs, bool) or not hasattr(epochs, "__index__") or epochs < 0:
+        raise ValueError(f"epochs must be a whole number, how many more to train, got {epochs!r}")
+    total = trainer.progress.epoch + int(epochs)
+    observers = [observers] if isinstance(observers, Observer) else list(observers)
+    _check_observers(observers)
+    _check_schedule(trainer, total)
+    run = trainer.run
+    shown: list[Observer] = [Progress(trainer, total)] if verbose else []
+    stop = StopOnCtrlC()
+    kept = [] if run is None else [run.observer()]
+    with threads_or_as_before(threads or trainer.threads), stop.listening(), ExitStack() as held:
+        if run is not None:
+            lock(run.folder, held)
+            run.aim_at(total)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite gets a message of its own
+                trainer.train_to(total, [*observers, *kept, *shown, stop], validate)
+        except KeyboardInterrupt:  # not ours: from an observer, between two steps, or where no signal can be caught
+            if run is not None and trainer.between_steps:
+                run.save()
+            raise
+    if stop.asked:
+        if run is not None:
+            run.save()
+        raise KeyboardInterrupt(_stopped(trainer, total))
+    if run is not None and trainer.progress.epoch >= total:
+        with threads_or_as_before(threads or trainer.threads):
+            run.finish()
+
+
+class StopOnCtrlC(Observer):
+    """Ctrl-C becomes a wish to stop after this step. Once more, it is Python's KeyboardInterrupt, at once."""
+
+    asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While training. Outside the main thread, or where the program has its own handler, nothing is changed."""
+        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not usual or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def after_step(self, step: Step) -> bool:
+        return self.asked
+
+    def after_epoch(self, record: dict[str, Any]) -> bool:
+        return self.asked
+
+
+def _stopped(trainer: Trainer, total: int) -> str:
+    p = trainer.progress
+    left = total - p.epoch
+    where = "" if trainer.run is None else f" Saved in {trainer.run.folder}."
+    return f"stopped after step {p.step:,}.{where} To go on with the same bits: fit({left})"
+
+
+def _check_observers(observers: Sequence[Any]) -> None:
+    for each in observers:
+        if isinstance(each, type) or not isinstance(each, Observer):
+            what = f"the class {each.__name__} itself" if isinstance(each, type) else f"a {type(each).__name__}"
+            raise TypeError(f"an observer is an object of training.observer.Observer, such as a Recorder, not {what}")
+
+
+def _check_schedule(trainer: Trainer, total: int) -> None:
+    """A schedule that ends before these epochs do is told now, not when it ends."""
+    rule, p = trainer.optimizer, trainer.progress
+    if not isinstance(rule, Rule) or not isinstance(rule._rate, Made):
+        return
+    last = rule.t + (total - p.epoch) * trainer.steps_per_epoch - p.batch - 1
+    if last >= rule.t:
+        rule._rate(last)

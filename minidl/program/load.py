@@ -1,0 +1,257 @@
+"""load_run: a run's folder as a model that predicts, a record to draw, and a Trainer that goes on.
+
+It takes any run's folder, whether `python -m minidl.train` or a Trainer wrote it. Nothing is built before it is asked
+for: to predict, the data need not be there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from minidl.backend import Array
+from minidl.data import Dataset, load_mnist
+from minidl.data.batches import Examples, Origin, Splits, split, splits_of
+from minidl.evaluation import Result
+from minidl.module import Module
+from minidl.optim import Optimizer
+from minidl.program.describe import make_network, make_optimizer
+from minidl.program.own import OwnRun, Settings, arrays_origin
+from minidl.trainer import Trainer
+from minidl.training.checkpoint import Checkpoint, CheckpointError
+from minidl.training.config import Config, Job, prepare
+from minidl.training.history import History
+from minidl.training.models import build_model, count_parameters
+from minidl.training.own import of_file, own_network, own_optimizer
+from minidl.training.restore import PYTHON, load_run_checkpoint, load_weights, must_fit, restore
+from minidl.training.results import CHECKPOINT, full_summary
+from minidl.training.run import Options
+
+Model: TypeAlias = Module | Callable[..., Any] | str | None
+Data: TypeAlias = Splits | Dataset | Examples | tuple[Array, Array] | str | os.PathLike[str] | None
+
+
+class LoadedRun:
+    """A run found again.
+
+    folder, config, metrics, summary  as its files have them; the summary is {} while the run is not finished
+    model      the trained network
+    trainer    stands where the checkpoint was taken; it loads the data
+    fit, evaluate, predict, save  the trainer's, or the model's
+    """
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, model: Model, data: Data, optimizer: Any) -> None:
+        self.folder, self.checkpoint = folder, checkpoint
+        self.config: dict[str, Any] = dict(checkpoint.state["config"])
+        self.image_size: tuple[int, int] = tuple(checkpoint.state["model"]["image_size"])
+        self.classes: int = checkpoint.state["model"]["classes"]
+        self._given = (model, data, optimizer)
+        self.model: Module = model_of(folder, checkpoint, model)
+
+    @property
+    def own(self) -> bool:
+        """Whether a Trainer wrote it, and not the command line."""
+        return self.config.get("kind") == PYTHON
+
+    @property
+    def metrics(self) -> History:
+        """The record of each epoch done."""
+        if "trainer" in vars(self):
+            return self.trainer.metrics
+        return History(self.checkpoint.state["trainer"]["metrics"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results, as summary.json has them."""
+        if "trainer" in vars(self):
+            return full_summary(self.trainer.run.state()) or {}
+        return full_summary(self.checkpoint.state) or {}
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data that it was trained on."""
+        return data_of(self.folder, self.checkpoint, self._given[1])
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """A Trainer that goes on with the same bits, in the same folder."""
+        return _trainer(self, self._given[2])
+
+    def fit(self, epochs: int, **how: Any) -> History:
+        """Train so many more epochs: see Trainer.fit."""
+        return self.trainer.fit(epochs, **how)
+
+    def evaluate(self, examples: Any = None) -> Result:
+        """Loss and accuracy, on the test split if no examples are given."""
+        from minidl.evaluation import evaluate
+
+        return evaluate(self.model, self.splits.test if examples is None else examples)
+
+    def predict(self, images: Any) -> Array:
+        """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W)."""
+        from minidl.evaluation import predict
+
+        return predict(self.model, images)
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """As Trainer.save."""
+        return self.trainer.save(path)
+
+    def __repr__(self) -> str:
+        c, done = self.config, len(self.metrics)
+        accuracy = self.summary.get("test_accuracy")
+        end = f", test accuracy {accuracy:.4f}" if accuracy is not None else ""
+        name = of_file(c["model"])
+        weights = f"{count_parameters(self.model):,} weights"
+        opt = of_file(c["opt"])
+        return f"run {self.folder}: {name} ({weights}) on {c['dataset']} by {opt}, {done} epochs done{end}"
+
+
+def load_run(
+    folder: str | os.PathLike[str], model: Model = None, data: Data = None, *, optimizer: Any = None
+) -> LoadedRun:
+    """Find a run again by its folder.
+
+        run = load_run("runs/lenet", model=LeNet)
+        run.predict(images)
+        run.fit(3)                  # three more epochs, with the bits of a run that never stopped
+
+    model      the network's class, an object of it, or "file.py:Name"; needed where it is one of your own that the
+               folder can't make again: a Trainer's run of your own class
+    data       the data set or splits that it was trained on, or the name or folder of a data set; needed where they
+               were arrays of your own, or where the files lie elsewhere now
+    optimizer  a class or function of the parameters that makes it; needed to go on where it is one of your own
+
+    Raises CheckpointError or ValueError, which says what is needed.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise CheckpointError(f"there is no run folder {path}")
+    if not (path / CHECKPOINT).exists():
+        raise CheckpointError(f"{path} has no {CHECKPOINT}: give the folder of a run")
+    return LoadedRun(path, load_run_checkpoint(path / CHECKPOINT), model, data, optimizer)
+
+
+# ---- the network ----
+
+
+def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Module:
+    """The trained network of a checkpoint. Raises CheckpointError, with its class's name, where that must be given."""
+    config, facts = checkpoint.state["config"], checkpoint.state["model"]
+    size, classes = tuple(facts["image_size"]), facts["classes"]
+    made: Module
+    if isinstance(model, Module):
+        made = model
+    elif model is not None:
+        made = build_model(model, size, classes) if isinstance(model, str) else own_network(model, size, classes)
+    elif config.get("kind") != PYTHON:
+        made = build_model(config["model"], size, classes)
+    elif config["network"] is not None:
+        made = make_network(config["network"])
+    else:
+        name, file = config["model"], Path(config["file"]).name or "FILE.py"
+        raise CheckpointError(
+            f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}); on the "
+            f"command line --model {file}:{name}"
+        )
+    try:
+        load_weights(made, checkpoint.model)
+    except ValueError as error:
+        raise CheckpointError(f"the weights of {folder} do not fit {type(made).__name__}: {error}") from error
+    return made
+
+
+# ---- the data ----
+
+
+def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
+    """The splits that a run was trained on, found again and compared by their hash."""
+    config, known = checkpoint.state["config"], checkpoint.state["data"]
+    if isinstance(data, (str, os.PathLike)):
+        data = load_mnist(os.fspath(data))
+    own = config.get("kind") == PYTHON
+    if data is None:
+        if own and config["split_seed"] is None:
+            raise CheckpointError(
+                f"{folder} was trained on arrays of your own: give them, load_run(folder, data=...), as the Trainer "
+                "had them"
+            )
+        data = load_mnist(config["dataset"])
+    if isinstance(data, Dataset):
+        found = data.sha256
+        data = _split(config, data) if not own or config["split_seed"] is not None else splits_of(data)
+    else:
+        data = splits_of(data)
+        found = (data.origin or arrays_origin(data)).sha256
+    if found != known["sha256"]:
+        raise CheckpointError(
+            f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
+            f"{found[:12]}...: give those, as load_run(folder, data=...)"
+        )
+    return data
+
+
+def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
+    if config.get("kind") != PYTHON:
+        return split(dataset, config["val_fraction"], config["seed"])
+    counts = config["counts"] and tuple(config["counts"])
+    return split(dataset, config["val_fraction"] or 0.0, config["split_seed"], counts=counts)
+
+
+# ---- going on ----
+
+
+def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
+    checkpoint, folder = run.checkpoint, run.folder
+    job = own_job(run, optimizer) if run.own else _job(run)
+    with must_fit(folder / CHECKPOINT):
+        restore(job, checkpoint)
+    made = OwnRun(job, folder, Options(**checkpoint.state["options"]))
+    state = checkpoint.state
+    made.versions, made.id = {"fast": None, **state["versions"]}, state["run"]
+    made.parent, made.summary = state.get("parent"), state.get("summary")
+    made.sweep()
+    trainer = job.trainer
+    trainer.run, trainer.threads = made, made.options.threads
+    return trainer
+
+
+def own_job(run: LoadedRun, optimizer: Any) -> Job:
+    """The Job of a Trainer's run, at its beginning."""
+    config = {**run.config, "counts": run.config["counts"] and tuple(run.config["counts"])}
+    settings, splits = Settings(**config), run.splits
+    made = _optimizer(run, settings, optimizer)
+    trainer = Trainer(run.model, made, splits, settings.batch_size, settings.seed)
+    origin: Any = splits.origin or Origin(**{"source": "arrays of the program", **run.checkpoint.state["data"]})
+    return Job(settings, origin, settings.epochs, trainer)  # type: ignore[arg-type]
+
+
+def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
+    params = list(run.model.parameters())
+    if isinstance(given, Optimizer):
+        return given
+    if given is not None:
+        steps = -(-len(run.splits.train) // settings.batch_size)
+        return own_optimizer(given, params, total_steps=steps * max(1, settings.epochs), steps_per_epoch=steps)
+    if settings.optimizer is None:
+        raise CheckpointError(
+            f"{run.folder}: {settings.asked}. To go on, give it as a function of the parameters: "
+            "load_run(folder, optimizer=lambda params: ...)"
+        )
+    return make_optimizer(settings.optimizer, params)
+
+
+def _job(run: LoadedRun) -> Job:
+    """The Job of a run of the command line, its network the one that is loaded already."""
+    data = run._given[1]
+    if isinstance(data, (str, os.PathLike)):
+        data = load_mnist(os.fspath(data))
+    job = prepare(Config(**run.config), data if isinstance(data, Dataset) else None)
+    found = job.dataset.sha256
+    if found != run.checkpoint.state["data"]["sha256"]:
+        data_of(run.folder, run.checkpoint, job.dataset)
+    run.model = job.model
+    return job

@@ -1,0 +1,161 @@
+"""The folder of a run that a Trainer makes: the same files as those of `python -m minidl.train`.
+
+Its settings say what the network, the optimizer and the data are, as far as words can. What they can't say, a class or
+arrays of the user's own, is asked for by name when the run is loaded (load.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import to_numpy
+from minidl.cli import closing
+from minidl.data.batches import Origin, Splits
+from minidl.module import Module
+from minidl.optim import Optimizer
+from minidl.program.describe import Unknown, describe_network, describe_optimizer
+from minidl.trainer import Trainer
+from minidl.training.config import Job
+from minidl.training.observer import Observer
+from minidl.training.restore import PYTHON
+from minidl.training.run import Checkpoints, Options, Run, check_unused
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a Trainer's run, as its config.json has it; the names are those of the command line's Config."""
+
+    dataset: str
+    model: str  # the class's name
+    opt: str
+    epochs: int  # the total that the last `fit` asked for
+    batch_size: int
+    seed: int
+    device: str
+    val_fraction: float | None
+    split_seed: int | None
+    counts: tuple[int, int] | None
+    network: dict[str, Any] | None  # see describe.py; None: the class is needed
+    optimizer: dict[str, Any] | None  # the same
+    asked: str = ""  # why the optimizer has to be given
+    file: str = ""  # where the network's class was, for the message that asks for it
+    kind: str = PYTHON
+    tf32: bool = False
+
+
+class OwnRun(Run):
+    """A Trainer with the folder that it writes to."""
+
+    job: Any
+
+    def aim_at(self, epochs: int) -> None:
+        """So many epochs in all are wanted now."""
+        self.job = replace(self.job, epochs=epochs, config=replace(self.job.config, epochs=epochs))
+        self.summary = None
+        self.save()
+        (self.folder / "summary.json").unlink(missing_ok=True)
+        self.write_config()
+
+    def observer(self) -> Observer:
+        """What writes the checkpoints."""
+        return Checkpoints(self)
+
+    def finish(self) -> None:
+        """Write the results and the picture."""
+        trainer = self.job.trainer
+        if not trainer.progress.metrics or not len(trainer.splits.test):
+            return  # arrays of the program's own, all of them trained on: there is nothing to report on
+        summary = self.write_summary()
+        closing.plot_curves(trainer.progress.metrics, summary, self.folder / "curves.png")
+
+
+def begin(trainer: Trainer, folder: Any) -> None:
+    """Make the folder of a new run. Raises ValueError where it holds one already."""
+    path = Path(folder)
+    if (path / "config.json").exists() or (path / "checkpoint.safetensors").exists():
+        raise ValueError(
+            f"{path} holds a run already: go on with minidl.load_run({str(path)!r}), or choose another folder"
+        )
+    check_unused(path)
+    origin = trainer.splits.origin or arrays_origin(trainer.splits)
+    job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
+    trainer.run = OwnRun.create(job, path, Options(threads=trainer.threads))
+
+
+def save(trainer: Trainer, folder: Any = None) -> Path:
+    """See Trainer.save."""
+    if folder is None and trainer.run is None:
+        raise ValueError(
+            "name a folder: trainer.save('runs/mine'). For the weights alone, model.save('net.safetensors')"
+        )
+    if folder is not None and (trainer.run is None or Path(folder).absolute() != trainer.run.folder.absolute()):
+        own = trainer.run
+        begin(trainer, folder)
+        there, trainer.run = trainer.run, own or trainer.run
+        there.aim_at(trainer.progress.epoch)
+        there.finish()
+        return Path(there.folder)
+    trainer.run.save()
+    trainer.run.write_metrics()
+    return Path(trainer.run.folder)
+
+
+def settings_of(trainer: Trainer, origin: Origin) -> Settings:
+    """What a Trainer's run is decided by."""
+    network, optimizer, asked = describe_network(trainer.model), None, ""
+    try:
+        optimizer = describe_optimizer(trainer.optimizer)
+    except Unknown as error:
+        asked = str(error)
+    return Settings(
+        dataset=origin.name,
+        model=type(trainer.model).__name__,
+        opt=name_of(trainer.optimizer),
+        epochs=trainer.progress.epoch,
+        batch_size=trainer.batch_size,
+        seed=trainer.seed,
+        device=next(iter(trainer.model.parameters())).device,
+        val_fraction=origin.val_fraction,
+        split_seed=origin.seed,
+        counts=origin.counts,
+        network=network,
+        optimizer=optimizer,
+        asked=asked,
+        file="" if network else file_of(trainer.model),
+    )
+
+
+def name_of(optimizer: Optimizer) -> str:
+    """What `--opt` would call it."""
+    return str(getattr(optimizer, "name", type(optimizer).__name__.lower()))
+
+
+def file_of(model: Module) -> str:
+    """The file that the network's class is in, "" where there is none, as in a notebook."""
+    try:
+        file = inspect.getfile(type(model))
+    except (TypeError, OSError):
+        return ""
+    return file if Path(file).is_file() else ""
+
+
+def arrays_origin(splits: Splits) -> Origin:
+    """Of arrays of the program's own: the hash of all of them says later whether they are the same."""
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.val, splits.test):
+        for array in (part.images, part.labels):
+            host = np.ascontiguousarray(to_numpy(array))
+            digest.update(f"{host.dtype.str}{host.shape}".encode())
+            digest.update(host.tobytes())
+    return Origin("arrays", "arrays of the program", digest.hexdigest())
+
+
+def as_json(settings: Settings) -> dict[str, Any]:
+    """As the checkpoint has them."""
+    return asdict(settings)

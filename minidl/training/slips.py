@@ -1,0 +1,145 @@
+"""Slips that train without a word and teach nothing: each is looked for once, when a Trainer is made, and told.
+
+What can't be meant is an error; what may be meant is a warning, which says what was found, with the numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from minidl.backend import Array, to_numpy
+from minidl.data.batches import Splits
+from minidl.init import checksum
+from minidl.module import Module
+from minidl.optim import Hybrid, Optimizer
+from minidl.optim.grammar import unknown
+from minidl.rng import CounterRng
+from minidl.tensor import Tensor
+
+LOOK = 1000  # images are looked at, spread over all of them
+BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a Trainer reports after each epoch
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
+    """Raise TypeError or ValueError for arguments of a Trainer that are no such thing, or in another order."""
+    if isinstance(model, type) and issubclass(model, Module):
+        raise TypeError(f"the model is the class {model.__name__} itself: write {model.__name__}()")
+    if not isinstance(model, Module):
+        raise TypeError(f"the model must be a Module of minidl.nn, not a {type(model).__name__}")
+    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
+        what = optimizer.__name__ if isinstance(optimizer, type) else f"a {type(optimizer).__name__}"
+        raise TypeError(f"the optimizer must be one of minidl.optim, such as Adam(net.parameters()), not {what}")
+    for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
+        if value is None and name == "threads":
+            continue
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+            raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+
+
+def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
+    """Look for all of them. Raises ValueError or TypeError for what can't be meant."""
+    check_parameters(model, optimizer)
+    check_metrics(optimizer, splits)
+    check_labels(splits)
+    tell_unscaled(splits.train.images)
+    tell_by_chance(model)
+
+
+def tell(words: str) -> None:
+    """A warning at the line of the user's program that called us."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(words, UserWarning, stacklevel=level)
+
+
+# ---- the optimizer ----
+
+
+def check_parameters(model: Module, optimizer: Optimizer) -> None:
+    """The optimizer's parameters are the model's."""
+    if optimizer.flat is None:
+        raise ValueError("the optimizer has no parameters: write Adam(net.parameters()), with those of this model")
+    own = {id(p) for p in model.parameters()}
+    foreign = [p for p in optimizer.flat.params if id(p) not in own]
+    if len(foreign) == len(optimizer.flat.params):
+        raise ValueError(
+            f"the optimizer moves another model's parameters: none of its {len(foreign)} is of this "
+            f"{type(model).__name__}. Build it anew, with this model's parameters()"
+        )
+    if foreign:
+        tell(
+            f"{len(foreign)} of the optimizer's {len(optimizer.flat.params)} parameters are not of this "
+            f"{type(model).__name__}: another model's?"
+        )
+
+
+def check_metrics(optimizer: Optimizer, splits: Splits) -> None:
+    """A switch's condition looks at metrics that a Trainer reports."""
+    if not isinstance(optimizer, Hybrid):
+        return
+    for metric in optimizer.switch.metrics:
+        if metric not in METRICS:
+            raise ValueError(f"switch {optimizer.switch}: {unknown('metric', metric, METRICS)}")
+        if metric.startswith("val_") and not len(splits.val):
+            raise ValueError(
+                f"switch {optimizer.switch} looks at {metric}, but there are no examples to validate on: choose "
+                "another condition, or split(data, val_fraction=0.1)"
+            )
+
+
+# ---- the data ----
+
+
+def check_labels(splits: Splits) -> None:
+    """There is something to learn from, and its labels are whole numbers."""
+    train = splits.train
+    if not len(train):
+        raise ValueError("there are no examples to learn from")
+    if len(train.images) != len(train.labels):
+        raise ValueError(f"{len(train.images)} images but {len(train.labels)} labels")
+    if train.images.ndim not in (3, 4):
+        raise ValueError(
+            f"images must be (N, H, W) or (N, C, H, W), these are {train.images.shape}; "
+            "rows of pixels become images with x.reshape(-1, 28, 28)"
+        )
+    if train.labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be whole numbers, these are {train.labels.dtype}: labels.astype(int)")
+
+
+def tell_unscaled(images: Array) -> None:
+    """Pixels from 0 to 255 that nothing scales. Bytes are scaled by `batches`; standardized pixels go below 0."""
+    if images.dtype.name == "uint8" or not images.size:
+        return
+    some = to_numpy(images[:: max(1, len(images) // LOOK)])
+    low, high = float(some.min()), float(some.max())
+    if low >= 0 and high > BRIGHT:
+        tell(
+            f"the images go from {low:g} to {high:g} ({images.dtype}), and nothing scales them: give bytes (uint8), "
+            "which are divided by 255, or divide them yourself, x / 255"
+        )
+
+
+# ---- the weights ----
+
+
+def tell_by_chance(model: Module) -> None:
+    """Weights, or dropout's masks, that no seed repeats. What was loaded or edited since is not meant."""
+    drawn = []
+    for path, module in model.named_modules():
+        known, weight = getattr(module, "by_chance", None), getattr(module, "weight", None)
+        weights = known is not None and isinstance(weight, Tensor) and checksum(weight) == known
+        masks = any(isinstance(value, CounterRng) and value.by_chance for value in vars(module).values())
+        if weights or masks:
+            drawn.append(path or type(module).__name__)
+    if drawn:
+        some = ", ".join(drawn[:4]) + (", ..." if len(drawn) > 4 else "")
+        tell(
+            f"the random numbers of {some} were drawn without a seed, so this run can't be repeated: make the network "
+            f"inside `with minidl.seed(0):`, or give each layer its rng"
+        )
