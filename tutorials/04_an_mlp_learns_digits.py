@@ -242,7 +242,7 @@ except GradientError as error:
 #
 # def best(*layers):
 #     net = nn.Sequential(nn.Flatten(), *layers)
-#     return max(r["val_accuracy"] for r in Trainer(net, SGD(net.parameters(), lr=0.05), splits).fit(8))
+#     return max(r["val_accuracy"] for r in Trainer(net, SGD(net.parameters(), lr=0.05), splits).fit(8, verbose=False))
 #
 #
 # without = best(first, second)

@@ -126,7 +126,7 @@ def train(make, epochs=8):
     """Train an MLP; returns its optimizer and the record of each epoch."""
     model = build_model("mlp", splits.image_size, splits.classes, seed=0)
     optimizer = make(model.parameters())
-    return optimizer, Trainer(model, optimizer, splits, batch_size=64).fit(epochs)
+    return optimizer, Trainer(model, optimizer, splits, batch_size=64).fit(epochs, verbose=False)
 
 
 exact, exact_record = train(lambda parameters: SWATS(parameters))

@@ -43,7 +43,7 @@ def network(hidden, dropout=0.0):
 def train(model, n=800, epochs=16, **options):
     """Train with Adam on n images; returns the record of each epoch."""
     optimizer = Adam(model.parameters(), **options)
-    return Trainer(model, optimizer, only(n), batch_size=64).fit(epochs)
+    return Trainer(model, optimizer, only(n), batch_size=64).fit(epochs, verbose=False)
 
 
 # %% [markdown]
@@ -125,7 +125,7 @@ few = only(800)
 shuffled = np.random.default_rng(1).permutation(few.train.labels)
 nonsense = replace(few, train=Examples(few.train.images, shuffled))
 model = network([512, 512])
-record = Trainer(model, Adam(model.parameters()), nonsense, batch_size=64).fit(30)
+record = Trainer(model, Adam(model.parameters()), nonsense, batch_size=64).fit(30, verbose=False)
 show.curves(
     {
         "training, shuffled labels": [r["train_accuracy"] for r in record],

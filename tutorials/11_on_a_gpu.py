@@ -196,9 +196,9 @@ else:
         there = split(dataset, seed=0, device=name)
         model = new_model(there, name, "cnn")
         trainer = Trainer(model, Adam(model.parameters()), there, batch_size=64)
-        trainer.fit(1)  # the first epoch compiles kernels
+        trainer.fit(1, verbose=False)  # the first epoch compiles kernels
         start = time.perf_counter()
-        trainer.fit(3)
+        trainer.fit(3, verbose=False)
         rate = 2 * len(there.train) / (time.perf_counter() - start)
         print(f"cnn on {name}: {rate:,.0f} images/s")
 
@@ -213,7 +213,7 @@ results = {}
 for name in ("cpu", "counting" if gpu is None else "gpu"):
     there = split(dataset, seed=0, device=name)
     model = new_model(there, name)
-    Trainer(model, Adam(model.parameters()), there, batch_size=64).fit(2)
+    Trainer(model, Adam(model.parameters()), there, batch_size=64).fit(2, verbose=False)
     results[name] = evaluate(model, there.val)
 for name, (loss, accuracy) in results.items():
     print(f"{name}: validation loss {loss:.4f}, accuracy {accuracy:.3f}")

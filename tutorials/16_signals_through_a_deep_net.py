@@ -155,7 +155,7 @@ def learn(factor, norm=False, epochs=3):
     trainer = Trainer(model, SGD(model.parameters(), lr=0.05, momentum=0.9), splits, batch_size=64)
     try:
         with np.errstate(all="ignore"):  # numbers beyond all bounds are what we want to see
-            return [record["val_accuracy"] for record in trainer.fit(epochs)]
+            return [record["val_accuracy"] for record in trainer.fit(epochs, verbose=False)]
     except Diverged:
         return f"diverged at step {trainer.progress.step + 1}"
 
@@ -211,7 +211,7 @@ for factor, result in normed.items():
 # %%
 model = deep(norm=True)
 trainer = Trainer(model, SGD(model.parameters(), lr=0.05, momentum=0.9), splits, batch_size=64)
-trainer.fit(3)
+trainer.fit(3, verbose=False)
 image, _ = next(batches(splits.val.images[:1], splits.val.labels[:1], 1))
 others, _ = next(batches(splits.val.images[:64], splits.val.labels[:64], 64))
 model.eval()
@@ -290,7 +290,8 @@ assert np.abs(one_batch - another).max() > 0.01
 # for factor in factors:
 #     model = deep(factor)
 #     with np.errstate(all="ignore"):
-#         found[factor] = Trainer(model, Adam(model.parameters()), splits, batch_size=64).fit(3)[-1]["val_accuracy"]
+#         record = Trainer(model, Adam(model.parameters()), splits, batch_size=64).fit(3, verbose=False)
+#     found[factor] = record[-1]["val_accuracy"]
 #     print(f"weights x {factor}: accuracy {found[factor]:.1%}")
 # assert found[1.0] > max(found[0.3], found[3.0]) > 0.3
 # ```
@@ -319,7 +320,7 @@ assert np.abs(one_batch - another).max() > 0.01
 # rng = np.random.default_rng(0)
 # blocks = [Block(100, rng) for _ in range(7)]
 # net = nn.Sequential(nn.Flatten(), nn.Linear(784, 100, rng=rng), nn.ReLU(), *blocks, nn.Linear(100, 10, rng=rng))
-# result = Trainer(net, SGD(net.parameters(), lr=0.05, momentum=0.9), splits, batch_size=64).fit(3)
+# result = Trainer(net, SGD(net.parameters(), lr=0.05, momentum=0.9), splits, batch_size=64).fit(3, verbose=False)
 # print(f"accuracy {result[-1]['val_accuracy']:.1%}")
 # assert result[-1]["val_accuracy"] > 0.8
 # ```
