@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.idx import DataError, idx_sha256, read_idx
+from minidl.data.layout import PARTS, find_parts
 
-# The four files of a data set: what they hold, and how many dimensions that has.
-PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
+CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class Dataset:
     sha256: identifies the content, 64 hex digits: the SHA-256 of the four hex SHA-256 of the unpacked files,
     end to end, in the order train images, train labels, test images, test labels.
     note: what a program should tell the user about the choice of this data set ("" if nothing).
+    class_names: a name for each class, for tables and pictures; () where nobody gave them any.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dataset:
     classes: int
     sha256: str
     note: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         counts = f"{len(self.train_labels):,} training, {len(self.test_labels):,} test"
@@ -52,47 +54,6 @@ class Dataset:
         return f"{self.name} ({self.source}): {counts} images {size}, {self.classes} classes{note}"
 
 
-def find_part(folder: Path, part: str) -> Path | None:
-    """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
-    # os.path.isfile, unlike Path.is_file, says False and raises nothing where the folder may not be entered.
-    return next((folder / name for name in names_of(part) if os.path.isfile(folder / name)), None)
-
-
-def names_of(part: str) -> list[str]:
-    """Return the file names under which one of the four PARTS goes, in the order in which they are tried."""
-    rank = PARTS[part]
-    return [f"{part}{mark}idx{rank}-ubyte{end}" for end in (".gz", "") for mark in "-."]
-
-
-def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Return the paths of the four files in `folder`. Raises DataError that names what is missing."""
-    folder = Path(folder)
-    if not os.path.isdir(folder):
-        if _is_hidden(folder):
-            raise DataError(f"the folder {folder} may not be read: permission denied")
-        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise DataError(f"the folder {folder} may not be read: permission denied")
-    found = {part: find_part(folder, part) for part in PARTS}
-    missing = [part for part, path in found.items() if path is None]
-    if missing:
-        looked_for = " or ".join(names_of(missing[0]))
-        raise DataError(
-            f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
-            f"{missing[0]} was looked for as {looked_for})"
-        )
-    return {part: path for part, path in found.items() if path is not None}
-
-
-def _is_hidden(path: Path) -> bool:
-    """Whether nobody may look whether it is there, for it lies in a folder that may not be entered."""
-    try:
-        path.stat()
-    except PermissionError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Dataset:
@@ -100,8 +61,19 @@ def read_folder(folder: str | os.PathLike[str]) -> Dataset:
 
     Raises DataError where a file is missing, is not sound (IdxError), or does not fit the others.
     """
-    arrays = [read_idx(path) for path in find_parts(folder).values()]
-    return make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", arrays)
+    parts = find_parts(folder)
+    dataset = make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", [read_idx(p) for p in parts.values()])
+    return replace(dataset, class_names=_read_names(parts["train-images"].parent / CLASS_NAMES, dataset.classes))
+
+
+def _read_names(path: Path, classes: int) -> tuple[str, ...]:
+    """The names of the classes, a line each; none where there is no such file."""
+    if not path.is_file():
+        return ()
+    names = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    if len(names) < classes:
+        raise DataError(f"{path} names {len(names)} of {classes} classes, a line each: add the others, or remove it")
+    return names[:classes]
 
 
 def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: str = "") -> Dataset:

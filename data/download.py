@@ -12,6 +12,7 @@ never answers.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from minidl.data.atomic import atomic_file, sweep_parts
-from minidl.data.idx import DataError, IdxError, idx_sha256, read_idx
+from minidl.data.idx import GZIP_MAGIC, DataError, IdxError, idx_sha256, read_idx
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class RemoteFile:
 
     name: its name there and here. packed_bytes: its usual size as `.gz`, for the progress bar only.
     unpacked_bytes, sha256: size and SHA-256 (64 hex digits) of the unpacked file.
+    md5: of the `.gz`, 32 hex digits, where sha256 is "" because nobody has published that.
     """
 
     name: str
     packed_bytes: int
     unpacked_bytes: int
     sha256: str
+    md5: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ class _FolderError(OSError):
     """
 
 
-def fetch(file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Patience) -> tuple[NDArray[Any], str]:
+def fetch(
+    file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Patience, what: str = "MNIST"
+) -> tuple[NDArray[Any], str]:
     """Download one file into `folder`, from the first mirror that sends the right bytes.
 
-    mirrors: URLs to which the file's name is appended. folder: made if need be.
+    mirrors: URLs to which the file's name is appended. folder: made if need be. what: the data set, for the message.
     Returns the array in the file, and the mirror that sent it.
     Raises DownloadError with what each mirror answered, or why the folder cannot be written.
     """
@@ -108,7 +113,7 @@ def fetch(file: RemoteFile, folder: Path, mirrors: Sequence[str], patience: Pati
     reason = "; ".join(answered) or "there is no mirror to ask"
     raise DownloadError(
         f"{file.name} could not be fetched: {reason}\n"
-        f"By hand: get the four MNIST files elsewhere and put them into {folder}, "
+        f"By hand: get the four {what} files elsewhere and put them into {folder}, "
         "or name their folder in MINIDL_DATA. mnist5k needs no download.",
         reason,
     )
@@ -119,6 +124,8 @@ def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
 
     Raises IdxError where it is not a sound IDX file, or is another one.
     """
+    if not file.sha256:
+        return _read_by_md5(path, file)
     array = read_idx(path, max_bytes=file.unpacked_bytes)
     found = idx_sha256(array)
     if found != file.sha256:
@@ -128,6 +135,30 @@ def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
             f"this is not the published {file.name}: the SHA-256 of its unpacked bytes "
             f"starts {found[:12]}, expected {file.sha256[:12]}",
         )
+    return array
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name says."""
+    with open(path, "rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def _read_by_md5(path: Path, file: RemoteFile) -> NDArray[Any]:
+    """The same by the MD5 of the `.gz`. A file that is unpacked can't be verified by it, and is taken as it is."""
+    array = read_idx(path, max_bytes=file.unpacked_bytes)
+    if is_packed(path):
+        with open(path, "rb") as packed:
+            digest = hashlib.md5(usedforsecurity=False)
+            while chunk := packed.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != file.md5:
+            raise IdxError(
+                path,
+                0,
+                f"this is not the published {file.name}: the MD5 of its bytes starts {digest.hexdigest()[:12]}, "
+                f"expected {file.md5[:12]}; unpacked it would be taken unverified",
+            )
     return array
 
 

@@ -16,38 +16,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from minidl.data.dataset import PARTS, Dataset, find_part, find_parts, make_dataset, read_folder
-from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, RemoteFile, fetch, read_verified
+from minidl.data.dataset import Dataset, make_dataset, read_folder
+from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, fetch, read_verified
 from minidl.data.idx import DataError
+from minidl.data.known import KNOWN, MIRRORS, MNIST
+from minidl.data.layout import PARTS, find_part, find_parts
+from minidl.data.named import held_in, load_known, look_in
 
 __all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
 
-# LeCun, Cortes, Burges: http://yann.lecun.com/exdb/mnist/ (no files there any more)
-MIRRORS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
-MNIST = {
-    "train-images": RemoteFile(
-        "train-images-idx3-ubyte.gz",
-        9912422,
-        47040016,
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels": RemoteFile(
-        "train-labels-idx1-ubyte.gz", 28881, 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
-    ),
-    "t10k-images": RemoteFile(
-        "t10k-images-idx3-ubyte.gz",
-        1648877,
-        7840016,
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels": RemoteFile(
-        "t10k-labels-idx1-ubyte.gz", 4542, 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
-    ),
-}
-NAMES = ("auto", "mnist", "mnist5k")
+NAMES = ("auto", "mnist", "mnist5k", *KNOWN)
 EMBEDDED = Path(__file__).parent / "embedded"
 
 
@@ -63,13 +41,15 @@ def load_mnist(
 
     name: "mnist": the full data set, verified by hash. "mnist5k": the 4,000 + 1,000 images in the package.
         "auto": "mnist" if it is at hand or can be fetched in a short time, else "mnist5k"; `note` says why.
+        "fashion-mnist", "kmnist", "qmnist", "emnist-letters", ...: see data/known.py. EMNIST is not fetched: name
+        its folder or zip as root.
         Anything else: a folder with four IDX files of any image size and class count; write ./mnist for a
         folder that is called mnist.
-    root: the folder that holds MNIST's four files. Default: the environment variable MINIDL_DATA; where that
-        is not set either, the cache folder (see `cache_folder`), which downloads fill. Read for "auto" and
-        "mnist" only.
+    root: the folder that holds the four files, or a folder of data sets as torchvision fills it. Default: the
+        environment variable MINIDL_DATA; where that is not set either, the cache folder (see `cache_folder`), which
+        downloads fill. Not read where `name` is a folder.
     download: False looks only at the disk.
-    mirrors: URLs, tried in this order.
+    mirrors: URLs of MNIST, tried in this order.
     patience: how long to wait for them; default QUICK for "auto", PATIENT for "mnist".
     Returns a Dataset: images uint8 (N, H, W), labels int64 (N,).
     Raises DataError: no such data set, a file that is missing, damaged or not MNIST's (IdxError), files that
@@ -80,6 +60,8 @@ def load_mnist(
     if name not in NAMES:
         return _named_folder(name)
     given = os.fspath(root) if root is not None else os.environ.get("MINIDL_DATA", "")
+    if name in KNOWN:
+        return load_known(KNOWN[name], given or None, root is not None, cache_folder, download, patience or PATIENT)
     if root is not None or given:
         return _given_folder(given)
     try:
@@ -93,8 +75,8 @@ def load_mnist(
 
 
 def absolute(name: str) -> str:
-    """A data set's name as it holds whatever folder one stands in: a folder of the user's by its absolute path."""
-    return os.path.abspath(name) if name not in NAMES and os.path.isdir(name) else name
+    """A data set's name as it holds whatever folder one stands in: a path of the user's as an absolute one."""
+    return os.path.abspath(name) if name not in NAMES and os.path.exists(name) else name
 
 
 def cache_folder() -> Path:
@@ -120,13 +102,23 @@ def _embedded() -> Dataset:
 
 def _named_folder(name: str) -> Dataset:
     if os.path.exists(name):
-        return read_folder(name)
+        return _of_path(name)
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(
         f"there is no data set {name!r}: choose {', '.join(NAMES)} or a folder that holds "
         f"four IDX files (none is called {name}){hint}"
     )
+
+
+def _of_path(path: str) -> Dataset:
+    """Read the data set that a folder holds, or a zip of one that is known by its files' names."""
+    held = held_in(Path(path))
+    if len(held) > 1:
+        names = ", ".join(known.name for known in held)
+        raise DataError(f"{path} holds {names}: choose one by its name, and name {path} in MINIDL_DATA")
+    known = look_in(held[0], path) if held else None
+    return read_folder(path) if known is None else replace(known, name=path)
 
 
 def _given_folder(folder: str) -> Dataset:

@@ -55,8 +55,9 @@ class Config:
 
     dataset: str = option(
         "auto",
-        "auto, mnist, mnist5k (5,000 digits that come with the package) or a folder with four IDX files; auto takes "
-        "the full MNIST where it is at hand or can be fetched, else mnist5k",
+        "auto, mnist, mnist5k (5,000 digits that come with the package), fashion-mnist, kmnist, qmnist, emnist-letters "
+        "(or -digits, -balanced, -byclass, -bymerge, -mnist), or a folder with four IDX files; auto takes the full "
+        "MNIST where it is at hand or can be fetched, else mnist5k",
         group=DATA, metavar="NAME",
     )  # fmt: skip
     model: str = option(

@@ -207,13 +207,13 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """All that the checkpoint holds beside the model's and the optimizer's state, as JSON (see restore.py)."""
-        job, trainer = self.job, self.job.trainer
+        job, trainer, data = self.job, self.job.trainer, self.job.dataset
         return {
             "run": self.id,
             "versions": self.versions,
             "config": asdict(job.config),
             "options": asdict(self.options),
-            "data": {"name": job.dataset.name, "sha256": job.dataset.sha256},
+            "data": {"name": data.name, "sha256": data.sha256, "class_names": list(data.class_names)},
             "files": self.files,
             "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
             "trainer": trainer.state(),

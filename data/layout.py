@@ -1,0 +1,119 @@
+"""Where the four files of a data set lie: under which names, and in which folder of those that are about.
+
+The names are MNIST's own, and what others have made of them: with a dot, in capitals, `test` for `t10k`, and a folder
+of the file's name around it, as Kaggle packs them. torchvision puts them into MNIST/raw.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from minidl.data.idx import DataError
+
+# The four files of a data set: what they hold, and how many dimensions that has.
+PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
+PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
+
+
+def names_of(part: str) -> list[str]:
+    """Return the file names under which one of the four PARTS goes, in the order in which they are tried."""
+    rank = PARTS[part]
+    return [f"{part}{mark}idx{rank}-ubyte{end}" for end in (".gz", "") for mark in "-."]
+
+
+def find_part(folder: Path, part: str) -> Path | None:
+    """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
+    names = names_of(part)
+    if part.startswith("t10k"):
+        names += [name.replace("t10k", "test", 1) for name in names]
+    return find_named(folder, names)
+
+
+def find_named(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first file in `folder` that has one of the names; capitals don't matter where there is no other."""
+    # os.path.isfile, unlike Path.is_file, says False and raises nothing where the folder may not be entered.
+    exact = next((folder / name for name in names if os.path.isfile(folder / name)), None)
+    if exact is not None:
+        return exact
+    there = {name.lower(): folder / name for name in sorted(_listed(folder), reverse=True)}
+    for name in names:
+        path = there.get(name.lower())
+        if path is None:
+            continue
+        if path.is_file():
+            return path
+        inside = [path / inner for inner in sorted(_listed(path)) if inner.lower() in map(str.lower, names)]
+        if inside and inside[0].is_file():
+            return inside[0]
+    return None
+
+
+def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Return the paths of the four files in `folder`, or in the one folder below it that holds all four.
+
+    Raises DataError that names what is missing, or the folders among which to choose.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    found = _parts_in(folder)
+    if not found:
+        found = _parts_in(_below(folder))
+    missing = [part for part in PARTS if part not in found]
+    if missing:
+        looked_for = " or ".join(names_of(missing[0]))
+        raise DataError(
+            f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
+            f"{missing[0]} was looked for as {looked_for})"
+        )
+    return found
+
+
+def _parts_in(folder: Path) -> dict[str, Path]:
+    found = {part: find_part(folder, part) for part in PARTS}
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def _below(folder: Path) -> Path:
+    """The folder below, raw, X or X/raw, that holds four files; `folder` itself where there is none.
+
+    Raises DataError where there are several, and MNIST is none of them.
+    """
+    names = sorted(_listed(folder))
+    below = [folder / "raw", *(folder / name / more for name in names for more in (".", "raw"))]
+    whole = list(dict.fromkeys(path for path in below if len(_parts_in(path)) == len(PARTS)))
+    first = [path for path in whole if path.relative_to(folder).parts[0] in PREFERRED]
+    if len(whole) > 1 and len(first) != 1:
+        listed = ", ".join(map(str, whole))
+        raise DataError(f"folder {folder} holds several data sets: name one of {listed}")
+    return next(iter(first or whole), folder)
+
+
+def _listed(folder: Path) -> Iterable[str]:
+    """The names in a folder; none where it can't be read, or is none."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DataError where there is no folder of this name, or it may not be read."""
+    if not os.path.isdir(folder):
+        if _is_hidden(folder):
+            raise DataError(f"the folder {folder} may not be read: permission denied")
+        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"the folder {folder} may not be read: permission denied")
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether nobody may look whether it is there, for it lies in a folder that may not be entered."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False

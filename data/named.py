@@ -1,0 +1,210 @@
+"""Data sets by name, beside MNIST itself: finding their files, verifying them, putting right what is odd in them.
+
+Looked for in a folder or a zip that the user names, then in the cache, then on the mirrors (known.py says what and
+where). A `.gz` file must have the published hash. One that is unpacked can't be verified; the note says so.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidl.data.dataset import Dataset, make_dataset
+from minidl.data.download import Patience, fetch, is_packed, read_verified
+from minidl.data.idx import DataError, idx_sha256
+from minidl.data.known import EMNIST_ZIP, KNOWN, MNIST, Known
+from minidl.data.layout import PARTS, check_folder, find_named
+
+
+def load_known(
+    known: Known, place: str | None, only: bool, cache: Callable[[], Path], download: bool, patience: Patience
+) -> Dataset:
+    """Load a data set by name.
+
+    place: a folder or a zip that may hold it, alone or among others. only: look nowhere else. cache: gives the folder
+    for downloads; this data set has one of its own below it. Raises DataError that says where it was looked for.
+    """
+    if place is not None:
+        dataset = look_in(known, place, sure=only)
+        if dataset is not None:
+            return dataset
+        if only:
+            raise DataError(f"{known.name} is not in {place}: {_looked_for(known)}")
+    folder = cache() / known.name
+    for there in (folder, cache() / "emnist"):
+        dataset = look_in(known, os.fspath(there)) if there.is_dir() else None
+        if dataset is not None:
+            return dataset
+    if known.mirrors and download:
+        return _fetched(known, folder, patience)
+    raise DataError(_by_hand(known, place, folder))
+
+
+def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> Dataset | None:
+    """Load it from a folder or a zip; None where it is not there. Raises DataError where its files are not sound.
+
+    sure: that files under MNIST's names in the folder are meant to be this data set's, not perhaps another's.
+    """
+    path = Path(place)
+    if path.is_file():
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path} is neither a folder nor a zip file")
+        return _from_zip(known, path)
+    check_folder(path)
+    for folder in [path, *(path / below for below in known.folders)]:
+        parts = _parts_in(known, folder)
+        if len(parts) == len(PARTS) and (sure or folder != path or not _are_others(known, parts)):
+            return _read(known, f"folder {folder}", parts)
+        if known.prefix and parts:
+            missing = ", ".join(known.names(part)[0] for part in PARTS if part not in parts)
+            raise DataError(f"folder {folder} holds a part of {known.name} only: it lacks {missing}")
+    zips = (_from_zip(known, each) for each in sorted(path.glob("*.zip")))
+    return next((dataset for dataset in zips if dataset is not None), None)
+
+
+def held_in(place: Path) -> list[Known]:
+    """The data sets that a folder or a zip holds under names that are theirs alone."""
+    return [known for known in KNOWN.values() if known.prefix and _is_there(known, place)]
+
+
+def _is_there(known: Known, place: Path) -> bool:
+    if place.is_file():
+        return zipfile.is_zipfile(place) and len(_members(known, place)) == len(PARTS)
+    return any(len(_parts_in(known, folder)) == len(PARTS) for folder in (place, *(place / f for f in known.folders)))
+
+
+def _parts_in(known: Known, folder: Path) -> dict[str, Path]:
+    found = {part: find_named(folder, known.names(part)) for part in PARTS}
+    return {part: path for part, path in found.items() if path is not None}
+
+
+def _are_others(known: Known, parts: Mapping[str, Path]) -> bool:
+    """Whether files under MNIST's names are another data set's, as their labels show."""
+    if known.prefix:
+        return False
+    try:
+        return idx_sha256(read_verified(parts["train-labels"], known.files[1])) == MNIST["train-labels"].sha256
+    except DataError:
+        return True
+
+
+# ---- zip files ----
+
+
+def _members(known: Known, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The four files in a zip, wherever in it they lie."""
+    with zipfile.ZipFile(path) as packed:
+        there = {PurePosixPath(info.filename).name.lower(): info for info in packed.infolist() if not info.is_dir()}
+    found = {}
+    for part in PARTS:
+        name = next((name for name in known.names(part) if name.lower() in there), None)
+        if name is not None:
+            found[part] = there[name.lower()]
+    return found
+
+
+def _from_zip(known: Known, path: Path) -> Dataset | None:
+    if not known.prefix:
+        return None  # MNIST's names: nobody can tell what is in there
+    members = _members(known, path)
+    if len(members) < len(PARTS):
+        return None
+    with _unpacked(path, members) as parts:
+        return _read(known, f"zip {path}", parts)
+
+
+@contextmanager
+def _unpacked(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> Iterator[dict[str, Path]]:
+    """The members as files, for as long as the block lasts."""
+    with tempfile.TemporaryDirectory(prefix="minidl-") as folder, zipfile.ZipFile(path) as packed:
+        parts = {}
+        for part, info in members.items():
+            parts[part] = Path(folder, PurePosixPath(info.filename).name)
+            try:
+                with packed.open(info) as source, open(parts[part], "wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+            except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+                raise DataError(f"{path} is damaged: {info.filename} can't be unpacked ({error})") from error
+        yield parts
+
+
+# ---- reading ----
+
+
+def _read(known: Known, source: str, parts: Mapping[str, Path]) -> Dataset:
+    """Read and verify the four files."""
+    arrays = [read_verified(parts[part], file) for part, file in zip(PARTS, known.files, strict=True)]
+    if not known.prefix and idx_sha256(arrays[1]) == MNIST["train-labels"].sha256:
+        raise DataError(f"{source} holds MNIST itself, not {known.name}")
+    plain = [parts[part].name for part in PARTS if not is_packed(parts[part])]
+    note = ""
+    if plain:
+        note = f"{known.name} is not verified: the published hashes are of the .gz files, {plain[0]} is unpacked"
+    return _put_right(known, source, arrays, note)
+
+
+def _fetched(known: Known, folder: Path, patience: Patience) -> Dataset:
+    arrays, mirrors = [], known.mirrors
+    for file in known.files:
+        array, mirror = fetch(file, folder, mirrors, patience, known.name)
+        mirrors = (mirror, *(other for other in mirrors if other != mirror))  # what works goes first
+        arrays.append(array)
+    return _put_right(known, f"downloaded from {mirrors[0]}", arrays)
+
+
+def _put_right(known: Known, source: str, arrays: Sequence[NDArray[Any]], note: str = "") -> Dataset:
+    """The Dataset of four arrays as their files have them: pictures upright, labels from 0 on."""
+    right = [
+        _upright(known, array) if part.endswith("images") else _labels(known, array)
+        for part, array in zip(PARTS, arrays, strict=True)
+    ]
+    dataset = make_dataset(known.name, source, right, note)
+    if dataset.classes > len(known.class_names):
+        raise DataError(
+            f"{source}: {known.name} has {len(known.class_names)} classes, the labels say {dataset.classes}"
+        )
+    return replace(dataset, classes=len(known.class_names), class_names=known.class_names)
+
+
+def _upright(known: Known, images: NDArray[Any]) -> NDArray[Any]:
+    if not known.transposed or images.ndim != 3:
+        return images
+    return np.ascontiguousarray(images.transpose(0, 2, 1))
+
+
+def _labels(known: Known, labels: NDArray[Any]) -> NDArray[Any]:
+    if labels.ndim == 2:  # QMNIST's: class, where the digit comes from, its writer, ...
+        labels = labels[:, 0]
+    if labels.size and labels.min() >= known.first_label:
+        labels = labels - known.first_label
+    fits = labels.ndim == 1 and labels.size and labels.min() >= 0 and labels.max() < 256
+    return labels.astype(np.uint8) if fits else labels
+
+
+# ---- words ----
+
+
+def _looked_for(known: Known) -> str:
+    return f"{known.files[0].name}, packed or not, was looked for there and in {', '.join(known.folders[:3])} below it"
+
+
+def _by_hand(known: Known, place: str | None, folder: Path) -> str:
+    where = f"in {place} and in " if place else "in "
+    if known.mirrors:
+        return (
+            f"{known.name} is neither {where}{folder}, and downloading is switched off: name its folder in MINIDL_DATA"
+        )
+    return (
+        f"{known.name} is not {where}{folder}, and it is not downloaded unasked: get {EMNIST_ZIP} (556 MB), and name "
+        "that file or its folder in MINIDL_DATA"
+    )

@@ -1,0 +1,236 @@
+"""Data sets by name, and the folders and names under which they lie about: found, verified, put right."""
+
+import gzip
+import hashlib
+import shutil
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minidl.data import DataError, IdxError, load_mnist, read_idx, write_idx
+from minidl.data.known import EMNIST, KNOWN, MNIST
+from minidl.data.layout import PARTS
+from minidl.data.mnist import NAMES
+from tests.commands import command, fails
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_at_hand(monkeypatch, tmp_path):
+    monkeypatch.delenv("MINIDL_DATA", raising=False)
+    monkeypatch.setenv("MINIDL_CACHE", str(tmp_path / "cache"))
+
+
+def arrays(classes=4, first=0, columns=0):
+    """Four arrays as the files of a small data set have them; no picture is its own transpose."""
+    made = []
+    for n in (3 * classes, 2 * classes):
+        labels = np.arange(n) % classes + first
+        images = RNG.integers(0, 256, (n, 6, 6), dtype=np.uint8)
+        if columns:
+            labels = np.stack([labels] + [RNG.integers(0, 999, n)] * (columns - 1), axis=1).astype(np.int32)
+        made += [images, labels if columns else labels.astype(np.uint8)]
+    return made
+
+
+def write(folder, names, contents, packed=True):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(names, contents, strict=True):
+        write_idx(folder / (name if packed else name.removesuffix(".gz")), array)
+    return folder
+
+
+def published(monkeypatch, name, folder):
+    """As if these files were the published ones: their MD5 in the table, made here by hashlib."""
+    known = KNOWN[name]
+    files = tuple(replace(file, md5=hashlib.md5((folder / file.name).read_bytes()).hexdigest()) for file in known.files)
+    monkeypatch.setitem(KNOWN, name, replace(known, files=files, mirrors=()))
+
+
+def names_in(name):
+    return [file.name for file in KNOWN[name].files]
+
+
+# ---- by name ----
+
+
+def test_the_table_is_whole():
+    assert [*KNOWN] == ["fashion-mnist", "kmnist", "qmnist", *(known.name for known in EMNIST)]
+    assert ("auto", "mnist", "mnist5k", *KNOWN) == NAMES
+    hashes = [file.md5 for known in KNOWN.values() for file in known.files]
+    assert len(set(hashes)) == len(hashes) == 36
+    assert all(len(md5) == 32 and set(md5) <= set("0123456789abcdef") for md5 in hashes)
+    classes = [len(known.class_names) for known in KNOWN.values()]
+    assert classes == [10, 10, 10, 62, 47, 47, 26, 10, 10]  # as their papers say
+    assert [known.first_label for known in EMNIST] == [0, 0, 0, 1, 0, 0]
+    assert KNOWN["kmnist"].files[0].unpacked_bytes == MNIST["train-images"].unpacked_bytes
+    assert KNOWN["qmnist"].files[3].unpacked_bytes == 12 + 60_000 * 8 * 4
+
+
+@pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist", "."])
+def test_a_folder_with_the_published_files(monkeypatch, tmp_path, place):
+    content = arrays(10)
+    folder = write(tmp_path / place, names_in("fashion-mnist"), content)
+    published(monkeypatch, "fashion-mnist", folder)
+    dataset = load_mnist("fashion-mnist", root=tmp_path)
+    assert (dataset.name, dataset.classes, dataset.note) == ("fashion-mnist", 10, "")
+    assert dataset.class_names[9] == "Ankle boot"
+    for found, wanted in zip((dataset.train_images, dataset.train_labels), content, strict=False):
+        assert np.array_equal(found, wanted)
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    assert load_mnist("fashion-mnist").sha256 == dataset.sha256
+
+
+def test_other_bytes_are_refused_and_unpacked_ones_are_said(monkeypatch, tmp_path):
+    folder = write(tmp_path / "KMNIST", names_in("kmnist"), arrays(10))
+    with pytest.raises(
+        IdxError, match=r"not the published train-images-idx3-ubyte.gz: the MD5 .*expected bdb82020997e"
+    ):
+        load_mnist("kmnist", root=tmp_path)
+    for path in folder.iterdir():
+        (folder / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    dataset = load_mnist("kmnist", root=tmp_path)
+    assert "kmnist is not verified" in dataset.note
+    assert dataset.class_names[0] == "o"
+
+
+def test_mnist_is_not_taken_for_another(mnist_root, monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIDL_DATA", str(mnist_root))
+    with pytest.raises(DataError, match="downloading is switched off"):
+        load_mnist("fashion-mnist", download=False)
+    for part, file in MNIST.items():
+        path = next(p for p in mnist_root.iterdir() if p.name.startswith(part))
+        write_idx(tmp_path / file.name.removesuffix(".gz"), read_idx(path))
+    with pytest.raises(DataError, match="holds MNIST itself, not kmnist"):
+        load_mnist("kmnist", root=tmp_path)
+
+
+def test_qmnist_has_more_than_labels(monkeypatch, tmp_path):
+    content = arrays(10, columns=8)
+    published(monkeypatch, "qmnist", write(tmp_path / "QMNIST" / "raw", names_in("qmnist"), content))
+    dataset = load_mnist("qmnist", root=tmp_path)
+    assert dataset.train_labels.tolist() == content[1][:, 0].tolist()
+    assert dataset.test_labels.shape == (20,)
+
+
+def test_emnist_is_put_right(monkeypatch, tmp_path):
+    content = arrays(26, first=1)
+    folder = write(tmp_path / "gzip", names_in("emnist-letters"), content)
+    published(monkeypatch, "emnist-letters", folder)
+    dataset = load_mnist("emnist-letters", root=tmp_path)
+    for i in (0, 7):
+        assert [[int(x) for x in row] for row in zip(*content[0][i], strict=True)] == dataset.train_images[i].tolist()
+    assert (dataset.train_labels.min(), dataset.train_labels.max(), dataset.classes) == (0, 25, 26)
+    assert [dataset.class_names[label] for label in dataset.test_labels[:3]] == ["a", "b", "c"]
+    # the same from the zip, by its own name or beside others, and by the folder's path
+    packed = tmp_path / "zipped" / "gzip.zip"
+    packed.parent.mkdir()
+    with zipfile.ZipFile(packed, "w") as file:
+        for path in folder.iterdir():
+            file.write(path, f"gzip/{path.name}")
+    for root in (packed, packed.parent):
+        assert load_mnist("emnist-letters", root=root).sha256 == dataset.sha256
+    for path in (folder, packed):
+        named = load_mnist(str(path))
+        assert (named.sha256, named.name, named.class_names) == (dataset.sha256, str(path), dataset.class_names)
+
+
+def test_balanced_labels_count_from_0(monkeypatch, tmp_path):
+    content = arrays(47)
+    folder = write(tmp_path, names_in("emnist-balanced"), content)
+    published(monkeypatch, "emnist-balanced", folder)
+    dataset = load_mnist("emnist-balanced", root=tmp_path)
+    assert dataset.train_labels.tolist() == content[1].tolist()
+    assert "".join(dataset.class_names) == "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
+
+
+def test_what_is_missing_is_said(monkeypatch, tmp_path):
+    with pytest.raises(DataError, match=r"get https://biometrics.nist.gov/.*gzip.zip \(556 MB\)"):
+        load_mnist("emnist-letters")
+    with pytest.raises(DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, packed or not, was looked"):
+        load_mnist("kmnist", root=tmp_path)
+    folder = write(tmp_path / "raw", names_in("emnist-digits"), arrays(10))
+    (folder / names_in("emnist-digits")[3]).unlink()
+    with pytest.raises(DataError, match="holds a part of emnist-digits only: it lacks emnist-digits-test-labels"):
+        load_mnist("emnist-digits", root=tmp_path)
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    with pytest.raises(DataError, match="neither a folder nor a zip"):
+        load_mnist("emnist-digits", root=tmp_path / "no.zip")
+    assert "did you mean fashion-mnist?" in fails("--dataset", "fashion_mnist")
+
+
+def test_a_folder_of_several(monkeypatch, tmp_path):
+    for name in ("emnist-digits", "emnist-mnist"):
+        write(tmp_path, names_in(name), arrays(10))
+        published(monkeypatch, name, tmp_path)
+    with pytest.raises(DataError, match="holds emnist-digits, emnist-mnist: choose one by its name"):
+        load_mnist(str(tmp_path))
+
+
+# ---- under other names, in other folders ----
+
+OTHERS = {
+    "dotted": "train-images.idx3-ubyte train-labels.idx1-ubyte t10k-images.idx3-ubyte t10k-labels.idx1-ubyte",
+    "capitals": "TRAIN-IMAGES-IDX3-UBYTE TRAIN-LABELS-IDX1-UBYTE.GZ T10K-IMAGES.IDX3-UBYTE T10k-Labels-idx1-ubyte",
+    "test": "train-images-idx3-ubyte.gz train-labels-idx1-ubyte test-images-idx3-ubyte test-labels.idx1-ubyte",
+    "kaggle": "train-images-idx3-ubyte/train-images-idx3-ubyte train-labels-idx1-ubyte/train-labels-idx1-ubyte "
+    "t10k-images-idx3-ubyte/t10k-images-idx3-ubyte t10k-labels-idx1-ubyte/t10k-labels-idx1-ubyte",
+    "torchvision": " ".join(f"MNIST/raw/{part}-idx{rank}-ubyte" for part, rank in PARTS.items()),
+    "raw": " ".join(f"raw/{part}-idx{rank}-ubyte.gz" for part, rank in PARTS.items()),
+    "another": " ".join(f"FashionMNIST/raw/{part}-idx{rank}-ubyte" for part, rank in PARTS.items()),
+}
+
+
+@pytest.mark.parametrize("layout", OTHERS)
+def test_names_and_folders(tmp_path, layout):
+    content = arrays()
+    for name, array in zip(OTHERS[layout].split(), content, strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        small = tmp_path / "x.gz" if name.lower().endswith(".gz") else tmp_path / "x"
+        write_idx(small, array)
+        small.rename(tmp_path / name)
+    dataset = load_mnist(str(tmp_path))
+    found = dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels
+    assert all(np.array_equal(a, b) for a, b in zip(found, content, strict=True))
+
+
+def test_torchvision_s_folder_holds_several(tmp_path):
+    names = [f"{part}-idx{rank}-ubyte.gz" for part, rank in PARTS.items()]
+    first, second = arrays(3), arrays(4)
+    write(tmp_path / "MNIST" / "raw", names, first)
+    write(tmp_path / "KMNIST" / "raw", names, second)
+    assert load_mnist(str(tmp_path)).classes == 3  # MNIST goes first
+    shutil.move(tmp_path / "MNIST", tmp_path / "FashionMNIST")
+    with pytest.raises(DataError, match=r"holds several data sets: name one of .*FashionMNIST/raw, .*KMNIST/raw"):
+        load_mnist(str(tmp_path))
+
+
+def test_the_real_mnist_in_torchvision_s_folder(mnist_root, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for path in mnist_root.iterdir():
+        (raw / path.name).symlink_to(path)
+    assert load_mnist("mnist", root=tmp_path).sha256 == load_mnist("mnist", root=mnist_root).sha256
+
+
+def test_class_names_of_a_folder(tmp_path):
+    names = [f"{part}-idx{rank}-ubyte.gz" for part, rank in PARTS.items()]
+    write(tmp_path, names, arrays(3))
+    assert load_mnist(str(tmp_path)).class_names == ()
+    (tmp_path / "class-names.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match="names 2 of 3 classes"):
+        load_mnist(str(tmp_path))
+    (tmp_path / "class-names.txt").write_text("cat\ndog\nOtter é\n")
+    assert load_mnist(str(tmp_path)).class_names == ("cat", "dog", "Otter é")
+
+
+def test_train_takes_a_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    write(tmp_path / "KMNIST" / "raw", names_in("kmnist"), arrays(10), packed=False)
+    result = command("--dataset", "kmnist", "--model", "linear", "--epochs", "1", "--out", tmp_path / "r")
+    assert result.returncode == 0, result.stderr
+    assert "note: kmnist is not verified" in result.stdout
