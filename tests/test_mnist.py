@@ -259,7 +259,7 @@ def test_names_that_are_no_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no data set 'mnits': .*did you mean mnist\?"):
         load_mnist(name="mnits")
-    with pytest.raises(DataError, match=r"choose auto, mnist, mnist5k, fashion-mnist, .*emnist-mnist or a folder") as caught:
+    with pytest.raises(DataError, match=r"choose auto, mnist, mnist5k, .*emnist-mnist or a folder") as caught:
         load_mnist(name="pictures")
     assert "did you mean" not in str(caught.value)
     Path("file").write_bytes(b"")
