@@ -54,8 +54,6 @@ class Dataset:
         return f"{self.name} ({self.source}): {counts} images {size}, {self.classes} classes{note}"
 
 
-
-
 def read_folder(folder: str | os.PathLike[str]) -> Dataset:
     """Read the data set of any image size and class count that four IDX files in `folder` make up.
 
