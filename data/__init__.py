@@ -1,4 +1,7 @@
-"""From the bytes of an IDX file to arrays. In order: batches, idx, layout, dataset, known, mnist, named, download."""
+"""From the bytes of an IDX file to arrays.
+
+Reading order: batches, idx, layout, dataset, known, mnist, named, download.
+"""
 
 if __name__ == "data":  # found by a clone's root on the path: it would be a second copy, with classes of its own
     raise ImportError("import minidl.data: the folder data is a part of the package minidl")
