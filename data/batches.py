@@ -45,6 +45,7 @@ class Origin:
 
     name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
     val_fraction, counts, seed  as for `split`; all None for arrays
+    class_names            as of the Dataset
     """
 
     name: str
@@ -53,6 +54,7 @@ class Origin:
     val_fraction: float | None = None
     counts: tuple[int, int] | None = None
     seed: int | None = None
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def split(
     """
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
-    origin = Origin(dataset.name, dataset.source, dataset.sha256, None if counts else val_fraction, counts, seed)
+    fraction, names = None if counts else val_fraction, dataset.class_names
+    origin = Origin(dataset.name, dataset.source, dataset.sha256, fraction, counts, seed, names)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
         return replace(_pick(dataset, order[n_val:], order[:n_val], device), origin=origin)
