@@ -145,20 +145,22 @@ class Tensor(Operators):
 class Home:
     """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
 
-    owner  has the vectors (optim.FlatParameters)
-    grad   the weight's stretch of g
-    free   False while a vjp has taken `grad` to write to, see fast.linear.into
+    owner    has the vectors (optim.FlatParameters)
+    grad     the weight's stretch of g
+    free     False while a vjp has taken `grad` to write to, see fast.linear.into
+    stepped  whether an optimizer has made a step of the gradient that is in `grad`
     """
 
     owner: Any
     grad: Array
     free: bool = True
+    stepped: bool = False
 
     def fill(self, g: Array) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
         if g is not self.grad:
             self.grad[...] = g
-        self.free = True
+        self.free, self.stepped = True, False
         return self.grad
 
 

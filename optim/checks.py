@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
+from functools import cache
 from numbers import Integral
 from typing import Any
 
-from minidl.backend import Array
+from minidl.backend import Array, xp_of
 
 
 def number(name: str, value: Any) -> float:
@@ -87,3 +91,85 @@ def within(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The other vectors."""
     return {name: vector for name, vector in vectors.items() if not name.startswith(prefix)}
+
+
+# ---- rules of one's own ----
+
+
+def tell(words: str) -> None:
+    """A warning, at the line of the user's program that called into minidl."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(words, UserWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in ("minidl", "contextlib") and ".py" not in module and "%2E" not in module
+
+
+def is_own(rule: type) -> bool:
+    """Whether the rule is of a user's own, and so is looked at in its first step."""
+    return not rule.__module__.startswith("minidl.optim.")
+
+
+@cache
+def check_rule(rule: type, base: type, vectors: Any = None) -> None:
+    """Raise TypeError where a subclass of Rule (`base`) lacks its name, its rule, or has vectors that its rule does
+    not take; else nobody would find out before the first step or the first record. Built-in rules are right."""
+    if not is_own(rule):
+        return
+    kind, name = rule.__name__, getattr(rule, "name", None)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"the rule {kind} has no name: write name = {kind.lower()!r} in its class")
+    if isinstance(vectors, str):  # None: not known yet
+        raise TypeError(f"{kind}.vectors is the text {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
+    own = getattr(rule, "rule") is not getattr(base, "rule")  # noqa: B009 (the attributes of any two classes)
+    if not own and getattr(rule, "formula") is getattr(base, "formula"):  # noqa: B009
+        raise NotImplementedError(f"{kind} needs a formula, or rule(self, g, p, lr, **state)")
+    if not own or vectors is None:
+        return
+    takes = inspect.signature(rule.rule).parameters  # type: ignore[attr-defined]
+    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    args = [p for p in takes.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(args) < 4 and not any(p.kind is p.VAR_POSITIONAL for p in takes.values()):
+        raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, it takes {takes}")
+    for vector in vectors:
+        if vector not in takes and not anything:
+            raise TypeError(
+                f"{kind}.vectors names {vector!r}, which its rule does not take: "
+                f"write def rule(self, g, p, lr, {', '.join(vectors)})"
+            )
+    for word in [p.name for p in list(takes.values())[4:] if p.default is p.empty and p.kind is not p.VAR_KEYWORD]:
+        if word not in vectors and takes[word].kind is not inspect.Parameter.VAR_POSITIONAL:
+            named = ", ".join(map(repr, (*vectors, word)))
+            raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
+
+
+def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:
+    """rule.rule(g, p, lr, **state) once, with a look at what it did: into p, and into each of its vectors.
+
+    Raises TypeError where it wrote no step, as where `p = ...` gives the name p another array. A step of zeros, or a
+    vector that stays as it is, is a warning: it may be meant.
+    """
+    xp, kind = xp_of(g), type(rule).__name__
+    before = {name: vector.copy() for name, vector in state.items()}
+    p[...] = math.nan
+    rule.rule(g, p, lr, **state)
+    if len(p) and bool(xp.isnan(p).all()) and bool(xp.isfinite(g).all()):
+        raise TypeError(
+            f"{kind}.rule left p as it was, so nothing would move: write p[...] = the step, in place; "
+            "p = ... only gives the name p to another array"
+        )
+    if not bool((g != 0).any()):
+        return
+    if lr > 0 and not bool((p != 0).any()) and "zeros" not in rule.flat.told:
+        rule.flat.told.add("zeros")
+        tell(f"{kind}.rule made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
+    for name, vector in state.items():
+        if bool((vector == before[name]).all()) and name not in rule.flat.told:
+            rule.flat.told.add(name)
+            tell(
+                f"{kind}.rule left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
+                f"{name} = ... only gives the name to another array"
+            )

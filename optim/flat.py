@@ -43,6 +43,8 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
+        self.slip = ""  # what collect() found odd in the gradients: see SLIPS in rule.py
+        self.told: set[str] = set()  # what the user was told of already
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
         start = 0
@@ -87,7 +89,7 @@ class FlatParameters:
 
         Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
         """
-        resting = []
+        resting, stale = [], False
         for i, (p, w, home) in enumerate(zip(self.params, self._w_views, self._homes, strict=True)):
             if p.data is not w:
                 raise RuntimeError(_moved_out(i, p, self))
@@ -97,7 +99,13 @@ class FlatParameters:
                 continue
             if p.grad is not home.grad:
                 _move_gradient(i, p, home)
+            stale = stale or home.stepped
+            home.stepped = True
             p.version += 1  # a graph that was recorded before this step can tell
+        if len(resting) == len(self.params):
+            self.slip = "none" if any(p.requires_grad for p in self.params) else ""
+        else:
+            self.slip = "stale" if stale else ""
         return resting
 
     def part(self, stretch: slice) -> FlatParameters:
@@ -136,6 +144,7 @@ class FlatParameters:
             self.g[...] = 0
         for p, home in zip(self.params, self._homes, strict=True):
             p.grad = None if set_to_none or p.grad is None else home.grad
+            home.stepped = False
 
 
 def _zeros(xp: Any, n: int, dtype: Any) -> Array:

@@ -91,6 +91,11 @@ class Hybrid(Optimizer):
             first.keep_step()
 
     def _check(self) -> None:
+        for rule in (self.first, self.then):
+            if not isinstance(rule, Rule):
+                what = f"the class {rule.__name__} itself" if isinstance(rule, type) else f"a {type(rule).__name__}"
+                raise TypeError(f"first and then must be rules, as in first=Adam(lr=1e-3), got {what}")
+            rule.check()
         if self.first.flat is not None or self.then.flat is not None:
             raise ValueError("Hybrid binds its rules itself: pass them without parameters, as in first=Adam(lr=1e-3)")
         if isinstance(self.lr_after, str) and self.lr_after not in ("projected", "matched"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import evaluate
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
-from minidl.optim.checks import above, at_least, check_vectors, refuse
+from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, refuse, tell
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line
 from minidl.optim.groups import Group, count_steps, parts, read_groups
@@ -25,6 +25,11 @@ from minidl.optim.subnormal import EVERY, flush, means_nothing
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
+SLIPS = {  # what flat.collect() finds in the gradients, told once
+    "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step()",
+    "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
+    "loss.backward(), or else each gradient is added to all those before it",
+}
 
 
 class Clipping(TypedDict, total=False):
@@ -74,6 +79,7 @@ class Rule(Optimizer):
         **unknown: Any,
     ) -> None:
         refuse(type(self).__name__, unknown)
+        check_rule(type(self), Rule)
         self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
@@ -90,11 +96,16 @@ class Rule(Optimizer):
 
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
+        self.check()
         self.lines()  # complains about a vector that the formula forgot
         self.flat, self.t, self.own_t = flat, 0, None
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.zeros())
+
+    def check(self) -> None:
+        """Raise TypeError where a rule of one's own has no name, or its vectors are not what it takes."""
+        check_rule(type(self), Rule, self.vectors if isinstance(self.vectors, str) else tuple(self.vectors))
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""
@@ -155,6 +166,9 @@ class Rule(Optimizer):
     def update(self) -> None:
         flat = self._bound()
         resting = flat.collect()
+        if flat.slip and flat.slip not in flat.told:
+            flat.told.add(flat.slip)
+            tell(SLIPS[flat.slip])
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
         for part in self._parts(resting) if resting or self.own_t or self.groups else (self,):
@@ -175,11 +189,12 @@ class Rule(Optimizer):
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
+        rule = partial(first_step, self) if self.t == 1 and is_own(type(self)) else self.rule
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            self.rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
+            rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
             if flat.xp is np and self.smallest:
                 for v in state.values():

@@ -8,6 +8,7 @@ itself in the grammar of `--switch`, and `parse_switch` in switch_text.py reads 
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,7 +248,11 @@ class Function(Condition):
         return bool(self.test(progress))
 
     def __str__(self) -> str:
-        return f"<{getattr(self.test, '__name__', type(self.test).__name__)}>"
+        name, code = getattr(self.test, "__name__", type(self.test).__name__), getattr(self.test, "__code__", None)
+        if name != "<lambda>" or code is None:
+            return f"<{name}>"
+        cell = "ipykernel" in code.co_filename or code.co_filename.startswith("<")
+        return f"<lambda in line {code.co_firstlineno}{'' if cell else f' of {os.path.basename(code.co_filename)}'}>"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
-from minidl.optim.rule import Rule
+from minidl.optim.rule import SLIPS, Rule
 from minidl.optim.torch_state import OPTIONS, own_state, set_option
 from minidl.tensor import Tensor
 
@@ -70,6 +70,7 @@ class Wrapped(torch.optim.Optimizer):
         flat = FlatParameters.of([p for row in mirror for p in row])
         self.inner = optimizer_class(_groups(self.param_groups, mirror), **kwargs)
         assert self.inner.flat is flat  # the same list gives the same vectors
+        flat.told.update(SLIPS)  # PyTorch says nothing of these, and its users reckon with that
         self._tell_groups()
         self._lay_out()
 

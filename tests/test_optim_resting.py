@@ -39,6 +39,7 @@ def drive(params, optimizer, pattern, how):
 
 
 @pytest.mark.pytorch
+@pytest.mark.filterwarnings("ignore:this step found no gradient")
 @pytest.mark.parametrize("how", ["no gradient", "frozen", "frozen with a gradient"])
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("name", RULES)
@@ -89,6 +90,7 @@ def test_clipping_takes_the_norm_of_what_moves():
     np.testing.assert_allclose(START[6:] - values(params)[6:], [0.6, 0.8], rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:this step found no gradient")
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_swats_projects_what_moves_and_counts_its_own_steps(pattern):
     """Beside Algorithm 1 by hand: moments by each parameter's own step, gamma over what moves, lambda by all steps."""

@@ -90,7 +90,8 @@ def test_joining_with_functions():
     assert condition(Progress(step=6))
     assert condition(Progress(epoch=1))
     assert not condition(Progress(step=5))
-    assert str(condition) == "<<lambda>> | epoch:1"
+    line = test_joining_with_functions.__code__.co_firstlineno + 1
+    assert str(condition) == f"<lambda in line {line} of test_switch.py> | epoch:1"
     both = AfterEpochs(1) & (lambda p: p.step > 5)
     assert both(Progress(step=6, epoch=1))
     assert not both(Progress(step=6))

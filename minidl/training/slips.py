@@ -5,9 +5,6 @@ What can't be meant is an error; what may be meant is a warning, which says what
 
 from __future__ import annotations
 
-import sys
-import warnings
-from pathlib import Path
 from typing import Any
 
 from minidl.backend import Array, to_numpy
@@ -15,6 +12,7 @@ from minidl.data.batches import Splits
 from minidl.init import checksum
 from minidl.module import Module
 from minidl.optim import Hybrid, Optimizer
+from minidl.optim.checks import tell
 from minidl.optim.grammar import unknown
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
@@ -22,7 +20,6 @@ from minidl.tensor import Tensor
 LOOK = 1000  # images are looked at, spread over all of them
 BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a Trainer reports after each epoch
-PACKAGE = str(Path(__file__).parent.parent)
 
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
@@ -48,14 +45,6 @@ def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
     check_labels(splits)
     tell_unscaled(splits.train.images)
     tell_by_chance(model)
-
-
-def tell(words: str) -> None:
-    """A warning at the line of the user's program that called us."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(words, UserWarning, stacklevel=level)
 
 
 # ---- the optimizer ----
