@@ -34,7 +34,7 @@ from minidl.training.search import Choice, Rank, grid, rank
 KEEP = 2  # one in two goes on to the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
 
-SPACE = grid(
+GRID = grid(
     Choice("lr", (3e-4, 1e-3, 3e-3)),  # Adam's
     Choice("lr_sgd", (0.003, 0.01, 0.03, 0.1)),
     Choice("switch_at", (0.3, 0.6)),  # share of the run that Adam gets
@@ -85,7 +85,7 @@ class Score:
 def settings(opt: str = "hybrid") -> list[Setting]:
     """The grid: of a hybrid, or of an optimizer of the user's own."""
     if opt == "hybrid":
-        return [Setting(**SPACE.values(point)) for point in SPACE.start]
+        return [Setting(**values) for values in GRID]
     lr = own_lr(load(opt))
     if lr is None:
         raise UserError(f"{of_file(opt)} has no parameter lr, which is what tune would look for")

@@ -18,8 +18,11 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import load_mnist
 from minidl.data.mnist import absolute
+from minidl.study.check import check
 from minidl.study.cluster import connect
 from minidl.study.execute import execute
+from minidl.study.made import pins
+from minidl.study.own import fit, with_own
 from minidl.study.pool import LocalPool
 from minidl.study.provenance import note_command
 from minidl.study.runs import perform
@@ -33,10 +36,14 @@ NAME = "minidl.study"
 EXAMPLES = """examples:
   python -m minidl.study --preset quick --out studies/quick
       a small study on mnist5k, some minutes on two cores; open studies/quick/report.html
+  python -m minidl.study --preset quick --with mine.py --dataset FOLDER --out studies/mine
+      the same with an optimizer and a network of your own, on your own data
   python -m minidl.study --preset paper --out studies/paper --workers 8
       the paper's study on full MNIST. Interrupt it when you like: the same line goes on with it
   python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
-      the same on a Dask cluster, with the same results
+      the same on a Dask cluster, with the same results; its workers start after  eval "$(python -m minidl.study --pins)"
+  python -m minidl.study --check studies/paper --rows 20
+      make 20 rows of a study again, and compare their bits
 """
 
 
@@ -44,8 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line: what `--help` shows."""
     parser = Parser(
         prog=NAME,
-        description="Compare optimizers, hybrids and their controls on three regimes of learning, each tuned on the "
-        "same budget, and write a report.",
+        description="Compare optimizers, hybrids and their controls on regimes of learning, each tuned on the same "
+        "budget, and write a report.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -53,10 +60,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, default="quick", help="which study (default: quick)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (default: studies/PRESET)")
     parser.add_argument("--dataset", metavar="NAME", help="as for minidl.train (default: the preset's)")
+    parser.add_argument(
+        "--with", dest="own", metavar="FILE", help="a Python file with optimizers and networks of your own"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one per core)")
     parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
     add_options(parser, Options, only=["no_fast"])
     parser.add_argument("--report-only", action="store_true", help="make no runs: report on those that are there")
+    parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and end")
+    parser.add_argument("--check", type=Path, metavar="DIR", help="make rows of the study in DIR again, and compare")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="so many rows, drawn at random (default: 20)")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="the seed of that draw (default: another each time)")
+    parser.add_argument("--pins", action="store_true", help="print the pins of the paper's study as shell commands")
     return parser
 
 
@@ -64,20 +79,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(words)
+    if args.pins:
+        print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in pins().items()))
+        return DONE
     out: Path = args.out or Path("studies") / args.preset
     with StopOnSignal() as stop, ExitStack() as stack:
         try:
             try:
-                plan = prepare(args.preset, args.dataset, args.workers, out)
-                where = None if args.report_only else choose_executor(args.cluster, args.workers, stack)
-            except ValueError as error:
+                if args.check:
+                    return check_rows(args)
+                plan = prepare(args, out)
+                if args.pack:
+                    return pack(plan)
+                where = None if args.report_only else choose_executor(args, plan, stack)
+                if where is not None:
+                    note_command(out, words)
+                    with stop.patient():
+                        work = partial(perform, numpy_alone="no_fast" in args)
+                        execute(plan, *where, stopped=lambda: bool(stop.signal), work=work)
+                return stopped(stop.status, words) if stop.signal else report(plan, out)
+            except (ValueError, RuntimeError) as error:
                 return complain(error, BAD_INPUT, NAME)
-            if where is not None:
-                note_command(out, words)
-                with stop.patient():
-                    work = partial(perform, numpy_alone="no_fast" in args)
-                    execute(plan, *where, stopped=lambda: bool(stop.signal), work=work)
-            return stopped(stop.status, words) if stop.signal else report(plan, out)
         except OSError as error:  # a full disk, a cluster that is gone
             return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED, NAME)
         except StopNow:
@@ -85,16 +107,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(stop.status)  # at once: without waiting for the runs that are under way
 
 
-def prepare(preset: str, dataset: str | None, workers: int | None, out: Path) -> Plan:
+def prepare(args: argparse.Namespace, out: Path) -> Plan:
     """The study as it stands in its folder. Raises ValueError for what can't be, before any run is made."""
-    check(workers, out)
-    study = PRESETS[preset]
-    if dataset:
-        study = replace(study, dataset=absolute(dataset))
-    return open_plan(study, load_mnist(name=study.dataset), out)
+    check_arguments(args.workers, out)
+    study = PRESETS[args.preset]
+    if args.dataset:
+        study = replace(study, dataset=absolute(args.dataset))
+    dataset = load_mnist(name=study.dataset)
+    if args.own:
+        study = with_own(study, args.own, dataset)
+    elif args.dataset:
+        study = replace(study, regimes=fit(study.regimes, dataset, []))
+    plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args)
+    for line in plan.store.damaged[:5]:
+        print(f"{NAME}: {line}; it is made again", file=sys.stderr)
+    if more := plan.store.damaged[5:]:
+        print(f"{NAME}: and {len(more)} more", file=sys.stderr)
+    return plan
 
 
-def check(workers: int | None, out: Path) -> None:
+def check_arguments(workers: int | None, out: Path) -> None:
     """Raise ValueError for numbers and folders that can't be, and where the report could not be written in the end."""
     if missing := [name for name in ("scipy", "jinja2") if importlib.util.find_spec(name) is None]:
         raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
@@ -104,12 +136,31 @@ def check(workers: int | None, out: Path) -> None:
         raise ValueError(f"--out {out} is a file: give a folder")
 
 
-def choose_executor(cluster: str | None, workers: int | None, stack: ExitStack) -> tuple[Executor, int]:
+def choose_executor(args: argparse.Namespace, plan: Plan, stack: ExitStack) -> tuple[Executor, int]:
     """Where the runs are made, and how many at a time; it is shut down with the stack."""
-    if cluster:
-        return connect(cluster, stack)
-    workers = workers or os.cpu_count() or 1
-    return stack.enter_context(LocalPool(workers)), workers
+    if args.cluster:
+        return connect(args.cluster, stack)
+    workers = args.workers or os.cpu_count() or 1
+    return stack.enter_context(LocalPool(workers, plan.study.pinned)), workers
+
+
+def check_rows(args: argparse.Namespace) -> int:
+    """Make rows of a study again; returns the exit status: FAILED where one has other bits."""
+    if not args.check.is_dir():
+        raise ValueError(f"--check {args.check} is no folder: give the folder of a study")
+    if args.rows < 1:
+        raise ValueError(f"--rows must be at least 1, got {args.rows}")
+    workers = args.workers or os.cpu_count() or 1
+    dataset = absolute(args.dataset) if args.dataset else None
+    alike = check(args.check, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
+    return DONE if alike else FAILED
+
+
+def pack(plan: Plan) -> int:
+    """Write the pack; returns the exit status."""
+    path = plan.store.pack()
+    print(f"written: {path}, {len(plan.store.all()):,} runs, {path.stat().st_size:,} bytes")
+    return DONE
 
 
 def report(plan: Plan, out: Path) -> int:

@@ -59,9 +59,9 @@ class Bars:
             if record is not None:
                 self._count(regime.name, record["times"]["seconds"])
         for bar, regime in zip(self.bars, self.regimes, strict=True):
-            tuned = [self.plan.tuned(regime, contestant) for contestant in self.plan.study.contestants]
+            tuned = [self.plan.tuned(regime, contestant) for contestant in self.plan.study.taking_part(regime)]
             bar.set_postfix_str(
-                f"{sum(t is not None and t.finished for t in tuned)} of {len(tuned)} tuned", refresh=False
+                f"{sum(t.finished for t in tuned)} of {len(tuned)} tuned", refresh=False
             )
 
     def run_done(self, key: str, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """Who takes part: optimizers, hybrids, and the controls that tell the switch from the change of rate that it brings.
 
 A Contestant is a name, a recipe for its optimizer, and the axes along which it is tuned. A recipe is plain data, such
-as {"opt": "hybrid", "lr": 0.001, "lr_sgd": 0.01, "at": 0.6}; it decides the optimizer completely.
+as {"opt": "hybrid", "lr": 0.001, "lr_sgd": 0.01, "momentum": 0.9, "at": 0.6}; it decides the optimizer completely.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidl.optim import SGD, Adam, AfterSteps, Hybrid, Optimizer, Schedule
+from minidl.optim.average import AveragedAdam
+from minidl.optim.schedule_free import ScheduleFree
+from minidl.optim.swats_tensors import TensorSWATS
 from minidl.tensor import Tensor
 from minidl.training.build import build
+from minidl.training.loader import load
 from minidl.training.presets import decided
-from minidl.training.search import Choice, Log, Point, Space
+from minidl.training.search import Axis, Log, Point, Remainder, values
 
 Recipe = Mapping[str, Any]
-TAILORED = "tailored"  # the moment of a switch: the one that tuning chose for the tailored hybrid
-MOMENTUM = 0.9  # of every SGD here, but GNMT's, which has none
+BLOCKS = ("constant", "switch", "control", "decay", "average", "own")
 
 
 @dataclass(frozen=True)
@@ -26,29 +29,20 @@ class Contestant:
     """A way to train.
 
     key     short name, for files and tables;   name  what it is, in a few words
-    block   constant, control or cosine: the part of the table that it stands in
-    fixed   the part of its recipe that is not tuned. "at" is the share of the run before the switch (or the cut of the
-            rate); TAILORED copies the tailored hybrid's
-    space   what is tuned
+    block   one of BLOCKS: the part of the table that it stands in
+    fixed   the part of its recipe that is not tuned
+    axes    what is tuned, each with its range: Log("lr", 1e-4, 1e-2), Remainder("momentum", 0.5, 0.99)
     """
 
     key: str
     name: str
     block: str
     fixed: tuple[tuple[str, Any], ...]
-    space: Space
+    axes: tuple[Axis, ...]
 
-    @property
-    def follows(self) -> bool:
-        """Whether it takes over the moment of the tailored hybrid, and so has to wait for that."""
-        return dict(self.fixed).get("at") == TAILORED
-
-    def recipe(self, point: Point, at: float | None = None) -> dict[str, Any]:
-        """The recipe at a point of its space; `at` replaces TAILORED."""
-        recipe = dict(self.fixed) | self.space.values(point)
-        if self.follows:
-            recipe["at"] = at
-        return recipe
+    def recipe(self, point: Point) -> dict[str, Any]:
+        """The recipe at a point of its axes."""
+        return dict(self.fixed) | values(self.axes, point)
 
 
 # ---- from a recipe to an optimizer ----
@@ -59,21 +53,44 @@ def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_p
 
     at      the share of the steps before the switch
     factor  no switch at that moment, only a cut: the rate is multiplied by this from there on
-    opt     "sgd-adam": SGD first, then Adam
+    opt     "sgd-adam": SGD first, then Adam; "adam-ema", "schedule-free", "swats-tensor"; "file.py:Name", a user's
     """
     options = dict(recipe)
     name, at, factor = options.pop("opt"), options.pop("at", None), options.pop("factor", None)
     first_part = 0 if at is None else moment(at, steps)
+    if ".py:" in name:
+        return _own(name, params, options)
+    if name in OTHERS:
+        return OTHERS[name](params, **options)
     if factor is not None:
         rate = cut(options["lr"], first_part, factor)
-        return Adam(params, rate) if name == "adam" else SGD(params, rate, MOMENTUM)
+        return Adam(params, rate) if name == "adam" else SGD(params, rate, options["momentum"])
     if name == "sgd-adam":
-        sgd, adam = SGD(lr=options["lr"], momentum=MOMENTUM), Adam(lr=options["lr_after"])
+        sgd, adam = SGD(lr=options["lr"], momentum=options["momentum"]), Adam(lr=options["lr_after"])
         return Hybrid(params, first=sgd, then=adam, switch=AfterSteps(first_part))
+    if name == "swats-window":
+        switch = f"swats:rtol={options['rtol']},window={WINDOW}"
+        options = {"switch": switch, "momentum": 0.9, "lr": options["lr"], "lr_after": "projected"}
+        name = "hybrid"
     if name == "hybrid":
-        options |= {"switch": f"step:{first_part}", "momentum": MOMENTUM, "schedule_sgd": "constant"}
-    options = decided(name, options)
+        options = {"schedule_sgd": "constant", "momentum": 0.9} | options
+        options |= {} if at is None else {"switch": f"step:{first_part}"}
+        options = decided(name, options) | {"schedule_sgd": options["schedule_sgd"]}
+    else:
+        options = decided(name, options)
     return build(name, params, total_steps=steps, steps_per_epoch=steps_per_epoch, **options)
+
+
+OTHERS = {"adam-ema": AveragedAdam, "schedule-free": ScheduleFree, "swats-tensor": TensorSWATS}
+WINDOW = 20  # gammas, whose mean is compared with Lambda
+
+
+def _own(name: str, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
+    code = load(name)
+    optimizer = code(params, **options)
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"{name} made a {type(optimizer).__name__}, not an optimizer: derive it from minidl.optim.Rule")
+    return optimizer
 
 
 def moment(at: float, steps: int) -> int:
@@ -86,57 +103,65 @@ def cut(lr: float, at_step: int, factor: float) -> Schedule:
     return lambda k: lr if k < at_step else lr * factor
 
 
-# ---- who takes part. Each has the same number of starting points; the most promising come first ----
+# ---- who takes part; the ranges were fixed by a pilot that was thrown away (tutorials/study/PLAN.md) ----
 
-_ADAPTIVE = Space((Log("lr"),), ((-3,), (-2.5,), (-3.5,), (-2,), (-4,), (-1.5,)))
-_SGD = Space((Log("lr"),), ((-1.5,), (-1,), (-2,), (-2.5,), (-0.5,), (-3,)))
-_THEN_SGD = Space(
-    (Log("lr_sgd"), Log("lr")), ((-2, -3), (-1.5, -3), (-2, -2.5), (-1.5, -2.5), (-2.5, -3), (-2.5, -2.5))
-)
-_TAILORED = Space(
-    (Choice("at", (0.2, 0.4, 0.6, 0.8)), Log("lr_sgd"), Log("lr")),
-    ((0.8, -2, -3), (0.4, -1.5, -3), (0.4, -2, -2.5), (0.8, -1.5, -2.5), (0.4, -2.5, -3), (0.8, -2.5, -2.5)),
-)
-_CUT_ADAM = Space(
-    (Log("factor", high=0), Log("lr")), ((-1, -3), (-0.5, -3), (-1, -2.5), (-0.5, -2.5), (-1.5, -3), (-1.5, -2.5))
-)
-_CUT_SGD = Space(
-    (Log("factor", high=0), Log("lr")), ((-1, -1.5), (-0.5, -1.5), (-1, -1), (-0.5, -1), (-1.5, -1.5), (-1.5, -1))
-)
-_THEN_ADAM = Space((Log("lr_after"), Log("lr")), ((-3, -1.5), (-3.5, -1.5), (-3, -1), (-3.5, -1), (-4, -1.5), (-4, -1)))
-_GNMT = Space(  # plain SGD: its steps are a tenth of those with momentum 0.9
-    (Log("lr_sgd"), Log("lr")), ((-0.5, -3), (-1, -3), (-0.5, -2.5), (-1, -2.5), (0, -3), (0, -2.5))
-)
+ADAM = Log("lr", 1e-4, 3e-2)
+SGD_LR = Log("lr", 3e-3, 1.0)
+MOMENTUM = Remainder("momentum", 0.5, 0.98)
+AT = Log("at", 0.02, 0.9)  # the share of the run before the switch: early moments were best with wrong labels
+LR_SGD = Log("lr_sgd", 1e-3, 0.5)
+FACTOR = Log("factor", 0.003, 0.5)  # at most a half: a factor of 1 would be no cut
+DECAY = Remainder("decay", 0.8, 0.999)
 
 
-def _contestant(key: str, name: str, space: Space, block: str = "constant", **fixed: Any) -> Contestant:
-    return Contestant(key, name, block, tuple(fixed.items()), space)
+def _contestant(block: str, key: str, name: str, *axes: Axis, **fixed: Any) -> Contestant:
+    return Contestant(key, name, block, tuple(fixed.items()), axes)
 
 
-def _fixed(share: float) -> Contestant:
-    percent = f"{share:.0%}".replace("%", " %")
-    name = f"Hybrid: Adam, then SGD after {percent} of the epochs"
-    return _contestant(f"hybrid-{share * 100:.0f}", name, _THEN_SGD, opt="hybrid", at=share)
+def _hybrid(share: float) -> Contestant:
+    name = f"Adam, then SGD after {share * 100:.0f} % of the run"
+    return _contestant("switch", f"hybrid-{share * 100:.0f}", name, ADAM, LR_SGD, MOMENTUM, opt="hybrid", at=share)
 
 
 CONTESTANTS = (
-    _contestant("sgd", "SGD with momentum", _SGD, opt="momentum"),
-    _contestant("adam", "Adam", _ADAPTIVE, opt="adam"),
-    _contestant("adamw", "AdamW, weight decay 0.01", _ADAPTIVE, opt="adamw"),
-    _contestant("rmsprop", "RMSprop", _ADAPTIVE, opt="rmsprop"),
-    _contestant("hybrid", "Hybrid, tailored: Adam, then SGD at a tuned moment", _TAILORED, opt="hybrid"),
-    _fixed(0.2),
-    _fixed(0.4),
-    _fixed(0.8),
-    _contestant("swats", "SWATS, exact (tolerance 1e-9)", _ADAPTIVE, opt="swats"),
-    _contestant("swats-rel", "SWATS, relative tolerance 1e-3", _ADAPTIVE, opt="swats", switch="swats:rtol=1e-3"),
-    _contestant("gnmt", "GNMT's recipe: Adam, then SGD that halves", _GNMT, opt="gnmt"),
-    _contestant("blend", "Blend: RMSprop slides into SGD", _SGD, opt="blend"),
-    _contestant("adam-cut", "Adam, rate cut at the hybrid's moment", _CUT_ADAM, "control", opt="adam", at=TAILORED),
-    _contestant("sgd-cut", "SGD, rate cut at the hybrid's moment", _CUT_SGD, "control", opt="momentum", at=TAILORED),
+    _contestant("constant", "sgd", "SGD with momentum", SGD_LR, MOMENTUM, opt="momentum"),
+    _contestant("constant", "adam", "Adam", ADAM, opt="adam"),
+    _contestant("constant", "adamw", "AdamW, weight decay 0.01", ADAM, opt="adamw"),
+    _contestant("constant", "rmsprop", "RMSprop", ADAM, opt="rmsprop"),
+    _contestant("switch", "hybrid", "Adam, then SGD at a tuned moment", AT, ADAM, LR_SGD, MOMENTUM, opt="hybrid"),
+    _hybrid(0.2),
+    _hybrid(0.4),
+    _hybrid(0.8),
     _contestant(
-        "sgd-adam", "SGD, Adam from the hybrid's moment on", _THEN_ADAM, "control", opt="sgd-adam", at=TAILORED
+        "switch", "hybrid-plateau", "Adam, then SGD where validation stalls", ADAM, LR_SGD, MOMENTUM,
+        opt="hybrid", switch="plateau:patience=2",
     ),
-    _contestant("sgd-cosine", "SGD with a cosine schedule", _SGD, "cosine", opt="momentum", schedule="cosine"),
-    _contestant("adam-cosine", "Adam with a cosine schedule", _ADAPTIVE, "cosine", opt="adam", schedule="cosine"),
-)
+    _contestant("switch", "swats", "SWATS, exact (tolerance 1e-9)", ADAM, opt="swats"),
+    _contestant("switch", "swats-rel", "SWATS, relative tolerance 1e-3", ADAM, opt="swats", switch="swats:rtol=1e-3"),
+    _contestant("switch", "swats-tensor", "SWATS per tensor, as public code has it", ADAM, opt="swats-tensor"),
+    _contestant(
+        "switch", "swats-window", f"SWATS, mean of {WINDOW} gammas, tuned tolerance", ADAM, Log("rtol", 1e-3, 0.3),
+        opt="swats-window",
+    ),
+    _contestant("switch", "gnmt", "GNMT's recipe: Adam, then SGD that halves", ADAM, Log("lr_sgd", 0.01, 3), opt="gnmt"),
+    _contestant("switch", "blend", "Blend: RMSprop slides into SGD", SGD_LR, MOMENTUM, opt="blend"),
+    _contestant("control", "adam-cut", "Adam, its rate cut at a tuned moment", AT, ADAM, FACTOR, opt="adam"),
+    _contestant(
+        "control", "sgd-cut", "SGD, its rate cut at a tuned moment", AT, SGD_LR, MOMENTUM, FACTOR, opt="momentum"
+    ),
+    _contestant(
+        "control", "sgd-adam", "SGD, then Adam at a tuned moment", AT, SGD_LR, MOMENTUM, Log("lr_after", 1e-5, 1e-2),
+        opt="sgd-adam",
+    ),
+    _contestant("decay", "adam-cosine", "Adam, cosine schedule", ADAM, opt="adam", schedule="cosine"),
+    _contestant("decay", "adam-linear", "Adam, linear to zero", ADAM, opt="adam", schedule="linear"),
+    _contestant("decay", "sgd-cosine", "SGD, cosine schedule", SGD_LR, MOMENTUM, opt="momentum", schedule="cosine"),
+    _contestant(
+        "decay", "hybrid-cosine", "Adam, then SGD with a cosine", AT, ADAM, LR_SGD, MOMENTUM,
+        opt="hybrid", schedule_sgd="cosine",
+    ),
+    _contestant("average", "adam-ema", "Adam, average of its weights", ADAM, DECAY, opt="adam-ema"),
+    _contestant("average", "schedule-free", "Schedule-free Adam", ADAM, opt="schedule-free"),
+)  # fmt: skip
+
+SMALL = ("sgd", "adam", "hybrid", "adam-cut", "adam-cosine", "sgd-cosine", "hybrid-cosine", "adam-ema")

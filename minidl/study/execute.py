@@ -11,23 +11,36 @@ from typing import Any
 
 from minidl.data import load_mnist
 from minidl.study.bars import Bars
-from minidl.study.pool import LocalPool, carry_out
+from minidl.study.made import differing
+from minidl.study.own import with_own
+from minidl.study.pool import LocalPool, carry_out, end_if_a_worker_is_starting
 from minidl.study.runs import Trial, perform
 from minidl.study.study import Plan, Study, open_plan
 
 
-def run_study(study: Study, out: str | Path, executor: Executor | None = None, at_once: int | None = None) -> Plan:
+def run_study(
+    study: Study,
+    out: str | Path,
+    executor: Executor | None = None,
+    at_once: int | None = None,
+    own: str | Path | None = None,
+) -> Plan:
     """Make what is still missing of a study in the folder `out`, and write its report there.
 
-    executor  any concurrent.futures.Executor; None: a process per core of this machine
+    executor  any concurrent.futures.Executor; None: a process per core of this machine. They run the calling script
+              again, so this call stands under `if __name__ == "__main__":`
     at_once   how many runs to hand to it at a time (default: the number of cores)
+    own       a file with optimizers and networks of your own that take part; see own.py
 
-    Raises ValueError for a data set that can't be had or is too small.
+    Raises ValueError for a data set that can't be had or is too small, and for what is wrong in `own`; RuntimeError
+    where no worker process can start.
     """
     from minidl.study.report import write_report  # here: it needs the extra `study`
 
-    plan, cores = open_plan(study, load_mnist(name=study.dataset), Path(out)), os.cpu_count() or 1
-    with LocalPool(cores) if executor is None else nullcontext(executor) as pool:
+    end_if_a_worker_is_starting()
+    dataset, cores = load_mnist(name=study.dataset), os.cpu_count() or 1
+    plan = open_plan(with_own(study, own, dataset) if own else study, dataset, Path(out))
+    with LocalPool(cores, plan.study.pinned) if executor is None else nullcontext(executor) as pool:
         execute(plan, pool, at_once or cores)
     write_report(plan, Path(out))
     return plan
@@ -42,11 +55,15 @@ def execute(
 ) -> None:
     """Make all runs that the study still needs, `workers` at a time. Each result is on disk as soon as it is known.
 
-    A run that crashes is noted in the store, and tried again when the study is started again.
+    A run that crashes is noted in the store, and tried again when the study is started again. Raises ValueError where
+    the folder's runs were made with other versions or pins than those that are to come: one report can't mix them.
     """
+    plan.check_alike()
     with Bars(plan, workers) as bars:
 
         def done(run: Trial, record: dict[str, Any]) -> None:
+            if others := differing(record["made"], plan.made):
+                return failed(run, f"it was made with other things than the rest: {'; '.join(others)}")
             plan.store.put(run, record)
             bars.run_done(run.key, record["times"]["seconds"])
 

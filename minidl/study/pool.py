@@ -16,28 +16,49 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from minidl.study.made import pinned
 from minidl.study.runs import Trial, perform
 
+UNGUARDED = (
+    "the study's worker processes can't start. Each runs your script again to find its functions: put the call of "
+    'run_study under  if __name__ == "__main__":'
+)
 ATTEMPTS = 3  # a run whose process died so often is given up, until the study is started again
 
 
 class LocalPool(Executor):
-    """So many processes, each a pool of its own: one that is killed takes only its own run along."""
+    """So many processes, each a pool of its own: one that is killed takes only its own run along.
 
-    def __init__(self, workers: int) -> None:
-        self._pools = [_process() for _ in range(workers)]
+    with_pins  hold their libraries to the instructions of AVX2, see made.py
+
+    Raises RuntimeError where no process can start.
+    """
+
+    def __init__(self, workers: int, with_pins: bool = False) -> None:
+        self._with_pins = with_pins
+        self._pools = [self._process() for _ in range(workers)]
         self._busy: list[Future[Any] | None] = [None] * workers
+        try:
+            with pinned(with_pins):
+                self._pools[0].submit(os.getpid).result()
+        except BrokenProcessPool:
+            self.shutdown(wait=False)
+            raise RuntimeError(UNGUARDED) from None
+
+    def _process(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_settle_in)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Hand work to a process that is free; with all of them busy, to the first."""
         free = (i for i, future in enumerate(self._busy) if future is None or future.done())
         i = next(free, 0)
-        try:
-            future = self._pools[i].submit(fn, *args, **kwargs)
-        except BrokenProcessPool:
-            self._pools[i].shutdown(wait=False)
-            self._pools[i] = _process()
-            future = self._pools[i].submit(fn, *args, **kwargs)
+        with pinned(self._with_pins):  # it may be now that the process starts
+            try:
+                future = self._pools[i].submit(fn, *args, **kwargs)
+            except BrokenProcessPool:
+                self._pools[i].shutdown(wait=False)
+                self._pools[i] = self._process()
+                future = self._pools[i].submit(fn, *args, **kwargs)
         self._busy[i] = future
         return future
 
@@ -47,8 +68,10 @@ class LocalPool(Executor):
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
-def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_settle_in)
+def end_if_a_worker_is_starting() -> None:
+    """In a worker that runs an unguarded script to get its functions: end quietly; the study's process says why."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(1)
 
 
 def _settle_in() -> None:

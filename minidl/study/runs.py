@@ -9,30 +9,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minidl import __version__, fast
 from minidl.backend import no_fast
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import split, steps_per_epoch
+from minidl.data.batches import Examples, Splits, split, steps_per_epoch
 from minidl.data.idx import DataError
 from minidl.evaluation import evaluate
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
+from minidl.nn import Module
+from minidl.optim import Hybrid, Optimizer
+from minidl.rng import seed
 from minidl.study.contestants import make_optimizer, moment
+from minidl.study.curve import Curve, as_evaluated, digits
+from minidl.study.made import made
 from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
-from minidl.training.models import network
-from minidl.training.observer import Observer, Step
-
-VERSION = 3  # raise it when a change of the code changes results: all runs are then made again
+from minidl.training.loader import load
+from minidl.training.models import network, own_network
+from minidl.training.run import BITS
 
 
 @dataclass(frozen=True)
@@ -40,29 +43,49 @@ class Trial:
     """All that decides a run of the study.
 
     dataset   where to load it: a name or a folder;   sha256  what must be in it
+    network   None, or "file.py:Name" instead of filters and hidden
     recipe    the optimizer, see contestants.make_optimizer, as sorted pairs
     final     True: the run counts, curves are kept and the test split is read, once, at its end.
-              False: it is for tuning and is judged by the validation split
+              False: it is for tuning or a map, and only the validation split is read
+    code      ("file.py:Name", sha256 of the file) of each piece of a user's own that takes part
     """
 
     dataset: str
     sha256: str
     train_images: int
     val_images: int
+    wrong_labels: float
     epochs: int
     batch_size: int
     filters: tuple[int, ...]
     hidden: tuple[int, ...]
+    network: str | None
     recipe: tuple[tuple[str, Any], ...]
     seed: int
     final: bool
-    evaluations: int
+    looks: int
+    code: tuple[tuple[str, str], ...] = ()
 
     @cached_property
     def key(self) -> str:
-        """The run's address: a hash of all that decides its result. Where the data lie does not."""
-        content = {name: value for name, value in asdict(self).items() if name != "dataset"}
-        return hashlib.sha256(json.dumps([VERSION, content], sort_keys=True).encode()).hexdigest()[:24]
+        """The run's address: a hash of all that decides its result. Where data and files lie does not."""
+        content = {name: value for name, value in vars(self).items() if name not in ("dataset", "code", "key")}
+        text = json.dumps([BITS, content], sort_keys=True)
+        for own, sha256 in self.code:
+            text = text.replace(json.dumps(own), json.dumps(f"{sha256}:{own.rpartition(':')[2]}"))
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def trial_of(description: dict[str, Any]) -> Trial:
+    """The Trial that a record's "run" describes, as JSON gives it back. Raises ValueError where it describes none."""
+    names = {field.name for field in fields(Trial)}
+    if strange := sorted(set(description) ^ names):
+        raise ValueError(f"it is no description of a run of this version: {', '.join(strange)}")
+    return Trial(**{name: _frozen(value) for name, value in description.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def perform(run: Trial, numpy_alone: bool = False) -> dict[str, Any]:
@@ -75,7 +98,7 @@ def perform(run: Trial, numpy_alone: bool = False) -> dict[str, Any]:
     with forms, use_threads(1), np.errstate(over="ignore", invalid="ignore"):
         result, times = _train(run, _load(run.dataset, run.sha256))
         times["seconds"] = round(time.perf_counter() - began, 3)
-        return {"run": asdict(run), "result": result, "times": times, "made": environment()}
+        return {"run": asdict(run), "result": result, "times": times, "made": made()}
 
 
 @lru_cache(maxsize=1)  # once in each worker
@@ -91,17 +114,17 @@ def _load(name: str, sha256: str) -> Dataset:
 
 
 def _train(run: Trial, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    splits = split(dataset, seed=run.seed, counts=(run.train_images, run.val_images))
-    rng = np.random.default_rng([run.seed, 0])
-    model = network(splits.image_size, splits.classes, rng, filters=run.filters, hidden=run.hidden)
+    splits = draw_splits(run, dataset)
+    model = make_network(run, splits.image_size, splits.classes)
     each = steps_per_epoch(run.train_images, run.batch_size)
     steps = run.epochs * each
+    _check_code(run)
     optimizer = make_optimizer(dict(run.recipe), model.parameters(), steps, each)
     trainer = Trainer(model, optimizer, splits, run.batch_size, run.seed)
-    curve = ValidationCurve(trainer, steps, run.evaluations if run.final else 1)
+    curve = Curve(trainer, steps, run.looks, every_look=run.final)
     diverged = None
     try:
-        trainer.train_to(run.epochs, [curve], validate=False)
+        trainer.train_to(run.epochs, [curve], validate=listens(optimizer))
     except Diverged as error:
         diverged = str(error)
     result: dict[str, Any] = {
@@ -109,49 +132,67 @@ def _train(run: Trial, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]
         "diverged": diverged,
         "switch": _switch(run, trainer, steps),
     }
-    for part in ("val", "train", "test") if run.final else ("val",):
-        loss, accuracy = evaluate(model, getattr(splits, part)) if diverged is None else chance(splits.classes)
-        result |= {f"{part}_accuracy": accuracy, f"{part}_loss": finite(loss)}
+    with as_evaluated(optimizer):
+        for part in ("val", "train", "test") if run.final else ("val",):
+            loss, accuracy = evaluate(model, getattr(splits, part)) if diverged is None else chance(splits.classes)
+            result |= {f"{part}_accuracy": accuracy, f"{part}_loss": digits(loss)}
+        result["weights"] = fingerprint(model)
     return {**result, "curve": curve.points}, {"cpu_seconds": curve.clock(), "curve": curve.seconds}
 
 
-class ValidationCurve(Observer):
-    """Evaluates on the validation split at evenly spaced steps; its clock leaves out the time which that takes."""
+# ---- what is trained on what ----
 
-    def __init__(self, trainer: Trainer, steps: int, evaluations: int) -> None:
-        self.trainer = trainer
-        due = (max(1, round(steps * (i + 1) / evaluations)) for i in range(evaluations))
-        self.due = set(due) if evaluations > 1 else set()
-        self.points: list[dict[str, float]] = []
-        self.seconds: list[float] = []
-        self._losses: list[tuple[float, int]] = []  # of the steps since the last evaluation, and their examples
-        self._evaluating = 0.0
-        self._start = time.thread_time()
 
-    def clock(self) -> float:
-        """CPU seconds of this thread spent on training: on a machine that is shared, others do not count."""
-        return round(time.thread_time() - self._start - self._evaluating, 4)
+def draw_splits(run: Trial, dataset: Dataset) -> Splits:
+    """Training and validation images by the run's seed, their labels partly wrong where the run says so."""
+    splits = split(dataset, seed=run.seed, counts=(run.train_images, run.val_images))
+    if not run.wrong_labels:
+        return splits
+    rng = np.random.default_rng([run.seed, 7])
+    train, val = (mislabel(part, run.wrong_labels, splits.classes, rng) for part in (splits.train, splits.val))
+    return replace(splits, train=train, val=val)
 
-    def after_step(self, step: Step) -> None:
-        assert step.loss is not None
-        self._losses.append((step.loss.item(), len(step.labels)))
-        if step.number not in self.due:
-            return
-        seconds, began = self.clock(), time.thread_time()
-        trainer = self.trainer
-        loss, accuracy = evaluate(trainer.model, trainer.splits.val)
-        self.points.append(
-            {
-                "step": step.number,
-                "val_accuracy": accuracy,
-                "val_loss": finite(loss),
-                "train_loss": sum(loss * n for loss, n in self._losses) / sum(n for _, n in self._losses),
-                "lr": trainer.optimizer.lr,
-            }
-        )
-        self.seconds.append(seconds)
-        self._losses.clear()
-        self._evaluating += time.thread_time() - began
+
+def mislabel(examples: Examples, share: float, classes: int, rng: np.random.Generator) -> Examples:
+    """The examples with exactly this share of their labels replaced, each by another class, all equally likely."""
+    n = len(examples)
+    wrong = rng.permutation(n)[: round(share * n)]
+    labels = np.array(examples.labels)
+    moved = labels[wrong].astype(np.int64) + rng.integers(1, classes, len(wrong))
+    labels[wrong] = moved % classes
+    return replace(examples, labels=labels)
+
+
+def make_network(run: Trial, image_size: tuple[int, int], classes: int) -> Module:
+    """The network of a run, its weights drawn by the run's seed."""
+    if run.network is not None:
+        with seed(run.seed):
+            return own_network(load(run.network), image_size, classes)
+    rng = np.random.default_rng([run.seed, 0])
+    return network(image_size, classes, rng, filters=run.filters, hidden=run.hidden)
+
+
+def _check_code(run: Trial) -> None:
+    for text, sha256 in run.code:
+        if load(text).sha256 != sha256:
+            file = Path(text.rpartition(":")[0])
+            raise ValueError(f"{file} has changed since the study began with it: start the study again")
+
+
+# ---- what is kept ----
+
+
+def listens(optimizer: Optimizer) -> bool:
+    """Whether its switch needs the validation split after each epoch."""
+    return isinstance(optimizer, Hybrid) and optimizer.switch.needs_reports
+
+
+def fingerprint(model: Module) -> str:
+    """A hash of all weights: equal for equal bits."""
+    found = hashlib.sha256()
+    for name, array in sorted(model.state_dict().items()):
+        found.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
@@ -167,19 +208,3 @@ def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
 def chance(classes: int) -> tuple[float, float]:
     """Loss and accuracy of who knows nothing: what a run counts that diverged."""
     return math.log(classes), 1 / classes
-
-
-def finite(x: float) -> float:
-    """x, or the largest float where it is not finite, for JSON has no infinity."""
-    return x if math.isfinite(x) else float(np.finfo(np.float64).max)
-
-
-def environment() -> dict[str, str | None]:
-    """What may change the last bits of a result."""
-    return {
-        "minidl": __version__,
-        "numpy": np.__version__,
-        "fast": fast.version(),
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-    }

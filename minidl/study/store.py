@@ -1,54 +1,94 @@
-"""Results on disk: a file per run, named by the run's hash, which appears whole or not at all.
+"""Results on disk: a file per run, named by the run's hash, which appears whole or not at all, and packs of many.
 
 So an interrupted study goes on where it stopped, an edited one makes only the runs that are new, and two studies that
-have runs in common can share a folder.
+have runs in common can share a folder. A pack is one compressed file with a line per run, small enough to travel with
+the project: put in a study's folder, another machine goes on from there. Every record proves itself (data/proof.py):
+its checksum must fit, and the run that it describes must have the hash that it is named by. What does not counts as
+missing: the run is made again.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidl.data.atomic import sweep_parts, write_text
-from minidl.study.runs import Trial
+from minidl.data.atomic import atomic_file, sweep_parts, write_text
+from minidl.data.proof import Damaged, proven, read_json, signed
+from minidl.data.schema import anything, listed, mapping, maybe, real, table, text, whole
+from minidl.study.runs import Trial, trial_of
 
 Record = dict[str, Any]  # what runs.perform returns
+PACK = "runs.jsonl.gz"
+
+_LOSS = real(0)
+_SHARE = real(0, 1)
+_LOOK = table({"step": whole(1), "val_accuracy": _SHARE, "val_loss": _LOSS, "train_loss": real(), "lr": real(0)})
+_RESULT = table(
+    {
+        "steps": whole(), "diverged": maybe(text()), "switch": maybe(table({"step": whole(), "lr": real()})),
+        "val_accuracy": _SHARE, "val_loss": _LOSS, "weights": text(16), "curve": listed(_LOOK, longest=10_000),
+    },
+    optional={"train_accuracy": _SHARE, "train_loss": _LOSS, "test_accuracy": _SHARE, "test_loss": _LOSS},
+)  # fmt: skip
+_TIMES = table({"cpu_seconds": real(), "seconds": real(0), "curve": listed(real())})
+_MADE = table(
+    {"bits": whole(), "minidl": text(40), "sources": text(64), "commit": maybe(text(64)), "numpy": text(40)}
+    | {"fast": maybe(text(40)), "python": text(40), "machine": text(200), "pins": mapping(text())}
+)
+KINDS = {"run": anything, "result": _RESULT, "times": _TIMES, "made": _MADE}
 
 
 class Store:
-    """The folder of a study: `runs/` with the results, `crashed/` with the errors of runs that failed."""
+    """The folder of a study: `runs/` with the results, `crashed/` with the errors of runs that failed.
+
+    damaged  one line for each record that was not taken, and why
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.runs, self.crashed = folder, folder / "runs", folder / "crashed"
+        self.damaged: list[str] = []
+        self._records: dict[str, Record] = {}
         for path in (self.runs, self.crashed):
             path.mkdir(parents=True, exist_ok=True)
             sweep_parts(path)  # left by studies that were killed; a young one may be another process's
-        self._records: dict[str, Record] = {}
-        self.damaged = 0
-        for file in self.runs.glob("*.json"):
-            self._read(file)
+        if (folder / PACK).exists():
+            self._take(read_pack(folder / PACK, self.damaged))
+        for file in sorted(self.runs.glob("*.json")):
+            try:
+                self._records[file.stem] = checked(read_json(file), str(file), file.stem)
+            except Damaged as error:
+                self.damaged.append(str(error))
 
-    def _read(self, file: Path) -> None:
-        try:
-            record = json.loads(file.read_text())
-            if set(record) != {"run", "result", "times", "made"}:
-                raise ValueError("not a record")
-        except ValueError:  # a damaged file counts as missing: the run is made again, and replaces it
-            self.damaged += 1
-        else:
-            self._records[file.stem] = record
+    def _take(self, records: Iterable[tuple[str, Record]]) -> None:
+        self._records.update(records)
 
     def get(self, run: Trial) -> Record | None:
+        """The record of a run; None where it is still to be made."""
         return self._records.get(run.key)
+
+    def all(self) -> dict[str, Record]:
+        """All records, by key."""
+        return dict(self._records)
 
     def put(self, run: Trial, record: Record) -> None:
         """Keep the result of a run."""
-        text = _text(record)
-        write_text(self.runs / f"{run.key}.json", text)
-        self._records[run.key] = json.loads(text)  # as it will be read back: tuples are lists, and so on
+        line = _text(signed(record))
+        write_text(self.runs / f"{run.key}.json", line)
+        self._records[run.key] = checked(json.loads(line), run.key, run.key)  # as it will be read back
         (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
+
+    def pack(self) -> Path:
+        """Write all records to the pack of this folder; their files in `runs/` are then not needed any more."""
+        path = self.folder / PACK
+        with atomic_file(path) as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as compressed:
+            for _, record in sorted(self._records.items()):
+                compressed.write(_text(signed(record)).encode())
+        return path
 
     def put_error(self, run: Trial, error: str) -> None:
         """Note that a run failed, and how."""
@@ -60,7 +100,39 @@ class Store:
             return str(json.loads((self.crashed / f"{run.key}.json").read_text())["error"])
         except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):
+            return "its note is damaged"
+
+
+def checked(content: Any, where: str, key: str | None = None) -> Record:
+    """A record that was read from `where`. Raises Damaged unless it proves itself and, with a key, is that run's."""
+    record = proven(content, where, KINDS)
+    try:
+        found = trial_of(record["run"]).key
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"{where} does not fit this version of minidl: {error}") from None
+    if key is not None and found != key:
+        raise Damaged(f"{where} belongs elsewhere: what it describes is run {found}")
+    return record
+
+
+def read_pack(path: Path, damaged: list[str]) -> list[tuple[str, Record]]:
+    """(key, record) of each line of a pack that proves itself; of the others, a line each in `damaged`."""
+    records = []
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                where = f"{path}, line {number}"
+                try:
+                    record = checked(json.loads(line), where)
+                except (ValueError, RecursionError) as error:  # Damaged is a ValueError too
+                    damaged.append(str(error) if isinstance(error, Damaged) else f"{where} is damaged: {error}")
+                else:
+                    records.append((trial_of(record["run"]).key, record))
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        damaged.append(f"{path} is damaged: {error}")
+    return records
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")) + "\n"

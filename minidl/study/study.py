@@ -1,4 +1,4 @@
-"""The experiment: regimes x contestants x seeds, each contestant tuned first; and which runs that needs.
+"""The experiment: regimes x contestants x seeds, each contestant tuned first, and maps; and which runs that needs.
 
 What to do next follows from the results so far and from nothing else, so a study that was interrupted goes on, and one
 that was edited makes only the runs that are new.
@@ -12,23 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data import Dataset
-from minidl.study.contestants import Contestant
+from minidl.study.contestants import Contestant, Recipe, make_optimizer
+from minidl.study.made import differing, to_be_made
 from minidl.study.regimes import Regime
-from minidl.study.runs import Trial
+from minidl.study.runs import Trial, make_network
 from minidl.study.store import Record, Store
-from minidl.study.tuning import settings
-from minidl.training.search import Point, Rank, by_rank, rank
+from minidl.study.tuning import Round, Tuned, tune
+from minidl.training.loader import load
+from minidl.training.search import Rank, draw, rank
 
-TAILORED_KEY = "hybrid"  # the contestant whose tuned moment the controls take over
-WORST: Rank = (1.0, 0.0)  # of a setting whose run crashed: below any accuracy
+COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run: behind all others
+MAPS = ("hybrid", "adam-cut")  # whose moment, and what comes after it, are mapped
+SEARCH_SEED = 20261127  # of the settings that are drawn
 
 
 @dataclass(frozen=True)
 class Study:
     """An experiment.
 
-    seeds, tuning_seeds  of the final runs and of the tuning; no seed may be in both
-    grid, tuning_runs    settings that every contestant begins its tuning with, and has in all
+    seeds         of the final runs
+    tuning_seeds  no seed may be in both
+    rounds        of the tuning: (settings, seeds) each; see tuning.py
+    pinned        whether the runs are made with the pins of pins.py, so that any machine with AVX2 can repeat them
     """
 
     name: str
@@ -37,8 +42,8 @@ class Study:
     contestants: tuple[Contestant, ...]
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...]
-    grid: int
-    tuning_runs: int
+    rounds: tuple[Round, ...]
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         if shared := set(self.seeds) & set(self.tuning_seeds):
@@ -47,38 +52,31 @@ class Study:
             raise ValueError("a study needs at least two seeds for its final runs, and one for tuning")
         if bare := [regime.name for regime in self.regimes if regime.val_images < 1]:
             raise ValueError(f"{bare[0]} has no validation images, by which its settings would be chosen: give it some")
-        if not 1 <= self.grid <= self.tuning_runs:
-            raise ValueError(f"needs 1 <= grid <= tuning_runs, got {self.grid} and {self.tuning_runs}")
-        if any(c.follows for c in self.contestants) and TAILORED_KEY not in {c.key for c in self.contestants}:
-            raise ValueError(f"the controls take the moment of {TAILORED_KEY!r}: let that take part too")
+        keys = [contestant.key for contestant in self.contestants]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"two contestants have the key {min(twice)!r}: give one of them another")
+        counts, seeds = [r[0] for r in self.rounds], [r[1] for r in self.rounds]
+        if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or seeds != sorted(seeds):
+            raise ValueError(f"each round of the tuning has fewer settings and more seeds, got {self.rounds}")
+        if seeds[0] < 1 or seeds[-1] > len(self.tuning_seeds):
+            raise ValueError(f"the rounds ask for {seeds[-1]} tuning seeds, there are {len(self.tuning_seeds)}")
+
+    def taking_part(self, regime: Regime) -> list[Contestant]:
+        """The contestants of a regime."""
+        return [c for c in self.contestants if regime.contestants is None or c.key in regime.contestants]
 
     def runs_of(self, regime: Regime) -> int:
-        """How many runs a regime needs in all."""
-        per_contestant = self.tuning_runs * len(self.tuning_seeds) + len(self.seeds)
-        return per_contestant * len(self.contestants)
-
-
-@dataclass
-class Tuned:
-    """How the tuning of a contestant in a regime stands.
-
-    tried     the settings, in the order in which they were chosen;   ranks  of those that are known
-    finished  whether there is nothing left to try
-    """
-
-    tried: list[Point]
-    ranks: dict[Point, Rank | None]
-    finished: bool
-    at: float | None = None  # the moment taken over from the tailored hybrid
-
-    @property
-    def ordered(self) -> list[Point]:
-        """The settings, best first."""
-        return by_rank(self.ranks)
-
-    @property
-    def best(self) -> Point:
-        return self.ordered[0]
+        """How many runs a regime needs in all; runs that two contestants or the maps have in common count twice."""
+        tuning, seeds_before = 0, 0
+        for count, seeds in self.rounds:
+            tuning, seeds_before = tuning + count * (seeds - seeds_before), seeds
+        keys = {c.key for c in self.taking_part(regime)}
+        contestants = len(keys) * (tuning + len(self.seeds))
+        m = regime.map
+        if m is None:
+            return contestants
+        cells = ("hybrid" in keys) * len(m.rates) + ("adam-cut" in keys) * len(m.factors)
+        return contestants + len(m.moments) * cells * len(m.seeds)
 
 
 @dataclass
@@ -88,87 +86,125 @@ class Plan:
     study: Study
     dataset: Dataset
     store: Store
+    made: dict[str, Any] = field(default_factory=dict)  # with what its runs are made from now on, see made.py
     given_up: set[str] = field(default_factory=set)  # keys of runs that crashed since the study was started
 
-    def run(self, regime: Regime, recipe: dict[str, Any], seed: int, final: bool) -> Trial:
+    def check_alike(self) -> None:
+        """Raise ValueError where the runs that are done were not all made with what the others will be."""
+        for _, run in self.wanted():
+            record = self.store.get(run)
+            if record is not None and (others := differing(record["made"], self.made)):
+                raise ValueError(
+                    f"the runs in {self.store.folder} were made otherwise than this installation makes them "
+                    f"({'; '.join(others)}): rows of both in one report would be no comparison. Install the version "
+                    "that made them, or give another --out"
+                )
+
+    def run(self, regime: Regime, recipe: Recipe, seed: int, final: bool) -> Trial:
         """The description of one run."""
+        own = [text for text in (regime.network, recipe["opt"]) if text and ".py:" in text]
         return Trial(
             dataset=self.study.dataset,
             sha256=self.dataset.sha256,
             train_images=regime.train_images,
             val_images=regime.val_images,
+            wrong_labels=regime.wrong_labels,
             epochs=regime.epochs,
             batch_size=regime.batch_size,
             filters=regime.filters,
             hidden=regime.hidden,
+            network=regime.network,
             recipe=tuple(sorted(recipe.items())),
             seed=seed,
             final=final,
-            evaluations=regime.evaluations,
+            looks=regime.looks,
+            code=tuple((text, load(text).sha256) for text in own),
         )
 
-    def tuning_runs(self, regime: Regime, contestant: Contestant, point: Point, at: float | None) -> list[Trial]:
-        """The runs by which a setting is judged."""
-        recipe = contestant.recipe(point, at)
-        return [self.run(regime, recipe, seed, final=False) for seed in self.study.tuning_seeds]
+    def tuned(self, regime: Regime, contestant: Contestant) -> Tuned:
+        """How the tuning stands."""
+        count = self.study.rounds[0][0]
+        points = draw(contestant.axes, count, SEARCH_SEED)
+        if not contestant.axes:
+            return Tuned([()], [None], [], 0)
 
-    def tuned(self, regime: Regime, contestant: Contestant) -> Tuned | None:
-        """How the tuning stands. None: it waits for the moment that it is to take over."""
-        at = None
-        if contestant.follows:
-            leader = next(c for c in self.study.contestants if c.key == TAILORED_KEY)
-            led = self.tuned(regime, leader)
-            if led is None or not led.finished:
-                return None
-            at = leader.recipe(led.best)["at"]
-        ranks: dict[Point, Rank | None] = {}
+        def judge(i: int, seeds: int) -> Rank | None:
+            return self._rank(regime, self.tuning_runs(regime, contestant.recipe(points[i]), seeds))
 
-        def judge(point: Point) -> Rank | None:
-            ranks[point] = self._rank(self.tuning_runs(regime, contestant, point, at))
-            return ranks[point]
+        return tune(points, self.study.rounds, judge)
 
-        tried, finished = settings(contestant.space, self.study.grid, self.study.tuning_runs, judge)
-        return Tuned(tried, ranks, finished, at)
+    def tuning_runs(self, regime: Regime, recipe: Recipe, seeds: int) -> list[Trial]:
+        """The runs by which a setting is judged, with so many of the tuning seeds."""
+        return [self.run(regime, recipe, seed, final=False) for seed in self.study.tuning_seeds[:seeds]]
 
-    def _rank(self, runs: list[Trial]) -> Rank | None:
-        """Mean validation accuracy, and of equals the smaller validation loss."""
+    def _rank(self, regime: Regime, runs: list[Trial]) -> Rank | None:
+        """Mean validation accuracy, and of equals the smaller validation loss; behind all where a run collapsed."""
         if any(run.key in self.given_up for run in runs):
-            return WORST
-        records = [record for run in runs if (record := self.store.get(run))]
+            return 2 * COLLAPSED, 0.0
+        records = self.records(runs)
         if len(records) < len(runs):
             return None
-        accuracy, loss = (
-            sum(record["result"][name] for record in records) / len(records) for name in ("val_accuracy", "val_loss")
-        )
-        return rank(accuracy, loss)
+        results = [record["result"] for record in records]
+        accuracy, loss = (sum(r[name] for r in results) / len(results) for name in ("val_accuracy", "val_loss"))
+        first, second = rank(accuracy, loss)
+        return first + COLLAPSED * any(collapsed(record, regime) for record in records), second
 
-    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None) -> list[Trial]:
+    def final_runs(self, regime: Regime, contestant: Contestant) -> list[Trial]:
         """The runs that count; none while the tuning is not finished."""
-        if tuned is None or not tuned.finished:
+        tuned = self.tuned(regime, contestant)
+        if not tuned.finished:
             return []
-        recipe = contestant.recipe(tuned.best, tuned.at)
+        recipe = contestant.recipe(tuned.winner)
         return [self.run(regime, recipe, seed, final=True) for seed in self.study.seeds]
 
     def known_runs(self, regime: Regime, contestant: Contestant) -> list[Trial]:
         """Every run of a contestant that is known to be needed so far, done or not: its tuning, then the final runs."""
         tuned = self.tuned(regime, contestant)
-        if tuned is None:
-            return []
-        tuning = [run for point in tuned.tried for run in self.tuning_runs(regime, contestant, point, tuned.at)]
-        return tuning + self.final_runs(regime, contestant, tuned)
+        tuning = {
+            run.key: run
+            for i, seeds in tuned.needed
+            for run in self.tuning_runs(regime, contestant.recipe(tuned.points[i]), seeds)
+        }
+        return list(tuning.values()) + self.final_runs(regime, contestant)
+
+    def map_runs(self, regime: Regime, kind: str) -> dict[tuple[float, float], list[Trial]]:
+        """The runs of a heat map by (moment, value after it); none while the tuning that it builds on goes on.
+
+        kind  "hybrid": the rate of SGD after the switch; "adam-cut": the factor of Adam's rate
+        """
+        contestant = next((c for c in self.study.taking_part(regime) if c.key == kind), None)
+        if regime.map is None or contestant is None or not (tuned := self.tuned(regime, contestant)).finished:
+            return {}
+        name, places = ("lr_sgd", regime.map.rates) if kind == "hybrid" else ("factor", regime.map.factors)
+        recipe = contestant.recipe(tuned.winner)
+        if kind == "hybrid":
+            recipe["momentum"] = 0.9  # so that the rates of one map mean the same
+        return {
+            (at, value): [self.run(regime, recipe | {"at": at, name: value}, s, final=False) for s in regime.map.seeds]
+            for at in regime.map.moments
+            for value in places
+        }
+
+    def wanted_of(self, regime: Regime) -> Iterator[Trial]:
+        """Every run of a regime that is known to be needed so far, done or not."""
+        for contestant in self.study.taking_part(regime):
+            yield from self.known_runs(regime, contestant)
+        for kind in MAPS:
+            yield from (run for runs in self.map_runs(regime, kind).values() for run in runs)
 
     def wanted(self) -> Iterator[tuple[Regime, Trial]]:
-        """Every run that is known to be needed so far, done or not."""
+        """The same of all regimes."""
         for regime in self.study.regimes:
-            for contestant in self.study.contestants:
-                yield from ((regime, run) for run in self.known_runs(regime, contestant))
+            yield from ((regime, run) for run in self.wanted_of(regime))
 
     def missing(self) -> list[Trial]:
-        """The runs that can be made now, without those that crashed."""
-        missing = {
-            run.key: run for _, run in self.wanted() if self.store.get(run) is None and run.key not in self.given_up
-        }
-        return list(missing.values())
+        """The runs that can be made now, without those that crashed: of the first regime that is not done."""
+        for regime in self.study.regimes:
+            runs = {run.key: run for run in self.wanted_of(regime)}
+            missing = [r for key, r in runs.items() if self.store.get(r) is None and key not in self.given_up]
+            if missing:
+                return missing
+        return []
 
     def crashed(self) -> dict[str, str]:
         """The error of each run that crashed when it was last tried, by the run's key."""
@@ -179,12 +215,34 @@ class Plan:
         return [record for run in runs if (record := self.store.get(run))]
 
 
-def open_plan(study: Study, dataset: Dataset, folder: Path) -> Plan:
-    """The study as it stands in a folder; a new folder begins it. Raises ValueError where the data are too few."""
+def collapsed(record: Record, regime: Regime) -> bool:
+    """Whether a run diverged, or ended below what its regime calls a collapse."""
+    result = record["result"]
+    return result["diverged"] is not None or result["val_accuracy"] < regime.floor
+
+
+def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = False) -> Plan:
+    """The study as it stands in a folder; a new folder begins it.
+
+    Raises ValueError where the data are too few, or a network or an optimizer can't be made: before any run.
+    """
     largest, there = max(r.train_images + r.val_images for r in study.regimes), len(dataset.train_labels)
     if largest > there:
         raise ValueError(
             f"the study {study.name!r} needs {largest:,} training images, {dataset.name} has {there:,}: "
             "choose another preset or data set"
         )
-    return Plan(study, dataset, Store(folder))
+    plan = Plan(study, dataset, Store(folder), to_be_made(study.pinned, numpy_alone))
+    for regime in study.regimes:
+        _try_out(plan, regime)
+    return plan
+
+
+def _try_out(plan: Plan, regime: Regime) -> None:
+    """Make each network and each optimizer once, for what is wrong with them to be told now."""
+    dataset = plan.dataset
+    size = (dataset.train_images.shape[1], dataset.train_images.shape[2])
+    for contestant in plan.study.taking_part(regime):
+        run = plan.run(regime, contestant.recipe(tuple(0.5 for _ in contestant.axes)), 0, final=False)
+        model = make_network(run, size, dataset.classes)
+        make_optimizer(dict(run.recipe), model.parameters(), regime.steps, regime.steps_per_epoch)

@@ -181,6 +181,19 @@ def _own(module: ModuleType) -> list[str]:
     return [name for name, x in things if callable(x) and getattr(x, "__module__", "") == module.__name__]
 
 
+def own_things(file: str | Path) -> dict[str, Any]:
+    """{name: thing} of what a file defines itself: its classes, functions and values, not what it imports from others.
+
+    Raises UserError where there is no such file, or it fails.
+    """
+    path = Path(file).expanduser().absolute()
+    _check_file(path, str(file))
+    module = _module(path)
+    values = {name: x for name, x in vars(module).items() if not callable(x) and not isinstance(x, ModuleType)}
+    own = {name: getattr(module, name) for name in _own(module)}
+    return {name: x for name, x in {**own, **values}.items() if not name.startswith("_")}
+
+
 def _some_name(file: str) -> str:
     """A name for an example: one from the file if it is there and runs."""
     path = Path(file).expanduser().absolute()

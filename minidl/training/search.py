@@ -1,19 +1,22 @@
 """What a search for settings looks through, and what makes one setting better than another.
 
 Two searches use it: `minidl.tune` tries a whole grid for a part of a run, and the better half for longer; the study
-(study/tuning.py) spends a fixed number of whole runs on the neighbours of the best.
+(study/tuning.py) draws settings at random and trains each in full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
 
-Point: TypeAlias = "tuple[float, ...]"  # a place along each axis
+import numpy as np
+
 Rank: TypeAlias = "tuple[float, float]"  # smaller is better
-STEPS = (0.5, 0.25)  # decades
+Point: TypeAlias = "tuple[float, ...]"  # a place along each axis, from 0 (its lower end) to 1
 
 
 def rank(val_accuracy: float, val_loss: float) -> Rank:
@@ -21,25 +24,69 @@ def rank(val_accuracy: float, val_loss: float) -> Rank:
     return -val_accuracy, val_loss
 
 
-def by_rank(ranks: Mapping[Point, Rank | None]) -> list[Point]:
-    """The settings, best first; of equals, the one that was tried first."""
-    return sorted(ranks, key=lambda point: ranks[point] or (0.0, 0.0))
+# ---- drawn at random ----
 
 
 @dataclass(frozen=True)
 class Log:
-    """A rate or factor, by its decimal exponent: -2.5 is 0.00316."""
+    """A number from low to high, both above 0, even on a logarithmic scale: a rate, a factor, a share."""
 
     name: str
-    low: float = -6
-    high: float = 2
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(f"the axis {self.name!r} needs 0 < low < high, got {self.low} and {self.high}")
 
     def value(self, place: float) -> float:
-        return float(f"{10.0**place:.2e}")
+        """The number at a place from 0 to 1, to three digits."""
+        return _three_digits(self.low * (self.high / self.low) ** place)
 
-    def beside(self, place: float, step: float) -> Iterator[float]:
-        """The places next to this one."""
-        yield from (p for p in (place + step, place - step) if self.low <= p <= self.high)
+
+@dataclass(frozen=True)
+class Remainder:
+    """A number whose distance to 1 is even on a logarithmic scale: a momentum, the decay of an average.
+
+    From 0.9 to 0.99 the memory of an average grows as it does from 0 to 0.9: tenfold.
+    """
+
+    name: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high < 1:
+            raise ValueError(f"the axis {self.name!r} needs 0 <= low < high < 1, got {self.low} and {self.high}")
+
+    def value(self, place: float) -> float:
+        """The number at a place from 0 to 1; what is missing to 1 has three digits."""
+        return round(1 - _three_digits((1 - self.low) * ((1 - self.high) / (1 - self.low)) ** place), 9)
+
+
+Axis: TypeAlias = "Log | Remainder"
+
+
+def draw(axes: Sequence[Axis], count: int, seed: int) -> list[Point]:
+    """So many points, drawn evenly in the unit cube of the axes (Bergstra & Bengio 2012).
+
+    Each axis has a stream of its own, keyed by its name: two searches with an axis in common try the same places along
+    it, and differ in what they differ in, not in their luck.
+    """
+    columns = [np.random.default_rng([seed, zlib.crc32(axis.name.encode())]).random(count) for axis in axes]
+    return [tuple(float(u) for u in place) for place in zip(*columns, strict=True)] if axes else [()]
+
+
+def values(axes: Sequence[Axis], point: Point) -> dict[str, float]:
+    """The settings at a point, by name."""
+    return {axis.name: axis.value(place) for axis, place in zip(axes, point, strict=True)}
+
+
+def _three_digits(x: float) -> float:
+    return float(f"{x:.2e}")
+
+
+# ---- a whole grid ----
 
 
 @dataclass(frozen=True)
@@ -49,33 +96,7 @@ class Choice:
     name: str
     values: tuple[float, ...]
 
-    def value(self, place: float) -> float:
-        return place
 
-    def beside(self, place: float, step: float) -> Iterator[float]:
-        """The places next to this one."""
-        i = self.values.index(place)
-        yield from (self.values[j] for j in (i + 1, i - 1) if 0 <= j < len(self.values))
-
-
-@dataclass(frozen=True)
-class Space:
-    """What is tuned: the axes, and the settings to begin with, the most promising first."""
-
-    axes: tuple[Log | Choice, ...]
-    start: tuple[Point, ...]
-
-    def values(self, point: Point) -> dict[str, float]:
-        return {axis.name: axis.value(place) for axis, place in zip(self.axes, point, strict=True)}
-
-    def neighbours(self, point: Point) -> Iterator[Point]:
-        """Points that differ in one place: half a decade away along each axis, then a quarter."""
-        for step in STEPS:
-            for i, axis in enumerate(self.axes):
-                for place in axis.beside(point[i], step):
-                    yield (*point[:i], place, *point[i + 1 :])
-
-
-def grid(*axes: Choice) -> Space:
+def grid(*axes: Choice) -> list[dict[str, float]]:
     """Every combination of the axes' values."""
-    return Space(axes, tuple(product(*(axis.values for axis in axes))))
+    return [dict(zip([a.name for a in axes], point, strict=True)) for point in product(*(a.values for a in axes))]

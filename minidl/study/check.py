@@ -1,0 +1,90 @@
+"""Checking published results: some rows, drawn at random, are run again and must have the same bits.
+
+A row can be compared where what decides bits agrees: `bits`, the versions, the machine and the pins; the sources'
+hash may differ, for then it is this very check that tells whether the change left the results alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minidl.study.made import NAMES, can_hold_pins, identity, made, pins
+from minidl.study.pool import carry_out
+from minidl.study.runs import Trial, perform, trial_of
+from minidl.study.store import Record, Store
+
+COMPARED = ("steps", "diverged", "switch", "val_accuracy", "weights")  # of a result; losses follow from the weights
+
+
+def comparable(records: list[Record], pinned: bool) -> list[Record]:
+    """The records that this installation can check, with pins or without."""
+    here = made() | ({"pins": pins()} if pinned else {})
+    return [record for record in records if identity(record["made"]) == identity(here)]
+
+
+def uses_pins(records: list[Record]) -> bool:
+    """Whether the rows were made with pins."""
+    return bool(records) and set(records[0]["made"]["pins"]) == set(NAMES)
+
+
+def check(
+    folder: Path,
+    rows: int,
+    dataset: str | None,
+    pool: Callable[[bool], Executor],
+    workers: int,
+    seed: int | None = None,
+    tell: Callable[[str], None] = print,
+) -> bool:
+    """Run `rows` of the folder's rows again and tell of each whether it has the same bits. Returns whether all have.
+
+    dataset  where the data lie on this machine (default: where they lay when the row was made)
+    seed     of the draw; None: another one each time, and told
+
+    Raises ValueError where the folder has no rows, or none that could be checked here.
+    """
+    records = list(Store(folder).all().values())
+    if not records:
+        raise ValueError(f"{folder} has no runs to check")
+    pinned = uses_pins(records)
+    if pinned and not can_hold_pins():
+        raise ValueError("these rows were made with the instructions of AVX2, which this processor or BLAS has not")
+    able = comparable(records, pinned)
+    if not able:
+        theirs, here = identity(records[0]["made"]), identity(made() | ({"pins": pins()} if pinned else {}))
+        raise ValueError(f"none of the {len(records):,} rows can be checked here: made with {theirs}, this is {here}")
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    drawn = random.Random(seed).sample(sorted(able, key=lambda r: trial_of(r["run"]).key), min(rows, len(able)))
+    tell(f"{len(able):,} of {len(records):,} rows can be checked here; {len(drawn)} are drawn (--draw {seed})")
+    found = dict[str, Record | str]()
+    runs = [_here(trial_of(record["run"]), dataset) for record in drawn]
+    with pool(pinned) as executor:
+        carry_out(
+            runs, executor, workers, lambda run, record: found.update({run.key: record}),
+            lambda run, error: found.update({run.key: error}), lambda: False, perform,
+        )  # fmt: skip
+    return all([_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)])
+
+
+def _here(run: Trial, dataset: str | None) -> Trial:
+    return run if dataset is None else replace(run, dataset=dataset)
+
+
+def _compare(published: Record, now: Record | str, tell: Callable[[str], None]) -> bool:
+    run = trial_of(published["run"])
+    what = f"{run.key}  {dict(run.recipe)['opt']}, seed {run.seed}, {run.train_images:,} images"
+    if isinstance(now, str):
+        tell(f"crashed  {what}: {now}")
+        return False
+    different = [n for n in COMPARED if _plain(published["result"][n]) != _plain(now["result"][n])]
+    tell(f"{'DIFFERS' if different else 'same   '}  {what}{': ' + ', '.join(different) if different else ''}")
+    return not different
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value

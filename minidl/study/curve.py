@@ -1,0 +1,68 @@
+"""The curve of a run: looks at the validation split while it trains, and the training loss between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+
+from minidl.evaluation import evaluate
+from minidl.optim import Optimizer
+from minidl.trainer import Trainer
+from minidl.training.observer import Observer, Step
+
+
+class Curve(Observer):
+    """Looks at the validation split at evenly spaced steps; its clock leaves out the time which that takes.
+
+    every_look  False: only at the last; the training loss since the look before is kept there all the same
+
+    points      a dict per look: step, val_accuracy, val_loss, train_loss (mean over the examples since the look before,
+                each at the moment when it was trained on), lr;   seconds  of CPU time spent on training by then
+    """
+
+    def __init__(self, trainer: Trainer, steps: int, looks: int, every_look: bool) -> None:
+        self.trainer = trainer
+        self.due = {max(1, round(steps * (i + 1) / looks)) for i in range(looks)}
+        self.evaluated = self.due if every_look else {steps}
+        self.points: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self._loss, self._seen = 0.0, 0  # of the examples since the last look
+        self._evaluating = 0.0
+        self._start = time.thread_time()
+
+    def clock(self) -> float:
+        """CPU seconds of this thread spent on training: on a machine that is shared, others do not count."""
+        return round(time.thread_time() - self._start - self._evaluating, 4)
+
+    def after_step(self, step: Step) -> None:
+        assert step.loss is not None
+        self._loss += step.loss.item() * len(step.labels)
+        self._seen += len(step.labels)
+        if step.number not in self.due:
+            return
+        seconds, began, trainer = self.clock(), time.thread_time(), self.trainer
+        if step.number in self.evaluated:
+            with as_evaluated(trainer.optimizer):
+                loss, accuracy = evaluate(trainer.model, trainer.splits.val)
+            look = {"step": step.number, "val_accuracy": accuracy, "val_loss": digits(loss)}
+            self.points.append(look | {"train_loss": digits(self._loss / self._seen), "lr": trainer.optimizer.lr})
+            self.seconds.append(seconds)
+        self._loss, self._seen = 0.0, 0
+        self._evaluating += time.thread_time() - began
+
+
+def as_evaluated(optimizer: Optimizer) -> AbstractContextManager[None]:
+    """Inside, the weights are those that count: for an optimizer that averages them, the average."""
+    averaged = getattr(optimizer, "averaged", None)
+    return nullcontext() if averaged is None else averaged()
+
+
+def digits(x: float) -> float:
+    """x to six digits, or the largest float where it is not finite, for JSON has no infinity.
+
+    Whether two runs have the same bits is told by their weights' fingerprints, not by these numbers.
+    """
+    return float(f"{x:.6g}") if math.isfinite(x) else float(np.finfo(np.float64).max)

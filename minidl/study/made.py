@@ -1,0 +1,149 @@
+"""With what a run was made: everything that may change the last bits of its result, and the code that it was.
+
+Pins hold the libraries to the instructions of AVX2, which nearly every processor of the last ten years has, so that
+one machine's rows can be checked on another. They are environment variables that are read when a library is loaded:
+`pinned` sets them for worker processes that start inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+import minidl.data
+import minidl.optim
+from minidl import __version__, fast
+from minidl.training.run import BITS
+
+_HASWELL = (
+    "64bit cmov cx16 cx8 fxsr mmx sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt sahf crc32 pclmul aes avx avx2 bmi bmi2 "
+    "fma f16c lzcnt movbe fsgsbase invpcid rdrnd xsave xsaveopt"
+)
+NAMES = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
+SAME = ("bits", "minidl", "numpy", "fast", "machine", "pins")  # what must agree for two runs to have the same bits
+MIXED = (*SAME, "sources")  # and for two rows to stand in one report
+
+
+def pins() -> dict[str, str]:
+    """The pins for AVX2, as environment variables."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__
+
+    wider = (name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4")
+    features = ",".join("+" + name for name in _HASWELL.split())
+    return dict(zip(NAMES, ("Haswell", " ".join(wider), "haswell", features), strict=True))
+
+
+def can_hold_pins() -> bool:
+    """Whether this is an x86-64 processor with AVX2."""
+    from numpy._core._multiarray_umath import __cpu_features__
+
+    return bool(platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and _kernels() != "unknown")
+
+
+@contextmanager
+def pinned(wanted: bool = True) -> Iterator[None]:
+    """Processes that start inside have the pins; with `wanted` False, what this one has."""
+    before = {name: os.environ.get(name) for name in NAMES}
+    if wanted:
+        os.environ.update(pins())
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def made() -> dict[str, Any]:
+    """With what this process makes runs."""
+    return {
+        "bits": BITS,
+        "minidl": __version__,
+        "sources": sources(),
+        "commit": commit(),
+        "numpy": np.__version__,
+        "fast": fast.version(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "pins": {name: os.environ[name] for name in NAMES if name in os.environ} or {"none": _kernels()},
+    }
+
+
+def to_be_made(with_pins: bool, numpy_alone: bool = False) -> dict[str, Any]:
+    """With what worker processes of this one will make runs."""
+    found = made()
+    found |= {"pins": pins()} if with_pins else {}
+    return found | ({"fast": None} if numpy_alone else {})
+
+
+def identity(made: dict[str, Any], names: tuple[str, ...] = SAME) -> str:
+    """What of it must agree with another run's for the same bits, as text."""
+    return json.dumps({name: made.get(name) for name in names}, sort_keys=True)
+
+
+def differing(a: dict[str, Any], b: dict[str, Any], names: tuple[str, ...] = MIXED) -> list[str]:
+    """In what two differ, in words."""
+    return [f"{name} {_short(a.get(name))} and {_short(b.get(name))}" for name in names if a.get(name) != b.get(name)]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "held to AVX2" if set(value) == set(NAMES) else "not held to any"
+    return str(value)[:24]
+
+
+@cache
+def sources() -> str:
+    """A hash of the package's Python files, the same for a clone, a wheel and an editable install of one commit."""
+    found = hashlib.sha256()
+    roots = {"minidl": minidl, "minidl/data": minidl.data, "minidl/optim": minidl.optim}
+    for name, package in roots.items():
+        root = Path(package.__file__ or "").parent
+        for file in sorted(root.rglob("*.py"), key=lambda f: f.relative_to(root).as_posix()):
+            inside = file.relative_to(root).as_posix()
+            if name == "minidl" and inside.startswith(("data/", "optim/")):  # a wheel has them inside
+                continue
+            found.update(f"{name}/{inside}\0".encode() + file.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
+
+
+@cache
+def commit() -> str | None:
+    """The commit that the package was installed from, as pip noted it (PEP 610), or that of a clean clone; else None."""
+    try:
+        noted = json.loads(metadata.distribution("minidl").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        noted = {}
+    if found := noted.get("vcs_info", {}).get("commit_id"):
+        return str(found)
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        said = [_git(root, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return None if said[1] else said[0]
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _kernels() -> str:
+    """The matrix kernels that OpenBLAS has chosen for this processor; "unknown" for another BLAS."""
+    found = (library.get("architecture") for library in threadpool_info() if library["internal_api"] == "openblas")
+    return str(next(found, None) or "unknown")

@@ -1,0 +1,94 @@
+"""Bring your own: `python -m minidl.study --with mine.py`, or run_study(QUICK, "out", own="mine.py").
+
+Of the file, these take part:
+
+- each Rule of its own that says what is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair is the ends of a range that
+  is even on a logarithmic scale; Log and Remainder (training/search.py) say more
+- each Module of its own, as a network to be trained: a regime with the images, epochs and batches of the preset's last.
+  It is called as `Net()`, or with those of `image_size` and `classes` that its parameters name. Where the file has one,
+  the preset's own networks stay out
+- the Contestants in a list `contestants`, where more than that is to be said
+
+An optimizer takes part beside the preset's, tuned on the same budget, and has claims of its own (claims.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from minidl.data import Dataset
+from minidl.nn import Module
+from minidl.optim import Optimizer
+from minidl.study.contestants import Contestant
+from minidl.study.regimes import Regime, Shows
+from minidl.study.study import Study
+from minidl.training.loader import UserError, load, own_things
+from minidl.training.search import Axis, Log, Remainder
+
+VAL_SHARE = 0.2  # of a data set that is smaller than a regime asks for
+
+
+def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
+    """The study with what a file brings, and its regimes cut to the size of the data set.
+
+    Raises UserError, a ValueError, where the file can't be used.
+    """
+    path = Path(file).expanduser().absolute()
+    things = own_things(path)
+    optimizers = [t for t in things.values() if _is(t, Optimizer) and getattr(t, "axes", None) is not None]
+    networks = [name for name, t in things.items() if _is(t, Module)]
+    listed = list(things.get("contestants", ()))
+    if bare := [t.__name__ for t in things.values() if _is(t, Optimizer) and t not in optimizers and not listed]:
+        raise UserError(f'{path.name}: say what is tuned of {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
+    if not optimizers and not networks and not listed:
+        raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`")
+    contestants = [_contestant(path, optimizer) for optimizer in optimizers] + listed
+    if strange := [c for c in listed if not isinstance(c, Contestant)]:
+        raise UserError(f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}")
+    regimes = tuple(_regime(study.regimes[-1], path, name) for name in networks) or study.regimes
+    return replace(study, contestants=(*study.contestants, *contestants), regimes=fit(regimes, dataset, contestants))
+
+
+def _is(thing: Any, kind: type) -> bool:
+    return isinstance(thing, type) and issubclass(thing, kind)
+
+
+def _contestant(path: Path, optimizer: Any) -> Contestant:
+    try:
+        axes = tuple(_axis(name, given) for name, given in dict(optimizer.axes).items())
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path.name}: the axes of {optimizer.__name__} can't be read: {error}") from None
+    words = (optimizer.__doc__ or optimizer.__name__).strip().splitlines()[0].rstrip(".")
+    key = str(getattr(optimizer, "name", "") or optimizer.__name__).lower()
+    return Contestant(key, words[:60], "own", (("opt", f"{path}:{optimizer.__name__}"),), axes)
+
+
+def _axis(name: str, given: Any) -> Axis:
+    if isinstance(given, (Log, Remainder)):
+        return replace(given, name=name)
+    low, high = given
+    return Log(name, float(low), float(high))
+
+
+def _regime(like: Regime, path: Path, name: str) -> Regime:
+    own = f"{path}:{name}"
+    load(own)
+    return replace(like, name=name, network=own, filters=(), hidden=(), shows=Shows(), contestants=None)
+
+
+def fit(regimes: tuple[Regime, ...], dataset: Dataset, own: list[Contestant]) -> tuple[Regime, ...]:
+    """The regimes with as many images as there are; what they must show is said of MNIST alone, and so left out else."""
+    there, fitted = len(dataset.train_labels), []
+    for regime in regimes:
+        val = min(regime.val_images, round(VAL_SHARE * there))
+        found = replace(regime, val_images=val, train_images=min(regime.train_images, there - val))
+        if found.contestants is not None:
+            found = replace(found, contestants=(*found.contestants, *(c.key for c in own)))
+        if not dataset.name.startswith("mnist"):
+            found = replace(found, shows=Shows(), floor=min(regime.floor, 1.5 / dataset.classes))
+        fitted.append(found)
+    return tuple(fitted)
+
+

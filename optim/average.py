@@ -1,0 +1,65 @@
+"""Adam with an average of its weights beside it: the noise of the last steps averages out, as under a falling rate.
+
+An exponential moving average, as in Polyak & Juditsky 1992 (there with equal weights) and in most image models since.
+Training goes on with the weights themselves; only who evaluates looks at the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from minidl.backend import Array, backend_of, to_numpy
+from minidl.optim.adam import Adam
+from minidl.optim.checks import fraction
+from minidl.optim.flat import FlatParameters
+from minidl.optim.optimizer import Rate, State
+from minidl.optim.rule import Params
+
+
+class AveragedAdam(Adam):
+    """Adam, and after each of its steps:   a <- d a + (1-d) w;   the average is a / (1 - d^t)
+
+    The division undoes the pull towards the zeros that a starts from, as in Adam's own moments.
+
+    decay   d in [0, 1): the average remembers about 1 / (1-d) steps
+
+    Evaluate inside `with optimizer.averaged():`. Takes what Adam takes beside it; state: Adam's, and `average` (n,).
+    """
+
+    def __init__(self, params: Params = None, lr: Rate = 1e-3, *, decay: float = 0.99, **adam: Any) -> None:
+        self.decay = fraction("decay", decay)
+        super().__init__(params, lr, **adam)
+
+    def bind(self, flat: FlatParameters) -> None:
+        super().bind(flat)
+        self.average: Array = flat.zeros()
+
+    def update(self) -> None:
+        super().update()
+        self.average *= self.decay
+        self.average += (1 - self.decay) * self._bound().w
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the weights are the average of those so far; before the first step, the weights themselves."""
+        w = self._bound().w
+        own = w.copy()
+        if self.t:
+            w[...] = self.average / (1 - self.decay**self.t)
+        try:
+            yield
+        finally:
+            w[...] = own
+
+    def state_dict(self) -> State:
+        state = super().state_dict()
+        state["vectors"]["average"] = to_numpy(self.average).copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vectors = dict(state["vectors"])
+        average = vectors.pop("average")
+        super().load_state_dict({**state, "vectors": vectors})
+        self.average[...] = backend_of(self.average).from_host(average)

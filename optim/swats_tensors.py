@@ -1,0 +1,62 @@
+"""SWATS as public code has it: a gamma for each tensor, and the first tensor that settles switches them all.
+
+The paper projects the whole step on the whole gradient (swats.py). The PyTorch packages in use look at each tensor by
+itself, switch where Lambda and gamma are equal as `torch.allclose` understands it, and take that tensor's Lambda as the
+rate of all. It is here because such code, not the paper, is what people compare with.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate, pairwise
+from typing import Any
+
+from minidl.optim.flat import FlatParameters
+from minidl.optim.optimizer import SwitchEvent
+from minidl.optim.projection import dot64
+from minidl.optim.swats import SWATS
+
+
+class TensorSWATS(SWATS):
+    """SWATS with a gamma and a Lambda for each tensor; the others of SWATS's arguments mean the same.
+
+    It switches after the first step k > 1 at which a tensor has Lambda > 0 and |Lambda - gamma| <= atol + rtol |gamma|.
+
+    rtol, atol  1e-6 and 1e-8: what the packages give to `allclose`, and its own default
+    """
+
+    def __init__(self, *args: Any, rtol: float = 1e-6, atol: float = 1e-8, **swats: Any) -> None:
+        self.rtol, self.atol = rtol, atol
+        super().__init__(*args, **swats)
+
+    def bind(self, flat: FlatParameters) -> None:
+        super().bind(flat)
+        ends = [0, *accumulate(p.size for p in flat.params)]
+        self.stretches = [slice(a, b) for a, b in pairwise(ends)]
+        self.lam = [0.0] * len(self.stretches)  # of each tensor
+
+    def settle(self) -> None:
+        self.progress.step += 1
+        if self.switch_event is not None:
+            return
+        self.projection.add()
+        found = [self._measured(i, stretch) for i, stretch in enumerate(self.stretches)]
+        settled = next(((i, lam) for i, lam in enumerate(found) if lam is not None), None)
+        if settled is None:
+            return
+        self._to_sgd()
+        i, lam = settled
+        self.lr = (1 - self.betas[0]) * lam
+        reason = f"Lambda = {lam:.4g} of tensor {i + 1} is its gamma to {self.rtol:g}"
+        self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)
+
+    def _measured(self, i: int, stretch: slice) -> float | None:
+        """Take in this step of a tensor; its Lambda where that has come to its gamma."""
+        p, g, b2, k = self.keep_step()[stretch], self._bound().g[stretch], self.betas[1], self.progress.step
+        pg = dot64(p, g)
+        gamma = dot64(p, p) / -pg if pg != 0 else math.nan
+        if not math.isfinite(gamma):
+            return None
+        self.lam[i] = b2 * self.lam[i] + (1 - b2) * gamma
+        lam = self.lam[i] / (1 - b2**k)
+        return lam if k > 1 and lam > 0 and abs(lam - gamma) <= self.atol + self.rtol * abs(gamma) else None
