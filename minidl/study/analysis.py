@@ -1,115 +1,200 @@
-"""From results to comparisons: every contestant against SGD and against Adam, and the controls against the hybrid.
-
-Within a regime and a measure, all comparisons with the two references are one family for Holm's correction.
-"""
+"""From the runs to what can be said: each regime's final runs, its levels, the comparisons and their words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from minidl.study.claims import ACCURACY, GAP, LOSS, SIGNS, SPEED, Claim, claims_for
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
-from minidl.study.results import Result, final_results
-from minidl.study.statistics import Mean, Paired, Reached, holm, log_rank, mean_interval, paired, time_to
-from minidl.study.study import Plan, Tuned
+from minidl.study.statistics import OPEN, Interval, first_above, first_below, simultaneous, trimmed_mean
+from minidl.study.store import Record
+from minidl.study.study import MAPS, Plan, collapsed
+from minidl.study.tuning import Tuned
 
-REFERENCES = ("sgd", "adam")
-COMPARED = ("test_accuracy", "test_loss", "gap", "area")  # the measures that are compared
-STEPS, SECONDS = 0, 1  # the two clocks of Result.reached
+REFERENCES = ("adam", "sgd")  # who must show that a regime is what its name says
+EASIER = 1.25  # the speed's level leaves an error so many times as large as the tuned winners'
+REACHED = 0.75  # of the pairs, for the comparison at equal training loss
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A contestant in a regime: its tuning, its final runs, and the comparisons with the references.
+    """A contestant in a regime.
 
-    against  (reference, measure) -> comparison, positive where this contestant's value is the larger
+    tried      validation accuracy of every setting with the first tuning seed;   tuning  the winner's tuning runs
+    finals     the final runs by seed;   collapsed  how many of them did
     """
 
     contestant: Contestant
     tuned: Tuned
-    results: tuple[Result, ...]
-    against: dict[tuple[str, str], Paired]
+    tried: tuple[float, ...]
+    tuning: tuple[Record, ...]
+    finals: dict[int, Record]
+    collapsed: int
 
-    def values(self, measure: str) -> list[float]:
-        return [result.measures[measure] for result in self.results]
+    def results(self) -> list[dict[str, Any]]:
+        """The results of the final runs, in the order of their seeds."""
+        return [self.finals[seed]["result"] for seed in sorted(self.finals)]
 
-    def mean(self, measure: str) -> Mean:
-        return mean_interval(self.values(measure))
+    def middle(self, name: str) -> float:
+        """The trimmed mean of a number of the final results."""
+        return trimmed_mean([result[name] for result in self.results()])
 
-    @property
-    def diverged(self) -> int:
-        """How many of the final runs did."""
-        return sum(result.diverged for result in self.results)
+    def tuned_value(self, name: str) -> float:
+        """The mean of a number over the winner's tuning runs."""
+        results = [record["result"] for record in self.tuning]
+        return sum(r[name] if name in r else r["curve"][-1][name] for r in results) / len(results)
 
-    def times(self, level: int, clock: int) -> tuple[list[float], list[bool]]:
-        """For each run the time of the regime's level on that clock, or where it ended without; and which it is."""
-        at = [result.reached[level] for result in self.results]
-        times = [(hit or result.last)[clock] for hit, result in zip(at, self.results, strict=True)]
-        return [float(t) for t in times], [hit is not None for hit in at]
 
-    def reached(self, level: int, clock: int) -> Reached:
-        """Time to a level over the runs."""
-        return time_to(*self.times(level, clock))
+@dataclass(frozen=True)
+class Levels:
+    """From tuning runs alone: the validation accuracy to be reached, the training loss to compare at; None if none."""
+
+    accuracy: float | None
+    train_loss: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim in a regime: the difference (positive is better), the margin, and the word."""
+
+    claim: Claim
+    regime: Regime
+    interval: Interval
+    word: str
 
 
 @dataclass(frozen=True)
 class Block:
-    """A regime with all its entries, in the order of the study."""
+    """A regime with its entries, in the order of the study.
+
+    misses    what it does not show of what it must, in words; none: it deserves its name
+    complete  whether all of its runs are done
+    maps      by kind: {(moment, value): records}
+    """
 
     regime: Regime
-    entries: tuple[Entry, ...]
+    entries: dict[str, Entry]
+    levels: Levels
+    misses: tuple[str, ...]
+    complete: bool
+    verdicts: tuple[Verdict, ...]
+    maps: dict[str, dict[tuple[float, float], list[Record]]]
 
-    def entry(self, key: str) -> Entry | None:
-        """The entry of a contestant; None if it does not take part or is not done."""
-        return next((e for e in self.entries if e.contestant.key == key), None)
-
-    def compare(self, a: str, b: str, measure: str) -> Paired | None:
-        """Contestant a against b, seed by seed, without correction; None where one is missing or not done."""
-        first, second = self.entry(a), self.entry(b)
-        return None if first is None or second is None else compare(first.results, second.results, measure)
-
-    def sooner(self, a: str, b: str, level: int) -> float | None:
-        """p of the log-rank test between the steps that a and b need to a level."""
-        first, second = self.entry(a), self.entry(b)
-        if first is None or second is None:
-            return None
-        return log_rank(*first.times(level, STEPS), *second.times(level, STEPS))
-
-
-def compare(a: tuple[Result, ...], b: tuple[Result, ...], measure: str) -> Paired | None:
-    """Over the seeds that both have; None if these are fewer than two."""
-    there = {result.seed: result for result in b}
-    pairs = [(r.measures[measure], there[r.seed].measures[measure]) for r in a if r.seed in there]
-    return paired([x for x, _ in pairs], [y for _, y in pairs]) if len(pairs) > 1 else None
+    def word(self, claim: Claim) -> str | None:
+        """What was found of a claim; None where it was not asked."""
+        return next((v.word for v in self.verdicts if v.claim == claim), None)
 
 
 def analyse(plan: Plan) -> list[Block]:
-    """All regimes, with the contestants of which at least two final runs are done."""
-    return [_block(plan, regime) for regime in plan.study.regimes]
+    """All regimes, with the contestants whose final runs are begun. The intervals hold over all of them together."""
+    drafts = [_draft(plan, regime) for regime in plan.study.regimes]
+    counted = [i for i, block in enumerate(drafts) if not block.misses]
+    asked = [[c for c in claims_for(plan.study.contestants) if {c.a, c.b} <= set(d.entries)] for d in drafts]
+    differences = [[difference(d, claim) for claim in claims] for d, claims in zip(drafts, asked, strict=True)]
+    found: dict[int, list[Interval]] = dict(
+        zip(counted, simultaneous([differences[i] for i in counted]), strict=True) if counted else ()
+    )
+    for i in range(len(drafts)):
+        if i not in found:  # outside of the family: intervals of its own, and no part in the headlines
+            found[i] = simultaneous([differences[i]])[0]
+    return [
+        Block(**vars(d) | {"verdicts": tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True))})
+        for i, d in enumerate(drafts)
+    ]
 
 
-def _block(plan: Plan, regime: Regime) -> Block:
-    entries = []
-    for contestant in plan.study.contestants:
-        tuned, results = plan.tuned(regime, contestant), tuple(final_results(plan, regime, contestant))
-        if tuned is not None and len(results) > 1:
-            entries.append(Entry(contestant, tuned, results, {}))
-    block = Block(regime, tuple(entries))
-    for measure in COMPARED:
-        family: list[tuple[Entry, str, Paired]] = []
-        for i, reference in enumerate(REFERENCES):
-            for entry in entries:
-                key = entry.contestant.key
-                if key in REFERENCES[: i + 1]:  # SGD against Adam is one test, not two
-                    continue
-                if comparison := block.compare(key, reference, measure):
-                    family.append((entry, reference, comparison))
-        adjusted = correct([comparison for *_, comparison in family])
-        for (entry, reference, _), comparison in zip(family, adjusted, strict=True):
-            entry.against[reference, measure] = comparison
-    return block
+def _verdict(claim: Claim, regime: Regime, interval: Interval) -> Verdict:
+    word = interval.word(claim.margin(regime)) if math.isfinite(interval.estimate) else OPEN
+    return Verdict(claim, regime, interval, word)
 
 
-def correct(family: list[Paired]) -> list[Paired]:
-    """The comparisons of a family with Holm's corrected p."""
-    return [replace(c, p_holm=p) for c, p in zip(family, holm([c.p for c in family]), strict=True)]
+def _draft(plan: Plan, regime: Regime) -> Block:
+    entries = {}
+    for contestant in plan.study.taking_part(regime):
+        tuned = plan.tuned(regime, contestant)
+        finals = {record["run"]["seed"]: record for record in plan.records(plan.final_runs(regime, contestant))}
+        if tuned.finished and len(finals) > 1:
+            winner = contestant.recipe(tuned.winner)
+            tuning = tuple(plan.records(plan.tuning_runs(regime, winner, plan.study.rounds[-1][1])))
+            first = [plan.tuning_runs(regime, contestant.recipe(point), 1)[0] for point in tuned.points]
+            tried = tuple(record["result"]["val_accuracy"] for record in plan.records(first))
+            count = sum(collapsed(record, regime) for record in finals.values())
+            entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count)
+    maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
+    complete = all(plan.store.get(run) for run in plan.wanted_of(regime)) and len(entries) == len(
+        plan.study.taking_part(regime)
+    )
+    claims = [c for c in claims_for(plan.study.contestants) if {c.a, c.b} <= set(entries)]
+    return Block(regime, entries, _levels(entries, claims), tuple(_misses(regime, entries)), complete, (), maps)
+
+
+def _levels(entries: dict[str, Entry], claims: Sequence[Claim]) -> Levels:
+    def involved(measure: str) -> list[Entry]:
+        return [entries[key] for key in sorted({k for c in claims if c.measure == measure for k in (c.a, c.b)})]
+
+    speed, gap = involved(SPEED), involved(GAP)
+    accuracy = min((e.tuned_value("val_accuracy") for e in speed), default=None)
+    loss = max((e.tuned_value("train_loss") for e in gap), default=None)
+    return Levels(None if accuracy is None else 1 - EASIER * (1 - accuracy), loss)
+
+
+def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
+    """What a regime does not show of what it must."""
+    shows, found = regime.shows, []
+    for key in REFERENCES:
+        if key not in entries:
+            continue
+        means = {part: entries[key].middle(f"{part}_accuracy") for part in ("train", "val", "test")}
+        values = {"train": means["train"], "gap": means["train"] - means["val"], "test": means["test"]}
+        for name, (low, high) in (("train", shows.train), ("gap", shows.gap), ("test", shows.test)):
+            if not low <= values[name] <= high:
+                words = {"train": "training accuracy", "gap": "gap", "test": "test accuracy"}[name]
+                found.append(f"{key}'s {words} is {100 * values[name]:.2f} %, not {100 * low:g} to {100 * high:g} %")
+    return found
+
+
+# ---- what is compared -----------------------------------------------------------------------------------------------
+
+
+def difference(block: Block, claim: Claim) -> list[float]:
+    """a minus b by seed, positive where a is better; NaN where the comparison can't be made."""
+    a, b = block.entries[claim.a].finals, block.entries[claim.b].finals
+    seeds = sorted(a.keys() & b.keys())
+    x = [measured(a[seed], claim.measure, block.levels) for seed in seeds]
+    y = [measured(b[seed], claim.measure, block.levels) for seed in seeds]
+    found = [SIGNS[claim.measure] * (p - q) for p, q in zip(x, y, strict=True)]
+    told = sum(math.isfinite(d) for d in found)
+    return found if told >= REACHED * len(found) else [math.nan] * len(found)
+
+
+def measured(record: Record, measure: str, levels: Levels) -> float:
+    """A final run by one measure.
+
+    accuracy   on the test split;   test loss  the logarithm of the loss there
+    speed      the share of the run until the level is reached; 1 where it never is
+    gap        the logarithm of the validation loss where the training loss has come down to its level; NaN if never
+    """
+    result = record["result"]
+    curve = result["curve"]
+    if measure == ACCURACY:
+        return float(result["test_accuracy"])
+    if measure == LOSS:
+        return math.log(max(result["test_loss"], 1e-12))
+    if measure == SPEED:
+        assert levels.accuracy is not None
+        reached = first_above([p["step"] for p in curve], [p["val_accuracy"] for p in curve], levels.accuracy)
+        return 1.0 if reached is None else reached / planned_steps(record)
+    assert levels.train_loss is not None
+    losses = [p["train_loss"] for p in curve]
+    there = first_below(losses, [math.log(max(p["val_loss"], 1e-12)) for p in curve], levels.train_loss)
+    return math.nan if there is None else there
+
+
+def planned_steps(record: Record) -> int:
+    """The steps of a whole run, whether or not it diverged."""
+    run = record["run"]
+    return int(run["epochs"] * -(-run["train_images"] // run["batch_size"]))

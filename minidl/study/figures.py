@@ -6,33 +6,32 @@ a light and on a dark page.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
-from minidl.study.analysis import Block, Entry
-from minidl.study.claims import Verdict
-from minidl.study.statistics import mean_interval
+from minidl.study.analysis import Block, Entry, Verdict
+from minidl.study.statistics import BETTER, EQUIVALENT, WORSE, expected_best, trimmed
+from minidl.study.study import collapsed
 from minidl.teach.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
-from minidl.training.search import Log
 
 INK = "#010203"  # black to the eye, and like no other colour in the picture
-COLOURS = (BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, "#888888")
+GREY = "#888888"
+COLOURS = (BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, GREY)
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 6.4  # inches
+WORDS = {BETTER: GREEN, WORSE: RED, EQUIVALENT: BLUE}
 
-CONTROLS = ("adam", "sgd", "hybrid", "adam-cut", "sgd-cut", "sgd-adam")
 PANELS = {  # of the curves: who is drawn with whom
-    "the switch and its controls": CONTROLS,
-    "fixed moments": ("hybrid", "hybrid-20", "hybrid-40", "hybrid-80"),
-    "other adaptive methods and blends": ("adam", "adamw", "rmsprop", "swats", "swats-rel", "gnmt", "blend"),
-    "schedules": ("adam", "sgd", "hybrid", "adam-cosine", "sgd-cosine"),
-}
+    "the switch and its controls": ("adam", "adam-cut", "hybrid", "sgd", "sgd-cut", "sgd-adam"),
+    "decay and averages": ("hybrid", "hybrid-cosine", "adam-cosine", "adam-linear", "sgd-cosine", "adam-ema", "schedule-free"),
+    "other switches": ("hybrid-20", "hybrid-40", "hybrid-80", "hybrid-plateau", "swats-window", "swats-tensor", "gnmt", "blend"),
+}  # fmt: skip
+AUTOMATIC = ("hybrid-plateau", "swats-rel", "swats-tensor", "swats-window")  # their switches stand beside the maps
+MAP_NAMES = {"hybrid": "SGD's rate after the switch", "adam-cut": "factor of Adam's rate"}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and the file is small
@@ -50,164 +49,161 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", dpi=120)
-    axes = list(np.atleast_1d(figure.subplots(rows, columns, **kwargs)).flat)
+def _figure(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **kw: Any) -> tuple[Figure, list[Any]]:
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
+    axes = list(np.atleast_1d(figure.subplots(rows, columns, **kw)).flat)
     for ax in axes:
-        ax.grid(color=COLOURS[-1], alpha=0.25, linewidth=0.6)
+        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
     return figure, axes
+
+
+# ---- the maps -----------------------------------------------------------------------------------------------------
+
+
+def heat_map(block: Block, kind: str) -> Figure:
+    """A map of a regime: mean validation accuracy of the runs that did not collapse, in per cent.
+
+    A cell with collapsed runs says how many; one where all have is empty. A ring marks the best cell. The two maps of a
+    regime have one scale of colours.
+    """
+    found = {k: _cells(block, records) for k, records in block.maps.items() if _known(records)}
+    whole = np.concatenate([means[np.isfinite(means)] for means, _ in found.values()])
+    high = float(whole.max())
+    low = max(float(whole.min()), high - 4 * (high - float(np.median(whole))) - 0.2)
+    (means, dead), records = found[kind], block.maps[kind]
+    moments, values = sorted({at for at, _ in records}), sorted({v for _, v in records})
+    with rc_context(STYLE):
+        figure, (ax,) = _figure(3.6, width=5.4)
+        image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
+        ax.grid(False)
+        ax.set_xticks(range(len(moments)), [f"{100 * at:g} %" for at in moments])
+        ax.set_yticks(range(len(values)), [f"{v:g}" for v in values])
+        ax.set(xlabel="moment (share of the run)", ylabel=MAP_NAMES[kind])
+        best = np.unravel_index(np.nanargmax(means), means.shape)
+        for (row, column), mean in np.ndenumerate(means):
+            _write_cell(ax, row, column, mean, int(dead[row, column]), mean > (low + high) / 2, (row, column) == best)
+        figure.colorbar(image, ax=ax, shrink=0.9, label="validation accuracy, %")
+        return figure
+
+
+def maps_of(block: Block) -> list[str]:
+    """The kinds of maps of a regime that have something to show."""
+    return [kind for kind, records in block.maps.items() if _known(records)]
+
+
+def _known(records: dict[tuple[float, float], list[Any]]) -> bool:
+    return bool(records) and all(records.values())
+
+
+def _cells(block: Block, records: dict[tuple[float, float], list[Any]]) -> tuple[Any, Any]:
+    moments, values = sorted({at for at, _ in records}), sorted({v for _, v in records})
+    means, dead = np.full((len(values), len(moments)), np.nan), np.zeros((len(values), len(moments)))
+    for (at, value), runs in records.items():
+        place = values.index(value), moments.index(at)
+        alive = [100 * r["result"]["val_accuracy"] for r in runs if not collapsed(r, block.regime)]
+        dead[place] = len(runs) - len(alive)
+        if alive:
+            means[place] = np.mean(alive)
+    return means, dead
+
+
+def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: bool, best: bool) -> None:
+    alive = np.isfinite(mean)
+    text = f"{mean:.1f}" if alive else "all\ncollapsed"
+    if alive and dead:
+        text += f"\n{dead} coll."
+    colour = INK if not alive else "#000000" if bright else "#ffffff"
+    ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour, fontweight="bold" if best else None)
+    if best:
+        ax.plot(column, row, "o", markersize=28, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
+
+
+# ---- tuning -------------------------------------------------------------------------------------------------------
+
+
+def budgets(block: Block, keys: Sequence[str]) -> Figure:
+    """Expected best validation accuracy by the number of settings tried, with one seed each (Dodge et al. 2019)."""
+    with rc_context(STYLE):
+        figure, (ax,) = _figure(3.8)
+        ends = []
+        for i, entry in enumerate(entries_of(block, keys)):
+            curve = expected_best([100 * accuracy for accuracy in entry.tried])
+            ends += curve[len(curve) // 4 :]
+            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
+            ax.plot(range(1, len(curve) + 1), curve, label=entry.contestant.key, **style)
+        if ends:
+            low, high = min(ends), max(ends)
+            ax.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.05 * (high - low) + 0.01)
+        ax.set(xlabel="settings tried", ylabel="expected best validation accuracy, %")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        figure.legend(loc="outside lower center", fontsize=9, ncols=4)
+        return figure
 
 
 # ---- curves -------------------------------------------------------------------------------------------------------
 
 
+def entries_of(block: Block, keys: Sequence[str]) -> list[Entry]:
+    """The entries that there are, in this order; a user's own are always among them."""
+    own = [key for key, entry in block.entries.items() if entry.contestant.block == "own"]
+    return [block.entries[key] for key in (*own, *keys) if key in block.entries]
+
+
 def curves(block: Block, keys: Sequence[str]) -> Figure:
-    """Validation accuracy by step: the mean over the seeds, its 95 % band, and where each switched."""
+    """Validation accuracy by step: the trimmed mean over the seeds, and where most switched."""
     with rc_context(STYLE):
-        figure, (ax,) = _figure(4.2)
-        entries = [entry for key in keys if (entry := block.entry(key))]
-        lows, highs = [], []
-        for i, entry in enumerate(entries):
-            steps, mean, low, high = _band(entry)
+        figure, (ax,) = _figure(4.0)
+        starts, tops = [], []
+        for i, entry in enumerate(entries_of(block, keys)):
+            points = [r["curve"] for r in entry.results() if r["diverged"] is None]
+            if len(points) < 2:
+                continue
+            steps = [look["step"] for look in points[0]]
+            mean, error = trimmed(np.array([[100 * p["val_accuracy"] for p in curve] for curve in points]).T)
             colour = COLOURS[i % len(COLOURS)]
-            ax.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
             ax.plot(steps, mean, color=colour, linestyle=DASHES[i % len(DASHES)], label=entry.contestant.key)
             _mark_switch(ax, entry, steps, mean, colour)
-            if len(mean) > 1:
-                lows.append(mean[len(mean) // 5])
-                highs.append(high.max())
-        if lows:  # the first steps would squeeze all that matters into the top of the picture
-            low, high = float(np.quantile(lows, 0.25)), float(np.max(highs))
-            ax.set_ylim(low, min(1.0, high + 0.05 * (high - low)))
-        ax.set(xlabel="step", ylabel="validation accuracy")
+            starts.append(mean[len(mean) // 5])
+            tops.append(float(mean.max()))
+        if tops:  # the first steps would squeeze all that matters into the top of the picture
+            low, high = float(np.quantile(starts, 0.25)), max(tops)
+            ax.set_ylim(low, high + 0.05 * (high - low) + 0.01)
+        ax.set(xlabel="step", ylabel="validation accuracy, %")
         figure.legend(loc="outside lower center", fontsize=9, ncols=4)
         return figure
 
 
-def _band(entry: Entry) -> tuple[Any, Any, Any, Any]:
-    """Steps, mean, and the interval's ends. A run that diverged counts with its last look from there on."""
-    curves = [[(look["step"], look["val_accuracy"]) for look in r.record["result"]["curve"]] for r in entry.results]
-    longest = max(curves, key=len)
-    steps = np.array([step for step, _ in longest])
-    padded = [[a for _, a in c] + [c[-1][1] if c else 0.0] * (len(longest) - len(c)) for c in curves]
-    intervals = [mean_interval(column) for column in zip(*padded, strict=True)]
-    mean, low, high = (np.array([getattr(m, name) for m in intervals]) for name in ("mean", "low", "high"))
-    return steps, mean, low, high
-
-
-def _mark_switch(ax: Any, entry: Entry, steps: Any, mean: Any, colour: str) -> None:
-    at = [r.switch["step"] for r in entry.results if r.switch]
-    if at and len(steps):
+def _mark_switch(ax: Any, entry: Entry, steps: Sequence[int], mean: Any, colour: str) -> None:
+    at = [r["switch"]["step"] for r in entry.results() if r["switch"]]
+    if 2 * len(at) > len(entry.finals):
         step = float(np.median(at))
-        ax.plot(step, np.interp(step, steps, mean), "o", color=colour, markersize=7, markeredgecolor=INK, zorder=5)
+        ax.plot(step, np.interp(step, steps, mean), "o", color=colour, markersize=6)
 
 
-# ---- box plots ----------------------------------------------------------------------------------------------------
+# ---- the claims ---------------------------------------------------------------------------------------------------
 
 
-def boxes(block: Block) -> Figure:
-    """Test accuracy of every final run, a row for each contestant."""
-    with rc_context(STYLE):
-        entries = list(reversed(block.entries))
-        figure, (ax,) = _figure(0.8 + 0.27 * len(entries))
-        values = [[100 * v for v in entry.values("test_accuracy")] for entry in entries]
-        line = {"color": INK, "linewidth": 0.8}
-        ax.boxplot(
-            values,
-            orientation="horizontal",
-            widths=0.6,
-            showfliers=False,
-            boxprops=line,
-            whiskerprops=line,
-            capprops=line,
-            medianprops={"color": RED},
-        )
-        for i, row in enumerate(values):
-            offsets = np.linspace(-0.18, 0.18, len(row))
-            ax.plot(row, i + 1 + offsets, "o", color=BLUE, markersize=3, alpha=0.7)
-        ax.set_yticks(range(1, len(entries) + 1), [entry.contestant.key for entry in entries])
-        flat = sorted(v for row in values for v in row)
-        if flat:  # a run that went astray must not squeeze the others; it is in the table
-            low = flat[max(0, len(flat) // 50)]
-            ax.set_xlim(low - 0.1 * (flat[-1] - low) - 1e-3, flat[-1] + 0.1 * (flat[-1] - low) + 1e-3)
-        ax.set(xlabel="test accuracy, %")
-        return figure
+def differences(verdicts: Sequence[Verdict], unit: float, label: str) -> Figure:
+    """Each comparison with its simultaneous interval, in the colour of its word, and the margin as a band.
 
-
-# ---- sensitivity --------------------------------------------------------------------------------------------------
-
-
-def sensitivity(block: Block) -> Figure:
-    """Validation accuracy in tuning against each contestant's first rate; of settings that share it, the best."""
-    groups: dict[str, list[Entry]] = {}
-    for entry in block.entries:
-        groups.setdefault(_panel(entry), []).append(entry)
-    with rc_context(STYLE):
-        rows = math.ceil(len(groups) / 2)
-        figure, axes = _figure(2.9 * rows, rows, 2)
-        for ax, (name, entries) in zip(axes, groups.items(), strict=False):
-            for i, entry in enumerate(entries):
-                x, y = _profile(entry)
-                style = {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i % len(DASHES)]}
-                ax.plot(x, y, marker="o", markersize=4, label=entry.contestant.key, **style)
-            best = max((y for entry in entries for y in _profile(entry)[1]), default=1.0)
-            ax.set_ylim(max(0.0, best - 0.12), best + 0.01)
-            ax.set_xscale("log")
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.set(xlabel=name, ylabel="validation accuracy")
-            ax.legend(fontsize=8)
-        for ax in axes[len(groups) :]:
-            ax.remove()
-        return figure
-
-
-def _panel(entry: Entry) -> str:
-    axis = _rate_axis(entry)
-    if axis == "factor":
-        return "factor of the cut"
-    if len(entry.contestant.space.axes) == 1:
-        sgd = dict(entry.contestant.fixed)["opt"] in ("momentum", "blend")
-        return "rate of SGD and Blend" if sgd else "rate of the adaptive method"
-    return "rate after the switch"
-
-
-def _rate_axis(entry: Entry) -> str:
-    return next(axis.name for axis in entry.contestant.space.axes if isinstance(axis, Log))
-
-
-def _profile(entry: Entry) -> tuple[list[float], list[float]]:
-    best: dict[float, float] = {}
-    for point, rank in entry.tuned.ranks.items():
-        x = entry.contestant.space.values(point)[_rate_axis(entry)]
-        if rank is not None:
-            best[x] = max(best.get(x, 0.0), -rank[0])
-    return sorted(best), [best[x] for x in sorted(best)]
-
-
-# ---- the whole study ----------------------------------------------------------------------------------------------
-
-
-def differences(rows: Sequence[Sequence[Verdict]], labels: Sequence[str]) -> Figure:
-    """For each of some claims about test accuracy and each regime: the difference with its interval.
-
-    Filled where it is beyond doubt after Holm's correction, hollow where not.
+    unit  what a difference is multiplied by for the axis
     """
-    regimes = list(dict.fromkeys(v.regime for row in rows for v in row))
     with rc_context(STYLE):
-        lines = math.ceil(len(rows) / 2)
-        figure, axes = _figure(lines * (0.8 + 0.2 * len(regimes)), lines, 2)
-        for i, (ax, row, label) in enumerate(zip(axes, rows, labels, strict=False)):
-            ax.axvline(0, color=INK, linewidth=0.8)
-            for v in row:
-                y, d = len(regimes) - regimes.index(v.regime), v.comparison.difference
-                colour = GREEN if d.mean > 0 else RED
-                ax.plot([100 * d.low, 100 * d.high], [y, y], color=colour, linewidth=1.5)
-                face = colour if v.comparison.holds else "none"
-                ax.plot(100 * d.mean, y, "o", markersize=6, markeredgecolor=colour, markerfacecolor=face)
-            ax.set_yticks(range(1, len(regimes) + 1), regimes[::-1] if i % 2 == 0 else [""] * len(regimes))
-            ax.set_ylim(0.4, len(regimes) + 0.6)
-            ax.set_title(label, fontsize=10, loc="left")
-            ax.set_xlabel("points of test accuracy")
-        for ax in axes[len(rows) :]:
-            ax.remove()
+        figure, (ax,) = _figure(0.7 + 0.24 * len(verdicts))
+        ax.axvline(0, color=INK, linewidth=0.8)
+        reach = np.quantile([abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8)
+        widest = unit * max(4 * reach, 3 * max(v.claim.margin(v.regime) for v in verdicts))
+        for i, v in enumerate(reversed(verdicts)):
+            x, colour = v.interval, WORDS.get(v.word, GREY)
+            margin = unit * v.claim.margin(v.regime)
+            ax.plot([-margin, margin], [i, i], color=GREY, alpha=0.25, linewidth=9, solid_capstyle="butt")
+            if np.isfinite(x.estimate):
+                low, high = (float(np.clip(unit * end, -widest, widest)) for end in (x.low, x.high))
+                ax.plot([low, high], [i, i], color=colour, linewidth=1.6)
+                ax.plot(np.clip(unit * x.estimate, -widest, widest), i, "o", markersize=5, color=colour)
+        ax.set_yticks(range(len(verdicts)), [v.regime.name for v in reversed(verdicts)])
+        ax.set_ylim(-0.6, len(verdicts) - 0.4)
+        ax.set_xlabel(label)
+        handles = [ax.plot([], [], "o-", color=c, label=word)[0] for word, c in {**WORDS, "cannot tell": GREY}.items()]
+        figure.legend(handles=handles, loc="outside lower center", fontsize=9, ncols=4)
         return figure

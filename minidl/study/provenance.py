@@ -57,7 +57,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "commands": read_commands(plan.store.folder),
         "environments": [(json.loads(text), count) for text, count in made.most_common()],
         "runs": len(records),
-        "missing": sum(plan.store.get(run) is None for _, run in plan.wanted()),
+        "missing": len({run.key for _, run in plan.wanted() if plan.store.get(run) is None}),
         "cpu_hours": sum(record["times"]["cpu_seconds"] for record in records.values()) / 3600,
         "seeds": plan.study.seeds,
         "tuning_seeds": plan.study.tuning_seeds,

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, the pictures as files, and the main table in Markdown."""
+"""The report: one HTML file that needs no network, the pictures as files, and the answer with its table in Markdown."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jinja2
@@ -16,65 +17,81 @@ from matplotlib.figure import Figure
 
 from minidl.data.atomic import atomic_file, write_text
 from minidl.study import figures
-from minidl.study.analysis import REFERENCES, SECONDS, STEPS, Block, Entry, analyse
-from minidl.study.claims import CLAIMS, Verdict, answer, judge, points, sentence
+from minidl.study.analysis import Block, Entry, Verdict, analyse
+from minidl.study.claims import ACCURACY, GAP, LOSS, SPEED, Claim, claims_for
 from minidl.study.contestants import Recipe
+from minidl.study.made import differing
 from minidl.study.provenance import provenance
 from minidl.study.regimes import Regime
 from minidl.study.results import write_tables
-from minidl.study.statistics import Mean, Paired
-from minidl.study.study import TAILORED_KEY, Plan
+from minidl.study.statistics import BETTER, EQUIVALENT, WORSE
+from minidl.study.study import Plan
 from minidl.study.tuning import edges
+from minidl.study.words import answer
 
-TITLE = "What does the switch from Adam to SGD buy?"
+TITLE = "When should training leave Adam, and what does it buy?"
+ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema", "sgd", "sgd-cosine")  # first table
+UNITS = {ACCURACY: (100, "points of test accuracy, better to the right"), SPEED: (100, "% of the run, sooner to the right")}
+LOGS = (100, "% of the loss, smaller to the right")
 
 
 def write_report(plan: Plan, folder: Path) -> list[Path]:
-    """Write report.html, table.md, results.csv, times.csv and figures/ from the runs that are done."""
+    """Write report.html, table.md, results.csv, times.csv and figures/ from the runs that are done.
+
+    Raises ValueError where the rows were not all made by the same code with the same versions and pins.
+    """
+    check_unmixed(plan)
     write_tables(plan, folder)
     blocks = analyse(plan)
-    verdicts = judge(blocks)
-    pictures = _pictures(blocks, verdicts)
     (folder / "figures").mkdir(exist_ok=True)
-    inline = {name: _save(figure, folder / "figures" / name) for name, figure in pictures.items()}
-    template = _environment().get_template("report.html.j2")
-    html = template.render(
+    pictures = {name: _save(figure, folder / "figures" / name) for name, figure in _pictures(plan, blocks).items()}
+    html = _environment().get_template("report.html.j2").render(
         title=TITLE,
         plan=plan,
         study=plan.study,
         blocks=blocks,
+        done=[block for block in blocks if block.entries],
+        counted=[block for block in blocks if block.entries and not block.misses],
         answer=answer(blocks),
-        claims=[(claim, row, sentence(row)) for claim, row in zip(CLAIMS, verdicts, strict=True)],
-        checks=[check(block) for block in blocks],
-        pictures=inline,
-        slug=slug,
+        claims=claims_for(plan.study.contestants),
+        rows=table_rows(blocks),
+        pictures=pictures,
         provenance=provenance(plan),
-        references=REFERENCES,
         crashed=plan.crashed(),
     )
     write_text(folder / "report.html", html)
-    write_text(folder / "table.md", markdown(plan, blocks, verdicts))
+    write_text(folder / "table.md", markdown(blocks))
     return [folder / name for name in ("report.html", "results.csv", "table.md")]
+
+
+def check_unmixed(plan: Plan) -> None:
+    """Raise ValueError where two rows were made by other code or with other versions or pins."""
+    records = [record for _, run in plan.wanted() if (record := plan.store.get(run))]
+    for record in records[1:]:
+        if others := differing(record["made"], records[0]["made"]):
+            raise ValueError(
+                f"the rows in {plan.store.folder} can't stand in one report: they differ in {'; '.join(others)}. "
+                "Take the runs of one of the two out of its folder runs/"
+            )
 
 
 # ---- pictures -----------------------------------------------------------------------------------------------------
 
 
-def _pictures(blocks: Sequence[Block], verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Figure]:
-    rows = [row for row in verdicts if row and row[0].claim.measure == "test_accuracy"][:8]
+def _pictures(plan: Plan, blocks: Sequence[Block]) -> dict[str, Figure]:
     pictures = {}
-    if rows:
-        labels = [f"{row[0].claim.a} minus {row[0].claim.b}" for row in rows]
-        pictures["differences"] = figures.differences(rows, labels)
+    for i, claim in enumerate(claims_for(plan.study.contestants)):
+        verdicts = [v for block in blocks for v in block.verdicts if v.claim == claim and not block.misses]
+        if verdicts:
+            pictures[f"claim-{i + 1}"] = figures.differences(verdicts, *UNITS.get(claim.measure, LOGS))
     for block in blocks:
-        if not block.entries:
-            continue
         name = slug(block.regime.name)
+        pictures |= {f"{name}-map-{kind}": figures.heat_map(block, kind) for kind in figures.maps_of(block)}
+        if block.entries:
+            pictures[f"{name}-budget"] = figures.budgets(block, ROWS)
         for panel, keys in figures.PANELS.items():
-            if any(block.entry(key) for key in keys):
+            if any(key in block.entries for key in keys):
                 pictures[f"{name}-curves-{slug(panel)}"] = figures.curves(block, keys)
-        pictures[f"{name}-boxes"] = figures.boxes(block)
-        pictures[f"{name}-sensitivity"] = figures.sensitivity(block)
     return pictures
 
 
@@ -98,17 +115,23 @@ def _save(figure: Figure, path: Path) -> Markup:
 # ---- what the template shows --------------------------------------------------------------------------------------
 
 
-def check(block: Block) -> dict[str, Any]:
-    """Whether a regime is what it claims: train accuracy and gap of Adam and SGD against its bounds."""
-    (low, high), (gap_low, gap_high) = block.regime.claim
+def table_rows(blocks: Sequence[Block]) -> list[tuple[str, list[str]]]:
+    """The first table: a row for each of the main contestants and of the user's own, a cell for each regime."""
+    done = [block for block in blocks if block.entries]
+    own = [k for block in done for k, entry in block.entries.items() if entry.contestant.block == "own"]
     rows = []
-    for key in REFERENCES:
-        entry = block.entry(key)
-        if entry is not None:
-            train, gap = entry.mean("train_accuracy"), entry.mean("val_gap")
-            kept = low <= train.mean <= high and gap_low <= gap.mean <= gap_high
-            rows.append({"key": key, "train": train, "gap": gap, "kept": kept})
-    return {"regime": block.regime, "rows": rows}
+    for key in dict.fromkeys((*ROWS, *own)):
+        entries = [block.entries.get(key) for block in done]
+        name = next((entry.contestant.name for entry in entries if entry), None)
+        if name is not None:
+            rows.append((name, [accuracy(entry) if entry else "" for entry in entries]))
+    return rows
+
+
+def accuracy(entry: Entry) -> str:
+    """Trimmed mean of the test accuracy in per cent, and how many runs collapsed."""
+    text = f"{100 * entry.middle('test_accuracy'):.2f}"
+    return f"{text} ({entry.collapsed} collapsed)" if entry.collapsed else text
 
 
 def slug(name: str) -> str:
@@ -116,71 +139,83 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def percent(m: Mean, digits: int = 2) -> str:
-    """A mean of fractions in per cent, with half its interval."""
-    return f"{100 * m.mean:.{digits}f} ± {100 * m.half:.{digits}f}"
-
-
-def number(m: Mean) -> str:
-    """A mean with half its interval."""
-    return f"{m.mean:.4f} ± {m.half:.4f}"
-
-
-def p_value(p: float) -> str:
-    """A p-value as a table has it; nothing where there is none."""
-    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def spread(entry: Entry) -> str:
+    """Lowest and highest test accuracy of the final runs, in per cent."""
+    values = [100 * result["test_accuracy"] for result in entry.results()]
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def setting(recipe: Recipe) -> str:
     """The tuned part of a recipe."""
-    names = {"lr": "rate", "lr_sgd": "SGD's rate", "lr_after": "Adam's rate", "factor": "factor", "at": "after"}
-    shown = [(names[k], f"{v:.0%}" if k == "at" else f"{v:g}") for k, v in recipe.items() if k in names]
+    names = {
+        "lr": "rate", "lr_sgd": "SGD's rate", "lr_after": "Adam's rate", "momentum": "momentum", "factor": "factor",
+        "decay": "average's decay", "rtol": "tolerance", "at": "after",
+    }  # fmt: skip
+    shown = [(names.get(k, k), f"{100 * v:.3g} %" if k == "at" else f"{v:g}") for k, v in recipe.items() if k in names or isinstance(v, float)]
     return ", ".join(f"{name} {value}" for name, value in shown)
 
 
 def best_setting(entry: Entry) -> str:
     """The setting that won the tuning."""
-    return setting(entry.contestant.recipe(entry.tuned.best, entry.tuned.at))
+    return setting(entry.contestant.recipe(entry.tuned.winner))
 
 
 def at_edges(entry: Entry) -> str:
-    """The axes on which the winner is still at the edge of what was tried."""
-    return ", ".join(edges(entry.contestant.space, entry.tuned.best, entry.tuned.tried))
+    """The axes on which the winner lies in the outer tenth of its range."""
+    return ", ".join(edges(entry.contestant.axes, entry.tuned.winner))
 
 
-def switches(entry: Entry) -> tuple[int, float, float] | None:
-    """How many runs switched, and the median step and rate; None where none did."""
-    events = [r.switch for r in entry.results if r.switch]
+def switches(entry: Entry) -> str:
+    """How many final runs switched, and the median step and rate."""
+    events = [result["switch"] for result in entry.results() if result["switch"]]
     if not events:
-        return None
-    middle = sorted(events, key=lambda e: float(e["step"]))[len(events) // 2]
-    return len(events), middle["step"], middle["lr"]
+        return ""
+    step, rate = median(e["step"] for e in events), median(e["lr"] for e in events)
+    return f"{len(events)} of {len(entry.finals)}, step {step:g}, rate {rate:.3g}"
 
 
-def ranking(block: Block) -> str:
-    """Who has the highest mean test accuracy in a regime, and where the tailored hybrid stands, in a sentence."""
-    order = sorted(block.entries, key=lambda entry: -entry.mean("test_accuracy").mean)
-    best = order[0]
-    text = f"Highest mean test accuracy: {best.contestant.name}, {100 * best.mean('test_accuracy').mean:.2f} %"
-    place = next((i for i, entry in enumerate(order, 1) if entry.contestant.key == TAILORED_KEY), None)
-    if place is None or place == 1:
-        return text + "."
-    hybrid = order[place - 1].mean("test_accuracy").mean
-    return text + f"; the tailored hybrid is number {place} of {len(order)} with {100 * hybrid:.2f} %."
+def automatic(block: Block) -> str:
+    """What the automatic conditions chose, beside the maps."""
+    found = [(k, block.entries[k]) for k in figures.AUTOMATIC if k in block.entries]
+    said = []
+    for key, entry in found:
+        events = [r["switch"] for r in entry.results() if r["switch"]]
+        if events:
+            at = 100 * median(e["step"] for e in events) / block.regime.steps
+            said.append(f"{key} at {at:.0f} % with rate {median(e['lr'] for e in events):.2g} ({len(events)} of {len(entry.finals)} runs)")
+        else:
+            said.append(f"{key} never")
+    return "; ".join(said)
 
 
 def network(regime: Regime) -> str:
     """The network in words."""
+    if regime.network is not None:
+        return regime.network.rpartition(":")[2]
     parts = [f"convolutions of {' and '.join(map(str, regime.filters))} filters"] if regime.filters else []
     parts += [f"hidden layers of {' and '.join(map(str, regime.hidden))} units"] if regime.hidden else []
     return ", ".join(parts)
 
 
-def significant(comparison: Paired) -> str:
-    """The class of a table's cell: better, worse or neither."""
-    if not comparison.holds:
-        return ""
-    return "more" if comparison.difference.mean > 0 else "less"
+def shown(verdict: Verdict) -> str:
+    """The difference with its interval, in the unit of its measure."""
+    x, (unit, _) = verdict.interval, UNITS.get(verdict.claim.measure, LOGS)
+    if not math.isfinite(x.estimate):
+        return "too few runs reach the level"
+    if math.isinf(x.low):
+        return f"{unit * x.estimate:+.2f} (no interval from {x.n} seeds)"
+    return f"{unit * x.estimate:+.2f} ({unit * x.low:+.2f} to {unit * x.high:+.2f})"
+
+
+def word_class(word: str) -> str:
+    """The class of a word on the page."""
+    return {BETTER: "more", WORSE: "less", EQUIVALENT: "same"}.get(word, "note")
+
+
+def title_of(claim: Claim) -> str:
+    """A claim with its measure."""
+    what = {ACCURACY: "test accuracy", SPEED: "steps to the level", GAP: "validation loss at equal training loss", LOSS: "test loss"}
+    return f"{claim.text[0].upper()}{claim.text[1:]}: {what[claim.measure]}"
 
 
 def _environment() -> jinja2.Environment:
@@ -192,42 +227,21 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for function in (
-        percent,
-        number,
-        p_value,
-        best_setting,
-        at_edges,
-        switches,
-        network,
-        ranking,
-        significant,
-        points,
-        setting,
-    ):
+        accuracy, at_edges, automatic, best_setting, network, setting, shown, slug, spread, switches, title_of, word_class,
+    ):  # fmt: skip
         env.filters[function.__name__] = function
-    env.globals |= {"STEPS": STEPS, "SECONDS": SECONDS, "isnan": math.isnan}
     return env
 
 
 # ---- Markdown -----------------------------------------------------------------------------------------------------
 
 
-def markdown(plan: Plan, blocks: Sequence[Block], verdicts: Sequence[Sequence[Verdict]]) -> str:
-    """Test accuracies of all contestants in all regimes, and the claims."""
+def markdown(blocks: Sequence[Block]) -> str:
+    """The answer, the first table, and which regimes are not what they claim."""
     done = [block for block in blocks if block.entries]
-    lines = [
-        " ".join(answer(blocks)),
-        "",
-        f"Test accuracy in %, mean ± half of the 95 % interval, {len(plan.study.seeds)} seeds:",
-        "",
-    ]
+    seeds = max((len(entry.finals) for block in done for entry in block.entries.values()), default=0)
+    lines = [" ".join(answer(blocks)), "", f"Test accuracy in %, trimmed mean of {seeds} seeds:", ""]
     lines += ["| | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
-    for contestant in plan.study.contestants:
-        entries = [block.entry(contestant.key) for block in done]
-        cells = [percent(entry.mean("test_accuracy")) if entry else "" for entry in entries]
-        lines.append(f"| {contestant.name} | " + " | ".join(cells) + " |")
-    lines += ["", "| claim | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
-    for claim, row in zip(CLAIMS, verdicts, strict=True):
-        words = {verdict.regime: verdict.word for verdict in row}
-        lines.append(f"| {claim.text} | " + " | ".join(words.get(block.regime.name, "") for block in done) + " |")
-    return "\n".join(lines) + "\n"
+    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
+    lines += [""] + [f"{b.regime.name} is left out of the answer: {'; '.join(b.misses)}." for b in done if b.misses]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,4 +1,4 @@
-"""The statistics of the report, each a few lines over SciPy.
+"""The statistics of the report: one estimator, one set of simultaneous intervals, and words against a margin.
 
 Contestants are compared seed by seed: runs with the same seed have the same data split, initial weights and order of
 examples, so that what these bring is taken out of the difference.
@@ -9,136 +9,126 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import stats
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+TRIM = 0.2  # the share of the differences that is left out at each end
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+BETTER, WORSE, EQUIVALENT, OPEN = "better", "worse", "equivalent", "these runs cannot tell"
+
+
+def trimmed(values: Array) -> tuple[Array, Array]:
+    """The trimmed mean along the last axis, and its standard error (Yuen 1974): a few collapsed runs don't decide it.
+
+    The error is s_w / ((1 - 2 TRIM) sqrt(n)), s_w the deviation of the values with the trimmed ones moved inwards.
+    """
+    n = values.shape[-1]
+    g = int(TRIM * n)
+    ordered = np.sort(values, axis=-1)
+    inner = ordered[..., g : n - g]
+    moved = np.clip(ordered, inner[..., :1], inner[..., -1:])
+    return inner.mean(-1), moved.std(-1, ddof=1) / ((1 - 2 * TRIM) * math.sqrt(n))
+
+
+def trimmed_mean(values: Sequence[float]) -> float:
+    """The trimmed mean of a few numbers."""
+    return float(trimmed(np.array(values, np.float64))[0]) if len(values) > 1 else float(values[0])
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean with its 95 % confidence interval."""
+class Interval:
+    """An estimate with its simultaneous interval. n is the number of seeds."""
 
-    mean: float
+    estimate: float
     low: float
     high: float
     n: int
 
-    @property
-    def half(self) -> float:
-        """Half the width of the interval."""
-        return (self.high - self.low) / 2
+    def word(self, margin: float) -> str:
+        """What it says of a difference that matters from `margin` on; positive is better."""
+        if -margin <= self.low and self.high <= margin:
+            return EQUIVALENT
+        if self.low > 0:
+            return BETTER
+        return WORSE if self.high < 0 else OPEN
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Mean:
-    """The mean and its t-interval. With fewer than two values the interval is unbounded."""
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return Mean(mean, -math.inf, math.inf, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Mean(mean, mean - half, mean + half, n)
+def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -> list[list[Interval]]:
+    """Intervals for the trimmed means of many sets of differences, all right at once in 95 % of studies (max-t).
 
+    families  per regime, the differences of each comparison by seed; NaN where a pair is missing. The seeds of a regime
+              are drawn together for all of its comparisons, which so keep what they have in common
 
-@dataclass(frozen=True)
-class Paired:
-    """A comparison of two contestants over the same seeds.
-
-    difference  mean of a - b with its interval
-    p           of the paired t-test;  p_wilcoxon  of the signed-rank test, which assumes no bell curve, as a check
-    effect      Hedges' g of the paired differences: their mean over their standard deviation, corrected for few seeds
-    p_holm      p after Holm's correction; set by whoever knows the family of tests
+    For each resample of the seeds, t = (its mean - the mean) / its error; the largest |t| of all comparisons has the
+    95 % quantile c, and an interval is the mean +- c errors (Westfall & Young 1993; Romano & Wolf 2005). Fewer than
+    three differences have an interval without ends.
     """
-
-    difference: Mean
-    p: float
-    p_wilcoxon: float
-    effect: float
-    p_holm: float = math.nan
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference is there beyond reasonable doubt."""
-        return self.p_holm < 0.05
-
-
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Compare a with b, value by value. Raises ValueError where they are not as many, or fewer than two."""
-    if len(a) != len(b) or len(a) < 2:
-        raise ValueError(
-            f"a paired comparison needs as many values on both sides, at least 2: got {len(a)} and {len(b)}"
-        )
-    d = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    difference = mean_interval(d.tolist())
-    if not d.any():
-        return Paired(difference, 1.0, 1.0, 0.0)
-    sd = float(np.std(d, ddof=1))
-    if sd == 0:  # the same difference at every seed: certain, though no test statistic exists
-        return Paired(difference, 0.0, _wilcoxon(d), math.copysign(math.inf, float(d[0])))
-    return Paired(difference, float(stats.ttest_rel(a, b).pvalue), _wilcoxon(d), hedges(difference.mean / sd, len(d)))
+    rng = np.random.default_rng(seed)
+    largest = np.zeros(RESAMPLES)
+    found: list[list[tuple[float, float, int]]] = []
+    for family in families:
+        draws: dict[int, Any] = {}  # one for all comparisons with as many pairs
+        found.append([])
+        for differences in family:
+            d = np.array(differences, np.float64)
+            d = d[np.isfinite(d)]
+            n = len(d)
+            if n < 3:
+                found[-1].append((float(d.mean()) if n else math.nan, math.inf, n))
+                continue
+            mean, error = (float(x) for x in trimmed(d))
+            found[-1].append((mean, error, n))
+            if error == 0:
+                continue
+            if n not in draws:
+                draws[n] = rng.integers(n, size=(RESAMPLES, n))
+            means, errors = trimmed(d[draws[n]])
+            with np.errstate(divide="ignore", invalid="ignore"):
+                t = np.abs(means - mean) / errors
+            largest = np.maximum(largest, np.where(errors > 0, t, 0))
+    c = float(np.quantile(largest, CONFIDENCE))
+    return [[_interval(mean, error, c, n) for mean, error, n in family] for family in found]
 
 
-def _wilcoxon(d: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Zeros are dropped and ties share their ranks, as Wilcoxon did; exact where there are no ties."""
-    d = d[d != 0]
-    exact = len(set(np.abs(d).tolist())) == len(d) <= 50
-    return float(stats.wilcoxon(d, method="exact" if exact else "approx").pvalue)
+def _interval(mean: float, error: float, c: float, n: int) -> Interval:
+    half = math.inf if math.isinf(error) else c * error
+    return Interval(mean, mean - half, mean + half, n)
 
 
-def hedges(dz: float, n: int) -> float:
-    """Cohen's dz of n pairs without the bias of small samples: dz Gamma(m/2) / (sqrt(m/2) Gamma((m-1)/2)), m = n - 1.
+def expected_best(values: Sequence[float]) -> list[float]:
+    """For k = 1, 2, ..., n: the expected best of k settings drawn from the n that were tried (Dodge et al. 2019).
 
-    Hedges 1981, eq. 6e.
+    E[max of k] = sum over the sorted values v_i of v_i ((i/n)^k - ((i-1)/n)^k): drawn with replacement.
     """
-    m = n - 1
-    if m < 2:
-        return dz
-    return dz * math.exp(math.lgamma(m / 2) - math.lgamma((m - 1) / 2)) / math.sqrt(m / 2)
+    ordered = np.sort(np.array(values, np.float64))
+    n = len(ordered)
+    shares = np.arange(n + 1) / n
+    return [float((ordered * np.diff(shares**k)).sum()) for k in range(1, n + 1)]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979): the smallest p times m, the next times m - 1, ..., never falling, at most 1."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = highest
-    return adjusted
+def first_below(losses: Sequence[float], others: Sequence[float], level: float) -> float | None:
+    """`others` where `losses` first comes down to `level`, between two looks on the straight line between them.
 
-
-@dataclass(frozen=True)
-class Reached:
-    """Time to an accuracy over several runs, those that never reach it handled as censored.
-
-    share   of the runs that reached it
-    median  Kaplan & Meier's: when half of the runs have reached it; None where that never happens
+    The line is drawn over the logarithm of the loss. None where it never comes down.
     """
-
-    share: float
-    median: float | None
-
-
-def time_to(times: Sequence[float], reached: Sequence[bool]) -> Reached:
-    """times: when each run reached the accuracy, or, where it did not, when it was last looked at."""
-    share = sum(reached) / len(reached)
-    if not any(reached):
-        return Reached(share, None)
-    survival = stats.ecdf(_censored(times, reached)).sf
-    below = np.flatnonzero(survival.probabilities <= 0.5 + 1e-12)
-    return Reached(share, float(survival.quantiles[below[0]]) if len(below) else None)
+    for i, loss in enumerate(losses):
+        if loss <= level:
+            if i == 0 or losses[i - 1] == loss:
+                return others[i]
+            share = math.log(losses[i - 1] / level) / math.log(losses[i - 1] / max(loss, 1e-12))
+            return others[i - 1] + share * (others[i] - others[i - 1])
+    return None
 
 
-def log_rank(
-    times_a: Sequence[float], reached_a: Sequence[bool], times_b: Sequence[float], reached_b: Sequence[bool]
-) -> float:
-    """p of the log-rank test: whether a and b differ in their time to an accuracy. 1 where neither ever reaches it."""
-    if not any(reached_a) and not any(reached_b):
-        return 1.0
-    return float(stats.logrank(_censored(times_a, reached_a), _censored(times_b, reached_b)).pvalue)
-
-
-def _censored(times: Sequence[float], reached: Sequence[bool]) -> stats.CensoredData:
-    pairs = list(zip(times, reached, strict=True))
-    return stats.CensoredData(uncensored=[t for t, r in pairs if r], right=[t for t, r in pairs if not r])
-
-
-def area_under(steps: Sequence[float], values: Sequence[float]) -> float:
-    """The mean height of a curve over its range of steps (trapezoids), so that a constant curve has its own value."""
-    return float(np.trapezoid(values, steps)) / (steps[-1] - steps[0]) if len(steps) > 1 else math.nan
+def first_above(steps: Sequence[float], values: Sequence[float], level: float) -> float | None:
+    """The step at which `values` first comes up to `level`, between two looks on the straight line between them."""
+    if values and values[0] >= level:
+        return steps[0]
+    for (s, a), (t, b) in pairwise(zip(steps, values, strict=True)):
+        if b >= level:
+            return s + (t - s) * (level - a) / (b - a)
+    return None
