@@ -461,3 +461,27 @@ def test_a_device_gives_the_same_recording_and_is_left_alone_between_recorded_st
     trainer.train_to(1, [Recorder(trainer), Reads()])
     assert {step for step, n in reads.items() if n > 0} <= {k for k in reads if wanted(k, None, False)}
     assert max(reads.values()) < 100
+
+
+class Residual(nn.Module):
+    """A network that calls operations as functions: a ReLU, and the sum of two branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.first, self.second, self.last = nn.Flatten(), Linear(64, 8, rng=0), Linear(8, 8, rng=1), ReLU()
+        self.out = Linear(8, 3, rng=2)
+
+    def forward(self, x):
+        x = self.first(self.flat(x)).relu()
+        return self.out(self.last(x + self.second(x)))
+
+
+def test_what_a_model_calls_as_a_function_is_named_before_the_layer_that_takes_it():
+    from minidl import Tensor
+    from minidl.trace.layers import describe, seen_layers
+
+    model = Residual()
+    with seen_layers(model) as seen:
+        model(Tensor(np.ones((2, 1, 8, 8), np.float32)))
+    called = {one.name: describe(one)["called"] for one in seen}
+    assert called == {"flat": [], "first": [], "second": ["relu"], "last": ["add"], "out": []}

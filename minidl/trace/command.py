@@ -57,7 +57,8 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
 def title_of(run: Run) -> str:
     """What the page calls the run."""
     config = run.job.config
-    return f"{short(config.model)} on {run.job.dataset.name}, {short(config.opt)}, seed {config.seed}"
+    dataset = Path(run.job.dataset.name).name  # no path of a machine
+    return f"{short(config.model)} on {dataset}, {short(config.opt)}, seed {config.seed}"
 
 
 def earlier(run: Run, path: Path) -> dict[str, Any] | None:

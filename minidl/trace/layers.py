@@ -12,14 +12,16 @@ from typing import Any
 
 from minidl.backend import Array
 from minidl.nn import Module
-from minidl.tensor import Tensor, record
+from minidl.tensor import Node, Tensor, record
+
+WATCH = "watch"  # the operation through which a layer's output passes
 
 
 class Seen:
     """A layer's part in one step: its output and the gradient of the loss with respect to it."""
 
-    def __init__(self, name: str, layer: Module, output: Array) -> None:
-        self.name, self.layer, self.output = name, layer, output
+    def __init__(self, name: str, layer: Module, output: Array, called: list[str]) -> None:
+        self.name, self.layer, self.output, self.called = name, layer, output, called
         self.gradient: Array | None = None
 
     def note(self, g: Array) -> Array:
@@ -32,18 +34,37 @@ class Seen:
 def seen_layers(model: Module) -> Iterator[list[Seen]]:
     """What the layers of the model do inside the block, in the order of computation."""
     found: list[Seen] = []
+    told: set[Node] = set()
 
     def see(name: str, layer: Module, y: Tensor) -> Tensor:
-        seen = Seen(name, layer, y.data)
+        seen = Seen(name, layer, y.data, called_before(y, told) if type(layer).__module__ == "minidl.nn" else [])
         found.append(seen)
-        return record("watch", y.data, (y, seen.note)) if y.requires_grad else y
+        return record(WATCH, y.data, (y, seen.note)) if y.requires_grad else y
 
     with model.watched(see):
         yield found
 
 
+def called_before(y: Tensor, told: set[Node]) -> list[str]:
+    """The operations between the layers before and this one, whose output is y: what the model called as functions,
+    such as `x.relu()` or a sum of two branches. The library's layers are one operation each, so y's own is the layer.
+
+    told  the operations named for an earlier layer, which are not named again; these are added
+    """
+    names: list[str] = []
+    todo = [] if y.node is None or y.node.name == WATCH else [parent for parent, _ in y.node.edges or ()]
+    while todo:
+        node = todo.pop().node
+        if node is not None and node.name != WATCH and node not in told:
+            told.add(node)
+            names.append(node.name)
+            todo += [parent for parent, _ in node.edges or ()]
+    return names[::-1]
+
+
 def describe(seen: Seen) -> dict[str, Any]:
-    """A layer's name, kind, arguments, the shape of its output for one example, and its parameters."""
+    """A layer's name, kind, arguments, the shape of its output for one example, its parameters, and what was called
+    as a function before it."""
     own = {
         f"{seen.name}.{name}" if seen.name else name: list(value.shape)
         for name, value in vars(seen.layer).items()
@@ -55,4 +76,5 @@ def describe(seen: Seen) -> dict[str, Any]:
         "arguments": seen.layer.extra_repr(),
         "shape": list(seen.output.shape[1:]),
         "parameters": own,
+        "called": seen.called,
     }

@@ -21,7 +21,10 @@ from minidl.trace.pack import pack, unpack
 
 LIMIT = 8_000_000  # bytes of a page with one recording
 FORMAT = 1  # of a recording; raised when its meaning changes
-SCRIPTS = ("data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "switch.js", "app.js")
+SCRIPTS = (
+    "data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "whatif.js", "story.js", "switch.js",
+    "tour.js", "app.js",
+)  # fmt: skip
 _BLOB = re.compile(r'<script type="text/plain" class="recording">([A-Za-z0-9+/=\s]*)</script>')
 
 

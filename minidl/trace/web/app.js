@@ -6,16 +6,22 @@ class App {
     runs.forEach((run, i) => { run.id = i; });
     this.steps = [...new Set(runs.flatMap((run) => run.recorded))].sort((a, b) => a - b);
     this.state = { step: this.steps[0] ?? 1 };
-    this.views = runs.map(() => ({ layer: 0, stage: 0, weight: 0 }));
+    this.views = runs.map(() => ({ layer: 0, stage: 0, weight: 0, hide: false, wish: { numbers: {}, uncorrected: false, sgd: false, open: false } }));
+    const common = this.steps.filter((step) => runs.every((run) => run.recorded.includes(step)));
+    this.walk = common.length > 5 ? common : this.steps; // where the arrow keys lead: two runs at the same step
     runs.forEach((run, i) => {
       const grid = run.weights[0]; // to begin with, one in the middle
       if (grid) this.choose(i, grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4));
     });
     this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
+    this.tour = new Tour(this);
+    this.lecture = new Lecture(this);
     this.controls();
     window.addEventListener("hashchange", () => { this.fromAddress(); this.draw(); });
     this.fromAddress();
     this.draw();
+    const stop = Number(new URLSearchParams(location.hash.slice(1)).get("tour"));
+    if (stop) this.tour.stop(stop - 1);
   }
 
   // ---- where we stand ----
@@ -47,24 +53,25 @@ class App {
   }
 
   jump(n) {
-    const at = this.steps.indexOf(this.state.step);
-    this.go(this.steps[Math.max(0, Math.min(this.steps.length - 1, at + n))]);
+    const { walk } = this, { step } = this.state, past = walk.findLastIndex((s) => s <= step);
+    const at = n < 0 && past >= 0 && walk[past] !== step ? past + 1 : past; // a step that only one run has lies between
+    this.go(walk[Math.max(0, Math.min(walk.length - 1, at + n))]);
   }
 
-  // To the last step before the switch; when there already, to the first one after it.
+  // To the first step by the new rule; when there already, to the last one by the old.
   toSwitch() {
     const events = this.runs.map((run) => run.event).filter(Boolean);
     if (!events.length) return;
     const at = events[0].step, before = this.nearest(at);
     const after = this.steps.find((step) => step > at);
-    this.go(this.state.step === before && after ? after : before);
+    this.go(this.state.step === after || !after ? before : after);
   }
 
   play() {
     this.playing = this.playing ? clearInterval(this.playing) : setInterval(() => {
-      if (this.state.step === this.steps[this.steps.length - 1]) this.play();
+      if (this.state.step >= this.walk[this.walk.length - 1]) this.play();
       else this.jump(1);
-    }, 600);
+    }, 600 / Number(document.getElementById("speed").value));
     const button = document.getElementById("play");
     button.textContent = this.playing ? "pause" : "play";
     button.setAttribute("aria-label", this.playing ? "Pause" : "Play");
@@ -82,6 +89,7 @@ class App {
     const change = (what, value) => { view[what] = value; this.draw(); };
     return {
       layer: (layer) => change("layer", layer),
+      hide: () => change("hide", !view.hide),
       weight: (weight) => { this.choose(i, (weight + run.underLens) % run.underLens); this.toAddress(view.weight); this.draw(); },
       stage: (by) => {
         const all = stages(run), stage = (view.stage + by + all.length) % all.length, { layer } = all[stage];
@@ -103,6 +111,10 @@ class App {
     press("to-switch", () => this.toSwitch());
     press("theme", () => this.theme());
     press("help", () => this.help());
+    press("tour-start", () => this.tour.toggle());
+    press("lecture", () => this.lecture.toggle());
+    document.getElementById("speed").addEventListener("change", () => { if (this.playing) { this.play(); this.play(); } });
+    document.getElementById("panels").append(...PANELS.map((panel, k) => el("button", { type: "button", onclick: () => this.lecture.show(panel) }, `${k + 1} ${panel}`)));
     document.getElementById("to-switch").hidden = !this.runs.some((run) => run.event);
     const field = document.getElementById("step");
     field.addEventListener("change", () => this.go(this.nearest(Number(field.value))));
@@ -118,10 +130,12 @@ class App {
     const does = {
       ArrowLeft: () => this.jump(-far), ArrowRight: () => this.jump(far), Home: () => this.go(this.steps[0]),
       End: () => this.go(this.steps[this.steps.length - 1]), s: () => this.toSwitch(), t: () => this.theme(), "?": () => this.help(),
+      g: () => this.tour.toggle(), l: () => this.lecture.toggle(), h: () => each((a) => a.hide()), Escape: () => (this.tour.on ? this.tour.end() : this.lecture.on && this.lecture.toggle()),
       j: () => each((a) => a.stage(1)), k: () => each((a) => a.stage(-1)),
       n: () => each((a, i) => a.weight(this.views[i].weight + 1)), p: () => each((a, i) => a.weight(this.views[i].weight - 1)),
     };
     if (event.key === " " && event.target.tagName !== "BUTTON") does[" "] = () => this.play();
+    if (this.lecture.on) PANELS.forEach((panel, k) => { does[k + 1] = () => this.lecture.show(panel); });
     const what = does[event.key] || does[event.key.toLowerCase()];
     if (!what) return;
     event.preventDefault();
@@ -154,8 +168,10 @@ class App {
     this.timeline.move(step);
     const main = document.getElementById("main"), focused = keyOf(document.activeElement), open = [...main.querySelectorAll("details")].map((d) => d.open);
     main.className = this.runs.length > 1 ? "two" : "one";
-    main.replaceChildren(...this.runs.map((run, i) => runPanel(run, { ...this.views[i], step }, this.actions(i), this.runs.length > 1 ? LETTERS[i] : "")));
+    main.replaceChildren(...(this.runs.length > 1 ? [differencesPanel(this.runs)] : []), ...this.runs.map((run, i) => runPanel(run, { ...this.views[i], step }, this.actions(i), this.runs.length > 1 ? LETTERS[i] : "")));
     main.querySelectorAll("details").forEach((details, i) => { details.open = open[i]; });
+    this.tour.mark();
+    this.lecture.fit();
     if (focused) [...main.querySelectorAll("button, select, canvas[tabindex], summary")].find((node) => keyOf(node) === focused)?.focus({ preventScroll: true });
   }
 }
@@ -201,7 +217,7 @@ function factsPanel(run, frame) {
   const deads = whole ? whole.layers.filter((layer) => layer.dead !== null) : [];
   const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
     fact("rate", number(run.rate(step))), fact("loss of this minibatch", number(run.loss(step)))];
-  if (deads.length) facts.push(fact("dead units", String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
+  if (deads.length) facts.push(fact([tip("dead units", DEAD)], String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
   const last = upTo(step, run.epochs);
   if (last && last.val_accuracy !== null) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
   const parts = [el("dl", { className: "facts now" }, ...facts)];
@@ -219,7 +235,7 @@ function aboutPanel(run) {
     results.length ? el("h4", {}, "Results") : null, results.length ? list(results) : null);
 }
 
-function short5(value) { return Number.isInteger(value) ? value.toLocaleString("en") : digits(value, 5); }
+function short5(value) { return Number.isInteger(value) ? value.toLocaleString("en") : short(value, 5); }
 
 loadRuns().then((runs) => { window.replay = new App(runs); }).catch((error) => {
   document.getElementById("main").append(el("p", { className: "notice" }, `This page can't be shown: ${error.message}`));

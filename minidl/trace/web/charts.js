@@ -40,8 +40,9 @@ function ticks(map, n) {
         const value = m * 10 ** e;
         if (value >= a * 0.999 && value <= b * 1.001) found.push(value);
       }
-    return found.length > n + 1 ? found.filter((_, i) => i % Math.ceil(found.length / n) === 0) : found;
-  }
+    if (found.length > n + 1) return found.filter((_, i) => i % Math.ceil(found.length / n) === 0);
+    if (found.length > 1) return found;
+  } // less than a power of ten: round numbers of a linear axis
   const rough = (b - a) / n || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
   const found = [];
@@ -79,6 +80,19 @@ function dense(values, first, x, y) {
   return points;
 }
 
+// Arrowheads where a curve leaves the axis, one per pixel.
+function outside({ values, first, class: kind }, x, low, high, bottom) {
+  const heads = new Map();
+  values.forEach((v, i) => { if (v > high || v < low) heads.set(`${Math.round(x(first + i))} ${v > high}`, [Math.round(x(first + i)), v > high]); });
+  return [...heads.values()].map(([at, up]) => svg("path", { d: up ? `M${at - 3} 8L${at} 2L${at + 3} 8z` : `M${at - 3} ${bottom - 4}L${at} ${bottom + 2}L${at + 3} ${bottom - 4}z`, class: `${kind} far` }));
+}
+
+// The middle part of the values, from the share `cut` to 1 - cut; null where there are none.
+function middle(values, cut) {
+  const sorted = [...values].filter(Number.isFinite).sort((a, b) => a - b), n = sorted.length;
+  return n ? [sorted[Math.floor((n - 1) * cut)], sorted[Math.ceil((n - 1) * (1 - cut))]] : null;
+}
+
 function extent(values, positive = false) {
   let low = Infinity, high = -Infinity;
   for (const value of values)
@@ -103,12 +117,13 @@ function bars(histogram, label) {
       zero !== null && svg("line", { x1: zero, x2: zero, y1: 0, y2: height, class: "zero-line" }),
       ...rects,
       svg("line", { x1: 0, x2: width, y1: height - 0.5, y2: height - 0.5, class: "axis" })),
-    el("figcaption", {}, el("span", {}, short(low)), el("span", {}, `mean ${short(histogram.mean)}`), el("span", {}, short(high))));
+    el("figcaption", {}, el("span", {}, short(low)), el("span", {}, short(high)), el("span", { className: "mean" }, `mean ${short(histogram.mean)}`)));
 }
 
 // A chart of curves over steps, with axes, a cursor, and what else belongs in it.
 //   curves: [{values, first, class}] (a value per step) or [{points: [[step, value]], class}]
 //   level: a dashed line to reach; band: {low, high, first} a stripe; log: the axis of values
+//   range: of the axis, where a few far values would flatten the rest: arrowheads at its edge stand for what lies beyond
 function stepChart({ curves, label, first, last, cursor, level = null, band = null, log = false, range = null, height = 130 }) {
   const width = 460, left = 52, bottom = height - 20;
   const all = curves.flatMap((c) => (c.values ? [...c.values] : c.points.map((p) => p[1])));
@@ -121,7 +136,8 @@ function stepChart({ curves, label, first, last, cursor, level = null, band = nu
   const dots = curves.filter((c) => c.points && c.points.length < 60).flatMap((c) =>
     c.points.filter(([, v]) => Number.isFinite(v)).map(([s, v]) => svg("circle", { cx: x(s), cy: y(v), r: 2.5, class: `${c.class} dot` })));
   const stripe = band && path([...dense(band.high, band.first, x, y), ...dense(band.low, band.first, x, y).reverse()], { class: "band", fill: "" });
-  return picture(width, height, label,
+  const beyond = range ? curves.filter((c) => c.values).flatMap((c) => outside(c, x, low, high, bottom)) : [];
+  return picture(width, height, label, ...beyond,
     svg("clipPath", { id: clip }, svg("rect", { x: left, y: 4, width: width - left - 4, height: bottom - 2 })),
     ...ticks(y, 3).map((v) => svg("line", { x1: left, x2: width - 8, y1: y(v), y2: y(v), class: "grid" })),
     ...ticks(y, 3).map((v) => text(left - 5, y(v) + 3.5, short(v), { "text-anchor": "end" })),

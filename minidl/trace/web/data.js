@@ -74,6 +74,12 @@ class Run {
   // What the condition of the switch was like at this step: the nearest earlier note of it.
   standing(step) { return upTo(step, this.history); }
 
+  // The momentum of the rule after the switch; 0 where it has none, or was not recorded.
+  momentumAfter() {
+    const frame = this.event && this.frames.find((f) => f.step > this.event.step && f.terms.length);
+    return frame?.terms.find((t) => t.symbol === "mu")?.value || 0;
+  }
+
   loss(step) { return this.losses[step - this.first] ?? NaN; }
   rate(step) { return this.rates[step - this.first] ?? NaN; }
 

@@ -12,7 +12,7 @@ function el(tag, props = {}, ...children) {
 
 // A name and its value, a node or several, in a list of facts; `props` are those of the value.
 function fact(name, value, props = {}) {
-  return el("div", {}, el("dt", {}, name), el("dd", props, ...[value].flat()));
+  return el("div", {}, el("dt", {}, ...[name].flat()), el("dd", props, ...[value].flat()));
 }
 
 // A number with six digits, as nodes: 0.00123457, 1.23457·10⁻⁷.
@@ -36,10 +36,15 @@ function digits(value, n) {
   return minus(text.includes("e") ? String(Math.round(value)) : Number(text) === value ? String(value) : text);
 }
 
-function short(value) { // for labels: three digits, in plain text
-  const text = digits(value, 3), at = text.indexOf("e");
-  return at < 0 ? text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : `${text.slice(0, at)}e${text.slice(at + 1)}`;
+function short(value, n = 3) { // for labels: three digits, in plain text, in the notation of `number`
+  const text = digits(value, n), at = text.indexOf("e");
+  return at < 0 ? text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : `${text.slice(0, at)}·10${raised(text.slice(at + 1))}`;
 }
+
+// An angle in degrees. What is below a hundredth is rounding, not an angle.
+function angle(degrees) { return `${short(Math.round(degrees * 100) / 100)}°`; }
+
+function raised(exponent) { return [...exponent].map((c) => ({ "−": "⁻" })[c] || "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join(""); }
 
 function minus(text) { return text.replaceAll("-", "−"); }
 function percent(share) { return `${(100 * share).toFixed(1)}%`; }
@@ -81,9 +86,35 @@ function paint(canvas, values, width, height, toColour) {
 }
 
 // Numbers that may be negative, by colour, the fullest for the largest; what is no number in a colour of its own.
+// In a picture of few numbers a dash marks the negative ones, for greyscale and for eyes that do not tell red from blue.
+const FEW = 600, CELL = 9;
 function paintSigned(canvas, values, width, height, [low, high] = extent(values)) {
   const largest = Math.max(Math.abs(low), Math.abs(high)) || 1, map = scale(), lost = rgb("lost");
-  paint(canvas, values, width, height, (v) => (Number.isFinite(v) ? map(v / largest) : lost));
+  const shade = (v) => (Number.isFinite(v) ? map(v / largest) : lost);
+  if (width * height > FEW) return paint(canvas, values, width, height, shade);
+  canvas.width = width * CELL;
+  canvas.height = height * CELL;
+  const context = canvas.getContext("2d"), mark = colour("text");
+  for (let i = 0; i < Math.min(values.length, width * height); i++) {
+    const x = (i % width) * CELL, y = Math.floor(i / width) * CELL;
+    context.fillStyle = `rgb(${shade(values[i]).join(",")})`;
+    context.fillRect(x, y, CELL, CELL);
+    if (!(values[i] < -largest / 50)) continue;
+    context.fillStyle = mark;
+    context.fillRect(x + 3, y + 4, CELL - 6, 1);
+  }
+}
+
+// What the colours mean, as a bar from the most negative to the most positive.
+function legend() {
+  const canvas = el("canvas", { className: "legend-bar", role: "img", "aria-label": "from blue, negative, over the ground, zero, to red, positive" });
+  paintSigned(canvas, Float32Array.from({ length: 21 }, (_, i) => (i - 10) / 10), 21, 1);
+  return el("p", { className: "legend hint" }, "negative ", canvas, " positive; the fullest colour is the largest number of a picture, and a dash marks what is negative");
+}
+
+// Words with an explanation: it shows on pointing at them, and when they are tapped or reached by Tab.
+function tip(words, explanation) {
+  return el("span", { className: "tip", tabIndex: 0, title: explanation, "aria-label": `${words.textContent || words}: ${explanation}` }, words);
 }
 
 // keep.py's shades as numbers.

@@ -1,7 +1,7 @@
 // One weight under the lens: the terms that the optimizer gave for its update, with this weight's numbers put in.
 
 const SYMBOLS = {
-  lr: "η", b1: "β₁", b2: "β₂", eps: "ε", mu: "μ", mu1: "μ₁", mu2: "μ₂", alpha: "α", wd: "λ", mhat: "m̂", vhat: "v̂", Lambda: "Λ",
+  lr: "η", b1: "β₁", b2: "β₂", eps: "ε", mu: "μ", mu1: "μ₁", mu2: "μ₂", alpha: "α", wd: "λ", mhat: "m̂", vhat: "v̂", Lambda: "Λ", gamma: "γ",
 };
 const SUBSCRIPTS = { a_sgd: ["a", "SGD"], a_rms: ["a", "RMS"], lr_rms: ["η", "RMS"], lr_decay: ["κ", ""], w_shrunk: ["w", "shrunk"] };
 
@@ -68,6 +68,7 @@ function lensPanel(run, state, act) {
   const row = (term) => {
     const value = valueAt(term, state.weight), tr = el("tr", { className: term.formula ? "" : "given" });
     tr.dataset.symbol = term.symbol;
+    if (term.formula && state.hide) tr.onclick = () => tr.classList.toggle("told");
     tr.append(el("th", { scope: "row" }, symbol(term.symbol)),
       el("td", { className: "formula" },
         term.formula ? el("span", { className: "symbols" }, "= ", ...formula(term.formula, named)) : el("span", { className: "words" }, term.words),
@@ -80,10 +81,12 @@ function lensPanel(run, state, act) {
   section.append(
     el("p", { className: "rule" }, `Step ${frame.step.toLocaleString("en")}, ${run.phase(frame.step)}`, frame.step === state.step ? "" : ", the nearest recorded one",
       ": ", valueAt(terms.get("w_old"), state.weight) === valueAt(terms.get("w"), state.weight) ? "the weight stays where it is." : "the weight moves by p."),
-    el("table", { className: "terms" }, el("caption", { className: "unseen" }, `The update of ${name} at step ${frame.step}`),
+    el("div", { className: "reveal" }, el("button", { type: "button", title: "Hide the results, let the class predict (H)", onclick: () => act.hide() }, state.hide ? "show all results" : "hide the results"),
+      state.hide ? el("span", { className: "hint" }, "Predict, then click a row.") : null),
+    el("table", { className: `terms ${state.hide ? "covered" : ""}` }, el("caption", { className: "unseen" }, `The update of ${name} at step ${frame.step}`),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "term"), el("th", { scope: "col" }, "how it comes about"), el("th", { scope: "col" }, "number"))),
       el("tbody", {}, ...given.map(row)), el("tbody", {}, ...derived.map(row))),
-    weightCurve(run, state, name));
+    whatIfPanel(run, state, frame), weightCurve(run, state, name));
   return section;
 }
 

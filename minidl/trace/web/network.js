@@ -14,6 +14,8 @@ function stages(run) {
   ];
 }
 
+const DEAD = "A unit of a ReLU that is 0 for every image of the minibatch gets no gradient: it learns nothing from this step.";
+
 function shapeOf(layer) { return layer.shape.join("×") || "1"; }
 function size(shape) { return shape.reduce((a, b) => a * b, 1); }
 
@@ -28,8 +30,9 @@ function graph(run, state, act) {
     return el("li", {}, i >= 0 && i < run.layers.length ? button : el("span", { className: `layer end ${reached ? stage.way : ""}` }, el("b", {}, kind), el("span", {}, shape)));
   };
   const layers = run.layers.map((layer, i) => box(i, layer.kind, shapeOf(layer), `${layer.name} ${layer.kind}(${layer.arguments})`));
+  const called = (i) => (run.layers[i].called || []).map((name) => el("li", {}, el("span", { className: "layer end called", title: `${name}: called as a function, not a layer of the model` }, el("b", {}, name), el("span", {}, "()"))));
   const ends = [box(stage.way === "forward" && stage.layer < 0 ? -1 : -2, "input", ["1", ...run.image].join("×"), ""), box(run.layers.length, "loss", "1", "")];
-  return el("ol", { className: `graph ${stage.way}` }, ends[0], ...layers, ends[1]);
+  return el("ol", { className: `graph ${stage.way}` }, ends[0], ...layers.flatMap((layer, i) => [...called(i), layer]), ends[1]);
 }
 
 function networkPanel(run, state, act) {
@@ -38,8 +41,8 @@ function networkPanel(run, state, act) {
   const walk = el("div", { className: "walk" },
     el("button", { type: "button", onclick: () => act.stage(-1), title: "Previous stage (K)", "aria-label": "Previous stage" }, "‹"),
     el("button", { type: "button", onclick: () => act.stage(1), title: "Next stage (J)", "aria-label": "Next stage" }, "›"),
-    el("span", {}, `stage ${state.stage + 1} of ${all.length}: ${all[state.stage].words}`));
-  return el("section", { className: "network" }, el("h3", {}, "The network"), walk, graph(run, state, act),
+    el("span", {}, tip("stage", "A step has these parts: forward through the layers, the loss, back through them, the update. J and K walk through them."), ` ${state.stage + 1} of ${all.length}: ${all[state.stage].words}`));
+  return el("section", { className: "network" }, el("h3", {}, "The network"), walk, graph(run, state, act), legend(),
     frame ? layerPanel(run, frame, state, act) : el("p", { className: "notice" }, "No step of this run was recorded with pictures."));
 }
 
@@ -53,7 +56,7 @@ function layerPanel(run, frame, state, act) {
   if (seen.gradient) cards.push(layerCard("Gradient of the loss by this output", layer, seen.gradient, way === "backward"));
   if (seen.dead !== null) {
     const units = layer.shape[0], what = layer.shape.length > 1 ? "channels" : "units";
-    parts.push(el("p", { className: "dead" }, el("b", {}, `${seen.dead} of ${units} ${what}`), ` are dead at this step: zero for the whole minibatch.`));
+    parts.push(el("p", { className: "dead" }, el("b", {}, `${seen.dead} of ${units} ${what}`), " are ", tip("dead", DEAD), " at this step: zero for the whole minibatch."));
   }
   for (const name of Object.keys(layer.parameters)) cards.push(...weightCards(run, frame, name, state, act, way === "update"));
   parts.push(el("div", { className: "cards" }, ...cards));

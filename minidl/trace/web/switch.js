@@ -1,5 +1,9 @@
 // The switch, explained: what it waits for, how near it is, and the geometry of the projected rate.
 
+// What a chart would say nothing about: it only counts up. gamma and Lambda have a chart of their own.
+const COUNTS = new Set(["step", "epochs finished", "|Lambda - gamma|"]);
+const GAMMA = "The SGD rate whose step, seen from the step that was taken, has just its length: γ = p·p / −(p·g). Λ is its running average.";
+
 function switchPanel(run, state) {
   const section = el("section", { className: "switch" }, el("h3", {}, "The switch, explained"));
   if (!run.switch) {
@@ -11,11 +15,12 @@ function switchPanel(run, state) {
     event
       ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch)), told("rate", number(event.lr)), told("condition", event.condition))
       : el("dl", { className: "facts" }, told("condition", condition)));
+  if (event) section.append(storyPanel(run, state));
   const note = run.standing(state.step), over = event && state.step > event.step;
   if (note) section.append(el("p", { className: "standing" }, over ? "It has switched; the condition is not asked any more. Last: " : `At step ${note.step.toLocaleString("en")}: `, el("b", {}, note.words)));
   if (run.switch.projection) section.append(rates(run, state));
   run.switch.conditions.forEach((one, i) => {
-    if (one.metric !== "|Lambda - gamma|" && one.metric) section.append(towards(run, state, one, i));
+    if (one.metric && !COUNTS.has(one.metric)) section.append(towards(run, state, one, i));
   });
   section.append(projection(run, state));
   return section;
@@ -35,20 +40,24 @@ function towards(run, state, one, i) {
   return figure;
 }
 
-// gamma and Lambda over time. The axis follows Lambda, for single gammas may lie far out.
+// gamma and Lambda over time. The axis has most of them, for single gammas may lie far out: arrowheads stand for those.
 function rates(run, state) {
   const { gamma, lambda, compared, tolerance } = run.switch.projection, curves = [{ values: gamma, first: 1, class: "gamma" }];
   if (compared) curves.push({ values: compared, first: 1, class: "compared" });
   curves.push({ values: lambda, first: 1, class: "lambda" });
-  const sorted = [...gamma].filter(Number.isFinite).sort((a, b) => a - b), [low, high] = extent(lambda);
-  const range = sorted.length ? [Math.min(low, sorted[Math.floor(sorted.length * 0.02)]), Math.max(high, sorted[Math.ceil(sorted.length * 0.98) - 1])] : null;
+  const most = [middle(gamma, 0.1), middle(lambda, 0.05)].filter(Boolean);
+  const range = most.length ? [Math.min(...most.map((m) => m[0])), Math.max(...most.map((m) => m[1]))] : null;
+  if (range) range.splice(0, 2, range[0] - 0.15 * (range[1] - range[0]), range[1] + 0.15 * (range[1] - range[0]));
+  const far = range ? [...gamma].map((v, i) => [v, i + 1]).filter(([v]) => v < range[0] || v > range[1]) : [];
+  const farthest = far.reduce((best, one) => (Math.abs(one[0]) > Math.abs(best[0]) ? one : best), [0, 0]);
   const band = tolerance && { first: 1, low: lambda.map((v, i) => v - tolerance[i]), high: lambda.map((v, i) => v + tolerance[i]) };
   const k = Math.min(state.step, gamma.length) - 1;
   const now = k >= 0 ? [` Step ${(k + 1).toLocaleString("en")}: `, el("var", {}, "γ"), " = ", ...number(gamma[k]), ", ", el("var", {}, "Λ"), " = ", ...number(lambda[k])] : [];
   if (k >= 0 && tolerance) now.push(", tolerance ", ...number(tolerance[k]));
   return el("figure", { className: "chart rates" },
-    el("figcaption", {}, el("span", { className: "key gamma" }, "γ"), " the SGD rate that explains each step best, ", el("span", { className: "key lambda" }, "Λ"), " its running average, ", el("span", { className: "key band" }, "band"), " the tolerance",
-      compared ? [", ", el("span", { className: "key compared" }, "mean")][1] : null, compared ? " of the last γ, which is compared." : "."),
+    el("figcaption", {}, tip(el("span", { className: "key gamma" }, "γ"), GAMMA), " the SGD rate that explains each step best, ", el("span", { className: "key lambda" }, "Λ"), " its running average, ", el("span", { className: "key band" }, "band"), " the tolerance",
+      ...(compared ? [", ", el("span", { className: "key compared" }, "mean"), " of the last γ, which is compared."] : ["."]),
+      far.length ? ` Arrowheads: ${far.length} of ${gamma.length.toLocaleString("en")} γ lie beyond the axis, the farthest at ${short(farthest[0])} (step ${farthest[1].toLocaleString("en")}).` : null),
     stepChart({ curves, label: "gamma and Lambda over the steps", first: 1, last: Math.max(2, gamma.length), cursor: Math.min(state.step, gamma.length), band, range, height: 170 }),
     el("p", { className: "now" }, ...now));
 }
@@ -58,7 +67,7 @@ function projection(run, state) {
   const frame = run.nearest(state.step, (f) => f.geometry);
   if (!frame) return el("p", { className: "hint" }, "No step of this run was recorded with its geometry.");
   const { cos, degrees, gamma, p: length, g } = frame.geometry;
-  const caption = [`Step ${frame.step.toLocaleString("en")}: the step `, el("var", {}, "p"), " is ", ...number(length), " long and ", `${digits(degrees, 3)}° off the direction −`, el("var", {}, "g"), ". "];
+  const caption = [`Step ${frame.step.toLocaleString("en")}: the step `, el("var", {}, "p"), " is ", ...number(length), " long and ", `${angle(degrees)} off the direction −`, el("var", {}, "g"), ". "];
   const figure = el("figure", { className: "chart arrows" });
   if (!(cos > 0.02)) {
     caption.push(cos <= 0 ? "It does not lead down the gradient at all, so that no SGD rate fits it." : "They are nearly at right angles: no SGD rate of any use fits it.");
@@ -71,16 +80,16 @@ function projection(run, state) {
 
 // -gamma g to the right; p at its angle, as long as the shadow of -gamma g on it.
 function arrows(cos, degrees) {
-  const width = 460, angle = (degrees * Math.PI) / 180, fits = cos > 0.02, reach = 340, length = fits ? reach * cos : 120;
-  const height = Math.max(80, length * Math.sin(angle) + 60), x0 = fits ? 40 : width / 2 - 60, y0 = height - 24;
-  const end = [x0 + (fits ? reach : 200), y0], tip = [x0 + length * Math.cos(angle), y0 - length * Math.sin(angle)];
+  const width = 460, turn = (degrees * Math.PI) / 180, fits = cos > 0.02, reach = 340, length = fits ? reach * cos : 120;
+  const height = Math.max(80, length * Math.sin(turn) + 60), x0 = fits ? 40 : width / 2 - 60, y0 = height - 24;
+  const end = [x0 + (fits ? reach : 200), y0], point = [x0 + length * Math.cos(turn), y0 - length * Math.sin(turn)];
   const arrow = (to, name) => svg("line", { x1: x0, y1: y0, x2: to[0], y2: to[1], class: `arrow ${name}`, "marker-end": `url(#head-${name})` });
   const head = (name) => svg("marker", { id: `head-${name}`, viewBox: "0 0 10 10", refX: 9, refY: 5, markerWidth: 6, markerHeight: 6, orient: "auto" }, svg("path", { d: "M0 0L10 5L0 10z", class: `arrow-head ${name}` }));
-  const r = Math.min(44, length * 0.5), arc = `M${x0 + r} ${y0}A${r} ${r} 0 0 0 ${x0 + r * Math.cos(angle)} ${y0 - r * Math.sin(angle)}`;
-  const half = angle / 2, at = [x0 + (r + 8) * Math.cos(half), y0 - (r + 8) * Math.sin(half)];
-  return picture(width, height, `The step p and the direction of minus g, ${digits(degrees, 3)} degrees apart`,
+  const r = Math.min(44, length * 0.5), arc = `M${x0 + r} ${y0}A${r} ${r} 0 0 0 ${x0 + r * Math.cos(turn)} ${y0 - r * Math.sin(turn)}`;
+  const half = turn / 2, at = [x0 + (r + 8) * Math.cos(half), y0 - (r + 8) * Math.sin(half)];
+  return picture(width, height, `The step p and the direction of minus g, ${angle(degrees)} apart`,
     svg("defs", {}, head("p"), head("g")), svg("path", { d: arc, class: "arc" }),
-    fits && svg("line", { x1: end[0], y1: end[1], x2: tip[0], y2: tip[1], class: "shadow" }), arrow(end, "g"), arrow(tip, "p"),
-    text(tip[0] - 4, tip[1] - 8, "p", { class: "arrow-name p", "text-anchor": "middle" }), text(end[0] + 8, end[1] + 5, fits ? "−γg" : "−g", { class: "arrow-name g" }),
-    text(...at, `${digits(degrees, 3)}°`, { class: "degrees" }));
+    fits && svg("line", { x1: end[0], y1: end[1], x2: point[0], y2: point[1], class: "shadow" }), arrow(end, "g"), arrow(point, "p"),
+    text(point[0] - 4, point[1] - 8, "p", { class: "arrow-name p", "text-anchor": "middle" }), text(end[0] + 8, end[1] + 5, fits ? "−γg" : "−g", { class: "arrow-name g" }),
+    text(...at, angle(degrees), { class: "degrees" }));
 }

@@ -22,7 +22,7 @@ class Timeline {
 
   draw() {
     const width = (this.width = Math.max(320, Math.round(this.node.clientWidth))), narrow = width < 600;
-    const left = narrow ? 36 : 46, right = width - (narrow ? 40 : 50), top = 14, bottom = narrow ? 78 : 96;
+    const left = narrow ? 36 : 46, right = width - (narrow ? 40 : 52), top = 16, bottom = narrow ? 78 : 96;
     const x = (this.x = axis(this.first, this.end, left, right));
     const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
     const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
@@ -36,7 +36,7 @@ class Timeline {
     ];
     if (accuracies.length) parts.push(
       ...ticks(accuracy, 3).map((v) => text(right + 6, accuracy(v) + 3.5, v.toFixed(best - worst < 0.02 ? 3 : 2), { class: "accuracy-label" })),
-      text(right + 6, 9, narrow ? "val." : "val. acc.", { class: "accuracy-label" }));
+      text(width - 2, 9, narrow ? "val." : "val. acc.", { "text-anchor": "end", class: "accuracy-label" }));
     let y = bottom + 6;
     this.runs.forEach((run, i) => {
       const points = validated(run).map((epoch) => [x(epoch.step), accuracy(epoch.val_accuracy)]);
@@ -69,6 +69,7 @@ class Timeline {
     parts.push(path(dense(run.rates, run.first, x, rate), { class: "rate" }));
     if (!narrow) parts.push(text(right + 6, y + 10, "rate", { class: "rate-label" }));
     y += tall + 2;
+    y = this.lengths(parts, run, i, x, y, right, narrow);
     for (const step of run.recorded) parts.push(svg("line", { x1: x(step), x2: x(step), y1: y, y2: y + 5, class: "mark" }));
     if (run.event) {
       const at = x(run.event.step);
@@ -76,6 +77,18 @@ class Timeline {
       parts.push(text(at + 4, 10, this.runs.length > 1 ? `switch ${LETTERS[i]}` : "switch", { class: "switch-label" }));
     }
     return y + 8;
+  }
+
+  // The length of the whole step at the recorded steps, by its logarithm.
+  lengths(parts, run, i, x, y, right, narrow) {
+    const found = run.frames.filter((f) => f.geometry).map((f) => [f.step, f.geometry.p]);
+    if (found.length < 2) return y;
+    const tall = narrow ? 16 : 22, [low, high] = extent(found.map(([, p]) => p), true), map = axis(low, Math.max(high, low * 1.1), y + tall - 2, y + 2, true);
+    const line = path(found.map(([step, p]) => [x(step), map(p)]), { class: `step-length run-${i}` });
+    line.append(svg("title"));
+    line.firstChild.textContent = `length of the whole step |p|, by its logarithm: from ${short(high)} down to ${short(low)}`;
+    parts.push(line, text(right + 6, y + tall / 2 + 4, "|p|", { class: "rate-label" }));
+    return y + tall + 2;
   }
 
   move(step) {
