@@ -123,8 +123,8 @@ def what_if(chrome: Any) -> tuple[float, float]:
 
 def turn(chrome: Any, name: str, place: float) -> float:
     """Move a slider; the number that it then stands for."""
-    script = """const input = [...document.querySelectorAll('.knob input')].find((i)
-      => i.getAttribute('aria-label').startsWith(arguments[0] + ','));
+    script = """const input = [...document.querySelectorAll('.knob input')]
+        .find((i) => i.getAttribute('aria-label').startsWith(arguments[0] + ','));
       input.value = arguments[1]; input.dispatchEvent(new Event('input'));
         return window.replay.views[0].wish.numbers[arguments[0]]"""
     return chrome.execute_script(script, name, place)
