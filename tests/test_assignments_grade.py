@@ -97,10 +97,10 @@ def test_a_file_that_does_not_load(tmp_path, content, said):
 
 @linux
 def test_a_missing_file_costs_only_its_own_items(tmp_path):
-    folder = write({"Adam.PY": reference("A2")["optim/adam.py"], "sgd.py": reference("A2")["optim/sgd.py"]}, tmp_path)
+    folder = write({"mine.py": reference("A2")["optim/adam.py"], "sgd.py": reference("A2")["optim/sgd.py"]}, tmp_path)
     report = grade(load("A2"), read_submission(folder, WANTED))
     assert report.score == 40
-    assert "it has Adam.PY, sgd.py): the name matters" in results(report)["output"]
+    assert "it has mine.py, sgd.py): the name matters" in results(report)["output"]
 
 
 # ---- results ----
@@ -158,7 +158,7 @@ def test_a_class_on_the_command_line(tmp_path):
     assert "5 submissions, 28.0 marks on average" in result.stdout
     rows = {row["submission"]: row for row in csv.DictReader((tmp_path / "marks.csv").read_text().splitlines())}
     assert {name: row["score"] for name, row in rows.items()} == {
-        "ada": "100", "bob": "0", "cy": "0", "eve.zip": "0", "sgd.py": "40",
+        "ada": "100", "bob": "0", "cy": "0", "eve.zip": "0", "sgd.py": "40", "readme.txt": "",
     }  # fmt: skip
     assert rows["sgd.py"]["Adam: twenty steps"] == "0"
     assert "there is no sgd.py in the submission (it has report.pdf)" in rows["cy"]["problems"]

@@ -17,7 +17,7 @@ NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order in which a class does the
 
 # call(name, **arguments): a function of the assignment's calls.py, run in the student's process
 Call = Callable[..., Any]
-Check = Callable[[Call, np.random.Generator], None]  # raises check.Wrong
+Check = Callable[[Call, np.random.Generator], str | None]  # raises check.Wrong; or a word on what is right but for ...
 
 
 class AssignmentError(Exception):

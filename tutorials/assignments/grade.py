@@ -10,8 +10,6 @@ Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
@@ -22,12 +20,14 @@ from functools import partial
 from pathlib import Path
 
 from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
+from tutorials.assignments.classroom import students
 from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
 from tutorials.assignments.marking import SEED, Report, grade
 from tutorials.assignments.said import plain
 from tutorials.assignments.sandbox import Limits
 from tutorials.assignments.session import Unprotected
-from tutorials.assignments.submission import Submission, read_submission
+from tutorials.assignments.submission import Submission, read
+from tutorials.assignments.table import table
 
 Marker = Callable[[Submission], Report]
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         mark = partial(grade, assignment, seed=args.seed, unsafe=args.unsafe, limits=Limits(total_seconds=args.seconds))
         if args.csv:
             return _grade_class(assignment, args, mark)
-        report = mark(read_submission(args.submission, assignment.cuts))
+        report = mark(read(args.submission, assignment))
         if args.out:
             _write_results(args.out, report, args.visibility)
         print(summary(report))
@@ -78,50 +78,35 @@ def summary(report: Report) -> str:
 
 def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
     """Grade every submission in a folder, `jobs` at a time: a row each in the CSV and, with --out, a results.json."""
-    if not args.submission.is_dir():
-        raise AssignmentError(
-            f"{args.submission} is not a folder: with --csv, name the folder that holds a class's work"
-        )
-    places = sorted(p for p in args.submission.iterdir() if p.is_dir() or p.suffix in (".zip", ".py"))
-    if not places:
-        raise AssignmentError(f"{args.submission} holds no folder, .zip or .py file to grade")
+    readers = students(args.submission, assignment)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
 
-    def one(place: Path) -> Report:
-        try:
-            submission = read_submission(place, assignment.cuts)
-        except AssignmentError as error:
-            submission = Submission(place.name, problems={path: str(error) for path in assignment.cuts})
-        report = mark(submission)
+    def one(name: str) -> Report:
+        report = mark(readers[name]())
         if args.out:
-            _write_results(args.out / f"{place.name}.json", report, args.visibility)
+            _write_results(args.out / f"{_file_name(name)}.json", report, args.visibility)
         return report
 
     reports = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        for number, report in enumerate(pool.map(one, places), 1):
+        for number, report in enumerate(pool.map(one, readers), 1):
             reports.append(report)
-            print(plain(f"{number:4} of {len(places)}  {report.score:4} / {report.most}  {report.submission.name}"))
-    _write(args.csv, plain(table(reports)))
-    mean = sum(report.score for report in reports) / len(reports)
-    print(f"{args.csv}: {len(reports)} submissions, {mean:.1f} marks on average")
+            print(plain(f"{number:4} of {len(readers)}  {_points(report)}  {report.submission.name}"))
+    _write(args.csv, table(reports))
+    graded = [report for report in reports if not report.submission.ungraded]
+    mean = sum(report.score for report in graded) / len(graded)
+    print(f"{args.csv}: {len(graded)} submissions, {mean:.1f} marks on average")
     return 0
 
 
-def table(reports: list[Report]) -> str:
-    """A CSV: a row for each submission, a column for each item."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    items = [mark.item.name for mark in reports[0].marks]
-    writer.writerow(["submission", "score", "of", *items, "sha256", "problems", "protections not on"])
-    for report in reports:
-        hashes = "; ".join(f"{path} {digest}" for path, digest in report.submission.hashes.items())
-        problems = "; ".join(f"{path}: {why}" for path, why in report.submission.problems.items())
-        off = "; ".join(f"{name} {state}" for name, state in report.protections.items() if state != "on")
-        scores = [mark.score for mark in report.marks]
-        writer.writerow([report.submission.name, report.score, report.most, *scores, hashes, problems, off])
-    return text.getvalue()
+def _file_name(name: str) -> str:
+    """A student's name as that of a file: it may come out of an archive and hold anything."""
+    return "".join("_" if c in "/\\\0" else c for c in name)[:150]
+
+
+def _points(report: Report) -> str:
+    return "not graded" if report.submission.ungraded else f"{report.score:4} / {report.most}"
 
 
 # ---- files ----
@@ -161,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("assignment", help=f"one of {', '.join(NAMES)}")
-    add("submission", nargs="?", type=Path, help="a folder, .zip or .py file; with --csv a folder of these")
+    add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
     add("--out", type=Path, help="write results.json here; with --csv a folder, for one NAME.json each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
     add("--zip", type=Path, help="write the autograder bundle for Gradescope here")

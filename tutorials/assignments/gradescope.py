@@ -11,9 +11,12 @@ from typing import Any
 
 from tutorials.assignments.assignment import HERE, ROOT, Assignment
 from tutorials.assignments.marking import Report
+from tutorials.assignments.said import line, plain
+from tutorials.assignments.sandbox import is_on
 
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 FORMATS = ("text", "html", "simple_format", "md", "ansi")
+MOST_ROWS = 20  # of files that are not graded
 _NUMBER, _TEXT = (int, float), (str,)
 _TOP: dict[str, tuple[type, ...]] = {
     "score": _NUMBER, "execution_time": _NUMBER, "output": _TEXT, "output_format": _TEXT, "visibility": _TEXT,
@@ -34,7 +37,7 @@ def results(report: Report, visibility: str = "visible") -> dict[str, Any]:
     tests = [
         {
             "score": mark.score, "max_score": mark.item.marks, "status": "passed" if mark.score else "failed",
-            "name": mark.item.name, "number": str(number), "output": mark.feedback, "output_format": "text",
+            "name": mark.item.name, "number": str(number), "output": plain(mark.feedback), "output_format": "text",
             "tags": [report.assignment.name], "visibility": visibility,
         }
         for number, mark in enumerate(report.marks, 1)
@@ -57,12 +60,30 @@ def results(report: Report, visibility: str = "visible") -> dict[str, Any]:
 
 
 def heading(report: Report) -> str:
-    """What was graded, and what could not be."""
-    lines = [f"graded: {path}, sha256 {digest}" for path, digest in report.submission.hashes.items()]
-    lines += [f"not graded: {path}: {why}" for path, why in report.submission.problems.items()]
-    states = [f"{name} {state.split(':')[0]}" for name, state in report.protections.items()]
-    lines += [f"protections: {', '.join(states)}"] if states else []
-    return "\n".join(lines)
+    """What was graded, what could not be, and what was left alone, each with the reason."""
+    work, lines = report.submission, []
+    for path, digest in work.hashes.items():
+        if path not in report.broken:
+            source = f", from {work.sources[path]}" if path in work.sources else ""
+            lines.append(f"graded: {path}, sha256 {digest}{source}")
+    lines += [f"not graded: {path}: {why}" for path, why in work.problems.items()]
+    lines += [
+        f"not graded: {path}, sha256 {work.hashes.get(path, '')}: the file can't be loaded: {why}"
+        for path, why in report.broken.items()
+    ]
+    lines += [f"not graded: {path}: {why}" for path, why in list(work.skipped.items())[:MOST_ROWS]]
+    if len(work.skipped) > MOST_ROWS:
+        lines.append(f"not graded: {len(work.skipped) - MOST_ROWS} more, for like reasons")
+    if report.printed_bytes > len(report.printed.encode()):
+        lines.append(
+            f"printed: {report.printed_bytes:,} bytes, of which the first {len(report.printed):,} characters are kept: "
+            "take out the prints that are left over"
+        )
+    on = [name for name, state in report.protections.items() if is_on(state)]
+    lines += [f"held in by: {', '.join(on)}"] if on else []
+    lines += [f"{name} {state}" for name, state in report.protections.items() if "untried" in state]
+    lines += [f"not held in: {report.unprotected}"] if report.unprotected else []
+    return plain("\n".join(line(each, 1000) for each in lines))
 
 
 def problems(value: Any) -> list[str]:

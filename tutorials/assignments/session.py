@@ -55,6 +55,7 @@ class Session:
         self._process: Process | None = None
         self._end = time.monotonic() + self.limits.total_seconds
         self._hurried = False
+        self._told: set[str] = set()
 
     def __enter__(self) -> Session:
         self._folder = Path(tempfile.mkdtemp(prefix="minidl-grade-"))
@@ -137,7 +138,7 @@ class Session:
         except Gone as gone:
             raise Unprotected(f"the sandbox can't be started: {gone}") from None
         self._process, self.states = process, process.states
-        missing = self._missing()
+        missing = self.missing()
         if missing and not self.unsafe:
             self._kill()
             raise Unprotected(
@@ -159,7 +160,7 @@ class Session:
             del self._files[path]
             self._write(path, self._handout[path])
 
-    def _missing(self) -> str:
+    def missing(self) -> str:
         """The essential protections that are off; "" if there are none."""
         off = {name: state for name, state in self.states.items() if not is_on(state)}
         missing = [f"{name} {off[name]}" for name in ("limits", "seccomp") if name in off]
@@ -198,7 +199,9 @@ class Session:
         for path, functions in self.assignment.cuts.items():
             if any(f": {name} is yours" in message for name in functions):
                 if path in self.broken:
-                    return f"the file can't be loaded: {self.broken[path]}"
+                    first = path not in self._told
+                    self._told.add(path)
+                    return f"the file can't be loaded: {self.broken[path] if first else f'{path}, see above'}"
                 if path not in self._files:
                     return f"not handed in: {path}, where {message.partition(': ')[2].partition(' is')[0]} belongs"
         return f"not written yet: {tame(message)}"

@@ -1,33 +1,43 @@
 """A submission: which of its files are the ones that were asked for. It is only read, and only what is named is read.
 
-It may be a folder, a .zip or a single .py file. A file is found at its place in the hand-out (optim/adam.py) or, since
-many upload pages flatten folders, by its name alone (adam.py). Links are not followed, archives not unpacked.
+A file is found at its place in the hand-out (optim/adam.py), by its name alone (adam.py), since many upload pages
+flatten folders, or by what browsers, editors and upload pages make of names (`adam (1).py`, `Adam.py`, `adam.py.txt`).
+Of copies that say the same one is taken; a copy of the bare hand-out is never taken before one that was written in.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
-import zipfile
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from tutorials.assignments.assignment import AssignmentError
+from tutorials.assignments.archive import LARGEST, Found, Problem, look
+from tutorials.assignments.assignment import Assignment, AssignmentError
+from tutorials.assignments.handout import to_write
+from tutorials.assignments.text import as_utf8
 
-LARGEST = 1 << 20  # bytes of one file
-MOST_FILES = 2000
+__all__ = ["LARGEST", "Submission", "choose", "read", "read_submission"]
 
 
 @dataclass
 class Submission:
-    """files: wanted path -> content;  problems: wanted path -> why there is none."""
+    """A student's work.
+
+    files     wanted path -> content
+    problems  wanted path -> why there is none
+    sources   wanted path -> where it was found, if that is another name
+    skipped   what else was handed in -> why it is not graded
+    ungraded  why this is no submission at all, "" if it is one
+    """
 
     name: str
     files: dict[str, bytes] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    ungraded: str = ""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -35,94 +45,127 @@ class Submission:
         return {path: hashlib.sha256(data).hexdigest() for path, data in self.files.items()}
 
 
-def read_submission(place: Path, wanted: Iterable[str]) -> Submission:
-    """Raises AssignmentError where there is nothing to read at all."""
-    submission = Submission(place.name)
+def read(place: Path, assignment: Assignment) -> Submission:
+    """The files of an assignment; see read_submission."""
+    return read_submission(place, assignment.cuts, to_write(assignment))
+
+
+def read_submission(place: Path, wanted: Iterable[str], bare: Mapping[str, str] | None = None) -> Submission:
+    """The wanted files in a folder, an archive or a single file. `bare` has them as they were handed out.
+
+    Raises AssignmentError where there is nothing to read at all.
+    """
     if place.is_symlink() and not place.exists():
         raise AssignmentError(f"{place} is a link that leads nowhere")
-    if place.is_dir():
-        present = _in_folder(place)
-    elif place.suffix == ".zip" and place.is_file():
-        present = _in_zip(place)
-    elif place.is_file():
-        present = {place.name: partial(_read_file, place)}
-    else:
+    if not (place.is_dir() or place.is_file()):
         raise AssignmentError(f"there is no submission at {place}: name a folder, a .zip or a .py file")
+    try:
+        found = look(place)
+    except Problem as problem:
+        raise AssignmentError(f"{place}: {problem}") from problem
+    except OSError as error:
+        raise AssignmentError(f"{place} can't be read: {error.strerror}") from error
+    return choose(place.name, found, list(wanted), bare or {})
+
+
+def choose(name: str, found: Found, wanted: list[str], bare: Mapping[str, str]) -> Submission:
+    """The submission that these files make."""
+    submission = Submission(name, skipped=dict(found.skipped))
+    left = dict.fromkeys(found.files)
     for path in wanted:
         try:
-            submission.files[path] = present[_find(path, list(present))]()
-        except _Problem as problem:
+            source, data = _pick(path, found, wanted, bare.get(path))
+        except Problem as problem:
             submission.problems[path] = str(problem)
+            continue
+        submission.files[path] = data
+        left.pop(source, None)
+        if source != path:
+            submission.sources[path] = source
+    for source in left:
+        taken = [path for path in submission.files if _rank(source, path) is not None]
+        if taken:
+            submission.skipped[source] = f"{taken[0]} was taken from {submission.sources.get(taken[0], taken[0])}"
+    others = [source for source in left if source not in submission.skipped]
+    if others:
+        few = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
+        many = "one other file" if len(others) == 1 else f"{len(others):,} other files"
+        submission.skipped[many] = f"not asked for ({few})"
     return submission
 
 
-class _Problem(Exception):
-    """Why a file can't be graded."""
+def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) -> tuple[str, bytes]:
+    """Where the wanted file lies, and what is in it. Raises Problem."""
+    ranks: dict[int, list[str]] = {}
+    own = PurePosixPath(wanted).name
+    others = {PurePosixPath(each).name for each in all_wanted} - {own}
+    for path in found.files:
+        rank = _rank(path, wanted)
+        if rank is not None and PurePosixPath(path).name.lower() not in others:
+            ranks.setdefault(rank, []).append(path)
+    scripts = [path for path in found.files if path.lower().endswith(".py")]
+    if not ranks and len(all_wanted) == len(scripts) == 1:
+        ranks[0] = scripts
+    empty, problem = None, None
+    for rank in sorted(ranks):
+        contents: dict[bytes, tuple[str, bytes]] = {}
+        for path in sorted(ranks[rank], key=lambda path: (path.count("/"), path)):
+            try:
+                data = found.files[path]()
+                contents.setdefault(_text(data), (path, data))
+            except Problem as each:
+                problem = problem or each
+        if bare is not None:
+            empty = contents.pop(_text(bare.encode()), None) or empty
+        if len(contents) == 1:
+            return next(iter(contents.values()))
+        if contents:
+            names = ", ".join(sorted(path for path, _ in contents.values())[:3])
+            raise Problem(f"there are several files named {own} ({names}): hand in one")
+        if problem:
+            raise problem
+    if empty:
+        return empty
+    there = ", ".join(sorted(found.files)[:5]) or "nothing"
+    unread = "; ".join(f"{path}: {why}" for path, why in found.skipped.items() if not path.endswith("/"))
+    raise Problem(
+        f"there is no {own} in the submission (it has {there}): the name matters" + (f"; {unread}" if unread else "")
+    )
 
 
-Present = dict[str, Callable[[], bytes]]  # path in the submission -> how to read it
+def _text(data: bytes) -> bytes:
+    """The text apart from its encoding and its line ends."""
+    return b"\n".join(line.rstrip() for line in as_utf8(data).removeprefix(b"\xef\xbb\xbf").splitlines()).strip()
 
 
-def _find(wanted: str, present: list[str]) -> str:
-    if wanted in present:
-        return wanted
-    for ending in (wanted, PurePosixPath(wanted).name):
-        found = [path for path in present if PurePosixPath(path).match(ending)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise _Problem(f"there are several files named {ending} ({', '.join(sorted(found)[:3])}): hand in one")
-    others = ", ".join(sorted(present)[:5]) or "nothing"
-    raise _Problem(f"there is no {PurePosixPath(wanted).name} in the submission (it has {others}): the name matters")
+# How a name may have changed on its way, least first.
+_COPY = re.compile(r"( ?\(\d+\)| - copy| copy| kopie| - kopie|[-_ ]\d{1,2}| ?\[\d+\])+$")
+_UPLOAD = re.compile(r"^.*_\d+_\d+_")  # Canvas: name_student_file_
+_ENDINGS = "final|new|done|solved|fixed|version|ver|v|submission|edited"  # adam_final_v2.py
+_OTHER = {"test", "tests", "old", "backup", "bak", "notes", "handout", "original", "solution", "conftest"}
 
 
-def _in_folder(folder: Path) -> Present:
-    present: Present = {}
-    for root, folders, names in os.walk(folder):  # follows no links
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "__")))
-        for name in sorted(names):
-            if len(present) >= MOST_FILES:
-                return present
-            path = Path(root, name)
-            present[path.relative_to(folder).as_posix()] = partial(_read_file, path)
-    return present
-
-
-def _read_file(path: Path) -> bytes:
-    state = path.lstat()
-    if stat.S_ISLNK(state.st_mode):
-        raise _Problem(f"{path.name} is a link, not a file: hand in the file itself")
-    if not stat.S_ISREG(state.st_mode):
-        raise _Problem(f"{path.name} is not a file")
-    if state.st_size > LARGEST:
-        raise _Problem(f"{path.name} has {state.st_size:,} bytes, more than {LARGEST:,}")
-    try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
-            return file.read(LARGEST)
-    except OSError as error:
-        raise _Problem(f"{path.name} can't be read: {error.strerror}") from error
-
-
-def _in_zip(place: Path) -> Present:
-    try:
-        with zipfile.ZipFile(place) as archive:
-            names = [i.filename for i in archive.infolist()[:MOST_FILES] if not i.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise AssignmentError(f"{place} can't be read as a zip archive: {error}") from error
-    names = [name for name in names if not name.startswith("__MACOSX/")]
-    return {name: partial(_read_member, place, name) for name in names}
-
-
-def _read_member(place: Path, name: str) -> bytes:
-    """At most LARGEST bytes are unpacked, whatever the archive says: it may be a bomb."""
-    try:
-        with zipfile.ZipFile(place) as archive:
-            if stat.S_ISLNK(archive.getinfo(name).external_attr >> 16):
-                raise _Problem(f"{name} is a link, not a file: hand in the file itself")
-            with archive.open(name) as file:
-                data = file.read(LARGEST + 1)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise _Problem(f"{name} can't be read from the archive: {error}") from error
-    if len(data) > LARGEST:
-        raise _Problem(f"{name} has more than {LARGEST:,} bytes")
-    return data
+def _rank(path: str, wanted: str) -> int | None:
+    """How well a path fits a wanted one, 0 best; None if it does not."""
+    name = PurePosixPath(wanted).name
+    parts, low = path.split("/"), path.lower()
+    if path == wanted:
+        return 0
+    if f"/{path}".endswith(f"/{wanted}"):
+        return 1
+    if parts[-1] == name:
+        return 2
+    if f"/{low}".endswith(f"/{wanted}"):
+        return 3
+    if parts[-1].lower() == name:
+        return 4
+    stem = re.sub(r"\.(py|txt)$", "", re.sub(r"\.(txt|bak)$", "", parts[-1].lower()))
+    if not re.search(r"\.(py|py\.txt|txt)$", parts[-1].lower()):
+        return None
+    own = name.removesuffix(".py")
+    for each in (stem, _UPLOAD.sub("", stem)):
+        if _COPY.sub("", each.removeprefix("copy of ")) == own:
+            return 5
+    is_other = _OTHER.intersection(re.split(r"[^a-z]+", stem))
+    named = re.search(rf"(^|[^a-z]){own}([^a-z]|{_ENDINGS})*$", stem)
+    return 6 if named and not is_other and low.endswith((".py", ".py.txt")) else None

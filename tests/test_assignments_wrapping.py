@@ -1,0 +1,278 @@
+"""A right answer never gets 0 for its wrapping: archives, folders and names as students and upload pages make them."""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from tests.commands import command
+from tests.submissions import reference, write
+from tutorials.assignments import archive
+from tutorials.assignments.assignment import AssignmentError, load
+from tutorials.assignments.classroom import students
+from tutorials.assignments.gradescope import heading
+from tutorials.assignments.handout import handout, to_write
+from tutorials.assignments.marking import Report, grade
+from tutorials.assignments.submission import read
+from tutorials.assignments.table import cell
+from tutorials.assignments.text import as_utf8
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
+GRADE = "tutorials.assignments.grade"
+A2 = load("A2")
+RIGHT = {path: text.encode() for path, text in reference("A2").items()}
+BARE = {path: text.encode() for path, text in to_write(A2).items()}
+SGD, ADAM = RIGHT["optim/sgd.py"], RIGHT["optim/adam.py"]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip, whose names are taken as they are."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, content in files.items():
+            target.writestr(name, content)
+    return data.getvalue()
+
+
+def tarred(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
+    """A tar."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as target:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            target.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+FLAT = {"sgd.py": SGD, "adam.py": ADAM}
+WHOLE = {path: text.encode() for path, text in handout(A2).items()} | RIGHT
+ENVIRONMENT = {f"aenv/lib/python3.11/m{i}/adam.py": b"1" for i in range(2500)} | {"aenv/pyvenv.cfg": b"home = /usr"}
+
+# What is handed in: a folder's files, or one file of this name.
+LAYOUTS: dict[str, dict[str, bytes] | tuple[str, bytes]] = {
+    "a folder": RIGHT,
+    "side by side": FLAT,
+    "the whole hand-out": WHOLE,
+    "folders in folders": {f"home/me/A2 Lovelace/A2/{path}": data for path, data in RIGHT.items()},
+    "a zip": ("a.zip", zipped(RIGHT)),
+    "a zip in capitals": ("A2.ZIP", zipped(RIGHT)),
+    "a zip without a name": ("submission", zipped(RIGHT)),
+    "a zip called rar": ("a.rar", zipped(RIGHT)),
+    "a zip from PowerShell": ("a.zip", zipped({f"A2\\{p.replace('/', chr(92))}": d for p, d in RIGHT.items()})),
+    "a zip from a Mac": ("a.zip", zipped({**{f"A2/{p}": d for p, d in RIGHT.items()}, "A2/.DS_Store": b"x",
+                                          "__MACOSX/A2/optim/._sgd.py": b"x", "A2/optim/._adam.py": b"x"})),
+    "a zip from VS Code": ("a.zip", zipped({**RIGHT, ".history/optim/adam_20240101.py": b"1", ".vscode/adam.py": b"2",
+                                            "hw/.history/optim/adam.py": b"3", "__pycache__/adam.py": b"4"})),
+    "a zip in a zip": ("a.zip", zipped({"A2.zip": zipped(RIGHT)})),
+    "a zip in a folder": {"A2 (final).zip": zipped(RIGHT), "report.pdf": b"%PDF"},
+    "a tar": ("a.tar", tarred(RIGHT, "w")),
+    "a tar.gz": ("a.tar.gz", tarred(RIGHT)),
+    "a tgz with ./ before": ("a.tgz", tarred({f"./{p}": d for p, d in RIGHT.items()})),
+    "a tar.bz2": ("a.tar.bz2", tarred(RIGHT, "w:bz2")),
+    "a tar.xz called zip.txt": ("a.zip.txt", tarred(RIGHT, "w:xz")),
+    "each file in an archive": {"sgd.py.gz": gzip.compress(SGD), "adam.zip": zipped({"adam.py": ADAM})},
+    "each file compressed": {"sgd.py.bz2": bz2.compress(SGD), "adam.py.xz": lzma.compress(ADAM)},
+    "a browser's second copies": {"sgd (1).py": SGD, "adam(2).py": ADAM},
+    "a browser's second copies beside the bare ones": {**BARE, "sgd (1).py": SGD, "adam (1).py": ADAM},
+    "Canvas's second copies": {"sgd-1.py": SGD, "adam-2.py": ADAM},
+    "a Mac's copies": {"sgd copy.py": SGD, "adam 2.py": ADAM},
+    "Windows' copies": {"sgd - Copy.py": SGD, "adam - Copy (2).py": ADAM},
+    "a mail program's endings": {"sgd.py.txt": SGD, "adam.txt": ADAM},
+    "capitals": {"Optim/SGD.py": SGD, "OPTIM/Adam.PY": ADAM},
+    "named after the student": {"lovelace_sgd.py": SGD, "adam_final_v2.py": ADAM},
+    "old versions of the course": {"A2_sgd.py": SGD, "A2-adam-final.py": ADAM, "test_adam.py": b"1"},
+    "twice the same": {**RIGHT, **{f"copy/{p}": d.replace(b"\n", b"\r\n") for p, d in RIGHT.items()}},
+    "twice, one of them bare": {**{f"A2/{p}": d for p, d in BARE.items()},
+                                **{f"A2 - Copy/{p}": d for p, d in RIGHT.items()}},
+    "a virtual environment": {**RIGHT, **ENVIRONMENT},
+    "a virtual environment in a zip": ("a.zip", zipped({**ENVIRONMENT, ".venv/lib/optim/adam.py": b"1",
+                                                        **{f"z/{p}": d for p, d in RIGHT.items()}})),
+    "installed packages": {**RIGHT, "lib/site-packages/torch/optim/adam.py": b"1", "node_modules/x/adam.py": b"2"},
+    "Windows' line ends": {p: d.replace(b"\n", b"\r\n") for p, d in RIGHT.items()},
+    "an old Mac's line ends": {p: d.replace(b"\n", b"\r") for p, d in RIGHT.items()},
+    "a byte order mark": {p: b"\xef\xbb\xbf" + d for p, d in RIGHT.items()},
+    "UTF-16 of Windows' editor": {p: d.decode().encode("utf-16") for p, d in RIGHT.items()},
+    "UTF-16 without a mark": {p: d.decode().encode("utf-16-le") for p, d in RIGHT.items()},
+    "a code page without a word of it": {p: d + "# gelöst von Jürgen\n".encode("cp1252") for p, d in RIGHT.items()},
+    "a code page that is named": {p: b"# -*- coding: cp1252 -*-\n# J\xfcrgen\n" + d for p, d in RIGHT.items()},
+    "much printing": {p: d + b"\nprint('x' * 2_000_000)\n" for p, d in RIGHT.items()},
+    "printing in a function": {p: d.replace(b"        b1, b2 = self.betas\n", b"        b1, b2 = self.betas\n        "
+                                            b"print('step', self.t, g)\n") for p, d in RIGHT.items()},
+}  # fmt: skip
+
+
+def handed_in(layout, folder):
+    """Where this layout lies."""
+    folder.mkdir()
+    if isinstance(layout, dict):
+        return write(layout, folder)
+    (folder / layout[0]).write_bytes(layout[1])
+    return folder / layout[0]
+
+
+@linux
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_wrapping_costs_nothing(name, tmp_path):
+    report = grade(A2, read(handed_in(LAYOUTS[name], tmp_path / "student"), A2))
+    assert report.score == 100, heading(report) + str([m.feedback for m in report.marks])
+
+
+def said(layout, tmp_path) -> tuple[Report, str]:
+    report = Report(A2, read(handed_in(layout, tmp_path / "student"), A2), [])
+    return report, heading(report)
+
+
+@pytest.mark.parametrize(("name", "rows"), [
+    ("a virtual environment", ["not graded: aenv/: a virtual environment"]),
+    ("a zip from VS Code", ["not graded: .history/: a hidden folder", "not graded: hw/.history/: a hidden folder",
+                            "not graded: __pycache__/: compiled files"]),
+    ("a zip from a Mac", ["not graded: __MACOSX/: a Mac's own notes"]),
+    ("installed packages", ["not graded: lib/site-packages/: installed packages"]),
+    ("a zip in a folder", ["not graded: one other file: not asked for (report.pdf)"]),
+    ("a browser's second copies", ["from sgd (1).py", "from adam(2).py"]),
+    ("twice, one of them bare", ["from A2 - Copy/optim/sgd.py",
+                                 "not graded: A2/optim/sgd.py: optim/sgd.py was taken from A2 - Copy/optim/sgd.py"]),
+    ("old versions of the course", ["not asked for (test_adam.py)"]),
+])  # fmt: skip
+def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
+    _, text = said(LAYOUTS[name], tmp_path)
+    for row in rows:
+        assert row in text
+
+
+@pytest.mark.parametrize(("layout", "why"), [
+    ({"sgd.py": SGD, "notes.7z": b"7z\xbc\xaf\x27\x1c\x00\x00"}, "notes.7z: a 7z archive, which can't be opened here"),
+    ({"sgd.py": SGD, "work.rar": b"Rar!\x1a\x07\x00"}, "work.rar: a rar archive"),
+    ({"sgd.py": SGD, "work.zip": b"PK\x03\x04 torn"}, "work.zip: it can't be read as a zip archive"),
+    ({"sgd.py": SGD, "work.zip": b"not at all"}, "work.zip: it can't be read as a zip archive"),
+    ({"sgd.py": SGD, "adam.ipynb": b"{}"}, "it has adam.ipynb, sgd.py): the name matters"),
+    ({"sgd.py": SGD, "a/adam.py": b"a = 1", "b/adam.py": b"b = 1"}, "several files named adam.py (a/adam.py, b/"),
+    ({"sgd.py": SGD, "adam.py": bytes(archive.LARGEST + 1)}, "more than 1,048,576 bytes"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_graded_says_why(layout, why, tmp_path):
+    report, text = said(layout, tmp_path)
+    assert why in report.submission.problems["optim/adam.py"] + text
+    assert report.submission.files == {"optim/sgd.py": SGD}
+
+
+def test_a_file_is_never_taken_for_another(tmp_path):
+    a1 = load("A1")
+    right = {path: text.encode() for path, text in reference("A1").items()}
+    del right["minidl/ops.py"]
+    right["minidl/ops_conv.py"] = b"1"
+    work = read(write(right, tmp_path / "student"), a1)
+    assert work.files == {path: data for path, data in right.items() if path in a1.cuts}
+    assert "there is no ops.py" in work.problems["minidl/ops.py"]
+
+
+def test_a_single_file_may_have_any_name(tmp_path):
+    (tmp_path / "Homework 4.py").write_text(reference("A4")["minidl/ops_conv.py"])
+    assert list(read(tmp_path / "Homework 4.py", load("A4")).files) == ["minidl/ops_conv.py"]
+
+
+def test_bombs_end_early(tmp_path):
+    for name, data in (
+        ("a.tar.gz", tarred({"adam.py": bytes(200 << 20)})),
+        ("a.zip", zipped({f"{i}.zip": zipped({"x": bytes(archive.LARGEST_ARCHIVE + 1)}) for i in range(3)})),
+        ("b.zip", zipped({"a.zip": zipped({"b.zip": zipped({"c.zip": zipped({"d.zip": zipped(FLAT)})})})})),
+    ):
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(AssignmentError, match="unpacks to more than 64 MB"):
+        read(tmp_path / "a.tar.gz", A2)
+    assert read(tmp_path / "a.zip", A2).files == {}
+    deep = read(tmp_path / "b.zip", A2)
+    assert deep.files == {}
+    assert "hand in the files themselves" in str(deep.skipped)
+
+
+def test_links_in_a_tar_are_not_followed(tmp_path):
+    secret = tmp_path / "secret.py"
+    secret.write_text("SECRET = 42")
+    with tarfile.open(tmp_path / "a.tar", "w") as target:
+        for name, kind in (("sgd.py", tarfile.SYMTYPE), ("adam.py", tarfile.LNKTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, str(secret)
+            target.addfile(entry)
+    work = read(tmp_path / "a.tar", A2)
+    assert work.files == {}
+    assert all("is a link" in why for why in work.problems.values())
+
+
+def test_encodings():
+    text = "x = 'ü'\n"
+    for encoding in ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"):
+        assert as_utf8(text.encode(encoding)).decode("utf-8-sig") == text, encoding
+    for untouched in (b"# coding: latin-1\nx = '\xfc'\n", b"\x00\x01\x02", b"", b"\xef\xbb\xbfx = 1\n"):
+        assert as_utf8(untouched) == untouched
+
+
+# ---- classes ----
+
+MOODLE = {
+    "Ada Lovelace_101_assignsubmission_file_/optim/sgd.py": SGD,
+    "Ada Lovelace_101_assignsubmission_file_/optim/adam.py": ADAM,
+    "Ada Lovelace_101_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
+    "Bob Zuse_102_assignsubmission_file_/A2.zip": zipped(RIGHT),
+    "Cy Ü_103_assignsubmission_file_/essay.pdf": b"%PDF",
+}
+CANVAS = {
+    "lovelaceada_101_7001_sgd.py": SGD, "lovelaceada_101_7002_adam-1.py": ADAM,
+    "zusebob_LATE_102_7003_A2.zip": zipped(RIGHT), "ücy_103_7004_essay.pdf": b"%PDF",
+}  # fmt: skip
+NAMES = {
+    "Moodle": (MOODLE, ["Ada Lovelace_101", "Bob Zuse_102", "Cy Ü_103"]),
+    "Canvas": (CANVAS, ["lovelaceada_101", "zusebob_102", "ücy_103"]),
+}
+
+
+@pytest.mark.parametrize("how", ["folder", "zip", "zip with a folder"])
+@pytest.mark.parametrize("page", NAMES)
+def test_exports_of_a_class(page, how, tmp_path):
+    files, names = NAMES[page]
+    if how == "folder":
+        place = write(files, tmp_path / "class")
+    else:
+        prefix = "A2 all 2024/" if how != "zip" else ""
+        (place := tmp_path / "class.zip").write_bytes(zipped({prefix + path: data for path, data in files.items()}))
+    works = {name: reader() for name, reader in students(place, A2).items()}
+    assert list(works) == names
+    for work in list(works.values())[:2]:
+        assert list(work.files.values()) == [SGD, ADAM]
+    assert works[names[2]].files == {}
+    assert "it has essay.pdf" in works[names[2]].problems["optim/sgd.py"]
+
+
+@linux
+def test_a_class_with_everything_in_it(tmp_path):
+    group = write({f"a/{p}": d for p, d in RIGHT.items()} | {"notes.txt": b"?", ".DS_Store": b"x"}, tmp_path / "class")
+    (group / "b.ZIP").write_bytes(zipped(RIGHT))
+    (group / "c").write_bytes(tarred(RIGHT))
+    (group / "d.rar").write_bytes(b"Rar!\x1a\x07\x00")
+    (group / "=cmd|' calc'!A1").mkdir()
+    (group / "ü").mkdir()
+    result = command("A2", group, "--csv", tmp_path / "marks.csv", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "6 submissions, 50.0 marks on average" in result.stdout
+    text = (tmp_path / "marks.csv").read_text("utf-8")
+    assert text[0] == "\ufeff", "Excel needs it where a name is not ASCII"
+    rows = {row["submission"]: row for row in csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))}
+    assert {name: row["score"] for name, row in rows.items()} == {
+        "a": "100", "b.ZIP": "100", "c": "100", "d.rar": "0", "notes.txt": "", "'=cmd|' calc'!A1": "0", "ü": "0",
+    }  # fmt: skip
+    assert "a rar archive" in rows["d.rar"]["problems"]
+    assert "no folder, no archive and no .py file" in rows["notes.txt"]["not graded"]
+
+
+def test_no_cell_is_a_formula():
+    for text in ("=1+1", "+1", "-1", "@x", "\t=1", " =1", "\r=1", "|x", "%x", "\n=1"):
+        assert cell(text).startswith("'"), text
+    assert cell("a=1") == "a=1"
+    assert cell(-1) == -1
+    assert cell("a\nb\x1b[2J") == "a | b?[2J"

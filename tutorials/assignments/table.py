@@ -1,0 +1,46 @@
+"""The marks of a class as a CSV: a row for each submission, a column for each item. Safe to open in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from tutorials.assignments.marking import Report
+from tutorials.assignments.said import line
+from tutorials.assignments.sandbox import is_on
+
+FIRST = ("submission", "score", "of")
+
+
+def table(reports: list[Report]) -> str:
+    """The whole table. What is not graded has a row, too, without marks and with the reason."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    items = [mark.item.name for mark in reports[0].marks]
+    writer.writerow([*FIRST, *items, "sha256", "problems", "not graded", "unprotected"])
+    for report in reports:
+        writer.writerow([cell(value) for value in _row(report, len(items))])
+    whole = text.getvalue()
+    return whole if whole.isascii() else "\ufeff" + whole  # by this mark Excel knows UTF-8
+
+
+def _row(report: Report, items: int) -> list[Any]:
+    work = report.submission
+    if work.ungraded:
+        return [work.name, "", "", *[""] * items, "", "", work.ungraded, ""]
+    hashes = "; ".join(f"{path} {digest}" for path, digest in work.hashes.items())
+    problems = "; ".join(f"{path}: {why}" for path, why in (work.problems | report.broken).items())
+    skipped = "; ".join(f"{path}: {why}" for path, why in work.skipped.items())
+    off = [f"{name} {state}" for name, state in report.protections.items() if not is_on(state)]
+    unprotected = "; ".join(off) if report.unprotected else ""
+    scores = [mark.score for mark in report.marks]
+    return [work.name, report.score, report.most, *scores, hashes, problems, skipped, unprotected]
+
+
+def cell(value: Any) -> Any:
+    """A value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe before it."""
+    if not isinstance(value, str):
+        return value
+    text = line(value, 2000)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text
