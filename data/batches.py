@@ -54,6 +54,7 @@ class Origin:
     val_fraction: float | None = None
     counts: tuple[int, int] | None = None
     seed: int | None = None
+    note: str = ""  # as of the Dataset
     class_names: tuple[str, ...] = ()
 
 

@@ -16,10 +16,10 @@ from minidl.data import read_idx
 from minidl.data.batches import scale
 from minidl.grad_mode import no_grad
 from minidl.nn import Module
+from minidl.program.load import model_of
 from minidl.tensor import Tensor
-from minidl.training.models import build_model
 from minidl.training.options import add_options
-from minidl.training.restore import load_run_checkpoint, load_weights, must_fit
+from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Options
 
@@ -36,10 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG file, or IDX file of images")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
+    parser.add_argument(
+        "--model", metavar="FILE:NAME", help="the network's class, for a run of a Trainer with a class of your own"
+    )
     add_options(parser, Options, only=["no_fast"])
     args = parser.parse_args(argv)
     try:
-        model, size = load_model(args.run, get_backend(args.device).name)
+        model, size = load_model(args.run, get_backend(args.device).name, args.model)
         with no_fast() if "no_fast" in args else nullcontext():
             for path in args.images:
                 for name, pixels, note in read_images(path, size):
@@ -49,15 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def load_model(run: Path, device: str = "cpu") -> tuple[Module, tuple[int, int]]:
-    """The trained model of a run folder, ready to predict there, and the image size (height, width) that it takes."""
-    file = run / CHECKPOINT
-    checkpoint = load_run_checkpoint(file)
-    with must_fit(file):
-        height, width = checkpoint.state["model"]["image_size"]
-        model = build_model(checkpoint.state["config"]["model"], (height, width), checkpoint.state["model"]["classes"])
-        load_weights(model, checkpoint.model)
-    return model.to(device).eval(), (height, width)
+def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tuple[Module, tuple[int, int]]:
+    """The trained model of a run folder, ready to predict there, and the image size (height, width) that it takes.
+
+    given  FILE.py:NAME of its class, for a run that a Trainer wrote with a class of the user's own
+    """
+    checkpoint = load_run_checkpoint(run / CHECKPOINT)
+    height, width = checkpoint.state["model"]["image_size"]
+    return model_of(run, checkpoint, given).to(device).eval(), (height, width)
 
 
 def classify(model: Module, pixels: Array) -> Array:

@@ -22,6 +22,7 @@ from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
+from minidl.program.resume import is_from_python, resume_from_python
 from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
 from minidl.training.continued import begin_from
@@ -133,7 +134,11 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
     if chosen.trace is not None:
         check_writable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
-    if resume is not None and out is not None and "epochs" in args:
+    if resume is not None and is_from_python(resume):
+        run = resume_from_python(resume, out, args, options, held)
+        p = run.job.trainer.progress
+        print(f"going on with {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
+    elif resume is not None and out is not None and "epochs" in args:
         run = begin_from(resume, out, args.pop("epochs"), args, chosen, held)
         print(f"beginning from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
     elif resume is not None:

@@ -239,7 +239,7 @@ def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
     if settings.optimizer is None:
         raise CheckpointError(
             f"{run.folder}: {settings.asked}. To go on, give it as a function of the parameters: "
-            "load_run(folder, optimizer=lambda params: ...)"
+            "load_run(folder, optimizer=lambda params: ...); on the command line --opt FILE.py:NAME"
         )
     return make_optimizer(settings.optimizer, params)
 

@@ -54,6 +54,14 @@ class OwnRun(Run):
 
     job: Any
 
+    @property
+    def needs(self) -> str:
+        """What the command line has to be given to go on."""
+        c = self.job.config
+        file = Path(c.file).name or "FILE.py"
+        model = "" if c.network else f" --model {file}:{c.model}"
+        return model + (f" --opt {file}:NAME" if c.optimizer is None else "")
+
     def aim_at(self, epochs: int) -> None:
         """So many epochs in all are wanted now."""
         self.job = replace(self.job, epochs=epochs, config=replace(self.job.config, epochs=epochs))

@@ -1,0 +1,61 @@
+"""A Trainer's run on the command line: `python -m minidl.train --resume RUN`, with --model FILE.py:Net where its class
+is one of the user's own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from minidl.program.load import load_run
+from minidl.program.own import OwnRun
+from minidl.training.checkpoint import CheckpointError
+from minidl.training.loader import load
+from minidl.training.options import flag
+from minidl.training.restore import PYTHON, load_run_checkpoint
+from minidl.training.results import CHECKPOINT
+from minidl.training.run import Options, Run, check_unused, lock
+
+
+def is_from_python(folder: Path) -> bool:
+    """Whether a Trainer wrote this run. What is no run is none of these; who reads it next says so."""
+    try:
+        return bool(load_run_checkpoint(folder / CHECKPOINT).state["config"].get("kind") == PYTHON)
+    except (CheckpointError, OSError):
+        return False
+
+
+def resume_from_python(
+    folder: Path, out: Path | None, args: dict[str, Any], options: dict[str, Any], held: ExitStack
+) -> Run:
+    """Put a Trainer's run back where its checkpoint stands; with `out` and `epochs`, a new run that goes on from it.
+
+    args     `model` and `opt` in the user's files, `dataset`, `epochs`: all else comes from the checkpoint
+    options  changes to the run's Options
+    held     keeps the folder locked
+
+    Raises ValueError, with what to do.
+    """
+    if out is not None:
+        check_unused(out)
+    else:
+        lock(folder, held)
+    model, data, opt, epochs = (args.pop(name, None) for name in ("model", "dataset", "opt", "epochs"))
+    if args or (epochs is None) != (out is None):
+        given = ", ".join(map(flag, args)) or ("--epochs" if out is None else "--out")
+        raise ValueError(
+            f"--resume takes everything from the checkpoint: leave out {given}; --epochs N and --out NEW go together"
+        )
+    trainer = load_run(folder, model, data, optimizer=None if opt is None else load(opt)).trainer
+    run: OwnRun = trainer.run
+    run.options = Options(**{**asdict(run.options), **options})
+    if out is None:
+        return run
+    p = trainer.progress
+    if epochs <= p.epoch:
+        raise ValueError(f"--epochs is the new run's total: more than the {p.epoch} that {folder} has done")
+    job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
+    parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
+    trainer.run = OwnRun.create(job, out, Options(**options), held, parent)
+    return trainer.run  # type: ignore[no-any-return]
