@@ -24,7 +24,7 @@ from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import SLIPS, Rule
-from minidl.optim.torch_state import OPTIONS, own_state, set_option
+from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, set_option
 from minidl.tensor import Tensor
 
 PATIENCE = 1000  # steps without a report until a hybrid that waits for one says so
@@ -216,6 +216,7 @@ class Wrapped(torch.optim.Optimizer):
         groups = state_dict["param_groups"]
         if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.param_groups]:
             raise ValueError("the state has other parameter groups than this optimizer")
+        check_fixed(groups, self._told)
         self.inner.load_state_dict(own_state(state_dict, self.inner))
         for own, group in zip(self.param_groups, groups, strict=True):
             own.update({key: value for key, value in group.items() if key not in ("params", "param_names")})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,14 @@ def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
     }
 
 
+def check_fixed(groups: Iterable[Mapping[str, Any]], told: Mapping[str, Any]) -> None:
+    """Raise ValueError where the groups of a checkpoint have another option than `told`, and one that can't change."""
+    for group in groups:
+        for name in ("nesterov", "amsgrad"):
+            if name in told and group.get(name, told[name]) != told[name]:
+                raise ValueError(f"the checkpoint has {name}={group[name]}: build the optimizer with that")
+
+
 def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
     rule, groups = inner.active, state_dict["param_groups"]
     begin = "a checkpoint of PyTorch's own optimizer can't be gone on from here"
@@ -100,6 +108,11 @@ def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
     for name in ("maximize", "centered", "dampening"):
         if any(group.get(name) for group in groups):
             raise ValueError(f"{begin}: it has {name}, which '{rule.name}' does not have")
+    if rule.name in ("adam", "adamw"):
+        for group in groups:
+            theirs = "adamw" if group.get("decoupled_weight_decay") else "adam"
+            if group.get("weight_decay") and theirs != rule.name:
+                raise ValueError(f"{begin}: its weight decay is that of '{theirs}', this one is '{rule.name}'")
 
 
 def state_of(rule: Rule, state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], list[int]]:
