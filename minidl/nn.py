@@ -7,7 +7,7 @@ every device.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from minidl.init import Rng, drawn_by_chance, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.module import Parameter as Parameter
 from minidl.ops_conv import Pair, Size, _pair
+from minidl.refuse import missing
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
@@ -360,3 +361,9 @@ class MSELoss(Module):
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing("minidl.nn", name)

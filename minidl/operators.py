@@ -1,11 +1,12 @@
 """What one can write with Tensors: operators, methods, and NumPy's functions.
 
 Each operator and each method is a function of ops.py. What has no gradient, such as a comparison or an argmax, gives an
-array. NumPy's own functions take a Tensor's values: where that would lose a gradient without a word, they are refused.
+array. NumPy's own functions take a Tensor's values: where that loses a gradient, they say so.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.grad_mode import is_recording
+from minidl.refuse import missing
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -75,6 +77,11 @@ class Operators:
     def __abs__(self) -> Tensor:
         return minidl.ops.abs(self)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("a Tensor", name)
+
     # ---- comparisons: arrays of booleans, without a gradient ------------------------------------------------------
 
     __hash__ = object.__hash__  # a Tensor is a key by what it is, not by its values
@@ -103,23 +110,23 @@ class Operators:
     def T(self) -> Tensor:
         return minidl.ops.transpose(self, 0, 1)
 
-    def sum(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return minidl.ops.sum(self, dim, keepdim)
+    def sum(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.sum(self, dim, keepdim, **other)
 
-    def mean(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return minidl.ops.mean(self, dim, keepdim)
+    def mean(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.mean(self, dim, keepdim, **other)
 
-    def max(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return minidl.ops.max(self, dim, keepdim)
+    def max(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.max(self, dim, keepdim, **other)
 
-    def min(self, dim: Dims = None, keepdim: bool = False) -> Tensor:
-        return minidl.ops.min(self, dim, keepdim)
+    def min(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.min(self, dim, keepdim, **other)
 
-    def var(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
-        return minidl.ops.var(self, dim, correction=correction, keepdim=keepdim)
+    def var(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.var(self, dim, correction=correction, keepdim=keepdim, **other)
 
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Array:
-        return minidl.ops.argmax(self, dim, keepdim)
+    def argmax(self, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
+        return minidl.ops.argmax(self, dim, keepdim, **other)
 
     def exp(self) -> Tensor:
         return minidl.ops.exp(self)
@@ -145,11 +152,11 @@ class Operators:
     def tanh(self) -> Tensor:
         return minidl.ops.tanh(self)
 
-    def softmax(self, dim: int = -1) -> Tensor:
-        return minidl.ops.softmax(self, dim)
+    def softmax(self, dim: int = -1, **other: Any) -> Tensor:
+        return minidl.ops.softmax(self, dim, **other)
 
-    def log_softmax(self, dim: int = -1) -> Tensor:
-        return minidl.ops.log_softmax(self, dim)
+    def log_softmax(self, dim: int = -1, **other: Any) -> Tensor:
+        return minidl.ops.log_softmax(self, dim, **other)
 
     def reshape(self, *shape: int) -> Tensor:
         return minidl.ops.reshape(self, *shape)
@@ -228,16 +235,17 @@ def _compare(a: Operators, name: str, b: Any) -> Any:
 
 
 def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
-    """A NumPy function of the values. Refused where its result would need the gradient that it does not have."""
+    """A NumPy function of the values. Warns where its result would need the gradient that it does not have."""
     learning: list[Operators] = []
     result = function(*_values(args, learning), **_values(kwargs, learning))
     parts = result if isinstance(result, (tuple, list)) else [result]
     floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
     if learning and floats and is_recording() and not name.endswith("_like"):
         ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else "what minidl.ops has"
-        raise TypeError(
-            f"np.{name} of a Tensor that needs a gradient would lose it: {ours} keeps it; "
-            f"np.{name}(t.numpy()) is of the values alone"
+        warnings.warn(
+            f"np.{name} of a Tensor that needs a gradient gives the values alone: {ours} keeps the gradient; "
+            "t.detach() says that none is wanted",
+            stacklevel=3,
         )
     return result
 

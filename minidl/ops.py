@@ -8,8 +8,8 @@ Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made o
 from __future__ import annotations
 
 import math
-from numbers import Integral
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from minidl.ops_more import (
     where,
 )  # fmt: skip
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
+from minidl.refuse import missing, refuse
 from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
 
 __all__ = [
@@ -175,23 +176,26 @@ def tanh(x: Any) -> Tensor:
 # ---- reductions ----
 
 
-def sum(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def sum(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
     """Sum over `dim` (an axis, several, or None for all)."""
+    refuse("sum", other)
     x = as_tensor(x)
     dims = axes("sum", dim, x.ndim)
     return record("sum", total(x.data, dims, keepdim), (x, _spread(x, dims)))
 
 
-def mean(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def mean(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
     """Mean over `dim` (an axis, several, or None for all)."""
+    refuse("mean", other)
     x = as_tensor(x)
     dims = axes("mean", dim, x.ndim)
     spread, n = _spread(x, dims), math.prod(x.shape[d] for d in dims)  # how many values each mean is of
     return record("mean", total(x.data, dims, keepdim, n), (x, lambda g: spread(g / n)))
 
 
-def max(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
     """Largest value over `dim`; values only, like torch.amax. Equal maxima share the gradient evenly."""
+    refuse("max", other)
     x = as_tensor(x)
     dims = axes("max", dim, x.ndim)
     spread = _spread(x, dims)
@@ -204,8 +208,9 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
     return record("max", y if keepdim else y.squeeze(dims), (x, vjp, x))
 
 
-def min(x: Any, dim: Dims = None, keepdim: bool = False) -> Tensor:
+def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
     """Smallest value over `dim`; values only, like torch.amin. Equal minima share the gradient evenly."""
+    refuse("min", other)
     return neg(max(neg(x), dim, keepdim))
 
 
@@ -219,7 +224,7 @@ def reshape(x: Any, *shape: int) -> Tensor:
     new = _unpack(shape)
     try:
         y = x.data.reshape(new)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"reshape: {x.size} values of shape {x.shape} do not fit shape {new}") from error
     return record("reshape", y, (x, lambda g: g.reshape(x.shape)))
 
@@ -302,4 +307,10 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
-    return tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], Integral) else sizes
+    return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Iterable) else sizes
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        raise missing("minidl.ops", name)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, erf, xp_of
+from minidl.refuse import refuse
 from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, total
 
 # ---- element by element ----
@@ -94,8 +95,9 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 # ---- reductions ----
 
 
-def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False) -> Tensor:
+def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
     """Variance over `dim` (an axis, several, or None for all): squared distances from the mean, over n - correction."""
+    refuse("var", other)
     x = as_tensor(x)
     dims = axes("var", dim, x.ndim)
     n = math.prod(x.shape[d] for d in dims)
@@ -106,8 +108,9 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
     return record("var", y, (x, lambda g: g.reshape(kept) * distance * (2 / m if m else math.nan)))
 
 
-def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Array:
+def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
     """Where the largest value is, the first of equals: an array of whole numbers, along `dim` or (None) over all."""
+    refuse("argmax", other)
     x = as_tensor(x)
     if dim is None:
         return xp_of(x.data).asarray(x.data.argmax(keepdims=keepdim))
@@ -134,8 +137,9 @@ def unsqueeze(x: Any, dim: int) -> Tensor:
     return record("unsqueeze", y, (x, lambda g: g.reshape(x.shape)))
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
     """Tensors one behind the other along `dim`; their other sizes are the same."""
+    refuse("cat", other)
     parts = _several("cat", tensors)
     (at,) = axes("cat", dim, parts[0].ndim)
     rest = {(*p.shape[:at], *p.shape[at + 1 :]) for p in parts}
@@ -151,8 +155,9 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return record("cat", xp.concatenate([p.data for p in parts], at), *map(stretch, range(len(parts))))
 
 
-def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+def stack(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
     """Tensors of one shape side by side, along a new axis at `dim`."""
+    refuse("stack", other)
     parts = _several("stack", tensors)
     if len({p.shape for p in parts}) > 1:
         raise ValueError(f"stack: shapes {[p.shape for p in parts]} must be the same")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
+from minidl.refuse import refuse
 from minidl.rng import CounterRng
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
@@ -121,8 +122,9 @@ def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng) -> Tensor:
 # ---- softmax and losses ----
 
 
-def softmax(x: Any, dim: int = -1) -> Tensor:
+def softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
     """e^x / sum(e^x) along `dim`: positive numbers that sum to 1."""
+    refuse("softmax", other)
     x = as_tensor(x)
     dims = axes("softmax", dim, x.ndim)
     shifted = x.data - x.data.max(dims, keepdims=True) if x.size else x.data  # so nothing overflows
@@ -131,8 +133,9 @@ def softmax(x: Any, dim: int = -1) -> Tensor:
     return record("softmax", y, (x, lambda g: y * (g - total(g * y, dims, True))))
 
 
-def log_softmax(x: Any, dim: int = -1) -> Tensor:
+def log_softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
     """log(softmax(x)) along `dim`, without ever forming a softmax that could round to 0."""
+    refuse("log_softmax", other)
     x = as_tensor(x)
     dims = axes("log_softmax", dim, x.ndim)
     y = _log_softmax(x.data, dims)

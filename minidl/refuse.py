@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
+    "axis": (NotImplemented, "here it is called dim"),
     "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),
@@ -18,6 +19,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "dtype": (None, "model.to(dtype=...) changes a whole model"),
     "groups": (1, "convolve each group of channels by itself, and ops.cat the results"),
     "ignore_index": (-100, "leave those examples out: logits[keep], labels[keep]"),
+    "keepdims": (NotImplemented, "here it is called keepdim"),
     "inplace": (False, "leave it out: results are new arrays"),
     "out": (None, "leave it out: results are new arrays"),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
@@ -27,6 +29,53 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
 }
+
+
+_DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
+_GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
+_OWN = "put it together from what minidl.ops has, or write it with tensor.record"
+
+ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what to write here
+    # methods of a Tensor
+    "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
+    "tolist": "t.numpy().tolist()", "dim": "t.ndim", "numel": "t.size", "nelement": "t.size", "t": "t.T", "mT": "t.T",
+    "float": _DTYPE, "double": _DTYPE, "half": _DTYPE, "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE,
+    "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
+    "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-t",
+    "eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b",
+    "std": "t.var(dim).sqrt()", "norm": "(t ** 2).sum().sqrt()", "amax": "t.max(dim)", "amin": "t.min(dim)",
+    "argmin": "(-t).argmax(dim)", "expand": "shapes broadcast by themselves", "repeat": "ops.cat([t, t], dim)",
+    "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
+    "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
+    "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
+    "requires_grad_": "p.requires_grad = False", "retain_grad": "model.watched shows what is in between",
+    "grad_fn": "t.node",
+    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
+    # functions
+    "tensor": "Tensor(...)", "zeros": "Tensor(np.zeros(...))", "ones": "Tensor(np.ones(...))", "concatenate": "ops.cat",
+    "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
+    "nll_loss": "ops.cross_entropy(logits, labels), which takes the softmax itself", "one_hot": "np.eye(n)[labels]",
+    "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
+    # layers and models
+    "NLLLoss": "ops.cross_entropy(logits, labels), which takes the softmax itself",
+    "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
+    "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
+    "zero_grad": "optimizer.zero_grad()", "modules": "named_modules()", "children": "named_children()",
+    "buffers": "state_dict()", "add_module": "self.name = layer", "register_module": "self.name = layer",
+    "register_parameter": "self.name = nn.Parameter(...)", "register_buffer": "self.name = Tensor(...)",
+    "register_forward_hook": "with model.watched(see):", "apply": "a loop over named_modules()",
+    "ParameterList": "an attribute for each", "ModuleDict": "nn.ModuleList, or an attribute for each",
+    "DataParallel": "minidl computes on one device",
+}  # fmt: skip
+
+
+def missing(where: str, name: str, otherwise: str = _OWN) -> AttributeError:
+    """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead."""
+    if name.endswith("_") and not name.startswith("_") and name not in ELSEWHERE:
+        remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
+    else:
+        remedy = ELSEWHERE.get(name, "" if name.startswith("_") else otherwise)
+    return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))
 
 
 def refuse(name: str, arguments: Mapping[str, Any]) -> None:

@@ -89,7 +89,7 @@ class Tensor(Operators):
     def detach(self) -> Tensor:
         """The same values (shared memory), cut off from the graph."""
         out = Tensor(self.data)
-        out.base = self
+        out.base = self if self.base is None else self.base
         return out
 
     def to(self, device: str) -> Tensor:
@@ -196,11 +196,11 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
     out.parameter, out.version, out.base = False, 0, None
     if name in VIEWS and xp_of(value).may_share_memory(value, edges[0][0].data):
-        out.base = edges[0][0]
+        out.base = edges[0][0] if edges[0][0].base is None else edges[0][0].base
     if recording.get():
         needed = [edge for edge in edges if edge[0].requires_grad]
         if needed:
-            read = [_shown(t) for _, _, *tensors in needed for t in tensors]
+            read = [t if t.base is None else t.base for _, _, *tensors in needed for t in tensors]
             reads = tuple([(t, t.version) for t in read if t.node is None])
             out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
     return out
@@ -254,13 +254,6 @@ def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False,
     wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
     summed: Array = x.sum(dims, dtype=wide, keepdims=keepdims)
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
-
-
-def _shown(tensor: Tensor) -> Tensor:
-    """The tensor whose memory this one shows, itself if it is no view."""
-    while tensor.base is not None:
-        tensor = tensor.base
-    return tensor
 
 
 def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool) -> Tensor:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from minidl.data import load_mnist
 from minidl.data.idx import DataError, write_idx
 from minidl.data.mnist import cache_folder
+from minidl.fast.gpu import launch
 
 ROOT = Path(__file__).parent.parent
 RUN = ["-m", "minidl.train", "--dataset", "mnist5k", "--model", "underfit", "--batch-size", "500", "--epochs", "1"]
@@ -163,3 +165,15 @@ def test_labels_that_leave_classes_empty_are_named(tmp_path):
     assert data.classes == 27
     assert data.note == "no training image has the label 0, so not all of the 27 classes, 0 to 26, are learned"
     assert load_mnist("mnist5k").note == ""
+
+
+def test_kernels_of_a_gpu_are_announced_without_a_home(monkeypatch, capsys):
+    def nowhere():
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
+    monkeypatch.setattr(launch.Path, "home", nowhere)
+    device = SimpleNamespace(compute_capability="90")
+    xp = SimpleNamespace(__version__="14", cuda=SimpleNamespace(Device=lambda: device))
+    launch.announce(xp, "x" * launch.ANNOUNCED)
+    assert "compiling" in capsys.readouterr().err

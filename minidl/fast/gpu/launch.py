@@ -71,14 +71,23 @@ def announce(xp: Any, code: str) -> None:
     """Say that kernels are compiled where that takes a moment: at their first use on a machine."""
     if not hasattr(xp, "cuda") or len(code) < ANNOUNCED:
         return
-    cache = Path(os.environ.get("CUPY_CACHE_DIR", Path.home() / ".cupy" / "kernel_cache"))
     capability, version = xp.cuda.Device().compute_capability, xp.__version__
-    done = cache / f"minidl-{hashlib.sha256(f'{capability} {version} {code}'.encode()).hexdigest()[:16]}"
-    if not done.exists():
+    name = f"minidl-{hashlib.sha256(f'{capability} {version} {code}'.encode()).hexdigest()[:16]}"
+    cache = _cache()
+    if cache is None or not (done := cache / name).exists():
         print("compiling the kernels for this GPU, which happens once ...", file=sys.stderr, flush=True)
         with suppress(OSError):  # then it will be said again
-            cache.mkdir(parents=True, exist_ok=True)
-            done.touch()
+            if cache is not None:
+                cache.mkdir(parents=True, exist_ok=True)
+                done.touch()
+
+
+def _cache() -> Path | None:
+    """CuPy's folder of compiled kernels; None for a user without a home."""
+    try:
+        return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    except RuntimeError:
+        return None
 
 
 def signatures(source: str) -> dict[str, list[str]]:
