@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, to_numpy
 from minidl.listing import listing, lost
-from minidl.refuse import missing, refuse
+from minidl.refuse import Named, refuse
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights
 
@@ -32,7 +32,7 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     return made
 
 
-class Module:
+class Module(Named):
     """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`."""
 
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
@@ -49,11 +49,6 @@ class Module:
             if self in names:
                 y = see(names[self], self, y)
         return y
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            raise missing(type(self).__name__, name, otherwise="")
 
     @contextmanager
     def watched(self, see: See) -> Iterator[None]:

@@ -15,7 +15,7 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.grad_mode import is_recording
-from minidl.refuse import missing
+from minidl.refuse import OWN, Named
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -25,10 +25,11 @@ NAMES = {
 }  # fmt: skip # NumPy's functions behind the operators: `array * tensor` calls np.multiply
 
 
-class Operators:
+class Operators(Named):
     """The part of a Tensor that is written with it; see tensor.py for the rest."""
 
     __slots__ = ()
+    _otherwise = OWN
     data: Array
     requires_grad: bool
 
@@ -76,11 +77,6 @@ class Operators:
 
     def __abs__(self) -> Tensor:
         return minidl.ops.abs(self)
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            raise missing("a Tensor", name)
 
     # ---- comparisons: arrays of booleans, without a gradient ------------------------------------------------------
 

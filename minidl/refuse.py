@@ -7,7 +7,7 @@ was not heard. At the value that PyTorch gives it by default it changes nothing,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
     "axis": (NotImplemented, "here it is called dim"),
@@ -33,7 +33,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
 
 _DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
 _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
-_OWN = "put it together from what minidl.ops has, or write it with tensor.record"
+OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
 ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what to write here
     # methods of a Tensor
@@ -69,7 +69,19 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
 }  # fmt: skip
 
 
-def missing(where: str, name: str, otherwise: str = _OWN) -> AttributeError:
+class Named:
+    """A class whose users may look for PyTorch's names in it: what it has not says what to write instead."""
+
+    __slots__ = ()
+    _otherwise = ""  # what to do about a name that stands nowhere here
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(type(self).__name__, name, type(self)._otherwise)
+
+
+def missing(where: str, name: str, otherwise: str = OWN) -> AttributeError:
     """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead."""
     if name.endswith("_") and not name.startswith("_") and name not in ELSEWHERE:
         remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"

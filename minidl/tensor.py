@@ -181,8 +181,7 @@ VIEWS = frozenset(
 def record(name: str, value: Array, *edges: Reading) -> Tensor:
     """The Tensor of an operation's output, with the operation remembered for backward().
 
-    name   of the operation, for messages and drawings
-    value  the output, an array
+    name   of the operation, for messages and drawings; value: its output, an array
     edges  (input, vjp) for each Tensor that the output depends on, and behind them the Tensors whose values the vjp
            reads: backward() looks whether these are still the same. A vjp may return the gradient in the output's
            shape where the input was broadcast: backward() sums over the copies.
@@ -190,8 +189,7 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     This is all it takes to write an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
-    if isinstance(value, np.generic):  # NumPy turns a 0-d result, such as a sum over all, into a scalar
-        value = np.asarray(value)
+    value = np.asarray(value) if isinstance(value, np.generic) else value  # NumPy makes a scalar of a 0-d result
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
     out.parameter, out.version, out.base = False, 0, None
@@ -305,10 +303,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
 
 def _edges(node: Node) -> tuple[Edge, ...]:
     if node.edges is None:
-        raise RuntimeError(
-            f"the graph below '{node.name}' was freed by an earlier backward(): compute the loss again before the "
-            "next backward(), or call the first one with retain_graph=True"
-        )
+        raise RuntimeError(f"'{node.name}' was freed by backward(): say retain_graph=True there, or compute again")
     for tensor, version in node.reads:
         if tensor.version != version:
             raise RuntimeError(
@@ -347,8 +342,7 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
         if extra < 0 or summed.shape[extra:] != parent.shape:
             raise ValueError(f"the vjp of '{op}' gave shape {g.shape} for an input of shape {parent.shape}")
         g = summed.reshape(parent.shape)
-    if isinstance(g, np.generic):
-        g = np.asarray(g)
+    g = np.asarray(g) if isinstance(g, np.generic) else g
     return g if g.dtype == parent.dtype else g.astype(parent.dtype)
 
 
