@@ -12,35 +12,39 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Iterator[BinaryIO]:
     """Open a binary file for writing that appears under `path` when, and only when, the block ends well.
 
     path: where the finished file goes; its folder must exist. A file that stands there is replaced.
+    place: a descriptor of that folder, where it may be renamed or made anew meanwhile; only path's name counts then.
     Yields the open file; its `.name` is the path of the `.part` file.
     Raises OSError where the folder cannot be written or is full. Any exception removes the `.part` file.
     """
     path = Path(path)
     # The random part keeps two processes that write the same file out of each other's way. Plain open(), not
     # tempfile, so that the finished file has the permissions that the user's umask gives to any new file.
+    path = path if place is None else Path(path.name)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as file:
+        with open(part, "xb", opener=partial(os.open, mode=0o666, dir_fd=place)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(part, path, src_dir_fd=place, dst_dir_fd=place)
     finally:
-        part.unlink(missing_ok=True)  # after os.replace there is none
+        with suppress(FileNotFoundError):  # after os.replace there is none
+            os.unlink(part, dir_fd=place)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file, in UTF-8, so that it appears whole or not at all. Raises OSError as `atomic_file` does."""
-    with atomic_file(path) as file:
+def write_text(path: str | os.PathLike[str], text: str, place: int | None = None) -> None:
+    """Write a text file, in UTF-8, so that it appears whole or not at all; see `atomic_file`, also for the errors."""
+    with atomic_file(path, place) as file:
         file.write(text.encode())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
 from minidl.data import read_idx
 from minidl.data.batches import scale
@@ -26,6 +27,11 @@ from minidl.training.run import Options
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.predict", lambda stop: predict(argv))
+
+
+def predict(argv: Sequence[str] | None) -> int:
+    """The command itself."""
     parser = Parser(
         prog="minidl.predict",
         description="Classify PNG or IDX images with the checkpoint of a run. MNIST is white on black: an image with a "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -16,6 +15,7 @@ import numpy as np
 from minidl import fast
 from minidl.backend import DeviceError, no_fast
 from minidl.cli import closing
+from minidl.cli.command import OutputLost, command, say
 from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
@@ -73,15 +73,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    tune_allocator()
-    with StopOnSignal() as stop, ExitStack() as held:
-        try:
+
+    def work(stop: StopOnSignal) -> int:
+        tune_allocator()
+        with ExitStack() as held:
             return set_up_and_train(vars(make_parser().parse_args(argv)), stop, held)
-        except StopNow:
-            return stop.status
-        except BrokenPipeError:  # whoever read our output is gone, as in `... | head`
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (Python flushes it at its end)
-            return 128 + 13
+
+    return command("minidl.train", work)
 
 
 def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) -> int:
@@ -92,8 +90,6 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         return complain(error, BAD_INPUT)
     except MemoryError as error:
         return complain(out_of_memory(error), FAILED)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         return complain(f"the run folder can't be written: {error}", FAILED)
     try:
@@ -106,25 +102,20 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
             telling(run.job.config.model, run.job.config.opt),
         ):
             return train(run, stop, recorder)
-    except StopNow:
-        print(f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}", file=sys.stderr)
+    except StopNow as now:
+        say(now, f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}")
+        now.told = True
         raise
     except PageError as error:
         return complain(error, FAILED)
     except UserError as error:
-        return complain(f"{error}\nThe last checkpoint stays in {run.folder}", FAILED)
+        return complain(f"{error}\nThe last checkpoint stays in {run.where}", FAILED)
     except Diverged as error:
-        return complain(f"{error}. The last good checkpoint stays in {run.folder}", FAILED)
+        return complain(f"{error}. The last good checkpoint stays in {run.where}", FAILED)
     except MemoryError as error:
-        return complain(f"{out_of_memory(error)}. The last checkpoint stays in {run.folder}", FAILED)
-    except BrokenPipeError:
-        raise
+        return complain(f"{out_of_memory(error)}. The last checkpoint stays in {run.where}", FAILED)
     except OSError as error:
-        return complain(
-            f"writing to {run.folder} failed: {error}. The last checkpoint there is whole; make room, then\n"
-            f"  {resume_command(run)}",
-            FAILED,
-        )
+        return complain(lost_place(run, error), FAILED)
 
 
 def set_up(args: dict[str, Any], held: ExitStack) -> Run:
@@ -154,8 +145,6 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if run.options.trace is not None:
             check_writable(run.options.trace)
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
-        for note in run.notes:
-            print(f"note: {note}")
         if run.versions != (now := run.versions_now()):
             print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")
     else:
@@ -173,8 +162,8 @@ def describe(run: Run) -> None:
     data, splits = job.dataset, job.trainer.splits
     if job.device == "cpu":
         print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
-    if data.note:
-        print(f"note: {data.note}")
+    for note in filter(None, (data.note, *run.notes)):
+        print(f"note: {note}")
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
     print(
         f"data: {data.name} ({data.source}): {len(splits.train):,} training, {others}{len(splits.test):,} test images, "
@@ -191,21 +180,37 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     """Train to the end, or until a signal asks to stop; returns the exit status."""
     trainer, checkpoints = run.job.trainer, Checkpoints(run)
     if run.finished:
-        print(f"{run.folder} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
+        print(f"{run.where} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
         return DONE
     with stop.patient():
-        trainer.train_to(run.job.epochs, [*watching, checkpoints, Display(run), stop])
+        try:
+            trainer.train_to(run.job.epochs, [*watching, checkpoints, Display(run), stop])
+        except OutputLost as lost:
+            checkpoints.save()
+            say(lost, f"minidl.train: {lost.words}: stopped after step {trainer.progress.step}; {resume_command(run)}")
+            lost.told = True
+            raise
         if stop.signal:
             checkpoints.save()
             print(f"stopped after step {trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
             return stop.status
     summary = run.write_summary()
     try:
-        closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png")
+        closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png", run.held.place)
     except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
         print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
-    print(closing.closing_table(summary, run.folder, trainer.optimizer.verdict()))
+    print(closing.closing_table(summary, run.where, trainer.optimizer.verdict()))
     return DONE
+
+
+def lost_place(run: Run, error: OSError) -> str:
+    """What to do where the run's files can't be written."""
+    if run.held.path() is None:
+        return f"{run.folder} was removed while it was trained in, with its checkpoint: nothing is left to go on from"
+    return (
+        f"writing to {run.where} failed: {error}. The last checkpoint there is whole; make room, then\n"
+        f"  {resume_command(run)}"
+    )
 
 
 def out_of_memory(error: MemoryError) -> str:

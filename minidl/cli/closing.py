@@ -13,11 +13,14 @@ from minidl.teach.colours import BLUE, GREEN, RED
 TRAIN, VAL, SWITCH = BLUE, RED, GREEN
 
 
-def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def plot_curves(
+    metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str], place: int | None = None
+) -> None:
     """Draw loss and accuracy by epoch, for training and validation, with the switch marked, as a PNG file.
 
     metrics  a record per epoch, as in metrics.jsonl
-    summary  as in summary.json
+    summary  as in summary.json; its run's id stands in the picture's metadata
+    place    a descriptor of its folder, see `atomic_file`
     """
     from matplotlib.figure import Figure  # takes half a second: only where a picture is wanted
 
@@ -40,8 +43,8 @@ def plot_curves(metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend()
-    with atomic_file(path) as file:
-        figure.savefig(file, format="png")
+    with atomic_file(path, place) as file:
+        figure.savefig(file, format="png", metadata={"run": summary.get("run", "")})
 
 
 def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str, Any]) -> None:

@@ -102,4 +102,4 @@ def in_notebook() -> bool:
 
 def resume_command(run: Run) -> str:
     """What to type to go on with a run."""
-    return f"python -m minidl.train --resume {shlex.quote(str(run.folder))}{getattr(run, 'needs', '')}"
+    return f"python -m minidl.train --resume {shlex.quote(str(run.where))}{getattr(run, 'needs', '')}"

@@ -1,11 +1,11 @@
-"""Stopping in good order: Ctrl-C and SIGTERM become an observer's wish to stop after this step."""
+"""Stopping in good order: Ctrl-C, SIGTERM and SIGHUP become an observer's wish to stop after this step."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -15,12 +15,19 @@ from minidl.training.observer import Observer, Step
 class StopNow(BaseException):
     """A signal that is not to wait; no Exception, so that nothing on its way takes it for an error."""
 
+    told = False  # whether somebody has said what was kept
+
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class StopOnSignal(Observer):
-    """Ctrl-C and SIGTERM end the program. While it is `patient`, the first only asks to stop after this step."""
+    """These signals end the program. While it is `patient`, the first only asks to stop after this step."""
 
     signal = 0  # the number of the signal that came, 0 if none
     _patient = False
+    _raised = False  # whether StopNow was, so that the program is ending
+    _late = 0  # signals that came since
 
     @property
     def status(self) -> int:
@@ -44,7 +51,7 @@ class StopOnSignal(Observer):
 
     def __enter__(self) -> StopOnSignal:
         self._before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             if signal.getsignal(number) is signal.SIG_IGN:  # as for a job in the background: leave it so
                 continue
             try:
@@ -55,10 +62,17 @@ class StopOnSignal(Observer):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         first, self.signal = not self.signal, number
+        if self._raised:
+            self._late += 1
+            if self._late > 1:  # what ends the program has got stuck
+                os._exit(self.status)
+            return
         if not (first and self._patient):
+            self._raised = True
             raise StopNow
         # Not print: the signal may have come in the middle of one, which must not be entered again.
-        os.write(2, b"\nstopping after this step (once more: at once)\n")
+        with suppress(OSError):  # a terminal that was closed
+            os.write(2, b"\nstopping after this step (once more: at once)\n")
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():

@@ -6,12 +6,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.trace.page import PageError, check_writable, page, read, write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.trace", lambda stop: put_together(argv))
+
+
+def put_together(argv: Sequence[str] | None) -> int:
+    """The command itself."""
     parser = Parser(prog="minidl.trace", description="Put two recorded runs on one page, to step through side by side.")
     parser.add_argument("pages", nargs=2, type=Path, metavar="PAGE", help="pages written by minidl.train --trace PAGE")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")

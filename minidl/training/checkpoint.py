@@ -50,18 +50,24 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: Mapping[str, Array], optimizer: Mapping[str, Any], state: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    model: Mapping[str, Array],
+    optimizer: Mapping[str, Any],
+    state: Mapping[str, Any],
+    place: int | None = None,
 ) -> None:
     """Write a checkpoint; the one that stood there is replaced in one step, or left alone if anything fails.
+
+    place  a descriptor of its folder, see `atomic_file`
 
     Raises OSError where the disk is full or the folder can't be written.
     """
     tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer["vectors"].items()}}
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     text = json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})
-    with atomic_file(path) as file:
+    with atomic_file(path, place) as file:
         file.write(save(contiguous, metadata={HEADER: text, CHECKSUM: _checksum(text, contiguous)}))
-    _flush_folder(Path(path).parent)
+    _flush_folder(Path(path).parent, place)
 
 
 def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
@@ -74,14 +80,15 @@ def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
     return hashed.hexdigest()
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_folder(folder: Path, place: int | None = None) -> None:
     """Make the new name outlast a power cut. Windows and some network drives can't: there the old one may return."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY) if place is None else place
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            if place is None:
+                os.close(descriptor)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

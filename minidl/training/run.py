@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from minidl.evaluation import evaluate
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import RUN, Config, Job, prepare
 from minidl.training.divergence import check_weights
+from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
@@ -69,14 +70,15 @@ documented(Options)
 class Run:
     """A Job with the folder that it writes to."""
 
-    def __init__(self, job: Job, folder: Path, options: Options) -> None:
+    def __init__(self, job: Job, folder: Path, options: Options, held: Held | None = None) -> None:
         self.job, self.folder, self.options = job, folder, options
         self.versions = self.versions_now()  # of what the run was begun with
         self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
         self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
         self.id = ""  # stands in all its files, so that another run's file is known
         self.summary: dict[str, Any] | None = None  # what summary.json has, but the times, once the run is finished
-        self.notes: list[str] = []  # what was wrong with files of the folder, and was put right
+        self.held = held or Held(folder)
+        self.notes = [self.held.note] if self.held.note else []  # what a user should know of the folder
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -99,8 +101,9 @@ class Run:
             folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        lock(folder, held)
-        run = cls(job, folder, options or Options())
+        locked = lock(folder, held)
+        check_unused(folder)  # again: what was begun and ended there in between is seen only now
+        run = cls(job, folder, options or Options(), locked)
         run.parent, run.id = parent, identity(job, run.versions, parent)
         run.sweep()
         run.save()
@@ -124,7 +127,7 @@ class Run:
         file = folder / CHECKPOINT
         if not folder.is_dir():
             raise CheckpointError(f"there is no run folder {folder}: give the folder that a run printed as its --out")
-        lock(folder, held)
+        locked = lock(folder, held)
         if not file.exists():
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
         checkpoint = load_run_checkpoint(file)
@@ -140,7 +143,7 @@ class Run:
             begun_with = {"fast": None, **checkpoint.state["versions"]}
         if begun_with["fast"] is None and fast.version():  # so go on with NumPy
             chosen = replace(chosen, no_fast=True)
-        run = cls(job, folder, chosen)
+        run = cls(job, folder, chosen, locked)
         state = checkpoint.state
         run.versions, run.id = begun_with, state["run"]
         run.parent, run.summary = state.get("parent"), state.get("summary")
@@ -153,6 +156,11 @@ class Run:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
         return done and self.summary is not None and (self.folder / "curves.png").exists()
+
+    @property
+    def where(self) -> Path:
+        """The folder, by the name that it has now."""
+        return self.held.path() or self.folder
 
     @property
     def fast(self) -> str | None:
@@ -183,7 +191,7 @@ class Run:
 
     def heal(self, state: dict[str, Any]) -> None:
         """Write anew what does not say what the checkpoint does; `notes` has a sentence for each such file."""
-        self.notes = [f"{what}: written anew from the checkpoint" for what in disagreements(self.folder, state)]
+        self.notes += [f"{what}: written anew from the checkpoint" for what in disagreements(self.folder, state)]
         self.write_config()
         if self.summary is None:
             (self.folder / "summary.json").unlink(missing_ok=True)
@@ -194,7 +202,7 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder."""
-        write_text(self.folder / name, json.dumps(value, indent=2) + "\n")
+        write_text(self.folder / name, json.dumps(value, indent=2) + "\n", self.held.place)
 
     def write_config(self) -> None:
         """Write config.json, and metrics.jsonl with the epochs done so far."""
@@ -203,7 +211,8 @@ class Run:
 
     def write_metrics(self) -> None:
         """Write metrics.jsonl: a line per epoch done."""
-        write_text(self.folder / "metrics.jsonl", metrics_text(self.id, self.job.trainer.progress.metrics))
+        lines = metrics_text(self.id, self.job.trainer.progress.metrics)
+        write_text(self.folder / "metrics.jsonl", lines, self.held.place)
 
     def state(self) -> dict[str, Any]:
         """All that the checkpoint holds beside the model's and the optimizer's state, as JSON (see restore.py)."""
@@ -226,7 +235,7 @@ class Run:
         job, trainer = self.job, self.job.trainer
         check_weights(job.model, trainer.progress.step, trainer.optimizer.lr)
         path, optimizer = self.folder / CHECKPOINT, trainer.optimizer.state_dict()
-        save_checkpoint(path, job.model.state_dict(), optimizer, self.state())
+        save_checkpoint(path, job.model.state_dict(), optimizer, self.state(), self.held.place)
 
     def write_summary(self) -> dict[str, Any]:
         """Write summary.json, with its numbers in the checkpoint first."""
@@ -295,27 +304,6 @@ def check_unused(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file: give a folder")
     if (folder / "config.json").exists() or (folder / CHECKPOINT).exists():
         raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
-
-
-def lock(folder: Path, held: ExitStack | None) -> None:
-    """Keep other processes from training in this folder until `held` is closed or this process dies, by SIGKILL too.
-
-    The system forgets the lock with the process, so none is ever left behind. Where there are no such locks (Windows,
-    some network drives) nobody is kept out. Raises ValueError where another process has the folder.
-    """
-    if held is None:
-        return
-    with suppress(ImportError, OSError):
-        import fcntl  # here: Windows has none
-
-        descriptor = os.open(folder, os.O_RDONLY)
-        held.callback(os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another process is training in {folder}: let it end, or stop it and go on with --resume {folder}"
-            ) from None
 
 
 def make_new(folder: Path) -> Path:

@@ -1,0 +1,123 @@
+"""How every command meets the world: its streams and its signals. tutorials/pages/streams-and-signals.md has the table.
+
+    def main(argv=None):
+        return command("minidl.predict", lambda stop: predict(argv))
+
+A stream that is closed from the start shows nothing. Output that can't be written any more ends the command, for nobody
+would know what it does: status 141 where the reader went away, 1 where the disk is full. A signal ends it with one line
+and the shell's status. Messages that can't be written to stderr are nobody's loss.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO, cast
+
+from minidl.cli.parser import FAILED, write_anything
+from minidl.cli.signals import StopNow, StopOnSignal
+
+
+class OutputLost(BaseException):
+    """What is printed can't be written; no Exception, so that nothing on its way takes it for an error of its own."""
+
+    told = False  # whether somebody has said what was kept
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        gone = error.errno == errno.EPIPE or (os.name == "nt" and error.errno == errno.EINVAL)
+        self.status = 128 + 13 if gone else FAILED  # 13 is SIGPIPE
+        self.words = "nobody reads the output any more" if gone else f"the output can't be written: {error.strerror}"
+
+
+def command(name: str, work: Callable[[StopOnSignal], int]) -> int:
+    """Do the work of a command; returns its exit status.
+
+    work  is given the signals' observer. StopNow and OutputLost may pass through it; where it has said itself what was
+          kept, it sets `told = True` on them
+    """
+    with StopOnSignal() as stop:
+        try:
+            with steady_streams():
+                return _told(name, work, stop)
+        except StopNow:  # a signal in the last moments
+            return stop.status
+
+
+def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) -> int:
+    try:
+        try:
+            return work(stop)
+        finally:
+            sys.stdout.flush()  # here: at Python's end nobody could catch it
+    except StopNow as error:
+        say(error, f"{name}: stopped by {signal.Signals(stop.signal).name}")
+        return stop.status
+    except OutputLost as error:
+        say(error, f"{name}: {error.words}: stopped")
+        return stop.status if stop.signal else error.status
+
+
+def say(error: StopNow | OutputLost, line: str) -> None:
+    """Print the line on stderr, unless whoever raised or passed on the error has said more (`error.told = True`)."""
+    if not error.told:
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def steady_streams() -> Iterator[None]:
+    """In the block, sys.stdout raises OutputLost where it fails, and sys.stderr stays silent; both may be closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file that is opened would get its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    write_anything()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, _Stream(before[0], _lost)), cast(TextIO, _Stream(before[1], _pass))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class _Stream:
+    """A text stream with another answer to errors; everything else is the stream's own."""
+
+    def __init__(self, stream: Any, failed: Callable[[Any, OSError], Any]) -> None:
+        self._stream, self._failed = stream, failed
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self._stream.write(text))
+        except OSError as error:
+            return int(self._failed(self._stream, error) or 0)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._failed(self._stream, error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _lost(stream: Any, error: OSError) -> NoReturn:
+    _drop(stream)
+    raise OutputLost(error)
+
+
+def _pass(stream: Any, error: OSError) -> None:
+    _drop(stream)
+
+
+def _drop(stream: Any) -> None:
+    """Let what the stream still holds, and all to come, go nowhere: at its end Python would complain once more."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
