@@ -1,7 +1,9 @@
 """One process at a time trains in a run folder: a second is refused, and none is kept out by one that is dead."""
 
 import errno
+import json
 import os
+import shutil
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from minidl.training.run import lock
+from minidl.training.lock import LOCK, _machine, lock
 from tests.commands import Child, arguments, at_place, difference, fails, finished, outcome, tiny_dataset, train
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows locks no folders")
@@ -93,12 +95,116 @@ def test_the_lock_goes_with_its_holder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("missing", ["os.open", "fcntl.flock"])
-def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch, missing):
-    def refuse(*args):
-        raise OSError(errno.ENOLCK, "no locks available")
+def refuse(*args, **kwargs):
+    raise OSError(errno.ENOLCK, "no locks available")
 
-    with ExitStack() as held, monkeypatch.context() as patched:
-        patched.setattr(missing, refuse)
-        lock(tmp_path, held)
-        lock(tmp_path, held)
+
+def test_where_the_system_has_no_lock_the_file_keeps_others_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with ExitStack() as held:
+        assert lock(tmp_path, held).note is None
+        with ExitStack() as other, pytest.raises(ValueError, match=r"is training in .* then remove .*\.minidl\.lock"):
+            lock(tmp_path, other)
+        assert (tmp_path / LOCK).exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_no_file_can_be_made_the_lock_keeps_others_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("minidl.training.lock._write", refuse)
+    with ExitStack() as held, ExitStack() as other:
+        assert lock(tmp_path, held).note is None
+        with pytest.raises(ValueError, match="another process is training"):
+            lock(tmp_path, other)
+
+
+def test_where_neither_works_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("minidl.training.lock._write", refuse)
+    for _ in range(2):
+        with ExitStack() as held:
+            assert "has no locks: see to it that no second process trains there" in lock(tmp_path, held).note
+
+
+@pytest.mark.parametrize(
+    ("content", "kept_out"),
+    [
+        ("this machine", False),  # the system's lock is free: whoever made the file is gone
+        ("another machine", True),  # where the drive's locks may be unknown here
+        ("", True),
+        ("[1]", True),
+    ],
+)
+def test_a_file_that_was_left(tmp_path, content, kept_out):
+    machines = {"this machine": _machine(), "another machine": {"host": "far", "boot": "away"}}
+    (tmp_path / LOCK).write_text(json.dumps({**machines[content], "pid": 7}) if content in machines else content)
+    with ExitStack() as held:
+        if kept_out:
+            with pytest.raises(ValueError, match="then remove"):
+                lock(tmp_path, held)
+        else:
+            lock(tmp_path, held)
+    assert (tmp_path / LOCK).exists() == kept_out
+
+
+# ---- interleavings: each of two processes is held at each place, while the other runs to its end ----
+
+BEGINNING = [  # where a run begins, and what comes next
+    "minidl.train:check_unused", "minidl.training.run:check_unused", "minidl.training.run:lock",
+    "minidl.training.run:Run.sweep", "minidl.training.run:Run.save", "minidl.training.run:Run.write_config",
+    "minidl.trainer:Trainer.train_step", "minidl.training.run:Run.write_metrics",
+    "minidl.training.run:Run.write_summary", "minidl.cli.closing:plot_curves",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", BEGINNING)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_one_is_held_while_another_begins_in_its_folder(data, whole, tmp_path, place, after):
+    """Whichever has the folder ends as if it were alone; the other is refused, before or after, and changes nothing."""
+    out = tmp_path / "r"
+    held = paused(1, place, tmp_path / "held", *arguments(data, out), after=after)
+    status, output = train(*arguments(data, out), log=tmp_path / "log")
+    finished_first = {f.name: f.read_bytes() for f in out.iterdir()} if status == 0 else None
+    (tmp_path / "held" / "go").touch()
+    late = held.wait()
+    assert sorted((status, late)) == [0, 2], output + held.output
+    assert not difference(outcome(out), outcome(whole))
+    if finished_first:
+        assert finished_first == {f.name: f.read_bytes() for f in out.iterdir()}
+    assert "Traceback" not in output + held.output
+
+
+@pytest.mark.parametrize("place", ["minidl.training.run:lock", *BEGINNING[6:]])
+def test_one_is_held_while_another_resumes(data, whole, tmp_path, place):
+    out = tmp_path / "r"
+    first = paused(5, "minidl.trainer:Trainer.train_step", tmp_path / "first", *arguments(data, out))
+    assert first.kill_after(0)
+    held = paused(1, place, tmp_path / "held", "--resume", out)
+    status, output = train("--resume", out, log=tmp_path / "log")
+    assert status == (0 if place.endswith("lock") else 2), output
+    (tmp_path / "held" / "go").touch()
+    assert held.wait() == 0, held.output
+    assert not difference(outcome(out), outcome(whole))
+
+
+def test_a_folder_that_is_removed_and_begun_anew_by_another(data, whole, tmp_path):
+    """A process that was stopped all the while writes nothing into the run of the other."""
+    out = tmp_path / "r"
+    held = paused(5, "minidl.trainer:Trainer.train_step", tmp_path / "held", *arguments(data, out))
+    shutil.rmtree(out)
+    assert train(*arguments(data, out), log=tmp_path / "log")[0] == 0
+    before = {f.name: f.read_bytes() for f in out.iterdir()}
+    (tmp_path / "held" / "go").touch()
+    assert held.wait() == 1
+    assert f"{out} was removed while it was trained in" in held.output
+    assert "--resume" not in held.output.splitlines()[-1]
+    assert before == {f.name: f.read_bytes() for f in out.iterdir()}
+
+
+def test_a_folder_that_is_renamed_takes_its_run_along(data, whole, tmp_path):
+    out, new = tmp_path / "r", tmp_path / "renamed"
+    held = paused(5, "minidl.trainer:Trainer.train_step", tmp_path / "held", *arguments(data, out))
+    out.rename(new)
+    (tmp_path / "held" / "go").touch()
+    assert held.wait() == 0, held.output
+    assert f"written to  {new}" in held.output
+    assert not difference(outcome(new), outcome(whole))

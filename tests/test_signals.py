@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the run after the current step, the second at once, and nothing is lost."""
+"""Ctrl-C, SIGTERM, SIGHUP: the first ends the run after the current step, the second at once, and nothing is lost."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.training.checkpoint import load_checkpoint
 from tests.commands import ROOT, difference, finished, outcome, signal_at_call, tiny_dataset, train
 
-BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ALL = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def step_saved(out: Path) -> int:
     return load_checkpoint(out / "checkpoint.safetensors").state["trainer"]["step"]
 
 
-@BOTH
+@ALL
 def test_the_first_ends_after_the_step_with_a_checkpoint_and_the_line_that_resumes(data, whole, tmp_path, number):
     out, log = tmp_path / "a run", tmp_path / "log"  # a name that a shell would split
     send = partial(signal_at_call, 2, "minidl.trainer:ops.cross_entropy", number)  # in the middle of step 2
@@ -51,7 +51,7 @@ def test_the_first_ends_after_the_step_with_a_checkpoint_and_the_line_that_resum
     assert not difference(outcome(out), outcome(whole))
 
 
-@BOTH
+@ALL
 def test_the_second_ends_at_once(data, whole, tmp_path, number):
     out, log = tmp_path / "r", tmp_path / "log"
     send = partial(signal_at_call, 2, "minidl.trainer:ops.cross_entropy", number, times=2)
@@ -86,12 +86,12 @@ def test_in_the_last_step_of_an_epoch(data, whole, tmp_path):
     assert not difference(outcome(out), outcome(whole))
 
 
-@BOTH
+@ALL
 def test_before_and_after_training_one_is_enough(data, whole, tmp_path, number):
     out, log = tmp_path / "r", tmp_path / "log"
     early = partial(signal_at_call, 1, "minidl.train:prepare", number)
     status, output = train(*arguments(data, out), log=log, sabotage=early)
-    assert (status, output) == (128 + number, "")
+    assert (status, output) == (128 + number, f"minidl.train: stopped by {signal.Signals(number).name}\n")
     assert not out.exists()
     late = partial(signal_at_call, 1, "minidl.cli.closing:plot_curves", number)
     status, output = train(*arguments(data, out), log=log, sabotage=late)
@@ -164,4 +164,6 @@ def test_a_reader_that_goes_away(data, tmp_path):
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) == 128 + signal.SIGPIPE
-        assert process.stderr.read() == ""
+        message = process.stderr.read()
+    assert message.startswith("minidl.train: nobody reads the output any more: stopped")
+    assert len(message.splitlines()) == 1

@@ -135,6 +135,9 @@ def _write(folder: Path, place: int | None, text: str) -> None:
     descriptor = os.open(LOCK if place is not None else folder / LOCK, flags, 0o666, dir_fd=place)
     try:
         os.write(descriptor, text.encode())
+    except OSError:  # a full disk
+        _remove(folder, place)
+        raise
     finally:
         if not hasattr(os, "O_TEMPORARY"):
             os.close(descriptor)
