@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Origin:
 
     name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
     val_fraction, counts, seed  as for `split`; all None for arrays
-    class_names            as of the Dataset
+    class_names, note      as of the Dataset
     """
 
     name: str
@@ -54,8 +54,8 @@ class Origin:
     val_fraction: float | None = None
     counts: tuple[int, int] | None = None
     seed: int | None = None
-    note: str = ""  # as of the Dataset
     class_names: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Splits:
     test: Examples
     classes: int
     image_size: tuple[int, int]
-    origin: Origin | None = None
+    origin: Origin | None = field(default=None, init=False)  # of `split`; what `replace` changes has none
 
     def __repr__(self) -> str:
         of = f"{self.origin.name}: " if self.origin else ""
@@ -94,17 +94,17 @@ def split(
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
     fraction, names = None if counts else val_fraction, dataset.class_names
-    origin = Origin(dataset.name, dataset.source, dataset.sha256, fraction, counts, seed, names)
+    origin = Origin(dataset.name, dataset.source, dataset.sha256, fraction, counts, seed, names, dataset.note)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
-        return replace(_pick(dataset, order[n_val:], order[:n_val], device), origin=origin)
+        return _pick(dataset, order[n_val:], order[:n_val], device, origin)
     n_train, n_val = counts
     if n_train + n_val > n:
         raise DataError(
             f"{n_train:,} training and {n_val:,} validation images were asked for, but {dataset.name} has "
             f"{n:,} training images in all: ask for fewer"
         )
-    return replace(_pick(dataset, order[:n_train], order[n - n_val :], device), origin=origin)
+    return _pick(dataset, order[:n_train], order[n - n_val :], device, origin)
 
 
 def examples_of(given: Any) -> Examples:
@@ -156,20 +156,22 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-def _pick(dataset: Dataset, train: Array, val: Array, device: str | None = None) -> Splits:
+def _pick(dataset: Dataset, train: Array, val: Array, device: str | None, origin: Origin) -> Splits:
     """The training examples at these indices, to learn from and to choose by, and all test examples; on the device."""
     backend = get_backend(device)
 
     def examples(images: Array, labels: Array) -> Examples:
         return Examples(backend.from_host(images), backend.from_host(labels))
 
-    return Splits(
+    splits = Splits(
         train=examples(dataset.train_images[train], dataset.train_labels[train]),
         val=examples(dataset.train_images[val], dataset.train_labels[val]),
         test=examples(dataset.test_images, dataset.test_labels),
         classes=dataset.classes,
         image_size=(dataset.train_images.shape[1], dataset.train_images.shape[2]),
     )
+    object.__setattr__(splits, "origin", origin)
+    return splits
 
 
 def batches(

@@ -225,7 +225,7 @@ def own_job(run: LoadedRun, optimizer: Any) -> Job:
     settings, splits = Settings(**config), run.splits
     made = _optimizer(run, settings, optimizer)
     trainer = Trainer(run.model, made, splits, settings.batch_size, settings.seed)
-    origin: Any = splits.origin or Origin(**{"source": "arrays of the program", **run.checkpoint.state["data"]})
+    origin: Any = splits.origin or Origin("arrays", "arrays of the program", run.checkpoint.state["data"]["sha256"])
     return Job(settings, origin, settings.epochs, trainer)  # type: ignore[arg-type]
 
 

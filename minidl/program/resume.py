@@ -58,4 +58,4 @@ def resume_from_python(
     job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
     parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
     trainer.run = OwnRun.create(job, out, Options(**options), held, parent)
-    return trainer.run  # type: ignore[no-any-return]
+    return trainer.run

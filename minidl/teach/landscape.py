@@ -13,7 +13,7 @@ from matplotlib.figure import FigureBase
 
 from minidl.backend import Array
 from minidl.optim import Optimizer
-from minidl.teach.show import COLOURS, drawing
+from minidl.teach.show import COLOURS, Save, drawing
 from minidl.tensor import Tensor
 
 Loss = Callable[[Tensor], Tensor]  # from w (2,) to a scalar
@@ -47,13 +47,14 @@ def paths(
     y: tuple[float, float] = (-1.2, 1.2),
     columns: int = 2,
     figure: FigureBase | None = None,
-) -> None:
+    save: Save = None,
+) -> FigureBase:
     """Draw each walk (n, 2) over the contour lines of the loss, one small picture each, cut off at the ranges x and y.
 
-    A star marks the lowest point that the picture has. `figure` draws into a figure of yours.
+    A star marks the lowest point that the picture has. Returns the figure; `figure` and `save` as in show.py.
     """
     rows = -(-len(walks) // columns)
-    with drawing(figure, (4.6 * columns, 2.6 * rows)) as target:
+    with drawing(figure, (4.6 * columns, 2.6 * rows), save) as target:
         grid = target.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
         xs, ys = np.linspace(*x, 120), np.linspace(*y, 80)
         heights = np.array([[float(loss(Tensor(np.array([a, b])))) for a in xs] for b in ys])
@@ -66,3 +67,4 @@ def paths(
             axes.set(xlim=x, ylim=y, title=name)
         for axes in list(grid)[len(walks) :]:
             axes.set_axis_off()
+    return target

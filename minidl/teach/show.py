@@ -1,14 +1,19 @@
-"""Pictures for a lesson: digits with what the model says of them, numbers in their cells, curves, a step's geometry.
+"""Pictures for a lesson or a program: digits with what the model says of them, numbers in their cells, curves, a step's
+geometry.
 
-In a notebook or an editor that runs cells, each function shows its picture and returns nothing. Give it a `figure` of
-yours (matplotlib's Figure, or a part of one) and it draws there instead, for a report or a picture of several parts.
+Each function returns its figure (matplotlib's), and shows it: in a notebook at once, in a program in a window where
+there is a screen. `save="digits.png"` writes it to a file. Give it a `figure` of yours, or a part of one, and it draws
+there instead, for a picture of several parts. A lesson run as a script saves its pictures beside where it was started,
+and says where.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,24 +21,29 @@ from matplotlib.figure import FigureBase
 
 from minidl.backend import Array
 from minidl.teach.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
+from minidl.teach.where import shown
 
 COLOURS = [BLUE, RED, GREEN, PURPLE, YELLOW, CYAN, "#777777"]
 RIGHT, WRONG = GREEN, "#cc3311"
+Save = str | os.PathLike[str] | None
 
 
 @contextmanager
-def drawing(figure: FigureBase | None, size: tuple[float, float]) -> Iterator[FigureBase]:
-    """The figure to draw in: yours, or a new one that is shown at the end of the block."""
+def drawing(figure: FigureBase | None, size: tuple[float, float], save: Save = None) -> Iterator[FigureBase]:
+    """The figure to draw in: yours, or a new one that is shown at the block's end; saved if `save` names a file."""
     if figure is not None:
         yield figure
+        if save is not None:
+            figure.savefig(save)  # type: ignore[attr-defined]
         return
     import matplotlib.pyplot as plt  # only here: a picture drawn into a figure of yours needs no window
 
     new = plt.figure(figsize=size, dpi=100, layout="constrained")
-    yield new
-    if plt.get_backend().lower() != "agg":  # a machine without a screen: nobody to show it to
-        plt.show()
-    plt.close(new)
+    try:
+        yield new
+        shown(new, save)
+    finally:
+        plt.close(new)
 
 
 def digits(
@@ -43,7 +53,8 @@ def digits(
     columns: int = 10,
     signed: bool = False,
     figure: FigureBase | None = None,
-) -> None:
+    save: Save = None,
+) -> FigureBase:
     """Images (N, H, W) or (N, 1, H, W) in a grid.
 
     labels       a word or number above each
@@ -55,20 +66,23 @@ def digits(
     rows = math.ceil(len(images) / columns)
     cell = 0.95 if columns > 5 else 1.5  # inches
     titled = 0.25 if labels is not None or predictions is not None else 0.0
-    with drawing(figure, (cell * columns, (cell + titled) * rows)) as target:
+    with drawing(figure, (cell * columns, (cell + titled) * rows), save) as target:
         for i, axes in enumerate(target.subplots(rows, columns, squeeze=False).flat):
             axes.set_axis_off()
             if i < len(images):
                 _image(axes, images[i], signed)
                 text, colour = _title(i, labels, predictions)
                 axes.set_title(text, color=colour, fontsize=9, pad=2)
+    return target
 
 
-def numbers(array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None) -> None:
+def numbers(
+    array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None, save: Save = None
+) -> FigureBase:
     """A small array (H, W) as a picture with each number written in its cell."""
     array = np.atleast_2d(array)
     cell = min(0.42, 9.5 / array.shape[1])  # inches
-    with drawing(figure, (cell * array.shape[1] + 0.2, cell * array.shape[0] + 0.2)) as target:
+    with drawing(figure, (cell * array.shape[1] + 0.2, cell * array.shape[0] + 0.2), save) as target:
         axes = target.subplots()
         axes.set_axis_off()
         _image(axes, array, signed)
@@ -77,39 +91,54 @@ def numbers(array: Array, decimals: int = 0, signed: bool = False, figure: Figur
             dark = abs(value) > 0.6 * high if signed else value < (low + high) / 2
             colour, size = "white" if dark else "black", 19 * cell
             axes.text(j, i, f"{value:.{decimals}f}", ha="center", va="center", fontsize=size, color=colour)
+    return target
 
 
 def curves(
-    lines: Mapping[str, Any],
+    lines: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     xlabel: str = "step",
     ylabel: str = "loss",
     log: bool = False,
     marks: Mapping[str, float] | None = None,
     ylim: tuple[float, float] | None = None,
     figure: FigureBase | None = None,
-) -> None:
+    save: Save = None,
+) -> FigureBase:
     """Draw lines over a common axis: {"training": losses}, or {"validation": (steps, losses)}.
+
+    Given a run's record instead, trainer.metrics or what `fit` returned, it draws loss and accuracy by epoch. Epochs
+    count from 1, and an axis of them, or of steps, has whole numbers only.
 
     log    a logarithmic vertical axis
     marks  vertical dashed lines, by name: {"switch": 120}
     ylim   the part of the vertical axis to show, where a few far values would flatten the rest
     """
-    with drawing(figure, (7.2, 3.4)) as target:
+    if not isinstance(lines, Mapping):
+        return _record(lines, figure, save)
+    first = 1 if xlabel.startswith("epoch") else 0
+    with drawing(figure, (7.2, 3.4), save) as target:
         axes = target.subplots()
         for colour, (name, line) in zip(COLOURS * len(lines), lines.items(), strict=False):
-            x, y = line if isinstance(line, tuple) else (range(len(line)), line)
+            x, y = line if isinstance(line, tuple) else (range(first, first + len(line)), line)
             axes.plot(x, y, color=colour, label=name, lw=1.5, marker="o" if len(x) < 30 else None, ms=3.5)
         for name, place in (marks or {}).items():
             axes.axvline(place, color="black", ls="--", lw=1, label=name)
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear", ylim=ylim)
+        _whole(axes, xlabel)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
+    return target
 
 
-def bars(groups: Mapping[str, Mapping[str, float]], ylabel: str = "accuracy", figure: FigureBase | None = None) -> None:
+def bars(
+    groups: Mapping[str, Mapping[str, float]],
+    ylabel: str = "accuracy",
+    figure: FigureBase | None = None,
+    save: Save = None,
+) -> FigureBase:
     """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}."""
-    with drawing(figure, (7.2, 3.2)) as target:
+    with drawing(figure, (7.2, 3.2), save) as target:
         axes = target.subplots()
         names = list(next(iter(groups.values())))
         width = 0.8 / len(names)
@@ -122,14 +151,17 @@ def bars(groups: Mapping[str, Mapping[str, float]], ylabel: str = "accuracy", fi
         axes.margins(y=0.15)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return target
 
 
-def dots(groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase | None = None) -> None:
+def dots(
+    groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase | None = None, save: Save = None
+) -> FigureBase:
     """A row of dots for each name, one for each value, and a bar at their mean: {"adam": [0.97, 0.98], ...}.
 
     Where there are values on both sides of 0, a dotted line stands there.
     """
-    with drawing(figure, (7.2, 0.42 * len(groups) + 0.9)) as target:
+    with drawing(figure, (7.2, 0.42 * len(groups) + 0.9), save) as target:
         axes = target.subplots()
         for row, (colour, values) in enumerate(zip(COLOURS * len(groups), groups.values(), strict=False)):
             axes.plot(values, np.full(len(values), row), "o", color=colour, ms=5, alpha=0.6)
@@ -143,9 +175,10 @@ def dots(groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase
         axes.set_xlabel(xlabel)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+    return target
 
 
-def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
+def projection(p: Array, g: Array, figure: FigureBase | None = None, save: Save = None) -> FigureBase:
     """The step p and the gradient g, drawn in the plane of the two: how SWATS finds its rate (see optim/projection.py).
 
     The dotted line stands at a right angle on p. Where it meets the direction of -g lies the SGD step -gamma g whose
@@ -162,7 +195,7 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
     ends = {"p, the step taken": (1.0, 0.0), "-g (same length as p)": (cosine, sine)}
     if math.isfinite(gamma) and 0 < gamma * norm / scale < 8:
         ends["-gamma g, the SGD step"] = (1.0, sine / cosine)
-    with drawing(figure, (5.6, 3.8)) as target:
+    with drawing(figure, (5.6, 3.8), save) as target:
         axes = target.subplots()
         for (name, (x, y)), colour, width in zip(ends.items(), COLOURS, (3.5, 5.0, 1.5), strict=False):
             axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "lw": width})
@@ -175,9 +208,60 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None) -> None:
         axes.set_title(f"angle between p and -g: {angle:.1f} degrees    gamma = {gamma:.4g}", fontsize=10)
         axes.set_axis_off()
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    return target
+
+
+def mistakes(
+    images: Array,
+    labels: Array,
+    probabilities: Array,
+    n: int = 20,
+    columns: int = 10,
+    figure: FigureBase | None = None,
+    save: Save = None,
+) -> FigureBase:
+    """The worst mistakes of a model: the n images whose label it gave the least probability, the worst first.
+
+    probabilities  (N, classes), as trainer.predict(images) gives them
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    given = probabilities[np.arange(len(labels)), labels]
+    wrong = np.flatnonzero(probabilities.argmax(1) != labels)
+    worst = wrong[np.argsort(given[wrong], kind="stable")][:n]
+    guesses = probabilities[worst].argmax(1)
+    return digits(np.asarray(images)[worst], labels[worst], guesses, columns, figure=figure, save=save)
 
 
 # ---- helpers ----
+
+
+def _record(metrics: Sequence[Mapping[str, Any]], figure: FigureBase | None, save: Save) -> FigureBase:
+    """Loss and accuracy by epoch, of training and, where there is any, of validation."""
+    epochs = [r["epoch"] for r in metrics]
+    with drawing(figure, (9.6, 3.4), save) as target:
+        for axes, quantity in zip(target.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for part, colour, name in (("train", BLUE, "training"), ("val", RED, "validation")):
+                values = [r[f"{part}_{quantity}"] for r in metrics]
+                if None not in values:
+                    axes.plot(epochs, values, "o-", color=colour, label=name, lw=1.5, ms=3.5)
+            for before, after in pairwise(metrics):
+                if before["phase"] != after["phase"]:
+                    name = f"switch to {after['phase']}"
+                    axes.axvline(before["epoch"], color="black", ls="--", lw=1, label=name)
+            axes.set(xlabel="epoch", ylabel=quantity)
+            _whole(axes, "epoch")
+            axes.grid(alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=9)
+    return target
+
+
+def _whole(axes: Any, xlabel: str) -> None:
+    """Ticks at whole epochs or steps, never at 1.25."""
+    if xlabel.startswith(("epoch", "step")):
+        from matplotlib.ticker import MaxNLocator
+
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _image(axes: Any, image: Array, signed: bool) -> None:

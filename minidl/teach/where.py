@@ -1,0 +1,82 @@
+"""Where a picture goes: into the notebook, into a window, into a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minidl.optim.checks import tell
+
+LESSON = re.compile(r"\d\d_\w+\.py")
+
+
+def shown(figure: Any, save: str | os.PathLike[str] | None = None) -> None:
+    """Show a figure of pyplot's, or save it, by what runs the program.
+
+    save  a file: it is written, in a notebook shown too
+    """
+    import matplotlib.pyplot as plt
+
+    if save is not None:
+        figure.savefig(save)
+    lesson = lesson_file()
+    if in_notebook():
+        plt.show()
+        figure._ipython_display_ = once_more(figure)
+    elif lesson is not None and save is None:
+        path = next_picture(lesson)
+        figure.savefig(path)
+        print(f"picture: {path}")
+    elif plt.get_backend().lower() != "agg":
+        plt.show()
+    elif save is None and is_script():
+        tell("there is no screen to show this picture on: write it to a file, with save='picture.png'")
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs the program."""
+    return type(sys.stdout).__module__.startswith("ipykernel")
+
+
+def is_script() -> bool:
+    """Whether a file is run as a program."""
+    return bool(getattr(sys.modules["__main__"], "__file__", None)) and "pytest" not in sys.modules
+
+
+def lesson_file() -> Path | None:
+    """The lesson that is run as a script, if one is: it lies beside tutorials/build.py."""
+    file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    return file if LESSON.fullmatch(file.name) and (file.parent / "build.py").is_file() else None
+
+
+def next_picture(lesson: Path) -> Path:
+    """pictures/07_the_switch-1.png, -2.png, ..., in the working directory; the program itself keeps the count."""
+    folder = Path("pictures")
+    folder.mkdir(exist_ok=True)
+    main: Any = sys.modules["__main__"]
+    main.__pictures__ = number = getattr(main, "__pictures__", 0) + 1
+    return folder / f"{lesson.stem}-{number}.png"
+
+
+def once_more(figure: Any) -> Callable[[], None]:
+    """What a notebook calls where the figure is a cell's last value: nothing in the cell that has shown it already."""
+    from IPython import get_ipython
+    from IPython.display import Image, display
+
+    def cell() -> Any:
+        return getattr(get_ipython(), "execution_count", None)
+
+    drawn_in = cell()
+
+    def show() -> None:
+        if cell() != drawn_in:
+            png = io.BytesIO()
+            figure.savefig(png, format="png")
+            display(Image(png.getvalue()))  # type: ignore[no-untyped-call]
+
+    return show
