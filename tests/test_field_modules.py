@@ -248,7 +248,10 @@ def test_a_copy_does_not() -> None:
         optimizer = optim.SGD([w], lr=0.1)
         loss.backward(retain_graph=True)
         optimizer.step()
+        optimizer.zero_grad()
         loss.backward()
+        equal(w.grad, np.ones((2, 3)))
+        optimizer.zero_grad()
 
 
 def test_a_changed_value_that_is_not_read_is_no_error() -> None:

@@ -68,6 +68,8 @@ OPS = {
     "clamp": Op(ops.clamp, "min max", 0),
     "where": Op(lambda x, condition, other: ops.where(condition, x, other), "condition other", 6),
     "nn.functional.relu": Op(ops.relu, "inplace", 4),
+    "nn.functional.leaky_relu": Op(ops.leaky_relu, "negative_slope inplace", 9),
+    "nn.functional.gelu": Op(ops.gelu, "approximate", 8),
     "sigmoid": Op(ops.sigmoid, "", 3),
     "tanh": Op(ops.tanh, "", 1),
     "softmax": Op(ops.softmax, "dim dtype", 7),
@@ -114,7 +116,7 @@ OPS = {
 }  # fmt: skip
 LAYERS = {
     "Linear": 6, "Conv2d": 2, "BatchNorm1d": 2, "BatchNorm2d": 4, "Dropout": 0, "Flatten": 1, "ReLU": 8, "Tanh": 6,
-    "Sigmoid": 8, "MaxPool2d": 2, "AvgPool2d": 6,
+    "Sigmoid": 8, "MaxPool2d": 2, "AvgPool2d": 6, "LeakyReLU": 10, "GELU": 6, "Softmax": 6,
 }  # fmt: skip # layers of module_db, and how many of its samples are answered at least
 
 # ---- PyTorch's values as minidl's ----
