@@ -1,0 +1,159 @@
+"""What a network is given of a file: each image in it as the network knows images, and what was done to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.data import read_idx
+from minidl.data.batches import scale
+from minidl.data.pictures import Picture, PictureError, read_head, read_picture, starts_as_picture
+from minidl.handwriting.frame import EMNIST, MNIST, Frame, framed, resized
+from minidl.handwriting.paper import find_ink
+from minidl.handwriting.pieces import Piece, find_digits
+
+# MNIST's content, wherever its files lie (see Dataset.sha256)
+MNIST_SHA256 = "c65580678af93f1ea48c2c0d01d543ec89307c6b8a0eb7ca542d7c18c5f4c681"
+CENTRED = {"mnist": MNIST, "mnist5k": MNIST, "qmnist": MNIST, "emnist": EMNIST}  # data sets of digits in one frame
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image as a network gets it.
+
+    name     of the file, and which image of it
+    pixels   float32 (H, W) in [0, 1], of the network's size, light on dark
+    note     what was done to it, in words; "" for an IDX file's, to which nothing is done
+    picture  what it was found in, brightness (h, w) in [0, 1]; None for an IDX file
+    box      top, bottom, left, right of the part of the picture that was taken
+    """
+
+    name: str
+    pixels: Array
+    note: str = ""
+    picture: Array | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+def frame_of(data: dict[str, Any]) -> Frame | None:
+    """How the digits of a data set, {"name": ..., "sha256": ...}, are framed; None where that is not known of it."""
+    name = str(data.get("name", "")).lower()
+    known = "emnist" if name.startswith("emnist") else name
+    return MNIST if data.get("sha256") == MNIST_SHA256 else CENTRED.get(known)
+
+
+def look(
+    path: str | os.PathLike[str], size: tuple[int, int], frame: Frame | None = MNIST, how: str = "auto"
+) -> Iterator[Seen]:
+    """Yield each image of a picture or IDX file, as a network for images of `size` (height, width) takes it.
+
+    frame  how the network's training images are framed, MNIST's digits or EMNIST's; None: it is not known
+    how    "auto": IDX files and pictures of this very size as they are, but light on dark; other pictures framed as
+           the training images are, digit by digit; where `frame` is None, whole
+           "as-is": pictures as they are, dark on light too, whole, scaled to `size`
+           "normalize": everything framed, as MNIST's digits are where `frame` is None
+
+    Raises PictureError or IdxError where the file can't be read or nothing is in it, ValueError for another size.
+    """
+    path = os.fspath(path)
+    head = read_head(path)
+    if is_idx(path, head):
+        images = _idx_images(path, size, how)
+        numbered = [(f"{path}[{i}]", image) for i, image in enumerate(images)]
+        if how == "normalize":
+            for name, image in numbered:
+                yield from normalized(name, Picture(scale(image)[..., None], image.shape), size, frame or MNIST)
+        else:
+            yield from (Seen(name, scale(image)) for name, image in numbered)
+        return
+    picture = read_picture(path)
+    if how == "normalize" or (how == "auto" and frame is not None and picture.size != size):
+        yield from normalized(path, picture, size, frame or MNIST)
+    else:
+        yield whole(path, picture, size, how)
+
+
+def is_idx(path: str, head: bytes) -> bool:
+    """Whether this is to be read as IDX: by its first bytes, or where they say nothing, by its name."""
+    if starts_as_picture(head):
+        return False
+    named = "idx" in PurePath(path).name.lower() or "ubyte" in PurePath(path).name.lower()
+    return head[:2] == b"\x1f\x8b" or (head[:2] == b"\0\0" and head[2:3] in b"\x08\x09\x0b\x0c\x0d\x0e") or named
+
+
+def _idx_images(path: str, size: tuple[int, int], how: str) -> Array:
+    images = read_idx(path)
+    images = images[None] if images.ndim == 2 else images
+    fits = images.ndim == 3 and (images.shape[1:] == size or how == "normalize")
+    if not fits or images.dtype != np.uint8 or not images.size:
+        raise ValueError(
+            f"{path} holds {images.dtype} of shape {images.shape}, this model takes uint8 images of {size[0]}x{size[1]}"
+        )
+    return images
+
+
+def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Frame) -> Iterator[Seen]:
+    """Each digit of a picture, found on its paper and framed."""
+    try:
+        ink = find_ink(picture)
+        digits = find_digits(ink.strength)
+    except ValueError as error:
+        raise PictureError(f"{name}: {error}") from None
+    if not digits:
+        raise PictureError(f"{name}: it is blank: nothing stands out from its background")
+    done = [*picture.notes, polarity(ink.dark), f"cut out of {_by(picture.size)}, scaled and centred"]
+    for i, (piece, own) in enumerate(digits):
+        which = f", digit {i + 1} of {len(digits)}" if len(digits) > 1 else ""
+        yield Seen(name + which, framed(own, size, frame), ", ".join(done), picture.grey, _box(piece))
+
+
+def _box(piece: Piece) -> tuple[int, int, int, int]:
+    return piece.top, piece.bottom, piece.left, piece.right
+
+
+def whole(name: str, picture: Picture, size: tuple[int, int], how: str) -> Seen:
+    """A picture as it is; but for "as-is" light on dark, and with its proportions."""
+    image, done = picture.grey, list(picture.notes)
+    if how == "as-is":
+        done.append("as it is")
+    else:
+        dark = rim_is_light(image)
+        image = 1 - image if dark else image
+        done.append(polarity(dark))
+        if picture.size != size:
+            image = padded(image, size)
+    seen = Seen(name, image.astype(np.float32), picture=picture.grey)
+    if picture.size != size:
+        done.append(f"resized from {_by(picture.size)}")
+        seen = replace(seen, pixels=np.ascontiguousarray(resized(image, size)))
+    return replace(seen, note=", ".join(done))
+
+
+def rim_is_light(image: Array) -> bool:
+    """Whether a small picture is dark on light: its rim is lighter than its middle; if all is one tone, it is light."""
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    difference = float(rim.mean() - image.mean())
+    return difference > 0 if abs(difference) > 1e-3 else float(rim.mean()) > 0.5
+
+
+def padded(image: Array, size: tuple[int, int]) -> Array:
+    """The picture with its background at two sides, so that it has the proportions of `size`."""
+    (h, w), (height, width) = image.shape, size
+    more = max(0, round(w * height / width) - h), max(0, round(h * width / height) - w)
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return np.pad(image, [(n // 2, n - n // 2) for n in more], constant_values=float(np.median(rim)))
+
+
+def polarity(dark: bool) -> str:
+    """What is said of a picture's polarity."""
+    return "dark on light: inverted" if dark else "light on dark"
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
