@@ -7,8 +7,8 @@ from pathlib import PurePath
 
 _SAVE = "open it in a picture program and save it as PNG or JPEG"
 _PHONE = (
-    "on an iPhone share it as JPEG or take a screenshot of it, and for later photos choose Settings > Camera > Formats > "
-    "Most Compatible; on Android switch off the camera's high-efficiency pictures"
+    "on an iPhone share it as JPEG or take a screenshot of it, and for later photos choose Settings > Camera > Formats "
+    "> Most Compatible; on Android switch off the camera's high-efficiency pictures"
 )
 _RAW = {".nef", ".arw", ".dng", ".orf", ".rw2", ".pef", ".srw", ".cr2", ".nrw"}  # a camera's own, TIFF at first sight
 

@@ -97,6 +97,8 @@ def read_head(path: str | os.PathLike[str], n: int = 256) -> bytes:
             raise PictureError(f"{path} is no plain file but {_kind(mode)}: save the picture as a file and give that")
         with open(path, "rb") as file:
             head = file.read(n)
+    except PictureError:
+        raise
     except FileNotFoundError:
         raise PictureError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
@@ -183,7 +185,7 @@ def _deep(image: Any, top: float) -> NDArray[np.float32]:
         raise ValueError("some of its pixels are no finite numbers")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F" or not top or low < 0 or high > top:
-        low, top = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high - low)
+        low, top = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high - low)
         values -= low
     grey = values / np.float32(top or 1.0)
     secret = image.info.get("transparency")
@@ -208,7 +210,7 @@ def _eight_bits(image: Any) -> NDArray[np.float32]:
         return pixels[..., None]
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3]
-        pixels = on_paper(pixels[..., :3] / np.maximum(alpha, 1 / 255)[..., None], alpha)
+        pixels = on_paper(pixels[..., :3] / np.maximum(alpha, np.float32(1 / 255))[..., None], alpha)
     grey = pixels[..., :1]
     return grey if np.array_equal(pixels, np.broadcast_to(grey, pixels.shape)) else pixels
 

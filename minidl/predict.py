@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,10 +12,9 @@ import numpy as np
 from minidl import ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain
-from minidl.data import read_idx
-from minidl.data.batches import scale
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.grad_mode import no_grad
+from minidl.handwriting.look import frame_of, look
 from minidl.nn import Module
 from minidl.program.load import model_of
 from minidl.tensor import Tensor
@@ -26,36 +25,76 @@ from minidl.training.run import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status: that of bad input where one file could not be classified."""
     return command("minidl.predict", lambda stop: predict(argv))
 
 
 def predict(argv: Sequence[str] | None) -> int:
     """The command itself."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    try:
+        if args.show:
+            from minidl.handwriting.shown import MOST, check_show, show  # takes as long as all else
+
+            check_show(args.show, args.images)
+        model, size = load_model(args.run, get_backend(args.device).name, args.model)
+        data = load_run_checkpoint(args.run / CHECKPOINT).state["data"]
+        frame, names = frame_of(data), data.get("class_names", ())
+    except (ValueError, OSError, DeviceError) as error:
+        return complain(error, BAD_INPUT, parser.prog)
+    shown, count, status = [], 0, DONE
+    with no_fast() if "no_fast" in args else nullcontext():
+        for path in args.images:
+            try:
+                for image in look(path, size, frame, args.how):
+                    chances = classify(model, image.pixels)
+                    print(f"{image.name}: {describe(chances, names)}{f'  [{image.note}]' if image.note else ''}")
+                    count += 1
+                    if args.show and count <= MOST:
+                        shown.append((image, chances))
+            except (ValueError, OSError) as error:  # the other files may be sound
+                sys.stdout.flush()
+                status = complain(error, BAD_INPUT, parser.prog)
+    if shown:
+        try:
+            show(args.show, shown, names)
+        except OSError as error:
+            return complain(f"--show {args.show} can't be written: {error}", FAILED, parser.prog)
+        left_out = f", the first {MOST} of {count} images" if count > MOST else ""
+        print(f"what the network saw: {args.show}{left_out}")
+    return status
+
+
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="minidl.predict",
-        description="Classify PNG or IDX images with the checkpoint of a run. MNIST is white on black: an image with a "
-        "bright border is inverted, one of another size is resized, and the output says so.",
-        epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.png",
+        description="Classify images with the checkpoint of a run: pictures of your own handwriting (PNG, JPEG, TIFF, "
+        "BMP, GIF, WebP, PNM) or IDX files. For a network that learned MNIST, a picture is made like MNIST's: the ink "
+        "is found on its paper, light on dark, scaled to 20 pixels and centred by its mass, digit by digit; pictures "
+        "of the training size are only turned light on dark. Each line says what was done.",
+        epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.jpg --show seen.png",
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG file, or IDX file of images")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture, or IDX file of images")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--as-is", dest="how", action="store_const", const="as-is", default="auto",
+        help="take pictures as they are: not inverted, cut out or centred, only scaled to the training size",
+    )  # fmt: skip
+    how.add_argument(
+        "--normalize", dest="how", action="store_const", const="normalize",
+        help="make every picture like MNIST's: those of the training size, and for networks that learned other data",
+    )  # fmt: skip
+    parser.add_argument("--show", type=Path, metavar="FILE.png", help="write a picture of what the network saw")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
     parser.add_argument(
         "--model", metavar="FILE:NAME", help="the network's class, for a run of a Trainer with a class of your own"
     )
     add_options(parser, Options, only=["no_fast"])
-    args = parser.parse_args(argv)
-    try:
-        model, size = load_model(args.run, get_backend(args.device).name, args.model)
-        with no_fast() if "no_fast" in args else nullcontext():
-            for path in args.images:
-                for name, pixels, note in read_images(path, size):
-                    print(f"{name}: {describe(classify(model, pixels))}{note}")
-    except (ValueError, OSError, DeviceError) as error:
-        return complain(error, BAD_INPUT, parser.prog)
-    return DONE
+    return parser
 
 
 def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tuple[Module, tuple[int, int]]:
@@ -75,63 +114,11 @@ def classify(model: Module, pixels: Array) -> Array:
         return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device))).numpy()[0]
 
 
-def describe(probabilities: Array) -> str:
+def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
     """The most likely class and the next one, in words."""
     first, second = probabilities.argsort()[::-1][:2]
-    return f"{first} ({probabilities[first]:.1%}; next {second}, {probabilities[second]:.1%})"
-
-
-def read_images(path: Path, size: tuple[int, int]) -> Iterator[tuple[str, Array, str]]:
-    """Yield each image of a file: its name, its pixels (H, W) in [0, 1], bright on black, and what was done to it."""
-    if path.suffix.lower() == ".png":
-        pixels, note = fit(read_png(path), size)
-        yield str(path), pixels, note
-        return
-    images = read_idx(path)
-    if images.ndim == 2:
-        images = images[None]
-    if images.ndim != 3 or images.shape[1:] != size or images.dtype != np.uint8:
-        raise ValueError(
-            f"{path} holds {images.dtype} of shape {images.shape}, this model takes uint8 images of {size[0]}x{size[1]}"
-        )
-    for i, image in enumerate(scale(images)):
-        yield f"{path}[{i}]", image, ""
-
-
-def read_png(path: Path) -> Array:
-    """Brightness (H, W) in [0, 1] of a PNG file; transparent parts count as white paper."""
-    from matplotlib.image import imread  # takes a quarter of a second: only where a PNG is read
-
-    try:
-        image = imread(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a PNG decoder raises many types; all mean that the file is no sound PNG
-        raise ValueError(f"{path} can't be read as a PNG image: {error}") from error
-    if image.dtype.kind == "u":
-        image = image / np.iinfo(image.dtype).max
-    if image.ndim == 2:
-        return np.asarray(image)
-    if image.shape[2] in (2, 4):
-        alpha = image[..., -1:]
-        image = image[..., :-1] * alpha + (1 - alpha)
-    return np.asarray(image @ [0.299, 0.587, 0.114] if image.shape[2] == 3 else image[..., 0])  # ITU-R BT.601 luma
-
-
-def fit(image: Array, size: tuple[int, int]) -> tuple[Array, str]:
-    """The image as the model knows them, and what was done to it, in words."""
-    done = []
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    if border.mean() > 0.5:
-        image = 1 - image
-        done.append("inverted")
-    if image.shape != size:
-        from PIL import Image  # matplotlib brings it along
-
-        done.append(f"resized from {image.shape[0]}x{image.shape[1]}")
-        picture = Image.fromarray(image.astype(np.float32))
-        image = np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BOX))
-    return image, f"  [{', '.join(done)}]" if done else ""
+    most, next_ = (names[k] if k < len(names) else k for k in (first, second))
+    return f"{most} ({probabilities[first]:.1%}; next {next_}, {probabilities[second]:.1%})"
 
 
 if __name__ == "__main__":

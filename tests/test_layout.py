@@ -16,7 +16,7 @@ ENGINE = {
     "listing", "weights", "module", "nn", "gradcheck", "evaluation", "trainer",
 }  # fmt: skip
 COMMANDS = {"train", "predict", "tune"}
-FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program"}
+FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program", "handwriting"}
 BESIDE = {"optim", "data"}  # parts of the package that lie beside it
 
 

@@ -272,7 +272,7 @@ def test_predict_classifies_png_and_idx(finished, folder, tmp_path):
     plain, paper = command(
         finished, tmp_path / "plain.png", tmp_path / "paper.png", module="minidl.predict"
     ).stdout.splitlines()
-    assert paper.endswith("  [inverted, resized from 80x64]")
+    assert paper.endswith("  [dark on light: inverted, resized from 80x64]")
     answers = [re.search(r": (\d) \((\d+\.\d)%", line).groups() for line in (from_idx[0], plain, paper)]
     assert len({digit for digit, _ in answers}) == 1
     percent = [float(p) for _, p in answers]

@@ -8,7 +8,7 @@ from minidl.backend import Array
 
 
 def label(mask: Array) -> Array:
-    """A number from 1 for each group of pixels that touch, corners included; 0 where the mask is False. int32 (H, W)."""
+    """A number from 1 for each group of pixels that touch, corners included; 0 where it is False. int32 (H, W)."""
     labels = np.zeros(mask.shape, np.int32)
     parents = [0]
 

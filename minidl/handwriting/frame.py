@@ -29,7 +29,7 @@ class Frame:
     by_mass: bool
 
 
-MNIST = Frame(20 / 28, by_mass=True)
+MNIST = Frame(19.5 / 28, by_mass=True)  # 20 pixels, with the grey ones at the edges
 EMNIST = Frame(24 / 28, by_mass=False)  # Cohen et al. 2017, https://arxiv.org/abs/1702.05373, section II
 
 
@@ -39,11 +39,11 @@ def framed(ink: Array, size: tuple[int, int] = (28, 28), frame: Frame = MNIST) -
     if not rows.size:
         return np.zeros(size, np.float32)
     digit = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    longer = max(1, round(frame.box * min(size)))
-    digit = with_strokes(scaled(digit, longer * FINE), FINE)
-    small = scaled(digit, longer)
-    full = float(np.percentile(small[small > 0.1], 90)) if (small > 0.1).any() else 1.0
-    return centred(np.clip(small / full, 0, 1), size, frame.by_mass)
+    longer = frame.box * min(size)
+    digit = with_strokes(scaled(digit, round(longer * FINE)), FINE)
+    image = in_the_middle(digit, size, max(digit.shape) / longer, frame.by_mass)
+    full = float(np.percentile(image[image > 0.1], 90)) if (image > 0.1).any() else 1.0
+    return np.clip(image / full, 0, 1)
 
 
 def scaled(digit: Array, longer: int) -> Array:
@@ -77,22 +77,26 @@ def stroke_width(mask: Array) -> float:
     return 2 * np.count_nonzero(mask) / max(1.0, outline * np.pi / 4)  # steps along a slope are longer than the slope
 
 
-def centred(digit: Array, size: tuple[int, int], by_mass: bool = True) -> Array:
-    """The digit in the middle of an image of that size, moved by whole pixels: its centre of mass, or its box's."""
-    frame = np.zeros(size, np.float32)
-    at = []
-    for axis, n in enumerate(size):
-        mass = digit.sum(1 - axis) if by_mass else np.ones(digit.shape[axis])
-        middle = float((mass * (np.arange(len(mass)) + 0.5)).sum() / max(float(mass.sum()), 1e-6))
-        at.append(int(np.clip(round(n / 2 - middle), 0, max(0, n - len(mass)))))
-    (top, left), (height, width) = at, digit.shape
-    frame[top : top + height, left : left + width] = digit[: size[0] - top, : size[1] - left]
-    return frame
+def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: bool) -> Array:
+    """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle of it.
+
+    unit  pixels of the digit for one of the image: each of those is the mean of what it covers
+    """
+    from PIL import Image  # here: whoever imports this need not have read a picture
+
+    middle = [n / 2 for n in digit.shape]
+    if by_mass and digit.any():
+        middle = [float(np.average(np.arange(n) + 0.5, weights=digit.sum(1 - i))) for i, n in enumerate(digit.shape)]
+    around = int(unit * max(size)) + 1  # so much black that the frame lies in it
+    y, x = (m + around for m in middle)
+    h, w = (unit * n / 2 for n in size)
+    wide = Image.fromarray(np.pad(digit, around).astype(np.float32))
+    return np.asarray(wide.resize((size[1], size[0]), Image.Resampling.BOX, box=(x - w, y - h, x + w, y + h)))
 
 
 def resized(image: Array, size: tuple[int, ...]) -> Array:
     """A picture (H, W) of floats in another size (height, width): each pixel the mean of what it covers."""
-    from PIL import Image  # here: whoever imports this need not have read a picture
+    from PIL import Image
 
     how = Image.Resampling.BOX if max(image.shape) > max(size) else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(image.astype(np.float32)).resize((size[1], size[0]), how))

@@ -17,6 +17,7 @@ from minidl.handwriting.connected import label
 WINDOW = 0.25  # of the longer side: wider than a stroke, narrower than a shadow
 FAINT = 0.06  # contrast of 1: what is weaker than this is no ink but paper
 LINE = 0.85  # of the width: what runs straight across so much of it is a line of the paper
+THICK = 0.03  # of the picture's side: but not if it is thicker
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ def find_ink(picture: Picture) -> Ink:
     if np.median(np.abs(grey - smoothed(grey))) > 0.005:  # grain, which a closing would take for ink
         grey = smoothed(smoothed(grey))
     size = max(3, int(WINDOW * max(grey.shape)))
-    paper, board = closing(grey, size), 1 - closing(1 - grey, size)
+    light = slope(grey)
+    paper, board = closing(grey - light, size) + light, light - closing(light - grey, size)
     dark = is_dark(paper - grey, grey - board)
     # what the light is worth there: a stroke in the shadow is as dark a stroke
     ink = (paper - grey) / np.maximum(paper, 0.05) if dark else (grey - board) / np.maximum(1 - board, 0.05)
@@ -50,6 +52,24 @@ def find_ink(picture: Picture) -> Ink:
         raise ValueError("it is blank: nothing stands out from its background")
     strength = np.clip(ink / top, 0, 1).astype(np.float32)
     return Ink(without_lines(without_lines(strength).T).T, dark)
+
+
+def slope(grey: Array) -> Array:
+    """The plane through most of the picture, its mean taken off: light that falls off to one side.
+
+    At a picture's edge a closing has one side only, and would take such a slope for ink.
+    """
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape)
+    few = tuple(np.unique(np.linspace(0, n - 1, 60).astype(int)) for n in grey.shape)
+    values = grey[np.ix_(*few)].ravel()
+    grid = np.stack([np.ones((len(few[0]), len(few[1]))), *np.meshgrid(y[few[0]], x[few[1]], indexing="ij")], -1)
+    places = grid.reshape(-1, 3)
+    keep = np.ones(len(values), bool)
+    for _ in range(6):  # each time without what lies far off, the ink
+        plane = np.linalg.lstsq(places[keep], values[keep], rcond=None)[0]
+        off = np.abs(values - places @ plane)
+        keep = off <= 2 * np.median(off) + 1e-3
+    return (plane[1] * y[:, None] + plane[2] * x).astype(np.float32)
 
 
 def without_grain(ink: Array) -> tuple[Array, float]:
@@ -83,7 +103,7 @@ def _reach(mask: Array) -> float:
 
 
 def _channel(picture: Picture) -> Array:
-    """Brightness; or the one of red, green and blue that shows the ink where brightness hardly does (yellow on white)."""
+    """Brightness; or that of red, green and blue that shows the ink where brightness hardly does: yellow on white."""
     grey = picture.grey
     if picture.pixels.shape[2] == 1 or np.ptp(smoothed(grey)) > 0.35:
         return grey
@@ -125,13 +145,13 @@ def without_lines(strength: Array) -> Array:
     tilt = max(1, height // 100)
     spread = windowed(np.maximum, mask.astype(np.float32), 2 * tilt + 1)
     across = spread.mean(1) > LINE
-    margin = max(2, height // 50)  # at the very edge it is the top of a 7, cut out closely
-    across[:margin] = across[-margin:] = False
     if not across.any():
         return strength
     near = windowed(np.maximum, np.repeat(across[:, None], width, 1).astype(np.float32), 2 * tilt + 1) > 0
     run = _vertical_runs(mask)
     thick = np.median(run[near & mask])
+    if thick > max(3, THICK * min(mask.shape)):  # the bar of a 7 that fills the picture
+        return strength
     cleaned = strength.copy()
     cleaned[near & (run <= 1.6 * thick + 1)] = 0
     return cleaned
@@ -139,6 +159,7 @@ def without_lines(strength: Array) -> Array:
 
 def _vertical_runs(mask: Array) -> Array:
     """For each pixel how many in a row, up and down, are True with it; 0 where it is False."""
+
     def above(m: Array) -> Array:
         counts = np.zeros(m.shape, np.int32)
         counts[0] = m[0]

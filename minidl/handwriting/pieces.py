@@ -21,7 +21,7 @@ GAP = 0.1  # of the tallest digit: so much paper between two
 
 @dataclass
 class Piece:
-    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends left out, and its labels."""
+    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends left out; its labels."""
 
     top: int
     bottom: int

@@ -1,0 +1,77 @@
+"""What the network saw, as a picture: the file, the image that was made of it, and the probabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from minidl.backend import Array
+from minidl.data.atomic import atomic_file
+from minidl.handwriting.look import Seen
+
+MOST = 24  # rows that a picture should have
+
+
+def check_show(path: Path, images: Sequence[Path]) -> None:
+    """Raise ValueError where a picture could not be written to `path`, or would take the place of one to be read."""
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--show {path} must end in .png, for it is a picture that is written")
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a folder: give a file" if path.is_dir() else f"can't be written: there is no folder {path.parent}"
+        raise ValueError(f"--show {path} {wrong}")
+    if path.exists() and any(image.exists() and image.samefile(path) for image in images):
+        raise ValueError(f"--show {path} would overwrite a picture that is to be read: give another name")
+
+
+def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names: Sequence[str] = ()) -> None:
+    """Write a PNG with a row for each image and its probabilities: what it was cut out of, and what the network saw.
+
+    names  of the classes; where there are none, their numbers are shown
+    """
+    figure = Figure(figsize=(8.4, 2.5 * len(rows)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=[1.2, 1, 1.3])
+    for (picture, pixels, bars), (image, chances) in zip(grid, rows, strict=True):
+        _picture(picture, image)
+        pixels.imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
+        pixels.set_title(f"what the network saw: {image.pixels.shape[0]}x{image.pixels.shape[1]}", fontsize=9)
+        pixels.set_axis_off()
+        _bars(bars, chances, names)
+    with atomic_file(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _picture(axes: Axes, image: Seen) -> None:
+    axes.set_axis_off()
+    name = os.path.basename(image.name)
+    axes.set_title(name if len(name) <= 34 else f"...{name[-31:]}", fontsize=9, parse_math=False)
+    if image.picture is None:
+        axes.text(0.5, 0.5, "an IDX file's image:\nas it is", ha="center", va="center", transform=axes.transAxes)
+        return
+    axes.imshow(image.picture, cmap="gray", vmin=0, vmax=1)
+    if image.box:
+        top, bottom, left, right = image.box
+        size = max(2.0, max(image.picture.shape) / 100)
+        place = (left - size, top - size)
+        frame = Rectangle(place, right - left + 2 * size, bottom - top + 2 * size, fill=False, color="#ee6677")
+        axes.add_patch(frame)
+
+
+def _bars(axes: Axes, chances: Array, names: Sequence[str]) -> None:
+    """The probability of each class; where there are many, of the ten most likely."""
+    classes = sorted(chances.argsort()[::-1][:10].tolist())
+    best = int(chances.argmax())
+    called = [names[k] if k < len(names) else str(k) for k in range(len(chances))]
+    places = range(len(classes))
+    axes.barh(places, chances[classes], color=["#4477aa" if k == best else "#bbbbbb" for k in classes])
+    axes.set_yticks(places, [called[k] for k in classes], parse_math=False, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"], fontsize=8)
+    axes.set_title(f"{called[best]}, {chances[best]:.1%}", fontsize=9, parse_math=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

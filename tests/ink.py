@@ -1,0 +1,134 @@
+"""MNIST's digits as people hand them in: written on a sheet, photographed, cut out, on lined paper."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+Digit = np.ndarray  # uint8 (28, 28), light on dark
+Rng = np.random.Generator
+
+
+def enlarged(digit: Digit, side: int) -> np.ndarray:
+    """The digit's ink, 0 to 1, as a square of that side with soft edges."""
+    big = Image.fromarray(digit.astype(np.float32) / 255).resize((side, side), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(big), 0, 1)
+
+
+def placed(ink: np.ndarray, shape: tuple[int, int], rng: Rng) -> np.ndarray:
+    """Somewhere on a sheet of that shape."""
+    sheet = np.zeros(shape, np.float32)
+    (h, w), (height, width) = ink.shape, shape
+    y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+    sheet[y : y + h, x : x + w] = ink
+    return sheet
+
+
+def written(ink: np.ndarray, paper: float = 0.96, pen: float = 0.12) -> np.ndarray:
+    """Brightness, of ink 0 to 1 on paper."""
+    return paper - (paper - pen) * ink
+
+
+def light(shape: tuple[int, int], rng: Rng, loss: float = 0.6) -> np.ndarray:
+    """Light that falls off across the picture, in some direction, by that share."""
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
+    angle = rng.uniform(0, 2 * np.pi)
+    along = np.cos(angle) * x + np.sin(angle) * y
+    return 1 - loss * (along - along.min()) / np.ptp(along)
+
+
+def closely(ink: np.ndarray) -> np.ndarray:
+    """Nothing but the box of the ink."""
+    rows, columns = np.flatnonzero((ink > 0.02).any(1)), np.flatnonzero((ink > 0.02).any(0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+SHEET = (800, 600)
+
+
+def on_sheet(digit: Digit, rng: Rng) -> np.ndarray:
+    return written(placed(enlarged(digit, int(rng.integers(200, 420))), SHEET, rng))
+
+
+def uneven(digit: Digit, rng: Rng) -> np.ndarray:
+    return on_sheet(digit, rng) * light(SHEET, rng)
+
+
+def tight(digit: Digit, rng: Rng) -> np.ndarray:
+    return written(closely(enlarged(digit, 280)))
+
+
+def strip(digit: Digit, rng: Rng) -> np.ndarray:
+    return written(placed(enlarged(digit, 240), (280, 600), rng))
+
+
+def light_on_dark(digit: Digit, rng: Rng) -> np.ndarray:
+    return written(placed(enlarged(digit, 300), SHEET, rng), paper=0.08, pen=0.95)
+
+
+ASKED: dict[str, Callable[[Digit, Rng], np.ndarray]] = {
+    "sheet": on_sheet, "uneven": uneven, "tight": tight, "strip": strip, "light on dark": light_on_dark,
+}  # fmt: skip
+
+
+def grey_and_noisy(digit: Digit, rng: Rng) -> np.ndarray:
+    return written(placed(enlarged(digit, 300), SHEET, rng), 0.55, 0.3) + rng.normal(0, 0.02, SHEET)
+
+
+def dim_and_noisy(digit: Digit, rng: Rng) -> np.ndarray:
+    return uneven(digit, rng) + rng.normal(0, 0.04, SHEET)
+
+
+def lined(digit: Digit, rng: Rng) -> np.ndarray:
+    """Lines as dark as the pen."""
+    sheet = on_sheet(digit, rng)
+    for y in range(40, SHEET[0], 60):
+        sheet[y : y + 3] = np.minimum(sheet[y : y + 3], 0.15)
+    return sheet
+
+
+def coloured(digit: Digit, rng: Rng) -> np.ndarray:
+    """Red, blue, green, yellow or orange."""
+    pens = [[0.85, 0.1, 0.1], [0.1, 0.2, 0.8], [0.1, 0.6, 0.2], [0.95, 0.85, 0.1], [0.95, 0.5, 0.1]]
+    ink = placed(enlarged(digit, 300), SHEET, rng)[..., None]
+    return 0.97 - (0.97 - np.array(pens[rng.integers(len(pens))])) * ink
+
+
+def turned(digit: Digit, rng: Rng) -> np.ndarray:
+    big = Image.fromarray(enlarged(digit, 400)).rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC)
+    return written(placed(np.clip(np.asarray(big), 0, 1), SHEET, rng))
+
+
+def thin_pen(digit: Digit, rng: Rng) -> np.ndarray:
+    """The middle of the strokes, three pixels wide on a digit of some 230."""
+    skeleton = thinned(enlarged(digit, 320) > 0.5).astype(np.float32)
+    for axis in (0, 1):
+        skeleton = np.maximum(np.maximum(np.roll(skeleton, 1, axis), np.roll(skeleton, -1, axis)), skeleton)
+    return written(placed(skeleton, SHEET, rng), 0.95, 0.2)
+
+
+HARDER: dict[str, Callable[[Digit, Rng], np.ndarray]] = {
+    "grey paper, noise": grey_and_noisy, "dim light, noise": dim_and_noisy, "dark lines": lined,
+    "coloured": coloured, "turned": turned, "thin pen": thin_pen,
+}  # fmt: skip
+
+
+def thinned(mask: np.ndarray) -> np.ndarray:
+    """The middle line of a shape, one pixel wide: Zhang and Suen 1984."""
+    m = np.pad(mask, 1).astype(np.int8)
+    moves = ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
+    while True:
+        before = m.sum()
+        for half in (0, 1):
+            p = [np.roll(m, move, (0, 1)) for move in moves]  # the pixel above, above right, right, ...
+            steps = sum(((p[i] == 0) & (p[(i + 1) % 8] == 1)).astype(int) for i in range(8))
+            sides = (p[0] * p[2] * p[4], p[2] * p[4] * p[6]) if half == 0 else (p[0] * p[2] * p[6], p[0] * p[4] * p[6])
+            gone = (steps == 1) & (sum(p) >= 2) & (sum(p) <= 6) & (sides[0] == 0) & (sides[1] == 0)
+            m = np.where(gone, 0, m).astype(np.int8)
+        if m.sum() == before:
+            return m[1:-1, 1:-1] > 0
+
+
+def eight_bits(picture: np.ndarray) -> np.ndarray:
+    """Brightness 0 to 1 as uint8."""
+    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
