@@ -11,7 +11,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from minidl.backend import Array, xp_of
-from minidl.optim.checks import above, fraction
+from minidl.optim.checks import above, two_fractions
 from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.optimizer import Rate
 from minidl.optim.rule import Clipping, Params, Rule
@@ -75,7 +75,7 @@ class Adam(Rule):
         amsgrad: bool = False,
         **common: Unpack[Clipping],
     ) -> None:
-        self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
+        self.betas = two_fractions("betas", betas)
         self.eps = above("eps", eps, 0)
         self.amsgrad = amsgrad
         if amsgrad:

@@ -50,6 +50,15 @@ def fraction(name: str, value: float) -> float:
     return float(value)
 
 
+def two_fractions(name: str, values: Any) -> tuple[float, float]:
+    """`values` as two floats in [0, 1), such as Adam's betas."""
+    try:
+        first, second = values
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two numbers, such as (0.9, 0.999), got {values!r}") from None
+    return fraction(f"{name}[0]", first), fraction(f"{name}[1]", second)
+
+
 # Options that a rule has in PyTorch and not here, and what to do.
 _ELSEWHERE = {
     "maximize": "step on the loss with its sign changed",

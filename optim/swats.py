@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
 from minidl.optim.adam import moments
-from minidl.optim.checks import above, check_vectors, fraction, within, without
+from minidl.optim.checks import above, check_vectors, two_fractions, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.hybrid import describe
@@ -87,7 +87,7 @@ class SWATS(Rule):
         weight_decay: float = 0.0,
         **common: Unpack[Clipping],
     ) -> None:
-        self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
+        self.betas = two_fractions("betas", betas)
         self.eps = above("eps", eps, 0)
         self.switch: Condition = Projected(eps=above("switch_eps", switch_eps, 0))
         if switch_rtol is not None:

@@ -135,3 +135,10 @@ def test_a_network_trains_with_every_name():
             optimizer.step()
             losses.append(float(loss))
         assert losses[-1] < 0.5 * losses[0], name
+
+
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 0.99, 0.999), None])
+def test_betas_are_two(betas):
+    for kind in (Adam, SWATS):
+        with pytest.raises(ValueError, match="betas must be two numbers"):
+            kind(lr=0.1, betas=betas)
