@@ -9,6 +9,8 @@ from minidl import __version__
 COMMANDS = {
     "train": "train a network: python -m minidl.train --opt hybrid",
     "predict": "classify pictures with a trained run",
+    "report": "a page about a run: curves, confusion matrix, worst mistakes",
+    "compare": "runs side by side, in the terminal and as a page",
     "tune": "find the switch that suits a model and data of your own",
     "study": "compare optimizers fairly, over many seeds",
     "trace": "lay the replays of several runs side by side",

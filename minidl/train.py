@@ -19,9 +19,11 @@ from minidl.cli.command import OutputLost, command, say
 from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
+from minidl.data.atomic import write_text
 from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
+from minidl.pages import PAGE, facts_of_run, report_page
 from minidl.program.resume import is_from_python, resume_from_python
 from minidl.trace import PageError, check_writable, traced
 from minidl.training.config import Config, prepare
@@ -200,6 +202,9 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
         print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
     print(closing.closing_table(summary, run.where, trainer.optimizer.verdict()))
+    if run.options.report:
+        write_text(run.folder / PAGE, report_page(facts_of_run(run)), run.held.place)
+        print(f"{'report':>12}  {run.where / PAGE}")
     return DONE
 
 

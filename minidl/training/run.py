@@ -54,6 +54,11 @@ class Options:
         group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
     no_fast: bool = option(False, "compute with NumPy alone, also where the extra `fast` is installed", group=RUN)
+    report: bool = option(
+        False,
+        "at the end write report.html into the run folder: curves, confusion matrix, mistakes (see minidl.report)",
+        group=RUN,
+    )
     trace: str | None = option(
         None,
         "record the run and write a page, FILE.html, on which it can be stepped through in a browser",

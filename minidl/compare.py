@@ -1,0 +1,48 @@
+"""Runs side by side: `python -m minidl.compare RUN RUN...` in the terminal, and with --out FILE.html as a page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.data.atomic import write_text
+from minidl.pages import compare_page, compare_table, read_run
+from minidl.trace.page import PageError, check_writable
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = Parser(
+        prog="minidl.compare",
+        description="Put runs side by side: their results, the settings in which they differ and, with --out, their "
+        "curves. The numbers are those of the run folders; nothing is computed anew.",
+        epilog="example: python -m minidl.compare runs/*-mlp-* --out compare.html",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="run folders that minidl.train or a Trainer wrote"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a page, FILE.html, too")
+    args = parser.parse_args(argv)
+    try:
+        if args.out is not None:
+            check_writable(args.out)
+        runs = [read_run(folder, i) for i, folder in enumerate(args.runs)]
+    except (ValueError, OSError, PageError) as error:
+        return complain(error, BAD_INPUT, parser.prog)
+    print(compare_table(runs))
+    if args.out is None:
+        return DONE
+    html = compare_page(runs)
+    try:
+        write_text(args.out, html)
+    except OSError as error:
+        return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
+    print(f"\n{args.out} ({len(html) / 1e6:.2f} MB): open it in a browser")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

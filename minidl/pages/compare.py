@@ -1,0 +1,228 @@
+"""Runs side by side: in the terminal as a table, and as a page with their curves.
+
+All numbers are those of the checkpoints, so nothing is computed anew and the data need not be there. Runs that differ
+in the seed alone are also told together, as a mean with its standard deviation. Runs on other data, or with another
+validation split, are shown too, but it is said that their numbers don't compare.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
+from minidl.pages.report import percent, points, switch_mark, switch_words
+from minidl.pages.svg import Line, chart
+from minidl.training.own import of_file, short
+from minidl.training.restore import load_run_checkpoint
+from minidl.training.results import CHECKPOINT, disagreements, full_summary
+
+COLOURS = 6  # run-0 to run-5 in the style sheet
+IDENTITY = ("dataset", "network", "optimizer", "file", "asked", "kind", "device", "model", "opt")  # shown otherwise
+HEAD = ("", "run", "data", "network", "optimizer", "epochs", "validation", "best", "test", "switch", "time")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run in the comparison. `letter` is what it is called in tables and legends."""
+
+    letter: str
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.state["config"]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        return self.state["trainer"]["metrics"]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """{} while the run is not finished."""
+        return full_summary(self.state) or {}
+
+    @property
+    def switch(self) -> dict[str, Any] | None:
+        return self.state["optimizer"].get("switch") or self.summary.get("switch")
+
+    @property
+    def name(self) -> str:
+        return f"{short(self.config['model'])}, {short(self.config['opt'])}, seed {self.config['seed']}"
+
+    @property
+    def final(self) -> float | None:
+        """Validation accuracy after the last epoch done; None where nothing was set aside, or no epoch is done."""
+        return self.metrics[-1]["val_accuracy"] if self.metrics else None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The epoch with the highest validation accuracy, the first of equals."""
+        known = [record for record in self.metrics if record["val_accuracy"] is not None]
+        return max(known, key=lambda record: record["val_accuracy"], default=None)
+
+    @property
+    def notes(self) -> list[str]:
+        return [f"{what}: taken from the checkpoint" for what in disagreements(self.folder, self.state)]
+
+
+def read_run(folder: Path, place: int) -> Compared:
+    """A run's folder. Raises CheckpointError where its checkpoint is missing or damaged."""
+    letter = string.ascii_uppercase[place % 26] + (str(place // 26) if place >= 26 else "")
+    return Compared(letter, folder, load_run_checkpoint(folder / CHECKPOINT).state)
+
+
+# ---- in words ----
+
+
+def rows(runs: Sequence[Compared]) -> list[list[str]]:
+    """A row for each run, in the order of HEAD."""
+    return [_row(run) for run in runs]
+
+
+def _row(run: Compared) -> list[str]:
+    best, summary = run.best, run.summary
+    done, wanted = len(run.metrics), run.config["epochs"]
+    rate = run.config.get("lr")
+    return [
+        run.letter,
+        str(run.folder),
+        Path(run.state["data"]["name"]).name,
+        of_file(run.config["model"]),
+        of_file(run.config["opt"]) + (f" {rate:g}" if isinstance(rate, float) else ""),
+        str(done) if done == wanted else f"{done} of {wanted}",
+        percent(run.final) or "none",
+        f"{percent(best['val_accuracy'])} ({best['epoch']})" if best else "",
+        percent(summary.get("test_accuracy")),
+        switch_words(run.switch, []) if run.switch else "",
+        f"{run.state['trainer']['seconds']:.1f} s",
+    ]
+
+
+def winner(runs: Sequence[Compared]) -> Compared | None:
+    """The one with the highest validation accuracy at its end; None where there is none, or they don't compare."""
+    known = [run for run in runs if run.final is not None]
+    if len(known) < 2 or warnings(runs):
+        return None
+    return max(known, key=lambda run: run.final or 0.0)
+
+
+def warnings(runs: Sequence[Compared]) -> list[str]:
+    """Why numbers of these runs may not be set against each other."""
+    found = []
+    if len({run.state["data"]["sha256"] for run in runs}) > 1:
+        found.append("the runs were trained on different data, so their numbers don't compare")
+    if len({run.config.get("val_fraction") for run in runs}) > 1:
+        found.append("the runs set different shares of the images aside to validate on")
+    if any(len(run.metrics) < run.config["epochs"] for run in runs):
+        found.append("not all runs are finished")
+    return found
+
+
+def groups(runs: Sequence[Compared]) -> list[tuple[list[Compared], str]]:
+    """Runs that differ in nothing but the seed, several of them, with what they come to together."""
+    by_key: dict[str, list[Compared]] = {}
+    for run in runs:
+        key = {name: value for name, value in run.config.items() if name not in ("seed", "split_seed", "device")}
+        by_key.setdefault(repr((key, run.state["data"]["sha256"], run.state.get("files"))), []).append(run)
+    several = [each for each in by_key.values() if len({run.config["seed"] for run in each}) > 1]
+    return [(each, _together(each)) for each in several]
+
+
+def _together(runs: Sequence[Compared]) -> str:
+    words = []
+    for name, values in (
+        ("validation", [run.final for run in runs]),
+        ("test", [run.summary.get("test_accuracy") for run in runs]),
+    ):
+        known = [100 * value for value in values if value is not None]
+        if len(known) == len(runs):
+            words.append(f"{name} {mean(known):.2f} ± {stdev(known):.2f} %")
+    letters = ", ".join(run.letter for run in runs)
+    told = f"{', '.join(words)} (mean ± standard deviation)" if words else "not finished"
+    return f"{letters} differ in the seed alone: {told}"
+
+
+def differences(runs: Sequence[Compared]) -> list[list[str]]:
+    """The settings in which the runs differ: name, and the value of each."""
+    names = list(dict.fromkeys(name for run in runs for name in run.config if name not in IDENTITY))
+    values = {name: [_value(run.config.get(name)) for run in runs] for name in names}
+    return [[name.replace("_", "-"), *each] for name, each in values.items() if len(set(each)) > 1]
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def compare_table(runs: Sequence[Compared]) -> str:
+    """The comparison as lines of text. A star marks the highest validation accuracy at the end."""
+    best, lines = winner(runs), rows(runs)
+    for run, row in zip(runs, lines, strict=True):
+        row[6] += " *" if run is best else ""
+    shown = [i for i in range(len(HEAD)) if any(row[i] for row in lines)]
+    wide = [max(len(HEAD[i]), *(len(row[i]) for row in lines)) for i in shown]
+    told = ["  ".join(row[i].ljust(w) for i, w in zip(shown, wide, strict=True)).rstrip() for row in [HEAD, *lines]]
+    changed = differences(runs)
+    if changed:
+        told += ["", "settings that differ:"]
+        told += [f"  {name}: {_each(runs, values)}" for name, *values in changed]
+    told += [""] if groups(runs) else []
+    told += [words for _, words in groups(runs)]
+    told += [f"note: {each}" for each in (*warnings(runs), *(words for run in runs for words in run.notes))]
+    return "\n".join(told)
+
+
+def _each(runs: Sequence[Compared], values: Sequence[str]) -> str:
+    return ", ".join(f"{run.letter} {value or 'none'}" for run, value in zip(runs, values, strict=True))
+
+
+# ---- as a page ----
+
+
+def compare_page(runs: Sequence[Compared]) -> str:
+    """The same as a page, with the curves of all runs over each other."""
+    best = winner(runs)
+    lines = [[_cell(i, cell, run is best) for i, cell in enumerate(_row(run))] for run in runs]
+    told = [*warnings(runs), *(words for run in runs for words in run.notes)]
+    lead = f"{len(runs)} runs: " + "; ".join(f"{run.letter} {run.name}" for run in runs) + "."
+    changed = differences(runs)
+    parts = [
+        section("Results", *(note(f"Note: {each}.") for each in told), table(HEAD, lines),
+                note("Best: the epoch with the highest validation accuracy. Choose by the validation split; the test "
+                     "split tells once how good what was chosen is."),
+                *(note(f"{words}.") for _, words in groups(runs))),
+        _curves(runs),
+    ]  # fmt: skip
+    if changed:
+        head = ["setting", *(f"{run.letter}: {run.name}" for run in runs)]
+        parts.append(section("Settings that differ", table(head, changed)))
+    return page(" | ".join(f"{run.letter} {short(run.config['opt'])}" for run in runs)[:120], lead, parts)
+
+
+def _cell(i: int, value: str, best: bool) -> object:
+    if i == HEAD.index("validation") and best:
+        return Cell(value, "best")
+    return Cell(value, "word") if 0 < i < 5 or HEAD[i] == "switch" else value
+
+
+def _curves(runs: Sequence[Compared]) -> Html:
+    looks = [f"run-{i % COLOURS}{' dashed' if i >= COLOURS else ''}" for i in range(len(runs))]
+    legend = {f"{run.letter} {run.name}": look for run, look in zip(runs, looks, strict=True)}
+    marks = [mark for run, look in zip(runs, looks, strict=True)
+             for mark in switch_mark(run.metrics, run.switch, look.split()[0])]  # fmt: skip
+    drawn = []
+    for name, words in (("val_accuracy", "validation accuracy"), ("val_loss", "validation loss"),
+                        ("train_loss", "training loss"), ("lr", "rate at the end of each epoch")):  # fmt: skip
+        lines = [Line(run.name, points(run.metrics, name), look) for run, look in zip(runs, looks, strict=True)]
+        drawn.append(figure(chart(lines, f"{words} by epoch", marks), words, legend))
+    told = "A dashed vertical line in a run's colour is its switch." if marks else ""
+    return section("Curves", figures(*drawn), note(told) if told else "")

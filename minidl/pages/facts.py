@@ -1,0 +1,196 @@
+"""What a report says of a run: its record, and, from the validation split, what the network gets wrong.
+
+The test split is not looked at: a report is read in order to change something, and whoever chooses by the test split
+has none left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minidl.backend import Array, to_numpy
+from minidl.data.batches import Examples
+from minidl.evaluation import predict
+from minidl.module import Module
+from minidl.nn import Conv2d, Linear
+from minidl.program.load import LoadedRun, load_run
+from minidl.training.models import count_parameters, input_of
+from minidl.training.own import short
+from minidl.training.results import disagreements, full_summary
+from minidl.training.run import Run
+
+WORST = 24  # mistakes in the gallery
+UNITS = 32  # pictures of the first layer's weights
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image of the validation split that is not classified as its label says.
+
+    index      in the validation split;   image  (H, W)
+    label, predicted        classes
+    p_label, p_predicted    what the network gives them, probabilities
+    """
+
+    index: int
+    image: Array
+    label: int
+    predicted: int
+    p_label: float
+    p_predicted: float
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the network says of the validation split.
+
+    confusion  (classes, classes) counts: row the label, column the prediction
+    worst      mistakes, those first whose label got the least probability
+    """
+
+    confusion: Array
+    worst: list[Mistake]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that are right."""
+        return float(self.confusion.trace() / self.confusion.sum())
+
+    @property
+    def by_class(self) -> list[float | None]:
+        """The same for the images of each class; None for a class without any."""
+        counts = self.confusion.sum(1)
+        return [float(self.confusion[k, k] / n) if n else None for k, n in enumerate(counts)]
+
+    def confused(self, most: int = 5) -> list[tuple[int, int, int]]:
+        """The commonest confusions: (label, prediction, how often), most frequent first."""
+        wrong = self.confusion - np.diag(self.confusion.diagonal())
+        order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+        found = [(int(i), int(j), int(wrong[i, j])) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
+        return [each for each in found if each[2]]
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """The weights that look at the image itself: pictures (units, H, W), and which layer they are of."""
+
+    name: str
+    pictures: Array
+    units: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report shows. `validation` is None where the run set no images aside; `summary` while it runs."""
+
+    title: str
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    switch: dict[str, Any] | None
+    phases: list[str]
+    model: str
+    parameters: int
+    pixels: str
+    data: str
+    class_names: tuple[str, ...]
+    validation: Validation | None
+    first: FirstLayer | None
+    notes: list[str] = field(default_factory=list)
+
+
+def facts_of_folder(folder: Path, model: str | None = None, dataset: str | None = None) -> Facts:
+    """The facts of a run's folder, whether the command line or a Trainer wrote it.
+
+    model, dataset  where the network's class and the data are now, where the folder can't tell
+
+    Raises CheckpointError, DataError or UserError, which say what is needed.
+    """
+    run = load_run(folder, model=model, data=dataset)
+    state = run.checkpoint.state
+    names = tuple(run.checkpoint.state["data"].get("class_names", ()))
+    notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
+    return _facts(run.model, run.splits.val, state, full_summary(state), run.classes, names, notes, _data_of(run))
+
+
+def _data_of(run: LoadedRun) -> str:
+    splits = run.splits
+    parts = (splits.train, "training"), (splits.val, "validation"), (splits.test, "test")
+    return ", ".join(f"{len(part):,} {name}" for part, name in parts) + " images"
+
+
+def facts_of_run(run: Run) -> Facts:
+    """The facts of a run that has just ended."""
+    splits, state = run.job.trainer.splits, run.state()
+    state["optimizer"] = run.job.trainer.optimizer.state_dict()["scalars"]
+    counts = ", ".join(f"{len(getattr(splits, part)):,} {name}" for part, name in
+                       (("train", "training"), ("val", "validation"), ("test", "test")))  # fmt: skip
+    names = run.job.dataset.class_names
+    return _facts(run.job.model, splits.val, state, full_summary(state), splits.classes, names, [], f"{counts} images")
+
+
+def _facts(
+    model: Module,
+    val: Examples,
+    state: dict[str, Any],
+    summary: dict[str, Any] | None,
+    classes: int,
+    class_names: tuple[str, ...],
+    notes: list[str],
+    data: str,
+) -> Facts:
+    config, metrics = state["config"], state["trainer"]["metrics"]
+    name = state["data"]["name"]
+    return Facts(
+        title=f"{short(config['model'])} on {Path(name).name}, {short(config['opt'])}, seed {config['seed']}",
+        config=config,
+        metrics=metrics,
+        summary=summary,
+        switch=state["optimizer"].get("switch") or (summary or {}).get("switch"),
+        phases=list(dict.fromkeys(record["phase"] for record in metrics)),
+        model=repr(model),
+        parameters=count_parameters(model),
+        pixels=input_of(model),
+        data=f"{Path(name).name}: {data}, {classes} classes",
+        class_names=class_names or tuple(map(str, range(classes))),
+        validation=validate(model, val, classes) if len(val) else None,
+        first=first_layer(model, to_numpy(val.images[:1]).shape[1:] if len(val) else None),
+        notes=notes,
+    )
+
+
+def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> Validation:
+    """Compare the network's classes with the labels."""
+    probabilities, labels = predict(model, val), to_numpy(val.labels)
+    predicted = probabilities.argmax(1)
+    size = max(classes, probabilities.shape[1])
+    confusion = np.zeros((size, size), np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    places = np.arange(len(labels))
+    p_label, p_predicted = probabilities[places, labels], probabilities[places, predicted]
+    wrong = np.flatnonzero(predicted != labels)
+    order = wrong[np.lexsort((-p_predicted[wrong], p_label[wrong]))][:worst]
+    images = to_numpy(val.images[order]) if len(order) else []
+    mistakes = [
+        Mistake(int(i), image, int(labels[i]), int(predicted[i]), float(p_label[i]), float(p_predicted[i]))
+        for i, image in zip(order, images, strict=True)
+    ]
+    return Validation(confusion, mistakes)
+
+
+def first_layer(model: Module, size: tuple[int, ...] | None) -> FirstLayer | None:
+    """The first layer with weights, where each of its units can be shown as a picture; else None."""
+    for path, layer in model.named_modules():
+        if isinstance(layer, Conv2d):
+            weights = layer.weight.numpy()
+            return FirstLayer(f"{path}, {layer!r}", weights[:UNITS, 0], len(weights))
+        if isinstance(layer, Linear):
+            weights = layer.weight.numpy()
+            if size is None or weights.shape[1] != np.prod(size):
+                return None
+            return FirstLayer(f"{path}, {layer!r}", weights[:UNITS].reshape(-1, *size), len(weights))
+    return None

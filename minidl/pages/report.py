@@ -1,0 +1,190 @@
+"""The report of a run: how training went, and what the network gets wrong, on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.pages.facts import Facts, Mistake, Validation
+from minidl.pages.html import Cell, Html, facts, figure, figures, image, note, page, section, table, text
+from minidl.pages.png import grey, signed, uri
+from minidl.pages.svg import Line, Mark, chart
+from minidl.training.own import of_file
+
+PAGE = "report.html"  # its name in a run folder
+NOTHING = (
+    "This run set no images aside to validate on (--val-fraction 0), so there are none to show its mistakes with: the "
+    "test split is not for that."
+)
+SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", "switch", "lr_sgd", "lr_after",
+            "schedule_sgd", "batch_size", "seed")  # fmt: skip
+
+
+def report_page(run: Facts) -> str:
+    """The page, as HTML."""
+    parts = [section("The run", facts(_rows(run)), *(note(f"Note: {each}.") for each in run.notes)), _curves(run)]
+    if run.validation is None:
+        parts.append(section("What it gets wrong", note(NOTHING)))
+    else:
+        parts += [_mistakes(run, run.validation), _confusion(run, run.validation), _classes(run, run.validation)]
+    return page(run.title, _lead(run), [*parts, _weights(run)])
+
+
+def percent(share: float | None) -> str:
+    """92.50 %."""
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _lead(run: Facts) -> str:
+    """The result, in a sentence."""
+    if not run.metrics:
+        return "No epoch is done yet."
+    last, n = run.metrics[-1], len(run.metrics)
+    words = f"After {n} epoch{'s' * (n != 1)}: training accuracy {percent(last['train_accuracy'])}"
+    if last["val_accuracy"] is not None:
+        words += f", validation accuracy {percent(last['val_accuracy'])}"
+    if run.summary:
+        words += f", test accuracy {percent(run.summary['test_accuracy'])}"
+    return words + "."
+
+
+def switch_words(switch: dict[str, Any] | None, phases: list[str]) -> str:
+    """When the optimizer switched, and why."""
+    if switch is None:
+        return "none" if len(phases) < 2 else " to ".join(phases)
+    to = f" to {phases[-1]}" if len(phases) > 1 else ""
+    condition = f", by {switch['condition']}" if switch.get("condition") else ""
+    return f"after step {switch['step']:,}{to}, at rate {switch['lr']:.4g}{condition}"
+
+
+def settings_words(config: dict[str, Any]) -> str:
+    """The optimizer's settings that are set."""
+    given = {name: config.get(name) for name in SETTINGS if config.get(name) not in (None, "", "constant")}
+    return ", ".join(f"{name.replace('_', '-')} {_plain(value)}" for name, value in given.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rows(run: Facts) -> dict[str, object]:
+    rows: dict[str, object] = {
+        "data": run.data,
+        "pixels": run.pixels,
+        "network": f"{of_file(run.config['model'])}, {run.parameters:,} weights",
+        "optimizer": f"{of_file(run.config['opt'])}: {settings_words(run.config)}",
+        "switch": switch_words(run.switch, run.phases),
+    }
+    if run.summary:
+        s = run.summary
+        rows["accuracy"] = (
+            f"training {percent(s['train_accuracy'])}, validation "
+            f"{'none' if s['val_accuracy'] is None else percent(s['val_accuracy'])}, test {percent(s['test_accuracy'])}"
+        )
+        rows["time"] = f"{s['seconds']:.1f} s, {s['samples_per_second']:,.0f} images per second on {s['device']}"
+    return rows
+
+
+# ---- how training went ----
+
+
+def switch_mark(metrics: list[dict[str, Any]], switch: dict[str, Any] | None, look: str = "switch") -> list[Mark]:
+    """Where the switch lies, in epochs."""
+    if switch is None or not metrics:
+        return []
+    steps_per_epoch = metrics[-1]["step"] / metrics[-1]["epoch"]
+    return [Mark(switch["step"] / steps_per_epoch, f"switch after step {switch['step']:,}", look)]
+
+
+def points(metrics: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """One quantity over the epochs; those without it are left out."""
+    return [(record["epoch"], record[name]) for record in metrics if record[name] is not None]
+
+
+def _curves(run: Facts) -> Html:
+    marks = switch_mark(run.metrics, run.switch)
+    legend = {"training": "run-0", "validation": "run-1"} | ({"switch": "switch dashed"} if marks else {})
+    if run.validation is None:
+        del legend["validation"]
+    drawn = []
+    for quantity in ("loss", "accuracy"):
+        lines = [
+            Line("training", points(run.metrics, f"train_{quantity}"), "run-0"),
+            Line("validation", points(run.metrics, f"val_{quantity}"), "run-1"),
+        ]
+        drawn.append(figure(chart(lines, f"{quantity} by epoch", marks), quantity, legend))
+    rate = chart([Line("rate", points(run.metrics, "lr"), "run-2")], "rate by epoch", marks)
+    drawn.append(figure(rate, "rate at the end of each epoch", {"rate": "run-2"}))
+    told = "Training numbers are of each batch at the moment when it was trained on, so they lag behind the others."
+    return section("Curves", figures(*drawn), note(told))
+
+
+# ---- what it gets wrong ----
+
+
+def _mistakes(run: Facts, val: Validation) -> Html:
+    total, right = int(val.confusion.sum()), int(val.confusion.trace())
+    words = f"{total - right:,} of {total:,} images of the validation split are wrong ({percent(1 - val.accuracy)})."
+    if not val.worst:
+        return section("What it gets wrong", note(words))
+    names = run.class_names
+    common = "; ".join(f"{names[i]} for {names[j]} ({n} times)" for j, i, n in val.confused())
+    words += f" Its commonest: {common}."
+    gallery = Html('<div class="gallery">' + "".join(_mistake(each, names) for each in val.worst) + "</div>")
+    told = (
+        "The worst mistakes: those whose label got the least probability. Green: the label. Red: the network's answer."
+    )
+    return section("What it gets wrong", Html(f"<p>{text(words)}</p>"), note(told), gallery)
+
+
+def _mistake(each: Mistake, names: tuple[str, ...]) -> Html:
+    label, predicted = names[each.label], names[each.predicted]
+    caption = Html(
+        f'<b class="true">{text(label)}</b> {100 * each.p_label:.1f} %<br>'
+        f'<b class="false">{text(predicted)}</b> {100 * each.p_predicted:.1f} %'
+    )
+    alt = f"validation image {each.index}: {label}, taken for {predicted}"
+    return image(uri(grey(each.image)), alt, caption)
+
+
+def _confusion(run: Facts, val: Validation) -> Html:
+    names, most = run.class_names, max(1, int((val.confusion.sum(1) - val.confusion.diagonal()).max()))
+    rows = []
+    for i, counts in enumerate(val.confusion):
+        cells = [_count(int(n), i == j, most) for j, n in enumerate(counts)]
+        rows.append([names[i], *cells])
+    told = "A row is a label, a column what the network says. The diagonal is right."
+    return section("Confusion matrix", note(told), table(["", *names], rows, "confusion"))
+
+
+def _count(n: int, right: bool, most: int) -> object:
+    if right:
+        return Cell(f"{n:,}", "right")
+    return Cell(n, "wrong", f"--a:{0.15 + 0.6 * min(1.0, n / most):.2f}") if n else ""
+
+
+def _classes(run: Facts, val: Validation) -> Html:
+    rows = []
+    for k, share in enumerate(val.by_class):
+        n = int(val.confusion[k].sum())
+        if not n:
+            rows.append([run.class_names[k], 0, "", "", ""])
+            continue
+        wrong = val.confusion[k].copy()
+        wrong[k] = 0
+        taken = f"{run.class_names[int(wrong.argmax())]} ({int(wrong.max())})" if wrong.max() else ""
+        bar = Cell(Html(f'<i style="width:{100 * (share or 0):.1f}%"></i>'), "bar")
+        rows.append([run.class_names[k], f"{n:,}", percent(share), bar, Cell(taken, "word")])
+    head = ["class", "images", "right", "", "most often taken for"]
+    return section("Accuracy by class", table(head, rows))
+
+
+def _weights(run: Facts) -> Html:
+    if run.first is None:
+        return Html("")
+    shown = len(run.first.pictures)
+    some = f"{shown} of {run.first.units} units" if shown < run.first.units else f"its {shown} units"
+    told = f"Layer {run.first.name}, {some}. Red: positive weights. Blue: negative. Each picture has its own scale."
+    pictures = "".join(image(uri(signed(each)), f"weights of unit {i}") for i, each in enumerate(run.first.pictures))
+    return section("What the first layer looks for", note(told), Html(f'<div class="weights">{pictures}</div>'))

@@ -1,0 +1,51 @@
+"""What a run has come to, and what its network gets wrong, as a page: `python -m minidl.report RUN`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from minidl.backend import DeviceError, no_fast
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.data.atomic import write_text
+from minidl.pages import PAGE, facts_of_folder, report_page
+from minidl.trace.page import PageError, check_writable
+from minidl.training.options import add_options
+from minidl.training.run import Options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = Parser(
+        prog="minidl.report",
+        description="Write a page about a run: its curves and its switch, and, from the validation split, the "
+        "confusion matrix, the accuracy of each class and the worst mistakes. One file, to be opened in any browser.",
+        epilog="example: python -m minidl.report runs/20261123-101500-cnn-hybrid",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
+    parser.add_argument("--dataset", metavar="NAME", help="the same data, where they lie now")
+    parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
+    add_options(parser, Options, only=["no_fast"])
+    args = parser.parse_args(argv)
+    out = args.out or args.run / PAGE
+    try:
+        if args.out is not None:
+            check_writable(out)
+        with no_fast() if "no_fast" in args else nullcontext():
+            html = report_page(facts_of_folder(args.run, args.model, args.dataset))
+    except (ValueError, OSError, PageError, DeviceError) as error:
+        return complain(error, BAD_INPUT, parser.prog)
+    try:
+        write_text(out, html)
+    except OSError as error:
+        return complain(f"{out} can't be written: {error}", FAILED, parser.prog)
+    print(f"{out} ({len(html) / 1e6:.2f} MB): open it in a browser")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""A report of a run, and runs compared: numbers counted another way, pictures read back, pages in a browser."""
+
+import base64
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from minidl import Trainer, load_mnist, load_run, nn, seed, split
+from minidl.data import write_idx
+from minidl.optim import Adam
+from minidl.pages import facts_of_folder
+from minidl.pages.png import png, signed
+from minidl.pages.svg import Line, Mark, chart, ticks
+from tests.browser import browser, console, view
+from tests.commands import ROOT, command, fails, tiny_dataset
+
+RUN = ("--model", "mlp", "--epochs", "2", "--batch-size", "16", "--val-fraction", "0.3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_dataset(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="module")
+def runs(folder, tmp_path_factory):
+    """Three finished runs: Adam with two seeds, and a hybrid that switches after its first epoch, with a report."""
+    where = tmp_path_factory.mktemp("runs")
+    for name, words in {
+        "adam": ("--opt", "adam"),
+        "adam1": ("--opt", "adam", "--seed", "1"),
+        "hybrid": ("--opt", "hybrid", "--switch", "epoch:1", "--report"),
+    }.items():
+        result = command("--dataset", folder, *RUN, *words, "--out", where / name)
+        assert result.returncode == 0, result.stderr
+    assert f"report  {where / 'hybrid' / 'report.html'}" in result.stdout
+    return where
+
+
+def ok(*args, module="minidl.report"):
+    result = command(*args, module=module)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+class Reader(HTMLParser):
+    """The tables of a page, cell by cell; the addresses in it; and whether its elements are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tables, self.addresses, self.open, self.cell = [], [], [], None
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.addresses += [attrs[name] for name in ("src", "href") if name in attrs]
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.cell = ""
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in ("path", "circle")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append(self.cell)
+            self.cell = None
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell += data
+
+
+def by_hand(run, folder):
+    """Labels and answers of the validation split: the split drawn and the network computed here, in plain NumPy."""
+    data = load_mnist(str(folder))
+    order = np.random.default_rng(0).permutation(len(data.train_labels))
+    n = round(0.3 * len(order))
+    images, labels = data.train_images[order[:n]], data.train_labels[order[:n]]
+    weights = {name: value.numpy().astype(np.float64) for name, value in load_run(run).model.named_parameters()}
+    x = images.reshape(n, -1) / 255
+    for i in (1, 3, 5):
+        x = x @ weights[f"{i}.weight"].T + weights[f"{i}.bias"]
+        x = np.maximum(x, 0) if i < 5 else x
+    p = np.exp(x - x.max(1, keepdims=True))
+    return images, labels, p / p.sum(1, keepdims=True)
+
+
+def test_the_numbers_of_a_report(runs, folder):
+    ok(runs / "adam")
+    page = Reader((runs / "adam" / "report.html").read_text())
+    _, labels, p = by_hand(runs / "adam", folder)
+    answers = p.argmax(1)
+    confusion, classes = page.tables
+    assert confusion[0] == ["", "0", "1", "2", "3"]
+    for k in range(4):
+        counted = [int(np.sum((labels == k) & (answers == j))) for j in range(4)]
+        assert [int(cell or 0) for cell in confusion[k + 1][1:]] == counted
+        right = np.mean(answers[labels == k] == k)
+        assert classes[k + 1][:3] == [str(k), str(np.sum(labels == k)), f"{100 * right:.2f} %"]
+    summary = json.loads((runs / "adam" / "summary.json").read_text())
+    accuracy = facts_of_folder(runs / "adam").validation.accuracy
+    assert accuracy == pytest.approx(np.mean(answers == labels))
+    assert accuracy == pytest.approx(summary["val_accuracy"])
+
+
+def test_the_worst_mistakes_first(runs, folder):
+    images, labels, p = by_hand(runs / "adam", folder)
+    wrong = np.flatnonzero(p.argmax(1) != labels)
+    assert len(wrong) > 2
+    order = sorted(wrong, key=lambda i: p[i, labels[i]])
+    found = facts_of_folder(runs / "adam").validation.worst
+    assert [each.index for each in found] == order[:24]
+    for each in found:
+        assert np.array_equal(each.image, images[each.index])
+        assert (each.label, each.predicted) == (labels[each.index], p[each.index].argmax())
+        assert each.p_label == pytest.approx(p[each.index, each.label], rel=1e-4)
+
+
+def test_a_report_needs_nothing_from_elsewhere(runs):
+    text = (runs / "hybrid" / "report.html").read_text()
+    assert all(address.startswith("data:") for address in Reader(text).addresses)
+    assert "http" not in text
+    assert "after step 9 to sgd" in text  # 140 images in batches of 16
+    assert str(runs) not in text  # a page is made to be handed on
+    code = "import sys; from minidl import report; print({'jinja2', 'matplotlib', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_train_writes_the_same_report(runs, tmp_path):
+    ok(runs / "hybrid", "--out", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == (runs / "hybrid" / "report.html").read_text()
+
+
+def test_runs_without_a_validation_split_or_end(folder, tmp_path):
+    command("--dataset", folder, *RUN[:-1], "0", "--opt", "adam", "--out", tmp_path / "all")
+    ok(tmp_path / "all")
+    text = (tmp_path / "all" / "report.html").read_text()
+    assert "set no images aside" in text
+    assert Reader(text).tables == []
+
+
+def test_a_trainer_s_run_has_a_report_too(tmp_path):
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    with seed(0):
+        net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 26 * 26, 10))
+    Trainer(net, Adam(net.parameters()), data, batch_size=20, folder=tmp_path / "own").fit(1, verbose=False)
+    ok(tmp_path / "own")
+    facts = facts_of_folder(tmp_path / "own")
+    assert facts.first.pictures.shape == (3, 3, 3)
+    assert facts.validation.confusion.sum() == 40
+
+
+def test_class_names_and_odd_letters(tmp_path):
+    folder = tiny_dataset(tmp_path / "<b>digits & co")
+    (folder / "class-names.txt").write_text("zero\n<one>\ntwo & a half\nthree\n")
+    command("--dataset", folder, *RUN, "--opt", "adam", "--out", tmp_path / "r")
+    ok(tmp_path / "r")
+    text = (tmp_path / "r" / "report.html").read_text()
+    assert Reader(text).tables[0][0] == ["", "zero", "<one>", "two & a half", "three"]
+    assert "<one>" not in text
+    assert "<title>mlp on &lt;b&gt;digits &amp; co, adam, seed 0</title>" in text
+
+
+@pytest.mark.parametrize("module", ["minidl.report", "minidl.compare"])
+def test_what_can_t_be_read_or_written(runs, tmp_path, module):
+    assert "no" in fails(tmp_path / "none", module=module)
+    assert "must end in .html" in fails(runs / "adam", "--out", tmp_path / "x.pdf", module=module)
+    assert "no folder" in fails(runs / "adam", "--out", tmp_path / "none" / "x.html", module=module)
+
+
+def test_a_report_of_other_data_is_refused(runs, folder, tmp_path):
+    other = tiny_dataset(tmp_path / "other", images=180)
+    assert "other data" in fails(runs / "adam", "--dataset", other, module="minidl.report")
+    moved = tiny_dataset(tmp_path / "moved")
+    assert "open it" in ok(runs / "adam", "--dataset", moved, "--out", tmp_path / "x.html")
+
+
+# ---- compare ----
+
+
+def test_runs_side_by_side(runs, tmp_path):
+    out = ok(runs / "adam", runs / "adam1", runs / "hybrid", "--out", tmp_path / "c.html", module="minidl.compare")
+    summaries = [json.loads((runs / name / "summary.json").read_text()) for name in ("adam", "adam1", "hybrid")]
+    rows = [line.split() for line in out.splitlines() if re.match(r"[ABC]  ", line)]
+    for row, summary in zip(rows, summaries, strict=True):
+        assert f"{100 * summary['val_accuracy']:.2f}" in row
+        assert f"{100 * summary['test_accuracy']:.2f}" in row
+    best = max(range(3), key=lambda i: summaries[i]["val_accuracy"])
+    assert ["*" in row for row in rows] == [i == best for i in range(3)]
+    test = [100 * summary["test_accuracy"] for summary in summaries[:2]]
+    assert "A, B differ in the seed alone: validation" in out
+    assert f"test {np.mean(test):.2f} ± {np.std(test, ddof=1):.2f} %" in out
+    assert "  seed: A 0, B 1, C 0" in out
+    assert "  switch: A none, B none, C epoch:1" in out
+    text = (tmp_path / "c.html").read_text()
+    page = Reader(text)
+    assert [row[0] for row in page.tables[0]] == ["", "A", "B", "C"]
+    assert page.addresses == ["data:,"]
+    assert text.count('<g class="line run-2">') == 4  # a curve of the third run in each chart
+
+
+def test_runs_that_do_not_compare_are_told(runs, tmp_path):
+    other = tiny_dataset(tmp_path / "other", images=180)
+    command("--dataset", other, *RUN, "--opt", "adam", "--out", tmp_path / "r")
+    out = ok(runs / "adam", tmp_path / "r", module="minidl.compare")
+    assert "note: the runs were trained on different data, so their numbers don't compare" in out
+    assert "*" not in out
+
+
+# ---- the parts ----
+
+
+def read_png(data):
+    """Width, height and pixels of a PNG whose rows have no filter, by the standard."""
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    place, chunks = 8, {}
+    while place < len(data):
+        (size,), kind = struct.unpack(">I", data[place : place + 4]), data[place + 4 : place + 8]
+        body = data[place + 8 : place + 8 + size]
+        assert struct.unpack(">I", data[place + 8 + size : place + 12 + size])[0] == zlib.crc32(kind + body)
+        chunks[kind] = body
+        place += 12 + size
+    width, height, depth, colour = struct.unpack(">IIBB", chunks[b"IHDR"][:10])
+    assert depth == 8
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape((height, width) if colour == 0 else (height, width, 3))
+
+
+def test_png_gives_the_pixels_back():
+    rng = np.random.default_rng(0)
+    for shape in ((3, 5), (28, 28), (4, 3, 3)):
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        assert np.array_equal(read_png(png(pixels)), pixels)
+
+
+def test_signed_colours():
+    colours = signed(np.array([[-2.0, 0.0, 1.0, 2.0]]))[0].astype(int)
+    assert colours[0, 2] > colours[0, 0]  # blue
+    assert colours[3, 0] > colours[3, 2]  # red
+    assert colours[1].min() > 235
+    assert (colours[2] != colours[3]).any()
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(0.953, 0.9761) == pytest.approx([0.955, 0.96, 0.965, 0.97, 0.975])
+    assert ticks(1, 3, whole=True) == [1, 2, 3]
+    for low, high in ((1e-7, 3e-7), (0, 123456), (-1, 1)):
+        found = ticks(low, high)
+        assert 2 <= len(found) <= 6
+        assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+
+
+def test_a_curve_lies_where_its_numbers_say():
+    drawn = chart([Line("a", [(1, 0.0), (2, 1.0), (3, float("nan"))], "run-0")], "t", [Mark(1.5, "switch")])
+    path = re.search(r'run-0"><title>a</title><path d="M([\d. L]+)"', drawn)[1]
+    (x1, y1), (x2, y2) = (tuple(map(float, place.split())) for place in path.split("L"))
+    assert x1 < x2
+    assert y1 > y2  # up is smaller
+    assert float(re.search(r'switch" d="M([\d.]+)', drawn)[1]) == pytest.approx((x1 + x2) / 2, abs=0.1)
+    assert chart([Line("a", [], "run-0")], "t") == ""
+
+
+def test_a_page_may_have_many_classes_and_large_images(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(480) % 62
+    for part, n in (("train", 480), ("t10k", 62)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (n, 40, 30), dtype=np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels[:n].astype(np.uint8))
+    command("--dataset", tmp_path, "--model", "cnn", "--epochs", "1", "--out", tmp_path / "r", "--report")
+    page = Reader((tmp_path / "r" / "report.html").read_text())
+    assert len(page.tables[0]) == 63
+    picture = next(address for address in page.addresses if len(address) > 100)
+    assert read_png(base64.b64decode(picture.partition(",")[2])).shape == (40, 30)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_a_browser(runs, tmp_path, dark):
+    ok(runs / "adam", runs / "hybrid", "--out", tmp_path / "c.html", module="minidl.compare")
+    with browser(dark=dark) as chrome:
+        for page in (runs / "hybrid" / "report.html", tmp_path / "c.html"):
+            for width in (1280, 390):
+                view(chrome, width, dark=dark)
+                chrome.get(page.as_uri())
+                assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
+                shown = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+                assert chrome.execute_script(shown)
+                assert console(chrome) == []
