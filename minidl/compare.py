@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.atomic import write_text
 from minidl.pages import compare_page, compare_table, read_run
@@ -14,6 +15,11 @@ from minidl.trace.page import PageError, check_writable
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.compare", lambda stop: compare(argv))
+
+
+def compare(argv: Sequence[str] | None) -> int:
+    """The command itself."""
     parser = Parser(
         prog="minidl.compare",
         description="Put runs side by side: their results, the settings in which they differ and, with --out, their "

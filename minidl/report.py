@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from minidl.backend import DeviceError, no_fast
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.atomic import write_text
 from minidl.pages import PAGE, facts_of_folder, report_page
@@ -18,6 +19,11 @@ from minidl.training.run import Options
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.report", lambda stop: report(argv))
+
+
+def report(argv: Sequence[str] | None) -> int:
+    """The command itself."""
     parser = Parser(
         prog="minidl.report",
         description="Write a page about a run: its curves and its switch, and, from the validation split, the "

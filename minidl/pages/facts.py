@@ -174,7 +174,7 @@ def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> 
     p_label, p_predicted = probabilities[places, labels], probabilities[places, predicted]
     wrong = np.flatnonzero(predicted != labels)
     order = wrong[np.lexsort((-p_predicted[wrong], p_label[wrong]))][:worst]
-    images = to_numpy(val.images[order]) if len(order) else []
+    images: Any = to_numpy(val.images[order]) if len(order) else []
     mistakes = [
         Mistake(int(i), image, int(labels[i]), int(predicted[i]), float(p_label[i]), float(p_predicted[i]))
         for i, image in zip(order, images, strict=True)
