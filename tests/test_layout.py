@@ -15,8 +15,8 @@ ENGINE = {
     "refuse", "backend", "grad_mode", "rng", "operators", "tensor", "ops", "ops_nn", "ops_conv", "ops_more", "init",
     "listing", "weights", "module", "nn", "gradcheck", "evaluation", "trainer",
 }  # fmt: skip
-COMMANDS = {"train", "predict", "tune"}
-FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program", "handwriting"}
+COMMANDS = {"train", "predict", "tune", "report", "compare"}
+FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program", "handwriting", "pages"}
 BESIDE = {"optim", "data"}  # parts of the package that lie beside it
 
 
