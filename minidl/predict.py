@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.grad_mode import no_grad
 from minidl.handwriting.look import frame_of, look
 from minidl.nn import Module
-from minidl.program.load import model_of
+from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
 from minidl.training.options import add_options
 from minidl.training.restore import load_run_checkpoint
@@ -33,6 +34,10 @@ def predict(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = make_parser()
     args = parser.parse_args(argv)
+    if args.page:
+        return draw(args, parser)
+    if not args.images:
+        parser.error("the following arguments are required: IMAGE")
     try:
         if args.show:
             from minidl.handwriting.shown import MOST, check_show, show  # takes as long as all else
@@ -66,6 +71,21 @@ def predict(argv: Sequence[str] | None) -> int:
     return status
 
 
+def draw(args: argparse.Namespace, parser: Parser) -> int:
+    """Write the page to draw on; returns the exit status."""
+    if len(args.images) > 1 or args.show or args.how != "auto":
+        parser.error("--page FILE.html takes one run or two, no images, --show, --as-is or --normalize")
+    from minidl.handwriting.page import check_page, write_page
+
+    try:
+        check_page(args.page)
+        write_page(args.page, [load_run(run, model=args.model) for run in (args.run, *args.images)])
+    except (ValueError, OSError) as error:
+        return complain(error, BAD_INPUT, parser.prog)
+    print(f"a page to draw on: {args.page} ({args.page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+    return DONE
+
+
 def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
@@ -78,7 +98,9 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="picture, or IDX file of images")
+    parser.add_argument(
+        "images", type=Path, nargs="*", metavar="IMAGE", help="picture, or IDX file of images; with --page a second run"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--as-is", dest="how", action="store_const", const="as-is", default="auto",
@@ -87,6 +109,10 @@ def make_parser() -> Parser:
     how.add_argument(
         "--normalize", dest="how", action="store_const", const="normalize",
         help="make every picture like MNIST's: those of the training size, and for networks that learned other data",
+    )  # fmt: skip
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE.html",
+        help="write a page to draw on, where the network answers; two side by side: predict RUN RUN --page FILE.html",
     )  # fmt: skip
     parser.add_argument("--show", type=Path, metavar="FILE.png", help="write a picture of what the network saw")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")

@@ -1,0 +1,91 @@
+"""The page to draw on: one HTML file with trained networks in it, which run in the browser while somebody draws."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from minidl.data.atomic import write_text
+from minidl.handwriting.layers import described
+from minidl.handwriting.look import frame_of
+from minidl.program.load import LoadedRun
+from minidl.training.models import count_parameters
+from minidl.training.own import of_file
+
+SCRIPTS = ("network.js", "drawing.js", "view.js")
+
+
+def write_page(path: str | os.PathLike[str], runs: Sequence[LoadedRun]) -> None:
+    """Write the page of one run, or of two side by side. Raises NotOnPage for a network that it can't run.
+
+    Raises ValueError where two runs are of images of different sizes, OSError where the file can't be written.
+    """
+    sizes = {run.image_size for run in runs}
+    if len(sizes) > 1:
+        told = " and ".join(f"{run.folder} {run.image_size[0]}x{run.image_size[1]}" for run in runs)
+        raise ValueError(f"one drawing can't be shown to both: {told}")
+    known = [facts(run) for run in runs]
+    if len({each["title"] for each in known}) < len(known):
+        for each, run in zip(known, runs, strict=True):
+            each["title"] += f" ({run.folder.name})"
+    write_text(path, page(known))
+
+
+def check_page(path: Path) -> None:
+    """Raise ValueError where a page could not be written."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--page {path} must end in .html, for it is a page to open in a browser")
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a folder: give a file" if path.is_dir() else f"can't be written: there is no folder {path.parent}"
+        raise ValueError(f"--page {path} {wrong}")
+
+
+def facts(run: LoadedRun) -> dict[str, Any]:
+    """What the page knows of a run: nothing of the machine that it was trained on."""
+    model, data = run.model.to("cpu").eval(), run.checkpoint.state["data"]
+    frame = frame_of(data)
+    return {
+        "title": f"{of_file(run.config['model'])}, {of_file(run.config['opt'])}",
+        "about": _about(run, Path(str(data["name"])).name),
+        "size": run.image_size,
+        "frame": frame and {"box": frame.box, "byMass": frame.by_mass},
+        "classes": [_class(data, k) for k in range(run.classes)],
+        "layers": described(model, run.image_size),
+    }
+
+
+def _class(data: dict[str, Any], k: int) -> str:
+    names = data.get("class_names") or ()
+    return str(names[k] if k < len(names) else k)
+
+
+def _about(run: LoadedRun, data: str) -> str:
+    accuracy = run.summary.get("test_accuracy")
+    right = f", {accuracy:.1%} of the test images right" if accuracy is not None else ""
+    switch = run.summary.get("switch")
+    switched = f", switched in epoch {switch['epoch']}" if switch else ""
+    return f"{count_parameters(run.model):,} weights, trained on {data}{switched}{right}"
+
+
+def page(runs: Sequence[dict[str, Any]]) -> str:
+    """The HTML of one run's facts, or of two."""
+    title = " | ".join(run["title"] for run in runs)
+    digits = all(len(name) == 1 and name in "0123456789" for run in runs for name in run["classes"])
+    parts = {
+        "{{what}}": "a digit" if digits else "something",
+        "{{title}}": markup.escape(title),
+        "{{style}}": _file("draw.css"),
+        "{{runs}}": json.dumps(runs).replace("<", "\\u003c"),  # so that no name can end the script
+        "{{scripts}}": "\n".join(_file(name) for name in SCRIPTS),
+    }
+    return re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], _file("draw.html"))
+
+
+def _file(name: str) -> str:
+    return (files("minidl.handwriting") / "web" / name).read_text(encoding="utf-8")

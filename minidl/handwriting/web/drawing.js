@@ -1,0 +1,98 @@
+// The sheet to draw on. Strokes are kept as points, so that a digit drawn small or large, in a corner or in the middle,
+// can be drawn again as the network's training images have it: of one size, its centre of mass in the middle.
+
+const FINE = 10;          // pixels drawn for one of the image
+const STROKE = 2.3;       // MNIST's strokes, in pixels of the image
+
+class Sheet {
+  constructor(canvas, size, frame, changed) {
+    Object.assign(this, { canvas, size, frame, changed, strokes: [], pen: null });
+    canvas.addEventListener("pointerdown", (event) => this.down(event));
+    canvas.addEventListener("pointermove", (event) => this.move(event));
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { this.pen = null; });
+  }
+
+  // Where the pointer is, in units of the sheet's shorter side.
+  point(event) {
+    const box = this.canvas.getBoundingClientRect(), side = Math.min(box.width, box.height);
+    return [(event.clientX - box.left) / side, (event.clientY - box.top) / side];
+  }
+
+  down(event) {
+    event.preventDefault();
+    this.canvas.setPointerCapture(event.pointerId);
+    this.pen = [this.point(event)];
+    this.strokes.push(this.pen);
+    this.redraw();
+  }
+
+  move(event) {
+    if (!this.pen) return;
+    const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+    for (const each of all.length ? all : [event]) this.pen.push(this.point(each));
+    this.redraw();
+  }
+
+  clear() { this.strokes = []; this.pen = null; this.redraw(); }
+  undo() { this.strokes.pop(); this.pen = null; this.redraw(); }
+
+  redraw() {
+    const scale = window.devicePixelRatio || 1, box = this.canvas.getBoundingClientRect();
+    this.canvas.width = box.width * scale;
+    this.canvas.height = box.height * scale;
+    const side = Math.min(this.canvas.width, this.canvas.height);
+    paint(this.canvas.getContext("2d"), this.strokes, getComputedStyle(this.canvas).color, side * 0.06, ([x, y]) => [x * side, y * side]);
+    this.changed(this.pixels());
+  }
+
+  // The image for the network: numbers from 0 to 1, row by row. Empty while nothing is drawn.
+  pixels() {
+    const points = this.strokes.flat();
+    if (!points.length) return null;
+    const [h, w] = this.size, shorter = Math.min(h, w);
+    if (!this.frame) return this.average(([x, y]) => [x * shorter + (w - shorter) / 2, y * shorter + (h - shorter) / 2], STROKE);
+    const low = [0, 1].map((k) => Math.min(...points.map((p) => p[k]))), high = [0, 1].map((k) => Math.max(...points.map((p) => p[k])));
+    const longer = Math.max(high[0] - low[0], high[1] - low[1], 0.04); // a dot stays a dot
+    const scale = (this.frame.box * shorter - STROKE) / longer;
+    const middle = [0, 1].map((k) => (low[k] + high[k]) / 2), half = [w / 2, h / 2];
+    const place = (shift) => (p) => [0, 1].map((k) => (p[k] - middle[k]) * scale + half[k] + shift[k]);
+    const first = this.average(place([0, 0]), STROKE);
+    return this.frame.byMass ? this.average(place(offCentre(first, h, w)), STROKE) : first;
+  }
+
+  // The strokes drawn large, white on black, and averaged down.
+  average(place, width) {
+    const [h, w] = this.size, large = document.createElement("canvas");
+    large.width = w * FINE;
+    large.height = h * FINE;
+    const context = large.getContext("2d", { willReadFrequently: true });
+    paint(context, this.strokes, "#ffffff", width * FINE, (p) => place(p).map((v) => v * FINE));
+    const rgba = context.getImageData(0, 0, large.width, large.height).data, pixels = new Float64Array(h * w);
+    for (let y = 0; y < large.height; y++)
+      for (let x = 0; x < large.width; x++)
+        pixels[Math.floor(y / FINE) * w + Math.floor(x / FINE)] += rgba[4 * (y * large.width + x) + 3] / (255 * FINE * FINE);
+    return pixels;
+  }
+}
+
+function paint(context, strokes, colour, width, place) {
+  Object.assign(context, { strokeStyle: colour, fillStyle: colour, lineWidth: width, lineCap: "round", lineJoin: "round" });
+  context.clearRect(0, 0, context.canvas.width, context.canvas.height);
+  for (const stroke of strokes) {
+    context.beginPath();
+    context.moveTo(...place(stroke[0]));
+    for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) context.lineTo(...place(point));
+    context.stroke();
+  }
+}
+
+// How far the centre of mass is from the middle: what to add to x and to y.
+function offCentre(pixels, h, w) {
+  let mass = 0, x = 0, y = 0;
+  pixels.forEach((value, i) => {
+    mass += value;
+    x += value * ((i % w) + 0.5);
+    y += value * (Math.floor(i / w) + 0.5);
+  });
+  return mass ? [w / 2 - x / mass, h / 2 - y / mass] : [0, 0];
+}
