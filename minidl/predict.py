@@ -21,7 +21,7 @@ from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
 from minidl.training.options import add_options
 from minidl.training.restore import load_run_checkpoint
-from minidl.training.results import CHECKPOINT
+from minidl.training.results import CHECKPOINT, stranger
 from minidl.training.run import Options
 
 
@@ -129,6 +129,8 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
     given  FILE.py:NAME of its class, for a run that a Trainer wrote with a class of the user's own
     """
     checkpoint = load_run_checkpoint(run / CHECKPOINT)
+    if note := stranger(run, checkpoint.state):
+        print(f"note: {note}", file=sys.stderr)
     height, width = checkpoint.state["model"]["image_size"]
     return model_of(run, checkpoint, given).to(device).eval(), (height, width)
 

@@ -5,10 +5,13 @@ The file is safetensors: numbers under their names, which can't run code when th
     torch_model.load_state_dict(safetensors.torch.load_file("net.safetensors"))
 
 and writes one that minidl reads with safetensors.torch.save_file(torch_model.state_dict(), "net.safetensors").
+What minidl writes, a run's checkpoint too, has a checksum in its header, by which a damaged file is known.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -18,11 +21,23 @@ import numpy as np
 
 from minidl.backend import Array
 
+HEADER, CHECKSUM = "minidl", "sha256"  # keys of the metadata: a text, and the checksum of text and tensors
+DTYPES = {"BOOL", "F16", "F32", "F64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}  # NumPy's
 OPTIMIZER = "optimizer."  # in a run's checkpoint these are the optimizer's vectors; all others are weights
 
 
 class WeightsError(ValueError):
     """A file that holds no weights, or can't be read. The message names it."""
+
+
+def checksum(text: str, tensors: Mapping[str, Array]) -> str:
+    """SHA-256 of a text and of each tensor's name, dtype, shape and bytes."""
+    hashed = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        hashed.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        hashed.update(array.tobytes())
+    return hashed.hexdigest()
 
 
 def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
@@ -33,10 +48,21 @@ def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> 
     path = Path(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        part.write_bytes(save(contiguous))
+        part.write_bytes(save(contiguous, metadata={HEADER: "weights", CHECKSUM: checksum("weights", contiguous)}))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
+    """The metadata and the arrays of a safetensors file. Raises ValueError, SafetensorError or OSError."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        names = list(file.keys())
+        if strange := sorted({file.get_slice(name).get_dtype() for name in names} - DTYPES):
+            raise ValueError(f"it has numbers of kind {strange[0]}, which NumPy lacks")
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
 
 
 def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -45,7 +71,6 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     Raises WeightsError where there is no such file, or it is of another kind.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     file = Path(path)
     if file.is_dir() and (file / "checkpoint.safetensors").is_file():
@@ -53,10 +78,12 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     if not file.is_file():
         raise WeightsError(f"there is no file {file}: give one that model.save(path) wrote")
     try:
-        arrays = load_file(file)
+        header, arrays = read_tensors(file)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         hint = ""
         if file.suffix in (".pt", ".pth", ".bin"):
             hint = ". PyTorch writes one with safetensors.torch.save_file(model.state_dict(), path)"
         raise WeightsError(f"{file} is damaged or no safetensors file: {error}{hint}") from error
+    if (HEADER in header or CHECKSUM in header) and header.get(CHECKSUM) != checksum(header.get(HEADER, ""), arrays):
+        raise WeightsError(f"{file} is damaged: its content is not what its checksum says")
     return {name: value for name, value in arrays.items() if not name.startswith(OPTIMIZER)}

@@ -96,6 +96,9 @@ def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):
     run(tmp_path, data, "run", page=False, sabotage=stop, status=128 + signal.SIGINT)
     page = tmp_path / "late.html"
     page.write_text("something else")
+    assert "is no replay page" in fails("--resume", tmp_path / "run", "--trace", page)
+    assert page.read_text() == "something else"
+    page.unlink()
     status, output = train("--resume", tmp_path / "run", "--trace", page, log=tmp_path / "log")
     assert status == 0, output
     (recording,) = trace.read(page)
@@ -106,6 +109,22 @@ def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):
     status, output = train("--resume", tmp_path / "run", log=tmp_path / "log2")  # finished: nothing to record
     assert status == 0, output
     assert page.read_bytes() == before
+
+
+def test_a_file_that_is_no_sound_page_is_left_alone(data, tmp_path):
+    """Neither a new run nor one that is resumed writes over it."""
+    run(tmp_path, data, "run")
+    page, whole = tmp_path / "run.html", (tmp_path / "run.html").read_bytes()
+    at = whole.index(b'class="recording">') + 1000
+    page.write_bytes(whole[:at] + b"A" * 8 + whole[at + 8 :])
+    damaged = page.read_bytes()
+    for args in (arguments(data, tmp_path / "new", page), ["--resume", tmp_path / "run"]):
+        message = fails(*args)
+        assert "damaged" in message
+        assert "It is left alone: remove it, or give another name" in message
+        assert page.read_bytes() == damaged
+    page.write_bytes(whole)
+    assert train(*arguments(data, tmp_path / "new", page), log=tmp_path / "log")[0] == 0  # a sound page is made anew
 
 
 def test_bad_places_are_said_before_training(data, tmp_path):

@@ -39,19 +39,22 @@ def resume_from_python(
     """
     if out is not None:
         check_unused(out)
-    else:
-        lock(folder, held)
+    locked = lock(folder, held) if out is None else None
     model, data, opt, epochs = (args.pop(name, None) for name in ("model", "dataset", "opt", "epochs"))
     if args or (epochs is None) != (out is None):
         given = ", ".join(map(flag, args)) or ("--epochs" if out is None else "--out")
         raise ValueError(
             f"--resume takes everything from the checkpoint: leave out {given}; --epochs N and --out NEW go together"
         )
-    trainer = load_run(folder, model, data, optimizer=None if opt is None else load(opt)).trainer
+    loaded = load_run(folder, model, data, optimizer=None if opt is None else load(opt))
+    trainer = loaded.trainer
     run: OwnRun = trainer.run
     run.options = Options(**{**asdict(run.options), **options})
-    if out is None:
+    if locked is not None:
+        run.hold(locked)
+        run.heal(loaded.checkpoint.state)
         return run
+    assert out is not None
     p = trainer.progress
     if epochs <= p.epoch:
         raise ValueError(f"--epochs is the new run's total: more than the {p.epoch} that {folder} has done")

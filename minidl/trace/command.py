@@ -62,14 +62,14 @@ def title_of(run: Run) -> str:
 
 
 def earlier(run: Run, path: Path) -> dict[str, Any] | None:
-    """What the page already has of this run up to where it is resumed; None where it has nothing that fits on."""
+    """What the page already has of this run up to where it is resumed; None where it has nothing that fits on.
+
+    Raises PageError where a file is there that is no sound page.
+    """
     step = run.job.trainer.progress.step
     if not step or not path.exists():
         return None
-    try:
-        recordings = read(path)
-    except PageError:
-        return None  # another file, which the new page replaces as it would have anyway
+    recordings = read(path)
     same = [r for r in recordings if r["config"] == json.loads(json.dumps(run.settings))]
     fits = [r for r in same if r["first"] <= step <= r["last"]]
     return fits[0] if fits else None

@@ -7,12 +7,15 @@ data.js reads it in a few lines, and so does `unpack`.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
+import zlib
 from typing import Any
 
 import numpy as np
 
+LARGEST = 1 << 30  # bytes of a recording, unfolded
 ALIGN = 8  # bytes: where JavaScript may lay a view of any of these types
 TYPES = ("uint8", "int32", "float32", "float64")
 
@@ -52,11 +55,33 @@ def pack(value: Any) -> bytes:
 def unpack(data: bytes) -> Any:
     """The value that was packed. Raises ValueError where these bytes are none of ours."""
     try:
-        data = gzip.decompress(data)
-        start = 8 + int.from_bytes(data[:8], "little")
-        value = json.loads(data[8:start])
-    except (OSError, EOFError, ValueError) as error:
+        return _unpacked(_unzipped(data))
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+        zlib.error,
+    ) as error:
         raise ValueError(f"no recording, or a damaged one: {error}") from error
+
+
+def _unzipped(data: bytes) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            content = file.read(LARGEST + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(content) > LARGEST:
+        raise ValueError(f"it unfolds to more than {LARGEST >> 20:,} MiB")
+    return content
+
+
+def _unpacked(data: bytes) -> Any:
+    start = 8 + int.from_bytes(data[:8], "little")
 
     def revived(value: Any) -> Any:
         if isinstance(value, dict):
@@ -69,7 +94,7 @@ def unpack(data: bytes) -> Any:
             return {key: revived(item) for key, item in value.items()}
         return [revived(item) for item in value] if isinstance(value, list) else value
 
-    return revived(value)
+    return revived(json.loads(data[8:start]))
 
 
 def _planes(array: np.ndarray[Any, Any]) -> bytes:

@@ -15,7 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minidl.data.atomic import write_text
+from minidl.data.schema import WrongKind, anything, listed, maybe, table, text, whole, wrong
 from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
@@ -26,6 +29,23 @@ SCRIPTS = (
     "tour.js", "app.js",
 )  # fmt: skip
 _BLOB = re.compile(r'<script type="text/plain" class="recording">([A-Za-z0-9+/=\s]*)</script>')
+
+
+def _array(value: Any, where: str) -> None:
+    if not isinstance(value, np.ndarray) or value.ndim != 1:
+        raise wrong(where, "an array of one dimension", value)
+
+
+_STEPS = listed(table({"step": whole()}, others=anything))
+_RECORDING = table(  # what other parts of the program read of one; the rest is for the page's scripts
+    {
+        "format": whole(), "title": text(), "config": anything, "first": whole(), "last": whole(), "loss": _array,
+        "lr": _array, "phases": listed(listed(anything, 2, 2)), "layers": listed(anything), "frames": _STEPS,
+        "history": _STEPS, "left_out": listed(text()),
+        "switch": maybe(table({}, {"event": maybe(table({"step": whole()}, others=anything))}, anything)),
+    },
+    others=anything,
+)  # fmt: skip
 
 
 class PageError(ValueError):
@@ -83,14 +103,26 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise PageError(f"{path} can't be read as a replay page: {error}") from error
     try:
-        recordings = [unpack(base64.b64decode(blob)) for blob in _BLOB.findall(text)]
+        recordings = [unpack(base64.b64decode("".join(blob.split()), validate=True)) for blob in _BLOB.findall(text)]
     except ValueError as error:
         raise PageError(f"{path} holds {error}") from error
     if not recordings:
-        raise PageError(f"{path} is no replay page: write one with python -m minidl.train --trace {path}")
-    if any(recording.get("format") != FORMAT for recording in recordings):
-        raise PageError(f"{path} was written by another version of minidl, which has to read it")
+        raise PageError(f"{path} is no replay page: write one with python -m minidl.train --trace FILE.html")
+    for recording in recordings:
+        _check(recording, path)
     return recordings
+
+
+def _check(recording: Any, path: str | os.PathLike[str]) -> None:
+    if not isinstance(recording, dict) or recording.get("format") != FORMAT:
+        raise PageError(f"{path} was written by another version of minidl, which has to read it")
+    try:
+        _RECORDING(recording, "")
+    except WrongKind as error:
+        raise PageError(f"{path} holds no recording of this version: {error}") from None
+    steps = recording["last"] - recording["first"] + 1
+    if not len(recording["loss"]) == len(recording["lr"]) == steps:
+        raise PageError(f"{path} holds {len(recording['loss']):,} losses for {steps:,} steps: it is damaged")
 
 
 def write(path: str | os.PathLike[str], html: str) -> None:
@@ -99,7 +131,8 @@ def write(path: str | os.PathLike[str], html: str) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise PageError where a page could not be written, before hours go into what it would show."""
+    """Raise PageError where a page could not be written, before hours go into what it would show; and where a file is
+    there that is no replay page, or a damaged one, for that may be all that is left of something."""
     path = Path(path)
     if path.is_dir():
         raise PageError(f"{path} is a folder: give a file, such as {path / 'replay.html'}")
@@ -109,6 +142,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise PageError(f"there is no folder {path.parent} to write {path.name} to: make it, or give another")
     if not os.access(path.parent, os.W_OK):
         raise PageError(f"the folder {path.parent} can't be written to: give another for {path.name}")
+    if path.exists():
+        try:
+            read(path)
+        except PageError as error:
+            raise PageError(f"{error}. It is left alone: remove it, or give another name") from None
 
 
 def inline(html: str, height: int = 900) -> str:

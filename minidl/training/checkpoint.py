@@ -9,7 +9,6 @@ whether the length is right. What must be in the text is said in restore.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,16 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
+from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, checksum, read_tensors
 
 FORMAT = 2  # raised when the meaning of a file's content changes
-HEADER, CHECKSUM = "minidl", "sha256"  # keys of the file's metadata
-DTYPES = {"BOOL", "F16", "F32", "F64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}  # NumPy's
-OPTIMIZER = "optimizer."  # prefix of the optimizer's vectors; all other tensors are the model's
 
 
 class CheckpointError(ValueError):
@@ -66,18 +63,8 @@ def save_checkpoint(
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     text = json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})
     with atomic_file(path, place) as file:
-        file.write(save(contiguous, metadata={HEADER: text, CHECKSUM: _checksum(text, contiguous)}))
+        file.write(save(contiguous, metadata={HEADER: text, CHECKSUM: checksum(text, contiguous)}))
     _flush_folder(Path(path).parent, place)
-
-
-def _checksum(text: str, tensors: Mapping[str, Array]) -> str:
-    """SHA-256 of the header's text and of each tensor's name, dtype, shape and bytes."""
-    hashed = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        array = tensors[name]
-        hashed.update(json.dumps([name, array.dtype.str, array.shape]).encode())
-        hashed.update(array.tobytes())
-    return hashed.hexdigest()
 
 
 def _flush_folder(folder: Path, place: int | None = None) -> None:
@@ -97,18 +84,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {where}")
     try:
-        with safe_open(path, framework="np") as file:
-            header = file.metadata() or {}
-            state = _read_header(where, header)
-            names = list(file.keys())
-            if strange := {file.get_slice(name).get_dtype() for name in names} - DTYPES:
-                raise CheckpointError(f"{where} is damaged: it has numbers of a kind {strange.pop()} that NumPy lacks")
-            tensors = {name: file.get_tensor(name) for name in names}
+        header, tensors = read_tensors(path)
+        state = _read_header(where, header)
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is damaged or no safetensors file: {error}") from error
-    found, wanted = _checksum(header[HEADER], tensors), header.get(CHECKSUM)
+    found, wanted = checksum(header[HEADER], tensors), header.get(CHECKSUM)
     if found != wanted:
         raise CheckpointError(
             f"{where} is damaged: the checksum of its content is {found[:12]}..., it should be {str(wanted)[:12]}..."

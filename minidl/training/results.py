@@ -49,6 +49,20 @@ def read_results(folder: Path) -> Results:
     return Results(state["run"], state["config"], state["trainer"]["metrics"], full_summary(state), notes)
 
 
+def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
+    """A sentence where config.json is there and of another run than the checkpoint: somebody has exchanged one."""
+    try:
+        config = read_json(folder / "config.json")
+    except Damaged:
+        return None
+    other = config.get("run", state["run"]) if isinstance(config, dict) else None
+    if other == state["run"]:
+        return None
+    return (
+        f"{folder / 'config.json'} is of run {other!r:.40}, the checkpoint of {state['run']!r:.40}: the latter answers"
+    )
+
+
 def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """What summary.json holds, from a checkpoint's state: its numbers, and the times, which the Trainer has counted."""
     p = state["trainer"]

@@ -82,8 +82,8 @@ class Run:
         self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
         self.id = ""  # stands in all its files, so that another run's file is known
         self.summary: dict[str, Any] | None = None  # what summary.json has, but the times, once the run is finished
-        self.held = held or Held(folder)
-        self.notes = [self.held.note] if self.held.note else []  # what a user should know of the folder
+        self.notes: list[str] = []  # what a user should know of the folder
+        self.hold(held or Held(folder))
 
     # ---- begin, or go on ----------------------------------------------------------------------------------------
 
@@ -193,6 +193,11 @@ class Run:
         for name in FILES:
             for part in self.folder.glob(f".{name}.*.part"):
                 part.unlink(missing_ok=True)
+
+    def hold(self, held: Held) -> None:
+        """Write to the folder as this process holds it."""
+        self.held = held
+        self.notes += [held.note] if held.note else []
 
     def heal(self, state: dict[str, Any]) -> None:
         """Write anew what does not say what the checkpoint does; `notes` has a sentence for each such file."""
