@@ -24,21 +24,28 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from minidl import predict, train
 from minidl.data import load_mnist, write_idx
 from minidl.data.proof import signed
+from minidl.nn import Linear
+from minidl.study import PRESETS
+from minidl.study.runs import perform
+from minidl.study.store import Store
+from minidl.study.study import Plan
 from minidl.trace import __main__ as trace
+from minidl.trace.pack import pack, unpack
+from minidl.trace.page import _BLOB
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.run import Options, Run
-from minidl.weights import CHECKSUM, HEADER
+from minidl.weights import CHECKSUM, HEADER, read_tensors, save_weights
 from tests.commands import tiny_dataset, without_times
 
 SECONDS = 20  # longer counts as hanging
@@ -163,8 +170,7 @@ class CheckpointFile:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "c"
             path.write_bytes(data)
-            with safe_open(path, framework="np") as file:
-                tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            header, tensors = read_tensors(path)
             state = json.loads(header[HEADER])
             if rng.random() < 0.4:
                 name = rng.choice(sorted(tensors))
@@ -179,6 +185,22 @@ class CheckpointFile:
             scalars = state.pop("optimizer", {})
             save_checkpoint(path, weights, {"vectors": vectors, "scalars": scalars}, state)
             return path.read_bytes()
+
+
+class WeightsFile:
+    """Safetensors without JSON."""
+
+    def edit(self, data: bytes, sign: bool, rng: random.Random) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "w"
+            path.write_bytes(data)
+            header, tensors = read_tensors(path)
+            name = rng.choice(sorted(tensors))
+            tensors[name] = other_array(tensors[name], rng)
+            if sign:
+                save_weights(path, tensors)
+                return path.read_bytes()
+            return save(tensors, metadata=header)
 
 
 class PageFile:
@@ -211,6 +233,23 @@ BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, splice, cut,
 
 
 # ---- readers ----
+
+
+def study_record(bench: Bench) -> tuple[int, str, str]:
+    """(status, what it holds, what is said) of the study's store."""
+    store = Store(bench.root / "study")
+    said = "".join(f"study: error: {line}\n" for line in store.damaged)
+    return int(bool(said)), json.dumps(store.all(), sort_keys=True), said
+
+
+def weights(bench: Bench) -> tuple[int, str, str]:
+    """The same of a file of weights alone, which a model loads."""
+    model = Linear(3, 2)
+    try:
+        model.load(bench.root / "net.safetensors")
+    except (ValueError, KeyError, TypeError) as error:
+        return 2, "", f"load: error: {error}"
+    return 0, repr([(name, array.dtype, array.tolist()) for name, array in model.state_dict().items()]), ""
 
 
 class Hang(BaseException):
@@ -255,6 +294,11 @@ class Bench:
         self.reference = {name: self.outcome(name) for name in ("a", "half")}
         self.predicted = run(predict.main, root / "a", self.digits)
         assert self.predicted[0] == 0, self.predicted
+        Linear(3, 2, rng=np.random.default_rng(0)).save(root / "net.safetensors")
+        Linear(3, 2, rng=np.random.default_rng(1)).save(root / "net-b.safetensors")
+        self.make_study()
+        self.direct = {"study": study_record(self), "weights": weights(self)}
+        assert not any(status for status, _, _ in self.direct.values()), self.direct
         self.kept = root / "kept"
         for name in ("a", "half"):
             shutil.copytree(root / name, self.kept / name)
@@ -267,6 +311,18 @@ class Bench:
         steps = job.trainer.steps()
         next(steps)
         made.save()
+
+    def make_study(self) -> None:
+        """A study's folder with one record, and another record beside it."""
+        store, other = Store(self.root / "study"), Store(self.root / "study-b")
+        plan = Plan(PRESETS["quick"], load_mnist(name="mnist5k"), store)
+        small = {"train_images": 60, "val_images": 60, "epochs": 1, "filters": (), "hidden": (4,), "looks": 2}
+        first, second = (replace(trial, **small, seed=seed) for seed, trial in enumerate(plan.missing()[:2]))
+        store.put(first, perform(first))
+        other.put(second, perform(second))
+        (self.root / "study" / "runs" / f"{first.key}.json").rename(self.root / "record.json")
+        (self.root / "study" / "runs" / f"{first.key}.json").symlink_to(self.root / "record.json")
+        (self.root / "study-b" / "runs" / f"{second.key}.json").rename(self.root / "record-b.json")
 
     def outcome(self, name: str) -> dict[str, Any]:
         """All of a run's folder but times, after it was resumed."""
@@ -305,6 +361,9 @@ def judge(bench: Bench, reader: str, sign: bool) -> str:
     if reader == "predict":
         status, out, err = run(predict.main, bench.root / "a", bench.digits)
         right = (status, out) == bench.predicted[:2]
+    elif reader in bench.direct:
+        status, out, err = {"study": study_record, "weights": weights}[reader](bench)
+        right = (status, out, err) == bench.direct[reader]
     elif reader == "trace":
         status, out, err = run(
             trace.main, bench.root / "a.html", bench.root / "b.html", "--out", bench.root / "both.html"
@@ -331,6 +390,8 @@ FILES: dict[str, tuple[Any, str, str, tuple[str, ...]]] = {  # kind, file, anoth
     "summary.json": (JsonFile(), "a/summary.json", "b/summary.json", ("finished",)),
     "config.json": (JsonFile(), "a/config.json", "b/config.json", ("finished", "predict")),
     "metrics.jsonl": (JsonLines(), "a/metrics.jsonl", "b/metrics.jsonl", ("finished",)),
+    "study's record": (JsonFile(), "record.json", "record-b.json", ("study",)),
+    "weights alone": (WeightsFile(), "net.safetensors", "net-b.safetensors", ("weights",)),
     "replay page": (PageFile(), "a.html", "b.html", ("trace",)),
 }  # fmt: skip
 
@@ -346,9 +407,10 @@ def one_try(bench: Bench, name: str, rng: random.Random) -> tuple[str, str]:
     try:
         if how == "missing":
             file.unlink()
+            sign = name == "study's record"  # it is made again
         elif how == "swapped":
             file.write_bytes((bench.root / other).read_bytes())
-            sign = "checkpoint" in name or "page" in name  # another run's, whole: it answers as that run does
+            sign = any(word in name for word in ("checkpoint", "page", "weights"))  # whole: it answers as that one does
         else:
             file.write_bytes(kind.edit(whole, sign, rng) if isinstance(how, str) else how(whole, rng))
         sign = sign or name == "replay page"  # what of a page is not the recording is for the eye
