@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "classify pictures with a trained run",
     "report": "a page about a run: curves, confusion matrix, worst mistakes",
     "compare": "runs side by side, in the terminal and as a page",
+    "data": "make a data set of a folder of pictures",
     "tune": "find the switch that suits a model and data of your own",
     "study": "compare optimizers fairly, over many seeds",
     "trace": "lay the replays of several runs side by side",

@@ -1,0 +1,291 @@
+"""A folder of pictures, one subfolder a class, as a data set of four IDX files: see `python -m minidl.data`.
+
+Whatever loses something is said: colour, another size, pictures that can't be read, pictures in both parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.data.atomic import write_text
+from minidl.data.batches import scale
+from minidl.data.dataset import CLASS_NAMES, make_dataset
+from minidl.data.idx import DataError, write_idx
+from minidl.data.layout import PARTS, find_part, names_of
+from minidl.data.pictures import PictureError, read_picture
+from minidl.handwriting.frame import resized
+from minidl.handwriting.look import padded, rim_is_light
+
+SIDE = 28  # pixels, where the pictures have no common size of their own
+LARGEST = 64  # of a common size that is kept: networks here are for small pictures
+POLARITIES = ("auto", "invert", "keep")
+PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
+LISTED = 5  # files that are named before "and so many more"
+
+
+@dataclass
+class Found:
+    """The pictures of a folder: for each class, the files to learn from and, where folders say so, to be tested on."""
+
+    classes: list[str]
+    train: list[list[Path]]
+    test: list[list[Path]] | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What has been made: four arrays in the order of PARTS, the names of the classes, and what is to be said."""
+
+    arrays: list[Array]
+    class_names: list[str]
+    notes: list[str]
+
+
+# ---- which pictures ----
+
+
+def find_pictures(folder: Path) -> Found:
+    """The files below each subfolder, in natural order: 2 before 10. Hidden ones are left out.
+
+    A folder with `train` and `test` in it is parted already. Raises DataError where there are fewer than two classes.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
+    below = _folders(folder)
+    parted = {PARTED[name.lower()]: path for name, path in below.items() if name.lower() in PARTED}
+    if set(parted) == {"train", "test"}:
+        left = sorted(name for name in below if name.lower() not in PARTED)
+        found = _of_parts(_folders(parted["train"]), _folders(parted["test"]))
+        found.notes += [f"left out: the folder {name} beside train and test" for name in left]
+    else:
+        found = Found(list(below), [_files(path) for path in below.values()], None)
+    loose = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if loose:
+        found.notes.append(f"left out, for they lie in no class's folder: {listed(loose)}")
+    if len(found.classes) < 2:
+        raise DataError(f"{folder} has {len(found.classes)} folders in it: two or more are needed, a class each")
+    return found
+
+
+def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
+    for name in test:
+        if name not in train:
+            raise DataError(f"the class {name} is in the folder test, but not in train, to be learned from")
+    parts = [[_files(part[name]) if name in part else [] for name in train] for part in (train, test)]
+    return Found(list(train), parts[0], parts[1])
+
+
+def _folders(folder: Path) -> dict[str, Path]:
+    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return {path.name: path for path in sorted(below, key=lambda path: natural(path.name))}
+
+
+def _files(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    shown = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(shown, key=lambda path: natural(str(path)))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """For sorting: numbers in a name by their value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+# ---- from files to arrays ----
+
+
+def collect(
+    found: Found,
+    size: tuple[int, int] | None = None,
+    test_share: float = 0.2,
+    polarity: str = "auto",
+    class_names: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
+) -> Collected:
+    """Read all pictures, grey, in one size, light on dark.
+
+    size         (height, width); None: their own where all have the same one of at most 64x64, else 28x28
+    test_share   of each class, drawn by `seed`; at least one picture. Not used where folders part the pictures
+    polarity     "auto": all inverted where most are dark on light; "invert": all inverted; "keep": none
+    class_names  in the order of the folders; None: the folders' own names
+    progress     is given the files, and hands them on one by one
+
+    Raises DataError where a class is left without pictures to learn from.
+    """
+    names = _check_names(found.classes, class_names)
+    parts = [found.train] if found.test is None else [found.train, found.test]
+    told = _Told(list(found.notes))
+    grey = _read(parts, told, progress, most=2 * max(size or (LARGEST,)))
+    size = size or _common_size([image for part in grey for group in part for image in group], told)
+    invert = _decide(polarity, [image for part in grey for group in part for image in group], told)
+    bytes_ = [[[_as_bytes(image, size, invert, told) for image in group] for group in part] for part in grey]
+    train, test = bytes_ if found.test is not None else _split(bytes_[0], found.classes, test_share, seed)
+    for name, group in zip(found.classes, train, strict=True):
+        if not group:
+            raise DataError(f"the class {name} has no picture to learn from")
+    if not any(test):
+        raise DataError("there is no picture to test on")
+    arrays = [*_arrays(train, size), *_arrays(test, size)]
+    told.overlap(arrays[0], arrays[2])
+    return Collected(arrays, names, told.all())
+
+
+@dataclass
+class _Told:
+    """What is lost on the way."""
+
+    notes: list[str]
+    bad: list[str] = field(default_factory=list)
+    coloured: int = 0
+    scaled: int = 0
+    total: int = 0
+
+    def overlap(self, train: Array, test: Array) -> None:
+        known = {image.tobytes() for image in train}
+        same = sum(image.tobytes() in known for image in test)
+        if same:
+            self.notes.append(f"{same} of {len(test)} test pictures are among the training pictures too")
+
+    def all(self) -> list[str]:
+        notes = list(self.notes)
+        if self.coloured:
+            notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
+        if self.scaled:
+            notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
+        notes += [f"left out: {words}" for words in self.bad[:LISTED]]
+        if len(self.bad) > LISTED:
+            notes.append(f"left out: {len(self.bad) - LISTED:,} more that can't be read")
+        return notes
+
+
+def _read(
+    parts: Sequence[Sequence[Sequence[Path]]],
+    told: _Told,
+    progress: Callable[[Iterable[Path]], Iterable[Path]],
+    most: int,
+) -> list[list[list[Array]]]:
+    """Brightness (h, w) of every picture, bytes, at most so many a side: part by part, class by class."""
+    files = iter(progress([path for part in parts for group in part for path in group]))
+    made: list[list[list[Array]]] = []
+    for part in parts:
+        made.append([])
+        for group in part:
+            made[-1].append([])
+            for _ in group:
+                path = next(files)
+                try:
+                    picture = read_picture(path)
+                except PictureError as error:
+                    told.bad.append(str(error))
+                    continue
+                told.total += 1
+                told.coloured += picture.pixels.shape[2] > 1
+                made[-1][-1].append(_small(picture.grey, most))
+    next(files, None)  # lets a progress bar end
+    return made
+
+
+def _small(grey: Array, most: int) -> Array:
+    """As bytes, and no larger than is needed: all pictures are kept until it is clear what is to be done to them."""
+    if max(grey.shape) > most:
+        factor = most / max(grey.shape)
+        grey = resized(grey, tuple(max(1, round(n * factor)) for n in grey.shape))
+    return np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+
+
+def _common_size(images: Sequence[Array], told: _Told) -> tuple[int, int]:
+    sizes = Counter(image.shape for image in images)
+    if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST:
+        height, width = next(iter(sizes))
+        return height, width
+    return SIDE, SIDE
+
+
+def _decide(polarity: str, images: Sequence[Array], told: _Told) -> bool:
+    if polarity != "auto":
+        return polarity == "invert"
+    light = sum(rim_is_light(scale(image)) for image in images)
+    if 0.05 < light / max(1, len(images)) < 0.95:
+        told.notes.append(f"{light:,} of {len(images):,} pictures are dark on light, the others light on dark")
+    if 2 * light > len(images):
+        told.notes.append("dark on light: inverted, to light on dark as MNIST is")
+        return True
+    return False
+
+
+def _as_bytes(image: Array, size: tuple[int, int], invert: bool, told: _Told) -> Array:
+    image = scale(255 - image if invert else image)
+    if image.shape != size:
+        told.scaled += 1
+        image = resized(padded(image, size), size)
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _split(
+    groups: Sequence[Sequence[Array]], classes: Sequence[str], share: float, seed: int
+) -> tuple[list[list[Array]], list[list[Array]]]:
+    """The same share of each class is set aside for testing."""
+    rng = np.random.default_rng(seed)
+    train, test = [], []
+    for name, group in zip(classes, groups, strict=True):
+        n = max(1, round(share * len(group)))
+        if n >= len(group):
+            raise DataError(
+                f"the class {name} has {len(group)} pictures that can be read: it takes more, some to learn from and "
+                f"{n} to test on"
+            )
+        order = rng.permutation(len(group))
+        test.append([group[i] for i in sorted(order[:n])])
+        train.append([group[i] for i in sorted(order[n:])])
+    return train, test
+
+
+def _arrays(groups: Sequence[Sequence[Array]], size: tuple[int, int]) -> tuple[Array, Array]:
+    images = [image for group in groups for image in group]
+    labels = [k for k, group in enumerate(groups) for _ in group]
+    kind = np.uint8 if len(groups) <= 256 else np.int16 if len(groups) <= 1 << 15 else np.int32
+    return np.array(images, np.uint8).reshape(-1, *size), np.array(labels, kind)
+
+
+def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[str]:
+    names = list(folders if given is None else given)
+    if len(names) != len(folders):
+        raise DataError(f"{len(names)} class names were given, but there are {len(folders)} folders: {listed(folders)}")
+    if len(set(names)) != len(names) or not all(name.strip() and name.isprintable() for name in names):
+        raise DataError(f"each class needs a name of its own, of letters that can be printed, not {listed(names)}")
+    return names
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+# ---- to a folder ----
+
+
+def check_out(out: Path) -> None:
+    """Raise DataError where a data set can't be written to `out` without touching another."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file: give a folder")
+    if out.is_dir() and any(find_part(out, part) for part in PARTS):
+        raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
+
+
+def write_dataset(out: Path, made: Collected) -> None:
+    """Write the four files and the names of the classes; the folder is made. Raises OSError."""
+    make_dataset(str(out), str(out), made.arrays)  # checks that they fit each other
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))
+    for part, array in zip(PARTS, made.arrays, strict=True):
+        write_idx(out / names_of(part)[0], array)

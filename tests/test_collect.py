@@ -1,0 +1,170 @@
+"""`python -m minidl.data`: a folder of pictures becomes IDX files with just these; what is lost is said."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidl import load_mnist
+from minidl.data import DataError, read_idx
+from minidl.handwriting.collect import collect, find_pictures, natural
+from tests.commands import command, fails
+
+DIGITS = load_mnist("mnist5k")
+MODULE = "minidl.data"
+
+
+def picture(path, pixels, **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **how)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten real digits of each of three classes, light on dark, as they are: PNG keeps every pixel."""
+    for name, digit in (("2", 2), ("10", 1), ("cat", 5)):
+        for i in np.flatnonzero(DIGITS.train_labels == digit)[:10]:
+            picture(tmp_path / "pictures" / name / f"{i}.png", DIGITS.train_images[i])
+    return tmp_path / "pictures"
+
+
+def make(*args):
+    result = command(*args, module=MODULE)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_picture_is_there_once_and_unchanged(folder, tmp_path):
+    out = tmp_path / "out"
+    said = make(folder, out)
+    dataset = load_mnist(str(out))
+    assert dataset.class_names == ("2", "10", "cat")  # in natural order
+    assert np.bincount(dataset.train_labels).tolist() == [8, 8, 8]
+    assert np.bincount(dataset.test_labels).tolist() == [2, 2, 2]
+    for k, digit in enumerate((2, 1, 5)):
+        wanted = {DIGITS.train_images[i].tobytes() for i in np.flatnonzero(DIGITS.train_labels == digit)[:10]}
+        train = [image.tobytes() for image in dataset.train_images[dataset.train_labels == k]]
+        test = [image.tobytes() for image in dataset.test_images[dataset.test_labels == k]]
+        assert sorted(train + test) == sorted(wanted)
+    assert "24 training and 6 test images of 28x28, 3 classes" in said
+    assert "note" not in said
+
+
+def test_the_same_seed_the_same_files(folder, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        make(folder, tmp_path / name, "--seed", seed)
+    a, b, c = (load_mnist(str(tmp_path / name)).sha256 for name in "abc")
+    assert a == b != c
+
+
+def test_dark_on_light_is_inverted_by_the_majority(folder, tmp_path):
+    for path in folder.rglob("*.png"):
+        picture(path, 255 - np.asarray(Image.open(path)))
+    light = np.asarray(Image.open(next(folder.rglob("*.png"))))
+    assert "dark on light: inverted" in make(folder, tmp_path / "auto")
+    assert load_mnist(str(tmp_path / "auto")).train_images.mean() < 128
+    assert ": inverted" not in make(folder, tmp_path / "keep", "--polarity", "keep")
+    kept = load_mnist(str(tmp_path / "keep"))
+    assert any(np.array_equal(light, image) for image in [*kept.train_images, *kept.test_images])
+    picture(next(folder.rglob("*.png")), 255 - light)
+    picture(sorted(folder.rglob("*.png"))[-1], 255 - light)
+    assert "28 of 30 pictures are dark on light, the others light on dark" in make(folder, tmp_path / "mixed")
+
+
+def test_size_share_and_names_are_options(folder, tmp_path):
+    said = make(folder, tmp_path / "o", "--size", "20x16", "--test-share", "0.5", "--class-names", "two, one,dog é")
+    dataset = load_mnist(str(tmp_path / "o"))
+    assert dataset.train_images.shape == (15, 20, 16)
+    assert dataset.class_names == ("two", "one", "dog é")
+    assert "30 of 30 pictures were scaled, proportions kept" in said
+
+
+def test_proportions_are_kept(tmp_path):
+    """A square of 40x40 in 80x160: after scaling to 20 pixels it is still a square."""
+    wide = np.zeros((80, 160), np.uint8)
+    wide[16:56, 64:104] = 255
+    for name in "ab":
+        for i in range(3):
+            picture(tmp_path / "p" / name / f"{i}.png", wide)
+    make(tmp_path / "p", tmp_path / "o", "--size", "20")
+    image = load_mnist(str(tmp_path / "o")).train_images[0]
+    rows, columns = (np.flatnonzero(image.max(axis) > 127) for axis in (1, 0))
+    assert len(rows) == len(columns) == 5
+
+
+def test_colour_becomes_grey_and_is_said(tmp_path):
+    for name in "ab":
+        for i in range(4):
+            picture(tmp_path / "p" / name / f"{i}.png", np.full((8, 8, 3), (255, 0, 0), np.uint8))
+    said = make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
+    assert "8 of 8 pictures are in colour: they are grey now" in said
+    assert set(np.unique(load_mnist(str(tmp_path / "o")).train_images)) == {76}  # 0.299 of 255
+    assert "2 of 2 test pictures are among the training pictures too" in said
+
+
+def test_folders_that_part_the_pictures(tmp_path):
+    for part, n in (("Training", 3), ("testing", 2)):
+        for k, name in enumerate(("0", "1")):
+            for i in range(n):
+                picture(tmp_path / "p" / part / name / "deep" / f"{i}.png", np.full((9, 9), 10 * k + i, np.uint8))
+    make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
+    dataset = load_mnist(str(tmp_path / "o"))
+    assert dataset.train_images[:, 0, 0].tolist() == [0, 1, 2, 10, 11, 12]
+    assert dataset.test_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_what_is_left_out_is_said(folder, tmp_path):
+    (folder / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    (folder / "cat" / "notes.txt").write_text("no picture")
+    (folder / "cat" / ".DS_Store").write_bytes(b"hidden")
+    (folder / "readme.md").write_text("x")
+    said = make(folder, tmp_path / "o")
+    assert said.count("note: left out") == 3
+    assert "they lie in no class's folder: readme.md" in said
+    assert "bad.png" in said
+    assert "notes.txt" in said
+    assert "DS_Store" not in said
+    assert len(load_mnist(str(tmp_path / "o")).train_labels) == 24
+
+
+def test_what_can_t_be_made_is_refused(folder, tmp_path):
+    out = tmp_path / "o"
+    assert "there is no folder" in fails(tmp_path / "none", out, module=MODULE)
+    assert "has 0 folders in it" in fails(folder / "cat", out, module=MODULE)
+    assert "2 class names were given, but there are 3 folders: 2, 10, cat" in fails(
+        folder, out, "--class-names", "a,b", module=MODULE
+    )
+    assert "a name of its own" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
+    for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
+        assert "not" in fails(folder, out, *words, module=MODULE)
+    assert not out.exists()
+    make(folder, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "holds a data set already" in fails(folder, out, module=MODULE)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    for path in (folder / "2").iterdir():
+        path.unlink()
+    picture(folder / "2" / "0.png", DIGITS.train_images[0])
+    assert "the class 2 has 1 pictures" in fails(folder, tmp_path / "p", module=MODULE)
+
+
+def test_more_than_256_classes(tmp_path):
+    for k in range(300):
+        for i in range(2):
+            picture(tmp_path / "p" / f"c{k}" / f"{i}.bmp", np.full((4, 4), k % 256, np.uint8))
+    made = collect(find_pictures(tmp_path / "p"), polarity="keep")
+    assert made.class_names == [f"c{k}" for k in range(300)]
+    assert made.arrays[1].tolist() == list(range(300))
+
+
+def test_natural_order():
+    assert sorted(["10", "9", "b", "a2", "a10", "1"], key=natural) == ["1", "9", "10", "a2", "a10", "b"]
+    with pytest.raises(DataError, match="that is a file"):
+        find_pictures(__import__("pathlib").Path(__file__))
+
+
+def test_train_on_it(folder, tmp_path):
+    make(folder, tmp_path / "o")
+    result = command("--dataset", tmp_path / "o", "--epochs", "1", "--out", tmp_path / "r", "--report")
+    assert result.returncode == 0, result.stderr
+    assert '<th scope="row">cat</th>' in (tmp_path / "r" / "report.html").read_text()
+    assert read_idx(tmp_path / "o" / "train-labels-idx1-ubyte.gz").dtype == np.uint8
