@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from minidl.evaluation import evaluate
     from minidl.program import LoadedRun, load_run
     from minidl.trainer import Trainer
+    from minidl.training.observer import Observer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Examples",
     "GradientError",
     "LoadedRun",
+    "Observer",
     "Splits",
     "Tensor",
     "Trainer",
@@ -71,6 +73,7 @@ __all__ = [
 _LATER = {  # what stands above the engine is imported when it is first asked for
     "Examples": "minidl.data.batches",
     "LoadedRun": "minidl.program",
+    "Observer": "minidl.training.observer",
     "Splits": "minidl.data.batches",
     "Trainer": "minidl.trainer",
     "batches": "minidl.data.batches",

@@ -1,8 +1,8 @@
 """optim: every update rule of the study on one flat vector, and the switch from one to another.
 
 Reading order, by growing complexity: flat, optimizer and rule (the frame), formula, sgd, adam, rmsprop, adagrad (the
-rules), schedule, switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has the same
-optimizers for PyTorch; it is imported only when you ask for it.
+rules), schedule, scheduler, switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has
+the same optimizers for PyTorch; it is imported only when you ask for it.
 """
 
 if __name__ == "optim":  # found by a clone's root on the path: it would be a second copy, with classes of its own
@@ -21,6 +21,7 @@ from minidl.optim.progress import Progress
 from minidl.optim.rmsprop import RMSprop
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import ScheduleError, parse_schedule
+from minidl.optim.scheduler import ExponentialLR, LinearLR, OneCycleLR
 from minidl.optim.sgd import SGD
 from minidl.optim.swats import SWATS
 from minidl.optim.switch import (
@@ -50,6 +51,7 @@ __all__ = [
     "Blend",
     "Condition",
     "Crossing",
+    "ExponentialLR",
     "FlatParameters",
     "Formula",
     "Gap",
@@ -57,6 +59,8 @@ __all__ = [
     "GrammarError",
     "Hybrid",
     "Line",
+    "LinearLR",
+    "OneCycleLR",
     "Optimizer",
     "Plateau",
     "Progress",

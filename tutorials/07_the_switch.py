@@ -183,7 +183,7 @@ records = {
 }
 show.curves(
     {name: [r["val_loss"] for r in record] for name, record in records.items()},
-    xlabel="epoch, from 0",
+    xlabel="epoch",
     ylabel="validation loss",
 )
 

@@ -71,7 +71,7 @@ for name, (model, n, epochs) in trainings.items():
 for name, record in records.items():
     lines = {f"{name}, training": [r["train_loss"] for r in record]}
     lines[f"{name}, validation"] = [r["val_loss"] for r in record]
-    show.curves(lines, xlabel="epoch, from 0", ylim=(0, 2.4))
+    show.curves(lines, xlabel="epoch", ylim=(0, 2.4))
 
 # %% [markdown]
 # How to read such a pair of curves:
@@ -131,7 +131,7 @@ show.curves(
         "training, shuffled labels": [r["train_accuracy"] for r in record],
         "validation, true labels": [r["val_accuracy"] for r in record],
     },
-    xlabel="epoch, from 0",
+    xlabel="epoch",
     ylabel="accuracy",
 )
 
@@ -193,7 +193,7 @@ show.curves(
 #     learned, new = evaluate(model, only(800).train)[1], record[-1]["val_accuracy"]
 #     gaps.append(learned - new)
 #     print(f"weight decay {decay:g}: training {learned:.3f}, validation {new:.3f}, gap {gaps[-1]:.4f}")
-# show.curves(losses, xlabel="epoch, from 0", ylabel="validation loss")
+# show.curves(losses, xlabel="epoch", ylabel="validation loss")
 # assert gaps[0] < min(gaps[1:])
 # ```
 #
@@ -215,7 +215,7 @@ show.curves(
 #     "training": [r["train_accuracy"] for r in record],
 #     "validation": [r["val_accuracy"] for r in record],
 # }
-# show.curves(lines, xlabel="epoch, from 0", ylabel="accuracy")
+# show.curves(lines, xlabel="epoch", ylabel="accuracy")
 # assert record[0]["train_accuracy"] < record[0]["val_accuracy"]
 # ```
 #

@@ -53,7 +53,9 @@ def fit(
         if run is not None:
             run.save()
         raise KeyboardInterrupt(_stopped(trainer, total))
-    if run is not None and trainer.progress.epoch >= total:
+    if run is not None and trainer.progress.epoch < total:  # an observer asked to stop
+        run.save()
+    elif run is not None:
         with threads_or_as_before(threads or trainer.threads):
             run.finish()
 

@@ -1,0 +1,141 @@
+"""LinearLR, ExponentialLR and OneCycleLR as PyTorch has them: objects that set an optimizer's rate when they are told.
+
+    scheduler = ExponentialLR(optimizer, gamma=0.9)
+    for epoch in range(10):
+        ...                     # train
+        scheduler.step()
+
+They are for loops of one's own, and programs brought over from PyTorch. A Trainer needs none of them: there a schedule
+is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecycle(0.01, total_steps=1000)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+from minidl.optim.checks import whole_number
+from minidl.optim.optimizer import Optimizer
+from minidl.optim.rule import Rule
+from minidl.optim.schedule import ANNEAL, exponential, linear, onecycle
+
+
+class Scheduler:
+    """What the three share: steps counted from 0, and the rate of each.
+
+    last_epoch  steps of the scheduler so far; PyTorch's name, also where a step is a batch
+    """
+
+    def __init__(self, optimizer: Optimizer, rate: Callable[[int], float]) -> None:
+        self.optimizer, self.rate = optimizer, rate
+        self.last_epoch = 0
+        self._set()
+
+    def step(self) -> None:
+        """One step on: after each epoch, or for OneCycleLR after each batch."""
+        self.last_epoch += 1
+        self._set()
+
+    def get_last_lr(self) -> list[float]:
+        """The rate as it is now, in a list, as PyTorch gives it."""
+        return [self.optimizer.lr]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands. The optimizer's own state has the rate."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where `state_dict()` was taken."""
+        self.last_epoch = whole_number("last_epoch", state["last_epoch"], 0)
+        self._set()
+
+    def _set(self) -> None:
+        self.optimizer.lr = self.rate(self.last_epoch)
+
+
+class LinearLR(Scheduler):
+    """From start_factor times the optimizer's rate in a straight line to end_factor times it at step total_iters."""
+
+    def __init__(
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
+    ) -> None:
+        super().__init__(optimizer, linear(_base(optimizer), total_iters, start_factor, end_factor))
+
+
+class ExponentialLR(Scheduler):
+    """The optimizer's rate times gamma^k after k steps."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float) -> None:
+        super().__init__(optimizer, exponential(_base(optimizer), gamma, 1))
+
+
+class OneCycleLR(Scheduler):
+    """One cycle of the rate (Smith 2018), a step after each batch; see schedule.onecycle for the curve.
+
+    total_steps, or epochs and steps_per_epoch  the length of the run
+    cycle_momentum  move the momentum of SGD or RMSprop, or Adam's first beta, the other way: from max_momentum down to
+                    base_momentum where the rate is highest, and back
+
+    Raises ValueError where the length or the momentum is missing.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float,
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> None:
+        _base(optimizer)
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("OneCycleLR needs total_steps, or both epochs and steps_per_epoch")
+            total_steps = whole_number("epochs", epochs, 1) * whole_number("steps_per_epoch", steps_per_epoch, 1)
+        up, last = pct_start * total_steps - 1, float(total_steps - 1)
+        middle = [(2 * up, max_momentum)] if three_phase else []
+        self.corners = [(0.0, max_momentum), (up, base_momentum), *middle, (last, max_momentum)]
+        self.anneal, self.cycles = anneal_strategy, cycle_momentum
+        rule = optimizer.active
+        if cycle_momentum and not hasattr(rule, "betas") and not getattr(rule, "momentum", 0):
+            raise ValueError(
+                f"{type(rule).__name__} has no momentum to cycle: give it one, SGD(..., momentum=0.9), or say "
+                "cycle_momentum=False"
+            )
+        rate = onecycle(max_lr, total_steps, pct_start, anneal_strategy, div_factor, final_div_factor, three_phase)
+        super().__init__(optimizer, rate)
+
+    def _set(self) -> None:
+        super()._set()
+        rule: Any = self.optimizer.active
+        if self.cycles and hasattr(rule, "betas"):
+            rule.betas = (self._momentum(), rule.betas[1])
+        elif self.cycles:
+            rule.momentum = self._momentum()
+
+    def _momentum(self) -> float:
+        k = self.last_epoch
+        for (start, a), (end, b) in pairwise(self.corners):
+            if k <= end:
+                return ANNEAL[self.anneal](a, b, (k - start) / (end - start) if end > start else 1.0)
+        return self.corners[-1][1]
+
+
+def _base(optimizer: Optimizer) -> float:
+    """The optimizer's rate, which the scheduler's factors are of. Raises TypeError for an optimizer of two phases."""
+    if not isinstance(optimizer, Rule) or callable(optimizer._rate):
+        what = "has a schedule already" if isinstance(optimizer, Rule) else "has phases with rates of their own"
+        raise TypeError(
+            f"this {type(optimizer).__name__} {what}: give each rule its schedule as its rate, "
+            "as in first=Adam(lr=schedule.linear(1e-3, 500))"
+        )
+    return optimizer.lr
