@@ -38,7 +38,7 @@ def deep(factor=1.0, norm=False, layers=8, width=100):
         linear.weight.data *= factor
         parts += [linear, nn.BatchNorm1d(width), nn.ReLU()] if norm else [linear, nn.ReLU()]
         inputs = width
-    return nn.Sequential(*parts, nn.Linear(width, 10, init="glorot", rng=rng))
+    return nn.Sequential(*parts, nn.Linear(width, 10, init="xavier", rng=rng))
 
 
 print(deep())
