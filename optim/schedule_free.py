@@ -6,15 +6,15 @@ gradient is taken at y, between the fast path z and its average x, and it is x t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
 from minidl.optim.checks import above, fraction
 from minidl.optim.flat import FlatParameters
-from minidl.optim.optimizer import Rate
+from minidl.optim.optimizer import Rate, State
 from minidl.optim.rule import Common, Params, Rule
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class ScheduleFree(Rule):
         finally:
             w[...] = y
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> State:
         state = super().state_dict()
         state["scalars"]["squares"] = self.squares
         return state
 
-    def load_state_dict(self, state) -> None:  # type: ignore[no-untyped-def]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self.squares = state["scalars"]["squares"]

@@ -1,74 +1,144 @@
-"""The study's parts: fair tuning, recipes, runs, the store, and what happens when runs or processes die."""
+"""The study's parts: fair tuning, recipes, runs, the store, maps, and what happens when runs or processes die."""
 
+import gzip
 import json
 import math
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason='the extra "study" is not installed')
-
 from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data.batches import Examples, split
 from minidl.data.idx import DataError
-from minidl.study import runs, tuning
-from minidl.study.contestants import CONTESTANTS, make_optimizer
+from minidl.data.proof import signed
+from minidl.study import curve, runs, tuning
+from minidl.study.check import check
+from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer
 from minidl.study.execute import execute
+from minidl.study.made import differing, identity, made, pins, sources
 from minidl.study.pool import LocalPool, carry_out
-from minidl.study.results import final_results, measure, write_tables
-from minidl.study.runs import perform
+from minidl.study.results import write_tables
+from minidl.study.runs import mislabel, perform, trial_of
+from minidl.study.store import PACK, Store
+from minidl.study.studies import PRESETS
 from minidl.study.study import open_plan
 from minidl.tensor import Tensor
 from minidl.training.models import build_model
+from minidl.training.search import Log, Remainder, draw
 from tests.tiny_study import TINY
 
 # ---- tuning ----
 
 
-def search(space, grid, total, rank):
-    """All settings that tuning tries, each ranked as soon as it is chosen."""
-    return tuning.settings(space, grid, total, rank)[0]
+def test_an_axis_is_even_on_its_scale():
+    assert [Log("lr", 1e-4, 1e-2).value(u) for u in (0, 0.5, 1)] == [1e-4, 1e-3, 1e-2]
+    assert [Remainder("momentum", 0, 0.99).value(u) for u in (0, 0.5, 1)] == pytest.approx([0, 0.9, 0.99])
+    for bad in ((0, 1), (1, 0.1), (-1, 1), (1, math.inf)):
+        with pytest.raises(ValueError, match="0 < low < high"):
+            Log("lr", *bad)
+    with pytest.raises(ValueError, match="high < 1"):
+        Remainder("momentum", 0.5, 1)
 
 
-@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: c.key)
-@pytest.mark.parametrize(("grid", "total"), [(6, 8), (4, 5), (2, 3)])
-def test_every_contestant_tries_equally_many_settings(contestant, grid, total):
-    rng = np.random.default_rng(0)
-    tried = search(contestant.space, grid, total, lambda point: (float(rng.random()), 0.0))
-    assert len(tried) == len(set(tried)) == total
-    assert tried[:grid] == list(contestant.space.start[:grid])
-    recipes = [json.dumps(contestant.recipe(point, 0.4), sort_keys=True) for point in tried]
-    assert len(set(recipes)) == total
+def test_places_are_drawn_evenly_and_shared_along_an_axis_in_common():
+    lr, at = Log("lr", 1e-4, 1), Log("at", 0.01, 1)
+    points = draw((lr, at), 2000, seed=1)
+    for column in zip(*points, strict=True):  # Kolmogorov and Smirnov's distance from a flat distribution: 1.63/sqrt(n)
+        assert np.abs(np.sort(column) - np.arange(1, 2001) / 2000).max() < 1.63 / math.sqrt(2000)
+    assert abs(np.corrcoef(np.array(points).T)[0, 1]) < 0.08
+    assert [p[0] for p in draw((Log("lr", 1, 10),), 2000, seed=1)] == [p[0] for p in points]
+    assert [p[1] for p in draw((at, lr), 2000, seed=1)] == [p[0] for p in points]
+    assert draw((lr,), 5, seed=2) != draw((lr,), 5, seed=1)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_grid_whose_best_is_at_its_edge_widens_there(sign):
-    adam = next(c for c in CONTESTANTS if c.key == "adam")
-    tried = search(adam.space, 6, 9, lambda point: (-sign * point[0], 0.0))
-    edge = max(p[0] for p in adam.space.start) if sign > 0 else min(p[0] for p in adam.space.start)
-    assert [p[0] for p in tried[6:]] == [edge + sign * 0.5 * i for i in (1, 2, 3)]
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda s: s.name)
+def test_every_contestant_of_a_preset_tries_equally_many_different_settings(preset):
+    count = preset.rounds[0][0]
+    for contestant in preset.contestants:
+        recipes = [json.dumps(contestant.recipe(p), sort_keys=True) for p in draw(contestant.axes, count, 1)]
+        assert len(set(recipes)) == count
+        assert all(
+            v <= 0.5 for p in draw(contestant.axes, 50, 1) for k, v in contestant.recipe(p).items() if k == "factor"
+        )
 
 
-def test_a_grid_whose_best_is_inside_gets_finer():
-    adam = next(c for c in CONTESTANTS if c.key == "adam")
-    assert search(adam.space, 6, 8, lambda point: (abs(point[0] + 3), 0.0))[6:] == [(-2.75,), (-3.25,)]
+def test_the_published_study_has_the_size_that_its_plan_says():
+    paper = PRESETS["paper"]
+    assert paper.rounds == ((20, 1), (5, 3))
+    assert len(paper.seeds) == 20
+    assert paper.pinned
+    runs_of = {r.name: paper.runs_of(r) for r in paper.regimes}
+    text = (Path(__file__).parents[1] / "tutorials/study/PLAN.md").read_text()
+    for name, count in runs_of.items():
+        row = next(line for line in text.split("## Cost")[1].splitlines() if line.startswith(f"| {name}"))
+        assert f"| {count:,} |" in row
+    assert f"| {sum(runs_of.values()):,} |" in text
+    assert {c.key for c in paper.taking_part(paper.regimes[-1])} == set(SMALL)
+
+
+POINTS = [(float(i),) for i in range(6)]
+
+
+def stand(known, rounds=((6, 1), (3, 2), (1, 3))):
+    """Where the tuning stands if a setting's rank is known for so many seeds: {setting: [rank with 1 seed, ...]}."""
+    return tuning.tune(POINTS, rounds, lambda i, n: known.get(i, [])[n - 1] if len(known.get(i, [])) >= n else None)
+
+
+def test_the_better_ones_get_more_seeds_and_the_best_of_those_wins():
+    one = {i: [(-accuracy, 0.0)] for i, accuracy in enumerate((0.1, 0.9, 0.8, 0.7, 0.2, 0.3))}
+    first = stand(one)
+    assert not first.finished
+    assert first.needed == [(i, 1) for i in range(6)] + [(1, 2), (2, 2), (3, 2)]
+    two = one | {1: [(-0.9, 0.0), (-0.5, 0.0)], 2: [(-0.8, 0.0), (-0.8, 0.0)], 3: [(-0.7, 0.0), (-0.85, 0.0)]}
+    assert stand(two).needed[-1] == (3, 3)
+    done = stand(two | {3: [*two[3], (-0.84, 0.0)]})
+    assert (done.finished, done.winner) == (True, (3.0,))
 
 
 def test_nothing_is_chosen_before_all_results_are_known():
-    adam = next(c for c in CONTESTANTS if c.key == "adam")
-    tried, finished = tuning.settings(adam.space, 6, 8, lambda point: None if point == (-4,) else (0.0, 0.0))
-    assert (len(tried), finished) == (6, False)
+    found = stand({0: [(-0.5, 0.0)]})
+    assert (found.finished, len(found.needed)) == (False, 6)
 
 
-def test_edges_are_told():
-    sgd = next(c for c in CONTESTANTS if c.key == "sgd").space
-    tried = [(-1.0,), (-2.0,), (-1.5,)]
-    assert [tuning.edges(sgd, best, tried) for best in tried] == [["lr"], ["lr"], []]
+def test_winners_in_the_outer_tenth_are_told():
+    axes = (Log("lr", 1e-4, 1), Log("at", 0.01, 1))
+    assert tuning.edges(axes, (0.05, 0.5)) == ["lr"]
+    assert tuning.edges(axes, (0.1, 0.9)) == []
+    assert tuning.edges(axes, (0.95, 0.01)) == ["lr", "at"]
+
+
+def test_a_setting_with_a_collapsed_run_is_not_chosen(digits, tmp_path):
+    """The best mean has one dead run among its seeds: the other one wins, and an all-dead field still has a winner."""
+    plan = open_plan(replace(TINY, rounds=((3, 2),)), digits, tmp_path)
+    regime, adam = replace(TINY.regimes[0], floor=0.5, map=None), next(c for c in TINY.contestants if c.key == "adam")
+    for i, accuracies in enumerate([(0.99, 0.3), (0.6, 0.61), (0.55, 0.9)]):
+        recipe = adam.recipe(plan.tuned(regime, adam).points[i])
+        for run, accuracy in zip(plan.tuning_runs(regime, recipe, 2), accuracies, strict=True):
+            plan.store.put(run, record_of(run, val_accuracy=accuracy))
+    assert plan.tuned(regime, adam).best == 2
+    assert plan.tuned(replace(regime, floor=0.99), adam).best == 2
+
+
+def record_of(run, **result):
+    """A made-up record of a run."""
+    found = {
+        "steps": 1,
+        "diverged": None,
+        "switch": None,
+        "val_accuracy": 0.5,
+        "val_loss": 1.0,
+        "weights": "0",
+        "curve": [],
+    }
+    if run.final:
+        found |= {f"{part}_{what}": 0.5 for part in ("train", "test") for what in ("accuracy", "loss")}
+    times = {"cpu_seconds": 1.0, "seconds": 1.0, "curve": []}
+    return {"run": asdict(run), "result": found | result, "times": times, "made": made()}
 
 
 # ---- recipes ----
@@ -108,8 +178,8 @@ def test_a_recipe_may_have_any_schedule_of_the_command_line(schedule, rates):
 
 
 def test_hybrid_and_its_mirror_switch_at_the_same_step():
-    hybrid, rates, there = train_steps({"opt": "hybrid", "lr": 0.01, "lr_sgd": 0.1, "at": 0.4})
-    _, _, back = train_steps({"opt": "sgd-adam", "lr": 0.1, "lr_after": 0.01, "at": 0.4})
+    hybrid, rates, there = train_steps({"opt": "hybrid", "lr": 0.01, "lr_sgd": 0.1, "momentum": 0.9, "at": 0.4})
+    _, _, back = train_steps({"opt": "sgd-adam", "lr": 0.1, "momentum": 0.9, "lr_after": 0.01, "at": 0.4})
     assert there.switch_event.step == back.switch_event.step == 4
     assert (there.phase, back.phase) == ("sgd", "adam")
     assert rates == [0.01] * 4 + [0.1] * 6
@@ -118,7 +188,7 @@ def test_hybrid_and_its_mirror_switch_at_the_same_step():
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda c: c.key)
 def test_every_contestant_can_be_built_and_moves(contestant):
-    path, _, _ = train_steps(contestant.recipe(contestant.space.start[0], 0.4))
+    path, _, _ = train_steps(contestant.recipe((0.5,) * len(contestant.axes)))
     assert np.isfinite(path).all()
     assert (np.diff(path, axis=0) != 0).any(axis=1).all()
 
@@ -144,11 +214,17 @@ def test_the_key_is_all_that_decides_a_run(plan):
     run = some_run(plan)
     other = {
         "sha256": "0", "train_images": 1, "val_images": 1, "epochs": 1, "batch_size": 1, "filters": (1,), "hidden": (),
-        "recipe": (("lr", 1e-4), ("opt", "adam")), "seed": 1, "final": False, "evaluations": 1,
+        "recipe": (("lr", 1e-4), ("opt", "adam")), "seed": 1, "final": False, "looks": 1, "wrong_labels": 0.2,
+        "network": "a.py:Net",
     }  # fmt: skip
     keys = {replace(run, **{name: value}).key for name, value in other.items()}
     assert len(keys | {run.key}) == len(other) + 1
     assert replace(run, dataset="elsewhere").key == run.key
+    own = replace(run, network="/here/a.py:Net", code=(("/here/a.py:Net", "1" * 64),))
+    moved = replace(run, network="/there/b.py:Net", code=(("/there/b.py:Net", "1" * 64),))
+    edited = replace(own, code=(("/here/a.py:Net", "2" * 64),))
+    assert own.key == moved.key != edited.key
+    assert trial_of(json.loads(json.dumps(asdict(run)))) == run
 
 
 def test_a_run_repeats_bit_for_bit(plan):
@@ -190,7 +266,7 @@ def test_training_and_validation_examples_do_not_overlap(digits):
 def test_a_run_that_diverges_is_a_result(plan):
     result = perform(some_run(plan, opt="momentum", lr=1e20))["result"]
     assert "diverged at step" in result["diverged"]
-    assert (result["test_accuracy"], result["test_loss"]) == (0.1, math.log(10))
+    assert (result["test_accuracy"], result["test_loss"]) == (0.1, pytest.approx(math.log(10), rel=1e-5))
     json.dumps(result, allow_nan=False)
 
 
@@ -199,15 +275,56 @@ def test_other_data_are_refused(plan):
         perform(replace(some_run(plan), sha256="0" * 64))
 
 
-def test_time_to_a_level_is_the_first_look_that_finds_it(plan):
-    curve = [{"step": s, "val_accuracy": a} for s, a in ((10, 0.3), (20, 0.6), (30, 0.4), (40, 0.7))]
-    result = {"curve": curve, "steps": 40, "switch": None, "diverged": None}
-    result |= {f"{part}_{what}": 0.5 for part in ("train", "val", "test") for what in ("accuracy", "loss")}
-    record = {"run": {"seed": 0}, "result": result, "times": {"cpu_seconds": 9.0, "curve": [1.0, 2.0, 3.0, 4.0]}}
-    measured = measure(record, replace(TINY.regimes[0], levels=(0.5, 0.7, 0.9)))
-    assert measured.reached == [(20, 2.0), (40, 4.0), None]
-    assert measured.last == (40, 4.0)
-    assert measured.measures["area"] == pytest.approx((0.45 + 0.5 + 0.55) / 3)
+def test_a_fifth_of_the_labels_is_wrong_and_no_other(digits):
+    labels = (np.arange(1000) % 10).astype(np.uint8)
+    found = mislabel(Examples(np.zeros((1000, 1, 1)), labels), 0.2, 10, np.random.default_rng(0)).labels
+    wrong = found != labels
+    assert wrong.sum() == 200
+    assert found.dtype == labels.dtype
+    moves = np.bincount((found[wrong].astype(int) - labels[wrong]) % 10, minlength=10)
+    assert moves[0] == 0
+    assert moves[1:].min() > 8
+    assert (labels == np.arange(1000) % 10).all()
+
+
+def test_wrong_labels_are_in_training_and_validation_and_never_in_the_test(plan, digits):
+    run = replace(some_run(plan), wrong_labels=0.2)
+    clean, noisy = (runs.draw_splits(replace(run, wrong_labels=share), digits) for share in (0.0, 0.2))
+    for part, count in (("train", 60), ("val", 40), ("test", 0)):
+        a, b = getattr(clean, part), getattr(noisy, part)
+        np.testing.assert_array_equal(a.images, b.images)
+        assert (a.labels != b.labels).sum() == count
+    again = runs.draw_splits(run, digits)
+    np.testing.assert_array_equal(again.train.labels, noisy.train.labels)
+
+
+def test_a_tuning_run_keeps_one_look_with_the_training_loss_before_it(plan):
+    """The same last point as a final run's curve, whose training loss is that since the look before."""
+    final, tuned = perform(some_run(plan))["result"], perform(some_run(plan, final=False))["result"]
+    assert len(final["curve"]) == 5
+    assert tuned["curve"] == final["curve"][-1:]
+    assert tuned["weights"] == final["weights"]
+    assert "test_accuracy" not in tuned
+
+
+def test_an_average_is_what_is_evaluated(plan, monkeypatch):
+    seen = []
+    monkeypatch.setattr(curve, "evaluate", lambda model, examples: seen.append(runs.fingerprint(model)) or (1.0, 0.5))
+    perform(some_run(plan, opt="adam-ema", lr=1e-3, decay=0.9))
+    averaged = list(seen)
+    seen.clear()
+    perform(some_run(plan, opt="adam", lr=1e-3))
+    assert len(averaged) == len(seen) == 5
+    assert not set(averaged) & set(seen)
+
+
+def test_a_condition_on_validation_hears_of_it(plan):
+    result = perform(some_run(plan, opt="hybrid", lr=0.01, lr_sgd=0.01, momentum=0.9, switch="epoch:2"))["result"]
+    assert result["switch"]["step"] == 12
+    result = perform(
+        some_run(plan, opt="hybrid", lr=1e-9, lr_sgd=0.01, momentum=0.9, switch="plateau:patience=1,min_delta=0.1")
+    )
+    assert result["result"]["switch"]["step"] <= 18
 
 
 # ---- the whole study ----
@@ -232,18 +349,74 @@ def test_the_study_is_complete_and_its_seeds_are_kept_apart(finished):
     assert plan.missing() == []
     rows = [line.split(",") for line in table.decode().splitlines()]
     purpose, seed = rows[0].index("purpose"), rows[0].index("seed")
-    assert {(r[purpose], r[seed]) for r in rows[1:]} == {("tuning", "1000"), *(("final", s) for s in "012")}
+    told = {(r[purpose], r[seed]) for r in rows[1:]}
+    assert told == {("tuning", "1000"), ("tuning", "1001"), ("map", "2000"), *(("final", s) for s in "012")}
     assert len(rows) - 1 == sum(map(TINY.runs_of, TINY.regimes))
 
 
-def test_the_controls_change_at_the_tailored_hybrids_step(finished):
+def test_a_map_moves_the_moment_and_what_comes_after_it_and_nothing_else(finished):
     plan, _ = finished
-    of = {c.key: c for c in TINY.contestants}
-    for regime in TINY.regimes:
-        step = {r.switch["step"] for r in final_results(plan, regime, of["hybrid"])}
-        assert len(step) == 1
-        for key in ("adam-cut", "sgd-adam"):
-            assert {r.switch["step"] for r in final_results(plan, regime, of[key])} == step
+    regime = TINY.regimes[0]
+    for kind, name, places in (("hybrid", "lr_sgd", (0.01, 0.1)), ("adam-cut", "factor", (0.1, 0.5))):
+        cells = plan.map_runs(regime, kind)
+        assert set(cells) == {(at, value) for at in (0.1, 0.5) for value in places}
+        winner = next(c for c in TINY.contestants if c.key == kind)
+        recipe = winner.recipe(plan.tuned(regime, winner).winner)
+        for (at, value), (run,) in cells.items():
+            assert dict(run.recipe) == recipe | {"at": at, name: value} | (
+                {"momentum": 0.9} if kind == "hybrid" else {}
+            )
+            assert (run.seed, run.final) == (2000, False)
+    assert plan.map_runs(TINY.regimes[1], "hybrid") == {}
+
+
+def test_a_pack_holds_all_runs_and_another_folder_goes_on_from_it(finished, tmp_path):
+    plan, table = finished
+    packed = plan.store.pack()
+    before = packed.read_bytes()
+    assert plan.store.pack().read_bytes() == before  # the same runs, the same file
+    (tmp_path / PACK).write_bytes(before)
+    packed.unlink()
+    other = open_plan(TINY, plan.dataset, tmp_path)
+    assert other.missing() == []
+    assert tables(other) == table
+    lines = gzip.decompress(before).splitlines()
+    lines[3] = lines[3].replace(b'"val_accuracy":0.', b'"val_accuracy":0.9', 1)
+    lines[5] = lines[5][:50]
+    (tmp_path / PACK).write_bytes(gzip.compress(b"\n".join(lines)))
+    damaged = Store(tmp_path)
+    assert len(damaged.all()) == len(lines) - 2
+    assert [line.split(" is damaged")[0] for line in damaged.damaged] == [
+        f"{tmp_path / PACK}, line {n}" for n in (4, 6)
+    ]
+    (tmp_path / PACK).write_bytes(before[:300])
+    assert len(Store(tmp_path).damaged) == 1
+
+
+@pytest.mark.parametrize("spoil", ["bit", "swap", "signed", "list", "kind"])
+def test_a_record_that_does_not_prove_itself_is_made_again(plan, spoil):
+    run, other = some_run(plan), some_run(plan, opt="adam", lr=1e-2)
+    for each in (run, other):
+        plan.store.put(each, record_of(each))
+    file = plan.store.runs / f"{run.key}.json"
+    content = json.loads(file.read_text())
+    if spoil == "bit":
+        file.write_bytes(file.read_bytes().replace(b"0.5", b"0.7", 1))
+    elif spoil == "swap":
+        file.write_bytes((plan.store.runs / f"{other.key}.json").read_bytes())
+    elif spoil == "signed":  # edited and signed again, but no longer the run that it is named after
+        content["run"]["seed"] = 9
+        file.write_text(json.dumps(signed(content)))
+    elif spoil == "list":
+        file.write_text("[" * 100_000)
+    else:
+        content["result"]["val_accuracy"] = "high"
+        file.write_text(json.dumps(signed(content)))
+    store = Store(plan.store.folder)
+    assert store.get(run) is None
+    assert store.get(other)
+    assert len(store.damaged) == 1
+    assert str(file) in store.damaged[0]
 
 
 def test_processes_interruptions_and_damage_change_nothing(finished, plan):
@@ -259,7 +432,7 @@ def test_processes_interruptions_and_damage_change_nothing(finished, plan):
         half.write_text("{")
         os.utime(half, (1, 1))  # a young one may be another process's
         plan = open_plan(TINY, plan.dataset, plan.store.folder)
-        assert plan.store.damaged == 1
+        assert len(plan.store.damaged) == 1
         execute(plan, pool, 2)
     assert tables(plan) == finished[1]
     assert not list(plan.store.runs.glob(".*"))
@@ -276,7 +449,7 @@ def test_opening_a_study_leaves_alone_what_another_process_is_writing(plan, monk
     monkeypatch.setattr("minidl.data.atomic.os.replace", opened_meanwhile)
     plan.store.put_error(run, "MemoryError: no more")
     assert plan.store.error(run) == "MemoryError: no more"
-    plan.store.put(run, {"run": {}, "result": {}, "times": {}, "made": {}})
+    plan.store.put(run, record_of(run))
     assert open_plan(TINY, plan.dataset, plan.store.folder).store.get(run)
 
 
@@ -357,6 +530,53 @@ def test_a_killed_process_costs_only_its_own_run(plan, tmp_path, monkeypatch):
     assert errors == ["its process died 3 times: was it killed for want of memory?"]
 
 
+# ---- what runs are made with, and checking them ----
+
+
+def test_the_sources_hash_knows_every_file_of_the_package():
+    root = Path(__file__).parents[1]
+    assert sources() == sources()
+    assert len(sources()) == 16
+    assert set(pins()) == {"OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
+    assert (root / "optim/adam.py").exists()
+
+
+def test_rows_made_otherwise_do_not_mix(finished, tmp_path):
+    plan, _ = finished
+    here = made()
+    assert differing(here, here) == []
+    assert identity(here) != identity(here | {"numpy": "1.0"})
+    assert identity(here) == identity(here | {"sources": "x"})  # which only a report minds
+    (tmp_path / PACK).write_bytes(plan.store.pack().read_bytes())
+    other = open_plan(TINY, plan.dataset, tmp_path)
+    other.made = here | {"numpy": "1.0"}
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=r"made otherwise.*numpy"):
+        execute(other, executor, 1)
+
+
+def test_rows_are_made_again_and_compared(finished, tmp_path):
+    plan, _ = finished
+    said = []
+    folder = plan.store.folder
+    assert check(folder, 3, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+    assert [line.split()[0] for line in said[1:]] == ["same"] * 3
+    victims = list(plan.store.all().values())
+    store = Store(tmp_path)
+    for record in victims:
+        record = json.loads(json.dumps(record))
+        record["result"]["weights"] = "f" * 16
+        store.put(trial_of(record["run"]), record)
+    said.clear()
+    assert not check(tmp_path, 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+    assert [line.split()[0] for line in said[1:]] == ["DIFFERS"] * 2
+    for record in victims:
+        store.put(trial_of(record["run"]), record | {"made": record["made"] | {"numpy": "1.0"}})
+    with pytest.raises(ValueError, match="none of the"):
+        check(tmp_path, 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+    with pytest.raises(ValueError, match="no runs to check"):
+        check(tmp_path / "empty", 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+
+
 # ---- studies that can't be ----
 
 
@@ -365,8 +585,9 @@ def test_a_killed_process_costs_only_its_own_run(plan, tmp_path, monkeypatch):
     [
         ({"seeds": (0, 1000)}, r"\[1000\] are both for tuning and for final runs"),
         ({"seeds": (0,)}, "at least two seeds"),
-        ({"grid": 4}, "grid <= tuning_runs"),
-        ({"contestants": tuple(c for c in TINY.contestants if c.key != "hybrid")}, "take the moment of 'hybrid'"),
+        ({"rounds": ((3, 1), (4, 2))}, "fewer settings and more seeds"),
+        ({"rounds": ((3, 1), (1, 3))}, "ask for 3 tuning seeds, there are 2"),
+        ({"contestants": TINY.contestants[:1] * 2}, "two contestants have the key 'sgd'"),
     ],
 )
 def test_studies_that_are_not_fair_are_refused(change, words):

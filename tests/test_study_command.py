@@ -1,16 +1,23 @@
-"""`python -m minidl.study` as a user runs it: to the end, stopped, killed, on a cluster, with bad input; its report."""
+"""`python -m minidl.study` as a user runs it: to the end, stopped, killed, on a cluster, with bad input, with an
+optimizer and a network of one's own; its checks; its report."""
 
+import csv
+import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason='the extra "study" is not installed')
 pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 
+from minidl.data import write_idx
+from minidl.study.made import can_hold_pins
 from tests.browser import browser, console, view
 from tests.commands import ROOT, fails
 from tests.kill_study import count, finish, killed, on_a_cluster, start, wait_for
@@ -39,7 +46,7 @@ def test_what_it_leaves_behind(done):
     assert pictures == {".png", ".svg"}
     header, *rows = (done / "results.csv").read_text().splitlines()
     assert "seconds" not in header
-    assert len(rows) == 7 * (3 + 3)
+    assert len(rows) == 7 * (3 + 1 + 3) + 2 * 4
     assert len({len(row.split(",")) for row in (header, *rows)}) == 1
 
 
@@ -58,6 +65,135 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert status == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == f"  python -m minidl.study --preset slow --out {out} --workers 1"
+
+
+def test_rows_are_checked(done):
+    result = study("--check", done, "--rows", 2, "--draw", 1)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["same"] * 2
+
+
+def test_rows_with_pins_are_made_and_checked(tmp_path):
+    """In processes that are held to AVX2, whatever this one is."""
+    if not can_hold_pins():
+        pytest.skip("needs x86-64 with AVX2 and OpenBLAS")
+    out = tmp_path / "pinned"
+    process = start("--preset", "pinned", "--out", out, "--workers", "1")
+    assert wait_for(out, 3, process)
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    record = json.loads(next((out / "runs").glob("*.json")).read_text())
+    assert record["made"]["pins"]["OPENBLAS_CORETYPE"] == "Haswell"
+    result = study("--check", out, "--rows", 2)
+    assert result.returncode == 0, result.stderr + result.stdout
+    assert result.stdout.count("same") == 2
+
+
+def test_the_pack_takes_the_runs_along(done, tmp_path):
+    out = tmp_path / "packed"
+    shutil.copytree(done, out)
+    result = study("--preset", "tiny", "--out", out, "--pack")
+    assert result.returncode == 0, result.stderr
+    shutil.rmtree(out / "runs")
+    result = study("--preset", "tiny", "--out", out, "--report-only")
+    assert result.returncode == 0, result.stderr
+    assert (out / "results.csv").read_bytes() == (done / "results.csv").read_bytes()
+    assert "not complete" not in (out / "report.html").read_text()
+
+
+# ---- one's own ----
+
+MINE = '''"""An optimizer and a network of one's own."""
+import numpy as np
+from minidl import nn
+from minidl.optim import Rule
+
+
+class Lion(Rule):
+    """Lion: the sign of an average (Chen et al. 2023)."""
+
+    name = "lion"
+    vectors = ("m",)
+    axes = {"lr": (1e-5, 1e-2)}
+
+    def rule(self, g, p, lr, m):
+        p[...] = -lr * np.sign(0.9 * m + 0.1 * g)
+        m[...] = 0.99 * m + 0.01 * g
+
+
+class Net(nn.Sequential):
+    def __init__(self, image_size, classes):
+        super().__init__(nn.Flatten(), nn.Linear(image_size[0] * image_size[1], 12), nn.Tanh(), nn.Linear(12, classes))
+'''
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """Two hundred images of 10x12, four classes that can be told apart, as IDX files."""
+    folder, rng = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
+    for name, n in (("train", 200), ("t10k", 60)):
+        labels = np.arange(n) % 4
+        images = rng.integers(0, 60, (n, 10, 12))
+        images[np.arange(n), labels * 2] += 150
+        write_idx(folder / f"{name}-images-idx3-ubyte", images.astype(np.uint8))
+        write_idx(folder / f"{name}-labels-idx1-ubyte", labels.astype(np.uint8))
+    return folder
+
+
+def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
+    mine, out = tmp_path / "mine.py", tmp_path / "out"
+    mine.write_text(MINE)
+    result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
+    assert result.returncode == 0, result.stderr
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert {row["regime"] for row in rows} == {"Net"}
+    lion = [row for row in rows if row["contestant"] == "lion"]
+    assert {row["purpose"] for row in lion} == {"tuning", "final"}
+    assert max(float(row["test_accuracy"]) for row in lion if row["purpose"] == "final") > 0.5  # chance: 0.25
+    page = (out / "report.html").read_text()
+    for words in (
+        "Lion: the sign of an average",
+        "against Adam: test accuracy",
+        '<th scope="col" aria-sort="none"><button type="button">Net',
+    ):
+        assert words in page
+    before = {path.name for path in (out / "runs").iterdir()}
+    mine.write_text(MINE.replace("12), nn.Tanh", "13), nn.Tanh").replace("Linear(12, c", "Linear(13, c"))
+    result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert not before & {path.name for path in (out / "runs").iterdir()} - before  # another network: other runs
+    assert len({path.name for path in (out / "runs").iterdir()}) == 2 * len(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (MINE.replace("    axes", "    other"), 'say what is tuned of Lion, as in  axes = {"lr": (1e-5, 1e-2)}'),
+        ("x = 1", "brings no optimizer (a Rule with `axes`), no network"),
+        (MINE.replace("(1e-5, 1e-2)", "(1e-2, 1e-5)"), "needs 0 < low < high"),
+        (MINE.replace('"lr": (1e-5', '"rate": (1e-5'), "rate"),
+        (MINE.replace("nn.Linear(12, classes)", "nn.Linear(9, classes)"), "Net"),
+        (MINE + "1 / 0", "ZeroDivisionError"),
+        ("contestants = [3]", "must be a list of Contestant"),
+    ],
+)
+def test_what_is_wrong_with_ones_own_is_a_line(text, words, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    assert words in fails("--with", tmp_path / "mine.py", "--out", tmp_path / "x", module="minidl.study")
+
+
+def test_a_script_without_a_guard_is_told_at_once(tmp_path):
+    """Public reports of the kind: hundreds of lines of RuntimeError, from processes that never start."""
+    script = tmp_path / "script.py"
+    script.write_text("from minidl.study import QUICK, run_study\nrun_study(QUICK, 'out')\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 1
+    assert 'if __name__ == "__main__":' in result.stderr.splitlines()[-1]
+    assert result.stderr.count("Traceback") == 1
+    assert not list((tmp_path / "out" / "runs").iterdir())
 
 
 def test_no_worker_outlives_a_killed_study(tmp_path):
@@ -82,7 +218,7 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
     result = study("--preset", "tiny", "--out", tmp_path / "new", "--report-only")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "new" / "report.html").read_text()
-    assert "runs are missing" in page
+    assert "are missing" in page
     assert "not done yet" in page
 
 
@@ -91,9 +227,11 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
     [
         (("--preset", "qiuck"), "qiuck"),
         (("--workers", "0"), "at least 1, got 0"),
-        (("--preset", "paper", "--dataset", "mnist5k"), "has 4,000"),
         (("--dataset", "nowhere"), "no data set 'nowhere'"),
         (("--cluster", "tcp://127.0.0.1:9"), "dask scheduler|cluster"),
+        (("--check", "nowhere"), "is no folder"),
+        (("--check", ".", "--rows", "0"), "at least 1, got 0"),
+        (("--with", "nowhere.py"), "no file nowhere.py"),
     ],
 )
 def test_bad_input_is_a_line(args, words, tmp_path):
@@ -155,12 +293,12 @@ def test_the_report_in_a_browser(done):
             view(chrome, width, dark=dark)
             assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
         column = (
-            "const table = document.querySelector('#table-small-mlp');"
+            "const table = document.querySelector('#small-mlp table');"
             "const th = [...table.tHead.rows[0].cells][%d];"
             "if (%s) th.querySelector('button').click();"
             "return [th.getAttribute('aria-sort'), [...table.tBodies[0].rows].map(r => r.cells[%d].textContent.trim())]"
         )
-        accuracy = 2
+        accuracy = 1
         assert chrome.execute_script(column % (accuracy, "false", accuracy))[0] == "none"
         order, up = chrome.execute_script(column % (accuracy, "true", accuracy))
         assert (order, up) == ("ascending", sorted(up, key=lambda cell: float(cell.split()[0])))
@@ -169,4 +307,11 @@ def test_the_report_in_a_browser(done):
         assert (order, values) == ("descending", sorted(values, reverse=True))
         order, names = chrome.execute_script(column % (0, "true", 0))
         assert (order, names) == ("ascending", sorted(names, key=str.lower))
+        open_all = "document.querySelectorAll('details').forEach(each => each.open = true)"
+        for width in (1280, 390):
+            view(chrome, width)
+            chrome.execute_script(open_all)
+            assert chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth"), width
+            loose = "return [...document.querySelectorAll('table, svg')].filter(e => !e.closest('.scroll')).length"
+            assert chrome.execute_script(loose) == 0  # wide things scroll by themselves
         assert console(chrome) == []

@@ -1,9 +1,32 @@
-"""The study: what does the switch from Adam to SGD buy? `python -m minidl.study --preset quick --out DIR`."""
+"""The study: when should training leave Adam, and what does it buy? `python -m minidl.study --preset quick --out DIR`.
+
+    from minidl.study import QUICK, run_study
+
+    if __name__ == "__main__":  # its worker processes run this file again
+        run_study(QUICK, "studies/quick", own="mine.py")
+
+An optimizer or a network of your own takes part from a file: see own.py. A study of your own is a Study of Regimes and
+Contestants, whose axes are Log and Remainder.
+"""
 
 from minidl.study.contestants import CONTESTANTS, Contestant
 from minidl.study.execute import run_study
-from minidl.study.regimes import Regime
+from minidl.study.regimes import Map, Regime, Shows
 from minidl.study.studies import PAPER, PRESETS, QUICK
 from minidl.study.study import Study
+from minidl.training.search import Log, Remainder
 
-__all__ = ["CONTESTANTS", "PAPER", "PRESETS", "QUICK", "Contestant", "Regime", "Study", "run_study"]
+__all__ = [
+    "CONTESTANTS",
+    "PAPER",
+    "PRESETS",
+    "QUICK",
+    "Contestant",
+    "Log",
+    "Map",
+    "Regime",
+    "Remainder",
+    "Shows",
+    "Study",
+    "run_study",
+]

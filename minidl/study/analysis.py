@@ -102,7 +102,9 @@ def analyse(plan: Plan) -> list[Block]:
         if i not in found:  # outside of the family: intervals of its own, and no part in the headlines
             found[i] = simultaneous([differences[i]])[0]
     return [
-        Block(**vars(d) | {"verdicts": tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True))})
+        Block(
+            **vars(d) | {"verdicts": tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True))}
+        )
         for i, d in enumerate(drafts)
     ]
 

@@ -60,9 +60,7 @@ class Bars:
                 self._count(regime.name, record["times"]["seconds"])
         for bar, regime in zip(self.bars, self.regimes, strict=True):
             tuned = [self.plan.tuned(regime, contestant) for contestant in self.plan.study.taking_part(regime)]
-            bar.set_postfix_str(
-                f"{sum(t.finished for t in tuned)} of {len(tuned)} tuned", refresh=False
-            )
+            bar.set_postfix_str(f"{sum(t.finished for t in tuned)} of {len(tuned)} tuned", refresh=False)
 
     def run_done(self, key: str, seconds: float) -> None:
         self._count(self.regime_of[key], seconds)

@@ -89,7 +89,9 @@ def _own(name: str, params: Iterable[Tensor], options: dict[str, Any]) -> Optimi
     code = load(name)
     optimizer = code(params, **options)
     if not isinstance(optimizer, Optimizer):
-        raise ValueError(f"{name} made a {type(optimizer).__name__}, not an optimizer: derive it from minidl.optim.Rule")
+        raise ValueError(
+            f"{name} made a {type(optimizer).__name__}, not an optimizer: derive it from minidl.optim.Rule"
+        )
     return optimizer
 
 

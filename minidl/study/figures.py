@@ -49,7 +49,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **kw: Any) -> tuple[Figure, list[Any]]:
+def _figure(
+    height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **kw: Any
+) -> tuple[Figure, list[Any]]:
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
     axes = list(np.atleast_1d(figure.subplots(rows, columns, **kw)).flat)
     for ax in axes:
@@ -113,7 +115,9 @@ def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: 
     if alive and dead:
         text += f"\n{dead} coll."
     colour = INK if not alive else "#000000" if bright else "#ffffff"
-    ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=colour, fontweight="bold" if best else None)
+    ax.text(
+        column, row, text, ha="center", va="center", fontsize=8.5, color=colour, fontweight="bold" if best else None
+    )
     if best:
         ax.plot(column, row, "o", markersize=28, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
 
@@ -191,7 +195,9 @@ def differences(verdicts: Sequence[Verdict], unit: float, label: str) -> Figure:
     with rc_context(STYLE):
         figure, (ax,) = _figure(0.7 + 0.24 * len(verdicts))
         ax.axvline(0, color=INK, linewidth=0.8)
-        reach = np.quantile([abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8)
+        reach = np.quantile(
+            [abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8
+        )
         widest = unit * max(4 * reach, 3 * max(v.claim.margin(v.regime) for v in verdicts))
         for i, v in enumerate(reversed(verdicts)):
             x, colour = v.interval, WORDS.get(v.word, GREY)

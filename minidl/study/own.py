@@ -46,7 +46,9 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
         raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`")
     contestants = [_contestant(path, optimizer) for optimizer in optimizers] + listed
     if strange := [c for c in listed if not isinstance(c, Contestant)]:
-        raise UserError(f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}")
+        raise UserError(
+            f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}"
+        )
     regimes = tuple(_regime(study.regimes[-1], path, name) for name in networks) or study.regimes
     return replace(study, contestants=(*study.contestants, *contestants), regimes=fit(regimes, dataset, contestants))
 
@@ -90,5 +92,3 @@ def fit(regimes: tuple[Regime, ...], dataset: Dataset, own: list[Contestant]) ->
             found = replace(found, shows=Shows(), floor=min(regime.floor, 1.5 / dataset.classes))
         fitted.append(found)
     return tuple(fitted)
-
-

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -31,7 +30,10 @@ from minidl.study.words import answer
 
 TITLE = "When should training leave Adam, and what does it buy?"
 ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema", "sgd", "sgd-cosine")  # first table
-UNITS = {ACCURACY: (100, "points of test accuracy, better to the right"), SPEED: (100, "% of the run, sooner to the right")}
+UNITS = {
+    ACCURACY: (100, "points of test accuracy, better to the right"),
+    SPEED: (100, "% of the run, sooner to the right"),
+}
 LOGS = (100, "% of the loss, smaller to the right")
 
 
@@ -45,19 +47,23 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
     blocks = analyse(plan)
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {name: _save(figure, folder / "figures" / name) for name, figure in _pictures(plan, blocks).items()}
-    html = _environment().get_template("report.html.j2").render(
-        title=TITLE,
-        plan=plan,
-        study=plan.study,
-        blocks=blocks,
-        done=[block for block in blocks if block.entries],
-        counted=[block for block in blocks if block.entries and not block.misses],
-        answer=answer(blocks),
-        claims=claims_for(plan.study.contestants),
-        rows=table_rows(blocks),
-        pictures=pictures,
-        provenance=provenance(plan),
-        crashed=plan.crashed(),
+    html = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=TITLE,
+            plan=plan,
+            study=plan.study,
+            blocks=blocks,
+            done=[block for block in blocks if block.entries],
+            counted=[block for block in blocks if block.entries and not block.misses],
+            answer=answer(blocks),
+            claims=claims_for(plan.study.contestants),
+            rows=table_rows(blocks),
+            pictures=pictures,
+            provenance=provenance(plan),
+            crashed=plan.crashed(),
+        )
     )
     write_text(folder / "report.html", html)
     write_text(folder / "table.md", markdown(blocks))
@@ -151,7 +157,11 @@ def setting(recipe: Recipe) -> str:
         "lr": "rate", "lr_sgd": "SGD's rate", "lr_after": "Adam's rate", "momentum": "momentum", "factor": "factor",
         "decay": "average's decay", "rtol": "tolerance", "at": "after",
     }  # fmt: skip
-    shown = [(names.get(k, k), f"{100 * v:.3g} %" if k == "at" else f"{v:g}") for k, v in recipe.items() if k in names or isinstance(v, float)]
+    shown = [
+        (names.get(k, k), f"{100 * v:.3g} %" if k == "at" else f"{v:g}")
+        for k, v in recipe.items()
+        if k in names or isinstance(v, float)
+    ]
     return ", ".join(f"{name} {value}" for name, value in shown)
 
 
@@ -182,7 +192,9 @@ def automatic(block: Block) -> str:
         events = [r["switch"] for r in entry.results() if r["switch"]]
         if events:
             at = 100 * median(e["step"] for e in events) / block.regime.steps
-            said.append(f"{key} at {at:.0f} % with rate {median(e['lr'] for e in events):.2g} ({len(events)} of {len(entry.finals)} runs)")
+            said.append(
+                f"{key} at {at:.0f} % with rate {median(e['lr'] for e in events):.2g} ({len(events)} of {len(entry.finals)} runs)"
+            )
         else:
             said.append(f"{key} never")
     return "; ".join(said)
@@ -214,7 +226,12 @@ def word_class(word: str) -> str:
 
 def title_of(claim: Claim) -> str:
     """A claim with its measure."""
-    what = {ACCURACY: "test accuracy", SPEED: "steps to the level", GAP: "validation loss at equal training loss", LOSS: "test loss"}
+    what = {
+        ACCURACY: "test accuracy",
+        SPEED: "steps to the level",
+        GAP: "validation loss at equal training loss",
+        LOSS: "test loss",
+    }
     return f"{claim.text[0].upper()}{claim.text[1:]}: {what[claim.measure]}"
 
 

@@ -51,7 +51,11 @@ def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     switch = result["switch"] or {}
     row: dict[str, Any] = {name: recipe.get(name) for name in SETTINGS}
     row |= {"steps": result["steps"], "diverged": int(result["diverged"] is not None)}
-    row |= {"collapsed": int(collapsed(record, regime)), "switch_step": switch.get("step"), "switch_rate": switch.get("lr")}
+    row |= {
+        "collapsed": int(collapsed(record, regime)),
+        "switch_step": switch.get("step"),
+        "switch_rate": switch.get("lr"),
+    }
     for part in ("train", "val", "test"):
         row |= {f"{part}_{what}": result.get(f"{part}_{what}") for what in ("accuracy", "loss")}
     row |= {name: made[name] for name in ("bits", "sources", "commit", "numpy", "fast")}

@@ -85,7 +85,7 @@ class Store:
     def pack(self) -> Path:
         """Write all records to the pack of this folder; their files in `runs/` are then not needed any more."""
         path = self.folder / PACK
-        with atomic_file(path) as file, gzip.GzipFile(fileobj=file, mode="wb", mtime=0) as compressed:
+        with atomic_file(path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
             for _, record in sorted(self._records.items()):
                 compressed.write(_text(signed(record)).encode())
         return path
