@@ -41,7 +41,7 @@ EXAMPLES = """examples:
   python -m minidl.study --preset paper --out studies/paper --workers 8
       the paper's study on full MNIST. Interrupt it when you like: the same line goes on with it
   python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
-      the same on a Dask cluster, with the same results; its workers start after  eval "$(python -m minidl.study --pins)"
+      the same on a Dask cluster, with the same results; before its workers: eval "$(python -m minidl.study --pins)"
   python -m minidl.study --check studies/paper --rows 20
       make 20 rows of a study again, and compare their bits
 """

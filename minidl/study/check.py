@@ -68,7 +68,8 @@ def check(
             runs, executor, workers, lambda run, record: found.update({run.key: record}),
             lambda run, error: found.update({run.key: error}), lambda: False, perform,
         )  # fmt: skip
-    return all([_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)])
+    same = [_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)]  # all are told
+    return all(same)
 
 
 def _here(run: Trial, dataset: str | None) -> Trial:

@@ -145,7 +145,7 @@ CONTESTANTS = (
         "switch", "swats-window", f"SWATS, mean of {WINDOW} gammas, tuned tolerance", ADAM, Log("rtol", 1e-3, 0.3),
         opt="swats-window",
     ),
-    _contestant("switch", "gnmt", "GNMT's recipe: Adam, then SGD that halves", ADAM, Log("lr_sgd", 0.01, 3), opt="gnmt"),
+    _contestant("switch", "gnmt", "GNMT: Adam, then SGD that halves", ADAM, Log("lr_sgd", 0.01, 3), opt="gnmt"),
     _contestant("switch", "blend", "Blend: RMSprop slides into SGD", SGD_LR, MOMENTUM, opt="blend"),
     _contestant("control", "adam-cut", "Adam, its rate cut at a tuned moment", AT, ADAM, FACTOR, opt="adam"),
     _contestant(

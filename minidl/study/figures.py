@@ -27,8 +27,12 @@ WORDS = {BETTER: GREEN, WORSE: RED, EQUIVALENT: BLUE}
 
 PANELS = {  # of the curves: who is drawn with whom
     "the switch and its controls": ("adam", "adam-cut", "hybrid", "sgd", "sgd-cut", "sgd-adam"),
-    "decay and averages": ("hybrid", "hybrid-cosine", "adam-cosine", "adam-linear", "sgd-cosine", "adam-ema", "schedule-free"),
-    "other switches": ("hybrid-20", "hybrid-40", "hybrid-80", "hybrid-plateau", "swats-window", "swats-tensor", "gnmt", "blend"),
+    "decay and averages": (
+        "hybrid", "hybrid-cosine", "adam-cosine", "adam-linear", "sgd-cosine", "adam-ema", "schedule-free",
+    ),
+    "other switches": (
+        "hybrid-20", "hybrid-40", "hybrid-80", "hybrid-plateau", "swats-window", "swats-tensor", "gnmt", "blend",
+    ),
 }  # fmt: skip
 AUTOMATIC = ("hybrid-plateau", "swats-rel", "swats-tensor", "swats-window")  # their switches stand beside the maps
 MAP_NAMES = {"hybrid": "SGD's rate after the switch", "adam-cut": "factor of Adam's rate"}
@@ -49,14 +53,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _figure(
-    height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **kw: Any
-) -> tuple[Figure, list[Any]]:
+def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained", dpi=120)
-    axes = list(np.atleast_1d(figure.subplots(rows, columns, **kw)).flat)
-    for ax in axes:
-        ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
-    return figure, axes
+    ax = figure.subplots()
+    ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
+    return figure, ax
 
 
 # ---- the maps -----------------------------------------------------------------------------------------------------
@@ -75,7 +76,7 @@ def heat_map(block: Block, kind: str) -> Figure:
     (means, dead), records = found[kind], block.maps[kind]
     moments, values = sorted({at for at, _ in records}), sorted({v for _, v in records})
     with rc_context(STYLE):
-        figure, (ax,) = _figure(3.6, width=5.4)
+        figure, ax = _figure(3.6, width=5.4)
         image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
         ax.grid(False)
         ax.set_xticks(range(len(moments)), [f"{100 * at:g} %" for at in moments])
@@ -128,7 +129,7 @@ def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: 
 def budgets(block: Block, keys: Sequence[str]) -> Figure:
     """Expected best validation accuracy by the number of settings tried, with one seed each (Dodge et al. 2019)."""
     with rc_context(STYLE):
-        figure, (ax,) = _figure(3.8)
+        figure, ax = _figure(3.8)
         ends = []
         for i, entry in enumerate(entries_of(block, keys)):
             curve = expected_best([100 * accuracy for accuracy in entry.tried])
@@ -156,14 +157,14 @@ def entries_of(block: Block, keys: Sequence[str]) -> list[Entry]:
 def curves(block: Block, keys: Sequence[str]) -> Figure:
     """Validation accuracy by step: the trimmed mean over the seeds, and where most switched."""
     with rc_context(STYLE):
-        figure, (ax,) = _figure(4.0)
+        figure, ax = _figure(4.0)
         starts, tops = [], []
         for i, entry in enumerate(entries_of(block, keys)):
             points = [r["curve"] for r in entry.results() if r["diverged"] is None]
             if len(points) < 2:
                 continue
             steps = [look["step"] for look in points[0]]
-            mean, error = trimmed(np.array([[100 * p["val_accuracy"] for p in curve] for curve in points]).T)
+            mean, _ = trimmed(np.array([[100 * p["val_accuracy"] for p in curve] for curve in points]).T)
             colour = COLOURS[i % len(COLOURS)]
             ax.plot(steps, mean, color=colour, linestyle=DASHES[i % len(DASHES)], label=entry.contestant.key)
             _mark_switch(ax, entry, steps, mean, colour)
@@ -193,7 +194,7 @@ def differences(verdicts: Sequence[Verdict], unit: float, label: str) -> Figure:
     unit  what a difference is multiplied by for the axis
     """
     with rc_context(STYLE):
-        figure, (ax,) = _figure(0.7 + 0.24 * len(verdicts))
+        figure, ax = _figure(0.7 + 0.24 * len(verdicts))
         ax.axvline(0, color=INK, linewidth=0.8)
         reach = np.quantile(
             [abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8

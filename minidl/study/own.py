@@ -81,7 +81,7 @@ def _regime(like: Regime, path: Path, name: str) -> Regime:
 
 
 def fit(regimes: tuple[Regime, ...], dataset: Dataset, own: list[Contestant]) -> tuple[Regime, ...]:
-    """The regimes with as many images as there are; what they must show is said of MNIST alone, and so left out else."""
+    """The regimes with as many images as there are. What they must show is said of MNIST alone, and left out else."""
     there, fitted = len(dataset.train_labels), []
     for regime in regimes:
         val = min(regime.val_images, round(VAL_SHARE * there))

@@ -192,9 +192,8 @@ def automatic(block: Block) -> str:
         events = [r["switch"] for r in entry.results() if r["switch"]]
         if events:
             at = 100 * median(e["step"] for e in events) / block.regime.steps
-            said.append(
-                f"{key} at {at:.0f} % with rate {median(e['lr'] for e in events):.2g} ({len(events)} of {len(entry.finals)} runs)"
-            )
+            rate, share = median(e["lr"] for e in events), f"{len(events)} of {len(entry.finals)} runs"
+            said.append(f"{key} at {at:.0f} % with rate {rate:.2g} ({share})")
         else:
             said.append(f"{key} never")
     return "; ".join(said)
@@ -244,7 +243,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     for function in (
-        accuracy, at_edges, automatic, best_setting, network, setting, shown, slug, spread, switches, title_of, word_class,
+        accuracy, at_edges, automatic, best_setting, network, setting, shown, slug, spread, switches, title_of,
+        word_class,
     ):  # fmt: skip
         env.filters[function.__name__] = function
     return env

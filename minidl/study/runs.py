@@ -34,7 +34,8 @@ from minidl.study.made import made
 from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
 from minidl.training.loader import load
-from minidl.training.models import network, own_network
+from minidl.training.models import network
+from minidl.training.own import own_network
 from minidl.training.run import BITS
 
 

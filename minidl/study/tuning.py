@@ -1,4 +1,4 @@
-"""Fair tuning: every contestant gets the same number of settings, drawn at random from its ranges, each trained in full.
+"""Fair tuning: every contestant gets the same number of settings, drawn at random, and each is trained in full.
 
 The first round trains every setting with one seed. The better ones get more seeds, round by round: halving adds seeds,
 it never shortens a run, for a tenth of a run favours the largest rates. A setting with a collapsed run is never chosen

@@ -27,7 +27,8 @@ def answer(blocks: Sequence[Block]) -> list[str]:
     return [
         f"{first} ({spelled(title)}).",
         f"Beside Adam at a constant rate, a cut was {spelled(tally(counted, CUT))}, the switch "
-        f"{spelled(tally(counted, SWITCH))}; beside Adam with a cosine, the switch was {spelled(tally(counted, COSINE))}, "
+        f"{spelled(tally(counted, SWITCH))}; beside Adam with a cosine, "
+        f"the switch was {spelled(tally(counted, COSINE))}, "
         f"the switch with a cosine {spelled(tally(counted, BOTH))}.",
         "To a good validation accuracy the switch was, beside the cut, "
         f"{spelled(tally(counted, _same(TITLE, SPEED)), sooner=True)}; its test loss was "
