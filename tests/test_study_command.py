@@ -231,7 +231,7 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
         (("--cluster", "tcp://127.0.0.1:9"), "dask scheduler|cluster"),
         (("--check", "nowhere"), "is no folder"),
         (("--check", ".", "--rows", "0"), "at least 1, got 0"),
-        (("--with", "nowhere.py"), "no file nowhere.py"),
+        (("--with", "nowhere.py"), "no file .*nowhere.py"),
     ],
 )
 def test_bad_input_is_a_line(args, words, tmp_path):
@@ -275,7 +275,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(done):
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
     for tag, target in page.links:
-        assert target == "data:," or (target.startswith("#") and target[1:] in page.ids), (tag, target)
+        assert target.startswith("data:") or (target.startswith("#") and target[1:] in page.ids), (tag, target)
     assert not re.search(r"@import|url\((?!#|&quot;#)", text)
 
 

@@ -128,7 +128,7 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
 
 def check_arguments(workers: int | None, out: Path) -> None:
     """Raise ValueError for numbers and folders that can't be, and where the report could not be written in the end."""
-    if missing := [name for name in ("scipy", "jinja2") if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
     if workers is not None and workers < 1:
         raise ValueError(f"--workers must be at least 1, got {workers}")
