@@ -58,7 +58,7 @@ function suggested(run, before) {
 
 // ---- two runs ----
 
-const NOT_A_CHOICE = new Set(["bits", "fast"]); // of a run's settings: of the machine rather than of the experiment
+const NOT_A_CHOICE = new Set(["bits", "fast", "run"]); // of a run's settings: its name and its machine rather than the experiment
 
 function differencesPanel([a, b]) {
   const plain = (value) => (value === null || value === undefined ? "–" : Array.isArray(value) ? value.join(", ") : typeof value === "number" ? short5(value) : String(value));
