@@ -190,8 +190,8 @@ show.curves(
 # %% [markdown]
 # The most visible thing in this figure is the peak: SWATS's validation loss jumps right after its switch. Its steps
 # are as long as Adam's were, which is what Lambda promises. But Adam spreads a step over all weights, while SGD
-# goes where the gradient is largest, up and down the steep walls, and there a step of that length is too long. Two
-# epochs later it is back among the others. With `lr_after=0.01` and the same switch the peak is gone: try it.
+# goes where the gradient is largest, up and down the steep walls, and there a step of that length is too long. One
+# epoch later it is back among the others. With `lr_after=0.01` and the same switch the peak is gone: try it.
 #
 # Which is better? One run with one seed on 5,000 digits cannot say: another seed may turn the order of the
 # curves around. Tutorial 12 does it properly.

@@ -136,6 +136,7 @@ show.curves(
     xlabel="layer",
     ylabel="standard deviation",
     log=True,
+    ylim=(1e-7, 1e7),
 )
 
 # %% [markdown]
@@ -235,7 +236,7 @@ assert np.abs(one_batch - another).max() > 0.01
 # <details><summary>Answer</summary>
 #
 # ```python
-# for init in ("he", "glorot"):
+# for init in ("kaiming", "xavier"):
 #     rng = np.random.default_rng(0)
 #     signal = ops.flatten(x, 1)
 #     spread = []
@@ -243,7 +244,7 @@ assert np.abs(one_batch - another).max() > 0.01
 #         signal = nn.Linear(inputs, 100, init=init, rng=rng)(signal).tanh()
 #         spread.append(float(signal.numpy().std()))
 #     flat = np.mean(np.abs(signal.numpy()) > 0.95)
-#     print(f"{init:6}: from {spread[0]:.2f} to {spread[-1]:.2f}; {flat:.1%} of the last units beyond 0.95")
+#     print(f"{init:7}: from {spread[0]:.2f} to {spread[-1]:.2f}; {flat:.1%} of the last units beyond 0.95")
 # ```
 #
 # Neither exactly: He's grows a little, and the squeeze of tanh takes back what is too much, for no output is beyond
@@ -333,5 +334,5 @@ assert np.abs(one_batch - another).max() > 0.01
 # ## What to read next
 #
 # [`minidl/init.py`](../minidl/init.py): the three initializations, in one line each. `batch_norm` in
-# [`minidl/ops_nn.py`](../minidl/ops_nn.py): the formula above with its derivative. Then tutorial
-# 17: from a network that learns to one that is good.
+# [`minidl/ops_nn.py`](../minidl/ops_nn.py): the formula above with its derivative. Then [tutorial
+# 17](17_the_recipe_to_99.ipynb): from a network that learns to one that is good.
