@@ -1,0 +1,90 @@
+"""The pages own-network.md and own-data.md: their files are whole, and their commands run as they stand there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidl import load_mnist
+from tests.commands import ROOT
+
+PAGES = ROOT / "tutorials" / "pages"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    return BLOCK.findall((PAGES / page).read_text())
+
+
+def python(words, folder):
+    there = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=there, capture_output=True, text=True)
+    assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def commands(text):
+    for line in text.splitlines():
+        word, *words = shlex.split(line)
+        assert word == "python"
+        yield words
+
+
+def test_own_network(tmp_path):
+    parts = blocks("own-network.md")
+    files = [text for kind, text in parts if kind == "python"]
+    (tmp_path / "mine.py").write_text(files[0])
+    digits = load_mnist("mnist5k")
+    Image.fromarray(digits.test_images[0]).save(tmp_path / "digit.png")
+    lines = [words for kind, text in parts if kind == "sh" for words in commands(text)]
+    assert len(lines) == 9
+    for words in lines:
+        if "mine.py:lion_then_sgd" in words:  # the file as the page has it by then; runs before it know the first
+            kept = (tmp_path / "mine.py").read_text()
+            (tmp_path / "mine.py").write_text(kept + "\n\n" + files[1])
+            assert "switch to sgd" in python(words, tmp_path)
+            (tmp_path / "mine.py").write_text(kept)
+        elif "minidl.study" not in words:  # takes minutes; the study's tests have it
+            python(words, tmp_path)
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert names == {"mine", "hybrid", "replay", "both", "longer"}
+    assert (tmp_path / "compare.html").exists()
+    assert (tmp_path / "replay.html").exists()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    digits = load_mnist("mnist5k")
+    for name, digit in (("cat", 3), ("dog", 7)):
+        for i, at in enumerate(np.flatnonzero(digits.train_labels == digit)[:25]):
+            (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - digits.train_images[at]).save(tmp_path / "pictures" / name / f"{i}.png")
+    return tmp_path
+
+
+def test_own_data(pictures):
+    parts = [(kind, text) for kind, text in blocks("own-data.md") if "gzip.zip" not in text]  # EMNIST is not at hand
+    assert [kind for kind, _ in parts] == ["sh", "python", "sh"]
+    for kind, text in parts:
+        if kind == "python":
+            python(["-c", text], pictures)
+        else:
+            said = [python(words, pictures) for words in commands(text)]
+    assert "test" in said[0]
+    bars = load_mnist(str(pictures / "bars"))
+    assert (bars.class_names, bars.train_images.shape) == (("row", "column"), (300, 12, 12))
+    assert load_mnist(str(pictures / "mine")).class_names == ("cat", "dog")
+    assert '<th scope="row">dog</th>' in (pictures / "runs" / "mine" / "report.html").read_text()
+
+
+def test_the_names_on_the_page_are_those_that_there_are():
+    from minidl.data.mnist import NAMES
+
+    rows = re.findall(r"^\| (`[^|]+`) \|", (PAGES / "own-data.md").read_text(), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([a-z][\w-]+)`", row)}
+    assert told == set(NAMES) - {"auto"}
