@@ -25,7 +25,7 @@ from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.pages import PAGE, facts_of_run, report_page
 from minidl.program.resume import is_from_python, resume_from_python
-from minidl.trace import PageError, check_writable, traced
+from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
@@ -125,7 +125,7 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:
-        check_writable(chosen.trace)
+        check_replaceable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
     if resume is not None and is_from_python(resume):
         run = resume_from_python(resume, out, args, options, held)
@@ -145,7 +145,7 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         run = Run.resume(resume, options, held, **machine)
         p = run.job.trainer.progress
         if run.options.trace is not None:
-            check_writable(run.options.trace)
+            check_replaceable(run.options.trace)
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
         if run.versions != (now := run.versions_now()):
             print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")

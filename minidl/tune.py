@@ -12,7 +12,9 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ from tqdm import tqdm
 
 from minidl import fast
 from minidl.backend import DeviceError, no_fast
+from minidl.cli.command import OutputLost, command, say
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
 from minidl.training.config import Config, prepare
@@ -30,6 +34,7 @@ from minidl.training.options import add_options
 from minidl.training.own import is_own, of_file, own_lr, telling
 from minidl.training.run import Options
 from minidl.training.search import Choice, Rank, grid, rank
+from minidl.training.tried import Tried, default_file, search_id
 
 KEEP = 2  # one in two goes on to the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
@@ -98,17 +103,36 @@ def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
     return [(candidates // KEEP**i, epochs // KEEP ** (n - 1 - i)) for i in range(n)]
 
 
-def search(base: Config, dataset: Dataset, epochs: int) -> Iterator[tuple[int, list[Score]]]:
-    """Yield (epochs, results best first) after each round."""
+def search(
+    base: Config, dataset: Dataset, epochs: int, tried: Tried | None = None
+) -> Iterator[tuple[int, list[Score]]]:
+    """Yield (epochs, results best first) after each round.
+
+    tried  where results are kept, and found again
+    """
     alive = settings(base.opt)
     for count, length in rounds(len(alive), epochs):
         alive = alive[:count]
         results = sorted(
-            (try_out(setting, base, dataset, length) for setting in tqdm(alive, disable=None, leave=False)),
+            (
+                found_or_tried(setting, base, dataset, length, tried)
+                for setting in tqdm(alive, disable=None, leave=False)
+            ),
             key=lambda result: result.rank,
         )
         yield length, results
         alive = [result.setting for result in results]
+
+
+def found_or_tried(setting: Setting, base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> Score:
+    """The score that is kept of a setting; else it is tried, and kept."""
+    known = None if tried is None else tried.get(asdict(setting), epochs)
+    if known is not None:
+        return Score(setting, *known)
+    score = try_out(setting, base, dataset, epochs)
+    if tried is not None:
+        tried.put(asdict(setting), epochs, score.val_accuracy, score.val_loss)
+    return score
 
 
 def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Score:
@@ -124,24 +148,33 @@ def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Sc
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.tune", lambda stop: tune(argv, stop))
+
+
+def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
+    """The command itself."""
     parser = Parser(
         prog="minidl.tune",
         description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
         "rate, SGD's rate, and when to switch; or for the rate of an optimizer of your own, --opt mine.py:Lion. Prints "
-        "the flags for minidl.train.",
+        "the flags for minidl.train. What was tried is kept: after an interruption the same line goes on.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )
     add_options(parser, Config, only=OPTIONS)
     add_options(parser, Options, only=["no_fast"])
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
+    )
     args: dict[str, Any] = vars(parser.parse_args(argv))
+    out = args.pop("out")
     with ExitStack() as stack:
         if args.pop("no_fast", False):
             stack.enter_context(no_fast())
-        return set_up_and_search(args)
+        return set_up_and_search(args, out, stop)
 
 
-def set_up_and_search(args: dict[str, Any]) -> int:
+def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal) -> int:
     """Run the command, errors told as messages; returns the exit status."""
     try:
         base = Config(**{"opt": "hybrid", **args})
@@ -152,24 +185,51 @@ def set_up_and_search(args: dict[str, Any]) -> int:
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search
+        tried = keep(base, dataset, epochs, out)
     except (ValueError, DeviceError) as error:
         return complain(error, BAD_INPUT, "minidl.tune")
     try:
         with telling(base.model, base.opt):
-            search_and_print(base, dataset, epochs)
+            search_and_print(base, dataset, epochs, tried)
     except UserError as error:
         return complain(error, FAILED, "minidl.tune")
+    except OSError as error:
+        return complain(f"{error}: what was tried before is kept; the same line goes on", FAILED, "minidl.tune")
+    except (StopNow, OutputLost) as error:
+        if tried is not None and len(tried):
+            why = error.words if isinstance(error, OutputLost) else f"stopped by {Signals(stop.signal).name}"
+            say(error, f"minidl.tune: {why}; {len(tried)} results are kept in {tried.file}: the same line goes on")
+            error.told = True
+        raise
     return DONE
 
 
-def search_and_print(base: Config, dataset: Dataset, epochs: int) -> None:
+def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried | None:
+    """Where results are kept; None where the usual place can't be written to. Raises ValueError for a bad `out`."""
+    search = search_id(base, dataset, epochs, fast.version())
+    file = out or default_file(base, dataset, search)
+    try:
+        tried = Tried(file, search, named=out is not None)
+    except OSError as error:
+        if out is not None:
+            raise ValueError(f"--out {out} can't be written: {error.strerror}") from None
+        print(f"note: nothing is kept, for {file} can't be written: {error.strerror}")
+        return None
+    if tried.note:
+        print(f"note: {tried.note}")
+    if len(tried):
+        print(f"going on with {file}: {len(tried)} results are there")
+    return tried
+
+
+def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> None:
     """Search, and print what is found."""
     print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
     plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings(base.opt)), epochs))
     print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): {plan}", flush=True)
-    for length, results in search(base, dataset, epochs):
+    for length, results in search(base, dataset, epochs, tried):
         print(f"after {length} epochs, the best of {len(results)}:")
         for r in results[:3]:
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)

@@ -1,6 +1,9 @@
 """tune: the plan of its rounds, a search on real digits, bad input."""
 
+import os
 import re
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,15 +50,73 @@ def tiny():
     )  # fmt: skip
 
 
-def test_the_command_prints_flags_that_work(tmp_path):
+def write(folder: Path) -> Path:
+    """The tiny data set as a folder."""
+    folder.mkdir()
     digits = tiny()
     for part, images, labels in (
         ("train", digits.train_images, digits.train_labels),
         ("t10k", digits.test_images, digits.test_labels),
     ):
-        write_idx(tmp_path / f"{part}-images-idx3-ubyte", images)
-        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
-    result = command("--model", "linear", "--dataset", tmp_path, "--epochs", 2, module="minidl.tune")
+        write_idx(folder / f"{part}-images-idx3-ubyte", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_search_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, capsys, number):
+    """What was found is kept, one line says where, and nothing is tried twice."""
+    args = ["--model", "linear", "--dataset", str(write(tmp_path / "data")), "--epochs", "2", "--no-fast", "--out"]
+    assert tune.main([*args, str(tmp_path / "whole.json")]) == 0
+    whole = capsys.readouterr().out
+    file, calls, original = tmp_path / "kept.json", [], tune.try_out
+
+    def try_out(*given):
+        calls.append(given[0])
+        if len(calls) == 31:
+            os.kill(os.getpid(), number)
+        return original(*given)
+
+    monkeypatch.setattr(tune, "try_out", try_out)
+    assert tune.main([*args, str(file)]) == 128 + number
+    said = f"stopped by {number.name}; 30 results are kept in {file}: the same line goes on"
+    assert capsys.readouterr().err.splitlines()[-1] == f"minidl.tune: {said}"
+    assert tune.main([*args, str(file)]) == 0
+    output = capsys.readouterr().out
+    assert output.splitlines()[0] == f"going on with {file}: 30 results are there"
+    assert output.splitlines()[1:] == whole.splitlines()
+    assert len(calls) == 31 + 24 + 12 - 30
+
+
+def test_results_of_another_search_or_damaged_ones_are_not_taken(tmp_path, capsys, monkeypatch):
+    args = ["--model", "linear", "--dataset", str(write(tmp_path / "data")), "--epochs", "1", "--no-fast", "--out"]
+    file = tmp_path / "kept.json"
+    assert tune.main([*args, str(file)]) == 0
+    first, whole = capsys.readouterr().out, file.read_text()
+    (tmp_path / "sound.json").write_text(whole)
+    file.write_text(whole.replace('"val_accuracy": 0.', '"val_accuracy": 0.9', 1))
+    damaged = file.read_bytes()
+    for path, more, says in ((file, [], "is damaged"), (tmp_path / "sound.json", ["--seed", "1"], "belongs elsewhere")):
+        assert tune.main([*args, str(path), *more]) == 2
+        message = capsys.readouterr().err
+        assert says in message
+        assert "It is left alone: remove it, or give another --out" in message
+    assert file.read_bytes() == damaged
+    assert (tmp_path / "sound.json").read_text() == whole
+    monkeypatch.chdir(tmp_path)
+    for note in (False, True):  # where nobody has named the file, the same line makes it anew
+        assert tune.main(args[:-1]) == 0
+        output = capsys.readouterr().out.splitlines()
+        assert output[note:] == first.splitlines()
+        assert not note or (": the search begins anew" in output[0] and "is damaged" in output[0])
+        (kept,) = Path("runs").glob("tune-linear-data-*.json")
+        kept.write_text(kept.read_text().replace('"val_accuracy": 0.', '"val_accuracy": 0.9', 1))
+    assert tune.main([*args, str(tmp_path / "data")]) == 2  # a folder
+
+
+def test_the_command_prints_flags_that_work(tmp_path):
+    data, kept = write(tmp_path / "data"), tmp_path / "kept.json"
+    result = command("--model", "linear", "--dataset", data, "--epochs", 2, "--out", kept, module="minidl.tune")
     assert result.returncode == 0, result.stderr
     flags = re.search(r"^  python -m minidl\.train (.*)$", result.stdout, re.MULTILINE)[1]
     assert "switch to sgd after step" in command(*flags.split(), "--out", tmp_path / "run").stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
-from minidl.trace.page import PageError, check_writable, page, read, write
+from minidl.trace.page import PageError, check_replaceable, page, read, write
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def put_together(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")
     args = parser.parse_args(argv)
     try:
-        check_writable(args.out)
+        check_replaceable(args.out)
         recordings = [first for first, *_ in map(read, args.pages)]
         html = page(recordings)
     except PageError as error:

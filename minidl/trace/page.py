@@ -131,8 +131,7 @@ def write(path: str | os.PathLike[str], html: str) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise PageError where a page could not be written, before hours go into what it would show; and where a file is
-    there that is no replay page, or a damaged one, for that may be all that is left of something."""
+    """Raise PageError where a page could not be written, before hours go into what it would show."""
     path = Path(path)
     if path.is_dir():
         raise PageError(f"{path} is a folder: give a file, such as {path / 'replay.html'}")
@@ -142,7 +141,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise PageError(f"there is no folder {path.parent} to write {path.name} to: make it, or give another")
     if not os.access(path.parent, os.W_OK):
         raise PageError(f"the folder {path.parent} can't be written to: give another for {path.name}")
-    if path.exists():
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise PageError as `check_writable` does, and where a file is there that is no replay page, or a damaged one: it
+    may be all that is left of something."""
+    check_writable(path)
+    if Path(path).exists():
         try:
             read(path)
         except PageError as error:

@@ -1,0 +1,100 @@
+"""What a search has tried so far, in a file, so that one that was stopped goes on: the same line finds it again.
+
+The file is named by a hash of all that decides the results, and proves itself (data/proof.py). One that is damaged is
+said to be, and made anew; one that the user has named is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from minidl.data import Dataset
+from minidl.data.proof import Damaged, checksum, read_signed, write_signed
+from minidl.data.schema import listed, mapping, maybe, real, table, text, whole
+from minidl.training.config import Config
+from minidl.training.own import hashes, of_file, short
+from minidl.training.run import BITS
+
+Key = tuple[tuple[str, float | None], ...]
+_TRIED = table(
+    {"setting": mapping(maybe(real())), "epochs": whole(1), "val_accuracy": real(0, 1), "val_loss": maybe(real())}
+)
+KINDS = {"search": text(64), "tried": listed(_TRIED)}
+
+
+def search_id(base: Config, dataset: Dataset, epochs: int, fast: str | None) -> str:
+    """A hash of all that decides what a search finds; where data and files lie does not."""
+    config = {name: value for name, value in asdict(base).items() if name != "dataset"}
+    config |= {name: short(config[name]) for name in ("model", "opt")}
+    files = sorted(hashes(base.model, base.opt).values())
+    decides = {"config": config, "files": files, "data": dataset.sha256, "epochs": epochs, "bits": BITS, "fast": fast}
+    return checksum(decides)[:16]
+
+
+def default_file(base: Config, dataset: Dataset, search: str) -> Path:
+    """Where a search is kept if nobody says: beside the runs."""
+    model = of_file(base.model).replace(":", "-")
+    return Path("runs") / f"tune-{model}-{Path(dataset.name).name}-{search[:8]}.json"
+
+
+class Tried:
+    """The settings of a search that are done, by setting and length.
+
+    named  the user has named the file
+    note   what is to be said of a file that was there: it is damaged; None: nothing
+
+    Raises OSError where the file can't be written, and Damaged for a named one that does not hold this search.
+    """
+
+    def __init__(self, file: Path, search: str, named: bool = False) -> None:
+        self.file, self.search = file, search
+        self.note: str | None = None
+        self._done: dict[tuple[Key, int], tuple[float, float]] = {}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            try:
+                self._take(read_signed(file, KINDS, search=search))
+            except Damaged as error:
+                if named:
+                    raise Damaged(f"{error}. It is left alone: remove it, or give another --out") from None
+                self.note = f"{error}: the search begins anew"
+        self._write()
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    def get(self, setting: Mapping[str, float | None], epochs: int) -> tuple[float, float] | None:
+        """(validation accuracy, validation loss) of a setting after so many epochs; None where it was not tried yet."""
+        return self._done.get((_key(setting), epochs))
+
+    def put(self, setting: Mapping[str, float | None], epochs: int, val_accuracy: float, val_loss: float) -> None:
+        """Keep a result, with those that another process has kept meanwhile."""
+        with suppress(Damaged):
+            self._take(read_signed(self.file, KINDS, search=self.search))
+        self._done[_key(setting), epochs] = val_accuracy, val_loss
+        self._write()
+
+    def _take(self, content: dict[str, Any]) -> None:
+        for each in content["tried"]:
+            loss = float("inf") if each["val_loss"] is None else each["val_loss"]
+            self._done[_key(each["setting"]), each["epochs"]] = each["val_accuracy"], loss
+
+    def _write(self) -> None:
+        tried = [
+            {
+                "setting": dict(key),
+                "epochs": epochs,
+                "val_accuracy": accuracy,
+                "val_loss": loss if loss < 1e300 else None,
+            }
+            for (key, epochs), (accuracy, loss) in self._done.items()
+        ]
+        write_signed(self.file, {"search": self.search, "tried": tried})
+
+
+def _key(setting: Mapping[str, float | None]) -> Key:
+    return tuple(sorted(setting.items()))
