@@ -11,7 +11,7 @@ import pytest
 from tests.commands import ROOT, command, fails
 from tests.submissions import reference, submission, with_bodies, write
 from tutorials.assignments import handout
-from tutorials.assignments.assignment import NAMES, AssignmentError, later, load, load_items
+from tutorials.assignments.assignment import HERE, LESSONS, NAMES, AssignmentError, later, load, load_hidden, load_items
 from tutorials.assignments.cut import bodies, cut
 from tutorials.assignments.marking import grade
 
@@ -131,6 +131,18 @@ def test_marks_add_up_and_the_readme_tells_them(name):
     readme = (load(name).folder / "README.md").read_text()
     rows = re.findall(r"^\| (.+) \| (\d+) \|$", readme, re.MULTILINE)
     assert rows == [(item.name, str(item.marks)) for item in items]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_item_names_its_functions_and_a_lesson(name):
+    assignment = load(name)
+    functions = {each for names in assignment.cuts.values() for each in names}
+    lessons = (HERE.parent / "README.md").read_text("utf-8")
+    for item in load_items(assignment):
+        assert item.of, item.name
+        assert functions.issuperset(item.of), item.name
+        assert re.search(rf"\| {item.lesson} \| \[{re.escape(LESSONS[item.lesson])}", lessons), item.lesson
+    assert functions.issuperset(load_hidden(assignment).parts)
 
 
 @linux

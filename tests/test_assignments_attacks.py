@@ -27,6 +27,7 @@ if sys.platform != "linux":
 
 A2, ADAM = load("A2"), "optim/adam.py"
 ADAM_MARKS = 10 + 10 + 15 + 10 + 10 + 5  # of the items that need optim/adam.py
+NO_RULE = 60  # what is left where Adam.rule gives nothing: SGD, moments and AdamW.decayed
 PATIENT, SHORT = Limits(call_seconds=60, total_seconds=120), Limits(call_seconds=1, total_seconds=3, cpu_seconds=5)
 
 
@@ -72,8 +73,8 @@ def attacks(victim: Path) -> dict[str, Attack]:
         # ---- getting marks for nothing ----
         "exit at import": ended("import sys; sys.exit(0)", said="SystemExit"),
         "hard exit at import": ended("import os; os._exit(0)", said="ended itself (exit status 0)"),
-        "exit inside a function": Attack(body="import sys; sys.exit(0)", score=40, said="remove the exit"),
-        "hard exit inside a function": Attack(body="import os; os._exit(0)", score=40, said="ended itself"),
+        "exit inside a function": Attack(body="import sys; sys.exit(0)", score=NO_RULE, said="remove the exit"),
+        "hard exit inside a function": Attack(body="import os; os._exit(0)", score=NO_RULE, said="ended itself"),
         "exit at the end": ended("import atexit, os; atexit.register(os._exit, 0)", 100),
         "perfect results on the screen": Attack(f"print('''{PERFECT}''')", 0, "is yours to write", bare=True),
         "perfect results in a file": Attack(TRY + f"""
@@ -260,24 +261,24 @@ while True:
 """, said="start new thread"),
         # ---- too much ----
         "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
-        "a loop that never ends, in a function": Attack(body="while True: pass", score=40, said="ended after 1 s",
+        "a loop that never ends, in a function": Attack(body="while True: pass", score=NO_RULE, said="ended after 1 s",
                                                      limits=Limits(call_seconds=60, total_seconds=120, cpu_seconds=1)),
         "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory"),
-        "one huge array": Attack(body="import numpy as np; np.ones((1 << 20, 1 << 20))", score=40, said="More memory"),
-        "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=40, said=""),
+        "one huge array": Attack(body="import numpy as np; np.ones((1 << 40,))", score=NO_RULE, said="More memory"),
+        "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=NO_RULE, said=""),
         "output without end": ended("while True: print('perfect ' * 100)", said="has printed more than 64 MB"),
-        "recursion without end": Attack(body="self.rule(g, p, lr, m, v)", score=40, said="RecursionError"),
+        "recursion without end": Attack(body="self.rule(g, p, lr, m, v)", score=NO_RULE, said="RecursionError"),
         "the stack overflows": Attack(body="""
             import sys
             sys.setrecursionlimit(10**9)
             class Endless:
                 __repr__ = lambda self: repr(self)
             repr(Endless())
-        """, score=40),
-        "a crash": Attack(body="import ctypes; ctypes.string_at(0)", score=40, said="crashed (SIGSEGV)"),
-        "an abort": Attack(body="import os; os.abort()", score=40, said="crashed (SIGABRT)"),
+        """, score=NO_RULE),
+        "a crash": Attack(body="import ctypes; ctypes.string_at(0)", score=NO_RULE, said="crashed (SIGSEGV)"),
+        "an abort": Attack(body="import os; os.abort()", score=NO_RULE, said="crashed (SIGABRT)"),
         # ---- answers that are none ----
-        "NaN": Attack(body="p[...] = float('nan')", score=40, said="A NaN or an infinity"),
+        "NaN": Attack(body="p[...] = float('nan')", score=NO_RULE, said="A NaN or an infinity"),
         "a lambda": Attack("import numpy; copy = numpy.array\nnumpy.array = lambda *a, **k: (lambda: 0)", 0, bare=True),
         "objects": Attack("import numpy; numpy.array = lambda *a, **k: numpy.ndarray((1,), object)", 0, bare=True),
     }  # fmt: skip

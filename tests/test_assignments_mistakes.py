@@ -27,7 +27,7 @@ ADAM = """
     t = self.t
     p[...] = -lr * {step}
 """
-ADAM_ITEMS = {"Adam: the first step", "Adam: twenty steps", "Adam: other betas and eps", "AdamW"}
+ADAM_ITEMS = {"Adam: the first step", "Adam: twenty steps"}  # a slip in the rule is paid for where it shows first
 RIGHT_STEP = "(m / (1 - b1**t)) / ((v / (1 - b2**t)) ** 0.5 + self.eps)"
 MOMENTUM = """
     if v is None:
@@ -180,7 +180,7 @@ MISTAKES = {
     """}, {"matmul"}, ""),
     "log_softmax overflows": Mistake("A1", {
         "_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dims, keepdims=True))"},
-        {"softmax", "cross_entropy"}, "does exp overflow"),
+        {"softmax"}, "does exp overflow"),
     "log_softmax mixes nothing": Mistake("A1", {"log_softmax": """
         x = as_tensor(x)
         y = _log_softmax(x.data, dim)
@@ -213,7 +213,7 @@ MISTAKES = {
         "did you forget the bias correction"),
     "bias correction one step late": Mistake("A2", {
         "Adam.rule": ADAM.format(step=RIGHT_STEP.replace("**t", "**max(t - 1, 1)"))},
-        ADAM_ITEMS - {"Adam: the first step"}, ""),
+        ADAM_ITEMS - {"Adam: the first step"}, "one step late"),
     "eps inside the root": Mistake("A2", {"Adam.rule": ADAM.format(
         step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")}, ADAM_ITEMS, "eps stands inside the root"),
     "eps before the correction": Mistake("A2", {"Adam.rule": ADAM.format(
@@ -221,16 +221,18 @@ MISTAKES = {
     "no square root": Mistake("A2", {"Adam.rule": ADAM.format(step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps)")},
         ADAM_ITEMS, "forget the square root"),
     "moments into new arrays": Mistake("A2", {"moments": "m = b1 * m + (1 - b1) * g\nv = b2 * v + (1 - b2) * g**2"},
-        {"moments", *ADAM_ITEMS}, "a new array is lost"),
-    "moments unweighted": Mistake("A2", {"moments": "m *= b1\nm += g\nv *= b2\nv += g * g"}, {"moments", *ADAM_ITEMS},
-        "need the factors"),
+        {"moments"}, "a new array is lost"),
+    "moments unweighted": Mistake("A2", {"moments": "m *= b1\nm += g\nv *= b2\nv += g * g"}, {"moments"},
+        "must get (1 - b1) g"),
     "SGD climbs": Mistake("A2", {"SGD.rule": "p[...] = lr * g if v is None else 0"},
         {"SGD: w", "SGD with", "SGD: the rate", "Nesterov"}, "This climbs"),
+    "SGD climbs everywhere": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v *= self.momentum\n    v += g",
+        step="(g + self.momentum * v if self.nesterov else v)").replace("-lr", "lr")}, {"SGD: w"}, "This climbs"),
     "momentum averages": Mistake("A2", {"SGD.rule": MOMENTUM.format(
         v="v *= self.momentum\n    v += (1 - self.momentum) * g", step="v")},
-        {"SGD with", "SGD: the rate", "Nesterov"}, "multiplied by 1 - mu"),
+        {"SGD with", "Nesterov"}, "multiplied by 1 - mu"),
     "momentum forgets": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v = self.momentum * v + g",
-        step="(g + self.momentum * v if self.nesterov else v)")}, {"SGD with", "Nesterov"}, "a new array is lost"),
+        step="(g + self.momentum * v if self.nesterov else v)")}, {"SGD with"}, "a new array is lost"),
     "the rate is inside v": Mistake("A2", {"SGD.rule": """
         if v is None:
             p[...] = -lr * g
@@ -252,7 +254,7 @@ MISTAKES = {
         else:
             g *= -lr
             p[...] = g
-    """}, {"Nothing else"}, "g was changed"),
+    """}, {"SGD: nothing else"}, "g was changed"),
     "AdamW decays through the gradient": Mistake("A2", {"AdamW.decayed": "return g + self.weight_decay * w"}, {"AdamW"},
         "goes through m and v"),
     # ---- A3 ----
@@ -281,7 +283,7 @@ MISTAKES = {
         if callable(self.lr_after):
             return self.lr_after(self.progress)
         return self.progress.lam if self.lr_after == "projected" else self._length_ratio
-    """}, {"Hybrid._rate_after", "Hybrid: the switch"}, "(1 - mu) Lambda"),
+    """}, {"Hybrid._rate_after"}, "(1 - mu) Lambda"),
     "an equal value counts as better": Mistake("A3", {"Plateau.standing": """
         sign = 1 if _higher_is_better(self.metric) else -1
         best, waited = -math.inf, 0
@@ -309,7 +311,7 @@ MISTAKES = {
     # ---- A4 ----
     "the filter is turned round": Mistake("A4", {"conv2d": CONV.format(w="w.data[:, :, ::-1, ::-1]",
         w_back="w.data[:, :, ::-1, ::-1]", to_b="sum((0, 2, 3))")},
-        {"conv2d: the value", "conv2d: the gradient of the images"}, "With the filter turned round"),
+        {"conv2d: the value"}, "With the filter turned round"),
     "b's gradient is a mean": Mistake("A4", {
         "conv2d": CONV.format(w="w.data", w_back="w.data", to_b="mean((0, 2, 3))")},
         {"conv2d: the gradient of the filters"}, ""),
@@ -322,12 +324,12 @@ MISTAKES = {
             for j in range(ow):
                 image[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw] = per_window[:, :, i, j]
         return image
-    """}, {"conv2d: the gradient of the images", "max_pool2d: the gradient", "avg_pool2d"}, "Add, don't assign"),
+    """}, {"conv2d: the gradient of the images"}, "Add, don't assign"),
     "max_pool2d pads with 0": Mistake("A4", {"_pad": """
         import numpy as np
         (ph, pw) = padding
         return np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
-    """}, {"max_pool2d: the value", "max_pool2d: the gradient"}, "must never win"),
+    """}, {"max_pool2d: the value"}, "must never win"),
     "_windows is off by one": Mistake("A4", {"_windows": """
         import numpy as np
         n, c, h, w = x.shape
@@ -335,7 +337,7 @@ MISTAKES = {
         shape = (n, c, (h - kh) // sh, (w - kw) // sw, kh, kw)
         s = x.strides
         return np.lib.stride_tricks.as_strided(x, shape, (s[0], s[1], s[2] * sh, s[3] * sw, s[2], s[3]))
-    """}, {"_windows", "conv2d: the value", "conv2d: the gradient of the filters", "max_pool2d", "avg_pool2d"},
+    """}, {"_windows"},
         "expected shape"),
     # ---- A5 ----
     "tuned on the test data": Mistake("A5", {"tune": """
@@ -344,7 +346,7 @@ MISTAKES = {
             models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
             scores.append(np.mean([accuracy(model, data.test) for model in models]))
         return rates[int(np.argmax(scores))]
-    """}, {"tune", "compare: a fair", "compare: the test"}, "choose by data.val"),
+    """}, {"tune"}, "choose by data.val"),
     "the global generator": Mistake("A5", {
         "train_once": TRAIN.format(**TRAIN_RIGHT | {"order": "np.random.permutation(len(x))"})},
         {"train_once: the seed"}, "not from np.random"),
@@ -359,7 +361,7 @@ MISTAKES = {
             raise ValueError("too few")
         half = T95[n] * float(np.std(values)) / n**0.5
         return mean, mean - half, mean + half
-    """}, {"mean_and_interval", "compare: the test"}, "n - 1 below"),
+    """}, {"mean_and_interval"}, "n - 1 below"),
     "accuracy in train mode": Mistake("A5", {"accuracy": """
         return float((model(Tensor(split[0])).numpy().argmax(1) == split[1]).mean())
     """}, {"accuracy"}, "model.eval()"),

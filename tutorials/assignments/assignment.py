@@ -7,17 +7,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from tutorials.assignments.check import Ledger
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order in which a class does them
 
-# call(name, **arguments): a function of the assignment's calls.py, run in the student's process
-Call = Callable[..., Any]
-Check = Callable[[Call, np.random.Generator], str | None]  # raises check.Wrong; or a word on what is right but for ...
+
+class Call(Protocol):
+    """call(name, **arguments): a function of the assignment's calls.py, run in the student's process."""
+
+    ledger: Ledger
+
+    def __call__(self, function: str, /, **arguments: Any) -> Any: ...
+
+
+Check = Callable[[Call, np.random.Generator], None]  # raises check.Wrong
+LESSONS = {
+    2: "One neuron", 3: "The order of the walk", 4: "An MLP learns digits", 5: "SGD, momentum, Nesterov",
+    6: "Adam, one line at a time", 7: "The switch", 8: "Convolution", 9: "Under-fit, good fit, over-fit",
+    12: "Read the study's report",
+}  # fmt: skip
 
 
 class AssignmentError(Exception):
@@ -26,11 +40,17 @@ class AssignmentError(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """Something that is marked: all its checks pass, or it gets nothing."""
+    """Something that is marked: all its checks pass, or it gets nothing.
+
+    of      the function that it is about, as in the assignment's cuts, or several
+    lesson  the number of the lesson that explains it
+    """
 
     name: str
     marks: int
     check: Check
+    of: tuple[str, ...] = ()
+    lesson: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,13 +78,20 @@ class Assignment:
 
 @dataclass
 class Items:
-    """The items of an assignment, collected by `@items.item(name, marks)` in its hidden.py."""
+    """The items of an assignment, collected by `@items.item(name, marks, of)` in its hidden.py.
 
+    lesson  that explains them, where an item does not name another
+    parts   functions on which others build -> the grader's own. Whoever has one of them wrong is asked again with
+            the right numbers in its place, so that the mistake is paid for once
+    """
+
+    lesson: int = 0
+    parts: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     all: list[Item] = field(default_factory=list)
 
-    def item(self, name: str, marks: int) -> Callable[[Check], Check]:
+    def item(self, name: str, marks: int, *of: str, lesson: int = 0) -> Callable[[Check], Check]:
         def add(check: Check) -> Check:
-            self.all.append(Item(name, marks, check))
+            self.all.append(Item(name, marks, check, of, lesson or self.lesson))
             return check
 
         return add
@@ -80,8 +107,13 @@ def load(name: str) -> Assignment:
 
 def load_items(assignment: Assignment) -> list[Item]:
     """What is marked: the teacher's part, which no hand-out contains."""
+    return load_hidden(assignment).all
+
+
+def load_hidden(assignment: Assignment) -> Items:
+    """The items with what belongs to all of them."""
     items: Items = _part(assignment.name, "hidden").ITEMS
-    return items.all
+    return items
 
 
 def later(assignment: Assignment) -> list[Assignment]:

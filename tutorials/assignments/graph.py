@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call
-from tutorials.assignments.check import Array, Exact, Mistakes, Wrong, expect, require
+from tutorials.assignments.check import Array, Exact, Ledger, Mistakes, Wrong, expect, require
 
 
 class Operation:
@@ -29,7 +29,7 @@ class Operation:
     def value(self, right: Exact, mistakes: Mistakes | None = None) -> None:
         expect(self.reply["value"], right, self.dtype, self.told, mistakes)
 
-    def gradients(self, g: Array, rights: Sequence[Exact], *mistakes: Mistakes) -> None:
+    def gradients(self, g: Array, rights: Sequence[Exact], *mistakes: Mistakes, ledger: Ledger | None = None) -> None:
         got = self._walk(g)
         for k in self.which:
             told = f"{self.told}: gradient of input {k}" if len(rights) > 1 else f"{self.told}: gradient"
@@ -40,6 +40,7 @@ class Operation:
                 self.dtype,
                 told,
                 mistakes[k] if k < len(mistakes) else None,
+                ledger,
             )
 
     def _walk(self, g: Array) -> list[Array | None]:

@@ -1,15 +1,23 @@
-"""Marking a submission: every item is asked of the student's code in its own process, and either passes or doesn't."""
+"""Marking a submission: every item is asked of the student's code in its own process, and either passes or doesn't.
+
+One mistake costs one item. Where it shows again, in what builds on the same part or repeats the same slip, and all
+else is right, the item passes with a word on it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from tutorials.assignments.assignment import Assignment, Item, load_items
-from tutorials.assignments.check import Wrong
+from tutorials.assignments.assignment import Assignment, Item, Items, load_hidden, load_items
+from tutorials.assignments.check import Ledger, Wrong
+from tutorials.assignments.feedback import explained
+from tutorials.assignments.said import line
 from tutorials.assignments.sandbox import Limits
 from tutorials.assignments.session import Session
 from tutorials.assignments.submission import Submission
@@ -71,16 +79,78 @@ def grade(
         report.marks = [Mark(item, 0, reason) for item in items]
         return report
     with Session(assignment, submission.files, limits, unsafe, without) as session:
-        for number, item in enumerate(items):
-            try:
-                note = item.check(session.call, np.random.default_rng([seed, number]))
-                report.marks.append(Mark(item, item.marks, note or ""))
-            except Wrong as wrong:
-                report.marks.append(Mark(item, 0, str(wrong)))
-            except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-                # A check trusts the form of what calls.py returns; a process that forges its answers breaks that trust.
-                report.marks.append(Mark(item, 0, f"the answer has a form that the grader can't use ({error})"))
+        marker = _Marker(session, load_hidden(assignment), submission, seed)
+        report.marks = [marker.mark(number, item) for number, item in enumerate(items)]
         report.protections, report.unprotected = session.states, session.missing()
         report.broken, report.printed, report.printed_bytes = session.broken, session.printed, session.output.size
     report.seconds = time.monotonic() - begin
     return report
+
+
+class _Asked:
+    """A session's calls, and the ledger of what has been paid for."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.ledger = session, Ledger()
+
+    def __call__(self, function: str, /, **arguments: Any) -> Any:
+        return self.session.call(function, **arguments)
+
+
+class _Marker:
+    """Marks the items of one submission, one after another."""
+
+    def __init__(self, session: Session, hidden: Items, submission: Submission, seed: int) -> None:
+        self.session, self.hidden, self.submission, self.seed = session, hidden, submission, seed
+        self.asked = _Asked(session)
+        self.charged: list[str] = []  # parts that have cost an item its marks
+
+    def mark(self, number: int, item: Item) -> Mark:
+        """The item's mark: full where it is right, or right but for what was paid for before."""
+        wrong = self._wrong(number, item)
+        if wrong is None:
+            said = [f"Right but for this, which has cost marks above: {note}" for note in self.asked.ledger.notes]
+            return Mark(item, item.marks, "\n".join(said))
+        before = [name for name in self.charged if name not in item.of]
+        if before and self._passes_with(number, item, before):
+            names = ", ".join(before)
+            return Mark(item, item.marks, f"Right, once {names} is right: that has cost marks above.")
+        own = [name for name in self.hidden.parts if name in item.of]
+        culprit = "" if own else self._culprit(number, item)
+        if wrong.slip:
+            self.asked.ledger.charged.add(wrong.slip)
+        self.charged += [name for name in (*own, culprit) if name and name not in self.charged]
+        told, places = str(wrong), item.of
+        if culprit:
+            told, places = f"{told}\n  With the right numbers from {culprit} it is right: look there.", (culprit,)
+        return Mark(item, 0, explained(told, places, item.lesson, self.submission, self.session.broken))
+
+    def _wrong(self, number: int, item: Item) -> Wrong | None:
+        """What is wrong with an item; None if nothing is."""
+        self.asked.ledger.notes.clear()
+        try:
+            item.check(self.asked, np.random.default_rng([self.seed, number]))
+        except Wrong as wrong:
+            return wrong
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            # A check trusts the form of what calls.py returns; a process that forges its answers breaks that trust.
+            return Wrong(f"the answer has a form that the grader can't use ({line(str(error))})")
+        return None
+
+    def _culprit(self, number: int, item: Item) -> str:
+        """The part that alone spoils this item, together with those that were paid for; "" if there is none."""
+        for name in self.hidden.parts:
+            if name not in self.charged and self._passes_with(number, item, [*self.charged, name]):
+                return name
+        return ""
+
+    def _passes_with(self, number: int, item: Item, parts: list[str]) -> bool:
+        """Whether an item is right where the grader computes these parts."""
+        try:
+            self.session.give({name: self.hidden.parts[name] for name in parts})
+            return self._wrong(number, item) is None
+        except Wrong:
+            return False
+        finally:
+            with contextlib.suppress(Wrong):  # the process may have ended: a new one begins with its own parts
+                self.session.give({})

@@ -17,7 +17,7 @@ from tutorials.assignments.assignment import HERE, Assignment
 from tutorials.assignments.check import Wrong
 from tutorials.assignments.handout import handout
 from tutorials.assignments.output import Output
-from tutorials.assignments.process import Gone, Process
+from tutorials.assignments.process import Gone, Parts, Process
 from tutorials.assignments.said import explained, tame
 from tutorials.assignments.sandbox import Limits, is_on, open_to_all
 from tutorials.assignments.text import as_utf8
@@ -55,6 +55,7 @@ class Session:
         self._process: Process | None = None
         self._end = time.monotonic() + self.limits.total_seconds
         self._hurried = False
+        self._given: Parts = {}
         self._told: set[str] = set()
 
     def __enter__(self) -> Session:
@@ -80,11 +81,17 @@ class Session:
         """The value of a function of calls.py. Raises Wrong, with the reason in words, if there is none."""
         process = self._running()
         try:
-            reply = process.ask({"call": function, "arguments": arguments}, self._seconds())
+            reply = process.ask({"call": function, "arguments": arguments}, self._seconds(), self._given)
         except Gone as gone:
             self._hurried |= gone.slow
             raise Wrong(str(gone)) from None
         return self._value(reply)
+
+    def give(self, parts: Parts) -> None:
+        """Compute these parts here from now on, and have the student's own do all others."""
+        if parts or self._given:
+            self._given = dict(parts)
+            self.call("give_parts", names=list(parts))
 
     # ---- the stage ----
 
@@ -95,7 +102,7 @@ class Session:
             if path.endswith(".py") and path not in ("test_public.py", "public.py")
         }
         calls = {"calls.py": (self.assignment.folder / "calls.py").read_bytes()}
-        calls["graph_calls.py"] = (HERE / "graph_calls.py").read_bytes()
+        calls |= {name: (HERE / name).read_bytes() for name in ("graph_calls.py", "part_calls.py")}
         own = {path: as_utf8(data) for path, data in self._files.items()}
         for path, data in {**self._handout, **own, **calls}.items():
             self._write(path, data)

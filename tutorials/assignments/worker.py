@@ -49,6 +49,12 @@ def main(argument: str) -> None:
         _send(answers, _report(error, stage) | {"unloaded": True, "file": watch.of(error)})
         return
     sys.meta_path.remove(watch)
+
+    def ask(part: str, *arguments: Any) -> Any:
+        _send(answers, {"ask": part, "arguments": list(arguments)})
+        return _receive(requests)["value"]
+
+    importlib.import_module("part_calls").__dict__["ask"] = ask
     while True:
         request = _receive(requests)
         try:
@@ -115,6 +121,7 @@ def _report(error: BaseException, stage: Path) -> dict[str, str]:
         if frame.filename.startswith(f"{stage}{os.sep}") and Path(frame.filename).name not in (
             "calls.py",
             "graph_calls.py",
+            "part_calls.py",
         ):
             where, line = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}", frame.line or ""
     message = str(error)

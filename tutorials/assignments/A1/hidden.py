@@ -14,7 +14,25 @@ from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, Wrong, exact, expect, normal, require
 from tutorials.assignments.graph import Operation, run, unbroadcast, wide
 
-ITEMS = Items()
+
+def spread_of(g: Array, shape: list[int], dims: list[int]) -> Array:
+    """The gradient of a sum over `dims`, for a submission that has `_spread` wrong."""
+    kept = [1 if i in dims else n for i, n in enumerate(shape)]
+    return np.broadcast_to(g.reshape(kept), shape)
+
+
+def log_softmax_part(x: Array, dims: list[int]) -> Array:
+    """The same for `_log_softmax`."""
+    shifted = x.astype(np.float64) - x.max(tuple(dims), keepdims=True)
+    return (shifted - np.log(np.exp(shifted).sum(tuple(dims), keepdims=True))).astype(x.dtype)
+
+
+def fit_of(g: Array, shape: list[int]) -> Array:
+    """The same for `_fit`."""
+    return unbroadcast(g, tuple(shape))
+
+
+ITEMS = Items(lesson=2, parts={"_spread": spread_of, "_log_softmax": log_softmax_part, "_fit": fit_of})
 BOTH = (np.float32, np.float64)
 PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
 
@@ -22,7 +40,7 @@ PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
 # ---- element by element ----
 
 
-@ITEMS.item("mul", 4)
+@ITEMS.item("mul", 4, "mul")
 def mul(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shapes in PAIRS:
@@ -39,7 +57,7 @@ def mul(call: Call, rng: np.random.Generator) -> None:
             )  # fmt: skip
 
 
-@ITEMS.item("div", 5)
+@ITEMS.item("div", 5, "div")
 def div(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shapes in PAIRS:
@@ -59,7 +77,7 @@ def div(call: Call, rng: np.random.Generator) -> None:
             )  # fmt: skip
 
 
-@ITEMS.item("log", 3)
+@ITEMS.item("log", 3, "log")
 def log(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         x = rng.uniform(0.1, 5, (3, 4)).astype(dtype)
@@ -70,7 +88,7 @@ def log(call: Call, rng: np.random.Generator) -> None:
         op.gradients(g, [exact(g / a, 2)], {"d(log x)/dx = 1/x.": lambda: g * np.log(a)})
 
 
-@ITEMS.item("relu", 4)
+@ITEMS.item("relu", 4, "relu")
 def relu(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         x = normal(rng, (4, 5), dtype)
@@ -85,7 +103,7 @@ def relu(call: Call, rng: np.random.Generator) -> None:
         })  # fmt: skip
 
 
-@ITEMS.item("sigmoid", 5)
+@ITEMS.item("sigmoid", 5, "sigmoid")
 def sigmoid(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         x = np.concatenate([normal(rng, 6) * 3, [-800.0, 800.0, 0.0]]).astype(dtype)
@@ -126,7 +144,7 @@ def spread(g: Array, x: Array, options: dict[str, Any]) -> Array:
     return np.broadcast_to(np.asarray(g, np.float64).reshape(kept), x.shape)
 
 
-@ITEMS.item("sum", 6)
+@ITEMS.item("sum", 6, "sum")
 def sum_(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for options in DIMS:
@@ -139,7 +157,7 @@ def sum_(call: Call, rng: np.random.Generator) -> None:
             op.gradients(g, [exact(spread(g, a, options), 0)])
 
 
-@ITEMS.item("mean", 5)
+@ITEMS.item("mean", 5, "mean")
 def mean(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for options in DIMS:
@@ -159,7 +177,7 @@ def mean(call: Call, rng: np.random.Generator) -> None:
             })  # fmt: skip
 
 
-@ITEMS.item("max: ties share the gradient", 8)
+@ITEMS.item("max: ties share the gradient", 8, "max")
 def max_(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for options in DIMS:
@@ -178,7 +196,7 @@ def max_(call: Call, rng: np.random.Generator) -> None:
             })  # fmt: skip
 
 
-@ITEMS.item("getitem: an element taken twice", 5)
+@ITEMS.item("getitem: an element taken twice", 5, "getitem")
 def getitem(call: Call, rng: np.random.Generator) -> None:
     indices: tuple[dict[str, Any], ...] = ({"array": np.array([2, 0, 2, 2])}, {"slice": [1, None, 2]})
     for index in indices:
@@ -198,7 +216,7 @@ def getitem(call: Call, rng: np.random.Generator) -> None:
 # ---- products ----
 
 
-@ITEMS.item("matmul", 10)
+@ITEMS.item("matmul", 10, "matmul", lesson=4)
 def matmul(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shapes in (
@@ -227,7 +245,7 @@ def matmul_gradients(a: Array, b: Array, g: Array) -> tuple[Array, Array]:
     return unbroadcast(da, a2.shape).reshape(a.shape), unbroadcast(db, b2.shape).reshape(b.shape)
 
 
-@ITEMS.item("linear", 5)
+@ITEMS.item("linear", 5, "linear", lesson=4)
 def linear(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         x, w, b = (normal(rng, shape, dtype) for shape in ((6, 4), (3, 4), (3,)))
@@ -254,7 +272,7 @@ def log_softmax_of(x: Array, dim: int) -> Array:
     return shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
 
 
-@ITEMS.item("softmax and log_softmax, for large numbers too", 8)
+@ITEMS.item("softmax and log_softmax, for large numbers too", 8, "softmax", "log_softmax", lesson=4)
 def softmax(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for dim, scale in ((-1, 1.0), (0, 3.0), (1, 1000.0)):
@@ -280,7 +298,7 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
             })  # fmt: skip
 
 
-@ITEMS.item("cross_entropy", 7)
+@ITEMS.item("cross_entropy", 7, "cross_entropy", lesson=4)
 def cross_entropy(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for scale in (1.0, 1000.0):
@@ -329,7 +347,7 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
         require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
 
 
-@ITEMS.item("_fit: gradients of broadcast inputs", 7)
+@ITEMS.item("_fit: gradients of broadcast inputs", 7, "_fit", lesson=3)
 def fit(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, out in (((3, 1), (3, 4)), ((4,), (2, 3, 4)), ((), (3,)), ((1, 4), (5, 3, 4)), ((3, 4), (3, 4))):
@@ -342,7 +360,9 @@ def fit(call: Call, rng: np.random.Generator) -> None:
             })  # fmt: skip
 
 
-@ITEMS.item("backward: every operation once, after all that use it", 8)
+@ITEMS.item(
+    "backward: every operation once, after all that use it", 8, "Tensor.backward", "_topological_order", lesson=3
+)
 def order(call: Call, rng: np.random.Generator) -> None:
     one = [np.ones(2)]
     walk_back(call, "a chain of three", one, [[[0, 2]], [[1, 3]], [[2, 5]]])
@@ -364,7 +384,7 @@ def order(call: Call, rng: np.random.Generator) -> None:
         walk_back(call, f"a graph {nodes}", [np.ones(2), np.ones(2)], nodes)
 
 
-@ITEMS.item("backward: gradients add up, and share no memory", 5)
+@ITEMS.item("backward: gradients add up, and share no memory", 5, "Tensor.backward", lesson=3)
 def accumulate(call: Call, rng: np.random.Generator) -> None:
     add = [[[0, 1], [1, 1]]]  # a + b: both inputs are given the very same array
     two = [np.ones(3), np.ones(3)]
@@ -382,6 +402,6 @@ def accumulate(call: Call, rng: np.random.Generator) -> None:
         raise Wrong("backward() twice without retain_graph must raise RuntimeError: set node.edges to None when done")
 
 
-@ITEMS.item("backward: a chain of 5,000 operations", 5)
+@ITEMS.item("backward: a chain of 5,000 operations", 5, "_topological_order", "Tensor.backward", lesson=3)
 def deep(call: Call, rng: np.random.Generator) -> None:
     walk_back(call, "a chain of 5,000", [np.ones(1)], [[[k, 1]] for k in range(5_000)])

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import part_calls
 
+from minidl.optim import adam
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.sgd import SGD
 from minidl.tensor import Tensor
@@ -32,6 +34,27 @@ def rule(name: str, options: dict[str, Any], g: Any, state: dict[str, Any], t: i
     p_first, g_after = p.copy(), g.copy()
     g[...] = 12345.0  # whoever kept g itself, instead of its numbers, now holds these
     return {"p": p_first, "g": g_after, "state": state}
+
+
+def moments(g: Any, m: Any, v: Any, b1: float, b2: float) -> dict[str, Any]:
+    """`moments` by itself: m, v and g afterwards."""
+    adam.moments(g, np.full_like(g, np.nan), m, v, b1, b2)
+    return {"m": m, "v": v, "g": g}
+
+
+def decayed(w: Any, g: Any, lr: float, weight_decay: float) -> dict[str, Any]:
+    """AdamW.decayed by itself: w and g afterwards, and what it returns."""
+    returned = AdamW(None, weight_decay=weight_decay).decayed(w, g, lr)
+    return {"w": w, "g": g, "returned": returned}
+
+
+def give_parts(names: list[str]) -> None:
+    """Have the grader compute `moments`."""
+    part_calls.give({"moments": (adam, "moments", _moments)}, names)
+
+
+def _moments(g: Any, scratch: Any, m: Any, v: Any, b1: float, b2: float) -> None:
+    m[...], v[...] = part_calls.ask("moments", g, m, v, b1, b2)
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:

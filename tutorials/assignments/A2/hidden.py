@@ -11,10 +11,24 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
-from tutorials.assignments.check import Array, Exact, exact, expect, normal, require
+from tutorials.assignments.check import Array, Exact, Mistakes, Wrong, exact, expect, normal, require
 
-ITEMS = Items()
+
+def moments_of(g: Array, m: Array, v: Array, b1: float, b2: float) -> list[Array]:
+    """m <- b1 m + (1-b1) g and v <- b2 v + (1-b2) g^2, for a submission that has them wrong."""
+    wide = [np.asarray(a, np.float64) for a in (g, m, v)]
+    new = b1 * wide[1] + (1 - b1) * wide[0], b2 * wide[2] + (1 - b2) * wide[0] ** 2
+    return [each.astype(g.dtype) for each in new]
+
+
+ITEMS = Items(lesson=6, parts={"moments": moments_of})
 BOTH = (np.float32, np.float64)
+
+# Slips that show in several items: they are paid for once.
+CLIMBS = "This climbs: is the sign of the step right? p is added to w."
+DAMPED = "Is the gradient multiplied by 1 - mu? Here v <- mu v + g."
+FORGETS = "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost."
+INSIDE = "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v."
 
 
 def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, nesterov: bool = False,
@@ -36,26 +50,27 @@ def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, 
 def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
          decay: float = 0, decoupled: bool = False, correct: bool = True, correct_v: bool = True, late: bool = False,
          eps_inside: bool = False, root: bool = True, absolute: bool = False, swapped: bool = False,
-         unweighted: bool = False, constant_t: bool = False, eps_first: bool = False) -> Exact:  # fmt: skip
+         unweighted: bool = False, constant_t: bool = False, eps_first: bool = False, early: bool = False,
+         correct_m: bool = True, rate: float = 1.0, sign: int = -1, no_eps: bool = False) -> Exact:  # fmt: skip
     """w after each step of Kingma & Ba's Algorithm 1; the last arguments are the ways to get it wrong."""
     w, m, v, m_size = np.array(w, np.float64), *np.zeros((3, len(w)))
     size, values, slacks = np.zeros(len(w)), [], []
     if swapped:
         b1, b2 = b2, b1
     for step, g in enumerate(np.asarray(gradients, np.float64), 1):
-        t = 1 if constant_t else step - 1 if late else step
+        t = 1 if constant_t else max(step - 1, 1) if late else step + 1 if early else step
         g_seen = g if decoupled else g + decay * w
         m = b1 * m + (1 if unweighted else 1 - b1) * g_seen
         v = b2 * v + (1 if unweighted else 1 - b2) * (np.abs(g_seen) if absolute else g_seen**2)
         m_size = b1 * m_size + (1 - b1) * (np.abs(g) + np.abs(decay * w))
-        mhat = m / (1 - b1**t) if correct else m
+        mhat = m / (1 - b1**t) if correct and correct_m else m
         vhat = v / (1 - b2**t) if correct and correct_v else v
         if eps_first:
             below = (np.sqrt(v) + eps) / np.sqrt(1 - b2**t)
         else:
-            below = np.sqrt(vhat + eps) if eps_inside else (np.sqrt(vhat) if root else vhat) + eps
+            below = np.sqrt(vhat + eps) if eps_inside else (np.sqrt(vhat) if root else vhat) + eps * (not no_eps)
         w = w * (1 - lr * decay) if decoupled else w
-        w = w - lr * mhat / below
+        w = w + sign * rate * lr * mhat / below
         size = size + lr * (4 * step + 12) * (m_size / (1 - b1**step)) / (np.sqrt(v / (1 - b2**step)) + eps) + np.abs(w)
         values.append(w)
         slacks.append(size)
@@ -82,79 +97,110 @@ def given(rule: str, options: dict[str, Any], w: Array, g: Array) -> str:
 # ---- SGD ----
 
 
-@ITEMS.item("SGD: w <- w - lr g", 10)
+@ITEMS.item("SGD: w <- w - lr g", 10, "SGD.rule", lesson=5)
 def plain(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 4)
         options = {"lr": 0.1}
         expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.1), dtype, given("SGD", options, w, g), {
-            "This climbs: is the sign of the step right? p is added to w.": lambda: sgd(w, g, 0.1, sign=1).value,
+            CLIMBS: lambda: sgd(w, g, 0.1, sign=1).value,
             "This is the step for lr = 1: did you forget to multiply by lr?": lambda: sgd(w, g, 1.0).value,
         })  # fmt: skip
 
 
-@ITEMS.item("SGD with momentum", 15)
+def momentum_slips(w: Array, g: Array, lr: float, mu: float, nesterov: bool) -> Mistakes:
+    """What the usual slips with v give."""
+
+    def wrong(**slip: Any) -> Any:
+        return lambda: sgd(w, g, lr, mu, **{"nesterov": nesterov, **slip}).value
+
+    return {
+        DAMPED: wrong(damped=True), FORGETS: wrong(forgets=True), CLIMBS: wrong(sign=1),
+        "v gets mu g, and not g: v <- mu v + g.": lambda: sgd(w, mu * g, lr, mu, nesterov=False).value,
+        "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, lr).value,
+        "This is Nesterov's step although nesterov=False." if not nesterov else
+        "This is momentum without Nesterov's look ahead: p = -lr (g + mu v).": wrong(nesterov=not nesterov),
+    }  # fmt: skip
+
+
+@ITEMS.item("SGD with momentum", 15, "SGD.rule", lesson=5)
 def momentum(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 8)
         options = {"lr": 0.05, "momentum": 0.9}
-        expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.05, 0.9), dtype, given("SGD", options, w, g), {
-            "Is the gradient multiplied by 1 - mu? Here v <- mu v + g.":
-                lambda: sgd(w, g, 0.05, 0.9, damped=True).value,
-            "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost.":
-                lambda: sgd(w, g, 0.05, 0.9, forgets=True).value,
-            "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, 0.05).value,
-            "This is Nesterov's step although nesterov=False.": lambda: sgd(w, g, 0.05, 0.9, nesterov=True).value,
-            "This climbs: is the sign of the step right?": lambda: sgd(w, g, 0.05, 0.9, sign=1).value,
-        })  # fmt: skip
+        slips = momentum_slips(w, g, 0.05, 0.9, nesterov=False)
+        told = given("SGD", options, w, g)
+        expect(trajectory(call, "SGD", options, w, g), sgd(w, g, 0.05, 0.9), dtype, told, slips, call.ledger)
 
 
-@ITEMS.item("SGD: the rate multiplies v when it is used", 5)
+@ITEMS.item("SGD: the rate multiplies v when it is used", 5, "SGD.rule", lesson=5)
 def changing_rate(call: Call, rng: np.random.Generator) -> None:
     g, v = normal(rng, 5), normal(rng, 5)
     got = call("rule", name="SGD", options={"momentum": 0.9}, g=g, state={"v": v}, t=3, lr=0.01)
     right = exact(-0.01 * (0.9 * v + g), 6, 0.01 * (np.abs(v) + np.abs(g)))
     expect(got["p"], right, np.float64, "one step with a v from before, at the rate 0.01", {
-        "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v.":
-            lambda: -(0.9 * v + 0.01 * g),
-    })  # fmt: skip
+        INSIDE: lambda: -(0.9 * v + 0.01 * g), DAMPED: lambda: -0.01 * (0.9 * v + 0.1 * g),
+        CLIMBS: lambda: 0.01 * (0.9 * v + g),
+    }, call.ledger)  # fmt: skip
 
 
-@ITEMS.item("Nesterov momentum", 10)
+@ITEMS.item("Nesterov momentum", 8, "SGD.rule", lesson=5)
 def nesterov(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 8)
         options = {"lr": 0.05, "momentum": 0.8, "nesterov": True}
         right = sgd(w, g, 0.05, 0.8, nesterov=True)
-        expect(trajectory(call, "SGD", options, w, g), right, dtype, given("SGD", options, w, g), {
-            "This is momentum without Nesterov's look ahead: p = -lr (g + mu v).": lambda: sgd(w, g, 0.05, 0.8).value,
-            "v is not kept from step to step: write into it.":
-                lambda: sgd(w, g, 0.05, 0.8, nesterov=True, forgets=True).value,
-        })  # fmt: skip
+        slips = momentum_slips(w, g, 0.05, 0.8, nesterov=True)
+        expect(trajectory(call, "SGD", options, w, g), right, dtype, given("SGD", options, w, g), slips, call.ledger)
+
+
+@ITEMS.item("SGD: nothing else is touched", 2, "SGD.rule", lesson=5)
+def sgd_in_place(call: Call, rng: np.random.Generator) -> None:
+    v = {"v": normal(rng, 5)}
+    untouched(call, rng, "SGD", {}, {})
+    untouched(call, rng, "SGD", {"momentum": 0.9}, v)
+    untouched(call, rng, "SGD", {"momentum": 0.9, "nesterov": True}, v)
+
+
+def untouched(call: Call, rng: np.random.Generator, name: str, options: dict[str, Any], state: dict[str, Any]) -> None:
+    """One bare call of a rule leaves g alone, fills p and keeps no hold of g."""
+    g = normal(rng, 5)
+    got = call("rule", name=name, options=options, g=g, state=state, t=1, lr=0.1)
+    arguments = ", ".join(f"{k}={v}" for k, v in options.items())
+    told = f"{name}({arguments}).rule(g, p, lr{''.join(f', {k}' for k in state)})"
+    require(np.array_equal(got["g"], g), f"{told}: g was changed, but it is the caller's: work on p or on a copy")
+    require(not np.isnan(got["p"]).any(), f"{told}: the step must be written into p, and part of it was not")
+    kept = [k for k, v in got["state"].items() if (v == 12345.0).any()]
+    require(not kept, f"{told}: {', '.join(kept)} shares memory with g and changes with it: copy its numbers")
 
 
 # ---- Adam ----
 
 
-@ITEMS.item("moments: m and v", 10)
+@ITEMS.item("moments: m and v", 10, "moments")
 def moments(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         g, m, v = (normal(rng, 5, dtype) for _ in range(3))
         v = np.abs(v)
         g64, m64, v64 = (a.astype(np.float64) for a in (g, m, v))
-        got = call("rule", name="Adam", options={"betas": (0.8, 0.95)}, g=g, state={"m": m, "v": v}, t=7, lr=0.1)
-        told = f"m and v after one step, betas=(0.8, 0.95), in {np.dtype(dtype)}"
+        got = call("moments", g=g, m=m, v=v, b1=0.8, b2=0.95)
+        few = np.array2string(g[:3], precision=4, separator=", ")
+        told = f"m and v after moments(g, scratch, m, v, 0.8, 0.95) in {np.dtype(dtype)}, g = {few}"
         right = exact(0.8 * m64 + (1 - 0.8) * g64, 4, np.abs(m64) + np.abs(g64))
-        expect(got["state"]["m"], right, dtype, f"m: {told}", {
+        expect(got["m"], right, dtype, f"m: {told}", {
             "m did not change: write into it (m *= b1; m += ...), a new array is lost.": lambda: m64,
             "m must get (1 - b1) g, not g.": lambda: 0.8 * m64 + g64,
             "Are b1 and b2 the wrong way round?": lambda: 0.95 * m64 + 0.05 * g64,
             "Are b1 and 1 - b1 the wrong way round?": lambda: 0.2 * m64 + 0.8 * g64,
+            "m averages g itself, this is its square.": lambda: 0.8 * m64 + 0.2 * g64**2,
+            "The old m is forgotten.": lambda: 0.2 * g64,
         })  # fmt: skip
-        expect(got["state"]["v"], exact(0.95 * v64 + (1 - 0.95) * g64**2, 5), dtype, f"v: {told}", {
+        expect(got["v"], exact(0.95 * v64 + (1 - 0.95) * g64**2, 5), dtype, f"v: {told}", {
             "v did not change: write into it, a new array is lost.": lambda: v64,
             "v averages the square of g.": lambda: 0.95 * v64 + 0.05 * g64,
             "v must get (1 - b2) g^2, not g^2.": lambda: 0.95 * v64 + g64**2,
+            "The square is of g alone: (1 - b2) g^2, not ((1 - b2) g)^2.": lambda: 0.95 * v64 + (0.05 * g64) ** 2,
+            "v averages the square of g, this is its absolute value.": lambda: 0.95 * v64 + 0.05 * np.abs(g64),
             "Are b1 and b2 the wrong way round?": lambda: 0.8 * v64 + 0.2 * g64**2,
             "v averages the square of g, not of the average m.":
                 lambda: 0.95 * v64 + 0.05 * (0.8 * m64 + 0.2 * g64) ** 2,
@@ -170,18 +216,24 @@ def adam_mistakes(w: Array, g: Array, **options: Any) -> dict[str, Any]:
     return {
         "Did you forget the bias correction, the divisions by 1 - b^t?": wrong(correct=False),
         "m is corrected, v is not: divide v by 1 - b2^t as well.": wrong(correct_v=False),
+        "v is corrected, m is not: divide m by 1 - b1^t as well.": wrong(correct_m=False),
         "The bias correction is one step late: self.t counts this step, it is 1 at the first.": wrong(late=True),
+        "The bias correction is one step early: self.t counts this step already, it is not t + 1.": wrong(early=True),
         "The bias correction does not move with t.": wrong(constant_t=True),
         "Did you forget the square root of v?": wrong(root=False),
         "eps stands inside the root: it is sqrt(vhat) + eps.": wrong(eps_inside=True),
-        "eps is added before v is corrected: it is sqrt(v / (1 - b2^t)) + eps.": wrong(eps_first=True),
+        "eps is added before v is corrected, as in the paper's second form (end of its section 2); here, as in its "
+        "Algorithm 1, it is sqrt(v / (1 - b2^t)) + eps.": wrong(eps_first=True),
+        "eps is missing.": wrong(no_eps=True),
+        "The step is not multiplied by lr.": wrong(rate=1 / options.get("lr", 1e-3)),
+        "This climbs: is the sign of the step right? p is added to w, so it has a minus.": wrong(sign=1),
         "v averages the square of the gradient, this is its absolute value.": wrong(absolute=True),
         "Are b1 and b2 the wrong way round?": wrong(swapped=True),
         "m and v need the factors (1 - b1) and (1 - b2).": wrong(unweighted=True),
     }
 
 
-@ITEMS.item("Adam: the first step", 10)
+@ITEMS.item("Adam: the first step", 10, "Adam.rule")
 def first_step(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 1)
@@ -190,7 +242,7 @@ def first_step(call: Call, rng: np.random.Generator) -> None:
         expect(trajectory(call, "Adam", options, w, g), adam(w, g, 0.01), dtype, told, adam_mistakes(w, g, lr=0.01))
 
 
-@ITEMS.item("Adam: twenty steps", 15)
+@ITEMS.item("Adam: twenty steps", 15, "Adam.rule")
 def many_steps(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 20)
@@ -199,7 +251,7 @@ def many_steps(call: Call, rng: np.random.Generator) -> None:
         expect(trajectory(call, "Adam", options, w, g), adam(w, g, 0.02), dtype, told, adam_mistakes(w, g, lr=0.02))
 
 
-@ITEMS.item("Adam: other betas and eps", 10)
+@ITEMS.item("Adam: other betas and eps", 10, "Adam.rule")
 def other_options(call: Call, rng: np.random.Generator) -> None:
     w, g = start(rng, np.float64, 12)
     for b1, b2, eps in ((0.5, 0.9, 0.1), (0.0, 0.99, 1e-3), (0.9, 0.0, 1.0)):
@@ -208,35 +260,38 @@ def other_options(call: Call, rng: np.random.Generator) -> None:
         told = given("Adam", options, w, g)
         mistakes = {"Are betas and eps taken from the arguments?": lambda: adam(w, g, 0.05).value}
         mistakes |= adam_mistakes(w, g, lr=0.05, b1=b1, b2=b2, eps=eps)
-        expect(trajectory(call, "Adam", options, w, g), right, np.float64, told, mistakes)
+        expect(trajectory(call, "Adam", options, w, g), right, np.float64, told, mistakes, call.ledger)
 
 
-@ITEMS.item("AdamW: decay apart from the gradient", 10)
+@ITEMS.item("AdamW: decay apart from the gradient", 10, "AdamW.decayed")
 def adamw(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        w, g = start(rng, dtype, 10)
-        w = w * 5
-        options = {"lr": 0.05, "weight_decay": 0.3}
-        right = adam(w, g, 0.05, decay=0.3, decoupled=True)
-        expect(trajectory(call, "AdamW", options, w, g), right, dtype, given("AdamW", options, w, g), {
-            "The decay goes through m and v: AdamW shrinks w itself, by 1 - lr lambda, and returns g as it is.":
-                lambda: adam(w, g, 0.05, decay=0.3).value,
-            "There is no decay.": lambda: adam(w, g, 0.05).value,
-            "The decay is not multiplied by lr: w <- w - lr lambda w.":
-                lambda: adam(w, g, 0.05, decay=0.3 / 0.05, decoupled=True).value,
+        w, g = 5 * normal(rng, 6, dtype), normal(rng, 6, dtype)
+        w64, g64 = w.astype(np.float64), g.astype(np.float64)
+        got = call("decayed", w=w, g=g, lr=0.05, weight_decay=0.3)
+        told = f"AdamW(weight_decay=0.3).decayed(w, g, lr=0.05) in {np.dtype(dtype)}, w = {_few(w)}"
+        through = "The decay goes through m and v: AdamW shrinks w itself, by 1 - lr lambda, and returns g as it is."
+        expect(got["returned"], exact(g64, 0), dtype, f"{told}: what it returns", {
+            through: lambda: g64 + 0.3 * w64, f"{through} ": lambda: g64 + 0.05 * 0.3 * w64})  # fmt: skip
+        expect(got["w"], exact(w64 * (1 - 0.05 * 0.3), 4, 2 * np.abs(w64)), dtype, f"{told}: w afterwards", {
+            "There is no decay: write into w (w *= ...), a new array is lost.": lambda: w64,
+            "The decay is not multiplied by lr: w <- w - lr lambda w.": lambda: w64 * (1 - 0.3),
+            "It shrinks by lr alone: w <- w - lr lambda w.": lambda: w64 * (1 - 0.05),
+            "It grows: w <- w - lr lambda w.": lambda: w64 * (1 + 0.05 * 0.3),
+            "It shrinks to lr lambda, not by it: w <- w - lr lambda w.": lambda: w64 * 0.05 * 0.3,
         })  # fmt: skip
 
 
-@ITEMS.item("Nothing else is touched", 5)
-def in_place(call: Call, rng: np.random.Generator) -> None:
-    g = normal(rng, 5)
-    for name, options, state in (
-        ("SGD", {}, {}), ("SGD", {"momentum": 0.9}, {"v": np.zeros(5)}),
-        ("Adam", {}, {"m": np.zeros(5), "v": np.zeros(5)}),
-    ):  # fmt: skip
-        got = call("rule", name=name, options=options, g=g, state=state, t=1, lr=0.1)
-        told = f"{name}.rule(g, p, lr) with {', '.join(state) or 'no state'}"
-        require(np.array_equal(got["g"], g), f"{told}: g was changed, but it is the caller's: work on p or on a copy")
-        require(not np.isnan(got["p"]).any(), f"{told}: the step must be written into p, and part of it was not")
-        kept = [k for k, v in got["state"].items() if (v == 12345.0).any()]
-        require(not kept, f"{told}: {', '.join(kept)} shares memory with g and changes with it: copy its numbers")
+def _few(a: Array) -> str:
+    return np.array2string(a[:3], precision=4, separator=", ")
+
+
+@ITEMS.item("Adam: nothing else is touched", 5, "Adam.rule", "AdamW.decayed")
+def adam_in_place(call: Call, rng: np.random.Generator) -> None:
+    m, v, g = normal(rng, 5), np.abs(normal(rng, 5)), normal(rng, 5)
+    untouched(call, rng, "Adam", {}, {"m": m, "v": v})
+    try:
+        got = call("decayed", w=normal(rng, 5), g=g, lr=0.1, weight_decay=0.1)
+    except Wrong:
+        return  # that it does not run is paid for above
+    require(np.array_equal(got["g"], g), "AdamW.decayed(w, g, lr): g was changed, but it is the caller's")

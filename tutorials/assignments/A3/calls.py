@@ -7,6 +7,7 @@ from array import array
 from typing import Any
 
 import numpy as np
+import part_calls
 
 from minidl.optim import switch
 from minidl.optim.adam import Adam
@@ -30,14 +31,19 @@ def projection(beta2: float, ps: Any, gs: Any) -> dict[str, Any]:
 
 def plateau(options: dict[str, Any], reports: list[dict[str, float]]) -> list[Any]:
     """Plateau.standing, and the answer of the condition."""
-    condition, progress = switch.Plateau(**options), Progress(reports=reports)
+    condition, progress = switch.Plateau(**options), _reported(reports)
     best, waited = condition.standing(progress)
     return [float(best), int(waited), bool(condition(progress))]
 
 
 def gap(level: float, reports: list[dict[str, float]]) -> bool:
     """Gap's answer."""
-    return bool(switch.Gap(level)(Progress(reports=reports)))
+    return bool(switch.Gap(level)(_reported(reports)))
+
+
+def _reported(reports: list[dict[str, float]]) -> Progress:
+    """A training of two steps an epoch, as far as these reports."""
+    return Progress(step=2 * len(reports), epoch=len(reports), reports=reports)
 
 
 def joined(which: str, answers: list[bool]) -> bool:
@@ -51,7 +57,7 @@ def _saying(answer: bool) -> Any:
 
 def projected(options: dict[str, Any], gammas: Any, lambdas: Any) -> list[Any]:
     """Projected.distance, and the answer of the condition."""
-    progress = Progress(gammas=array("d", gammas), lambdas=array("d", lambdas))
+    progress = Progress(step=len(gammas), gammas=array("d", gammas), lambdas=array("d", lambdas))
     condition = switch.Projected(**options)
     found = condition.distance(progress)
     return [None if found is None else [float(number) for number in found], bool(condition(progress))]
@@ -117,6 +123,17 @@ def swats(options: dict[str, Any], w: Any, gradients: Any, at: int | None, lam: 
         "event": None if event is None else [int(event.step), float(event.lr)],
         "v": own.v if event is not None else None,
     }
+
+
+def give_parts(names: list[str]) -> None:
+    """Have the grader compute Hybrid._rate_after."""
+    part_calls.give({"Hybrid._rate_after": (Hybrid, "_rate_after", _rate_after)}, names)
+
+
+def _rate_after(self: Any) -> Any:
+    """What the rate depends on goes over, the rate comes back."""
+    then, lam, ratio = self.then, self.progress.lam, self._read_length_ratio()
+    return part_calls.ask("Hybrid._rate_after", self.lr_after, then.momentum, then.nesterov, lam, ratio)
 
 
 def _leaf(w: Any) -> list[Tensor]:

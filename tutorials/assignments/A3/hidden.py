@@ -12,14 +12,24 @@ from tutorials.assignments.A2.hidden import adam, start
 from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, Exact, exact, expect, normal, require
 
-ITEMS = Items()
+
+def rate_after_of(lr_after: Any, mu: float, nesterov: bool, lam: float | None, ratio: float | None) -> float | None:
+    """The rate after the switch, for a submission that has it wrong."""
+    if lr_after == "projected":
+        return None if lam is None else (1 - mu) * lam
+    if lr_after == "matched":
+        return None if ratio is None else ratio / (1 + mu * nesterov)
+    return None if lr_after is None else float(lr_after)
+
+
+ITEMS = Items(lesson=7, parts={"Hybrid._rate_after": rate_after_of})
 BOTH = (np.float32, np.float64)
 
 
 # ---- conditions ----
 
 
-@ITEMS.item("Plateau.standing", 10)
+@ITEMS.item("Plateau.standing", 10, "Plateau.standing")
 def plateau(call: Call, rng: np.random.Generator) -> None:
     nan = math.nan
     cases: list[tuple[dict[str, Any], list[float], float, int]] = [
@@ -48,7 +58,7 @@ def plateau(call: Call, rng: np.random.Generator) -> None:
         require(got[2] == answer, f"{told}\n  expected the answer {answer}, got {got[2]}")
 
 
-@ITEMS.item("Gap, AnyOf, AllOf", 10)
+@ITEMS.item("Gap, AnyOf, AllOf", 10, "Gap.__call__", "AnyOf.__call__", "AllOf.__call__")
 def gap_and_joined(call: Call, rng: np.random.Generator) -> None:
     for train, val, answer in ((0.99, 0.9, True), (0.95, 0.93, False), (0.75, 0.5, True), (0.5, 0.9, False)):
         level = 0.25 if train == 0.75 else 0.05
@@ -66,7 +76,7 @@ def gap_and_joined(call: Call, rng: np.random.Generator) -> None:
             require(got is combine(answers), f"{which} of {answers}: expected {combine(answers)}, got {got}")
 
 
-@ITEMS.item("Projected.distance", 10)
+@ITEMS.item("Projected.distance", 10, "Projected.distance")
 def projected(call: Call, rng: np.random.Generator) -> None:
     gammas, lambdas = rng.uniform(0.5, 1.5, 9), rng.uniform(0.8, 1.2, 9)
     for options in ({}, {"eps": 0.1}, {"rtol": 0.2}, {"rtol": 0.3, "window": 3}, {"eps": 0.5, "window": 4}):
@@ -120,7 +130,7 @@ def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Arr
     return {"gammas": np.array(gammas), "lambdas": np.array(lambdas), "lams": np.array(lams)}
 
 
-@ITEMS.item("Projection: gamma, lam and Lambda", 20)
+@ITEMS.item("Projection: gamma, lam and Lambda", 20, "Projection.measure", "Projection.add")
 def projection(call: Call, rng: np.random.Generator) -> None:
     gs = normal(rng, (8, 5))
     ps = -0.01 * gs + 0.003 * normal(rng, (8, 5))
@@ -176,7 +186,7 @@ def _slipped(ps: Array, gs: Array, name: str, slip: dict[str, Any]) -> Array:
 # ---- Hybrid ----
 
 
-@ITEMS.item("Hybrid._rate_after", 15)
+@ITEMS.item("Hybrid._rate_after", 15, "Hybrid._rate_after")
 def rate_after(call: Call, rng: np.random.Generator) -> None:
     lam, ratio = float(rng.uniform(0.1, 1)), float(rng.uniform(0.1, 1))
     for lr_after, momentum, nesterov, has, right, hint in (
@@ -243,7 +253,7 @@ def switched(
     require(got["released"], f"{told}: the first rule still holds its vectors: first.release() gives up their memory")
 
 
-@ITEMS.item("Hybrid: the switch", 12)
+@ITEMS.item("Hybrid: the switch", 12, "Hybrid._decide", "Hybrid._start_then")
 def hybrid(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 12)
@@ -260,7 +270,7 @@ def hybrid(call: Call, rng: np.random.Generator) -> None:
              condition=["AfterSteps", 2], lr_after="projected", **how)  # fmt: skip
 
 
-@ITEMS.item("Hybrid: momentum carried over", 5)
+@ITEMS.item("Hybrid: momentum carried over", 5, "Hybrid._start_then")
 def carried(call: Call, rng: np.random.Generator) -> None:
     w, g = start(rng, np.float64, 10)
     right = trained(w, g, 4, 0.02, 0.5, carry=True)
@@ -276,7 +286,7 @@ def carried(call: Call, rng: np.random.Generator) -> None:
 # ---- SWATS ----
 
 
-@ITEMS.item("SWATS: the Adam phase", 8)
+@ITEMS.item("SWATS: the Adam phase", 8, "SWATS._adam")
 def swats_adam(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 15)
@@ -314,7 +324,7 @@ def swats_of(w: Array, g: Array, at: int, lam: float, b1: float = 0.9, **slip: A
     return Exact(np.concatenate([first.value, values]), np.concatenate([first.slack, slacks]))
 
 
-@ITEMS.item("SWATS: the switch and the SGD phase", 10)
+@ITEMS.item("SWATS: the switch and the SGD phase", 10, "SWATS._to_sgd", "SWATS._sgd")
 def swats_switch(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         w, g = start(rng, dtype, 20)

@@ -62,10 +62,32 @@ def test_projection():
 
 def test_projected():
     """Projected: |1.5 - 1.25| = 0.25 is below the tolerance 0.2 * 1.5"""
-    progress = Progress(gammas=[2.0, 1.25], lambdas=[2.0, 1.5])
+    progress = Progress(step=2, gammas=[2.0, 1.25], lambdas=[2.0, 1.5])
     same(Projected(rtol=0.2).distance(progress), [0.25, 0.3])
     assert Projected(rtol=0.2)(progress)
-    assert Projected(rtol=0.2).distance(Progress(gammas=[2.0], lambdas=[2.0])) is None
+    assert Projected(rtol=0.2).distance(Progress(step=1, gammas=[2.0], lambdas=[2.0])) is None
+
+
+def ready_to_switch(lam):
+    """A Hybrid after its first step, with this Lambda, that is to switch after one."""
+    parameters = [Tensor(np.array([1.0]), requires_grad=True)]
+    then = SGD(lr=0.5, momentum=0.9)
+    optimizer = Hybrid(parameters, Adam(lr=0.01), then, switch=AfterSteps(1), lr_after="projected")
+    optimizer.progress.step, optimizer.progress.lambdas = 1, [lam]
+    return optimizer
+
+
+def test_rate_after():
+    """Hybrid: with momentum 0.9 the projected rate of Lambda = 0.5 is 0.05"""
+    same(ready_to_switch(0.5)._rate_after(), 0.05)
+
+
+def test_a_rate_that_climbs():
+    """Hybrid: with Lambda = -0.5 there is no rate to go on with, so it waits"""
+    optimizer = ready_to_switch(-0.5)
+    optimizer._decide()
+    assert optimizer.switch_event is None
+    assert optimizer.phase == "adam"
 
 
 def test_hybrid():

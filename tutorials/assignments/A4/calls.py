@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import part_calls
 from graph_calls import forward, vjp
 
 from minidl import ops_conv
 
-__all__ = ["operation", "vjp", "windows"]
+__all__ = ["give_parts", "operation", "vjp", "windows"]
 
 
 def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -20,3 +21,22 @@ def windows(x: Any, kernel: list[int], stride: list[int]) -> dict[str, Any]:
     values = view.copy()
     x += 1
     return {"values": values, "is_view": bool((view == values + 1).all())}
+
+
+def give_parts(names: list[str]) -> None:
+    """Have the grader compute the helpers."""
+
+    def ask_windows(x: Any, kernel: Any, stride: Any) -> Any:
+        return part_calls.ask("_windows", x, kernel, stride)
+
+    def ask_pad(x: Any, padding: Any, fill: float = 0.0) -> Any:
+        return part_calls.ask("_pad", x, padding, float(fill))
+
+    def ask_scatter(per_window: Any, x: Any, stride: Any, padding: Any) -> Any:
+        return part_calls.ask("_scatter", per_window, x.shape[2:], stride, padding)
+
+    def ask_unpad(x: Any, padding: Any) -> Any:
+        return part_calls.ask("_unpad", x, padding)
+
+    stand_ins = {"_windows": ask_windows, "_pad": ask_pad, "_scatter": ask_scatter, "_unpad": ask_unpad}
+    part_calls.give({name: (ops_conv, name, stand_in) for name, stand_in in stand_ins.items()}, names)

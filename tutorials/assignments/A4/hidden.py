@@ -10,7 +10,43 @@ from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, exact, expect, normal, require
 from tutorials.assignments.graph import run, wide
 
-ITEMS = Items()
+Pair = tuple[int, int]
+
+
+def windows_of(x: Array, kernel: Pair, stride: Pair) -> Array:
+    """Every position of the window (N, C, OH, OW, kh, kw), for a submission that has it wrong."""
+    padded, found = places(x, kernel, stride, 0)
+    i, j, _ = found[-1]
+    y = np.zeros((*x.shape[:2], i + 1, j + 1, *kernel))
+    for i, j, window in found:
+        y[:, :, i, j] = padded[window]
+    return y.astype(x.dtype)
+
+
+def scatter_of(per_window: Array, size: Pair, stride: Pair, padding: Pair) -> Array:
+    """The windows added up at their places in a padded image, whose size without the border is given."""
+    n, c, _, _, kh, kw = per_window.shape
+    padded, found = places(np.zeros((n, c, *size)), (kh, kw), stride, padding)
+    for i, j, window in found:
+        padded[window] += per_window[:, :, i, j]
+    return padded.astype(per_window.dtype)
+
+
+def pad_of(x: Array, padding: Pair, fill: float = 0.0) -> Array:
+    """A border of `fill` around the images."""
+    return places(x, (1, 1), 1, padding, fill)[0].astype(x.dtype)
+
+
+def unpad_of(x: Array, padding: Pair) -> Array:
+    """The images without their border."""
+    (ph, pw), (h, w) = padding, x.shape[2:]
+    return x[:, :, ph : h - ph, pw : w - pw]
+
+
+ITEMS = Items(lesson=8, parts={"_windows": windows_of, "_pad": pad_of, "_scatter": scatter_of, "_unpad": unpad_of})
+# The same slip in the value and in the gradient is paid for once.
+ADD = "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign."
+TURNED = "With the filter turned round, as mathematicians have it: pixel (i, j) of a window meets w[i, j]."
 BOTH = (np.float32, np.float64)
 
 
@@ -39,12 +75,14 @@ def conv(x: Array, w: Array, b: Array | None, stride: Any = 1, padding: Any = 0)
     return y if b is None else y + b[:, None, None]
 
 
-def conv_gradients(x: Array, w: Array, g: Array, stride: Any = 1, padding: Any = 0) -> tuple[Array, Array, Array]:
-    """Of sum(g * y): each output hands its gradient to all that went into it."""
+def conv_gradients(
+    x: Array, w: Array, g: Array, stride: Any = 1, padding: Any = 0, add: bool = True
+) -> tuple[Array, Array, Array]:
+    """Of sum(g * y): each output hands its gradient to all that went into it. Without `add`: a mistake."""
     padded, found = places(x, w.shape[2:], stride, padding)
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
     for i, j, window in found:
-        dx[window] += np.einsum("no,ocij->ncij", g[:, :, i, j], w)
+        dx[window] = add * dx[window] + np.einsum("no,ocij->ncij", g[:, :, i, j], w)
         dw += np.einsum("no,ncij->ocij", g[:, :, i, j], padded[window])
     return unpadded(dx, padding, x), dw, g.sum((0, 2, 3))
 
@@ -85,7 +123,7 @@ def all_winners(window: Array) -> Array:
     return np.asarray(window == window.max((2, 3), keepdims=True))
 
 
-@ITEMS.item("_windows: every position of the window, as a view", 10)
+@ITEMS.item("_windows: every position of the window, as a view", 10, "_windows")
 def windows(call: Call, rng: np.random.Generator) -> None:
     for shape, kernel, stride in (
         ((2, 3, 5, 6), [2, 3], [1, 1]),
@@ -119,7 +157,7 @@ def convolve(
     return *wide(x, w, b), run(call, "conv2d", inputs, **options)
 
 
-@ITEMS.item("conv2d: the value", 20)
+@ITEMS.item("conv2d: the value", 20, "conv2d")
 def conv_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, filters, options in CONVOLUTIONS:
@@ -129,20 +167,19 @@ def conv_value(call: Call, rng: np.random.Generator) -> None:
                 size = conv(np.abs(x), np.abs(w), np.abs(b) if bias else None, **options)
                 no_padding = {k: v for k, v in options.items() if k != "padding"}
                 op.value(exact(conv(x, w, c, **options), w[0].size + 2, size), {
-                    "With the filter turned round, as mathematicians have it. Deep learning does not turn it.":
-                        lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
+                    TURNED: lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
                     "Where is b?": lambda: conv(x, w, None, **options),
                     "Is the padding there?": lambda: conv(x, w, c, **no_padding),
                     "Is the stride obeyed?": lambda: conv(x, w, c, padding=options.get("padding", 0)),
                 })  # fmt: skip
 
 
-@ITEMS.item("conv2d: the gradient of the filters and of b", 15)
+@ITEMS.item("conv2d: the gradient of the filters and of b", 15, "conv2d")
 def conv_filters(call: Call, rng: np.random.Generator) -> None:
     _gradients(call, rng, which=(1, 2))
 
 
-@ITEMS.item("conv2d: the gradient of the images", 20)
+@ITEMS.item("conv2d: the gradient of the images", 20, "conv2d")
 def conv_images(call: Call, rng: np.random.Generator) -> None:
     _gradients(call, rng, which=(0,))
 
@@ -156,14 +193,15 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> 
             rights, sizes = conv_gradients(x, w, g64, **options), conv_gradients(*map(np.abs, (x, w, g64)), **options)
             turned = lambda: conv_gradients(x, w[:, :, ::-1, ::-1], g64, **options)[0]  # noqa: E731
             mistakes: dict[str, Any] = {
-                "Is the filter turned round? The pixel at place (i, j) of a window met w[i, j].": turned,
+                TURNED: turned,
+                ADD: lambda: conv_gradients(x, w, g64, **options, add=False)[0],
             }
             exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)]
             op.only(which).gradients(g, exacts, mistakes, {}, {
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
                 "b is added to every image: sum over the images, too.": lambda: g64[0].sum((1, 2)),
-            })  # fmt: skip
+            }, ledger=call.ledger)  # fmt: skip
 
 
 POOLS: tuple[Any, ...] = (
@@ -173,7 +211,7 @@ POOLS: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-@ITEMS.item("max_pool2d: the value", 10)
+@ITEMS.item("max_pool2d: the value", 10, "max_pool2d")
 def max_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
@@ -187,7 +225,7 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
             })  # fmt: skip
 
 
-@ITEMS.item("max_pool2d: the gradient goes to the winner, the first of equals", 12)
+@ITEMS.item("max_pool2d: the gradient goes to the winner, the first of equals", 12, "max_pool2d")
 def max_gradient(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
@@ -200,26 +238,39 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             run(call, "max_pool2d", [x], kernel_size=k, **options).gradients(g, [exact(right, 12, size)], {
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
-                "Windows overlap: a pixel that wins in two gets both gradients. Add, don't assign.":
+                ADD:
                     lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
             })  # fmt: skip
 
 
-@ITEMS.item("avg_pool2d: value and gradient", 13)
+SUM = "This is the sum: divide by kh * kw."
+
+
+@ITEMS.item("avg_pool2d: the value", 6, "avg_pool2d")
 def average(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
             x = normal(rng, shape, dtype)
             (a,) = wide(x)
-            op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
             y, size = (pool(each, k, lambda v: v.mean((2, 3)), **options) for each in (a, np.abs(a)))
-            op.value(exact(y, 12, size), {"This is the sum: divide by kh * kw.": lambda: y * np.prod(pair(k))})
+            op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
+            op.value(exact(y, 12, size), {SUM: lambda: y * np.prod(pair(k))})
+
+
+@ITEMS.item("avg_pool2d: the gradient", 7, "avg_pool2d")
+def average_gradient(call: Call, rng: np.random.Generator) -> None:
+    for dtype in BOTH:
+        for shape, k, options in POOLS:
+            x = normal(rng, shape, dtype)
+            (a,) = wide(x)
+            y = pool(a, k, lambda v: v.mean((2, 3)), **options)
+            op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
             g = normal(rng, y.shape, dtype)
             (g64,) = wide(g)
             part = 1 / np.prod(pair(k))
             right, size = (pool_gradient(a, k, lambda v: part, each, **options) for each in (g64, np.abs(g64)))
             op.gradients(g, [exact(right, 14, size)], {
-                "Each pixel's share of the mean is 1 / (kh * kw).": lambda: right / part,
-                "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign.":
+                SUM: lambda: right / part,
+                ADD:
                     lambda: pool_gradient(a, k, lambda v: part, g64, **options, add=False),
-            })  # fmt: skip
+            }, ledger=call.ledger)  # fmt: skip

@@ -8,6 +8,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import part_calls
 import study
 
 from minidl import Tensor, nn
@@ -106,3 +107,43 @@ def compare(
         for name, r in found.items()
     }
     return {"results": results, "log": log}
+
+
+def give_parts(names: list[str]) -> None:
+    """Have the grader compute what these functions do with numbers; the log is kept here."""
+
+    def train_once(
+        make_model: Any, make_optimizer: Any, rate: float, data: Any, seed: int, epochs: int, *_: Any
+    ) -> Any:
+        model = make_model(np.random.default_rng(seed))
+        make_optimizer(model.parameters(), rate)
+        x, labels = data.train
+        own = [model.layer.weight.data, model.layer.bias.data]
+        new = part_calls.ask("train_once", _seen(x), labels, *own, float(rate), epochs)
+        for mine, given in zip(own, new, strict=True):
+            mine[...] = given
+        return model
+
+    def accuracy(model: Any, split: Any) -> Any:
+        x, labels = split
+        model.run["shown"].append(["eval", np.round(x[:, 0]).astype(np.int64)])
+        return part_calls.ask("accuracy", _seen(x), labels, model.layer.weight.data, model.layer.bias.data)
+
+    def tune(make_model: Any, make_optimizer: Any, rates: Any, data: Any, seeds: Any, epochs: int) -> Any:
+        for rate in rates:
+            for seed in seeds:
+                make_optimizer(make_model(np.random.default_rng(seed)).parameters(), rate)
+        return part_calls.ask("tune", [float(rate) for rate in rates])
+
+    def mean_and_interval(values: Any) -> Any:
+        return tuple(part_calls.ask("mean_and_interval", [float(value) for value in values]))
+
+    stand_ins = {each.__name__: each for each in (train_once, accuracy, tune, mean_and_interval)}
+    part_calls.give({name: (study, name, each) for name, each in stand_ins.items()}, names)
+
+
+def _seen(x: Any) -> Any:
+    """What the model sees of the examples: not their numbers."""
+    seen = x.copy()
+    seen[:, 0] = 1.0
+    return seen
