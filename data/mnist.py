@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.dataset import Dataset, make_dataset, read_folder
 from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, fetch, read_verified
-from minidl.data.idx import DataError
+from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import KNOWN, MIRRORS, MNIST
 from minidl.data.layout import PARTS, find_part, find_parts
 from minidl.data.named import held_in, load_known, look_in
@@ -27,6 +28,7 @@ __all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
 
 NAMES = ("auto", "mnist", "mnist5k", *KNOWN)
 EMBEDDED = Path(__file__).parent / "embedded"
+MNIST5K = "762ba1f9411869d003df96396a1ef7d9b7905cdd67fcff8357d42a400765c5d4"  # of the embedded digits: Dataset.sha256
 
 
 def load_mnist(
@@ -97,7 +99,10 @@ def cache_folder() -> Path:
 
 
 def _embedded() -> Dataset:
-    return replace(read_folder(EMBEDDED), name="mnist5k", source="embedded in the package")
+    found = read_folder(EMBEDDED)
+    if found.sha256 != MNIST5K:
+        raise DataError(f"the digits in {EMBEDDED} are damaged (sha256 {found.sha256[:12]}...): install minidl again")
+    return replace(found, name="mnist5k", source="embedded in the package")
 
 
 def _named_folder(name: str) -> Dataset:
@@ -118,7 +123,28 @@ def _of_path(path: str) -> Dataset:
         names = ", ".join(known.name for known in held)
         raise DataError(f"{path} holds {names}: choose one by its name, and name {path} in MINIDL_DATA")
     known = look_in(held[0], path) if held else None
-    return read_folder(path) if known is None else replace(known, name=path)
+    if known is not None:
+        return replace(known, name=path)
+    found = read_folder(path)
+    check_whole_mnist(found)
+    return found
+
+
+def check_whole_mnist(found: Dataset) -> None:
+    """Raise DataError where some files of a folder are MNIST's, by their hashes, and others are not."""
+    if (len(found.train_labels), len(found.test_labels)) != (60_000, 10_000) or found.train_images.shape[1:] != (
+        28,
+        28,
+    ):
+        return
+    bytes_ = (found.train_images, found.train_labels, found.test_images, found.test_labels)
+    hashes = [idx_sha256(array.astype(np.uint8)) for array in bytes_]
+    wrong = [part for part, sha256 in zip(PARTS, hashes, strict=True) if sha256 != MNIST[part].sha256]
+    if 0 < len(wrong) < len(PARTS):
+        raise DataError(
+            f"{found.source}: {', '.join(wrong)} is not MNIST's, by its hash, though the others are: it is damaged, or "
+            "of another data set"
+        )
 
 
 def _given_folder(folder: str) -> Dataset:

@@ -33,7 +33,16 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
 
 
 class Module(Named):
-    """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`."""
+    """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`.
+
+    class Net(nn.Module):
+        def __init__(self):
+            self.conv, self.pool = nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(4)
+            self.last = nn.Linear(8 * 7 * 7, 10, init="xavier")
+
+        def forward(self, x):  # (N, 1, 28, 28)
+            return self.last(self.pool(self.conv(x).relu()).flatten(1))  # logits (N, 10)
+    """
 
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
 

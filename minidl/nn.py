@@ -16,6 +16,11 @@ from minidl.backend import accelerated
 from minidl.init import Rng, drawn_by_chance, initial_weights
 from minidl.module import Module as Module  # a user writes nn.Module
 from minidl.module import Parameter as Parameter
+from minidl.nn_more import GELU as GELU
+from minidl.nn_more import CrossEntropyLoss as CrossEntropyLoss
+from minidl.nn_more import LeakyReLU as LeakyReLU
+from minidl.nn_more import MSELoss as MSELoss
+from minidl.nn_more import Softmax as Softmax
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.refuse import missing
 from minidl.rng import CounterRng
@@ -171,7 +176,8 @@ class _BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.ndim:
-            raise ValueError(f"{type(self).__name__}: x {x.shape} must have {self.ndim} axes")
+            hint = ": images without a channel axis get one with x[:, None]" if (x.ndim, self.ndim) == (3, 4) else ""
+            raise ValueError(f"{type(self).__name__}: x {x.shape} must have {self.ndim} axes{hint}")
         if self.training:
             self.num_batches_tracked += 1
         return ops.batch_norm(
@@ -251,47 +257,6 @@ class ReLU(Module):
         return ops.relu(x)
 
 
-class LeakyReLU(Module):
-    """x where it is above 0, else negative_slope x."""
-
-    def __init__(self, negative_slope: float = 0.01, **other: Any) -> None:
-        super().__init__(**other)
-        self.negative_slope = negative_slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
-
-
-class GELU(Module):
-    """x Phi(x); approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
-
-    def __init__(self, approximate: str = "none") -> None:
-        self.approximate = approximate
-        ops.gelu(0.0, approximate)  # a wrong word is an error now
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.gelu(x, self.approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
-
-
-class Softmax(Module):
-    """e^x / sum(e^x) along `dim`. A network that is trained by cross-entropy ends with logits, without it."""
-
-    def __init__(self, dim: int = -1) -> None:
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.softmax(x, self.dim)
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
 class Tanh(Module):
     """Hyperbolic tangent."""
 
@@ -330,37 +295,6 @@ class AvgPool2d(_Pool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-
-# ---- losses ----
-
-
-class CrossEntropyLoss(Module):
-    """loss = CrossEntropyLoss()(logits, labels): see ops.cross_entropy, whose arguments it takes."""
-
-    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
-        super().__init__(**other)
-        self.reduction, self.label_smoothing = reduction, label_smoothing
-
-    def __call__(self, logits: Any, labels: Any) -> Tensor:  # type: ignore[override]
-        return ops.cross_entropy(logits, labels, reduction=self.reduction, label_smoothing=self.label_smoothing)
-
-    def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
-
-
-class MSELoss(Module):
-    """loss = MSELoss()(prediction, target): see ops.mse_loss."""
-
-    def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
-        super().__init__(**other)
-        self.reduction = reduction
-
-    def __call__(self, prediction: Any, target: Any) -> Tensor:  # type: ignore[override]
-        return ops.mse_loss(prediction, target, reduction=self.reduction)
-
-    def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}"
 
 
 if not TYPE_CHECKING:

@@ -147,7 +147,8 @@ def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size
     x, kernel, pad = as_tensor(x), _pair(k, f"{op}: kernel_size"), _pair(padding, f"{op}: padding")
     step = kernel if stride is None else _pair(stride, f"{op}: stride")
     if x.ndim != 4:
-        raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W)")
+        hint = ": images without a channel axis get one with x[:, None]" if x.ndim == 3 else ""
+        raise ValueError(f"{op}: x {x.shape} must be (N, C, H, W){hint}")
     if 2 * pad[0] > kernel[0] or 2 * pad[1] > kernel[1]:
         raise ValueError(f"{op}: padding {pad} must be at most half of the window {kernel}")
     _output_size(op, x, kernel, step, pad)

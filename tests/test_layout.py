@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ENGINE = {
     "refuse", "backend", "grad_mode", "rng", "operators", "tensor", "ops", "ops_nn", "ops_conv", "ops_more", "init",
-    "listing", "weights", "module", "nn", "gradcheck", "evaluation", "trainer",
+    "listing", "weights", "module", "nn_more", "nn", "gradcheck", "evaluation", "trainer",
 }  # fmt: skip
 COMMANDS = {"train", "predict", "tune", "report", "compare"}
 FOLDERS = {"fast", "training", "cli", "teach", "study", "trace", "program", "handwriting", "pages"}

@@ -111,6 +111,40 @@ def test_2_a_data_set_by_its_name_or_folder(tmp_path: Path) -> None:
     assert load_mnist(str(tmp_path)).sha256 == load_mnist("mnist5k").sha256 == DATA.sha256
 
 
+def test_2_damaged_digits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minidl.data import DataError, mnist, write_idx
+
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    arrays = [
+        DATA.train_images,
+        DATA.train_labels.astype(np.uint8),
+        DATA.test_images,
+        DATA.test_labels.astype(np.uint8),
+    ]
+    arrays[1] = np.concatenate([[(arrays[1][0] + 1) % 10], arrays[1][1:]]).astype(np.uint8)
+    for name, array in zip(names, arrays, strict=True):
+        write_idx(tmp_path / f"{name}-ubyte", array)
+    assert load_mnist(str(tmp_path)).train_labels[0] != DATA.train_labels[0], "as a folder of one's own it is taken"
+    monkeypatch.setattr(mnist, "EMBEDDED", tmp_path)
+    with pytest.raises(DataError, match="damaged"):
+        load_mnist("mnist5k")
+
+
+@pytest.mark.mnist
+def test_2_a_folder_with_a_damaged_file_of_mnist(tmp_path: Path, mnist_root: Path) -> None:
+    from minidl.data import DataError, write_idx
+
+    for file in mnist_root.glob("*ubyte*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert len(load_mnist(str(tmp_path)).train_labels) == 60_000
+    (next(tmp_path.glob("t10k-labels*"))).unlink()
+    labels = load_mnist("mnist", mnist_root).test_labels.astype(np.uint8)
+    labels[17] = (labels[17] + 1) % 10
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", labels)
+    with pytest.raises(DataError, match="t10k-labels is not MNIST's, by its hash, though the others are"):
+        load_mnist(str(tmp_path))
+
+
 # ---- 3: fit says what it does ----
 
 
@@ -558,6 +592,12 @@ def test_11_images_without_a_channel_axis() -> None:
         nn.Conv2d(1, 2, 3, rng=0)(Tensor(DATA.test_images[:2] / np.float32(255)))
 
 
+@pytest.mark.parametrize("layer", [nn.Conv2d(1, 2, 3, rng=0), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.BatchNorm2d(1)])
+def test_11_every_layer_of_images_says_so(layer: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"x\[:, None\]"):
+        layer(Tensor(DATA.test_images[:2] / np.float32(255)))
+
+
 # ---- 12: a finished run can be trained on ----
 
 
@@ -670,6 +710,16 @@ def test_seed_gives_each_layer_a_stream_of_its_own() -> None:
     with contextlib.suppress(RuntimeError), seed(0):
         raise RuntimeError
     assert not same(nn.Linear(5, 5), a)
+
+
+def test_the_command_line_draws_own_networks_by_its_seed(tmp_path: Path) -> None:
+    from minidl.training.models import build_model
+
+    (tmp_path / "mine.py").write_text(f"from minidl import Tensor, nn\n\n\n{inspect.getsource(Net)}")
+    first, again, other = (build_model(f"{tmp_path}/mine.py:Net", (28, 28), 10, n) for n in (4, 4, 5))
+    assert same(first, again)
+    assert not same(first, other)
+    assert same(first, net(4)), "as in Python"
 
 
 def test_weights_drawn_without_a_seed_are_told_once() -> None:

@@ -25,6 +25,7 @@ ANSWER = re.compile(r"<details>.*?</details>", re.DOTALL)
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colours
 PROGRESS = re.compile(r"(\d+ of \d+ runs done.*\n)+")  # what a study says every half minute, on a slow machine
+BAR = re.compile(r"[^\n]*\r")  # of progress: what a notebook writes over
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -94,6 +95,8 @@ async def run(notebook: Any, name: str) -> Any:
             cell.outputs = [output for output in cell.outputs if not PROGRESS.fullmatch(output.get("text", ""))]
         for output in cell.get("outputs", []):
             output.get("metadata", {}).clear()
+            if "text" in output:
+                output.text = BAR.sub("", output.text)
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = smaller(output.data["image/png"])
             if output.output_type == "stream" and output.name == "stderr":

@@ -20,8 +20,8 @@ from minidl.evaluation import threads_or_as_before
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
 from minidl.trainer import Trainer
+from minidl.training.lock import Held, lock
 from minidl.training.observer import Observer, Step
-from minidl.training.run import lock
 
 
 def fit(
@@ -34,30 +34,44 @@ def fit(
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
     _check_schedule(trainer, total)
-    run = trainer.run
-    shown: list[Observer] = [Progress(trainer, total)] if verbose else []
-    stop = StopOnCtrlC()
+    with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run):
+        _train(trainer, total, observers, validate, verbose)
+
+
+def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate: bool, verbose: bool) -> None:
+    run, stop = trainer.run, StopOnCtrlC()
     kept = [] if run is None else [run.observer()]
-    with threads_or_as_before(threads or trainer.threads), stop.listening(), ExitStack() as held:
-        if run is not None:
-            lock(run.folder, held)
-            run.aim_at(total)
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite gets a message of its own
-                trainer.train_to(total, [*observers, *kept, *shown, stop], validate)
-        except KeyboardInterrupt:  # not ours: from an observer, between two steps, or where no signal can be caught
-            if run is not None and trainer.between_steps:
-                run.save()
-            raise
-    if stop.asked:
-        if run is not None:
+    shown: list[Observer] = [Progress(trainer, total)] if verbose else []
+    if run is not None:
+        run.aim_at(total)
+    try:
+        with stop.listening(), np.errstate(over="ignore", invalid="ignore"):  # divergence gets a message of its own
+            trainer.train_to(total, [*observers, *kept, *shown, stop], validate)
+    except KeyboardInterrupt:  # not ours: from an observer, or where no signal can be caught
+        if run is not None and trainer.between_steps:
             run.save()
-        raise KeyboardInterrupt(_stopped(trainer, total))
-    if run is not None and trainer.progress.epoch < total:  # an observer asked to stop
-        run.save()
-    elif run is not None:
-        with threads_or_as_before(threads or trainer.threads):
+        raise
+    if run is not None:
+        if trainer.progress.epoch < total:
+            run.save()
+        else:
             run.finish()
+    if stop.asked:
+        raise KeyboardInterrupt(_stopped(trainer, total))
+
+
+@contextmanager
+def folder_held(run: Any) -> Iterator[None]:
+    """No other process writes to the run's folder meanwhile; where there is no run nothing is done."""
+    if run is None:
+        yield
+        return
+    with ExitStack() as held:
+        run.hold(lock(run.folder, held))
+        try:
+            yield
+        finally:
+            run.hold(Held(run.folder))
 
 
 class StopOnCtrlC(Observer):

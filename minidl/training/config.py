@@ -160,6 +160,9 @@ class Job:
     epochs: int
     trainer: Trainer
 
+    def __repr__(self) -> str:
+        return f"Job of {self.config.model} on {self.dataset!r} by {self.config.opt}, {self.epochs} epochs"
+
     @property
     def model(self) -> Module:
         return self.trainer.model

@@ -156,6 +156,9 @@ class Run:
         run.heal(state)
         return run
 
+    def __repr__(self) -> str:
+        return f"run {self.folder}: {self.job.trainer.progress.epoch} epochs done, {self.job!r}"
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are done and all files are written."""

@@ -1,0 +1,81 @@
+"""Layers that the networks here do without, but programs of the field use; and losses as modules. All are in nn too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl import ops
+from minidl.module import Module
+from minidl.tensor import Tensor
+
+
+class LeakyReLU(Module):
+    """x where it is above 0, else negative_slope x."""
+
+    def __init__(self, negative_slope: float = 0.01, **other: Any) -> None:
+        super().__init__(**other)
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, self.negative_slope)
+
+    def extra_repr(self) -> str:
+        return f"negative_slope={self.negative_slope}"
+
+
+class GELU(Module):
+    """x Phi(x); approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+        ops.gelu(0.0, approximate)  # a wrong word is an error now
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class Softmax(Module):
+    """e^x / sum(e^x) along `dim`. A network that is trained by cross-entropy ends with logits, without it."""
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.softmax(x, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+# ---- losses ----
+
+
+class CrossEntropyLoss(Module):
+    """loss = CrossEntropyLoss()(logits, labels): see ops.cross_entropy, whose arguments it takes."""
+
+    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
+        super().__init__(**other)
+        self.reduction, self.label_smoothing = reduction, label_smoothing
+
+    def __call__(self, logits: Any, labels: Any) -> Tensor:  # type: ignore[override]
+        return ops.cross_entropy(logits, labels, reduction=self.reduction, label_smoothing=self.label_smoothing)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}, label_smoothing={self.label_smoothing}"
+
+
+class MSELoss(Module):
+    """loss = MSELoss()(prediction, target): see ops.mse_loss."""
+
+    def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
+        super().__init__(**other)
+        self.reduction = reduction
+
+    def __call__(self, prediction: Any, target: Any) -> Tensor:  # type: ignore[override]
+        return ops.mse_loss(prediction, target, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
