@@ -1,7 +1,12 @@
 """`--trace` and `python -m minidl.trace` as a user meets them: runs that end well, badly, or are resumed."""
 
 import json
+import os
+import re
+import shlex
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +16,7 @@ import pytest
 from minidl import trace
 from minidl.trace.__main__ import main as side_by_side
 from minidl.training.checkpoint import load_checkpoint
-from tests.commands import checkpoint_bits, difference, fails, signal_at_call, tiny_dataset, train
+from tests.commands import ROOT, checkpoint_bits, difference, fails, signal_at_call, tiny_dataset, train
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +157,24 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     found = trace.read(both)
     assert [r["title"] for r in found] == [trace.read(p)[0]["title"] for p in pages]
     assert side_by_side([pages[0], str(tmp_path / "none.html"), "--out", str(both)]) == 2
+    assert side_by_side([*pages, pages[0], "--out", str(both)]) == 2
+    told = capsys.readouterr().err
+    assert "two runs fit side by side" in told
+    assert side_by_side([pages[0], "--out", str(tmp_path / "anew.html")]) == 0
+    assert trace.read(tmp_path / "anew.html")[0]["title"] == trace.read(pages[0])[0]["title"]
     assert side_by_side([*pages, "--out", str(tmp_path / "no" / "both.html")]) == 2
     assert trace.read(both)
-    assert capsys.readouterr().err.count("minidl.trace: error: ") == 2
+    assert (told + capsys.readouterr().err).count("minidl.trace: error: ") == 3
+
+
+def test_the_commands_of_the_lecturers_page_run(tmp_path):
+    """As they stand in tutorials/pages/replay.md, only shorter: one epoch."""
+    text = (ROOT / "tutorials" / "pages" / "replay.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines():
+        _, *words = shlex.split(line, comments=True)
+        words += ["--epochs", "1"] if "minidl.train" in words else []
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, line
+    assert len(trace.read(tmp_path / "both.html")) == 2
+    assert len(trace.read(tmp_path / "anew.html")) == 1

@@ -147,7 +147,7 @@ show.digits(np.array(hardest), labels[chosen], becomes)
 # %% [markdown]
 # Above, dark is where the square hurts, with the lowest probability as title; below, the image at its worst place,
 # and what it is taken for. Six pixels are enough for some. Cover the upper bow of the 9 and it is a 4; cover the
-# crossing of the 8 and it is a 0. Nothing that one square hides makes another digit of the 0, the 2, the 3 or the
+# middle of the 8 and it is a 0. Nothing that one square hides makes another digit of the 0, the 2, the 3 or the
 # 7: what is left of them still says it. This is nearer to "what the network needs" than a gradient, and costs 529
 # images for one answer.
 #

@@ -1,4 +1,7 @@
-"""Two recorded runs on one page, stepping together: `python -m minidl.trace A.html B.html --out both.html`."""
+"""Two recorded runs on one page, stepping together: `python -m minidl.trace A.html B.html --out both.html`.
+
+With one page, that run is written anew, with the page as this version of minidl has it.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def put_together(argv: Sequence[str] | None) -> int:
     """The command itself."""
-    parser = Parser(prog="minidl.trace", description="Put two recorded runs on one page, to step through side by side.")
-    parser.add_argument("pages", nargs=2, type=Path, metavar="PAGE", help="pages written by minidl.train --trace PAGE")
+    parser = Parser(prog="minidl.trace", description="Put two recorded runs on one page, to step through side by side; or one, anew.")
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, written by minidl.train --trace")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")
     args = parser.parse_args(argv)
+    if len(args.pages) > 2:
+        return complain(f"{len(args.pages)} pages were given, but two runs fit side by side", BAD_INPUT, parser.prog)
     try:
         check_replaceable(args.out)
         recordings = [first for first, *_ in map(read, args.pages)]
