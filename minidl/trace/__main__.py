@@ -21,8 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def put_together(argv: Sequence[str] | None) -> int:
     """The command itself."""
-    parser = Parser(prog="minidl.trace", description="Put two recorded runs on one page, to step through side by side; or one, anew.")
-    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, written by minidl.train --trace")
+    what = "Put two recorded runs on one page, to step through side by side; or one, anew."
+    parser = Parser(prog="minidl.trace", description=what)
+    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")
     args = parser.parse_args(argv)
     if len(args.pages) > 2:
