@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from minidl.data import load_mnist
-from minidl.study import CONTESTANTS, Regime, Study
+from minidl.study import CONTESTANTS, Regime, Shows, Study
+from minidl.study.analysis import analyse
+from minidl.study.claims import TITLE
 from minidl.study.execute import execute
 from minidl.study.results import write_tables
 from minidl.study.study import open_plan
@@ -50,20 +52,19 @@ regime = Regime(
     val_images=1_000,
     epochs=6,
     batch_size=50,
-    evaluations=6,
-    levels=(0.8, 0.85),  # validation accuracies to reach
-    claim=((0.9, 1.0), (0.0, 0.2)),  # training accuracy and gap that it should show
+    looks=6,  # at the validation split, while it trains
+    shows=Shows(train=(0.9, 1.0), gap=(0.0, 0.2)),  # what it must show to be what we say it is
     hidden=(64,),
+    margin=0.005,  # differences below half a point do not matter to us: decided now, not later
 )
 study = Study(
     name="mine",
     dataset="mnist5k",
     regimes=(regime,),
     contestants=contestants,
-    seeds=(0, 1, 2, 3, 4, 5),  # of the runs that count
-    tuning_seeds=(100,),  # of the runs that only choose the rates
-    grid=3,
-    tuning_runs=4,
+    seeds=(0, 1, 2, 3, 4, 5, 6, 7),  # of the runs that count
+    tuning_seeds=(100, 101, 102),  # of the runs that only choose the settings
+    rounds=((6, 1), (2, 3)),  # six settings with one seed each; the best two get three
 )
 print(study.runs_of(regime), "runs in all")
 
@@ -91,15 +92,19 @@ print(len(rows), "rows, of which", final, "are final runs")
 print("columns:", ", ".join(list(rows[0])[:8]), "...")
 
 # %% [markdown]
-# Each run is a row. First the tuning: which rates were tried, and what did validation say?
+# Each run is a row. First the tuning: the settings were drawn at random, evenly on a logarithmic scale. Which were
+# tried, and what did validation say? A seed above 100 means that the setting was among the better two.
 
 # %%
 for row in rows:
-    if row["purpose"] == "tuning" and row["contestant"] in ("sgd", "adam"):
+    if row["purpose"] == "tuning" and row["contestant"] == "adam":
         accuracy = float(row["val_accuracy"])
-        print(f"{row['contestant']:5} rate {float(row['lr']):.5f}: validation accuracy {accuracy:.3f}")
+        print(f"rate {float(row['lr']):.5f}, seed {row['seed']}: validation accuracy {accuracy:.3f}")
 
 # %% [markdown]
+# One seed would have chosen the rate by luck; three make that rarer. A setting of which one run collapses is not
+# chosen at all, however well the others did.
+#
 # Now the runs that count, each a dot, with a bar at the mean.
 
 
@@ -126,27 +131,41 @@ show.dots({key: list(values.values()) for key, values in by_contestant.items()},
 
 
 # %%
-# Student's t for 95 %, by the number of differences: how uncertain a spread from so few of them is
-STUDENT = {3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-
-
-def compare(a, b):
-    """a - b for each seed in percentage points, and what one may conclude from it, in words."""
-    d = 100 * np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
-    if len(d) not in STUDENT:
-        return d, f"{len(d)} pairs of runs: too few"
-    mean, half = d.mean(), STUDENT[len(d)] * d.std(ddof=1) / np.sqrt(len(d))
-    verdict = "cannot tell" if abs(mean) < half else "better" if mean > 0 else "worse"
-    return d, f"{mean:+.2f} points, +- {half:.2f}: {verdict}"
+def differences(a, b):
+    """a - b for each seed that both have, in percentage points."""
+    return 100 * np.array([a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())])
 
 
 for other in ("adam", "sgd", "adam-cut"):
-    print(f"hybrid - {other:8}: {compare(by_contestant['hybrid'], by_contestant[other])[1]}")
+    d = differences(by_contestant["hybrid"], by_contestant[other])
+    print(f"hybrid - {other:8}: mean {d.mean():+.2f} points, from {d.min():+.2f} to {d.max():+.2f}")
 
 # %% [markdown]
-# Where the interval contains 0, these runs cannot tell. That is a result too, and a common one. And where they
-# can tell, the verdict is about *this* network, these thousand images, six epochs and four settings to tune
-# with. The hybrid has two rates and a moment to choose, Adam has one rate: among three numbers, four settings
+# ## Words from numbers
+#
+# When may one say "better"? The study's report has one way, fixed beforehand. It takes the mean of these
+# differences without the largest and smallest fifth, so that one run gone wrong does not decide. Around it lies
+# an interval, by drawing the seeds again and again (the *bootstrap*), wide enough that *all* intervals of the
+# report are right at once in 95 of 100 studies. And then it asks about a margin, here half a point:
+#
+# - the whole interval lies within the margin: **equivalent**. That is more than "no difference was found"!
+# - else, it lies above zero: **better**; below zero: **worse**
+# - else: **these runs cannot tell**
+
+# %%
+(block,) = analyse(plan)
+for verdict in block.verdicts:
+    x, claim = verdict.interval, verdict.claim
+    if claim.measure == "accuracy":
+        found = f"{100 * x.estimate:+.2f} ({100 * x.low:+.2f} to {100 * x.high:+.2f})"
+        print(f"{claim.a:8} against {claim.b:8}: {found}: {verdict.word}")
+print("the title's question, the switch against a cut of the rate:", block.word(TITLE))
+print("what the regime does not show of what it must:", "; ".join(block.misses) or "nothing")
+
+# %% [markdown]
+# "These runs cannot tell" is a result too, and with eight seeds a common one. And where they
+# can tell, the verdict is about *this* network, these thousand images, six epochs and six settings to tune
+# with. The hybrid has a moment, two rates and a momentum to choose, Adam has one rate: among four numbers, six settings
 # do not go far. Change something and run it again before you believe more than that.
 #
 # ## How to fool yourself
@@ -163,13 +182,14 @@ for n in (1, 3, 10, 30):
 
 # %% [markdown]
 # And whoever compares twenty variants that are all the same will find one that is "significantly" better, by
-# the meaning of 95 %. The study's report corrects for that (Holm's method).
+# the meaning of 95 %. That is why the report's intervals are wide enough for all of its comparisons together.
 #
 # ## The large study
 #
-# `python -m minidl.study --preset paper --out studies/paper` runs six regimes (under-fit, good fit and
-# over-fit, as MLP and as CNN), seventeen contestants and ten seeds. Where its table lies beside this tutorial,
-# read it:
+# `python -m minidl.study --preset paper --out studies/paper` has seven regimes, two dozen contestants, twenty
+# settings for each of them and twenty seeds. Its [plan](study/PLAN.md) was written before its first run. Where
+# its table lies beside this tutorial, read it: how often was the switch ahead of a cut of the rate, seed by
+# seed?
 
 # %%
 table = Path("study") / "results.csv"
@@ -178,18 +198,20 @@ if not table.exists():
 else:
     large, switch = read(table), {}
     for name in dict.fromkeys(row["regime"] for row in large):
-        runs = {key: accuracies(large, name, key) for key in keys}
-        print(name)
-        for other in ("adam", "sgd", "adam-cut"):
-            differences, verdict = compare(runs["hybrid"], runs[other])
-            print(f"   hybrid - {other:8}: {verdict}")
-        switch[name] = differences  # from the last one, adam-cut
-    show.dots(switch, "hybrid - adam-cut, percentage points of test accuracy, a dot for each seed")
+        runs = {key: accuracies(large, name, key) for key in ("hybrid", "adam-cut", "adam-cosine")}
+        if all(runs.values()):
+            switch[name] = differences(runs["hybrid"], runs["adam-cut"])
+            ahead = (switch[name] > 0).mean()
+            print(f"{name}: the switch above the cut for {ahead:.0%} of the seeds, {switch[name].mean():+.2f} points")
+    if switch:
+        show.dots(switch, "hybrid - adam-cut, percentage points of test accuracy, a dot for each seed")
 
 # %% [markdown]
 # The line against `adam-cut` is the one to look at: it asks whether the *switch* helps, or only the smaller
-# rate that came with it. Read the report's first paragraph, which answers just that, in the same way, from the
-# same numbers.
+# rate that came with it. Now open the [report](study/report.html). Its first three sentences answer just that,
+# with the words from above; below them lie the maps: a cell is a network trained in full, its place says when
+# it left Adam and at what rate it went on. Look for three things: where the best cells lie, how wide the good
+# region is, and where runs collapse.
 #
 # ## Exercises
 #
@@ -206,7 +228,7 @@ else:
 # ```
 #
 # The smaller the second number is beside the first, the more the seeds explain, and the fewer seeds are enough.
-# Where it is not smaller, the seed's luck with one contestant says nothing about the other. (With six seeds,
+# Where it is not smaller, the seed's luck with one contestant says nothing about the other. (With eight seeds,
 # both numbers are rough themselves.)
 #
 # </details>
@@ -226,7 +248,7 @@ else:
 #     execute(larger, executor, workers=1)
 # made = len(list((folder / "runs").rglob("*.json"))) - before
 # print(made, "new runs")
-# assert 0 < made <= study.tuning_runs + len(study.seeds)
+# assert 0 < made <= 6 + 2 * 2 + len(study.seeds)
 # ```
 #
 # Only those of the new contestant: a run is stored under a description of all that decides it, and found again.
@@ -252,20 +274,21 @@ else:
 #
 # </details>
 #
-# **4.** Which contestant reached 85 % on validation in the fewest steps? (Column `steps_to_level_2`; empty
-# where it never did.)
+# **4.** The report says that generalization must be compared at equal *training* loss. Why not simply take the gap
+# between training and test accuracy at the end?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
 # for key in keys:
-#     steps = [row["steps_to_level_2"] for row in rows if row["contestant"] == key]
-#     reached = [int(step) for step in steps if step]
-#     print(f"{key:9} reached it in {len(reached)} runs, after {reached} steps")
+#     done = [row for row in rows if row["contestant"] == key and row["purpose"] == "final"]
+#     train, test = (100 * np.mean([float(row[f"{part}_accuracy"]) for row in done]) for part in ("train", "test"))
+#     print(f"{key:9} train {train:.2f} %, test {test:.2f} %, gap {train - test:.2f} points")
 # ```
 #
-# Runs that never reach the level must not be left out of an average: the study's report counts them as "later
-# than the end" (they are *censored*).
+# Whoever has learnt less has a smaller gap: a network that guesses has none at all. So a small gap may only
+# mean that training stopped early. At equal training loss, both have learnt the training images equally well,
+# and the one with the smaller validation loss carries over better.
 #
 # </details>
 #
@@ -273,5 +296,6 @@ else:
 #
 # [`minidl/study/contestants.py`](../minidl/study/contestants.py) and
 # [`minidl/study/regimes.py`](../minidl/study/regimes.py): who takes part, and on what. The last assignment, A5,
-# asks for a small study of your own. That was the way from the bytes of a file to a question that is still open. One
-# lesson is left, for those who wonder why it did not take longer: [tutorial 13](13_as_fast_as_the_arithmetic.ipynb).
+# asks for a small study of your own. That was the way from the bytes of a file to a question that is still
+# open. One lesson is left, for those who wonder why it did not take longer: [tutorial
+# 13](13_as_fast_as_the_arithmetic.ipynb).
