@@ -103,28 +103,8 @@ def test_the_pack_takes_the_runs_along(done, tmp_path):
 
 # ---- one's own ----
 
-MINE = '''"""An optimizer and a network of one's own."""
-import numpy as np
-from minidl import nn
-from minidl.optim import Rule
-
-
-class Lion(Rule):
-    """Lion: the sign of an average (Chen et al. 2023)."""
-
-    name = "lion"
-    vectors = ("m",)
-    axes = {"lr": (1e-5, 1e-2)}
-
-    def rule(self, g, p, lr, m):
-        p[...] = -lr * np.sign(0.9 * m + 0.1 * g)
-        m[...] = 0.99 * m + 0.01 * g
-
-
-class Net(nn.Sequential):
-    def __init__(self, image_size, classes):
-        super().__init__(nn.Flatten(), nn.Linear(image_size[0] * image_size[1], 12), nn.Tanh(), nn.Linear(12, classes))
-'''
+PAGE = (ROOT / "tutorials" / "pages" / "own-study.md").read_text()
+MINE, SCRIPT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)  # as the page has them
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +138,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
     ):
         assert words in page
     before = {path.name for path in (out / "runs").iterdir()}
-    mine.write_text(MINE.replace("12), nn.Tanh", "13), nn.Tanh").replace("Linear(12, c", "Linear(13, c"))
+    mine.write_text(MINE.replace("32", "33"))
     result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
     assert result.returncode == 0, result.stderr
     assert not before & {path.name for path in (out / "runs").iterdir()} - before  # another network: other runs
@@ -172,7 +152,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
         ("x = 1", "brings no optimizer (a Rule with `axes`), no network"),
         (MINE.replace("(1e-5, 1e-2)", "(1e-2, 1e-5)"), "needs 0 < low < high"),
         (MINE.replace('"lr": (1e-5', '"rate": (1e-5'), "rate"),
-        (MINE.replace("nn.Linear(12, classes)", "nn.Linear(9, classes)"), "Net"),
+        (MINE.replace("nn.Linear(32, classes)", "nn.Linear(9, classes)"), "Net"),
         (MINE + "1 / 0", "ZeroDivisionError"),
         ("contestants = [3]", "must be a list of Contestant"),
     ],
@@ -185,7 +165,7 @@ def test_what_is_wrong_with_ones_own_is_a_line(text, words, tmp_path):
 def test_a_script_without_a_guard_is_told_at_once(tmp_path):
     """Public reports of the kind: hundreds of lines of RuntimeError, from processes that never start."""
     script = tmp_path / "script.py"
-    script.write_text("from minidl.study import QUICK, run_study\nrun_study(QUICK, 'out')\n")
+    script.write_text(SCRIPT.replace('if __name__ == "__main__":\n    ', "").replace(', own="mine.py"', ""))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
@@ -193,7 +173,7 @@ def test_a_script_without_a_guard_is_told_at_once(tmp_path):
     assert result.returncode == 1
     assert 'if __name__ == "__main__":' in result.stderr.splitlines()[-1]
     assert result.stderr.count("Traceback") == 1
-    assert not list((tmp_path / "out" / "runs").iterdir())
+    assert not list((tmp_path / "studies" / "mine" / "runs").iterdir())
 
 
 def test_no_worker_outlives_a_killed_study(tmp_path):
