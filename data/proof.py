@@ -90,6 +90,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """What a JSON file holds. Raises Damaged where it is missing or no JSON."""
     where = os.fspath(path)
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise Damaged(f"{where} is no plain file")  # of a device there is no end
         if os.path.getsize(path) > LARGEST:
             raise Damaged(f"{where} is damaged: it is larger than {LARGEST >> 20} MiB")
         return json.loads(Path(path).read_bytes())

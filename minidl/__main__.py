@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from minidl import __version__
+from minidl.cli.command import command
 
 COMMANDS = {
     "train": "train a network: python -m minidl.train --opt hybrid",
@@ -21,6 +22,11 @@ COMMANDS = {
 
 def main() -> int:
     """Print the commands; returns the exit status."""
+    return command("minidl", lambda stop: list_commands())
+
+
+def list_commands() -> int:
+    """The command itself."""
     print(f"minidl {__version__}: the commands are\n")
     for name, words in COMMANDS.items():
         print(f"  python -m minidl.{name:<9} {words}")

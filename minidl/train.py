@@ -151,6 +151,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
             print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
+        if {"lr_after", "lr_sgd"} <= args.keys():
+            raise ValueError("--lr-after and --lr-sgd are both the rate of the SGD phase: give one of them")
         if out is not None:
             check_unused(out)  # before minutes go into a download
         run = Run.create(prepare(Config(**args)), out, chosen, held)

@@ -42,6 +42,8 @@ def parse_switch(text: str) -> Condition:
     & binds tighter than |. Raises SwitchError, which shows the place and what was expected there.
     """
     reader = Reader(text, SwitchError)
+    if text.count("(") > 50:
+        reader.fail(0, f"{text.count('(')} brackets are too many: at most 50")
     condition = _either(reader)
     if reader.at < len(text):
         reader.fail(reader.at, "expected | or & or the end")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -24,7 +26,18 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {message} (--help lists what there is)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {self._with_nearest(message)} (--help lists what there is)\n")
+
+    def _with_nearest(self, message: str) -> str:
+        """The message, with the option or choice that was probably meant."""
+        found = re.search(r"unrecognized arguments: .*?(--?[^\s=]+)", message)
+        known = list(self._option_string_actions)
+        if not found:
+            found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+            known = found[2].replace("'", "").split(", ") if found else []
+        near = difflib.get_close_matches(found[1].lower(), known, n=1) if found else []
+        message = readable(message)
+        return f"{message}: did you mean {near[0]}?" if near else message
 
 
 def write_anything() -> None:
@@ -37,9 +50,14 @@ def write_anything() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def readable(message: str) -> str:
+    """The message with words of hundreds of letters cut: what was typed may be anything."""
+    return re.sub(r"[^\s/]{300,}", lambda word: f"{word[0][:60]}... ({len(word[0]):,} characters)", message)
+
+
 def complain(error: object, status: int, program: str = "minidl.train") -> int:
     """Print an error as the command lines have them; returns the exit status."""
-    prefix = f"{program}: error: "
+    prefix, error = f"{program}: error: ", readable(str(error))
     # A second line may point at a place in the first, so it moves along.
     print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     return status

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minidl import fast, nn, ops
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.batches import Examples, batches
 from minidl.evaluation import evaluate
@@ -115,6 +116,11 @@ def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    return command("minidl.fast", lambda stop: compile_or_clear(argv))
+
+
+def compile_or_clear(argv: Sequence[str] | None) -> int:
+    """The command itself."""
     parser = Parser(
         prog="minidl.fast",
         description="Compile the loops that minidl computes in where numba is installed, so that nobody waits for it "

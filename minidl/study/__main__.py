@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import load_mnist
@@ -78,12 +79,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return command(NAME, lambda stop: study(words, stop))
+
+
+def study(words: list[str], stop: StopOnSignal) -> int:
+    """The command itself."""
     args = make_parser().parse_args(words)
     if args.pins:
         print("\n".join(f"export {name}={shlex.quote(value)}" for name, value in pins().items()))
         return DONE
     out: Path = args.out or Path("studies") / args.preset
-    with StopOnSignal() as stop, ExitStack() as stack:
+    with ExitStack() as stack:
         try:
             try:
                 if args.check:
@@ -130,8 +136,8 @@ def check_arguments(workers: int | None, out: Path) -> None:
     """Raise ValueError for numbers and folders that can't be, and where the report could not be written in the end."""
     if missing := [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {workers}")
+    if workers is not None and not 1 <= workers <= 4096:
+        raise ValueError(f"--workers must be at least 1 and at most 4,096, got {workers:.0f}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
 

@@ -99,6 +99,8 @@ def thinned(recording: dict[str, Any], frames: list[dict[str, Any]]) -> list[dic
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The recordings of a page. Raises PageError where the file is missing or none of ours."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise PageError(f"{path} is no plain file: give a page that minidl.train --trace wrote")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PageError(f"{path} can't be read as a replay page: {error}") from error
@@ -133,6 +135,10 @@ def write(path: str | os.PathLike[str], html: str) -> None:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise PageError where a page could not be written, before hours go into what it would show."""
     path = Path(path)
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
+        raise PageError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from None
     if path.is_dir():
         raise PageError(f"{path} is a folder: give a file, such as {path / 'replay.html'}")
     if path.suffix not in (".html", ".htm"):

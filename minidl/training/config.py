@@ -217,7 +217,7 @@ def check_name(kind: str, name: str, known: Iterable[str], example: str) -> None
     for yet."""
     known = list(known)
     if name not in known and not is_own(name):
-        near: list[Any] = difflib.get_close_matches(name, known, n=1)
+        near: list[Any] = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         own = f", or one of your own, as in mine.py:{example}"
         raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {' '.join(known)}{own}")
