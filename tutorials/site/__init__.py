@@ -1,0 +1,1 @@
+"""The documentation as a site: README, the pages, the lessons as they are stored, and the docstrings."""

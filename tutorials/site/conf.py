@@ -1,0 +1,125 @@
+"""How Sphinx makes the site. The sources are the clone's own files, where they lie: the clone's root is the root here."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import latex2mathml.converter
+from docutils import nodes
+from sphinx.addnodes import download_reference, pending_xref
+from sphinx.transforms import SphinxTransform
+from sphinx.util.osutil import relative_uri
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT))
+
+import minidl  # noqa: E402
+from tutorials.site import contents, source  # noqa: E402
+from tutorials.site.docstrings import to_rst  # noqa: E402
+
+project, author, version = "minidl", "the minidl authors", minidl.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+root_doc = "README"
+include_patterns = contents.PATTERNS
+exclude_patterns = ["**/handout/**"]
+html_theme = "furo"
+html_title = f"minidl {version}"
+html_show_sphinx = html_copy_source = html_show_copyright = False
+html_theme_options = {"source_edit_link": ""}
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+
+nb_execution_mode = "off"  # the notebooks as they are stored: the gate runs them elsewhere
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["misc.highlighting_failure", "myst.header", "config.cache"]  # a notebook's %pip is no Python
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+
+
+class SourceLinks(SphinxTransform):
+    """A link to a file or folder of the clone that is no page: to the page that shows it, or to the file itself."""
+
+    default_priority = 5
+
+    def apply(self) -> None:
+        here = ROOT / self.env.docname
+        for node in list(self.document.findall(lambda n: isinstance(n, (download_reference, pending_xref)))):
+            path = (here.parent / node["reftarget"].partition("#")[0]).resolve()
+            if node.get("refdomain") == "doc":  # the target is without its ending, and seen from the root
+                path = ROOT / (node["reftarget"] + ".md")
+                if node["reftarget"] in self.env.found_docs:
+                    continue
+            if not path.exists() or path.suffix in source.BINARY[:-1]:
+                continue
+            if path.suffix == ".html":
+                self.env.site_files.add(path)
+                uri = path.relative_to(ROOT).as_posix()
+            else:
+                self.env.site_sources.add(path)
+                uri = source.page_of(path) + ".html"
+            node.replace_self(link(self.env.docname, uri, node))
+
+
+def link(docname: str, uri: str, node: Any) -> nodes.reference:
+    """A plain link from a page to another file of the site, around what `node` shows."""
+    return nodes.reference("", "", *node.children, internal=True, refuri=relative_uri(f"{docname}.html", uri))
+
+
+def collect_sources(app: Any) -> Any:
+    """The pages of all files that links lead to."""
+    return source.pages(app.env.site_sources)
+
+
+def start(app: Any, env: Any, docnames: Any) -> None:
+    """Nothing is linked yet."""
+    env.site_sources, env.site_files = set(), set()
+
+
+def copy_files(app: Any, error: Exception | None) -> None:
+    """Files that are opened in the browser, where links look for them; and the front page under the usual name."""
+    if error is None:
+        out = Path(app.outdir)
+        for path in app.env.site_files:
+            there = out / path.relative_to(ROOT)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(path.read_bytes())
+        (out / "index.html").write_bytes((out / "README.html").read_bytes())
+
+
+def read_source(app: Any, docname: str, text: list[str]) -> None:
+    """README gets the site's contents; in a lesson the hidden answers are Markdown too."""
+    if docname == "README":
+        text[0] += contents.toctrees()
+
+
+def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A docstring of minidl as reStructuredText."""
+    lines[:] = to_rst(lines)
+
+
+def math(self: Any, node: Any) -> None:
+    """A formula as MathML, which browsers draw by themselves: no script, no network."""
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    self.body.append(latex2mathml.converter.convert(re.sub(r"\s+", " ", node.astext()), display=display))
+    raise nodes.SkipNode
+
+
+def setup(app: Any) -> None:
+    """What Sphinx is to call."""
+    app.add_html_math_renderer("mathml", (math, None), (math, None))
+    app.add_transform(SourceLinks)
+    app.connect("env-before-read-docs", start)
+    app.connect("source-read", read_source)
+    app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("html-collect-pages", collect_sources)
+    app.connect("build-finished", copy_files)
