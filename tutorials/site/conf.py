@@ -1,4 +1,4 @@
-"""How Sphinx makes the site. The sources are the clone's own files, where they lie: the clone's root is the root here."""
+"""How Sphinx makes the site, of the clone's own files where they lie: the clone's root is the root here."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def copy_files(app: Any, error: Exception | None) -> None:
 
 
 def read_source(app: Any, docname: str, text: list[str]) -> None:
-    """README gets the site's contents; in a lesson the hidden answers are Markdown too."""
+    """README gets the site's contents."""
     if docname == "README":
         text[0] += contents.toctrees()
 

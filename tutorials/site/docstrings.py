@@ -13,7 +13,7 @@ and single backticks hold code. This file turns that into reStructuredText.
 from __future__ import annotations
 
 import re
-from itertools import groupby
+from itertools import groupby, pairwise
 
 ROW = re.compile(r"^([\w.*\"`-]+(?:(?:, | and )[\w.*\"`-]+)*|[a-z] (?:number|function)) {2,}(\S.*)$")
 ALIGNED = re.compile(r"\S {2,}\S")
@@ -38,7 +38,7 @@ def table(lines: list[str]) -> list[str]:
     """Names with what they mean, as a definition list; under a name there may be a table again."""
     made: list[str] = []
     starts = [i for i, line in enumerate(lines) if not line.startswith(" ")] + [len(lines)]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         row = ROW.match(lines[start])
         if row is None:
             made += block(lines[start:end])
@@ -70,7 +70,7 @@ def block(lines: list[str]) -> list[str]:
         return literal(lines)
     if lines[0].startswith("- "):
         starts = [i for i, line in enumerate(lines) if line.startswith("- ")] + [len(lines)]
-        items = [lines[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+        items = [lines[start:end] for start, end in pairwise(starts)]
         return [*("- " + inline(" ".join(line.strip() for line in item)[2:]) for item in items), ""]
     opening = next((i for i, line in enumerate(lines) if i and line.startswith("    ")), len(lines))
     if opening < len(lines) and all(line.startswith("    ") for line in lines[opening:]):

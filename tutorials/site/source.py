@@ -59,7 +59,7 @@ def of_file(path: Path) -> str:
         lexer = get_lexer_for_filename(path.name)
     except ClassNotFound:
         lexer = TextLexer()
-    return f'<div class="highlight">{highlight(text, lexer, HtmlFormatter(nowrap=False, cssclass="highlight"))}</div>'
+    return f'<div class="source-page">{highlight(text, lexer, HtmlFormatter(cssclass="highlight"))}</div>'
 
 
 def of_folder(path: Path) -> str:

@@ -1,0 +1,91 @@
+"""The documentation site: docstrings as Sphinx reads them, each page in the contents, broken links found.
+
+And the files about the project agree with each other.
+"""
+
+import inspect
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import minidl
+import minidl.optim
+from tutorials.site import contents, links
+from tutorials.site.docstrings import to_rst
+
+ROOT = Path(__file__).parent.parent
+
+
+def rst(text: str) -> str:
+    return "\n".join(to_rst(inspect.cleandoc(text).splitlines())).strip()
+
+
+def test_a_paragraph_is_escaped_and_its_code_is_kept():
+    assert rst("a * b | `x_1`\nand w_") == r"a \* b \| \ ``x_1``\  and w\_"
+
+
+def test_a_table_of_arguments():
+    made = rst("""
+        What it does.
+
+        lr            rate, or
+                      a schedule
+        betas, eps    in [0, 1):
+                      None       the default
+                      "matched"  another
+        """)
+    assert "``lr``\n    rate, or a schedule\n" in made
+    assert "``betas, eps``\n    in [0, 1):\n    \n    ``None``\n        the default\n" in made
+    assert '    ``"matched"``\n        another' in made
+
+
+def test_formulas_and_code_are_kept_as_they_are():
+    assert rst("m <- b1 m + g       mean\nv <- b2 v           square") == (
+        "::\n\n    m <- b1 m + g       mean\n    v <- b2 v           square"
+    )
+    assert rst("\nLike this:\n\n    f(x)\n        y") == "Like this:\n\n::\n\n    f(x)\n        y"
+
+
+def test_the_contents_name_each_page_once():
+    named = [page for pages in contents.sections().values() for page in pages]
+    assert sorted(named) == contents.documents()
+    assert {"tutorials/01_bytes_to_pictures", "tutorials/assignments/A1/README", "CONTRIBUTING"} <= set(named)
+
+
+def test_the_reference_has_each_public_optimizer():
+    page = (ROOT / "tutorials" / "site" / "api-optim.md").read_text()
+    assert sorted(re.findall(r"auto\w+:: minidl\.optim\.(\w+)", page)) == sorted(minidl.optim.__all__)
+
+
+def test_broken_links_and_what_needs_a_network_are_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<h1 id="top"></h1><a href="b.html#here">1</a><a href="b.html#nowhere">2</a><a href="c.html">3</a>'
+        '<a href="#top">4</a><a href="https://example.com/x">5</a><img src="none.png">'
+        '<script src="//cdn.x/y.js"></script>'
+    )
+    (tmp_path / "b.html").write_text('<p id="here"><a href="a.html">back</a></p>')
+    broken, outside = links.check(tmp_path)
+    assert broken == [
+        "a.html: b.html#nowhere leads nowhere",
+        "a.html: c.html leads nowhere",
+        "a.html: none.png leads nowhere",
+        "a.html loads //cdn.x/y.js",
+    ]
+    assert outside == {"https://example.com/x"}
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "CITATION.cff"])
+def test_the_version_is_the_same_everywhere(file):
+    (version,) = re.findall(r'^version(?: = |: )"?([\w.]+)"?$', (ROOT / file).read_text(), re.MULTILINE)
+    assert version == minidl.__version__
+
+
+def test_the_repositorys_address_stands_in_one_place():
+    try:
+        command = ["git", "grep", "-I", "-c", "example.org/minidl", "--", ".", ":!tests"]
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a clone")
+    assert found == "pyproject.toml:1\n"
