@@ -25,7 +25,7 @@ from minidl.data.idx import DataError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # Pillow's names
 READ = "PNG, JPEG, TIFF, BMP, GIF, WebP or PNM"
 MOST_PIXELS = 250_000_000
-SIDE = 1600  # pixels: a larger picture is averaged down to at most this, more than a digit needs
+SIDE = 1000  # pixels: a larger picture is averaged down to at most this, more than a digit needs
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: how bright red, green and blue look
 
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8")

@@ -87,6 +87,23 @@ def lined(digit: Digit, rng: Rng) -> np.ndarray:
     return sheet
 
 
+def squared(digit: Digit, rng: Rng) -> np.ndarray:
+    """Squared paper."""
+    sheet = on_sheet(digit, rng)
+    for start in range(20, max(SHEET), 40):
+        sheet[start : start + 2] = np.minimum(sheet[start : start + 2], 0.6)
+        sheet[:, start : start + 2] = np.minimum(sheet[:, start : start + 2], 0.6)
+    return sheet
+
+
+def half_in_shadow(digit: Digit, rng: Rng) -> np.ndarray:
+    """A large picture, a soft-edged shadow over everything beyond a straight line."""
+    shape = (2000, 1500)
+    sheet = written(placed(enlarged(digit, 600), shape, rng), 0.85, 0.2)
+    ramp = light(shape, rng, 1.0)
+    return sheet * (0.55 + 0.45 * np.clip((ramp - 0.5) / 0.04, 0, 1)) + rng.normal(0, 0.02, shape)
+
+
 def coloured(digit: Digit, rng: Rng) -> np.ndarray:
     """Red, blue, green, yellow or orange."""
     pens = [[0.85, 0.1, 0.1], [0.1, 0.2, 0.8], [0.1, 0.6, 0.2], [0.95, 0.85, 0.1], [0.95, 0.5, 0.1]]
@@ -109,6 +126,7 @@ def thin_pen(digit: Digit, rng: Rng) -> np.ndarray:
 
 HARDER: dict[str, Callable[[Digit, Rng], np.ndarray]] = {
     "grey paper, noise": grey_and_noisy, "dim light, noise": dim_and_noisy, "dark lines": lined,
+    "squared paper": squared, "half in shadow": half_in_shadow,
     "coloured": coloured, "turned": turned, "thin pen": thin_pen,
 }  # fmt: skip
 

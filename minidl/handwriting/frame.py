@@ -22,7 +22,8 @@ class Frame:
     """How the digits of a data set stand in their images.
 
     box      of the image's side: how long a digit's longer side is
-    by_mass  whether the centre of mass is in the middle, else the middle of its box
+    by_mass  whether the centre of mass is at the image's middle pixel (of 28 the 15th, so at 14.5), as measured on
+             MNIST, 14.5 with a deviation of 0.3; else the middle of its box is the image's middle
     """
 
     box: float
@@ -78,7 +79,7 @@ def stroke_width(mask: Array) -> float:
 
 
 def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: bool) -> Array:
-    """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle of it.
+    """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle: see Frame.
 
     unit  pixels of the digit for one of the image: each of those is the mean of what it covers
     """
@@ -88,6 +89,8 @@ def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: boo
     if by_mass and digit.any():
         middle = [float(np.average(np.arange(n) + 0.5, weights=digit.sum(1 - i))) for i, n in enumerate(digit.shape)]
     around = int(unit * max(size)) + 1  # so much black that the frame lies in it
+    if by_mass:
+        middle = [m - unit * (n // 2 + 0.5 - n / 2) for m, n in zip(middle, size, strict=True)]
     y, x = (m + around for m in middle)
     h, w = (unit * n / 2 for n in size)
     wide = Image.fromarray(np.pad(digit, around).astype(np.float32))

@@ -7,17 +7,21 @@ filled with the brightness around it, while a shadow, which is wider, stays. Ink
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from minidl.backend import Array
 from minidl.data.pictures import Picture
-from minidl.handwriting.connected import label
+from minidl.handwriting.filters import closing, smoothed, windowed
+from minidl.handwriting.frame import stroke_width
 
-WINDOW = 0.25  # of the longer side: wider than a stroke, narrower than a shadow
+WINDOWS = (0.06, 0.12, 0.25)  # of the longer side: wider than a stroke, narrower than a shadow
+DIM = 0.2  # brightness: of paper that is darker than this, ink is not made stronger any more
 FAINT = 0.06  # contrast of 1: what is weaker than this is no ink but paper
+GRAINY = 0.3  # contrast: weaker ink must stand out from the grain of the paper
 LINE = 0.85  # of the width: what runs straight across so much of it is a line of the paper
-THICK = 0.03  # of the picture's side: but not if it is thicker
+THICK = 0.03  # of the picture's side: but not what is thicker
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +44,49 @@ def find_ink(picture: Picture) -> Ink:
     grey = _channel(picture)
     if np.median(np.abs(grey - smoothed(grey))) > 0.005:  # grain, which a closing would take for ink
         grey = smoothed(smoothed(grey))
-    size = max(3, int(WINDOW * max(grey.shape)))
-    light = slope(grey)
-    paper, board = closing(grey - light, size) + light, light - closing(light - grey, size)
-    dark = is_dark(paper - grey, grey - board)
-    # what the light is worth there: a stroke in the shadow is as dark a stroke
-    ink = (paper - grey) / np.maximum(paper, 0.05) if dark else (grey - board) / np.maximum(1 - board, 0.05)
-    ink, noise = without_grain(ink)
+    ink, dark, typical = lifted(grey)
     top = float(smoothed(ink).max())
-    if top < max(FAINT, 3 * noise):
+    if top < FAINT or (top < GRAINY and top < 3 * typical):
         raise ValueError("it is blank: nothing stands out from its background")
     strength = np.clip(ink / top, 0, 1).astype(np.float32)
-    return Ink(without_lines(without_lines(strength).T).T, dark)
+    return Ink(without_lines(strength), dark)
+
+
+def lifted(grey: Array) -> tuple[Array, bool, float]:
+    """The ink's contrast, whether it is dark, and the contrast that half of the picture has, by the best WINDOW.
+
+    That is the smallest that is wider than the strokes: the smaller it is, the more shadows stay paper.
+    """
+    light, longer = slope(grey), max(grey.shape)
+    sizes = [max(3, int(share * longer)) for share in WINDOWS]
+    found = lifted_by(grey, light, sizes[0])
+    for size, wider in pairwise(sizes):
+        more = lifted_by(grey, light, wider)
+        if has_all(found[0], more[0], size):
+            break
+        found = more
+    return found
+
+
+def has_all(ink: Array, more: Array, size: int) -> bool:
+    """Whether a window of that size found whole strokes: they are thinner, and a wider one finds hardly more there."""
+    top = float(smoothed(ink).max())
+    if top < FAINT or ink.max() <= 0:
+        return False
+    whole = stroke_width(ink > 0.5 * top) < size / 2
+    rows, columns = np.nonzero(ink > 0.7 * top)
+    box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)  # not the desk beside the paper
+    return bool(whole and np.count_nonzero(more[box] > 0.7 * top) < 1.15 * len(rows))
+
+
+def lifted_by(grey: Array, light: Array, size: int) -> tuple[Array, bool, float]:
+    """The same by one window, in pixels."""
+    paper, board = closing(grey - light, size) + light, light - closing(light - grey, size)
+    dark = is_dark(grey - light, paper - grey, grey - board)
+    # what the light is worth there: a stroke in the shadow is as dark a stroke
+    ink = (paper - grey) / np.maximum(paper, DIM) if dark else (grey - board) / np.maximum(1 - board, DIM)
+    ink, typical = without_grain(ink)
+    return ink, dark, typical
 
 
 def slope(grey: Array) -> Array:
@@ -73,33 +108,26 @@ def slope(grey: Array) -> Array:
 
 
 def without_grain(ink: Array) -> tuple[Array, float]:
-    """The ink above the paper's own grain, which the closing counts as ink too; and how strong the grain is."""
+    """The ink above the paper's own grain, which the closing counts as ink too; and what half of the picture has."""
     bare = ink[ink < 0.3 * float(smoothed(ink).max())]
-    grain = float(np.median(bare)) if bare.size else 0.0
-    return ink - grain, 1.5 * float(np.median(np.abs(bare - grain))) if bare.size else 0.0
+    return ink - (float(np.median(bare)) if bare.size else 0.0), float(np.median(ink))
 
 
-def is_dark(dark: Array, light: Array) -> bool:
+def is_dark(grey: Array, dark: Array, light: Array) -> bool:
     """Whether the dark things (contrast by place) are the ink, and not the light ones.
 
-    A picture's rim is mostly paper. Where it shows neither, strokes reach further than the gaps between them. Where
-    that can't tell either, it is ink on paper, as most writing is.
+    A picture's rim is mostly paper. Where it shows neither, ink is what differs from the rest of the picture: the gaps
+    between strokes are as the paper is.
     """
     least = 0.5 * max(float(smoothed(dark).max()), float(smoothed(light).max()))
     masks = [contrast > least for contrast in (dark, light)]
     rims = [float(np.concatenate([m[0], m[-1], m[1:-1, 0], m[1:-1, -1]]).mean()) for m in masks]
     if abs(rims[0] - rims[1]) > 0.15:
         return rims[0] < rims[1]
-    reach = [_reach(mask) for mask in masks]
-    return reach[0] >= 0.9 * reach[1]
-
-
-def _reach(mask: Array) -> float:
-    """The area of the box around what is True, what touches the rim left out."""
-    labels = label(mask)
-    rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    rows, columns = np.nonzero(np.isin(labels, rim, invert=True))
-    return float((np.ptp(rows) + 1) * (np.ptp(columns) + 1)) if rows.size else 0.0
+    rest = grey[~(masks[0] | masks[1])]
+    tone = float(np.median(rest)) if rest.size else 0.5
+    differ = [abs(float(grey[mask].mean()) - tone) if mask.any() else 0.0 for mask in masks]
+    return differ[0] >= differ[1]
 
 
 def _channel(picture: Picture) -> Array:
@@ -110,51 +138,23 @@ def _channel(picture: Picture) -> Array:
     return max((*np.moveaxis(picture.pixels, 2, 0), grey), key=lambda channel: float(np.ptp(smoothed(channel))))
 
 
-def closing(grey: Array, size: int) -> Array:
-    """Dark things narrower than `size` filled up: the largest value of each window, then of those the smallest."""
-    grown = windowed(np.maximum, windowed(np.maximum, grey, size).T, size).T
-    return -windowed(np.maximum, windowed(np.maximum, -grown, size).T, size).T
-
-
-def windowed(largest: np.ufunc, x: Array, size: int) -> Array:
-    """For each place of each column, the largest of `size` (an odd number, or one more) values around it.
-
-    The largest of 2, of 4, of 8 values follows from the one before: the work grows with the size's logarithm.
-    """
-    half = size // 2
-    padded = np.pad(x, ((half, half), (0, 0)), constant_values=-np.inf)
-    width = 1
-    while width < 2 * half + 1:
-        step = min(width, 2 * half + 1 - width)
-        padded = largest(padded[:-step], padded[step:])
-        width += step
-    return padded
-
-
-def smoothed(x: Array) -> Array:
-    """The mean of 3x3 pixels, so that a speck counts little."""
-    y = np.pad(x, 1, mode="edge")
-    y = y[:-2] + y[1:-1] + y[2:]
-    return (y[:, :-2] + y[:, 1:-1] + y[:, 2:]) / 9
-
-
 def without_lines(strength: Array) -> Array:
-    """Ink without what runs across the whole width: the lines of the paper. Strokes that cross a line stay whole."""
+    """Ink without the lines of the paper, across and down. Strokes that cross a line stay whole."""
+    return _without_rows(_without_rows(strength).T).T
+
+
+def _without_rows(strength: Array) -> Array:
+    """Ink without what runs across the whole width."""
     mask = strength > 0.3
-    height, width = mask.shape
-    tilt = max(1, height // 100)
-    spread = windowed(np.maximum, mask.astype(np.float32), 2 * tilt + 1)
-    across = spread.mean(1) > LINE
-    if not across.any():
-        return strength
-    near = windowed(np.maximum, np.repeat(across[:, None], width, 1).astype(np.float32), 2 * tilt + 1) > 0
     run = _vertical_runs(mask)
-    thick = np.median(run[near & mask])
-    if thick > max(3, THICK * min(mask.shape)):  # the bar of a 7 that fills the picture
+    thin = mask & (run <= max(3, THICK * min(mask.shape)))  # not the bar of a 7 that fills the picture
+    tilt = max(1, len(mask) // 100)
+    covered, by_thin = (windowed(np.maximum, m.astype(np.float32), 2 * tilt + 1).mean(1) for m in (mask, thin))
+    across = (covered > LINE) & (by_thin > LINE / 2)  # the rest may be strokes that the line crosses
+    lines = thin & across[:, None]
+    if not lines.any():
         return strength
-    cleaned = strength.copy()
-    cleaned[near & (run <= 1.6 * thick + 1)] = 0
-    return cleaned
+    return np.where(lines & (run <= 1.6 * np.median(run[lines]) + 1), 0, strength)
 
 
 def _vertical_runs(mask: Array) -> Array:

@@ -1,7 +1,7 @@
 """Which ink is one digit? Connected strokes, joined where they belong together, parted where they clearly do not.
 
 A 5 may have its bar beside it and a 4 two strokes that do not meet: small pieces join their neighbour. Several digits
-are found only where all are about as tall as each other and have paper between them; else it is one.
+are found only where all are about as tall as each other and have paper between them; else the largest is taken.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.handwriting.connected import label, spread_labels
+from minidl.handwriting.filters import smoothed
 
 MASK = 0.4  # of the darkest stroke: what counts as ink when pieces are made
+PALE = 0.7  # of the darkest piece: what is paler everywhere is a shadow's edge or shows through from behind
 SPECK = 0.12  # of the tallest piece: smaller ones are dust
 TALL = 0.55  # of the tallest digit: pieces of less are no digit by themselves
 GAP = 0.1  # of the tallest digit: so much paper between two
@@ -47,7 +49,11 @@ class Piece:
 def find_digits(strength: Array) -> list[tuple[Piece, Array]]:
     """The digits in this ink (H, W), line by line, left to right: the box of each, and its own ink, a little wider."""
     labels = label(strength > MASK)
-    return [(digit, own_ink(strength, labels, digit)) for digit in split(pieces_of(labels), strength.shape)]
+    pieces = pieces_of(labels)
+    darkest = np.zeros(len(pieces) + 1, np.float32)
+    np.maximum.at(darkest, labels, smoothed(strength))
+    pieces = [piece for piece in pieces if darkest[piece.labels[0]] > PALE * darkest.max()]
+    return [(digit, own_ink(strength, labels, digit)) for digit in split(pieces, strength.shape)]
 
 
 def own_ink(strength: Array, labels: Array, digit: Piece) -> Array:
@@ -60,18 +66,15 @@ def own_ink(strength: Array, labels: Array, digit: Piece) -> Array:
 
 
 def split(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
-    """The pieces joined into digits: several where that is clear, else one."""
+    """The pieces joined into digits: several where that is clear, else the largest."""
     pieces = without_dirt(pieces, shape)
     if not pieces:
         return []
     tallest = max(max(p.height, p.width) for p in pieces)
     digits = join(pieces, tallest)
-    if len(digits) > 1 and is_clear(digits):
+    if is_clear(digits):
         return in_reading_order(digits)
-    whole = digits[0]
-    for digit in digits[1:]:
-        whole = whole.joined(digit)
-    return [whole]
+    return [max(digits, key=lambda d: d.height * d.width)]
 
 
 def without_dirt(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
@@ -110,7 +113,7 @@ def distance(a: Piece, b: Piece) -> float:
 
 
 def is_clear(digits: list[Piece]) -> bool:
-    """Whether these are several digits beyond doubt: all of about one height."""
+    """Whether these are digits beyond doubt: all of about one height."""
     tallest = max(d.height for d in digits)
     return all(d.height >= TALL * tallest for d in digits)
 

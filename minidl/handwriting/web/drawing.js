@@ -1,5 +1,5 @@
 // The sheet to draw on. Strokes are kept as points, so that a digit drawn small or large, in a corner or in the middle,
-// can be drawn again as the network's training images have it: of one size, its centre of mass in the middle.
+// can be drawn again as the network's training images have it: of one size, its centre of mass at the middle pixel.
 
 const FINE = 10;          // pixels drawn for one of the image
 const STROKE = 2.3;       // MNIST's strokes, in pixels of the image
@@ -86,7 +86,7 @@ function paint(context, strokes, colour, width, place) {
   }
 }
 
-// How far the centre of mass is from the middle: what to add to x and to y.
+// How far the centre of mass is from the middle of the middle pixel: what to add to x and to y.
 function offCentre(pixels, h, w) {
   let mass = 0, x = 0, y = 0;
   pixels.forEach((value, i) => {
@@ -94,5 +94,5 @@ function offCentre(pixels, h, w) {
     x += value * ((i % w) + 0.5);
     y += value * (Math.floor(i / w) + 0.5);
   });
-  return mass ? [w / 2 - x / mass, h / 2 - y / mass] : [0, 0];
+  return mass ? [Math.floor(w / 2) + 0.5 - x / mass, Math.floor(h / 2) + 0.5 - y / mass] : [0, 0];
 }
