@@ -163,7 +163,8 @@ def test_a_class_on_the_command_line(tmp_path):
     assert rows["sgd.py"]["Adam: twenty steps"] == "0"
     assert "there is no sgd.py in the submission (it has report.pdf)" in rows["cy"]["problems"]
     assert "can't be read as a zip" in rows["eve.zip"]["problems"]
-    assert sorted(p.name for p in (tmp_path / "feedback").iterdir()) == sorted(f"{name}.json" for name in rows)
+    written = sorted(p.name for p in (tmp_path / "feedback").iterdir())
+    assert written == sorted(f"{name}.{end}" for name in rows for end in ("json", "md"))
     for name in rows:
         assert problems(json.loads((tmp_path / "feedback" / f"{name}.json").read_text())) == []
 

@@ -2,6 +2,7 @@
 
     python -m tutorials.assignments.grade A2 student/ --out results.json    one submission: a folder, .zip or .py file
     python -m tutorials.assignments.grade A2 class/ --csv marks.csv         a folder of submissions, in parallel
+    python -m tutorials.assignments.grade A2 class/ --csv new.csv --regrade marks.csv     what has changed, and why
     python -m tutorials.assignments.grade A2 --zip autograder.zip           a bundle for Gradescope
 
 Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program in, 2 bad input.
@@ -23,6 +24,8 @@ from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError,
 from tutorials.assignments.classroom import students
 from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
 from tutorials.assignments.marking import SEED, Report, grade
+from tutorials.assignments.page import class_page
+from tutorials.assignments.regrade import changes, read_marks
 from tutorials.assignments.said import plain
 from tutorials.assignments.sandbox import Limits
 from tutorials.assignments.session import Unprotected
@@ -36,15 +39,17 @@ def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.zip is None and args.submission is None:
-        parser.error("name a submission, or --zip FILE")
     try:
+        if args.zip is None and args.submission is None:
+            raise AssignmentError("name a submission, or --zip FILE")
+        if (args.page or args.regrade) and not args.csv:
+            raise AssignmentError("--page and --regrade are for a class: give --csv FILE too")
         assignment = load(args.assignment)
         if args.zip:
             write_zip(assignment, args.zip)
             print(f"{args.zip} is the autograder of {assignment.name} for Gradescope")
             return 0
-        _keep_out(args.submission, args.out, args.csv)
+        _keep_out(args.submission, args.out, args.csv, args.page)
         mark = partial(grade, assignment, seed=args.seed, unsafe=args.unsafe, limits=Limits(total_seconds=args.seconds))
         if args.csv:
             return _grade_class(assignment, args, mark)
@@ -73,11 +78,26 @@ def summary(report: Report) -> str:
     return plain("\n".join(lines))
 
 
+def markdown(report: Report) -> str:
+    """A report for the student, to be read anywhere. What the submission says stands in blocks of code."""
+    lines = [f"# {report.assignment.name}: {report.score} of {report.most} marks", "", *_block(heading(report))]
+    for mark in report.marks:
+        lines += ["", f"## {mark.item.name}: {mark.score} of {mark.item.marks}"]
+        lines += ["", *_block(mark.feedback)] if mark.feedback else []
+    return plain("\n".join(lines)) + "\n"
+
+
+def _block(text: str) -> list[str]:
+    """Indented: no line of it can end the block, or be taken for a title or a link."""
+    return [f"    {each}" for each in text.splitlines()]
+
+
 # ---- a whole class ----
 
 
 def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
     """Grade every submission in a folder, `jobs` at a time: a row each in the CSV and, with --out, a results.json."""
+    before = read_marks(args.regrade) if args.regrade else None
     readers = students(args.submission, assignment)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -86,6 +106,7 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
         report = mark(readers[name]())
         if args.out:
             _write_results(args.out / f"{_file_name(name)}.json", report, args.visibility)
+            _write(args.out / f"{_file_name(name)}.md", markdown(report))
         return report
 
     reports = []
@@ -95,8 +116,14 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
             print(plain(f"{number:4} of {len(readers)}  {_points(report)}  {report.submission.name}"))
     _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]
-    mean = sum(report.score for report in graded) / len(graded)
+    mean = sum(report.score for report in graded) / max(len(graded), 1)
     print(f"{args.csv}: {len(graded)} submissions, {mean:.1f} marks on average")
+    if args.page:
+        _write(args.page, class_page(reports))
+        print(f"{args.page}: the page for the class")
+    if before is not None:
+        lines = changes(before, reports)
+        print(plain("\n".join(["", "What has changed:", *lines] if lines else ["", "No mark has changed."])))
     return 0
 
 
@@ -147,10 +174,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("assignment", help=f"one of {', '.join(NAMES)}")
     add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
-    add("--out", type=Path, help="write results.json here; with --csv a folder, for one NAME.json each")
+    add("--out", type=Path, help="write results.json here; with --csv a folder, for a NAME.json and NAME.md each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
+    add("--page", type=Path, help="with --csv: write a page for the class here, HTML, which names nobody")
+    add("--regrade", type=Path, metavar="OLD.csv", help="with --csv: say what has changed since this table, and why")
     add("--zip", type=Path, help="write the autograder bundle for Gradescope here")
-    add("--jobs", type=_count, default=os.cpu_count() or 1, help="submissions at a time (default: one for each core)")
+    add("--jobs", type=_count, default=2 * (os.cpu_count() or 1), help="submissions at a time (default: two a core)")
     add("--seed", type=int, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
     add("--seconds", type=float, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
     add("--visibility", choices=VISIBILITIES, default="visible", help="who sees the items (default: %(default)s)")

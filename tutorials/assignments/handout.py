@@ -5,6 +5,7 @@ imports; NumPy is all that has to be installed. The functions of later assignmen
 a solution before its time. Those of earlier assignments are there: hand out A2 when A1 has been collected.
 
     python -m tutorials.assignments.handout A2 FOLDER    only into a new or empty folder: no file is ever overwritten
+    python -m tutorials.assignments.handout A2 FOLDER --solutions     the files as the library has them, for the teacher
     python -m tutorials.assignments.handout --update     bring the copies in tutorials/assignments/*/handout up to date
 """
 
@@ -99,6 +100,11 @@ def to_write(assignment: Assignment) -> dict[str, str]:
     return {path: text for path, text in handout(assignment).items() if path in assignment.cuts}
 
 
+def solutions(assignment: Assignment) -> dict[str, str]:
+    """The files that the student writes, as the library has them. For the teacher alone."""
+    return {path: (assignment.base / path).read_text("utf-8") for path in assignment.cuts}
+
+
 def update() -> None:
     """Write the copies kept in the repository anew."""
     for assignment in map(load, NAMES):
@@ -113,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tutorials.assignments.handout", description=__doc__.split("\n")[0])
     parser.add_argument("assignment", nargs="?", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("folder", nargs="?", type=Path, help="a new or empty folder")
+    parser.add_argument("--solutions", action="store_true", help="for the teacher: the files as they should be")
     parser.add_argument("--update", action="store_true", help="bring the copies in the repository up to date")
     args = parser.parse_args(argv)
     try:
@@ -122,6 +129,10 @@ def main(argv: list[str] | None = None) -> int:
             parser.error("name an assignment and a folder")
         else:
             assignment = load(args.assignment)
+            if args.solutions:
+                write(solutions(assignment), args.folder)
+                print(f"the solutions of {assignment.name} are in {args.folder}: release them when all work is in")
+                return 0
             write(handout(assignment), args.folder)
             print(f"{assignment.name}, {assignment.title}, is in {args.folder}: start with README.md")
             print(f"to fill in: {', '.join(assignment.cuts)}")

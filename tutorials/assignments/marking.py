@@ -27,11 +27,15 @@ SEED = 2017
 
 @dataclass
 class Mark:
-    """An item's outcome: its marks or 0, and why; with marks, what is to be said all the same."""
+    """An item's outcome: its marks or 0, and why; with marks, what is to be said all the same.
+
+    slip  the known mistake that it was, "" if it is none
+    """
 
     item: Item
     score: int
     feedback: str
+    slip: str = ""
 
 
 @dataclass
@@ -123,7 +127,8 @@ class _Marker:
         told, places = str(wrong), item.of
         if culprit:
             told, places = f"{told}\n  With the right numbers from {culprit} it is right: look there.", (culprit,)
-        return Mark(item, 0, explained(told, places, item.lesson, self.submission, self.session.broken))
+        told = explained(told, places, item.lesson, self.submission, self.session.broken)
+        return Mark(item, 0, told, wrong.slip.strip())
 
     def _wrong(self, number: int, item: Item) -> Wrong | None:
         """What is wrong with an item; None if nothing is."""

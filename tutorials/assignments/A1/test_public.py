@@ -1,7 +1,7 @@
 """Public tests of A1, small enough to check by hand. The hidden tests ask for more inputs and all functions."""
 
 import numpy as np
-from public import run
+import public
 
 from minidl import ops
 from minidl.gradcheck import gradcheck
@@ -17,7 +17,7 @@ def gradients(op, *arrays, **options):
 
 
 def same(got, wanted):
-    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
+    public.same(got, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_backward_chain():
@@ -118,4 +118,4 @@ def test_cross_entropy():
 
 
 if __name__ == "__main__":
-    run(globals())
+    public.run(globals())

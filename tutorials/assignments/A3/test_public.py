@@ -1,7 +1,7 @@
 """Public tests of A3, small enough to check by hand. The hidden tests ask for the corner cases, too."""
 
 import numpy as np
-from public import run
+from public import run, same
 
 from minidl.optim.adam import Adam
 from minidl.optim.hybrid import Hybrid
@@ -22,10 +22,6 @@ def train(make, gradients):
         optimizer.step()
         seen.append(float(parameter.data[0]))
     return optimizer, seen
-
-
-def same(got, wanted):
-    np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 
 def test_plateau():

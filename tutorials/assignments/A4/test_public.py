@@ -1,7 +1,7 @@
 """Public tests of A4, small enough to check by hand. The hidden tests use strides, padding and several channels."""
 
 import numpy as np
-from public import run
+import public
 
 from minidl.gradcheck import gradcheck
 from minidl.ops_conv import _windows, avg_pool2d, conv2d, max_pool2d
@@ -19,7 +19,7 @@ def gradients(op, *arrays, **options):
 
 
 def same(got, wanted):
-    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    public.same(got, wanted, rtol=1e-12)
 
 
 def test_windows():
@@ -71,4 +71,4 @@ def test_avg_pool():
 
 
 if __name__ == "__main__":
-    run(globals())
+    public.run(globals())

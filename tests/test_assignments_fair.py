@@ -1,0 +1,290 @@
+"""Submissions as students hand them in, with the marks that a fair teacher gives: a slip costs what it spoils, once.
+
+The first ones are those of two reviews of the grader. Each mark is worked out from the table of marks by hand.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+
+from tests.submissions import submission, with_bodies
+from tutorials.assignments.assignment import load
+from tutorials.assignments.marking import Report, grade
+
+if sys.platform != "linux":
+    pytest.skip("only Linux can hold a program in", allow_module_level=True)
+
+
+class Work(NamedTuple):
+    assignment: str
+    bodies: dict[str, str]
+    mark: int
+    said: str = ""  # in the feedback
+    files: dict[str, str] = {}  # noqa: RUF012 (file -> what is put before "\n# end", or "bare", "-" to leave it out)
+
+
+MOMENTS = "m *= b1\nm += (1 - b1) * g\nv *= b2\nv += (1 - b2) * {}"
+RULE = "b1, b2 = self.betas\nmoments(g, p, m, v, b1, b2)\nt = self.t\np[...] = {}"
+HATS = "-lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)) ** 0.5 + self.eps)"
+SECOND = "-lr * (1 - b2**t) ** 0.5 / (1 - b1**t) * m / (v**0.5 + self.eps)"
+TODO = 'raise NotImplementedError("A2: {} is yours to write")'
+SGD = """
+if v is None:
+    p[...] = -lr * g
+    return
+v *= self.momentum
+v += g
+p[...] = -lr * (g + self.momentum * v) if self.nesterov else -lr * v
+"""
+DISTANCE = """
+if {early}:
+    return None
+gamma = sum(progress.gammas[-self.window:]) / self.window
+lam = progress.lambdas[-1]
+tolerance = self.eps if self.rtol is None else self.rtol * abs(lam)
+return abs(lam - gamma), tolerance
+"""
+SIGMOID = "x = as_tensor(x)\n{}\nreturn record('sigmoid', y, (x, lambda g: g * y * (1 - y)))"
+AVG = """
+x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
+windows = _windows(_pad(x.data, padding), kernel, stride)
+n = kernel[0] * kernel[1]
+def vjp(g):
+    each = np.broadcast_to(g[..., None, None] / {}, windows.shape)
+    return _unpad(_scatter(each, x, stride, padding), padding)
+return record("avg_pool2d", {}, (x, vjp))
+"""
+RATE = """
+if self.lr_after == 'projected':
+    return self.progress.lam
+if self.lr_after == 'matched':
+    r = self._read_length_ratio()
+    return None if r is None else r / (1 + self.then.momentum * self.then.nesterov)
+return self.lr_after(self.progress) if callable(self.lr_after) else self.lr_after
+"""
+TUNE = """
+def score(rate):
+    models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
+    return np.mean([accuracy(model, data.test) for model in models])
+return rates[int(np.argmax([score(rate) for rate in rates]))]
+"""
+COPIES = """
+import numpy as np
+return np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))[:, :, :: stride[0], :: stride[1]].copy()
+"""
+INTERVAL = """
+n, m = len(values), float(np.mean(values))
+if n < 2:
+    raise ValueError
+h = T95[n] * float(np.std(values)) / n**0.5
+return m, m - h, m + h
+"""
+OWN_MOMENTS = """
+b1, b2 = self.betas
+m[...] = b1 * m + (1 - b1) * g
+v[...] = b2 * v + (1 - b2) * g**2
+t = self.t
+p[...] ="""
+
+WORKS = {
+    # ---- the reviews' ----
+    "A3: it is early by the step's number": Work(
+        "A3", {"Projected.distance": DISTANCE.format(early="progress.step < 2 * self.window")}, 100
+    ),
+    "A2: the square is forgotten": Work("A2", {"moments": MOMENTS.format("g")}, 90, "v averages the square of g"),
+    "A2: Adam.rule is not written": Work("A2", {"Adam.rule": TODO.format("Adam.rule")}, 60, "not written yet"),
+    "A2: np is not imported in Adam.rule": Work("A2", {"Adam.rule": "nump.sqrt(v)"}, 60, "is its import at the top"),
+    "A2: the paper's second form": Work("A2", {"Adam.rule": RULE.format(SECOND)}, 75, "second form"),
+    "A2: t + 1": Work("A2", {"Adam.rule": RULE.format(HATS.replace("**t", "**(t + 1)"))}, 75, "one step early"),
+    "A2: momentum as an average": Work(
+        "A2", {"SGD.rule": SGD.replace("v += g", "v += (1 - self.momentum) * g")}, 85, "multiplied by 1 - mu"
+    ),
+    "A2: no bias correction": Work(
+        "A2", {"Adam.rule": RULE.format("-lr * m / (v**0.5 + self.eps)")}, 75, "forget the bias correction"
+    ),
+    "A2: the caller's g is used up": Work(
+        "A2",
+        {"SGD.rule": SGD.replace("v += g", "g += v\nv[...] = g")},
+        90,
+        "g was changed",
+    ),
+    "A4: without _scatter": Work(
+        "A4", {"_scatter": 'raise NotImplementedError("A4: _scatter is yours to write")'}, 80, "not written yet"
+    ),
+    "A5: without train_once": Work(
+        "A5", {"train_once": 'raise NotImplementedError("A5: train_once is yours to write")'}, 55, "not written yet"
+    ),
+    "A1: a syntax error at the end of tensor.py": Work("A1", {}, 75, "SyntaxError", {"minidl/tensor.py": "def f(:"}),
+    "A2: import torch in adam.py": Work(
+        "A2", {}, 40, "the standard library, NumPy and the hand-out", {"optim/adam.py": "import torch"}
+    ),
+    "A2: a syntax error in adam.py": Work("A2", {}, 40, "SyntaxError", {"optim/adam.py": "x = = 1"}),
+    # ---- and more ----
+    "A2: in other words": Work(
+        "A2",
+        {"Adam.rule": RULE.format("-(lr / (1 - b1**t)) * m / ((v / (1 - b2**t)) ** 0.5 + self.eps)"), "SGD.rule": SGD},
+        100,
+    ),
+    "A2: moments in one line each": Work(
+        "A2", {"moments": "m[:] = b1 * m + (1 - b1) * g\nv[:] = b2 * v + (1 - b2) * g * g"}, 100
+    ),
+    "A2: moments by lerp": Work("A2", {"moments": "m += (1 - b1) * (g - m)\nv += (1 - b2) * (g**2 - v)"}, 100),
+    "A2: the rule does not use moments": Work(
+        "A2",
+        {"Adam.rule": OWN_MOMENTS + " " + HATS},
+        100,
+    ),
+    "A2: v = ..., lost": Work(
+        "A2",
+        {"SGD.rule": SGD.replace("v *= self.momentum\nv += g", "v = self.momentum * v + g")},
+        85,
+        "a new array is lost",
+    ),
+    "A2: moments not written": Work("A2", {"moments": TODO.format("moments")}, 90, "not written yet"),
+    "A2: only SGD is written": Work("A2", {n: TODO.format(n) for n in ("moments", "Adam.rule", "AdamW.decayed")}, 40),
+    "A2: only Adam is written": Work("A2", {"SGD.rule": TODO.format("SGD.rule")}, 60),
+    "A2: Nesterov is left out": Work(
+        "A2",
+        {"SGD.rule": SGD.replace("-lr * (g + self.momentum * v) if self.nesterov else -lr * v", "-lr * v")},
+        92,
+        "look ahead",
+    ),
+    "A2: the root is forgotten": Work("A2", {"Adam.rule": RULE.format(HATS.replace(" ** 0.5", ""))}, 75, "square root"),
+    "A2: eps inside": Work(
+        "A2",
+        {"Adam.rule": RULE.format("-lr * (m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")},
+        75,
+        "inside the root",
+    ),
+    "A2: eps and betas are constants": Work(
+        "A2", {"Adam.rule": RULE.format("-lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)")}, 90
+    ),
+    "A2: plus instead of minus": Work("A2", {"Adam.rule": RULE.format(HATS[1:])}, 75, "climbs"),
+    "A2: lr is forgotten": Work("A2", {"Adam.rule": RULE.format(HATS.replace("-lr * ", "-"))}, 75, "multiplied by lr"),
+    "A2: AdamW by the gradient": Work(
+        "A2", {"AdamW.decayed": "return g + self.weight_decay * w"}, 90, "goes through m and v"
+    ),
+    "A2: AdamW without lr": Work(
+        "A2", {"AdamW.decayed": "w *= 1 - self.weight_decay\nreturn g"}, 90, "not multiplied by lr"
+    ),
+    "A2: AdamW makes a new w": Work(
+        "A2", {"AdamW.decayed": "w = w * (1 - lr * self.weight_decay)\nreturn g"}, 90, "a new array is lost"
+    ),
+    "A2: AdamW returns nothing": Work(
+        "A2", {"AdamW.decayed": "w *= 1 - lr * self.weight_decay"}, 90, "expected an array"
+    ),
+    "A2: two slips in two functions": Work("A2", {"moments": MOMENTS.format("g"), "AdamW.decayed": "return g"}, 80),
+    "A2: the same slip twice": Work("A2", {"SGD.rule": SGD.replace("-lr", "lr")}, 90, "climbs"),
+    "A2: float64 on the way": Work("A2", {"Adam.rule": RULE.format(HATS.replace("m /", "m.astype('float64') /"))}, 100),
+    "A2: an endless loop in Adam": Work("A2", {"Adam.rule": "while True: pass"}, 60, "a loop that never ends"),
+    "A2: an endless loop at import": Work(
+        "A2", {}, 40, "a loop that never ends", {"optim/adam.py": "while True: pass"}
+    ),
+    "A2: adam.py is missing": Work("A2", {}, 40, "not handed in", {"optim/adam.py": "-"}),
+    "A2: adam.py is empty": Work("A2", {}, 60, "names must stay", {"optim/sgd.py": "="}),
+    "A2: a name was changed": Work("A2", {}, 90, "no attribute 'moments'", {"optim/adam.py": "del moments"}),
+    "A2: an exit at the end": Work("A2", {}, 60, "remove the exit", {"optim/sgd.py": "raise SystemExit"}),
+    "A2: input() is left": Work("A2", {}, 60, "remove it", {"optim/sgd.py": "input()"}),
+    "A2: breakpoint() is left": Work("A2", {}, 60, "remove it", {"optim/sgd.py": "breakpoint()"}),
+    "A2: a test at the end fails": Work("A2", {}, 60, "AssertionError", {"optim/sgd.py": "assert SGD(lr=0.1).lr == 1"}),
+    "A2: a test below __main__": Work(
+        "A2", {}, 100, "", {"optim/sgd.py": "if __name__ == '__main__':\n    assert False"}
+    ),
+    "A2: plots on the side": Work(
+        "A2", {}, 60, "NumPy and the hand-out", {"optim/sgd.py": "import matplotlib.pyplot as plt"}
+    ),
+    "A2: writes a file": Work("A2", {}, 60, "or touch other files", {"optim/sgd.py": "open('log.txt', 'w')"}),
+    "A1: the ratio of exponentials": Work(
+        "A1", {"sigmoid": SIGMOID.format("e = np.exp(x.data)\ny = e / (1 + e)")}, 95, "does exp overflow"
+    ),
+    "A1: sigmoid by tanh": Work(
+        "A1", {"sigmoid": SIGMOID.format("y = ((np.tanh(x.data / 2) + 1) / 2).astype(x.dtype)")}, 100
+    ),
+    "A1: sigmoid by where": Work(
+        "A1",
+        {"sigmoid": SIGMOID.format("e = np.exp(-abs(x.data))\ny = np.where(x.data >= 0, 1 / (1 + e), e / (1 + e))")},
+        100,
+    ),
+    "A1: _spread is not written": Work(
+        "A1", {"_spread": 'raise NotImplementedError("A1: _spread is yours to write")'}, 94, "not written yet"
+    ),
+    "A1: _log_softmax overflows": Work(
+        "A1", {"_log_softmax": "return np.log(np.exp(x) / np.exp(x).sum(dims, keepdims=True))"}, 92, "overflow"
+    ),
+    "A1: no backward": Work(
+        "A1", {"Tensor.backward": 'raise NotImplementedError("A1: Tensor.backward is yours to write")'}, 82
+    ),
+    "A4: a sum for a mean": Work("A4", {"avg_pool2d": AVG.format("1", "windows.sum((4, 5))")}, 94, "divide by kh * kw"),
+    "A4: the gradient is not shared": Work(
+        "A4", {"avg_pool2d": AVG.format("1", "windows.mean((4, 5), dtype=x.dtype)")}, 93, "divide by kh * kw"
+    ),
+    "A4: _windows copies": Work(
+        "A4",
+        {"_windows": COPIES},
+        90,
+        "as a view it takes no memory",
+    ),
+    "A3: (1 - mu) is forgotten": Work(
+        "A3",
+        {"Hybrid._rate_after": RATE},
+        85,
+        "(1 - mu) Lambda",
+    ),
+    "A3: it is early by the number of gammas": Work(
+        "A3", {"Projected.distance": DISTANCE.format(early="len(progress.gammas) < 2 * self.window")}, 100
+    ),
+    "A3: one step too early": Work(
+        "A3", {"Projected.distance": DISTANCE.format(early="progress.step < self.window")}, 90, "too early"
+    ),
+    "A5: accuracy in train mode": Work(
+        "A5",
+        {"accuracy": "return float((model(Tensor(split[0])).numpy().argmax(1) == split[1]).mean())"},
+        90,
+        "model.eval()",
+    ),
+    "A5: n below": Work(
+        "A5",
+        {"mean_and_interval": INTERVAL},
+        90,
+        "n - 1 below",
+    ),
+    "A5: tuned on the test data": Work(
+        "A5",
+        {"tune": TUNE},
+        85,
+        "choose by data.val",
+    ),
+}
+
+
+def files_of(work: Work) -> dict[str, str]:
+    files = with_bodies(work.assignment, work.bodies)
+    if any("np." in body for body in work.bodies.values()):
+        files = {
+            path: text.replace("\nfrom typing", "\nimport numpy as np\nfrom typing", 1) for path, text in files.items()
+        }
+    for path, code in work.files.items():
+        if code == "-":
+            del files[path]
+        else:
+            files[path] = "" if code == "=" else f"{files[path]}\n{code}\n"
+    return files
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    def one(work: Work) -> Report:
+        return grade(load(work.assignment), submission(files_of(work)))
+
+    with ThreadPoolExecutor(3) as pool:
+        return dict(zip(WORKS, pool.map(one, WORKS.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_the_mark_is_a_fair_teachers(name, reports):
+    work, report = WORKS[name], reports[name]
+    feedback = "\n".join(f"{mark.score} {mark.item.name}: {mark.feedback}" for mark in report.marks)
+    assert report.score == work.mark, feedback
+    assert work.said in feedback

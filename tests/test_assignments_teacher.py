@@ -1,0 +1,133 @@
+"""What a teacher has beside the marks: a page of the class, a second grading explained, feedback, solutions."""
+
+import csv
+import json
+import re
+import sys
+
+import pytest
+
+from tests.commands import command, fails
+from tests.submissions import reference, submission, with_bodies, write
+from tutorials.assignments.assignment import HERE, NAMES, load, load_items
+from tutorials.assignments.grade import markdown, summary
+from tutorials.assignments.gradescope import results
+from tutorials.assignments.handout import solutions, to_write
+from tutorials.assignments.marking import Mark, Report, grade
+from tutorials.assignments.page import class_page
+
+GRADE, HANDOUT = "tutorials.assignments.grade", "tutorials.assignments.handout"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
+FORGED = """x\n\n 100 / 100  Everything\n# A2: 100 of 100 marks\n\x1b[2J\u202e<script>alert(1)</script>
+=cmd|' /C calc'!A1"""
+
+
+@linux
+def test_nothing_that_a_submission_says_passes_for_the_graders_word():
+    """An exception's message, a value and a printed text that look like marks, a title, a command or a formula."""
+    for body in (f"raise ValueError({FORGED!r})", f"print({FORGED!r})\nreturn {FORGED!r}"):
+        report = grade(load("A2"), submission(with_bodies("A2", {"AdamW.decayed": body})))
+        assert report.score == 90
+        said = next(mark.feedback for mark in report.marks if not mark.score)
+        for text in (said, summary(report), markdown(report), results(report)["output"]):
+            assert not re.search(r"^ *100 / 100|^# A2: 100|^ *=cmd", text, re.MULTILINE), text
+            assert not any(not c.isprintable() and c != "\n" for c in text)
+            assert "\u202e" not in text
+        assert all(line.startswith("    ") for line in markdown(report).splitlines() if "script" in line)
+
+
+@linux
+def test_feedback_says_what_a_student_needs():
+    """The line, the input, what came, what was expected, the likeliest mistake, the lesson."""
+    slip = {"moments": "m *= b1\nm += g\nv *= b2\nv += (1 - b2) * g**2"}
+    report = grade(load("A2"), submission(with_bodies("A2", slip)))
+    said = next(mark.feedback for mark in report.marks if not mark.score)
+    assert "moments(g, scratch, m, v, 0.8, 0.95) in float32, g = [" in said
+    assert re.search(r"expected -?[\d.]+ at index \(\d,\), got -?[\d.]+", said)
+    assert "m must get (1 - b1) g, not g." in said
+    files = with_bodies("A2", slip)["optim/adam.py"].splitlines()
+    first, last = map(int, re.search(r"Look at moments in optim/adam.py, lines (\d+) to (\d+)", said).groups())
+    assert files[first - 1].startswith("def moments(")
+    assert files[last - 1].strip() == "v += (1 - b2) * g**2"
+    assert "Lesson 6, Adam, one line at a time, explains it." in said
+    report = grade(load("A2"), submission(with_bodies("A2", {"AdamW.decayed": "return w.nothing"})))
+    said = next(mark.feedback for mark in report.marks if not mark.score)
+    assert re.search(r"AttributeError: .*nothing.* \(optim/adam.py, line \d+\)\n  return w.nothing\n", said)
+
+
+@linux
+def test_a_page_for_the_class_names_nobody():
+    right = submission(reference("A2"), "Ada Lovelace")
+    slip = submission(with_bodies("A2", {"moments": "m *= b1\nm += g\nv *= b2\nv += (1 - b2) * g**2"}), "Bob")
+    page = class_page([grade(load("A2"), each) for each in (right, slip, slip)])
+    assert "3 submissions; 93.3 of 100 marks on average, 90 in the middle." in page
+    assert "m must get (1 - b1) g, not g. (2)" in page
+    assert "33 %" in page
+    assert "Lovelace" not in page
+    assert "Bob" not in page
+
+
+def test_the_page_holds_nothing_of_a_submissions():
+    item = load_items(load("A2"))[0]
+    report = Report(load("A2"), submission({}, "x"), [Mark(item, 0, f"ValueError: {FORGED}")])
+    page = class_page([report])
+    assert "script" not in page
+    assert "another number, or an error (1)" in page
+
+
+@linux
+def test_a_second_grading_is_explained(tmp_path):
+    group, old, new = tmp_path / "class", tmp_path / "old.csv", tmp_path / "new.csv"
+    for name in ("ada", "bob"):
+        write(reference("A2"), group / name)
+    write(with_bodies("A2", {"AdamW.decayed": "return g"}), group / "cy")
+    assert command("A2", group, "--csv", old, module=GRADE).returncode == 0
+    rows = list(csv.DictReader(old.read_text().splitlines()))
+    rows[0]["score"], rows[0]["Nesterov momentum"] = "92", "0"  # as an older grader might have said
+    with old.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows([*rows, {**rows[0], "submission": "dee"}])
+    write(reference("A2"), group / "cy")
+    result = command("A2", group, "--csv", new, "--regrade", old, "--page", tmp_path / "class.html", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    changed = result.stdout.partition("What has changed:\n")[2].splitlines()
+    assert changed == [
+        "ada: 92 -> 100 (the same files, another grader)", "    Nesterov momentum: 0 -> 8",
+        "cy: 90 -> 100 (other files)", "    AdamW: decay apart from the gradient: 0 -> 10",
+        "dee: 92, is not there now",
+    ]  # fmt: skip
+    assert "3 submissions" in (tmp_path / "class.html").read_text()
+    assert "is no table of marks" in fails(
+        "A2", group, "--csv", new, "--regrade", group / "ada/optim/sgd.py", module=GRADE
+    )
+    assert "give --csv" in fails("A2", group, "--page", new, module=GRADE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_solutions_are_made_from_the_library_on_request(name, tmp_path):
+    result = command(name, tmp_path / "s", "--solutions", module=HANDOUT)
+    assert result.returncode == 0, result.stderr
+    written = {p.relative_to(tmp_path / "s").as_posix(): p.read_text("utf-8") for p in (tmp_path / "s").rglob("*.py")}
+    assert written == solutions(load(name))
+    assert "is yours to write" not in "".join(written.values())
+    assert written.keys() == to_write(load(name)).keys()
+
+
+def test_the_guides_commands_are_commands(tmp_path):
+    """Every command of the guide is one that the programs understand, and every table of marks is that of the items."""
+    guide = (HERE / "README.md").read_text("utf-8")
+    commands = re.findall(r"^python -m (tutorials\.assignments\.\w+) (.*?)(?: +#.*)?$", guide, re.MULTILINE)
+    assert len(commands) >= 6
+    for module, arguments in commands:
+        known = command("--help", module=module).stdout
+        for option in re.findall(r"--[\w-]+", arguments):
+            assert option in known, f"{module} {arguments}"
+    for name in NAMES:
+        assert f"[{name}]({name}/README.md)" in guide
+
+
+def test_json_stays_json():
+    item = load_items(load("A2"))[0]
+    report = Report(load("A2"), submission({}, "x"), [Mark(item, 0, FORGED)])
+    assert json.loads(json.dumps(results(report)))["tests"][0]["score"] == 0

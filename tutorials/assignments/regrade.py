@@ -1,0 +1,48 @@
+"""What a second grading changes: whose marks, in which items, and whether the work or the grader is another."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from tutorials.assignments.assignment import AssignmentError
+from tutorials.assignments.marking import Mark, Report
+from tutorials.assignments.said import line
+from tutorials.assignments.table import cell
+
+
+def read_marks(path: Path) -> dict[str, dict[str, str]]:
+    """A table of marks that was written before, by submission. Raises AssignmentError where it is none."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AssignmentError(f"{path} can't be read as a table of marks: {error}") from error
+    if not rows or not {"submission", "score", "sha256"} <= rows[0].keys():
+        raise AssignmentError(f"{path} is no table of marks: name one that --csv has written")
+    return {row["submission"]: row for row in rows}
+
+
+def changes(before: dict[str, dict[str, str]], reports: list[Report]) -> list[str]:
+    """Whose marks are others than before, with the items and the reasons; and who has come or gone."""
+    lines = []
+    now = {str(cell(report.submission.name)): report for report in reports}
+    for name, report in now.items():
+        old = before.get(name)
+        if old is None:
+            lines.append(f"{name}: {report.score}, was not there before")
+        elif changed := [said for mark in report.marks if (said := _change(old.get(mark.item.name), mark))]:
+            hashes = "; ".join(f"{path} {digest}" for path, digest in report.submission.hashes.items())
+            why = "the same files, another grader" if old["sha256"] == hashes else "other files"
+            lines.append(f"{name}: {old['score'] or '-'} -> {report.score} ({why})")
+            lines += [f"    {each}" for each in changed]
+    lines += [f"{line(name)}: {row['score']}, is not there now" for name, row in before.items() if name not in now]
+    return lines
+
+
+def _change(before: str | None, mark: Mark) -> str:
+    """How an item's marks have changed, with the reason where some were lost; "" if they have not."""
+    if before == str(mark.score):
+        return ""
+    reason = f": {line(mark.feedback, 200)}" if mark.feedback else ""
+    return f"{mark.item.name}: {'no such item' if before is None else before or '-'} -> {mark.score}{reason}"
