@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import os
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -354,6 +355,15 @@ def test_the_study_is_complete_and_its_seeds_are_kept_apart(finished):
     assert len(rows) - 1 == sum(map(TINY.runs_of, TINY.regimes))
 
 
+def test_a_study_tells_where_it_stands_and_gives_its_rows(finished):
+    plan, table = finished
+    assert re.fullmatch(r"<study tiny in \S+: (\d+) runs done of \1 known so far>", repr(plan))
+    rows = plan.rows()
+    assert len(rows) == len(table.splitlines()) - 1
+    assert {row["contestant"] for row in rows} >= {"hybrid", "map hybrid"}
+    assert max(row["test_accuracy"] for row in rows if row["purpose"] == "final") > 0.7
+
+
 def test_a_map_moves_the_moment_and_what_comes_after_it_and_nothing_else(finished):
     plan, _ = finished
     regime = TINY.regimes[0]
@@ -442,9 +452,9 @@ def test_opening_a_study_leaves_alone_what_another_process_is_writing(plan, monk
     """As --report-only does, or a second study, in the folder of one that runs."""
     run, replace_file = some_run(plan), os.replace
 
-    def opened_meanwhile(part, path):
+    def opened_meanwhile(part, path, **places):
         open_plan(TINY, plan.dataset, plan.store.folder)
-        replace_file(part, path)
+        replace_file(part, path, **places)
 
     monkeypatch.setattr("minidl.data.atomic.os.replace", opened_meanwhile)
     plan.store.put_error(run, "MemoryError: no more")

@@ -17,6 +17,7 @@ from tests.tiny_study import TINY
 SEEDS = range(20)
 REGIME = replace(TINY.regimes[0], margin=0.002)
 BY_KEY = {c.key: c for c in CONTESTANTS}
+KEYS = list(BY_KEY)
 
 
 def record(seed, accuracy, curve=(), loss=0.5):
@@ -69,7 +70,7 @@ def test_noise_hides_a_difference():
 )
 def test_the_answer_counts_the_regimes(words, first):
     blocks = [block(f"regime {i}", hybrid=0.97, adam=0.9, adam_cut=CUTS[word]) for i, word in enumerate(words)]
-    found = answer(blocks)
+    found = answer(blocks, KEYS)
     assert len(found) == 3
     assert found[0].startswith(first)
     counts = tally(blocks, TITLE)
@@ -79,10 +80,14 @@ def test_the_answer_counts_the_regimes(words, first):
 
 def test_a_regime_that_is_not_what_it_claims_takes_no_part():
     good, bad = block("good", hybrid=0.97, adam_cut=0.99), block("bad", ("it is not",), hybrid=0.97, adam_cut=0.9)
-    assert answer([good, bad])[0] == answer([good])[0]
-    assert "of 1 regime)" in answer([good, bad])[0]
-    assert "not done yet" in answer([bad])[0]
-    assert "not done yet" in answer([block(hybrid=0.9)])[0]
+    assert answer([good, bad], KEYS)[0] == answer([good], KEYS)[0]
+    assert "of 1 regime)" in answer([good, bad], KEYS)[0]
+    assert "not done yet" in answer([bad], KEYS)[0]
+    assert "not done yet" in answer([block(hybrid=0.9)], KEYS)[0]
+
+
+def test_a_study_without_a_cut_does_not_wait_for_it():
+    assert "does not ask" in answer([block(hybrid=0.97, adam=0.9)], ["hybrid", "adam"])[0]
 
 
 def test_what_a_regime_must_show_is_checked():

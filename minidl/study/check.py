@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minidl.study.made import NAMES, can_hold_pins, identity, made, pins
+from minidl.study.made import can_hold_pins, has_pins, identity, made, pins
 from minidl.study.pool import carry_out
 from minidl.study.runs import Trial, perform, trial_of
 from minidl.study.store import Record, Store
@@ -29,7 +29,7 @@ def comparable(records: list[Record], pinned: bool) -> list[Record]:
 
 def uses_pins(records: list[Record]) -> bool:
     """Whether the rows were made with pins."""
-    return bool(records) and set(records[0]["made"]["pins"]) == set(NAMES)
+    return bool(records) and has_pins(records[0]["made"])
 
 
 def check(

@@ -81,6 +81,11 @@ def made() -> dict[str, Any]:
     }
 
 
+def has_pins(made: dict[str, Any]) -> bool:
+    """Whether a run was made with the pins."""
+    return set(made["pins"]) == set(NAMES)
+
+
 def to_be_made(with_pins: bool, numpy_alone: bool = False) -> dict[str, Any]:
     """With what worker processes of this one will make runs."""
     found = made()
@@ -100,7 +105,7 @@ def differing(a: dict[str, Any], b: dict[str, Any], names: tuple[str, ...] = MIX
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return "held to AVX2" if set(value) == set(NAMES) else "not held to any"
+        return "held to AVX2" if set(value) == set(NAMES) else f"not held to any ({value.get('none')})"
     return str(value)[:24]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -44,7 +44,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
     """
     check_unmixed(plan)
     write_tables(plan, folder)
-    blocks = analyse(plan)
+    blocks, keys = analyse(plan), [c.key for c in plan.study.contestants]
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {name: _save(figure, folder / "figures" / name) for name, figure in _pictures(plan, blocks).items()}
     html = (
@@ -57,7 +57,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
             blocks=blocks,
             done=[block for block in blocks if block.entries],
             counted=[block for block in blocks if block.entries and not block.misses],
-            answer=answer(blocks),
+            answer=answer(blocks, keys),
             claims=claims_for(plan.study.contestants),
             rows=table_rows(blocks),
             pictures=pictures,
@@ -66,7 +66,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
         )
     )
     write_text(folder / "report.html", html)
-    write_text(folder / "table.md", markdown(blocks))
+    write_text(folder / "table.md", markdown(blocks, keys))
     return [folder / name for name in ("report.html", "results.csv", "table.md")]
 
 
@@ -253,11 +253,11 @@ def _environment() -> jinja2.Environment:
 # ---- Markdown -----------------------------------------------------------------------------------------------------
 
 
-def markdown(blocks: Sequence[Block]) -> str:
+def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     """The answer, the first table, and which regimes are not what they claim."""
     done = [block for block in blocks if block.entries]
     seeds = max((len(entry.finals) for block in done for entry in block.entries.values()), default=0)
-    lines = [" ".join(answer(blocks)), "", f"Test accuracy in %, trimmed mean of {seeds} seeds:", ""]
+    lines = [" ".join(answer(blocks, keys)), "", f"Test accuracy in %, trimmed mean of {seeds} seeds:", ""]
     lines += ["| | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
     lines += [""] + [f"{b.regime.name} is left out of the answer: {'; '.join(b.misses)}." for b in done if b.misses]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
+from minidl.study.made import has_pins
 from minidl.study.runs import Trial
 from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
@@ -23,13 +24,21 @@ SETTINGS = ("at", "lr", "lr_sgd", "lr_after", "momentum", "factor", "decay", "rt
 
 def write_tables(plan: Plan, folder: Path) -> None:
     """Write results.csv and times.csv for all runs that are done."""
-    rows, times = [], []
-    for names, run, record in _done(plan):
-        about = names | {"seed": run.seed, "run": run.key}
-        rows.append(about | _row(plan, names["regime"], record))
-        times.append(about | {name: record["times"][name] for name in ("cpu_seconds", "seconds")})
-    _write_csv(folder / "results.csv", rows)
+    times = [
+        _about(names, run) | {name: record["times"][name] for name in ("cpu_seconds", "seconds")}
+        for names, run, record in _done(plan)
+    ]
+    _write_csv(folder / "results.csv", rows(plan))
     _write_csv(folder / "times.csv", times)
+
+
+def rows(plan: Plan) -> list[dict[str, Any]]:
+    """A dict for each run that is done: what results.csv has, as numbers. `pandas.DataFrame(rows(plan))` takes it."""
+    return [_about(names, run) | _row(plan, names["regime"], record) for names, run, record in _done(plan)]
+
+
+def _about(names: dict[str, str], run: Trial) -> dict[str, Any]:
+    return names | {"seed": run.seed, "run": run.key}
 
 
 def _done(plan: Plan) -> Iterator[tuple[dict[str, str], Trial, Record]]:
@@ -59,7 +68,7 @@ def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     for part in ("train", "val", "test"):
         row |= {f"{part}_{what}": result.get(f"{part}_{what}") for what in ("accuracy", "loss")}
     row |= {name: made[name] for name in ("bits", "sources", "commit", "numpy", "fast")}
-    return row | {"weights": result["weights"]}
+    return row | {"pins": "AVX2" if has_pins(made) else made["pins"]["none"], "weights": result["weights"]}
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:

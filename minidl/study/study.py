@@ -79,7 +79,7 @@ class Study:
         return contestants + len(m.moments) * cells * len(m.seeds)
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """A study on its data set, with the results so far: what is tuned, what is chosen, what is to be done."""
 
@@ -88,6 +88,17 @@ class Plan:
     store: Store
     made: dict[str, Any] = field(default_factory=dict)  # with what its runs are made from now on, see made.py
     given_up: set[str] = field(default_factory=set)  # keys of runs that crashed since the study was started
+
+    def __repr__(self) -> str:
+        wanted = {run.key for _, run in self.wanted()}
+        done = len(wanted & self.store.all().keys())
+        return f"<study {self.study.name} in {self.store.folder}: {done:,} runs done of {len(wanted):,} known so far>"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dict for each run that is done, with all that results.csv has."""
+        from minidl.study.results import rows  # it stands above this file
+
+        return rows(self)
 
     def check_alike(self) -> None:
         """Raise ValueError where the runs that are done were not all made with what the others will be."""
