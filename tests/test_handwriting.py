@@ -285,7 +285,7 @@ def test_show_writes_what_the_network_saw(run, tmp_path, capsys):
     assert capsys.readouterr().out.endswith("seen.png, the first 24 of 43 images\n")
     with Image.open(tmp_path / "seen.png") as shown:
         width, height = shown.size
-        assert (width, height) == (840, 24 * 250)
+        assert (width, height) == (840, 24 * 260)
     for wrong, why in ((tmp_path / "seen.jpg", "must end in .png"), (tmp_path / "no" / "s.png", "there is no folder"),
                        (tmp_path / "three.png", "would overwrite")):  # fmt: skip
         assert predict([*args, str(wrong)]) == 2

@@ -33,8 +33,12 @@ def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names
 
     names  of the classes; where there are none, their numbers are shown
     """
-    figure = Figure(figsize=(8.4, 2.5 * len(rows)), dpi=100, layout="constrained")
-    grid = figure.subplots(len(rows), 3, squeeze=False, width_ratios=[1.2, 1, 1.3])
+    height = 2.6 * len(rows)  # inches; the margins are set by hand, for finding them takes long with many rows
+    figure = Figure(figsize=(8.4, height), dpi=100)
+    margins = {"left": 0.02, "right": 0.96, "top": 1 - 0.35 / height, "bottom": 0.35 / height}
+    longest = max(map(len, names), default=1)
+    spaces = {"hspace": 0.35, "wspace": 0.1 + 0.025 * longest, "width_ratios": [1.2, 1, 1.3]}
+    grid = figure.subplots(len(rows), 3, squeeze=False, gridspec_kw=margins | spaces)
     for (picture, pixels, bars), (image, chances) in zip(grid, rows, strict=True):
         _picture(picture, image)
         pixels.imshow(image.pixels, cmap="gray", vmin=0, vmax=1)
