@@ -147,19 +147,23 @@ def is_packed(path: Path) -> bool:
 def _read_by_md5(path: Path, file: RemoteFile) -> NDArray[Any]:
     """The same by the MD5 of the `.gz`. A file that is unpacked can't be verified by it, and is taken as it is."""
     array = read_idx(path, max_bytes=file.unpacked_bytes)
-    if is_packed(path):
-        with open(path, "rb") as packed:
-            digest = hashlib.md5(usedforsecurity=False)
-            while chunk := packed.read(1 << 20):
-                digest.update(chunk)
-        if digest.hexdigest() != file.md5:
-            raise IdxError(
-                path,
-                0,
-                f"this is not the published {file.name}: the MD5 of its bytes starts {digest.hexdigest()[:12]}, "
-                f"expected {file.md5[:12]}; unpacked it would be taken unverified",
-            )
+    if is_packed(path) and (found := md5_of(path)) != file.md5:
+        raise IdxError(
+            path,
+            0,
+            f"this is not the published {file.name}: the MD5 of its bytes starts {found[:12]}, expected "
+            f"{file.md5[:12]}; unpacked it would be taken unverified",
+        )
     return array
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file's bytes, packed as they are, 32 hex digits."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as packed:
+        while chunk := packed.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _fetch_from(mirror: str, file: RemoteFile, folder: Path, patience: Patience) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, fetch,
 from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import KNOWN, MIRRORS, MNIST
 from minidl.data.layout import PARTS, find_part, find_parts
-from minidl.data.named import held_in, load_known, look_in
+from minidl.data.named import held_in, load_known, look_in, recognized
 
 __all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
 
@@ -122,7 +122,7 @@ def _of_path(path: str) -> Dataset:
     if len(held) > 1:
         names = ", ".join(known.name for known in held)
         raise DataError(f"{path} holds {names}: choose one by its name, and name {path} in MINIDL_DATA")
-    known = look_in(held[0], path) if held else None
+    known = look_in(held[0], path) if held else _recognized(path)
     if known is not None:
         return replace(known, name=path)
     found = read_folder(path)
@@ -145,6 +145,13 @@ def check_whole_mnist(found: Dataset) -> None:
             f"{found.source}: {', '.join(wrong)} is not MNIST's, by its hash, though the others are: it is damaged, or "
             "of another data set"
         )
+
+
+def _recognized(path: str) -> Dataset | None:
+    """A folder with the published files of another data set under MNIST's names: it has class names."""
+    parts = find_parts(path)
+    known = recognized(parts)
+    return None if known is None else look_in(known, parts["train-images"].parent, sure=True)
 
 
 def _given_folder(folder: str) -> Dataset:

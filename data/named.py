@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.dataset import Dataset, make_dataset
-from minidl.data.download import Patience, fetch, is_packed, read_verified
+from minidl.data.download import Patience, fetch, is_packed, md5_of, read_verified
 from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import EMNIST_ZIP, KNOWN, MNIST, Known
 from minidl.data.layout import PARTS, check_folder, find_named
@@ -96,6 +96,15 @@ def _are_others(known: Known, parts: Mapping[str, Path]) -> bool:
         return idx_sha256(read_verified(parts["train-labels"], known.files[1])) == MNIST["train-labels"].sha256
     except DataError:
         return True
+
+
+def recognized(parts: Mapping[str, Path]) -> Known | None:
+    """The data set whose published files these are, where they lie under MNIST's names; None where none is known."""
+    labels = md5_of(parts["train-labels"])
+    known = next((known for known in KNOWN.values() if known.files[1].md5 == labels), None)
+    if known is None or any(md5_of(parts[part]) != file.md5 for part, file in zip(PARTS, known.files, strict=True)):
+        return None
+    return known
 
 
 # ---- zip files ----

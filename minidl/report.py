@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
-from minidl.backend import DeviceError, no_fast
+from minidl.backend import DeviceError
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.atomic import write_text
 from minidl.pages import PAGE, facts_of_folder, report_page
 from minidl.trace.page import PageError, check_writable
-from minidl.training.options import add_options
-from minidl.training.run import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,14 +32,12 @@ def report(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
     parser.add_argument("--dataset", metavar="NAME", help="the same data, where they lie now")
     parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
-    add_options(parser, Options, only=["no_fast"])
     args = parser.parse_args(argv)
     out = args.out or args.run / PAGE
     try:
         if args.out is not None:
             check_writable(out)
-        with no_fast() if "no_fast" in args else nullcontext():
-            html = report_page(facts_of_folder(args.run, args.model, args.dataset))
+        html = report_page(facts_of_folder(args.run, args.model, args.dataset))
     except (ValueError, OSError, PageError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     try:

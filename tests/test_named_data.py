@@ -84,6 +84,16 @@ def test_a_folder_with_the_published_files(monkeypatch, tmp_path, place):
     assert load_mnist("fashion-mnist").sha256 == dataset.sha256
 
 
+def test_the_published_files_are_known_by_their_folder_too(monkeypatch, tmp_path):
+    folder = write(tmp_path / "FashionMNIST" / "raw", names_in("fashion-mnist"), arrays(10))
+    assert load_mnist(str(folder)).class_names == ()
+    published(monkeypatch, "fashion-mnist", folder)
+    dataset = load_mnist(str(tmp_path))
+    assert (dataset.name, dataset.class_names[0], dataset.note) == (str(tmp_path), "T-shirt/top", "")
+    write_idx(folder / names_in("fashion-mnist")[0], arrays(10)[0])  # other pictures: a data set of one's own
+    assert load_mnist(str(folder)).class_names == ()
+
+
 def test_other_bytes_are_refused_and_unpacked_ones_are_said(monkeypatch, tmp_path):
     folder = write(tmp_path / "KMNIST", names_in("kmnist"), arrays(10))
     with pytest.raises(

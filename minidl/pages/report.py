@@ -34,6 +34,11 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
+def times(n: int) -> str:
+    """How often, in words."""
+    return {1: "once", 2: "twice"}.get(n, f"{n:,} times")
+
+
 def _lead(run: Facts) -> str:
     """The result, in a sentence."""
     if not run.metrics:
@@ -129,8 +134,8 @@ def _mistakes(run: Facts, val: Validation) -> Html:
     if not val.worst:
         return section("What it gets wrong", note(words))
     names = run.class_names
-    common = "; ".join(f"{names[i]} for {names[j]} ({n} times)" for j, i, n in val.confused())
-    words += f" Its commonest: {common}."
+    common = "; ".join(f"{names[i]} for {names[j]}, {times(n)}" for j, i, n in val.confused())
+    words += f" Most frequent: {common}."
     gallery = Html('<div class="gallery">' + "".join(_mistake(each, names) for each in val.worst) + "</div>")
     told = (
         "The worst mistakes: those whose label got the least probability. Green: the label. Red: the network's answer."
