@@ -1,7 +1,8 @@
-"""The size of each part in lines of code: `python -m tests.sizes`; with --update, README gets these numbers.
+"""The size of each part in lines of code: `python -m tests.sizes`; with --update, the reading order gets these numbers.
 
-A line of code is one that holds more than blanks, a comment or a docstring. README's table says which files belong to
-a part: those that its row links to; all files below a folder count. The rows above the bold one are the engine.
+A line of code is one that holds more than blanks, a comment or a docstring. The table of the reading order says which
+files belong to a part: those that its row links to; all files below a folder count. The rows above the bold one are the
+engine. README states the engine's size too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+ORDER = ROOT / "tutorials" / "pages" / "read-it.md"
 ROW = re.compile(r"^(\|.*\]\(.*\|) ([\d,]+) \|$", re.MULTILINE)  # links, and a number in the last column
 TOGETHER = re.compile(r"^(\| \*\*together\*\* .*\|) \*\*([\d,]+)\*\* \|$", re.MULTILINE)
-ENGINE = re.compile(r"([\d,]+) lines of code in ([\d,]+) files")
+ENGINE = re.compile(r"([\d,]+) lines of code(?: in ([\d,]+) files)?")
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -41,39 +43,42 @@ def size(path: str) -> int:
 
 
 def links(row: str) -> list[str]:
-    """The files and folders of a row, or of a whole table, in order."""
-    return re.findall(r"\]\(([^)]+)\)", row)
+    """The files and folders of a row, or of a whole table, in order, as seen from the root."""
+    return [link.removeprefix("../../") for link in re.findall(r"\]\(([^)]+)\)", row)]
 
 
-def engine(text: str) -> list[str]:
-    """The engine's files, in the order in which README wants them read."""
+def engine() -> list[str]:
+    """The engine's files, in the order in which they are to be read."""
+    text = ORDER.read_text("utf-8")
     total = TOGETHER.search(text)
-    assert total, "README's table has no row of the engine's size"
+    assert total, "the reading order has no row of the engine's size"
     return [path for row in ROW.finditer(text, 0, total.start()) for path in links(row[0])]
 
 
 def update(text: str) -> str:
-    """README with the sizes as they are."""
-    whole = f"{sum(map(size, engine(text))):,}"
-    text = ENGINE.sub(f"{whole} lines of code in {len(engine(text))} files", text)
+    """README, or the reading order, with the sizes as they are."""
+    files = engine()
+    whole = f"{sum(map(size, files)):,}"
+    text = ENGINE.sub(lambda said: f"{whole} lines of code" + (f" in {len(files)} files" if said[2] else ""), text)
     text = TOGETHER.sub(rf"\1 **{whole}** |", text)
     return ROW.sub(lambda row: f"{row[1]} {sum(map(size, links(row[0]))):,} |", text)
 
 
 def numbers(text: str) -> list[int]:
-    """All sizes that README states."""
+    """All sizes that README or the reading order states."""
     found = [match[2] for match in (*ROW.finditer(text), *TOGETHER.finditer(text))]
-    found += [number for match in ENGINE.finditer(text) for number in match.groups()]
+    found += [number for match in ENGINE.finditer(text) for number in match.groups() if number]
     return [int(number.replace(",", "")) for number in found]
 
 
 def main() -> None:
-    """Print README's rows with the sizes as they are, or bring README up to date."""
-    text = README.read_text("utf-8")
+    """Print the rows of the reading order with the sizes as they are, or bring it and README up to date."""
+    text = ORDER.read_text("utf-8")
     for row in ROW.finditer(text):
-        print(f"{sum(map(size, links(row[0]))):6,}  (README: {row[2]})  {', '.join(links(row[0]))}")
+        print(f"{sum(map(size, links(row[0]))):6,}  (said: {row[2]})  {', '.join(links(row[0]))}")
     if "--update" in sys.argv[1:]:
-        README.write_text(update(text), "utf-8")
+        for page in (README, ORDER):
+            page.write_text(update(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The house is as README, the contract on layers and tests/README.md say: what lies where, in which order, how big."""
+"""What lies where, in which order, how big: as the reading order, the contract on layers and tests/README.md say."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests import sizes
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+ORDER = sizes.ORDER.read_text("utf-8")
 ENGINE = {
     "refuse", "backend", "grad_mode", "rng", "operators", "tensor", "ops", "ops_nn", "ops_conv", "ops_more", "init",
     "listing", "weights", "module", "nn_more", "nn", "gradcheck", "evaluation", "trainer",
@@ -63,9 +63,12 @@ def test_only_backend_imports_cupy():
             assert not re.search(r"^ *(import|from) cupy\b", path.read_text(), re.MULTILINE), path
 
 
-def test_readme_states_the_sizes_as_they_are():
-    now = sizes.numbers(sizes.update(README))
-    for said, is_now in zip(sizes.numbers(README), now, strict=True):
+@pytest.mark.parametrize("page", [sizes.README, sizes.ORDER], ids=lambda page: page.name)
+def test_sizes_are_stated_as_they_are(page):
+    text = page.read_text("utf-8")
+    stated, now = sizes.numbers(text), sizes.numbers(sizes.update(text))
+    assert stated
+    for said, is_now in zip(stated, now, strict=True):
         assert said == pytest.approx(is_now, rel=0.05, abs=5), "python -m tests.sizes --update"
 
 
@@ -77,8 +80,8 @@ def test_a_line_of_code():
 
 @pytest.mark.parametrize("package", ["minidl/__init__.py", "optim/__init__.py", "data/__init__.py"])
 def test_there_is_one_reading_order(package):
-    """The modules that a package's docstring names stand in README's table in the same order."""
-    table = [Path(link).stem for link in sizes.links(sizes.ROW.sub(r"\1", README)) if link.endswith(".py")]
+    """The modules that a package's docstring names stand in the table of the reading order in the same order."""
+    table = [Path(link).stem for link in sizes.links(sizes.ROW.sub(r"\1", ORDER)) if link.endswith(".py")]
     order = (ast.get_docstring(ast.parse((ROOT / package).read_text())) or "").lower().partition("reading order")[2]
     words = [word for word in re.findall(r"\w+", order) if word in table]
     places = [table.index(word) for word in dict.fromkeys(words)]

@@ -1,19 +1,50 @@
-"""The README's Python code runs, and the files that it names are there."""
+"""The code on README and on the pages runs, links lead somewhere, and README is as short as it is meant to be."""
 
+import io
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+README = ROOT / "README.md"
+PAGES = ROOT / "tutorials" / "pages"
+TEXTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(PAGES.glob("*.md"))]
+TEXTS += sorted((ROOT / "tutorials").glob("*/README.md")) + sorted(
+    (ROOT / "tutorials" / "assignments").glob("*/README.md")
+)
+LINKS = {(page, link) for page in TEXTS for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text("utf-8"))}
 
 
-def test_the_training_example_learns():
+def code(page: Path, word: str) -> str:
+    """The first block of Python code on a page that has this word."""
+    return next(
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL) if word in block
+    )
+
+
+def test_the_first_training_ends_as_readme_says():
     scope: dict = {}
-    exec(next(block for block in BLOCKS if "train_step" in block), scope)
+    exec(code(README, "backward"), scope)
+    said = re.search(r"the loss has fallen from ([\d.]+) to\s+([\d.]+)", README.read_text())
+    assert said
+    assert scope["loss"].item() == pytest.approx(float(said[2]), abs=0.01)
+    assert np.log(10) == pytest.approx(float(said[1]), abs=0.05), "the loss of guessing among ten"
+    assert re.search(r"`(switched to sgd after step \d+)`", README.read_text())[1] in scope["optimizer"].verdict()
+    assert len(scope["data"].train.images) == 3600, "as many digits as README says"
+
+
+def test_readme_is_short_and_says_what_has_not_run_on_a_gpu():
+    text = README.read_text()
+    assert 100 <= len(text.splitlines()) <= 130
+    assert "not yet run on a real GPU" in text
+
+
+def test_the_training_step_learns():
+    scope: dict = {}
+    exec(code(PAGES / "switch.md", "train_step"), scope)
     rng = np.random.default_rng(0)
     x, labels = rng.random((32, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, 32)
     losses = [scope["train_step"](x, labels) for _ in range(60)]
@@ -21,15 +52,28 @@ def test_the_training_example_learns():
 
 
 def test_the_operation_of_ones_own():
-    block = next(block for block in BLOCKS if "gradcheck" in block)
+    block = code(PAGES / "own-operation.md", "gradcheck")
     exec(block, {})
     with pytest.raises(AssertionError):
         exec(block.replace("g * 2 * x.data", "g * x.data"), {})
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
-def test_links_lead_somewhere(path):
-    assert (ROOT / path).exists()
+def test_the_update_rule_of_ones_own_finds_the_weights():
+    block, said = code(PAGES / "own-rule.md", "Lion"), io.StringIO()
+    with redirect_stdout(said):
+        exec(block, {})
+    assert said.getvalue().strip() == "[[ 1.  -2.   0.5]]"
+    assert "# [[ 1.  -2.   0.5]]" in block
+
+
+@pytest.mark.parametrize(("page", "link"), sorted(LINKS), ids=lambda part: Path(part).name)
+def test_links_lead_somewhere(page, link):
+    assert (page.parent / link).exists()
+
+
+def test_every_page_is_on_the_list_of_pages():
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (PAGES / "README.md").read_text()))
+    assert listed == {page.name for page in PAGES.glob("*.md")} - {"README.md"}
 
 
 @pytest.mark.pytorch
@@ -37,6 +81,6 @@ def test_the_example_for_pytorch_switches():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
     torch.manual_seed(0)
     scope: dict = {}
-    exec(next(block for block in BLOCKS if "import wrap" in block), scope)
+    exec(code(PAGES / "optimizers.md", "import wrap"), scope)
     assert scope["optimizer"].phase == "sgd"
     assert scope["optimizer"].lr < 0.05, "the scheduler went on"
