@@ -14,13 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.commands import ROOT
 from tests.submissions import submission, with_bodies, with_preface, write
-from tutorials.assignments.assignment import HERE, load
+from tutorials.assignments.assignment import HERE, load, load_hidden
+from tutorials.assignments.check import Wrong
 from tutorials.assignments.marking import Report, grade
+from tutorials.assignments.process import _computed
 from tutorials.assignments.sandbox import Limits
+from tutorials.assignments.session import Session
 
 if sys.platform != "linux":
     pytest.skip("seccomp and Landlock are Linux's", allow_module_level=True)
@@ -340,6 +344,41 @@ def test_the_machine_is_left_well(reports, victim, scratch):
     assert not any(Path(place, "minidl-was-here").exists() for place in ("/tmp", "/dev/shm"))
     assert "4711" not in Path("/proc/sysvipc/shm").read_text() + Path("/proc/sysvipc/sem").read_text()
     assert running(scratch) == []
+
+
+def test_a_part_is_computed_for_small_arguments_only():
+    """The grader computes in its own process what a submission asks for: nothing that takes its memory or its time."""
+    begin = time.monotonic()
+    x, nan = np.ones((1, 1, 4, 4)), float("nan")
+    for name, arguments in (
+        ("_pad", [x, [10**6, 10**6]]), ("_pad", [x, [21, 0]]), ("_pad", [np.ones((100, 101, 1, 1)), [9, 9]]),
+        ("_windows", [x, [1, 1], [0, 0]]), ("_windows", [x, [9, 9], [1, 1]]), ("_windows", ["x", {"a": 1}, None]),
+        ("_scatter", [x, [10**9, 10**9], [1, 1], [0, 0]]), ("_scatter", [np.ones((1,) * 6), [20] * 16, [1, 1], [0, 0]]),
+        ("_unpad", []), ("no such part", [x]), (["_pad"], [x]), (None, None),
+    ):  # fmt: skip
+        assert _computed({"ask": name, "arguments": arguments}, load_hidden(load("A4")).parts)["value"] is None, (
+            name,
+            arguments,
+        )
+    for name, arguments in (
+        ("_spread", [np.ones(1), [20] * 8, [0]]), ("_spread", [np.ones(1), [10**12], [0]]),
+        ("_log_softmax", [x, [7]]), ("_log_softmax", [nan, [0]]),
+    ):  # fmt: skip
+        assert _computed({"ask": name, "arguments": arguments}, load_hidden(load("A1")).parts)["value"] is None, (
+            name,
+            arguments,
+        )
+    assert time.monotonic() - begin < 5
+    padded = _computed({"ask": "_pad", "arguments": [x, [1, 0]]}, load_hidden(load("A4")).parts)
+    assert padded["value"].shape == (1, 1, 6, 4)
+
+
+def test_an_answer_of_many_boxes_is_no_crash():
+    value: object = 1
+    for _ in range(5000):
+        value = [value]
+    with Session(A2, {}) as session, pytest.raises(Wrong, match="no answer"):
+        session._value({"value": value})
 
 
 def running(scratch: Path) -> list[str]:

@@ -193,7 +193,10 @@ class Session:
         if not isinstance(reply, dict) or not ({"value", "error"} & reply.keys()):
             raise Wrong("the program sent something that is no answer")
         if "value" in reply:
-            return tame(reply["value"])
+            try:
+                return tame(reply["value"])
+            except RecursionError:
+                raise Wrong("the program sent something that is no answer") from None
         error = {key: str(reply.get(key, "")) for key in ("error", "message", "where", "line", "file")}
         if error["error"] == "NotImplementedError" and "is yours to write" in error["message"]:
             raise Wrong(self._unwritten(error["message"]))
