@@ -21,6 +21,8 @@ body { font: 17px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; 
 table { border-collapse: collapse; width: 100% } td, th { padding: .3em .6em; text-align: left; vertical-align: top }
 tr { border-bottom: 1px solid #ccc } .n { text-align: right; white-space: nowrap } ul { margin: 0; padding-left: 1.1em }
 .bar { background: #dde3ee; width: 7em } .bar div { background: #35618f; height: 1em }
+td { overflow-wrap: break-word } small { color: #777; display: block }
+@media (max-width: 600px) { .items .bar { display: none } body { font-size: 15px } td, th { padding: .3em } }
 @media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } .bar { background: #333 } }
 """
 
@@ -33,7 +35,7 @@ def class_page(reports: list[Report]) -> str:
     assignment, most = graded[0].assignment, graded[0].most
     scores = sorted(report.score for report in graded)
     mean, median = sum(scores) / len(scores), scores[len(scores) // 2]
-    rows = [_bar(f"{low} to {min(low + 9, most)}", n, len(graded)) for low, n in _tens(scores, most)]
+    rows = [_bar(f"{low} to {low + 9}" if low < most else str(most), n, len(graded)) for low, n in _tens(scores, most)]
     items = [_item([report.marks[i] for report in graded]) for i in range(len(graded[0].marks))]
     title = escape(f"{assignment.name}, {assignment.title}")
     return f"""<!doctype html>
@@ -44,7 +46,7 @@ def class_page(reports: list[Report]) -> str:
 <h2>Marks</h2>
 <table>{"".join(rows)}</table>
 <h2>Items</h2>
-<table><tr><th>item</th><th>marks</th><th>right</th><th></th><th>commonest mistakes</th></tr>
+<table class="items"><tr><th>item</th><th>marks</th><th>right</th><th></th><th>commonest mistakes</th></tr>
 {"".join(items)}</table>
 </html>
 """
