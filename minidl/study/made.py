@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy._core import _multiarray_umath as _umath  # which instructions NumPy was built for, and finds
+from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 from threadpoolctl import threadpool_info
 
 import minidl.data
@@ -39,7 +39,7 @@ MIXED = (*SAME, "sources")  # and for two rows to stand in one report
 
 def pins() -> dict[str, str]:
     """The pins for AVX2, as environment variables."""
-    wider = (name for name in _umath.__cpu_dispatch__ if "512" in name or name == "X86_V4")
+    wider = (name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4")
     features = ",".join("+" + name for name in _HASWELL.split())
     return dict(zip(NAMES, ("Haswell", " ".join(wider), "haswell", features), strict=True))
 
@@ -47,7 +47,7 @@ def pins() -> dict[str, str]:
 def can_hold_pins() -> bool:
     """Whether this is an x86-64 processor with AVX2."""
     return bool(
-        platform.machine() in ("x86_64", "AMD64") and _umath.__cpu_features__.get("AVX2") and _kernels() != "unknown"
+        platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and _kernels() != "unknown"
     )
 
 
