@@ -22,6 +22,7 @@ def note_command(folder: Path, words: list[str]) -> None:
     commands = read_commands(folder)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     commands.append({"command": f"python -m minidl.study {shlex.join(words)}".strip(), "started": now, **machine()})
+    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / FILE, json.dumps(commands, indent=2) + "\n")
 
 

@@ -43,6 +43,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
     Raises ValueError where the rows were not all made by the same code with the same versions and pins.
     """
     check_unmixed(plan)
+    folder.mkdir(parents=True, exist_ok=True)
     write_tables(plan, folder)
     blocks, keys = analyse(plan), [c.key for c in plan.study.contestants]
     (folder / "figures").mkdir(exist_ok=True)

@@ -54,8 +54,8 @@ class Store:
         self.damaged: list[str] = []
         self._records: dict[str, Record] = {}
         for path in (self.runs, self.crashed):
-            path.mkdir(parents=True, exist_ok=True)
-            sweep_parts(path)  # left by studies that were killed; a young one may be another process's
+            if path.is_dir():  # who only reads makes none
+                sweep_parts(path)  # left by studies that were killed; a young one may be another process's
         if (folder / PACK).exists():
             self._take(read_pack(folder / PACK, self.damaged))
         for file in sorted(self.runs.glob("*.json")):
@@ -78,6 +78,7 @@ class Store:
     def put(self, run: Trial, record: Record) -> None:
         """Keep the result of a run."""
         line = _text(signed(record))
+        self.runs.mkdir(parents=True, exist_ok=True)
         write_text(self.runs / f"{run.key}.json", line)
         self._records[run.key] = checked(json.loads(line), run.key, run.key)  # as it will be read back
         (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
@@ -92,6 +93,7 @@ class Store:
 
     def put_error(self, run: Trial, error: str) -> None:
         """Note that a run failed, and how."""
+        self.crashed.mkdir(parents=True, exist_ok=True)
         write_text(self.crashed / f"{run.key}.json", _text({"run": asdict(run), "error": error}))
 
     def error(self, run: Trial) -> str | None:
