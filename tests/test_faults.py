@@ -1,4 +1,4 @@
-"""Faults that were found by damaging, exchanging and editing files, one by one; each stands for its kind (mutate.py)."""
+"""Faults found by damaging, exchanging and editing files, one by one; each stands for its kind (see mutate.py)."""
 
 import json
 import shutil
