@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def predict(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # options may stand between RUN and IMAGE
     if args.page:
         return draw(args, parser)
     if not args.images:

@@ -257,6 +257,8 @@ def test_the_command_refuses_what_makes_no_page(runs, tmp_path, capsys):
     ):
         assert predict(args) == 2
         assert words in capsys.readouterr().err
+    assert predict(["--page", str(tmp_path / "p.html"), one, two]) == 0
+    assert predict([one, "--page", str(tmp_path / "p.html"), two]) == 0
     for args in ([one], [one, two, two, "--page", "p.html"], [one, "--page", "p.html", "--show", "s.png"]):
         with pytest.raises(SystemExit) as end:
             predict(args)
