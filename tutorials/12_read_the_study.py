@@ -295,7 +295,7 @@ else:
 # ## What to read next
 #
 # [`minidl/study/contestants.py`](../minidl/study/contestants.py) and
-# [`minidl/study/regimes.py`](../minidl/study/regimes.py): who takes part, and on what. The last assignment, A5,
-# asks for a small study of your own. That was the way from the bytes of a file to a question that is still
-# open. One lesson is left, for those who wonder why it did not take longer: [tutorial
-# 13](13_as_fast_as_the_arithmetic.ipynb).
+# [`minidl/study/regimes.py`](../minidl/study/regimes.py): who takes part, and on what.
+# The homework to this lesson is [A5](assignments/A5/README.md): a small study of your own. That was the way from the
+# bytes of a file to a question that is still open. [Tutorial 13](13_as_fast_as_the_arithmetic.ipynb) is for those who
+# wonder why it did not take longer; [tutorial 16](16_signals_through_a_deep_net.ipynb) goes on to deep networks.
