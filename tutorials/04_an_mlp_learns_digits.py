@@ -197,6 +197,9 @@ except GradientError as error:
 # <details><summary>Answer</summary>
 #
 # ```python
+# import warnings
+#
+#
 # def train(forget, steps=150):
 #     rng = np.random.default_rng(0)
 #     layers = [nn.Linear(784, 64, rng=rng), nn.ReLU(), nn.Linear(64, 10, rng=rng)]
@@ -213,12 +216,15 @@ except GradientError as error:
 #     return losses
 #
 #
-# with_it, without_it = train(forget=False), train(forget=True)
+# with warnings.catch_warnings(record=True) as said:
+#     with_it, without_it = train(forget=False), train(forget=True)
+# print("the library says:", said[0].message)
 # show.curves({"with zero_grad": with_it, "without": without_it})
 # assert np.mean(without_it[-30:]) > np.mean(with_it[-30:])
 # ```
 #
 # Gradients add up, so each step repeats all steps before it: momentum that never fades. The loss swings.
+# Nothing crashes, which is why the library looks out for this and warns.
 #
 # </details>
 #
