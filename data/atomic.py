@@ -21,8 +21,9 @@ from typing import BinaryIO
 def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Iterator[BinaryIO]:
     """Open a binary file for writing that appears under `path` when, and only when, the block ends well.
 
-    path: where the finished file goes; its folder must exist. A file that stands there is replaced.
-    place: a descriptor of that folder, where it may be renamed or made anew meanwhile; only path's name counts then.
+    path   where the finished file goes; its folder must exist. A file that stands there is replaced.
+    place  a descriptor of that folder, where it may be renamed or made anew meanwhile; only path's name counts then.
+
     Yields the open file; its `.name` is the path of the `.part` file.
     Raises OSError where the folder cannot be written or is full. Any exception removes the `.part` file.
     """

@@ -27,13 +27,15 @@ CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class
 class Dataset:
     """Images and labels, checked against each other.
 
-    name: "mnist", "mnist5k" or the folder as it was asked for. source: in words, where the bytes came from.
-    train_images, test_images: uint8 (N, H, W), 0 to 255 as in the file.
-    train_labels, test_labels: int64 (N,), 0 to classes - 1.
-    sha256: identifies the content, 64 hex digits: the SHA-256 of the four hex SHA-256 of the unpacked files,
-    end to end, in the order train images, train labels, test images, test labels.
-    note: what a program should tell the user about the choice of this data set ("" if nothing).
-    class_names: a name for each class, for tables and pictures; () where nobody gave them any.
+    name                       "mnist", "mnist5k" or the folder as it was asked for.
+    source                     in words, where the bytes came from.
+    train_images, test_images  uint8 (N, H, W), 0 to 255 as in the file.
+    train_labels, test_labels  int64 (N,), 0 to classes - 1.
+    sha256                     identifies the content, 64 hex digits: the SHA-256 of the four hex SHA-256 of the
+                               unpacked files, end to end, in the order train images, train labels, test images, test
+                               labels.
+    note                       what a program should tell the user about the choice of this data set ("" if nothing).
+    class_names                a name for each class, for tables and pictures; () where nobody gave them any.
     """
 
     name: str
@@ -77,8 +79,11 @@ def _read_names(path: Path, classes: int) -> tuple[str, ...]:
 def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: str = "") -> Dataset:
     """Check four arrays, in the order of PARTS, against each other and join them.
 
-    images: uint8 (N, H, W); labels: any integer type, (N,). The number of classes is the largest training
-    label plus one. Raises DataError that names `source`, what does not fit and the numbers.
+    images  uint8 (N, H, W)
+    labels  any integer type, (N,).
+
+    The number of classes is the largest training label plus one. Raises DataError that names `source`, what does not
+    fit and the numbers.
     """
     content = dict(zip(PARTS, arrays, strict=True))
     for part, array in content.items():

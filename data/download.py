@@ -30,9 +30,10 @@ from minidl.data.idx import GZIP_MAGIC, DataError, IdxError, idx_sha256, read_id
 class RemoteFile:
     """An IDX file that mirrors offer.
 
-    name: its name there and here. packed_bytes: its usual size as `.gz`, for the progress bar only.
-    unpacked_bytes, sha256: size and SHA-256 (64 hex digits) of the unpacked file.
-    md5: of the `.gz`, 32 hex digits, where sha256 is "" because nobody has published that.
+    name                    its name there and here.
+    packed_bytes            its usual size as `.gz`, for the progress bar only.
+    unpacked_bytes, sha256  size and SHA-256 (64 hex digits) of the unpacked file.
+    md5                     of the `.gz`, 32 hex digits, where sha256 is "" because nobody has published that.
     """
 
     name: str
@@ -46,9 +47,11 @@ class RemoteFile:
 class Patience:
     """How long to wait for mirrors, in seconds, before trying the next.
 
-    connect: for a connection, to each address of the host. silence: without a single byte.
-    total: for one attempt at one file. passes: how often to go through the list of mirrors.
-    pause: before each pass but the first.
+    connect  for a connection, to each address of the host.
+    silence  without a single byte.
+    total    for one attempt at one file.
+    passes   how often to go through the list of mirrors.
+    pause    before each pass but the first.
     """
 
     connect: float
@@ -89,7 +92,10 @@ def fetch(
 ) -> tuple[NDArray[Any], str]:
     """Download one file into `folder`, from the first mirror that sends the right bytes.
 
-    mirrors: URLs to which the file's name is appended. folder: made if need be. what: the data set, for the message.
+    mirrors  URLs to which the file's name is appended.
+    folder   made if need be.
+    what     the data set, for the message.
+
     Returns the array in the file, and the mirror that sent it.
     Raises DownloadError with what each mirror answered, or why the folder cannot be written.
     """

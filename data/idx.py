@@ -49,8 +49,9 @@ class DataError(ValueError):
 class IdxError(DataError):
     """A file that is not a whole, sound IDX file.
 
-    path: the file. offset: the byte (of the unpacked file) at which it goes wrong. problem: what was expected
-    there, what was found, and what to do.
+    path     the file.
+    offset   the byte (of the unpacked file) at which it goes wrong.
+    problem  what was expected there, what was found, and what to do.
     """
 
     def __init__(self, path: Path, offset: int, problem: str) -> None:
@@ -64,8 +65,9 @@ class IdxError(DataError):
 def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDArray[Any]:
     """Read the array that an IDX file holds.
 
-    path: a plain or gzipped IDX file. Which of the two is told by its first bytes, not by its name.
-    max_bytes: refuse a file that claims more bytes of elements than this (default: no limit).
+    path       a plain or gzipped IDX file. Which of the two is told by its first bytes, not by its name.
+    max_bytes  refuse a file that claims more bytes of elements than this (default: no limit).
+
     Returns a writable array with the file's shape (zero-size dimensions and rank 0 included) and its element
     type in the machine's own byte order.
     Raises IdxError, and nothing else, for a file that is missing, unreadable, damaged, too long or too short.

@@ -55,10 +55,13 @@ EMNIST_ZIP = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"  # 556 MB, t
 class Known:
     """A data set by name.
 
-    files: one RemoteFile for each of the PARTS, in their order. class_names: in the order of the labels.
-    folders: where it lies below a folder that holds several, the most usual first. mirrors: URLs to fetch it from.
-    prefix: what its files' names begin with, where they are not MNIST's. first_label: what the files count from.
-    transposed: whether rows and columns of the pictures are exchanged in the files.
+    files        one RemoteFile for each of the PARTS, in their order.
+    class_names  in the order of the labels.
+    folders      where it lies below a folder that holds several, the most usual first.
+    mirrors      URLs to fetch it from.
+    prefix       what its files' names begin with, where they are not MNIST's.
+    first_label  what the files count from.
+    transposed   whether rows and columns of the pictures are exchanged in the files.
     """
 
     name: str

@@ -41,18 +41,18 @@ def load_mnist(
 ) -> Dataset:
     """Load MNIST, or another data set in MNIST's format.
 
-    name: "mnist": the full data set, verified by hash. "mnist5k": the 4,000 + 1,000 images in the package.
-        "auto": "mnist" if it is at hand or can be fetched in a short time, else "mnist5k"; `note` says why.
-        "fashion-mnist", "kmnist", "qmnist", "emnist-letters", ...: see data/known.py. EMNIST is not fetched: name
-        its folder or zip as root.
-        Anything else: a folder with four IDX files of any image size and class count; write ./mnist for a
-        folder that is called mnist.
-    root: the folder that holds the four files, or a folder of data sets as torchvision fills it. Default: the
-        environment variable MINIDL_DATA; where that is not set either, the cache folder (see `cache_folder`), which
-        downloads fill. Not read where `name` is a folder.
-    download: False looks only at the disk.
-    mirrors: URLs of MNIST, tried in this order.
-    patience: how long to wait for them; default QUICK for "auto", PATIENT for "mnist".
+    name      "mnist": the full data set, verified by hash. "mnist5k": the 4,000 + 1,000 images in the package.
+              "auto": "mnist" if it is at hand or can be fetched in a short time, else "mnist5k"; `note` says why.
+              "fashion-mnist", "kmnist", "qmnist", "emnist-letters", ...: see data/known.py. EMNIST is not fetched:
+              name its folder or zip as root. Anything else: a folder with four IDX files of any image size and class
+              count; write ./mnist for a folder that is called mnist.
+    root      the folder that holds the four files, or a folder of data sets as torchvision fills it. Default: the
+              environment variable MINIDL_DATA; where that is not set either, the cache folder (see `cache_folder`),
+              which downloads fill. Not read where `name` is a folder.
+    download  False looks only at the disk.
+    mirrors   URLs of MNIST, tried in this order.
+    patience  how long to wait for them; default QUICK for "auto", PATIENT for "mnist".
+
     Returns a Dataset: images uint8 (N, H, W), labels int64 (N,).
     Raises DataError: no such data set, a file that is missing, damaged or not MNIST's (IdxError), files that
         do not fit each other, a download that failed (DownloadError).

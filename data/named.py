@@ -31,8 +31,11 @@ def load_known(
 ) -> Dataset:
     """Load a data set by name.
 
-    place: a folder or a zip that may hold it, alone or among others. only: look nowhere else. cache: gives the folder
-    for downloads; this data set has one of its own below it. Raises DataError that says where it was looked for.
+    place  a folder or a zip that may hold it, alone or among others.
+    only   look nowhere else.
+    cache  gives the folder for downloads; this data set has one of its own below it.
+
+    Raises DataError that says where it was looked for.
     """
     if place is not None:
         dataset = look_in(known, place, sure=only)
@@ -53,7 +56,7 @@ def load_known(
 def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> Dataset | None:
     """Load it from a folder or a zip; None where it is not there. Raises DataError where its files are not sound.
 
-    sure: that files under MNIST's names in the folder are meant to be this data set's, not perhaps another's.
+    sure  that files under MNIST's names in the folder are meant to be this data set's, not perhaps another's.
     """
     path = Path(place)
     if path.is_file():

@@ -3,6 +3,7 @@
 And the files about the project agree with each other.
 """
 
+import ast
 import inspect
 import re
 import subprocess
@@ -46,6 +47,16 @@ def test_formulas_and_code_are_kept_as_they_are():
         "::\n\n    m <- b1 m + g       mean\n    v <- b2 v           square"
     )
     assert rst("\nLike this:\n\n    f(x)\n        y") == "Like this:\n\n::\n\n    f(x)\n        y"
+
+
+def test_arguments_are_listed_in_one_form():
+    """Names at the margin, two blanks: not "name: text", which the site would melt into a paragraph."""
+    for path in [*(ROOT / "minidl").rglob("*.py"), *(ROOT / "optim").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                names = {arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)}
+                listed = set(re.findall(r"^(\w+): ", text, re.MULTILINE))
+                assert not names & listed, f"{path.name}, {node.name}: write two blanks for the colon"
 
 
 def test_the_contents_name_each_page_once():

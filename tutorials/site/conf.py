@@ -52,22 +52,23 @@ class SourceLinks(SphinxTransform):
     default_priority = 5
 
     def apply(self) -> None:
-        here = ROOT / self.env.docname
+        env: Any = self.env
+        here = ROOT / env.docname
         for node in list(self.document.findall(lambda n: isinstance(n, (download_reference, pending_xref)))):
             path = (here.parent / node["reftarget"].partition("#")[0]).resolve()
             if node.get("refdomain") == "doc":  # the target is without its ending, and seen from the root
                 path = ROOT / (node["reftarget"] + ".md")
-                if node["reftarget"] in self.env.found_docs:
+                if node["reftarget"] in env.found_docs:
                     continue
             if not path.exists() or path.suffix in source.BINARY[:-1]:
                 continue
             if path.suffix == ".html":
-                self.env.site_files.add(path)
+                env.site_files.add(path)
                 uri = path.relative_to(ROOT).as_posix()
             else:
-                self.env.site_sources.add(path)
+                env.site_sources.add(path)
                 uri = source.page_of(path) + ".html"
-            node.replace_self(link(self.env.docname, uri, node))
+            node.replace_self(link(env.docname, uri, node))
 
 
 def link(docname: str, uri: str, node: Any) -> nodes.reference:
