@@ -101,7 +101,26 @@ def test_a_second_grading_is_explained(tmp_path):
     assert "is no table of marks" in fails(
         "A2", group, "--csv", new, "--regrade", group / "ada/optim/sgd.py", module=GRADE
     )
-    assert "give --csv" in fails("A2", group, "--page", new, module=GRADE)
+    rows = "submission,item,marks,reason\nada,Nesterov momentum,4,handed in late\n"
+    (tmp_path / "own.csv").write_text(rows)
+    result = command("A2", group, "--regrade", new, "--adjust", tmp_path / "own.csv", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "ada: 100 -> 96 (the same files, another grader)" in result.stdout
+    assert "Nesterov momentum: 8 -> 4: Your teacher: 4 marks, not 8: handed in late" in result.stdout
+    for wrong, said in (("Nestorov", "which is no item"), ("Nesterov momentum,9,x", "has 8 marks"), ("x,,", "line 2")):
+        old = "Nesterov momentum,4,handed in late" if "," in wrong else "Nesterov momentum"
+        (tmp_path / "own.csv").write_text(rows.replace(old, wrong))
+        assert said in fails("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)
+
+
+@linux
+def test_a_name_is_one_line(tmp_path):
+    write({"a.txt": "x"}, tmp_path / "class" / "x\n   9 of 9   100 / 100  ada")
+    result = command("A2", tmp_path / "class", "--csv", tmp_path / "marks.csv", module=GRADE)
+    assert not re.search(r"^ *9 of 9", result.stdout, re.MULTILINE)
+    assert len((tmp_path / "marks.csv").read_text().splitlines()) == 2
+    result = command("A2", tmp_path / "class" / "x\n   9 of 9   100 / 100  ada", module=GRADE)
+    assert not re.search(r"^ *9 of 9", result.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,13 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from tutorials.assignments.adjust import adjust, read_adjustments
 from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
 from tutorials.assignments.classroom import students
 from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
 from tutorials.assignments.marking import SEED, Report, grade
 from tutorials.assignments.page import class_page
 from tutorials.assignments.regrade import changes, read_marks
-from tutorials.assignments.said import plain
+from tutorials.assignments.said import line, plain
 from tutorials.assignments.sandbox import Limits
 from tutorials.assignments.session import Unprotected
 from tutorials.assignments.submission import Submission, read
@@ -42,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.zip is None and args.submission is None:
             raise AssignmentError("name a submission, or --zip FILE")
-        if (args.page or args.regrade) and not args.csv:
-            raise AssignmentError("--page and --regrade are for a class: give --csv FILE too")
+        is_class = bool(args.csv or args.page or args.regrade or args.adjust)
         assignment = load(args.assignment)
         if args.zip:
             write_zip(assignment, args.zip)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         _keep_out(args.submission, args.out, args.csv, args.page)
         mark = partial(grade, assignment, seed=args.seed, unsafe=args.unsafe, limits=Limits(total_seconds=args.seconds))
-        if args.csv:
+        if is_class:
             return _grade_class(assignment, args, mark)
         report = mark(read(args.submission, assignment))
         if args.out:
@@ -63,14 +63,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except (AssignmentError, OSError) as error:
-        print(plain(f"{parser.prog}: error: {error}"), file=sys.stderr)
+        print(f"{parser.prog}: error: {line(str(error), 2000)}", file=sys.stderr)
         return 2
     return 0
 
 
 def summary(report: Report) -> str:
     """A report to be read in a terminal."""
-    lines = [f"{report.assignment.name}, {report.assignment.title}: {report.submission.name}", heading(report), ""]
+    lines = [
+        f"{report.assignment.name}, {report.assignment.title}: {line(report.submission.name)}",
+        heading(report),
+        "",
+    ]
     for mark in report.marks:
         lines.append(f"{mark.score:4} / {mark.item.marks:<4} {mark.item.name}")
         lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
@@ -98,12 +102,14 @@ def _block(text: str) -> list[str]:
 def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
     """Grade every submission in a folder, `jobs` at a time: a row each in the CSV and, with --out, a results.json."""
     before = read_marks(args.regrade) if args.regrade else None
+    adjustments = read_adjustments(args.adjust) if args.adjust else {}
     readers = students(args.submission, assignment)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
 
     def one(name: str) -> Report:
         report = mark(readers[name]())
+        adjust(report, adjustments)
         if args.out:
             _write_results(args.out / f"{_file_name(name)}.json", report, args.visibility)
             _write(args.out / f"{_file_name(name)}.md", markdown(report))
@@ -113,11 +119,12 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
     with ThreadPoolExecutor(args.jobs) as pool:
         for number, report in enumerate(pool.map(one, readers), 1):
             reports.append(report)
-            print(plain(f"{number:4} of {len(readers)}  {_points(report)}  {report.submission.name}"))
-    _write(args.csv, table(reports))
+            print(f"{number:4} of {len(readers)}  {_points(report)}  {line(report.submission.name)}")
+    if args.csv:
+        _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]
     mean = sum(report.score for report in graded) / max(len(graded), 1)
-    print(f"{args.csv}: {len(graded)} submissions, {mean:.1f} marks on average")
+    print(f"{args.csv or args.submission}: {len(graded)} submissions, {mean:.1f} marks on average")
     if args.page:
         _write(args.page, class_page(reports))
         print(f"{args.page}: the page for the class")
@@ -176,8 +183,14 @@ def _parser() -> argparse.ArgumentParser:
     add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
     add("--out", type=Path, help="write results.json here; with --csv a folder, for a NAME.json and NAME.md each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
-    add("--page", type=Path, help="with --csv: write a page for the class here, HTML, which names nobody")
-    add("--regrade", type=Path, metavar="OLD.csv", help="with --csv: say what has changed since this table, and why")
+    add("--page", type=Path, help="write a page for a class here, HTML, which names nobody")
+    add(
+        "--regrade",
+        type=Path,
+        metavar="OLD.csv",
+        help="grade a class again, and say what has changed since this table, and why",
+    )
+    add("--adjust", type=Path, metavar="CSV", help="the teacher's own marks: submission, item, marks, reason")
     add("--zip", type=Path, help="write the autograder bundle for Gradescope here")
     add("--jobs", type=_count, default=2 * (os.cpu_count() or 1), help="submissions at a time (default: two a core)")
     add("--seed", type=int, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
