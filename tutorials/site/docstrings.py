@@ -73,7 +73,11 @@ def block(lines: list[str]) -> list[str]:
         items = [lines[start:end] for start, end in pairwise(starts)]
         return [*("- " + inline(" ".join(line.strip() for line in item)[2:]) for item in items), ""]
     opening = next((i for i, line in enumerate(lines) if i and line.startswith("    ")), len(lines))
-    if lines[opening - 1].endswith(":") and all(line.startswith("    ") for line in lines[opening:]):
+    if (
+        opening < len(lines)
+        and lines[opening - 1].endswith(":")
+        and all(line.startswith("    ") for line in lines[opening:])
+    ):
         return [*block(lines[:opening]), *block(lines[opening:])]
     return [inline(" ".join(line.strip() for line in lines)), ""]
 
