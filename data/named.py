@@ -176,10 +176,8 @@ def _fetched(known: Known, folder: Path, patience: Patience) -> Dataset:
 
 def _put_right(known: Known, source: str, arrays: Sequence[NDArray[Any]], note: str = "") -> Dataset:
     """The Dataset of four arrays as their files have them: pictures upright, labels from 0 on."""
-    right = [
-        _upright(known, array) if part.endswith("images") else _labels(known, array)
-        for part, array in zip(PARTS, arrays, strict=True)
-    ]
+    train, test = _labels(known, [arrays[1], arrays[3]])
+    right = [_upright(known, arrays[0]), train, _upright(known, arrays[2]), test]
     dataset = make_dataset(known.name, source, right, note)
     if dataset.classes > len(known.class_names):
         raise DataError(
@@ -194,13 +192,13 @@ def _upright(known: Known, images: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(images.transpose(0, 2, 1))
 
 
-def _labels(known: Known, labels: NDArray[Any]) -> NDArray[Any]:
-    if labels.ndim == 2:  # QMNIST's: class, where the digit comes from, its writer, ...
-        labels = labels[:, 0]
-    if labels.size and labels.min() >= known.first_label:
-        labels = labels - known.first_label
-    fits = labels.ndim == 1 and labels.size and labels.min() >= 0 and labels.max() < 256
-    return labels.astype(np.uint8) if fits else labels
+def _labels(known: Known, both: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Those to learn from and those to be tested on. Of QMNIST's eight numbers the first is the class."""
+    columns = [labels[:, 0] if labels.ndim == 2 else labels for labels in both]
+    if all(labels.size and labels.min() >= known.first_label for labels in columns):
+        columns = [labels - known.first_label for labels in columns]
+    fit = all(labels.ndim == 1 and labels.size and labels.min() >= 0 and labels.max() < 256 for labels in columns)
+    return [labels.astype(np.uint8) if fit else labels for labels in columns]
 
 
 # ---- words ----

@@ -149,6 +149,16 @@ def test_emnist_is_put_right(monkeypatch, tmp_path):
         assert (named.sha256, named.name, named.class_names) == (dataset.sha256, str(path), dataset.class_names)
 
 
+def test_letters_that_count_from_0_already(tmp_path):
+    """Unpacked files that somebody has put right before: both parts are looked at, for one may lack the class 0."""
+    content = arrays(26)
+    content[3] = content[3] % 25 + 1  # no "a" among the test letters
+    write(tmp_path, names_in("emnist-letters"), content, packed=False)
+    dataset = load_mnist("emnist-letters", root=tmp_path)
+    assert dataset.train_labels.tolist() == content[1].tolist()
+    assert dataset.test_labels.tolist() == content[3].tolist()
+
+
 def test_balanced_labels_count_from_0(monkeypatch, tmp_path):
     content = arrays(47)
     folder = write(tmp_path, names_in("emnist-balanced"), content)

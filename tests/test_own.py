@@ -205,6 +205,17 @@ def test_a_run_of_ones_own_goes_on_with_the_same_bits(mine, tmp_path):
     assert np.array_equal(first.optimizer["vectors"]["m"], second.optimizer["vectors"]["m"])
 
 
+def test_the_seed_draws_the_weights(tmp_path):
+    """Layers that are given no rng: the same seed gives the same run, another one another."""
+    file = tmp_path / "net.py"
+    file.write_text(MINE.replace(", rng=1", "").replace(", rng=2", ""))
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        succeeds("--model", f"{file}:Net", "--opt", "adam", *RUN, "--seed", seed, "--out", tmp_path / name)
+    a, b, c = (load_checkpoint(tmp_path / name / "checkpoint.safetensors").model for name in "abc")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["layers.1.weight"], c["layers.1.weight"])
+
+
 def test_a_changed_file_is_refused(mine, tmp_path):
     run = tmp_path / "r"
     succeeds("--model", f"{mine}:Net", *RUN, "--out", run)
