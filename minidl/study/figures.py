@@ -112,7 +112,7 @@ def _cells(block: Block, records: dict[tuple[float, float], list[Any]]) -> tuple
 
 def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: bool, best: bool) -> None:
     alive = np.isfinite(mean)
-    text = f"{mean:.1f}" if alive else "all\ncollapsed"
+    text = f"{mean:.1f}" if alive else "all\ncoll."
     if alive and dead:
         text += f"\n{dead} coll."
     colour = INK if not alive else "#000000" if bright else "#ffffff"

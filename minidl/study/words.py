@@ -57,5 +57,7 @@ def spelled(counts: dict[str, int], sooner: bool = False) -> str:
     parts = [f"{names.get(word, word)} in {n}" for word, n in counts.items() if n]
     if not parts:
         return "not compared"
-    parts[0] += f" of {total} regime{'s' * (total != 1)}"
+    if total == 1:
+        return parts[0].replace("in 1", "in the one regime")
+    parts[0] += f" of {total} regimes"
     return ", ".join(parts)
