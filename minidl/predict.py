@@ -137,13 +137,17 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
 
 def classify(model: Module, pixels: Array) -> Array:
     """The probability of each class (classes,) for one image (H, W) of numbers in [0, 1]."""
-    with no_grad():
+    with no_grad(), np.errstate(over="ignore", invalid="ignore"):  # `describe` says what comes of that
         device = next((p.device for p in model.parameters()), "cpu")
         return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device))).numpy()[0]
 
 
 def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
-    """The most likely class and the next one, in words."""
+    """The most likely class and the next one, in words. Raises ValueError for what is no probability."""
+    if not np.isfinite(probabilities).all():
+        raise ValueError("the network's output is no number: its weights, finite as they are, overflow on this image")
+    if len(probabilities) == 1:
+        return f"{names[0] if names else 0} ({probabilities[0]:.1%}; there is no other class)"
     first, second = probabilities.argsort()[::-1][:2]
     most, next_ = (names[k] if k < len(names) else k for k in (first, second))
     return f"{most} ({probabilities[first]:.1%}; next {next_}, {probabilities[second]:.1%})"

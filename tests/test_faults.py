@@ -90,6 +90,16 @@ def test_weights_that_are_no_numbers(made, run, capsys, lost):
     assert both_refuse(capsys, made, run).count("'1.weight' hold 1 that are NaN or infinite, of 320") == 2
 
 
+def test_weights_that_overflow(made, run, capsys):
+    weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]
+    signed_anew(run, **{"1.weight": np.full_like(weights, 3e38)})
+    assert "the network's output is no number" in refused(capsys, predict.main, run, made / "x.idx")
+
+
+def test_an_answer_where_there_is_one_class():
+    assert predict.describe(np.array([1.0])) == "0 (100.0%; there is no other class)"
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.int32, np.float64])
 def test_weights_of_another_dtype_signed(made, run, capsys, dtype):
     weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]

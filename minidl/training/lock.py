@@ -90,7 +90,8 @@ def _flock(folder: Path, place: int | None) -> bool:
 
 def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -> bool:
     """Whether the file is ours. One that was left by a process which is gone is replaced."""
-    mine = {**_machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+    token = secrets.token_hex(8)
+    mine = {**_machine(), "pid": os.getpid(), "token": token}
     for _ in range(2):
         try:
             _write(folder, place, json.dumps(mine))
@@ -105,7 +106,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -
         except OSError:
             return False
         else:
-            held.callback(_release, folder, place, mine["token"])
+            held.callback(_release, folder, place, token)
             return True
     raise _taken(folder)
 
