@@ -66,7 +66,7 @@ QUICK = Patience(connect=3, silence=5, total=60, passes=1)
 
 
 class DownloadError(DataError):
-    """A file that could not be fetched. reason: what each mirror answered or what ails the folder."""
+    """A file that could not be fetched. reason: what each mirror answered, or what is wrong with the folder."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, reason)
@@ -81,7 +81,7 @@ class _MirrorError(Exception):
 
 
 class _FolderError(OSError):
-    """The bytes came, but could not be written; no other mirror can mend that.
+    """The bytes came, but could not be written; another mirror would not help.
 
     A class of its own, because the errors of the network are OSErrors too.
     """

@@ -72,7 +72,7 @@ def load_mnist(
         if name == "mnist":
             raise
         why = error.reason if isinstance(error, DownloadError) else str(error)
-        note = f"full MNIST could not be had ({why}), so this is the embedded mnist5k"
+        note = f"could not get the full MNIST ({why}), so this is the embedded mnist5k"
         return replace(_embedded(), note=note)
 
 

@@ -30,7 +30,7 @@ def report(argv: Sequence[str] | None) -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
-    parser.add_argument("--dataset", metavar="NAME", help="the same data, where they lie now")
+    parser.add_argument("--dataset", metavar="NAME", help="where the same data are now")
     parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
     args = parser.parse_args(argv)
     out = args.out or args.run / PAGE

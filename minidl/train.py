@@ -66,9 +66,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume",
         type=Path,
         metavar="RUN",
-        help="go on with this run folder; all else comes from its checkpoint, but --dataset may say where the "
-        "same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins where "
-        "this one ended, N epochs its total. --model and --opt may say where files of your own are now",
+        help="continue the run in this folder; everything else comes from its checkpoint, but --dataset may say where "
+        "the same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins "
+        "where this one ended, N epochs its total. --model and --opt may say where files of your own are now",
     )
     return parser
 

@@ -157,7 +157,7 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
         prog="minidl.tune",
         description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
         "rate, SGD's rate, and when to switch; or for the rate of an optimizer of your own, --opt mine.py:Lion. Prints "
-        "the flags for minidl.train. What was tried is kept: after an interruption the same line goes on.",
+        "the flags for minidl.train. Results are kept: after an interruption the same command continues.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )

@@ -173,7 +173,7 @@ def test_auto_goes_on_within_seconds_where_nothing_answers(server, tmp_path, mon
     dataset = load_mnist(mirrors=[mirror(server, "silent")])
     assert time.monotonic() - started < 6
     assert dataset.name == "mnist5k"
-    assert dataset.note.startswith("full MNIST could not be had (")
+    assert dataset.note.startswith("could not get the full MNIST (")
     assert dataset.note.endswith("), so this is the embedded mnist5k")
     assert "silent" in dataset.note or "cut" in dataset.note or "no connection" in dataset.note
     assert names_in(tmp_path) == []

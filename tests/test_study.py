@@ -537,7 +537,7 @@ def test_a_killed_process_costs_only_its_own_run(plan, tmp_path, monkeypatch):
         assert not errors
         assert all(plan.store.get(run) for run in wanted)
         carry_out(wanted[:1], pool, 2, plan.store.put, lambda r, e: errors.append(e), lambda: False, always_die)
-    assert errors == ["its process died 3 times: was it killed for want of memory?"]
+    assert errors == ["its process died 3 times: did it run out of memory?"]
 
 
 # ---- what runs are made with, and checking them ----

@@ -2,7 +2,7 @@
 # # 13. As fast as the arithmetic allows
 #
 # **Goal.** Know where the time of a training step goes. Most of it should be multiplications; what else costs
-# time is nearly always *memory*, and can be had back without writing a line of C.
+# time is nearly always *memory*, and can be recovered without writing a line of C.
 #
 # **Time.** 25 minutes. **Before this:** tutorials 6 and 8. **Optional:** no other lesson needs it.
 #
@@ -41,7 +41,7 @@ def seconds(action, repeats=30):
 # ## The floor
 #
 # A step of a perceptron is three matrix products for each layer: the output, the gradient of the weights, and the
-# gradient of the input (which the first layer needs not). Nothing can be faster than these products alone.
+# gradient of the input (which the first layer does not need). Nothing can be faster than these products alone.
 #
 # **Predict before you run.** 128 images, layers of 784, 256, 128 and 10: how many multiplications is that? A core
 # of 3 GHz can do some 16 to 32 multiplications and as many additions per tick. How long does a step take at least?

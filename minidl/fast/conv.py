@@ -64,7 +64,7 @@ class _Convolution:
     size    (OH, OW)
     order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
             them, else (1, 1). They are sorted so without a pooling, too: a row's last bits may depend on where in the
-            matrix it is, and they shall be the same, with a pooling done in one piece or by itself
+            matrix it is, and they must not depend on whether the pooling is done in the same piece
     found   gradients that were computed, but not asked for yet
     """
 
@@ -177,7 +177,7 @@ def windows(
     """
     m, h, w, c = len(images), images.shape[-3] * given[0], images.shape[-2] * given[1], images.shape[-1]
     (kh, kw), (sh, sw), (ph, pw), (oh, ow) = kernel, stride, padding, size
-    down, right = ph + (h - 1) * spread[0] + 1, pw + (w - 1) * spread[1] + 1  # to behind the last pixel
+    down, right = ph + (h - 1) * spread[0] + 1, pw + (w - 1) * spread[1] + 1  # to one past the last pixel
     padded = CPU.empty((m, max(down, (oh - 1) * sh + kh), max(right, (ow - 1) * sw + kw), c), images.dtype)
     padded.fill(0)
     put(padded[:, ph : down : spread[0], pw : right : spread[1]], images, given)

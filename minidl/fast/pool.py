@@ -19,7 +19,7 @@ from minidl.tensor import Tensor, record
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
-    """See ops.max_pool2d. Windows side by side, that leave no rest: (N, C, H, W) -> (N, C, H/kh, W/kw)."""
+    """See ops.max_pool2d. Non-overlapping windows that tile the image: (N, C, H, W) -> (N, C, H/kh, W/kw)."""
     if not plain(x) or x.ndim != 4 or not side_by_side(x.shape, k, stride, padding):
         return NotImplemented
     pool, images = MaxPool(x.shape, _pair(k), x.dtype, x.requires_grad), channels_last(x.data)

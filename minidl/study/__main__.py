@@ -40,7 +40,7 @@ EXAMPLES = """examples:
   python -m minidl.study --preset quick --with mine.py --dataset FOLDER --out studies/mine
       the same with an optimizer and a network of your own, on your own data
   python -m minidl.study --preset paper --out studies/paper --workers 8
-      the paper's study on full MNIST. Interrupt it when you like: the same line goes on with it
+      the paper's study on full MNIST. Interrupt it whenever you like: the same command continues
   python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
       the same on a Dask cluster, with the same results; before its workers: eval "$(python -m minidl.study --pins)"
   python -m minidl.study --check studies/paper --rows 20

@@ -115,6 +115,6 @@ def carry_out(
             elif isinstance(error, BrokenProcessPool) and attempts[run.key] < ATTEMPTS:
                 waiting.appendleft(run)
             elif isinstance(error, BrokenProcessPool):
-                failed(run, f"its process died {ATTEMPTS} times: was it killed for want of memory?")
+                failed(run, f"its process died {ATTEMPTS} times: did it run out of memory?")
             else:
                 failed(run, f"{type(error).__name__}: {error}")

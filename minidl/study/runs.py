@@ -207,5 +207,5 @@ def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
 
 
 def chance(classes: int) -> tuple[float, float]:
-    """Loss and accuracy of who knows nothing: what a run counts that diverged."""
+    """Loss and accuracy of guessing, scored to a run that diverged."""
     return math.log(classes), 1 / classes

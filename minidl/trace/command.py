@@ -1,5 +1,5 @@
-"""Recording a run of `python -m minidl.train`: the page is written however the run ends, for one that failed is the
-one to look at."""
+"""Recording a run of `python -m minidl.train`: the page is written even if the run fails: that is when
+it is needed."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Config:
         "auto",
         "auto, mnist, mnist5k (5,000 digits that come with the package), fashion-mnist, kmnist, qmnist, emnist-letters "
         "(or -digits, -balanced, -byclass, -bymerge, -mnist), or a folder with four IDX files; auto takes the full "
-        "MNIST where it is at hand or can be fetched, else mnist5k",
+        "MNIST if it is on this machine or can be downloaded, else mnist5k",
         group=DATA, metavar="NAME",
     )  # fmt: skip
     model: str = option(
@@ -85,7 +85,7 @@ class Config:
         None,
         "learning rate over the steps: constant, cosine, linear (to zero over the run), exponential:gamma=0.9 (by the "
         "epoch), step:every=1000,factor=0.1 or halving:start=600,every=100, each of which takes warmup=N too; or "
-        "onecycle, up and down again over the run, the rate alone (default: constant; race: onecycle)",
+        "onecycle, up and down again over the run, with a constant momentum (default: constant; race: onecycle)",
         group=OPT, metavar="S",
     )  # fmt: skip
     clip_norm: float | None = option(
@@ -104,7 +104,7 @@ class Config:
         group=SWITCH, metavar="RATE", read=_rate_or_word,
     )  # fmt: skip
     lr_sgd: float | None = option(
-        None, "rate of the SGD phase of hybrid and gnmt", group=SWITCH, metavar="RATE", check=positive
+        None, "learning rate of the SGD phase of hybrid and gnmt", group=SWITCH, metavar="RATE", check=positive
     )
     schedule_sgd: str | None = option(
         None, "schedule of hybrid's SGD phase (default: --schedule, else preset)", group=SWITCH, metavar="S"

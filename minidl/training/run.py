@@ -36,7 +36,7 @@ FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is gone about: nothing here changes its result, but that --no-fast rounds otherwise."""
+    """Settings that do not change the result, except that --no-fast rounds differently."""
 
     checkpoint_every: int | None = option(
         None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
@@ -44,13 +44,13 @@ class Options:
     )  # fmt: skip
     test_every_epoch: bool = option(
         False,
-        "print the test accuracy after each epoch, for teaching: who chooses by it, overfits to the test split",
+        "print the test accuracy after each epoch, for teaching only: choosing by it overfits to the test split",
         group=RUN,
     )
     threads: int | None = option(
         None,
-        "compute with N threads; on a machine that is busy with other things 1 can be many times faster, for threads "
-        "that wait for each other wait for those too (default: the number of cores)",
+        "compute with N threads; on a busy machine 1 can be many times faster, because threads wait for each other "
+        "(default: the number of cores)",
         group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
     no_fast: bool = option(False, "compute with NumPy alone, also where the extra `fast` is installed", group=RUN)

@@ -128,7 +128,7 @@ def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 @intrinsic
 def call(_: Any, code: Any, i: Any, args: Any) -> Any:
-    """Do part i of what `entry` gave. Returns 1 where it failed, for want of memory."""
+    """Do part i of what `entry` gave. Returns 1 where it failed, for lack of memory."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         kind = ir.FunctionType(WORD, [WORD, WORD])

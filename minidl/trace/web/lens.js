@@ -56,7 +56,7 @@ function lensPanel(run, state, act) {
     el("span", { className: "hint" }, `${(state.weight - grid.at + 1).toLocaleString("en")} of the ${grid.count} under the lens`));
   const section = el("section", { className: "lens" }, el("h3", {}, "One weight under the lens"), bar);
   if (!frame.terms.length) {
-    section.append(el("p", { className: "notice" }, "This step ended before its update, as one does whose loss is not a finite number."));
+    section.append(el("p", { className: "notice" }, "No update: the loss of this step was not finite."));
     return section;
   }
   const terms = new Map(frame.terms.map((term) => [term.symbol, term]));
