@@ -18,7 +18,7 @@ help(minidl.optim) and help(minidl.data) tell the rest; minidl.teach.show draws 
 `python -m minidl` names the commands.
 
 Reading order: tensor, grad_mode, backend, ops, ops_nn, ops_conv, module, nn, init, rng, gradcheck; of optim/ flat,
-optimizer, sgd, adam; of data/ batches; then evaluation, trainer. README's "Read it" has the rest, and sizes.
+optimizer, sgd, adam; of data/ batches; then evaluation, trainer. tutorials/pages/read-it.md has the rest, and sizes.
 """
 
 from __future__ import annotations

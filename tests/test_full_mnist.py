@@ -1,4 +1,4 @@
-"""The front door on the full MNIST: the accuracies that the README promises, for three seeds."""
+"""The front door on the full MNIST: the accuracies that tutorials/pages/optimizers.md promises, for three seeds."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_hybrid_with_defaults(mnist_root, tmp_path, model, least, seed):
 
 @pytest.mark.parametrize("opt", [name for name in NAMES if name != "hybrid"])
 def test_every_optimizer_reaches_097_with_its_defaults(mnist_root, tmp_path, opt):
-    """Seed 0 here; `python -m tests.compare` makes the README's table from three."""
+    """Seed 0 here; `python -m tests.compare` makes the table of tutorials/pages/optimizers.md from three."""
     assert summary_of(tmp_path / "r", "--opt", opt, "--seed", 0)["test_accuracy"] >= 0.970
 
 
