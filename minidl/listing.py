@@ -23,7 +23,7 @@ def listing(model: Module) -> str:
 
 
 def lost(module: Module) -> list[tuple[str, str, Any]]:
-    """Layers and parameters of an attribute that is a list, a tuple, a set or a dict, where nobody would look for them:
+    """Layers and parameters of an attribute that is a list, a tuple, a set or a dict, where they would not be found:
     the attribute, what it is, and the first of them. What is an attribute of its own, too, is not lost."""
     found = []
     known = {id(value) for _, each in module.named_modules() for value in vars(each).values()} | {id(module)}

@@ -86,7 +86,7 @@ class Module(Named):
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """The tensors made to be learned, each once, frozen ones too, with their paths, in the order of definition.
 
-        Raises TypeError where an attribute is a list with layers or parameters in it, which nobody would find there.
+        Raises TypeError where an attribute is a list with layers or parameters in it, where they would not be found.
         """
         for path, module in self.named_modules():
             module._check_attributes(path)

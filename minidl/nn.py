@@ -207,8 +207,8 @@ class BatchNorm2d(_BatchNorm):
 class Standardize(Module):
     """(x - mean) / std: what is done to a network's input, as its first layer. torchvision's name for it is Normalize.
 
-    mean, std  numbers, or arrays that broadcast with x. They are no parameters, but stand in the state dict: whoever
-               has the weights has them
+    mean, std  numbers, or arrays that broadcast with x. They are not parameters, but part of the state dict, so they
+               are saved with the weights
     """
 
     def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:

@@ -204,7 +204,7 @@ class Operators(Named):
     # ---- NumPy's functions ----------------------------------------------------------------------------------------
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The values, for NumPy's functions; not from the GPU, where that would be a wait that nobody sees."""
+        """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
         return np.array(_host(self), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:

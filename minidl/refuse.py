@@ -1,7 +1,7 @@
 """What PyTorch's layers and operations take beyond minidl's, and what to do instead.
 
-An argument that has no meaning here is refused by its name. So nobody finds out after a training run that a `dilation`
-was not heard. At the value that PyTorch gives it by default it changes nothing, and passes.
+An argument that has no meaning here is refused by its name. Otherwise a user would learn after a training run that a
+`dilation` was ignored. At the value that PyTorch gives it by default it changes nothing, and passes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Parameters that a step treats alike: groups with a rate and a decay of their own, and what rests.
 
 Most models have one kind of parameters, and a step is one pass over all of them. Three things cut it into parts: the
-user gives groups; a parameter rests, for it is frozen or has no gradient in this step; a parameter has rested before,
-so that it counts fewer steps than the others. A part is the same rule over a stretch of the same vectors.
+user gives groups; a parameter rests, because it is frozen or has no gradient in this step; a parameter has rested
+before, so that it counts fewer steps than the others. A part is the same rule over a stretch of the same vectors.
 """
 
 from __future__ import annotations

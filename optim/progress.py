@@ -16,7 +16,7 @@ class Progress:
     epoch    epochs finished
     reports  the metrics after each of them, the latest last: {"val_loss": 0.3, ...}
     gammas   the projected rate gamma of each step (see projection.py; NaN where a step has none); empty where
-    lambdas  nobody asked for it. And its bias-corrected running average Lambda
+    lambdas  no condition needs it. And its bias-corrected running average Lambda
     """
 
     step: int = 0

@@ -1,6 +1,6 @@
 """How near a switch condition is to being met: a number, the level that it waits for, and a sentence.
 
-Conditions in switch.py only say yes or no, for that is all that training needs. Whoever watches wants to know more.
+Conditions in switch.py only say yes or no, which is all that training needs. An observer wants to know more.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwa
     on across the switch. OneCycleLR begins with max_lr / div_factor: for it, give SGD the rate to begin with. Options
     that a scheduler cycles, "momentum" or "betas", hold in the first phase.
 
-    After each epoch call `report(epoch, val_loss=...)`: conditions by epochs or metrics know them from nobody else.
+    After each epoch call `report(epoch, val_loss=...)`: conditions on epochs or metrics have no other source.
     """
     return Wrapped(optimizer_class, params, kwargs)
 

@@ -1,4 +1,4 @@
-"""Stopping in good order: Ctrl-C, SIGTERM and SIGHUP become an observer's wish to stop after this step."""
+"""Stopping cleanly: Ctrl-C, SIGTERM and SIGHUP become an observer's wish to stop after this step."""
 
 from __future__ import annotations
 

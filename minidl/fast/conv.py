@@ -183,7 +183,7 @@ def windows(
     put(padded[:, ph : down : spread[0], pw : right : spread[1]], images, given)
     by_image, by_row, by_column, by_channel = padded.strides
     strides = (by_image, by_row * sh, by_column * sw, by_row, by_channel)
-    every = np.ndarray((m, oh, ow, kh, kw * c), padded.dtype, padded, 0, strides)  # a view, that repeats numbers
+    every = np.ndarray((m, oh, ow, kh, kw * c), padded.dtype, padded, 0, strides)  # an overlapping view
     view = squares(every, order)  # (m, sh, sw, OH/sh, OW/sw, kh, kw*C)
     if kw * c >= SHORT:
         rows = CPU.empty(view.shape, images.dtype)

@@ -1,7 +1,7 @@
 """How many cores this process may use: as many as its affinity names, and as its container's quota pays for.
 
-A container with a quota of two cores on a machine of 64 shows 64. Whoever starts so many threads there is stopped by
-the system for most of the time.
+A container with a quota of two cores on a machine of 64 shows 64. A program that starts as many threads there is
+stopped by the system for most of the time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The same bits, whoever does the work: it is cut by shape alone, and threads only decide who computes which part.
 
-A sum of floats depends on the order of its terms, so whoever cuts a product for as many threads as there happen to be
-gets other last bits on another machine, or on the same one when it is busy. Here the cut follows from the shapes (see
+A sum of floats depends on the order of its terms, so a product cut for as many threads as there happen to be
+has other last bits on another machine, or on the same one when it is busy. Here the cut follows from the shapes (see
 `parts_for`): enough parts for 16 cores, each of them large enough to be worth handing over. Each part is computed
 by one thread of BLAS; `split` lets some neighbouring parts be computed here and others in helper threads, where
 NumPy lets go of Python's lock while it computes. With one thread all parts are computed here, to the same bits.

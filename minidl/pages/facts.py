@@ -1,7 +1,7 @@
 """What a report says of a run: its record, and, from the validation split, what the network gets wrong.
 
-The test split is not looked at: a report is read in order to change something, and whoever chooses by the test split
-has none left.
+The test split is not evaluated: a report is read in order to change something, and choosing by the test split uses
+it up.
 """
 
 from __future__ import annotations

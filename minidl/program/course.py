@@ -1,7 +1,7 @@
-"""Trainer.fit: so many more epochs, with a table and a bar, stopped in good order by Ctrl-C.
+"""Trainer.fit: so many more epochs, with a table and a bar, stopped cleanly by Ctrl-C.
 
 Ctrl-C asks to stop between two steps. Then the model, the optimizer and the Trainer's position fit together, so they
-can be saved, and to go on gives the bits of a run that nobody stopped.
+can be saved, and continuing gives the bits of a run that was never stopped.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Two marks say that a folder is taken. The system's lock (flock) goes with its process, by SIGKILL too; but some network
 drives have none, or one that other machines don't see. The file `.minidl.lock`, which only one can make, holds there;
-but it outlives a process that is killed. So whoever finds the file and gets the lock takes it over, unless another
-machine made it. Where neither works the run says so, and nobody is kept out.
+but it outlives a process that is killed. So a process that finds the file and gets the lock takes it over, unless
+another machine made it. Where neither works the run says so, and no process is kept out.
 
 Files are written by the folder's descriptor, not by its name: a folder that is renamed takes its run along, and one
 that was removed, and made anew by another run, is left alone.

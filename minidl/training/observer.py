@@ -27,7 +27,7 @@ class Step:
 
 
 class Observer:
-    """Somebody who is told how training goes. It changes nothing of it, but may ask to stop by returning True.
+    """Is told about every step and epoch. It changes nothing, but may ask to stop by returning True.
 
     A subclass writes the methods that it needs.
     """

@@ -1,7 +1,7 @@
 """What a run folder says of its run: the checkpoint holds it all, and the files beside it repeat it for people to read.
 
-Where they disagree, the checkpoint is right: it is written first, under one checksum. So whoever reads a run's numbers
-reads them here, and not from the files:
+Where they disagree, the checkpoint is right: it is written first, under one checksum. So read a run's numbers
+here, and not from the files:
 
     results = read_results(Path("runs/first"))
     results.summary["test_accuracy"], results.metrics[-1]["val_loss"], results.config["opt"], results.notes

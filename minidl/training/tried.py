@@ -36,7 +36,7 @@ def search_id(base: Config, dataset: Dataset, epochs: int, fast: str | None) -> 
 
 
 def default_file(base: Config, dataset: Dataset, search: str) -> Path:
-    """Where a search is kept if nobody says: beside the runs."""
+    """Where a search is kept by default: beside the runs."""
     model = of_file(base.model).replace(":", "-")
     return Path("runs") / f"tune-{model}-{Path(dataset.name).name}-{search[:8]}.json"
 

@@ -9,7 +9,7 @@ What is replayed is exactly what was recorded: the same kernels on the same plac
 - the batch is copied to where the recorded step reads it;
 - what Python works out for each step (rates, bias corrections, the step's number for dropout) is written on a slip,
   which is sent ahead of each launch (slip.py);
-- the memory that the step takes for its results in between comes from a pool of its own, which nobody else is given;
+- the memory that the step takes for its results in between comes from a pool of its own;
 - there is one graph for each shape of batch, and for each form of the optimizer's rule, so a new one after a switch.
 
 The first steps of a kind run as usual, which compiles and checks the kernels. Captured or not, a step gives the same

@@ -28,7 +28,7 @@ def cuts(things, size):
 
 
 def crew(size: int) -> Team:
-    """Who helps in a loop over so many numbers; nobody, where that is over in no time."""
+    """The threads that share a loop over so many numbers; none, where it is short."""
     return ready(16 * size)
 
 

@@ -1,4 +1,4 @@
-"""Threads that share a compiled loop: work is handed over in a microsecond, and nobody waits for who has not begun.
+"""Threads that share a compiled loop: work is handed over in a microsecond, and none waits for one that is late.
 
 Handing work to a thread through Python takes some 100 microseconds: it has to wake up, and to get Python's lock. Here
 the helpers wait in compiled code, without that lock, and look at a board: a few numbers that all threads see.

@@ -29,7 +29,7 @@ def load(_: Any, board: Any, i: Any) -> Any:
 
 @intrinsic
 def store(_: Any, board: Any, i: Any, value: Any) -> Any:
-    """board[i] = value; who reads it sees all that was written before."""
+    """board[i] = value; a thread that reads it sees all that was written before."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], _place(context, builder, sig, args), "seq_cst", 8)

@@ -73,8 +73,8 @@ def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Array:
 
     out  an array for them, which may be used; a captured step must find them in the same place each time
 
-    Whoever reads it waits once. SWATS must, after every step of its first phase, for gamma decides whether the next
-    step is still Adam's.
+    Reading it waits for the device once. SWATS must, after every step of its first phase: gamma decides whether the
+    next step is still Adam's.
     """
     xp = xp_of(pairs[0][0])
     kernel = kernel_for(pairs[0][0], "dots64") if len(pairs) == 2 else None
