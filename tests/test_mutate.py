@@ -19,10 +19,10 @@ def test_no_fault_in_the_short_form(tmp_path):
 
 
 def test_an_edit_changes_one_place():
-    rng, value = random.Random(1), {"a": [1, {"b": 2}, 3], "c": "x"}
+    rng, value = random.Random(1), {"a": [{"b": 2}, 3], "c": "x"}
     assert len(list(places(value))) == 5
     changed = [edited(value, rng) for _ in range(200)]
-    assert value == {"a": [1, {"b": 2}, 3], "c": "x"}
+    assert value == {"a": [{"b": 2}, 3], "c": "x"}
     assert sum(json.dumps(each) != json.dumps(value) for each in changed) > 180
 
 
