@@ -13,7 +13,7 @@ import pytest
 
 import minidl
 import minidl.optim
-from tutorials.site import contents, links
+from tutorials.site import contents, links, reference
 from tutorials.site.docstrings import to_rst
 
 ROOT = Path(__file__).parent.parent
@@ -65,9 +65,19 @@ def test_the_contents_name_each_page_once():
     assert {"tutorials/01_bytes_to_pictures", "tutorials/assignments/A1/README", "CONTRIBUTING"} <= set(named)
 
 
-def test_the_reference_has_each_public_optimizer():
-    page = (ROOT / "tutorials" / "site" / "api-optim.md").read_text()
-    assert sorted(re.findall(r"auto\w+:: minidl\.optim\.(\w+)", page)) == sorted(minidl.optim.__all__)
+def test_public_names_without_an_entry_are_found(tmp_path):
+    (tmp_path / "tutorials" / "site").mkdir(parents=True)
+    everything = {name for module in (minidl, minidl.nn, minidl.ops) for name in reference.public(module)}
+    assert {"Tensor", "Trainer", "conv2d", "Conv2d", "GELU"} <= everything
+    entries = "".join(
+        f'<dt id="minidl.x.{name}">' for name in sorted({*everything, *minidl.optim.__all__} - {"GELU", "SWATS"})
+    )
+    (tmp_path / "tutorials" / "site" / "api.html").write_text(entries)
+    found = " ".join(reference.missing(tmp_path))
+    assert "minidl.nn.GELU is in no page" in found
+    assert "minidl.optim.SWATS is in no page" in found
+    assert "minidl.Trainer" not in found
+    assert "minidl.data.read_idx" in found
 
 
 def test_broken_links_and_what_needs_a_network_are_found(tmp_path):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tutorials.site import links
+from tutorials.site import links, reference
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if status:
         return 1
     broken, outside = links.check(args.out)
+    broken += reference.missing(args.out)
     print(f"{len(outside)} links lead outside; they were not followed:", *sorted(outside), sep="\n  ")
     for problem in broken:
         print(f"tutorials.site: error: {problem}", file=sys.stderr)

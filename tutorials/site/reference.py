@@ -1,0 +1,41 @@
+"""Is every public name in the reference?"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+ID = re.compile(r'id="minidl\.[\w.]*?(\w+)"')
+
+
+def public(module: ModuleType) -> set[str]:
+    """The names that a user may write after the module's: those in its `__all__`, or its classes."""
+    names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    things = {name: getattr(module, name) for name in names}
+    if not hasattr(module, "__all__"):
+        things = {name: thing for name, thing in things.items() if is_layer(thing)}
+    return {name for name, thing in things.items() if not inspect.ismodule(thing)}
+
+
+def is_layer(thing: object) -> bool:
+    """Is it a class of layers?"""
+    from minidl.module import Module
+
+    return inspect.isclass(thing) and issubclass(thing, Module)
+
+
+def missing(site: Path) -> list[str]:
+    """The public names that no page of the built site explains, a line each."""
+    import minidl
+    from minidl import data, nn, ops, optim
+
+    told = {
+        name for page in (site / "tutorials" / "site").glob("*.html") for name in ID.findall(page.read_text("utf-8"))
+    }
+    return [
+        f"{module.__name__}.{name} is in no page of the reference (tutorials/site)"
+        for module in (minidl, nn, ops, optim, data)
+        for name in sorted(public(module) - told)
+    ]
