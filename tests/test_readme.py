@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -11,7 +13,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = ROOT / "tutorials" / "pages"
-TEXTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(PAGES.glob("*.md"))]
+TEXTS = [
+    README,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "tutorials" / "README.md",
+    *sorted(PAGES.glob("*.md")),
+]
 TEXTS += sorted((ROOT / "tutorials").glob("*/README.md")) + sorted(
     (ROOT / "tutorials" / "assignments").glob("*/README.md")
 )
@@ -74,6 +82,25 @@ def test_links_lead_somewhere(page, link):
 def test_every_page_is_on_the_list_of_pages():
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (PAGES / "README.md").read_text()))
     assert listed == {page.name for page in PAGES.glob("*.md")} - {"README.md"}
+
+
+def commands() -> dict[str, set[str]]:
+    """Each program that a page has a command line for, with all options that such lines give it."""
+    found: dict[str, set[str]] = {}
+    for page in TEXTS:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                for module, rest in re.findall(r"python -m ((?:minidl|tutorials)[\w.]*)([^#&|]*)", line):
+                    found.setdefault(module, set()).update(re.findall(r" (--[a-z-]+)", rest))
+    return found
+
+
+@pytest.mark.parametrize(("module", "options"), sorted(commands().items()))
+def test_command_lines_on_the_pages_have_options_that_exist(module, options):
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert options <= set(re.findall(r"--[a-z-]+", done.stdout))
 
 
 @pytest.mark.pytorch
