@@ -28,6 +28,7 @@ include_patterns = contents.PATTERNS
 exclude_patterns = ["**/handout/**"]
 html_theme = "furo"
 html_title = f"minidl {version}"
+html_show_search_summary = False  # it would fetch pages, which browsers refuse from disk
 html_show_sphinx = html_copy_source = html_show_copyright = False
 html_theme_options = {"source_edit_link": ""}
 html_static_path = ["site.css"]
