@@ -157,8 +157,10 @@ def register(backend: Backend) -> None:
 
 def backend_of(array: Any) -> Backend:
     """The backend that an array belongs to. Raises TypeError for anything that is no array."""
-    if type(array) is np.ndarray:  # by far the commonest case: answered without a loop
-        return CPU
+    return CPU if type(array) is np.ndarray else _other_backend_of(array)  # without a loop where it is NumPy's
+
+
+def _other_backend_of(array: Any) -> Backend:
     for backend in _loaded.values():
         if isinstance(array, backend.array_type):
             return backend

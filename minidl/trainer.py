@@ -62,24 +62,17 @@ class StepLosses(NamedTuple):
 
 
 class Trainer:
-    """Trains a classifier.
-
-        trainer = Trainer(net, Adam(net.parameters()), split(load_mnist("mnist5k")))
-        trainer.fit(5)
-        evaluate(net, trainer.splits.test)
+    """Trains a classifier:  Trainer(net, Adam(net.parameters()), split(load_mnist("mnist5k"))).fit(5)
 
     model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)
     optimizer   over the model's parameters
-    data        Splits (see `split`); a Dataset, of which a tenth is set aside for validation; or Examples, or a pair of
-                arrays (images, labels), to learn from without any validation
+    data        Splits; a Dataset, of which a tenth is for validation; Examples or (images, labels), without validation
     batch_size  examples per step; the last batch of an epoch takes what is left
     seed        decides the order of the examples, together with the epoch's number
     folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
                 It must hold no run yet: to go on with one, `load_run(folder)`. None: nothing is written
     read_every  steps between two looks at the losses. On the CPU a look is free; on a GPU each one waits for it
     threads     to compute with; None: as many as there are cores. It changes no bit of any result
-
-    What looks like a slip is told at once: as an error where it can't be meant, else as a warning (training/slips.py).
     """
 
     def __init__(

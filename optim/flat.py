@@ -102,10 +102,8 @@ class FlatParameters:
             stale = stale or home.stepped
             home.stepped = True
             p.version += 1  # a graph that was recorded before this step can tell
-        if len(resting) == len(self.params):
-            self.slip = "none" if any(p.requires_grad for p in self.params) else ""
-        else:
-            self.slip = "stale" if stale else ""
+        none = len(resting) == len(self.params) and any(p.requires_grad for p in self.params)
+        self.slip = "none" if none else "stale" if stale else ""
         return resting
 
     def part(self, stretch: slice) -> FlatParameters:

@@ -2,6 +2,9 @@
 
 A step is always the same: collect the gradient g, clip it, look up the rate, let the rule write the step vector p,
 and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vectors`) and how p follows from g (`rule`).
+
+With a formula (formula.py) the replay page shows how each number came about, and a GPU takes the step in one kernel.
+A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
 """
 
 from __future__ import annotations
@@ -46,9 +49,6 @@ class Common(Clipping, total=False):
 
 class Rule(Optimizer):
     """An update rule on flat vectors. A subclass gives `name`, `vectors`, and `rule` or `formula` or both.
-
-    With a formula (formula.py) the replay page shows how each number came about, and a GPU takes the step in one
-    kernel. A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
 
     Every rule takes these, whatever else it takes:
 

@@ -23,7 +23,17 @@ NAMES = read()
 NUMBERS = (bool, int, float, complex, np.generic)  # what CuPy's operators take beside its own arrays
 WAIT = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "array_equal", "repeat", "bincount"}
 VIEWS = {"reshape", "transpose", "swapaxes", "squeeze", "ravel", "view", "broadcast_to", "moveaxis", "expand_dims"}
-VIEWS |= {"diagonal", "lib.stride_tricks.as_strided", "asarray", "empty", "empty_like", "finfo", "iinfo", "dtype"}
+VIEWS |= {
+    "diagonal",
+    "lib.stride_tricks.as_strided",
+    "asarray",
+    "empty",
+    "empty_like",
+    "finfo",
+    "iinfo",
+    "dtype",
+    "may_share_memory",
+}
 
 
 class HostRead(AssertionError):

@@ -46,9 +46,7 @@ def pins() -> dict[str, str]:
 
 def can_hold_pins() -> bool:
     """Whether this is an x86-64 processor with AVX2."""
-    return bool(
-        platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and _kernels() != "unknown"
-    )
+    return bool(platform.machine() in ("x86_64", "AMD64") and __cpu_features__.get("AVX2") and _kernels() != "unknown")
 
 
 @contextmanager

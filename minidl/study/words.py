@@ -13,9 +13,7 @@ def answer(blocks: Sequence[Block], keys: Collection[str]) -> list[str]:
     """Three sentences on the regimes that deserve their names. keys: of the contestants that take part."""
     counted = [block for block in blocks if not block.misses and block.verdicts]
     if not {TITLE.a, TITLE.b} <= set(keys):
-        return [
-            "This study does not ask whether a switch does more than a cut of the rate; what it asks stands below."
-        ]
+        return ["This study does not ask whether a switch does more than a cut of the rate; what it asks stands below."]
     if not any(block.word(TITLE) for block in counted):
         return ["The runs that tell the switch from a cut of Adam's rate are not done yet."]
     title = tally(counted, TITLE)

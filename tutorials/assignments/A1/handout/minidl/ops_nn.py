@@ -122,8 +122,7 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
     """Mean of -log softmax(logits)[label] over the batch, a scalar; as `reduction`, also "sum", or "none" for (N,).
 
     logits (N, classes); labels (N,) integers in [0, classes): a NumPy array, a list, or an array on the device.
-    Labels on the host are checked. Those on the device are not, which would have to wait for it: check them
-    before they are sent there, as `minidl.data.batches` does.
+    Labels on the host are checked; to check those on the device would have to wait for it.
     label_smoothing e: the truth is 1 - e for the label plus e/classes for each class (Szegedy et al. 2016, sec. 7).
     """
     raise NotImplementedError("A1: cross_entropy is yours to write")
