@@ -5,8 +5,10 @@ And the files about the project agree with each other.
 
 import ast
 import inspect
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,10 +55,19 @@ def test_arguments_are_listed_in_one_form():
     """Names at the margin, two blanks: not "name: text", which the site would melt into a paragraph."""
     for path in [*(ROOT / "minidl").rglob("*.py"), *(ROOT / "optim").rglob("*.py"), *(ROOT / "data").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
-                names = {arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)}
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and (text := ast.get_docstring(node)):
                 listed = set(re.findall(r"^(\w+): ", text, re.MULTILINE))
-                assert not names & listed, f"{path.name}, {node.name}: write two blanks for the colon"
+                assert not names(node) & listed, f"{path.name}, {node.name}: write two blanks for the colon"
+
+
+def names(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """The arguments of a function, or the fields of a class."""
+    if isinstance(node, ast.FunctionDef):
+        return {arg.arg for arg in (*node.args.args, *node.args.kwonlyargs)}
+    fields = {
+        each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    }
+    return fields.union(*(names(each) for each in node.body if isinstance(each, ast.FunctionDef)))
 
 
 def test_the_contents_name_each_page_once():
@@ -110,3 +121,27 @@ def test_the_repositorys_address_stands_in_one_place():
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a clone")
     assert found == "pyproject.toml:1\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the gate is a script for bash")
+@pytest.mark.parametrize(("rest", "status"), [("true", 0), ("false", 1)])
+def test_the_gate_says_what_it_skips_for_a_stranger(tmp_path, rest, status):
+    """Its frame, with other parts in it: neither the full MNIST nor a browser are there."""
+    gate = (ROOT / ".ci" / "run").read_text()
+    for name, body in {"readme": "true", "rest": rest, "has_browser": "false"}.items():
+        gate, found = re.subn(
+            rf"^{name}\(\) {{.*?^}}", f"{name}() {{\n    {body}\n}}", gate, flags=re.MULTILINE | re.DOTALL
+        )
+        assert found == 1
+    (tmp_path / "clone" / ".ci").mkdir(parents=True)
+    (tmp_path / "clone" / ".ci" / "run").write_text(gate)
+    environment = {name: value for name, value in os.environ.items() if name != "MINIDL_DATA"}
+    command = ["bash", str(tmp_path / "clone" / ".ci" / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert "SKIPPED: the tests on the full MNIST" in done.stdout
+    assert "SKIPPED: the tests in a browser" in done.stdout
+    done = subprocess.run(
+        command, env={**environment, "MINIDL_DATA": "nowhere"}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "MINIDL_DATA names no folder: nowhere\n")
