@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
+from numpy._core import _multiarray_umath
 
 from minidl.backend import same_bits
 
