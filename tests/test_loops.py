@@ -7,6 +7,7 @@ once more in the plain form in double precision. NaN, infinities and empty batch
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from minidl import Tensor, ops
+from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
 from minidl.fast.loops import layout, losses, norm, points, pools
@@ -302,3 +303,48 @@ def test_an_infinite_corner_of_a_padded_image_is_felt_where_it_takes_part() -> N
     torch.nn.functional.conv2d(ta, tb, padding=1).backward(torch.ones(2, 9, 6, 6, dtype=torch.float64))
     np.testing.assert_allclose(b.grad, tb.grad.numpy(), rtol=1e-12)
     np.testing.assert_allclose(a.grad, ta.grad.numpy(), rtol=1e-12)
+
+
+SEQUENCES = {
+    "linear, ReLU": ((5, 12), lambda bias: [nn.Flatten(), nn.Linear(12, 7, bias=bias, rng=0), nn.ReLU()]),
+    "convolution, ReLU": ((3, 2, 9, 7), lambda bias: [nn.Conv2d(2, 4, 3, bias=bias, rng=0), nn.ReLU()]),
+    "many filters, ReLU": ((2, 6, 8, 8), lambda bias: [nn.Conv2d(6, 16, 2, bias=bias, rng=0), nn.ReLU()]),
+    "convolution, ReLU, pooling": (
+        (2, 3, 9, 9),
+        lambda bias: [nn.Conv2d(3, 16, 3, bias=bias, rng=0), nn.ReLU(), nn.MaxPool2d(2)],
+    ),
+    "convolution, pooling, ReLU": (
+        (2, 3, 9, 9),
+        lambda bias: [nn.Conv2d(3, 16, 3, bias=bias, rng=0), nn.MaxPool2d(2), nn.ReLU()],
+    ),
+    "batch norm, ReLU": ((4, 3, 5, 5), lambda bias: [nn.BatchNorm2d(3, affine=bias), nn.ReLU()]),
+}
+
+
+@pytest.mark.parametrize("learning", [True, False], ids=["learning", "no_grad"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_sequence_is_its_layers_with_a_bias_and_without(name, bias, learning):
+    """Once, without a bias, the ReLU that is done in the pass which adds it was not done at all."""
+    shape, make = SEQUENCES[name]
+    model, rng = nn.Sequential(*make(bias)), np.random.default_rng(3)
+    x = rng.normal(0, 1, shape).astype(np.float32)
+
+    def results() -> list[np.ndarray]:
+        for p in model.parameters():
+            p.grad = None
+        inputs = Tensor(x, requires_grad=learning)
+        with nullcontext() if learning else no_grad():
+            y = model(inputs)
+        if learning:
+            (y * Tensor(np.linspace(-1, 1, y.size, dtype=np.float32).reshape(y.shape))).sum().backward()
+        gradients = [p.grad for p in model.parameters()] + [inputs.grad]
+        return [y.numpy(), *(np.array(g) for g in gradients if learning)]
+
+    found = results()
+    with reference_only():
+        expected = results()
+    assert (found[0] >= 0).all()
+    assert (found[0] > 0).any()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -67,7 +67,7 @@ def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
     rows, weights = np.ascontiguousarray(x.data), np.ascontiguousarray(w.data)
     y = CPU.empty((len(rows), len(weights)), dtype)
     work = rows.size * len(weights)
-    dense.forward(ready(work), call, rows, weights, nothing(1, dtype) if b is None else b.data, y, relu)
+    dense.forward(ready(work), call, rows, weights, added(b, len(weights), dtype, relu), y, relu)
 
     def backward(g: Array) -> dict[str, Array]:
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
@@ -82,6 +82,13 @@ def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
     if b is not None:
         edges.append((b, gradients.of("b")))
     return record("linear_relu" if relu else "linear", y, *edges)
+
+
+def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
+    """What is added to each row of results: the bias; without one, zeros where that pass has a ReLU to do too."""
+    if b is not None:
+        return b.data
+    return np.zeros(n, dtype) if relu else nothing(1, dtype)
 
 
 def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
@@ -184,7 +191,7 @@ class Convolution:
         self.filters = as_matrix(self.w.data, self.few)  # backward may come after the weights have changed
         images.forward(
             ready(self.work), gemm(self.dtype), self.images, self.filters,
-            nothing(1, self.dtype) if self.b is None else self.b.data, self.y, self.winners, self.few, self.few_out,
+            added(self.b, len(self.w), self.dtype, self.relu), self.y, self.winners, self.few, self.few_out,
             self.size, tuple(self.kernel), self.stride, self.padding, self.relu, self.pool,
         )  # fmt: skip
         gradients = Gradients(self.gradients)
