@@ -32,7 +32,7 @@ if sys.platform != "linux":
 A2, ADAM = load("A2"), "optim/adam.py"
 ADAM_MARKS = 10 + 10 + 15 + 10 + 10 + 5  # of the items that need optim/adam.py
 NO_RULE = 60  # what is left where Adam.rule gives nothing: SGD, moments and AdamW.decayed
-PATIENT, SHORT = Limits(call_seconds=60, total_seconds=120), Limits(call_seconds=1, total_seconds=3, cpu_seconds=5)
+PATIENT, SHORT = Limits(call_seconds=60, total_seconds=120), Limits(call_seconds=1, total_seconds=6, cpu_seconds=8)
 
 
 @dataclass

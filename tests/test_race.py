@@ -260,7 +260,7 @@ def test_conditions_on_training_are_not(data):
 
 def test_a_study_needs_validation_images():
     regime = replace(QUICK.regimes[0], val_images=0)
-    with pytest.raises(ValueError, match="good-fit MLP has no validation images"):
+    with pytest.raises(ValueError, match="under-fit MLP has no validation images"):
         replace(QUICK, regimes=(regime,))
 
 

@@ -338,7 +338,7 @@ def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):
     assert "training diverged at step" in chrome.find_element("css selector", ".ending").text
     press(chrome, Keys.END)
     assert shown_step(chrome) == recording["frames"][-1]["step"]
-    assert "ended before its update" in chrome.find_element("css selector", ".lens").text
+    assert "No update: the loss of this step was not finite." in chrome.find_element("css selector", ".lens").text
     assert "not finite" in chrome.find_element("id", "main").text
     assert console(chrome) == []
 
