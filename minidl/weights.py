@@ -46,6 +46,8 @@ def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> 
 
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in weights.items()}
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         part.write_bytes(save(contiguous, metadata={HEADER: "weights", CHECKSUM: checksum("weights", contiguous)}))
@@ -86,4 +88,6 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise WeightsError(f"{file} is damaged or no safetensors file: {error}{hint}") from error
     if (HEADER in header or CHECKSUM in header) and header.get(CHECKSUM) != checksum(header.get(HEADER, ""), arrays):
         raise WeightsError(f"{file} is damaged: its content is not what its checksum says")
+    if header.get(HEADER) == "weights":  # all are
+        return arrays
     return {name: value for name, value in arrays.items() if not name.startswith(OPTIMIZER)}

@@ -730,7 +730,7 @@ def test_weights_drawn_without_a_seed_are_told_once() -> None:
     with seed(0):
         half = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     half.append(nn.Dropout(0.1))
-    with pytest.warns(UserWarning, match="of 2 were drawn without a seed"):
+    with pytest.warns(UserWarning, match="of layer 2 were drawn without a seed"):
         trainer(model=half)
 
 
@@ -852,3 +852,31 @@ def test_a_data_set_and_arrays_are_taken_as_they_are() -> None:
         assert repr(trainer(DATA).splits) == repr(split(DATA))
         pair = trainer((DATA.test_images[:100, None], DATA.test_labels[:100]))
         assert [r["val_loss"] for r in pair.fit(1, verbose=False)] == [None]
+
+
+def test_a_weight_named_as_the_optimizers_vectors_are_is_refused_before_the_first_step():
+    """In a checkpoint it would be taken for one of them, and the weights be lost."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimizer = nn.Linear(4, 2, rng=0)
+
+    net = Net()
+    with pytest.raises(ValueError, match=r"names that begin with 'optimizer\.' are the optimizer's own"):
+        Trainer(net, SGD(net.parameters(), lr=0.1), (np.zeros((8, 1, 2, 2), np.float32), np.zeros(8, int)))
+
+
+def test_weights_alone_keep_any_name_and_a_missing_folder_is_named(tmp_path):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimizer = nn.Linear(4, 2, rng=0)
+
+    one, other = Net(), Net()
+    one.optimizer.weight.data[...] = 7
+    one.save(tmp_path / "net.safetensors")
+    other.load(tmp_path / "net.safetensors")
+    np.testing.assert_array_equal(other.optimizer.weight.numpy(), 7)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        one.save(tmp_path / "nowhere" / "net.safetensors")

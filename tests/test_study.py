@@ -134,7 +134,7 @@ def record_of(run, **result):
         "val_accuracy": 0.5,
         "val_loss": 1.0,
         "weights": "0",
-        "curve": [],
+        "curve": [{"step": 1, "val_accuracy": 0.5, "val_loss": 1.0, "train_loss": 1.0, "lr": 0.1}],
     }
     if run.final:
         found |= {f"{part}_{what}": 0.5 for part in ("train", "test") for what in ("accuracy", "loss")}
@@ -403,7 +403,7 @@ def test_a_pack_holds_all_runs_and_another_folder_goes_on_from_it(finished, tmp_
     assert len(Store(tmp_path).damaged) == 1
 
 
-@pytest.mark.parametrize("spoil", ["bit", "swap", "signed", "list", "kind"])
+@pytest.mark.parametrize("spoil", ["bit", "swap", "signed", "list", "kind", "size", "code", "part"])
 def test_a_record_that_does_not_prove_itself_is_made_again(plan, spoil):
     run, other = some_run(plan), some_run(plan, opt="adam", lr=1e-2)
     for each in (run, other):
@@ -420,7 +420,11 @@ def test_a_record_that_does_not_prove_itself_is_made_again(plan, spoil):
     elif spoil == "list":
         file.write_text("[" * 100_000)
     else:
-        content["result"]["val_accuracy"] = "high"
+        where, name, value = {
+            "kind": ("result", "val_accuracy", "high"), "size": ("run", "epochs", 10**9),
+            "code": ("run", "network", "/tmp/other.py:Net"), "part": ("result", "curve", []),
+        }[spoil]  # fmt: skip
+        content[where][name] = value
         file.write_text(json.dumps(signed(content)))
     store = Store(plan.store.folder)
     assert store.get(run) is None
@@ -562,6 +566,14 @@ def test_rows_made_otherwise_do_not_mix(finished, tmp_path):
     other.made = here | {"numpy": "1.0"}
     with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=r"made otherwise.*numpy"):
         execute(other, executor, 1)
+
+
+def test_what_is_no_plain_file_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / PACK)
+    assert Store(tmp_path).damaged == [f"{tmp_path / PACK} is no plain file"]
+    (tmp_path / "runs" / "0123.json").mkdir(parents=True)
+    with pytest.raises(ValueError, match="is no plain file: take it away"):
+        Store(tmp_path)
 
 
 def test_rows_are_made_again_and_compared(finished, tmp_path):

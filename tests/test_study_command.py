@@ -137,6 +137,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
         '<th scope="col" aria-sort="none"><button type="button">Net',
     ):
         assert words in page
+    assert "was begun --with" in fails("--report-only", "--dataset", own_data, "--out", out, module="minidl.study")
     before = {path.name for path in (out / "runs").iterdir()}
     mine.write_text(MINE.replace("32", "33"))
     result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
@@ -155,6 +156,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
         (MINE.replace("nn.Linear(32, classes)", "nn.Linear(9, classes)"), "Net"),
         (MINE + "1 / 0", "ZeroDivisionError"),
         ("contestants = [3]", "must be a list of Contestant"),
+        ("contestants = 5", "must be a list of Contestant, not a int"),
     ],
 )
 def test_what_is_wrong_with_ones_own_is_a_line(text, words, tmp_path):
@@ -195,6 +197,7 @@ def test_on_a_cluster_with_a_worker_killed(done, tmp_path):
 
 
 def test_report_only_of_a_study_that_has_just_begun(tmp_path):
+    (tmp_path / "new").mkdir()
     result = study("--preset", "tiny", "--out", tmp_path / "new", "--report-only")
     assert result.returncode == 0, result.stderr
     page = (tmp_path / "new" / "report.html").read_text()
@@ -210,6 +213,8 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
         (("--dataset", "nowhere"), "no data set 'nowhere'"),
         (("--cluster", "tcp://127.0.0.1:9"), "dask scheduler|cluster"),
         (("--check", "nowhere"), "is no folder"),
+        (("--report-only",), "there is no study in"),
+        (("--dataset", ""), "an argument is empty, after --dataset"),
         (("--check", ".", "--rows", "0"), "at least 1, got 0"),
         (("--with", "nowhere.py"), "no file .*nowhere.py"),
     ],

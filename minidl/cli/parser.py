@@ -25,6 +25,13 @@ class Parser(argparse.ArgumentParser):
             "--version", action="version", version=f"minidl {__version__}", help="show minidl's version and exit"
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        if "" in words:
+            before = words[words.index("") - 1] if words[0] else "the first argument"
+            self.error(f"an argument is empty, after {before}: is a variable of the shell not set?")
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {self._with_nearest(message)} (--help lists what there is)\n")
 

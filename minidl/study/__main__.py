@@ -25,8 +25,9 @@ from minidl.study.execute import execute
 from minidl.study.made import pins
 from minidl.study.own import fit, with_own
 from minidl.study.pool import LocalPool
-from minidl.study.provenance import note_command
+from minidl.study.provenance import begun_with, note_command
 from minidl.study.runs import perform
+from minidl.study.store import Store
 from minidl.study.studies import PRESETS
 from minidl.study.study import Plan, open_plan
 from minidl.training.options import add_options
@@ -94,6 +95,8 @@ def study(words: list[str], stop: StopOnSignal) -> int:
             try:
                 if args.check:
                     return check_rows(args)
+                if (args.report_only or args.pack) and not out.is_dir():
+                    raise ValueError(f"there is no study in {out}: --report-only and --pack need one that is begun")
                 plan = prepare(args, out)
                 if args.pack:
                     return pack(plan)
@@ -120,6 +123,8 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
     if args.dataset:
         study = replace(study, dataset=absolute(args.dataset))
     dataset = load_mnist(name=study.dataset)
+    if args.report_only and not args.own and (own := begun_with(out)):
+        raise ValueError(f"the study in {out} was begun --with {own}: say that here too")
     if args.own:
         study = with_own(study, args.own, dataset)
     elif args.dataset:
@@ -158,8 +163,11 @@ def check_rows(args: argparse.Namespace) -> int:
         raise ValueError(f"--rows must be at least 1, got {args.rows}")
     workers = args.workers or os.cpu_count() or 1
     dataset = absolute(args.dataset) if args.dataset else None
+    for line in Store(args.check).damaged[:5]:
+        print(f"{NAME}: {line}", file=sys.stderr)
+    damaged = bool(Store(args.check).damaged)
     alike = check(args.check, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
-    return DONE if alike else FAILED
+    return DONE if alike and not damaged else FAILED
 
 
 def pack(plan: Plan) -> int:

@@ -46,7 +46,8 @@ class Entry:
     def tuned_value(self, name: str) -> float:
         """The mean of a number over the winner's tuning runs."""
         results = [record["result"] for record in self.tuning]
-        return sum(r[name] if name in r else r["curve"][-1][name] for r in results) / len(results)
+        found = [r[name] if name in r else r["curve"][-1][name] for r in results if name in r or r["curve"]]
+        return sum(found) / len(found) if found else math.inf  # all diverged before their first look
 
 
 @dataclass(frozen=True)

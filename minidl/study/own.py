@@ -14,6 +14,7 @@ An optimizer takes part beside the preset's, tuned on the same budget, and has c
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
     path = Path(file).expanduser().absolute()
     things = own_things(path)
     optimizers = [t for t in things.values() if _is(t, Optimizer) and getattr(t, "axes", None) is not None]
-    networks = [name for name, t in things.items() if _is(t, Module)]
-    listed = list(things.get("contestants", ()))
+    networks = [name for name, t in things.items() if _is(t, Module) and _stands_alone(t)]
+    listed = things.get("contestants", ())
+    if not isinstance(listed, (list, tuple)):
+        raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not a {type(listed).__name__}")
+    listed = list(listed)
     if bare := [t.__name__ for t in things.values() if _is(t, Optimizer) and t not in optimizers and not listed]:
         raise UserError(f'{path.name}: say what is tuned of {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
     if not optimizers and not networks and not listed:
@@ -57,12 +61,20 @@ def _is(thing: Any, kind: type) -> bool:
     return isinstance(thing, type) and issubclass(thing, kind)
 
 
+def _stands_alone(network: Any) -> bool:
+    """Whether it can be called with nothing but image_size and classes; else it is a part of another network."""
+    needed = {p.name for p in inspect.signature(network).parameters.values() if p.default is p.empty}
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed -= {p.name for p in inspect.signature(network).parameters.values() if p.kind in kinds}
+    return needed <= {"image_size", "classes"}
+
+
 def _contestant(path: Path, optimizer: Any) -> Contestant:
     try:
-        axes = tuple(_axis(name, given) for name, given in dict(optimizer.axes).items())
+        axes = tuple(_axis(str(name), given) for name, given in dict(optimizer.axes).items())
     except (TypeError, ValueError) as error:
         raise UserError(f"{path.name}: the axes of {optimizer.__name__} can't be read: {error}") from None
-    words = (optimizer.__doc__ or optimizer.__name__).strip().splitlines()[0].rstrip(".")
+    words = ((optimizer.__doc__ or "").strip() or optimizer.__name__).splitlines()[0].rstrip(".")
     key = str(getattr(optimizer, "name", "") or optimizer.__name__).lower()
     return Contestant(key, words[:60], "own", (("opt", f"{path}:{optimizer.__name__}"),), axes)
 

@@ -8,6 +8,7 @@ import platform
 import shlex
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def read_commands(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return commands if isinstance(commands, list) else []
+
+
+def begun_with(folder: Path) -> str | None:
+    """The file that the last command here had --with it; None where it had none."""
+    words = shlex.split(str((read_commands(folder) or [{}])[-1].get("command", "")))
+    return next((b for a, b in pairwise(words) if a == "--with"), None)
 
 
 def machine() -> dict[str, Any]:

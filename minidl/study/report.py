@@ -258,6 +258,8 @@ def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     """The answer, the first table, and which regimes are not what they claim."""
     done = [block for block in blocks if block.entries]
     seeds = max((len(entry.finals) for block in done for entry in block.entries.values()), default=0)
+    if not done:
+        return " ".join(answer(blocks, keys)) + "\n"
     lines = [" ".join(answer(blocks, keys)), "", f"Test accuracy in %, trimmed mean of {seeds} seeds:", ""]
     lines += ["| | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]

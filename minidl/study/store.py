@@ -56,9 +56,13 @@ class Store:
         for path in (self.runs, self.crashed):
             if path.is_dir():  # who only reads makes none
                 sweep_parts(path)  # left by studies that were killed; a young one may be another process's
-        if (folder / PACK).exists():
+        if (folder / PACK).exists() and not (folder / PACK).is_file():
+            self.damaged.append(f"{folder / PACK} is no plain file")
+        elif (folder / PACK).exists():
             self._take(read_pack(folder / PACK, self.damaged))
         for file in sorted(self.runs.glob("*.json")):
+            if file.is_dir():
+                raise ValueError(f"{file} is no plain file: take it away, a run is to be kept there")
             try:
                 self._records[file.stem] = checked(read_json(file), str(file), file.stem)
             except Damaged as error:
@@ -110,12 +114,35 @@ def checked(content: Any, where: str, key: str | None = None) -> Record:
     """A record that was read from `where`. Raises Damaged unless it proves itself and, with a key, is that run's."""
     record = proven(content, where, KINDS)
     try:
-        found = trial_of(record["run"]).key
-    except (ValueError, TypeError) as error:
+        run = trial_of(record["run"])
+        _check_run(run, record["result"])
+        found = run.key
+    except (ValueError, TypeError, KeyError) as error:
         raise Damaged(f"{where} does not fit this version of minidl: {error}") from None
     if key is not None and found != key:
         raise Damaged(f"{where} belongs elsewhere: what it describes is run {found}")
     return record
+
+
+def _check_run(run: Trial, result: dict[str, Any]) -> None:
+    """Raise ValueError for what no study makes: absurd sizes, code without its hash, results that are not whole."""
+    for name, most in LARGEST.items():
+        value = getattr(run, name)
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} is {str(value)[:20]}, more than {most:,} or not a whole number above 0")
+    if run.epochs * run.train_images > MOST_STEPS * run.batch_size:
+        raise ValueError(f"it would take more than {MOST_STEPS:,} steps")
+    own = {text for text in (run.network, dict(run.recipe)["opt"]) if isinstance(text, str) and ".py:" in text}
+    if own != {text for text, _ in run.code}:
+        raise ValueError("it names a file of a user's own without its hash")
+    if run.final and "test_accuracy" not in result:
+        raise ValueError("a final run has no test accuracy")
+    if result["diverged"] is None and not result["curve"]:
+        raise ValueError("a whole run has no curve")
+
+
+LARGEST = {"train_images": 10**8, "val_images": 10**8, "epochs": 10**5, "batch_size": 10**7, "looks": 10**5}
+MOST_STEPS = 10**8
 
 
 def read_pack(path: Path, damaged: list[str]) -> list[tuple[str, Record]]:

@@ -87,6 +87,7 @@ class Plan:
     dataset: Dataset
     store: Store
     made: dict[str, Any] = field(default_factory=dict)  # with what its runs are made from now on, see made.py
+    code: dict[str, str] = field(default_factory=dict)  # the hash of each piece of a user's own, by file and name
     given_up: set[str] = field(default_factory=set)  # keys of runs that crashed since the study was started
 
     def __repr__(self) -> str:
@@ -129,8 +130,14 @@ class Plan:
             seed=seed,
             final=final,
             looks=regime.looks,
-            code=tuple((text, load(text).sha256) for text in own),
+            code=tuple((text, self._sha256(text)) for text in own),
         )
+
+    def _sha256(self, text: str) -> str:
+        """Of a user's file, as it was when the study began with it: a run finds one that was edited since."""
+        if text not in self.code:
+            self.code[text] = load(text).sha256
+        return self.code[text]
 
     def tuned(self, regime: Regime, contestant: Contestant) -> Tuned:
         """How the tuning stands."""
