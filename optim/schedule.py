@@ -55,7 +55,15 @@ def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
     at_least("lr", lr, 0)
     whole_number("every", every, 1)
     at_least("factor", factor, 0)
-    return lambda k: lr * factor ** (k // every)
+    return lambda k: _grown(lr, factor, k // every)
+
+
+def _grown(lr: float, factor: float, times: int) -> float:
+    """lr factor^times; infinite where that is too large for a float, so that a run says so before it begins."""
+    try:
+        return lr * factor**times
+    except OverflowError:
+        return math.inf
 
 
 @remembered
@@ -104,7 +112,7 @@ def exponential(lr: float, gamma: float, steps_per_epoch: int) -> Schedule:
     at_least("lr", lr, 0)
     at_least("gamma", gamma, 0)
     whole_number("steps_per_epoch", steps_per_epoch, 1)
-    return lambda k: lr * gamma ** (k // steps_per_epoch)
+    return lambda k: _grown(lr, gamma, k // steps_per_epoch)
 
 
 @remembered
@@ -218,4 +226,6 @@ def parse_schedule(text: str, *, lr: float, total_steps: int, steps_per_epoch: i
         "onecycle": {"total_steps": total_steps},
     }
     schedule: Schedule = reader.build(call, partial(_MAKE[name], lr), {**values, **lengths.get(name, {})})
+    if math.isinf(schedule(total_steps - 1)):
+        reader.fail(call.name.at, f"its rate is too large for a number before step {total_steps:,}, the last")
     return reader.build(call, warmup, {"schedule": schedule, "steps": warm}) if warm else schedule

@@ -15,7 +15,18 @@ from minidl.optim import (
     RMSprop,
     parse_schedule,
 )
-from minidl.optim.schedule import constant, cosine, exponential, halving, linear, onecycle, step, warmup
+from minidl.optim.schedule import (
+    ScheduleError,
+    constant,
+    cosine,
+    exponential,
+    halving,
+    linear,
+    onecycle,
+    parse_schedule,
+    step,
+    warmup,
+)  # fmt: skip
 from tests.test_optim import feed, parameters, values
 
 # ---- hyper-parameters and rates ----
@@ -194,3 +205,9 @@ def test_a_schedule_ends_where_it_ends():
 def test_steps_are_whole_numbers(make):
     with pytest.raises(ValueError, match="whole number"):
         make()
+
+
+@pytest.mark.parametrize("text", ["step:every=1,factor=1e300", "exponential:gamma=1e200"])
+def test_a_schedule_whose_rate_outgrows_every_number_is_refused_before_the_first_step(text):
+    with pytest.raises(ScheduleError, match="too large for a number before step 29"):
+        parse_schedule(text, lr=0.1, total_steps=29, steps_per_epoch=10)
