@@ -13,7 +13,6 @@ from minidl.optim import (
     Adam,
     Blend,
     RMSprop,
-    parse_schedule,
 )
 from minidl.optim.schedule import (
     ScheduleError,
