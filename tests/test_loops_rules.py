@@ -110,8 +110,8 @@ def test_nan_and_infinity_show():
 def test_numbers_too_small_become_zero():
     tiny = float(np.finfo(np.float32).tiny)
     rule = SGD([p := Tensor(np.ones(5, np.float32), requires_grad=True)], momentum=0.9)
-    p.grad = np.zeros(5, np.float32)
     for k in range(EVERY):
+        p.grad = np.zeros(5, np.float32)  # a new one for each step
         rule.v[:] = [0.0, tiny / 4, -tiny / 4, tiny * 2, np.nan]
         rule.step()
         wanted = rule.v * 0 if k + 1 == EVERY else rule.v
