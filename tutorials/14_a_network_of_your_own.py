@@ -222,7 +222,7 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # with seed(0):
 #     other = Around()
 # record = Trainer(other, Lion(other.parameters(), 3e-4), splits, batch_size=64).fit(3)
-# assert record[-1]["val_accuracy"] > 0.85
+# assert record[-1]["val_accuracy"] > 0.8
 # ```
 #
 # `p[...] =` and `m[...] =` write into the arrays that the library gave, and `vectors` names those that it is to keep.
