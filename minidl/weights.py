@@ -40,17 +40,22 @@ def checksum(text: str, tensors: Mapping[str, Array]) -> str:
     return hashed.hexdigest()
 
 
-def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
-    """Write the arrays by name. A file that stood there is replaced in one step. Raises OSError where that fails."""
+def as_bytes(text: str, tensors: Mapping[str, Array]) -> bytes:
+    """A safetensors file with a text and the arrays by name, and the checksum of both."""
     from safetensors.numpy import save  # here: most programs save nothing
 
-    contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in weights.items()}
+    contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
+    return save(contiguous, metadata={HEADER: text, CHECKSUM: checksum(text, contiguous)})
+
+
+def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
+    """Write the arrays by name. A file that stood there is replaced in one step. Raises OSError where that fails."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        part.write_bytes(save(contiguous, metadata={HEADER: "weights", CHECKSUM: checksum("weights", contiguous)}))
+        part.write_bytes(as_bytes("weights", weights))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ Training goes on with the weights themselves; only who evaluates looks at the av
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from minidl.backend import Array, backend_of, to_numpy
@@ -41,17 +41,10 @@ class AveragedAdam(Adam):
         self.average *= self.decay
         self.average += (1 - self.decay) * self._bound().w
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Inside, the weights are the average of those so far; before the first step, the weights themselves."""
-        w = self._bound().w
-        own = w.copy()
-        if self.t:
-            w[...] = self.average / (1 - self.decay**self.t)
-        try:
-            yield
-        finally:
-            w[...] = own
+        flat = self._bound()
+        return flat.showing(self.average / (1 - self.decay**self.t) if self.t else flat.w)
 
     def state_dict(self) -> State:
         state = super().state_dict()

@@ -7,7 +7,8 @@ literally `p @ g`. The network notices nothing: it goes on reading `p.data`, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from operator import attrgetter, is_
 from typing import Any
@@ -135,6 +136,16 @@ class FlatParameters:
         """An array of that shape to work in: the same memory for each block and step, as far as it reaches."""
         own = self._scratch
         return own[: len(like)] if type(like) is type(own) and len(like) <= len(own) else xp_of(like).empty_like(like)
+
+    @contextmanager
+    def showing(self, other: Array) -> Iterator[None]:
+        """Inside, the parameters have the values of another vector (n,), such as an average of theirs."""
+        own = self.w.copy()
+        self.w[...] = other
+        try:
+            yield
+        finally:
+            self.w[...] = own
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False and there is one."""

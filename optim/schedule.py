@@ -6,7 +6,7 @@ Each function here makes one; hand it to any optimizer as `lr`. In a hybrid each
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from itertools import pairwise
 from typing import Any, ParamSpec
@@ -149,12 +149,17 @@ def onecycle(
     def rate(k: int) -> float:
         if k > total_steps:
             raise ValueError(f"the cycle ends at step {total_steps}, this is step {k}: make one for the whole length")
-        for (start, a), (end, b) in pairwise(corners):
-            if k <= end:
-                return ANNEAL[anneal_strategy](a, b, (k - start) / (end - start) if end > start else 1.0)
-        return final
+        return along(corners, anneal_strategy, k)
 
     return rate
+
+
+def along(corners: Sequence[tuple[float, float]], strategy: str, k: int) -> float:
+    """The value at step k of a curve through corners (step, value), which goes from each to the next as ANNEAL says."""
+    for (start, a), (end, b) in pairwise(corners):
+        if k <= end:
+            return ANNEAL[strategy](a, b, (k - start) / (end - start) if end > start else 1.0)
+    return corners[-1][1]
 
 
 ANNEAL: dict[str, Callable[[float, float, float], float]] = {  # (from, to, share of the way) -> the value there

@@ -6,8 +6,8 @@ gradient is taken at y, between the fast path z and its average x, and it is x t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -76,16 +76,9 @@ class ScheduleFree(Rule):
         x += self.c * (z - x)
         p[...] = (1 - b1) * z + b1 * x - y
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self) -> AbstractContextManager[None]:
         """Inside, the weights are the average x."""
-        w = self._bound().w
-        y = w.copy()
-        w[...] = self.x
-        try:
-            yield
-        finally:
-            w[...] = y
+        return self._bound().showing(self.x)
 
     def state_dict(self) -> State:
         state = super().state_dict()

@@ -12,13 +12,12 @@ is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecy
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 from minidl.optim.checks import whole_number
 from minidl.optim.optimizer import Optimizer
 from minidl.optim.rule import Rule
-from minidl.optim.schedule import ANNEAL, exponential, linear, onecycle
+from minidl.optim.schedule import along, exponential, linear, onecycle
 
 
 class Scheduler:
@@ -123,11 +122,7 @@ class OneCycleLR(Scheduler):
             rule.momentum = self._momentum()
 
     def _momentum(self) -> float:
-        k = self.last_epoch
-        for (start, a), (end, b) in pairwise(self.corners):
-            if k <= end:
-                return ANNEAL[self.anneal](a, b, (k - start) / (end - start) if end > start else 1.0)
-        return self.corners[-1][1]
+        return along(self.corners, self.anneal, self.last_epoch)
 
 
 def _base(optimizer: Optimizer) -> float:

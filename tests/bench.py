@@ -36,28 +36,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy._core._multiarray_umath import __cpu_dispatch__
 from threadpoolctl import threadpool_info
 
+from minidl.study.made import pins
 from tests import bench_busy, bench_field, bench_more
 from tests.bench_cases import OWN, batch_size, cases, median_and_range
 from tests.bench_turns import ROOT, TORCH, Setting, best_torch, compare, ratios
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 from tests.field import BY_NAME
 
-HASWELL = (  # what LLVM calls the instructions of the first processors with AVX2
-    "64bit cmov cx16 cx8 fxsr mmx sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt sahf crc32 pclmul aes avx avx2 bmi bmi2 "
-    "f16c fma fsgsbase invpcid lzcnt movbe rdrnd xsave xsaveopt"
-)
 AVX2 = {  # what holds each library to AVX2
-    "OPENBLAS_CORETYPE": "Haswell",
-    "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if "512" in name or name == "X86_V4"),
+    **pins(),
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
-    "NUMBA_CPU_NAME": "haswell",  # by itself it leaves the features of this processor on
-    "NUMBA_CPU_FEATURES": ",".join("+" + name for name in HASWELL.split()),
 }
 
 

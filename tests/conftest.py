@@ -45,3 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "mnist_root" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mnist)
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    """A browser, the same for all tests of a file."""
+    from tests.browser import browser  # here: it needs Selenium
+
+    with browser() as chrome:
+        yield chrome

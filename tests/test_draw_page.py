@@ -14,7 +14,7 @@ from minidl.handwriting import page as pages
 from minidl.handwriting.layers import LAYERS, NotOnPage, described
 from minidl.predict import classify, load_model
 from minidl.predict import main as predict
-from tests.browser import browser, console, view
+from tests.browser import console, view
 from tests.commands import train
 
 THREE = [(0.3, 0.25), (0.4, 0.17), (0.55, 0.15), (0.66, 0.22), (0.66, 0.35), (0.55, 0.45), (0.45, 0.47), (0.58, 0.5),
@@ -59,12 +59,6 @@ def facts(model: nn.Module, size: tuple[int, int], **others: Any) -> dict[str, A
     layers = described(model, size)
     classes = [str(k) for k in range(layers[-1]["shape"][0])]
     return {"title": "a", "about": "b", "size": size, "frame": None, "classes": classes, "layers": layers, **others}
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browser() as chrome:
-        yield chrome
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,12 @@ import numpy as np
 import pytest
 
 from minidl import trace
-from tests.browser import browser, console, view
+from tests.browser import console, view
 from tests.commands import tiny_dataset, train
 
 pytestmark = pytest.mark.browser
 MINUS = "\N{MINUS SIGN}"
 NUMBER = re.compile(rf"{MINUS}?\d[\d,.]*(?:·10\^{MINUS}?\d+)?")
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browser() as chrome:
-        yield chrome
 
 
 @pytest.fixture(scope="module")

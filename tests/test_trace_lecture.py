@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 
 from minidl import trace
-from tests.browser import browser, console, view
+from tests.browser import console, view
 from tests.commands import tiny_dataset, train
 from tests.test_trace_browser import parsed, press, shown_step, visit
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    with browser() as chrome:
-        yield chrome
 
 
 @pytest.fixture(scope="module")

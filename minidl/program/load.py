@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 from minidl.backend import Array
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import Examples, Origin, Splits, split, splits_of
-from minidl.evaluation import Result
+from minidl.data.batches import Examples, Origin, Splits, split, splits_of, steps_per_epoch
+from minidl.evaluation import Result, evaluate, predict
 from minidl.module import Module
 from minidl.optim import Optimizer
 from minidl.program.describe import make_network, make_optimizer
@@ -86,14 +86,10 @@ class LoadedRun:
 
     def evaluate(self, examples: Any = None) -> Result:
         """Loss and accuracy, on the test split if no examples are given."""
-        from minidl.evaluation import evaluate
-
         return evaluate(self.model, self.splits.test if examples is None else examples)
 
     def predict(self, images: Any) -> Array:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W)."""
-        from minidl.evaluation import predict
-
         return predict(self.model, images)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
@@ -210,10 +206,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     with must_fit(folder / CHECKPOINT):
         restore(job, checkpoint)
     made = OwnRun(job, folder, Options(**checkpoint.state["options"]))
-    state = checkpoint.state
-    made.versions, made.id = {"fast": None, **state["versions"]}, state["run"]
-    made.parent, made.summary = state.get("parent"), state.get("summary")
-    made.sweep()
+    made.take_over(checkpoint.state)
     trainer = job.trainer
     trainer.run, trainer.threads = made, made.options.threads
     return trainer
@@ -234,7 +227,7 @@ def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
     if isinstance(given, Optimizer):
         return given
     if given is not None:
-        steps = -(-len(run.splits.train) // settings.batch_size)
+        steps = steps_per_epoch(len(run.splits.train), settings.batch_size)
         return own_optimizer(given, params, total_steps=steps * max(1, settings.epochs), steps_per_epoch=steps)
     if settings.optimizer is None:
         raise CheckpointError(

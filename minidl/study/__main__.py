@@ -163,11 +163,11 @@ def check_rows(args: argparse.Namespace) -> int:
         raise ValueError(f"--rows must be at least 1, got {args.rows}")
     workers = args.workers or os.cpu_count() or 1
     dataset = absolute(args.dataset) if args.dataset else None
-    for line in Store(args.check).damaged[:5]:
+    store = Store(args.check)
+    for line in store.damaged[:5]:
         print(f"{NAME}: {line}", file=sys.stderr)
-    damaged = bool(Store(args.check).damaged)
-    alike = check(args.check, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
-    return DONE if alike and not damaged else FAILED
+    alike = check(store, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
+    return DONE if alike and not store.damaged else FAILED
 
 
 def pack(plan: Plan) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from minidl.data.batches import steps_per_epoch
 from minidl.study.claims import ACCURACY, GAP, LOSS, SIGNS, SPEED, Claim, claims_for
 from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
@@ -94,7 +95,7 @@ def analyse(plan: Plan) -> list[Block]:
     """All regimes, with the contestants whose final runs are begun. The intervals hold over all of them together."""
     drafts = [_draft(plan, regime) for regime in plan.study.regimes]
     counted = [i for i, block in enumerate(drafts) if not block.misses]
-    asked = [[c for c in claims_for(plan.study.contestants) if {c.a, c.b} <= set(d.entries)] for d in drafts]
+    asked = [_asked(plan, draft.entries) for draft in drafts]
     differences = [[difference(d, claim) for claim in claims] for d, claims in zip(drafts, asked, strict=True)]
     found: dict[int, list[Interval]] = dict(
         zip(counted, simultaneous([differences[i] for i in counted]), strict=True) if counted else ()
@@ -103,11 +104,14 @@ def analyse(plan: Plan) -> list[Block]:
         if i not in found:  # outside of the family: intervals of its own, and no part in the headlines
             found[i] = simultaneous([differences[i]])[0]
     return [
-        Block(
-            **vars(d) | {"verdicts": tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True))}
-        )
+        replace(d, verdicts=tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True)))
         for i, d in enumerate(drafts)
     ]
+
+
+def _asked(plan: Plan, entries: dict[str, Entry]) -> list[Claim]:
+    """The claims about contestants that are all there."""
+    return [claim for claim in claims_for(plan.study.contestants) if {claim.a, claim.b} <= set(entries)]
 
 
 def _verdict(claim: Claim, regime: Regime, interval: Interval) -> Verdict:
@@ -119,7 +123,7 @@ def _draft(plan: Plan, regime: Regime) -> Block:
     entries = {}
     for contestant in plan.study.taking_part(regime):
         tuned = plan.tuned(regime, contestant)
-        finals = {record["run"]["seed"]: record for record in plan.records(plan.final_runs(regime, contestant))}
+        finals = {record["run"]["seed"]: record for record in plan.records(plan.final_runs(regime, contestant, tuned))}
         if tuned.finished and len(finals) > 1:
             winner = contestant.recipe(tuned.winner)
             tuning = tuple(plan.records(plan.tuning_runs(regime, winner, plan.study.rounds[-1][1])))
@@ -131,8 +135,9 @@ def _draft(plan: Plan, regime: Regime) -> Block:
     complete = all(plan.store.get(run) for run in plan.wanted_of(regime)) and len(entries) == len(
         plan.study.taking_part(regime)
     )
-    claims = [c for c in claims_for(plan.study.contestants) if {c.a, c.b} <= set(entries)]
-    return Block(regime, entries, _levels(entries, claims), tuple(_misses(regime, entries)), complete, (), maps)
+    return Block(
+        regime, entries, _levels(entries, _asked(plan, entries)), tuple(_misses(regime, entries)), complete, (), maps
+    )
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim]) -> Levels:
@@ -200,4 +205,4 @@ def measured(record: Record, measure: str, levels: Levels) -> float:
 def planned_steps(record: Record) -> int:
     """The steps of a whole run, whether or not it diverged."""
     run = record["run"]
-    return int(run["epochs"] * -(-run["train_images"] // run["batch_size"]))
+    return int(run["epochs"]) * steps_per_epoch(run["train_images"], run["batch_size"])

@@ -10,10 +10,8 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-from minidl.study.made import can_hold_pins, has_pins, identity, made, pins
+from minidl.study.made import can_hold_pins, has_pins, identity, to_be_made
 from minidl.study.pool import carry_out
 from minidl.study.runs import Trial, perform, trial_of
 from minidl.study.store import Record, Store
@@ -21,19 +19,8 @@ from minidl.study.store import Record, Store
 COMPARED = ("steps", "diverged", "switch", "val_accuracy", "weights")  # of a result; losses follow from the weights
 
 
-def comparable(records: list[Record], pinned: bool) -> list[Record]:
-    """The records that this installation can check, with pins or without."""
-    here = made() | ({"pins": pins()} if pinned else {})
-    return [record for record in records if identity(record["made"]) == identity(here)]
-
-
-def uses_pins(records: list[Record]) -> bool:
-    """Whether the rows were made with pins."""
-    return bool(records) and has_pins(records[0]["made"])
-
-
 def check(
-    folder: Path,
+    store: Store,
     rows: int,
     dataset: str | None,
     pool: Callable[[bool], Executor],
@@ -41,22 +28,23 @@ def check(
     seed: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> bool:
-    """Run `rows` of the folder's rows again and tell of each whether it has the same bits. Returns whether all have.
+    """Run `rows` of a study's rows again and tell of each whether it has the same bits. Returns whether all have.
 
     dataset  where the data lie on this machine (default: where they lay when the row was made)
     seed     of the draw; None: another one each time, and told
 
-    Raises ValueError where the folder has no rows, or none that could be checked here.
+    Raises ValueError where the study has no rows, or none that could be checked here.
     """
-    records = list(Store(folder).all().values())
+    records = list(store.all().values())
     if not records:
-        raise ValueError(f"{folder} has no runs to check")
-    pinned = uses_pins(records)
+        raise ValueError(f"{store.folder} has no runs to check")
+    pinned = has_pins(records[0]["made"])
     if pinned and not can_hold_pins():
         raise ValueError("these rows were made with the instructions of AVX2, which this processor or BLAS has not")
-    able = comparable(records, pinned)
+    here = identity(to_be_made(pinned))
+    able = [record for record in records if identity(record["made"]) == here]
     if not able:
-        theirs, here = identity(records[0]["made"]), identity(made() | ({"pins": pins()} if pinned else {}))
+        theirs = identity(records[0]["made"])
         raise ValueError(f"none of the {len(records):,} rows can be checked here: made with {theirs}, this is {here}")
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     drawn = random.Random(seed).sample(sorted(able, key=lambda r: trial_of(r["run"]).key), min(rows, len(able)))
@@ -82,10 +70,6 @@ def _compare(published: Record, now: Record | str, tell: Callable[[str], None]) 
     if isinstance(now, str):
         tell(f"crashed  {what}: {now}")
         return False
-    different = [n for n in COMPARED if _plain(published["result"][n]) != _plain(now["result"][n])]
+    different = [n for n in COMPARED if published["result"][n] != now["result"][n]]
     tell(f"{'DIFFERS' if different else 'same   '}  {what}{': ' + ', '.join(different) if different else ''}")
     return not different
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else value

@@ -17,6 +17,7 @@ from minidl.optim.swats_tensors import TensorSWATS
 from minidl.tensor import Tensor
 from minidl.training.build import build
 from minidl.training.loader import load
+from minidl.training.own import is_own
 from minidl.training.presets import decided
 from minidl.training.search import Axis, Log, Point, Remainder, values
 
@@ -58,7 +59,7 @@ def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_p
     options = dict(recipe)
     name, at, factor = options.pop("opt"), options.pop("at", None), options.pop("factor", None)
     first_part = 0 if at is None else moment(at, steps)
-    if ".py:" in name:
+    if is_own(name):
         return _own(name, params, options)
     if name in OTHERS:
         return OTHERS[name](params, **options)

@@ -73,8 +73,8 @@ def heat_map(block: Block, kind: str) -> Figure:
     whole = np.concatenate([means[np.isfinite(means)] for means, _ in found.values()])
     high = float(whole.max())
     low = max(float(whole.min()), high - 4 * (high - float(np.median(whole))) - 0.2)
-    (means, dead), records = found[kind], block.maps[kind]
-    moments, values = sorted({at for at, _ in records}), sorted({v for _, v in records})
+    means, dead = found[kind]
+    moments, values = _axes(block.maps[kind])
     with rc_context(STYLE):
         figure, ax = _figure(3.6, width=5.4)
         image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
@@ -98,8 +98,13 @@ def _known(records: dict[tuple[float, float], list[Any]]) -> bool:
     return bool(records) and all(records.values())
 
 
+def _axes(records: dict[tuple[float, float], list[Any]]) -> tuple[list[float], list[float]]:
+    """The moments, and the values after them."""
+    return sorted({at for at, _ in records}), sorted({value for _, value in records})
+
+
 def _cells(block: Block, records: dict[tuple[float, float], list[Any]]) -> tuple[Any, Any]:
-    moments, values = sorted({at for at, _ in records}), sorted({v for _, v in records})
+    moments, values = _axes(records)
     means, dead = np.full((len(values), len(moments)), np.nan), np.zeros((len(values), len(moments)))
     for (at, value), runs in records.items():
         place = values.index(value), moments.index(at)
@@ -188,26 +193,23 @@ def _mark_switch(ax: Any, entry: Entry, steps: Sequence[int], mean: Any, colour:
 # ---- the claims ---------------------------------------------------------------------------------------------------
 
 
-def differences(verdicts: Sequence[Verdict], unit: float, label: str) -> Figure:
-    """Each comparison with its simultaneous interval, in the colour of its word, and the margin as a band.
-
-    unit  what a difference is multiplied by for the axis
-    """
+def differences(verdicts: Sequence[Verdict], label: str) -> Figure:
+    """Each comparison with its simultaneous interval, times 100, in the colour of its word; the margin as a band."""
     with rc_context(STYLE):
         figure, ax = _figure(0.7 + 0.24 * len(verdicts))
         ax.axvline(0, color=INK, linewidth=0.8)
         reach = np.quantile(
             [abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8
         )
-        widest = unit * max(4 * reach, 3 * max(v.claim.margin(v.regime) for v in verdicts))
+        widest = 100 * max(4 * reach, 3 * max(v.claim.margin(v.regime) for v in verdicts))
         for i, v in enumerate(reversed(verdicts)):
             x, colour = v.interval, WORDS.get(v.word, GREY)
-            margin = unit * v.claim.margin(v.regime)
+            margin = 100 * v.claim.margin(v.regime)
             ax.plot([-margin, margin], [i, i], color=GREY, alpha=0.25, linewidth=9, solid_capstyle="butt")
             if np.isfinite(x.estimate):
-                low, high = (float(np.clip(unit * end, -widest, widest)) for end in (x.low, x.high))
+                low, high = (float(np.clip(100 * end, -widest, widest)) for end in (x.low, x.high))
                 ax.plot([low, high], [i, i], color=colour, linewidth=1.6)
-                ax.plot(np.clip(unit * x.estimate, -widest, widest), i, "o", markersize=5, color=colour)
+                ax.plot(np.clip(100 * x.estimate, -widest, widest), i, "o", markersize=5, color=colour)
         ax.set_yticks(range(len(verdicts)), [v.regime.name for v in reversed(verdicts)])
         ax.set_ylim(-0.6, len(verdicts) - 0.4)
         ax.set_xlabel(label)

@@ -28,7 +28,7 @@ import minidl.optim
 from minidl import __version__, fast
 from minidl.training.run import BITS
 
-_HASWELL = (
+_HASWELL = (  # what LLVM calls its instructions: by its name alone, numba leaves the features of this processor on
     "64bit cmov cx16 cx8 fxsr mmx sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt sahf crc32 pclmul aes avx avx2 bmi bmi2 "
     "fma f16c lzcnt movbe fsgsbase invpcid rdrnd xsave xsaveopt"
 )
@@ -91,19 +91,19 @@ def to_be_made(with_pins: bool, numpy_alone: bool = False) -> dict[str, Any]:
     return found | ({"fast": None} if numpy_alone else {})
 
 
-def identity(made: dict[str, Any], names: tuple[str, ...] = SAME) -> str:
+def identity(made: dict[str, Any]) -> str:
     """What of it must agree with another run's for the same bits, as text."""
-    return json.dumps({name: made.get(name) for name in names}, sort_keys=True)
+    return json.dumps({name: made.get(name) for name in SAME}, sort_keys=True)
 
 
-def differing(a: dict[str, Any], b: dict[str, Any], names: tuple[str, ...] = MIXED) -> list[str]:
-    """In what two differ, in words."""
-    return [f"{name} {_short(a.get(name))} and {_short(b.get(name))}" for name in names if a.get(name) != b.get(name)]
+def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """In what two can't stand in one report, in words."""
+    return [f"{name} {_short(a.get(name))} and {_short(b.get(name))}" for name in MIXED if a.get(name) != b.get(name)]
 
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return "held to AVX2" if set(value) == set(NAMES) else f"not held to any ({value.get('none')})"
+        return "held to AVX2" if has_pins({"pins": value}) else f"not held to any ({value.get('none')})"
     return str(value)[:24]
 
 

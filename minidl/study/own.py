@@ -63,9 +63,8 @@ def _is(thing: Any, kind: type) -> bool:
 
 def _stands_alone(network: Any) -> bool:
     """Whether it can be called with nothing but image_size and classes; else it is a part of another network."""
-    needed = {p.name for p in inspect.signature(network).parameters.values() if p.default is p.empty}
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed -= {p.name for p in inspect.signature(network).parameters.values() if p.kind in kinds}
+    takes = inspect.signature(network).parameters.values()
+    needed = {p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     return needed <= {"image_size", "classes"}
 
 

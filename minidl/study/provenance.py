@@ -59,13 +59,14 @@ def _processor() -> str:
 
 def provenance(plan: Plan) -> dict[str, Any]:
     """All that the report says about where its numbers come from."""
-    records = {run.key: record for _, run in plan.wanted() if (record := plan.store.get(run))}
+    known = {run.key: plan.store.get(run) for _, run in plan.wanted()}
+    records = {key: record for key, record in known.items() if record}
     made = Counter(json.dumps(record["made"], sort_keys=True) for record in records.values())
     return {
         "commands": read_commands(plan.store.folder),
         "environments": [(json.loads(text), count) for text, count in made.most_common()],
         "runs": len(records),
-        "missing": len({run.key for _, run in plan.wanted() if plan.store.get(run) is None}),
+        "missing": len(known) - len(records),
         "cpu_hours": sum(record["times"]["cpu_seconds"] for record in records.values()) / 3600,
         "seeds": plan.study.seeds,
         "tuning_seeds": plan.study.tuning_seeds,

@@ -30,11 +30,12 @@ from minidl.study.words import answer
 
 TITLE = "When should training leave Adam, and what does it buy?"
 ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema", "sgd", "sgd-cosine")  # first table
-UNITS = {
-    ACCURACY: (100, "points of test accuracy, better to the right"),
-    SPEED: (100, "% of the run, sooner to the right"),
+LABELS = {  # of the differences' axes, times 100
+    ACCURACY: "points of test accuracy, better to the right",
+    SPEED: "% of the run, sooner to the right",
+    GAP: "% of the loss, smaller to the right",
+    LOSS: "% of the loss, smaller to the right",
 }
-LOGS = (100, "% of the loss, smaller to the right")
 
 
 def write_report(plan: Plan, folder: Path) -> list[Path]:
@@ -57,7 +58,6 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
             study=plan.study,
             blocks=blocks,
             done=[block for block in blocks if block.entries],
-            counted=[block for block in blocks if block.entries and not block.misses],
             answer=answer(blocks, keys),
             claims=claims_for(plan.study.contestants),
             rows=table_rows(blocks),
@@ -90,7 +90,7 @@ def _pictures(plan: Plan, blocks: Sequence[Block]) -> dict[str, Figure]:
     for i, claim in enumerate(claims_for(plan.study.contestants)):
         verdicts = [v for block in blocks for v in block.verdicts if v.claim == claim and not block.misses]
         if verdicts:
-            pictures[f"claim-{i + 1}"] = figures.differences(verdicts, *UNITS.get(claim.measure, LOGS))
+            pictures[f"claim-{i + 1}"] = figures.differences(verdicts, LABELS[claim.measure])
     for block in blocks:
         name = slug(block.regime.name)
         pictures |= {f"{name}-map-{kind}": figures.heat_map(block, kind) for kind in figures.maps_of(block)}
@@ -210,13 +210,13 @@ def network(regime: Regime) -> str:
 
 
 def shown(verdict: Verdict) -> str:
-    """The difference with its interval, in the unit of its measure."""
-    x, (unit, _) = verdict.interval, UNITS.get(verdict.claim.measure, LOGS)
+    """The difference with its interval, times 100."""
+    x = verdict.interval
     if not math.isfinite(x.estimate):
         return "too few runs reach the level"
     if math.isinf(x.low):
-        return f"{unit * x.estimate:+.2f} (no interval from {x.n} seeds)"
-    return f"{unit * x.estimate:+.2f} ({unit * x.low:+.2f} to {unit * x.high:+.2f})"
+        return f"{100 * x.estimate:+.2f} (no interval from {x.n} seeds)"
+    return f"{100 * x.estimate:+.2f} ({100 * x.low:+.2f} to {100 * x.high:+.2f})"
 
 
 def word_class(word: str) -> str:

@@ -24,11 +24,12 @@ SETTINGS = ("at", "lr", "lr_sgd", "lr_after", "momentum", "factor", "decay", "rt
 
 def write_tables(plan: Plan, folder: Path) -> None:
     """Write results.csv and times.csv for all runs that are done."""
-    times = [
-        _about(names, run) | {name: record["times"][name] for name in ("cpu_seconds", "seconds")}
-        for names, run, record in _done(plan)
-    ]
-    _write_csv(folder / "results.csv", rows(plan))
+    rows, times = [], []
+    for names, run, record in _done(plan):
+        about = _about(names, run)
+        rows.append(about | _row(plan, names["regime"], record))
+        times.append(about | {name: record["times"][name] for name in ("cpu_seconds", "seconds")})
+    _write_csv(folder / "results.csv", rows)
     _write_csv(folder / "times.csv", times)
 
 

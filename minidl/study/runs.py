@@ -28,14 +28,14 @@ from minidl.fast.threads import use_threads
 from minidl.nn import Module
 from minidl.optim import Hybrid, Optimizer
 from minidl.rng import seed
-from minidl.study.contestants import make_optimizer, moment
+from minidl.study.contestants import Recipe, make_optimizer, moment
 from minidl.study.curve import Curve, as_evaluated, digits
 from minidl.study.made import made
 from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
 from minidl.training.loader import load
 from minidl.training.models import network
-from minidl.training.own import own_network
+from minidl.training.own import is_own, own_network
 from minidl.training.run import BITS
 
 
@@ -75,6 +75,11 @@ class Trial:
         for own, sha256 in self.code:
             text = text.replace(json.dumps(own), json.dumps(f"{sha256}:{own.rpartition(':')[2]}"))
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def own_code(network: str | None, recipe: Recipe) -> list[str]:
+    """Which of a run's pieces are a user's own, as "file.py:Name"."""
+    return [text for text in (network, recipe["opt"]) if isinstance(text, str) and is_own(text)]
 
 
 def trial_of(description: dict[str, Any]) -> Trial:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from typing import Any
 from minidl.data.atomic import atomic_file, sweep_parts, write_text
 from minidl.data.proof import Damaged, proven, read_json, signed
 from minidl.data.schema import anything, listed, mapping, maybe, real, table, text, whole
-from minidl.study.runs import Trial, trial_of
+from minidl.study.runs import Trial, own_code, trial_of
 
 Record = dict[str, Any]  # what runs.perform returns
 PACK = "runs.jsonl.gz"
+LARGEST = {"train_images": 10**8, "val_images": 10**8, "epochs": 10**5, "batch_size": 10**7, "looks": 10**5}
+MOST_STEPS = 10**8
 
 _LOSS = real(0)
 _SHARE = real(0, 1)
@@ -59,7 +60,7 @@ class Store:
         if (folder / PACK).exists() and not (folder / PACK).is_file():
             self.damaged.append(f"{folder / PACK} is no plain file")
         elif (folder / PACK).exists():
-            self._take(read_pack(folder / PACK, self.damaged))
+            self._records.update(read_pack(folder / PACK, self.damaged))
         for file in sorted(self.runs.glob("*.json")):
             if file.is_dir():
                 raise ValueError(f"{file} is no plain file: take it away, a run is to be kept there")
@@ -67,9 +68,6 @@ class Store:
                 self._records[file.stem] = checked(read_json(file), str(file), file.stem)
             except Damaged as error:
                 self.damaged.append(str(error))
-
-    def _take(self, records: Iterable[tuple[str, Record]]) -> None:
-        self._records.update(records)
 
     def get(self, run: Trial) -> Record | None:
         """The record of a run; None where it is still to be made."""
@@ -132,17 +130,12 @@ def _check_run(run: Trial, result: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {str(value)[:20]}, more than {most:,} or not a whole number above 0")
     if run.epochs * run.train_images > MOST_STEPS * run.batch_size:
         raise ValueError(f"it would take more than {MOST_STEPS:,} steps")
-    own = {text for text in (run.network, dict(run.recipe)["opt"]) if isinstance(text, str) and ".py:" in text}
-    if own != {text for text, _ in run.code}:
+    if set(own_code(run.network, dict(run.recipe))) != {text for text, _ in run.code}:
         raise ValueError("it names a file of a user's own without its hash")
     if run.final and "test_accuracy" not in result:
         raise ValueError("a final run has no test accuracy")
     if result["diverged"] is None and not result["curve"]:
         raise ValueError("a whole run has no curve")
-
-
-LARGEST = {"train_images": 10**8, "val_images": 10**8, "epochs": 10**5, "batch_size": 10**7, "looks": 10**5}
-MOST_STEPS = 10**8
 
 
 def read_pack(path: Path, damaged: list[str]) -> list[tuple[str, Record]]:

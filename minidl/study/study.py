@@ -15,7 +15,7 @@ from minidl.data import Dataset
 from minidl.study.contestants import Contestant, Recipe, make_optimizer
 from minidl.study.made import differing, to_be_made
 from minidl.study.regimes import Regime
-from minidl.study.runs import Trial, make_network
+from minidl.study.runs import Trial, make_network, own_code
 from minidl.study.store import Record, Store
 from minidl.study.tuning import Round, Tuned, tune
 from minidl.training.loader import load
@@ -33,7 +33,7 @@ class Study:
     seeds         of the final runs
     tuning_seeds  no seed may be in both
     rounds        of the tuning: (settings, seeds) each; see tuning.py
-    pinned        whether the runs are made with the pins of pins.py, so that any machine with AVX2 can repeat them
+    pinned        whether the runs are made with the pins of made.py, so that any machine with AVX2 can repeat them
     """
 
     name: str
@@ -114,7 +114,6 @@ class Plan:
 
     def run(self, regime: Regime, recipe: Recipe, seed: int, final: bool) -> Trial:
         """The description of one run."""
-        own = [text for text in (regime.network, recipe["opt"]) if text and ".py:" in text]
         return Trial(
             dataset=self.study.dataset,
             sha256=self.dataset.sha256,
@@ -130,7 +129,7 @@ class Plan:
             seed=seed,
             final=final,
             looks=regime.looks,
-            code=tuple((text, self._sha256(text)) for text in own),
+            code=tuple((text, self._sha256(text)) for text in own_code(regime.network, recipe)),
         )
 
     def _sha256(self, text: str) -> str:
@@ -167,9 +166,9 @@ class Plan:
         first, second = rank(accuracy, loss)
         return first + COLLAPSED * any(collapsed(record, regime) for record in records), second
 
-    def final_runs(self, regime: Regime, contestant: Contestant) -> list[Trial]:
-        """The runs that count; none while the tuning is not finished."""
-        tuned = self.tuned(regime, contestant)
+    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None = None) -> list[Trial]:
+        """The runs that count; none while the tuning is not finished. tuned: how it stands, where that is known."""
+        tuned = tuned or self.tuned(regime, contestant)
         if not tuned.finished:
             return []
         recipe = contestant.recipe(tuned.winner)
@@ -183,7 +182,7 @@ class Plan:
             for i, seeds in tuned.needed
             for run in self.tuning_runs(regime, contestant.recipe(tuned.points[i]), seeds)
         }
-        return list(tuning.values()) + self.final_runs(regime, contestant)
+        return list(tuning.values()) + self.final_runs(regime, contestant, tuned)
 
     def map_runs(self, regime: Regime, kind: str) -> dict[tuple[float, float], list[Trial]]:
         """The runs of a heat map by (moment, value after it); none while the tuning that it builds on goes on.

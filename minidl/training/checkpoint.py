@@ -17,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
-from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, checksum, read_tensors
+from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, as_bytes, checksum, read_tensors
 
 FORMAT = 2  # raised when the meaning of a file's content changes
 
@@ -60,10 +58,9 @@ def save_checkpoint(
     Raises OSError where the disk is full or the folder can't be written.
     """
     tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer["vectors"].items()}}
-    contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     text = json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})
     with atomic_file(path, place) as file:
-        file.write(save(contiguous, metadata={HEADER: text, CHECKSUM: checksum(text, contiguous)}))
+        file.write(as_bytes(text, tensors))
     _flush_folder(Path(path).parent, place)
 
 

@@ -149,11 +149,8 @@ class Run:
         if begun_with["fast"] is None and fast.version():  # so go on with NumPy
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen, locked)
-        state = checkpoint.state
-        run.versions, run.id = begun_with, state["run"]
-        run.parent, run.summary = state.get("parent"), state.get("summary")
-        run.sweep()
-        run.heal(state)
+        run.take_over(checkpoint.state)
+        run.heal(checkpoint.state)
         return run
 
     def __repr__(self) -> str:
@@ -190,6 +187,12 @@ class Run:
         """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
         files = {"files": self.files} if self.files else {}
         return {**self.origin, **asdict(self.job.config), **files, "pixels": input_of(self.job.model)}
+
+    def take_over(self, state: dict[str, Any]) -> None:
+        """Be the run that a checkpoint's state is of, with what it was begun with."""
+        self.versions, self.id = {"fast": None, **state["versions"]}, state["run"]
+        self.parent, self.summary = state.get("parent"), state.get("summary")
+        self.sweep()
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done."""
