@@ -84,7 +84,7 @@ def test_the_message_lists_every_mirror_and_how_to_do_it_by_hand(server, tmp_pat
         fetch(FILE, tmp_path, mirrors, Patience(5, 10, 30, passes=2, pause=0))
     text = str(caught.value)
     assert all(f"{url}: " in text for url in mirrors)
-    assert text.count("404") == 1, "what a mirror answers twice is told once"
+    assert text.count("HTTP status 404") == 1, "what a mirror answers twice is told once"
     assert "HTTP status 404" in caught.value.reason
     assert "By hand" in text
     assert str(tmp_path) in text

@@ -72,7 +72,7 @@ def check_parameters(model: Module, optimizer: Optimizer) -> None:
 
 def check_names(model: Module) -> None:
     """No weight has a name that a checkpoint keeps for the optimizer's vectors."""
-    taken = [name for name in model.state_dict() if name.startswith(OPTIMIZER)]
+    taken = [name for name, _ in model._named_state() if name.startswith(OPTIMIZER)]
     if taken:
         raise ValueError(
             f"{taken[0]}: names that begin with {OPTIMIZER!r} are the optimizer's own in a checkpoint: give that "
