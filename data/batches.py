@@ -21,7 +21,11 @@ from minidl.tensor import Tensor
 
 @dataclass(frozen=True)
 class Examples:
-    """Images (N, H, W) or (N, C, H, W) and their labels (N,), integers from 0 on, on one device."""
+    """Images and their labels, on one device.
+
+    images  (N, H, W) or (N, C, H, W): uint8, 0 to 255, or float, as the network takes them
+    labels  (N,), integers from 0 on
+    """
 
     images: Array
     labels: Array
@@ -60,7 +64,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set: to learn from, to choose by (perhaps none), and to report once at the end."""
+    """The three parts of a data set.
+
+    train, val, test  Examples: to learn from, to choose by (perhaps none), and to report once at the end
+    classes           number of classes
+    image_size        (height, width) in pixels
+    """
 
     train: Examples
     val: Examples
@@ -85,9 +94,11 @@ def split(
 ) -> Splits:
     """Draw the training and the validation examples by `seed`, without overlap, and send them to the device.
 
+    dataset       of `load_mnist`
     val_fraction  share of the training examples that is set aside for validation; the others are trained on. 0: all
                   are, and `val` is empty
-    counts        instead: how many to train on, and how many to validate on
+    device        "cpu", "gpu" or "auto"; None: the CPU
+    counts        instead of val_fraction: how many to train on, and how many to validate on
 
     The test split is the data set's own. Raises DataError where a part would be empty, or there are too few.
     """
@@ -188,8 +199,11 @@ def batches(
     images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are)
     labels     (N,) integers on the same device
     rng        draws the order; None keeps the order as it is
-    start      begin with this batch of the order, to go on in the middle of an epoch
+    start      begin with this batch of the order, to resume in the middle of an epoch
+    dtype      of x, a float dtype; float32 by default
     drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
+
+    Raises DataError where the counts of images and labels differ, or the batch size is below 1.
     """
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")

@@ -66,7 +66,11 @@ QUICK = Patience(connect=3, silence=5, total=60, passes=1)
 
 
 class DownloadError(DataError):
-    """A file that could not be fetched. reason: what each mirror answered, or what is wrong with the folder."""
+    """A file that could not be fetched.
+
+    message  the whole text, what to do included
+    reason   what each mirror answered, or what is wrong with the folder
+    """
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message, reason)

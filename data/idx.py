@@ -89,11 +89,14 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDAr
 
 
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
-    """Write `array` as an IDX file; gzipped if, and only if, the name ends in `.gz`.
+    """Write an array as an IDX file.
+
+    path   of the file; it is gzipped if, and only if, the name ends in `.gz`
+    array  uint8, int8, int16, int32, float32 or float64, of any shape and byte order
 
     The same array always gives the same bytes (with the same zlib). The file appears under its name only when
-    it is whole. array: uint8, int8, int16, int32, float32 or float64, of any shape and byte order.
-    Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file cannot be written.
+    it is whole. Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file can't be
+    written.
     """
     path = Path(path)
     header, body = _header_of(path, array), _body_of(path, array)

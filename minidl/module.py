@@ -26,7 +26,7 @@ watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("wa
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
-    """A Tensor that is a Module's parameter; with requires_grad=False a frozen one, that training leaves as it is."""
+    """`data` as a Tensor that is a Module's parameter. With requires_grad=False it is frozen: training leaves it."""
     made = Tensor(data, requires_grad=True)
     made.requires_grad = requires_grad
     return made
@@ -80,7 +80,7 @@ class Module(Named):
                 yield name, value
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all inside it, each once, with their paths ('' for this one), in the order of definition."""
+        """This module and all inside it, each once, in order of definition, with their paths (this one's: `prefix`)."""
         return _once(self._walk(prefix))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
@@ -129,7 +129,7 @@ class Module(Named):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy values (arrays, Tensors or PyTorch CPU tensors) into the parameters and buffers of the same names.
+        """Copy the values in `state` (arrays, Tensors, PyTorch CPU tensors) to parameters and buffers of these names.
 
         Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names, ValueError for
         another shape and TypeError for what is no number.
@@ -146,14 +146,14 @@ class Module(Named):
                 target.version += 1
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights and buffers, and nothing else, to a safetensors file, which PyTorch reads too (weights.py).
+        """Write the weights and buffers, and nothing else, to `path`: a safetensors file, for PyTorch too (weights.py).
 
-        A training run that is to be gone on with is saved by its Trainer. Raises OSError where it can't be written.
+        A training run that is to be resumed is saved by its Trainer. Raises OSError where it can't be written.
         """
         save_weights(path, self.state_dict())
 
     def load(self, path: str | os.PathLike[str]) -> Module:
-        """Take the weights of a file that `save` wrote, or of a run's checkpoint; returns the model.
+        """Take the weights of the file `path` that `save` wrote, or of a run's checkpoint; returns the model.
 
         Raises WeightsError where it can't be read, and as load_state_dict does where it does not fit.
         """

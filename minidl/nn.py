@@ -14,17 +14,18 @@ import numpy as np
 from minidl import ops
 from minidl.backend import accelerated
 from minidl.init import Rng, drawn_by_chance, initial_weights
-from minidl.module import Module as Module  # a user writes nn.Module
-from minidl.module import Parameter as Parameter
-from minidl.nn_more import GELU as GELU
-from minidl.nn_more import CrossEntropyLoss as CrossEntropyLoss
-from minidl.nn_more import LeakyReLU as LeakyReLU
-from minidl.nn_more import MSELoss as MSELoss
-from minidl.nn_more import Softmax as Softmax
+from minidl.module import Module, Parameter
+from minidl.nn_more import GELU, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.refuse import missing
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
+
+__all__ = [
+    "GELU", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "LeakyReLU",
+    "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList", "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax",
+    "Standardize", "Tanh",
+]  # fmt: skip
 
 
 class _Layers(Module):
@@ -64,7 +65,7 @@ class _Layers(Module):
 
 
 class Sequential(_Layers):
-    """Layers applied one after the other, named "0", "1", ... and reached as model[0]; an OrderedDict names them."""
+    """Layers, one after the other, named "0", "1", ... and reached as model[0]; an OrderedDict names them itself."""
 
     def __init__(self, *layers: Any) -> None:
         named = layers[0].items() if len(layers) == 1 and isinstance(layers[0], dict) else enumerate(layers)
@@ -79,7 +80,12 @@ class Sequential(_Layers):
 
 
 class ModuleList(_Layers):
-    """Layers in a list, whose weights are found, named and saved; your own forward says how they are applied."""
+    """A list of layers, whose weights are found, named and saved. Your own forward says how they are applied.
+
+    layers  Modules, named "0", "1", ...
+
+    Raises TypeError for what is no Module.
+    """
 
     def __init__(self, layers: Iterable[Module] = ()) -> None:
         for i, layer in enumerate(layers):
@@ -90,9 +96,9 @@ class ModuleList(_Layers):
 
 
 class Linear(Module):
-    """y = x W^T + b. weight (out_features, in_features), bias (out_features,) of zeros.
+    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias of zeros.
 
-    init  "kaiming" for a layer that a ReLU follows, "xavier" for the others, or "pytorch" (see init.py)
+    init  "kaiming" for a layer that a ReLU follows, "xavier" for others, or "pytorch" (init.py); another: ValueError
     rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
     """
 
@@ -119,10 +125,13 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """Filters over images (N, C, H, W). weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros.
+    """Filters over images: (N, in_channels, H, W) -> (N, out_channels, OH, OW), see ops.conv2d.
 
-    Arguments as in PyTorch, from `bias` on by name only: there `dilation` would come first. `init` and `rng` as for
-    Linear.
+    kernel_size      height and width of the filters (kh, kw), or one number for both
+    stride, padding  in pixels, a number or a pair
+    bias, init, rng  as for Linear. By name only: in PyTorch `dilation` would come first
+
+    weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros, float32.
     """
 
     def __init__(
@@ -190,13 +199,25 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalization of (N, C); see ops.batch_norm. weight of ones, bias of zeros, (C,); affine=False: none."""
+    """Batch normalization of (N, C) by channel, in the same shape; see ops.batch_norm, which has the paper.
+
+    num_features  C
+    eps           > 0, keeps the division finite
+    momentum      how far the running statistics move at each step of training, a fraction
+    affine        False: without weight and bias
+
+    weight (C,) of ones, bias (C,) of zeros, float32; running_mean and running_var (C,) are saved with them.
+    Raises ValueError for eps <= 0.
+    """
 
     ndim = 2
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalization of (N, C, H, W) by channel: as BatchNorm1d."""
+    """Batch normalization of (N, C, H, W) by channel, over images and pixels; else as BatchNorm1d.
+
+    num_features, eps, momentum, affine  as there
+    """
 
     ndim = 4
 
@@ -224,7 +245,10 @@ class Standardize(Module):
 class Dropout(Module):
     """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation.
 
+    p    in [0, 1)
     rng  a Generator, a seed, or None (see Linear): the layer draws its key from it (see rng.py)
+
+    Raises ValueError for another p. Srivastava et al. 2014.
     """
 
     def __init__(self, p: float = 0.5, *, rng: Rng = None, **other: Any) -> None:
@@ -251,21 +275,21 @@ class Flatten(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0), in the shape of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.relu(x)
 
 
 class Tanh(Module):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent, in the shape of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
 class Sigmoid(Module):
-    """1 / (1 + e^-x)."""
+    """1 / (1 + e^-x), in the shape of x."""
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
@@ -284,14 +308,22 @@ class _Pool2d(Module):
 
 
 class MaxPool2d(_Pool2d):
-    """The largest value of each window; the stride defaults to the window's size."""
+    """The largest value of each window: (N, C, H, W) -> (N, C, OH, OW), see ops.max_pool2d.
+
+    kernel_size  the window's height and width in pixels, or one number for both
+    stride       from window to window; None: the window's size
+    padding      pixels of border, at most half a window
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 class AvgPool2d(_Pool2d):
-    """The mean of each window; the stride defaults to the window's size."""
+    """The mean of each window, zeros of the border included: (N, C, H, W) -> (N, C, OH, OW).
+
+    kernel_size, stride, padding  as for MaxPool2d
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)

@@ -10,7 +10,7 @@ from minidl.tensor import Tensor
 
 
 class LeakyReLU(Module):
-    """x where it is above 0, else negative_slope x."""
+    """x where it is above 0, else negative_slope x, in the shape of x (Maas et al. 2013)."""
 
     def __init__(self, negative_slope: float = 0.01, **other: Any) -> None:
         super().__init__(**other)
@@ -24,7 +24,7 @@ class LeakyReLU(Module):
 
 
 class GELU(Module):
-    """x Phi(x); approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
+    """x Phi(x), in the shape of x; approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
@@ -54,7 +54,11 @@ class Softmax(Module):
 
 
 class CrossEntropyLoss(Module):
-    """loss = CrossEntropyLoss()(logits, labels): see ops.cross_entropy, whose arguments it takes."""
+    """loss = CrossEntropyLoss()(logits, labels), logits (N, classes), labels (N,): see ops.cross_entropy.
+
+    reduction        "mean", "sum", or "none" for a loss per example
+    label_smoothing  in [0, 1], see there
+    """
 
     def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **other: Any) -> None:
         super().__init__(**other)
@@ -68,7 +72,10 @@ class CrossEntropyLoss(Module):
 
 
 class MSELoss(Module):
-    """loss = MSELoss()(prediction, target): see ops.mse_loss."""
+    """loss = MSELoss()(prediction, target), of one shape: see ops.mse_loss.
+
+    reduction  "mean", "sum", or "none" for all squared errors
+    """
 
     def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
         super().__init__(**other)

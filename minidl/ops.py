@@ -3,6 +3,10 @@
 `record(name, value, (a, vjp_a), (b, vjp_b))` reads: this is the value, and a gradient g of the loss with respect
 to it reaches `a` as vjp_a(g). Where an input was broadcast, backward() sums the gradient over the copies.
 Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made of is in ops_nn.py and ops_conv.py.
+
+`x`, `a`, `b` and the like are Tensors, or arrays and numbers as Tensor() takes them; a result has their float dtype,
+and is on their device. Every operation raises ValueError where shapes or a number do not fit, and TypeError where
+two devices or dtypes meet: each message names both.
 """
 
 from __future__ import annotations
@@ -109,7 +113,7 @@ def div(a: Any, b: Any) -> Tensor:
 
 
 def neg(a: Any) -> Tensor:
-    """-a."""
+    """-a, element by element."""
     a = as_tensor(a)
     return record("neg", -a.data, (a, lambda g: -g))
 
@@ -131,14 +135,14 @@ def pow(a: Any, b: Any) -> Tensor:
 
 
 def exp(x: Any) -> Tensor:
-    """e ** x."""
+    """e ** x, element by element."""
     x = as_tensor(x)
     y = xp_of(x.data).exp(x.data)
     return record("exp", y, (x, lambda g: g * y))
 
 
 def log(x: Any) -> Tensor:
-    """Natural logarithm."""
+    """Natural logarithm of x, element by element."""
     x = as_tensor(x)
     return record("log", xp_of(x.data).log(x.data), (x, lambda g: g / x.data, x))
 
@@ -167,7 +171,7 @@ def sigmoid(x: Any) -> Tensor:
 
 @accelerated
 def tanh(x: Any) -> Tensor:
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent of x, element by element."""
     x = as_tensor(x)
     y = xp_of(x.data).tanh(x.data)
     return record("tanh", y, (x, lambda g: g * (1 - y * y)))
@@ -177,7 +181,7 @@ def tanh(x: Any) -> Tensor:
 
 
 def sum(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Sum over `dim` (an axis, several, or None for all)."""
+    """Sum of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
     refuse("sum", other)
     x = as_tensor(x)
     dims = axes("sum", dim, x.ndim)
@@ -185,7 +189,7 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
 
 def mean(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Mean over `dim` (an axis, several, or None for all)."""
+    """Mean of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
     refuse("mean", other)
     x = as_tensor(x)
     dims = axes("mean", dim, x.ndim)
@@ -194,7 +198,10 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tenso
 
 
 def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Largest value over `dim`; values only, like torch.amax. Equal maxima share the gradient evenly."""
+    """Largest value of x over `dim`, with keepdim as for sum; values only, like torch.amax.
+
+    Equal maxima share the gradient evenly. Raises ValueError for an axis of size 0.
+    """
     refuse("max", other)
     x = as_tensor(x)
     dims = axes("max", dim, x.ndim)
@@ -209,7 +216,10 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
 
 def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Smallest value over `dim`; values only, like torch.amin. Equal minima share the gradient evenly."""
+    """Smallest value of x over `dim`, with keepdim as for sum; values only, like torch.amin.
+
+    Equal minima share the gradient evenly. Raises ValueError for an axis of size 0.
+    """
     refuse("min", other)
     return neg(max(neg(x), dim, keepdim))
 
@@ -219,7 +229,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
 @accelerated
 def reshape(x: Any, *shape: int) -> Tensor:
-    """The same values in another shape: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
+    """The values of x in another `shape`: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
     x = as_tensor(x)
     new = _unpack(shape)
     try:
@@ -230,7 +240,7 @@ def reshape(x: Any, *shape: int) -> Tensor:
 
 
 def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The axes from `start_dim` to `end_dim` as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
+    """The axes of x from `start_dim` to `end_dim` as one. start_dim=1 keeps the batch: (N, C, H, W) -> (N, C*H*W)."""
     x = as_tensor(x)
     (start,), (end,) = axes("flatten", start_dim, x.ndim or 1), axes("flatten", end_dim, x.ndim or 1)
     if start > end:
@@ -239,7 +249,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
-    """Two axes swapped."""
+    """x with the axes `dim0` and `dim1` swapped."""
     x = as_tensor(x)
     (i,), (j,) = axes("transpose", dim0, x.ndim or 1), axes("transpose", dim1, x.ndim or 1)
     order = [{i: j, j: i}.get(d, d) for d in range(x.ndim)]
@@ -247,7 +257,7 @@ def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
 
 
 def permute(x: Any, *dims: int) -> Tensor:
-    """Axes in another order: axis i of the result is axis dims[i] of x."""
+    """The axes of x in another order: axis i of the result is axis dims[i] of x."""
     x = as_tensor(x)
     named = _unpack(dims)
     order = axes("permute", named, x.ndim) if named else ()
@@ -275,8 +285,9 @@ def getitem(x: Any, index: Any) -> Tensor:
 
 @accelerated
 def matmul(a: Any, b: Any) -> Tensor:
-    """Matrix product: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left and as a
-    column on the right; leading axes broadcast."""
+    """Matrix product of a and b: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left
+    and as a column on the right; leading axes broadcast.
+    """
     a, b = as_tensor(a), as_tensor(b)
     alike("matmul", a, b)
     xp = xp_of(a.data)

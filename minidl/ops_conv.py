@@ -23,7 +23,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     """Cross-correlation of images with filters, which deep learning calls convolution.
 
     x (N, C, H, W), weight w (out, C, kh, kw), bias b (out,) or None -> (N, out, OH, OW), where
-    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros.
+    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros. stride and padding are numbers or pairs
+    (height, width).
     """
     x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("conv2d", x, w, b)
@@ -55,10 +56,13 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
 
 @accelerated
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
+    """The largest value of each window: x (N, C, H, W) -> (N, C, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
 
-    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, and of
-    NaNs, which win, the last, as in PyTorch.
+    kernel_size  the window's height and width, or one number for both
+    stride       from window to window; None: the window's size
+    padding      at most half a window. The border never wins, as if padded with less than -infinity
+
+    Of equal values the first gets the gradient, and of NaNs, which win, the last, as in PyTorch.
     """
     x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     xp = xp_of(x.data)
@@ -81,7 +85,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
 
 @accelerated
 def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The mean of each window, padding zeros included; `stride` defaults to the window's size. -> (N, C, OH, OW)."""
+    """The mean of each window of x, padding zeros included; shapes, kernel_size, stride, padding as for max_pool2d."""
     x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
     windows, places = _windows(_pad(x.data, padding), kernel, stride), kernel[0] * kernel[1]
 

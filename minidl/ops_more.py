@@ -17,7 +17,7 @@ from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, 
 
 
 def sqrt(x: Any) -> Tensor:
-    """Square root."""
+    """Square root of x, element by element. At 0 its slope is infinite."""
     x = as_tensor(x)
     y = xp_of(x.data).sqrt(x.data)
     return record("sqrt", y, (x, lambda g: g / (2 * y)))
@@ -96,7 +96,10 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
 
 def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
-    """Variance over `dim` (an axis, several, or None for all): squared distances from the mean, over n - correction."""
+    """Variance of x over `dim` (an axis, several, or None for all), with keepdim as for sum.
+
+    correction  squared distances from the mean are summed and divided by n - correction; 0 gives the biased variance
+    """
     refuse("var", other)
     x = as_tensor(x)
     dims = axes("var", dim, x.ndim)
@@ -109,7 +112,10 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
-    """Where the largest value is, the first of equals: an array of whole numbers, along `dim` or (None) over all."""
+    """Where the largest value of x is, the first of equals: int64 indices along `dim`, or (None) in x laid out flat.
+
+    keepdim leaves the axis, with size 1. The result is an array, for it has no gradient.
+    """
     refuse("argmax", other)
     x = as_tensor(x)
     if dim is None:
@@ -122,7 +128,7 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) 
 
 
 def squeeze(x: Any, dim: Dims = None) -> Tensor:
-    """Without the axes of size 1: all of them, or those of `dim` that are so long."""
+    """x without its axes of size 1: all of them, or those that `dim` names."""
     x = as_tensor(x)
     gone = {d for d in axes("squeeze", dim, x.ndim) if x.shape[d] == 1}
     y = x.data.reshape([n for d, n in enumerate(x.shape) if d not in gone])
@@ -130,7 +136,7 @@ def squeeze(x: Any, dim: Dims = None) -> Tensor:
 
 
 def unsqueeze(x: Any, dim: int) -> Tensor:
-    """With one more axis, of size 1, at `dim`."""
+    """x with one more axis, of size 1, at `dim`."""
     x = as_tensor(x)
     (at,) = axes("unsqueeze", dim, x.ndim + 1)
     y = x.data.reshape(*x.shape[:at], 1, *x.shape[at:])
@@ -138,7 +144,10 @@ def unsqueeze(x: Any, dim: int) -> Tensor:
 
 
 def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
-    """Tensors one behind the other along `dim`; their other sizes are the same."""
+    """The tensors joined along the axis `dim`; their other sizes must be equal.
+
+    tensors  a list, at least one
+    """
     refuse("cat", other)
     parts = _several("cat", tensors)
     (at,) = axes("cat", dim, parts[0].ndim)
@@ -156,7 +165,10 @@ def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
 
 
 def stack(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
-    """Tensors of one shape side by side, along a new axis at `dim`."""
+    """Tensors of one shape stacked along a new axis at `dim`: n of shape (a, b) give (n, a, b) for dim=0.
+
+    tensors  a list, at least one
+    """
     refuse("stack", other)
     parts = _several("stack", tensors)
     if len({p.shape for p in parts}) > 1:

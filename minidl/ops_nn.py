@@ -52,9 +52,15 @@ def batch_norm(
 ) -> Tensor:
     """Batch normalization (Ioffe & Szegedy 2015, Alg. 1): weight * (x - mean) / sqrt(var + eps) + bias, by channel.
 
-    x is (N, C) or (N, C, H, W); weight, bias and the running statistics are (C,). In training the statistics are
-    the batch's (with the biased variance), and the running ones move towards them by `momentum` (towards the
-    unbiased variance, as in PyTorch); otherwise the running ones are used.
+    x                          (N, C) or (N, C, H, W)
+    running_mean, running_var  (C,) Tensors without a gradient, or None in training
+    weight, bias               (C,) each, or None for 1 and 0
+    training                   True: mean and (biased) variance are the batch's, and the running ones move towards them,
+                               towards the unbiased variance, as in PyTorch. False: the running ones are used
+    momentum                   how far the running ones move, a fraction: new = (1 - momentum) old + momentum batch
+    eps                        > 0, keeps the division finite
+
+    Raises ValueError in training where a channel has fewer than two values.
     """
     x = as_tensor(x)
     weight, bias = (None if t is None else as_tensor(t) for t in (weight, bias))
@@ -106,8 +112,9 @@ def batch_norm(
 
 @accelerated
 def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng) -> Tensor:
-    """Each value set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
+    """Each value of x set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
 
+    p    in [0, 1)
     rng  draws the mask: a NumPy Generator, on the host; or a CounterRng, whose numbers every device can draw itself.
          Either way a seed gives the same mask on every device
     """
@@ -123,7 +130,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng) -> Tensor:
 
 
 def softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
-    """e^x / sum(e^x) along `dim`: positive numbers that sum to 1."""
+    """e^x / sum(e^x) along `dim`, in x's shape: positive numbers that sum to 1."""
     refuse("softmax", other)
     x = as_tensor(x)
     dims = axes("softmax", dim, x.ndim)
@@ -134,7 +141,7 @@ def softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
 
 
 def log_softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
-    """log(softmax(x)) along `dim`, without ever forming a softmax that could round to 0."""
+    """log(softmax(x)) along `dim`, in x's shape, without ever forming a softmax that could round to 0."""
     refuse("log_softmax", other)
     x = as_tensor(x)
     dims = axes("log_softmax", dim, x.ndim)
@@ -178,14 +185,14 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
 
 @accelerated
 def count_right(logits: Any, labels: Any) -> Array:
-    """How many rows of logits (N, classes) are largest at their label: a 0-d array of integers on their device."""
+    """How many rows of logits (N, classes) are largest at their label, labels (N,): a 0-d array of integers there."""
     return (as_tensor(logits).data.argmax(1) == labels).sum()
 
 
 def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """(prediction - target)^2: its mean over all elements, a scalar, or as `reduction` says, as for cross_entropy.
 
-    The shapes must be equal.
+    prediction and target are of one shape.
     """
     prediction = as_tensor(prediction)
     target = as_tensor(target, like=prediction)

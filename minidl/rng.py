@@ -65,7 +65,8 @@ def seed(n: int) -> Iterator[None]:
     n  a whole number, 0 or more. The first layer has stream 0, the next one 1, and so on, so that the same program
        draws the same weights. A layer that is given its `rng` takes none
 
-    It holds for this block alone, in this thread; nothing is set for the rest of the program.
+    It holds for this block alone, in this thread; nothing is set for the rest of the program. Raises ValueError for
+    another n.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
         raise ValueError(f"a seed is a whole number, 0 or more, got {n!r}")

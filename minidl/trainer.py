@@ -106,6 +106,7 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the last, smaller one included."""
         return steps_per_epoch(len(self.splits.train), self.batch_size)
 
     @property
@@ -223,7 +224,7 @@ class Trainer:
 
     @same_bits
     def train_step(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor]:
-        """Forward, backward, update. Returns the logits and the loss, from before the update."""
+        """Forward, backward, update on x (N, C, H, W), labels (N,). Returns logits and loss from before the update."""
         logits, loss, correct = self._forward(x, labels)
         self._note(StepLosses(loss.data, correct, x, self.optimizer.lr))
         self.optimizer.zero_grad()
@@ -248,7 +249,7 @@ class Trainer:
         return logits, loss, ops.count_right(logits, labels)
 
     def finish_epoch(self, validate: bool = True) -> dict[str, Any]:
-        """Evaluate on the validation split, tell the optimizer, and return the epoch's record."""
+        """Evaluate on the validation split (unless validate=False), report it to the optimizer, return the record."""
         p, start = self.progress, time.perf_counter()
         val_loss, val_accuracy = self._validation() if validate and len(self.splits.val) else (None, None)
         metrics = {

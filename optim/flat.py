@@ -33,8 +33,7 @@ class FlatParameters:
     w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them
     blocks  slices that together cover the vectors: one on the GPU, of BLOCK elements each on the CPU
 
-    Raises ValueError where a parameter does not fit with the others. Use `FlatParameters.of(params)`, which finds the
-    vectors again when the same list of parameters has been packed before.
+    Raises ValueError where a parameter does not fit the others. `FlatParameters.of(params)` finds vectors made before.
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:

@@ -26,15 +26,25 @@ COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
 
 
 class Given(NamedTuple):
-    """A number that the rule has: its symbol, what it is, and where it is found, as in "betas[0]"."""
+    """A number that the rule has.
+
+    symbol     in the formula: "b1"
+    words      what it is
+    attribute  where the rule has it, as in "betas[0]"; "": under its symbol
+    """
 
     symbol: str
     words: str = ""
-    attribute: str = ""  # default: the symbol
+    attribute: str = ""
 
 
 class Line(NamedTuple):
-    """A quantity that is computed: its symbol, how it follows from what is above it, and what it is."""
+    """A quantity that is computed.
+
+    symbol      what it is called below
+    expression  how it follows from what is above it, in Python's syntax
+    words       what it is
+    """
 
     symbol: str
     expression: str

@@ -24,11 +24,13 @@ ADAM, ANNEAL, HALVE, TOTAL = 60, 1200, 200, 2000
 class GNMT(Hybrid):
     """Wu et al. 2016, section 8.2: Adam at 2e-4, then SGD at 0.5; clipping at 5.
 
-    total_steps  length of the run: the paper's step numbers are scaled by total_steps / 2,000,000, so that 3% of it
-                 is Adam and the rate halves at 60%, 70%, 80% and 90%
-    lr           Adam's rate
-    lr_sgd       SGD's rate until the first halving
-    max_norm     clip the global norm of the gradient, in both phases
+    params        the model's parameters, or groups of them (see Rule)
+    total_steps   length of the run: the paper's step numbers are scaled by total_steps / 2,000,000, so that 3% of it
+                  is Adam and the learning rate halves at 60%, 70%, 80% and 90%
+    lr            Adam's learning rate
+    lr_sgd        SGD's learning rate until the first halving
+    max_norm      clip the global norm of the gradient, in both phases; None: don't
+    weight_decay  lambda >= 0, in both phases: adds lambda w to the gradient
 
     Raises ValueError for a number out of range.
     """

@@ -19,7 +19,12 @@ _WORD = re.compile(r"[^\s:,=|&()]+")
 
 
 class GrammarError(ValueError):
-    """A text that can't be read. The message has two lines: the text, and a caret under the place with the reason."""
+    """A text that can't be read. The message has two lines: the text, and a caret under the place with the reason.
+
+    text    what was to be read
+    at      where it goes wrong, counted from 0; `position` counts from 1
+    reason  what was expected there
+    """
 
     def __init__(self, text: str, at: int, reason: str) -> None:
         self.position = at + 1

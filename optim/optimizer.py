@@ -19,12 +19,18 @@ State: TypeAlias = "dict[str, Any]"  # {"vectors": {name: NumPy array}, "scalars
 
 
 class SwitchEvent(NamedTuple):
-    """The moment when training left its first phase."""
+    """The moment when training left its first phase.
 
-    step: int  # optimizer steps taken before the switch
-    epoch: int  # epochs finished by then
-    lr: float  # rate of the first step after it
-    condition: str  # what asked for it, in the grammar of `--switch`
+    step       optimizer steps taken before the switch
+    epoch      epochs finished by then
+    lr         learning rate of the first step after it
+    condition  what asked for it, in the grammar of `--switch`
+    """
+
+    step: int
+    epoch: int
+    lr: float
+    condition: str
 
 
 class Optimizer(ABC):
@@ -92,7 +98,7 @@ class Optimizer(ABC):
         """Put the optimizer back. Raises ValueError, and changes nothing, if the state is of another optimizer."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of the last batch."""
+        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
         self._bound().zero_grad(set_to_none)
 
     def report(self, epoch: int, **metrics: float) -> None:  # noqa: B027 (most optimizers have no use for it)

@@ -54,7 +54,12 @@ class Scheduler:
 
 
 class LinearLR(Scheduler):
-    """From start_factor times the optimizer's rate in a straight line to end_factor times it at step total_iters."""
+    """In a straight line from start_factor times the optimizer's learning rate to end_factor times it.
+
+    total_iters  steps until it is there, where it stays
+
+    Raises ValueError for a number out of range.
+    """
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
@@ -63,20 +68,27 @@ class LinearLR(Scheduler):
 
 
 class ExponentialLR(Scheduler):
-    """The optimizer's rate times gamma^k after k steps."""
+    """The optimizer's learning rate times gamma^k after k steps; gamma >= 0."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         super().__init__(optimizer, exponential(_base(optimizer), gamma, 1))
 
 
 class OneCycleLR(Scheduler):
-    """One cycle of the rate (Smith 2018), a step after each batch; see schedule.onecycle for the curve.
+    """One cycle of the learning rate (Smith 2018), a step after each batch.
 
-    total_steps, or epochs and steps_per_epoch  the length of the run
-    cycle_momentum  move the momentum of SGD or RMSprop, or Adam's first beta, the other way: from max_momentum down to
-                    base_momentum where the rate is highest, and back
+    optimizer         its learning rate is what is moved
+    max_lr            the highest learning rate
+    total_steps       the length of the run; or else epochs and steps_per_epoch
+    pct_start         the share of it until max_lr is reached
+    anneal_strategy   "cos", half a cosine each way, or "linear"
+    cycle_momentum    move the momentum of SGD or RMSprop, or Adam's first beta, the other way: from
+                      max_momentum down to base_momentum where the learning rate is highest, and back
+    div_factor        it begins at max_lr / div_factor
+    final_div_factor  and ends at that / final_div_factor
+    three_phase       down as slowly as up, and only then to the end's (see schedule.onecycle)
 
-    Raises ValueError where the length or the momentum is missing.
+    Raises ValueError where the length or the momentum is missing, or a number is out of range.
     """
 
     def __init__(

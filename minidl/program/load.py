@@ -35,11 +35,14 @@ Data: TypeAlias = Splits | Dataset | Examples | tuple[Array, Array] | str | os.P
 
 
 class LoadedRun:
-    """A run found again.
+    """A run found again; `load_run` makes it.
 
     folder, config, metrics, summary  as its files have them; the summary is {} while the run is not finished
-    model      the trained network
-    trainer    stands where the checkpoint was taken; it loads the data
+    checkpoint  its weights, the optimizer's state and where training stood
+    model       the trained network
+    data        what it was trained on: a data set or its name; None: as the run says
+    optimizer   what makes it, where it is one of your own, see `load_run`
+    trainer     stands where the checkpoint was taken; it loads the data
     fit, evaluate, predict, save  the trainer's, or the model's
     """
 
@@ -93,7 +96,7 @@ class LoadedRun:
         return predict(self.model, images)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """As Trainer.save."""
+        """Write the weights and buffers to `path`, a safetensors file: see Module.save."""
         return self.trainer.save(path)
 
     def __repr__(self) -> str:

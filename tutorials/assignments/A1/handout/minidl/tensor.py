@@ -27,13 +27,11 @@ Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
 class Tensor(Operators):
     """An array with a gradient.
 
-    data           NumPy/CuPy array, list or number. A float array is kept as it is (no copy, its dtype stays);
-                   numbers, lists, and integer or boolean arrays become float32.
+    data           array, list or number. A float array stays as it is (no copy, same dtype); all else becomes float32
     requires_grad  True for a leaf whose `.grad` backward() fills in, such as a weight
     device         "cpu", "gpu" or "auto"; None leaves the array where it is
 
     `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
-
     Between an operation and its backward() the values that backward() reads must stay: an optimizer's step or
     load_state_dict there is noticed (`version`). What you write through `.data` or `.numpy()` can't be seen.
     """
@@ -54,22 +52,27 @@ class Tensor(Operators):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of each axis; () for a scalar."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """How many axes it has."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """How many elements it has."""
         return self.data.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The float dtype of its elements."""
         return self.data.dtype
 
     @property
     def device(self) -> str:
+        """"cpu" or "gpu"."""
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
@@ -107,7 +110,7 @@ class Tensor(Operators):
 
     @same_bits
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
-        """Add d(self)/d(leaf) to `.grad` of every leaf that requires it.
+        """Add d(self)/d(leaf) to `.grad` of every leaf that requires it. Raises RuntimeError where none does.
 
         gradient      d(loss)/d(self), an array of this shape; may be left out when self has one element (then 1)
         retain_graph  keep the graph for another backward(); by default it is freed, and with it its memory
@@ -167,9 +170,9 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     """The Tensor of an operation's output, with the operation remembered for backward().
 
     name   of the operation, for messages and drawings; value: its output, an array
-    edges  (input, vjp) for each Tensor that the output depends on, and behind them the Tensors whose values the vjp
-           reads: backward() looks whether these are still the same. A vjp may return the gradient in the output's
-           shape where the input was broadcast: backward() sums over the copies.
+    edges  (input, vjp) for each Tensor that the output depends on, then the Tensors whose values the vjp reads, which
+           backward() checks for changes. Where the input was broadcast, a vjp may return the gradient in the output's
+           shape: backward() sums over the copies.
 
     This is all it takes to write an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))

@@ -29,11 +29,10 @@ class Adam(Rule):
 
     The divisions by 1 - b^t undo the pull towards the zeros that m and v start from.
 
-    lr            rate, or a schedule
+    lr            learning rate, or a schedule
     betas         (b1, b2), each in [0, 1)
     eps           > 0, keeps the division finite
-    weight_decay  lambda: g <- g + lambda w first, so that the decay is averaged and rescaled with the gradient;
-                  see AdamW for the other way
+    weight_decay  lambda: g <- g + lambda w first, averaged and rescaled with the gradient; AdamW keeps them apart
     amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
     State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.

@@ -20,7 +20,10 @@ Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of 
 
 
 class Condition(ABC):
-    """A yes-or-no question about the progress."""
+    """A yes-or-no question about the progress, asked after each step and each report. Joined by `|` and `&`.
+
+    A subclass is called with the Progress and answers.
+    """
 
     @property
     def needs_projection(self) -> bool:
@@ -59,7 +62,7 @@ class Condition(ABC):
 
 @dataclass(frozen=True)
 class AfterSteps(Condition):
-    """After n steps. `step:1000`."""
+    """After n optimizer steps, n >= 1: `step:1000`. Raises ValueError for another n."""
 
     n: int
 
@@ -75,7 +78,7 @@ class AfterSteps(Condition):
 
 @dataclass(frozen=True)
 class AfterEpochs(Condition):
-    """After n epochs. `epoch:3`."""
+    """After n epochs, n >= 1: `epoch:3`. Raises ValueError for another n."""
 
     n: int
 
@@ -97,7 +100,9 @@ class Plateau(Condition):
 
     metric     lower is better, but for one whose name ends in "accuracy" higher is
     patience   epochs, at least 1
-    min_delta  what counts as an improvement: beating the best so far by more than this
+    min_delta  >= 0. An improvement beats the best so far by more than this
+
+    Raises ValueError for a number out of range.
     """
 
     metric: str = "val_loss"
@@ -129,7 +134,11 @@ class Plateau(Condition):
 
 @dataclass(frozen=True)
 class Crossing(Condition):
-    """The metric has reached the level: an accuracy from below, others from above. `crossing:val_accuracy=0.97`."""
+    """The metric has reached the level: an accuracy from below, others from above. `crossing:val_accuracy=0.97`.
+
+    metric  the name of one that is reported, such as "val_loss"
+    level   in the metric's unit; accuracies are fractions. Raises ValueError for one that is not finite
+    """
 
     metric: str
     level: float
@@ -184,8 +193,8 @@ class Projected(Condition):
 
     Asked from step 2 window on (the paper's k > 1), for only then has Lambda seen as much outside the window as in it.
     Still, an average of few gammas is soon near the next: join a wide tolerance with a first step to ask at, as in
-    `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is no rate to go on with (a case that the paper
-    leaves open).
+    `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is no learning rate (a case that the paper leaves
+    open). Raises ValueError for a number out of range.
     """
 
     eps: float | None = None
@@ -267,7 +276,7 @@ class _Joined(Condition):
 
 
 class AnyOf(_Joined):
-    """At least one of the conditions: `a | b`."""
+    """At least one of the conditions in `parts`: `a | b`."""
 
     def __call__(self, progress: Progress) -> bool:
         raise NotImplementedError("A3: AnyOf.__call__ is yours to write")
@@ -284,7 +293,7 @@ class AnyOf(_Joined):
 
 
 class AllOf(_Joined):
-    """All the conditions: `a & b`."""
+    """All the conditions in `parts`: `a & b`."""
 
     @property
     def needs_reports(self) -> bool:

@@ -23,24 +23,28 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     """Cross-correlation of images with filters, which deep learning calls convolution.
 
     x (N, C, H, W), weight w (out, C, kh, kw), bias b (out,) or None -> (N, out, OH, OW), where
-    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros.
+    OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros. stride and padding are numbers or pairs
+    (height, width).
     """
     raise NotImplementedError("A4: conv2d is yours to write")
 
 
 @accelerated
 def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The largest value of each window; `stride` defaults to the window's size. (N, C, H, W) -> (N, C, OH, OW).
+    """The largest value of each window: x (N, C, H, W) -> (N, C, OH, OW), OH = (H + 2*padding - kh) // stride + 1.
 
-    The border never wins, as if padded with less than -infinity. Of equal values the first gets the gradient, and of
-    NaNs, which win, the last, as in PyTorch.
+    kernel_size  the window's height and width, or one number for both
+    stride       from window to window; None: the window's size
+    padding      at most half a window. The border never wins, as if padded with less than -infinity
+
+    Of equal values the first gets the gradient, and of NaNs, which win, the last, as in PyTorch.
     """
     raise NotImplementedError("A4: max_pool2d is yours to write")
 
 
 @accelerated
 def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
-    """The mean of each window, padding zeros included; `stride` defaults to the window's size. -> (N, C, OH, OW)."""
+    """The mean of each window of x, padding zeros included; shapes, kernel_size, stride, padding as for max_pool2d."""
     raise NotImplementedError("A4: avg_pool2d is yours to write")
 
 
