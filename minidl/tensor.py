@@ -72,7 +72,7 @@ class Tensor(Operators):
 
     @property
     def device(self) -> str:
-        """ "cpu" or "gpu"."""
+        """Where it is: "cpu" or "gpu"."""
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
