@@ -31,7 +31,7 @@ def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Itera
     # The random part keeps two processes that write the same file out of each other's way. Plain open(), not
     # tempfile, so that the finished file has the permissions that the user's umask gives to any new file.
     path = path if place is None else Path(path.name)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")  # 255 bytes at most
     try:
         with open(part, "xb", opener=partial(os.open, mode=0o666, dir_fd=place)) as file:
             yield file

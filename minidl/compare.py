@@ -9,8 +9,8 @@ from pathlib import Path
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.atomic import write_text
+from minidl.data.outputs import check_output
 from minidl.pages import compare_page, compare_table, read_run
-from minidl.trace.page import PageError, check_writable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +34,9 @@ def compare(argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.out is not None:
-            check_writable(args.out)
+            check_output(args.out, "compare", option="--out")
         runs = [read_run(folder, i) for i, folder in enumerate(args.runs)]
-    except (ValueError, OSError, PageError) as error:
+    except (ValueError, OSError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     print(compare_table(runs))
     if args.out is None:

@@ -14,6 +14,7 @@ from minidl import ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.data.outputs import PICTURE, check_output
 from minidl.grad_mode import no_grad
 from minidl.handwriting.look import frame_of, look
 from minidl.nn import Module
@@ -40,9 +41,9 @@ def predict(argv: Sequence[str] | None) -> int:
         parser.error("the following arguments are required: IMAGE")
     try:
         if args.show:
-            from minidl.handwriting.shown import MOST, check_show, show  # takes as long as all else
+            from minidl.handwriting.shown import MOST, show  # takes as long as all else
 
-            check_show(args.show, args.images)
+            check_output(args.show, "predict", PICTURE, "--show", args.images)
         model, size = load_model(args.run, get_backend(args.device).name, args.model)
         data = load_run_checkpoint(args.run / CHECKPOINT).state["data"]
         frame, names = frame_of(data), data.get("class_names", ())
@@ -75,10 +76,10 @@ def draw(args: argparse.Namespace, parser: Parser) -> int:
     """Write the page to draw on; returns the exit status."""
     if len(args.images) > 1 or args.show or args.how != "auto":
         parser.error("--page FILE.html takes one run or two, no images, --show, --as-is or --normalize")
-    from minidl.handwriting.page import check_page, write_page
+    from minidl.handwriting.page import write_page
 
     try:
-        check_page(args.page)
+        check_output(args.page, "predict", option="--page")
         write_page(args.page, [load_run(run, model=args.model) for run in (args.run, *args.images)])
     except (ValueError, OSError) as error:
         return complain(error, BAD_INPUT, parser.prog)

@@ -10,8 +10,8 @@ from minidl.backend import DeviceError
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.atomic import write_text
+from minidl.data.outputs import check_output
 from minidl.pages import PAGE, facts_of_folder, report_page
-from minidl.trace.page import PageError, check_writable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,9 +36,11 @@ def report(argv: Sequence[str] | None) -> int:
     out = args.out or args.run / PAGE
     try:
         if args.out is not None:
-            check_writable(out)
-        html = report_page(facts_of_folder(args.run, args.model, args.dataset))
-    except (ValueError, OSError, PageError, DeviceError) as error:
+            check_output(out, "report", option="--out")
+        facts = facts_of_folder(args.run, args.model, args.dataset)
+        check_output(out, "report")
+        html = report_page(facts)
+    except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     try:
         write_text(out, html)

@@ -20,6 +20,7 @@ from minidl.cli.display import Display, resume_command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data.atomic import write_text
+from minidl.data.outputs import check_output
 from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
@@ -146,6 +147,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         p = run.job.trainer.progress
         if run.options.trace is not None:
             check_replaceable(run.options.trace)
+        if run.options.report:
+            check_output(run.folder / PAGE, "report")
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
         if run.versions != (now := run.versions_now()):
             print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")

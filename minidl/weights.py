@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,28 @@ from minidl.backend import Array
 
 HEADER, CHECKSUM = "minidl", "sha256"  # keys of the metadata: a text, and the checksum of text and tensors
 DTYPES = {"BOOL", "F16", "F32", "F64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}  # NumPy's
-OPTIMIZER = "optimizer."  # in a run's checkpoint these are the optimizer's vectors; all others are weights
+OPTIMIZER = "optimizer."  # what the optimizer's vectors in a run's checkpoint are called, unless a weight is
+PREFIX = "vectors"  # the key of another prefix, in a checkpoint's text
 
 
 class WeightsError(ValueError):
     """A file that holds no weights, or can't be read. The message names it."""
+
+
+def free_prefix(weights: Iterable[str]) -> str:
+    """A prefix for the optimizer's vectors with which none of these weights' names begins."""
+    names, prefix = list(weights), OPTIMIZER
+    while any(name.startswith(prefix) for name in names):
+        prefix = "_" + prefix
+    return prefix
+
+
+def prefix_of(state: Any) -> str:
+    """The prefix of the optimizer's vectors in a checkpoint with this text. Raises ValueError where it is none."""
+    prefix = state.get(PREFIX, OPTIMIZER) if isinstance(state, dict) else OPTIMIZER
+    if not isinstance(prefix, str) or prefix.lstrip("_") != OPTIMIZER or len(prefix) > 1000:
+        raise ValueError(f"{PREFIX} must be {OPTIMIZER!r}, with underscores before it or none, not {prefix!r:.60}")
+    return prefix
 
 
 def checksum(text: str, tensors: Mapping[str, Array]) -> str:
@@ -44,6 +62,8 @@ def as_bytes(text: str, tensors: Mapping[str, Array]) -> bytes:
     """A safetensors file with a text and the arrays by name, and the checksum of both."""
     from safetensors.numpy import save  # here: most programs save nothing
 
+    if "__metadata__" in tensors:
+        raise ValueError("'__metadata__' is safetensors' own name: give that attribute of the network another")
     contiguous = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     return save(contiguous, metadata={HEADER: text, CHECKSUM: checksum(text, contiguous)})
 
@@ -53,7 +73,7 @@ def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> 
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")  # 255 bytes at most
     try:
         part.write_bytes(as_bytes("weights", weights))
         os.replace(part, path)
@@ -93,6 +113,10 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise WeightsError(f"{file} is damaged or no safetensors file: {error}{hint}") from error
     if (HEADER in header or CHECKSUM in header) and header.get(CHECKSUM) != checksum(header.get(HEADER, ""), arrays):
         raise WeightsError(f"{file} is damaged: its content is not what its checksum says")
-    if header.get(HEADER) == "weights":  # all are
+    if header.get(HEADER, "weights") == "weights":  # all are, and so in a file of another program
         return arrays
-    return {name: value for name, value in arrays.items() if not name.startswith(OPTIMIZER)}
+    try:
+        prefix = prefix_of(json.loads(header[HEADER]))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{file} is no checkpoint of this version: {error}") from None
+    return {name: value for name, value in arrays.items() if not name.startswith(prefix)}

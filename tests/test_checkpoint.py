@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from minidl.training import checkpoint as module
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from minidl.weights import WeightsError, load_weights
 from tests.commands import ROOT, Child, at_place, difference, outcome, tiny_dataset, train
 
 MODEL = {
@@ -47,6 +48,38 @@ def test_other_tools_see_the_weights_under_their_names(file):
     tensors = load_file(file)
     assert tensors["0.weight"].shape == (3, 2)
     assert set(tensors) == {*MODEL, "optimizer.m", "optimizer.gammas"}
+
+
+def test_the_optimizers_vectors_have_a_prefix_of_their_own(tmp_path):
+    """Where a weight begins with the usual one; files of before name none, and have the usual one."""
+    model = {"optimizer.m": np.zeros(2), "_optimizer.m": np.ones(2), "m": np.full(2, 2.0)}
+    save_checkpoint(tmp_path / "c", model, OPTIMIZER, {})
+    assert set(load_file(tmp_path / "c")) == {*model, "__optimizer.m", "__optimizer.gammas"}
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded.model.keys() == model.keys()
+    np.testing.assert_array_equal(loaded.optimizer["vectors"]["m"], OPTIMIZER["vectors"]["m"])
+    assert set(loaded.state) == {"format", "optimizer"}
+
+
+@pytest.mark.parametrize("prefix", [None, 5, "", "_", "m", "optimizer", "_" * 5000 + "optimizer.", ["optimizer."]])
+def test_a_prefix_that_is_none_signed(tmp_path, prefix):
+    save_checkpoint(tmp_path / "c", MODEL, OPTIMIZER, {"vectors": prefix})
+    with pytest.raises(CheckpointError, match="vectors must be 'optimizer"):
+        load_checkpoint(tmp_path / "c")
+    with pytest.raises(WeightsError, match="vectors must be 'optimizer"):
+        load_weights(tmp_path / "c")
+
+
+def test_a_name_that_the_format_keeps_for_itself(tmp_path):
+    """Once the file was written, and could never be read again."""
+    with pytest.raises(ValueError, match="__metadata__"):
+        save_checkpoint(tmp_path / "c", {"__metadata__": np.zeros(2)}, OPTIMIZER, {})
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_of_another_program_may_have_any_name(tmp_path):
+    save_file({"optimizer.weight": np.ones(2)}, tmp_path / "c")
+    assert set(load_weights(tmp_path / "c")) == {"optimizer.weight"}
 
 
 def test_nothing_but_the_file_is_left(file):

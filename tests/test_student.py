@@ -40,6 +40,7 @@ from minidl.optim import (
     parse_schedule,
     schedule,
 )  # fmt: skip
+from minidl.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parent.parent
 DATA = load_mnist("mnist5k")
@@ -854,17 +855,36 @@ def test_a_data_set_and_arrays_are_taken_as_they_are() -> None:
         assert [r["val_loss"] for r in pair.fit(1, verbose=False)] == [None]
 
 
-def test_a_weight_named_as_the_optimizers_vectors_are_is_refused_before_the_first_step():
-    """In a checkpoint it would be taken for one of them, and the weights be lost."""
+def test_weights_named_as_the_optimizers_vectors_are_kept_apart_from_them(tmp_path):
+    """Whatever an attribute of the network is called, its run is saved, resumed bit for bit, and loaded."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.optimizer = nn.Linear(4, 2, rng=0)
+            rng = np.random.default_rng(0)
+            self.optimizer, self._optimizer = nn.Linear(4, 2, rng=rng), nn.Linear(2, 2, rng=rng)
 
-    net = Net()
-    with pytest.raises(ValueError, match=r"names that begin with 'optimizer\.' are the optimizer's own"):
-        Trainer(net, SGD(net.parameters(), lr=0.1), (np.zeros((8, 1, 2, 2), np.float32), np.zeros(8, int)))
+        def forward(self, x):
+            return self._optimizer(self.optimizer(x.flatten(1)))
+
+    images, labels = np.random.default_rng(1).random((8, 1, 2, 2), np.float32), np.arange(8) % 2
+
+    def made(folder) -> Trainer:
+        net = Net()
+        return Trainer(net, Adam(net.parameters()), (images, labels), batch_size=4, folder=folder)
+
+    whole, half = made(tmp_path / "whole"), made(tmp_path / "half")
+    whole.fit(2, verbose=False)
+    half.fit(1, verbose=False)
+    load_run(tmp_path / "half", Net, (images, labels)).fit(1, verbose=False)
+    files = [load_checkpoint(tmp_path / name / "checkpoint.safetensors") for name in ("whole", "half")]
+    assert files[0].model.keys() == whole.model.state_dict().keys()
+    for name, array in whole.model.state_dict().items():
+        assert [file.model[name].tobytes() for file in files] == [array.tobytes()] * 2
+        assert Net().load(tmp_path / "half").state_dict()[name].tobytes() == array.tobytes()
+    assert files[0].optimizer["vectors"].keys() == files[1].optimizer["vectors"].keys() == {"m", "v"}
+    for name, vector in files[0].optimizer["vectors"].items():
+        np.testing.assert_array_equal(files[1].optimizer["vectors"][name], vector)
 
 
 def test_weights_alone_keep_any_name_and_a_missing_folder_is_named(tmp_path):

@@ -5,6 +5,7 @@ Whatever loses something is said: colour, another size, pictures that can't be r
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -280,6 +281,8 @@ def check_out(out: Path) -> None:
         raise DataError(f"{out} is a file: give a folder")
     if out.is_dir() and any(find_part(out, part) for part in PARTS):
         raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
+    if there := [name for name in (CLASS_NAMES, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)]:
+        raise DataError(f"{out} holds a {there[0]} that is of no data set: give another folder, or remove it")
 
 
 def write_dataset(out: Path, made: Collected) -> None:

@@ -37,15 +37,6 @@ def write_page(path: str | os.PathLike[str], runs: Sequence[LoadedRun]) -> None:
     write_text(path, page(known))
 
 
-def check_page(path: Path) -> None:
-    """Raise ValueError where a page could not be written."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--page {path} must end in .html, for it is a page to open in a browser")
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder: give a file" if path.is_dir() else f"can't be written: there is no folder {path.parent}"
-        raise ValueError(f"--page {path} {wrong}")
-
-
 def facts(run: LoadedRun) -> dict[str, Any]:
     """What the page knows of a run: nothing of the machine that it was trained on."""
     model, data = run.model.to("cpu").eval(), run.checkpoint.state["data"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,20 +11,10 @@ from matplotlib.patches import Rectangle
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
+from minidl.data.outputs import picture_mark
 from minidl.handwriting.look import Seen
 
 MOST = 24  # rows that a picture should have
-
-
-def check_show(path: Path, images: Sequence[Path]) -> None:
-    """Raise ValueError where a picture could not be written to `path`, or would take the place of one to be read."""
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"--show {path} must end in .png, for it is a picture that is written")
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder: give a file" if path.is_dir() else f"can't be written: there is no folder {path.parent}"
-        raise ValueError(f"--show {path} {wrong}")
-    if path.exists() and any(image.exists() and image.samefile(path) for image in images):
-        raise ValueError(f"--show {path} would overwrite a picture that is to be read: give another name")
 
 
 def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names: Sequence[str] = ()) -> None:
@@ -46,7 +35,7 @@ def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names
         pixels.set_axis_off()
         _bars(bars, chances, names)
     with atomic_file(path) as file:
-        figure.savefig(file, format="png")
+        figure.savefig(file, format="png", metadata=picture_mark("predict"))
 
 
 def _picture(axes: Axes, image: Seen) -> None:

@@ -205,7 +205,7 @@ def compare_page(runs: Sequence[Compared]) -> str:
     if changed:
         head = ["setting", *(f"{run.letter}: {run.name}" for run in runs)]
         parts.append(section("Settings that differ", table(head, changed)))
-    return page(" | ".join(f"{run.letter} {short(run.config['opt'])}" for run in runs)[:120], lead, parts)
+    return page("compare", " | ".join(f"{run.letter} {short(run.config['opt'])}" for run in runs)[:120], lead, parts)
 
 
 def _cell(i: int, value: str, best: bool) -> object:

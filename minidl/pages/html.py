@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from minidl.data.outputs import page_mark
+
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -29,11 +31,11 @@ def text(value: object) -> str:
     return value if isinstance(value, Html) else escape(str(value))
 
 
-def page(title: str, lead: str, parts: Iterable[str]) -> str:
-    """The whole page. lead: a sentence under the title."""
+def page(program: str, title: str, lead: str, parts: Iterable[str]) -> str:
+    """The whole page. program: the command that it is of; lead: a sentence under the title."""
     head = (
         '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f'{page_mark(program)}\n<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
         f"<title>{text(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n"
     )
     body = f'<h1>{text(title)}</h1>\n<p class="lead">{text(lead)}</p>\n' + "\n".join(parts)

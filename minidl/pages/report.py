@@ -10,7 +10,6 @@ from minidl.pages.png import grey, signed, uri
 from minidl.pages.svg import Line, Mark, chart
 from minidl.training.own import of_file
 
-PAGE = "report.html"  # its name in a run folder
 NOTHING = (
     "This run set no images aside to validate on (--val-fraction 0), so there are none to show its mistakes with: the "
     "test split is not for that."
@@ -26,7 +25,7 @@ def report_page(run: Facts) -> str:
         parts.append(section("What it gets wrong", note(NOTHING)))
     else:
         parts += [_mistakes(run, run.validation), _confusion(run, run.validation), _classes(run, run.validation)]
-    return page(run.title, _lead(run), [*parts, _weights(run)])
+    return page("report", run.title, _lead(run), [*parts, _weights(run)])
 
 
 def percent(share: float | None) -> str:

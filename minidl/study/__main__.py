@@ -25,7 +25,7 @@ from minidl.study.execute import execute
 from minidl.study.made import pins
 from minidl.study.own import fit, with_own
 from minidl.study.pool import LocalPool
-from minidl.study.provenance import begun_with, note_command
+from minidl.study.provenance import WRITTEN, begun_with, is_study, note_command
 from minidl.study.runs import perform
 from minidl.study.store import Store
 from minidl.study.studies import PRESETS
@@ -145,6 +145,8 @@ def check_arguments(workers: int | None, out: Path) -> None:
         raise ValueError(f"--workers must be at least 1 and at most 4,096, got {workers:.0f}")
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
+    if not is_study(out) and (there := [name for name in WRITTEN if os.path.lexists(out / name)]):
+        raise ValueError(f"--out {out} holds a {there[0]} that is of no study: choose another folder, or remove it")
 
 
 def choose_executor(args: argparse.Namespace, plan: Plan, stack: ExitStack) -> tuple[Executor, int]:

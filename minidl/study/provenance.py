@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
+from minidl.study.store import PACK
 from minidl.study.study import Plan
 
 FILE = "commands.json"
+WRITTEN = ("report.html", "table.md", "results.csv", "times.csv", "figures")  # by the report, in the study's folder
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun there."""
+    return any((folder / name).exists() for name in (FILE, PACK, "runs"))
 
 
 def note_command(folder: Path, words: list[str]) -> None:

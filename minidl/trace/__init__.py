@@ -4,7 +4,7 @@ Reading order: choose (which steps, which weights), layers (looking on), keep (p
 """
 
 from minidl.trace.command import traced
-from minidl.trace.page import PageError, check_replaceable, check_writable, page, read, write
+from minidl.trace.page import PageError, check_replaceable, page, read, write
 from minidl.trace.recorder import Recorder
 
-__all__ = ["PageError", "Recorder", "check_replaceable", "check_writable", "page", "read", "traced", "write"]
+__all__ = ["PageError", "Recorder", "check_replaceable", "page", "read", "traced", "write"]

@@ -29,7 +29,7 @@ def put_together(argv: Sequence[str] | None) -> int:
     if len(args.pages) > 2:
         return complain(f"{len(args.pages)} pages were given, but two runs fit side by side", BAD_INPUT, parser.prog)
     try:
-        check_replaceable(args.out)
+        check_replaceable(args.out, args.pages)
         recordings = [first for first, *_ in map(read, args.pages)]
         html = page(recordings)
     except PageError as error:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.data.atomic import write_text
+from minidl.data.outputs import LEFT_ALONE, PAGE, OutputError, check_place
 from minidl.data.schema import WrongKind, anything, listed, maybe, table, text, whole, wrong
 from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
@@ -132,32 +133,20 @@ def write(path: str | os.PathLike[str], html: str) -> None:
     write_text(path, html)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise PageError where a page could not be written, before hours go into what it would show."""
+def check_replaceable(path: str | os.PathLike[str], pages: Sequence[str | os.PathLike[str]] = ()) -> None:
+    """Raise PageError where no page can be written, before hours go into what it would show; and where a file is there
+    that is no sound replay page, or one of the `pages` that are read: it may be all that is left of something."""
     path = Path(path)
     try:
-        path.exists()
-    except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
-        raise PageError(f"{path} can't be written: {getattr(error, 'strerror', None) or error}") from None
-    if path.is_dir():
-        raise PageError(f"{path} is a folder: give a file, such as {path / 'replay.html'}")
-    if path.suffix not in (".html", ".htm"):
-        raise PageError(f"{path} must end in .html, for it is a page to open in a browser")
-    if not path.parent.is_dir():
-        raise PageError(f"there is no folder {path.parent} to write {path.name} to: make it, or give another")
-    if not os.access(path.parent, os.W_OK):
-        raise PageError(f"the folder {path.parent} can't be written to: give another for {path.name}")
-
-
-def check_replaceable(path: str | os.PathLike[str]) -> None:
-    """Raise PageError as `check_writable` does, and where a file is there that is no replay page, or a damaged one: it
-    may be all that is left of something."""
-    check_writable(path)
-    if Path(path).exists():
-        try:
+        check_place(path, PAGE, str(path))
+        if path.exists():
             read(path)
-        except PageError as error:
-            raise PageError(f"{error}. It is left alone: remove it, or give another name") from None
+    except OutputError as error:
+        raise PageError(str(error)) from None
+    except PageError as error:
+        raise PageError(f"{error}. {LEFT_ALONE}") from None
+    if path.exists() and any(os.path.exists(page) and path.samefile(page) for page in pages):
+        raise PageError(f"{path} is one of the pages to be read: give another name")
 
 
 def inline(html: str, height: int = 900) -> str:

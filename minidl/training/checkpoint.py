@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
-from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, as_bytes, checksum, read_tensors
+from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, PREFIX, as_bytes, checksum, free_prefix, prefix_of, read_tensors
 
 FORMAT = 2  # raised when the meaning of a file's content changes
 
@@ -57,8 +57,10 @@ def save_checkpoint(
 
     Raises OSError where the disk is full or the folder can't be written.
     """
-    tensors = {**model, **{OPTIMIZER + name: vector for name, vector in optimizer["vectors"].items()}}
-    text = json.dumps({"format": FORMAT, "optimizer": optimizer["scalars"], **state})
+    prefix = free_prefix(model)
+    tensors = {**model, **{prefix + name: vector for name, vector in optimizer["vectors"].items()}}
+    other = {} if prefix == OPTIMIZER else {PREFIX: prefix}
+    text = json.dumps({"format": FORMAT, **other, "optimizer": optimizer["scalars"], **state})
     with atomic_file(path, place) as file:
         file.write(as_bytes(text, tensors))
     _flush_folder(Path(path).parent, place)
@@ -83,6 +85,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         header, tensors = read_tensors(path)
         state = _read_header(where, header)
+        prefix = prefix_of(state)
+        state.pop(PREFIX, None)
     except CheckpointError:
         raise
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
@@ -93,9 +97,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{where} is damaged: the checksum of its content is {found[:12]}..., it should be {str(wanted)[:12]}..."
         )
     return Checkpoint(
-        model={name: value for name, value in tensors.items() if not name.startswith(OPTIMIZER)},
+        model={name: value for name, value in tensors.items() if not name.startswith(prefix)},
         optimizer={
-            "vectors": {name[len(OPTIMIZER) :]: v for name, v in tensors.items() if name.startswith(OPTIMIZER)},
+            "vectors": {name[len(prefix) :]: v for name, v in tensors.items() if name.startswith(prefix)},
             "scalars": state.get("optimizer", {}),
         },
         state=state,

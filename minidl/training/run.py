@@ -32,6 +32,7 @@ from minidl.training.results import CHECKPOINT, disagreements, full_summary, ide
 
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
+REPORT = "report.html"  # and this, where it is asked for
 
 
 @dataclass(frozen=True)
@@ -318,8 +319,11 @@ def check_unused(folder: Path) -> None:
     """Raise ValueError where a run could not be written to `folder` without touching another's files."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: give a folder")
-    if (folder / "config.json").exists() or (folder / CHECKPOINT).exists():
+    there = [name for name in (CHECKPOINT, *FILES, REPORT) if os.path.lexists(folder / name)]
+    if {"config.json", CHECKPOINT} & set(there):
         raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
+    if there:
+        raise ValueError(f"{folder} holds a {there[0]} that is of no run: choose another folder, or remove it")
 
 
 def make_new(folder: Path) -> Path:

@@ -16,7 +16,6 @@ from minidl.optim.checks import tell
 from minidl.optim.grammar import unknown
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
-from minidl.weights import OPTIMIZER
 
 LOOK = 1000  # images are looked at, spread over all of them
 BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
@@ -42,7 +41,6 @@ def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threa
 def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
     """Look for all of them. Raises ValueError or TypeError for what can't be meant."""
     check_parameters(model, optimizer)
-    check_names(model)
     check_metrics(optimizer, splits)
     check_labels(splits)
     tell_unscaled(splits.train.images)
@@ -67,16 +65,6 @@ def check_parameters(model: Module, optimizer: Optimizer) -> None:
         tell(
             f"{len(foreign)} of the optimizer's {len(optimizer.flat.params)} parameters are not of this "
             f"{type(model).__name__}: another model's?"
-        )
-
-
-def check_names(model: Module) -> None:
-    """No weight has a name that a checkpoint keeps for the optimizer's vectors."""
-    taken = [name for name, _ in model._named_state() if name.startswith(OPTIMIZER)]
-    if taken:
-        raise ValueError(
-            f"{taken[0]}: names that begin with {OPTIMIZER!r} are the optimizer's own in a checkpoint: give that "
-            "attribute of the network another name"
         )
 
 
