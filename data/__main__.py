@@ -85,7 +85,7 @@ def _bar(files: Iterable[Path]) -> Iterable[Path]:
 
 
 def _report(out: Path, made: Collected) -> str:
-    """What was made, and what is to be known of it."""
+    """What was made, and what the user should know about it."""
     images, labels, test, test_labels = made.arrays
     lines = [
         f"{out}: {len(images):,} training and {len(test):,} test images of {images.shape[1]}x{images.shape[2]}, "

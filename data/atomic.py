@@ -1,8 +1,8 @@
-"""Writing a file so that nobody ever sees half of it.
+"""Writing a file so that no reader ever sees half of it.
 
 The bytes go to a second file in the same folder, whose name starts with a dot and ends in `.part`. Only when
 all of them are on the disk does it take the final name, in one step that the operating system does not
-interrupt. Whoever opens the final name finds the old file, the new file or no file: never a piece of one.
+interrupt. A reader who opens the final name finds the old file, the new file or no file: never a piece of one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a data set to the batches that training eats: split, shuffle, scale.
+"""From a data set to the batches of training: split, shuffle, scale.
 
 Pixels stay bytes until their batch is drawn: a quarter of the memory of float32, and on a GPU the whole of MNIST is
 sent across once. Which example comes when is drawn by NumPy on the host, so that a seed means the same on every device.

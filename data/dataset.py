@@ -35,7 +35,7 @@ class Dataset:
                                unpacked files, end to end, in the order train images, train labels, test images, test
                                labels.
     note                       what a program should tell the user about the choice of this data set ("" if nothing).
-    class_names                a name for each class, for tables and pictures; () where nobody gave them any.
+    class_names                a name for each class, for tables and pictures; () where none were given.
     """
 
     name: str

@@ -33,7 +33,7 @@ class RemoteFile:
     name                    its name there and here.
     packed_bytes            its usual size as `.gz`, for the progress bar only.
     unpacked_bytes, sha256  size and SHA-256 (64 hex digits) of the unpacked file.
-    md5                     of the `.gz`, 32 hex digits, where sha256 is "" because nobody has published that.
+    md5                     of the `.gz`, 32 hex digits, where sha256 is "": none has been published.
     """
 
     name: str

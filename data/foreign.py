@@ -45,7 +45,7 @@ _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
 def foreign_format(path: str, head: bytes) -> tuple[str, str] | None:
-    """What the file with these first bytes is, and what to do; None for what is known to nobody here."""
+    """What the file with these first bytes is, and what to do; None for a format that is not known here."""
     if head[4:8] == b"ftyp":
         return _box(head)
     for start, name, advice in _STARTS:

@@ -65,7 +65,7 @@ class IdxError(DataError):
 def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDArray[Any]:
     """Read the array that an IDX file holds.
 
-    path       a plain or gzipped IDX file. Which of the two is told by its first bytes, not by its name.
+    path       a plain or gzipped IDX file. Its first bytes decide which, not its name.
     max_bytes  refuse a file that claims more bytes of elements than this (default: no limit).
 
     Returns a writable array with the file's shape (zero-size dimensions and rank 0 included) and its element
@@ -151,7 +151,7 @@ class _Source:
         return filled
 
     def remaining(self, most: int) -> int:
-        """Return how many bytes are still to come, counting up to `most`; reading goes on where it stood."""
+        """Return how many bytes are still to come, counting up to `most`; the reading position stays."""
         if not self.gzipped:
             return self.size - self.position
         start = self.position

@@ -1,6 +1,6 @@
 """What is known of data sets in MNIST's format: their files with their hashes, and the names of their classes.
 
-The hashes are MD5 of the `.gz` files, for nobody has published others: those of torchvision's list (Fashion-MNIST,
+The hashes are MD5 of the `.gz` files, since no others have been published: those of torchvision's list (Fashion-MNIST,
 KMNIST, QMNIST), and those of deeplearning4j's and the package mnists, which agree (EMNIST).
 
     Fashion-MNIST  Xiao et al. 2017, arxiv.org/abs/1708.07747: clothes, as large and as balanced as MNIST

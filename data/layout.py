@@ -1,4 +1,4 @@
-"""Where the four files of a data set lie: under which names, and in which folder of those that are about.
+"""Where the four files of a data set lie: under which names, and in which of the folders that may hold them.
 
 The names are MNIST's own, and what others have made of them: with a dot, in capitals, `test` for `t10k`, and a folder
 of the file's name around it, as Kaggle packs them. torchvision puts them into MNIST/raw.
@@ -109,7 +109,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether nobody may look whether it is there, for it lies in a folder that may not be entered."""
+    """Whether it lies in a folder that may not be entered, so that its existence can't be checked."""
     try:
         path.stat()
     except PermissionError:

@@ -2,7 +2,7 @@
 
 Where it may be, in the order in which it is looked for: a folder that the user names, the cache folder from
 an earlier download, the mirrors. Wherever it was found, each file's hash decides whether it is the real one.
-Where there is no way to get it, the package brings 5,000 of the same images along, as `mnist5k`.
+Where there is no way to get it, there are 5,000 of the same images in the package, as `mnist5k`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def load_mnist(
 
 
 def absolute(name: str) -> str:
-    """A data set's name as it holds whatever folder one stands in: a path of the user's as an absolute one."""
+    """A data set's name that is valid in any working folder: a path of the user's is made absolute."""
     return os.path.abspath(name) if name not in NAMES and os.path.exists(name) else name
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name, beside MNIST itself: finding their files, verifying them, putting right what is odd in them.
+"""Data sets by name, beside MNIST itself: finding their files, verifying them, correcting what is odd in them.
 
 Looked for in a folder or a zip that the user names, then in the cache, then on the mirrors (known.py says what and
 where). A `.gz` file must have the published hash. One that is unpacked can't be verified; the note says so.

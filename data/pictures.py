@@ -1,7 +1,7 @@
 """A picture file as numbers: what a phone, a scanner or a drawing program writes, read by Pillow.
 
-Pillow unfolds the bytes. What is added here is what silently spoils a picture or the reading of it: a phone's
-orientation, 16 bits cut to 8, transparency, a file under another format's name, and one that is too large to unfold.
+Pillow decodes the bytes. What is handled here is what silently spoils a picture or its reading: a phone's
+orientation, 16 bits cut to 8, transparency, a file under another format's name, and one that is too large to decode.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     """Read a PNG, JPEG, TIFF, BMP, GIF, WebP or PNM file, whatever its name, its bit depth or its colours.
 
     An EXIF orientation is followed. Of several pages or frames it is the first. Raises PictureError where it is no
-    such file, is damaged or has more than 250 megapixels, which is told before they are unfolded, or where it is a
+    such file, is damaged or has more than 250 megapixels, which is checked before they are decoded, or where it is a
     folder, a device or a pipe.
     """
     head = read_head(path)

@@ -9,7 +9,7 @@ found when the file is read, and by every reader in the same way:
 The second line raises Damaged, with one line that says what is wrong, unless the checksum fits, `run` is that very key
 (so a file exchanged for another one is known), and every value is of the right kind and size (see schema.py). The
 checksum is over the values, not the layout: a file that was only indented anew is still sound. It is a guard against
-damage, not against forgery: who edits a file and signs it again gets the answer that its content gives.
+damage, not against forgery: a file that was edited and signed again gives the answer that its content gives.
 
 Files of other formats lie beside a list of their checksums, SHA256SUMS, which `sha256sum -c` reads too: see
 `write_sums` and `check_sums`.

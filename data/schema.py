@@ -69,7 +69,7 @@ def flag(value: Any, where: str) -> None:
 
 
 def anything(value: Any, where: str) -> None:
-    """Any value; somebody else looks at it."""
+    """Any value; it is checked elsewhere."""
 
 
 def maybe(kind: Kind) -> Kind:

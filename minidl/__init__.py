@@ -12,7 +12,7 @@
     net.save("net.safetensors")                              # the weights alone, for PyTorch too; net.load(...)
     load_run("runs/first").predict(data.test.images[:3])     # later, in another program; .fit(2) goes on
 
-A network of one's own is a subclass of nn.Module: `__init__` makes its layers, as attributes, and `forward(self, x)`
+A network of your own is a subclass of nn.Module: `__init__` makes its layers, as attributes, and `forward(self, x)`
 says what becomes of a batch of images (N, 1, 28, 28), up to logits (N, 10). help(minidl.Trainer), help(minidl.nn),
 help(minidl.optim) and help(minidl.data) tell the rest; minidl.teach.show draws digits, curves and mistakes.
 `python -m minidl` names the commands.

@@ -222,7 +222,7 @@ def no_crossing() -> Iterator[None]:
         _crossing_forbidden.reset(token)
 
 
-# ---- the same bits, whoever computes ----
+# ---- the same bits, whichever thread computes ----
 
 
 class _SameBits(ContextDecorator):
@@ -260,7 +260,7 @@ def accelerated(reference: Op) -> Op:
     def op(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
             args, kwargs = _in_order(reference, args, kwargs)
-        plain = kwargs or len(args) <= at  # kernels take what has a place; what goes by name only is the reference's
+        plain = kwargs or len(args) <= at  # a kernel takes positional arguments only
         kernel = None if plain else kernel_for(getattr(args[at], "data", None), name)
         with same_bits:
             result = NotImplemented if kernel is None else kernel(*args)

@@ -36,7 +36,7 @@ def evaluate(
     batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
     threads     to compute with; None: as many as there are cores
 
-    One look at the device. Raises ValueError where there are no examples.
+    Waits for the device once. Raises ValueError where there are no examples.
     """
     examples = examples_of(examples)
     tell_unscaled(examples.images)
@@ -46,7 +46,7 @@ def evaluate(
 
 @same_bits
 def measure(model: Module, examples: Examples, batch_size: int | None = None) -> Result:
-    """`evaluate` for a loop that calls it after each epoch: nothing is told."""
+    """`evaluate` for a loop that calls it after each epoch: it prints no warnings."""
     if not len(examples):
         raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
     if batch_size is None:

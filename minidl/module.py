@@ -47,7 +47,7 @@ class Module(Named):
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
 
     def __init__(self, **unknown: Any) -> None:
-        refuse(type(self).__name__, unknown)  # what a layer leaves to this it does not have
+        refuse(type(self).__name__, unknown)  # what is left is no argument of the layer
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
@@ -61,7 +61,7 @@ class Module(Named):
 
     @contextmanager
     def watched(self, see: See) -> Iterator[None]:
-        """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model goes on with
+        """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model continues with
         the Tensor that it returns. Layers are the modules with none inside; a block in another thread sees nothing."""
         names = {module: name for name, module in self.named_modules() if not list(module.named_children())}
         mine = (names, see)

@@ -1,4 +1,4 @@
-"""What one can write with Tensors: operators, methods, and NumPy's functions.
+"""What you can write with Tensors: operators, methods, and NumPy's functions.
 
 Each operator and each method is a function of ops.py. What has no gradient, such as a comparison or an argmax, gives an
 array. NumPy's own functions take a Tensor's values: where that loses a gradient, they say so.
@@ -26,7 +26,7 @@ NAMES = {
 
 
 class Operators(Named):
-    """The part of a Tensor that is written with it; see tensor.py for the rest."""
+    """The operators and methods of a Tensor; see tensor.py for the rest."""
 
     __slots__ = ()
     _otherwise = OWN

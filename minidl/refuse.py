@@ -70,10 +70,10 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
 
 
 class Named:
-    """A class whose users may look for PyTorch's names in it: what it has not says what to write instead."""
+    """A class in which users may look for PyTorch's names: a missing one says what to write instead."""
 
     __slots__ = ()
-    _otherwise = ""  # what to do about a name that stands nowhere here
+    _otherwise = ""  # what to do about a name that is not listed here
 
     if not TYPE_CHECKING:
 

@@ -48,7 +48,7 @@ class CounterRng:
         return {"key": list(self.key), "step": self.step}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Stand where `state()` was taken."""
+        """Go back to what `state()` returned."""
         self.key, self.step = (int(state["key"][0]), int(state["key"][1])), int(state["step"])
         self.by_chance = False
 

@@ -1,8 +1,8 @@
 """The training loop: batches through the model, gradients into the optimizer, the validation split after each epoch.
 
-A Trainer knows at every moment exactly where it stands, so that a program can stop after any step, save that, and go
-on later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone. Whatever else happens
-while it trains, from a progress bar to checkpoints, is done by observers.
+A Trainer knows at every moment exactly where it stands, so that a program can stop after any step, save that, and
+resume later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone. Whatever else
+happens while it trains, from a progress bar to checkpoints, is done by observers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Position:
 
 
 class StepLosses(NamedTuple):
-    """What there is to look at later of a step: nothing here waits for the device."""
+    """What is read later of a step. Nothing here waits for the device."""
 
     loss: Array  # 0-d
     correct: Array  # 0-d
@@ -70,8 +70,8 @@ class Trainer:
     batch_size  examples per step; the last batch of an epoch takes what is left
     seed        decides the order of the examples, together with the epoch's number
     folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
-                It must hold no run yet: to go on with one, `load_run(folder)`. None: nothing is written
-    read_every  steps between two looks at the losses. On the CPU a look is free; on a GPU each one waits for it
+                It must hold no run yet: to resume one, `load_run(folder)`. None: nothing is written
+    read_every  steps between two readings of the losses. On the CPU reading is free; on a GPU it waits for the device
     threads     to compute with; None: as many as there are cores. It changes no bit of any result
     """
 
@@ -95,7 +95,7 @@ class Trainer:
         on_cpu = backend_of(splits.train.images).name == "cpu"
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Position()
-        self._unread: list[StepLosses] = []  # the steps not yet looked at
+        self._unread: list[StepLosses] = []  # steps whose losses have not been read
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self._captured = step  # on a GPU: a whole step in one launch, with the same bits
@@ -132,14 +132,14 @@ class Trainer:
     ) -> History:
         """Train so many more epochs. Returns the record of each epoch so far, those of earlier calls too.
 
-        observers  are told in this order, see training/observer.py; a Recorder of minidl.trace is one
+        observers  called in this order, see training/observer.py; a Recorder of minidl.trace is one
         validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
                    val_accuracy are None
         verbose    print a line for each epoch, and show a bar while it runs, as `python -m minidl.train` does
         threads    as for the Trainer, for this call
 
         Ctrl-C stops between two steps, saves where there is a folder, and raises KeyboardInterrupt; `fit` with the
-        epochs that are left goes on with the same bits. Once more, and it stops at once. Raises Diverged where the loss
+        epochs that are left resumes with the same bits. Once more, and it stops at once. Raises Diverged where the loss
         is not finite.
         """
         program_above().fit(self, epochs, observers, validate, verbose, threads)
@@ -161,7 +161,7 @@ class Trainer:
             return predict(self.model, images)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
-        """Write all that is needed to go on, `load_run(folder)`; returns the folder.
+        """Write all that `load_run(folder)` needs to resume; returns the folder.
 
         folder  a new one; None: the Trainer's own. The weights alone are written by model.save(path)
         """
@@ -170,7 +170,7 @@ class Trainer:
     def train_to(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
         """Train until `epochs` epochs are done in all, or an observer asks to stop; `fit` without what it shows.
 
-        observers  are told in this order
+        observers  called in this order
         validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
                    val_accuracy are None
 
@@ -233,7 +233,7 @@ class Trainer:
         return logits, loss
 
     def _step_in_one_piece(self, x: Tensor, labels: Array) -> Tensor:
-        """train_step with the same bits, but nobody sees what is inside. Returns the loss."""
+        """train_step with the same bits, for callers that do not need the logits. Returns the loss."""
         assert self._captured is not None
         lr = self.optimizer.lr
         loss, correct = self._captured(x.data, labels)
@@ -279,7 +279,7 @@ class Trainer:
     # ---- losses -------------------------------------------------------------------------------------------------
 
     def _note(self, losses: StepLosses) -> None:
-        """Look at the losses, or put that off. On the CPU it is before the update: the weights are still good then."""
+        """Read the losses, or put that off. On the CPU this is before the update: the weights are still good then."""
         self._unread.append(losses)
         if len(self._unread) >= self.read_every:
             self._read(self.progress.step + 1)
@@ -304,7 +304,7 @@ class Trainer:
         done = f"{self.progress.epoch} epochs ({self.progress.step:,} steps) done"
         return f"Trainer of {type(self.model).__name__} by {self.optimizer.phase}, {done}, on {self.splits!r}"
 
-    # ---- saving and going on ------------------------------------------------------------------------------------
+    # ---- saving and resuming ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """Where training stands, as JSON; the weights and the optimizer's vectors are not in it."""
@@ -315,7 +315,7 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Stand where `state()` was taken."""
+        """Go back to what `state()` returned."""
         state = dict(state)
         states = state.pop("generators")
         self.progress = Position(**state)

@@ -5,7 +5,7 @@ The file is safetensors: numbers under their names, which can't run code when th
     torch_model.load_state_dict(safetensors.torch.load_file("net.safetensors"))
 
 and writes one that minidl reads with safetensors.torch.save_file(torch_model.state_dict(), "net.safetensors").
-What minidl writes, a run's checkpoint too, has a checksum in its header, by which a damaged file is known.
+What minidl writes, a run's checkpoint too, has a checksum in its header, which gives a damaged file away.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def as_bytes(text: str, tensors: Mapping[str, Array]) -> bytes:
 
 
 def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> None:
-    """Write the arrays by name. A file that stood there is replaced in one step. Raises OSError where that fails."""
+    """Write the arrays by name. An existing file is replaced in one step. Raises OSError where that fails."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into: make it first")

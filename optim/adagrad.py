@@ -30,7 +30,7 @@ class Adagrad(Rule):
     s <- s + g^2                                   sum of all squared gradients
     w <- w - lr_t g / (sqrt(s) + eps)              lr_t = lr / (1 + (t-1) lr_decay)
 
-    lr                         rate, or a schedule
+    lr                         learning rate, or a schedule
     lr_decay                   >= 0, as in PyTorch
     initial_accumulator_value  what s starts from, >= 0
     eps                        > 0, keeps the division finite

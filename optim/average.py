@@ -1,7 +1,7 @@
 """Adam with an average of its weights beside it: the noise of the last steps averages out, as under a falling rate.
 
 An exponential moving average, as in Polyak & Juditsky 1992 (there with equal weights) and in most image models since.
-Training goes on with the weights themselves; only who evaluates looks at the average.
+Training continues with the weights themselves; only an evaluation uses the average.
 """
 
 from __future__ import annotations

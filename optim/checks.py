@@ -102,7 +102,7 @@ def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name: vector for name, vector in vectors.items() if not name.startswith(prefix)}
 
 
-# ---- rules of one's own ----
+# ---- rules of your own ----
 
 
 def tell(words: str) -> None:
@@ -125,7 +125,7 @@ def is_own(rule: type) -> bool:
 @cache
 def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     """Raise TypeError where a subclass of Rule (`base`) lacks its name, its rule, or has vectors that its rule does
-    not take; else nobody would find out before the first step or the first record. Built-in rules are right."""
+    not take; else it would show only at the first step or the first record. Built-in rules are right."""
     if not is_own(rule):
         return
     kind, name = rule.__name__, getattr(rule, "name", None)

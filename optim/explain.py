@@ -1,7 +1,7 @@
 """One step in slow motion: at a few weights, each quantity of the update rule's formula with the number that it had.
 
 A Look takes the numbers out of the optimizer's own vectors, before the step and after it. What lies between them is
-worked out by the rule's formula (formula.py), so that whoever shows a step shows the formula that ran.
+worked out by the rule's formula (formula.py), so that what is shown of a step is the formula that ran.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Look:
     before   {name: values} of w and of the rule's state vectors
     after    the same, and the gradient g and the step p
 
-    Nothing here waits for the device until somebody reads the `terms()`.
+    Nothing here waits for the device until `terms()` is read.
     """
 
     def __init__(self, optimizer: Optimizer, places: Array) -> None:
@@ -104,5 +104,5 @@ class Look:
         return terms
 
     def _end(self) -> Term:
-        """The new weight of a rule without a formula: with weight decay nobody knows how it came about."""
+        """The new weight of a rule without a formula: with weight decay, how it was computed is not known."""
         return Term("w", self["w"], "" if self.wd else "w_old + p", "the weight after the step")

@@ -2,7 +2,7 @@
 
 Papers write an update rule for one vector w, and so do we: every parameter becomes a view of its stretch of `w`, so
 that a rule changes all of them in one pass over memory, and the projection of a whole step on the whole gradient is
-literally `p @ g`. The network notices nothing: it goes on reading `p.data`, which now lies in `w`.
+literally `p @ g`. The network notices nothing: it still reads `p.data`, which now lies in `w`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FlatParameters:
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
         self.slip = ""  # what collect() found odd in the gradients: see SLIPS in rule.py
-        self.told: set[str] = set()  # what the user was told of already
+        self.told: set[str] = set()  # what the user has been warned of
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
         start = 0
@@ -177,7 +177,7 @@ def _move_gradient(i: int, p: Tensor, home: Home) -> None:
 
 
 def _clear(p: Tensor, home: Home) -> None:
-    """No gradient in the vector; the user's, if it was there, goes on beside it."""
+    """No gradient in the vector; the user's, if it was there, stays outside the vector."""
     if p.grad is home.grad:
         p.grad = home.grad.copy()
     home.grad[...] = 0

@@ -1,7 +1,7 @@
 """Two optimizers in turn: an adaptive one to get going fast, then SGD to end up somewhere that generalizes.
 
 Hybrid runs the first rule until the switch condition is met, once, after a whole step or a report; then the second
-rule goes on from the same weights. What remains to be chosen is the second rule's rate (`lr_after`) and whether it
+rule continues from the same weights. What remains to be chosen is the second rule's rate (`lr_after`) and whether it
 starts with momentum (`carry`).
 """
 
@@ -35,7 +35,7 @@ class Hybrid(Optimizer):
               keeps its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
-    switch    a condition (see switch.py) or any function of Progress that says yes or no; looked at after each whole
+    switch    a condition (see switch.py) or any function of Progress that says yes or no; asked after each whole
               step and each report, so that no step is ever split between the two
     lr_after  the rate of `then`:
               None         its own
@@ -48,7 +48,7 @@ class Hybrid(Optimizer):
               steps of another shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would
               have if all gradients had been Adam's mean one
 
-    decay_after    the weight decay of `then`. None: its own. "matched": such that it goes on shrinking the weights as
+    decay_after    the weight decay of `then`. None: its own. "matched": such that it shrinks the weights as much as
                    the first rule's last step did, by lr lambda per step. The same lambda for AdamW and for SGD would
                    be another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
 
@@ -170,7 +170,7 @@ class Hybrid(Optimizer):
             return
         rate = self._rate_after()
         if isinstance(self.lr_after, str) and (rate is None or not 0 < rate < math.inf):
-            return  # a projected rate <= 0 would climb: wait until there is one to go on with
+            return  # a projected rate <= 0 would climb: wait until there is a positive one
         reason = self.switch.reason(self.progress)
         self.switch_step = self.progress.step
         self._start_then()
@@ -232,10 +232,10 @@ class Hybrid(Optimizer):
             *rest,
         ]
 
-    # ---- what is told and kept --------------------------------------------------------------------------------
+    # ---- reports and state ---------------------------------------------------------------------------------
 
     def verdict(self) -> str:
-        """One sentence: when and why it switched and at what rate, or that it never did and how near it came."""
+        """One sentence: when and why it switched and at what rate, or that it never did, and how near it came to it."""
         sentence = describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
         if self.never_heard and self.switch.needs_reports:
             sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
@@ -243,7 +243,7 @@ class Hybrid(Optimizer):
 
     @property
     def never_heard(self) -> bool:
-        """Whether nobody has called report() yet."""
+        """Whether report() has not been called yet."""
         return self.progress.epoch == 0 and not self.progress.reports
 
     def state_dict(self) -> State:

@@ -80,15 +80,15 @@ class Optimizer(ABC):
     def kind(self) -> Any:
         """What decides which arithmetic a step does, numbers apart; None where it can't be recorded."""
         rule, flat = self.active, self._bound()
-        find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is done as it comes
+        find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is not captured
         formula = None if find is None else find(rule)
         if formula is None or not flat.holds(flat.params) or rule.groups or rule.own_t or not flat.all_moving():
-            return None  # a step in parts is done as it comes too
+            return None  # a step in parts is not captured either
         return rule, formula, rule.p is None, rule.max_norm
 
     @abstractmethod
     def state_dict(self) -> State:
-        """All that is needed to go on bit for bit: {"vectors": {name: array}, "scalars": {name: JSON value}}.
+        """All that is needed to resume bit for bit: {"vectors": {name: array}, "scalars": {name: JSON value}}.
 
         The parameters themselves are the model's: see Module.state_dict().
         """
@@ -102,7 +102,7 @@ class Optimizer(ABC):
         self._bound().zero_grad(set_to_none)
 
     def report(self, epoch: int, **metrics: float) -> None:  # noqa: B027 (most optimizers have no use for it)
-        """Hear how training goes: epochs finished, and metrics such as val_loss. Called after each epoch."""
+        """Take in the progress: epochs finished, and metrics such as val_loss. Called after each epoch."""
 
     def verdict(self) -> str | None:
         """A sentence on whether and when the optimizer switched; None where there is nothing to switch."""

@@ -36,7 +36,7 @@ class RMSprop(Rule):
 
     With momentum mu, as in PyTorch: v <- mu v + g / (sqrt(s) + eps) and w <- w - lr v.
 
-    lr            rate, or a schedule
+    lr            learning rate, or a schedule
     alpha         in [0, 1), how slowly s forgets
     eps           > 0, keeps the division finite
     momentum      mu in [0, 1)

@@ -3,7 +3,7 @@
 A step is always the same: collect the gradient g, clip it, look up the rate, let the rule write the step vector p,
 and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vectors`) and how p follows from g (`rule`).
 
-With a formula (formula.py) the replay page shows how each number came about, and a GPU takes the step in one kernel.
+With a formula (formula.py) the replay page shows how each number is computed, and a GPU takes the step in one kernel.
 A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
 """
 
@@ -28,7 +28,7 @@ from minidl.optim.subnormal import EVERY, flush, means_nothing
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
-SLIPS = {  # what flat.collect() finds in the gradients, told once
+SLIPS = {  # what flat.collect() finds in the gradients; each is warned of once
     "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step()",
     "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
     "loss.backward(), or else each gradient is added to all those before it",
@@ -104,7 +104,7 @@ class Rule(Optimizer):
             setattr(self, name, flat.zeros())
 
     def check(self) -> None:
-        """Raise TypeError where a rule of one's own has no name, or its vectors are not what it takes."""
+        """Raise TypeError where a rule of your own has no name, or its vectors are not what it takes."""
         check_rule(type(self), Rule, self.vectors if isinstance(self.vectors, str) else tuple(self.vectors))
 
     def release(self) -> None:
@@ -207,7 +207,7 @@ class Rule(Optimizer):
 
     @property
     def smallest(self) -> float:
-        """What is nearer to zero in the state is set to zero in this step (see subnormal.py); 0.0: nothing is."""
+        """State nearer to zero than this is set to zero in this step (see subnormal.py); 0.0: none is."""
         dtype = self._bound().w.dtype
         flushes = self.t % EVERY == 0 and means_nothing(getattr(self, "eps", 1.0), dtype)
         return float(np.finfo(dtype).tiny) if flushes else 0.0
@@ -233,7 +233,7 @@ class Rule(Optimizer):
     # ---- the formula: see formula.py ----------------------------------------------------------------------------
 
     def lines(self) -> tuple[Line, ...] | None:
-        """The formula of the next step up to the new w, weight decay counted; None where there is none to go by.
+        """The formula of the next step up to the new w, weight decay counted; None where there is none.
 
         That is so too for a class that has changed the `rule` or the decay of one that has a formula.
         Raises ValueError where the formula has no line for one of the rule's vectors.
@@ -272,7 +272,7 @@ class Rule(Optimizer):
         self._rate, self.scale = at_least("lr", rate, 0), 1.0
 
     def set_peak(self, rate: float) -> None:
-        """Go on at this rate: as a constant, or as the factor of the schedule if there is one."""
+        """Continue at this rate: as a constant, or as the factor of the schedule if there is one."""
         if callable(self._rate):
             self.scale = rate
         else:

@@ -1,11 +1,11 @@
-"""LinearLR, ExponentialLR and OneCycleLR as PyTorch has them: objects that set an optimizer's rate when they are told.
+"""LinearLR, ExponentialLR and OneCycleLR as PyTorch has them: objects that set an optimizer's rate at each step().
 
     scheduler = ExponentialLR(optimizer, gamma=0.9)
     for epoch in range(10):
         ...                     # train
         scheduler.step()
 
-They are for loops of one's own, and programs brought over from PyTorch. A Trainer needs none of them: there a schedule
+They are for loops of your own, and programs brought over from PyTorch. A Trainer needs none of them: there a schedule
 is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecycle(0.01, total_steps=1000)).
 """
 
@@ -32,7 +32,7 @@ class Scheduler:
         self._set()
 
     def step(self) -> None:
-        """One step on: after each epoch, or for OneCycleLR after each batch."""
+        """One step further: after each epoch, or for OneCycleLR after each batch."""
         self.last_epoch += 1
         self._set()
 
@@ -45,7 +45,7 @@ class Scheduler:
         return {"last_epoch": self.last_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where `state_dict()` was taken."""
+        """Go back to what `state_dict()` returned."""
         self.last_epoch = whole_number("last_epoch", state["last_epoch"], 0)
         self._set()
 

@@ -30,7 +30,7 @@ class SGD(Rule):
     Robbins & Monro 1951, eq. 6 (mu = 0); Polyak 1964, eq. 9 (momentum); Nesterov 1983 in the form of Sutskever et
     al. 2013, eqs. 3-4, written as PyTorch writes it: the rate multiplies v when it is used, not when it is added up.
 
-    lr            rate, or a schedule
+    lr            learning rate, or a schedule
     momentum      mu in [0, 1)
     nesterov      needs momentum > 0
 

@@ -4,8 +4,8 @@ The momentum of a weight that no longer gets a gradient, such as that of a pixel
 shrinks by a tenth each step. After some 750 steps it is below 1.2e-38, the smallest number that float32 holds with all
 its digits. Below lie the subnormal numbers, down to 1.4e-45, with ever fewer digits; and there it gets stuck, because
 nine tenths of the last few of them round to themselves. They mean nothing to the weights, unless a rule divides by
-them and by a tiny eps: then they stay. But a processor computes with
-them in a slow path, forty times slower, and all the time. So now and then they are set to the zero that they stand for.
+them and by a tiny eps: then they stay. But a processor computes with them in a slow path, forty times slower, at each
+step. So now and then they are set to the zero that they stand for.
 PyTorch can have the processor do that (torch.set_flush_denormal); on a GPU they cost nothing.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.backend import Array
 
-EVERY = 32  # steps between two looks, which then cost less than a hundredth of the time of the updates
+EVERY = 32  # steps between two passes, which so take less than a hundredth of the time of the updates
 
 
 def means_nothing(eps: float, dtype: Any) -> bool:

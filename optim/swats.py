@@ -55,7 +55,7 @@ class SWATS(Rule):
                          step on
     SGD phase:           v <- b1 v + g;   w <- w - (1-b1) Lambda v            v = 0 at first
 
-    lr            rate of the Adam phase, or a schedule for it
+    lr            learning rate of the Adam phase, or a schedule
     betas         (b1, b2), each in [0, 1)
     eps           > 0, in Adam's division. The paper writes one epsilon for this and for switch_eps, 1e-9
     switch_eps    absolute tolerance of the switch; with real data 1e-9 is almost never met
@@ -158,7 +158,7 @@ class SWATS(Rule):
         self.progress.epoch = epoch
 
     def verdict(self) -> str:
-        """One sentence: when it switched and at what rate, or that it never did and how near it came."""
+        """One sentence: when it switched and at what rate, or that it never did, and how near it came to it."""
         return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
 
     def state_dict(self) -> State:

@@ -1,6 +1,6 @@
 """How near a switch condition is to being met: a number, the level that it waits for, and a sentence.
 
-Conditions in switch.py only say yes or no, which is all that training needs. An observer wants to know more.
+Conditions in switch.py only say yes or no, which is all that training needs. An observer needs more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Standing:
 
     condition  in the grammar of `--switch`
     metric     what the value is: "step", "epochs without improvement of val_loss", "|Lambda - gamma|", ...
-    value      now, and the level that it has to reach; None where there is no such number (yet)
+    value      now, and the level to reach; None where there is no such number (yet)
     words      the state in a sentence
     met        whether it asks for the switch
     """

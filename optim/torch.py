@@ -27,7 +27,7 @@ from minidl.optim.rule import SLIPS, Rule
 from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, set_option
 from minidl.tensor import Tensor
 
-PATIENCE = 1000  # steps without a report until a hybrid that waits for one says so
+PATIENCE = 1000  # steps without a report before a hybrid that waits for one warns
 
 
 def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwargs: Any) -> Wrapped:
@@ -240,7 +240,7 @@ def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
     return [{"params": row, **options} for row, options in zip(mirror, own, strict=True)]
 
 
-# ---- reports that nobody makes ----
+# ---- reports that are never made ----
 
 
 def _waits_for_reports(inner: Optimizer) -> bool:

@@ -78,7 +78,7 @@ class Tensor(Operators):
     def numpy(self) -> Array:
         """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy.
 
-        An optimizer lays its parameters in a memory of its own: what was taken before it was built does not follow.
+        An optimizer moves its parameters to memory of its own: an array taken before it was built is not updated.
         """
         return to_numpy(self.data)
 
@@ -235,8 +235,8 @@ def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
-    """The sum over these axes, divided by n. float32 is added in float64, and float16 in float32: a million terms
-    would be off else, or beyond what a float16 can hold."""
+    """The sum over these axes, divided by n. float32 is summed in float64, and float16 in float32: a long
+    sum would be inexact otherwise, or overflow a float16."""
     wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
     summed: Array = x.sum(dims, dtype=wide, keepdims=keepdims)
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)

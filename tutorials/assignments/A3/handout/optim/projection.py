@@ -2,7 +2,7 @@
 
 Adam's step p and the gradient g point in different directions. SWATS (Keskar & Socher 2017, eq. 1) asks for the rate
 gamma whose SGD step -gamma g, projected on p, is p itself: (-gamma g) . p = p . p. Its running average Lambda settles
-when one SGD rate describes Adam well, and it is then the rate to go on with.
+when one SGD rate describes Adam well, and that is then the learning rate to continue with.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Projection:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the saved projection stood."""
+        """Continue from the saved projection."""
         self.lam = state["scalars"]["lam"]
         self.gammas = array("d", state["vectors"]["gammas"].tolist())
         self.lambdas = array("d", state["vectors"]["lambdas"].tolist())

@@ -1,8 +1,8 @@
 """When to leave the first phase: conditions on the progress of training, each a plain function of one record.
 
-A condition looks at the Progress and answers yes or no. Conditions hold no state of their
-own, so that a resumed run decides as the uninterrupted one. Join them with | (either) and & (both). Each prints
-itself in the grammar of `--switch`, and `parse_switch` in switch_text.py reads it back.
+A condition looks at the Progress and answers yes or no. Conditions hold no state of their own, so that a resumed run
+decides as the uninterrupted one. Join them with | (either) and & (both). Each prints itself in the grammar of
+`--switch`, and `parse_switch` in switch_text.py reads it back.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Projected(Condition):
         return found is not None and progress.lambdas[-1] > 0 and found[0] < found[1]
 
     def distance(self, progress: Progress) -> tuple[float, float] | None:
-        """|Lambda - gamma| now, and the tolerance that it has to fall below; None where it is too early to ask."""
+        """|Lambda - gamma| now, and the tolerance to fall below; None while it is too early to ask."""
         raise NotImplementedError("A3: Projected.distance is yours to write")
 
     def __str__(self) -> str:
