@@ -1,26 +1,25 @@
 """A right answer never gets 0 for its wrapping: archives, folders and names as students and upload pages make them."""
 
 import bz2
-import csv
 import gzip
 import io
+import json
 import lzma
 import sys
 import tarfile
+import time
+import warnings
 import zipfile
 
 import pytest
 
-from tests.commands import command
 from tests.submissions import reference, write
 from tutorials.assignments import archive
 from tutorials.assignments.assignment import AssignmentError, load
-from tutorials.assignments.classroom import students
 from tutorials.assignments.gradescope import heading
 from tutorials.assignments.handout import handout, to_write
 from tutorials.assignments.marking import Report, grade
 from tutorials.assignments.submission import read
-from tutorials.assignments.table import cell
 from tutorials.assignments.text import as_utf8
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
@@ -31,24 +30,38 @@ BARE = {path: text.encode() for path, text in to_write(A2).items()}
 SGD, ADAM = RIGHT["optim/sgd.py"], RIGHT["optim/adam.py"]
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+Files = dict[str, bytes] | list[tuple[str, bytes]]  # a list may hold a name twice
+
+
+def zipped(files: Files) -> bytes:
     """A zip, whose names are taken as they are."""
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in files.items():
+    with warnings.catch_warnings(), zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as target:
+        warnings.filterwarnings("ignore", "Duplicate name")
+        for name, content in files.items() if isinstance(files, dict) else files:
             target.writestr(name, content)
     return data.getvalue()
 
 
-def tarred(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
+def tarred(files: Files, mode: str = "w:gz") -> bytes:
     """A tar."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode=mode) as target:
-        for name, content in files.items():
+        for name, content in files.items() if isinstance(files, dict) else files:
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             target.addfile(entry, io.BytesIO(content))
     return data.getvalue()
+
+
+def notebook(code: bytes | str) -> bytes:
+    """A notebook of Jupyter's: a text, a magic, and this code in two cells."""
+    lines = (code if isinstance(code, str) else code.decode()).splitlines(keepends=True)
+    half = next((i for i in range(len(lines) // 2, len(lines)) if lines[i][:1].isalpha()), 0)
+    parts = [["%matplotlib inline\n", "!pip install numpy"], lines[:half], lines[half:]]
+    cells = [{"cell_type": "code", "source": part, "outputs": [], "metadata": {}} for part in parts]
+    cells.insert(0, {"cell_type": "markdown", "source": "def no_code(:", "metadata": {}})  # type: ignore[dict-item]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 
 FLAT = {"sgd.py": SGD, "adam.py": ADAM}
@@ -103,6 +116,14 @@ LAYOUTS: dict[str, dict[str, bytes] | tuple[str, bytes]] = {
     "a code page without a word of it": {p: d + "# gelöst von Jürgen\n".encode("cp1252") for p, d in RIGHT.items()},
     "a code page that is named": {p: b"# -*- coding: cp1252 -*-\n# J\xfcrgen\n" + d for p, d in RIGHT.items()},
     "much printing": {p: d + b"\nprint('x' * 2_000_000)\n" for p, d in RIGHT.items()},
+    "notebooks": {"sgd.ipynb": notebook(SGD), "optim/adam (1).ipynb": notebook(ADAM)},
+    "a notebook beside the module": {**RIGHT, "adam.ipynb": notebook("x = 1")},
+    "other homework beside it": {**{f"A2/{p}": d for p, d in RIGHT.items()}, "A3/optim/sgd.py": b"1",
+                                 "A1/minidl/tensor.py": b"2", "A2/timestamp.txt": b"2026-01-15"},
+    "paths that lead elsewhere": ("a.zip", zipped({"../../optim/sgd.py": SGD, "C:\\Users\\ada\\optim\\adam.py": ADAM})),
+    "names that differ in case": ("a.zip", zipped({"optim/ADAM.py": b"1", "optim/Sgd.py": b"2", **RIGHT})),
+    "a name twice in a zip": ("a.zip", zipped([("adam.py", b"old"), *FLAT.items(), ("sgd.py", SGD)])),
+    "a name twice in a tar": ("a.tar.gz", tarred([("optim/adam.py", b"old"), *RIGHT.items()])),
     "printing in a function": {p: d.replace(b"        b1, b2 = self.betas\n", b"        b1, b2 = self.betas\n        "
                                             b"print('step', self.t, g)\n") for p, d in RIGHT.items()},
 }  # fmt: skip
@@ -139,6 +160,12 @@ def said(layout, tmp_path) -> tuple[Report, str]:
     ("a browser's second copies", ["from sgd (1).py", "from adam(2).py"]),
     ("twice, one of them bare", ["from A2 - Copy/optim/sgd.py",
                                  "not graded: A2/optim/sgd.py: optim/sgd.py was taken from A2 - Copy/optim/sgd.py"]),
+    ("other homework beside it", ["A3/: another assignment", "A1/: another assignment"]),
+    ("notebooks", ["from sgd.ipynb", "from optim/adam (1).ipynb"]),
+    ("a notebook beside the module", ["not graded: adam.ipynb: optim/adam.py was taken from optim/adam.py"]),
+    ("names that differ in case", ["optim/ADAM.py: optim/adam.py was taken from optim/adam.py"]),
+    ("a name twice in a zip", ["adam.py, the first of that name: the archive holds it twice: the last counts"]),
+    ("a name twice in a tar", ["optim/adam.py, the first of that name: the archive holds it twice: the last counts"]),
     ("old versions of the course", ["not asked for (test_adam.py)"]),
 ])  # fmt: skip
 def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
@@ -152,7 +179,9 @@ def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
     ({"sgd.py": SGD, "work.rar": b"Rar!\x1a\x07\x00"}, "work.rar: a rar archive"),
     ({"sgd.py": SGD, "work.zip": b"PK\x03\x04 torn"}, "work.zip: it can't be read as a zip archive"),
     ({"sgd.py": SGD, "work.zip": b"not at all"}, "work.zip: it can't be read as a zip archive"),
-    ({"sgd.py": SGD, "adam.ipynb": b"{}"}, "it has adam.ipynb, sgd.py): the name matters"),
+    ({"sgd.py": SGD, "adam.rs": b"{}"}, "it has adam.rs, sgd.py): the name matters"),
+    ({"sgd.py": SGD, "adam.ipynb": b"{}"}, "adam.ipynb can't be read as a notebook: hand in a .py file"),
+    ({"sgd.py": SGD, "adam.ipynb": notebook("")}, "adam.ipynb is a notebook without code: hand in a .py file"),
     ({"sgd.py": SGD, "a/adam.py": b"a = 1", "b/adam.py": b"b = 1"}, "several files named adam.py (a/adam.py, b/"),
     ({"sgd.py": SGD, "adam.py": bytes(archive.LARGEST + 1)}, "more than 1,048,576 bytes"),
 ])  # fmt: skip
@@ -192,6 +221,41 @@ def test_bombs_end_early(tmp_path):
     assert "hand in the files themselves" in str(deep.skipped)
 
 
+def test_bombs_of_names_end_early(tmp_path):
+    """What a table of contents, a sparse file or a name costs is no more than what it is worth."""
+    table = zipped({f"{i:05}" + "x" * 300: b"" for i in range(60_000)})  # 20 MB, which take ten times as much to read
+    sparse = io.BytesIO()
+    with tarfile.open(fileobj=sparse, mode="w", format=tarfile.PAX_FORMAT) as target:
+        for i in range(100):  # holes of 60 MB each
+            entry = tarfile.TarInfo(f"{i}.py")
+            entry.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(60 << 20)}
+            entry.size = 512
+            target.addfile(entry, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    long = zipped({"-1" * 32_000 + f"{i}.py": b"" for i in range(200)} | {"a/" * 30_000 + "adam.py": b"", **FLAT})
+    (tmp_path / "c.zip").write_bytes(table)
+    with pytest.raises(AssignmentError, match="a table of contents of more than 16 MB"):
+        read(tmp_path / "c.zip", A2)
+    for name, data, why in (
+        ("a.zip", zipped({"in.zip": table}), "a table of contents of more than 16 MB"),
+        ("b.zip", zipped({"in.tar": sparse.getvalue()}), "a tar archive of more than 64 MB"),
+        ("d.zip", long, "a path of more than 1,000 characters"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        begin = time.process_time()
+        assert why in str(read(tmp_path / name, A2).skipped), name
+        assert time.process_time() - begin < 3, name
+    assert list(read(tmp_path / "d.zip", A2).files) == ["optim/sgd.py", "optim/adam.py"]
+
+
+def test_links_in_a_folder_are_not_followed(tmp_path):
+    write(dict.fromkeys(RIGHT, b"SECRET = 42"), tmp_path / "secret")
+    student = write({"report.txt": b"x"}, tmp_path / "student")
+    (student / "optim").symlink_to(tmp_path / "secret/optim")
+    work = read(student, A2)
+    assert work.files == {}
+    assert work.skipped["optim/"] == "a link to a folder, which is not followed"
+
+
 def test_links_in_a_tar_are_not_followed(tmp_path):
     secret = tmp_path / "secret.py"
     secret.write_text("SECRET = 42")
@@ -211,68 +275,3 @@ def test_encodings():
         assert as_utf8(text.encode(encoding)).decode("utf-8-sig") == text, encoding
     for untouched in (b"# coding: latin-1\nx = '\xfc'\n", b"\x00\x01\x02", b"", b"\xef\xbb\xbfx = 1\n"):
         assert as_utf8(untouched) == untouched
-
-
-# ---- classes ----
-
-MOODLE = {
-    "Ada Lovelace_101_assignsubmission_file_/optim/sgd.py": SGD,
-    "Ada Lovelace_101_assignsubmission_file_/optim/adam.py": ADAM,
-    "Ada Lovelace_101_assignsubmission_onlinetext_/onlinetext.html": b"<p>done</p>",
-    "Bob Zuse_102_assignsubmission_file_/A2.zip": zipped(RIGHT),
-    "Cy Ü_103_assignsubmission_file_/essay.pdf": b"%PDF",
-}
-CANVAS = {
-    "lovelaceada_101_7001_sgd.py": SGD, "lovelaceada_101_7002_adam-1.py": ADAM,
-    "zusebob_LATE_102_7003_A2.zip": zipped(RIGHT), "ücy_103_7004_essay.pdf": b"%PDF",
-}  # fmt: skip
-NAMES = {
-    "Moodle": (MOODLE, ["Ada Lovelace_101", "Bob Zuse_102", "Cy Ü_103"]),
-    "Canvas": (CANVAS, ["lovelaceada_101", "zusebob_102", "ücy_103"]),
-}
-
-
-@pytest.mark.parametrize("how", ["folder", "zip", "zip with a folder"])
-@pytest.mark.parametrize("page", NAMES)
-def test_exports_of_a_class(page, how, tmp_path):
-    files, names = NAMES[page]
-    if how == "folder":
-        place = write(files, tmp_path / "class")
-    else:
-        prefix = "A2 all 2024/" if how != "zip" else ""
-        (place := tmp_path / "class.zip").write_bytes(zipped({prefix + path: data for path, data in files.items()}))
-    works = {name: reader() for name, reader in students(place, A2).items()}
-    assert list(works) == names
-    for work in list(works.values())[:2]:
-        assert list(work.files.values()) == [SGD, ADAM]
-    assert works[names[2]].files == {}
-    assert "it has essay.pdf" in works[names[2]].problems["optim/sgd.py"]
-
-
-@linux
-def test_a_class_with_everything_in_it(tmp_path):
-    group = write({f"a/{p}": d for p, d in RIGHT.items()} | {"notes.txt": b"?", ".DS_Store": b"x"}, tmp_path / "class")
-    (group / "b.ZIP").write_bytes(zipped(RIGHT))
-    (group / "c").write_bytes(tarred(RIGHT))
-    (group / "d.rar").write_bytes(b"Rar!\x1a\x07\x00")
-    (group / "=cmd|' calc'!A1").mkdir()
-    (group / "ü").mkdir()
-    result = command("A2", group, "--csv", tmp_path / "marks.csv", module=GRADE)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "6 submissions, 50.0 marks on average" in result.stdout
-    text = (tmp_path / "marks.csv").read_text("utf-8")
-    assert text[0] == "\ufeff", "Excel needs it where a name is not ASCII"
-    rows = {row["submission"]: row for row in csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))}
-    assert {name: row["score"] for name, row in rows.items()} == {
-        "a": "100", "b.ZIP": "100", "c": "100", "d.rar": "0", "notes.txt": "", "'=cmd|' calc'!A1": "0", "ü": "0",
-    }  # fmt: skip
-    assert "a rar archive" in rows["d.rar"]["problems"]
-    assert "no folder, no archive and no .py file" in rows["notes.txt"]["not graded"]
-
-
-def test_no_cell_is_a_formula():
-    for text in ("=1+1", "+1", "-1", "@x", "\t=1", " =1", "\r=1", "|x", "%x", "\n=1"):
-        assert cell(text).startswith("'"), text
-    assert cell("a=1") == "a=1"
-    assert cell(-1) == -1
-    assert cell("a\nb\x1b[2J") == "a | b?[2J"

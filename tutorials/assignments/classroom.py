@@ -1,27 +1,26 @@
-"""A class: a folder or an archive with everybody's work, as it was collected or as Moodle and Canvas export it.
+"""A class: a folder or an archive with everybody's work, as it was collected or as a learning platform exports it.
 
-ada/, bob.zip, cy.py                                 one of each for a student
-Ada Lovelace_123_assignsubmission_file_/adam.py      Moodle: a folder for each student, and each kind of hand-in
-lovelaceada_LATE_123_4567_adam-1.py                  Canvas: all files side by side
+ada/, bob.zip, cy.py       one of each for a student
+submitted/ada/A2/          nbgrader, whose folder of a student may hold other assignments, too
+layouts.py                 Moodle, Canvas, Blackboard, Brightspace
+
+Links are not followed. What is no work has a row that says why.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from tutorials.assignments.archive import Found, Problem, look
+from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
-from tutorials.assignments.handout import to_write
-from tutorials.assignments.submission import Submission, choose, read
-
-_MOODLE = re.compile(r"^(?P<student>.+_\d+)_assignsubmission_[a-z]+_?$")
-_CANVAS = re.compile(r"^(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_\d+_(?P<file>[^/]+)$")
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar")
+from tutorials.assignments.layouts import handed_in
+from tutorials.assignments.submission import Submission, made_of, read
+from tutorials.assignments.unpack import Member, is_archive, members_in, members_of
 
 Reader = Callable[[], Submission]
+_JUNK = ("thumbs.db", "desktop.ini")
 
 
 def students(place: Path, assignment: Assignment) -> dict[str, Reader]:
@@ -37,10 +36,41 @@ def students(place: Path, assignment: Assignment) -> dict[str, Reader]:
     return found
 
 
+def _student(name: str) -> str:
+    known = handed_in(name)
+    return known.student if known else name
+
+
+def _own_name(name: str) -> str:
+    known = handed_in(name)
+    return known.file if known else name
+
+
+def _is_work(name: str) -> bool:
+    return name.lower().endswith((".py", ".ipynb")) or is_archive(name)
+
+
+def _no_work(name: str) -> Submission:
+    return Submission(name, ungraded=f"{name} is no folder, no archive and no .py file")
+
+
+def _last_attempts(names: Iterable[str]) -> dict[str, str]:
+    """name -> "" for what counts of a student's, or why it doesn't: of several attempts the last one does."""
+    attempts = {name: known.attempt if (known := handed_in(name)) else "" for name in names}
+    last = max(attempts.values(), default="")
+    return {
+        name: f"an earlier attempt than that of {last}" if attempt and attempt != last else ""
+        for name, attempt in attempts.items()
+    }
+
+
+# ---- a folder ----
+
+
 def _of_folder(place: Path, assignment: Assignment) -> dict[str, Reader]:
     groups: dict[str, list[Path]] = {}
     for path in sorted(place.iterdir()):
-        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in ("thumbs.db", "desktop.ini"):
+        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK:
             groups.setdefault(_student(path.name), []).append(path)
     readers: dict[str, Reader] = {}
     graded = False
@@ -54,63 +84,18 @@ def _of_folder(place: Path, assignment: Assignment) -> dict[str, Reader]:
     return readers if graded else {}
 
 
-def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
-    try:
-        whole = look(place)
-    except Problem as problem:
-        raise AssignmentError(f"{place}: {problem}") from problem
-    shared = _shared_folder(list(whole.files), {path.split("/")[0] for path in assignment.cuts})
-    groups: dict[str, Found] = {}
-    for kind in ("files", "skipped"):
-        for path, value in getattr(whole, kind).items():
-            top, _, rest = path.removeprefix(shared).partition("/")
-            getattr(groups.setdefault(_student(top), Found()), kind)[rest or _own_name(top)] = value
-    return {
-        name: partial(choose, name, found, list(assignment.cuts), to_write(assignment))
-        for name, found in sorted(groups.items())
-    }
-
-
-def _shared_folder(paths: list[str], places: set[str]) -> str:
-    """The folder in which all of a class lies, with its slash; "" if there is none."""
-    shared = ""
-    while True:
-        tops = {path.removeprefix(shared).partition("/")[0] for path in paths if "/" in path.removeprefix(shared)}
-        if len(tops) != 1 or len({p for p in paths if "/" not in p.removeprefix(shared)}) > 0:
-            return shared
-        inside = f"{shared}{tops.pop()}/"
-        below = {path.removeprefix(inside).partition("/")[0] for path in paths}
-        if below & places or any(name.endswith(".py") and not _CANVAS.match(name) for name in below):
-            return shared
-        shared = inside
-
-
-def _student(name: str) -> str:
-    """Whose this folder or file is, by the name that Moodle or Canvas has given it; else the name itself."""
-    if moodle := _MOODLE.match(name):
-        return moodle["student"]
-    if canvas := _CANVAS.match(name):
-        return f"{canvas['student']}_{canvas['id']}"
-    return name
-
-
-def _own_name(name: str) -> str:
-    canvas = _CANVAS.match(name)
-    return canvas["file"] if canvas else name
-
-
-def _is_work(name: str) -> bool:
-    return name.lower().endswith((".py", *_ARCHIVES))
-
-
 def _one(place: Path, assignment: Assignment) -> Submission:
+    if place.is_symlink():
+        return Submission(
+            place.name, ungraded=f"{place.name} is a link, which is not followed: put the work itself here"
+        )
     if place.is_file() and not _is_work(place.name):
         try:
             opened = place.name not in look(place).files  # an archive by another name
         except (Problem, OSError):
             opened = True
         if not opened:
-            return Submission(place.name, ungraded=f"{place.name} is no folder, no archive and no .py file")
+            return _no_work(place.name)
     try:
         return read(place, assignment)
     except AssignmentError as error:
@@ -118,10 +103,14 @@ def _one(place: Path, assignment: Assignment) -> Submission:
 
 
 def _together(name: str, places: list[Path], assignment: Assignment) -> Submission:
-    """What Moodle's folders or Canvas's files of one student hold together."""
+    """What a platform's folders or files of one student hold together."""
     found = Found()
+    counts = _last_attempts(place.name for place in places)
     for place in places:
         own = _own_name(place.name)
+        if why := "a link, which is not followed" if place.is_symlink() else counts[place.name]:
+            found.skipped[place.name] = why
+            continue
         try:
             part = look(place)
         except (Problem, OSError) as problem:
@@ -131,4 +120,65 @@ def _together(name: str, places: list[Path], assignment: Assignment) -> Submissi
             inside = path if place.is_dir() else own if path == place.name else f"{own}/{path}"
             found.files[inside] = reader
         found.skipped |= part.skipped
-    return choose(name, found, list(assignment.cuts), to_write(assignment))
+    return made_of(name, found, assignment)
+
+
+# ---- an archive ----
+
+
+def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
+    """Each student's files are looked at on their own: what one hands in takes nothing from the others."""
+    try:
+        members = members_of(place)
+        while members is not None and len(members) == 1 and is_archive(members[0][0]):
+            members = members_in(members[0])
+    except Problem as problem:
+        raise AssignmentError(f"{place}: {problem}") from problem
+    if members is None:
+        raise AssignmentError(f"{place} is not an archive: with --csv, name a folder or an archive of a class's work")
+    named = [(path.replace("\\", "/").strip("/"), read) for path, read in members]
+    named = [(path, read) for path, read in named if not _is_junk(path)]
+    shared = _shared_folder([path for path, _ in named], {path.split("/")[0] for path in assignment.cuts})
+    groups: dict[str, list[Member]] = {}
+    for path, reading in named:
+        inside = path.removeprefix(shared)
+        groups.setdefault(_student(inside.partition("/")[0]), []).append((inside, reading))
+    return {name: partial(_of_members, name, groups[name], assignment) for name in sorted(groups)}
+
+
+def _is_junk(path: str) -> bool:
+    parts = path.lower().split("/")
+    return parts[0] == "__macosx" or parts[-1] in (".ds_store", *_JUNK) or parts[-1].startswith("._")
+
+
+def _of_members(name: str, members: list[Member], assignment: Assignment) -> Submission:
+    """What the members of a class's archive that are one student's hold together."""
+    if [path for path, _ in members] == [name] and not _is_work(name):
+        return _no_work(name)
+    counts = _last_attempts(path.partition("/")[0] for path, _ in members)
+    own: list[Member] = []
+    late = {}
+    for path, reading in members:
+        top, _, rest = path.partition("/")
+        if counts[top]:
+            late[top] = counts[top]
+        else:
+            own.append((rest or _own_name(top), reading))
+    found = collected(own)
+    found.skipped |= late
+    return made_of(name, found, assignment)
+
+
+def _shared_folder(paths: list[str], places: set[str]) -> str:
+    """The folder in which all of a class lies, with its slash; "" if there is none."""
+    shared = ""
+    while True:
+        tops = {path.removeprefix(shared).partition("/")[0] for path in paths if "/" in path.removeprefix(shared)}
+        if len(tops) != 1 or len({p for p in paths if "/" not in p.removeprefix(shared)}) > 0:
+            return shared
+        top = tops.pop()
+        inside = f"{shared}{top}/"
+        below = {path.removeprefix(inside).partition("/")[0] for path in paths}
+        if below & places or any(name.endswith(".py") and not handed_in(name) for name in below) or handed_in(top):
+            return shared
+        shared = inside

@@ -1,7 +1,8 @@
 """A submission: which of its files are the ones that were asked for. It is only read, and only what is named is read.
 
 A file is found at its place in the hand-out (optim/adam.py), by its name alone (adam.py), since many upload pages
-flatten folders, or by what browsers, editors and upload pages make of names (`adam (1).py`, `Adam.py`, `adam.py.txt`).
+flatten folders, or by what browsers, editors and upload pages make of names (`adam (1).py`, `Adam.py`, `adam.py.txt`);
+last of all as a notebook of that name, by the code in its cells.
 Of copies that say the same one is taken; a copy of the bare hand-out is never taken before one that was written in.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.archive import LARGEST, Found, Problem, look
-from tutorials.assignments.assignment import Assignment, AssignmentError
+from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError
 from tutorials.assignments.handout import to_write
 from tutorials.assignments.text import as_utf8
 
@@ -46,26 +47,50 @@ class Submission:
 
 
 def read(place: Path, assignment: Assignment) -> Submission:
-    """The files of an assignment; see read_submission."""
-    return read_submission(place, assignment.cuts, to_write(assignment))
-
-
-def read_submission(place: Path, wanted: Iterable[str], bare: Mapping[str, str] | None = None) -> Submission:
-    """The wanted files in a folder, an archive or a single file. `bare` has them as they were handed out.
+    """The files of an assignment in a folder, an archive or a single file.
 
     Raises AssignmentError where there is nothing to read at all.
     """
+    return made_of(place.name, _look(place), assignment)
+
+
+def read_submission(place: Path, wanted: Iterable[str]) -> Submission:
+    """The wanted files in a folder, an archive or a single file. Raises AssignmentError."""
+    return choose(place.name, _look(place), list(wanted), {})
+
+
+def made_of(name: str, found: Found, assignment: Assignment) -> Submission:
+    """The submission of an assignment that these files make."""
+    return choose(name, _without_others(found, assignment.name), list(assignment.cuts), to_write(assignment))
+
+
+def _without_others(found: Found, own: str) -> Found:
+    """Without the folders of other assignments where this one has its own: A2/ beside A1/, as nbgrader lays it out."""
+    folders = {path: path.lower().split("/")[:-1] for path in found.files}
+    if not any(own.lower() in parts for parts in folders.values()):
+        return found
+    others = {name.lower() for name in NAMES} - {own.lower()}
+    kept = Found(skipped=dict(found.skipped))
+    for path, reading in found.files.items():
+        at = next((i for i, part in enumerate(folders[path]) if part in others), None)
+        if at is None or own.lower() in folders[path]:
+            kept.files[path] = reading
+        else:
+            kept.skipped["/".join(path.split("/")[: at + 1]) + "/"] = "another assignment"
+    return kept
+
+
+def _look(place: Path) -> Found:
     if place.is_symlink() and not place.exists():
         raise AssignmentError(f"{place} is a link that leads nowhere")
     if not (place.is_dir() or place.is_file()):
         raise AssignmentError(f"there is no submission at {place}: name a folder, a .zip or a .py file")
     try:
-        found = look(place)
+        return look(place)
     except Problem as problem:
         raise AssignmentError(f"{place}: {problem}") from problem
     except OSError as error:
         raise AssignmentError(f"{place} can't be read: {error.strerror}") from error
-    return choose(place.name, found, list(wanted), bare or {})
 
 
 def choose(name: str, found: Found, wanted: list[str], bare: Mapping[str, str]) -> Submission:
@@ -103,7 +128,8 @@ def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) ->
         rank = _rank(path, wanted)
         if rank is not None and PurePosixPath(path).name.lower() not in others:
             ranks.setdefault(rank, []).append(path)
-    scripts = [path for path in found.files if path.lower().endswith(".py")]
+    by_ending = [[path for path in found.files if path.lower().endswith(end)] for end in (".py", ".ipynb")]
+    scripts = by_ending[0] or by_ending[1]
     if not ranks and len(all_wanted) == len(scripts) == 1:
         ranks[0] = scripts
     empty, problem = None, None
@@ -138,6 +164,8 @@ def _text(data: bytes) -> bytes:
     return b"\n".join(line.rstrip() for line in as_utf8(data).removeprefix(b"\xef\xbb\xbf").splitlines()).strip()
 
 
+_LONGEST_NAME = 255  # characters, as on every disk; in an archive a name may have any length
+
 # How a name may have changed on its way, least first.
 _COPY = re.compile(r"( ?\(\d+\)| - copy| copy| kopie| - kopie|[-_ ]\d{1,2}| ?\[\d+\])+$")
 _UPLOAD = re.compile(r"^.*_\d+_\d+_")  # Canvas: name_student_file_
@@ -149,6 +177,8 @@ def _rank(path: str, wanted: str) -> int | None:
     """How well a path fits a wanted one, 0 best; None if it does not."""
     name = PurePosixPath(wanted).name
     parts, low = path.split("/"), path.lower()
+    if len(parts[-1]) > _LONGEST_NAME:
+        return None
     if path == wanted:
         return 0
     if f"/{path}".endswith(f"/{wanted}"):
@@ -160,6 +190,9 @@ def _rank(path: str, wanted: str) -> int | None:
     if parts[-1].lower() == name:
         return 4
     stem = re.sub(r"\.(py|txt)$", "", re.sub(r"\.(txt|bak)$", "", parts[-1].lower()))
+    if parts[-1].lower().endswith(".ipynb"):
+        written = stem.removesuffix(".ipynb").removesuffix(".py")
+        return 7 if _COPY.sub("", written) == name.removesuffix(".py") else None
     if not re.search(r"\.(py|py\.txt|txt)$", parts[-1].lower()):
         return None
     own = name.removesuffix(".py")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import Any
 
 from tutorials.assignments.marking import Report
 from tutorials.assignments.said import line
 from tutorials.assignments.sandbox import is_on
 
+_FORMULA = re.compile(
+    r"(^\s*|;\s*)([=+\-@|%\uff1d\uff0b\uff0d\uff20])"
+)  # the last four: wide = + - @, which count in Japanese
 FIRST = ("submission", "score", "of")
 
 
@@ -39,8 +43,8 @@ def _row(report: Report, items: int) -> list[Any]:
 
 
 def cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe before it."""
-    if not isinstance(value, str):
-        return value
-    text = line(value, 2000)
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@", "|", "%")) else text
+    """A value that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it.
+
+    In half of the world a semicolon ends a cell, so after one the same holds.
+    """
+    return _FORMULA.sub(r"\1'\2", line(value, 2000)) if isinstance(value, str) else value
