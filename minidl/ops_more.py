@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, erf, xp_of
+from minidl.backend import Array, accelerated, erf, xp_of
 from minidl.refuse import refuse
 from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, total
 
@@ -62,6 +62,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 # ---- activations ----
 
 
+@accelerated
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where it is above 0, else negative_slope x (Maas et al. 2013). At 0 the gradient is the slope."""
     x = as_tensor(x)
@@ -71,6 +72,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     return record("leaky_relu", y, (x, lambda g: xp.where(up, g, slope * g)))
 
 
+@accelerated
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x Phi(x), Phi the normal distribution's (Hendrycks & Gimpel 2016).
 

@@ -6,6 +6,7 @@ once more in the plain form in double precision. NaN, infinities and empty batch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -18,7 +19,7 @@ pytest.importorskip("numba")
 from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
-from minidl.fast.loops import layout, losses, norm, points, pools
+from minidl.fast.loops import gelu, layout, losses, norm, points, pools
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
 
@@ -203,25 +204,68 @@ def test_flatten(shape: tuple[int, ...], dtype: Any) -> None:
 SHAPES = [(), (1,), (7, 5), (300, 311), (3, 5, 4, 4), (65, 16, 9, 7)]
 
 
+# Each activation as a loop, as the plain form, and PyTorch's.
+ACTIVATIONS: dict[str, tuple[Op, Op, Callable[[Any], Any]]] = {
+    "relu": (points.relu, ops.relu, lambda torch: torch.relu),
+    "sigmoid": (points.sigmoid, ops.sigmoid, lambda torch: torch.sigmoid),
+    "tanh": (points.tanh, ops.tanh, lambda torch: torch.tanh),
+    "leaky_relu": (points.leaky_relu, ops.leaky_relu, lambda torch: torch.nn.LeakyReLU()),
+    "leaky_relu 0.3": (
+        lambda x: points.leaky_relu(x, 0.3), lambda x: ops.leaky_relu(x, 0.3), lambda torch: torch.nn.LeakyReLU(0.3)
+    ),
+    "gelu": (gelu.gelu, ops.gelu, lambda torch: torch.nn.GELU()),
+    "gelu, tanh": (
+        lambda x: gelu.gelu(x, "tanh"), lambda x: ops.gelu(x, "tanh"), lambda torch: torch.nn.GELU("tanh")
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations(name: str, shape: tuple[int, ...], dtype: Any) -> None:
     rng = np.random.default_rng(1)
     x = np.asarray(normal(rng, shape, dtype) * dtype(10))
-    check(getattr(points, name), getattr(ops, name), [x], rng)
+    check(*ACTIVATIONS[name][:2], [x], rng)
 
 
-@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_of_what_is_no_number(name: str) -> None:
     torch = pytest.importorskip("torch")
     x = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1000, -1000, 88, -88] * 9, np.float32)
     t = torch.from_numpy(x.copy()).requires_grad_()
-    right = getattr(torch, name)(t)
+    right = ACTIVATIONS[name][2](torch)(t)
     right.backward(torch.ones_like(t))
-    y, dx = run(getattr(points, name), [x], np.ones_like(x))
+    y, dx = run(ACTIVATIONS[name][0], [x], np.ones_like(x))
+    if name == "gelu":
+        right = right.detach().masked_fill(t == math.inf, math.inf)  # PyTorch's vectors say NaN there, its scalars not
     np.testing.assert_allclose(y, right.detach().numpy(), rtol=1e-6, atol=1e-37)
     np.testing.assert_allclose(dx, t.grad.numpy(), rtol=1e-6, atol=1e-37)
+
+
+def test_gelu_is_exact_to_two_units_of_its_largest_digits() -> None:
+    """Beside Python's erfc in double precision; far below 0 it is right to 2 %, where 1 + erf has no digit left."""
+    x = np.concatenate([np.linspace(-9, 9, 20_001), np.linspace(-0.01, 0.01, 2_001)]).astype(np.float32)
+    y, slope = run(gelu.gelu, [x], np.ones_like(x))
+    phi = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x.astype(np.float64)])
+    density = np.exp(-(x.astype(np.float64) ** 2) / 2) / math.sqrt(2 * math.pi)
+    assert np.abs(y - x * phi).max() < 2 * 2.0**-24 * 9  # the largest result is 9
+    small = np.abs(x) < 4
+    assert np.abs(y - x * phi)[small].max() < 5e-7
+    assert np.abs(slope - (phi + x * density)).max() < 5e-7
+    far = x < -3
+    assert np.abs(y[far] / (x * phi)[far] - 1).max() < 0.02
+
+
+def test_activations_answer_what_they_are_not_for() -> None:
+    x = Tensor(np.ones(3, np.float32))
+    assert points.leaky_relu(x, -0.5) is NotImplemented  # where the result would not tell which side x was on
+    assert gelu.gelu(x, "other") is NotImplemented
+    for f in (points.leaky_relu, gelu.gelu):
+        assert f(Tensor(np.ones(3, np.float16))) is NotImplemented
+        assert f(Tensor(np.ones(0, np.float32))) is NotImplemented
+    y, dx = run(lambda x: ops.leaky_relu(x, -0.5), [np.array([-2.0, 2.0])], np.ones(2))
+    assert (y.tolist(), dx.tolist()) == ([1.0, 2.0], [-0.5, 1.0])
 
 
 def test_exp_is_exact_to_two_units_in_the_last_place() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import dots, layers, layout, losses, norm, points, pools, rules
+from minidl.fast.loops import dots, gelu, layers, layout, losses, norm, points, pools, rules
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -28,6 +28,8 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "relu": points.relu,
     "sigmoid": points.sigmoid,
     "tanh": points.tanh,
+    "leaky_relu": points.leaky_relu,
+    "gelu": gelu.gelu,
     "dropout": points.dropout,
     "cross_entropy": losses.cross_entropy,
     "take": points.take,

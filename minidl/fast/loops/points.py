@@ -18,7 +18,7 @@ from minidl.fast.loops.words import entry, multiply_high
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor, record
 
-RELU, SIGMOID, TANH = range(3)
+RELU, SIGMOID, TANH, LEAKY = range(4)
 
 # ---- e^x ----
 
@@ -56,33 +56,39 @@ def _exp(x):
 
 
 @part
-def forward_part(i, parts, kind, x, y):
+def forward_part(i, parts, kind, slope, x, y):
     """Some numbers."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, zero, one = x[some], y[some], x.dtype.type(0), x.dtype.type(1)
     if kind == RELU:
         for j in range(len(x)):
             y[j] = zero if x[j] <= zero else x[j]  # NaN stays
+    elif kind == LEAKY:
+        for j in range(len(x)):
+            y[j] = x[j] if x[j] > zero else slope * x[j]
     else:
         for j in range(len(x)):
             y[j] = one / (one + exp(-x[j]))
 
 
 @loop
-def forward(team, kind, x, y):
-    """y = RELU or SIGMOID of x, both flat."""
+def forward(team, kind, slope, x, y):
+    """y = RELU, SIGMOID or LEAKY of x, both flat. slope: that of LEAKY below 0."""
     parts = cuts(len(x), len(x))
-    share(team, parts, entry(forward_part, (parts, kind, x, y)))
+    share(team, parts, entry(forward_part, (parts, kind, slope, x, y)))
 
 
 @part
-def backward_part(i, parts, kind, g, y, dx):
+def backward_part(i, parts, kind, slope, g, y, dx):
     """Some numbers."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, y, dx, zero, one = g[some], y[some], dx[some], g.dtype.type(0), g.dtype.type(1)
     if kind == RELU:
         for j in range(len(g)):
             dx[j] = zero if y[j] <= zero else g[j]
+    elif kind == LEAKY:
+        for j in range(len(g)):
+            dx[j] = g[j] if y[j] > zero else slope * g[j]
     elif kind == SIGMOID:
         for j in range(len(g)):
             dx[j] = g[j] * y[j] * (one - y[j])
@@ -92,10 +98,10 @@ def backward_part(i, parts, kind, g, y, dx):
 
 
 @loop
-def backward(team, kind, g, y, dx):
-    """dx from g and y = RELU, SIGMOID or TANH of x, all flat."""
+def backward(team, kind, slope, g, y, dx):
+    """dx from g and y = RELU, SIGMOID, TANH or LEAKY of x, all flat."""
     parts = cuts(len(g), len(g))
-    share(team, parts, entry(backward_part, (parts, kind, g, y, dx)))
+    share(team, parts, entry(backward_part, (parts, kind, slope, g, y, dx)))
 
 
 def relu(x: Tensor) -> Any:
@@ -113,19 +119,25 @@ def tanh(x: Tensor) -> Any:
     return _activation("tanh", TANH, x)
 
 
-def _activation(name: str, kind: int, x: Tensor) -> Any:
-    if not plain(x) or not x.size:
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
+    """See ops.leaky_relu. Any shape. With a slope below 0 the result would not tell where x is above 0."""
+    known = isinstance(negative_slope, (int, float)) and negative_slope >= 0
+    return _activation("leaky_relu", LEAKY, x, negative_slope) if known else NotImplemented
+
+
+def _activation(name: str, kind: int, x: Tensor, slope: float = 0.0) -> Any:
+    if type(x) is not Tensor or not plain(x) or not x.size:
         return NotImplemented
-    few = planar(x.data)
+    few, below = planar(x.data), x.dtype.type(slope)
     numbers, y = flat(x.data, few), CPU.empty((x.size,), x.dtype)
     if kind == TANH:
         np.tanh(numbers, out=y)
     else:
-        forward(crew(x.size), kind, numbers, y)
+        forward(crew(x.size), kind, below, numbers, y)
 
     def vjp(g: Array) -> Array:
         dx = CPU.empty(y.shape, y.dtype)
-        backward(crew(x.size), kind, flat(g, few), y, dx)
+        backward(crew(x.size), kind, below, flat(g, few), y, dx)
         return shaped(dx, x.shape, few)
 
     return record(name, shaped(y, x.shape, few), (x, vjp))
