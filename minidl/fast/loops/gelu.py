@@ -1,4 +1,4 @@
-"""GELU, x times the normal distribution's Phi(x): the result and its slope in one pass, e^x worked out once for both."""
+"""GELU, x times the normal distribution's Phi(x): the result and its slope in one pass, with one e^x for both."""
 
 from __future__ import annotations
 
