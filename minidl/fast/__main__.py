@@ -60,9 +60,10 @@ def convolutions(rng: Rng) -> nn.Module:
 def layers_one_by_one(rng: Rng) -> nn.Module:
     """Layers that no form takes together, with few channels and with many; their ReLUs stand alone."""
     return nn.Sequential(
-        nn.MaxPool2d(2), nn.LeakyReLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(),
-        nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.MaxPool2d(3, 1), nn.Sigmoid(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.Conv2d(4, 8, 3, rng=rng), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Tanh(),
-        nn.Dropout(0.1, rng=0), nn.ReLU(), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 10, bias=False, rng=rng),
+        nn.MaxPool2d(2), nn.LeakyReLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng),
+        nn.MaxPool2d(3, 1), nn.Sigmoid(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.Conv2d(4, 8, 3, rng=rng),
+        nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Tanh(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.BatchNorm2d(8),
+        nn.Flatten(), nn.Linear(32, 10, bias=False, rng=rng),
     )  # fmt: skip
 
 
