@@ -23,6 +23,9 @@ optimizer, sgd, adam; of data/ batches; then evaluation, trainer. tutorials/page
 
 from __future__ import annotations
 
+from minidl.cli import early as _early  # noqa: F401 (Ctrl-C from here on, where this is a command)
+
+# isort: split
 import importlib
 import os
 from typing import TYPE_CHECKING, Any

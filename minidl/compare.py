@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
 from minidl.data.atomic import write_text
 from minidl.data.outputs import check_output
 from minidl.pages import compare_page, compare_table, read_run
@@ -38,7 +38,7 @@ def compare(argv: Sequence[str] | None) -> int:
         runs = [read_run(folder, i) for i, folder in enumerate(args.runs)]
     except (ValueError, OSError) as error:
         return complain(error, BAD_INPUT, parser.prog)
-    print(compare_table(runs))
+    print(shown(compare_table(runs)))
     if args.out is None:
         return DONE
     html = compare_page(runs)

@@ -13,7 +13,7 @@ import numpy as np
 from minidl import ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, readable
 from minidl.data.outputs import PICTURE, check_output
 from minidl.grad_mode import no_grad
 from minidl.handwriting.look import frame_of, look
@@ -49,22 +49,23 @@ def predict(argv: Sequence[str] | None) -> int:
         frame, names = frame_of(data), data.get("class_names", ())
     except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
-    shown, count, status = [], 0, DONE
+    seen, count, status = [], 0, DONE
     with no_fast() if "no_fast" in args else nullcontext():
         for path in args.images:
             try:
                 for image in look(path, size, frame, args.how):
                     chances = classify(model, image.pixels)
-                    print(f"{image.name}: {describe(chances, names)}{f'  [{image.note}]' if image.note else ''}")
+                    note = f"  [{image.note}]" if image.note else ""
+                    print(readable(f"{image.name}: {describe(chances, names)}{note}"))
                     count += 1
                     if args.show and count <= MOST:
-                        shown.append((image, chances))
+                        seen.append((image, chances))
             except (ValueError, OSError) as error:  # the other files may be sound
                 sys.stdout.flush()
                 status = complain(error, BAD_INPUT, parser.prog)
-    if shown:
+    if seen:
         try:
-            show(args.show, shown, names)
+            show(args.show, seen, names)
         except OSError as error:
             return complain(f"--show {args.show} can't be written: {error}", FAILED, parser.prog)
         left_out = f", the first {MOST} of {count} images" if count > MOST else ""
@@ -131,7 +132,7 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
     """
     checkpoint = load_run_checkpoint(run / CHECKPOINT)
     if note := stranger(run, checkpoint.state):
-        print(f"note: {note}", file=sys.stderr)
+        print(readable(f"note: {note}"), file=sys.stderr)
     height, width = checkpoint.state["model"]["image_size"]
     return model_of(run, checkpoint, given).to(device).eval(), (height, width)
 

@@ -17,7 +17,7 @@ from minidl.backend import DeviceError, no_fast
 from minidl.cli import closing
 from minidl.cli.command import OutputLost, command, say
 from minidl.cli.display import Display, resume_command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data.atomic import write_text
 from minidl.data.outputs import check_output
@@ -170,12 +170,10 @@ def describe(run: Run) -> None:
     if job.device == "cpu":
         print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
     for note in filter(None, (data.note, *run.notes)):
-        print(f"note: {note}")
+        print(shown(f"note: {note}"))
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
-    print(
-        f"data: {data.name} ({data.source}): {len(splits.train):,} training, {others}{len(splits.test):,} test images, "
-        f"{splits.classes} classes"
-    )
+    images = f"{len(splits.train):,} training, {others}{len(splits.test):,} test images, {splits.classes} classes"
+    print(shown(f"data: {data.name} ({data.source}): {images}"))
     print(
         f"model: {of_file(job.config.model)}, {count_parameters(job.model):,} weights, on {job.device}; "
         f"{of_file(job.config.opt)}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
@@ -206,7 +204,7 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
         closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png", run.held.place)
     except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
         print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
-    print(closing.closing_table(summary, run.where, trainer.optimizer.verdict()))
+    print(shown(closing.closing_table(summary, run.where, trainer.optimizer.verdict())))
     if run.options.report:
         write_text(run.folder / PAGE, report_page(facts_of_run(run)), run.held.place)
         print(f"{'report':>12}  {run.where / PAGE}")

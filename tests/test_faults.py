@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import predict, train
+from minidl import compare, predict, report, train, tune
 from minidl.data import load_mnist, write_idx
 from minidl.nn import Linear
+from minidl.study import __main__ as study
+from minidl.trace import __main__ as trace
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.results import read_results
 from minidl.weights import WeightsError
@@ -207,6 +209,45 @@ def test_what_is_used_later_is_looked_at_first(made, tmp_path, capsys, args, say
     assert says in said
     assert len(said.splitlines()) <= 2
     assert not (tmp_path / "new").exists()
+
+
+STEERING = "a\x1b[31m\rb\x07c\u202ed\u2066e\x9bf"
+STEERED = "a\\x1b[31m\\rb\\x07c\\u202ed\\u2066e\\x9bf"
+
+
+@pytest.mark.parametrize(
+    "main", [train.main, predict.main, compare.main, report.main, tune.main, trace.main, study.main]
+)
+def test_no_name_steers_the_terminal(main, tmp_path, monkeypatch, capsys):
+    """Typed, in each command's error; with an end of a line in it, it is one line still."""
+    monkeypatch.chdir(tmp_path)
+    words = {
+        train.main: ["--resume", STEERING], predict.main: [STEERING, "x"], compare.main: [STEERING],
+        report.main: [STEERING], tune.main: ["--model", STEERING], study.main: ["--check", STEERING],
+        trace.main: [STEERING, "--out", "x.html"],
+    }[main]  # fmt: skip
+    said = refused(capsys, main, *words)
+    assert STEERED in said or repr(STEERING)[1:-1] in said
+    assert said.replace("\n", "").isprintable()
+    refused(capsys, main, *(f"{word}\nb" if word == STEERING else word for word in words))
+    with pytest.raises(SystemExit):
+        main([f"--{STEERING}\nb"])
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said[:-1].isprintable()
+
+
+def test_no_file_steers_the_terminal(made, run, tmp_path, monkeypatch, capsys):
+    """What stands in a checkpoint, or is the name of a picture: in answers and notes."""
+    data = load_checkpoint(run / "checkpoint.safetensors").state["data"]
+    signed_anew(run, {"data": {**data, "class_names": [f"{k}{STEERING}\nx" for k in range(4)]}})
+    shutil.copy(made / "x.idx", tmp_path / f"{STEERING}\nx.idx")
+    shutil.copy(made / "b" / "config.json", run)
+    assert predict.main([str(run), str(tmp_path / f"{STEERING}\nx.idx")]) == 0
+    said = "".join(capsys.readouterr())
+    assert said.count(STEERED) == 9  # three images: the file, and two classes
+    assert said.replace("\n", "").isprintable()
+    assert len(said.splitlines()) == 4  # with the note on config.json
 
 
 @pytest.mark.parametrize(("word", "meant"), [("--epoch", "--epochs"), ("--modell", "--model"), ("--Seed", "--seed")])

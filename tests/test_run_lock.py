@@ -9,8 +9,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from minidl import Observer, Trainer, load_run, nn
+from minidl.optim import SGD
+from minidl.training.checkpoint import CheckpointError
 from minidl.training.lock import LOCK, _machine, lock
 from tests.commands import Child, arguments, at_place, difference, fails, finished, outcome, tiny_dataset, train
 
@@ -184,6 +188,107 @@ def test_one_is_held_while_another_resumes(data, whole, tmp_path, place):
     (tmp_path / "held" / "go").touch()
     assert held.wait() == 0, held.output
     assert not difference(outcome(out), outcome(whole))
+
+
+# ---- a Trainer's folder ----
+
+
+def trainer(folder: Path | None) -> Trainer:
+    net = nn.Linear(4, 2, rng=np.random.default_rng(0))
+    return Trainer(Flat(net), SGD(net.parameters(), lr=0.1), ARRAYS, batch_size=4, folder=folder)
+
+
+class Flat(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x.flatten(1))
+
+
+ARRAYS = (np.random.default_rng(1).random((8, 1, 2, 2), np.float32), np.arange(8) % 2)
+
+
+def loaded(folder: Path):
+    return load_run(folder, Flat(nn.Linear(4, 2)), ARRAYS)
+
+
+def test_a_trainers_folder_is_locked_while_it_is_made_and_trained_in(tmp_path):
+    with ExitStack() as held:
+        lock(tmp_path, held)
+        with pytest.raises(ValueError, match="another process is training in"):
+            trainer(tmp_path)
+    assert not list(tmp_path.iterdir())
+    made = trainer(tmp_path / "r")
+    for work in (lambda: made.fit(1, verbose=False), made.save):
+        with ExitStack() as held:
+            lock(tmp_path / "r", held)
+            with pytest.raises(ValueError, match="another process is training in"):
+                work()
+        work()
+    assert not (tmp_path / "r" / LOCK).exists()
+
+
+def test_of_two_that_loaded_one_state_only_the_first_goes_on(tmp_path):
+    """Once the second wrote its older state over what the first had trained since."""
+    trainer(tmp_path / "r").fit(1, verbose=False)
+    first, second = loaded(tmp_path / "r"), loaded(tmp_path / "r")
+    second.trainer  # noqa: B018 (it is made now)
+    first.fit(2, verbose=False)
+    first.fit(1, verbose=False)
+    first.save()
+    before = {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()}
+    for work in (lambda: second.fit(1, verbose=False), second.save):
+        with pytest.raises(ValueError, match="was trained on by another program since it was loaded here"):
+            work()
+    assert before == {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()}
+    second.save(tmp_path / "other")
+    assert [len(loaded(tmp_path / name).metrics) for name in ("r", "other")] == [4, 1]
+    shutil.rmtree(tmp_path / "r")
+    with pytest.raises(ValueError, match="is gone"):
+        first.fit(1, verbose=False)
+    assert not (tmp_path / "r").exists()
+
+
+def test_to_load_a_run_takes_nothing_away_from_who_trains_there(tmp_path):
+    """Once it swept up the file that another process was just writing, whose training ended with an error."""
+    trainer(tmp_path)
+    part = tmp_path / ".checkpoint.safetensors.00000000.part"
+    part.touch()
+    run = loaded(tmp_path)
+    run.evaluate(ARRAYS)
+    run.trainer.evaluate(ARRAYS)
+    assert part.exists()
+    run.fit(1, verbose=False)  # now the folder is its own
+    assert not part.exists()
+
+
+def test_an_observer_may_save_while_the_folder_is_held(tmp_path):
+    class Saves(Observer):
+        def after_epoch(self, record):
+            made.save()
+            made.save(tmp_path / f"epoch{record['epoch']}")
+
+    made = trainer(tmp_path / "r")
+    made.fit(2, Saves(), verbose=False)
+    made.fit(1, verbose=False)
+    assert [len(loaded(tmp_path / name).metrics) for name in ("epoch1", "epoch2", "r")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl", "summary.json", "curves.png"])
+def test_a_folder_in_the_place_of_a_file(whole, tmp_path, name):
+    """Once "[Errno 21] Is a directory", for curves.png at the end of the run."""
+    shutil.copytree(whole, tmp_path / "r")
+    (tmp_path / "r" / name).unlink()
+    (tmp_path / "r" / name).mkdir()
+    assert f"{name} is a folder, in the place of a file of the run" in fails("--resume", tmp_path / "r")
+    own = tmp_path / "own"
+    trainer(own)
+    (own / name).unlink(missing_ok=True)
+    (own / name).mkdir()
+    with pytest.raises(CheckpointError, match="is a folder"):
+        loaded(own).fit(1, verbose=False)
 
 
 def test_a_folder_that_is_removed_and_begun_anew_by_another(data, whole, tmp_path):

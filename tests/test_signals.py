@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM, SIGHUP: the first ends the run after the current step, the second at once, and nothing is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,30 @@ def test_the_real_command_in_its_own_session(data, tmp_path):
     assert "stopping after this step" in err
     assert "Traceback" not in err
     assert out.splitlines()[-2].startswith("stopped after step ")
+
+
+IMPORTS = "import os, signal, sys; os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing there")
+@pytest.mark.parametrize("module", ["minidl.train", "minidl.predict", "minidl.study", "minidl.trace", "minidl"])
+def test_while_a_command_still_imports(module, tmp_path):
+    """Ctrl-C as NumPy is imported; Python's own imports before minidl's first line are Python's."""
+    (tmp_path / "numpy.py").write_text(IMPORTS)
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    argv = [sys.executable, "-m", module]
+    done = subprocess.run(argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "minidl: stopped by SIGINT\n")
+
+
+def test_a_program_that_imports_minidl_keeps_its_ctrl_c(tmp_path):
+    (tmp_path / "mine.py").write_text("import minidl, signal; assert signal.getsignal(2) is signal.default_int_handler")
+    (tmp_path / "minidl_like").mkdir()
+    for name in ("__init__", "__main__"):
+        shutil.copy(tmp_path / "mine.py", tmp_path / "minidl_like" / f"{name}.py")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    for words in (["mine.py"], ["-m", "mine"], ["-m", "minidl_like"], ["-c", "import mine"]):
+        subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, check=True)
 
 
 def test_a_signal_that_was_ignored_stays_ignored(data, tmp_path):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO, cast
 
-from minidl.cli.parser import FAILED, write_anything
+from minidl.cli.parser import FAILED, shown, write_anything
 from minidl.cli.signals import StopNow, StopOnSignal
 
 
@@ -66,7 +66,7 @@ def say(error: StopNow | OutputLost, line: str) -> None:
     """Print the line on stderr, unless whoever raised or passed on the error has said more (`error.told = True`)."""
     if not error.told:
         with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            print(shown(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

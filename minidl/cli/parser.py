@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from minidl import __version__
 
+STEERS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
+NO_LINE = re.compile(r"\n(?!  +\S| *\^ |[A-Z])")  # the end of a line in some name, and not between two of ours
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as shells have it
 
 
@@ -58,13 +60,21 @@ def write_anything() -> None:
 
 
 def readable(message: str) -> str:
-    """The message with words of hundreds of letters cut: what was typed may be anything."""
-    return re.sub(r"[^\s/]{300,}", lambda word: f"{word[0][:60]}... ({len(word[0]):,} characters)", message)
+    """The message with words of hundreds of letters cut, and nothing in it that steers a terminal: what was typed, and
+    what stands in a file, may be anything."""
+    short = re.sub(r"[^\s/]{300,}", lambda word: f"{word[0][:60]}... ({len(word[0]):,} characters)", message)
+    return NO_LINE.sub(r"\\n", shown(short))
+
+
+def shown(text: object) -> str:
+    """Text of a file's or a user's as a terminal can show it: ESC as \\x1b, and so each control character but tabs and
+    ends of lines, and each that turns the direction of writing."""
+    return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def complain(error: object, status: int, program: str = "minidl.train") -> int:
     """Print an error as the command lines have them; returns the exit status."""
-    prefix, error = f"{program}: error: ", readable(str(error))
+    prefix = f"{program}: error: "
     # A second line may point at a place in the first, so it moves along.
-    print(prefix + str(error).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
+    print(prefix + readable(str(error)).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     return status

@@ -20,7 +20,7 @@ from minidl.evaluation import threads_or_as_before
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
 from minidl.trainer import Trainer
-from minidl.training.lock import Held, lock
+from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step
 
 
@@ -62,16 +62,20 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
 
 @contextmanager
 def folder_held(run: Any) -> Iterator[None]:
-    """No other process writes to the run's folder meanwhile; where there is no run nothing is done."""
-    if run is None:
+    """No other process writes to the run's folder meanwhile, nor has since; where there is no run nothing is done."""
+    if run is None or run.is_held:  # an observer saves while `fit` has the folder
         yield
         return
     with ExitStack() as held:
+        held.callback(run.let_go)
         run.hold(lock(run.folder, held))
+        run.check_stand()
+        run.sweep()
+        run.is_held = True
         try:
             yield
         finally:
-            run.hold(Held(run.folder))
+            run.note_stand()
 
 
 class StopOnCtrlC(Observer):

@@ -210,6 +210,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
         restore(job, checkpoint)
     made = OwnRun(job, folder, Options(**checkpoint.state["options"]))
     made.take_over(checkpoint.state)
+    made.stand = checkpoint.sha256
     trainer = job.trainer
     trainer.run, trainer.threads = made, made.options.threads
     return trainer

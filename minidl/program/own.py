@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from minidl.cli import closing
 from minidl.data.batches import Origin, Splits
 from minidl.module import Module
 from minidl.optim import Optimizer
+from minidl.program.course import folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
 from minidl.trainer import Trainer
+from minidl.training.checkpoint import stand_of
 from minidl.training.config import Job
+from minidl.training.lock import Held
 from minidl.training.observer import Observer
 from minidl.training.restore import PYTHON
+from minidl.training.results import CHECKPOINT
 from minidl.training.run import Checkpoints, Options, Run, check_unused
 
 
@@ -53,6 +58,28 @@ class OwnRun(Run):
     """A Trainer with the folder that it writes to."""
 
     job: Any
+    stand: str | None = None  # the checksum of the checkpoint as this process left it in the folder, or found it
+    is_held = False  # whether this process has the folder's lock
+
+    def let_go(self) -> None:
+        """The lock is gone."""
+        self.is_held = False
+        self.hold(Held(self.folder))
+
+    def check_stand(self) -> None:
+        """Raise ValueError where another process, or another Trainer, has gone on with the run since."""
+        now = stand_of(self.folder / CHECKPOINT)
+        if now is None:
+            raise ValueError(f"the run's checkpoint in {self.folder} is gone: save('FOLDER') writes the run anew")
+        if now != self.stand:
+            raise ValueError(
+                f"{self.folder} was trained on by another program since it was loaded here: go on from there with "
+                f"minidl.load_run({str(self.folder)!r}), or save('FOLDER') keeps this state in another folder"
+            )
+
+    def note_stand(self) -> None:
+        """Remember the checkpoint that is in the folder."""
+        self.stand = stand_of(self.folder / CHECKPOINT)
 
     @property
     def needs(self) -> str:
@@ -80,7 +107,7 @@ class OwnRun(Run):
         if not trainer.progress.metrics or not len(trainer.splits.test):
             return  # arrays of the program's own, all of them trained on: there is nothing to report on
         summary = self.write_summary()
-        closing.plot_curves(trainer.progress.metrics, summary, self.folder / "curves.png")
+        closing.plot_curves(trainer.progress.metrics, summary, self.folder / "curves.png", self.held.place)
 
 
 def begin(trainer: Trainer, folder: Any) -> None:
@@ -93,7 +120,10 @@ def begin(trainer: Trainer, folder: Any) -> None:
     check_unused(path)
     origin = trainer.splits.origin or arrays_origin(trainer.splits)
     job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
-    trainer.run = OwnRun.create(job, path, Options(threads=trainer.threads))
+    with ExitStack() as held:  # nobody else begins a run there meanwhile
+        trainer.run = OwnRun.create(job, path, Options(threads=trainer.threads), held)
+        trainer.run.note_stand()
+    trainer.run.let_go()
 
 
 def save(trainer: Trainer, folder: Any = None) -> Path:
@@ -106,11 +136,13 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
         own = trainer.run
         begin(trainer, folder)
         there, trainer.run = trainer.run, own or trainer.run
-        there.aim_at(trainer.progress.epoch)
-        there.finish()
+        with folder_held(there):
+            there.aim_at(trainer.progress.epoch)
+            there.finish()
         return Path(there.folder)
-    trainer.run.save()
-    trainer.run.write_metrics()
+    with folder_held(trainer.run):
+        trainer.run.save()
+        trainer.run.write_metrics()
     return Path(trainer.run.folder)
 
 

@@ -53,6 +53,7 @@ def resume_from_python(
     run.options = Options(**{**asdict(run.options), **options})
     if locked is not None:
         run.hold(locked)
+        run.sweep()
         run.heal(loaded.checkpoint.state)
         return run
     assert out is not None

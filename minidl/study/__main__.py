@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import load_mnist
 from minidl.data.mnist import absolute
@@ -131,7 +131,7 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
         study = replace(study, regimes=fit(study.regimes, dataset, []))
     plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args)
     for line in plan.store.damaged[:5]:
-        print(f"{NAME}: {line}; it is made again", file=sys.stderr)
+        print(shown(f"{NAME}: {line}; it is made again"), file=sys.stderr)
     if more := plan.store.damaged[5:]:
         print(f"{NAME}: and {len(more)} more", file=sys.stderr)
     return plan
@@ -167,7 +167,7 @@ def check_rows(args: argparse.Namespace) -> int:
     dataset = absolute(args.dataset) if args.dataset else None
     store = Store(args.check)
     for line in store.damaged[:5]:
-        print(f"{NAME}: {line}", file=sys.stderr)
+        print(shown(f"{NAME}: {line}"), file=sys.stderr)
     alike = check(store, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
     return DONE if alike and not store.damaged else FAILED
 
@@ -186,7 +186,7 @@ def report(plan: Plan, out: Path) -> int:
     crashed = plan.crashed()
     for error in sorted(set(crashed.values())):
         count = sum(e == error for e in crashed.values())
-        print(f"minidl.study: {count} run{'s' * (count > 1)} crashed: {error}", file=sys.stderr)
+        print(shown(f"{NAME}: {count} run{'s' * (count > 1)} crashed: {error}"), file=sys.stderr)
     if crashed:
         print("the same line tries them again", file=sys.stderr)
     for path in write_report(plan, out):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from minidl.backend import Array
 from minidl.data.atomic import atomic_file
@@ -37,11 +37,13 @@ class Checkpoint:
     model      the model's state dict: NumPy arrays under PyTorch's names
     optimizer  the optimizer's state dict: {"vectors": NumPy arrays by name, "scalars": JSON values by name}
     state      everything else: {"config": ..., "trainer": ..., ...}, JSON values
+    sha256     the checksum of all that
     """
 
     model: dict[str, Array]
     optimizer: dict[str, Any]
     state: dict[str, Any]
+    sha256: str
 
 
 def save_checkpoint(
@@ -103,7 +105,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             "scalars": state.get("optimizer", {}),
         },
         state=state,
+        sha256=found,
     )
+
+
+def stand_of(path: str | os.PathLike[str]) -> str | None:
+    """The checksum that a checkpoint says it has, without reading it all; None where there is none."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return (file.metadata() or {}).get(CHECKSUM)
+    except (SafetensorError, OSError, ValueError):
+        return None
 
 
 def _read_header(where: str, header: Mapping[str, str]) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class Run:
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen, locked)
         run.take_over(checkpoint.state)
+        run.sweep()
         run.heal(checkpoint.state)
         return run
 
@@ -193,11 +194,15 @@ class Run:
         """Be the run that a checkpoint's state is of, with what it was begun with."""
         self.versions, self.id = {"fast": None, **state["versions"]}, state["run"]
         self.parent, self.summary = state.get("parent"), state.get("summary")
-        self.sweep()
 
     def sweep(self) -> None:
-        """Remove what writers that were killed have left half done."""
+        """Remove what writers that were killed have left half done; while the folder is locked.
+
+        Raises CheckpointError where a folder stands in the place of a file that will be written.
+        """
         for name in FILES:
+            if (path := self.folder / name).is_dir():
+                raise CheckpointError(f"{path} is a folder, in the place of a file of the run: take it away")
             for part in self.folder.glob(f".{name}.*.part"):
                 part.unlink(missing_ok=True)
 
