@@ -8,6 +8,7 @@ Where there is no way to get it, there are 5,000 of the same images in the packa
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -137,6 +138,8 @@ def check_whole_mnist(found: Dataset) -> None:
         28,
     ):
         return
+    if found.sha256 == hashlib.sha256("".join(MNIST[part].sha256 for part in PARTS).encode()).hexdigest():
+        return  # all of them are, by the hash that is known already
     bytes_ = (found.train_images, found.train_labels, found.test_images, found.test_labels)
     hashes = [idx_sha256(array.astype(np.uint8)) for array in bytes_]
     wrong = [part for part, sha256 in zip(PARTS, hashes, strict=True) if sha256 != MNIST[part].sha256]

@@ -45,7 +45,7 @@ from minidl.tensor import Tensor
 if TYPE_CHECKING:
     from minidl.data import load_mnist
     from minidl.data.batches import Examples, Splits, batches, split
-    from minidl.evaluation import evaluate
+    from minidl.evaluation import evaluate, predict
     from minidl.program import LoadedRun, load_run
     from minidl.trainer import Trainer
     from minidl.training.observer import Observer
@@ -69,6 +69,7 @@ __all__ = [
     "no_fast",
     "no_grad",
     "ops",
+    "predict",
     "reference_only",
     "seed",
     "split",
@@ -84,6 +85,7 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
     "evaluate": "minidl.evaluation",
     "load_mnist": "minidl.data",
     "load_run": "minidl.program",
+    "predict": "minidl.evaluation",  # the function; the command of that name is run with python -m
     "split": "minidl.data.batches",
 }
 

@@ -19,7 +19,7 @@ from minidl.backend import Array, backend_of, get_backend, to_numpy
 from minidl.listing import listing, lost
 from minidl.refuse import Named, refuse
 from minidl.tensor import Tensor
-from minidl.weights import load_weights, save_weights
+from minidl.weights import load_weights, save_weights, shapes_in_words
 
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
@@ -157,7 +157,13 @@ class Module(Named):
 
         Raises WeightsError where it can't be read, and as load_state_dict does where it does not fit.
         """
-        self.load_state_dict(load_weights(path))
+        weights = load_weights(path)
+        try:
+            self.load_state_dict(weights)
+        except KeyError as error:
+            theirs, own = shapes_in_words(weights), shapes_in_words(self.state_dict())
+            which = f"{path} holds {theirs}: another network's, for this {type(self).__name__} has {own}"
+            raise KeyError(f"{which}; {error.args[0]}") from error
         return self
 
     # ---- modes and moves --------------------------------------------------------------------------------------

@@ -301,7 +301,8 @@ class Trainer:
             p.seen += len(step.x.data)
 
     def __repr__(self) -> str:
-        done = f"{self.progress.epoch} epochs ({self.progress.step:,} steps) done"
+        p = self.progress
+        done = f"{p.epoch} epoch{'s' * (p.epoch != 1)} ({p.step:,} step{'s' * (p.step != 1)}) done"
         return f"Trainer of {type(self.model).__name__} by {self.optimizer.phase}, {done}, on {self.splits!r}"
 
     # ---- saving and resuming ------------------------------------------------------------------------------------

@@ -81,6 +81,13 @@ def save_weights(path: str | os.PathLike[str], weights: Mapping[str, Array]) -> 
         part.unlink(missing_ok=True)
 
 
+def shapes_in_words(tensors: Mapping[str, Array], most: int = 4) -> str:
+    """What is in a file or a network, in words: "4 tensors (1.weight 128x784, 1.bias 128, ...)"."""
+    some = [f"{name} {'x'.join(map(str, np.shape(tensors[name]))) or '1'}" for name in list(tensors)[:most]]
+    more = ", ..." if len(tensors) > most else ""
+    return f"{len(tensors)} tensor{'s' * (len(tensors) != 1)} ({', '.join(some)}{more})" if tensors else "no tensor"
+
+
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
     """The metadata and the arrays of a safetensors file. Raises ValueError, SafetensorError or OSError."""
     from safetensors import safe_open

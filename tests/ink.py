@@ -124,10 +124,85 @@ def thin_pen(digit: Digit, rng: Rng) -> np.ndarray:
     return written(placed(skeleton, SHEET, rng), 0.95, 0.2)
 
 
+def from_one_side(picture: np.ndarray, rng: Rng, amount: float = 0.05) -> np.ndarray:
+    """A picture (H, W) seen in perspective and turned by up to three degrees, its own tone around it."""
+    height, width = picture.shape
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    seen = corners + rng.uniform(-amount, amount, (4, 2)) * [width, height]
+    rows, wanted = [], []
+    for (x, y), (u, v) in zip(seen, corners, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        wanted += [u, v]
+    how, around = np.linalg.solve(np.array(rows), np.array(wanted)), int(255 * np.median(picture))
+    image = Image.fromarray(eight_bits(picture)).transform(
+        (width, height), Image.Transform.PERSPECTIVE, how, Image.Resampling.BICUBIC, fillcolor=around
+    )
+    return np.asarray(image.rotate(rng.uniform(-3, 3), Image.Resampling.BICUBIC, fillcolor=around)) / 255
+
+
+def rim(shape: tuple[int, int], loss: float = 0.35) -> np.ndarray:
+    """Light that falls off to all sides, as behind a phone's lens."""
+    y, x = (np.linspace(-1, 1, n) for n in shape)
+    return 1 - loss * (y[:, None] ** 2 + x**2) / 2
+
+
+def lined_from_one_side(digit: Digit, rng: Rng) -> np.ndarray:
+    """Dark lines that are neither level nor quite parallel."""
+    sheet = written(placed(enlarged(digit, int(rng.integers(220, 400))), SHEET, rng))
+    for y in range(40, SHEET[0], int(rng.integers(40, 80))):
+        sheet[y : y + 3] = np.minimum(sheet[y : y + 3], 0.35)
+    return from_one_side(sheet, rng) * rim(SHEET) + rng.normal(0, 0.01, SHEET)
+
+
+def squared_and_turned(digit: Digit, rng: Rng) -> np.ndarray:
+    sheet = on_sheet(digit, rng)
+    for start in range(7, max(SHEET), 45):
+        sheet[start : start + 2] = np.minimum(sheet[start : start + 2], 0.45)
+        sheet[:, start : start + 2] = np.minimum(sheet[:, start : start + 2], 0.45)
+    return from_one_side(sheet, rng, 0.0) + rng.normal(0, 0.01, SHEET)
+
+
+def on_a_dark_desk(digit: Digit, rng: Rng) -> np.ndarray:
+    """A sheet with a noisy desk on two of its sides, one of them across a corner."""
+    sheet = written(placed(enlarged(digit, 300), (600, 450), rng), 0.85, 0.2)
+    picture = np.pad(sheet, ((150, 50), (100, 50)), constant_values=0.85)
+    y, x = np.mgrid[: SHEET[0], : SHEET[1]]
+    desk = (x + 0.3 * y < rng.uniform(60, 140)) | (y + 0.2 * x > SHEET[0] + rng.uniform(30, 80))
+    return np.where(desk, 0.13 + rng.normal(0, 0.03, SHEET), picture) * rim(SHEET) + rng.normal(0, 0.02, SHEET)
+
+
+def a_sheet_on_a_desk(digit: Digit, rng: Rng) -> np.ndarray:
+    """All four edges of the sheet are seen, and the desk's grain around them."""
+    sheet = written(placed(enlarged(digit, int(rng.integers(220, 340))), (580, 430), rng), 0.92, 0.15)
+    grain = 0.35 + 0.05 * np.sin(np.arange(SHEET[1]) / rng.uniform(3, 8)) + rng.normal(0, 0.02, SHEET)
+    grain[110:690, 85:515] = sheet
+    return from_one_side(grain, rng, 0.04) * rim(SHEET) + rng.normal(0, 0.015, SHEET)
+
+
+def in_a_box(digit: Digit, rng: Rng) -> np.ndarray:
+    """In the printed box of a form."""
+    sheet = np.full(SHEET, 0.95)
+    top, left = rng.integers(20, 300), rng.integers(20, 180)
+    sheet[top : top + 420, left : left + 360] = 0.15
+    sheet[top + 4 : top + 416, left + 4 : left + 356] = written(
+        placed(enlarged(digit, 300), (412, 352), rng), 0.95, 0.2
+    )
+    return sheet
+
+
+def by_flash(digit: Digit, rng: Rng) -> np.ndarray:
+    """Too bright in the middle, dark at the rim."""
+    y, x = (np.linspace(-1, 1, n) for n in SHEET)
+    bright = 0.3 + 0.75 * np.exp(-(y[:, None] ** 2 + x**2) / 0.7)
+    return np.clip(written(placed(enlarged(digit, 300), SHEET, rng)) * bright, 0, 1) + rng.normal(0, 0.015, SHEET)
+
+
 HARDER: dict[str, Callable[[Digit, Rng], np.ndarray]] = {
     "grey paper, noise": grey_and_noisy, "dim light, noise": dim_and_noisy, "dark lines": lined,
     "squared paper": squared, "half in shadow": half_in_shadow,
-    "coloured": coloured, "turned": turned, "thin pen": thin_pen,
+    "coloured": coloured, "turned": turned, "thin pen": thin_pen, "lined, from one side": lined_from_one_side,
+    "squared, turned": squared_and_turned, "dark desk": on_a_dark_desk, "sheet on a desk": a_sheet_on_a_desk,
+    "in a box": in_a_box, "by flash": by_flash,
 }  # fmt: skip
 
 

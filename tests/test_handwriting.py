@@ -11,11 +11,13 @@ from PIL import Image
 from minidl.data import load_mnist, write_idx
 from minidl.data.pictures import Picture
 from minidl.handwriting.connected import label, spread_labels
+from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, windowed
 from minidl.handwriting.frame import EMNIST, MNIST, framed, stroke_width
 from minidl.handwriting.look import frame_of, look
-from minidl.handwriting.paper import find_ink, without_lines
+from minidl.handwriting.paper import find_ink
 from minidl.handwriting.pieces import find_digits
+from minidl.handwriting.ruled import without_lines
 from minidl.predict import classify, load_model
 from minidl.predict import main as predict
 from tests import ink
@@ -237,6 +239,30 @@ def test_lines_of_the_paper_go_and_strokes_stay():
     stroke = strength.copy()
     strength[50:53] = strength[100:103] = strength[150:153] = 1
     np.testing.assert_array_equal(without_lines(strength), stroke)
+
+
+def test_lines_that_are_not_level_go_too():
+    y, x = np.mgrid[:400, :300].astype(np.float32)
+    stroke = np.float32((abs(x - 150) < 6) & (abs(y - 200) < 120))
+    for slopes in ((0.05, 0.05, 0.05), (-0.1, -0.1, -0.1), (0.02, 0.05, 0.08)):  # the last as seen from one side
+        lines = [abs(y - start - slope * x) < 1.5 for start, slope in zip((60, 170, 290), slopes, strict=True)]
+        found = without_lines(np.maximum(stroke, np.any(lines, 0)))
+        assert found[stroke == 0].mean() < 0.1 * np.any(lines, 0)[stroke == 0].mean(), slopes
+        assert found[stroke > 0].mean() > 0.97, slopes
+    bar = np.float32(abs(y - 100 - 0.05 * x) < 1.5)  # one sloping stroke by itself is no paper's line
+    np.testing.assert_array_equal(without_lines(bar), bar)
+
+
+def test_a_desk_becomes_paper_and_a_digit_at_the_side_stays():
+    y, x = np.mgrid[:400, :300].astype(np.float32)
+    digit = (abs(np.hypot((y - 250) / 80, (x - 170) / 50) - 1) < 0.15) * np.float32(0.6)
+    paper = 0.6 + 0.3 * x / 300
+    on_desk = np.where(x + 0.3 * y < 90, np.float32(0.1), paper - digit)
+    np.testing.assert_allclose(without_desk(on_desk), paper - digit, atol=0.12)
+    tight = (paper - digit)[168:332, 118:222]  # it touches all four sides
+    np.testing.assert_array_equal(without_desk(tight), tight)
+    shadow = (paper - digit) * np.where(y < 300, np.float32(1), np.float32(0.5))
+    np.testing.assert_array_equal(without_desk(shadow), shadow)
 
 
 def test_framed_is_centred_as_mnist_s_own_are():

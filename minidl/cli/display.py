@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
-
 from minidl.evaluation import evaluate
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
@@ -23,6 +21,8 @@ class Progress(Observer):
     """
 
     def __init__(self, trainer: Trainer, epochs: int) -> None:
+        from tqdm import tqdm  # here: programs that only look at a run show no bar
+
         self.trainer, self.epochs = trainer, epochs
         self.optimizer, self.progress = trainer.optimizer, trainer.progress
         self.announced = self.optimizer.switch_event is not None
@@ -77,7 +77,7 @@ class Progress(Observer):
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        write: Callable[[str], None] = tqdm.write if not self.bar.disable else print
+        write: Callable[[str], None] = self.bar.write if not self.bar.disable else print
         write(line)
         sys.stdout.flush()
 

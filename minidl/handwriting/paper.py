@@ -13,15 +13,16 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.data.pictures import Picture
-from minidl.handwriting.filters import closing, smoothed, windowed
+from minidl.handwriting.desk import without_desk
+from minidl.handwriting.filters import closing, smoothed
 from minidl.handwriting.frame import stroke_width
+from minidl.handwriting.ruled import without_lines
 
 WINDOWS = (0.06, 0.12, 0.25)  # of the longer side: wider than a stroke, narrower than a shadow
 DIM = 0.2  # brightness: of paper that is darker than this, ink is not made stronger any more
 FAINT = 0.06  # contrast of 1: what is weaker than this is no ink but paper
+UNEVEN = 0.02  # brightness: by so much half of the picture is off a plane where the light is curved
 GRAINY = 0.3  # contrast: weaker ink must stand out from the grain of the paper
-LINE = 0.85  # of the width: what runs straight across so much of it is a line of the paper
-THICK = 0.03  # of the picture's side: but not what is thicker
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ def find_ink(picture: Picture) -> Ink:
 
     Raises ValueError where nothing stands out.
     """
-    grey = _channel(picture)
+    grey = without_desk(_channel(picture))
     if np.median(np.abs(grey - smoothed(grey))) > 0.005:  # grain, which a closing would take for ink
         grey = smoothed(smoothed(grey))
     ink, dark, typical = lifted(grey)
@@ -90,21 +91,36 @@ def lifted_by(grey: Array, light: Array, size: int) -> tuple[Array, bool, float]
 
 
 def slope(grey: Array) -> Array:
-    """The plane through most of the picture, its mean taken off: light that falls off to one side.
+    """The light's own course over most of the picture, its mean taken off: it falls off to one side, or to all.
 
-    At a picture's edge a closing has one side only, and would take such a slope for ink.
+    At a picture's edge a closing has one side only, and would take such a slope for ink. It is a plane; a curved
+    surface (a flash, a dark rim) only where that fits far better.
     """
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape)
     few = tuple(np.unique(np.linspace(0, n - 1, 60).astype(int)) for n in grey.shape)
     values = grey[np.ix_(*few)].ravel()
-    grid = np.stack([np.ones((len(few[0]), len(few[1]))), *np.meshgrid(y[few[0]], x[few[1]], indexing="ij")], -1)
-    places = grid.reshape(-1, 3)
-    keep = np.ones(len(values), bool)
+    v, u = (each.ravel() for each in np.meshgrid(y[few[0]], x[few[1]], indexing="ij"))
+    plane, off = _fitted(values, v, u)
+    if off < UNEVEN:
+        return (plane[0] * y[:, None] + plane[1] * x).astype(np.float32)
+    bowl, closer = _fitted(values, v, u, v * v, u * u, u * v)
+    if closer > 0.5 * off:
+        return (plane[0] * y[:, None] + plane[1] * x).astype(np.float32)
+    down, across = bowl[0] * y + bowl[2] * y * y, bowl[1] * x + bowl[3] * x * x
+    light = down[:, None] + across + bowl[4] * y[:, None] * x
+    return (light - light.mean()).astype(np.float32)
+
+
+def _fitted(values: Array, *terms: Array) -> tuple[Array, float]:
+    """The terms' factors that, beside a constant, make most of the values; and how far off half of all are."""
+    made = np.stack([np.ones(len(values)), *terms], 1)
+    keep, off = np.ones(len(values), bool), np.abs(values)
+    factors = np.zeros(len(terms) + 1)
     for _ in range(6):  # each time without what lies far off, the ink
-        plane = np.linalg.lstsq(places[keep], values[keep], rcond=None)[0]
-        off = np.abs(values - places @ plane)
+        factors = np.linalg.lstsq(made[keep], values[keep], rcond=None)[0]
+        off = np.abs(values - made @ factors)
         keep = off <= 2 * np.median(off) + 1e-3
-    return (plane[1] * y[:, None] + plane[2] * x).astype(np.float32)
+    return factors[1:], float(np.median(off))
 
 
 def without_grain(ink: Array) -> tuple[Array, float]:
@@ -136,35 +152,3 @@ def _channel(picture: Picture) -> Array:
     if picture.pixels.shape[2] == 1 or np.ptp(smoothed(grey)) > 0.35:
         return grey
     return max((*np.moveaxis(picture.pixels, 2, 0), grey), key=lambda channel: float(np.ptp(smoothed(channel))))
-
-
-def without_lines(strength: Array) -> Array:
-    """Ink without the lines of the paper, across and down. Strokes that cross a line stay whole."""
-    return _without_rows(_without_rows(strength).T).T
-
-
-def _without_rows(strength: Array) -> Array:
-    """Ink without what runs across the whole width."""
-    mask = strength > 0.3
-    run = _vertical_runs(mask)
-    thin = mask & (run <= max(3, THICK * min(mask.shape)))  # not the bar of a 7 that fills the picture
-    tilt = max(1, len(mask) // 100)
-    covered, by_thin = (windowed(np.maximum, m.astype(np.float32), 2 * tilt + 1).mean(1) for m in (mask, thin))
-    across = (covered > LINE) & (by_thin > LINE / 2)  # the rest may be strokes that the line crosses
-    lines = thin & across[:, None]
-    if not lines.any():
-        return strength
-    return np.where(lines & (run <= 1.6 * np.median(run[lines]) + 1), 0, strength)
-
-
-def _vertical_runs(mask: Array) -> Array:
-    """For each pixel how many in a row, up and down, are True with it; 0 where it is False."""
-
-    def above(m: Array) -> Array:
-        counts = np.zeros(m.shape, np.int32)
-        counts[0] = m[0]
-        for i in range(1, len(m)):
-            counts[i] = (counts[i - 1] + 1) * m[i]
-        return counts
-
-    return (above(mask) + above(mask[::-1])[::-1] - 1) * mask

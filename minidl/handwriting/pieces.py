@@ -18,6 +18,7 @@ MASK = 0.4  # of the darkest stroke: what counts as ink when pieces are made
 PALE = 0.7  # of the darkest piece: what is paler everywhere is a shadow's edge or shows through from behind
 SPECK = 0.12  # of the tallest piece: smaller ones are dust
 TALL = 0.55  # of the tallest digit: pieces of less are no digit by themselves
+FRAMED = 0.3  # of a box around it: so tall is a digit in it at least; less may be dust in a 0
 GAP = 0.1  # of the tallest digit: so much paper between two
 
 
@@ -53,7 +54,27 @@ def find_digits(strength: Array) -> list[tuple[Piece, Array]]:
     darkest = np.zeros(len(pieces) + 1, np.float32)
     np.maximum.at(darkest, labels, smoothed(strength))
     pieces = [piece for piece in pieces if darkest[piece.labels[0]] > PALE * darkest.max()]
-    return [(digit, own_ink(strength, labels, digit)) for digit in split(pieces, strength.shape)]
+    pieces = without_frames(pieces, labels)
+    return [(digit, own_ink(strength, labels, digit)) for digit in split(pieces, labels)]
+
+
+def without_frames(pieces: list[Piece], labels: Array) -> list[Piece]:
+    """Without a box, a table or a circle around a digit: ink on all four sides of another piece."""
+
+    def is_frame(outer: Piece) -> bool:
+        return any(_encloses(outer, inner, labels) for inner in pieces if inner.height >= FRAMED * outer.height)
+
+    return [piece for piece in pieces if not is_frame(piece)]
+
+
+def _encloses(outer: Piece, inner: Piece, labels: Array) -> bool:
+    if not (outer.top < inner.top and outer.bottom > inner.bottom and outer.left < inner.left
+            and outer.right > inner.right):  # fmt: skip
+        return False
+    y, x = (inner.top + inner.bottom) // 2, (inner.left + inner.right) // 2
+    row, column = labels[y] == outer.labels[0], labels[:, x] == outer.labels[0]
+    sides = (row[: inner.left], row[inner.right :], column[: inner.top], column[inner.bottom :])
+    return all(side.any() for side in sides)
 
 
 def own_ink(strength: Array, labels: Array, digit: Piece) -> Array:
@@ -65,9 +86,9 @@ def own_ink(strength: Array, labels: Array, digit: Piece) -> Array:
     return np.where(np.isin(near, digit.labels), strength[rows, columns], 0)
 
 
-def split(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
+def split(pieces: list[Piece], labels: Array) -> list[Piece]:
     """The pieces joined into digits: several where that is clear, else the largest."""
-    pieces = without_dirt(pieces, shape)
+    pieces = without_dirt(pieces, labels)
     if not pieces:
         return []
     tallest = max(max(p.height, p.width) for p in pieces)
@@ -77,14 +98,35 @@ def split(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
     return [max(digits, key=lambda d: d.height * d.width)]
 
 
-def without_dirt(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
-    """Without specks, and without the desk beside the paper: what runs along a side when there is ink that does not."""
-    height, width = shape
-    free = [p for p in pieces if p.top > 0 and p.left > 0 and p.bottom < height and p.right < width]
-    if free and max(p.height for p in free) > 0.1 * min(shape):
-        pieces = [p for p in pieces if p in free or (p.height < 0.6 * height and p.width < 0.6 * width)]
+def without_dirt(pieces: list[Piece], labels: Array) -> list[Piece]:
+    """Without specks, and without the desk beside the paper: what lies along a side when there is ink that does not."""
+    free = [p for p in pieces if not _sides(p, labels)]
+    tallest_free = max(free, key=lambda p: p.height, default=None)
+    if tallest_free is not None and tallest_free.height > 0.1 * min(labels.shape):
+        pieces = [p for p in pieces if p in free or not _is_desk(p, labels, tallest_free)]
     tallest = max((max(p.height, p.width) for p in pieces), default=0)
     return [p for p in pieces if max(p.height, p.width) >= SPECK * tallest]
+
+
+def _is_desk(piece: Piece, labels: Array, free: Piece) -> bool:
+    """Whether what touches a side of the picture is no digit; `free` is the tallest that touches none."""
+    (height, width), sides, tall = labels.shape, _sides(piece, labels), free.height
+    covered, along = sum(n for n, _ in sides.values()), sum(m for _, m in sides.values())
+    if covered > 0.8 * along or _encloses(piece, free, labels):  # a digit touches a side with a curve
+        return True
+    if len(sides) > 2 or tall > 0.6 * height:  # the picture was cut close to what is written
+        return False
+    in_corner = len(set(sides) & {"top", "bottom"}) == len(set(sides) & {"left", "right"}) == 1
+    return in_corner or piece.height >= 0.6 * height or piece.width >= 0.6 * width or TALL * piece.height > tall
+
+
+def _sides(piece: Piece, labels: Array) -> dict[str, tuple[int, int]]:
+    """The picture's sides that a piece touches: with how many pixels, of how many that it is long there."""
+    own = labels[piece.top : piece.bottom, piece.left : piece.right] == piece.labels[0]
+    at = {"top": piece.top == 0, "bottom": piece.bottom == labels.shape[0],
+          "left": piece.left == 0, "right": piece.right == labels.shape[1]}  # fmt: skip
+    lines = {"top": own[0], "bottom": own[-1], "left": own[:, 0], "right": own[:, -1]}
+    return {side: (int(lines[side].sum()), len(lines[side])) for side, touches in at.items() if touches}
 
 
 def join(pieces: list[Piece], tallest: int) -> list[Piece]:

@@ -171,6 +171,7 @@ def compare_table(runs: Sequence[Compared]) -> str:
     shown = [i for i in range(len(HEAD)) if any(row[i] for row in lines)]
     wide = [max(len(HEAD[i]), *(len(row[i]) for row in lines)) for i in shown]
     told = ["  ".join(row[i].ljust(w) for i, w in zip(shown, wide, strict=True)).rstrip() for row in [HEAD, *lines]]
+    told += ["* the highest validation accuracy at the end"] if best else []
     changed = differences(runs)
     if changed:
         told += ["", "settings that differ:"]

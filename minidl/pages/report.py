@@ -43,9 +43,11 @@ def _lead(run: Facts) -> str:
     if not run.metrics:
         return "No epoch is done yet."
     last, n = run.metrics[-1], len(run.metrics)
-    words = f"After {n} epoch{'s' * (n != 1)}: training accuracy {percent(last['train_accuracy'])}"
-    if last["val_accuracy"] is not None:
-        words += f", validation accuracy {percent(last['val_accuracy'])}"
+    done = run.summary or last  # of the network as it is; an epoch's record has what each batch was before its step
+    which = "training accuracy" if run.summary else "training accuracy in the course of the last epoch"
+    words = f"After {n} epoch{'s' * (n != 1)}: {which} {percent(done['train_accuracy'])}"
+    if done["val_accuracy"] is not None:
+        words += f", validation accuracy {percent(done['val_accuracy'])}"
     if run.summary:
         words += f", test accuracy {percent(run.summary['test_accuracy'])}"
     return words + "."
@@ -120,7 +122,11 @@ def _curves(run: Facts) -> Html:
         drawn.append(figure(chart(lines, f"{quantity} by epoch", marks), quantity, legend))
     rate = chart([Line("rate", points(run.metrics, "lr"), "run-2")], "rate by epoch", marks)
     drawn.append(figure(rate, "rate at the end of each epoch", {"rate": "run-2"}))
-    told = "Training numbers are of each batch at the moment when it was trained on, so they lag behind the others."
+    told = (
+        "Training curves are of each batch just before it was trained on, in the course of the epoch; validation is "
+        "measured at its end."
+    )
+    told += " The training accuracy given above is that of the finished network." if run.summary else ""
     return section("Curves", figures(*drawn), note(told))
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 34
+RIGHT, TOP, BOTTOM = 10, 12, 34
+LETTER = 6.6  # pixels of a digit, in the style sheet's size
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,25 @@ def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[f
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def labelled(values: Sequence[float]) -> dict[float, str]:
+    """Ticks with what is written at them: as many digits as tell one from the next."""
+    step = values[1] - values[0] if len(values) > 1 else max(map(abs, values), default=1.0)
+    last = math.floor(math.log10(step or 1.0) + 1e-9)  # the place of the digit in which they differ
+    needed = (math.floor(math.log10(abs(v)) + 1e-9) - last + 1 if v else 1 for v in values)
+    return {v: f"{v:.{max(4, n)}g}" for v, n in zip(values, needed, strict=True)}
+
+
 class _Plot:
     """The place of a value in the picture."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
         self.xs, self.ys = x if x[1] > x[0] else (x[0] - 0.5, x[1] + 0.5), y
+        self.levels = labelled(ticks(*y))
+        self.left = round(max(46, 12 + LETTER * max(map(len, self.levels.values()), default=0)), 1)
 
     def x(self, value: float) -> float:
         low, high = self.xs
-        return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
+        return round(self.left + (value - low) / (high - low) * (WIDTH - self.left - RIGHT), 1)
 
     def y(self, value: float) -> float:
         low, high = self.ys
@@ -81,15 +92,15 @@ class _Plot:
 
     def grid(self, xlabel: str) -> str:
         parts = []
-        for value in ticks(*self.ys):
+        for value, words in self.levels.items():
             y = self.y(value)
-            parts.append(f'<path class="grid" d="M{LEFT} {y}H{WIDTH - RIGHT}"/>')
-            parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.4g}</text>')
+            parts.append(f'<path class="grid" d="M{self.left} {y}H{WIDTH - RIGHT}"/>')
+            parts.append(f'<text x="{self.left - 6:g}" y="{y + 4}" text-anchor="end">{words}</text>')
         for value in ticks(*self.xs, most=8, whole=True):
             parts.append(
                 f'<text x="{self.x(value)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:.0f}</text>'
             )
-        middle = (LEFT + WIDTH - RIGHT) / 2
+        middle = (self.left + WIDTH - RIGHT) / 2
         parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(xlabel)}</text>')
         return "".join(parts)
 

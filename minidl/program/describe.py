@@ -118,15 +118,18 @@ def _arguments(kind: type) -> list[str]:
 def _describe_hybrid(hybrid: Hybrid) -> Described:
     if callable(hybrid.lr_after):
         raise Unknown("its lr_after is a function of your own")
-    first, then = describe_optimizer(_bare(hybrid.first)), describe_optimizer(_bare(hybrid.then))
-    how = {"lr_after": hybrid.lr_after, "carry": hybrid.carry, "decay_after": hybrid.decay_after}
     if hybrid.first.groups:
         raise Unknown("the optimizer has groups of parameters")
+    first, then = _describe_phase("first", hybrid.first), _describe_phase("then", hybrid.then)
+    how = {"lr_after": hybrid.lr_after, "carry": hybrid.carry, "decay_after": hybrid.decay_after}
     return {"rule": "Hybrid", "first": first, "then": then, "switch": _describe_switch(hybrid.switch), **how}
 
 
-def _bare(rule: Rule) -> Rule:
-    return rule
+def _describe_phase(part: str, rule: Rule) -> Described:
+    try:
+        return describe_optimizer(rule)
+    except Unknown as error:  # the whole Hybrid has to be given, not this part of it
+        raise Unknown(f"the optimizer is a Hybrid, and in its part {part!r} {error}") from None
 
 
 def _describe_switch(condition: Condition) -> str:

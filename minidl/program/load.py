@@ -106,7 +106,8 @@ class LoadedRun:
         name = of_file(c["model"])
         weights = f"{count_parameters(self.model):,} weights"
         opt = of_file(c["opt"])
-        return f"run {self.folder}: {name} ({weights}) on {c['dataset']} by {opt}, {done} epochs done{end}"
+        epochs = f"{done} epoch{'s' * (done != 1)} done"
+        return f"run {self.folder}: {name} ({weights}) on {c['dataset']} by {opt}, {epochs}{end}"
 
 
 def load_run(

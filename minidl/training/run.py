@@ -156,7 +156,8 @@ class Run:
         return run
 
     def __repr__(self) -> str:
-        return f"run {self.folder}: {self.job.trainer.progress.epoch} epochs done, {self.job!r}"
+        done = self.job.trainer.progress.epoch
+        return f"run {self.folder}: {done} epoch{'s' * (done != 1)} done, {self.job!r}"
 
     @property
     def finished(self) -> bool:

@@ -28,8 +28,11 @@ def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threa
         raise TypeError(f"the model is the class {model.__name__} itself: write {model.__name__}()")
     if not isinstance(model, Module):
         raise TypeError(f"the model must be a Module of minidl.nn, not a {type(model).__name__}")
-    if isinstance(optimizer, type) or not isinstance(optimizer, Optimizer):
-        what = optimizer.__name__ if isinstance(optimizer, type) else f"a {type(optimizer).__name__}"
+    if isinstance(optimizer, type):
+        raise TypeError(f"the optimizer is the class {optimizer.__name__} itself: write "
+                        f"{optimizer.__name__}(net.parameters())")  # fmt: skip
+    if not isinstance(optimizer, Optimizer):
+        what = f"a {type(optimizer).__name__}"
         raise TypeError(f"the optimizer must be one of minidl.optim, such as Adam(net.parameters()), not {what}")
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
         if value is None and name == "threads":
