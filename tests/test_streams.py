@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from minidl.data import load_mnist, write_idx
-from tests.commands import CONTEXT, ROOT, command, tiny_dataset
+from tests.commands import CONTEXT, ROOT, command, signal_at_call, tiny_dataset
+from tutorials.assignments import grade
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX streams and signals")
 PROGRAMS = ("train", "predict", "tune", "report", "compare", "trace", "data", "study", "fast", "minidl")
@@ -139,6 +141,72 @@ def test_a_signal_ends_it_with_one_line(program, number, times, there, tmp_path,
     said = capsys.readouterr().err
     assert (status, said) == (128 + number, f"minidl.{program}: stopped by {number.name}\n")
     assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+STUDY = ["--preset", "quick", "--workers", "1"]
+
+
+def start_study(out: Path, log: Path, place: str, number: int, times: int) -> None:
+    """In a process of its own, which the second signal ends: it comes as the study calls `place`."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 1), os.dup2(descriptor, 2)
+    signal_at_call(1, f"minidl.study.__main__:{place}", number, times=times)
+    sys.exit(importlib.import_module("minidl.study.__main__").main([*STUDY, "--out", str(out)]))
+
+
+@pytest.mark.parametrize(("place", "times"), [("load_mnist", 1), ("open_plan", 2), ("execute", 1), ("execute", 2)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_study_with_the_line_that_goes_on(place, times, number, tmp_path):
+    out, log = tmp_path / "s", tmp_path / "log"
+    process = CONTEXT.Process(target=start_study, args=(out, log, place, number, times))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 128 + number
+    lines = [line for line in log.read_text().splitlines() if line and "stopping" not in line]
+    more = f"  python -m minidl.study {' '.join(STUDY)} --out {out}"
+    assert lines[-2:] == ["stopped; all finished runs are kept. Go on with", more]
+    assert "Traceback" not in log.read_text()
+
+
+# ---- the grader, which loads nothing of the library ----
+
+GRADE = [sys.executable, "-m", "tutorials.assignments.grade", "A1", "tutorials/assignments/A1/handout"]
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "says"),
+    [
+        (">/dev/full", 1, "the output can't be written: No space left on device: stopped"),
+        ("| true", 141, "nobody reads the output any more: stopped"),
+        (">&-", 0, ""),
+        ("2>&- >&-", 0, ""),
+    ],
+)
+def test_the_graders_streams(how, status, says):
+    line = f"sleep 0.3; exec {' '.join(GRADE)}" if "|" in how else f"exec {' '.join(GRADE)}"
+    argv = ["bash", "-c", f"({line}) {how}; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr == (says and f"tutorials.assignments.grade: {says}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_graders_signals(number, monkeypatch, capsys):
+    monkeypatch.setattr("tutorials.assignments.grade.read", lambda *args: os.kill(os.getpid(), number))
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert grade.main(GRADE[3:]) == 128 + number
+    assert capsys.readouterr().err == f"tutorials.assignments.grade: stopped by {number.name}\n"
+    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+@pytest.mark.parametrize("option", ["--out", "--csv", "--page"])
+@pytest.mark.parametrize("place", ["missing/x", "."])
+def test_where_the_grader_can_t_write_is_said_before_it_grades(option, place, tmp_path, monkeypatch, capsys):
+    """Once all marks of a class were lost."""
+    monkeypatch.setattr("tutorials.assignments.grade.students", lambda *args: pytest.fail("it grades"))
+    monkeypatch.setattr("tutorials.assignments.grade.read", lambda *args: pytest.fail("it grades"))
+    assert grade.main([*GRADE[3:], option, str(tmp_path / place)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_page_lists_every_command():

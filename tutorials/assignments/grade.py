@@ -5,7 +5,8 @@
     python -m tutorials.assignments.grade A2 class/ --csv new.csv --regrade marks.csv     what has changed, and why
     python -m tutorials.assignments.grade A2 --zip autograder.zip           a bundle for Gradescope
 
-Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program in, 2 bad input.
+Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program in, or what is printed can't be written,
+2 bad input; stopped by signal n: 128 + n.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tutorials.assignments.adjust import adjust, read_adjustments
 from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
 from tutorials.assignments.classroom import students
 from tutorials.assignments.gradescope import VISIBILITIES, heading, results, write_zip
+from tutorials.assignments.heard import heard, tell
 from tutorials.assignments.marking import SEED, Report, grade
 from tutorials.assignments.page import class_page
 from tutorials.assignments.regrade import changes, read_marks
@@ -38,6 +40,10 @@ Marker = Callable[[Submission], Report]
 
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
+    return heard("tutorials.assignments.grade", lambda: _command(argv))
+
+
+def _command(argv: list[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -47,18 +53,17 @@ def main(argv: list[str] | None = None) -> int:
         assignment = load(args.assignment)
         if args.zip:
             write_zip(assignment, args.zip)
-            print(f"{args.zip} is the autograder of {assignment.name} for Gradescope")
+            tell(f"{args.zip} is the autograder of {assignment.name} for Gradescope")
             return 0
         _keep_out(args.submission, args.out, args.csv, args.page)
+        _check_places(args.csv, args.page, None if is_class else args.out)
         mark = partial(grade, assignment, seed=args.seed, unsafe=args.unsafe, limits=Limits(total_seconds=args.seconds))
         if is_class:
             return _grade_class(assignment, args, mark)
         report = mark(read(args.submission, assignment))
         if args.out:
             _write_results(args.out, report, args.visibility)
-        print(summary(report))
-    except KeyboardInterrupt:
-        return 130
+        tell(summary(report))
     except Unprotected as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
@@ -119,18 +124,18 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
     with ThreadPoolExecutor(args.jobs) as pool:
         for number, report in enumerate(pool.map(one, readers), 1):
             reports.append(report)
-            print(f"{number:4} of {len(readers)}  {_points(report)}  {line(report.submission.name)}")
+            tell(f"{number:4} of {len(readers)}  {_points(report)}  {line(report.submission.name)}")
     if args.csv:
         _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]
     mean = sum(report.score for report in graded) / max(len(graded), 1)
-    print(f"{args.csv or args.submission}: {len(graded)} submissions, {mean:.1f} marks on average")
+    tell(f"{args.csv or args.submission}: {len(graded)} submissions, {mean:.1f} marks on average")
     if args.page:
         _write(args.page, class_page(reports))
-        print(f"{args.page}: the page for the class")
+        tell(f"{args.page}: the page for the class")
     if before is not None:
         lines = changes(before, reports)
-        print(plain("\n".join(["", "What has changed:", *lines] if lines else ["", "No mark has changed."])))
+        tell(plain("\n".join(["", "What has changed:", *lines] if lines else ["", "No mark has changed."])))
     return 0
 
 
@@ -170,6 +175,17 @@ def _keep_out(submission: Path, *outputs: Path | None) -> None:
             raise AssignmentError(
                 f"{output} lies in the submission: name a place outside, so that no work is overwritten"
             )
+
+
+def _check_places(*outputs: Path | None) -> None:
+    """What is written at the end can be: looked at before a class is graded."""
+    for output in outputs:
+        if output is None:
+            continue
+        if output.is_dir():
+            raise AssignmentError(f"{output} is a folder: give a file")
+        if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+            raise AssignmentError(f"{output} can't be written: there is no folder {output.parent}, or it is read-only")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,67 @@
+"""How the grader meets streams and signals: as every command of minidl does (minidl/cli/command.py, which this process
+does not load: nothing of the library is in it). tutorials/pages/streams-and-signals.md has the table."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Unheard(Exception):
+    """What is printed can't be written."""
+
+
+class Stopped(BaseException):
+    """A signal; no Exception, so that nothing on its way takes it for an error."""
+
+
+def tell(text: str) -> None:
+    """Print on stdout. Raises Unheard where that fails."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:  # else Python complains once more at its end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise Unheard(error) from None
+
+
+def heard(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command; returns its exit status, also where nobody hears it, or a signal stops it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: the next file that is opened would get its number, and what is printed
+            os.open(os.devnull, os.O_RDWR)
+    before = [(number, signal.getsignal(number)) for number in SIGNALS]
+    try:
+        with suppress(ValueError):  # only the main thread may: elsewhere signals are the host's business
+            for number, handler in before:
+                if handler is not signal.SIG_IGN:
+                    signal.signal(number, _stop)
+        return work()
+    except Stopped as stopped:
+        (number,) = stopped.args
+        print(f"{name}: stopped by {signal.Signals(number).name}", file=sys.stderr)
+        return 128 + int(number)
+    except Unheard as unheard:
+        (error,) = unheard.args
+        gone = error.errno == errno.EPIPE
+        why = "nobody reads the output any more" if gone else f"the output can't be written: {error.strerror}"
+        print(f"{name}: {why}: stopped", file=sys.stderr)
+        return 128 + 13 if gone else 1  # 13 is SIGPIPE
+    finally:
+        with suppress(ValueError):
+            for number, handler in before:
+                signal.signal(number, handler)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
