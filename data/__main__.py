@@ -35,8 +35,8 @@ def make(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.data",
-        description="Make a data set of a folder of pictures: FOLDER has a folder for each class, with its pictures in "
-        "it, or two folders train and test that have those. OUT gets four IDX files and the names of the classes.",
+        description="Make a data set from a folder of pictures. FOLDER holds a folder of pictures for each class, or\n"
+        "two folders, train and test, that hold such folders. OUT gets four IDX files and the names of the classes.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

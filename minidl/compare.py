@@ -23,7 +23,7 @@ def compare(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="minidl.compare",
         description="Put runs side by side: their results, the settings in which they differ and, with --out, their "
-        "curves. The numbers are those of the run folders; nothing is computed anew.",
+        "curves. The numbers are those of the run folders; nothing is recomputed.",
         epilog="example: python -m minidl.compare runs/*-mlp-* --out compare.html",
         allow_abbrev=False,
     )

@@ -93,9 +93,9 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="minidl.predict",
         description="Classify images with the checkpoint of a run: pictures of your own handwriting (PNG, JPEG, TIFF, "
-        "BMP, GIF, WebP, PNM) or IDX files. For a network that learned MNIST, a picture is made like MNIST's: the ink "
-        "is found on its paper, light on dark, scaled to 20 pixels and centred by its mass, digit by digit; pictures "
-        "of the training size are only turned light on dark. Each line says what was done.",
+        "BMP, GIF, WebP, PNM) or IDX files. For a network that learned MNIST, a picture is brought into MNIST's form: "
+        "the ink is found on its paper, made light on dark, scaled to 20 pixels and centred by its mass, digit by "
+        "digit; pictures of the training size are only made light on dark. Each line says what was done.",
         epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.jpg --show seen.png",
         allow_abbrev=False,
     )

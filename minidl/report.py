@@ -1,4 +1,4 @@
-"""What a run has come to, and what its network gets wrong, as a page: `python -m minidl.report RUN`."""
+"""How a run ended, and what its network gets wrong, as a page: `python -m minidl.report RUN`."""
 
 from __future__ import annotations
 

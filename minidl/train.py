@@ -53,8 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line: what `--help` shows."""
     parser = Parser(
         prog="minidl.train",
-        description="Train a neural network on MNIST or on IDX files of your own, and write a folder with its "
-        "configuration, metrics, curves, summary and checkpoint.",
+        description="Train a neural network on MNIST or on IDX files of your own, and write a folder\n"
+        "with its configuration, metrics, curves, summary and checkpoint.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # what is not given is not set: Config holds the defaults
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) -> int:
-    """Run the command, errors told as messages; returns the exit status."""
+    """Run the command, with errors as messages; returns the exit status."""
     try:
         run = set_up(args, held)
     except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors

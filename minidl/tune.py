@@ -36,7 +36,7 @@ from minidl.training.run import Options
 from minidl.training.search import Choice, Rank, grid, rank
 from minidl.training.tried import Tried, default_file, search_id
 
-KEEP = 2  # one in two goes on to the next round, which is twice as long
+KEEP = 2  # one in two enters the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
 
 GRID = grid(
@@ -155,9 +155,10 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.tune",
-        description="Search on the validation split for the hybrid switch that suits a model and a data set: Adam's "
-        "rate, SGD's rate, and when to switch; or for the rate of an optimizer of your own, --opt mine.py:Lion. Prints "
-        "the flags for minidl.train. Results are kept: after an interruption the same command continues.",
+        description="Search on the validation split for the hybrid switch that suits a model and a data set: the "
+        "learning rates of Adam and SGD, and when to switch; or for the learning rate of an optimizer of your own, "
+        "--opt mine.py:Lion. Prints the flags for minidl.train. Results are kept: after an interruption the same "
+        "command continues.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )
@@ -175,7 +176,7 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
 
 
 def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal) -> int:
-    """Run the command, errors told as messages; returns the exit status."""
+    """Run the command, with errors as messages; returns the exit status."""
     try:
         base = Config(**{"opt": "hybrid", **args})
         if base.opt != "hybrid" and not is_own(base.opt):

@@ -3,9 +3,9 @@
     def main(argv=None):
         return command("minidl.predict", lambda stop: predict(argv))
 
-A stream that is closed from the start shows nothing. Output that can't be written any more ends the command, for nobody
-would know what it does: status 141 where the reader went away, 1 where the disk is full. A signal ends it with one line
-and the shell's status. Messages that can't be written to stderr are nobody's loss.
+A stream that is closed from the start shows nothing. Output that can't be written any more ends the command, because it
+would go unseen: status 141 where the reader went away, 1 where the disk is full. A signal ends it with one line and the
+shell's status. Messages that can't be written to stderr are dropped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from minidl.cli.signals import StopNow, StopOnSignal
 
 
 class OutputLost(BaseException):
-    """What is printed can't be written; no Exception, so that nothing on its way takes it for an error of its own."""
+    """What is printed can't be written; no Exception, so that no handler on its way takes it for its own error."""
 
-    told = False  # whether somebody has said what was kept
+    told = False  # whether the user has been told what was kept
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -37,7 +37,7 @@ class OutputLost(BaseException):
 def command(name: str, work: Callable[[StopOnSignal], int]) -> int:
     """Do the work of a command; returns its exit status.
 
-    work  is given the signals' observer. StopNow and OutputLost may pass through it; where it has said itself what was
+    work  is given the signals' observer. StopNow and OutputLost may pass through it; where it has already said what was
           kept, it sets `told = True` on them
     """
     with StopOnSignal() as stop:
@@ -53,7 +53,7 @@ def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) ->
         try:
             return work(stop)
         finally:
-            sys.stdout.flush()  # here: at Python's end nobody could catch it
+            sys.stdout.flush()  # here: when Python exits it could not be caught
     except StopNow as error:
         say(error, f"{name}: stopped by {signal.Signals(stop.signal).name}")
         return stop.status
@@ -63,7 +63,7 @@ def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) ->
 
 
 def say(error: StopNow | OutputLost, line: str) -> None:
-    """Print the line on stderr, unless whoever raised or passed on the error has said more (`error.told = True`)."""
+    """Print the line on stderr, unless more has been said already, where it was raised (`error.told = True`)."""
     if not error.told:
         with suppress(OSError, ValueError):
             print(shown(line), file=sys.stderr, flush=True)
@@ -118,6 +118,6 @@ def _pass(stream: Any, error: OSError) -> None:
 
 
 def _drop(stream: Any) -> None:
-    """Let what the stream still holds, and all to come, go nowhere: at its end Python would complain once more."""
+    """Send what the stream still holds, and all to come, nowhere: Python would complain again when it exits."""
     with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

@@ -14,7 +14,7 @@ from minidl.training.run import Run
 
 
 class Progress(Observer):
-    """A bar for the epoch that runs, a line for each that is done. A log gets the lines only.
+    """A bar for the current epoch, a line for each finished one. A log gets the lines only.
 
     trainer  whose progress it is
     epochs   how many it will be in all
@@ -101,5 +101,5 @@ def in_notebook() -> bool:
 
 
 def resume_command(run: Run) -> str:
-    """What to type to go on with a run."""
+    """The command that resumes a run."""
     return f"python -m minidl.train --resume {shlex.quote(str(run.where))}{getattr(run, 'needs', '')}"

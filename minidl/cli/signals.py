@@ -1,4 +1,4 @@
-"""Stopping cleanly: Ctrl-C, SIGTERM and SIGHUP become an observer's wish to stop after this step."""
+"""Stopping cleanly: Ctrl-C, SIGTERM and SIGHUP become an observer's request to stop after this step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from minidl.training.observer import Observer, Step
 
 
 class StopNow(BaseException):
-    """A signal that is not to wait; no Exception, so that nothing on its way takes it for an error."""
+    """A signal that must not wait; no Exception, so that no handler on its way takes it for an error."""
 
-    told = False  # whether somebody has said what was kept
+    told = False  # whether the user has been told what was kept
 
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

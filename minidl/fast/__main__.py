@@ -124,8 +124,8 @@ def compile_or_clear(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.fast",
-        description="Compile the loops that minidl computes in where numba is installed, so that nobody waits for it "
-        "later. They are kept for this processor, and compiled again when numba or minidl changes.",
+        description="Compile minidl's fast loops ahead of time, so that no run has to (needs the extra `fast`). They "
+        "are kept for this processor, and compiled again when numba or minidl changes.",
         allow_abbrev=False,
     )
     parser.add_argument("--float64", action="store_true", help="for double precision too")

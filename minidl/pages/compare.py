@@ -1,8 +1,8 @@
 """Runs side by side: in the terminal as a table, and as a page with their curves.
 
-All numbers are those of the checkpoints, so nothing is computed anew and the data need not be there. Runs that differ
-in the seed alone are also told together, as a mean with its standard deviation. Runs on other data, or with another
-validation split, are shown too, but it is said that their numbers don't compare.
+All numbers are those of the checkpoints, so nothing is recomputed, and the data are not needed. Runs that differ
+in the seed alone are also summarized, as a mean with its standard deviation. Runs on other data, or with another
+validation split, are shown too, with a note that their numbers don't compare.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def winner(runs: Sequence[Compared]) -> Compared | None:
 
 
 def warnings(runs: Sequence[Compared]) -> list[str]:
-    """Why numbers of these runs may not be set against each other."""
+    """Why numbers of these runs may not be compared."""
     found = []
     if len({run.state["data"]["sha256"] for run in runs}) > 1:
         found.append("the runs were trained on different data, so their numbers don't compare")

@@ -45,7 +45,7 @@ def page(program: str, title: str, lead: str, parts: Iterable[str]) -> str:
 
 
 def section(title: str, *parts: str) -> Html:
-    """A heading with what stands under it."""
+    """A heading with its content."""
     return Html(f"<section>\n<h2>{text(title)}</h2>\n" + "\n".join(filter(None, parts)) + "\n</section>")
 
 

@@ -79,7 +79,7 @@ def folder_held(run: Any) -> Iterator[None]:
 
 
 class StopOnCtrlC(Observer):
-    """Ctrl-C becomes a wish to stop after this step. Once more, it is Python's KeyboardInterrupt, at once."""
+    """Ctrl-C becomes a request to stop after this step. The second is Python's KeyboardInterrupt, at once."""
 
     asked = False
 
@@ -123,7 +123,7 @@ def _check_observers(observers: Sequence[Any]) -> None:
 
 
 def _check_schedule(trainer: Trainer, total: int) -> None:
-    """A schedule that ends before these epochs do is told now, not when it ends."""
+    """A schedule that ends before these epochs do is an error now, not when it ends."""
     rule, p = trainer.optimizer, trainer.progress
     if not isinstance(rule, Rule) or not isinstance(rule._rate, Made):
         return

@@ -1,5 +1,5 @@
 """Networks and optimizers as JSON, so that a run's folder can make them again. It is a list of known layers and rules
-with their arguments: nothing is executed that a file says. What is of the user's own is given by name when it is
+with their arguments: nothing that a file says is executed. What the user has written is given by name when it is
 asked for."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""load_run: a run's folder as a model that predicts, a record to draw, and a Trainer that goes on.
+"""load_run: a run's folder as a model that predicts, a record to draw, and a Trainer that resumes.
 
 It takes any run's folder, whether `python -m minidl.train` or a Trainer wrote it. Nothing is built before it is asked
 for: to predict, the data need not be there.
@@ -80,7 +80,7 @@ class LoadedRun:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """A Trainer that goes on with the same bits, in the same folder."""
+        """A Trainer that resumes with the same bits, in the same folder."""
         return _trainer(self, self._given[2])
 
     def fit(self, epochs: int, **how: Any) -> History:
@@ -123,7 +123,7 @@ def load_run(
                folder can't make again: a Trainer's run of your own class
     data       the data set or splits that it was trained on, or the name or folder of a data set; needed where they
                were arrays of your own, or where the files lie elsewhere now
-    optimizer  a class or function of the parameters that makes it; needed to go on where it is one of your own
+    optimizer  a class or function of the parameters that makes it; needed to resume where it is one of your own
 
     Raises CheckpointError or ValueError, which says what is needed.
     """
@@ -201,7 +201,7 @@ def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
     return split(dataset, config["val_fraction"] or 0.0, config["split_seed"], counts=counts)
 
 
-# ---- going on ----
+# ---- resuming ----
 
 
 def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:

@@ -83,7 +83,7 @@ class OwnRun(Run):
 
     @property
     def needs(self) -> str:
-        """What the command line has to be given to go on."""
+        """What the command line needs to resume."""
         c = self.job.config
         file = Path(c.file).name or "FILE.py"
         model = "" if c.network else f" --model {file}:{c.model}"

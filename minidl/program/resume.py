@@ -20,7 +20,7 @@ from minidl.training.run import Options, Run, check_unused
 
 
 def is_from_python(folder: Path) -> bool:
-    """Whether a Trainer wrote this run. What is no run is none of these; who reads it next says so."""
+    """Whether a Trainer wrote this run. What is no run is none of these; the next reader says so."""
     try:
         return bool(load_run_checkpoint(folder / CHECKPOINT).state["config"].get("kind") == PYTHON)
     except (CheckpointError, OSError):
@@ -30,7 +30,7 @@ def is_from_python(folder: Path) -> bool:
 def resume_from_python(
     folder: Path, out: Path | None, args: dict[str, Any], options: dict[str, Any], held: ExitStack
 ) -> Run:
-    """Put a Trainer's run back where its checkpoint stands; with `out` and `epochs`, a new run that goes on from it.
+    """Put a Trainer's run back where its checkpoint stands; with `out` and `epochs`, a new run that begins there.
 
     args     `model` and `opt` in the user's files, `dataset`, `epochs`: all else comes from the checkpoint
     options  changes to the run's Options

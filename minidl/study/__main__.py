@@ -53,8 +53,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line: what `--help` shows."""
     parser = Parser(
         prog=NAME,
-        description="Compare optimizers, hybrids and their controls on regimes of learning, each tuned on the same "
-        "budget, and write a report.",
+        description="Compare optimizers, hybrids and their controls in several regimes, under-fit to over-fit,\neach "
+        "tuned on the same budget, and write a report.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -68,10 +68,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one per core)")
     parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
     add_options(parser, Options, only=["no_fast"])
-    parser.add_argument("--report-only", action="store_true", help="make no runs: report on those that are there")
-    parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and end")
+    parser.add_argument("--report-only", action="store_true", help="make no runs: report on the existing ones")
+    parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and stop")
     parser.add_argument("--check", type=Path, metavar="DIR", help="make rows of the study in DIR again, and compare")
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="so many rows, drawn at random (default: 20)")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows to draw at random (default: 20)")
     parser.add_argument("--draw", type=int, metavar="SEED", help="the seed of that draw (default: another each time)")
     parser.add_argument("--pins", action="store_true", help="print the pins of the paper's study as shell commands")
     return parser

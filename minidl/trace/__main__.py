@@ -1,6 +1,6 @@
 """Two recorded runs on one page, stepping together: `python -m minidl.trace A.html B.html --out both.html`.
 
-With one page, that run is written anew, with the page as this version of minidl has it.
+With one page, that run is written again, as this version of minidl writes pages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def put_together(argv: Sequence[str] | None) -> int:
     """The command itself."""
-    what = "Put two recorded runs on one page, to step through side by side; or one, anew."
+    what = "Put two recorded runs on one page, to step through side by side; or write the page of one again."
     parser = Parser(prog="minidl.trace", description=what)
     parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")

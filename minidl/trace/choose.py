@@ -1,7 +1,7 @@
 """What is recorded: which steps, and which of the weights. All of a run would be a terabyte; a page has megabytes.
 
 Steps: densely at the start and after the switch, where everything changes, then at distances that grow by a fifth, and
-the last step of each epoch. The few steps before a switch, which nobody can foresee, are kept in memory in passing.
+the last step of each epoch. The few steps before a switch, which can't be foreseen, are kept in memory meanwhile.
 Weights: spread evenly over each layer; small layers whole.
 """
 

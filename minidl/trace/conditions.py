@@ -1,4 +1,4 @@
-"""What the page tells of a hybrid's switch: the condition as it stood at each recorded step, and gamma and Lambda."""
+"""What the page shows of a hybrid's switch: the condition as it stood at each recorded step, and gamma and Lambda."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frame: all that the page shows of one step. Copied in passing; made into pictures and histograms later."""
+"""A frame: all that the page shows of one step. Copied during training; made into pictures and histograms later."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Frame:
         self.filters = first_filters(grids[0], parameters[0].data, x.shape[-2:])
 
     def measure(self, p: Array, g: Array) -> None:
-        """How the step lies to the gradient: their lengths, the angle between p and -g, and SWATS's gamma."""
+        """How the step relates to the gradient: their lengths, the angle between p and -g, and SWATS's gamma."""
         pp, pg, gg = to_numpy(dots64((p, p), (p, g), (g, g))).tolist()
         if pp > 0 and gg > 0:
             cos = max(-1.0, min(1.0, -pg / math.sqrt(pp * gg)))

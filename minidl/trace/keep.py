@@ -1,4 +1,4 @@
-"""What is kept of an array: a picture in 64 shades, and a histogram. Little is copied in passing.
+"""What is kept of an array: a picture in 64 shades, and a histogram. Little is copied during training.
 
 A histogram is made of 4,096 values at random places, the same places at each step. The eye sees no difference, and
 taking them costs a fraction of a pass over the array. What can be done later is done later.

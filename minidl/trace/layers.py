@@ -1,4 +1,4 @@
-"""Looking on while a model computes: what each layer puts out, and the gradient that comes back to it.
+"""Watching a model compute: each layer's output, and the gradient that comes back to it.
 
 The output of each layer passes through an operation whose derivative is one, so that the gradient is noted on its way
 back. Nothing is copied and no number changes.

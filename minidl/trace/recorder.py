@@ -71,7 +71,7 @@ class Recorder(Observer):
         places = [grid.places + start[id(p)] for grid, (_, p) in zip(self.grids, named, strict=True)]
         self.places = backend_of(flat.w).from_host(np.concatenate(places))
 
-    # ---- what the Trainer tells ----------------------------------------------------------------------------------
+    # ---- called by the Trainer -----------------------------------------------------------------------------------
 
     def wants(self, step: int) -> bool:
         """Whether this step will have a frame, as far as one can know."""

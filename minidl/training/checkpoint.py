@@ -1,5 +1,5 @@
 """A checkpoint is one safetensors file: the weights under their PyTorch names, the optimizer's vectors, and, as JSON
-in the file's header, everything else that training needs to go on with the same bits.
+in the file's header, everything else that training needs to resume with the same bits.
 
 The format holds numbers and text only: loading one can't run code, unlike a pickle. It is written beside the old
 checkpoint and takes its name when it is complete, so that there is a whole one on the disk at every moment. A checksum
@@ -53,7 +53,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     place: int | None = None,
 ) -> None:
-    """Write a checkpoint; the one that stood there is replaced in one step, or left alone if anything fails.
+    """Write a checkpoint; an existing one is replaced in one step, or left alone if anything fails.
 
     place  a descriptor of its folder, see `atomic_file`
 
@@ -69,7 +69,7 @@ def save_checkpoint(
 
 
 def _flush_folder(folder: Path, place: int | None = None) -> None:
-    """Make the new name outlast a power cut. Windows and some network drives can't: there the old one may return."""
+    """Make the new name survive a power cut. Windows and some network drives can't: there the old one may return."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY) if place is None else place
         try:

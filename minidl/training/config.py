@@ -194,7 +194,7 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
 
 
 def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> Config:
-    """The config with all that may mean something else tomorrow or elsewhere spelled out: auto, presets, defaults."""
+    """The config with all spelled out that may mean something else tomorrow or elsewhere: auto, presets, defaults."""
     epochs = config.default_epochs(dataset)
     given = {name: getattr(config, name) for name in OPTIMIZER_OPTIONS}
     options = decided(config.opt, given, config.model, dataset, epochs, steps_per_epoch)

@@ -1,8 +1,8 @@
 """A new run that begins where another ended: `--resume RUN --epochs N --out NEW`.
 
 The new run has a folder of its own, in which config.json and summary.json name the other as its parent. N epochs are
-its total, those of the parent counted. What the parent has fixed by its own length must be asked for anew: a cosine
-that has come to its end has nothing more to say.
+its total, those of the parent counted. What the parent has fixed by its own length must be given again: a cosine
+that has reached its end has no rate for more steps.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def begin_from(
 
 
 def _check_asked(config: Config, asked: dict[str, Any], parent: Path) -> None:
-    """Raise ValueError unless exactly that is asked for anew which goes by the run's length."""
+    """Raise ValueError unless exactly what depends on the run's length is given again."""
     wanted = {}
     for name in ("schedule", "schedule_sgd"):
         text = getattr(config, name)

@@ -1,4 +1,4 @@
-"""When training diverges: to notice that the loss is no longer a finite number, and to say where that began."""
+"""When training diverges: notice that the loss is no longer finite, and say where that began."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def first_non_finite(model: Module, x: Tensor) -> str:
 
 
 def check_weights(model: Module, step: int, rate: float) -> None:
-    """Raise Diverged where a weight is not a finite number: the last step was too much, though its loss was not."""
+    """Raise Diverged where a weight is not a finite number: the last step was too large, though its loss was finite."""
     owned = [
         (f"{name} of layer {path}, {module!r}", value.data)
         for path, module in model.named_modules()
@@ -53,7 +53,7 @@ def check_weights(model: Module, step: int, rate: float) -> None:
 class LastGoodWeights:
     """The weights that gave the last finite loss or the first other one, kept without a wait for the device.
 
-    By the time that the losses are looked at, a NaN has spread to all weights. From these, first_non_finite still
+    By the time the losses are read, a NaN has spread to all weights. From these, first_non_finite still
     sees where it began.
     """
 

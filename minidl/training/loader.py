@@ -5,7 +5,7 @@ matter: it may be no identifier, be called as another module is, or be one of tw
 process that unpickles something from it finds it by that name, which says where the file is.
 
     code = load("nets.py:Wide")     runs the file, once
-    code(784, 10)                   calls Wide; an error in the file is told with its line
+    code(784, 10)                   calls Wide; an error in the file names its line
     code.sha256                     of the file as it was run; a worker that finds another one says so
 """
 
@@ -87,7 +87,7 @@ def load(text: str) -> UserCode:
 
 
 def _module(path: Path) -> Any:
-    """The file as a module, run anew where it has changed."""
+    """The file as a module, run again where it has changed."""
     name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
     known = sys.modules.get(name)
     if known is not None:

@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder, whatever the others do and wherever they were stopped.
+"""One process at a time in a run's folder, whatever others do and wherever they were stopped.
 
 Two marks say that a folder is taken. The system's lock (flock) goes with its process, by SIGKILL too; but some network
 drives have none, or one that other machines don't see. The file `.minidl.lock`, which only one can make, holds there;
@@ -27,7 +27,7 @@ class Held:
     """A folder that this process has for itself, as long as the ExitStack it was locked with is open.
 
     place  descriptor of the folder, for `atomic_file`; None where the system opens no folders (Windows)
-    note   what is to be said of a drive that has no locks; None: there is nothing to say
+    note   a warning about a drive without locks; None: there is none
     """
 
     folder: Path
@@ -112,7 +112,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -
 
 
 def _machine() -> dict[str, str]:
-    """What tells this machine from others, and from itself before it was last started; containers have it in common."""
+    """What identifies this machine since it was last started; containers share it."""
     boot = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

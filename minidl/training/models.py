@@ -87,7 +87,7 @@ def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Modu
 
 
 def standardize(model: Module, images: Array) -> None:
-    """Give the model's Standardize layers the mean and the deviation of these images, the ones that it will learn."""
+    """Give the model's Standardize layers the mean and the deviation of these images, those it will be trained on."""
     for layer in standards(model):
         mean, std = statistics(images)
         layer.load_state_dict({"mean": np.asarray(mean), "std": np.asarray(std or 1.0)})  # 1: all pixels are the same
@@ -148,5 +148,5 @@ def perceptron(size: ImageSize, hidden: Sequence[int], classes: int, rng: Rng, d
 
 
 def count_parameters(model: Module) -> int:
-    """How many numbers the model learns."""
+    """The number of the model's parameters."""
     return sum(p.size for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Looking on while a Trainer trains: a progress bar, checkpoints, a recording are observers, several at once."""
+"""Observers of a Trainer: a progress bar, checkpoints, a recording; several at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl.tensor import Tensor
 
 @dataclass
 class Step:
-    """A training step as observers are given it. What it holds is there during the call only: copy what is to stay.
+    """A training step as observers are given it. What it holds is valid during the call only: copy what you keep.
 
     number     1 for the first of a run
     x, labels  the batch: a Tensor (N, 1, H, W), and an array (N,)
@@ -27,7 +27,7 @@ class Step:
 
 
 class Observer:
-    """Is told about every step and epoch. It changes nothing, but may ask to stop by returning True.
+    """Called at every step and epoch. It changes nothing, but may ask to stop by returning True.
 
     A subclass writes the methods that it needs.
     """
@@ -37,7 +37,7 @@ class Observer:
         return False
 
     def before_epoch(self) -> None:
-        """An epoch begins, or goes on where a run was resumed."""
+        """An epoch begins, or continues in a resumed run."""
 
     def before_step(self, step: Step) -> None:
         """The step is about to be taken."""
@@ -49,4 +49,4 @@ class Observer:
         """The epoch is over; `record` is its line of metrics.jsonl."""
 
     def close(self) -> None:
-        """Training is over, at its end or by an error in between."""
+        """Training is over, at its end or by an error."""

@@ -30,7 +30,7 @@ def option(
     """A field of a dataclass that is an option of the command line: `batch_size` is --batch-size.
 
     help     what it is; where the default is a value, it is added
-    group    the heading that it stands under
+    group    its heading in the help
     metavar  what stands for the value in the help
     check    of a value that is not None; see at_least, positive, share
     read     from the word on the command line to the value; else the field's type

@@ -37,7 +37,7 @@ def is_own(name: str) -> bool:
 
 
 def absolute(name: str) -> str:
-    """The name as it holds whatever folder one stands in; a built-in name stays as it is."""
+    """The name made valid in any working folder; a built-in name stays as it is."""
     if not is_own(name):
         return name
     file, colon, inside = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
@@ -84,7 +84,7 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str) -> Non
 def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) -> None:
     """Raise ValueError where a Config's model or optimizer is not that of the run, or its file is another (UserError).
 
-    was, now  the Config of the run, and the one to go on with
+    was, now  the Config of the run, and the one to continue with
     """
     for option in ("model", "opt"):
         old, new = getattr(was, option), getattr(now, option)
@@ -100,7 +100,7 @@ def same_name(name: str, now: str) -> bool:
 
 @contextmanager
 def telling(*names: str) -> Iterator[None]:
-    """`with telling(model, opt):` what goes wrong inside the users' files is told with its line, as a UserError."""
+    """`with telling(model, opt):` what goes wrong inside the users' files becomes a UserError that names the line."""
     with ExitStack() as stack:
         for name in names:
             if is_own(name):

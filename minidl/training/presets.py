@@ -1,4 +1,4 @@
-"""What an option means that is not given: each optimizer's defaults, and when a hybrid switches.
+"""What an option that is not given means: each optimizer's defaults, and when a hybrid switches.
 
 The right moment depends on the model, the data and the length of the run. Each row of PRESETS says where its numbers
 come from; `python -m minidl.tune` derives a row for data of your own. `decided` fills in what is left open, and is the
@@ -143,7 +143,7 @@ def decided(
     row = preset(model, dataset, epochs, steps_per_epoch)._asdict()
     del row["source"]
     if "lr_after" in given or "lr_sgd" in given:
-        row["lr_after"] = None  # who gives one of the two does without the preset's other
+        row["lr_after"] = None  # whoever gives one of the two does not get the preset's other
     if given.get("switch") == "auto":
         del given["switch"]
     row["schedule_sgd"] = given.get("schedule") or row["schedule_sgd"] or "constant"

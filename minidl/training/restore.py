@@ -69,7 +69,7 @@ STATE = table(
 
 
 def load_run_checkpoint(file: Path) -> Checkpoint:
-    """The checkpoint of a run, its state looked through. Raises CheckpointError."""
+    """The checkpoint of a run, with its state checked. Raises CheckpointError."""
     checkpoint = load_checkpoint(file)
     state = checkpoint.state
     with must_fit(file):

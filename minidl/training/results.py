@@ -21,7 +21,7 @@ from minidl.training.own import hashes, is_own, short
 from minidl.training.restore import load_run_checkpoint
 
 CHECKPOINT = "checkpoint.safetensors"
-ELSEWHERE = ("dataset", "device")  # of the configuration: may be others where a run goes on
+ELSEWHERE = ("dataset", "device")  # of the configuration: may differ where a run is resumed
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_results(folder: Path) -> Results:
 
 
 def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
-    """A sentence where config.json is there and of another run than the checkpoint: somebody has exchanged one."""
+    """A sentence where config.json is there and of another run than the checkpoint: one was exchanged."""
     try:
         config = read_json(folder / "config.json")
     except Damaged:

@@ -1,7 +1,7 @@
 """A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, summary.json and curves.png.
 
-Every file appears whole or not at all, and the checkpoint is the first: from then on the folder alone is enough to go
-on. What else is in the folder repeats it (see results.py), and is made again where it says something else.
+Every file appears whole or not at all, and the checkpoint is the first: from then on the folder alone is enough to
+resume. What else is in the folder repeats it (see results.py), and is made again where it says something else.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Options:
         "(default: the number of cores)",
         group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
-    no_fast: bool = option(False, "compute with NumPy alone, also where the extra `fast` is installed", group=RUN)
+    no_fast: bool = option(False, "compute with NumPy alone, even if the extra `fast` is installed", group=RUN)
     report: bool = option(
         False,
         "at the end write report.html into the run folder: curves, confusion matrix, mistakes (see minidl.report)",
@@ -62,7 +62,7 @@ class Options:
     )
     trace: str | None = option(
         None,
-        "record the run and write a page, FILE.html, on which it can be stepped through in a browser",
+        "record the run, and write a page, FILE.html, to step through it in a browser",
         group=RUN, metavar="FILE", read=os.path.abspath,
     )  # fmt: skip
 
@@ -79,14 +79,14 @@ class Run:
     def __init__(self, job: Job, folder: Path, options: Options, held: Held | None = None) -> None:
         self.job, self.folder, self.options = job, folder, options
         self.versions = self.versions_now()  # of what the run was begun with
-        self.parent: dict[str, Any] | None = None  # the run that it goes on from (see continued.py)
+        self.parent: dict[str, Any] | None = None  # the run that it begins from (see continued.py)
         self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
         self.id = ""  # stands in all its files, so that another run's file is known
         self.summary: dict[str, Any] | None = None  # what summary.json has, but the times, once the run is finished
         self.notes: list[str] = []  # what a user should know of the folder
         self.hold(held or Held(folder))
 
-    # ---- begin, or go on ----------------------------------------------------------------------------------------
+    # ---- begin, or resume ---------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -99,7 +99,7 @@ class Run:
     ) -> Run:
         """Make the folder, with the first checkpoint. Raises ValueError where it holds a run already.
 
-        parent  the run that the job goes on from: {"run": folder, "epochs": ..., "steps": ...}
+        parent  the run that the job begins from: {"run": folder, "epochs": ..., "steps": ...}
         held    what keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
@@ -147,7 +147,7 @@ class Run:
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
             begun_with = {"fast": None, **checkpoint.state["versions"]}
-        if begun_with["fast"] is None and fast.version():  # so go on with NumPy
+        if begun_with["fast"] is None and fast.version():  # so continue with NumPy
             chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen, locked)
         run.take_over(checkpoint.state)
@@ -181,7 +181,7 @@ class Run:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """Where the run's numbers come from: its id, which bits, what computes, and the run it goes on from, if any."""
+        """Where the run's numbers come from: its id, which bits, what computes, and the run it began from, if any."""
         origin = {"run": self.id, "bits": BITS, "fast": self.versions["fast"]}
         return origin | ({"parent": self.parent} if self.parent else {})
 
@@ -213,7 +213,7 @@ class Run:
         self.notes += [held.note] if held.note else []
 
     def heal(self, state: dict[str, Any]) -> None:
-        """Write anew what does not say what the checkpoint does; `notes` has a sentence for each such file."""
+        """Write again what does not say what the checkpoint does; `notes` has a sentence for each such file."""
         self.notes += [f"{what}: written anew from the checkpoint" for what in disagreements(self.folder, state)]
         self.write_config()
         if self.summary is None:

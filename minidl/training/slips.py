@@ -1,4 +1,4 @@
-"""Slips that train without a word and teach nothing: each is looked for once, when a Trainer is made, and told.
+"""Slips with which training runs silently and learns nothing: each is looked for once, when a Trainer is made.
 
 What can't be meant is an error; what may be meant is a warning, which says what was found, with the numbers.
 """

@@ -1,7 +1,7 @@
-"""What a search has tried so far, in a file, so that one that was stopped goes on: the same line finds it again.
+"""What a search has tried so far, in a file, so that one that was stopped can continue: the same line finds it again.
 
-The file is named by a hash of all that decides the results, and proves itself (data/proof.py). One that is damaged is
-said to be, and made anew; one that the user has named is left alone.
+The file is named by a hash of all that decides the results, and proves itself (data/proof.py). A damaged
+one is reported and replaced; one that the user has named is left alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Tried:
     """The settings of a search that are done, by setting and length.
 
     named  the user has named the file
-    note   what is to be said of a file that was there: it is damaged; None: nothing
+    note   a warning where the file that was there is damaged; None: there is none
 
     Raises OSError where the file can't be written, and Damaged for a named one that does not hold this search.
     """

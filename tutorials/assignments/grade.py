@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
     add("--out", type=Path, help="write results.json here; with --csv a folder, for a NAME.json and NAME.md each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
-    add("--page", type=Path, help="write a page for a class here, HTML, which names nobody")
+    add("--page", type=Path, help="write a page for the class here, HTML, without names")
     add(
         "--regrade",
         type=Path,
@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
     add("--seconds", type=float, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
     add("--visibility", choices=VISIBILITIES, default="visible", help="who sees the items (default: %(default)s)")
-    add("--unsafe", action="store_true", help="grade even where a submission can't be held in")
+    add("--unsafe", action="store_true", help="grade even where submissions can't be sandboxed")
     return parser
 
 
