@@ -178,7 +178,7 @@ def xp_of(array: Any) -> Any:
 
 @cache
 def one(backend: Backend, dtype: Any, shape: tuple[int, ...]) -> Array:
-    """The number 1 on a device: made once, and never changed. The gradient of a loss with respect to itself."""
+    """The number 1 on a GPU: made once, and never changed. The gradient of a loss with respect to itself."""
     number: Array = backend.xp.ones(shape, dtype)
     return number
 

@@ -13,6 +13,7 @@ from minidl.backend import Array, read_together, same_bits, xp_of
 from minidl.data.batches import Examples, batches, examples_of
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
+from minidl.module import evaluating
 from minidl.nn import Module
 from minidl.tensor import Tensor
 from minidl.training.slips import tell_unscaled
@@ -51,16 +52,13 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
         raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
     if batch_size is None:
         batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
-    was_training = model.training
-    model.eval()
     xp = xp_of(examples.labels)
     loss_sum = correct = xp.zeros(())
-    with no_grad():
+    with evaluating(model), no_grad():
         for x, labels in batches(examples.images, examples.labels, batch_size):
             logits = model(x)
             loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
             correct = correct + (logits.data.argmax(1) == labels).sum()
-    model.train(was_training)
     mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
     return Result(mean_loss, accuracy)
 
@@ -77,13 +75,10 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     given = given[None] if given.ndim == 2 else given
     tell_unscaled(given)
     device = next(iter(model.parameters())).device
-    was_training = model.training
-    model.eval()
     parts: list[Array] = []
-    with no_grad():
+    with evaluating(model), no_grad():
         for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size):
             parts.append(ops.softmax(model(x.to(device))).numpy())
-    model.train(was_training)
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

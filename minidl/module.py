@@ -200,6 +200,19 @@ class Module(Named):
         return ""
 
 
+@contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """`with evaluating(model):` all of it is in evaluation mode; then each module is in its own mode again, such as a
+    batch norm that was put in eval() alone."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Each thing under the first of its names."""
     seen: set[int] = set()

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, one, same_bits, to_numpy, xp_of
+from minidl.backend import CPU, Array, backend_of, get_backend, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
 
@@ -294,10 +294,10 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     if gradient is None:
         if tensor.size != 1:
             raise RuntimeError(
-                f"backward() starts from a scalar loss, this tensor has shape {tensor.shape}: "
-                "reduce it with .sum() or .mean(), or pass its gradient"
+                f"backward() starts from a scalar, not shape {tensor.shape}: take .sum() or .mean(), or pass a gradient"
             )
-        return one(backend_of(tensor.data), tensor.dtype, tensor.shape)
+        backend, shape = backend_of(tensor.data), tensor.shape
+        return np.ones(shape, tensor.dtype) if backend is CPU else one(backend, tensor.dtype, shape)
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")

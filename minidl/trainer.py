@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,30 +31,15 @@ from minidl.optim import Optimizer
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
-from minidl.training.history import History
+from minidl.training.history import History, Position
 from minidl.training.observer import Observer, Step
 from minidl.training.slips import check_settings, tell_slips
-
-
-@dataclass
-class Position:
-    """Where training stands; only the Trainer writes it. All of it goes into a checkpoint, as JSON."""
-
-    epoch: int = 0  # whole epochs done
-    batch: int = 0  # batches done of the current epoch
-    step: int = 0  # optimizer steps in all
-    loss_sum: float = 0.0  # over the examples seen in this epoch
-    correct: int = 0
-    seen: int = 0
-    samples: int = 0  # examples trained on in all, and the seconds this took, evaluation not counted
-    train_seconds: float = 0.0
-    seconds: float = 0.0  # evaluation counted too
-    metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
 
 
 class StepLosses(NamedTuple):
     """What is read later of a step. Nothing here waits for the device."""
 
+    step: int  # its number
     loss: Array  # 0-d
     correct: Array  # 0-d
     x: Tensor
@@ -204,29 +189,24 @@ class Trainer:
         start = time.perf_counter()
         for x, labels in batches(train.images, train.labels, self.batch_size, rng, start=p.batch):
             step = Step(p.step + 1, x, labels)
-            self.between_steps = False
             for observer in observers:
                 observer.before_step(step)
+            self.between_steps = False
             if self._captured is None or any(observer.wants(step.number) for observer in observers):
                 step.logits, step.loss = self.train_step(x, labels)
             else:
                 step.loss = self._step_in_one_piece(x, labels)
-            p.batch += 1
+            p.count_step(len(labels), time.perf_counter() - start)
             self.between_steps = True
-            p.step += 1
-            p.samples += len(labels)
-            elapsed = time.perf_counter() - start
-            p.train_seconds += elapsed
-            p.seconds += elapsed
             yield step
             start = time.perf_counter()
-        self._read(p.step)
+        self._read()
 
     @same_bits
     def train_step(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor]:
         """Forward, backward, update on x (N, C, H, W), labels (N,). Returns logits and loss from before the update."""
         logits, loss, correct = self._forward(x, labels)
-        self._note(StepLosses(loss.data, correct, x, self.optimizer.lr))
+        self._note(loss, correct, x, self.optimizer.lr)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -237,7 +217,7 @@ class Trainer:
         assert self._captured is not None
         lr = self.optimizer.lr
         loss, correct = self._captured(x.data, labels)
-        self._note(StepLosses(loss.data, correct, x, lr))
+        self._note(loss, correct, x, lr)
         return loss
 
     def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
@@ -262,8 +242,7 @@ class Trainer:
         record |= {"lr": self.optimizer.lr, "phase": self.optimizer.phase}
         p.seconds += time.perf_counter() - start
         record["seconds"] = round(p.seconds - sum(r["seconds"] for r in p.metrics), 3)
-        p.epoch, p.batch, p.loss_sum, p.correct, p.seen = p.epoch + 1, 0, 0.0, 0, 0
-        p.metrics.append(record)
+        p.count_epoch(record)
         self.optimizer.report(p.epoch, **{name: value for name, value in metrics.items() if value is not None})
         return record
 
@@ -278,24 +257,24 @@ class Trainer:
 
     # ---- losses -------------------------------------------------------------------------------------------------
 
-    def _note(self, losses: StepLosses) -> None:
+    def _note(self, loss: Tensor, correct: Array, x: Tensor, lr: float) -> None:
         """Read the losses, or put that off. On the CPU this is before the update: the weights are still good then."""
-        self._unread.append(losses)
+        self._unread.append(StepLosses(self.progress.step + 1, loss.data, correct, x, lr))
         if len(self._unread) >= self.read_every:
-            self._read(self.progress.step + 1)
+            self._read()
 
-    def _read(self, last: int) -> None:
-        """Bring the losses of the steps up to `last` to the host, in one transfer, and check them."""
-        if not self._unread:
-            return
+    def _read(self) -> None:
+        """Bring the losses that are unread to the host, in one transfer, and check them."""
         steps, self._unread = self._unread, []
-        p, n = self.progress, len(steps)
-        numbers = read_together(xp_of(steps[0].loss), [step.loss for step in steps] + [step.correct for step in steps])
-        for i, (step, loss, correct) in enumerate(zip(steps, numbers[:n], numbers[n:], strict=True)):
+        if not steps:
+            return
+        p, xp = self.progress, xp_of(steps[0].loss)
+        numbers = read_together(xp, [step.loss for step in steps] + [step.correct for step in steps])
+        for step, loss, correct in zip(steps, numbers[: len(steps)], numbers[len(steps) :], strict=True):
             if not math.isfinite(loss):
                 if self._last_good is not None:
                     self._last_good.restore()
-                raise diverged(last - n + i + 1, f"the loss is {loss}", step.lr, self.model, step.x)
+                raise diverged(step.step, f"the loss is {loss}", step.lr, self.model, step.x)
             p.loss_sum += loss * len(step.x.data)
             p.correct += int(correct)
             p.seen += len(step.x.data)
@@ -309,7 +288,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Where training stands, as JSON; the weights and the optimizer's vectors are not in it."""
-        self._read(self.progress.step)
+        self._read()
         return {
             **asdict(self.progress),
             "generators": {name: rng.state() for name, rng in _generators(self.model)},

@@ -33,27 +33,32 @@ class _Here(threading.local):
 class _Blas:
     """libraries  (get, set) of each one's number of threads; None until they are needed
     users      threads that compute at the moment
-    limit      the largest number of threads that a library had before it was held
+    before     the libraries' numbers of threads before they were held; empty while they are not
+    limit      the largest of these
+
+    Ctrl-C may end any of this between two lines. So each line leaves what the next `hold` makes good, and a thread is
+    counted as inside only when BLAS is held.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
-        self.users, self.limit = 0, 1
+        self.users: set[int] = set()
         self.before: list[int] = []
+        self.limit = 1
 
     def hold(self) -> None:
-        _here.depth += 1
-        if _here.depth == 1:
+        if _here.depth == 0:
             with self.lock:
-                self.users += 1
-                if self.users == 1:
+                if not self.users:
                     self._hold()
+                self.users.add(threading.get_ident())
+        _here.depth += 1
 
     def _hold(self) -> None:
         if self.libraries is None:
             self.libraries = _libraries()
-        self.before = [get() for get, _ in self.libraries]
+        self.before = self.before or [get() for get, _ in self.libraries]
         self.limit = max(self.before, default=1)
         if self.limit > 1:
             for _, set_to in self.libraries:
@@ -63,18 +68,22 @@ class _Blas:
         _here.depth -= 1
         if _here.depth == 0:
             with self.lock:
-                self.users -= 1
-                if self.users == 0 and self.limit > 1:
-                    for (_, set_to), limit in zip(self.libraries or (), self.before, strict=True):
-                        set_to(limit)
+                self.users.discard(threading.get_ident())
+                if not self.users:
+                    self._restore()
+
+    def _restore(self) -> None:
+        if self.limit > 1:
+            for (_, set_to), limit in zip(self.libraries or (), self.before, strict=False):
+                set_to(limit)
+        self.before = []
 
     def forked(self) -> None:
         """In the child of a fork only the thread that forked goes on: forget the others."""
         self.lock = threading.Lock()
-        if self.users and not _here.depth:
-            self.users, _here.depth = 1, 1
-            self.release()
-        self.users = min(_here.depth, 1)
+        self.users = {threading.get_ident()} if _here.depth else set()
+        if not self.users:
+            self._restore()
 
 
 def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:

@@ -1,7 +1,8 @@
-"""The record of a run, epoch by epoch."""
+"""How far a run has come, and its record, epoch by epoch."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -24,3 +25,29 @@ class History(list[dict[str, Any]]):
     def of(self, name: str) -> list[Any]:
         """One quantity after each epoch: history.of("val_loss")."""
         return [record[name] for record in self]
+
+
+@dataclass
+class Position:
+    """Where training stands; only the Trainer writes it. All of it goes into a checkpoint, as JSON."""
+
+    epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done of the current epoch
+    step: int = 0  # optimizer steps in all
+    loss_sum: float = 0.0  # over the examples seen in this epoch
+    correct: int = 0
+    seen: int = 0
+    samples: int = 0  # examples trained on in all, and the seconds this took, evaluation not counted
+    train_seconds: float = 0.0
+    seconds: float = 0.0  # evaluation counted too
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
+
+    def count_step(self, examples: int, seconds: float) -> None:
+        """A step is done."""
+        self.batch, self.step, self.samples = self.batch + 1, self.step + 1, self.samples + examples
+        self.train_seconds, self.seconds = self.train_seconds + seconds, self.seconds + seconds
+
+    def count_epoch(self, record: dict[str, Any]) -> None:
+        """The epoch that this is the record of is done: the next one begins."""
+        self.epoch, self.batch, self.loss_sum, self.correct, self.seen = self.epoch + 1, 0, 0.0, 0, 0
+        self.metrics.append(record)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minidl.grad_mode import no_grad
-from minidl.module import Module
+from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
 from minidl.tensor import Tensor
@@ -134,18 +134,14 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
 def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tuple[int, int], classes: int) -> None:
     """Try the network on two images of noise, in eval mode: that changes nothing in it."""
     x = Tensor(np.random.default_rng(0).random((2, 1, *size), np.float32))
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
+    telling = told(make) if isinstance(make, UserCode) else nullcontext()
     try:
-        with no_grad(), np.errstate(all="ignore"), told(make) if isinstance(make, UserCode) else nullcontext():
+        with evaluating(model), no_grad(), np.errstate(all="ignore"), telling:
             logits = model(x)
     except UserError:
         raise
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{name} can't take images of shape {x.shape}: {' '.join(str(error).split())}") from error
-    finally:
-        for module, training in modes:
-            module.training = training
     if not isinstance(logits, Tensor):
         raise UserError(f"{name}: forward must return a Tensor of logits (N, {classes}), it returns {_kind(logits)}")
     if logits.ndim != 2 or len(logits) != 2 or logits.shape[1] < classes:

@@ -1,0 +1,244 @@
+"""What a program does between two steps of a training changes no bit of the next: looking, failing, copying, Ctrl-C."""
+
+from __future__ import annotations
+
+import copy
+import dis
+import io
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidl import Tensor, backend, evaluate, gradcheck, nn, ops, optim
+from minidl.data.batches import Examples
+from minidl.evaluation import predict
+from minidl.fast import blas
+from minidl.tensor import record
+
+RNG = np.random.default_rng(0)
+IMAGES, LABELS = RNG.integers(0, 256, (120, 28, 28), np.uint8), RNG.integers(0, 10, 120)
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 32, rng=0), nn.Dropout(0.2, rng=5), nn.BatchNorm1d(32), nn.Linear(32, 10, rng=2)
+    )
+
+
+def cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, rng=0), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.3, rng=7), nn.Flatten(),
+        nn.Linear(4 * 13 * 13, 10, rng=3),
+    )  # fmt: skip
+
+
+class Training:
+    """A bare loop; a new one has the same weights."""
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        self.model = make()
+        self.optimizer = optim.Hybrid(
+            self.model.parameters(),
+            first=optim.Adam(),
+            then=optim.SGD(lr=0.05, momentum=0.9),
+            switch=optim.AfterSteps(2),
+        )
+        self.done = 0
+
+    def step(self) -> bytes:
+        here = slice(self.done % 3 * 40, self.done % 3 * 40 + 40)
+        x = Tensor(IMAGES[here, None].astype(np.float32) / 255)
+        self.done += 1
+        self.optimizer.zero_grad()
+        ops.cross_entropy(self.model(x), LABELS[here]).backward()
+        self.optimizer.step()
+        state = self.model.state_dict()
+        return b"".join(state[name].tobytes() for name in sorted(state))
+
+
+# ---- what is done between two steps of a training ----
+
+
+def looks(t: Training) -> None:
+    evaluate(t.model, Examples(IMAGES, LABELS))
+    predict(t.model, IMAGES[:7])
+    evaluate(cnn(), Examples(IMAGES, LABELS))
+    repr(t.model), repr(t.optimizer), t.optimizer.state_dict(), t.optimizer.verdict()
+
+
+def fails_to_look(t: Training) -> None:
+    small = np.zeros((3, 5, 5), np.uint8)
+    with pytest.raises(ValueError, match=r"784|676"):
+        evaluate(t.model, Examples(small, np.zeros(3, np.int64)))
+    with pytest.raises(ValueError, match=r"784|676"):
+        predict(t.model, small)
+
+
+def interrupts_an_evaluation(t: Training) -> None:
+    def stop(name: str, layer: nn.Module, y: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), t.model.watched(stop):
+        evaluate(t.model, Examples(IMAGES, LABELS))
+
+
+def interrupts_a_backward(t: Training) -> None:
+    """In the middle: the gradients of the last layer are there, those of the first are not."""
+    t.model.eval()  # so that nothing but the gradients is begun
+
+    def stop(g: Any) -> Any:
+        raise KeyboardInterrupt
+
+    x = Tensor(IMAGES[:40, None].astype(np.float32) / 255)
+    with t.model.watched(lambda name, layer, y: record("stop", y.data, (y, stop)) if name == "2" else y):
+        loss = ops.cross_entropy(t.model(x), LABELS[:40])
+    with pytest.raises(KeyboardInterrupt):
+        loss.backward()
+    t.model.train()
+
+
+def checks_a_gradient(t: Training) -> None:
+    gradcheck(lambda a: (a @ a.T).tanh(), [np.ones((3, 4))])
+
+
+def trains_another_in_a_thread(t: Training) -> None:
+    thread = threading.Thread(target=Training(cnn).step)
+    thread.start()
+    thread.join()
+
+
+def trains_copies(t: Training) -> None:
+    for other in (copy.deepcopy(t), pickle.loads(pickle.dumps(t))):
+        other.step()
+
+
+def uses_other_forms(t: Training) -> None:
+    for forms in (backend.no_fast, backend.reference_only):
+        with forms():
+            Training(mlp).step()
+
+
+def writes_into_a_gradient(t: Training) -> None:
+    """A vjp of one's own, that changes the array that it is given."""
+
+    def doubled(g: Any) -> Any:
+        g *= 2
+        return g
+
+    x = Tensor(np.float32(3.0), requires_grad=True)
+    for _ in range(2):
+        x.grad = None
+        record("doubled", x.data * 2, (x, doubled)).backward()
+        assert x.grad == 2
+    ops.sum(x).backward()
+    assert x.grad == 3
+
+
+BETWEEN = (
+    looks, fails_to_look, interrupts_an_evaluation, interrupts_a_backward, checks_a_gradient,
+    trains_another_in_a_thread, trains_copies, uses_other_forms, writes_into_a_gradient,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("between", BETWEEN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_what_is_done_between_two_steps_changes_no_bit(make: Any, between: Callable[[Training], None]) -> None:
+    alone, disturbed = Training(make), Training(make)
+    for _ in range(4):
+        assert disturbed.step() == alone.step()
+        with redirect_stdout(io.StringIO()):
+            between(disturbed)
+
+
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_a_copy_goes_on_with_the_same_bits(make: Any) -> None:
+    first = Training(make)
+    first.step()
+    others = [copy.deepcopy(first), pickle.loads(pickle.dumps(first))]
+    for _ in range(3):
+        bits = first.step()
+        assert all(other.step() == bits for other in others)
+
+
+@pytest.mark.parametrize("look", [lambda net: evaluate(net, (IMAGES, LABELS)), lambda net: predict(net, IMAGES)])
+def test_to_evaluate_leaves_each_layer_in_its_mode(look: Any) -> None:
+    """A batch norm that is held in evaluation mode, as in fine-tuning, stays so."""
+    net = mlp()
+    net[3].eval()
+    before = [module.training for _, module in net.named_modules()]
+    look(net)
+    assert [module.training for _, module in net.named_modules()] == before
+    assert before.count(False) == 1
+
+
+# ---- Ctrl-C while BLAS is being held ----
+
+HOLDING = (
+    backend._SameBits.__enter__, backend._SameBits.__exit__, blas._Blas.hold, blas._Blas._hold, blas._Blas.release,
+    blas._Blas._restore,
+)  # fmt: skip
+
+
+def interrupted(run: Callable[[], Any], n: int) -> bool:
+    """run(), ended by Ctrl-C at the n-th moment when it can come inside HOLDING; False where there are not so many.
+
+    Python looks for signals where a function begins and where a call has returned.
+    """
+    names = {f.__code__: {i.offset: i.opname for i in dis.get_instructions(f)} for f in HOLDING}
+    before: dict[FrameType, str] = {}
+    moments = 0
+
+    def inside(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal moments
+        if event == "opcode":
+            moments += before.get(frame) in ("CALL", "RESUME", "CALL_FUNCTION", "CALL_METHOD", "CALL_KW")
+            before[frame] = names[frame.f_code][frame.f_lasti]
+            if moments == n:
+                raise KeyboardInterrupt
+        return inside
+
+    def enter(frame: FrameType, event: str, _: Any) -> Any:
+        code: CodeType = frame.f_code
+        frame.f_trace_opcodes = code in names
+        return inside if code in names else None
+
+    tracing = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
+    with backend.same_bits:
+        if not blas.blas.libraries:
+            pytest.skip("a BLAS without a limit")
+    get, set_to = blas.blas.libraries[0]
+    limit = get()
+    set_to(2)
+    try:
+        if get() < 2:
+            pytest.skip("a BLAS of one thread")
+        a, n = Tensor(np.ones((4, 4), np.float32)), 1
+        while interrupted(lambda: ops.matmul(a, a), n):
+            with backend.same_bits:
+                assert get() == 1, f"not held after an interrupt at moment {n}"
+            n += 1
+            blas._here.depth = 0  # for the next moment as if nothing had been
+            blas.blas.users.clear()
+            blas.blas._restore()
+            assert get() == 2
+        assert n > 8
+    finally:
+        set_to(limit)
