@@ -53,7 +53,8 @@ def bytes_to_batch() -> dict[str, dict[str, int]]:
         train = split(load_mnist(name="mnist5k")).train
         return next(batches(train.images, train.labels, 128, np.random.default_rng(0)))
 
-    return lines_of(calls(first_batch))
+    with reference_only():
+        return lines_of(calls(first_batch))
 
 
 def calls(run: Callable[[], Any]) -> Calls:
