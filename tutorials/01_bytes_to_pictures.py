@@ -144,7 +144,7 @@ damaged.unlink()
 # </details>
 #
 # **2.** Most computers keep numbers the other way round, least significant byte first ("little-endian"). What
-# does somebody read who forgets that IDX is big-endian?
+# size does a program read that takes IDX for little-endian?
 #
 # <details><summary>Answer</summary>
 #

@@ -48,7 +48,7 @@ for lr in (0.079, 0.08, 0.081):
 
 # %% [markdown]
 # Beyond 2/25 each jump lands higher than the last: training *diverges*. So the walls set the limit for the
-# rate; and along the ravine, where a step changes x by the factor $1 - \text{lr}$ only, one has to be content
+# rate; and along the ravine, where a step changes x by the factor $1 - \text{lr}$ only, we have to make do
 # with that.
 #
 # ## Momentum
@@ -138,8 +138,8 @@ for name, walk in walks.items():
     print(f"{name}: the last 50 steps lie around ({x.mean():+.2f}, {y.mean():+.2f}), y spreads by {y.std():.3f}")
 
 # %% [markdown]
-# With noise a walk never comes to rest: once it has arrived it goes on as a cloud around the star, and the cloud is
-# the larger, the larger lr/(1 - mu) is. The smallest rate has the smallest cloud, but it has not arrived: after 150
+# With noise a walk never comes to rest: once it has arrived it wanders in a cloud around the star: the larger lr/(1 -
+# mu), the larger the cloud. The smallest rate has the smallest cloud, but it has not arrived: after 150
 # steps it is still more than a whole unit away. That is why training starts with a large rate, to get there, and
 # ends with a small one, to be exact; a *schedule* does so step by step (tutorial 17).
 #

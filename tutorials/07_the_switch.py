@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 7. The switch
 #
-# **Goal.** Understand how training can start with Adam and go on with SGD: who decides when, and where the rate
+# **Goal.** Understand how training can start with Adam and continue with SGD: who decides when, and where the rate
 # of SGD comes from. SWATS (Keskar & Socher 2017) answers both with a piece of geometry that fits in one
 # picture.
 #
@@ -25,7 +25,7 @@ from minidl.training.models import build_model
 # %% [markdown]
 # Adam gets going fast with hardly any tuning. SGD with momentum, well tuned, often ends at weights that do
 # better on images never seen (tutorial 10 has a case where this can be proved). So: Adam first, then SGD. Two
-# questions remain. *When* to switch? And at *which rate* should SGD go on? Adam's own rate says nothing about
+# questions remain. *When* to switch? And at *which rate* should SGD continue? Adam's own rate says nothing about
 # it: one counts in steps, the other multiplies gradients.
 #
 # ## A rate from geometry

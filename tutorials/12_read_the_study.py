@@ -181,8 +181,8 @@ for n in (1, 3, 10, 30):
     print(f"{n:2} seeds: 'better by half a point or more' in {(b - a > 0.5).mean():.1%} of all such studies")
 
 # %% [markdown]
-# And whoever compares twenty variants that are all the same will find one that is "significantly" better, by
-# the meaning of 95 %. That is why the report's intervals are wide enough for all of its comparisons together.
+# And if you compare twenty variants that are all the same, one of them will be "significantly" better: that is
+# what 95 % means. That is why the report's intervals are wide enough for all of its comparisons together.
 #
 # ## The large study
 #
@@ -270,7 +270,7 @@ else:
 # assert max(tuning) > np.mean(tuning)
 # ```
 #
-# Compare that with the differences above. Whoever tunes one side better than the other can have any result.
+# Compare that with the differences above. Tune one side better than the other, and you can get any result.
 #
 # </details>
 #
@@ -286,7 +286,7 @@ else:
 #     print(f"{key:9} train {train:.2f} %, test {test:.2f} %, gap {train - test:.2f} points")
 # ```
 #
-# Whoever has learnt less has a smaller gap: a network that guesses has none at all. So a small gap may only
+# A network that has learnt less has a smaller gap: one that guesses has none at all. So a small gap may only
 # mean that training stopped early. At equal training loss, both have learnt the training images equally well,
 # and the one with the smaller validation loss carries over better.
 #

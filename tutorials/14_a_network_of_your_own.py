@@ -2,7 +2,7 @@
 # # 14. A network of your own
 #
 # **Goal.** Build a network that nobody has built for you, and take it the whole way: data, split, training, curves,
-# the test, a saved file, going on another day, PyTorch and back. Meet the slips that train without a word, and see
+# the test, a saved file, resuming another day, PyTorch and back. Meet the slips that train without a word, and see
 # what the library says of them.
 #
 # **Time.** 25 minutes. **Before this:** tutorials 4 and 8.
@@ -119,8 +119,8 @@ same = [
 print(f"{sum(same)} of {len(same)} arrays are equal in every bit")
 
 # %% [markdown]
-# The same holds after Ctrl-C, or the stop button of a notebook: training stops between two steps, saves, and `fit` goes
-# on from there.
+# The same holds after Ctrl-C, or the stop button of a notebook: training stops between two steps, saves, and `fit`
+# continues from there.
 #
 # ## The weights alone
 #
@@ -252,7 +252,7 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # </details>
 #
 # **4.** A batch for a convolution needs an axis for its channels. Give the network `splits.val.images[:5]`, which has
-# none, scaled to numbers from 0 to 1, and read the error. Mend it.
+# none, scaled to numbers from 0 to 1, and read the error. Fix it.
 #
 # <details><summary>Answer</summary>
 #

@@ -177,8 +177,8 @@ for images, k in moved:
 # ## The library's way
 #
 # `python -m minidl.predict` does these five steps with a little more care: it finds out whether a picture is dark on
-# light, leaves out the lines of the paper, makes the strokes of a thin pen as thick as MNIST's, and parts several
-# digits. `look` is the function behind it. Here is a sheet with three digits, saved as a JPEG as a phone does.
+# light, leaves out the lines of the paper, makes the strokes of a thin pen as thick as MNIST's, and separates
+# several digits. `look` is the function behind it. Here is a sheet with three digits, saved as a JPEG as a phone does.
 
 # %%
 page = np.zeros((140, 420), np.float32)

@@ -173,7 +173,7 @@ show.digits(dream.data, range(10))
 print(f"lowest of the ten probabilities: {sure.min():.4f}")
 
 # %% [markdown]
-# Noise, of which the network is as good as certain. It has never been told what is *no* digit: it divides all of the
+# Noise, and the network is all but certain of it. It has never been told what is *no* digit: it divides all of the
 # space of images among ten answers, and nearly all of that space looks like this. A high probability does not mean "I
 # have seen such a thing".
 #
@@ -307,7 +307,7 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # pixels = Tensor(four, requires_grad=True)
 # ops.cross_entropy(cnn(pixels), np.array([9])).backward()
 # for epsilon in np.arange(0.01, 0.4, 0.01, dtype=np.float32):
-#     aimed = (four - epsilon * np.sign(pixels.grad)).clip(0, 1)  # down: the loss of "9" shall fall
+#     aimed = (four - epsilon * np.sign(pixels.grad)).clip(0, 1)  # down: the loss of "9" should fall
 #     if logits_of(cnn, aimed).argmax() == 9:
 #         break
 # print(f"epsilon {epsilon:.2f} is enough")
