@@ -31,10 +31,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from minidl import predict, train
+from minidl import train
 from minidl.data import load_mnist, write_idx
 from minidl.data.proof import signed
 from minidl.nn import Linear
+from minidl.predict import main as predict
 from minidl.study import PRESETS
 from minidl.study.runs import perform
 from minidl.study.store import Store
@@ -292,7 +293,7 @@ class Bench:
         self.cut_off("a", "half")
         self.cut_off("b", "half-b")
         self.reference = {name: self.outcome(name) for name in ("a", "half")}
-        self.predicted = run(predict.main, root / "a", self.digits)
+        self.predicted = run(predict, root / "a", self.digits)
         assert self.predicted[0] == 0, self.predicted
         Linear(3, 2, rng=np.random.default_rng(0)).save(root / "net.safetensors")
         Linear(3, 2, rng=np.random.default_rng(1)).save(root / "net-b.safetensors")
@@ -359,7 +360,7 @@ def refused(status: int, err: str) -> bool:
 def judge(bench: Bench, reader: str, sign: bool) -> str:
     """What came of it: "exact", "refused", "put right", "another answer" (where signed); or a fault, in words."""
     if reader == "predict":
-        status, out, err = run(predict.main, bench.root / "a", bench.digits)
+        status, out, err = run(predict, bench.root / "a", bench.digits)
         right = (status, out) == bench.predicted[:2]
     elif reader in bench.direct:
         status, out, err = {"study": study_record, "weights": weights}[reader](bench)

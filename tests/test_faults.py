@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import compare, predict, report, train, tune
+from minidl import compare, report, train, tune
 from minidl.data import load_mnist, write_idx
 from minidl.nn import Linear
+from minidl.predict import describe
+from minidl.predict import main as predict
 from minidl.study import __main__ as study
 from minidl.trace import __main__ as trace
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint
@@ -47,7 +49,7 @@ def refused(capsys, main, *args, status: int = 2) -> str:
 def both_refuse(capsys, made, run) -> str:
     """predict and --resume, in one line, and neither changes the checkpoint."""
     before = (run / "checkpoint.safetensors").read_bytes()
-    said = refused(capsys, predict.main, run, made / "x.idx") + refused(capsys, train.main, "--resume", run)
+    said = refused(capsys, predict, run, made / "x.idx") + refused(capsys, train.main, "--resume", run)
     assert (run / "checkpoint.safetensors").read_bytes() == before
     return said
 
@@ -95,11 +97,11 @@ def test_weights_that_are_no_numbers(made, run, capsys, lost):
 def test_weights_that_overflow(made, run, capsys):
     weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]
     signed_anew(run, {"1.weight": np.full_like(weights, 3e38)})
-    assert "the network's output is no number" in refused(capsys, predict.main, run, made / "x.idx")
+    assert "the network's output is no number" in refused(capsys, predict, run, made / "x.idx")
 
 
 def test_an_answer_where_there_is_one_class():
-    assert predict.describe(np.array([1.0])) == "0 (100.0%; there is no other class)"
+    assert describe(np.array([1.0])) == "0 (100.0%; there is no other class)"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.int32, np.float64])
@@ -165,7 +167,7 @@ def test_files_that_repeat_the_checkpoint(made, run, capsys, name, damage):
 
 def test_a_checkpoint_of_another_run_is_known(made, run, capsys):
     shutil.copy(made / "b" / "checkpoint.safetensors", run)
-    assert predict.main([str(run), str(made / "x.idx")]) == 0
+    assert predict([str(run), str(made / "x.idx")]) == 0
     assert "is of run" in capsys.readouterr().err
     assert train.main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
@@ -215,14 +217,12 @@ STEERING = "a\x1b[31m\rb\x07c\u202ed\u2066e\x9bf"
 STEERED = "a\\x1b[31m\\rb\\x07c\\u202ed\\u2066e\\x9bf"
 
 
-@pytest.mark.parametrize(
-    "main", [train.main, predict.main, compare.main, report.main, tune.main, trace.main, study.main]
-)
+@pytest.mark.parametrize("main", [train.main, predict, compare.main, report.main, tune.main, trace.main, study.main])
 def test_no_name_steers_the_terminal(main, tmp_path, monkeypatch, capsys):
     """Typed, in each command's error; with an end of a line in it, it is one line still."""
     monkeypatch.chdir(tmp_path)
     words = {
-        train.main: ["--resume", STEERING], predict.main: [STEERING, "x"], compare.main: [STEERING],
+        train.main: ["--resume", STEERING], predict: [STEERING, "x"], compare.main: [STEERING],
         report.main: [STEERING], tune.main: ["--model", STEERING], study.main: ["--check", STEERING],
         trace.main: [STEERING, "--out", "x.html"],
     }[main]  # fmt: skip
@@ -243,7 +243,7 @@ def test_no_file_steers_the_terminal(made, run, tmp_path, monkeypatch, capsys):
     signed_anew(run, {"data": {**data, "class_names": [f"{k}{STEERING}\nx" for k in range(4)]}})
     shutil.copy(made / "x.idx", tmp_path / f"{STEERING}\nx.idx")
     shutil.copy(made / "b" / "config.json", run)
-    assert predict.main([str(run), str(tmp_path / f"{STEERING}\nx.idx")]) == 0
+    assert predict([str(run), str(tmp_path / f"{STEERING}\nx.idx")]) == 0
     said = "".join(capsys.readouterr())
     assert said.count(STEERED) == 9  # three images: the file, and two classes
     assert said.replace("\n", "").isprintable()
