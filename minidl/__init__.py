@@ -39,6 +39,7 @@ from minidl.backend import DeviceError, no_fast, reference_only
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.gradcheck import GradientError, gradcheck
+from minidl.refuse import missing
 from minidl.rng import seed
 from minidl.tensor import Tensor
 
@@ -93,7 +94,7 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'minidl' has no attribute {name!r}")
+    raise missing("minidl", name, otherwise="", known=__all__)
 
 
 def __dir__() -> list[str]:

@@ -49,11 +49,14 @@ class Module(Named):
     def __init__(self, **unknown: Any) -> None:
         refuse(type(self).__name__, unknown)  # what is left is no argument of the layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y = self.forward(x)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
+        y = self.forward(*map(_input, inputs), **{name: _input(value) for name, value in named.items()})
+        if y is None:
+            raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
         for names, see in watchers.get():
             if self in names:
                 y = see(names[self], self, y)
@@ -128,16 +131,20 @@ class Module(Named):
             for name, value in self._named_state()
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], **other: Any) -> None:
         """Copy the values in `state` (arrays, Tensors, PyTorch CPU tensors) to parameters and buffers of these names.
 
         Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names, ValueError for
         another shape and TypeError for what is no number.
         """
+        refuse("load_state_dict", other)
         own = dict(self._named_state())
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
-            raise KeyError(f"load_state_dict: missing {missing or 'nothing'}, unexpected {unexpected or 'nothing'}")
+            raise KeyError(
+                f"load_state_dict: these {len(state)} values are not the {len(own)} of this {type(self).__name__}: "
+                f"missing {_some(missing)}, unexpected {_some(unexpected)}"
+            )
         new = {name: _fitting(name, state[name], target) for name, target in own.items()}  # copies, so that it may swap
         for name, target in own.items():
             array = target.data if isinstance(target, Tensor) else target
@@ -160,10 +167,10 @@ class Module(Named):
         weights = load_weights(path)
         try:
             self.load_state_dict(weights)
-        except KeyError as error:
+        except (KeyError, ValueError, TypeError) as error:
             theirs, own = shapes_in_words(weights), shapes_in_words(self.state_dict())
             which = f"{path} holds {theirs}: another network's, for this {type(self).__name__} has {own}"
-            raise KeyError(f"{which}; {error.args[0]}") from error
+            raise type(error)(f"{which}; {error.args[0]}") from error
         return self
 
     # ---- modes and moves --------------------------------------------------------------------------------------
@@ -211,6 +218,19 @@ def evaluating(model: Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _input(x: Any) -> Any:
+    """Floats and bytes as a Tensor. Other whole numbers may be labels or indices, and stay what they are."""
+    if isinstance(x, (Tensor, np.generic)):
+        return x
+    dtype = getattr(x, "dtype", None)
+    return Tensor(x) if getattr(dtype, "kind", "") == "f" or dtype == np.uint8 else x
+
+
+def _some(names: list[str]) -> str:
+    """The first few names."""
+    return f"{names[:4]}" + f" and {len(names) - 4} more" * (len(names) > 4) if names else "nothing"
 
 
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -332,4 +332,5 @@ class AvgPool2d(_Pool2d):
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        raise missing("minidl.nn", name)
+        layers = [each for each, kind in globals().items() if isinstance(kind, type) and issubclass(kind, Module)]
+        raise missing("minidl.nn", name, known=[each for each in layers if not each.startswith("_")])

@@ -64,7 +64,7 @@ class CrossEntropyLoss(Module):
         super().__init__(**other)
         self.reduction, self.label_smoothing = reduction, label_smoothing
 
-    def __call__(self, logits: Any, labels: Any) -> Tensor:  # type: ignore[override]
+    def forward(self, logits: Any, labels: Any) -> Tensor:
         return ops.cross_entropy(logits, labels, reduction=self.reduction, label_smoothing=self.label_smoothing)
 
     def extra_repr(self) -> str:
@@ -81,7 +81,7 @@ class MSELoss(Module):
         super().__init__(**other)
         self.reduction = reduction
 
-    def __call__(self, prediction: Any, target: Any) -> Tensor:  # type: ignore[override]
+    def forward(self, prediction: Any, target: Any) -> Tensor:
         return ops.mse_loss(prediction, target, reduction=self.reduction)
 
     def extra_repr(self) -> str:

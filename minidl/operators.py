@@ -25,6 +25,15 @@ NAMES = {
 }  # fmt: skip # NumPy's functions behind the operators: `array * tensor` calls np.multiply
 
 
+class Size(int):
+    """How many elements a Tensor has. Called, as PyTorch's size() is, its shape, or its length along `dim`."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+
 class Operators(Named):
     """The operators and methods of a Tensor; see tensor.py for the rest."""
 
@@ -32,6 +41,12 @@ class Operators(Named):
     _otherwise = OWN
     data: Array
     requires_grad: bool
+
+    @property
+    def size(self) -> Size:
+        size = Size(self.data.size)
+        size.shape = self.data.shape
+        return size
 
     def __add__(self, other: Any) -> Tensor:
         return minidl.ops.add(self, other)

@@ -6,7 +6,8 @@ An argument that has no meaning here is refused by its name. Otherwise a user wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
@@ -26,6 +27,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "reduce": (None, "say reduction='mean', 'sum' or 'none'"),
     "return_indices": (False, "the largest values alone are returned"),
     "size_average": (None, "say reduction='mean', 'sum' or 'none'"),
+    "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
 }
@@ -33,18 +35,27 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
 
 _DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
 _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
+_SHAPES = "shapes broadcast by themselves"
+_RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
+_ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
+_BINARY = "-ops.where(y == 1, p, 1 - p).log().mean(), for labels y of 0 and 1"
+_BINARY_LOGITS = "(ops.relu(z) - z * y + (1 + ops.exp(-ops.abs(z))).log()).mean()"
 OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
 ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what to write here
     # methods of a Tensor
     "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
-    "tolist": "t.numpy().tolist()", "dim": "t.ndim", "numel": "t.size", "nelement": "t.size", "t": "t.T", "mT": "t.T",
-    "float": _DTYPE, "double": _DTYPE, "half": _DTYPE, "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE,
+    "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",
+    "t": "t.T", "mT": "t.T", "detach_": "t = t.detach()", "is_leaf": "t.node is None", "is_cuda": "t.device == 'gpu'",
+    "view_as": "t.view(other.shape)", "reshape_as": "t.reshape(other.shape)", "unbind": "list(t)", "flip": "t[::-1]",
+    "float": _DTYPE, "double": _DTYPE, "half": _DTYPE, "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE, "int": _DTYPE,
+    "bool": "t != 0",
     "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
     "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-t",
     "eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b",
     "std": "t.var(dim).sqrt()", "norm": "(t ** 2).sum().sqrt()", "amax": "t.max(dim)", "amin": "t.min(dim)",
-    "argmin": "(-t).argmax(dim)", "expand": "shapes broadcast by themselves", "repeat": "ops.cat([t, t], dim)",
+    "argmin": "(-t).argmax(dim)", "expand": _SHAPES, "expand_as": _SHAPES,
+    "broadcast_to": _SHAPES, "repeat": "ops.cat([t, t], dim)",
     "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
     "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
     "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
@@ -52,11 +63,21 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
     # functions
-    "tensor": "Tensor(...)", "zeros": "Tensor(np.zeros(...))", "ones": "Tensor(np.ones(...))", "concatenate": "ops.cat",
+    "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
+    "zeros": "Tensor(np.zeros(...))",
+    "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
+    "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
+    "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
+    "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": "ops.abs(a - b).mean()",
+    "binary_cross_entropy": _BINARY, "binary_cross_entropy_with_logits": _BINARY_LOGITS,
+    "silu": "x * x.sigmoid()", "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b",
+    "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
     "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
     "nll_loss": "ops.cross_entropy(logits, labels), which takes the softmax itself", "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     # layers and models
+    "Dense": "nn.Linear(in_features, out_features)", "SiLU": "x * x.sigmoid()", "AdaptiveAvgPool2d": _ONE_MEAN,
+    "L1Loss": "ops.abs(a - b).mean()", "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
     "NLLLoss": "ops.cross_entropy(logits, labels), which takes the softmax itself",
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
@@ -78,16 +99,35 @@ class Named:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            raise missing(type(self).__name__, name, type(self)._otherwise)
+            known = [each for each in dir(type(self)) if each[0] != "_"] if type(self)._otherwise else ()
+            raise missing(type(self).__name__, name, type(self)._otherwise, known)
 
 
-def missing(where: str, name: str, otherwise: str = OWN) -> AttributeError:
-    """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead."""
-    if name.endswith("_") and not name.startswith("_") and name not in ELSEWHERE:
+def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError:
+    """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or which of
+    the `known` names is like it."""
+    near = "" if name in ELSEWHERE or name.startswith("_") else _near(name, known)
+    if near:
+        remedy = near
+    elif name.endswith("_") and not name.startswith("_") and name not in ELSEWHERE:
         remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
     else:
         remedy = ELSEWHERE.get(name, "" if name.startswith("_") else otherwise)
     return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """Which of the names is meant, where they differ in capitals and underscores only; else those that begin with it;
+    else the one with most of its letters."""
+    plain = {each: each.replace("_", "").lower() for each in known}
+    bare = name.replace("_", "").lower()
+    same = [each for each in plain if plain[each] == bare]
+    if same and not name.endswith("_"):
+        return f"it is called {same[0]}"
+    begin = [each for each in plain if len(bare) > 2 and plain[each].startswith(bare) and plain[each] != bare]
+    letters = difflib.get_close_matches(bare, plain.values(), n=1, cutoff=0.8) if len(bare) > 4 else []
+    found = begin or [each for each in plain if plain[each] in letters and plain[each] != bare]
+    return f"nearest to it is {' or '.join(found)}" if found else ""
 
 
 def refuse(name: str, arguments: Mapping[str, Any]) -> None:

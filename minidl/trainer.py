@@ -33,7 +33,7 @@ from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
 from minidl.training.observer import Observer, Step
-from minidl.training.slips import check_settings, tell_slips
+from minidl.training.slips import check_settings, tell_slips, tell_softmax
 
 
 class StepLosses(NamedTuple):
@@ -223,6 +223,8 @@ class Trainer:
     def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
         """The logits, their loss, and how many are right."""
         logits = self.model(x)
+        if self.progress.step == 0:
+            tell_softmax(logits)
         loss = ops.cross_entropy(logits, labels)
         if self._last_good is not None:
             self._last_good.watch(loss.data)

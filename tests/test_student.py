@@ -100,7 +100,7 @@ def test_1_every_name_is_at_one_place() -> None:
     assert {"Trainer", "evaluate", "load_mnist", "load_run", "split", "seed", "nn"} <= set(minidl.__all__) & set(
         dir(minidl)
     )
-    with pytest.raises(AttributeError, match="no attribute 'trainr'"):
+    with pytest.raises(AttributeError, match="minidl has no 'trainr': nearest to it is Trainer"):
         minidl.trainr  # noqa: B018
     signature = list(inspect.signature(Trainer).parameters)
     assert signature[:6] == ["model", "optimizer", "data", "batch_size", "seed", "folder"]

@@ -271,4 +271,4 @@ def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        raise missing("minidl.ops", name)
+        raise missing("minidl.ops", name, known=__all__)

@@ -61,11 +61,6 @@ class Tensor(Operators):
         return self.data.ndim
 
     @property
-    def size(self) -> int:
-        """How many elements it has."""
-        return self.data.size
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """The float dtype of its elements."""
         return self.data.dtype

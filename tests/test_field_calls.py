@@ -1,0 +1,211 @@
+"""How programs of PyTorch's users call networks and Tensors: arrays as inputs, several inputs, near names, slips."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Tensor, Trainer, nn, ops
+from minidl.data.batches import Examples, Splits
+from minidl.optim import SGD, Adam
+
+IMAGES = np.random.default_rng(0).random((4, 1, 2, 3), dtype=np.float32)
+
+
+class Net(nn.Module):
+    """It begins with a method of Tensors, which arrays lack, or have under the same name with another meaning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(6, 2, rng=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.view(x.size(0), -1)).relu()
+
+
+def test_arrays_reach_a_network_as_tensors() -> None:
+    net = Net()
+    wanted = net(Tensor(IMAGES)).numpy()
+    np.testing.assert_array_equal(net(IMAGES).numpy(), wanted)
+    np.testing.assert_array_equal(net(x=IMAGES).numpy(), wanted)
+    np.testing.assert_array_equal(net(IMAGES[::-1]).numpy(), wanted[::-1])
+    pixels = (IMAGES * 255).astype(np.uint8)
+    np.testing.assert_array_equal(net(pixels).numpy(), net(Tensor(pixels)).numpy())
+    with pytest.raises(TypeError, match=r"float64 on the cpu and float32 on the cpu meet: .*model.to\(dtype=\)"):
+        net(IMAGES.astype(np.float64))
+
+
+def test_whole_numbers_reach_a_network_as_they_are() -> None:
+    class Embedding(nn.Module):
+        def __init__(self) -> None:
+            self.weight = nn.Parameter(np.arange(10.0).reshape(5, 2))
+
+        def forward(self, words: Any) -> Tensor:
+            return self.weight[words]
+
+    words = np.array([[0, 4], [4, 4]])
+    rows = Embedding()
+    np.testing.assert_array_equal(rows(words).numpy(), rows.weight.numpy()[words])
+    rows(words).sum().backward()
+    np.testing.assert_array_equal(rows.weight.grad, [[1, 1], [0, 0], [0, 0], [0, 0], [3, 3]])
+
+
+def test_a_network_of_several_inputs_and_outputs() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            self.one = nn.Linear(3, 2, rng=0)
+
+        def forward(self, a: Tensor, b: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+            return self.one(a) * scale, self.one(b)
+
+    pair, x = Pair(), IMAGES[0, 0]
+    left, right = pair(x, b=x, scale=2.0)
+    np.testing.assert_array_equal(left.numpy(), 2 * right.numpy())
+    left.sum().backward()
+    assert pair.one.weight.grad is not None
+
+
+def test_a_forward_without_return_is_told() -> None:
+    class Forgetful(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            x.relu()
+
+    with pytest.raises(TypeError, match=r"Forgetful.forward returned None: end it with `return`"):
+        Forgetful()(IMAGES)
+
+
+def test_losses_take_arrays() -> None:
+    logits, labels = IMAGES[:, 0, 0], np.array([0, 1, 2, 0])
+    assert nn.CrossEntropyLoss()(logits, labels).item() == ops.cross_entropy(logits, labels).item()
+    assert nn.MSELoss()(logits, target=logits + 1).item() == pytest.approx(1)
+    assert nn.CrossEntropyLoss().forward(Tensor(logits), labels).shape == ()
+
+
+def test_size_is_numpys_number_and_pytorchs_call() -> None:
+    x = Tensor(IMAGES)
+    assert (x.size, x.size(), x.size(0), x.size(-1), x.size(dim=np.int64(2))) == (24, (4, 1, 2, 3), 4, 3, 2)
+    assert x.size + 1 == 25
+    assert f"{x.size} {x.size:,} {x.size!r}" == "24 24 24"
+    assert json.dumps({"n": x.size}) == '{"n": 24}'
+    assert pickle.loads(pickle.dumps(x.size)) == copy.deepcopy(x.size) == 24
+    assert np.zeros(x.size).shape == (24,)
+    with pytest.raises(IndexError):
+        x.size(4)
+
+
+# ---- names that are nearly right ----
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "words"),
+    [
+        (nn, "Conv2D", "it is called Conv2d"),
+        (nn, "relu", "it is called ReLU"),
+        (nn, "Batchnorm2d", "it is called BatchNorm2d"),
+        (nn, "BatchNorm", "nearest to it is BatchNorm1d or BatchNorm2d"),
+        (nn, "MaxPool", "nearest to it is MaxPool2d"),
+        (nn, "Sequental", "nearest to it is Sequential"),
+        (nn, "CrossEntropy", "nearest to it is CrossEntropyLoss"),
+        (nn, "Dense", r"nn.Linear\(in_features"),
+        (nn, "LSTM", "put it together"),
+        (ops, "crossentropy", "it is called cross_entropy"),
+        (ops, "max_pool", "nearest to it is max_pool2d"),
+        (ops, "elu", "put it together"),
+        (ops, "relu_", "nothing is changed in place"),
+        (Tensor(1.0), "sofmax", "nearest to it is softmax"),
+        (minidl, "Evaluate", "it is called evaluate"),
+        (minidl, "Dataset", "minidl has no 'Dataset'$"),
+        (minidl, "from_numpy", r"Tensor\(array\)"),
+    ],
+)
+def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:
+    with pytest.raises(AttributeError, match=words) as told:
+        getattr(where, name)
+    assert f"has no '{name}'" in str(told.value)
+
+
+@pytest.mark.pytorch
+def test_the_remedies_are_right() -> None:
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
+    rng = np.random.default_rng(1)
+    z, y, images = rng.normal(size=(5, 3)) * 4, rng.integers(0, 2, (5, 3)), rng.normal(size=(2, 3, 4, 4))
+    names = {"ops": ops, "x": Tensor(z), "z": Tensor(z), "t": Tensor(z), "y": y, "p": Tensor(z).sigmoid(), "dim": 1}
+    names |= {"a": Tensor(z), "b": Tensor(y.astype(float))}
+    tz, ty = torch.from_numpy(z), torch.from_numpy(y.astype(float))
+    for remedy, name, wanted in (
+        (minidl.refuse.ELSEWHERE["BCEWithLogitsLoss"], "z", F.binary_cross_entropy_with_logits(tz, ty)),
+        (minidl.refuse.ELSEWHERE["BCELoss"].split(", for")[0], "p", F.binary_cross_entropy(tz.sigmoid(), ty)),
+        (minidl.refuse.ELSEWHERE["l1_loss"], "a", F.l1_loss(tz, ty)),
+        (minidl.refuse.ELSEWHERE["SiLU"], "x", F.silu(tz)),
+    ):
+        assert name in remedy
+        np.testing.assert_allclose(eval(remedy, names).numpy(), wanted.numpy(), rtol=1e-12)
+    lse, m = minidl.refuse.ELSEWHERE["logsumexp"].split(", with m = ")
+    names["m"] = eval(m, names)
+    np.testing.assert_allclose(eval(lse, names).numpy(), tz.logsumexp(1, keepdim=True).numpy(), rtol=1e-12)
+    mean = minidl.refuse.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
+    wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
+    np.testing.assert_allclose(eval(mean, {"x": Tensor(images)}).numpy(), wanted, rtol=1e-12)
+
+
+# ---- weights of another network ----
+
+
+def test_weights_of_another_network_are_refused_and_both_are_named(tmp_path: Path) -> None:
+    deep = nn.Sequential(*[nn.Linear(3, 3, rng=0) for _ in range(5)])
+    path = tmp_path / "deep.safetensors"
+    deep.save(path)
+    net = Net()
+    before = net.state_dict()
+    with pytest.raises(KeyError) as told:
+        net.load(path)
+    message = told.value.args[0]
+    assert message.startswith(f"{path} holds 10 tensors ")
+    assert "these 10 values are not the 2 of this Net: missing ['last.bias', 'last.weight'], unexpected ['0." in message
+    assert message.endswith("and 6 more")
+    with pytest.raises(
+        ValueError, match=r"deep.safetensors holds.*Sequential.*0.weight has shape \(3, 3\).*\(2, 3\)"
+    ):
+        nn.Sequential(nn.Linear(3, 2, rng=0), *deep[1:]).load(path)
+    with pytest.raises(TypeError, match=r"no argument 'strict': load \{\*\*net.state_dict\(\), \*\*some\}"):
+        net.load_state_dict({}, strict=False)
+    net.load_state_dict({**net.state_dict(), "last.bias": np.ones(2)}, strict=True)
+    np.testing.assert_array_equal(net.last.bias.numpy(), [1, 1])
+    np.testing.assert_array_equal(net.last.weight.numpy(), before["last.weight"])
+
+
+# ---- a softmax before the loss ----
+
+
+def digits() -> Splits:
+    rng = np.random.default_rng(0)
+    part = Examples(rng.random((40, 2, 3), dtype=np.float32), rng.integers(0, 3, 40))
+    return Splits(part, part, part, 3, (2, 3))
+
+
+@pytest.mark.parametrize(("last", "word"), [(nn.Softmax(1), "softmax"), (nn.Sigmoid(), "sigmoid")])
+def test_a_softmax_before_the_loss_is_told_once(last: nn.Module, word: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, rng=0), last)
+    trainer = Trainer(net, Adam(net.parameters()), digits(), batch_size=8)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        trainer.fit(2)
+    slips = [str(each.message) for each in told if "ends with a" in str(each.message)]
+    assert len(slips) == 1
+    assert slips[0].startswith(f"the network ends with a {word}, and the loss, cross-entropy, takes the softmax")
+
+
+def test_a_network_that_ends_with_logits_is_not_told() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 6, rng=0), nn.Softmax(1), nn.Linear(6, 3, rng=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(net, SGD(net.parameters(), lr=0.1), digits(), batch_size=8).fit(1)
