@@ -67,8 +67,11 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
 def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     """The probability of each class, a NumPy array (N, classes), for images (N, H, W) or (N, C, H, W); (H, W) is one.
 
-    images  bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too. `argmax(1)` gives
-            the likeliest class of each
+    model       from images to logits; evaluated in eval mode
+    images      bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too
+    batch_size  images at a time
+
+    `argmax(1)` of it gives the likeliest class of each.
     """
     given = images.images if isinstance(images, Examples) else images.data if isinstance(images, Tensor) else images
     given = given if hasattr(given, "dtype") else np.asarray(given)

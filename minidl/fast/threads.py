@@ -1,4 +1,4 @@
-"""The same bits, whoever does the work: it is cut by shape alone, and threads only decide who computes which part.
+"""The same bits, whichever thread works: work is cut by shape alone, and threads only decide who computes which part.
 
 A sum of floats depends on the order of its terms, so a product cut for as many threads as there happen to be
 has other last bits on another machine, or on the same one when it is busy. Here the cut follows from the shapes (see
@@ -100,8 +100,8 @@ class _Here(threading.local):
 
 
 class _Job:
-    """Some ranges of parts, and what came of them. Whoever is free takes the next: who leads from the front, who
-    helps from the back. So on a busy machine nobody waits for a helper that has not begun."""
+    """Some ranges of parts, and what came of them. A free thread takes the next: the leader from the front,
+    helpers from the back. So on a busy machine no thread waits for a helper that has not begun."""
 
     def __init__(self, work: Work, ranges: list[tuple[int, int]]) -> None:
         self.work: Work | None = work

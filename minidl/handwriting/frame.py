@@ -83,7 +83,7 @@ def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: boo
 
     unit  pixels of the digit for one of the image: each of those is the mean of what it covers
     """
-    from PIL import Image  # here: whoever imports this need not have read a picture
+    from PIL import Image  # here: importing this file need not import Pillow
 
     middle = [n / 2 for n in digit.shape]
     if by_mass and digit.any():

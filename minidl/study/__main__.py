@@ -117,7 +117,7 @@ def study(words: list[str], stop: StopOnSignal) -> int:
 
 
 def prepare(args: argparse.Namespace, out: Path) -> Plan:
-    """The study as it stands in its folder. Raises ValueError for what can't be, before any run is made."""
+    """The study as it is in its folder. Raises ValueError for what is impossible, before any run is made."""
     check_arguments(args.workers, out)
     study = PRESETS[args.preset]
     if args.dataset:
@@ -138,7 +138,7 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
 
 
 def check_arguments(workers: int | None, out: Path) -> None:
-    """Raise ValueError for numbers and folders that can't be, and where the report could not be written in the end."""
+    """Raise ValueError for impossible numbers and folders, and where the report could not be written in the end."""
     if missing := [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
     if workers is not None and not 1 <= workers <= 4096:
@@ -195,7 +195,7 @@ def report(plan: Plan, out: Path) -> int:
 
 
 def stopped(status: int, words: Sequence[str]) -> int:
-    """Say how to go on; returns the exit status."""
+    """Say how to continue; returns the exit status."""
     print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
     print(f"  python -m minidl.study {shlex.join(words)}", file=sys.stderr)
     return status

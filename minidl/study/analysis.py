@@ -16,7 +16,7 @@ from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
 from minidl.study.tuning import Tuned
 
-REFERENCES = ("adam", "sgd")  # who must show that a regime is what its name says
+REFERENCES = ("adam", "sgd")  # those who must show that a regime deserves its name
 EASIER = 1.25  # the speed's level leaves an error so many times as large as the tuned winners'
 REACHED = 0.75  # of the pairs, for the comparison at equal training loss
 

@@ -1,7 +1,7 @@
 """Checking published results: some rows, drawn at random, are run again and must have the same bits.
 
 A row can be compared where what decides bits agrees: `bits`, the versions, the machine and the pins; the sources'
-hash may differ, for then it is this very check that tells whether the change left the results alone.
+hash may differ, because this check is what shows whether the change left the results alone.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def check(
     seed: int | None = None,
     tell: Callable[[str], None] = print,
 ) -> bool:
-    """Run `rows` of a study's rows again and tell of each whether it has the same bits. Returns whether all have.
+    """Run `rows` of a study's rows again and say of each whether it has the same bits. Returns whether all have.
 
     dataset  where the data lie on this machine (default: where they lay when the row was made)
-    seed     of the draw; None: another one each time, and told
+    seed     of the draw; None: another one each time, which is printed
 
     Raises ValueError where the study has no rows, or none that could be checked here.
     """
@@ -56,7 +56,7 @@ def check(
             runs, executor, workers, lambda run, record: found.update({run.key: record}),
             lambda run, error: found.update({run.key: error}), lambda: False, perform,
         )  # fmt: skip
-    same = [_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)]  # all are told
+    same = [_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)]  # all are reported
     return all(same)
 
 

@@ -14,7 +14,7 @@ PATIENCE = 10  # seconds to wait for the scheduler
 def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
     """The cluster's executor, and how many runs to hand to it at a time; the connection is closed with the stack.
 
-    Raises ValueError where the extra is missing or nobody answers.
+    Raises ValueError where the extra is missing or no scheduler answers.
     """
     try:
         from distributed import Client

@@ -30,7 +30,7 @@ class Contestant:
     """A way to train.
 
     key     short name, for files and tables;   name  what it is, in a few words
-    block   one of BLOCKS: the part of the table that it stands in
+    block   one of BLOCKS: its part of the table
     fixed   the part of its recipe that is not tuned
     axes    what is tuned, each with its range: Log("lr", 1e-4, 1e-2), Remainder("momentum", 0.5, 0.99)
     """

@@ -1,4 +1,4 @@
-"""The curve of a run: looks at the validation split while it trains, and the training loss between them."""
+"""The curve of a run: evaluations on the validation split while it trains, and the training loss between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minidl.training.observer import Observer, Step
 
 
 class Curve(Observer):
-    """Looks at the validation split at evenly spaced steps; its clock leaves out the time which that takes.
+    """Evaluates on the validation split at evenly spaced steps; its clock leaves out the time that this takes.
 
     every_look  False: only at the last; the training loss since the look before is kept there all the same
 
@@ -63,6 +63,6 @@ def as_evaluated(optimizer: Optimizer) -> AbstractContextManager[None]:
 def digits(x: float) -> float:
     """x to six digits, or the largest float where it is not finite, for JSON has no infinity.
 
-    Whether two runs have the same bits is told by their weights' fingerprints, not by these numbers.
+    Whether two runs have the same bits shows in their weights' fingerprints, not in these numbers.
     """
     return float(f"{x:.6g}") if math.isfinite(x) else float(np.finfo(np.float64).max)

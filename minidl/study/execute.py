@@ -28,11 +28,11 @@ def run_study(
     """Make what is still missing of a study in the folder `out`, and write its report there.
 
     executor  any concurrent.futures.Executor; None: a process per core of this machine. They run the calling script
-              again, so this call stands under `if __name__ == "__main__":`
+              again, so guard this call with `if __name__ == "__main__":`
     at_once   how many runs to hand to it at a time (default: the number of cores)
     own       a file with optimizers and networks of your own that take part; see own.py
 
-    Raises ValueError for a data set that can't be had or is too small, and for what is wrong in `own`; RuntimeError
+    Raises ValueError for a data set that is not available or too small, and for what is wrong in `own`; RuntimeError
     where no worker process can start.
     """
     from minidl.study.report import write_report  # here: it needs the extra `study`

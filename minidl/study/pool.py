@@ -1,4 +1,4 @@
-"""Where runs are carried out: on processes of this machine, or on any executor; and what happens when one dies.
+"""Where runs are carried out: on processes of this machine, or on any executor; and what happens when one of them dies.
 
 Any concurrent.futures.Executor will do, Dask's among them. The runs are independent and each is exact, so that neither
 their order nor the place can change a result.
@@ -23,11 +23,11 @@ UNGUARDED = (
     "the study's worker processes can't start. Each runs your script again to find its functions: put the call of "
     'run_study under  if __name__ == "__main__":'
 )
-ATTEMPTS = 3  # a run whose process died so often is given up, until the study is started again
+ATTEMPTS = 3  # a run whose process died this often is given up, until the study is started again
 
 
 class LocalPool(Executor):
-    """So many processes, each a pool of its own: one that is killed takes only its own run along.
+    """So many processes, each a pool of its own: one that is killed loses only its own run.
 
     with_pins  hold their libraries to the instructions of AVX2, see made.py
 
@@ -96,7 +96,7 @@ def carry_out(
     stopped: Callable[[], bool],
     work: Callable[[Trial], dict[str, Any]] = perform,
 ) -> None:
-    """Carry out the runs, at most `at_once` at a time, and tell the result or the error of each as it comes.
+    """Carry out the runs, at most `at_once` at a time, and report the result or the error of each as it is done.
 
     Once `stopped` says so no further run begins, and those that are under way are waited for.
     """

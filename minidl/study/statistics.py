@@ -111,7 +111,7 @@ def expected_best(values: Sequence[float]) -> list[float]:
 
 
 def first_below(losses: Sequence[float], others: Sequence[float], level: float) -> float | None:
-    """`others` where `losses` first comes down to `level`, between two looks on the straight line between them.
+    """`others` where `losses` first comes down to `level`, interpolated linearly between two evaluations.
 
     The line is drawn over the logarithm of the loss. None where it never comes down.
     """
@@ -125,7 +125,7 @@ def first_below(losses: Sequence[float], others: Sequence[float], level: float) 
 
 
 def first_above(steps: Sequence[float], values: Sequence[float], level: float) -> float | None:
-    """The step at which `values` first comes up to `level`, between two looks on the straight line between them."""
+    """The step at which `values` first comes up to `level`, interpolated linearly between two evaluations."""
     if values and values[0] >= level:
         return steps[0]
     for (s, a), (t, b) in pairwise(zip(steps, values, strict=True)):

@@ -1,8 +1,8 @@
 """Results on disk: a file per run, named by the run's hash, which appears whole or not at all, and packs of many.
 
-So an interrupted study goes on where it stopped, an edited one makes only the runs that are new, and two studies that
+So an interrupted study continues where it stopped, an edited one makes only the runs that are new, and two studies that
 have runs in common can share a folder. A pack is one compressed file with a line per run, small enough to travel with
-the project: put in a study's folder, another machine goes on from there. Every record proves itself (data/proof.py):
+the project: put in a study's folder, it lets another machine continue. Every record proves itself (data/proof.py):
 its checksum must fit, and the run that it describes must have the hash that it is named by. What does not counts as
 missing: the run is made again.
 """
@@ -55,7 +55,7 @@ class Store:
         self.damaged: list[str] = []
         self._records: dict[str, Record] = {}
         for path in (self.runs, self.crashed):
-            if path.is_dir():  # who only reads makes none
+            if path.is_dir():  # a reader makes no folders
                 sweep_parts(path)  # left by studies that were killed; a young one may be another process's
         if (folder / PACK).exists() and not (folder / PACK).is_file():
             self.damaged.append(f"{folder / PACK} is no plain file")

@@ -1,6 +1,6 @@
 """The experiment: regimes x contestants x seeds, each contestant tuned first, and maps; and which runs that needs.
 
-What to do next follows from the results so far and from nothing else, so a study that was interrupted goes on, and one
+What to do next follows from the results so far and from nothing else, so an interrupted study can continue, and one
 that was edited makes only the runs that are new.
 """
 
@@ -256,7 +256,7 @@ def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = 
 
 
 def _try_out(plan: Plan, regime: Regime) -> None:
-    """Make each network and each optimizer once, for what is wrong with them to be told now."""
+    """Make each network and each optimizer once, so that what is wrong with them shows now."""
     dataset = plan.dataset
     size = (dataset.train_images.shape[1], dataset.train_images.shape[2])
     for contestant in plan.study.taking_part(regime):

@@ -1,4 +1,4 @@
-"""A page for the class: how the marks are spread, how each item went, and the commonest mistakes. It names nobody.
+"""A page for the class: how the marks are spread, how each item went, and the commonest mistakes. It has no names.
 
 Nothing that a submission says is on it, only the grader's own words.
 """

@@ -1,4 +1,4 @@
-"""How Sphinx makes the site, of the clone's own files where they lie: the clone's root is the root here."""
+"""How Sphinx makes the site from the clone's own files where they lie: the clone's root is the root here."""
 
 from __future__ import annotations
 

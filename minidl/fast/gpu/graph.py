@@ -1,6 +1,6 @@
 """A whole training step as one CUDA graph.
 
-A step of a small network is some thirty kernels of a few microseconds each, and Python needs longer to ask for one of
+A step of a small network is some thirty kernels of a few microseconds each, and Python takes longer to launch one of
 them than the GPU to run it: the GPU waits. A CUDA graph is a recording of such a sequence. Recorded once ("captured",
 nothing runs meanwhile), it is launched as a whole, again and again, with one call.
 
@@ -177,7 +177,7 @@ class Graph:
             if array.shape or array.itemsize not in (4, 8):
                 raise ValueError(f"a captured step returns single numbers, this is an array of shape {array.shape}")
             kernels("deliver", 1, to, array, array.itemsize, 8 * k)
-        self.kept = arrays  # what the graph writes must not be given to anybody else
+        self.kept = arrays  # what the graph writes must not be given to anyone else
         self.kinds = [(array.dtype, isinstance(part, Tensor)) for array, part in zip(arrays, parts, strict=True)]
 
     def _next_place(self) -> int:

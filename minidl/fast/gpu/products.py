@@ -52,7 +52,7 @@ def cublas() -> Any:
 
 
 class Handle:
-    """cuBLAS's context: its workspace, and the stream and the precision that it was last told.
+    """cuBLAS's context: its workspace, and the stream and the precision last set.
 
     A handle belongs to one thread, and each captured step has one of its own: two products at once in one workspace
     would wait for each other's counters for ever.

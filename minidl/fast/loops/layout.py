@@ -74,18 +74,18 @@ def planes(x: Array) -> Array:
 
 
 def stored(x: Array, few: bool) -> Array:
-    """Images (N, C, H, W) as they shall lie: (N, H, W, C), or with few channels (N, C, H, W)."""
+    """Images (N, C, H, W) in the layout of the loops: (N, H, W, C), or with few channels (N, C, H, W)."""
     return planes(x) if few else last(x)
 
 
 def empty(shape: tuple[int, ...], dtype: Any, few: bool) -> Array:
-    """Memory for images (N, C, H, W), as they shall lie."""
+    """Memory for images (N, C, H, W), in the layout of the loops."""
     n, c, h, w = shape
     return CPU.empty(shape if few else (n, h, w, c), dtype)
 
 
 def usual(x: Array, few: bool) -> Array:
-    """The view (N, C, H, W) of images as they shall lie."""
+    """The view (N, C, H, W) of images in the layout of the loops."""
     return x if few else x.transpose(0, 3, 1, 2)
 
 

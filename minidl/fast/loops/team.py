@@ -1,12 +1,12 @@
 """Threads that share a compiled loop: work is handed over in a microsecond, and none waits for one that is late.
 
-Handing work to a thread through Python takes some 100 microseconds: it has to wake up, and to get Python's lock. Here
+Handing work to a thread through Python takes some 100 microseconds: it must wake up, and get Python's lock. Here
 the helpers wait in compiled code, without that lock, and look at a board: a few numbers that all threads see.
 
     share(team, parts, entry(part, (parts, x, y)))      calls part(i, parts, x, y) once for each i in range(parts)
 
-The leader writes on the board which function it is, and everybody takes the next part as long as there is one: `NEXT`
-holds the number of the job and that of its next part in one word, so that whoever comes too late takes nothing. Which
+The leader writes on the board which function it is, and each thread takes the next part as long as there is one:
+`NEXT` holds the number of the job and that of its next part in one word, so that a late helper takes nothing. Which
 thread does which part is chance; what a part computes depends on its number alone. So the bits are the same for any
 number of threads.
 

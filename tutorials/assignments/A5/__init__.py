@@ -1,1 +1,1 @@
-"""A5: a small study of one's own."""
+"""A5: a small study of your own."""

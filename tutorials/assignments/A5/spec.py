@@ -4,7 +4,7 @@ from tutorials.assignments.assignment import HERE, Assignment
 
 ASSIGNMENT = Assignment(
     name="A5",
-    title="a small study of one's own",
+    title="a small study of your own",
     cuts={"study.py": ("train_once", "accuracy", "tune", "compare", "mean_and_interval")},
     base=HERE / "A5",
     library=("minidl", "optim"),
