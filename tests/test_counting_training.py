@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
+import minidl.predict as prediction
 from minidl import Tensor, gradcheck, nn, ops
-from minidl import predict as prediction
 from minidl import train as program
 from minidl.data import load_mnist
 from minidl.data.batches import Examples, split

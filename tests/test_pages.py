@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 
 from minidl import Trainer, load_mnist, load_run, nn, seed, split
 from minidl.data import write_idx
+from minidl.data.batches import splits_of
 from minidl.optim import Adam
 from minidl.pages import facts_of_folder
 from minidl.pages.png import png, signed
-from minidl.pages.svg import Line, Mark, chart, ticks
+from minidl.pages.svg import Line, Mark, chart, labelled, ticks
 from tests.browser import browser, console, view
 from tests.commands import ROOT, command, fails, tiny_dataset
 
@@ -166,6 +168,29 @@ def test_a_trainer_s_run_has_a_report_too(tmp_path):
     assert facts.validation.confusion.sum() == 40
 
 
+def test_a_run_on_arrays_of_a_program_has_a_report_without_mistakes_and_from_there_one_with_them(tmp_path):
+    rng = np.random.default_rng(0)
+    data = replace(splits_of((rng.random((30, 8, 8), np.float32), np.arange(30) % 3)))
+    data = replace(data, val=data.train)
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    Trainer(net, Adam(net.parameters()), data, folder=tmp_path / "own").fit(1, verbose=False)
+    ok(tmp_path / "own")
+    text = (tmp_path / "own" / "report.html").read_text()
+    assert "trained on arrays of a program" in text
+    assert Reader(text).tables == []
+    assert facts_of_folder(tmp_path / "own", dataset=data).validation.confusion.sum() == 30
+
+
+def test_each_accuracy_is_called_what_it_is(runs):
+    ok(runs / "adam")
+    text = (runs / "adam" / "report.html").read_text()
+    summary = json.loads((runs / "adam" / "summary.json").read_text())
+    told = re.findall(r"training accuracy (\d+\.\d\d) %|training (\d+\.\d\d) %", text)
+    assert {float(a or b) for a, b in told} == {round(100 * summary["train_accuracy"], 2)}
+    assert "just before it was trained on" in text
+
+
 def test_class_names_and_odd_letters(tmp_path):
     folder = tiny_dataset(tmp_path / "<b>digits & co")
     (folder / "class-names.txt").write_text("zero\n<one>\ntwo & a half\nthree\n")
@@ -206,6 +231,7 @@ def test_runs_side_by_side(runs, tmp_path):
     test = [100 * summary["test_accuracy"] for summary in summaries[:2]]
     assert "A, B differ in the seed alone: validation" in out
     assert f"test {np.mean(test):.2f} ± {np.std(test, ddof=1):.2f} %" in out
+    assert "* the highest validation accuracy at the end" in out
     assert "  seed: A 0, B 1, C 0" in out
     assert "  switch: A none, B none, C epoch:1" in out
     text = (tmp_path / "c.html").read_text()
@@ -224,6 +250,16 @@ def test_runs_that_do_not_compare_are_told(runs, tmp_path):
 
 
 # ---- the parts ----
+
+
+def test_labels_of_an_axis_differ_and_have_room():
+    for low, high in ((0.00095, 0.00105), (1e-7, 3e-6), (0.12341, 0.12349), (0, 2500), (0.1, 0.1)):
+        words = labelled(ticks(low, high))
+        assert len(set(words.values())) == len(words)
+        assert all(float(text) == pytest.approx(value, rel=1e-9, abs=1e-15) for value, text in words.items())
+        drawn = chart([Line("rate", [(1, low), (2, high)], "run-0")], "rate")
+        for x, text in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)', drawn):
+            assert float(x) > 6.5 * len(text)
 
 
 def read_png(data):

@@ -53,7 +53,11 @@ def described(model: Module, size: tuple[int, int]) -> list[Layer]:
     with no_grad():
         for name, module in _in_order(model, ""):
             kind = _kind(name, module)
-            before, x = x.shape[1:], module(x)
+            before = x.shape[1:]
+            try:
+                x = module(x)
+            except ValueError as error:
+                raise NotOnPage(_no_fit(name, kind, module, before, str(error))) from error
             _check(name, kind, module, before)
             facts = LAYERS[kind](module)
             if kind is nn.Standardize:  # what broadcasts with the input is spread out
@@ -91,6 +95,15 @@ def _check(name: str, kind: type[Module], module: Any, before: tuple[int, ...]) 
         wrong = f"with dim={module.dim}: a page knows dim=1"
     if wrong:
         raise NotOnPage(f"--page can't run layer {name}, a {kind.__name__} {wrong}")
+
+
+def _no_fit(name: str, kind: type[Module], module: Any, before: tuple[int, ...], error: str) -> str:
+    """What to say of a layer that can't take what a page gives it: one grey picture."""
+    channels = module.weight.shape[1] if kind is nn.Conv2d else 1
+    why = error
+    if len(before) == 3 and channels != before[0]:
+        why = f"it takes {channels} channels, and gets {before[0]}: a drawing on a page is grey, one channel"
+    return f"--page can't run layer {name}, a {kind.__name__}: {why}"
 
 
 def _scale_and_shift(norm: Any) -> Layer:

@@ -16,6 +16,7 @@ from minidl.data.pictures import Picture
 from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, smoothed
 from minidl.handwriting.frame import stroke_width
+from minidl.handwriting.pieces import without_frames
 from minidl.handwriting.ruled import without_lines
 
 WINDOWS = (0.06, 0.12, 0.25)  # of the longer side: wider than a stroke, narrower than a shadow
@@ -38,7 +39,7 @@ class Ink:
 
 
 def find_ink(picture: Picture) -> Ink:
-    """The ink of a picture on its paper, dark on light or light on dark, the lines of the paper left out.
+    """The ink of a picture on its paper, dark on light or light on dark, without the paper's lines and printed boxes.
 
     Raises ValueError where nothing stands out.
     """
@@ -50,7 +51,7 @@ def find_ink(picture: Picture) -> Ink:
     if top < FAINT or (top < GRAINY and top < 3 * typical):
         raise ValueError("it is blank: nothing stands out from its background")
     strength = np.clip(ink / top, 0, 1).astype(np.float32)
-    return Ink(without_lines(strength), dark)
+    return Ink(without_lines(without_frames(strength)), dark)
 
 
 def lifted(grey: Array) -> tuple[Array, bool, float]:

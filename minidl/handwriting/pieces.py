@@ -50,21 +50,31 @@ class Piece:
 def find_digits(strength: Array) -> list[tuple[Piece, Array]]:
     """The digits in this ink (H, W), line by line, left to right: the box of each, and its own ink, a little wider."""
     labels = label(strength > MASK)
+    digits = split(dark_pieces(strength, labels), labels)
+    return [(digit, own_ink(strength, labels, digit)) for digit in digits]
+
+
+def dark_pieces(strength: Array, labels: Array) -> list[Piece]:
+    """The connected pieces that are not pale everywhere."""
     pieces = pieces_of(labels)
     darkest = np.zeros(len(pieces) + 1, np.float32)
     np.maximum.at(darkest, labels, smoothed(strength))
-    pieces = [piece for piece in pieces if darkest[piece.labels[0]] > PALE * darkest.max()]
-    pieces = without_frames(pieces, labels)
-    return [(digit, own_ink(strength, labels, digit)) for digit in split(pieces, labels)]
+    return [piece for piece in pieces if darkest[piece.labels[0]] > PALE * darkest.max()]
 
 
-def without_frames(pieces: list[Piece], labels: Array) -> list[Piece]:
-    """Without a box, a table or a circle around a digit: ink on all four sides of another piece."""
+def without_frames(strength: Array) -> Array:
+    """Ink without a box, a table or a circle around a digit: what has ink on all four sides of another piece."""
+    labels = label(strength > MASK)
+    pieces = dark_pieces(strength, labels)
 
     def is_frame(outer: Piece) -> bool:
         return any(_encloses(outer, inner, labels) for inner in pieces if inner.height >= FRAMED * outer.height)
 
-    return [piece for piece in pieces if not is_frame(piece)]
+    frames = [piece.labels[0] for piece in pieces if is_frame(piece)]
+    if not frames:
+        return strength
+    near = spread_labels(np.where(np.isin(labels, frames), labels, 0), max(2, max(labels.shape) // 200))
+    return np.where((near > 0) & ~((labels > 0) & ~np.isin(labels, frames)), 0, strength)
 
 
 def _encloses(outer: Piece, inner: Piece, labels: Array) -> bool:

@@ -6,23 +6,31 @@ it up.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, no_fast, to_numpy
-from minidl.data.batches import Examples
+from minidl.data.batches import Examples, Splits
 from minidl.evaluation import predict
 from minidl.module import Module
 from minidl.nn import Conv2d, Linear
-from minidl.program.load import LoadedRun, load_run
+from minidl.program.load import Data, load_run
 from minidl.training.models import count_parameters, input_of
 from minidl.training.own import short
 from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 
+NOTHING = (
+    "This run set no images aside to validate on (--val-fraction 0), so there are none to show its mistakes with: the "
+    "test split is not for that."
+)
+ARRAYS = (
+    "This run was trained on arrays of a program, which the folder does not hold. To see its mistakes, write the page "
+    "from there: report_page(facts_of_folder(folder, dataset=...)), both of minidl.pages."
+)
 WORST = 24  # mistakes in the gallery
 UNITS = 32  # pictures of the first layer's weights
 
@@ -85,7 +93,7 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report shows. `validation` is None where the run set no images aside; `summary` while it runs."""
+    """All that a report shows. `summary` is None while it runs; `validation` where `unseen` says why."""
 
     title: str
     config: dict[str, Any]
@@ -101,12 +109,13 @@ class Facts:
     validation: Validation | None
     first: FirstLayer | None
     notes: list[str] = field(default_factory=list)
+    unseen: str = ""
 
 
-def facts_of_folder(folder: Path, model: str | None = None, dataset: str | None = None) -> Facts:
+def facts_of_folder(folder: Path, model: str | None = None, dataset: Data = None) -> Facts:
     """The facts of a run's folder, whether the command line or a Trainer wrote it.
 
-    model, dataset  where the network's class and the data are now, where the folder can't tell
+    model, dataset  where the network's class and the data are now, or the data themselves, where the folder can't tell
 
     Raises CheckpointError, DataError or UserError, which say what is needed.
     """
@@ -114,11 +123,15 @@ def facts_of_folder(folder: Path, model: str | None = None, dataset: str | None 
     state = run.checkpoint.state
     names = tuple(run.checkpoint.state["data"].get("class_names", ()))
     notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
-    return _facts(run.model, run.splits.val, state, full_summary(state), run.classes, names, notes, _data_of(run))
+    if dataset is None and run.own and run.config["split_seed"] is None:
+        val, counts, unseen = None, "not in the folder", ARRAYS
+    else:
+        val, counts, unseen = run.splits.val, _data_of(run.splits), NOTHING
+    facts = _facts(run.model, val, state, full_summary(state), run.classes, names, notes, counts)
+    return replace(facts, unseen=unseen)
 
 
-def _data_of(run: LoadedRun) -> str:
-    splits = run.splits
+def _data_of(splits: Splits) -> str:
     parts = (splits.train, "training"), (splits.val, "validation"), (splits.test, "test")
     return ", ".join(f"{len(part):,} {name}" for part, name in parts) + " images"
 
@@ -127,15 +140,14 @@ def facts_of_run(run: Run) -> Facts:
     """The facts of a run that has just ended."""
     splits, state = run.job.trainer.splits, run.state()
     state["optimizer"] = run.job.trainer.optimizer.state_dict()["scalars"]
-    counts = ", ".join(f"{len(getattr(splits, part)):,} {name}" for part, name in
-                       (("train", "training"), ("val", "validation"), ("test", "test")))  # fmt: skip
-    names = run.job.dataset.class_names
-    return _facts(run.job.model, splits.val, state, full_summary(state), splits.classes, names, [], f"{counts} images")
+    names, counts = run.job.dataset.class_names, _data_of(splits)
+    facts = _facts(run.job.model, splits.val, state, full_summary(state), splits.classes, names, [], counts)
+    return replace(facts, unseen=NOTHING)
 
 
 def _facts(
     model: Module,
-    val: Examples,
+    val: Examples | None,
     state: dict[str, Any],
     summary: dict[str, Any] | None,
     classes: int,
@@ -157,8 +169,8 @@ def _facts(
         pixels=input_of(model),
         data=f"{Path(name).name}: {data}, {classes} classes",
         class_names=class_names or tuple(map(str, range(classes))),
-        validation=validate(model, val, classes) if len(val) else None,
-        first=first_layer(model, to_numpy(val.images[:1]).shape[1:] if len(val) else None),
+        validation=validate(model, val, classes) if val else None,
+        first=first_layer(model, tuple(state["model"]["image_size"])),
         notes=notes,
     )
 

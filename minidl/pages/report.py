@@ -10,10 +10,6 @@ from minidl.pages.png import grey, signed, uri
 from minidl.pages.svg import Line, Mark, chart
 from minidl.training.own import of_file
 
-NOTHING = (
-    "This run set no images aside to validate on (--val-fraction 0), so there are none to show its mistakes with: the "
-    "test split is not for that."
-)
 SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", "switch", "lr_sgd", "lr_after",
             "schedule_sgd", "batch_size", "seed")  # fmt: skip
 
@@ -22,7 +18,7 @@ def report_page(run: Facts) -> str:
     """The page, as HTML."""
     parts = [section("The run", facts(_rows(run)), *(note(f"Note: {each}.") for each in run.notes)), _curves(run)]
     if run.validation is None:
-        parts.append(section("What it gets wrong", note(NOTHING)))
+        parts.append(section("What it gets wrong", note(run.unseen)))
     else:
         parts += [_mistakes(run, run.validation), _confusion(run, run.validation), _classes(run, run.validation)]
     return page("report", run.title, _lead(run), [*parts, _weights(run)])
