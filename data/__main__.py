@@ -11,14 +11,9 @@ from pathlib import Path
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.data.idx import DataError
-from minidl.handwriting.collect import (
-    POLARITIES,
-    Collected,
-    check_out,
-    collect,
-    find_pictures,
-    write_dataset,
-)
+from minidl.handwriting.collect import POLARITIES, Collected, check_out, collect, write_dataset
+from minidl.handwriting.folders import find_pictures
+from minidl.handwriting.tables import collect_tables, tables_in
 
 EXAMPLE = """example:
   python -m minidl.data pictures mine --size 28 --test-share 0.2
@@ -36,7 +31,8 @@ def make(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="minidl.data",
         description="Make a data set from a folder of pictures. FOLDER holds a folder of pictures for each class, or\n"
-        "two folders, train and test, that hold such folders. OUT gets four IDX files and the names of the classes.",
+        "two folders, train and test, that hold such folders. A CSV file as Kaggle's of MNIST is taken too, or a\n"
+        "folder of such files. OUT gets four IDX files and the names of the classes.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -64,8 +60,7 @@ def make(argv: Sequence[str] | None) -> int:
     names = None if args.class_names is None else [name.strip() for name in args.class_names.split(",")]
     try:
         check_out(args.out)
-        found = find_pictures(args.folder)
-        made = collect(found, args.size, args.test_share, args.polarity, names, args.seed, _bar)
+        made = _made(args, names)
     except DataError as error:
         return complain(error, BAD_INPUT, parser.prog)
     except OSError as error:
@@ -76,6 +71,17 @@ def make(argv: Sequence[str] | None) -> int:
         return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
     print(_report(args.out, made))
     return DONE
+
+
+def _made(args: argparse.Namespace, names: list[str] | None) -> Collected:
+    """The data set of a folder of pictures, or of a table."""
+    tables = tables_in(args.folder)
+    if tables is None:
+        found = find_pictures(args.folder)
+        return collect(found, args.size, args.test_share, args.polarity, names, args.seed, _bar)
+    if args.size is not None or args.polarity != "auto" or names is not None:
+        raise DataError("--size, --polarity and --class-names are for folders of pictures: a table's are as they are")
+    return collect_tables(tables, args.test_share, args.seed)
 
 
 def _bar(files: Iterable[Path]) -> Iterable[Path]:

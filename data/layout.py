@@ -62,6 +62,8 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
         found = _parts_in(_below(folder))
     missing = [part for part in PARTS if part not in found]
     if missing:
+        if not found and (other := _other_kind(folder)):
+            raise DataError(f"folder {folder} holds {other}: make IDX files of it, python -m minidl.data {folder} OUT")
         looked_for = " or ".join(names_of(missing[0]))
         raise DataError(
             f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
@@ -90,6 +92,18 @@ def _below(folder: Path) -> Path:
     return next(iter(first or whole), folder)
 
 
+def _other_kind(folder: Path) -> str:
+    """What `python -m minidl.data` can make a data set of, if it is that."""
+    pictures = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+    names = sorted(_listed(folder))
+    if any(name.lower().endswith(".csv") for name in names):
+        return "a table, a CSV file"
+    below = [folder / name for name in names if not name.startswith(".")]
+    deeper = [path / name for path in below for name in sorted(_listed(path))[:20]]
+    some = (name for path in (*below, *deeper) for name in list(_listed(path))[:20])
+    return "folders of pictures" if any(name.lower().endswith(pictures) for name in some) else ""
+
+
 def _listed(folder: Path) -> Iterable[str]:
     """The names in a folder; none where it can't be read, or is none."""
     try:
@@ -103,6 +117,8 @@ def check_folder(folder: Path) -> None:
     if not os.path.isdir(folder):
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
+        if folder.suffix.lower() == ".csv" and folder.exists():
+            raise DataError(f"{folder} is a table: make IDX files of it, python -m minidl.data {folder} OUT")
         raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"the folder {folder} may not be read: permission denied")

@@ -172,9 +172,7 @@ def test_weights_of_another_network_are_refused_and_both_are_named(tmp_path: Pat
     assert message.startswith(f"{path} holds 10 tensors ")
     assert "these 10 values are not the 2 of this Net: missing ['last.bias', 'last.weight'], unexpected ['0." in message
     assert message.endswith("and 6 more")
-    with pytest.raises(
-        ValueError, match=r"deep.safetensors holds.*Sequential.*0.weight has shape \(3, 3\).*\(2, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"deep.safetensors holds.*Sequential.*0.weight has shape \(3, 3\).*\(2, 3\)"):
         nn.Sequential(nn.Linear(3, 2, rng=0), *deep[1:]).load(path)
     with pytest.raises(TypeError, match=r"no argument 'strict': load \{\*\*net.state_dict\(\), \*\*some\}"):
         net.load_state_dict({}, strict=False)

@@ -6,7 +6,6 @@ Whatever loses something is said: colour, another size, pictures that can't be r
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,24 +20,13 @@ from minidl.data.dataset import CLASS_NAMES, make_dataset
 from minidl.data.idx import DataError, write_idx
 from minidl.data.layout import PARTS, find_part, names_of
 from minidl.data.pictures import PictureError, read_picture
+from minidl.handwriting.folders import LISTED, Found, listed
 from minidl.handwriting.frame import resized
 from minidl.handwriting.look import padded, rim_is_light
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
 POLARITIES = ("auto", "invert", "keep")
-PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
-LISTED = 5  # files that are named before "and so many more"
-
-
-@dataclass
-class Found:
-    """The pictures of a folder: for each class, the files to learn from and, where folders say so, to be tested on."""
-
-    classes: list[str]
-    train: list[list[Path]]
-    test: list[list[Path]] | None
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -48,56 +36,6 @@ class Collected:
     arrays: list[Array]
     class_names: list[str]
     notes: list[str]
-
-
-# ---- which pictures ----
-
-
-def find_pictures(folder: Path) -> Found:
-    """The files below each subfolder, in natural order: 2 before 10. Hidden ones are left out.
-
-    A folder with `train` and `test` in it is parted already. Raises DataError where there are fewer than two classes.
-    """
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
-    below = _folders(folder)
-    parted = {PARTED[name.lower()]: path for name, path in below.items() if name.lower() in PARTED}
-    if set(parted) == {"train", "test"}:
-        left = sorted(name for name in below if name.lower() not in PARTED)
-        found = _of_parts(_folders(parted["train"]), _folders(parted["test"]))
-        found.notes += [f"left out: the folder {name} beside train and test" for name in left]
-    else:
-        found = Found(list(below), [_files(path) for path in below.values()], None)
-    loose = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    if loose:
-        found.notes.append(f"left out, for they lie in no class's folder: {listed(loose)}")
-    if len(found.classes) < 2:
-        raise DataError(f"{folder} has {len(found.classes)} folders in it: two or more are needed, a class each")
-    return found
-
-
-def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
-    for name in test:
-        if name not in train:
-            raise DataError(f"the class {name} is in the folder test, but not in train, to be learned from")
-    parts = [[_files(part[name]) if name in part else [] for name in train] for part in (train, test)]
-    return Found(list(train), parts[0], parts[1])
-
-
-def _folders(folder: Path) -> dict[str, Path]:
-    below = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return {path.name: path for path in sorted(below, key=lambda path: natural(path.name))}
-
-
-def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    shown = (path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return sorted(shown, key=lambda path: natural(str(path)))
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """For sorting: numbers in a name by their value."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
 # ---- from files to arrays ----
@@ -129,7 +67,7 @@ def collect(
     size = size or _common_size([image for part in grey for group in part for image in group], told)
     invert = _decide(polarity, [image for part in grey for group in part for image in group], told)
     bytes_ = [[[_as_bytes(image, size, invert, told) for image in group] for group in part] for part in grey]
-    train, test = bytes_ if found.test is not None else _split(bytes_[0], found.classes, test_share, seed)
+    train, test = bytes_ if found.test is not None else class_split(bytes_[0], found.classes, test_share, seed)
     for name, group in zip(found.classes, train, strict=True):
         if not group:
             raise DataError(f"the class {name} has no picture to learn from")
@@ -231,10 +169,10 @@ def _as_bytes(image: Array, size: tuple[int, int], invert: bool, told: _Told) ->
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def _split(
+def class_split(
     groups: Sequence[Sequence[Array]], classes: Sequence[str], share: float, seed: int
 ) -> tuple[list[list[Array]], list[list[Array]]]:
-    """The same share of each class is set aside for testing."""
+    """The same share of each class is set aside for testing. Raises DataError where one has too few for that."""
     rng = np.random.default_rng(seed)
     train, test = [], []
     for name, group in zip(classes, groups, strict=True):
@@ -264,12 +202,6 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
     if len(set(names)) != len(names) or not all(name.strip() and name.isprintable() for name in names):
         raise DataError(f"each class needs a name of its own, of letters that can be printed, not {listed(names)}")
     return names
-
-
-def listed(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 # ---- to a folder ----

@@ -1,0 +1,112 @@
+"""Which pictures of a folder are of which class: a subfolder each, perhaps below `train` and `test`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minidl.data.idx import DataError
+
+PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
+CHOOSING = ("val", "valid", "validation", "dev")  # a third part, which minidl draws itself from what is trained on
+JUNK = ("thumbs.db", "desktop.ini", "icon\r")  # what systems leave in folders, beside hidden files
+LISTED = 5  # files that are named before "and so many more"
+
+
+@dataclass
+class Found:
+    """The pictures of a folder: for each class, the files to learn from and, where folders say so, to be tested on."""
+
+    classes: list[str]
+    train: list[list[Path]]
+    test: list[list[Path]] | None
+    notes: list[str] = field(default_factory=list)
+
+
+def find_pictures(folder: Path) -> Found:
+    """The files below each subfolder, in natural order: 2 before 10. Hidden ones are left out.
+
+    A folder with `train` and `test` in it is parted already; `valid` stands in for a `test` that is not there. Where
+    there is nothing but one folder, its folders are meant. Raises DataError where there are fewer than two classes.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
+    below, notes = folders_in(folder), []
+    while len(below) == 1 and not loose_files(folder) and folders_in(next(iter(below.values()))):
+        folder = next(iter(below.values()))
+        notes, below = [f"the classes are the folders in {folder.name}"], folders_in(folder)
+    found = _parted(below) or Found(list(below), [_files(path) for path in below.values()], None)
+    found.notes[:0] = notes
+    if loose := loose_files(folder):
+        found.notes.append(f"left out, for they lie in no class's folder: {listed(loose)}")
+    if len(found.classes) < 2:
+        n = len(found.classes)
+        raise DataError(
+            f"{folder} has {n} folder{'s' * (n != 1)} in it: two or more are needed, one for each class, as in "
+            f"{folder / 'cat' / '1.png'} and {folder / 'dog' / '1.png'}"
+        )
+    for name, files in zip(found.classes, found.train, strict=True):
+        if not files:
+            raise DataError(f"the class {name} has no picture in it: put some there, or remove that folder")
+    return found
+
+
+def _parted(below: dict[str, Path]) -> Found | None:
+    """The parts where folders make them; None where they are classes."""
+    parted = {PARTED[name.lower()]: path for name, path in below.items() if name.lower() in PARTED}
+    choosing = [name for name in below if name.lower() in CHOOSING]
+    notes = []
+    if "train" in parted and "test" not in parted and len(choosing) == 1:
+        parted["test"] = below[choosing.pop()]
+        notes = [f"there is no folder test: the pictures in {parted['test'].name} are the test pictures"]
+    if set(parted) != {"train", "test"}:
+        return None
+    found = _of_parts(folders_in(parted["train"]), folders_in(parted["test"]))
+    used = {path.name for path in parted.values()}
+    found.notes = [
+        *notes,
+        *(f"left out: the folder {name} beside train and test" for name in sorted(set(below) - used)),
+    ]
+    return found
+
+
+def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
+    for name in test:
+        if name not in train:
+            raise DataError(f"the class {name} is in the folder test, but not in train, to be learned from")
+    parts = [[_files(part[name]) if name in part else [] for name in train] for part in (train, test)]
+    return Found(list(train), parts[0], parts[1])
+
+
+def loose_files(folder: Path) -> list[str]:
+    """The names of the files that lie in the folder itself."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and not _is_junk(path.name))
+
+
+def folders_in(folder: Path) -> dict[str, Path]:
+    """The folders in a folder by name, in natural order."""
+    below = [path for path in folder.iterdir() if path.is_dir() and not _is_junk(path.name)]
+    return {path.name: path for path in sorted(below, key=lambda path: natural(path.name))}
+
+
+def _files(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    shown = (path for path in files if not any(_is_junk(part) for part in path.relative_to(folder).parts))
+    return sorted(shown, key=lambda path: natural(str(path)))
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith((".", "__MACOSX")) or name.lower() in JUNK
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """For sorting: numbers in a name by their value."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
