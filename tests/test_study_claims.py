@@ -35,9 +35,9 @@ def entry(key, level, noise=0.0005):
     return Entry(BY_KEY[key], Tuned([()], [None], [], 0), (0.5,), (), finals, 0)
 
 
-def block(name="a regime", misses=(), **levels):
+def block(name="a regime", misses=(), noise=0.0005, **levels):
     """A regime in which the contestants have these test accuracies, `adam_cut=0.97`."""
-    entries = {key.replace("_", "-"): entry(key.replace("_", "-"), level) for key, level in levels.items()}
+    entries = {key.replace("_", "-"): entry(key.replace("_", "-"), level, noise) for key, level in levels.items()}
     regime = replace(REGIME, name=name)
     draft = Block(regime, entries, Levels(None, None), misses, True, (), {})
     claims = [c for c in CLAIMS if c.measure == ACCURACY and {c.a, c.b} <= set(entries)]
@@ -46,6 +46,12 @@ def block(name="a regime", misses=(), **levels):
 
 
 CUTS = {BETTER: 0.95, EQUIVALENT: 0.97, WORSE: 0.99}  # of the cut, where the switch is at 0.97
+
+
+def told(name, word):
+    """A regime in which this is found of the title's question."""
+    noise = 0.02 if word == OPEN else 0.0005
+    return block(name, noise=noise, hybrid=0.97, adam=0.9, adam_cut=CUTS.get(word, 0.97))
 
 
 @pytest.mark.parametrize(("word", "cut"), CUTS.items())
@@ -66,10 +72,16 @@ def test_noise_hides_a_difference():
         ((BETTER, BETTER, EQUIVALENT), "Mostly yes: the switch from Adam to SGD did more than a cut of Adam's rate"),
         ((WORSE, EQUIVALENT, BETTER), "Mostly no: the switch from Adam to SGD did not do more"),
         ((BETTER, WORSE), "It depends: "),
+        ((BETTER, BETTER), "Yes: the switch"),
+        ((EQUIVALENT,), "No: the switch from Adam to SGD did not do more"),
+        ((BETTER, BETTER, OPEN), "Mostly yes: "),
+        ((BETTER, OPEN), "Where these runs can tell, yes: "),
+        ((WORSE, OPEN, OPEN), "Where these runs can tell, no: "),
+        ((OPEN, OPEN), "These runs cannot tell whether "),
     ],
 )
 def test_the_answer_counts_the_regimes(words, first):
-    blocks = [block(f"regime {i}", hybrid=0.97, adam=0.9, adam_cut=CUTS[word]) for i, word in enumerate(words)]
+    blocks = [told(f"regime {i}", word) for i, word in enumerate(words)]
     found = answer(blocks, KEYS)
     assert len(found) == 3
     assert found[0].startswith(first)
@@ -88,6 +100,38 @@ def test_a_regime_that_is_not_what_it_claims_takes_no_part():
 
 def test_a_study_without_a_cut_does_not_wait_for_it():
     assert "does not ask" in answer([block(hybrid=0.97, adam=0.9)], ["hybrid", "adam"])[0]
+
+
+def test_a_regime_whose_runs_go_on_takes_no_part():
+    done, begun = block("done", hybrid=0.97, adam_cut=0.99), block("begun", hybrid=0.97, adam_cut=0.9)
+    assert answer([done, replace(begun, complete=False)], KEYS) == answer([done], KEYS)
+    assert "not done yet" in answer([replace(begun, complete=False)], KEYS)[0]
+
+
+def test_a_cut_that_is_worse_than_none_is_no_control():
+    failed = block("failed", hybrid=0.97, adam=0.97, adam_cut=0.9)
+    fair = block("fair", hybrid=0.97, adam=0.9, adam_cut=0.95)
+    assert "but in 1 the cut did worse than Adam without one" in answer([failed, fair], KEYS)[0]
+    assert "no control" not in answer([fair], KEYS)[0]
+
+
+def test_counts_in_words():
+    assert spelled({BETTER: 2, EQUIVALENT: 1, WORSE: 0, OPEN: 2}) == (
+        "better in 2 of 5 regimes, equivalent in 1, undecided in 2"
+    )
+    assert spelled({BETTER: 0, EQUIVALENT: 0, WORSE: 0, OPEN: 6}) == "undecided in all 6 regimes"
+    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, sooner=True) == "sooner in the one regime"
+    assert spelled(dict.fromkeys((BETTER, EQUIVALENT, WORSE, OPEN), 0)) == "not compared"
+
+
+def test_the_answer_says_when_the_switch_came():
+    early, late = block("early", hybrid=0.97, adam_cut=0.97), block("late", hybrid=0.97, adam_cut=0.97)
+    steps = REGIME.steps
+    for where, share, rate in ((early, 0.1, 0.03), (late, 0.6, 0.2)):
+        for run in where.entries["hybrid"].finals.values():
+            run["result"]["switch"] = {"step": round(share * steps), "lr": rate}
+    assert "after 10 to 60 % of the run, with SGD's rate at 0.03 to 0.2;" in answer([late, early], KEYS)[2]
+    assert "after 10 % of the run, with SGD's rate at 0.03;" in answer([early], KEYS)[2]
 
 
 def test_what_a_regime_must_show_is_checked():
@@ -126,6 +170,10 @@ def test_better_is_positive_for_every_measure():
     for measure in (ACCURACY, SPEED, GAP, LOSS):
         assert min(difference(both, Claim("", "hybrid", "adam", measure))) > 0
         assert max(difference(both, Claim("", "adam", "hybrid", measure))) < 0
+    for level in (0.7, 0.89):  # at the second, a alone gets there; at the last, neither does: nothing is told
+        assert min(difference(replace(both, levels=Levels(level, 0.1)), Claim("", "hybrid", "adam", SPEED))) > 0
+    never = replace(both, levels=Levels(0.999, 0.1))
+    assert np.isnan(difference(never, Claim("", "hybrid", "adam", SPEED))).all()
     rare = replace(both, levels=Levels(0.7, 0.005))
     assert np.isnan(difference(rare, Claim("", "hybrid", "adam", GAP))).all()
 

@@ -145,7 +145,7 @@ for other in ("adam", "sgd", "adam-cut"):
 #
 # When may one say "better"? The study's report has one way, fixed beforehand. It takes the mean of these
 # differences without the largest and smallest fifth, so that one run gone wrong does not decide. Around it lies
-# an interval, by drawing the seeds again and again (the *bootstrap*), wide enough that *all* intervals of the
+# an interval, by mixing the seeds at random again and again (a *bootstrap*), wide enough that *all* intervals of the
 # report are right at once in 95 of 100 studies. And then it asks about a margin, here half a point:
 #
 # - the whole interval lies within the margin: **equivalent**. That is more than "no difference was found"!

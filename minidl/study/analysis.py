@@ -74,7 +74,7 @@ class Block:
     """A regime with its entries, in the order of the study.
 
     misses    what it does not show of what it must, in words; none: it deserves its name
-    complete  whether all of its runs are done
+    complete  whether no final run is still to come: what they say stays
     maps      by kind: {(moment, value): records}
     """
 
@@ -86,6 +86,11 @@ class Block:
     verdicts: tuple[Verdict, ...]
     maps: dict[str, dict[tuple[float, float], list[Record]]]
 
+    @property
+    def counted(self) -> bool:
+        """Whether it takes part in the answer."""
+        return self.complete and bool(self.entries) and not self.misses
+
     def word(self, claim: Claim) -> str | None:
         """What was found of a claim; None where it was not asked."""
         return next((v.word for v in self.verdicts if v.claim == claim), None)
@@ -94,7 +99,7 @@ class Block:
 def analyse(plan: Plan) -> list[Block]:
     """All regimes, with the contestants whose final runs are begun. The intervals hold over all of them together."""
     drafts = [_draft(plan, regime) for regime in plan.study.regimes]
-    counted = [i for i, block in enumerate(drafts) if not block.misses]
+    counted = [i for i, block in enumerate(drafts) if block.counted]
     asked = [_asked(plan, draft.entries) for draft in drafts]
     differences = [[difference(d, claim) for claim in claims] for d, claims in zip(drafts, asked, strict=True)]
     found: dict[int, list[Interval]] = dict(
@@ -132,12 +137,16 @@ def _draft(plan: Plan, regime: Regime) -> Block:
             count = sum(collapsed(record, regime) for record in finals.values())
             entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count)
     maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
-    complete = all(plan.store.get(run) for run in plan.wanted_of(regime)) and len(entries) == len(
-        plan.study.taking_part(regime)
-    )
-    return Block(
-        regime, entries, _levels(entries, _asked(plan, entries)), tuple(_misses(regime, entries)), complete, (), maps
-    )
+    levels = _levels(entries, _asked(plan, entries))
+    return Block(regime, entries, levels, tuple(_misses(regime, entries)), _complete(plan, regime), (), maps)
+
+
+def _complete(plan: Plan, regime: Regime) -> bool:
+    """Whether every final run of a regime is known, and done or crashed."""
+    contestants = [(c, plan.tuned(regime, c)) for c in plan.study.taking_part(regime)]
+    finals = [run for c, tuned in contestants for run in plan.final_runs(regime, c, tuned)]
+    ended = all(plan.store.get(run) or plan.store.error(run) for run in finals)
+    return ended and all(tuned.finished for _, tuned in contestants)
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim]) -> Levels:
@@ -175,7 +184,10 @@ def difference(block: Block, claim: Claim) -> list[float]:
     x = [measured(a[seed], claim.measure, block.levels) for seed in seeds]
     y = [measured(b[seed], claim.measure, block.levels) for seed in seeds]
     found = [SIGNS[claim.measure] * (p - q) for p, q in zip(x, y, strict=True)]
-    told = sum(math.isfinite(d) for d in found)
+    if claim.measure == SPEED:
+        told = sum(min(p, q) < 1 for p, q in zip(x, y, strict=True))  # where neither gets there, who is sooner?
+    else:
+        told = sum(math.isfinite(d) for d in found)
     return found if told >= REACHED * len(found) else [math.nan] * len(found)
 
 

@@ -88,7 +88,7 @@ def check_unmixed(plan: Plan) -> None:
 def _pictures(plan: Plan, blocks: Sequence[Block]) -> dict[str, Figure]:
     pictures = {}
     for i, claim in enumerate(claims_for(plan.study.contestants)):
-        verdicts = [v for block in blocks for v in block.verdicts if v.claim == claim and not block.misses]
+        verdicts = [v for block in blocks for v in block.verdicts if v.claim == claim and block.counted]
         if verdicts:
             pictures[f"claim-{i + 1}"] = figures.differences(verdicts, LABELS[claim.measure])
     for block in blocks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from statistics import median
 
 from minidl.study.analysis import Block
 from minidl.study.claims import BOTH, COSINE, CUT, LOSS, SPEED, SWITCH, TITLE, Claim
@@ -10,32 +11,65 @@ from minidl.study.statistics import BETTER, EQUIVALENT, OPEN, WORSE
 
 
 def answer(blocks: Sequence[Block], keys: Collection[str]) -> list[str]:
-    """Three sentences on the regimes that deserve their names. keys: of the contestants that take part."""
-    counted = [block for block in blocks if not block.misses and block.verdicts]
+    """Three sentences on the regimes that take part in it. keys: of the contestants of the study."""
+    counted = [block for block in blocks if block.counted and block.verdicts]
     if not {TITLE.a, TITLE.b} <= set(keys):
         return ["This study does not ask whether a switch does more than a cut of the rate; what it asks stands below."]
     if not any(block.word(TITLE) for block in counted):
         return ["The runs that tell the switch from a cut of Adam's rate are not done yet."]
-    title = tally(counted, TITLE)
-    told = title[BETTER], title[EQUIVALENT] + title[WORSE]
-    if not told[0] and not told[1]:
-        first = "These runs cannot tell whether the switch from Adam to SGD does more than a cut of Adam's rate"
-    elif told[0] > told[1]:
-        first = "Mostly yes: the switch from Adam to SGD did more than a cut of Adam's rate"
-    elif told[1] > told[0]:
-        first = "Mostly no: the switch from Adam to SGD did not do more than a cut of Adam's rate"
-    else:
-        first = "It depends: the switch from Adam to SGD and a cut of Adam's rate each had their regimes"
+
+    def found(claim: Claim, sooner: bool = False) -> str:
+        return spelled(tally(counted, claim), sooner)
+
     return [
-        f"{first} ({spelled(title)}).",
-        f"Beside Adam at a constant rate, a cut was {spelled(tally(counted, CUT))}, the switch "
-        f"{spelled(tally(counted, SWITCH))}; beside Adam with a cosine, "
-        f"the switch was {spelled(tally(counted, COSINE))}, "
-        f"the switch with a cosine {spelled(tally(counted, BOTH))}.",
-        "To a good validation accuracy the switch was, beside the cut, "
-        f"{spelled(tally(counted, _same(TITLE, SPEED)), sooner=True)}; its test loss was "
-        f"{spelled(tally(counted, _same(TITLE, LOSS)))}.",
+        f"{_title(tally(counted, TITLE))} ({found(TITLE)}{_failed(counted)}).",
+        f"Against Adam at a constant rate, the switch was {found(SWITCH)}, and a cut {found(CUT)}; against Adam with a "
+        f"cosine, the switch was {found(COSINE)}, and the switch with a cosine after it {found(BOTH)}.",
+        f"Tuned on validation images, the switch came {_moments(counted)}; beside the cut, it was at a good validation "
+        f"accuracy {found(_same(TITLE, SPEED), sooner=True)}, and its test loss was {found(_same(TITLE, LOSS))}.",
     ]
+
+
+def _title(counts: dict[str, int]) -> str:
+    """What the regimes say of the title's question, as the plan has it: a yes or no by most of those that tell."""
+    yes, no, undecided = counts[BETTER], counts[EQUIVALENT] + counts[WORSE], counts[OPEN]
+    if not yes and not no:
+        return "These runs cannot tell whether the switch from Adam to SGD does more than a cut of Adam's rate"
+    if yes == no:
+        return "It depends: the switch from Adam to SGD and a cut of Adam's rate each had their regimes"
+    word = "yes" if yes > no else "no"
+    if undecided >= yes + no:
+        begin = f"Where these runs can tell, {word}"
+    elif undecided or (yes and no):
+        begin = f"Mostly {word}"
+    else:
+        begin = word.capitalize()
+    return f"{begin}: the switch from Adam to SGD {'did' if yes > no else 'did not do'} more than a cut of Adam's rate"
+
+
+def _failed(blocks: Sequence[Block]) -> str:
+    """Where the switch is better only than a cut that is worse than no cut at all."""
+    count = sum(block.word(TITLE) == BETTER and block.word(CUT) == WORSE for block in blocks)
+    return f"; but in {count} the cut did worse than Adam without one, and was no control" if count else ""
+
+
+def _moments(blocks: Sequence[Block]) -> str:
+    """When the tuned switch came, from the earliest to the latest regime, and at what rates SGD went on."""
+    events = [
+        [(r["switch"]["step"] / block.regime.steps, r["switch"]["lr"]) for r in block.entries[TITLE.a].results()]
+        for block in blocks
+        if TITLE.a in block.entries and all(r["switch"] for r in block.entries[TITLE.a].results())
+    ]
+    if not events:
+        return "at no one moment"
+    moments = sorted(median(at for at, _ in found) for found in events)
+    rates = sorted(median(rate for _, rate in found) for found in events)
+    return f"after {_range([100 * at for at in moments])} % of the run, with SGD's rate at {_range(rates)}"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{values[0]:.2g}", f"{values[-1]:.2g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _same(claim: Claim, measure: str) -> Claim:
@@ -49,13 +83,14 @@ def tally(blocks: Sequence[Block], claim: Claim) -> dict[str, int]:
 
 
 def spelled(counts: dict[str, int], sooner: bool = False) -> str:
-    """Such as: better in 2 of 5 regimes, equivalent in 1, undecided in 2."""
-    names = {BETTER: "sooner" if sooner else "better", WORSE: "later" if sooner else "worse", OPEN: "undecided"}
-    total = sum(counts.values())
-    parts = [f"{names.get(word, word)} in {n}" for word, n in counts.items() if n]
+    """Such as: better in 2 of 5 regimes, equivalent in 1, undecided in 2. Or: better in all 5 regimes."""
+    names = {BETTER: "sooner", WORSE: "later", EQUIVALENT: "as soon"} if sooner else {}
+    total, words = sum(counts.values()), {OPEN: "undecided"} | names
+    parts = [f"{words.get(word, word)} in {n}" for word, n in counts.items() if n]
     if not parts:
         return "not compared"
-    if total == 1:
-        return parts[0].replace("in 1", "in the one regime")
+    if len(parts) == 1:
+        (only,) = (words.get(word, word) for word, n in counts.items() if n)
+        return f"{only} in {'the one regime' if total == 1 else f'all {total} regimes'}"
     parts[0] += f" of {total} regimes"
     return ", ".join(parts)
