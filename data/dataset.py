@@ -21,6 +21,7 @@ from minidl.data.idx import DataError, idx_sha256, read_idx
 from minidl.data.layout import PARTS, find_parts
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
+LONGEST_NAME = 255  # characters of a class's name: as long as a folder's
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +71,13 @@ def _read_names(path: Path, classes: int) -> tuple[str, ...]:
     """The names of the classes, a line each; none where there is no such file."""
     if not path.is_file():
         return ()
+    if path.stat().st_size > 1000 * (1 + classes) * LONGEST_NAME:
+        raise DataError(f"{path} is too large for the names of {classes} classes, a line each: mend it, or remove it")
     names = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
     if len(names) < classes:
         raise DataError(f"{path} names {len(names)} of {classes} classes, a line each: add the others, or remove it")
+    if long := [name for name in names[:classes] if len(name) > LONGEST_NAME]:
+        raise DataError(f"{path} has a name of {len(long[0]):,} characters: they have at most {LONGEST_NAME}")
     return names[:classes]
 
 

@@ -90,6 +90,13 @@ def shapes_in_words(tensors: Mapping[str, Array], most: int = 4) -> str:
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
     """The metadata and the arrays of a safetensors file. Raises ValueError, SafetensorError or OSError."""
+    try:
+        return _read_tensors(path)
+    except MemoryError:
+        raise ValueError(f"it has {os.path.getsize(path):,} bytes, which memory has no room for") from None
+
+
+def _read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:

@@ -16,7 +16,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.atomic import write_text
 from minidl.data.batches import scale
-from minidl.data.dataset import CLASS_NAMES, make_dataset
+from minidl.data.dataset import CLASS_NAMES, LONGEST_NAME, make_dataset
 from minidl.data.idx import DataError, write_idx
 from minidl.data.layout import PARTS, find_part, names_of
 from minidl.data.pictures import PictureError, read_picture
@@ -199,6 +199,8 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
     names = list(folders if given is None else given)
     if len(names) != len(folders):
         raise DataError(f"{len(names)} class names were given, but there are {len(folders)} folders: {listed(folders)}")
+    if long := [name for name in names if len(name) > LONGEST_NAME]:
+        raise DataError(f"a class's name has {len(long[0]):,} characters: they have at most {LONGEST_NAME}")
     if len(set(names)) != len(names) or not all(name.strip() and name.isprintable() for name in names):
         raise DataError(f"each class needs a name of its own, of letters that can be printed, not {listed(names)}")
     return names

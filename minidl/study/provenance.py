@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
+from minidl.data.proof import Damaged, read_json
 from minidl.study.store import PACK
 from minidl.study.study import Plan
 
@@ -37,10 +38,11 @@ def note_command(folder: Path, words: list[str]) -> None:
 def read_commands(folder: Path) -> list[dict[str, Any]]:
     """The commands so far; none where the list is not there or damaged."""
     try:
-        commands = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError):
+        commands = read_json(folder / FILE)
+    except Damaged:
         return []
-    return commands if isinstance(commands, list) else []
+    known = commands if isinstance(commands, list) else []
+    return [each for each in known if isinstance(each, dict) and isinstance(each.get("command"), str)]
 
 
 def begun_with(folder: Path) -> str | None:

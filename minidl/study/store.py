@@ -13,6 +13,7 @@ import gzip
 import json
 import zlib
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from minidl.study.runs import Trial, own_code, trial_of
 
 Record = dict[str, Any]  # what runs.perform returns
 PACK = "runs.jsonl.gz"
+LONGEST, MOST_DAMAGED = 1 << 24, 10_000  # characters of a line of it, and lines that are damaged: no more are read
 LARGEST = {"train_images": 10**8, "val_images": 10**8, "epochs": 10**5, "batch_size": 10**7, "looks": 10**5}
 MOST_STEPS = 10**8
 
@@ -100,11 +102,10 @@ class Store:
 
     def error(self, run: Trial) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
+        file = self.crashed / f"{run.key}.json"
         try:
-            return str(json.loads((self.crashed / f"{run.key}.json").read_text())["error"])
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
+            return str(read_json(file)["error"]) if file.exists() else None
+        except (Damaged, KeyError, TypeError):
             return "its note is damaged"
 
 
@@ -143,8 +144,11 @@ def read_pack(path: Path, damaged: list[str]) -> list[tuple[str, Record]]:
     records = []
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(partial(lines.readline, LONGEST), ""), 1):
                 where = f"{path}, line {number}"
+                if len(line) == LONGEST or len(damaged) > MOST_DAMAGED:
+                    damaged.append(f"{where} is damaged, or one too many: nothing after it is read")
+                    break
                 try:
                     record = checked(json.loads(line), where)
                 except (ValueError, RecursionError) as error:  # Damaged is a ValueError too

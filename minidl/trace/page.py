@@ -24,6 +24,7 @@ from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
 LIMIT = 8_000_000  # bytes of a page with one recording
+LARGEST = 1 << 28  # that are read: a recording that can't be thinned out may be larger than LIMIT
 FORMAT = 1  # of a recording; raised when its meaning changes
 SCRIPTS = (
     "data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "whatif.js", "story.js", "switch.js",
@@ -102,6 +103,8 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     try:
         if os.path.exists(path) and not os.path.isfile(path):
             raise PageError(f"{path} is no plain file: give a page that minidl.train --trace wrote")
+        if (size := os.path.getsize(path)) > LARGEST:
+            raise PageError(f"{path} has {size:,} bytes: no replay page has so many")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PageError(f"{path} can't be read as a replay page: {error}") from error

@@ -114,7 +114,7 @@ def stand_of(path: str | os.PathLike[str]) -> str | None:
     try:
         with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get(CHECKSUM)
-    except (SafetensorError, OSError, ValueError):
+    except (SafetensorError, OSError, ValueError, MemoryError):
         return None
 
 

@@ -28,6 +28,7 @@ from urllib.parse import quote, unquote
 
 __path__: list[str] = []  # so that modules can lie inside this one
 PREFIX = f"{__name__}."
+LARGEST = 1 << 24  # bytes of a file
 
 
 class UserError(ValueError):
@@ -156,6 +157,8 @@ def _check_file(path: Path, file: str) -> None:
         near = difflib.get_close_matches(path.name, beside, n=1)
         hint = f"did you mean {path.with_name(near[0])}?" if near else f"there is no such file in {path.parent}"
         raise UserError(f"there is no file {file}: {hint}")
+    if (size := path.stat().st_size) > LARGEST:
+        raise UserError(f"{file} is no Python file that anybody wrote: it has {size:,} bytes")
     try:
         path.read_bytes().decode()
     except OSError as error:

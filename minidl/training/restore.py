@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array
 from minidl.data import Dataset
+from minidl.data.dataset import LONGEST_NAME
 from minidl.data.schema import Kind, anything, listed, mapping, maybe, real, table, text, whole
 from minidl.nn import Module
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -24,7 +26,7 @@ from minidl.training.own import is_own
 PYTHON = "python"  # the kind of settings that a Trainer writes, in place of Config: see program/own.py
 LARGEST = 1 << 16  # pixels of an image's side, and classes
 MOST_PIXELS = 1 << 24
-NUMBER = real(-1e40, 1e40)  # losses and rates: float32 and a bit
+NUMBER = real()  # losses and rates: a sum of losses may be larger than any float32
 
 EVENT = table({"step": whole(), "epoch": whole(), "lr": NUMBER, "condition": text()})  # of a switch
 RECORD: dict[str, Kind] = {  # a line of metrics.jsonl
@@ -58,7 +60,7 @@ STATE = table(
         "versions": table({"minidl": text(100), "bits": whole(), "numpy": text(100)}, {"fast": maybe(text(100))}),
         "config": mapping(anything),  # Config looks at them itself, and so does Options
         "options": mapping(anything),
-        "data": table({"name": text(), "sha256": text(64)}, {"class_names": listed(text(200))}),
+        "data": table({"name": text(), "sha256": text(64)}, {"class_names": listed(text(LONGEST_NAME))}),
         "model": table({"image_size": listed(whole(1, LARGEST), 2, 2), "classes": whole(1, LARGEST)}),
         "trainer": table(TRAINER),
         "optimizer": mapping(anything),
@@ -87,6 +89,14 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
         if not own and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
             raise ValueError(f"its {numbers:,} weights are too few for images of {height}x{width}, or so many classes")
     return checkpoint
+
+
+def check_readable(state: Mapping[str, Any]) -> None:
+    """Raise ValueError where a run's state could not be read back: before its first step, not after its last."""
+    try:
+        STATE({"format": 0, "optimizer": {}, **state}, "")
+    except ValueError as error:
+        raise ValueError(f"such a run could not be read back from its checkpoint: {error}") from None
 
 
 @contextmanager

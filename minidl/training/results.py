@@ -110,7 +110,8 @@ def _config(path: Path, state: Mapping[str, Any]) -> None:
 
 def _metrics(path: Path, state: Mapping[str, Any]) -> None:
     metrics = state["trainer"]["metrics"]
-    found = path.read_bytes() if path.is_file() else b""
+    most = 2 * len(metrics_text(state["run"], metrics)) + 1000  # of any layout; a file that is larger is not read
+    found = path.read_bytes() if path.is_file() and path.stat().st_size <= most else b"too large"
     may_be = [metrics]
     if state.get("summary") is None:  # it may have been cut off between the checkpoint and the line that repeats it
         may_be.append(metrics[:-1])

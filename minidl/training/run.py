@@ -27,7 +27,7 @@ from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.options import at_least, check_options, documented, option
 from minidl.training.own import check_own, hashes, of_file, short
-from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
+from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
@@ -111,6 +111,7 @@ class Run:
         check_unused(folder)  # again: what was begun and ended there in between is seen only now
         run = cls(job, folder, options or Options(), locked)
         run.parent, run.id = parent, identity(job, run.versions, parent)
+        check_readable(run.state())
         run.sweep()
         run.save()
         run.write_config()
