@@ -471,13 +471,13 @@ def test_an_error_that_another_process_takes_back_is_none(plan, monkeypatch):
     """It made the run that had crashed, between our look for the error and the reading of it."""
     run = some_run(plan)
     plan.store.put_error(run, "MemoryError: no more")
-    read_text = Path.read_text
+    read_bytes = Path.read_bytes
 
     def too_late(path):
         path.unlink()
-        return read_text(path)
+        return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_text", too_late)
+    monkeypatch.setattr(Path, "read_bytes", too_late)
     assert plan.store.error(run) is None
 
 

@@ -104,9 +104,9 @@ class Store:
         """How a run failed when it was last tried; None if it did not."""
         file = self.crashed / f"{run.key}.json"
         try:
-            return str(read_json(file)["error"]) if file.exists() else None
+            return str(read_json(file)["error"])
         except (Damaged, KeyError, TypeError):
-            return "its note is damaged"
+            return "its note is damaged" if file.exists() else None  # another process may have taken it back
 
 
 def checked(content: Any, where: str, key: str | None = None) -> Record:
