@@ -232,7 +232,8 @@ attempt(lambda: 1 / (libc.syscall(310, {pid}, 0, 0, 0, 0, 0) + 1))
 """),
         "raises its own limits": harmless("""
 import resource, os
-for name in ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE"):
+assert resource.getrlimit(resource.RLIMIT_SIGPENDING)[1] <= 64, "waiting signals share one pool of all of a user's"
+for name in ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_SIGPENDING"):
     limit = getattr(resource, name)
     attempt(lambda: resource.setrlimit(limit, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)))
 attempt(lambda: os.setuid(0) if os.getuid() else 1 / 0)
@@ -262,8 +263,52 @@ threading.Thread(target=time.sleep, args=(10**6,)).start()
 import threading, time
 while True:
     threading.Thread(target=time.sleep, args=(10**6,)).start()
-""", said="start new thread"),
+""", said="more than 64 threads"),
+        "threads without end, each small": ended("""
+import threading, time
+threading.stack_size(1 << 15)
+while True:
+    threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()
+""", said="it had more than 64 threads"),
+        "threads without end, while it answers": ended("""
+import os, struct, sys, threading, time
+threading.stack_size(1 << 15)
+frames = sys._getframe()
+while "answers" not in frames.f_locals:
+    frames = frames.f_back
+def bomb():
+    while True:
+        threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()
+threading.Thread(target=bomb, daemon=True).start()
+wire = sys.modules["tutorials.assignments.wire"]
+while True:
+    frames.f_locals["answers"].write(wire.pack({"loading": ADAM}))
+    frames.f_locals["answers"].flush()
+    time.sleep(0.01)
+""".replace("ADAM", repr(ADAM)), said="more than 64 threads"),
+        "a pool of threads is none": ended("""
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(32) as pool:
+    assert sum(pool.map(abs, range(-99, 1))) == 4950
+""", 100),
+        "ended by a signal without a name": ended("import os; os.kill(os.getpid(), 40)", said="crashed (signal 40)"),
+        "timers that end it": ended("""
+import signal, time
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+while True:
+    time.sleep(1)
+""", said="SIGALRM"),
         # ---- too much ----
+        "the grader's memory, by files told": Attack("""
+import os, sys
+frames = sys._getframe()
+while "answers" not in frames.f_locals:
+    frames = frames.f_back
+wire = sys.modules["tutorials.assignments.wire"]
+message = wire.pack({"loading": "x" * (15 << 20)})
+while True:
+    frames.f_locals["answers"].write(message)
+""", 100 - ADAM_MARKS, "no answer"),
         "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
         "a loop that never ends, in a function": Attack(body="while True: pass", score=NO_RULE, said="ended after 1 s",
                                                      limits=Limits(call_seconds=60, total_seconds=120, cpu_seconds=1)),

@@ -4,17 +4,20 @@ import csv
 import json
 import re
 import sys
+import zipfile
 
 import pytest
 
 from tests.commands import command, fails
 from tests.submissions import reference, submission, with_bodies, write
 from tutorials.assignments.assignment import HERE, NAMES, load, load_items
-from tutorials.assignments.grade import markdown, summary
+from tutorials.assignments.grade import _file_names, markdown, summary
 from tutorials.assignments.gradescope import results
 from tutorials.assignments.handout import solutions, to_write
 from tutorials.assignments.marking import Mark, Report, grade
 from tutorials.assignments.page import class_page
+from tutorials.assignments.submission import read
+from tutorials.assignments.table import table
 
 GRADE, HANDOUT = "tutorials.assignments.grade", "tutorials.assignments.handout"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
@@ -107,6 +110,10 @@ def test_a_second_grading_is_explained(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     assert "ada: 100 -> 96 (the same files, another grader)" in result.stdout
     assert "Nesterov momentum: 8 -> 4: Your teacher: 4 marks, not 8: handed in late" in result.stdout
+    (tmp_path / "own.csv").write_text(rows + "adaa,Nesterov momentum,4,handed in late\n")
+    result = command("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)
+    assert result.returncode == 0
+    assert result.stderr == f"{tmp_path / 'own.csv'}: there is no submission adaa here: its rows are left alone\n"
     for wrong, said in (("Nestorov", "which is no item"), ("Nesterov momentum,9,x", "has 8 marks"), ("x,,", "line 2")):
         old = "Nesterov momentum,4,handed in late" if "," in wrong else "Nesterov momentum"
         (tmp_path / "own.csv").write_text(rows.replace(old, wrong))
@@ -150,3 +157,28 @@ def test_json_stays_json():
     item = load_items(load("A2"))[0]
     report = Report(load("A2"), submission({}, "x"), [Mark(item, 0, FORGED)])
     assert json.loads(json.dumps(results(report)))["tests"][0]["score"] == 0
+
+
+def test_feedback_is_one_file_for_each_on_any_system():
+    names = ["Ada", "ada", "a/b", "a_b", "x" * 200 + "1", "x" * 200 + "2", "..", "-rf", "~", "a\nb\x1b[2J", "CON:", ""]
+    files = list(_file_names(names).values())
+    assert len({file.casefold() for file in files}) == len(names)
+    assert files[:4] == ["Ada", "ada-2", "a_b", "a_b-2"]
+    for file in files:
+        assert re.fullmatch(r"[\w\[][^/\\:\n\x1b]{0,110}", file), file
+
+
+@linux
+def test_names_of_files_forge_nothing(tmp_path):
+    """A zip's names may hold line ends, and what drives a terminal, a page or a spreadsheet."""
+    forged = "x\n 100 / 100  Everything\x1b[2J\u202e<b>=cmd|' /C calc'!A1/"
+    with zipfile.ZipFile(tmp_path / "ada.zip", "w") as target:
+        for path, text in with_bodies("A2", {"moments": "pass"}).items():
+            target.writestr(forged + path, text)
+        target.writestr(forged + "notes.txt", "")
+    report = grade(load("A2"), read(tmp_path / "ada.zip", load("A2")))
+    assert report.score == 90
+    for text in (summary(report), markdown(report), table([report]), *(m.feedback for m in report.marks)):
+        assert not re.search(r"^ *100 / 100 ", text, re.MULTILINE)
+        assert "\x1b" not in text + json.dumps(results(report), ensure_ascii=False)
+    assert "\u202e" not in table([report]) + markdown(report)

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from tutorials.assignments.assignment import AssignmentError
 from tutorials.assignments.marking import Report
+from tutorials.assignments.table import cell
 
 COLUMNS = ("submission", "item", "marks", "reason")
 Adjustments = dict[tuple[str, str], tuple[int, str]]  # (submission, item) -> (marks, reason)
 
 
-def read_adjustments(path: Path) -> Adjustments:
-    """The table, a CSV with the columns submission, item, marks and reason. Raises AssignmentError."""
+def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustments, list[str]]:
+    """The table, a CSV with the columns submission, item, marks and reason; and the names in it that are nobody's here.
+
+    submissions  all that there are. In the table their names may be as they are or as the table of marks has them.
+    Raises AssignmentError.
+    """
+    names = {name: name for name in submissions}
+    names |= {str(cell(name)): name for name in names}
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AssignmentError(f"{path} can't be read as a table of adjustments: {error}") from error
     found: Adjustments = {}
+    nobodys: dict[str, None] = {}
     for number, row in enumerate(rows, 2):
         if any(not row.get(column) for column in COLUMNS) or not row["marks"].isdigit():
             raise AssignmentError(f"{path}, line {number}: expected {', '.join(COLUMNS)}, with marks a whole number")
-        found[row["submission"], row["item"]] = int(row["marks"]), row["reason"]
-    return found
+        if row["submission"] in names:
+            found[names[row["submission"]], row["item"]] = int(row["marks"]), row["reason"]
+        else:
+            nobodys[row["submission"]] = None
+    return found, list(nobodys)
 
 
 def adjust(report: Report, adjustments: Adjustments) -> None:

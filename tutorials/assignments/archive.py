@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.notebook import code_of
+from tutorials.assignments.said import plain
 from tutorials.assignments.unpack import (
     LARGEST_ARCHIVE,
     MOST_FILES,
@@ -65,7 +66,7 @@ def _collect(found: Found, members: Iterable[Member], prefix: str, depth: int) -
 
     Where an archive holds a name twice the last one counts, as when it is unpacked, and a row says so.
     """
-    listed = [(path.replace("\\", "/").strip("/"), read) for path, read in members]
+    listed = [(plain(path.replace("\\", "/").replace("\n", "?")).strip("/"), read) for path, read in members]
     environments = {str(PurePosixPath(path).parent) for path, _ in listed if path.endswith("pyvenv.cfg")} - {"."}
     for path, read in listed:
         if len(path) > LONGEST_PATH:

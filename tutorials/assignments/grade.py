@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -107,8 +107,11 @@ def _block(text: str) -> list[str]:
 def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker) -> int:
     """Grade every submission in a folder, `jobs` at a time: a row each in the CSV and, with --out, a results.json."""
     before = read_marks(args.regrade) if args.regrade else None
-    adjustments = read_adjustments(args.adjust) if args.adjust else {}
     readers = students(args.submission, assignment)
+    adjustments, nobodys = read_adjustments(args.adjust, readers) if args.adjust else ({}, [])
+    for name in nobodys:
+        print(f"{args.adjust}: there is no submission {line(name)} here: its rows are left alone", file=sys.stderr)
+    files = _file_names(readers)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
 
@@ -116,8 +119,8 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
         report = mark(readers[name]())
         adjust(report, adjustments)
         if args.out:
-            _write_results(args.out / f"{_file_name(name)}.json", report, args.visibility)
-            _write(args.out / f"{_file_name(name)}.md", markdown(report))
+            _write_results(args.out / f"{files[name]}.json", report, args.visibility)
+            _write(args.out / f"{files[name]}.md", markdown(report))
         return report
 
     reports = []
@@ -139,9 +142,18 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
     return 0
 
 
-def _file_name(name: str) -> str:
-    """A student's name as that of a file: it may come out of an archive and hold anything."""
-    return "".join("_" if c in "/\\\0" else c for c in name)[:150]
+def _file_names(names: Iterable[str]) -> dict[str, str]:
+    """Each student's name as that of a file, no two the same on any system: a name in an archive may hold anything."""
+    files: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plainly = (
+            "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in name)[:100].lstrip("-.~ ") or "_"
+        )
+        tries = (plainly, *(f"{plainly}-{n}" for n in range(2, len(taken) + 3)))
+        files[name] = next(each for each in tries if each.casefold() not in taken)
+        taken.add(files[name].casefold())
+    return files
 
 
 def _points(report: Report) -> str:

@@ -34,6 +34,10 @@ _ENVIRONMENT = {
 }  # fmt: skip
 Parts = Mapping[str, Callable[..., Any]]
 _MOST_TOLD = 1000  # files that are told to be loaded: more is a forgery
+_LOOK_SECONDS = 0.02  # between two looks at a process: in this time a bomb makes a few hundred threads
+
+
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGKILL}
 
 
 class Gone(Exception):
@@ -45,6 +49,10 @@ class Gone(Exception):
     def __init__(self, reason: str, slow: bool = False) -> None:
         super().__init__(reason)
         self.slow = slow
+
+
+class _TooMany(Exception):
+    """A process has more threads than a right answer could need."""
 
 
 class Process:
@@ -59,7 +67,7 @@ class Process:
     def __init__(
         self, stage: Path, files: Sequence[str], limits: Limits, without: Iterable[str], output: Output
     ) -> None:
-        self.limits, self.output = limits, output
+        self.limits, self.output, self._files, self._next_look = limits, output, list(files), 0.0
         self.loading: list[str] = []
         requests, self._requests = os.pipe()
         self._answers, answers = os.pipe()
@@ -93,8 +101,8 @@ class Process:
         end = time.monotonic() + seconds
         for _ in range(_MOST_TOLD):
             reply = self._receive(end - time.monotonic())
-            if isinstance(reply, dict) and "loading" in reply:
-                self.loading.append(str(reply["loading"]))
+            if isinstance(reply, dict) and reply.get("loading") in self._files:
+                self.loading.append(reply["loading"])
             elif isinstance(reply, dict) and "loaded" in reply:
                 if reply["loaded"] in self.loading:
                     del self.loading[self.loading.index(reply["loaded"]) :]
@@ -129,17 +137,33 @@ class Process:
         self.output.close()
         return status
 
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        """As Output.wait, with a look at the process now and then. Raises _TooMany where it has too many threads."""
+        while True:
+            now = time.monotonic()
+            if now >= self._next_look:
+                self._next_look = now + _LOOK_SECONDS
+                if self._process is not None and _threads(self._process.pid) > self.limits.threads:
+                    raise _TooMany
+            try:
+                return self.output.wait(descriptor, event, min(deadline, self._next_look))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+
     def _send(self, request: Any, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         message = memoryview(wire.pack(request))
         try:
             while message:
-                self.output.wait(self._requests, select.POLLOUT, deadline)
+                self._wait(self._requests, select.POLLOUT, deadline)
                 message = message[os.write(self._requests, message) :]
         except TimeoutError:
             raise Gone(self._end(_endless(seconds)), slow=True) from None
         except TooMuch:
             raise Gone(self._end(self._printed_too_much()), slow=True) from None
+        except _TooMany:
+            raise Gone(self._end(f"it had more than {self.limits.threads} threads"), slow=True) from None
         except BrokenPipeError:
             raise Gone(self._end()) from None
 
@@ -149,7 +173,7 @@ class Process:
         def read(n: int) -> bytes:
             data = bytearray()
             while len(data) < n:
-                self.output.wait(self._answers, select.POLLIN, deadline)
+                self._wait(self._answers, select.POLLIN, deadline)
                 chunk = os.read(self._answers, min(n - len(data), 1 << 16))
                 if not chunk:
                     raise EOFError
@@ -162,6 +186,8 @@ class Process:
             raise Gone(self._end(_endless(seconds)), slow=True) from None
         except TooMuch:
             raise Gone(self._end(self._printed_too_much()), slow=True) from None
+        except _TooMany:
+            raise Gone(self._end(f"it had more than {self.limits.threads} threads"), slow=True) from None
         except EOFError:
             raise Gone(self._end()) from None
         except wire.WireError as error:
@@ -175,7 +201,8 @@ class Process:
         if status == -signal.SIGXCPU:
             return f"ended after {self.limits.cpu_seconds} s of computing: is there a loop that never ends?"
         if status < 0:
-            return f"the program crashed ({signal.Signals(-status).name}): endless recursion, or far too much memory?"
+            likely = "endless recursion, or far too much memory" if -status in _CRASHES else "a timer of its own"
+            return f"the program crashed ({_name(-status)}): {likely}?"
         return f"the program ended itself (exit status {status}) before it gave an answer: is there an exit in it?"
 
     def _printed_too_much(self) -> str:
@@ -207,6 +234,22 @@ def _is_small(value: Any) -> bool:
 
 def _endless(seconds: float) -> str:
     return f"no answer after {max(seconds, 0):.2g} s: is there a loop that never ends?"
+
+
+def _name(number: int) -> str:
+    """A signal's name, or its number where it has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _threads(pid: int) -> int:
+    """How many threads a process has, by the folders that Linux shows for them; 0 where that can't be seen."""
+    try:
+        return os.stat(f"/proc/{pid}/task").st_nlink - 2
+    except OSError:
+        return 0
 
 
 def _hung_up(descriptor: int) -> bool:

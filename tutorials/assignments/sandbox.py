@@ -38,6 +38,7 @@ class Limits:
     printed: int = 64 << 20  # bytes; only the beginning is kept
     file_size: int = 0  # bytes: there is no file that it may write, and none that may grow
     files: int = 64
+    threads: int = 64  # no limit of the system's counts those of one process: the grader looks (process.py)
 
 
 class Unavailable(Exception):
@@ -90,6 +91,7 @@ def _set_limits(limits: Limits, may_fork: bool) -> str:
     }
     if sys.platform == "linux":
         wanted[r.RLIMIT_AS] = limits.memory  # macOS knows the name but not the limit
+        wanted[r.RLIMIT_SIGPENDING] = limits.files  # signals that wait: all of a user's share one pool
     if may_fork or sys.platform != "linux":
         wanted[r.RLIMIT_NPROC] = 0  # counts the user's processes everywhere, so it can only be all or nothing
     for what, most in wanted.items():

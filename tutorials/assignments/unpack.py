@@ -89,7 +89,7 @@ class _Careful:
 
 def _zip(file: IO[bytes]) -> Iterator[Member]:
     try:
-        archive = zipfile.ZipFile(_Careful(file))  # type: ignore[arg-type]
+        archive = zipfile.ZipFile(_Careful(file))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise Problem(f"it can't be read as a zip archive: {error}") from error
     for entry in archive.infolist()[: MOST_FILES + 1]:
