@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -310,9 +310,11 @@ while True:
     frames.f_locals["answers"].write(message)
 """, 100 - ADAM_MARKS, "no answer"),
         "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
-        "a loop that never ends, in a function": Attack(body="while True: pass", score=NO_RULE, said="ended after 1 s",
+        "a loop that never ends, in a function": Attack(body="while True: pass", score=90, said="ended after 1 s",
+                                                     function="A2 AdamW.decayed",
                                                      limits=Limits(call_seconds=60, total_seconds=120, cpu_seconds=1)),
-        "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory"),
+        "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory",
+                                    limits=replace(PATIENT, memory=768 << 20)),
         "one huge array": Attack(body="import numpy as np; np.ones((1 << 40,))", score=NO_RULE, said="More memory"),
         "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=NO_RULE, said=""),
         "output without end": ended("while True: print('perfect ' * 100)", said="has printed more than 64 MB"),

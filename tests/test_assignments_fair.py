@@ -25,6 +25,7 @@ class Work(NamedTuple):
     files: dict[str, str] = {}  # noqa: RUF012 (file -> what is put before "\n# end", or "bare", "-" to leave it out)
 
 
+WAITS = "import time\nwhile True: time.sleep(1)"  # for what never comes; by the clock, so it takes no processor
 MOMENTS = "m *= b1\nm += (1 - b1) * g\nv *= b2\nv += (1 - b2) * {}"
 RULE = "b1, b2 = self.betas\nmoments(g, p, m, v, b1, b2)\nt = self.t\np[...] = {}"
 HATS = "-lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)) ** 0.5 + self.eps)"
@@ -178,10 +179,8 @@ WORKS = {
     "A2: two slips in two functions": Work("A2", {"moments": MOMENTS.format("g"), "AdamW.decayed": "return g"}, 80),
     "A2: the same slip twice": Work("A2", {"SGD.rule": SGD.replace("-lr", "lr")}, 90, "climbs"),
     "A2: float64 on the way": Work("A2", {"Adam.rule": RULE.format(HATS.replace("m /", "m.astype('float64') /"))}, 100),
-    "A2: an endless loop in Adam": Work("A2", {"Adam.rule": "while True: pass"}, 60, "a loop that never ends"),
-    "A2: an endless loop at import": Work(
-        "A2", {}, 40, "a loop that never ends", {"optim/adam.py": "while True: pass"}
-    ),
+    "A2: an endless loop in Adam": Work("A2", {"Adam.rule": WAITS}, 60, "a loop that never ends"),
+    "A2: an endless loop at import": Work("A2", {}, 40, "a loop that never ends", {"optim/adam.py": WAITS}),
     "A2: adam.py is missing": Work("A2", {}, 40, "not handed in", {"optim/adam.py": "-"}),
     "A2: adam.py is empty": Work("A2", {}, 60, "names must stay", {"optim/sgd.py": "="}),
     "A2: a name was changed": Work("A2", {}, 90, "no attribute 'moments'", {"optim/adam.py": "del moments"}),
