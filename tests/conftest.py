@@ -41,7 +41,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever asks for the full MNIST is marked so: `pytest -m mnist` runs all of them."""
+    """A test that asks for the full MNIST is marked so: `pytest -m mnist` runs all of them."""
     for item in items:
         if "mnist_root" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mnist)

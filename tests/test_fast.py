@@ -199,7 +199,7 @@ def test_what_was_trained_before_changes_no_bit() -> None:
 
 
 def test_layers_done_together_give_the_bits_of_the_layers_one_by_one() -> None:
-    """So whoever looks on at each layer, as minidl.trace does, sees the same training."""
+    """So an observer of each layer, such as minidl.trace, sees the same training."""
 
     def gradients(model: nn.Module) -> list[Any]:
         x, y = batch()

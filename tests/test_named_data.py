@@ -90,7 +90,7 @@ def test_the_published_files_are_known_by_their_folder_too(monkeypatch, tmp_path
     published(monkeypatch, "fashion-mnist", folder)
     dataset = load_mnist(str(tmp_path))
     assert (dataset.name, dataset.class_names[0], dataset.note) == (str(tmp_path), "T-shirt/top", "")
-    write_idx(folder / names_in("fashion-mnist")[0], arrays(10)[0])  # other pictures: a data set of one's own
+    write_idx(folder / names_in("fashion-mnist")[0], arrays(10)[0])  # other pictures: a data set of your own
     assert load_mnist(str(folder)).class_names == ()
 
 

@@ -1,4 +1,4 @@
-"""A network and an optimizer of one's own on the command line: called as their parameters name, resumed bit for bit,
+"""A network and an optimizer of your own on the command line: called as their parameters name, resumed bit for bit,
 refused where their file has changed."""
 
 import json

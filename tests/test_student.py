@@ -125,7 +125,7 @@ def test_2_damaged_digits_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     arrays[1] = np.concatenate([[(arrays[1][0] + 1) % 10], arrays[1][1:]]).astype(np.uint8)
     for name, array in zip(names, arrays, strict=True):
         write_idx(tmp_path / f"{name}-ubyte", array)
-    assert load_mnist(str(tmp_path)).train_labels[0] != DATA.train_labels[0], "as a folder of one's own it is taken"
+    assert load_mnist(str(tmp_path)).train_labels[0] != DATA.train_labels[0], "as a folder of your own it is taken"
     monkeypatch.setattr(mnist, "EMBEDDED", tmp_path)
     with pytest.raises(DataError, match="damaged"):
         load_mnist("mnist5k")
@@ -247,7 +247,7 @@ def test_7_layers_that_nobody_would_find(wrap: Any) -> None:
     assert re.search(r"hidden +a \w+: its layers are not found", str(Lost()))
 
 
-# ---- 8: rules of one's own ----
+# ---- 8: rules of your own ----
 
 
 class Rebinds(Rule):

@@ -434,7 +434,7 @@ def test_a_record_that_does_not_prove_itself_is_made_again(plan, spoil):
 
 
 def test_processes_interruptions_and_damage_change_nothing(finished, plan):
-    """Other processes, stopped twice and gone on with, a result damaged in between: the same results.csv."""
+    """Other processes, stopped twice and resumed, a result damaged in between: the same results.csv."""
     with LocalPool(2) as pool:
         for wanted in (7, 30):
             execute(plan, pool, 2, stopped=lambda n=wanted, s=plan.store: len(list(s.runs.glob("*.json"))) >= n)

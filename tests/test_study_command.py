@@ -1,5 +1,5 @@
 """`python -m minidl.study` as a user runs it: to the end, stopped, killed, on a cluster, with bad input, with an
-optimizer and a network of one's own; its checks; its report."""
+optimizer and a network of your own; its checks; its report."""
 
 import csv
 import json
@@ -101,7 +101,7 @@ def test_the_pack_takes_the_runs_along(done, tmp_path):
     assert "not complete" not in (out / "report.html").read_text()
 
 
-# ---- one's own ----
+# ---- your own ----
 
 PAGE = (ROOT / "tutorials" / "pages" / "own-study.md").read_text()
 MINE, SCRIPT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)  # as the page has them

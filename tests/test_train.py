@@ -19,7 +19,7 @@ PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    """A data set of one's own: the embedded digits, a few hundred of them, cut to 20x16 pixels and 4 classes."""
+    """A data set of your own: the embedded digits, a few hundred of them, cut to 20x16 pixels and 4 classes."""
     digits = load_mnist(name="mnist5k")
     path = tmp_path_factory.mktemp("own")
     for part, images, labels in (

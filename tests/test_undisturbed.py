@@ -126,7 +126,7 @@ def uses_other_forms(t: Training) -> None:
 
 
 def writes_into_a_gradient(t: Training) -> None:
-    """A vjp of one's own, that changes the array that it is given."""
+    """A vjp of your own, that changes the array that it is given."""
 
     def doubled(g: Any) -> Any:
         g *= 2
