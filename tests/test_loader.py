@@ -163,3 +163,26 @@ def test_a_clone_that_is_not_installed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert (result.stdout, result.stderr) == ("8\n", "")
+
+
+def test_a_module_beside_the_file_is_found_and_no_other_files(tmp_path):
+    for folder, width in (("one", 3), ("two", 5)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "sizes.py").write_text(f"width = {width}\n")
+        (tmp_path / folder / "json.py").write_text("raise RuntimeError('the standard library goes first')\n")
+        (tmp_path / folder / "nets.py").write_text(
+            "import json\nfrom sizes import width\n\ndef net():\n    return width, json.dumps(width)\n"
+        )
+    before = list(sys.path)
+    assert load(str(tmp_path / "one" / "nets.py:net"))() == (3, "3")
+    assert load(str(tmp_path / "two" / "nets.py:net"))() == (5, "5")
+    assert sys.path == before
+    assert "sizes" not in sys.modules
+
+
+def test_a_relative_import_and_arguments_are_told_what_to_write_instead(tmp_path):
+    (tmp_path / "rel.py").write_text("from .sizes import width\n\ndef net():\n    return width\n")
+    with pytest.raises(UserError, match=r"line 1: ImportError: a file by itself has no package: .*from sizes import"):
+        load(str(tmp_path / "rel.py:net"))
+    with pytest.raises(UserError, match=r"def my_net\(\): return Net\(hidden=8\), and name that: .*nets.py:my_net"):
+        load(str(tmp_path / "nets.py:Net(hidden=8)"))

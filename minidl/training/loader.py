@@ -14,6 +14,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -76,6 +78,12 @@ def load(text: str) -> UserCode:
     if not colon or not name.isidentifier():
         if text.endswith(".py"):
             raise UserError(f"{text} is a file: say what in it, as in {text}:{_some_name(text)}")
+        if called := re.fullmatch(r"(.+\.py):(\w+)\((.*)\)", text):
+            file, name, given = called.groups()
+            raise UserError(
+                f"{Path(file).name}:{name}({given}): no arguments can stand here. Write a function into {file} that "
+                f"gives them, def my_{name.lower()}(): return {name}({given}), and name that: {file}:my_{name.lower()}"
+            )
         raise UserError(f"give a file and a name in it, as in nets.py:Wide, not {text!r}")
     path = Path(file).expanduser().absolute()
     _check_file(path, file)
@@ -105,6 +113,9 @@ class _UserFiles(MetaPathFinder, Loader):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if not name.startswith(PREFIX):
             return None
+        if not os.path.isabs(unquote(name.removeprefix(PREFIX))):
+            wanted = unquote(name.removeprefix(PREFIX))
+            raise ImportError(f"a file by itself has no package: write `import {wanted}` or `from {wanted} import ...`")
         spec = ModuleSpec(name, self, origin=unquote(name.removeprefix(PREFIX)))
         spec.has_location = True
         return spec
@@ -112,7 +123,27 @@ class _UserFiles(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         source = Path(module.__file__ or "").read_bytes()
         module.__dict__["__sha256__"] = hashlib.sha256(source).hexdigest()
-        exec(compile(source, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
+        with _found_beside(Path(module.__file__ or "").parent):
+            exec(compile(source, module.__file__ or "", "exec", dont_inherit=True), module.__dict__)
+
+
+@contextmanager
+def _found_beside(folder: Path) -> Iterator[None]:
+    """While a file runs, `import helper` finds helper.py beside it, as when Python runs the file; but after all else,
+    and for this file alone: another one may have another helper.py beside it."""
+    if str(folder) in map(os.path.abspath, sys.path):
+        yield
+        return
+    known = set(sys.modules)
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and not name.startswith(PREFIX) and folder in Path(file).parents:
+                del sys.modules[name]
 
 
 sys.meta_path.append(_UserFiles())
