@@ -21,6 +21,7 @@ from minidl.nn import Module
 from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
 from minidl.training.options import add_options
+from minidl.training.own import changed
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, stranger
 from minidl.training.run import Options
@@ -132,6 +133,8 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
     """
     checkpoint = load_run_checkpoint(run / CHECKPOINT)
     if note := stranger(run, checkpoint.state):
+        print(readable(f"note: {note}"), file=sys.stderr)
+    if note := changed(given or checkpoint.state["config"]["model"], checkpoint.state.get("files") or {}, str(run)):
         print(readable(f"note: {note}"), file=sys.stderr)
     height, width = checkpoint.state["model"]["image_size"]
     return model_of(run, checkpoint, given).to(device).eval(), (height, width)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minidl import nn
+from minidl.data import write_idx
 from minidl.optim import Adam
 from minidl.training.checkpoint import load_checkpoint
 from minidl.training.loader import UserError, load
@@ -223,6 +224,23 @@ def test_a_changed_file_is_refused(mine, tmp_path):
     succeeds("--resume", run)
     mine.write_text(MINE + "\nraise SystemExit('this is never run')\n")
     assert re.search(r"mine.py has changed since .* was trained with it", fails("--resume", run))
+    digit = tmp_path / "x.idx"
+    write_idx(digit, np.zeros((1, 28, 28), np.uint8))
+    mine.write_text(MINE + "\n# a remark\n")
+    told = command(run, digit, module="minidl.predict")
+    assert re.match(r"note: .*mine.py has changed since .* was trained with it", told.stderr)
+    moved = mine.rename(tmp_path / "moved.py")
+    for args, module in (
+        ([run, digit], "minidl.predict"),
+        ([run], "minidl.report"),
+        (["--resume", run], "minidl.train"),
+    ):
+        assert "which is gone: put that file back, or say where it is now, --model FILE.py:Net" in fails(
+            *args, module=module
+        )
+    moved.write_text(MINE)
+    told = command(run, digit, "--model", f"{moved}:Net", module="minidl.predict")
+    assert (told.returncode, told.stderr) == (0, "")
     mine.write_text(MINE)
     assert "can be nothing else" in fails("--resume", run, "--model", f"{mine}:Breaks")
     assert "leave out --model" in fails("--resume", run, "--model", "cnn")

@@ -19,7 +19,7 @@ from minidl.module import Module
 from minidl.nn import Conv2d, Linear
 from minidl.program.load import Data, load_run
 from minidl.training.models import count_parameters, input_of
-from minidl.training.own import short
+from minidl.training.own import changed, short
 from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 
@@ -123,6 +123,8 @@ def facts_of_folder(folder: Path, model: str | None = None, dataset: Data = None
     state = run.checkpoint.state
     names = tuple(run.checkpoint.state["data"].get("class_names", ()))
     notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
+    if note := changed(model or run.config["model"], state.get("files") or {}, str(folder)):
+        notes.append(note)
     if dataset is None and run.own and run.config["split_seed"] is None:
         val, counts, unseen = None, "not in the folder", ARRAYS
     else:

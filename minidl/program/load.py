@@ -25,7 +25,7 @@ from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, prepare
 from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
-from minidl.training.own import of_file, own_network, own_optimizer
+from minidl.training.own import check_there, of_file, own_network, own_optimizer
 from minidl.training.restore import PYTHON, load_run_checkpoint, load_weights, must_fit, restore
 from minidl.training.results import CHECKPOINT, full_summary
 from minidl.training.run import Options
@@ -148,6 +148,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
     elif model is not None:
         made = build_model(model, size, classes) if isinstance(model, str) else own_network(model, size, classes)
     elif config.get("kind") != PYTHON:
+        check_there(config["model"], str(folder))
         made = build_model(config["model"], size, classes)
     elif config["network"] is not None:
         made = make_network(config["network"])

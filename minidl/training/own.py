@@ -62,16 +62,35 @@ def hashes(*names: str) -> dict[str, str]:
     return {code.path: code.sha256 for code in (load(name) for name in names if is_own(name))}
 
 
-def check_unchanged(name: str, trained_with: Mapping[str, str], run: str) -> None:
+def check_there(name: str, run: str, option: str = "model") -> None:
+    """Raise UserError where the file of a run's model or optimizer is gone: it may have been moved."""
+    path = Path(name.rpartition(":")[0] or name)
+    if is_own(name) and not path.is_file():
+        raise UserError(
+            f"{run} was trained with {short(name)} from {path}, which is gone: put that file back, or say where it is "
+            f"now, --{option} FILE.py:{short(name)}"
+        )
+
+
+def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
+    """A sentence where a model's file, which is there, is not the one that the run was trained with."""
+    path = Path(name.rpartition(":")[0])
+    if not is_own(name) or not trained_with or not path.is_file():
+        return None
+    if hashlib.sha256(path.read_bytes()).hexdigest() in trained_with.values():
+        return None
+    return f"{path} has changed since {run} was trained with it: what the network says now may be something else"
+
+
+def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option: str = "model") -> None:
     """Raise UserError where the file of a model or an optimizer is not the one of the run. It isn't run for that.
 
     trained_with  {file: sha256}, as `hashes` gave it; where the files lay then does not matter
     """
     if not is_own(name):
         return
+    check_there(name, run, option)
     path = Path(name.rpartition(":")[0] or name)
-    if not path.is_file():
-        raise UserError(f"{run} was trained with {short(name)} from {path}, which is gone: put that file back")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found not in trained_with.values():
         wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
@@ -90,7 +109,7 @@ def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) ->
         old, new = getattr(was, option), getattr(now, option)
         if new != old and not same_name(old, new):
             raise ValueError(f"{run} was trained with {of_file(old)}: --{option} can be nothing else")
-        check_unchanged(new, trained_with, str(run))
+        check_unchanged(new, trained_with, str(run), option)
 
 
 def same_name(name: str, now: str) -> bool:
