@@ -75,6 +75,11 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
     "nll_loss": "ops.cross_entropy(logits, labels), which takes the softmax itself", "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
+    # optimizers
+    "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
+    "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
+    "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",
+    "LambdaLR": "lr=lambda k: a rate for step k",
     # layers and models
     "Dense": "nn.Linear(in_features, out_features)", "SiLU": "x * x.sigmoid()", "AdaptiveAvgPool2d": _ONE_MEAN,
     "L1Loss": "ops.abs(a - b).mean()", "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,

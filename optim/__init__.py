@@ -8,6 +8,8 @@ the same optimizers for PyTorch; it is imported only when you ask for it.
 if __name__ == "optim":  # found by a clone's root on the path: it would be a second copy, with classes of its own
     raise ImportError("import minidl.optim: the folder optim is a part of the package minidl")
 
+from typing import TYPE_CHECKING, Any
+
 from minidl.optim.adagrad import Adagrad
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.blend import Blend
@@ -36,6 +38,7 @@ from minidl.optim.switch import (
     Projected,
 )
 from minidl.optim.switch_text import SwitchError, parse_switch
+from minidl.refuse import missing
 
 __all__ = [
     "GNMT",
@@ -74,3 +77,10 @@ __all__ = [
     "parse_schedule",
     "parse_switch",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        rules = "a rule of your own is a class with a formula: see optim/sgd.py"
+        raise missing("minidl.optim", name, otherwise=rules, known=__all__)

@@ -29,7 +29,8 @@ from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
 SLIPS = {  # what flat.collect() finds in the gradients; each is warned of once
-    "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step()",
+    "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step(), on a loss "
+    "of the network whose parameters() the optimizer was built with (a network that is made anew has new ones)",
     "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
     "loss.backward(), or else each gradient is added to all those before it",
 }

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import Tensor, Trainer, nn, ops
+from minidl import Tensor, Trainer, nn, ops, optim
 from minidl.data.batches import Examples, Splits
 from minidl.optim import SGD, Adam
 
@@ -121,6 +121,10 @@ def test_size_is_numpys_number_and_pytorchs_call() -> None:
         (ops, "elu", "put it together"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "sofmax", "nearest to it is softmax"),
+        (optim, "RMSProp", "it is called RMSprop"),
+        (optim, "NAdam", "nearest to it is Adam"),
+        (optim, "LBFGS", "a rule of your own"),
+        (optim, "lr_scheduler", "lr= takes a schedule"),
         (minidl, "Evaluate", "it is called evaluate"),
         (minidl, "Dataset", "minidl has no 'Dataset'$"),
         (minidl, "from_numpy", r"Tensor\(array\)"),
@@ -155,6 +159,23 @@ def test_the_remedies_are_right() -> None:
     mean = minidl.refuse.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
     wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
     np.testing.assert_allclose(eval(mean, {"x": Tensor(images)}).numpy(), wanted, rtol=1e-12)
+
+
+def test_the_schedules_named_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    S = torch.optim.lr_scheduler
+    there = {"parse_schedule": optim.parse_schedule, "n": 2000}
+    for name, make in (
+        ("StepLR", lambda o: S.StepLR(o, 1000, 0.1)),
+        ("CosineAnnealingLR", lambda o: S.CosineAnnealingLR(o, 2000)),
+    ):
+        schedule = eval(minidl.refuse.ELSEWHERE[name].removeprefix("lr="), there)
+        theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+        scheduler = make(theirs)
+        for k in range(1500):
+            assert schedule(k) == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-6)
+            theirs.step()
+            scheduler.step()
 
 
 # ---- weights of another network ----
@@ -207,3 +228,10 @@ def test_a_network_that_ends_with_logits_is_not_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Trainer(net, SGD(net.parameters(), lr=0.1), digits(), batch_size=8).fit(1)
+
+
+def test_an_optimizer_of_another_network_is_told_in_a_loop_of_ones_own() -> None:
+    optimizer, net = Adam(Net().parameters()), Net()
+    net(IMAGES).sum().backward()
+    with pytest.warns(UserWarning, match=r"no gradient, .* parameters\(\) the optimizer was built with .*made anew"):
+        optimizer.step()

@@ -117,6 +117,7 @@ OPS = {
 LAYERS = {
     "Linear": 6, "Conv2d": 2, "BatchNorm1d": 2, "BatchNorm2d": 4, "Dropout": 0, "Flatten": 1, "ReLU": 8, "Tanh": 6,
     "Sigmoid": 8, "MaxPool2d": 2, "AvgPool2d": 6, "LeakyReLU": 10, "GELU": 6, "Softmax": 6,
+    "CrossEntropyLoss": 12, "MSELoss": 16,
 }  # fmt: skip # layers of module_db, and how many of its samples are answered at least
 
 # ---- PyTorch's values as minidl's ----
@@ -247,23 +248,29 @@ def test_samples_of_a_layer(name: str, form: str, module_db: dict[str, Any]) -> 
                 how = sample.constructor_input
                 given = {**dict(zip(arguments, how.args, strict=False)), **how.kwargs}
                 theirs = info.module_cls(*how.args, **how.kwargs).to(kind).train(training)
-                x = next(tensors((sample.forward_input.args, sample.forward_input.kwargs)))
-                leaves = [x, *theirs.parameters()]
+                inputs = sample.forward_input
+                x, *rest = [*inputs.args, *inputs.kwargs.values()]
+                leaves = [*tensors((x, rest)), *theirs.parameters()]
                 state = {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
-                ours(x, made)
+                mine_in, mine_rest = ours(x, made), ours(rest, made)
 
                 def call(
-                    given: Any = given, state: Any = state, made: Any = made, theirs: Any = theirs, x: Any = x
+                    given: Any = given,
+                    state: Any = state,
+                    made: Any = made,
+                    theirs: Any = theirs,
+                    x: Any = mine_in,
+                    rest: Any = mine_rest,
                 ) -> Any:
                     layer = getattr(nn, name)(**given).to(dtype=np.dtype(dtype)).train(training)  # noqa: B023
                     layer.load_state_dict(state)
                     mine = dict(layer.named_parameters())
                     made.update((id(p), mine[key]) for key, p in theirs.named_parameters())
-                    return layer(made[id(x)])
+                    return layer(x, *rest)
 
-                words = words_of([*given, name], [x])
                 answered[dtype] += compare(
-                    f"{name}({given})", call, lambda theirs=theirs, x=x: theirs(x), leaves, made, tolerance, words
-                )
+                    f"{name}({given})", call, lambda theirs=theirs, x=x, rest=rest: theirs(x, *rest), leaves, made,
+                    tolerance, words_of([*given, name], [x, *rest]),
+                )  # fmt: skip
     print(f"nn.{name}, {form}: {sum(answered.values())} of {asked} answered, {asked - sum(answered.values())} refused")
     assert min(answered[dtype] for dtype in DTYPES) >= LAYERS[name], answered
