@@ -82,9 +82,15 @@ def draw(args: argparse.Namespace, parser: Parser) -> int:
 
     try:
         check_output(args.page, "predict", option="--page")
-        write_page(args.page, [load_run(run, model=args.model) for run in (args.run, *args.images)])
+        runs = [load_run(run, model=args.model) for run in (args.run, *args.images)]
     except (ValueError, OSError) as error:
         return complain(error, BAD_INPUT, parser.prog)
+    try:
+        write_page(args.page, runs)
+    except ValueError as error:
+        return complain(error, BAD_INPUT, parser.prog)
+    except OSError as error:
+        return complain(f"--page {args.page} can't be written: {error}", FAILED, parser.prog)
     print(f"a page to draw on: {args.page} ({args.page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
     return DONE
 

@@ -185,6 +185,15 @@ def test_a_data_set_is_made_in_no_folder_with_such_a_file(name, tmp_path, capsys
     assert name in refused(capsys, data.main, [tmp_path / "pictures", tmp_path])
 
 
+def test_a_data_set_s_folder_that_can_t_be_made_is_said_before_the_pictures_are_read(tmp_path, monkeypatch, capsys):
+    data = importlib.import_module("minidl.data.__main__")
+    monkeypatch.setattr(data, "find_pictures", lambda *args: pytest.fail("they are read"))
+    (tmp_path / "file").touch()
+    assert "can't be written" in refused(capsys, data.main, [tmp_path, tmp_path / "file" / "made"])
+    monkeypatch.setattr("minidl.handwriting.collect.os.access", lambda path, mode: False)
+    assert "can't be written" in refused(capsys, data.main, [tmp_path, tmp_path / "a" / "b"])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="rights of POSIX")
 def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     """Whoever runs the tests, root too."""

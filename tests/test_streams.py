@@ -168,6 +168,46 @@ def test_a_signal_ends_a_study_with_the_line_that_goes_on(place, times, number, 
     assert "Traceback" not in log.read_text()
 
 
+FILLS = ("train", "predict", "page", "report", "compare", "trace", "tune", "data")
+
+
+def start_full(program: str, argv: list[str], size: int, log: Path) -> None:
+    """In a process of its own: no file may be larger than so many bytes, as if the disk were full."""
+    import resource
+
+    main = importlib.import_module(MODULES.get(program, f"minidl.{program}")).main
+    _, before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    read, write = os.pipe()  # what is said is no file
+    os.dup2(write, 2), os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before))
+    status = main(argv)
+    sys.stderr.flush()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before, before))
+    os.set_blocking(read, False)
+    log.write_bytes(os.read(read, 100_000))
+    sys.exit(status)
+
+
+@pytest.mark.parametrize("program", FILLS)
+@pytest.mark.parametrize("size", [0, 150])
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half(program, size, there, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    out.mkdir()
+    argv = [str(there / "run"), "--page", str(out / "p.html")] if program == "page" else words(program, there, out)
+    argv += ["--show", str(out / "s.png")] if program == "predict" else []
+    program = "predict" if program == "page" else program
+    process = CONTEXT.Process(target=start_full, args=(program, argv, size, log))
+    process.start()
+    process.join(120)
+    said = log.read_text()
+    assert process.exitcode in ((1, 2) if program == "tune" else (1,)), said
+    assert len(said.splitlines()) == 1
+    assert "File too large" in said
+    assert str(out) in said or program in ("train", "tune")
+    assert not [path for path in out.rglob("*") if path.is_file() and path.name not in ("class-names.txt",)]
+
+
 # ---- the grader, which loads nothing of the library ----
 
 GRADE = [sys.executable, "-m", "tutorials.assignments.grade", "A1", "tutorials/assignments/A1/handout"]

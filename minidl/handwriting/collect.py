@@ -217,6 +217,9 @@ def check_out(out: Path) -> None:
         raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
     if there := [name for name in (CLASS_NAMES, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)]:
         raise DataError(f"{out} holds a {there[0]} that is of no data set: give another folder, or remove it")
+    above = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.lexists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{out} can't be written: {above} is read-only, or no folder")
 
 
 def write_dataset(out: Path, made: Collected) -> None:
