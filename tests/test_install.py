@@ -51,6 +51,13 @@ from minidl.data import load_mnist
 assert Adam is minidl.optim.adam.Adam
 print(*{m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "minidl"}, sep="\\n")
 """
+LOADED = """
+import sys
+from minidl import load_run
+from minidl.data import read_idx
+for i, row in enumerate(load_run("run").predict(read_idx(sys.argv[1]))):
+    print(f"[{i}]: {row.argmax()}")
+"""
 THEIRS = """
 import importlib, os, pathlib
 for name in ("data", "optim"):
@@ -200,6 +207,9 @@ def programs(python: Path, images: Path, cwd: Path) -> None:
     good(python, "-m", "minidl.train", *common, "--opt", "hybrid", "--out", "run", "--trace", "a.html", cwd=cwd)
     assert "[19]: " in good(python, "-m", "minidl.predict", "run", images / "t10k-images-idx3-ubyte.gz", cwd=cwd)
     assert "--switch step:" in good(python, "-m", "minidl.tune", *common, "--batch-size", "20", cwd=cwd)
+    good(python, "-m", "minidl.report", "run", "--out", "report.html", cwd=cwd)
+    good(python, "-m", "minidl.compare", "run", "run", "--out", "compared.html", cwd=cwd)
+    assert "[19]: " in good(python, "-c", LOADED, images / "t10k-images-idx3-ubyte.gz", cwd=cwd)
     good(python, "-m", "minidl.trace", "a.html", "a.html", "--out", "both.html", cwd=cwd)
     assert "--preset" in good(python, "-m", "minidl.study", "--help", cwd=cwd)
 
