@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
-from minidl.data.atomic import write_text
+from minidl.cli.page import put
+from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain, shown
 from minidl.data.outputs import check_output
 from minidl.pages import compare_page, compare_table, read_run
 
@@ -41,13 +41,8 @@ def compare(argv: Sequence[str] | None) -> int:
     print(shown(compare_table(runs)))
     if args.out is None:
         return DONE
-    html = compare_page(runs)
-    try:
-        write_text(args.out, html)
-    except OSError as error:
-        return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
-    print(f"\n{args.out} ({len(html) / 1e6:.2f} MB): open it in a browser")
-    return DONE
+    print()
+    return put(args.out, compare_page(runs), parser.prog)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from minidl.backend import Array, read_together, same_bits, xp_of
 from minidl.data.batches import Examples, batches, examples_of
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
-from minidl.module import evaluating
+from minidl.module import dtype_of, evaluating
 from minidl.nn import Module
 from minidl.tensor import Tensor
 from minidl.training.slips import tell_unscaled
@@ -55,7 +55,7 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
     xp = xp_of(examples.labels)
     loss_sum = correct = xp.zeros(())
     with evaluating(model), no_grad():
-        for x, labels in batches(examples.images, examples.labels, batch_size):
+        for x, labels in batches(examples.images, examples.labels, batch_size, dtype=dtype_of(model)):
             logits = model(x)
             loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
             correct = correct + (logits.data.argmax(1) == labels).sum()
@@ -80,7 +80,7 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     device = next(iter(model.parameters())).device
     parts: list[Array] = []
     with evaluating(model), no_grad():
-        for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size):
+        for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size, dtype=dtype_of(model)):
             parts.append(ops.softmax(model(x.to(device))).numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 

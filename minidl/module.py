@@ -207,6 +207,12 @@ class Module(Named):
         return ""
 
 
+def dtype_of(model: Module) -> Any:
+    """The float dtype of its weights, which its inputs need too; float32 where it has none."""
+    first = next(iter(model.parameters()), None)
+    return np.dtype(np.float32) if first is None else first.dtype
+
+
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
     """`with evaluating(model):` all of it is in evaluation mode; then each module is in its own mode again, such as a

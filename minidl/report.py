@@ -8,8 +8,8 @@ from pathlib import Path
 
 from minidl.backend import DeviceError
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
-from minidl.data.atomic import write_text
+from minidl.cli.page import put
+from minidl.cli.parser import BAD_INPUT, Parser, complain
 from minidl.data.outputs import check_output
 from minidl.pages import PAGE, facts_of_folder, report_page
 
@@ -42,12 +42,7 @@ def report(argv: Sequence[str] | None) -> int:
         html = report_page(facts)
     except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
-    try:
-        write_text(out, html)
-    except OSError as error:
-        return complain(f"{out} can't be written: {error}", FAILED, parser.prog)
-    print(f"{out} ({len(html) / 1e6:.2f} MB): open it in a browser")
-    return DONE
+    return put(out, html, parser.prog)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from minidl.data.batches import Examples, Splits, batches, splits_of, steps_per_
 from minidl.evaluation import Result, measure, predict, threads_or_as_before
 from minidl.evaluation import evaluate as evaluate
 from minidl.fast.gpu.graph import captured
+from minidl.module import dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.rng import CounterRng
@@ -183,11 +184,11 @@ class Trainer:
             yield step.number
 
     def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
-        p, train = self.progress, self.splits.train
+        p, train, dtype = self.progress, self.splits.train, dtype_of(self.model)
         self.model.train()
         rng = np.random.default_rng([self.seed, 1, p.epoch])
         start = time.perf_counter()
-        for x, labels in batches(train.images, train.labels, self.batch_size, rng, start=p.batch):
+        for x, labels in batches(train.images, train.labels, self.batch_size, rng, p.batch, dtype):
             step = Step(p.step + 1, x, labels)
             for observer in observers:
                 observer.before_step(step)
@@ -252,7 +253,7 @@ class Trainer:
         val = self.splits.val
         loss, accuracy = measure(self.model, val)
         if not math.isfinite(loss):
-            x, _ = next(batches(val.images, val.labels, 500))
+            x, _ = next(batches(val.images, val.labels, 500, dtype=dtype_of(self.model)))
             what = f"the validation loss is {loss}"
             raise diverged(self.progress.step, what, self.optimizer.lr, self.model, x)
         return loss, accuracy

@@ -10,14 +10,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minidl import Tensor, backend, evaluate, gradcheck, nn, ops, optim
-from minidl.data.batches import Examples
+from minidl import Tensor, Trainer, backend, evaluate, gradcheck, load_run, nn, ops, optim
+from minidl.data.batches import Examples, batches
 from minidl.evaluation import predict
 from minidl.fast import blas
 from minidl.tensor import record
@@ -242,3 +243,33 @@ def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
         assert n > 8
     finally:
         set_to(limit)
+
+
+# ---- any float dtype ----
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_trainer_computes_in_the_dtype_of_its_weights_and_goes_on_in_it(dtype: str, tmp_path: Path) -> None:
+    """Against a bare loop; and a folder that is loaded goes on with the bits of a training that was never left."""
+
+    def trainer(**more: Any) -> Trainer:
+        net = cnn().to(dtype=dtype)
+        return Trainer(net, optim.Adam(net.parameters(), eps=1e-4), (IMAGES, LABELS), batch_size=40, seed=3, **more)
+
+    whole, first = trainer(), trainer(folder=tmp_path / "run")
+    whole.fit(2, verbose=False)
+    first.fit(1, verbose=False)
+    loaded = load_run(tmp_path / "run", data=(IMAGES, LABELS))
+    loaded.fit(1, verbose=False)
+    bare = cnn().to(dtype=dtype)
+    adam = optim.Adam(bare.parameters(), eps=1e-4)
+    for epoch in range(2):
+        for x, y in batches(IMAGES, LABELS, 40, np.random.default_rng([3, 1, epoch]), dtype=dtype):
+            adam.zero_grad()
+            ops.cross_entropy(bare(x), y).backward()
+            adam.step()
+    for name, value in bare.state_dict().items():
+        assert value.dtype == dtype or name == "1.num_batches_tracked"
+        for model in (whole.model, loaded.model):
+            assert model.state_dict()[name].tobytes() == value.tobytes()
+    assert predict(loaded.model, IMAGES[:3]).dtype == dtype

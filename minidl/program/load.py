@@ -158,6 +158,9 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
             f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}); on the "
             f"command line --model {file}:{name}"
         )
+    if made is not model and config.get("kind") == PYTHON:  # the program may have called .to(dtype=...)
+        name, weight = next(made.named_parameters())
+        made.to(dtype=checkpoint.model.get(name, weight).dtype)
     try:
         load_weights(made, checkpoint.model)
     except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +194,3 @@ def arrays_origin(splits: Splits) -> Origin:
             digest.update(f"{host.dtype.str}{host.shape}".encode())
             digest.update(host.tobytes())
     return Origin("arrays", "arrays of the program", digest.hexdigest())
-
-
-def as_json(settings: Settings) -> dict[str, Any]:
-    """As the checkpoint has them."""
-    return asdict(settings)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
-from minidl.trace.page import PageError, check_replaceable, page, read, write
+from minidl.cli.page import put
+from minidl.cli.parser import BAD_INPUT, Parser, complain
+from minidl.trace.page import PageError, check_replaceable, page, read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,12 +35,7 @@ def put_together(argv: Sequence[str] | None) -> int:
         html = page(recordings)
     except PageError as error:
         return complain(error, BAD_INPUT, parser.prog)
-    try:
-        write(args.out, html)
-    except OSError as error:
-        return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
-    print(f"{args.out} ({len(html) / 1e6:.1f} MB): {' | '.join(r['title'] for r in recordings)}")
-    return DONE
+    return put(args.out, html, parser.prog, " | ".join(recording["title"] for recording in recordings))
 
 
 if __name__ == "__main__":
