@@ -54,7 +54,9 @@ class Module(Named):
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
-        y = self.forward(*map(_input, inputs), **{name: _input(value) for name, value in named.items()})
+        if named or not all(isinstance(x, Tensor) for x in inputs):
+            inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
+        y = self.forward(*inputs, **named)
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
         for names, see in watchers.get():
@@ -226,12 +228,14 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = training
 
 
-def _input(x: Any) -> Any:
-    """Floats and bytes as a Tensor. Other whole numbers may be labels or indices, and stay what they are."""
-    if isinstance(x, (Tensor, np.generic)):
-        return x
-    dtype = getattr(x, "dtype", None)
-    return Tensor(x) if getattr(dtype, "kind", "") == "f" or dtype == np.uint8 else x
+def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
+    """Arrays of floats and bytes as Tensors. Other whole numbers may be labels or indices, and stay what they are."""
+
+    def numbers(x: Any) -> bool:
+        dtype = getattr(x, "dtype", None)
+        return not isinstance(x, (Tensor, np.generic)) and (getattr(dtype, "kind", "") == "f" or dtype == np.uint8)
+
+    return tuple([Tensor(x) if numbers(x) else x for x in given])
 
 
 def _some(names: list[str]) -> str:

@@ -272,10 +272,8 @@ def _as_array(data: Any) -> Array:
 def _seed(tensor: Tensor, gradient: Any) -> Array:
     """d(loss)/d(tensor), with which the walk begins."""
     if gradient is None:
-        if tensor.size != 1:
-            raise RuntimeError(
-                f"backward() starts from a scalar, not shape {tensor.shape}: take .sum() or .mean(), or pass a gradient"
-            )
+        if tensor.data.size != 1:
+            raise RuntimeError(f"backward() starts from a scalar, not {tensor.shape}: take .sum(), or pass a gradient")
         backend, shape = backend_of(tensor.data), tensor.shape
         return np.ones(shape, tensor.dtype) if backend is CPU else one(backend, tensor.dtype, shape)
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
@@ -297,10 +295,8 @@ def _edges(node: Node) -> tuple[Edge, ...]:
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
-    """All tensors that `root` was computed from, inputs before outputs.
-
-    Depth first, with a stack of our own: Python's recursion would end at a depth of about a thousand operations.
-    """
+    """All tensors that `root` was computed from, inputs before outputs. Depth first, with a stack of our own: Python's
+    recursion would end at a depth of about a thousand operations."""
     raise NotImplementedError("A1: _topological_order is yours to write")
 
 
