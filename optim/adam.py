@@ -56,10 +56,8 @@ class Adam(Rule):
     weight_decay  lambda: g <- g + lambda w first, averaged and rescaled with the gradient; AdamW keeps them apart
     amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    g^2 overflows in float32 where |g| is above 1.8e19 (in PyTorch's order of multiplying, above 5.8e20): v is inf then,
-    and the weight stands still.
-
-    State: m, v, vmax (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.
+    State: m, v, vmax (n,) and the step number t. Where |g| is above 1.8e19 (in PyTorch's order of multiplying, above
+    5.8e20) v is inf in float32, and the weight stands still. Raises ValueError for an argument out of range.
     """
 
     name = "adam"
