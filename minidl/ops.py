@@ -204,7 +204,7 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     """
     refuse("max", other)
     x = as_tensor(x)
-    dims = axes("max", dim, x.ndim)
+    dims = _axes_with_elements("max", x, dim)
     spread = _spread(x, dims)
     y = x.data.max(dims, keepdims=True)
 
@@ -221,7 +221,8 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     Equal minima share the gradient evenly. Raises ValueError for an axis of size 0.
     """
     refuse("min", other)
-    return neg(max(neg(x), dim, keepdim))
+    x = as_tensor(x)
+    return neg(max(neg(x), _axes_with_elements("min", x, dim) or None, keepdim))
 
 
 # ---- shape ----
@@ -308,6 +309,14 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 # ---- helpers ----
+
+
+def _axes_with_elements(op: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
+    """The axes that `dim` names, none of them of size 0."""
+    dims = axes(op, dim, x.ndim)
+    if any(x.shape[d] == 0 for d in dims):
+        raise ValueError(f"{op}: x {x.shape} has no elements over dim {dim}, and so no {op}")
+    return dims
 
 
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:

@@ -120,9 +120,11 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) 
     """
     refuse("argmax", other)
     x = as_tensor(x)
+    found = axes("argmax", dim, x.ndim)
+    if any(x.shape[d] == 0 for d in found):
+        raise ValueError(f"argmax: x {x.shape} has no elements over dim {dim}, and so no largest")
     if dim is None:
         return xp_of(x.data).asarray(x.data.argmax(keepdims=keepdim))
-    found = axes("argmax", dim, x.ndim)
     return xp_of(x.data).asarray(x.data.argmax(*found, keepdims=keepdim))
 
 
@@ -152,6 +154,8 @@ def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
     """
     refuse("cat", other)
     parts = _several("cat", tensors)
+    if any(p.ndim == 0 for p in parts):
+        raise ValueError("cat: a number has no axis to go along: ops.stack puts numbers in a row")
     (at,) = axes("cat", dim, parts[0].ndim)
     rest = {(*p.shape[:at], *p.shape[at + 1 :]) for p in parts}
     if len({p.ndim for p in parts}) > 1 or len(rest) > 1:

@@ -196,7 +196,10 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
         raise ValueError("an optimizer needs at least one parameter, this list is empty (model.parameters() used up?)")
     for i, p in enumerate(params):
         if not isinstance(p, Tensor):
-            raise TypeError(f"parameter {i} is a {type(p).__name__}, not a Tensor: pass model.parameters()")
+            what = "pass model.parameters()"
+            if type(p).__module__.startswith("torch"):
+                what = "for a model of PyTorch, minidl.optim.torch.wrap(Adam, model.parameters(), ...)"
+            raise TypeError(f"parameter {i} is a {type(p).__name__}, not a Tensor: {what}")
         if p.node is not None:
             raise ValueError(f"parameter {i}, shape {p.shape}, is computed from others: optimize those, the leaves")
         if (p.dtype, p.device) != (params[0].dtype, params[0].device):

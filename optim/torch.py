@@ -58,6 +58,7 @@ class Wrapped(torch.optim.Optimizer):
         self, optimizer_class: Callable[..., Optimizer], params: Iterable[Any], kwargs: dict[str, Any]
     ) -> None:
         self._closed = False
+        _check_kind(optimizer_class)
         params = list(params)
         if not params:
             raise ValueError("wrap needs at least one parameter, this list is empty (model.parameters() used up?)")
@@ -230,6 +231,17 @@ class Wrapped(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._lay_out()
+
+
+def _check_kind(kind: Any) -> None:
+    """Raise TypeError where this is an optimizer made already, or one of PyTorch's."""
+    if isinstance(kind, Optimizer) or not callable(kind):
+        what = f"an {type(kind).__name__} that is made already" if isinstance(kind, Optimizer) else repr(kind)
+        raise TypeError(f"wrap takes the class and its arguments, as in wrap(Adam, params, lr=1e-3), not {what}")
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+        raise TypeError(
+            f"wrap takes an optimizer of minidl.optim, this {kind.__name__} is PyTorch's own: call it itself"
+        )
 
 
 def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:

@@ -101,6 +101,26 @@ def test_size_is_numpys_number_and_pytorchs_call() -> None:
         x.size(4)
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_the_largest_of_nothing_is_refused_by_name(shape: tuple[int, ...]) -> None:
+    x = Tensor(np.zeros(shape))
+    for name in ("max", "min", "argmax"):
+        with pytest.raises(ValueError, match=rf"^{name}: x \({shape[0]},.*\) has no elements over dim None, and so no"):
+            getattr(x, name)()
+    if shape == (0, 3):
+        assert x.max(1).shape == x.min(1).shape == x.argmax(1).shape == (0,)
+        with pytest.raises(ValueError, match=r"min: x .* over dim 0"):
+            x.min(0)
+        with pytest.raises(ValueError, match="min: dim 2 is out of range"):
+            x.min(2)
+
+
+def test_numbers_are_stacked_not_joined() -> None:
+    with pytest.raises(ValueError, match=r"a number has no axis to go along: ops.stack"):
+        ops.cat([Tensor(1.0), Tensor(2.0)])
+    np.testing.assert_array_equal(ops.stack([Tensor(1.0), Tensor(2.0)]).numpy(), [1, 2])
+
+
 # ---- names that are nearly right ----
 
 

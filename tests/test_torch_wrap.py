@@ -185,6 +185,18 @@ def test_errors_teach():
         wrap(Adam, [])
 
 
+def test_what_is_no_optimizer_class_is_told():
+    model = torch_cnn()
+    with pytest.raises(TypeError, match=r"not an Adam that is made already"):
+        wrap(Adam(lr=0.1), model.parameters())
+    with pytest.raises(TypeError, match="this RMSprop is PyTorch's own: call it itself"):
+        wrap(torch.optim.RMSprop, model.parameters())
+    with pytest.raises(TypeError, match="not 'adam'"):
+        wrap("adam", model.parameters())
+    with pytest.raises(TypeError, match=r"parameter 0 is a Parameter.*minidl.optim.torch.wrap\(Adam, model.parameters"):
+        Adam(model.parameters())
+
+
 def test_a_copy_of_the_model_is_its_own():
     model = torch_cnn()
     optimizer = wrap(SGD, model.parameters(), lr=0.1)

@@ -193,7 +193,8 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     Equal minima share the gradient evenly. Raises ValueError for an axis of size 0.
     """
     refuse("min", other)
-    return neg(max(neg(x), dim, keepdim))
+    x = as_tensor(x)
+    return neg(max(neg(x), _axes_with_elements("min", x, dim) or None, keepdim))
 
 
 # ---- shape ----
@@ -256,6 +257,14 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 # ---- helpers ----
+
+
+def _axes_with_elements(op: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
+    """The axes that `dim` names, none of them of size 0."""
+    dims = axes(op, dim, x.ndim)
+    if any(x.shape[d] == 0 for d in dims):
+        raise ValueError(f"{op}: x {x.shape} has no elements over dim {dim}, and so no {op}")
+    return dims
 
 
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
