@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gzip
 import io
 import json
 import random
@@ -31,14 +32,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from minidl import train
-from minidl.data import load_mnist, write_idx
+from minidl import compare, load_run, report, train, tune
+from minidl.data import load_mnist, read_idx, write_idx
 from minidl.data.proof import signed
 from minidl.nn import Linear
 from minidl.predict import main as predict
 from minidl.study import PRESETS
 from minidl.study.runs import perform
-from minidl.study.store import Store
+from minidl.study.store import PACK, Store
 from minidl.study.study import Plan
 from minidl.trace import __main__ as trace
 from minidl.trace.pack import pack, unpack
@@ -204,6 +205,16 @@ class WeightsFile:
             return save(tensors, metadata=header)
 
 
+class PackFile:
+    """A study's pack: compressed, a signed record a line."""
+
+    def edit(self, data: bytes, sign: bool, rng: random.Random) -> bytes:
+        content = edited(json.loads(gzip.decompress(data)), rng)
+        if sign and isinstance(content, dict):
+            content = signed(content)
+        return gzip.compress(json.dumps(content).encode() + b"\n")
+
+
 class PageFile:
     """A replay page: recordings in HTML."""
 
@@ -236,9 +247,9 @@ BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, splice, cut,
 # ---- readers ----
 
 
-def study_record(bench: Bench) -> tuple[int, str, str]:
+def study_record(bench: Bench, folder: str = "study") -> tuple[int, str, str]:
     """(status, what it holds, what is said) of the study's store."""
-    store = Store(bench.root / "study")
+    store = Store(bench.root / folder)
     said = "".join(f"study: error: {line}\n" for line in store.damaged)
     return int(bool(said)), json.dumps(store.all(), sort_keys=True), said
 
@@ -251,6 +262,44 @@ def weights(bench: Bench) -> tuple[int, str, str]:
     except (ValueError, KeyError, TypeError) as error:
         return 2, "", f"load: error: {error}"
     return 0, repr([(name, array.dtype, array.tolist()) for name, array in model.state_dict().items()]), ""
+
+
+def loaded(bench: Bench) -> tuple[int, str, str]:
+    """The same of a run in Python: its probabilities, its record, and the numbers of its Trainer."""
+    try:
+        run = load_run(bench.root / "a")
+        answer = [run.predict(read_idx(bench.digits)).tolist(), run.metrics, run.summary, run.trainer.evaluate()]
+    except ValueError as error:
+        return 2, "", f"load_run: error: {error}"
+    return 0, repr(answer), ""
+
+
+def compared(bench: Bench) -> tuple[int, str, str]:
+    """The same of minidl.compare; its notes on files that say something else are no answer."""
+    status, out, err = run(compare.main, bench.root / "a", bench.root / "b")
+    return status, "\n".join(line for line in out.splitlines() if not line.startswith("note")), err
+
+
+def reported(bench: Bench) -> tuple[int, str, str]:
+    """The same of minidl.report: the page but for its notes."""
+    page = bench.root / "report.html"
+    page.unlink(missing_ok=True)
+    status, _, err = run(report.main, bench.root / "a", "--out", page)
+    lines = page.read_text().splitlines() if page.exists() else []
+    return status, "\n".join(line for line in lines if "Note: " not in line), err
+
+
+def tuned(bench: Bench) -> tuple[int, str, str]:
+    """The same of a search that is all there already."""
+    words = ["--dataset", bench.root / "data", "--model", "linear", "--epochs", 1, "--no-fast"]
+    status, out, err = run(tune.main, *words, "--out", bench.root / "tried.json")
+    return status, out.rpartition("after 1 epochs")[2], err
+
+
+DIRECT: dict[str, Callable[[Bench], tuple[int, str, str]]] = {
+    "study": study_record, "pack": lambda bench: study_record(bench, "packed"), "weights": weights, "loaded": loaded,
+    "compare": compared, "report": reported, "tune": tuned,
+}  # fmt: skip
 
 
 class Hang(BaseException):
@@ -277,6 +326,12 @@ def run(main: Callable[[list[str]], int], *args: object) -> tuple[int, str, str]
     return status, out.getvalue(), err.getvalue()
 
 
+def made_folder(path: Path) -> Path:
+    """The folder, made."""
+    path.mkdir()
+    return path
+
+
 class Bench:
     """Two finished runs, one that was cut off, their pages and weights; what is mutated is put back after each try."""
 
@@ -298,7 +353,11 @@ class Bench:
         Linear(3, 2, rng=np.random.default_rng(0)).save(root / "net.safetensors")
         Linear(3, 2, rng=np.random.default_rng(1)).save(root / "net-b.safetensors")
         self.make_study()
-        self.direct = {"study": study_record(self), "weights": weights(self)}
+        Store(self.root / "study").pack().replace(made_folder(self.root / "packed") / PACK)
+        Store(self.root / "study-b").pack().replace(made_folder(self.root / "packed-b") / PACK)
+        tuned(self)
+        shutil.copy(root / "tried.json", root / "tried-b.json")
+        self.direct = {name: reader(self) for name, reader in DIRECT.items()}
         assert not any(status for status, _, _ in self.direct.values()), self.direct
         self.kept = root / "kept"
         for name in ("a", "half"):
@@ -363,7 +422,7 @@ def judge(bench: Bench, reader: str, sign: bool) -> str:
         status, out, err = run(predict, bench.root / "a", bench.digits)
         right = (status, out) == bench.predicted[:2]
     elif reader in bench.direct:
-        status, out, err = {"study": study_record, "weights": weights}[reader](bench)
+        status, out, err = DIRECT[reader](bench)
         right = (status, out, err) == bench.direct[reader]
     elif reader == "trace":
         status, out, err = run(
@@ -384,14 +443,17 @@ def judge(bench: Bench, reader: str, sign: bool) -> str:
 
 
 FILES: dict[str, tuple[Any, str, str, tuple[str, ...]]] = {  # kind, file, another one, readers
-    "checkpoint": (CheckpointFile(), "a/checkpoint.safetensors", "b/checkpoint.safetensors", ("predict", "finished")),
+    "checkpoint": (CheckpointFile(), "a/checkpoint.safetensors", "b/checkpoint.safetensors",
+        ("predict", "finished", "loaded", "compare", "report")),
     "checkpoint of a run that was cut off": (
         CheckpointFile(), "half/checkpoint.safetensors", "half-b/checkpoint.safetensors", ("resume",),
     ),
-    "summary.json": (JsonFile(), "a/summary.json", "b/summary.json", ("finished",)),
+    "summary.json": (JsonFile(), "a/summary.json", "b/summary.json", ("finished", "compare", "report", "loaded")),
     "config.json": (JsonFile(), "a/config.json", "b/config.json", ("finished", "predict")),
-    "metrics.jsonl": (JsonLines(), "a/metrics.jsonl", "b/metrics.jsonl", ("finished",)),
+    "metrics.jsonl": (JsonLines(), "a/metrics.jsonl", "b/metrics.jsonl", ("finished", "compare", "report")),
     "study's record": (JsonFile(), "record.json", "record-b.json", ("study",)),
+    "study's pack": (PackFile(), "packed/runs.jsonl.gz", "packed-b/runs.jsonl.gz", ("pack",)),
+    "tune's results": (JsonFile(), "tried.json", "tried-b.json", ("tune",)),
     "weights alone": (WeightsFile(), "net.safetensors", "net-b.safetensors", ("weights",)),
     "replay page": (PageFile(), "a.html", "b.html", ("trace",)),
 }  # fmt: skip
@@ -408,10 +470,12 @@ def one_try(bench: Bench, name: str, rng: random.Random) -> tuple[str, str]:
     try:
         if how == "missing":
             file.unlink()
-            sign = name == "study's record"  # it is made again
+            sign = name.startswith("study's")  # it is made again
         elif how == "swapped":
             file.write_bytes((bench.root / other).read_bytes())
-            sign = any(word in name for word in ("checkpoint", "page", "weights"))  # whole: it answers as that one does
+            sign = any(
+                word in name for word in ("checkpoint", "page", "weights", "pack")
+            )  # whole: it answers as that one does
         else:
             file.write_bytes(kind.edit(whole, sign, rng) if isinstance(how, str) else how(whole, rng))
         sign = sign or name == "replay page"  # what of a page is not the recording is for the eye
