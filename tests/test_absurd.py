@@ -108,6 +108,12 @@ def test_a_study_s_pack(tmp_path, content):
     assert not store.all()
 
 
+def test_a_study_s_pack_that_is_empty(tmp_path):
+    """gzip finds no fault in a file without a byte."""
+    (tmp_path / "runs.jsonl.gz").touch()
+    assert Store(tmp_path).damaged == [f"{tmp_path / 'runs.jsonl.gz'} is damaged: it is empty"]
+
+
 @pytest.mark.parametrize("content", ["[" * 100_000, "5", '[5, {"command": 3}, {}]', "null", "", '"x"'])
 def test_a_study_s_commands(tmp_path, content):
     (tmp_path / "commands.json").write_text(content)

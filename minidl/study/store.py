@@ -142,6 +142,8 @@ def _check_run(run: Trial, result: dict[str, Any]) -> None:
 def read_pack(path: Path, damaged: list[str]) -> list[tuple[str, Record]]:
     """(key, record) of each line of a pack that proves itself; of the others, a line each in `damaged`."""
     records = []
+    if not path.stat().st_size:  # gzip would find no lines in it, and no fault
+        damaged.append(f"{path} is damaged: it is empty")
     try:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for number, line in enumerate(iter(partial(lines.readline, LONGEST), ""), 1):
