@@ -900,3 +900,14 @@ def test_weights_alone_keep_any_name_and_a_missing_folder_is_named(tmp_path):
     np.testing.assert_array_equal(other.optimizer.weight.numpy(), 7)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         one.save(tmp_path / "nowhere" / "net.safetensors")
+
+
+@pytest.mark.parametrize("make", [SGD, Adam])
+def test_a_rate_that_is_far_too_large_is_told_though_the_loss_stays_finite(make: Any) -> None:
+    with seed(0):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
+    trainer = Trainer(model, make(model.parameters(), lr=1e6), few())
+    with pytest.warns(
+        UserWarning, match=r"the training loss was .*in epoch 1, where guessing has 2.3: the rate, 1e\+06"
+    ):
+        trainer.fit(1, verbose=False)

@@ -6,6 +6,7 @@ can be saved, and continuing gives the bits of a run that was never stopped.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,14 @@ import numpy as np
 
 from minidl.cli.display import Progress
 from minidl.evaluation import threads_or_as_before
+from minidl.optim.checks import tell
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
 from minidl.trainer import Trainer
 from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step
+
+BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
 
 
 def fit(
@@ -42,6 +46,7 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
     run, stop = trainer.run, StopOnCtrlC()
     kept = [] if run is None else [run.observer()]
     shown: list[Observer] = [Progress(trainer, total)] if verbose else []
+    before = trainer.progress.epoch
     if run is not None:
         run.aim_at(total)
     try:
@@ -51,6 +56,7 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
         if run is not None and trainer.between_steps:
             run.save()
         raise
+    tell_blown_up(trainer.progress.metrics[before:], trainer.splits.classes)
     if run is not None:
         if trainer.progress.epoch < total:
             run.save()
@@ -58,6 +64,17 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
             run.finish()
     if stop.asked:
         raise KeyboardInterrupt(_stopped(trainer, total))
+
+
+def tell_blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> None:
+    """A warning where the loss stayed finite, but went so high that training was lost: the rate is too large."""
+    guessing = math.log(max(2, classes))
+    worst = max(metrics, key=lambda record: record["train_loss"], default=None)
+    if worst is not None and worst["train_loss"] > BLOWN_UP * guessing:
+        tell(
+            f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
+            f"{guessing:.3g}: the rate, {worst['lr']:g}, is far too large"
+        )
 
 
 @contextmanager
