@@ -39,7 +39,9 @@ def _without_rows(strength: Array) -> Array:
                 break
         if not lines.any():
             break
-        strength = np.where(lines & (run <= 1.6 * np.median(run[lines]) + 1), 0, strength)
+        thin_enough = run <= 1.6 * np.median(run[lines]) + 1
+        pale_enough = strength <= 1.2 * np.percentile(strength[lines], 75) + 0.05  # a pen is mostly darker than lines
+        strength = np.where(lines & thin_enough & pale_enough, 0, strength)
         least = 1
     return strength
 

@@ -123,7 +123,7 @@ def facts_of_folder(folder: Path, model: str | None = None, dataset: Data = None
     state = run.checkpoint.state
     names = tuple(run.checkpoint.state["data"].get("class_names", ()))
     notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
-    if note := changed(model or run.config["model"], state.get("files") or {}, str(folder)):
+    if note := changed(model or run.config["model"], state.get("files") or {}, folder.name):
         notes.append(note)
     if dataset is None and run.own and run.config["split_seed"] is None:
         val, counts, unseen = None, "not in the folder", ARRAYS

@@ -79,7 +79,7 @@ def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
         return None
     if hashlib.sha256(path.read_bytes()).hexdigest() in trained_with.values():
         return None
-    return f"{path} has changed since {run} was trained with it: what the network says now may be something else"
+    return f"{path.name} has changed since {run} was trained with it: what the network says now may be something else"
 
 
 def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option: str = "model") -> None:
