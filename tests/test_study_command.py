@@ -18,9 +18,13 @@ pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 
 from minidl.data import write_idx
 from minidl.study.made import can_hold_pins
+from minidl.study.store import Store
 from tests.browser import browser, console, view
 from tests.commands import ROOT, fails
 from tests.kill_study import count, finish, killed, on_a_cluster, start, wait_for
+from tests.tiny_study import ONE
+from tutorials.study.choose import choices
+from tutorials.study.publish import publish
 
 
 def study(*args):
@@ -99,6 +103,55 @@ def test_the_pack_takes_the_runs_along(done, tmp_path):
     assert result.returncode == 0, result.stderr
     assert (out / "results.csv").read_bytes() == (done / "results.csv").read_bytes()
     assert "not complete" not in (out / "report.html").read_text()
+
+
+def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
+    """What is published is the report's, another folder goes on from its pack, and no published run gets lost."""
+    part, here = tmp_path / "part", tmp_path / "here"
+    shutil.copytree(done, part)
+    here.mkdir()
+    (here / "README.md").write_text("# A\n\n<!-- state -->\nold\n<!-- end of state -->\n\n## B\n")
+    gone = sorted((part / "runs").glob("*.json"))[::3]
+    for file in gone:
+        file.unlink()
+    publish(ONE, part, here)
+    text = (here / "README.md").read_text()
+    assert "under way: 0 of 1 regimes are done" in text
+    assert "old" not in text
+    assert text.startswith("# A\n")
+    assert text.endswith("## B\n")
+    assert len(Store(here).all()) == len(Store(done).all()) - len(gone)
+    publish(ONE, done, here)
+    text = (here / "README.md").read_text()
+    assert "All 1 regimes are done" in text
+    assert (done / "table.md").read_text().strip() in text
+    assert (here / "results.csv").read_bytes() == (done / "results.csv").read_bytes()
+    assert Store(here).all() == Store(done).all()
+    with pytest.raises(ValueError, match=f"{len(gone)} runs that are published are not in"):
+        publish(ONE, part, here)
+    with pytest.raises(ValueError, match="there is no study"):
+        publish(ONE, tmp_path / "nowhere", here)
+
+
+def test_presets_are_chosen_by_validation_alone(done, tmp_path):
+    """As in results.csv, without the test split's columns; without a finished regime there is nothing to choose."""
+    with open(done / "results.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["purpose"] == "final"]
+    means = {
+        key: np.mean([float(row["val_accuracy"]) for row in rows if row["contestant"] == key])
+        for key in dict.fromkeys(row["contestant"] for row in rows)
+    }
+    lines = choices(ONE, done, {"small MLP": "mlp"})
+    listed = [line.split() for line in lines if " %  " in line]
+    assert {key: float(mean) for mean, _, key, *_ in listed} == pytest.approx(
+        {k: 100 * m for k, m in means.items()}, abs=0.006
+    )
+    assert [float(line[0]) for line in listed] == sorted((float(line[0]) for line in listed), reverse=True)
+    hybrid = next(row for row in rows if row["contestant"] == "hybrid")
+    (row,) = (line for line in lines if "PRESETS[" in line)
+    assert f"switch={hybrid['at']}, lr={hybrid['lr']}, lr_sgd={hybrid['lr_sgd']}" in row
+    with pytest.raises(ValueError, match="none of these is done: good-fit MLP, good-fit CNN"):
+        choices(ONE, done)
 
 
 # ---- your own ----

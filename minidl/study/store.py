@@ -87,9 +87,9 @@ class Store:
         self._records[run.key] = checked(json.loads(line), run.key, run.key)  # as it will be read back
         (self.crashed / f"{run.key}.json").unlink(missing_ok=True)
 
-    def pack(self) -> Path:
-        """Write all records to the pack of this folder; their files in `runs/` are then not needed any more."""
-        path = self.folder / PACK
+    def pack(self, folder: Path | None = None) -> Path:
+        """Write all records to the pack of a folder (default: this one; `runs/` is then not needed any more)."""
+        path = (folder or self.folder) / PACK
         with atomic_file(path) as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as compressed:
             for _, record in sorted(self._records.items()):
                 compressed.write(_text(signed(record)).encode())

@@ -1,0 +1,98 @@
+"""Publish a study here: `python -m tutorials.study.publish studies/paper`, in the middle of it or at its end.
+
+From a study's folder, which it only reads, it writes runs.jsonl.gz (from which any machine can go on), results.csv,
+report.html, the heat maps and the state of things in README.md. Nothing that is published gets lost: a folder that
+lacks runs which are here is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from minidl.data import load_mnist
+from minidl.data.atomic import atomic_file, write_text
+from minidl.study import PRESETS, Study
+from minidl.study.analysis import Block, analyse
+from minidl.study.report import markdown, write_report
+from minidl.study.store import PACK, Store
+from minidl.study.study import Plan, open_plan
+
+HERE = Path(__file__).parent
+STATE = re.compile(r"(?<=<!-- state -->\n).*?(?=<!-- end of state -->)", re.DOTALL)
+
+
+def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
+    """Write what is published of the study in `source` to the folder `here`. Returns the files.
+
+    Raises ValueError where `source` is no study, has damaged records, or lacks runs that are published.
+    """
+    if not source.is_dir():
+        raise ValueError(f"there is no study in {source}")
+    plan = open_plan(study, load_mnist(name=study.dataset), source)
+    there = plan.store.all()
+    if plan.store.damaged:
+        raise ValueError(f"{len(plan.store.damaged)} records are damaged, the first: {plan.store.damaged[0]}")
+    if not there:
+        raise ValueError(f"the study in {source} has no runs yet")
+    if lost := Store(here).all().keys() - there.keys():
+        raise ValueError(f"{len(lost):,} runs that are published are not in {source}: copy {here / PACK} there first")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        write_report(plan, made)
+        files = [made / "report.html", made / "results.csv", *sorted((made / "figures").glob("*-map-*.png"))]
+        written = [_copy(file, here / file.relative_to(made)) for file in files]
+    written.append(plan.store.pack(here))
+    readme = here / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if not STATE.search(text):
+        raise ValueError(
+            f"{readme} has no place for the state of things, between <!-- state --> and <!-- end of state -->"
+        )
+    write_text(readme, STATE.sub(lambda _: state(plan, analyse(plan)), text))
+    return [*written, readme]
+
+
+def _copy(file: Path, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(to) as copy, file.open("rb") as content:
+        shutil.copyfileobj(content, copy)
+    return to
+
+
+def state(plan: Plan, blocks: list[Block]) -> str:
+    """How far the study is, its answer so far and its first table, in Markdown."""
+    done, total, runs = sum(block.complete for block in blocks), len(blocks), len(plan.store.all())
+    if done == total:
+        head = f"All {total} regimes are done, {runs:,} runs."
+    else:
+        begun = ", ".join(block.regime.name for block in blocks if block.entries and not block.complete)
+        head = (
+            f"**The runs are under way: {done} of {total} regimes {'is' if done == 1 else 'are'} done"
+            f"{f', {begun} begun' if begun else ''}; {runs:,} runs.** Smaller regimes come first. Until all "
+            "are done, the answer is about few and small networks:"
+        )
+    return f"{head}\n\n{markdown(blocks, [c.key for c in plan.study.contestants])}"
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="of the study")
+    parser.add_argument("--preset", choices=PRESETS, default="paper", help="which study (default: paper)")
+    args = parser.parse_args()
+    try:
+        for file in publish(PRESETS[args.preset], args.source):
+            print(f"written: {file}")
+    except (ValueError, OSError) as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
