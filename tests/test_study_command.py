@@ -210,6 +210,18 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
         (MINE + "1 / 0", "ZeroDivisionError"),
         ("contestants = [3]", "must be a list of Contestant"),
         ("contestants = 5", "must be a list of Contestant, not a int"),
+        (MINE.replace("(1e-5, 1e-2)", "1e-3"), "'lr' has 0.001, it must be a pair (low, high)"),
+        (MINE.replace('{"lr": (1e-5, 1e-2)}', '["lr"]'), "the axes of Lion must be a dict"),
+        (MINE.replace("image_size, classes)", "image_size, classes, width)"), "Net wants width"),
+        (MINE.replace('"lion"', '"adam"'), "two contestants have the key 'adam'"),
+        (MINE.replace("p[...] =", "p ="), "Lion.rule left p as it was"),
+        (MINE.replace("m[...] = 0.99 * m", "raise KeyError(3)"), "KeyError"),
+        (MINE.replace("-lr * np.sign(", "-np.exp(1000 + "), "weights that are no numbers"),
+        (
+            "from minidl.study import Contestant, Log\n"
+            "contestants = [Contestant('x', 'X', 'own', (('opt', 'adam'),), (Log('lrr', 1, 2),))]",
+            "the contestant 'x' can't be made",
+        ),
     ],
 )
 def test_what_is_wrong_with_ones_own_is_a_line(text, words, tmp_path):

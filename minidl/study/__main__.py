@@ -130,6 +130,10 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
     elif args.dataset:
         study = replace(study, regimes=fit(study.regimes, dataset, []))
     plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args)
+    if args.own:
+        own = [c.key for c in study.contestants if c.block == "own"]
+        own += [regime.name for regime in study.regimes if regime.network]
+        print(f"{NAME}: {args.own} brings {', '.join(own)}", file=sys.stderr)
     for line in plan.store.damaged[:5]:
         print(shown(f"{NAME}: {line}; it is made again"), file=sys.stderr)
     if more := plan.store.damaged[5:]:

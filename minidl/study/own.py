@@ -39,20 +39,28 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
     path = Path(file).expanduser().absolute()
     things = own_things(path)
     optimizers = [t for t in things.values() if _is(t, Optimizer) and getattr(t, "axes", None) is not None]
-    networks = [name for name, t in things.items() if _is(t, Module) and _stands_alone(t)]
+    networks = [name for name, t in things.items() if _is(t, Module) and not _wants(t)]
+    parts = [(name, _wants(t)) for name, t in things.items() if _is(t, Module) and _wants(t)]
     listed = things.get("contestants", ())
     if not isinstance(listed, (list, tuple)):
         raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not a {type(listed).__name__}")
     listed = list(listed)
     if bare := [t.__name__ for t in things.values() if _is(t, Optimizer) and t not in optimizers and not listed]:
         raise UserError(f'{path.name}: say what is tuned of {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
+    if parts and not networks:
+        name, wants = parts[0]
+        raise UserError(
+            f"{path.name}: {name} wants {', '.join(wants)}, which nobody gives: a study calls a network with those of "
+            "image_size and classes that its parameters name, so give the others defaults"
+        )
     if not optimizers and not networks and not listed:
         raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`")
-    contestants = [_contestant(path, optimizer) for optimizer in optimizers] + listed
     if strange := [c for c in listed if not isinstance(c, Contestant)]:
         raise UserError(
             f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}"
         )
+    contestants = [_contestant(path, optimizer) for optimizer in optimizers]
+    contestants += [replace(contestant, block="own") for contestant in listed]
     regimes = tuple(_regime(study.regimes[-1], path, name) for name in networks) or study.regimes
     return replace(study, contestants=(*study.contestants, *contestants), regimes=fit(regimes, dataset, contestants))
 
@@ -61,16 +69,21 @@ def _is(thing: Any, kind: type) -> bool:
     return isinstance(thing, type) and issubclass(thing, kind)
 
 
-def _stands_alone(network: Any) -> bool:
-    """Whether it can be called with nothing but image_size and classes; else it is a part of another network."""
+def _wants(network: Any) -> list[str]:
+    """What it must be given beside image_size and classes; then it is a part of another network."""
     takes = inspect.signature(network).parameters.values()
-    needed = {p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    return needed <= {"image_size", "classes"}
+    needed = [p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return [name for name in needed if name not in ("image_size", "classes")]
 
 
 def _contestant(path: Path, optimizer: Any) -> Contestant:
+    if not isinstance(optimizer.axes, dict):
+        raise UserError(
+            f'{path.name}: the axes of {optimizer.__name__} must be a dict, as in  axes = {{"lr": (1e-5, 1e-2)}}, '
+            f"not a {type(optimizer.axes).__name__}"
+        )
     try:
-        axes = tuple(_axis(str(name), given) for name, given in dict(optimizer.axes).items())
+        axes = tuple(_axis(str(name), given) for name, given in optimizer.axes.items())
     except (TypeError, ValueError) as error:
         raise UserError(f"{path.name}: the axes of {optimizer.__name__} can't be read: {error}") from None
     words = ((optimizer.__doc__ or "").strip() or optimizer.__name__).splitlines()[0].rstrip(".")
@@ -81,14 +94,16 @@ def _contestant(path: Path, optimizer: Any) -> Contestant:
 def _axis(name: str, given: Any) -> Axis:
     if isinstance(given, (Log, Remainder)):
         return replace(given, name=name)
-    low, high = given
-    return Log(name, float(low), float(high))
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise ValueError(f"{name!r} has {given!r}, it must be a pair (low, high)")
+    return Log(name, float(given[0]), float(given[1]))
 
 
 def _regime(like: Regime, path: Path, name: str) -> Regime:
     own = f"{path}:{name}"
     load(own)
-    return replace(like, name=name, network=own, filters=(), hidden=(), shows=Shows(), contestants=None)
+    bare = replace(like, name=name, network=own, filters=(), hidden=(), shows=Shows(), contestants=None)
+    return replace(bare, floor=Regime.floor)  # what the preset's network can do says nothing about this one
 
 
 def fit(regimes: tuple[Regime, ...], dataset: Dataset, own: list[Contestant]) -> tuple[Regime, ...]:

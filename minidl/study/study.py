@@ -11,15 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minidl.data import Dataset
+from minidl.nn import Module
+from minidl.ops import cross_entropy
+from minidl.optim import Optimizer
 from minidl.study.contestants import Contestant, Recipe, make_optimizer
 from minidl.study.made import differing, to_be_made
 from minidl.study.regimes import Regime
 from minidl.study.runs import Trial, make_network, own_code
 from minidl.study.store import Record, Store
 from minidl.study.tuning import Round, Tuned, tune
+from minidl.tensor import Tensor
 from minidl.training.loader import load
-from minidl.training.search import Rank, draw, rank
+from minidl.training.own import telling
+from minidl.training.search import Rank, draw, rank, values
 
 COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run: behind all others
 MAPS = ("hybrid", "adam-cut")  # whose moment, and what comes after it, are mapped
@@ -54,7 +61,9 @@ class Study:
             raise ValueError(f"{bare[0]} has no validation images, by which its settings would be chosen: give it some")
         keys = [contestant.key for contestant in self.contestants]
         if twice := {key for key in keys if keys.count(key) > 1}:
-            raise ValueError(f"two contestants have the key {min(twice)!r}: give one of them another")
+            raise ValueError(
+                f"two contestants have the key {min(twice)!r}: give one of them another (a Rule: its `name`)"
+            )
         counts, seeds = [r[0] for r in self.rounds], [r[1] for r in self.rounds]
         if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or seeds != sorted(seeds):
             raise ValueError(f"each round of the tuning has fewer settings and more seeds, got {self.rounds}")
@@ -256,10 +265,32 @@ def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = 
 
 
 def _try_out(plan: Plan, regime: Regime) -> None:
-    """Make each network and each optimizer once, so that what is wrong with them shows now."""
+    """Make each network and each optimizer once, for what is wrong with them to be told now.
+
+    What is a user's own takes a training step too, on noise.
+    """
     dataset = plan.dataset
     size = (dataset.train_images.shape[1], dataset.train_images.shape[2])
     for contestant in plan.study.taking_part(regime):
         run = plan.run(regime, contestant.recipe(tuple(0.5 for _ in contestant.axes)), 0, final=False)
         model = make_network(run, size, dataset.classes)
-        make_optimizer(dict(run.recipe), model.parameters(), regime.steps, regime.steps_per_epoch)
+        try:
+            optimizer = make_optimizer(dict(run.recipe), model.parameters(), regime.steps, regime.steps_per_epoch)
+        except TypeError as error:  # an axis, or a fixed part, that its optimizer does not have
+            raise ValueError(f"the contestant {contestant.key!r} can't be made: {error}") from None
+        if run.code:
+            with telling(*(text for text, _ in run.code)):
+                _one_step(model, optimizer, size, dataset.classes)
+            if not all(np.isfinite(value).all() for value in model.state_dict().values()):
+                raise ValueError(
+                    f"the first step of {contestant.key!r} on {regime.name} makes weights that are no numbers, at "
+                    f"{values(contestant.axes, tuple(0.5 for _ in contestant.axes))}"
+                )
+
+
+def _one_step(model: Module, optimizer: Optimizer, size: tuple[int, int], classes: int) -> None:
+    rng = np.random.default_rng(0)
+    x, labels = Tensor(rng.random((4, 1, *size), np.float32)), rng.integers(classes, size=4)
+    with np.errstate(all="ignore"):
+        cross_entropy(model(x), labels).backward()
+        optimizer.step()
