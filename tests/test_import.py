@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from minidl import fast
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -38,3 +40,26 @@ def test_the_folders_of_a_clone_are_no_packages_of_their_own(name):
     result = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert f"ImportError: import minidl.{name}: " in result.stderr
+
+
+COMPUTES = """
+import sys
+import numpy as np
+from minidl import Tensor, nn, ops
+from minidl.optim import Adam
+model = nn.Sequential(nn.Linear(12, 70, rng=0), nn.ReLU(), nn.Linear(70, 3, rng=1))
+adam = Adam(model.parameters(), lr=1e-3)
+ops.cross_entropy(model(Tensor(np.ones((5, 12), np.float32))), np.arange(5) % 3).backward()
+adam.step()
+print(*sys.modules)
+"""
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_loops_that_are_compiled_already_bring_no_compiler():
+    """What numba compiles with, and SciPy where it is installed, are a third of a second and 25 MB of each command."""
+    for _ in range(2):  # the first may have to compile
+        done = subprocess.run([sys.executable, "-c", COMPUTES], cwd=ROOT, capture_output=True, check=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "minidl.fast.loops.kernels" in loaded
+    assert not loaded & {"numba.np.linalg", "numba.np.arraymath", "scipy", "scipy.linalg"}

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime import rtsys
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 SETTINGS = {"nogil": True, "error_model": "numpy"}  # without Python's lock, so that threads compute side by side
@@ -52,7 +53,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = super().load_overload(sig, target_context)
+        """numba's own makes ready for compiling too: 200 modules and SciPy, which what is there already doesn't need."""
+        found = None
+        rtsys.initialize(target_context)  # the memory of arrays
+        with self._guard_against_spurious_io_errors():
+            found = self._load_overload(sig, target_context)
         if found is None:
             announce()
         return found
