@@ -53,7 +53,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """numba's own makes ready for compiling too: 200 modules and SciPy, which what is there already doesn't need."""
+        """numba's own makes ready for compiling too: 200 modules, and SciPy, that what was compiled does without."""
         found = None
         rtsys.initialize(target_context)  # the memory of arrays
         with self._guard_against_spurious_io_errors():
