@@ -15,7 +15,8 @@ before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops 
     python -m tests.bench --models cnn --opts adam         one case
     python -m tests.bench --columns minidl torch-fused jax
     python -m tests.bench --columns minidl --before DIR    beside the minidl of another checkout, as a column `before`
-    python -m tests.bench --field                          the networks of tests/field.py with Adam, half an hour
+    python -m tests.bench --field                          the networks of tests/field.py with Adam, an hour
+    python -m tests.bench --field keras lenet5 --json F    some of them; those that F has already are in the table too
     python -m tests.bench --field keras lenet5 --columns torch torch-fused --restarts 1 --turn 0.15    a quick look
     python -m tests.bench --busy                           alone, and with two busy processes a core beside it
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.bench_cases import Case, means, median_and_range
 from tests.bench_turns import TORCH, Setting, best_torch, compare, ratios
+from tests.field import BY_NAME
 
 BEST = "PyTorch's best / minidl"
 WIDTH = 26
@@ -48,12 +49,36 @@ def line(case: Case, speeds: dict[str, list[float]], columns: list[str]) -> str:
     return f"{case.network.name:20}{case.batch:>6}{cells}"
 
 
+def kept(file: Path | None, record: dict[str, Any], todo: list[Case], columns: list[str]) -> list[dict[str, Any]]:
+    """What an earlier part of this table has measured, of other networks: on this processor, with these columns."""
+    if file is None or not file.exists():
+        return []
+    found = json.loads(file.read_text())
+    same = all(found.get(key) == record.get(key) for key in ("processor", "kernels", "avx2"))
+    if not same or any(set(result["ms"]) - set(columns) for result in found["results"]):
+        raise SystemExit(f"{file}: was measured on another processor or with other columns; give another --json")
+    now = {(case.network.name, case.batch) for case in todo}
+    return [result for result in found["results"] if (result["network"], result["batch"]) not in now]
+
+
+def speeds_of(result: dict[str, Any]) -> dict[str, list[float]]:
+    """Samples per second, round by round, from the file's milliseconds."""
+    return {column: [result["batch"] / ms * 1e3 for ms in values] for column, values in result["ms"].items()}
+
+
 def field(todo: list[Case], setting: Setting, record: dict[str, Any], file: Path | None) -> None:
-    """Print the table, and write every round's milliseconds to the file, line by line."""
+    """Print the table, and write every round's milliseconds to the file, line by line.
+
+    A file that is there already is gone on with: its networks come first in the table, and count in the means.
+    """
     columns = list(setting.columns)
-    results: list[dict[str, Any]] = []
+    results = kept(file, record, todo, columns)
     found = []
     print(heading(columns), flush=True)
+    for result in results:
+        case, speeds = Case(BY_NAME[result["network"]], result["batch"], result["classes"]), speeds_of(result)
+        print(line(case, speeds, columns), flush=True)
+        found.append((case, over(speeds)))
     for case in todo:
         speeds = compare(setting, f"field:{case.network.name}", "adam", case.batch)
         print(line(case, speeds, columns), flush=True)

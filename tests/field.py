@@ -1,9 +1,9 @@
 """Networks of the field: what people train, each described once and built for minidl, PyTorch and JAX.
 
 `NETWORKS` is the list; a network says who published it, what it is given and its layers in order. Where a source
-leaves a detail open or uses a layer that minidl has not (leaky ReLU, dropout of whole channels), the nearest one here
-stands for it. `minidl_net` and `torch_net` make a Sequential of it; `jax_net` (field_jax.py) two plain functions. All
-three hold their weights by the same names and in the same layout ("0.weight", (out, in, height, width)).
+leaves a detail open or uses a layer that minidl has not (dropout of whole channels, depthwise convolutions), the
+nearest one here stands for it. `minidl_net` and `torch_net` make a Sequential of it; `jax_net` (field_jax.py) two plain
+functions. All three hold their weights by the same names and in the same layout ("0.weight", (out, in, height, width)).
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def dropout(p: float) -> Layer:
 
 
 RELU, TANH, SIGMOID, FLATTEN = Layer("ReLU"), Layer("Tanh"), Layer("Sigmoid"), Layer("Flatten")
+GELU, LEAKY = Layer("GELU"), Layer("LeakyReLU")
 NORM = Layer("BatchNorm")  # of features or of channels, whichever come in
 
 
@@ -154,6 +155,39 @@ NETWORKS = [
     Network("odd", "nobody: sizes that nothing divides", (1, 31, 29), 33, [
         conv(13, (5, 3), (2, 1)), RELU, max_pool(3, 2), conv(21, 3), TANH, avg_pool((2, 3)), FLATTEN, *mlp(37, 7)],
         classes=7),
+    # ten and more that were chosen after the loops were written
+    Network("quickstart", "tensorflow.org, quickstart for beginners", FLAT, 32, mlp(128, 10, between=(dropout(0.2),))),
+    Network("gelu-mlp", "a perceptron with the transformers' activation", FLAT, 128, mlp(512, 512, 10, act=GELU)),
+    Network("encoder", "an autoencoder's layers, named by its 784 pixels", FLAT, 128,
+            mlp(256, 64, 256, 784, act=SIGMOID), classes=784),
+    Network("moons", "scikit-learn's two moons", (2,), 32, mlp(16, 16, 2, act=TANH), classes=2),
+    Network("keras-cifar", "Keras's cifar10_cnn", COLOUR, 32, [
+        conv(32, 3, padding=1), RELU, conv(32, 3), RELU, max_pool(), dropout(0.25),
+        conv(64, 3, padding=1), RELU, conv(64, 3), RELU, max_pool(), dropout(0.25),
+        FLATTEN, *mlp(512, 10, between=(dropout(0.5),))]),
+    Network("flax", "Flax's MNIST example", DIGIT, 128, [
+        conv(32, 3, padding=1), RELU, avg_pool(), conv(64, 3, padding=1), RELU, avg_pool(), FLATTEN, *mlp(256, 10)]),
+    Network("howard", "pytorch.org, what is torch.nn really?", DIGIT, 64, [
+        conv(16, 3, 2, 1), RELU, conv(16, 3, 2, 1), RELU, conv(10, 3, 2, 1), RELU, avg_pool(4), FLATTEN]),
+    Network("simard", "Simard et al. 2003", DIGIT, 64, [
+        conv(5, 5, 2, 2), TANH, conv(50, 5, 2, 2), TANH, FLATTEN, *mlp(100, 10, act=TANH)]),
+    Network("leaky", "tensorflow.org's DCGAN, its judge with ten classes", DIGIT, 256, [
+        conv(64, 5, 2, 2), LEAKY, dropout(0.3), conv(128, 5, 2, 2), LEAKY, dropout(0.3), FLATTEN, dense(10)]),
+    Network("gelu-cnn", "the bench's CNN with GELU, one dense layer", DIGIT, 64, [
+        conv(16, 3, padding=1), GELU, max_pool(), conv(32, 3, padding=1), GELU, max_pool(), FLATTEN, dense(10)]),
+    Network("squeeze", "SqueezeNet's layers in a row", COLOUR, 64, [
+        conv(32, 3, padding=1), RELU, max_pool(3, 2), conv(16, 1), RELU, conv(64, 3, padding=1), RELU,
+        conv(16, 1), RELU, conv(64, 3, padding=1), RELU, max_pool(3, 2), conv(32, 1), RELU,
+        conv(128, 3, padding=1), RELU, conv(10, 1), RELU, avg_pool(7), FLATTEN]),
+    Network("mobile", "MobileNet's rows of 1x1 and 3x3, small", DIGIT, 64, [
+        *conv_norm(16, 3, 2, 1), *conv_norm(32, 1), *conv_norm(32, 3, 2, 1), *conv_norm(64, 1), avg_pool(7), FLATTEN,
+        dense(10)]),
+    Network("vgg-plain", "VGG-11's first four convolutions", COLOUR, 64, [
+        conv(64, 3, padding=1), RELU, max_pool(), conv(128, 3, padding=1), RELU, max_pool(),
+        conv(128, 3, padding=1), RELU, conv(128, 3, padding=1), RELU, max_pool(), FLATTEN, *mlp(256, 10)]),
+    Network("large-image", "AlexNet's order, for 64 pixels", (3, 64, 64), 32, [
+        conv(24, 7, 2, 3), RELU, max_pool(3, 2, 1), conv(48, 3, 2, 1), RELU, conv(48, 1), RELU, avg_pool(8), FLATTEN,
+        dense(10)]),
 ]  # fmt: skip
 BY_NAME = {network.name: network for network in NETWORKS}
 

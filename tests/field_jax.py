@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,10 @@ from jax import lax
 from tests.field import Layer, Network, minidl_net, pair
 
 EXACT = lax.Precision.HIGHEST  # products in full float32
-ACTIVATIONS = {"ReLU": jax.nn.relu, "Tanh": jnp.tanh, "Sigmoid": jax.nn.sigmoid}
+ACTIVATIONS = {
+    "ReLU": jax.nn.relu, "Tanh": jnp.tanh, "Sigmoid": jax.nn.sigmoid, "LeakyReLU": jax.nn.leaky_relu,
+    "GELU": functools.partial(jax.nn.gelu, approximate=False),
+}  # fmt: skip
 
 
 def jax_net(network: Network, drop: bool = True, cpu: bool = False) -> tuple[Callable[[], Any], Callable[..., Any]]:

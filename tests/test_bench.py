@@ -96,6 +96,27 @@ def test_the_field_is_one_table_with_its_means(
     assert [len(result["ms"]["before"]) for result in written["results"]] == [2, 2]
 
 
+def test_a_table_is_measured_in_pieces(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second part finds the first in the file, and the means are of both; what is measured again counts once."""
+    speed = {"digits-mlp": 2.0, "digits-cnn": 8.0}
+
+    def compare(setting: Any, model: str, opt: str, batch: int) -> dict[str, list[float]]:
+        return {"minidl": [speed[model.removeprefix("field:")] * 100], "before": [100.0]}
+
+    monkeypatch.setattr(bench_field, "compare", compare)
+    columns = {"minidl": bench_turns.ROOT, "before": bench_turns.ROOT}
+    file, setting = tmp_path / "field.json", bench_turns.Setting(columns)
+    record = {"processor": "one", "kernels": "these", "avx2": False}
+    for name in ("digits-mlp", "digits-cnn", "digits-cnn"):
+        bench_field.field(cases([BY_NAME[name]], ["own"]), setting, record, file)
+    assert "geometric mean 4.00 of 2 networks" in capsys.readouterr().out.splitlines()[-1]
+    for other in ({"processor": "another"}, {"avx2": True}):
+        with pytest.raises(SystemExit, match="another processor or with other columns"):
+            bench_field.field(cases([BY_NAME["cnn"]], ["own"]), setting, record | other, file)
+
+
 def test_a_ratio_is_to_the_best_mode_of_pytorch() -> None:
     speeds = {"minidl": [6.0, 8.0], "torch": [1.0, 1.0], "torch-fused": [2.0, 4.0], "before": [3.0, 2.0]}
     assert bench_field.over(speeds) == {bench_field.BEST: [3.0, 2.0], "before / minidl": [2.0, 4.0]}
