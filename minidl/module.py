@@ -49,6 +49,15 @@ class Module(Named):
     def __init__(self, **unknown: Any) -> None:
         refuse(type(self).__name__, unknown)  # what is left is no argument of the layer
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, Tensor) and isinstance(value, Tensor) and old.parameter and not value.parameter:
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a parameter, a Tensor without requires_grad would not be learned: "
+                f"assign nn.Parameter(...), or set its values with {name}.data[...] = values"
+            )
+        object.__setattr__(self, name, value)
+
     def forward(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 

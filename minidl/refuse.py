@@ -29,6 +29,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "size_average": (None, "say reduction='mean', 'sum' or 'none'"),
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
+    "training": (NotImplemented, "a layer knows it: nn.Dropout, with net.train() and net.eval()"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
 }
 
@@ -76,6 +77,9 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "nll_loss": "ops.cross_entropy(logits, labels), which takes the softmax itself", "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     # optimizers
+    "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
+    "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
+    "state": "state_dict()",
     "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
     "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
     "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",

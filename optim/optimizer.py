@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from minidl.backend import kernel_for, same_bits
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
+from minidl.refuse import missing
 
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
@@ -38,6 +39,11 @@ class Optimizer(ABC):
 
     switch_event: SwitchEvent | None = None  # stays None for an optimizer of one phase
     flat: FlatParameters | None = None  # the parameters; None until they are bound
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(type(self).__name__, name, otherwise="")
 
     @property
     @abstractmethod

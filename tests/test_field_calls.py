@@ -101,6 +101,36 @@ def test_size_is_numpys_number_and_pytorchs_call() -> None:
         x.size(4)
 
 
+def test_labels_that_are_no_whole_numbers_say_what_to_give() -> None:
+    logits, labels = IMAGES[:, 0, 0], np.array([0, 1, 2, 0])
+    for wrong, words in (
+        (Tensor(labels), r"dtype float32: give an array of them, .*no Tensor"),
+        (np.eye(3)[labels], r"dtype float64: labels.argmax\(1\) of one-hot rows"),
+        (labels.astype(float), r"dtype float64: give an array of them, labels.astype\(int\)"),
+    ):
+        with pytest.raises(TypeError, match=f"labels must be integers, these have {words}"):
+            nn.CrossEntropyLoss()(logits, wrong)
+    with pytest.raises(TypeError, match=r"dropout has no argument 'training': .*nn.Dropout, with net.train\(\)"):
+        ops.dropout(Tensor(IMAGES), p=0.5, training=True)
+
+
+def test_a_parameter_is_not_replaced_by_what_would_not_be_learned() -> None:
+    net = Net()
+    names = [name for name, _ in net.named_parameters()]
+    for frozen in (False, True):
+        net.last.weight.requires_grad = not frozen
+        with pytest.raises(TypeError, match=r"Linear.weight is a parameter.*nn.Parameter.*weight.data\[...\] = values"):
+            net.last.weight = Tensor(np.zeros((2, 6), np.float32))
+    net.last.weight = nn.Parameter(np.zeros((2, 6), np.float32))
+    assert [name for name, _ in net.named_parameters()] == names
+    net.last.bias = None  # as in PyTorch
+    assert [name for name, _ in net.named_parameters()] == ["last.weight"]
+    np.testing.assert_array_equal(net(IMAGES).numpy(), np.zeros((4, 2)))
+    other = copy.deepcopy(net)
+    other.last.weight = net.last.weight  # tied
+    assert other.last.weight is net.last.weight
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
 def test_the_largest_of_nothing_is_refused_by_name(shape: tuple[int, ...]) -> None:
     x = Tensor(np.zeros(shape))
@@ -141,6 +171,9 @@ def test_numbers_are_stacked_not_joined() -> None:
         (ops, "elu", "put it together"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "sofmax", "nearest to it is softmax"),
+        (SGD(Net().parameters(), lr=0.1), "param_groups", r"optimizer.lr is the rate, and may be set"),
+        (Adam(), "add_param_group", "when it is built"),
+        (Adam(), "whatever", "Adam has no 'whatever'$"),
         (optim, "RMSProp", "it is called RMSprop"),
         (optim, "NAdam", "nearest to it is Adam"),
         (optim, "LBFGS", "a rule of your own"),

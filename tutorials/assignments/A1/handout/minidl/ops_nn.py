@@ -178,7 +178,12 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}")
+        hint = (
+            "labels.argmax(1) of one-hot rows"
+            if labels.ndim == 2
+            else "give an array of them, labels.astype(int), and no Tensor"
+        )
+        raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):
         raise ValueError(f"cross_entropy: logits {logits.shape} need labels of shape ({n},), got {labels.shape}")
