@@ -63,3 +63,9 @@ def test_loops_that_are_compiled_already_bring_no_compiler():
     loaded = set(done.stdout.split())
     assert "minidl.fast.loops.kernels" in loaded
     assert not loaded & {"numba.np.linalg", "numba.np.arraymath", "scipy.linalg"}
+
+
+def test_predict_is_the_function_and_the_command_runs_by_its_name():
+    code = "from minidl import predict; print(predict.__module__, callable(predict))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert told.stdout.split() == ["minidl.evaluation", "True"]
