@@ -61,7 +61,7 @@ def predict(argv: Sequence[str] | None) -> int:
                     count += 1
                     if args.show and count <= MOST:
                         seen.append((image, chances))
-            except (ValueError, OSError) as error:  # the other files may be sound
+            except (ValueError, OSError, TypeError, ArithmeticError, MemoryError) as error:  # others may be sound
                 sys.stdout.flush()
                 status = complain(error, BAD_INPUT, parser.prog)
     if seen:

@@ -252,7 +252,7 @@ BYTES: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, splice, cut,
 def study_record(bench: Bench, folder: str = "study") -> tuple[int, str, str]:
     """(status, what it holds, what is said) of the study's store."""
     store = Store(bench.root / folder)
-    said = "".join(f"study: error: {line}\n" for line in store.damaged)
+    said = "".join(f"study: error: {line}\n" for line in store.damaged[:1])  # a line for each that is damaged
     return int(bool(said)), json.dumps(store.all(), sort_keys=True), said
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import compare, report, train, tune
+from minidl import Trainer, compare, load_run, nn, report, train, tune
 from minidl.data import load_mnist, write_idx
 from minidl.nn import Linear
+from minidl.optim import SGD
 from minidl.predict import describe
 from minidl.predict import main as predict
 from minidl.study import __main__ as study
 from minidl.trace import __main__ as trace
-from minidl.training.checkpoint import load_checkpoint, save_checkpoint
+from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.results import read_results
 from minidl.weights import WeightsError
 from tests.commands import tiny_dataset
@@ -211,6 +212,30 @@ def test_what_is_used_later_is_looked_at_first(made, tmp_path, capsys, args, say
     assert says in said
     assert len(said.splitlines()) <= 2
     assert not (tmp_path / "new").exists()
+
+
+OWN = {  # of a Trainer's run: what is edited in its settings, and what is said
+    "network": [5, [], {"layer": "Linear"}, {"layer": ["x"]}, {"x": 1}, "x"],
+    "optimizer": [5, {"rule": "SGD"}, {"rule": {}}, {"x": 1}],
+    "batch_size": [0, "x", 1.5, None], "seed": [-1, "x", None], "counts": [5, [1], ["x", "y"]],
+    "split_seed": ["x", -1], "val_fraction": [2, "x"], "model": [None, 5], "epochs": [-1, None], "x": [1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_settings_of_a_trainers_run_of_wrong_kinds_signed(name, tmp_path):
+    """Once KeyError and TypeError from deep inside."""
+    arrays = (np.random.default_rng(1).random((8, 1, 2, 2), np.float32), np.arange(8) % 2)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, rng=0))
+    Trainer(net, SGD(net.parameters(), lr=0.1), arrays, batch_size=4, folder=tmp_path / "r").fit(1, verbose=False)
+    whole = (tmp_path / "r" / "checkpoint.safetensors").read_bytes()
+    for value in OWN[name]:
+        (tmp_path / "r" / "checkpoint.safetensors").write_bytes(whole)
+        signed_anew(tmp_path / "r", {f"config.{name}": value})
+        with pytest.raises(CheckpointError) as error:
+            load_run(tmp_path / "r", data=arrays).trainer  # noqa: B018 (it is made now)
+        assert len(str(error.value).splitlines()) == 1
+        assert "does not fit this version of minidl" in str(error.value)
 
 
 STEERING = "a\x1b[31m\rb\x07c\u202ed\u2066e\x9bf"

@@ -151,7 +151,8 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         check_there(config["model"], str(folder))
         made = build_model(config["model"], size, classes)
     elif config["network"] is not None:
-        made = make_network(config["network"])
+        with must_fit(folder / CHECKPOINT):
+            made = make_network(config["network"])
     else:
         name, file = config["model"], Path(config["file"]).name or "FILE.py"
         raise CheckpointError(
@@ -213,7 +214,8 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     job = own_job(run, optimizer) if run.own else _job(run)
     with must_fit(folder / CHECKPOINT):
         restore(job, checkpoint)
-    made = OwnRun(job, folder, Options(**checkpoint.state["options"]))
+        options = Options(**checkpoint.state["options"])
+    made = OwnRun(job, folder, options)
     made.take_over(checkpoint.state)
     made.stand = checkpoint.sha256
     trainer = job.trainer
@@ -243,7 +245,8 @@ def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
             f"{run.folder}: {settings.asked}. To go on, give it as a function of the parameters: "
             "load_run(folder, optimizer=lambda params: ...); on the command line --opt FILE.py:NAME"
         )
-    return make_optimizer(settings.optimizer, params)
+    with must_fit(run.folder / CHECKPOINT):
+        return make_optimizer(settings.optimizer, params)
 
 
 def _job(run: LoadedRun) -> Job:

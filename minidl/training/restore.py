@@ -17,7 +17,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data import Dataset
 from minidl.data.dataset import LONGEST_NAME
-from minidl.data.schema import Kind, anything, listed, mapping, maybe, real, table, text, whole
+from minidl.data.schema import Kind, anything, flag, listed, mapping, maybe, real, table, text, whole
 from minidl.nn import Module
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from minidl.training.config import Config, Job
@@ -53,6 +53,15 @@ _RULE: dict[str, Kind] = {
     "switch": maybe(EVENT), "length_ratio": maybe(NUMBER),
 }  # fmt: skip
 OPTIMIZER = table({"rule": text(100)}, {**_RULE, "current": table({"rule": text(100)}, _RULE, anything)}, anything)
+SETTINGS = table(  # what a Trainer writes in place of Config
+    {
+        "dataset": text(), "model": text(), "opt": text(), "epochs": whole(), "batch_size": whole(1),
+        "seed": whole(0, 2**128), "device": text(100), "val_fraction": maybe(real(0, 1)),
+        "split_seed": maybe(whole(0, 2**128)), "counts": maybe(listed(whole(), 2, 2)),
+        "network": maybe(mapping(anything)), "optimizer": maybe(mapping(anything)),
+    },
+    {"asked": text(), "file": text(), "kind": text(100), "tf32": flag},
+)  # fmt: skip
 STATE = table(
     {
         "format": whole(),
@@ -76,7 +85,9 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
     state = checkpoint.state
     with must_fit(file):
         STATE(state, "")
-        from_python = state["config"].get("kind") == PYTHON  # then program/load.py looks at them
+        from_python = state["config"].get("kind") == PYTHON  # then program/load.py makes the network and the optimizer
+        if from_python:
+            SETTINGS(state["config"], "config")
         config = None if from_python else Config(**state["config"])
         if config is not None and not is_own(config.opt):
             OPTIMIZER(state["optimizer"], "optimizer")
@@ -106,7 +117,7 @@ def must_fit(file: Path) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{file} does not fit this version of minidl: {what}") from error
 
