@@ -7,6 +7,7 @@ Of what was drawn without a seed a checksum is kept: a Trainer says so where the
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from minidl.rng import generator_of, repeatable
 from minidl.tensor import Tensor
 
 Rng = np.random.Generator | int | None  # a generator, a seed, or None: the `minidl.seed` block's, else fresh entropy
+
+
+def check_sizes(layer: str, least: int = 1, **sizes: Any) -> None:
+    """Raise TypeError for a size that is no whole number, ValueError for one that is too small."""
+    for name, n in sizes.items():
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"{layer}: {name} must be a whole number, got {n!r}")
+        if n < least:
+            raise ValueError(f"{layer}: {name} must be {least} or more, got {n}")
 
 
 def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str, rng: Rng) -> Tensor:

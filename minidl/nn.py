@@ -13,7 +13,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import accelerated
-from minidl.init import Rng, drawn_by_chance, initial_weights
+from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_more import GELU, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
 from minidl.ops_conv import Pair, Size, _pair
@@ -113,6 +113,7 @@ class Linear(Module):
         **other: Any,
     ) -> None:
         super().__init__(**other)
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
         self.by_chance = drawn_by_chance(self.weight, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
@@ -150,6 +151,9 @@ class Conv2d(Module):
         super().__init__(**other)
         kh, kw = _pair(kernel_size, "Conv2d: kernel_size")
         self.stride, self.padding = _pair(stride, "Conv2d: stride"), _pair(padding, "Conv2d: padding")
+        sizes = {"in_channels": in_channels, "out_channels": out_channels}
+        check_sizes("Conv2d", **sizes, kernel_size=min(kh, kw), stride=min(self.stride))
+        check_sizes("Conv2d", 0, padding=min(self.padding))
         shape = (out_channels, in_channels, kh, kw)
         self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
         self.by_chance = drawn_by_chance(self.weight, rng)
@@ -172,6 +176,7 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__(**other)
         name = type(self).__name__
+        check_sizes(name, num_features=num_features)
         if not eps > 0:
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
         if momentum is None:
@@ -302,6 +307,8 @@ class _Pool2d(Module):
         self.kernel_size: Pair = _pair(kernel_size, f"{name}: kernel_size")
         self.stride: Pair = self.kernel_size if stride is None else _pair(stride, f"{name}: stride")
         self.padding: Pair = _pair(padding, f"{name}: padding")
+        check_sizes(name, kernel_size=min(self.kernel_size), stride=min(self.stride))
+        check_sizes(name, 0, padding=min(self.padding))
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -183,3 +183,31 @@ def test_layers_call_their_operations():
     assert np.array_equal(nn.Sigmoid()(t).data, ops.sigmoid(t).data)
     assert np.array_equal(nn.Tanh()(t).data, np.tanh(x))
     assert nn.Flatten()(t).shape == (2, 108)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: nn.Linear(0, 3), ValueError, "in_features must be 1 or more, got 0"),
+        (lambda: nn.Linear(3, -1), ValueError, "out_features must be 1 or more, got -1"),
+        (lambda: nn.Linear(3.0, 2), TypeError, "in_features must be a whole number, got 3.0"),
+        (lambda: nn.Conv2d(1, 0, 3), ValueError, "out_channels must be 1 or more, got 0"),
+        (lambda: nn.Conv2d(1, 2, (3, 0)), ValueError, "kernel_size must be 1 or more, got 0"),
+        (lambda: nn.Conv2d(1, 2, 3, stride=0), ValueError, "stride must be 1 or more, got 0"),
+        (lambda: nn.Conv2d(1, 2, 3, padding=-1), ValueError, "padding must be 0 or more, got -1"),
+        (lambda: nn.BatchNorm2d("3"), TypeError, "num_features must be a whole number, got '3'"),
+        (lambda: nn.AvgPool2d(0), ValueError, "kernel_size must be 1 or more, got 0"),
+    ],
+)
+def test_a_layers_sizes(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layers", [[], [nn.ReLU()]])
+def test_batch_norm_of_other_channels(training, layers):
+    net = nn.Sequential(nn.BatchNorm2d(1), *layers).train(training)
+    with pytest.raises(ValueError, match=r"x \(4, 3, 2, 2\) has 3 channels, but the vectors are for 1"):
+        net(Tensor(np.ones((4, 3, 2, 2), np.float32)))
+    np.testing.assert_array_equal(net[0].running_var.numpy(), [1])  # nothing has moved

@@ -45,7 +45,7 @@ def batch_norm(
     momentum                   how far the running ones move, a fraction: new = (1 - momentum) old + momentum batch
     eps                        > 0, keeps the division finite
 
-    Raises ValueError in training where a channel has fewer than two values.
+    Raises ValueError in training where a channel has fewer than two values, and for vectors of another length than C.
     """
     x = as_tensor(x)
     weight, bias = (None if t is None else as_tensor(t) for t in (weight, bias))
@@ -54,6 +54,11 @@ def batch_norm(
         raise ValueError(f"batch_norm: x {x.shape} must be (N, C) or (N, C, H, W)")
     if not eps > 0:
         raise ValueError(f"batch_norm: eps must be above 0, got {eps}")
+    for vector in (running_mean, running_var, weight, bias):
+        if vector is not None and vector.shape != x.shape[1:2]:
+            raise ValueError(
+                f"batch_norm: x {x.shape} has {x.shape[1]} channels, but the vectors are for {vector.size}"
+            )
     xp, channels = xp_of(x.data), x.shape[1]
     dims = (0,) if x.ndim == 2 else (0, 2, 3)  # all axes but the channels'
     column = (1, channels) + (1,) * (x.ndim - 2)  # a (C,) vector in the shape that broadcasts against x
