@@ -233,11 +233,8 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        hint = (
-            "labels.argmax(1) of one-hot rows"
-            if labels.ndim == 2
-            else "give an array of them, labels.astype(int), and no Tensor"
-        )
+        hint = "give an array of them, labels.astype(int), and no Tensor"
+        hint = "labels.argmax(1) of one-hot rows" if labels.ndim == 2 else hint
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):

@@ -279,8 +279,7 @@ class Trainer:
                     self._last_good.restore()
                 raise diverged(step.step, f"the loss is {loss}", step.lr, self.model, step.x)
             p.loss_sum += loss * len(step.x.data)
-            p.correct += int(correct)
-            p.seen += len(step.x.data)
+            p.correct, p.seen = p.correct + int(correct), p.seen + len(step.x.data)
 
     def __repr__(self) -> str:
         p = self.progress

@@ -86,9 +86,7 @@ class FlatParameters:
 
     def collect(self) -> list[int]:
         """Make `g` the gradient of this step. Returns which parameters rest, frozen or without one: `g` is 0 there.
-
-        Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it.
-        """
+        Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it."""
         resting, stale = [], False
         for i, (p, w, home) in enumerate(zip(self.params, self._w_views, self._homes, strict=True)):
             if p.data is not w:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from minidl.backend import kernel_for, same_bits
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.refuse import missing
+from minidl.refuse import Named
 
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
@@ -34,16 +34,11 @@ class SwitchEvent(NamedTuple):
     condition: str
 
 
-class Optimizer(ABC):
+class Optimizer(Named, ABC):
     """What the trainer sees of any optimizer, be it one rule or a hybrid of two."""
 
     switch_event: SwitchEvent | None = None  # stays None for an optimizer of one phase
     flat: FlatParameters | None = None  # the parameters; None until they are bound
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            raise missing(type(self).__name__, name, otherwise="")
 
     @property
     @abstractmethod
@@ -107,7 +102,7 @@ class Optimizer(ABC):
         """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
         self._bound().zero_grad(set_to_none)
 
-    def report(self, epoch: int, **metrics: float) -> None:  # noqa: B027 (most optimizers have no use for it)
+    def report(self, epoch: int, **metrics: float) -> None:
         """Take in the progress: epochs finished, and metrics such as val_loss. Called after each epoch."""
 
     def verdict(self) -> str | None:

@@ -230,8 +230,7 @@ def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
 
 
 def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
-    """The sum over these axes, divided by n. float32 is summed in float64, and float16 in float32: a long
-    sum would be inexact otherwise, or overflow a float16."""
+    """The sum over these axes, divided by n; float32 is added in float64, float16 in float32: terms may be many."""
     wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
     summed: Array = x.sum(dims, dtype=wide, keepdims=keepdims)
     return (summed / n if n != 1 else summed).astype(x.dtype, copy=False)
