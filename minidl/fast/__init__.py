@@ -14,7 +14,7 @@ from minidl.fast import gpu as _gpu  # noqa: F401
 def _found() -> tuple[Kernels, str]:
     """The compiled forms of operations on the CPU, and what compiled them; none, and why.
 
-    They are looked for when something is computed, not when minidl is imported: numba takes half a second.
+    They are looked for when something is computed, not when minidl is imported: numba takes a third of a second.
     """
     if os.environ.get("MINIDL_NO_FAST"):
         return {}, "MINIDL_NO_FAST is set"
