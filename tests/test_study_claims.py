@@ -120,7 +120,7 @@ def test_counts_in_words():
         "better in 2 of 5 regimes, equivalent in 1, undecided in 2"
     )
     assert spelled({BETTER: 0, EQUIVALENT: 0, WORSE: 0, OPEN: 6}) == "undecided in all 6 regimes"
-    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, sooner=True) == "sooner in the one regime"
+    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, way=True) == "shorter in the one regime"
     assert spelled(dict.fromkeys((BETTER, EQUIVALENT, WORSE, OPEN), 0)) == "not compared"
 
 

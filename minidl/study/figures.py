@@ -76,16 +76,16 @@ def heat_map(block: Block, kind: str) -> Figure:
     means, dead = found[kind]
     moments, values = _axes(block.maps[kind])
     with rc_context(STYLE):
-        figure, ax = _figure(3.6, width=5.4)
+        figure, ax = _figure(3.0, width=4.0)  # two beside each other are as wide as half a page
         image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
         ax.grid(False)
-        ax.set_xticks(range(len(moments)), [f"{100 * at:g} %" for at in moments])
+        ax.set_xticks(range(len(moments)), [f"{100 * at:g}" for at in moments])
         ax.set_yticks(range(len(values)), [f"{v:g}" for v in values])
-        ax.set(xlabel="moment (share of the run)", ylabel=MAP_NAMES[kind])
+        ax.set(xlabel="moment, % of the run", ylabel=MAP_NAMES[kind])
         best = np.unravel_index(np.nanargmax(means), means.shape)
         for (row, column), mean in np.ndenumerate(means):
             _write_cell(ax, row, column, mean, int(dead[row, column]), mean > (low + high) / 2, (row, column) == best)
-        figure.colorbar(image, ax=ax, shrink=0.9, label="validation accuracy, %")
+        figure.colorbar(image, ax=ax, shrink=0.9)
         return figure
 
 
@@ -121,11 +121,9 @@ def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: 
     if alive and dead:
         text += f"\n{dead} coll."
     colour = INK if not alive else "#000000" if bright else "#ffffff"
-    ax.text(
-        column, row, text, ha="center", va="center", fontsize=8.5, color=colour, fontweight="bold" if best else None
-    )
+    ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour, fontweight="bold" if best else None)
     if best:
-        ax.plot(column, row, "o", markersize=28, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
+        ax.plot(column, row, "o", markersize=22, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
 
 
 # ---- tuning -------------------------------------------------------------------------------------------------------

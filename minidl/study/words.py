@@ -18,15 +18,15 @@ def answer(blocks: Sequence[Block], keys: Collection[str]) -> list[str]:
     if not any(block.word(TITLE) for block in counted):
         return ["The runs that tell the switch from a cut of Adam's rate are not done yet."]
 
-    def found(claim: Claim, sooner: bool = False) -> str:
-        return spelled(tally(counted, claim), sooner)
+    def found(claim: Claim, way: bool = False) -> str:
+        return spelled(tally(counted, claim), way)
 
     return [
         f"{_title(tally(counted, TITLE))} ({found(TITLE)}{_failed(counted)}).",
         f"Against Adam at a constant rate, the switch was {found(SWITCH)}, and a cut {found(CUT)}; against Adam with a "
         f"cosine, the switch was {found(COSINE)}, and the switch with a cosine after it {found(BOTH)}.",
-        f"Tuned on validation images, the switch came {_moments(counted)}; beside the cut, it was at a good validation "
-        f"accuracy {found(_same(TITLE, SPEED), sooner=True)}, and its test loss was {found(_same(TITLE, LOSS))}.",
+        f"Tuned on validation images, the switch came {_moments(counted)}; beside the cut, its way to a good validation "
+        f"accuracy was {found(_same(TITLE, SPEED), way=True)}, and its test loss was {found(_same(TITLE, LOSS))}.",
     ]
 
 
@@ -82,9 +82,9 @@ def tally(blocks: Sequence[Block], claim: Claim) -> dict[str, int]:
     return {word: words.count(word) for word in (BETTER, EQUIVALENT, WORSE, OPEN)}
 
 
-def spelled(counts: dict[str, int], sooner: bool = False) -> str:
+def spelled(counts: dict[str, int], way: bool = False) -> str:
     """Such as: better in 2 of 5 regimes, equivalent in 1, undecided in 2. Or: better in all 5 regimes."""
-    names = {BETTER: "sooner", WORSE: "later", EQUIVALENT: "as soon"} if sooner else {}
+    names = {BETTER: "shorter", WORSE: "longer", EQUIVALENT: "as long"} if way else {}
     total, words = sum(counts.values()), {OPEN: "undecided"} | names
     parts = [f"{words.get(word, word)} in {n}" for word, n in counts.items() if n]
     if not parts:
