@@ -26,7 +26,7 @@ def answer(blocks: Sequence[Block], keys: Collection[str]) -> list[str]:
         f"Against Adam at a constant rate, the switch was {found(SWITCH)}, and a cut {found(CUT)}; against Adam with a "
         f"cosine, the switch was {found(COSINE)}, and the switch with a cosine after it {found(BOTH)}.",
         f"Tuned on validation images, the switch came {_moments(counted)}; beside the cut, its way to a good "
-        f"validation accuracy was {found(_same(TITLE, SPEED), way=True)}, and its test loss was {found(_same(TITLE, LOSS))}.",
+        f"validation accuracy was {found(_same(TITLE, SPEED), way=True)}, its test loss {found(_same(TITLE, LOSS))}.",
     ]
 
 
