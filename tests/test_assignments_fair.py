@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.fairness import MORE
 from tests.submissions import submission, with_bodies
 from tutorials.assignments.assignment import load
 from tutorials.assignments.marking import Report, grade
@@ -256,6 +257,7 @@ WORKS = {
         "choose by data.val",
     ),
 }
+WORKS |= {name: Work(*more) for name, more in MORE.items()}
 
 
 def files_of(work: Work) -> dict[str, str]:

@@ -9,7 +9,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ def expect(
         raise Wrong(f"{given}\n  expected dtype {dtype} as the input has, got {got.dtype}: what changes it?")
     if close(got, exact, dtype):
         return
-    slip, sure = _likeliest(got, dtype, exact, mistakes)
+    slip, sure = _likeliest(got, dtype, exact, mistakes, ledger.charged if ledger else ())
     if ledger and slip and sure and ledger.forgives(slip):
         return
     error = np.abs(got.astype(np.float64) - value) / (bound(exact, dtype) + np.finfo(dtype).tiny)
@@ -119,10 +119,13 @@ def exact(value: Any, roundings: int, size: Any = None) -> Exact:
     return Exact(value, roundings * np.abs(value if size is None else np.broadcast_to(size, value.shape)))
 
 
-def _likeliest(got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None) -> tuple[str, bool]:
+def _likeliest(
+    got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None, charged: Collection[str] = ()
+) -> tuple[str, bool]:
     """The known mistake whose value is nearest to what was got, and whether it is that value to within rounding.
 
-    One that is further off than a thousand times the bound of a right answer is none; "" then.
+    One that is further off than a thousand times the bound of a right answer is none; "" then. One that has been
+    charged before is meant rather than another that gives the same here.
     """
     nearest, least = "", 1000.0
     for message, wrong in (mistakes or {}).items():
@@ -134,6 +137,10 @@ def _likeliest(got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None) 
             own = bound(Exact(np.abs(right.value) + np.abs(value), right.slack), dtype)
             with np.errstate(all="ignore"):
                 off = float(np.max(np.abs(got.astype(np.float64) - value) / own, initial=0.0))
+            if np.array_equal(got, value, equal_nan=True):
+                off = 0.0
+            if off < 30 and message in charged:
+                return message, True
             if off < least:
                 nearest, least = message, off
     return nearest, least < 30

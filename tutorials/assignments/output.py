@@ -44,7 +44,7 @@ class Output:
             watch.register(self._pipe, select.POLLIN)
         while True:
             left = deadline - time.monotonic()
-            ready = [each for each, _ in watch.poll(left * 1000)] if left > 0 else []
+            ready = [each for each, _ in watch.poll(max(left, 0) * 1000)]  # once at least, however late it is
             if not ready:
                 raise TimeoutError
             if self._pipe in ready and not self._take():

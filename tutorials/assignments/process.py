@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 }  # fmt: skip
 Parts = Mapping[str, Callable[..., Any]]
 _MOST_TOLD = 1000  # files that are told to be loaded: more is a forgery
-_LOOK_SECONDS = 0.02  # between two looks at a process: in this time a bomb makes a few hundred threads
+_LOOK_SECONDS = 0.05  # between two looks at a process: in this time a bomb makes a thousand threads at most
 
 
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGKILL}

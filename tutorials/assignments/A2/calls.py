@@ -17,12 +17,23 @@ def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any) -> Any:
     """The weights after each step, with the gradients (steps, n) given."""
     parameter = Tensor(w, requires_grad=True)
     optimizer = RULES[rule]([parameter], **_options(options))
+    optimizer.rule = _not_filled(optimizer.rule)
     trajectory = []
     for g in gradients:
         parameter.grad = g.copy()
         optimizer.step()
         trajectory.append(parameter.data.copy())
     return np.array(trajectory)
+
+
+def _not_filled(rule: Any) -> Any:
+    """The rule with a p that holds no numbers: what is not written into it stays NaN."""
+
+    def with_nan(g: Any, p: Any, lr: float, **state: Any) -> None:
+        p[...] = np.nan
+        rule(g, p, lr, **state)
+
+    return with_nan
 
 
 def rule(name: str, options: dict[str, Any], g: Any, state: dict[str, Any], t: int, lr: float) -> dict[str, Any]:

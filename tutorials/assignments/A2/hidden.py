@@ -26,6 +26,7 @@ BOTH = (np.float32, np.float64)
 
 # Slips that show in several items: they are paid for once.
 CLIMBS = "This climbs: is the sign of the step right? p is added to w."
+UNWRITTEN = "no step arrives in p: write into it, p[...] = ...; p = ... makes a new array, which is lost"
 DAMPED = "Is the gradient multiplied by 1 - mu? Here v <- mu v + g."
 FORGETS = "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost."
 INSIDE = "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v."
@@ -83,8 +84,11 @@ def start(rng: np.random.Generator, dtype: Any, steps: int, n: int = 6) -> tuple
 
 
 def trajectory(call: Call, rule: str, options: dict[str, Any], w: Array, g: Array) -> Any:
-    """The student's weights after each step."""
-    return call("steps", rule=rule, options=options, w=w, gradients=g)
+    """The student's weights after each step. What is right about a step that does not arrive, nobody can say."""
+    got = call("steps", rule=rule, options=options, w=w, gradients=g)
+    nothing = rule == "SGD" and isinstance(got, np.ndarray) and np.isnan(got).all()
+    require(not nothing, f"{given(rule, options, w, g)}: {UNWRITTEN}")
+    return got
 
 
 def given(rule: str, options: dict[str, Any], w: Array, g: Array) -> str:

@@ -197,13 +197,14 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> 
                 ADD: lambda: conv_gradients(x, w, g64, **options, add=False)[0],
             }
             exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)]
-            op.only(which).gradients(g, exacts, mistakes, {}, {
+            op.only(which).gradients(g, exacts, mistakes, {TURNED: lambda: rights[1][:, :, ::-1, ::-1]}, {
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
                 "b is added to every image: sum over the images, too.": lambda: g64[0].sum((1, 2)),
             }, ledger=call.ledger)  # fmt: skip
 
 
+BORDER = "The border must never win: pad with -infinity, not with 0."
 POOLS: tuple[Any, ...] = (
     ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}),
     ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
@@ -219,8 +220,7 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
             run(call, "max_pool2d", [x], kernel_size=k, **options).value(right, {
-                "The border must never win: pad with -infinity, not with 0.":
-                    lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
+                BORDER: lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
                 "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
             })  # fmt: skip
 
@@ -240,7 +240,8 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
                 ADD:
                     lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
-            })  # fmt: skip
+                BORDER: lambda: pool_gradient(a, k, first_winner, g64, **options),
+            }, ledger=call.ledger)  # fmt: skip
 
 
 SUM = "This is the sum: divide by kh * kw."

@@ -30,7 +30,8 @@ class Spy(nn.Module):
         self.layer = nn.Linear(features, classes, rng=rng)
         self.log = log
         self.noise = np.zeros(1)
-        log.append({"start": _digest(self), "rate": None, "shown": []})
+        weights = [p.data.copy() for p in self.parameters()]
+        log.append({"start": _digest(self), "weights": weights, "rate": None, "shown": []})
         self.run = log[-1]
 
     def forward(self, x: Tensor) -> Tensor:

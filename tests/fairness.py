@@ -1,0 +1,288 @@
+"""More submissions as students hand them in: what spoils one item costs that one, and what is right costs nothing.
+
+Each is (assignment, the bodies of functions, the mark that a fair teacher gives, what the feedback says). They are what
+was learned from a hundred, 20 for each assignment, whose marks were written down before they were graded.
+"""
+
+MORE: dict[str, tuple[str, dict[str, str], int, str]] = {
+    "A2: v counts the other way round inside": (
+        "A2",
+        {
+            "SGD.rule": """
+if v is None:
+    p[...] = -lr * g
+    return
+v *= self.momentum
+v -= g
+p[...] = lr * v if not self.nesterov else lr * (self.momentum * v - g)
+"""
+        },
+        95,
+        "",
+    ),
+    "A2: p = for p[...] =": (
+        "A2",
+        {
+            "SGD.rule": """
+if v is None:
+    p = -lr * g
+    return
+v *= self.momentum
+v += g
+p = -lr * (g + self.momentum * v) if self.nesterov else -lr * v
+"""
+        },
+        60,
+        "makes a new array, which is lost",
+    ),
+    "A2: only m is corrected": (
+        "A2",
+        {
+            "Adam.rule": """
+b1, b2 = self.betas
+moments(g, p, m, v, b1, b2)
+t = self.t
+p[...] = -lr * (m / (1 - b1**t)) / (np.sqrt(v) + self.eps)
+"""
+        },
+        75,
+        "m is corrected, v is not",
+    ),
+    "A2: p is filled, then added to": (
+        "A2",
+        {
+            "SGD.rule": """
+p.fill(0)
+if v is not None:
+    v[:] = self.momentum * v + g
+    p -= lr * (g + self.momentum * v if self.nesterov else v)
+else:
+    p -= lr * g
+"""
+        },
+        100,
+        "",
+    ),
+    "A2: a loop over the elements": (
+        "A2",
+        {
+            "Adam.rule": """
+b1, b2 = self.betas
+moments(g, p, m, v, b1, b2)
+t = self.t
+for i in range(len(p)):
+    p[i] = -lr * (m[i] / (1 - b1**t)) / (np.sqrt(v[i] / (1 - b2**t)) + self.eps)
+"""
+        },
+        100,
+        "",
+    ),
+    "A3: SWATS: eps inside the root": (
+        "A3",
+        {
+            "SWATS._adam": """
+(b1, b2), k = self.betas, self.t
+moments(g, p, m, a, b1, b2)
+p[...] = -lr * (1 - b2**k) ** 0.5 / (1 - b1**k) * m / (a + self.eps) ** 0.5
+"""
+        },
+        92,
+        "",
+    ),
+    "A3: SWATS: v itself is scaled": (
+        "A3",
+        {
+            "SWATS._sgd": """
+v *= self.betas[0]
+v += g
+v *= 1 - self.betas[0]
+p[...] = -lr * v
+"""
+        },
+        90,
+        "",
+    ),
+    "A3: p.p and p.g in float32": (
+        "A3",
+        {
+            "Projection.measure": """
+self.measured = np.array([p @ p, p @ g])
+"""
+        },
+        80,
+        "",
+    ),
+    "A3: min_delta is forgotten": (
+        "A3",
+        {
+            "Plateau.standing": """
+sign = 1 if _higher_is_better(self.metric) else -1
+best, n = -math.inf, 0
+for x in progress.history(self.metric):
+    if sign * x > best:
+        best, n = sign * x, 0
+    else:
+        n += 1
+return sign * best, n
+"""
+        },
+        90,
+        "",
+    ),
+    "A4: the filters are turned round": (
+        "A4",
+        {
+            "conv2d": """
+x, w = as_tensor(x), as_tensor(weight)
+kernel = w.shape[2:]
+stride, padding = _pair(stride), _pair(padding)
+win = _windows(_pad(x.data, padding), kernel, stride)
+f = w.data[:, :, ::-1, ::-1]
+y = np.einsum('ncijuv,ocuv->noij', win, f)
+def vjp_x(g):
+    per_window = np.einsum('noij,ocuv->ncijuv', g, f)
+    return _unpad(_scatter(per_window, x, stride, padding), padding)
+edges = [(x, vjp_x), (w, lambda g: np.einsum('noij,ncijuv->ocuv', g, win)[:, :, ::-1, ::-1])]
+if bias is not None:
+    b = as_tensor(bias)
+    y = y + b.data[None, :, None, None]
+    edges.append((b, lambda g: g.sum(axis=(0, 2, 3))))
+return record('conv2d', y, *edges)
+"""
+        },
+        80,
+        "as mathematicians",
+    ),
+    "A4: a border of zeros wins": (
+        "A4",
+        {
+            "max_pool2d": """
+x, kernel, stride, padding = _pool_arguments('max_pool2d', x, kernel_size, stride, padding)
+win = _windows(_pad(x.data, padding), kernel, stride)
+flat = win.reshape(*win.shape[:4], -1)
+arg = flat.argmax(-1)
+y = flat.max(-1)
+def vjp(g):
+    d = np.zeros_like(flat)
+    np.put_along_axis(d, arg[..., None], g[..., None], -1)
+    return _unpad(_scatter(d.reshape(win.shape), x, stride, padding), padding)
+return record('max_pool2d', y, (x, vjp))
+"""
+        },
+        90,
+        "The border must never win",
+    ),
+    "A4: _scatter writes for adds": (
+        "A4",
+        {
+            "_scatter": """
+n, c, oh, ow, kh, kw = per_window.shape
+(sh, sw), (ph, pw) = stride, padding
+image = np.zeros((n, c, x.shape[2] + 2*ph, x.shape[3] + 2*pw), per_window.dtype)
+for i in range(oh):
+    for j in range(ow):
+        image[:, :, i*sh:i*sh+kh, j*sw:j*sw+kw] = per_window[:, :, i, j]
+return image
+"""
+        },
+        80,
+        "",
+    ),
+    "A4: only the value of conv2d": (
+        "A4",
+        {
+            "conv2d": """
+x, w = as_tensor(x), as_tensor(weight)
+(kh, kw), (sh, sw), padding = w.shape[2:], _pair(stride), _pair(padding)
+z = _pad(x.data, padding)
+oh, ow = (z.shape[2]-kh)//sh+1, (z.shape[3]-kw)//sw+1
+y = np.zeros((len(z), len(w.data), oh, ow), x.dtype)
+for i in range(oh):
+    for j in range(ow):
+        patch = z[:, :, i*sh:i*sh+kh, j*sw:j*sw+kw]
+        y[:, :, i, j] = np.tensordot(patch, w.data, ((1, 2, 3), (1, 2, 3)))
+if bias is not None:
+    y += as_tensor(bias).data[:, None, None]
+return record('conv2d', y)
+"""
+        },
+        65,
+        "",
+    ),
+    "A5: zero_grad is forgotten": (
+        "A5",
+        {
+            "train_once": """
+rng = np.random.default_rng(seed)
+model = make_model(rng)
+model.train()
+optimizer = make_optimizer(model.parameters(), rate)
+x, labels = data.train
+for _ in range(epochs):
+    order = rng.permutation(len(x))
+    for start in range(0, len(x), batch_size):
+        batch = order[start : start + batch_size]
+        loss = ops.cross_entropy(model(Tensor(x[batch])), labels[batch])
+        loss.backward()
+        optimizer.step()
+return model
+"""
+        },
+        90,
+        "call optimizer.zero_grad() first",
+    ),
+    "A5: judged on the validation data": (
+        "A5",
+        {
+            "compare": """
+results = {}
+for name, make_optimizer in optimizers.items():
+    rate = tune(make_model, make_optimizer, rates, data, tune_seeds, epochs)
+    models = [train_once(make_model, make_optimizer, rate, data, s, epochs) for s in seeds]
+    accs = [accuracy(model, data.val) for model in models]
+    results[name] = Result(rate, accs, *mean_and_interval(accs))
+return results
+"""
+        },
+        90,
+        "",
+    ),
+    "A5: zero_grad at the end": (
+        "A5",
+        {
+            "train_once": """
+rng = np.random.default_rng(seed)
+model = make_model(rng)
+model.train()
+optimizer = make_optimizer(model.parameters(), rate)
+x, labels = data.train
+for _ in range(epochs):
+    order = rng.permutation(len(x))
+    for start in range(0, len(x), batch_size):
+        batch = order[start : start + batch_size]
+        loss = ops.cross_entropy(model(Tensor(x[batch])), labels[batch])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+return model
+"""
+        },
+        100,
+        "",
+    ),
+    "A5: 1.96 for t": (
+        "A5",
+        {
+            "mean_and_interval": """
+n = len(values)
+if n < 2:
+    raise ValueError('x')
+m = float(np.mean(values))
+h = 1.96 * float(np.std(values, ddof=1)) / n ** 0.5
+return m, m - h, m + h
+"""
+        },
+        90,
+        "t comes from T95",
+    ),
+}
