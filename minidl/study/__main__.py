@@ -131,9 +131,9 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
         study = replace(study, regimes=fit(study.regimes, dataset, []))
     plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args)
     if args.own:
-        own = [c.key for c in study.contestants if c.block == "own"]
-        own += [regime.name for regime in study.regimes if regime.network]
-        print(f"{NAME}: {args.own} brings {', '.join(own)}", file=sys.stderr)
+        brought = [c.key for c in study.contestants if c.block == "own"]
+        brought += [regime.name for regime in study.regimes if regime.network]
+        print(f"{NAME}: {args.own} brings {', '.join(brought)}", file=sys.stderr)
     for line in plan.store.damaged[:5]:
         print(shown(f"{NAME}: {line}; it is made again"), file=sys.stderr)
     if more := plan.store.damaged[5:]:
