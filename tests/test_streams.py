@@ -135,7 +135,7 @@ def test_a_signal_ends_it_with_one_line(program, number, times, there, tmp_path,
             os.kill(os.getpid(), number)
 
     module, place = PLACES[program]
-    monkeypatch.setattr(f"{module}.{place}", send)
+    monkeypatch.setattr(importlib.import_module(module), place, send)
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     status = importlib.import_module(module).main(words(program, there, tmp_path))
     said = capsys.readouterr().err
