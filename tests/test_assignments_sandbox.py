@@ -22,7 +22,7 @@ from tests.test_assignments_attacks import ADAM, PATIENT, TRY
 from tutorials.assignments import sandbox, seccomp
 from tutorials.assignments.assignment import load
 from tutorials.assignments.marking import Report, grade
-from tutorials.assignments.sandbox import is_on
+from tutorials.assignments.sandbox import Limits, is_on
 
 if sys.platform != "linux" or platform.machine() != "x86_64":
     pytest.skip("system calls are tried by their numbers on x86-64", allow_module_level=True)
@@ -291,6 +291,15 @@ def test_another_processor_is_told_as_untried(monkeypatch):
             with pytest.raises(sandbox.Unavailable, match=said):
                 sandbox._seccomp()
     assert "aarch64" not in seccomp.TRIED
+
+
+@pytest.mark.parametrize(("programs", "score"), [(0.0, 40), (8.0, 100)])
+def test_a_busy_machine_fails_no_right_answer(programs, score, monkeypatch):
+    """It takes two seconds to load: more than one for a call, less than one for each program on a core."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (programs * (os.cpu_count() or 1), 0.0, 0.0))
+    slow = submission(with_preface("A2", ADAM, "import time; time.sleep(2)\n"))
+    report = grade(load("A2"), slow, limits=Limits(call_seconds=1, total_seconds=30))
+    assert report.score == score
 
 
 USERS = [pytest.param(None, id="as I am"), pytest.param(65534, id="as an ordinary user")]

@@ -31,8 +31,8 @@ NOBODY = 65534
 class Limits:
     """What a student's code may use up."""
 
-    call_seconds: float = 10.0  # by the clock, for one call
-    total_seconds: float = 60.0  # by the clock, for the whole submission
+    call_seconds: float = 10.0  # by the clock, for one call; longer where programs share the cores (session.py)
+    total_seconds: float = 60.0  # the same for the whole submission
     cpu_seconds: int = 30  # of one worker
     memory: int = 2 << 30  # bytes of address space, Python and NumPy included
     printed: int = 64 << 20  # bytes; only the beginning is kept
