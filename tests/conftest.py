@@ -2,6 +2,7 @@
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.counting_kernels import COMPILER
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples in every run: a failure seen in CI is a failure seen at home.
 settings.register_profile(
@@ -41,8 +44,11 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for the full MNIST is marked so: `pytest -m mnist` runs all of them."""
+    """A test that asks for the full MNIST is marked so: `pytest -m mnist` runs all of them. Extras may be missing."""
     for item in items:
+        for mark in item.iter_markers("extra"):
+            if missing := [module for module in mark.args if find_spec(module) is None]:
+                item.add_marker(pytest.mark.skip(reason=f"needs an extra: no {', '.join(missing)}"))
         if "mnist_root" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.mnist)
 

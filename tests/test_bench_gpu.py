@@ -140,16 +140,18 @@ def test_pytorch_runs_beside_it_and_what_can_not_is_left_out(tmp_path, capsys):
     assert "geometric mean" in captured.out
 
 
+@pytest.mark.extra("jax")
 def test_jax_runs_beside_it_one_step_a_call_and_many(tmp_path):
-    pytest.importorskip("jax", reason="JAX is not installed")
     status, record = dry_run(tmp_path, "minidl", "jax", "jax scan", networks=("digits-mlp",))
     assert status == 0
     assert set(record["results"][0]["us"]) == {"minidl", "jax", "jax scan"}
 
 
+@pytest.mark.extra("jax")
 @pytest.mark.parametrize("network", ["digits-mlp", "bn-mlp"])
 def test_jax_trains_as_minidl_does(network):
-    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    import jax
+
     from minidl import Tensor, ops
     from minidl.backend import get_backend
     from minidl.optim import Adam

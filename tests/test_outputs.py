@@ -169,6 +169,7 @@ def test_a_report_in_the_run_s_folder_that_is_somebody_s(made, tmp_path, capsys)
     assert (run / "report.html").read_text() == "mine"
 
 
+@pytest.mark.extra("jinja2")
 @pytest.mark.parametrize("name", ["report.html", "table.md", "results.csv", "times.csv", "figures"])
 def test_a_study_begins_in_no_folder_with_such_a_file(name, tmp_path, capsys):
     (tmp_path / name).write_text("mine")

@@ -67,10 +67,12 @@ def test_as_a_script(path: Path, tmp_path: Path) -> None:
     check(path.stem, done.stdout, tmp_path)
 
 
+@pytest.mark.extra("nbclient", "nbformat", "ipykernel")
 @pytest.mark.parametrize("path", NAMES)
 def test_as_a_notebook(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat.v4")
-    pytest.importorskip("ipykernel")
+    import nbclient
+    from nbformat import v4 as nbformat
+
     if path.stem in TORCH:
         pytest.importorskip("torch")
     for name, value in environment(tmp_path).items():

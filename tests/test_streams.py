@@ -154,6 +154,7 @@ def start_study(out: Path, log: Path, place: str, number: int, times: int) -> No
     sys.exit(importlib.import_module("minidl.study.__main__").main([*STUDY, "--out", str(out)]))
 
 
+@pytest.mark.extra("jinja2")
 @pytest.mark.parametrize(("place", "times"), [("load_mnist", 1), ("open_plan", 2), ("execute", 1), ("execute", 2)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_study_with_the_line_that_goes_on(place, times, number, tmp_path):

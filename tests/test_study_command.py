@@ -26,6 +26,8 @@ from tests.tiny_study import ONE
 from tutorials.study.choose import choices
 from tutorials.study.publish import publish
 
+pytestmark = pytest.mark.extra("jinja2")
+
 
 def study(*args):
     words = [sys.executable, "-W", "error", "-m", "tests.tiny_study", *map(str, args)]
@@ -243,8 +245,10 @@ def test_a_script_without_a_guard_is_told_at_once(tmp_path):
     assert not (tmp_path / "studies" / "mine" / "runs").exists()
 
 
+@pytest.mark.extra("psutil")
 def test_no_worker_outlives_a_killed_study(tmp_path):
-    psutil = pytest.importorskip("psutil", reason="psutil (comes with the extra cluster) is not installed")
+    import psutil
+
     process = start("--preset", "slow", "--out", tmp_path / "study", "--workers", "2")
     assert wait_for(tmp_path / "study", 1, process)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -254,8 +258,8 @@ def test_no_worker_outlives_a_killed_study(tmp_path):
     assert psutil.wait_procs(children, timeout=20)[1] == []
 
 
+@pytest.mark.extra("distributed")
 def test_on_a_cluster_with_a_worker_killed(done, tmp_path):
-    pytest.importorskip("distributed", reason='the extra "cluster" is not installed')
     table, hit = on_a_cluster("tiny", tmp_path / "cluster", count(done))
     assert hit
     assert table == (done / "results.csv").read_bytes()

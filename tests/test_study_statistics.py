@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from minidl.study import statistics
 from minidl.study.statistics import (
     BETTER,
     EQUIVALENT,
@@ -20,8 +21,10 @@ from minidl.study.statistics import (
 )
 
 
+@pytest.mark.extra("scipy")
 def test_trimmed_mean_is_scipys():
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    from scipy import stats
+
     rng = np.random.default_rng(0)
     for n in (3, 5, 10, 20, 21):
         x = rng.standard_cauchy((4, n))
@@ -38,9 +41,11 @@ def test_trimmed_mean_by_hand():
     assert trimmed_mean([7]) == 7
 
 
+@pytest.mark.extra("scipy")
 def test_a_standard_error_of_yuens_trimmed_t_test_is_scipys():
     """For two samples Yuen's test divides by the root of both squared errors; with equal samples they are one."""
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    from scipy import stats
+
     rng = np.random.default_rng(1)
     a, b = rng.normal(0, 1, 20), rng.normal(1, 2, 20)
     (x, y), (ex, ey) = trimmed(np.array([a, b]))
@@ -50,8 +55,9 @@ def test_a_standard_error_of_yuens_trimmed_t_test_is_scipys():
     assert (x - y) / math.hypot(*errors) == pytest.approx(expected)
 
 
-def test_intervals_hold_together_in_simulated_studies():
+def test_intervals_hold_together_in_simulated_studies(monkeypatch):
     """Ten comparisons of 20 seeds, correlated as those with a contestant in common: all right in 95 % of studies."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)  # enough: of a hundred studies each draws others
     rng, right = np.random.default_rng(2), 0
     for _ in range(120):
         common, own = rng.normal(0, 1, (2, 20)), rng.normal(0, 1, (2, 5, 20))
@@ -82,8 +88,10 @@ def test_intervals_are_as_wide_as_they_must_be_and_not_wider():
         assert (found[0][0].high - mean) / error == pytest.approx(right, rel=0.12)
 
 
+@pytest.mark.extra("scipy")
 def test_one_comparison_alone_is_near_its_t_interval():
-    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    from scipy import stats
+
     d = np.random.default_rng(4).normal(0.3, 1, 20)
     ((found,),) = simultaneous([[d.tolist()]])
     mean, error = (float(x) for x in trimmed(d))

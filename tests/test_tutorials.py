@@ -121,13 +121,13 @@ def test_links_lead_somewhere(script):
 
 
 @every_script
+@pytest.mark.extra("jupytext")
 def test_notebook_is_in_step_and_was_run(script):
-    pytest.importorskip("jupytext", reason="comparing notebooks needs the extra `teaching`")
     build.in_step(script)
 
 
+@pytest.mark.extra("jupytext")
 def test_a_notebook_out_of_step_is_noticed(tmp_path):
-    pytest.importorskip("jupytext", reason="comparing notebooks needs the extra `teaching`")
     script = tmp_path / SCRIPTS[1].name
     script.write_text(SCRIPTS[1].read_text().replace("w1, w2, b = 0.5", "w1, w2, b = 0.6"))
     with pytest.raises(build.TutorialError, match="is missing"):
@@ -170,8 +170,8 @@ def test_a_number_in_the_words_stands_in_an_output(script):
         assert re.search(rf"(?<![\d.]){re.escape(claim.replace(' %', '%'))}", printed), claim
 
 
+@pytest.mark.extra("jupytext")
 def test_answers_run_after_the_cells_before_them():
-    pytest.importorskip("jupytext", reason="reading scripts needs the extra `teaching`")
     whole = build.with_answers(build.read(SCRIPTS[0]))
     plain = build.read(SCRIPTS[0])
     assert len(whole.cells) == len(plain.cells) + len(build.answers(plain))
@@ -193,8 +193,8 @@ def test_cells_and_answers_run(name, tmp_path, monkeypatch):
             exec(compile(piece, name, "exec"), scope)
 
 
+@pytest.mark.extra("nbclient")
 def test_a_failing_cell_is_reported(tmp_path):
-    pytest.importorskip("nbclient", reason="running notebooks needs the extra `teaching`")
     import asyncio
 
     from nbformat.v4 import new_code_cell, new_notebook

@@ -285,7 +285,11 @@ assert np.abs(one_batch - another).max() > 0.01
 # <details><summary>Answer</summary>
 #
 # ```python
+# import warnings
+#
 # from minidl.optim import Adam
+#
+# warnings.filterwarnings("ignore", "the training loss was")  # minidl warns of a loss as large as the third one's
 #
 # found = {}
 # for factor in factors:

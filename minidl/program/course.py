@@ -67,13 +67,13 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
 
 
 def tell_blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> None:
-    """A warning where the loss stayed finite, but went so high that training was lost: the rate is too large."""
+    """A warning where the loss stayed finite, but went so high that training was lost."""
     guessing = math.log(max(2, classes))
     worst = max(metrics, key=lambda record: record["train_loss"], default=None)
     if worst is not None and worst["train_loss"] > BLOWN_UP * guessing:
         tell(
             f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
-            f"{guessing:.3g}: the rate, {worst['lr']:g}, is far too large"
+            f"{guessing:.3g}: the rate, {worst['lr']:g}, or the initial weights are far too large"
         )
 
 

@@ -18,7 +18,6 @@ from minidl.data import load_mnist
 from minidl.data.atomic import atomic_file, write_text
 from minidl.study import PRESETS, Study
 from minidl.study.analysis import Block, analyse
-from minidl.study.report import markdown, write_report
 from minidl.study.store import PACK, Store
 from minidl.study.study import Plan, open_plan
 
@@ -33,6 +32,10 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
     """
     if not source.is_dir():
         raise ValueError(f"there is no study in {source}")
+    try:
+        from minidl.study.report import markdown, write_report  # it needs the extra `study`
+    except ModuleNotFoundError as error:
+        raise ValueError(f'publishing needs {error.name}: pip install ".[study]"') from None
     plan = open_plan(study, load_mnist(name=study.dataset), source)
     there = plan.store.all()
     if plan.store.damaged:
@@ -53,7 +56,9 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
         raise ValueError(
             f"{readme} has no place for the state of things, between <!-- state --> and <!-- end of state -->"
         )
-    write_text(readme, STATE.sub(lambda _: state(plan, analyse(plan)), text))
+    blocks = analyse(plan)
+    table = markdown(blocks, [c.key for c in plan.study.contestants])
+    write_text(readme, STATE.sub(lambda _: state(plan, blocks, table), text))
     return [*written, readme]
 
 
@@ -64,7 +69,7 @@ def _copy(file: Path, to: Path) -> Path:
     return to
 
 
-def state(plan: Plan, blocks: list[Block]) -> str:
+def state(plan: Plan, blocks: list[Block], table: str) -> str:
     """How far the study is, its answer so far and its first table, in Markdown."""
     done, total, runs = sum(block.complete for block in blocks), len(blocks), len(plan.store.all())
     if done == total:
@@ -76,7 +81,7 @@ def state(plan: Plan, blocks: list[Block]) -> str:
             f"{f', {begun} begun' if begun else ''}; {runs:,} runs.** Smaller regimes come first. Until all "
             "are done, the answer is about few and small networks:"
         )
-    return f"{head}\n\n{markdown(blocks, [c.key for c in plan.study.contestants])}"
+    return f"{head}\n\n{table}"
 
 
 def main() -> int:
