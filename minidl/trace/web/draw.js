@@ -109,7 +109,7 @@ function paintSigned(canvas, values, width, height, [low, high] = extent(values)
 function legend() {
   const canvas = el("canvas", { className: "legend-bar", role: "img", "aria-label": "from blue, negative, over the ground, zero, to red, positive" });
   paintSigned(canvas, Float32Array.from({ length: 21 }, (_, i) => (i - 10) / 10), 21, 1);
-  return el("p", { className: "legend hint" }, "negative ", canvas, " positive; the fullest colour is the largest number of a picture, and a dash marks what is negative");
+  return el("p", { className: "legend hint" }, "negative ", canvas, " positive", el("span", {}, "; the fullest colour is the largest number of a picture, and a dash marks what is negative"));
 }
 
 // Words with an explanation: it shows on pointing at them, and when they are tapped or reached by Tab.
