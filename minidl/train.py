@@ -168,7 +168,8 @@ def describe(run: Run) -> None:
     job, trainer = run.job, run.job.trainer
     data, splits = job.dataset, job.trainer.splits
     if job.device == "cpu":
-        print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
+        why_not = "--no-fast" if run.options.no_fast else fast.why_not()  # without a look at numba, which takes time
+        print(f"fast: {run.fast or f'no ({why_not})'}")
     for note in filter(None, (data.note, *run.notes)):
         print(shown(f"note: {note}"))
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "

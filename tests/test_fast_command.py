@@ -137,6 +137,12 @@ def test_a_run_says_what_it_computed_with(tmp_path):
     assert used is None
     _, used = trained(tmp_path / "c", *new, str(tmp_path / "c"), MINIDL_NO_FAST="1")
     assert used is None
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "minidl.train", *new, str(tmp_path / "d"), "--no-fast"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100,
+    ).stderr  # fmt: skip
+    assert "minidl.trainer" in said
+    assert "numba" not in said, "what is not used is not loaded: it takes half a second and 100 MB"
     for name in "bc":  # begun without: goes on without
         said, used = trained(tmp_path / name, "--resume", str(tmp_path / name))
         assert "\nnote: " not in said

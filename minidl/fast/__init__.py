@@ -36,12 +36,12 @@ def compiled() -> Kernels:
 
 def version() -> str | None:
     """What compiled the loops that compute here now, such as "numba 0.61.2"; None where NumPy computes."""
-    return _found()[1] if compiled() and not no_fast_now() else None
+    return _found()[1] if not no_fast_now() and compiled() else None
 
 
 def why_not() -> str:
     """Why NumPy computes here."""
-    return "--no-fast" if compiled() else _found()[1]
+    return "--no-fast" if no_fast_now() else _found()[1]
 
 
 CPU.compiled.append(compiled)
