@@ -18,13 +18,13 @@ from minidl.tensor import Tensor
 Rng = np.random.Generator | int | None  # a generator, a seed, or None: the `minidl.seed` block's, else fresh entropy
 
 
-def check_sizes(layer: str, least: int = 1, **sizes: Any) -> None:
-    """Raise TypeError for a size that is no whole number, ValueError for one that is too small."""
+def check_sizes(layer: str, **sizes: Any) -> None:
+    """Raise TypeError for a size that is no whole number, ValueError for one below 1."""
     for name, n in sizes.items():
         if isinstance(n, bool) or not hasattr(n, "__index__"):
             raise TypeError(f"{layer}: {name} must be a whole number, got {n!r}")
-        if n < least:
-            raise ValueError(f"{layer}: {name} must be {least} or more, got {n}")
+        if n < 1:
+            raise ValueError(f"{layer}: {name} must be 1 or more, got {n}")
 
 
 def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str, rng: Rng) -> Tensor:

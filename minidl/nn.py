@@ -149,11 +149,9 @@ class Conv2d(Module):
         **other: Any,
     ) -> None:
         super().__init__(**other)
-        kh, kw = _pair(kernel_size, "Conv2d: kernel_size")
-        self.stride, self.padding = _pair(stride, "Conv2d: stride"), _pair(padding, "Conv2d: padding")
-        sizes = {"in_channels": in_channels, "out_channels": out_channels}
-        check_sizes("Conv2d", **sizes, kernel_size=min(kh, kw), stride=min(self.stride))
-        check_sizes("Conv2d", 0, padding=min(self.padding))
+        check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels)
+        kh, kw = _pair(kernel_size, "Conv2d: kernel_size", 1)
+        self.stride, self.padding = _pair(stride, "Conv2d: stride", 1), _pair(padding, "Conv2d: padding", 0)
         shape = (out_channels, in_channels, kh, kw)
         self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
         self.by_chance = drawn_by_chance(self.weight, rng)
@@ -304,11 +302,9 @@ class _Pool2d(Module):
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, **other: Any) -> None:
         super().__init__(**other)
         name = type(self).__name__
-        self.kernel_size: Pair = _pair(kernel_size, f"{name}: kernel_size")
-        self.stride: Pair = self.kernel_size if stride is None else _pair(stride, f"{name}: stride")
-        self.padding: Pair = _pair(padding, f"{name}: padding")
-        check_sizes(name, kernel_size=min(self.kernel_size), stride=min(self.stride))
-        check_sizes(name, 0, padding=min(self.padding))
+        self.kernel_size: Pair = _pair(kernel_size, f"{name}: kernel_size", 1)
+        self.stride: Pair = self.kernel_size if stride is None else _pair(stride, f"{name}: stride", 1)
+        self.padding: Pair = _pair(padding, f"{name}: padding", 0)
 
     def extra_repr(self) -> str:
         return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"

@@ -75,12 +75,14 @@ def _unpad(x: Array, padding: Pair) -> Array:
     raise NotImplementedError("A4: _unpad is yours to write")
 
 
-def _pair(size: Any, name: str = "kernel_size, stride and padding") -> Pair:
-    """(height, width) of one number for both, or of two."""
+def _pair(size: Any, name: str = "kernel_size, stride and padding", least: int | None = None) -> Pair:
+    """(height, width) of one number for both, or of two. TypeError for others, ValueError for one below `least`."""
     sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
     if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes) or not 1 <= len(sizes) <= 2:
         advice = ": (k - 1) // 2 keeps the images' size for an odd window k" if size == "same" else ""
         raise TypeError(f"{name}: a whole number, or two for height and width, is needed; got {size!r}{advice}")
+    if least is not None and min(sizes) < least:
+        raise ValueError(f"{name} must be {least} or more, got {min(sizes)}")
     return int(sizes[0]), int(sizes[-1])
 
 
