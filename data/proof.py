@@ -115,7 +115,7 @@ def _short(value: Any) -> str:
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:
     """Write SHA256SUMS, with a line for each of these files of the folder."""
-    lines = [f"{_digest(folder / name)}  {name}\n" for name in names]
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
     write_text(folder / SUMS, "".join(lines))
 
 
@@ -129,9 +129,10 @@ def check_sums(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise Damaged(f"{folder / name} is missing")
-        if known.get(name) != _digest(folder / name):
+        if known.get(name) != file_sha256(folder / name):
             raise Damaged(f"{folder / name} is damaged: its checksum is not the one in {SUMS}")
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -28,6 +28,8 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote, unquote
 
+from minidl.data.proof import file_sha256
+
 __path__: list[str] = []  # so that modules can lie inside this one
 PREFIX = f"{__name__}."
 LARGEST = 1 << 24  # bytes of a file
@@ -100,7 +102,7 @@ def _module(path: Path) -> Any:
     name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
     known = sys.modules.get(name)
     if known is not None:
-        if known.__sha256__ == hashlib.sha256(path.read_bytes()).hexdigest():
+        if known.__sha256__ == file_sha256(path):
             return known
         del sys.modules[name]
     with told(path):

@@ -7,7 +7,6 @@ optimizer `total_steps` and `steps_per_epoch`, and whatever options of the comma
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.data.proof import file_sha256
 from minidl.grad_mode import no_grad
 from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
@@ -62,9 +62,13 @@ def hashes(*names: str) -> dict[str, str]:
     return {code.path: code.sha256 for code in (load(name) for name in names if is_own(name))}
 
 
+def _file_of(name: str) -> Path:
+    return Path(name.rpartition(":")[0] or name)
+
+
 def check_there(name: str, run: str, option: str = "model") -> None:
     """Raise UserError where the file of a run's model or optimizer is gone: it may have been moved."""
-    path = Path(name.rpartition(":")[0] or name)
+    path = _file_of(name)
     if is_own(name) and not path.is_file():
         raise UserError(
             f"{run} was trained with {short(name)} from {path}, which is gone: put that file back, or say where it is "
@@ -74,10 +78,10 @@ def check_there(name: str, run: str, option: str = "model") -> None:
 
 def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
     """A sentence where a model's file, which is there, is not the one that the run was trained with."""
-    path = Path(name.rpartition(":")[0])
+    path = _file_of(name)
     if not is_own(name) or not trained_with or not path.is_file():
         return None
-    if hashlib.sha256(path.read_bytes()).hexdigest() in trained_with.values():
+    if file_sha256(path) in trained_with.values():
         return None
     return f"{path.name} has changed since {run} was trained with it: what the network says now may be something else"
 
@@ -90,8 +94,8 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option
     if not is_own(name):
         return
     check_there(name, run, option)
-    path = Path(name.rpartition(":")[0] or name)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    path = _file_of(name)
+    found = file_sha256(path)
     if found not in trained_with.values():
         wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
         raise UserError(
