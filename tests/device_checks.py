@@ -116,7 +116,7 @@ FLAT_LAYERS = ("Linear", "BatchNorm1d")  # take (N, 12); the others (N, 3, 4, 4)
 RULES: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda p: SGD(p, 0.1),
     "sgd, decay": lambda p: SGD(p, 0.1, weight_decay=0.1),
-    "momentum, schedule, clip": lambda p: SGD(p, cosine(0.1, 10), 0.9, max_norm=0.5),
+    "momentum, schedule, clip": lambda p: SGD(p, cosine(0.1, 24), 0.9, max_norm=0.5),
     "nesterov, decay": lambda p: SGD(p, 0.1, 0.9, nesterov=True, weight_decay=0.1),
     "adam": lambda p: Adam(p, 0.01),
     "adam, decay, clip": lambda p: Adam(p, 0.01, weight_decay=0.1, max_norm=0.5),
@@ -229,9 +229,9 @@ def check_rule(name: str, device: str, dtype: str) -> None:
 EPOCH_STEPS = 6  # of a job on tests.commands.tiny_dataset
 
 
-def job(data: Path, device: str, **options: Any) -> Job:
-    """A run of two epochs of EPOCH_STEPS steps."""
-    return prepare(Config(dataset=str(data), device=device, epochs=2, batch_size=30, **options))
+def job(data: Path, device: str, epochs: int = 2, **options: Any) -> Job:
+    """A run of so many epochs of EPOCH_STEPS steps."""
+    return prepare(Config(dataset=str(data), device=device, epochs=epochs, batch_size=30, **options))
 
 
 def numbers(record: dict[str, Any]) -> dict[str, float]:

@@ -107,7 +107,7 @@ def test_captured_steps_have_the_bits_of_steps_one_by_one(gpu, name, kind):
 def test_a_trainer_captures_and_ends_with_the_same_bits(data, model, opt):
     ends = []
     for is_captured in (False, True):
-        job = checks.job(data, "gpu", model=model, opt=opt)
+        job = checks.job(data, "gpu", model=model, opt=opt, epochs=4)
         if not is_captured:
             job.trainer._captured = None
         job.trainer.train_to(4)
@@ -249,7 +249,7 @@ def test_no_step_waits_for_the_gpu(data, model, opt, gpu):
     busy = xp.RawKernel(
         'extern "C" __global__ void busy(long long n) { long long t = clock64(); while (clock64() - t < n); }', "busy"
     )
-    job = checks.job(data, "gpu", model=model, opt=opt)
+    job = checks.job(data, "gpu", model=model, opt=opt, epochs=3)
     job.trainer.train_to(2)  # compiles, checks the kernels, and captures
     steps = job.trainer.steps()
     next(steps)
