@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,6 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             use_threads(run.options.threads),
-            no_fast() if run.options.no_fast else nullcontext(),
             tf32(run.job.config.tf32),
             traced(run) as recorder,
             telling(run.job.config.model, run.job.config.opt),
@@ -122,7 +121,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
 
 
 def set_up(args: dict[str, Any], held: ExitStack) -> Run:
-    """From the command line to a Run, whose folder is locked until `held` is closed."""
+    """From the command line to a Run, whose folder is locked, and --no-fast in force, until `held` is closed."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:
@@ -159,6 +158,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if out is not None:
             check_unused(out)  # before minutes go into a download
         run = Run.create(prepare(Config(**args)), out, chosen, held)
+    if run.options.no_fast:
+        held.enter_context(no_fast())
     describe(run)
     return run
 
@@ -168,8 +169,7 @@ def describe(run: Run) -> None:
     job, trainer = run.job, run.job.trainer
     data, splits = job.dataset, job.trainer.splits
     if job.device == "cpu":
-        why_not = "--no-fast" if run.options.no_fast else fast.why_not()  # without a look at numba, which takes time
-        print(f"fast: {run.fast or f'no ({why_not})'}")
+        print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
     for note in filter(None, (data.note, *run.notes)):
         print(shown(f"note: {note}"))
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
