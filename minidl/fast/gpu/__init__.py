@@ -12,7 +12,7 @@ dense.py, images.py, convolution.py   the operations            rules.py    the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -77,9 +77,11 @@ def checked(
 LABELS = np.arange(6) % 5
 IMAGES = (2, 3, 6, 5)
 GPU_KERNELS["linear"] = checked(dense.linear, ops.linear, [(6, 4), (5, 4), (5,)])
-GPU_KERNELS["relu"] = checked(dense.activation("relu"), ops.relu, [IMAGES])
-GPU_KERNELS["tanh"] = checked(dense.activation("tanh_"), ops.tanh, [IMAGES])
-GPU_KERNELS["sigmoid"] = checked(dense.activation("sigmoid"), ops.sigmoid, [IMAGES])
+GPU_KERNELS["relu"] = checked(partial(dense.activation, "relu"), ops.relu, [IMAGES])
+GPU_KERNELS["tanh"] = checked(partial(dense.activation, "tanh_"), ops.tanh, [IMAGES])
+GPU_KERNELS["sigmoid"] = checked(partial(dense.activation, "sigmoid"), ops.sigmoid, [IMAGES])
+GPU_KERNELS["leaky_relu"] = checked(dense.leaky_relu, ops.leaky_relu, [IMAGES], negative_slope=0.2)
+GPU_KERNELS["gelu"] = checked(dense.gelu, ops.gelu, [IMAGES], call=lambda form, x: form(form(x), "tanh"))
 GPU_KERNELS["dropout"] = checked(dense.dropout, ops.dropout, [(5, 7)], p=0.4, rng=lambda: CounterRng(0))
 GPU_KERNELS["cross_entropy"] = checked(dense.cross_entropy, ops.cross_entropy, [(6, 5)], labels=LABELS)
 GPU_KERNELS["count_right"] = checked(dense.count_right, ops.count_right, [(6, 5)], labels=LABELS)

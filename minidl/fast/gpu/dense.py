@@ -101,24 +101,43 @@ def before_activation(
 # ---- activations and dropout ----
 
 
-def activation(name: str) -> Callable[..., Any]:
-    """The kernel of relu, tanh or sigmoid. Any shape; images that lie channels last stay so."""
+def activation(kernel: str, x: Tensor, *more: float) -> Any:
+    """relu, tanh, sigmoid or leaky_relu, by the kernel of that name. Any shape; images channels last stay so."""
+    if not plain(x) or not 0 < x.size <= MANY:
+        return NotImplemented
+    y, name = like(x.data), kernel.strip("_")  # tanh_, since C has a tanh of its own
+    kernels, n = kernels_for(xp_of(y), x.dtype), y.size
+    kernels(kernel, n, in_order(y), in_order(x.data), *more, n)
 
-    def form(x: Tensor) -> Any:
-        if not plain(x) or not 0 < x.size <= MANY:
-            return NotImplemented
-        y = like(x.data)
-        kernels, n = kernels_for(xp_of(y), x.dtype), y.size
-        kernels(name, n, in_order(y), in_order(x.data), n)
+    def vjp(g: Array) -> Array:
+        dx = like(y)
+        kernels(f"{name}_back", n, in_order(dx), in_order(as_last(g, y)), in_order(y), *more, n)
+        return dx
 
-        def vjp(g: Array) -> Array:
-            dx = like(y)
-            kernels(f"{name.strip('_')}_back", n, in_order(dx), in_order(as_last(g, y)), in_order(y), n)
-            return dx
+    return record(name, y, (x, vjp))
 
-        return record(name.strip("_"), y, (x, vjp))
 
-    return form
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
+    """See ops.leaky_relu. With a slope below 0 the result would not tell where x is above 0."""
+    known = isinstance(negative_slope, (int, float)) and negative_slope >= 0
+    return activation("leaky_relu", x, negative_slope) if known else NotImplemented
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Any:
+    """See ops.gelu. Its slope is made together with the result."""
+    forms = {"none": "gelu", "tanh": "gelu_tanh"}
+    if not plain(x) or not 0 < x.size <= MANY or approximate not in forms:
+        return NotImplemented
+    y, slope = like(x.data), like(x.data)
+    kernels, n = kernels_for(xp_of(y), x.dtype), y.size
+    kernels(forms[approximate], n, in_order(y), in_order(slope), in_order(x.data), n)
+
+    def vjp(g: Array) -> Array:
+        dx = like(y)
+        kernels("multiply", n, in_order(dx), in_order(as_last(g, y)), in_order(slope), n)
+        return dx
+
+    return record("gelu", y, (x, vjp))
 
 
 def dropout(x: Tensor, p: float, rng: Any) -> Any:

@@ -20,6 +20,30 @@ KERNEL tanh_(T *y, const T *x, int n) { EACH(n) y[i] = tanh(x[i]); }
 KERNEL tanh_back(T *dx, const T *g, const T *y, int n) { EACH(n) dx[i] = g[i] * (1 - y[i] * y[i]); }
 KERNEL sigmoid(T *y, const T *x, int n) { EACH(n) y[i] = (tanh(x[i] / 2) + 1) / 2; }
 KERNEL sigmoid_back(T *dx, const T *g, const T *y, int n) { EACH(n) dx[i] = g[i] * y[i] * (1 - y[i]); }
+KERNEL leaky_relu(T *y, const T *x, double slope, int n) { EACH(n) y[i] = x[i] > 0 ? x[i] : (T)slope * x[i]; }
+KERNEL leaky_relu_back(T *dx, const T *g, const T *y, double slope, int n) {
+    EACH(n)
+    dx[i] = y[i] > 0 ? g[i] : (T)slope * g[i];
+}
+
+// GELU, x Phi(x), and its slope, Phi(x) + x phi(x), which is all that the way back needs.
+KERNEL gelu(T *y, T *slope, const T *x, int n) {
+    EACH(n)
+    const T a = x[i], Phi = (1 + erf(a * (T)0.7071067811865476)) * (T)0.5;  // sqrt(1 / 2)
+    y[i] = a * Phi;
+    slope[i] = Phi + a * exp(-(a * a) * (T)0.5) * (T)0.3989422804014327;  // 1 / sqrt(2 pi)
+}
+
+// The same with (1 + tanh(c (x + k x^3))) / 2 for Phi.
+KERNEL gelu_tanh(T *y, T *slope, const T *x, int n) {
+    EACH(n)
+    const T a = x[i], c = (T)0.7978845608028654, k = (T)0.044715;  // c = sqrt(2 / pi)
+    const T t = tanh(c * (a + k * a * a * a)), Phi = (1 + t) * (T)0.5;
+    y[i] = a * Phi;
+    slope[i] = Phi + a * (T)0.5 * (1 - t * t) * c * (1 + 3 * k * a * a);
+}
+
+KERNEL multiply(T *y, const T *a, const T *b, int n) { EACH(n) y[i] = a[i] * b[i]; }
 
 // y (rows, columns) += b, then a ReLU where it is asked for.
 KERNEL add_bias(T *y, const T *b, int columns, int with_relu, int n) {
