@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tests.counting import Counting
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+LAUNCHING = threading.Lock()  # a library knows one grid at a time
 C_TYPES = {"int": ctypes.c_int, "u64": ctypes.c_uint64, "double": ctypes.c_double}
 PRELUDE = """
 #include <tgmath.h>
@@ -126,7 +128,8 @@ class RawModule:
             assert 0 < gy < 2**16, f"{name}: {grid}"
             self.machine.traffic.launches += 1
             values = [self._value(name, kind, arg) for kind, arg in zip(kinds, args, strict=True)]
-            function(*map(ctypes.c_int, (gx, gy, bx, by)), *values)
+            with LAUNCHING:
+                function(*map(ctypes.c_int, (gx, gy, bx, by)), *values)
 
         return launch
 

@@ -20,10 +20,14 @@ from minidl.fast.gpu.products import cublas, tf32
 from minidl.module import Module
 from minidl.optim import SGD, SWATS, Adam, AfterSteps, Hybrid
 from minidl.rng import CounterRng
+from minidl.study.check import check
+from minidl.study.execute import run_study
+from minidl.study.store import Store
 from minidl.training.build import NAMES
 from minidl.training.checkpoint import load_checkpoint
 from tests import device_checks as checks
 from tests.commands import tiny_dataset
+from tests.tiny_study import ONE
 
 pytestmark = pytest.mark.gpu
 
@@ -314,3 +318,14 @@ def test_arrays_that_meet_say_where_they_are(gpu):
     with pytest.raises(TypeError, match=r"\.numpy\(\)"):
         np.asarray(there)
     assert to_numpy(there.data).shape == (2, 3)
+
+
+def test_a_studys_runs_side_by_side_are_those_made_one_by_one(tmp_path):
+    weights = []
+    for at_once in (1, 16):
+        plan = run_study(ONE, tmp_path / str(at_once), at_once=at_once, device="gpu")
+        assert not plan.missing()
+        assert not plan.crashed()
+        weights.append({key: record["result"]["weights"] for key, record in plan.store.all().items()})
+    assert weights[0] == weights[1]
+    assert check(Store(tmp_path / "16"), 20, None, 16, 1)

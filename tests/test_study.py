@@ -580,7 +580,7 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
     plan, _ = finished
     said = []
     folder = plan.store.folder
-    assert check(Store(folder), 3, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+    assert check(Store(folder), 3, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1))
     assert [line.split()[0] for line in said[1:]] == ["same"] * 3
     victims = list(plan.store.all().values())
     store = Store(tmp_path)
@@ -589,14 +589,14 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         record["result"]["weights"] = "f" * 16
         store.put(trial_of(record["run"]), record)
     said.clear()
-    assert not check(Store(tmp_path), 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+    assert not check(Store(tmp_path), 2, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1))
     assert [line.split()[0] for line in said[1:]] == ["DIFFERS"] * 2
     for record in victims:
         store.put(trial_of(record["run"]), record | {"made": record["made"] | {"numpy": "1.0"}})
     with pytest.raises(ValueError, match="none of the"):
-        check(Store(tmp_path), 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+        check(Store(tmp_path), 2, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1))
     with pytest.raises(ValueError, match="no runs to check"):
-        check(Store(tmp_path / "empty"), 2, None, lambda pinned: ThreadPoolExecutor(1), 1, 5, said.append)
+        check(Store(tmp_path / "empty"), 2, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1))
 
 
 # ---- studies that can't be ----

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from minidl.backend import get_backend
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
 from minidl.cli.signals import StopNow, StopOnSignal
@@ -24,10 +25,10 @@ from minidl.study.cluster import connect
 from minidl.study.execute import execute
 from minidl.study.made import pins
 from minidl.study.own import fit, with_own
-from minidl.study.pool import LocalPool
 from minidl.study.provenance import WRITTEN, begun_with, is_study, note_command
 from minidl.study.runs import perform
 from minidl.study.store import Store
+from minidl.study.streams import AT_ONCE, local_pool
 from minidl.study.studies import PRESETS
 from minidl.study.study import Plan, open_plan
 from minidl.training.options import add_options
@@ -44,6 +45,8 @@ EXAMPLES = """examples:
       the paper's study on full MNIST. Interrupt it whenever you like: the same command continues
   python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
       the same on a Dask cluster, with the same results; before its workers: eval "$(python -m minidl.study --pins)"
+  python -m minidl.study --preset paper --device gpu --out studies/gpu
+      the same on a GPU, whose rows never mix with those of CPUs
   python -m minidl.study --check studies/paper --rows 20
       make 20 rows of a study again, and compare their bits
 """
@@ -65,7 +68,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--with", dest="own", metavar="FILE", help="a Python file with optimizers and networks of your own"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one per core)")
+    how_many = f"runs at a time (default: one per core; on a GPU {AT_ONCE})"
+    parser.add_argument("--workers", type=int, metavar="N", help=how_many)
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="cpu, or gpu: runs side by side on one card (default: cpu)"
+    )
     parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
     add_options(parser, Options, only=["no_fast"])
     parser.add_argument("--report-only", action="store_true", help="make no runs: report on the existing ones")
@@ -104,7 +111,7 @@ def study(words: list[str], stop: StopOnSignal) -> int:
                 if where is not None:
                     note_command(out, words)
                     with stop.patient():
-                        work = partial(perform, numpy_alone="no_fast" in args)
+                        work = partial(perform, numpy_alone="no_fast" in args, device=args.device)
                         execute(plan, *where, stopped=lambda: bool(stop.signal), work=work)
                 return stopped(stop.status, words) if stop.signal else report(plan, out)
             except (ValueError, RuntimeError) as error:
@@ -119,6 +126,9 @@ def study(words: list[str], stop: StopOnSignal) -> int:
 def prepare(args: argparse.Namespace, out: Path) -> Plan:
     """The study as it is in its folder. Raises ValueError for what is impossible, before any run is made."""
     check_arguments(args.workers, out)
+    args.device = get_backend(args.device).name
+    if args.cluster and args.device != "cpu":
+        raise ValueError(f"--device {args.device} is a card of this machine, a --cluster has its own: give one of them")
     study = PRESETS[args.preset]
     if args.dataset:
         study = replace(study, dataset=absolute(args.dataset))
@@ -129,7 +139,7 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
         study = with_own(study, args.own, dataset)
     elif args.dataset:
         study = replace(study, regimes=fit(study.regimes, dataset, []))
-    plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args)
+    plan = open_plan(study, dataset, out, numpy_alone="no_fast" in args, device=args.device)
     if args.own:
         brought = [c.key for c in study.contestants if c.block == "own"]
         brought += [regime.name for regime in study.regimes if regime.network]
@@ -157,8 +167,8 @@ def choose_executor(args: argparse.Namespace, plan: Plan, stack: ExitStack) -> t
     """Where the runs are made, and how many at a time; it is shut down with the stack."""
     if args.cluster:
         return connect(args.cluster, stack)
-    workers = args.workers or os.cpu_count() or 1
-    return stack.enter_context(LocalPool(workers, plan.study.pinned)), workers
+    pool, workers = local_pool(args.device, args.workers, plan.study.pinned)
+    return stack.enter_context(pool), workers
 
 
 def check_rows(args: argparse.Namespace) -> int:
@@ -167,12 +177,11 @@ def check_rows(args: argparse.Namespace) -> int:
         raise ValueError(f"--check {args.check} is no folder: give the folder of a study")
     if args.rows < 1:
         raise ValueError(f"--rows must be at least 1, got {args.rows}")
-    workers = args.workers or os.cpu_count() or 1
     dataset = absolute(args.dataset) if args.dataset else None
     store = Store(args.check)
     for line in store.damaged[:5]:
         print(shown(f"{NAME}: {line}"), file=sys.stderr)
-    alike = check(store, args.rows, dataset, partial(LocalPool, workers), workers, args.draw)
+    alike = check(store, args.rows, dataset, args.workers, args.draw)
     return DONE if alike and not store.damaged else FAILED
 
 

@@ -10,11 +10,13 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 
-from minidl.study.made import can_hold_pins, has_pins, identity, to_be_made
+from minidl.study.made import can_hold_pins, device_of, has_pins, identity, to_be_made
 from minidl.study.pool import carry_out
 from minidl.study.runs import Trial, perform, trial_of
 from minidl.study.store import Record, Store
+from minidl.study.streams import local_pool
 
 COMPARED = ("steps", "diverged", "switch", "val_accuracy", "weights")  # of a result; losses follow from the weights
 
@@ -23,14 +25,15 @@ def check(
     store: Store,
     rows: int,
     dataset: str | None,
-    pool: Callable[[bool], Executor],
-    workers: int,
+    workers: int | None = None,
     seed: int | None = None,
     tell: Callable[[str], None] = print,
+    pool: Callable[[str, int | None, bool], tuple[Executor, int]] = local_pool,
 ) -> bool:
     """Run `rows` of a study's rows again and say of each whether it has the same bits. Returns whether all have.
 
     dataset  where the data lie on this machine (default: where they lay when the row was made)
+    workers  how many rows at a time; None: as many as there are places
     seed     of the draw; None: another one each time, which is printed
 
     Raises ValueError where the study has no rows, or none that could be checked here.
@@ -38,10 +41,10 @@ def check(
     records = list(store.all().values())
     if not records:
         raise ValueError(f"{store.folder} has no runs to check")
-    pinned = has_pins(records[0]["made"])
+    pinned, device = has_pins(records[0]["made"]), device_of(records[0]["made"])
     if pinned and not can_hold_pins():
         raise ValueError("these rows were made with the instructions of AVX2, which this processor or BLAS has not")
-    here = identity(to_be_made(pinned))
+    here = identity(to_be_made(pinned, device=device))
     able = [record for record in records if identity(record["made"]) == here]
     if not able:
         theirs = identity(records[0]["made"])
@@ -51,10 +54,12 @@ def check(
     tell(f"{len(able):,} of {len(records):,} rows can be checked here; {len(drawn)} are drawn (--draw {seed})")
     found = dict[str, Record | str]()
     runs = [_here(trial_of(record["run"]), dataset) for record in drawn]
-    with pool(pinned) as executor:
+    executor, places = pool(device, workers, pinned)
+    with executor:
         carry_out(
-            runs, executor, workers, lambda run, record: found.update({run.key: record}),
-            lambda run, error: found.update({run.key: error}), lambda: False, perform,
+            runs, executor, places, lambda run, record: found.update({run.key: record}),
+            lambda run, error: found.update({run.key: error}), lambda: False,
+            partial(perform, device=device),
         )  # fmt: skip
     same = [_compare(record, found[run.key], tell) for record, run in zip(drawn, runs, strict=True)]  # all are reported
     return all(same)

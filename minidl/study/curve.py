@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
+from minidl.backend import Array, read_together, xp_of
 from minidl.evaluation import evaluate
 from minidl.optim import Optimizer
 from minidl.trainer import Trainer
@@ -29,7 +30,7 @@ class Curve(Observer):
         self.evaluated = self.due if every_look else {steps}
         self.points: list[dict[str, float]] = []
         self.seconds: list[float] = []
-        self._loss, self._seen = 0.0, 0  # of the examples since the last look
+        self._unread: list[tuple[Array, int]] = []  # loss and size of each batch since the last look
         self._evaluating = 0.0
         self._start = time.thread_time()
 
@@ -39,19 +40,24 @@ class Curve(Observer):
 
     def after_step(self, step: Step) -> None:
         assert step.loss is not None
-        self._loss += step.loss.item() * len(step.labels)
-        self._seen += len(step.labels)
+        self._unread.append((step.loss.data, len(step.labels)))  # read together: on a GPU each read waits
         if step.number not in self.due:
             return
         seconds, began, trainer = self.clock(), time.thread_time(), self.trainer
+        train_loss = self._train_loss()
         if step.number in self.evaluated:
             with as_evaluated(trainer.optimizer):
                 loss, accuracy = evaluate(trainer.model, trainer.splits.val)
             look = {"step": step.number, "val_accuracy": accuracy, "val_loss": digits(loss)}
-            self.points.append(look | {"train_loss": digits(self._loss / self._seen), "lr": trainer.optimizer.lr})
+            self.points.append(look | {"train_loss": digits(train_loss), "lr": trainer.optimizer.lr})
             self.seconds.append(seconds)
-        self._loss, self._seen = 0.0, 0
         self._evaluating += time.thread_time() - began
+
+    def _train_loss(self) -> float:
+        """Mean over the examples since the last look; the next begins anew."""
+        unread, self._unread = self._unread, []
+        losses = read_together(xp_of(unread[0][0]), [loss for loss, _ in unread])
+        return sum(loss * n for loss, (_, n) in zip(losses, unread, strict=True)) / sum(n for _, n in unread)
 
 
 def as_evaluated(optimizer: Optimizer) -> AbstractContextManager[None]:

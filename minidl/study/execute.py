@@ -6,15 +6,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from minidl.backend import get_backend
 from minidl.data import load_mnist
 from minidl.study.bars import Bars
 from minidl.study.made import differing
 from minidl.study.own import with_own
-from minidl.study.pool import LocalPool, carry_out, end_if_a_worker_is_starting
+from minidl.study.pool import carry_out, end_if_a_worker_is_starting
 from minidl.study.runs import Trial, perform
+from minidl.study.streams import local_pool
 from minidl.study.study import Plan, Study, open_plan
 
 
@@ -24,6 +27,7 @@ def run_study(
     executor: Executor | None = None,
     at_once: int | None = None,
     own: str | Path | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """Make what is still missing of a study in the folder `out`, and write its report there.
 
@@ -31,6 +35,7 @@ def run_study(
               again, so guard this call with `if __name__ == "__main__":`
     at_once   how many runs to hand to it at a time (default: the number of cores)
     own       a file with optimizers and networks of your own that take part; see own.py
+    device    "gpu": the runs are made on the GPU of this machine, side by side in this process; see streams.py
 
     Raises ValueError for a data set that is not available or too small, and for what is wrong in `own`; RuntimeError
     where no worker process can start.
@@ -38,10 +43,11 @@ def run_study(
     from minidl.study.report import write_report  # here: it needs the extra `study`
 
     end_if_a_worker_is_starting()
-    dataset, cores = load_mnist(name=study.dataset), os.cpu_count() or 1
-    plan = open_plan(with_own(study, own, dataset) if own else study, dataset, Path(out))
-    with LocalPool(cores, plan.study.pinned) if executor is None else nullcontext(executor) as pool:
-        execute(plan, pool, at_once or cores)
+    dataset, device = load_mnist(name=study.dataset), get_backend(device).name
+    plan = open_plan(with_own(study, own, dataset) if own else study, dataset, Path(out), device=device)
+    pool, places = (executor, os.cpu_count() or 1) if executor else local_pool(device, at_once, plan.study.pinned)
+    with pool if executor is None else nullcontext():
+        execute(plan, pool, at_once or places, work=partial(perform, device=device))
     write_report(plan, Path(out))
     return plan
 

@@ -26,6 +26,8 @@ from threadpoolctl import threadpool_info
 import minidl.data
 import minidl.optim
 from minidl import __version__, fast
+from minidl.backend import get_backend
+from minidl.fast.gpu.launch import SOURCES
 from minidl.training.run import BITS
 
 _HASWELL = (  # what LLVM calls its instructions: by its name alone, numba leaves the features of this processor on
@@ -33,7 +35,8 @@ _HASWELL = (  # what LLVM calls its instructions: by its name alone, numba leave
     "fma f16c lzcnt movbe fsgsbase invpcid rdrnd xsave xsaveopt"
 )
 NAMES = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
-SAME = ("bits", "minidl", "numpy", "fast", "machine", "pins")  # what must agree for two runs to have the same bits
+# What must agree for two runs to have the same bits:
+SAME = ("bits", "minidl", "numpy", "fast", "machine", "pins", "device")
 MIXED = (*SAME, "sources")  # and for two rows to stand in one report
 
 
@@ -64,9 +67,9 @@ def pinned(wanted: bool = True) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def made() -> dict[str, Any]:
-    """With what this process makes runs."""
-    return {
+def made(device: str = "cpu") -> dict[str, Any]:
+    """With what this process makes runs on a device. Only what are no CPU's say on which they were made."""
+    found: dict[str, Any] = {
         "bits": BITS,
         "minidl": __version__,
         "sources": sources(),
@@ -77,6 +80,38 @@ def made() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "pins": {name: os.environ[name] for name in NAMES if name in os.environ} or {"none": _kernels()},
     }
+    return found if device == "cpu" else found | {"fast": None, "pins": {"none": device}, "device": _card(device)}
+
+
+@cache
+def _card(device: str) -> dict[str, str]:
+    """A GPU and all on it that may change a run's last bits."""
+    xp, folder = get_backend(device).xp, Path(fast.__file__).parent / "gpu"
+    kernels = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
+    if not hasattr(xp, "cuda"):  # the tests' device
+        return {"name": device, "kernels": kernels}
+    cuda = xp.cuda
+    return {
+        "name": device,
+        "card": cuda.runtime.getDeviceProperties(cuda.Device().id)["name"].decode(),
+        "cuda": str(cuda.runtime.runtimeGetVersion()),
+        "cublas": str(cuda.cublas.getVersion(cuda.device.get_cublas_handle())),
+        "cupy": xp.__version__,
+        "nvmath": _version("nvmath-python"),
+        "kernels": kernels,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def device_of(made: dict[str, Any]) -> str:
+    """The device on which a run was made."""
+    return str(made.get("device", {}).get("name", "cpu"))
 
 
 def has_pins(made: dict[str, Any]) -> bool:
@@ -84,10 +119,10 @@ def has_pins(made: dict[str, Any]) -> bool:
     return set(made["pins"]) == set(NAMES)
 
 
-def to_be_made(with_pins: bool, numpy_alone: bool = False) -> dict[str, Any]:
-    """With what worker processes of this one will make runs."""
-    found = made()
-    found |= {"pins": pins()} if with_pins else {}
+def to_be_made(with_pins: bool, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
+    """With what worker processes of this one, or this one on a GPU, will make runs. A GPU needs no pins."""
+    found = made(device)
+    found |= {"pins": pins()} if with_pins and device == "cpu" else {}
     return found | ({"fast": None} if numpy_alone else {})
 
 
@@ -98,12 +133,15 @@ def identity(made: dict[str, Any]) -> str:
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """In what two can't stand in one report, in words."""
-    return [f"{name} {_short(a.get(name))} and {_short(b.get(name))}" for name in MIXED if a.get(name) != b.get(name)]
+    names = [name for name in MIXED if a.get(name) != b.get(name)]
+    return [f"{name} {_short(name, a.get(name))} and {_short(name, b.get(name))}" for name in names]
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
+def _short(name: str, value: Any) -> str:
+    if name == "pins":
         return "held to AVX2" if has_pins({"pins": value}) else f"not held to any ({value.get('none')})"
+    if name == "device":
+        return "cpu" if value is None else ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
     return str(value)[:24]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
-from minidl.study.made import has_pins
+from minidl.study.made import device_of, has_pins
 from minidl.study.runs import Trial
 from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
@@ -69,6 +69,7 @@ def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     for part in ("train", "val", "test"):
         row |= {f"{part}_{what}": result.get(f"{part}_{what}") for what in ("accuracy", "loss")}
     row |= {name: made[name] for name in ("bits", "sources", "commit", "numpy", "fast")}
+    row |= {"device": device_of(made)}
     return row | {"pins": "AVX2" if has_pins(made) else made["pins"]["none"], "weights": result["weights"]}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import no_fast
+from minidl.backend import get_backend, no_fast
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import Examples, Splits, split, steps_per_epoch
 from minidl.data.idx import DataError
@@ -94,17 +94,18 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def perform(run: Trial, numpy_alone: bool = False) -> dict[str, Any]:
+def perform(run: Trial, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
     """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made.
 
     numpy_alone  leave the extra `fast` out
+    device       where its arrays lie; the core then only says what is to be done there
     """
     began = time.perf_counter()
     forms = no_fast() if numpy_alone else nullcontext()
     with forms, use_threads(1), np.errstate(over="ignore", invalid="ignore"):
-        result, times = _train(run, _load(run.dataset, run.sha256))
+        result, times = _train(run, _load(run.dataset, run.sha256), device)
         times["seconds"] = round(time.perf_counter() - began, 3)
-        return {"run": asdict(run), "result": result, "times": times, "made": made()}
+        return {"run": asdict(run), "result": result, "times": times, "made": made(device)}
 
 
 @lru_cache(maxsize=1)  # once in each worker
@@ -119,9 +120,9 @@ def _load(name: str, sha256: str) -> Dataset:
     return dataset
 
 
-def _train(run: Trial, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Any]]:
-    splits = draw_splits(run, dataset)
-    model = make_network(run, splits.image_size, splits.classes)
+def _train(run: Trial, dataset: Dataset, device: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    splits = sent_to(device, draw_splits(run, dataset))
+    model = make_network(run, splits.image_size, splits.classes).to(device)
     each = steps_per_epoch(run.train_images, run.batch_size)
     steps = run.epochs * each
     _check_code(run)
@@ -157,6 +158,16 @@ def draw_splits(run: Trial, dataset: Dataset) -> Splits:
     rng = np.random.default_rng([run.seed, 7])
     train, val = (mislabel(part, run.wrong_labels, splits.classes, rng) for part in (splits.train, splits.val))
     return replace(splits, train=train, val=val)
+
+
+def sent_to(device: str, splits: Splits) -> Splits:
+    """The same splits on a device."""
+    send = get_backend(device).from_host
+
+    def sent(part: Examples) -> Examples:
+        return Examples(send(part.images), send(part.labels))
+
+    return replace(splits, train=sent(splits.train), val=sent(splits.val), test=sent(splits.test))
 
 
 def mislabel(examples: Examples, share: float, classes: int, rng: np.random.Generator) -> Examples:

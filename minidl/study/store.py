@@ -41,7 +41,8 @@ _RESULT = table(
 _TIMES = table({"cpu_seconds": real(), "seconds": real(0), "curve": listed(real())})
 _MADE = table(
     {"bits": whole(), "minidl": text(40), "sources": text(64), "commit": maybe(text(64)), "numpy": text(40)}
-    | {"fast": maybe(text(40)), "python": text(40), "machine": text(200), "pins": mapping(text())}
+    | {"fast": maybe(text(40)), "python": text(40), "machine": text(200), "pins": mapping(text())},
+    optional={"device": mapping(text())},
 )
 KINDS = {"run": anything, "result": _RESULT, "times": _TIMES, "made": _MADE}
 

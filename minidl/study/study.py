@@ -117,8 +117,8 @@ class Plan:
             if record is not None and (others := differing(record["made"], self.made)):
                 raise ValueError(
                     f"the runs in {self.store.folder} were made otherwise than this installation makes them "
-                    f"({'; '.join(others)}): rows of both in one report would be no comparison. Install the version "
-                    "that made them, or give another --out"
+                    f"({'; '.join(others)}): rows of both in one report would be no comparison. Take the --device "
+                    "and the version that made them, or another --out"
                 )
 
     def run(self, regime: Regime, recipe: Recipe, seed: int, final: bool) -> Trial:
@@ -247,8 +247,8 @@ def collapsed(record: Record, regime: Regime) -> bool:
     return result["diverged"] is not None or result["val_accuracy"] < regime.floor
 
 
-def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = False) -> Plan:
-    """The study as it stands in a folder; a new folder begins it.
+def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = False, device: str = "cpu") -> Plan:
+    """The study as it stands in a folder; a new folder begins it. Its missing runs are to be made on this device.
 
     Raises ValueError where the data are too few, or a network or an optimizer can't be made: before any run.
     """
@@ -258,7 +258,7 @@ def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = 
             f"the study {study.name!r} needs {largest:,} training images, {dataset.name} has {there:,}: "
             "choose another preset or data set"
         )
-    plan = Plan(study, dataset, Store(folder), to_be_made(study.pinned, numpy_alone))
+    plan = Plan(study, dataset, Store(folder), to_be_made(study.pinned, numpy_alone, device))
     for regime in study.regimes:
         _try_out(plan, regime)
     return plan

@@ -19,10 +19,12 @@ bits. What can't be captured (an own layer that reads values from the GPU, a rul
 from __future__ import annotations
 
 import gc
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ ROWS, ROW = 1024, 8 * LENGTH  # slips on the host, and bytes of one. It is writt
 RESULTS = 4096  # steps whose results lie in one piece of memory
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and memory, are not looked at
 HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice
+CAPTURING = RLock()  # one capture at a time in a process, and no graph is thrown away meanwhile
 
 
 def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
@@ -152,7 +155,7 @@ class Graph:
         memory = xp.cuda.using_allocator(self.pool.malloc)
         with own_handle(self.handle), stream:
             product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS prepares itself at its first use
-        with recording(self.slip), own_handle(self.handle), no_crossing(), no_collection(), memory, stream:
+        with CAPTURING, recording(self.slip), own_handle(self.handle), no_crossing(), no_collection(), memory, stream:
             stream.begin_capture(RELAXED)
             try:
                 self._record()
@@ -160,6 +163,11 @@ class Graph:
                 _abandon(stream)
                 raise
             self.graph = stream.end_capture()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            with CAPTURING:
+                vars(self).clear()
 
     def _record(self) -> None:
         kernels = kernels_for(self.xp, np.dtype(np.float32))

@@ -1,0 +1,59 @@
+"""Runs side by side on one GPU: a small network's step leaves most of a card idle, so that many fit beside each other.
+
+Each run has a thread and a stream. What is launched on one stream runs in order, and beside what other streams have;
+each run's steps are captured (fast/gpu/graph.py), so that a thread needs Python's lock for a moment in each step. A
+run has the same bits alone and beside others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+from minidl.backend import get_backend
+from minidl.study.pool import LocalPool
+
+AT_ONCE = 16  # runs of an MLP that fill an H200: twice as many were no faster
+
+
+class SideBySide(ThreadPoolExecutor):
+    """So many threads, each with a stream of its own on a device. The first run goes alone: it compiles the kernels."""
+
+    def __init__(self, device: str, at_once: int) -> None:
+        self._xp, self._mine = get_backend(device).xp, threading.local()
+        self._first, self._compiled = threading.Lock(), False
+        super().__init__(at_once, "minidl-run", self._settle_in)
+
+    def _settle_in(self) -> None:
+        if hasattr(self._xp, "cuda"):  # not the tests' device
+            self._mine.stream = self._xp.cuda.Stream(non_blocking=True)
+            self._mine.stream.use()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Hand work to a thread that is free."""
+        return super().submit(self._carry_out, fn, *args, **kwargs)
+
+    def _carry_out(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not self._compiled:
+            with self._first:
+                if not self._compiled:
+                    result = fn(*args, **kwargs)
+                    self._compiled = True
+                    return result
+        return fn(*args, **kwargs)
+
+
+def local_pool(device: str, workers: int | None, with_pins: bool) -> tuple[Executor, int]:
+    """Where runs are made on this machine, and how many at a time: processes on the CPU, threads for a GPU.
+
+    workers  None: a process per core, or AT_ONCE threads
+
+    Raises RuntimeError where no process can start.
+    """
+    if device == "cpu":
+        workers = workers or os.cpu_count() or 1
+        return LocalPool(workers, with_pins), workers
+    return SideBySide(device, workers or AT_ONCE), workers or AT_ONCE
