@@ -89,13 +89,16 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
     "predict": "minidl.evaluation",  # the function; the command of that name is run with python -m
     "split": "minidl.data.batches",
 }
+_PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"minidl.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise missing("minidl", name, otherwise="", known=__all__)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_PARTS})

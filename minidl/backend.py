@@ -145,9 +145,16 @@ def get_backend(device: str | None = None) -> Backend:
     name = device or "cpu"
     if name not in _loaded:
         if name != "gpu":
-            raise DeviceError(f"unknown device {name!r}: choose cpu, gpu or auto")
+            dtype = "" if isinstance(name, str) else "; a dtype goes by its name, net.to(dtype=...)"
+            raise DeviceError(f"unknown device {name!r}: choose cpu, gpu (CUDA) or auto{dtype}")
         _loaded[name] = _load_gpu()
     return _loaded[name]
+
+
+def moved(array: Array, device: str) -> Array:
+    """The array on this device: itself where it is there already."""
+    here, there = backend_of(array), get_backend(device)
+    return array if here is there else there.from_host(here.to_host(array))
 
 
 def register(backend: Backend) -> None:
@@ -168,7 +175,8 @@ def _other_backend_of(array: Any) -> Backend:
         gpu = get_backend("auto")
         if isinstance(array, gpu.array_type):
             return gpu
-    raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+    kind = type(array).__name__
+    raise TypeError(f"expected a NumPy or CuPy array, got {kind}; a weight's values are set by w.data[...] = values")
 
 
 def xp_of(array: Any) -> Any:

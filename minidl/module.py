@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import Array, backend_of, get_backend, to_numpy
+from minidl.backend import Array, backend_of, moved, to_numpy
 from minidl.listing import listing, lost
 from minidl.refuse import Named, refuse
 from minidl.tensor import Tensor
@@ -149,6 +149,9 @@ class Module(Named):
         another shape and TypeError for what is no number.
         """
         refuse("load_state_dict", other)
+        if not hasattr(state, "keys") or isinstance(state, Module):
+            raise TypeError(f"load_state_dict takes values by name, such as net.state_dict(), not a "
+                            f"{type(state).__name__}; net.load(path) reads a file")  # fmt: skip
         own = dict(self._named_state())
         missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unexpected:
@@ -200,9 +203,7 @@ class Module(Named):
         """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer."""
         for _, value in self._named_state():
             if isinstance(value, Tensor):
-                here = backend_of(value.data)
-                there = here if device is None else get_backend(device)
-                data = value.data if here is there else there.from_host(here.to_host(value.data))
+                data = value.data if device is None else moved(value.data, device)
                 data = data if dtype is None else data.astype(dtype, copy=False)
                 if data is not value.data:
                     value.data, value.home = data, None

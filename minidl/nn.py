@@ -6,6 +6,7 @@ every device.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ class _Layers(Module):
     """Layers in a row, named "0", "1", ... or as their OrderedDict says."""
 
     def _add(self, name: str, layer: Any) -> None:
+        self._check(name, layer)
+        if "." in name or hasattr(self, name):
+            raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}, which has another meaning")
+        setattr(self, name, layer)
+
+    def _check(self, name: str, layer: Any) -> None:
         kind = type(self).__name__
         if isinstance(layer, type) and issubclass(layer, Module):
             raise TypeError(f"{kind}: layer {name} is the class {layer.__name__} itself: write {layer.__name__}(...)")
@@ -39,9 +46,6 @@ class _Layers(Module):
             what = getattr(layer, "__name__", type(layer).__name__)
             raise TypeError(f"{kind}: layer {name} is no Module but {what!r}: nn.ReLU() for a function relu, *layers "
                             "for a list, else a class of your own with forward(self, x)")  # fmt: skip
-        if "." in name or hasattr(self, name):
-            raise ValueError(f"{kind}: a layer can't be named {name!r}, which has another meaning")
-        setattr(self, name, layer)
 
     def __iter__(self) -> Iterator[Module]:
         return (layer for _, layer in self.named_children())
@@ -54,6 +58,12 @@ class _Layers(Module):
         for name, layer in list(self.named_children())[i]:
             part._add(name, layer)
         return part
+
+    def __setitem__(self, i: int, layer: Module) -> None:
+        """Another layer at place i, such as a new head, under the name of the one before."""
+        name = list(self.named_children())[operator.index(i)][0]
+        self._check(name, layer)
+        setattr(self, name, layer)
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -6,6 +6,7 @@ array. NumPy's own functions take a Tensor's values: where that loses a gradient
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,24 @@ class Operators(Named):
     def __abs__(self) -> Tensor:
         return minidl.ops.abs(self)
 
+    # ---- w -= u: a weight keeps its place, and only its values change; all else gets a new Tensor, t = t - u -------
+
+    def __iadd__(self, other: Any) -> Any:
+        return _in_place(self, operator.iadd, other) if _is_weight(self) else self + other
+
+    def __isub__(self, other: Any) -> Any:
+        return _in_place(self, operator.isub, other) if _is_weight(self) else self - other
+
+    def __imul__(self, other: Any) -> Any:
+        return _in_place(self, operator.imul, other) if _is_weight(self) else self * other
+
+    def __itruediv__(self, other: Any) -> Any:
+        return _in_place(self, operator.itruediv, other) if _is_weight(self) else self / other
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError("a Tensor's values are not set by an index: t.data[index] = value does it, without a gradient; "
+                        "ops.where(mask, value, t) makes a new one, with its gradient")  # fmt: skip
+
     # ---- comparisons: arrays of booleans, without a gradient ------------------------------------------------------
 
     __hash__ = object.__hash__  # a Tensor is a key by what it is, not by its values
@@ -119,7 +138,8 @@ class Operators(Named):
 
     @property
     def T(self) -> Tensor:
-        return minidl.ops.transpose(self, 0, 1)
+        flip = range(self.data.ndim)[::-1]  # NumPy's: all axes in the other order
+        return minidl.ops.transpose(self, 0, 1) if len(flip) == 2 else minidl.ops.permute(self, *flip)
 
     def sum(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
         return minidl.ops.sum(self, dim, keepdim, **other)
@@ -229,6 +249,23 @@ class Operators(Named):
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         return _of_values(function, function.__name__, args, kwargs)
+
+
+def _is_weight(t: Any) -> bool:
+    """Whether it is a leaf that learns, or was made to."""
+    return t.node is None and (t.parameter or t.requires_grad)
+
+
+def _in_place(weight: Any, change: Callable[[Any, Any], Any], other: Any) -> Any:
+    """The same weight with its values changed, as PyTorch has it: only where no gradient is recorded."""
+    learns = weight.requires_grad or getattr(other, "requires_grad", False)
+    if is_recording() and learns:
+        name = {"iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/="}[change.__name__]
+        raise RuntimeError(f"w {name} ... on a weight that learns: do it inside `with no_grad():`, or write "
+                           f"w.data {name} ...; w = w + u makes a new Tensor, with its gradient")  # fmt: skip
+    change(weight.data, other.data if isinstance(other, Operators) else other)
+    weight.version += 1  # a graph that was recorded before can tell
+    return weight
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:

@@ -30,12 +30,13 @@ from minidl.ops_more import (
     squeeze,
     stack,
     unsqueeze,
+    values_alone,
     var,
     where,
 )  # fmt: skip
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.refuse import missing, refuse
-from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, reduced, total
 
 __all__ = [
     "abs",
@@ -184,7 +185,7 @@ def sum(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     """Sum of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
     refuse("sum", other)
     x = as_tensor(x)
-    dims = axes("sum", dim, x.ndim)
+    dims = reduced("sum", dim, x.ndim, keepdim)
     return record("sum", total(x.data, dims, keepdim), (x, _spread(x, dims)))
 
 
@@ -192,7 +193,7 @@ def mean(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tenso
     """Mean of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
     refuse("mean", other)
     x = as_tensor(x)
-    dims = axes("mean", dim, x.ndim)
+    dims = reduced("mean", dim, x.ndim, keepdim)
     spread, n = _spread(x, dims), math.prod(x.shape[d] for d in dims)  # how many values each mean is of
     return record("mean", total(x.data, dims, keepdim, n), (x, lambda g: spread(g / n)))
 
@@ -204,7 +205,7 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     """
     refuse("max", other)
     x = as_tensor(x)
-    dims = _axes_with_elements("max", x, dim)
+    dims = _axes_with_elements("max", x, dim, keepdim)
     spread = _spread(x, dims)
     y = x.data.max(dims, keepdims=True)
 
@@ -212,7 +213,7 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
         winners = (x.data == y) | (x.data != x.data)  # a NaN wins
         return xp_of(g).where(winners, spread(g) / winners.sum(dims, keepdims=True), 0)
 
-    return record("max", y if keepdim else y.squeeze(dims), (x, vjp, x))
+    return values_alone(record("max", y if keepdim else y.squeeze(dims), (x, vjp, x)), dim)
 
 
 def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
@@ -222,7 +223,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     """
     refuse("min", other)
     x = as_tensor(x)
-    return neg(max(neg(x), _axes_with_elements("min", x, dim) or None, keepdim))
+    return values_alone(neg(max(neg(x), _axes_with_elements("min", x, dim, keepdim) or None, keepdim)), dim)
 
 
 # ---- shape ----
@@ -311,9 +312,9 @@ def matmul(a: Any, b: Any) -> Tensor:
 # ---- helpers ----
 
 
-def _axes_with_elements(op: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
+def _axes_with_elements(op: str, x: Tensor, dim: Dims, keepdim: bool) -> tuple[int, ...]:
     """The axes that `dim` names, none of them of size 0."""
-    dims = axes(op, dim, x.ndim)
+    dims = reduced(op, dim, x.ndim, keepdim)
     if any(x.shape[d] == 0 for d in dims):
         raise ValueError(f"{op}: x {x.shape} has no elements over dim {dim}, and so no {op}")
     return dims

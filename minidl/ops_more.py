@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, accelerated, erf, xp_of
 from minidl.refuse import refuse
-from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, total
+from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, reduced, total
 
 # ---- element by element ----
 
@@ -104,13 +105,40 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
     """
     refuse("var", other)
     x = as_tensor(x)
-    dims = axes("var", dim, x.ndim)
+    dims = reduced("var", dim, x.ndim, keepdim)
     n = math.prod(x.shape[d] for d in dims)
     m = max(n - (1 if correction is None else correction), 0)
     distance = x.data - total(x.data, dims, True, n)
     kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
     y = total(distance * distance, dims, keepdim, m)
     return record("var", y, (x, lambda g: g.reshape(kept) * distance * (2 / m if m else math.nan)))
+
+
+class Extremes(Tensor):
+    """The result of max(dim) or min(dim): what takes it for PyTorch's pair of values and places is told."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Tensor]:
+        raise TypeError(NO_PAIR)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if type(index) is int and index in (0, 1):
+            raise TypeError(NO_PAIR)
+        return super().__getitem__(index)
+
+
+NO_PAIR = (
+    "max(dim) and min(dim) give the values alone, not PyTorch's pair (values, indices): x.argmax(dim) gives the "
+    "places; one of the values is .numpy()[i]"
+)
+
+
+def values_alone(t: Tensor, dim: Dims) -> Tensor:
+    """t, marked as such a result where `dim` is one axis: of several PyTorch gives no pair either."""
+    if isinstance(dim, Integral):
+        t.__class__ = Extremes
+    return t
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
@@ -120,7 +148,7 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) 
     """
     refuse("argmax", other)
     x = as_tensor(x)
-    found = axes("argmax", dim, x.ndim)
+    found = reduced("argmax", dim, x.ndim, keepdim)
     if any(x.shape[d] == 0 for d in found):
         raise ValueError(f"argmax: x {x.shape} has no elements over dim {dim}, and so no largest")
     if dim is None:

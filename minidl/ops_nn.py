@@ -234,7 +234,8 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         hint = "give an array of them, labels.astype(int), and no Tensor"
-        hint = "labels.argmax(1) of one-hot rows" if labels.ndim == 2 else hint
+        rows = "labels.argmax(1) of one-hot rows; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
+        hint = rows if labels.ndim == 2 else hint
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):

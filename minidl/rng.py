@@ -7,8 +7,9 @@ NumPy has it as Philox; minidl/gpu has the same thirty lines for the GPU.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -58,23 +59,41 @@ class CounterRng:
 _seeded: ContextVar[tuple[int, Iterator[int]] | None] = ContextVar("seeded", default=None)  # the `seed` block around
 
 
-@contextmanager
-def seed(n: int) -> Iterator[None]:
+def seed(n: int) -> _Seeded:
     """`with minidl.seed(0): net = Net()` each layer made inside without an rng of its own gets a stream of its own.
 
     n  a whole number, 0 or more. The first layer has stream 0, the next one 1, and so on, so that the same program
        draws the same weights. A layer that is given its `rng` takes none
 
-    It holds for this block alone, in this thread; nothing is set for the rest of the program. Raises ValueError for
-    another n.
+    It holds for this block alone, in this thread; nothing is set for the rest of the program, and `minidl.seed(0)` in a
+    line of its own warns that it does nothing. Raises ValueError for another n.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
         raise ValueError(f"a seed is a whole number, 0 or more, got {n!r}")
-    token = _seeded.set((int(n), count()))
-    try:
-        yield
-    finally:
-        _seeded.reset(token)
+    return _Seeded(int(n))
+
+
+class _Seeded(ContextDecorator):
+    """The block of one seed; each time that it is entered its streams begin anew."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.tokens, self.used = n, list[Any](), False
+
+    def __enter__(self) -> None:
+        self.tokens.append(_seeded.set((self.n, count())))
+        self.used = True
+
+    def __exit__(self, *error: Any) -> None:
+        _seeded.reset(self.tokens.pop())
+
+    def __call__(self, function: Any) -> Any:
+        self.used = True
+        return super().__call__(function)
+
+    def __del__(self) -> None:
+        if not self.used:
+            warnings.warn(f"seed({self.n}) in a line of its own seeds nothing: write `with minidl.seed({self.n}):` and "
+                          "make the network inside", stacklevel=2)  # fmt: skip
 
 
 def generator_of(rng: Any) -> np.random.Generator:

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from minidl.backend import CPU, Array, backend_of, get_backend, one, same_bits, to_numpy, xp_of
+from minidl.backend import CPU, Array, backend_of, get_backend, moved, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
+from minidl.refuse import refuse
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
@@ -38,7 +39,9 @@ class Tensor(Operators):
 
     __slots__ = ("__weakref__", "base", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
 
-    def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None) -> None:
+    def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None, **other: Any) -> None:
+        if other:
+            refuse("Tensor", other)
         self.data: Array = _as_float_array(data, device)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
@@ -90,9 +93,11 @@ class Tensor(Operators):
         out.base = self if self.base is None else self.base
         return out
 
-    def to(self, device: str) -> Tensor:
+    def to(self, device: str | None = None, **other: Any) -> Tensor:
         """This tensor on another device; itself where it is there already. Gradients cross back."""
-        here, there = backend_of(self.data), get_backend(device)
+        refuse("to", other)
+        here = backend_of(self.data)
+        there = here if device is None else get_backend(device)
         if here is there:
             return self
         moved = there.from_host(here.to_host(self.data))
@@ -104,7 +109,7 @@ class Tensor(Operators):
     # ---- backward ---------------------------------------------------------------------------------------------
 
     @same_bits
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(self, gradient: Any = None, retain_graph: bool = False, **other: Any) -> None:
         """Add d(self)/d(leaf) to `.grad` of every leaf that requires it. Raises RuntimeError where none does.
 
         gradient      d(loss)/d(self), an array of this shape; may be left out when self has one element (then 1)
@@ -113,6 +118,8 @@ class Tensor(Operators):
         Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther 2008, ch. 3): each operation is visited
         once, after all the operations that used its output, so that its output's gradient is complete by then.
         """
+        if other:
+            refuse("backward", other)
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that needs no gradient: set requires_grad=True on an input")
         pending: dict[Tensor, Array] = {self: _seed(self, gradient)}  # gradients still to be handed on
@@ -132,6 +139,8 @@ class Tensor(Operators):
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
+            if self.home is not None and self.home.stepped:
+                self.home.stepped = bool(self.grad.any())  # zeros: since the step, p.grad[...] = 0 was written
             self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
         elif self.home is not None:
             self.grad = self.home.fill(g)
@@ -244,6 +253,15 @@ def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
     return found if ndim else ()
 
 
+def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
+    """The same for a reduction, such as sum, that may keep these axes with size 1."""
+    if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
+        raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
+    if isinstance(dim, (Tensor, np.ndarray)):
+        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.where(a > b, a, b)")
+    return axes(op, dim, ndim)
+
+
 def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
     """The sum over these axes, divided by n; float32 is added in float64, float16 in float32: terms may be many."""
     wide = {"e": np.float32, "f": np.float64}.get(x.dtype.char)
@@ -263,10 +281,7 @@ def _as_float_array(data: Any, device: str | None) -> Array:
         data = data.astype(np.float32)
     if data.dtype.kind != "f":
         raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
-    backend = backend_of(data)
-    if device is None or get_backend(device) is backend:
-        return data
-    return get_backend(device).from_host(backend.to_host(data))
+    return data if device is None else moved(data, device)
 
 
 def _as_array(data: Any) -> Array:
@@ -301,10 +316,8 @@ def _edges(node: Node) -> tuple[Edge, ...]:
         raise RuntimeError(f"'{node.name}' was freed by backward(): say retain_graph=True there, or compute again")
     for tensor, version in node.reads:
         if tensor.version != version:
-            raise RuntimeError(
-                f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed since, by an "
-                "optimizer's step or load_state_dict: compute the loss again, then call backward()"
-            )
+            raise RuntimeError(f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed "
+                               "since, by a step or load_state_dict: first compute the loss again")  # fmt: skip
     return node.edges
 
 

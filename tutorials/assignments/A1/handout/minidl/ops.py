@@ -30,12 +30,13 @@ from minidl.ops_more import (
     squeeze,
     stack,
     unsqueeze,
+    values_alone,
     var,
     where,
 )  # fmt: skip
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.refuse import missing, refuse
-from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, total
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, reduced, total
 
 __all__ = [
     "abs",
@@ -194,7 +195,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
     """
     refuse("min", other)
     x = as_tensor(x)
-    return neg(max(neg(x), _axes_with_elements("min", x, dim) or None, keepdim))
+    return values_alone(neg(max(neg(x), _axes_with_elements("min", x, dim, keepdim) or None, keepdim)), dim)
 
 
 # ---- shape ----
@@ -259,9 +260,9 @@ def matmul(a: Any, b: Any) -> Tensor:
 # ---- helpers ----
 
 
-def _axes_with_elements(op: str, x: Tensor, dim: Dims) -> tuple[int, ...]:
+def _axes_with_elements(op: str, x: Tensor, dim: Dims, keepdim: bool) -> tuple[int, ...]:
     """The axes that `dim` names, none of them of size 0."""
-    dims = axes(op, dim, x.ndim)
+    dims = reduced(op, dim, x.ndim, keepdim)
     if any(x.shape[d] == 0 for d in dims):
         raise ValueError(f"{op}: x {x.shape} has no elements over dim {dim}, and so no {op}")
     return dims

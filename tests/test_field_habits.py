@@ -1,0 +1,308 @@
+"""Habits of PyTorch's and NumPy's users that were silently wrong: each gives their value, or says what to do."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Tensor, nn, no_grad, ops
+from minidl.optim import SGD
+
+X = np.random.default_rng(0).random((6, 4), dtype=np.float32)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 5, rng=0), nn.ReLU(), nn.Linear(5, 3, rng=1))
+
+
+# ---- w -= lr * w.grad ----
+
+
+def test_a_step_by_hand_moves_the_weights_as_in_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    net = network()
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3))
+    theirs.load_state_dict({name: torch.from_numpy(value) for name, value in net.state_dict().items()})
+    for _ in range(5):
+        ops.cross_entropy(net(X), Y).backward()
+        with no_grad():
+            for p in net.parameters():
+                p -= 0.5 * p.grad
+                p.grad = None
+        torch.nn.functional.cross_entropy(theirs(torch.from_numpy(X)), torch.from_numpy(Y)).backward()
+        with torch.no_grad():
+            for p in theirs.parameters():
+                p -= 0.5 * p.grad
+                p.grad = None
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_allclose(net.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_change_in_place_where_no_gradient_is_recorded() -> None:
+    w = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    same, other = w, Tensor(np.array([3.0, 5.0]), requires_grad=True)
+    with no_grad():
+        w += other
+        w *= 2
+        w -= np.array([1.0, 1.0])
+        w /= 7
+    assert w is same
+    np.testing.assert_array_equal(w.numpy(), [1, 13 / 7])
+    assert w.requires_grad
+    assert w.node is None
+    w.requires_grad = False  # frozen, it is no leaf that learns
+    w *= 7
+    np.testing.assert_allclose(same.numpy(), [7, 13])
+    with pytest.raises(RuntimeError, match=r"w \+= ... on a weight that learns"):
+        w += other  # would need other's gradient
+
+
+@pytest.mark.parametrize("op", ["+=", "-=", "*=", "/="])
+def test_a_weight_that_learns_is_not_changed_while_gradients_are_recorded(op: str) -> None:
+    net = network()
+    for p in net.parameters():
+        with pytest.raises(RuntimeError) as told:
+            exec(f"p {op} 2", {"p": p})
+        assert f"w {op} ... on a weight that learns: do it inside `with no_grad():`" in str(told.value)
+        assert f"w.data {op} ..." in str(told.value)
+
+
+def test_a_sum_of_losses_keeps_its_gradient() -> None:
+    w = Tensor(2.0, requires_grad=True)
+    loss: Any = Tensor(0.0)
+    before = loss
+    for _ in range(3):
+        loss += w * w
+    loss *= 2
+    loss /= 4
+    loss -= 1
+    loss.backward()
+    assert loss.item() == 5
+    assert w.grad == 6
+    assert before.item() == 0
+
+
+def test_a_change_between_forward_and_backward_is_told() -> None:
+    net = network()
+    loss = ops.cross_entropy(net(X), Y)
+    with no_grad():
+        for p in net.parameters():
+            p *= 0.5
+    with pytest.raises(RuntimeError, match="that was changed since"):
+        loss.backward()
+
+
+def test_the_optimizer_goes_on_from_a_change_by_hand() -> None:
+    net = network()
+    optimizer = SGD(net.parameters(), lr=0.1)
+    with no_grad():
+        for p in net.parameters():
+            p *= 0
+    ops.cross_entropy(net(X), Y).backward()
+    optimizer.step()
+    for p in net.parameters():
+        assert p.grad is not None
+        np.testing.assert_array_equal(p.numpy(), -np.float32(0.1) * p.grad)
+
+
+def test_values_are_not_set_by_an_index() -> None:
+    x = Tensor(X.copy())
+    for index in (0, (0, slice(None)), x > 0.5):
+        with pytest.raises(TypeError, match=r"not set by an index: t.data\[index\] = value .*ops.where\(mask"):
+            x[index] = 0.0
+    np.testing.assert_array_equal(x.numpy(), X)
+
+
+# ---- gradients set to zero by hand ----
+
+
+def test_gradients_set_to_zero_by_hand_are_no_slip() -> None:
+    def fill(p: Tensor) -> None:
+        p.grad.fill(0)
+
+    def assign(p: Tensor) -> None:
+        p.grad[...] = 0
+
+    def times(p: Tensor) -> None:
+        p.grad *= 0
+
+    weights = []
+    for clear in (fill, assign, times, lambda p: setattr(p, "grad", None)):
+        net = network()
+        optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for _ in range(3):
+                ops.cross_entropy(net(X), Y).backward()
+                optimizer.step()
+                for p in net.parameters():
+                    clear(p)
+        weights.append(net[0].weight.numpy())
+    for other in weights[:-1]:
+        np.testing.assert_array_equal(other, weights[-1])
+
+
+def test_gradients_that_stay_are_still_told() -> None:
+    net = network()
+    optimizer = SGD(net.parameters(), lr=0.1)
+    ops.cross_entropy(net(X), Y).backward()
+    optimizer.step()
+    ops.cross_entropy(net(X), Y).backward()
+    with pytest.warns(UserWarning, match="gradients that the step before was on already"):
+        optimizer.step()
+
+
+# ---- values, with another meaning ----
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 5)])
+def test_T_turns_all_axes_round_as_numpys(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).normal(size=shape)
+    t = Tensor(x, requires_grad=True)
+    np.testing.assert_array_equal(t.T.numpy(), x.T)
+    (t.T * np.arange(x.size).reshape(x.T.shape)).sum().backward()
+    np.testing.assert_array_equal(t.grad, np.arange(x.size).reshape(x.T.shape).T)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "argmax"])
+def test_a_second_axis_is_not_taken_for_keepdim(name: str) -> None:
+    x = Tensor(np.zeros((2, 3, 4)))
+    for keepdim in (1, 2, None):
+        with pytest.raises(TypeError, match=rf"^{name}: keepdim must be True or False, got {keepdim}; several axes"):
+            getattr(x, name)(0, keepdim)
+    assert getattr(x, name)(0, True).shape == (1, 3, 4)
+
+
+def test_the_larger_of_two_arrays_is_named() -> None:
+    for other in (Tensor(X), X, 0 * X):
+        with pytest.raises(TypeError, match=r"^max: dim must be an axis or several, got an array; .*ops.where\(a > b"):
+            ops.max(Tensor(X), other)
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_the_largest_along_an_axis_is_no_pair(name: str) -> None:
+    largest = getattr(ops, name)
+    for x, dim in ((X[:2], 1), (X, 1), (X, -1), (X, np.int64(1)), (X[0], 0)):
+        for keepdim in (False, True):
+            found = largest(Tensor(x), dim, keepdim)
+            np.testing.assert_array_equal(found.numpy(), getattr(x, name)(dim, keepdims=keepdim))
+            with pytest.raises(TypeError, match=r"the values alone, not PyTorch's pair .*x.argmax\(dim\)"):
+                _, _ = found
+            for i in (0, 1):
+                with pytest.raises(TypeError, match="not PyTorch's pair"):
+                    found[i]
+    with pytest.raises(AttributeError, match=r"has no 'indices': t.argmax\(dim\)"):
+        _ = largest(Tensor(X), 1).indices
+    with pytest.raises(AttributeError, match=r"has no 'values': t.max\(dim\) and t.min\(dim\) are the values"):
+        _ = largest(Tensor(X), 1).values
+
+
+def test_of_other_results_elements_are_taken() -> None:
+    t = Tensor(X, requires_grad=True)
+    np.testing.assert_array_equal(t.max(1)[1:3].numpy(), X.max(1)[1:3])
+    np.testing.assert_array_equal(t.max(1, keepdim=True)[:, 0].numpy(), X.max(1))
+    assert [row.item() for row in (t.max(1) * 2)] == [2 * value for value in X.max(1).tolist()]
+    assert t.max((0, 1)).item() == t.max().item() == X.max()
+    images = Tensor(np.arange(24.0).reshape(2, 3, 2, 2))
+    a, b = images.max((2, 3))
+    np.testing.assert_array_equal(ops.stack([a, b]).numpy(), images.numpy().max((2, 3)))
+    for again in (copy.deepcopy(t.max(1)), pickle.loads(pickle.dumps(t.max(1)))):
+        np.testing.assert_array_equal(again.numpy(), X.max(1))
+
+
+# ---- seed(0) in a line of its own ----
+
+
+def test_a_seed_without_a_block_is_told() -> None:
+    words = r"seed\(3\) in a line of its own seeds nothing: write `with minidl.seed\(3\):`"
+    with pytest.warns(UserWarning, match=words):
+        minidl.seed(3)
+
+
+def test_a_seed_is_a_block_or_a_decorator() -> None:
+    @minidl.seed(5)
+    def made() -> Any:
+        return [nn.Linear(2, 2).weight.numpy() for _ in range(2)]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        block = minidl.seed(5)
+        for _ in range(2):
+            with block:
+                one = nn.Linear(2, 2).weight.numpy()
+                with minidl.seed(5):
+                    inner = nn.Linear(2, 2).weight.numpy()
+                two = nn.Linear(2, 2).weight.numpy()
+            for a, b in zip(made(), (one, two), strict=True):
+                np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(inner, one)
+        del block
+        gc.collect()
+    with pytest.raises(ValueError, match="a seed is a whole number, 0 or more, got -1"):
+        minidl.seed(-1)
+
+
+# ---- what is not here says what to do ----
+
+
+def test_what_is_not_here_is_named() -> None:
+    loss = ops.cross_entropy(network()(X), Y)
+    with pytest.raises(TypeError, match="no argument 'create_graph': there are no second derivatives"):
+        loss.backward(create_graph=True)
+    with pytest.raises(TypeError, match="no argument 'inputs': requires_grad = False on the other leaves"):
+        loss.backward(inputs=[Tensor(X)])
+    loss.backward(create_graph=False, inputs=None)
+    for ask in (lambda: Tensor(X, dtype=np.float64), lambda: Tensor(X).to(dtype=np.float64)):
+        with pytest.raises(TypeError, match=r"no argument 'dtype': array.astype\(dtype\) first"):
+            ask()
+    for thing in (network(), Tensor(X)):
+        with pytest.raises(minidl.DeviceError, match=r"unknown device 'cuda': choose cpu, gpu \(CUDA\) or auto$"):
+            thing.to("cuda")
+        with pytest.raises(
+            minidl.DeviceError, match=r"unknown device .*float64.*; a dtype goes by its name, net.to\(dt"
+        ):
+            thing.to(np.float64)
+    for wrong in (network(), "weights.npz", [X]):
+        with pytest.raises(
+            TypeError, match=r"load_state_dict takes values by name, such as net.state_dict\(\), not a "
+        ):
+            network().load_state_dict(wrong)
+    w = Tensor(X)
+    for value in (np.float32(1), Tensor(X)):
+        w.data = value
+        with pytest.raises(TypeError, match=r"expected a NumPy or CuPy array, got .*w.data\[...\] = values"):
+            w + 1
+
+
+def test_soft_labels_are_named_and_the_remedy_is_right() -> None:
+    torch = pytest.importorskip("torch")
+    soft = np.random.default_rng(2).dirichlet(np.ones(4), 6).astype(np.float32)
+    with pytest.raises(TypeError, match=r"labels.argmax\(1\) of one-hot rows; with soft ones (.*)$") as told:
+        ops.cross_entropy(X, soft)
+    remedy = str(told.value).split("with soft ones ")[1]
+    wanted = torch.nn.functional.cross_entropy(torch.from_numpy(X), torch.from_numpy(soft)).item()
+    value = eval(remedy, {"labels": soft, "logits": Tensor(X), "ops": ops})
+    assert value.item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_layer_takes_anothers_place() -> None:
+    net = network()
+    names = list(net.state_dict())
+    net[-1] = nn.Linear(5, 7, rng=2)
+    assert list(net.state_dict()) == names
+    np.testing.assert_array_equal(net(X).numpy(), nn.Sequential(*network()[:-1], nn.Linear(5, 7, rng=2))(X).numpy())
+    with pytest.raises(TypeError, match="layer 1 is no Module but 'relu'"):
+        net[1] = ops.relu
+    with pytest.raises(IndexError):
+        net[3] = nn.ReLU()
+    layers = nn.ModuleList([nn.Linear(2, 2, rng=0)])
+    layers[0] = nn.Linear(3, 3, rng=0)
+    assert layers[0].weight.shape == (3, 3)
