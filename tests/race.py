@@ -23,7 +23,6 @@ from typing import Any
 
 from scipy import stats
 
-from minidl.study.statistics import mean_interval
 from tests.sizes import ROOT
 
 COLUMNS = {"minidl": [], "hybrid": ["--opt", "hybrid"], "torch": None}  # with what more the command is called
@@ -48,16 +47,24 @@ def run(column: str, seed: int, threads: int, folder: str) -> dict[str, Any]:
     return {"accuracy": found["test_accuracy"], "seconds": round(found["seconds"], 2), "process": whole}
 
 
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean, and its 95 % interval by Student's t."""
+    mean, error = sum(values) / len(values), stats.sem(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
+    return mean, float(low), float(high)
+
+
 def report(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The lines to print: each column by itself, then minidl and the hybrid beside PyTorch."""
     lines = []
     for column, found in runs.items():
         accuracies = [100 * one["accuracy"] for one in found]
-        mean, error = mean_interval(accuracies), stdev(accuracies) / len(accuracies) ** 0.5
+        mean, low, high = mean_interval(accuracies)
+        error = stdev(accuracies) / len(accuracies) ** 0.5
         epoch, process = (median(one[clock] for one in found) for clock in ("seconds", "process"))
         lines.append(
-            f"{column:>7}  {mean.mean:.3f} % ± {error:.3f} (standard error), 95 % interval {mean.low:.3f} to "
-            f"{mean.high:.3f}, {len(found)} seeds; epoch {epoch:.1f} s, process {process:.1f} s (medians)"
+            f"{column:>7}  {mean:.3f} % ± {error:.3f} (standard error), 95 % interval {low:.3f} to "
+            f"{high:.3f}, {len(found)} seeds; epoch {epoch:.1f} s, process {process:.1f} s (medians)"
         )
     for column in (name for name in runs if name != "torch" and "torch" in runs):
         lines.append(f"{column:>7}  {beside(runs[column], runs['torch'])}")

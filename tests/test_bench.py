@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -197,3 +198,13 @@ def test_a_command_costs_time_and_memory() -> None:
     assert 0 < seconds < 60
     assert 1 < memory < 1000
     assert bench_more.Command(["-c", "raise SystemExit(3)"]).cost() is None
+
+
+@pytest.mark.parametrize("file", sorted(Path(__file__).parent.glob("*.py")), ids=lambda file: file.stem)
+def test_every_program_here_finds_what_it_imports(file: Path) -> None:
+    """A slow program is no part of the gate: a name that it imports may be gone without anyone noticing."""
+    try:
+        importlib.import_module(f"tests.{file.stem}")
+    except ModuleNotFoundError as error:  # PyTorch, JAX: extras of a bench
+        assert error.name is not None
+        assert error.name.split(".")[0] in {"torch", "jax", "distributed"}

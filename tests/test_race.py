@@ -20,6 +20,7 @@ from minidl.training.checkpoint import load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.models import build_model, count_parameters, input_of, standardize
 from minidl.training.run import Options, Run
+from tests import race, race_gpu
 from tests.commands import command, difference, fails, outcome, signal_at_call, tiny_dataset, train
 from tests.field import BY_NAME, minidl_net
 
@@ -310,3 +311,22 @@ def test_99_percent_in_one_epoch(mnist_root, tmp_path):
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert (summary["steps"], summary["epochs"]) == (235, 1)
     assert summary["test_accuracy"] > 0.987
+
+
+def test_the_race_on_a_card_is_the_same_training(data, monkeypatch):
+    """Tried on the CPU: its accuracies are those of the command with the same seed."""
+    found = list(race_gpu.minidl_runs(str(data), [3, 4], "cpu"))
+    for seed, (accuracy, seconds) in zip((3, 4), found, strict=True):
+        job = prepare(Config(dataset=str(data), model="race", val_fraction=0, seed=seed, epochs=1, device="cpu"))
+        job.trainer.train_to(1, validate=False)
+        assert accuracy == job.trainer.evaluate().accuracy
+        assert 0 < seconds < 60
+
+
+def test_the_words_about_the_race_on_a_card():
+    runs = {"minidl": [(0.9901, 0.10), (0.9903, 0.12)], "torch graph": [(0.9910, 0.13), (0.9908, 0.13)]}
+    lines = "\n".join(race_gpu.report(runs))
+    assert "minidl takes at most 0.11 s" in lines
+    assert "minus torch graph: -0.070 points, FURTHER than 0.05 below" in lines
+    mean, low, high = race.mean_interval([1.0, 2.0, 3.0, 4.0])  # t of 3 degrees of freedom: 3.182
+    assert (mean, low, high) == pytest.approx((2.5, 2.5 - 3.18245 * 0.645497, 2.5 + 3.18245 * 0.645497), rel=1e-5)
