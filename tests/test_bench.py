@@ -205,6 +205,6 @@ def test_every_program_here_finds_what_it_imports(file: Path) -> None:
     """A slow program is no part of the gate: a name that it imports may be gone without anyone noticing."""
     try:
         importlib.import_module(f"tests.{file.stem}")
-    except ModuleNotFoundError as error:  # PyTorch, JAX: extras of a bench
-        assert error.name is not None
-        assert error.name.split(".")[0] in {"torch", "jax", "distributed"}
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in {"torch", "jax", "distributed"}:  # extras of a bench
+            raise
