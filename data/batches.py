@@ -16,6 +16,7 @@ import numpy as np
 from minidl.backend import Array, backend_of, get_backend, kernel_for, to_numpy
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
+from minidl.refuse import refuse
 from minidl.tensor import Tensor
 
 
@@ -25,10 +26,16 @@ class Examples:
 
     images  (N, H, W) or (N, C, H, W): uint8, 0 to 255, or float, as the network takes them
     labels  (N,), integers from 0 on
+
+    A column of pandas, a list or a Tensor becomes an array: its rows count by their places, not by its index.
     """
 
     images: Array
     labels: Array
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, _array(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,6 +109,11 @@ def split(
 
     The test split is the data set's own. Raises DataError where a part would be empty, or there are too few.
     """
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"split takes what load_mnist returns, not a {type(dataset).__name__}: of arrays of your own make "
+            "Splits(Examples(x, y), Examples(...), Examples(...), classes, (height, width))"
+        )
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
     fraction, names = None if counts else val_fraction, dataset.class_names
@@ -123,8 +135,7 @@ def examples_of(given: Any) -> Examples:
     if isinstance(given, Examples):
         return given
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        images, labels = (each if hasattr(each, "dtype") else np.asarray(each) for each in given)
-        images, labels = (each.data if isinstance(each, Tensor) else each for each in (images, labels))
+        images, labels = map(_array, given)
         if len(images) != len(labels):
             raise DataError(f"{len(images)} images but {len(labels)} labels")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -133,6 +144,17 @@ def examples_of(given: Any) -> Examples:
     raise DataError(
         f"examples are Examples, such as split(data).test, or a pair (images, labels), not a {type(given).__name__}"
     )
+
+
+def _array(given: Any) -> Array:
+    """An array as it is, on any device; of all else the array of its values."""
+    if isinstance(given, Tensor):
+        return given.data
+    try:
+        backend_of(given)
+    except TypeError:
+        return np.asarray(given)
+    return given
 
 
 def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
@@ -193,20 +215,26 @@ def batches(
     start: int = 0,
     dtype: Any = np.float32,
     drop_last: bool = False,
+    **other: Any,
 ) -> Iterator[tuple[Tensor, Array]]:
     """Yield (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
-    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are)
+    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are);
+               rows (N, F) of other data stay rows
     labels     (N,) integers on the same device
-    rng        draws the order; None keeps the order as it is
+    rng        a Generator, made once before all epochs, which draws the order; None keeps the order as it is
     start      begin with this batch of the order, to resume in the middle of an epoch
     dtype      of x, a float dtype; float32 by default
     drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
 
     Raises DataError where the counts of images and labels differ, or the batch size is below 1.
     """
+    refuse("batches", other)
+    images, labels = _array(images), _array(labels)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
+    if rng is not None and not hasattr(rng, "permutation"):
+        raise DataError(f"rng must be np.random.default_rng(seed), made once before the epochs, got {rng!r}")
     if batch_size < 1:
         raise DataError(f"the batch size must be at least 1, got {batch_size}")
     n = len(images)
@@ -221,7 +249,7 @@ def batches(
             yield Tensor(taken[0]), taken[1]
             continue
         x = scale(images[chosen], dtype)
-        yield Tensor(x if x.ndim == 4 else x[:, None]), labels[chosen]
+        yield Tensor(x[:, None] if x.ndim == 3 else x), labels[chosen]
 
 
 def statistics(images: Array) -> tuple[float, float]:

@@ -20,7 +20,7 @@ class GradientError(AssertionError):
 
 def gradcheck(
     fn: Callable[..., Tensor],
-    inputs: Sequence[Tensor | Array],
+    inputs: Sequence[Tensor | Array] | Tensor,
     h: float = 1e-6,
     rtol: float = 1e-6,
     atol: float = 1e-8,
@@ -29,12 +29,13 @@ def gradcheck(
 
     fn      takes Tensors, returns one Tensor of any shape; it must give the same output for the same inputs. A model
             has float64 weights after model.to(dtype="float64")
-    inputs  Tensors or arrays, copied to float64 on the CPU. Tensors that require no gradient are held fixed.
+    inputs  a Tensor or array, or a list of them, copied to float64 on the CPU. Tensors that require no gradient are
+            held fixed
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 
     A function with a corner (relu at 0, max at a tie) has no slope there: choose inputs away from it.
     """
-    tensors = [_float64_leaf(x) for x in inputs]
+    tensors = [_float64_leaf(x) for x in ([inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs)]
     out = fn(*tensors)
     # The output may be an array: check the gradient of one scalar, its sum with fixed irregular weights.
     weights = np.cos(np.arange(out.size, dtype=np.float64)).reshape(out.shape)

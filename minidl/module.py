@@ -273,10 +273,10 @@ def _fitting(name: str, value: Any, target: Tensor | Array) -> Array:
 
 
 def _host_array(value: Any) -> Array:
-    """The NumPy array of a Tensor, an array on any device, or a PyTorch CPU tensor."""
+    """The NumPy array of a Tensor, an array on any device, or a PyTorch CPU tensor or parameter."""
     if isinstance(value, Tensor):
         return value.numpy()
     try:
         return to_numpy(value)
     except TypeError:
-        return np.asarray(value)
+        return np.asarray(value.detach() if hasattr(value, "detach") else value)

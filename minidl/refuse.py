@@ -28,6 +28,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
     "reduce": (None, "say reduction='mean', 'sum' or 'none'"),
     "return_indices": (False, "the largest values alone are returned"),
+    "shuffle": (False, "rng=np.random.default_rng(seed), made once, draws another order in each epoch"),
     "size_average": (None, "say reduction='mean', 'sum' or 'none'"),
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),

@@ -218,6 +218,68 @@ def test_of_other_results_elements_are_taken() -> None:
         np.testing.assert_array_equal(again.numpy(), X.max(1))
 
 
+# ---- tables: a column of pandas is reached by its index, not by places ----
+
+
+class Column:
+    """As a pandas.Series whose rows were shuffled: column[i] is the row that has the index i."""
+
+    def __init__(self, values: Any, index: Any) -> None:
+        self.values, self.index = np.asarray(values), np.asarray(index)
+        self.dtype, self.shape, self.ndim = self.values.dtype, self.values.shape, self.values.ndim
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self.values, dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: Any) -> Any:
+        return Column(self.values[i], self.index[i]) if isinstance(i, slice) else self.values[np.argsort(self.index)[i]]
+
+
+def test_rows_of_a_shuffled_table_keep_their_labels() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(6, 2, 2)
+    labels = Column([0, 1, 2, 3, 4, 5], index=[5, 3, 1, 0, 2, 4])
+    assert labels[0] == 3
+    for x, y in minidl.batches(images, labels, 4, np.random.default_rng(0)):
+        np.testing.assert_array_equal(x.numpy()[:, 0, 0, 0] / 4, y)
+    examples = minidl.Examples(images, labels)
+    np.testing.assert_array_equal(examples.labels, [0, 1, 2, 3, 4, 5])
+    assert minidl.Examples(images.tolist(), [0] * 6).images.shape == (6, 2, 2)
+    assert minidl.Examples(Tensor(images), labels).images is images
+
+
+def test_labels_of_a_table_are_looked_at() -> None:
+    torch = pytest.importorskip("torch")
+    net = network()
+    wanted = ops.cross_entropy(net(X), Y).item()
+    for labels in (Column(Y, np.arange(6)[::-1]), torch.from_numpy(Y), Y.tolist(), Y.astype(np.uint8)):
+        assert ops.cross_entropy(net(X), labels).item() == wanted
+    for off in (-1, 1):
+        with pytest.raises(ValueError, match=rf"label {-1 if off < 0 else 3} at position .* is not in \[0, 3\)"):
+            ops.cross_entropy(net(X), Column(Y + off, np.arange(6)))
+
+
+def test_rows_that_are_no_images_stay_rows() -> None:
+    x, labels = next(minidl.batches(X, Y, 4))
+    assert (x.shape, labels.shape) == ((4, 4), (4,))
+    np.testing.assert_array_equal(x.numpy(), X[:4])
+
+
+def test_a_loader_of_pytorchs_kind() -> None:
+    with pytest.raises(
+        TypeError, match=r"batches has no argument 'shuffle': rng=np.random.default_rng\(seed\), made on"
+    ):
+        next(minidl.batches(X, Y, 4, shuffle=True))
+    assert next(minidl.batches(X, Y, 4, shuffle=False))[0].shape == (4, 4)
+    with pytest.raises(ValueError, match=r"rng must be np.random.default_rng\(seed\), made once .* got 0"):
+        next(minidl.batches(X, Y, 4, rng=0))
+    for given in ((X, Y), minidl.Examples(X, Y)):
+        with pytest.raises(ValueError, match=r"split takes what load_mnist returns, not a .*Splits\(Examples\(x, y\)"):
+            minidl.split(given)
+
+
 # ---- seed(0) in a line of its own ----
 
 
@@ -248,6 +310,28 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
         gc.collect()
     with pytest.raises(ValueError, match="a seed is a whole number, 0 or more, got -1"):
         minidl.seed(-1)
+
+
+# ---- PyTorch's arguments ----
+
+
+def test_weights_of_pytorchs_parameters() -> None:
+    torch = pytest.importorskip("torch")
+    theirs, net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)), network()
+    net.load_state_dict(dict(theirs.named_parameters()))  # which need a gradient
+    np.testing.assert_allclose(net(X).numpy(), theirs(torch.from_numpy(X)).detach().numpy(), atol=1e-6)
+
+
+def test_one_input_is_checked_whole() -> None:
+    shapes = []
+
+    def f(x: Tensor) -> Tensor:
+        shapes.append(x.shape)
+        return x * x
+
+    for x in (Tensor(X[:2], requires_grad=True), X[:2]):
+        assert minidl.gradcheck(f, x)
+    assert set(shapes) == {(2, 4)}
 
 
 # ---- what is not here says what to do ----

@@ -181,7 +181,7 @@ def _reduced(op: str, losses: Array, reduction: str) -> tuple[Array, float]:
 
 def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
-    labels = labels if hasattr(labels, "dtype") else np.asarray(labels)
+    labels = labels if isinstance(labels, (np.ndarray, Tensor, type(logits.data))) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
         hint = "give an array of them, labels.astype(int), and no Tensor"
         rows = "labels.argmax(1) of one-hot rows; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
