@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from minidl.study.analysis import Block, Entry, Levels, _misses, _verdict, difference, measured
-from minidl.study.claims import ACCURACY, CLAIMS, GAP, LOSS, SPEED, TITLE, Claim, claims_for
+from minidl.study.claims import ACCURACY, BOTH, CLAIMS, GAP, LOSS, SPEED, TITLE, Claim, claims_for
 from minidl.study.contestants import CONTESTANTS, Contestant
 from minidl.study.regimes import Shows
 from minidl.study.statistics import BETTER, EQUIVALENT, OPEN, WORSE, simultaneous
 from minidl.study.tuning import Tuned
-from minidl.study.words import answer, spelled, tally
+from minidl.study.words import answer, details, spelled, tally
 from tests.tiny_study import TINY
 
 SEEDS = range(20)
@@ -88,6 +88,10 @@ def test_the_answer_counts_the_regimes(words, first):
     counts = tally(blocks, TITLE)
     assert {word: counts[word] for word in words} == {word: words.count(word) for word in words}
     assert spelled(counts) in found[0]
+    every = f"better in all {len(words)} regimes" if len(words) > 1 else "better in the one regime"  # Adam is at 0.9
+    assert f"the switch was {every}, and such a cut {every}." in found[1]
+    assert f"with a cosine after it {spelled(tally(blocks, BOTH))}." in details(blocks, KEYS)
+    assert not details([], KEYS)
 
 
 def test_a_regime_that_is_not_what_it_claims_takes_no_part():
@@ -130,8 +134,8 @@ def test_the_answer_says_when_the_switch_came():
     for where, share, rate in ((early, 0.1, 0.03), (late, 0.6, 0.2)):
         for run in where.entries["hybrid"].finals.values():
             run["result"]["switch"] = {"step": round(share * steps), "lr": rate}
-    assert "after 10 to 60 % of the run, with SGD's rate at 0.03 to 0.2;" in answer([late, early], KEYS)[2]
-    assert "after 10 % of the run, with SGD's rate at 0.03;" in answer([early], KEYS)[2]
+    assert "after 10 to 60 % of the run, with SGD's rate at 0.03 to 0.2." in answer([late, early], KEYS)[2]
+    assert "after 10 % of the run, with SGD's rate at 0.03." in answer([early], KEYS)[2]
 
 
 def test_what_a_regime_must_show_is_checked():

@@ -26,7 +26,7 @@ from minidl.study.results import write_tables
 from minidl.study.statistics import BETTER, EQUIVALENT, WORSE
 from minidl.study.study import Plan
 from minidl.study.tuning import edges
-from minidl.study.words import answer
+from minidl.study.words import answer, details
 
 TITLE = "When should training leave Adam, and what does it buy?"
 ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema", "sgd", "sgd-cosine")  # first table
@@ -59,6 +59,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
             blocks=blocks,
             done=[block for block in blocks if block.entries],
             answer=answer(blocks, keys),
+            details=details(blocks, keys),
             claims=claims_for(plan.study.contestants),
             rows=table_rows(blocks),
             pictures=pictures,
@@ -260,7 +261,14 @@ def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     seeds = max((len(entry.finals) for block in done for entry in block.entries.values()), default=0)
     if not done:
         return " ".join(answer(blocks, keys)) + "\n"
-    lines = [" ".join(answer(blocks, keys)), "", f"Test accuracy in %, trimmed mean of {seeds} seeds:", ""]
+    lines = [
+        " ".join(answer(blocks, keys)),
+        "",
+        details(blocks, keys),
+        "",
+        f"Test accuracy in %, trimmed mean of {seeds} seeds:",
+        "",
+    ]
     lines += ["| | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
     lines += [""] + [f"{b.regime.name} is left out of the answer: {'; '.join(b.misses)}." for b in done if b.misses]

@@ -1,4 +1,7 @@
-"""The answer in three sentences, put together from the words of the claims: for a student, not for a statistician."""
+"""The answer in three sentences, put together from the words of the claims: for a student, not for a statistician.
+
+What else the runs say of the switch stands beside it, in smaller letters.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,37 @@ from minidl.study.statistics import BETTER, EQUIVALENT, OPEN, WORSE
 
 def answer(blocks: Sequence[Block], keys: Collection[str]) -> list[str]:
     """Three sentences on the regimes that take part in it. keys: of the contestants of the study."""
-    counted = [block for block in blocks if block.counted and block.verdicts]
+    counted = _counted(blocks)
     if not {TITLE.a, TITLE.b} <= set(keys):
         return ["This study does not ask whether a switch does more than a cut of the rate; what it asks stands below."]
     if not any(block.word(TITLE) for block in counted):
         return ["The runs that tell the switch from a cut of Adam's rate are not done yet."]
 
-    def found(claim: Claim, way: bool = False) -> str:
-        return spelled(tally(counted, claim), way)
-
+    title, switch, cut = (tally(counted, claim) for claim in (TITLE, SWITCH, CUT))
     return [
-        f"{_title(tally(counted, TITLE))} ({found(TITLE)}{_failed(counted)}).",
-        f"Against Adam at a constant rate, the switch was {found(SWITCH)}, and a cut {found(CUT)}; against Adam with a "
-        f"cosine, the switch was {found(COSINE)}, and the switch with a cosine after it {found(BOTH)}.",
-        f"Tuned on validation images, the switch came {_moments(counted)}; beside the cut, its way to a good "
-        f"validation accuracy was {found(_same(TITLE, SPEED), way=True)}, its test loss {found(_same(TITLE, LOSS))}.",
+        f"{_title(title)} ({spelled(title)}{_failed(counted)}).",
+        f"Against Adam at a constant rate, the switch was {spelled(switch)}, and such a cut {spelled(cut)}.",
+        f"Tuned on validation images, the switch came {_moments(counted)}.",
     ]
+
+
+def details(blocks: Sequence[Block], keys: Collection[str]) -> str:
+    """What the answer leaves out: Adam with a cosine, speed, the test loss. Empty while there is no answer."""
+    counted = _counted(blocks)
+    if not {TITLE.a, TITLE.b} <= set(keys) or not any(block.word(TITLE) for block in counted):
+        return ""
+    cosine, both, speed, loss = (
+        tally(counted, claim) for claim in (COSINE, BOTH, _same(TITLE, SPEED), _same(TITLE, LOSS))
+    )
+    return (
+        f"Against Adam with a cosine, the switch was {spelled(cosine)}, and the switch with a cosine after it "
+        f"{spelled(both)}. Beside the cut, the switch's way to a good validation accuracy was "
+        f"{spelled(speed, way=True)}, its test loss {spelled(loss)}. Undecided means that these runs cannot tell."
+    )
+
+
+def _counted(blocks: Sequence[Block]) -> list[Block]:
+    return [block for block in blocks if block.counted and block.verdicts]
 
 
 def _title(counts: dict[str, int]) -> str:
