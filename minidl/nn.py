@@ -1,5 +1,7 @@
 """Layers: an operation together with the weights that it owns (see module.py for what they have in common).
 
+Convolution and pooling are in nn_conv.py, rarer layers in nn_more.py; here all have their names.
+
 Initial weights are drawn by NumPy on the host from a generator that is passed in, so that a seed means the same on
 every device.
 """
@@ -16,8 +18,8 @@ from minidl import ops
 from minidl.backend import accelerated
 from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
+from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
 from minidl.nn_more import GELU, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
-from minidl.ops_conv import Pair, Size, _pair
 from minidl.refuse import missing
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
@@ -133,47 +135,6 @@ class Linear(Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}" + (", bias=False" if self.bias is None else "")
-
-
-class Conv2d(Module):
-    """Filters over images: (N, in_channels, H, W) -> (N, out_channels, OH, OW), see ops.conv2d.
-
-    kernel_size      height and width of the filters (kh, kw), or one number for both
-    stride, padding  in pixels, a number or a pair
-    bias, init, rng  as for Linear. By name only: in PyTorch `dilation` would come first
-
-    weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros, float32.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size = 0,
-        *,
-        bias: bool = True,
-        init: str = "kaiming",
-        rng: Rng = None,
-        **other: Any,
-    ) -> None:
-        super().__init__(**other)
-        check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels)
-        kh, kw = _pair(kernel_size, "Conv2d: kernel_size", 1)
-        self.stride, self.padding = _pair(stride, "Conv2d: stride", 1), _pair(padding, "Conv2d: padding", 0)
-        shape = (out_channels, in_channels, kh, kw)
-        self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)
-        self.by_chance = drawn_by_chance(self.weight, rng)
-        self.bias = Tensor(np.zeros(out_channels, np.float32), requires_grad=True) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-
-    def extra_repr(self) -> str:
-        out_channels, in_channels, *kernel = self.weight.shape
-        bias = ", bias=False" if self.bias is None else ""
-        return f"{in_channels}, {out_channels}, {tuple(kernel)}, stride={self.stride}, padding={self.padding}{bias}"
 
 
 class _BatchNorm(Module):
@@ -306,40 +267,6 @@ class Sigmoid(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.sigmoid(x)
-
-
-class _Pool2d(Module):
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, **other: Any) -> None:
-        super().__init__(**other)
-        name = type(self).__name__
-        self.kernel_size: Pair = _pair(kernel_size, f"{name}: kernel_size", 1)
-        self.stride: Pair = self.kernel_size if stride is None else _pair(stride, f"{name}: stride", 1)
-        self.padding: Pair = _pair(padding, f"{name}: padding", 0)
-
-    def extra_repr(self) -> str:
-        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-class MaxPool2d(_Pool2d):
-    """The largest value of each window: (N, C, H, W) -> (N, C, OH, OW), see ops.max_pool2d.
-
-    kernel_size  the window's height and width in pixels, or one number for both
-    stride       from window to window; None: the window's size
-    padding      pixels of border, at most half a window
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-
-class AvgPool2d(_Pool2d):
-    """The mean of each window, zeros of the border included: (N, C, H, W) -> (N, C, OH, OW).
-
-    kernel_size, stride, padding  as for MaxPool2d
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
 
 if not TYPE_CHECKING:

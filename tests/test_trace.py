@@ -485,3 +485,21 @@ def test_what_a_model_calls_as_a_function_is_named_before_the_layer_that_takes_i
         model(Tensor(np.ones((2, 1, 8, 8), np.float32)))
     called = {one.name: describe(one)["called"] for one in seen}
     assert called == {"flat": [], "first": [], "second": ["relu"], "last": ["add"], "out": []}
+
+
+@pytest.mark.parametrize("layer", [nn.GELU(), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Conv2d(1, 2, 3, rng=0)], ids=str)
+def test_so_it_is_before_each_of_the_librarys_layers(layer):
+    from minidl import Tensor
+    from minidl.trace.layers import seen_layers
+
+    class Net(nn.Module):
+        def __init__(self):
+            self.layer = layer
+
+        def forward(self, x):
+            return self.layer(x.tanh())
+
+    model = Net()
+    with seen_layers(model) as seen:
+        model(Tensor(np.ones((1, 1, 4, 4), np.float32), requires_grad=True))
+    assert [one.called for one in seen] == [["tanh"]]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from minidl import nn
 from minidl.backend import Array
 from minidl.nn import Module
 from minidl.tensor import Node, Tensor, record
@@ -37,7 +38,8 @@ def seen_layers(model: Module) -> Iterator[list[Seen]]:
     told: set[Node] = set()
 
     def see(name: str, layer: Module, y: Tensor) -> Tensor:
-        seen = Seen(name, layer, y.data, called_before(y, told) if type(layer).__module__ == "minidl.nn" else [])
+        ours = getattr(nn, type(layer).__name__, None) is type(layer)
+        seen = Seen(name, layer, y.data, called_before(y, told) if ours else [])
         found.append(seen)
         return record(WATCH, y.data, (y, seen.note)) if y.requires_grad else y
 
