@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 
-from minidl.data import write_idx
+from minidl.data import load_mnist, write_idx
 from minidl.study.made import can_hold_pins
+from minidl.study.own import with_own
 from minidl.study.store import Store
 from tests.browser import browser, console, view
 from tests.commands import ROOT, fails
@@ -201,11 +202,24 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
     assert len({path.name for path in (out / "runs").iterdir()}) == 2 * len(before)
 
 
+def test_a_function_that_says_so_is_a_network(own_data, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom minidl import nn\n"
+        "def helper(x): return x\n"
+        "def net(image_size, classes) -> nn.Module:\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(image_size[0] * image_size[1], classes))\n"
+    )
+    found = with_own(ONE, tmp_path / "mine.py", load_mnist(name=str(own_data)))
+    assert [regime.name for regime in found.regimes] == ["net"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (MINE.replace("    axes", "    other"), 'say what is tuned of Lion, as in  axes = {"lr": (1e-5, 1e-2)}'),
         ("x = 1", "brings no optimizer (a Rule with `axes`), no network"),
+        ("def net(classes): pass", "If net makes a network, say so: def net(...) -> nn.Module"),
+        ("from minidl import nn\ndef net(width) -> nn.Sequential: pass", "net wants width, which nobody gives"),
         (MINE.replace("(1e-5, 1e-2)", "(1e-2, 1e-5)"), "needs 0 < low < high"),
         (MINE.replace('"lr": (1e-5', '"rate": (1e-5'), "rate"),
         (MINE.replace("nn.Linear(32, classes)", "nn.Linear(9, classes)"), "Net"),

@@ -4,8 +4,8 @@ Of the file, these take part:
 
 - each Rule of its own that says what is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair is the ends of a range that
   is even on a logarithmic scale; Log and Remainder (training/search.py) say more
-- each Module of its own, as a network to be trained: a regime with the images, epochs and batches of the preset's last.
-  It is called as `Net()`, or with those of `image_size` and `classes` that its parameters name. Where the file has one,
+- each Module of its own, and each function that says it returns one (`def net(classes) -> nn.Module`), as a network to
+  be trained: a regime with the images, epochs and batches of the preset's last. It is called as `Net()`, or with those of `image_size` and `classes` that its parameters name. Where the file has one,
   the preset's own networks stay out
 - the Contestants in a list `contestants`, where more than that is to be said
 
@@ -39,8 +39,9 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
     path = Path(file).expanduser().absolute()
     things = own_things(path)
     optimizers = [t for t in things.values() if _is(t, Optimizer) and getattr(t, "axes", None) is not None]
-    networks = [name for name, t in things.items() if _is(t, Module) and not _wants(t)]
-    parts = [(name, _wants(t)) for name, t in things.items() if _is(t, Module) and _wants(t)]
+    makers = {name: t for name, t in things.items() if _is(t, Module) or _returns_one(t)}
+    networks = [name for name, t in makers.items() if not _wants(t)]
+    parts = [(name, _wants(t)) for name, t in makers.items() if _wants(t)]
     listed = things.get("contestants", ())
     if not isinstance(listed, (list, tuple)):
         raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not a {type(listed).__name__}")
@@ -54,7 +55,9 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
             "image_size and classes that its parameters name, so give the others defaults"
         )
     if not optimizers and not networks and not listed:
-        raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`")
+        functions = [name for name, t in things.items() if inspect.isfunction(t)]
+        hint = f". If {functions[0]} makes a network, say so: def {functions[0]}(...) -> nn.Module" if functions else ""
+        raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`{hint}")
     if strange := [c for c in listed if not isinstance(c, Contestant)]:
         raise UserError(
             f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}"
@@ -67,6 +70,16 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
 
 def _is(thing: Any, kind: type) -> bool:
     return isinstance(thing, type) and issubclass(thing, kind)
+
+
+def _returns_one(thing: Any) -> bool:
+    """Whether it is a function that says it returns a network."""
+    if not inspect.isfunction(thing):
+        return False
+    try:
+        return _is(inspect.signature(thing, eval_str=True).return_annotation, Module)
+    except Exception:  # an annotation may be any text of the user's: it is no network that is named
+        return False
 
 
 def _wants(network: Any) -> list[str]:
