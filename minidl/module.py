@@ -26,8 +26,11 @@ watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("wa
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
-    """`data` as a Tensor that is a Module's parameter. With requires_grad=False it is frozen: training leaves it."""
-    made = Tensor(data, requires_grad=True)
+    """`data`, an array or a Tensor, as a Tensor that is a Module's parameter, with the same memory where it is float.
+
+    With requires_grad=False it is frozen: training leaves it.
+    """
+    made = Tensor(data.data if isinstance(data, Tensor) else data, requires_grad=True)
     made.requires_grad = requires_grad
     return made
 
@@ -46,8 +49,8 @@ class Module(Named):
 
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
 
-    def __init__(self, **unknown: Any) -> None:
-        refuse(type(self).__name__, unknown)  # what is left is no argument of the layer
+    def __init__(self, *more: Any, **unknown: Any) -> None:
+        refuse(type(self).__name__, unknown, more)  # what is left is no argument of the layer
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)

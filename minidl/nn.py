@@ -225,8 +225,8 @@ class Dropout(Module):
     Raises ValueError for another p. Srivastava et al. 2014.
     """
 
-    def __init__(self, p: float = 0.5, *, rng: Rng = None, **other: Any) -> None:
-        super().__init__(**other)
+    def __init__(self, p: float = 0.5, *more: Any, rng: Rng = None, **other: Any) -> None:
+        super().__init__(*more, **other)
         if not 0 <= p < 1:
             raise ValueError(f"Dropout: p must be in [0, 1), got {p}")
         self.p, self.rng = p, CounterRng(rng)

@@ -30,13 +30,13 @@ class Conv2d(Module):
         kernel_size: Size,
         stride: Size = 1,
         padding: Size = 0,
-        *,
+        *more: Any,
         bias: bool = True,
         init: str = "kaiming",
         rng: Rng = None,
         **other: Any,
     ) -> None:
-        super().__init__(**other)
+        super().__init__(*more, **other)
         check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels)
         kh, kw = _pair(kernel_size, "Conv2d: kernel_size", 1)
         self.stride, self.padding = _pair(stride, "Conv2d: stride", 1), _pair(padding, "Conv2d: padding", 0)

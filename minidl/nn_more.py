@@ -12,8 +12,8 @@ from minidl.tensor import Tensor
 class LeakyReLU(Module):
     """x where it is above 0, else negative_slope x, in the shape of x (Maas et al. 2013)."""
 
-    def __init__(self, negative_slope: float = 0.01, **other: Any) -> None:
-        super().__init__(**other)
+    def __init__(self, negative_slope: float = 0.01, *more: Any, **other: Any) -> None:
+        super().__init__(*more, **other)
         self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +40,8 @@ class GELU(Module):
 class Softmax(Module):
     """e^x / sum(e^x) along `dim`. A network that is trained by cross-entropy ends with logits, without it."""
 
-    def __init__(self, dim: int = -1) -> None:
+    def __init__(self, dim: int = -1, **other: Any) -> None:
+        super().__init__(**other)
         self.dim = dim
 
     def forward(self, x: Tensor) -> Tensor:

@@ -116,16 +116,18 @@ def batch_norm(
 
 
 @accelerated
-def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng) -> Tensor:
+def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng | None = None) -> Tensor:
     """Each value of x set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
 
     p    in [0, 1)
     rng  draws the mask: a NumPy Generator, on the host; or a CounterRng, whose numbers every device can draw itself.
-         Either way a seed gives the same mask on every device
+         Either way a seed gives the same mask on every device. It must be given: no operation has a hidden one
     """
     x = as_tensor(x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
+    if rng is None or not hasattr(rng, "random"):
+        raise TypeError(f"dropout: rng must be a generator, got {rng!r}; whether it is training nn.Dropout knows")
     keep = rng.random(x.shape, dtype=np.float32) >= p
     mask = backend_of(x.data).from_host((keep / (1 - p)).astype(x.dtype))
     return record("dropout", x.data * mask, (x, lambda g: g * mask))

@@ -7,7 +7,7 @@ An argument that has no meaning here is refused by its name. Otherwise a user wo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
@@ -93,7 +93,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
     "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
     "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",
-    "LambdaLR": "lr=lambda k: a rate for step k",
+    "LambdaLR": "lr=lambda k: a rate for step k", "MultiStepLR": "lr=lambda k: a rate for step k",
+    "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
     # layers and models
     "Dense": "nn.Linear(in_features, out_features)", "SiLU": "x * x.sigmoid()", "AdaptiveAvgPool2d": _ONE_MEAN,
     "L1Loss": "ops.abs(a - b).mean()", "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
@@ -122,6 +123,8 @@ class Named:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
+            if hasattr(type(self), name):  # a property of the user's, in which another name is missing
+                return object.__getattribute__(self, name)
             known = [each for each in dir(type(self)) if each[0] != "_"] if type(self)._otherwise else ()
             raise missing(type(self).__name__, name, type(self)._otherwise, known)
 
@@ -153,8 +156,12 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"nearest to it is {' or '.join(found)}" if found else ""
 
 
-def refuse(name: str, arguments: Mapping[str, Any]) -> None:
-    """Raise TypeError for the first of these arguments of `name` that would change something."""
+def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) -> None:
+    """Raise TypeError for the first of these arguments of `name` that would change something, and for `more` that have
+    no name."""
+    if more:
+        raise TypeError(f"{name}: {more[0]!r} is one argument too many; further ones go by name, such as bias=False, "
+                        "and PyTorch's inplace=True is left out")  # fmt: skip
     for argument, value in arguments.items():
         default, remedy = BEYOND.get(argument, (NotImplemented, ""))
         if not any(type(value) is type(same) and value == same for same in (default, (default, default))):

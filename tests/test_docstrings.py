@@ -37,7 +37,8 @@ def texts(subject):
 
 def arguments(subject):
     kinds = (inspect.Parameter.VAR_KEYWORD,)  # further arguments are those of a base class, or refused
-    return [p.name for p in inspect.signature(subject).parameters.values() if p.kind not in kinds]
+    taken = [p for p in inspect.signature(subject).parameters.values() if p.kind not in kinds]
+    return [p.name for p in taken if (p.name, p.kind) != ("more", inspect.Parameter.VAR_POSITIONAL)]  # refused too
 
 
 def raises(subject):

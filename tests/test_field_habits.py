@@ -334,6 +334,58 @@ def test_one_input_is_checked_whole() -> None:
     assert set(shapes) == {(2, 4)}
 
 
+def test_arguments_by_place_stop_where_pytorchs_order_differs() -> None:
+    for make in (
+        lambda: nn.ReLU(True),
+        lambda: nn.LeakyReLU(0.2, True),
+        lambda: nn.Dropout(0.5, True),
+        lambda: nn.Conv2d(1, 6, 5, 1, 2, True),
+    ):
+        with pytest.raises(TypeError, match=r"^\w+: True is one argument too many; .* go by name, such as bias=False"):
+            make()
+    with pytest.raises(TypeError, match="Softmax has no argument 'axis': here it is called dim"):
+        nn.Softmax(axis=1)
+    for rng in (True, None, 3):
+        with pytest.raises(TypeError, match=rf"dropout: rng must be a generator, got {rng}; .*nn.Dropout knows"):
+            ops.dropout(Tensor(X), 0.5, rng)
+
+
+def test_a_parameter_is_made_of_a_tensor_too() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.by = nn.Parameter(Tensor(np.full((4,), 2.0, np.float32)))
+            self.frozen = nn.Parameter(Tensor(np.ones(4, np.float32)) * 3, requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.by + self.frozen
+
+    net = Scale()
+    net(X).sum().backward()
+    assert [name for name, _ in net.named_parameters()] == ["by", "frozen"]
+    np.testing.assert_allclose(net.by.grad, X.sum(0), rtol=1e-6)
+    assert net.frozen.grad is None
+    t = Tensor(X)
+    assert nn.Parameter(t).data is t.data
+    assert not t.requires_grad
+
+
+def test_a_name_that_is_missing_in_a_property_is_named_itself() -> None:
+    class Broken(nn.Module):
+        @property
+        def inner(self) -> Any:
+            return self.forgotten
+
+        @property
+        def array(self) -> Any:
+            return np.zeros(3).forgotten
+
+    with pytest.raises(AttributeError, match="Broken has no 'forgotten'"):
+        _ = Broken().inner
+    with pytest.raises(AttributeError, match="ndarray' object has no attribute 'forgotten'"):
+        _ = Broken().array
+
+
 # ---- what is not here says what to do ----
 
 
