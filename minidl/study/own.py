@@ -5,8 +5,8 @@ Of the file, these take part:
 - each Rule of its own that says what is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair is the ends of a range that
   is even on a logarithmic scale; Log and Remainder (training/search.py) say more
 - each Module of its own, and each function that says it returns one (`def net(classes) -> nn.Module`), as a network to
-  be trained: a regime with the images, epochs and batches of the preset's last. It is called as `Net()`, or with those of `image_size` and `classes` that its parameters name. Where the file has one,
-  the preset's own networks stay out
+  be trained: a regime with the images, epochs and batches of the preset's last. It is called as `Net()`, or with those
+  of `image_size` and `classes` that its parameters name. Where the file has one, the preset's own networks stay out
 - the Contestants in a list `contestants`, where more than that is to be said
 
 An optimizer takes part beside the preset's, tuned on the same budget, and has claims of its own (claims.py).
