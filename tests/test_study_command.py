@@ -19,6 +19,7 @@ pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 from minidl.data import load_mnist, write_idx
 from minidl.study.made import can_hold_pins
 from minidl.study.own import with_own
+from minidl.study.runs import trial_of
 from minidl.study.store import Store
 from tests.browser import browser, console, view
 from tests.commands import ROOT, fails
@@ -277,6 +278,22 @@ def test_on_a_cluster_with_a_worker_killed(done, tmp_path):
     table, hit = on_a_cluster("tiny", tmp_path / "cluster", count(done))
     assert hit
     assert table == (done / "results.csv").read_bytes()
+
+
+def test_report_only_goes_on_without_a_run_that_crashed(done, tmp_path):
+    """A setting with a crashed run is behind all others: the tuning ends as it did, and the final runs are reported."""
+    shutil.copytree(done, tmp_path / "out")
+    rows = list(csv.DictReader((done / "results.csv").read_text().splitlines()))
+    of_sgd = [row for row in rows if row["contestant"] == "sgd"]
+    winner = next(row["lr"] for row in of_sgd if row["purpose"] == "final")
+    loser = next(row["run"] for row in of_sgd if row["lr"] != winner)
+    store = Store(tmp_path / "out")
+    store.put_error(trial_of(store.all()[loser]["run"]), "MemoryError: none left")
+    (store.runs / f"{loser}.json").unlink()
+    result = study("--preset", "tiny", "--out", tmp_path / "out", "--report-only")
+    assert (result.returncode, "1 run crashed: MemoryError: none left" in result.stderr) == (1, True)
+    now = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
+    assert now == [row for row in rows if row["run"] != loser]
 
 
 def test_report_only_of_a_study_that_has_just_begun(tmp_path):

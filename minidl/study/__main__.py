@@ -196,6 +196,7 @@ def report(plan: Plan, out: Path) -> int:
     """Write the report; returns the exit status."""
     from minidl.study.report import write_report  # here: it takes a second, and the extra `study`
 
+    plan.given_up |= plan.store.failed()  # the report goes on without them, as the study did
     crashed = plan.crashed()
     for error in sorted(set(crashed.values())):
         count = sum(e == error for e in crashed.values())

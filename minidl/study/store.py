@@ -101,6 +101,10 @@ class Store:
         self.crashed.mkdir(parents=True, exist_ok=True)
         write_text(self.crashed / f"{run.key}.json", _text({"run": asdict(run), "error": error}))
 
+    def failed(self) -> set[str]:
+        """The keys of the runs that failed when they were last tried."""
+        return {file.stem for file in self.crashed.glob("*.json")} - self._records.keys()
+
     def error(self, run: Trial) -> str | None:
         """How a run failed when it was last tried; None if it did not."""
         file = self.crashed / f"{run.key}.json"
