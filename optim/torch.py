@@ -24,7 +24,7 @@ from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import SLIPS, Rule
-from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, set_option
+from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, rows_of, set_option
 from minidl.tensor import Tensor
 
 PATIENCE = 1000  # steps without a report before a hybrid that waits for one warns
@@ -190,17 +190,19 @@ class Wrapped(torch.optim.Optimizer):
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": the inner optimizer's, its vectors as CPU tensors, "param_groups": as in PyTorch}."""
+        """{"state": the inner optimizer's, its vectors as CPU tensors, and the same by parameter, as PyTorch's own
+        optimizer of the rule keeps and takes it; "param_groups": as in PyTorch}."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         state, start, groups = self.inner.state_dict(), 0, []
         vectors = {name: torch.from_numpy(vector) for name, vector in state["vectors"].items()}
         for group in self.param_groups:
             stop = start + len(group["params"])
-            groups.append({**group, "params": list(range(start, stop))})
+            mine = {"dampening": 0} if self.inner.active.name == "sgd" else {}  # which PyTorch's SGD asks for
+            groups.append({**mine, **group, "params": list(range(start, stop))})
             start = stop
         found: dict[str, Any] = {
-            "state": {"vectors": vectors, "scalars": state["scalars"]},
+            "state": {**rows_of(self.inner, vectors), "vectors": vectors, "scalars": state["scalars"]},
             "param_groups": groups,
         }
         for after in self._optimizer_state_dict_post_hooks.values():

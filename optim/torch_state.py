@@ -64,9 +64,9 @@ def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
     Raises ValueError, with the reason, where there is nothing to go on from.
     """
     state = state_dict["state"]
-    if "vectors" in state and "scalars" in state:
+    if "vectors" in state and "scalars" in state and not _gone_on(state, inner):
         return {"vectors": {name: np.asarray(v) for name, v in state["vectors"].items()}, "scalars": state["scalars"]}
-    rule = inner.active
+    rule, state = inner.active, {i: row for i, row in state.items() if isinstance(i, int)}
     _check(state_dict, inner)
     vectors, own_t = state_of(rule, state)
     current = rule.state_dict()
@@ -82,6 +82,32 @@ def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
             "progress": {**whole["scalars"]["progress"], "step": scalars["t"]},
         },
     }
+
+
+def _gone_on(state: Mapping[Any, Any], inner: Optimizer) -> bool:
+    """Whether PyTorch's optimizer, which carries entries that it does not know along, has moved on from what we saved."""
+    scalars, rows = state["scalars"], [row for i, row in state.items() if isinstance(i, int) and row]
+    steps = scalars.get("current", scalars)["t"]
+    names, prefix = VECTORS.get(inner.active.name, {}), "rule." if isinstance(inner, Hybrid) else ""
+    for name in inner.active.vectors:
+        theirs = [row[names[name]].ravel().cpu() for row in rows if names.get(name) in row]
+        if theirs and not torch.equal(torch.cat(theirs), torch.as_tensor(state["vectors"][prefix + name])):
+            return True
+    return any(row["step"] > steps for row in rows)
+
+
+def rows_of(inner: Optimizer, vectors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
+    """The same state as PyTorch's own optimizer of the rule keeps it, parameter by parameter: views of the vectors, so
+    that a checkpoint is no larger, and PyTorch's optimizer goes on from it or, being of another rule, stops."""
+    rule, prefix = inner.active, "rule." if isinstance(inner, Hybrid) else ""
+    assert rule.flat is not None
+    rows, start = {}, 0
+    for i, p in enumerate(rule.flat.params):
+        stretch, names = slice(start, start + p.size), VECTORS.get(rule.name, {})
+        row = {names.get(v, v): vectors[prefix + v][stretch].view(p.shape) for v in rule.vectors}
+        rows[i] = {"step": torch.tensor(float(rule.own_t[i] if rule.own_t else rule.t)), **row} if row else {}
+        start += p.size
+    return rows
 
 
 def check_fixed(groups: Iterable[Mapping[str, Any]], told: Mapping[str, Any]) -> None:

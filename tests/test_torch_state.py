@@ -171,6 +171,85 @@ def test_a_checkpoint_of_pytorchs_own_is_taken_over(name, rests):
     same(ours, theirs)
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["begun", "new"])
+@pytest.mark.parametrize("name", RULES)
+def test_pytorchs_own_goes_on_from_ours(name, begun):
+    """As if it had run from the start; through a file, and with one parameter that rested at first."""
+    ours, our_optimizer, theirs, their_optimizer = both(name)
+    for k in range(6 if begun else 0):
+        for model, optimizer in ((ours, our_optimizer), (theirs, their_optimizer)):
+            model[0].weight.requires_grad_(k > 1)
+            torch_batch(model, optimizer, k)
+    file = io.BytesIO()
+    torch.save({"model": ours.state_dict(), "optimizer": our_optimizer.state_dict()}, file)
+    file.seek(0)
+    saved, kind, arguments = torch.load(file), *RULES[name]
+    model = torch_cnn()
+    model.load_state_dict(saved["model"])
+    optimizer = theirs_for(kind, arguments, model)
+    optimizer.load_state_dict(saved["optimizer"])
+    again = torch_cnn()
+    again.load_state_dict(saved["model"])
+    ours_again = wrap(kind, again.parameters(), **arguments)
+    ours_again.load_state_dict(saved["optimizer"])
+    for k in range(6, 12):
+        for each, its in ((model, optimizer), (again, ours_again), (theirs, their_optimizer)):
+            torch_batch(each, its, k)
+    same(model, theirs)
+    same(again, theirs)
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["the same memory", "copied"])
+@pytest.mark.parametrize("name", RULES)
+def test_ours_goes_on_from_pytorchs_own_that_went_on_from_ours(name, alike):
+    """PyTorch carries our entries along, which are old by then."""
+    ours, our_optimizer, theirs, their_optimizer = both(name)
+    kind, arguments = RULES[name]
+    middle, last = torch_cnn(), torch_cnn()
+    middle_optimizer, last_optimizer = theirs_for(kind, arguments, middle), wrap(kind, last.parameters(), **arguments)
+    for k in range(9):
+        torch_batch(theirs, their_optimizer, k)
+        if k < 3:
+            torch_batch(ours, our_optimizer, k)
+        elif k < 6:
+            if k == 3:
+                state = our_optimizer.state_dict()
+                middle_optimizer.load_state_dict(state if alike else cut_apart(state))
+                middle.load_state_dict(ours.state_dict())
+            torch_batch(middle, middle_optimizer, k)
+        else:
+            if k == 6:
+                last_optimizer.load_state_dict(middle_optimizer.state_dict())
+                last.load_state_dict(middle.state_dict())
+            torch_batch(last, last_optimizer, k)
+    same(last, theirs)
+
+
+def cut_apart(state):
+    """Each tensor in memory of its own, as when the parameters lie on another device than the file's."""
+    rows = {
+        i: {k: v.clone() for k, v in row.items()} if isinstance(i, int) else row for i, row in state["state"].items()
+    }
+    return {**state, "state": rows}
+
+
+def test_pytorchs_own_of_another_rule_does_not_begin_anew_without_a_word():
+    ours, optimizer, theirs, _ = both("momentum")
+    torch_batch(ours, optimizer, 0)
+    adam = torch.optim.Adam(theirs.parameters())
+    adam.load_state_dict(optimizer.state_dict())
+    with pytest.raises(KeyError):
+        torch_batch(theirs, adam, 1)
+
+
+def test_a_state_by_parameter_makes_a_checkpoint_no_larger():
+    ours, optimizer, _, _ = both("adam")
+    torch_batch(ours, optimizer, 0)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    assert len(file.getvalue()) < 1.5 * sum(v.nbytes for v in optimizer.state_dict()["state"]["vectors"].values())
+
+
 def test_a_hybrid_takes_over_adam_and_switches_as_if_it_had_run():
     theirs = torch_cnn()
     adam = torch.optim.Adam(theirs.parameters())
