@@ -1,6 +1,8 @@
 """The study on a device that is no CPU: the tests' own, whose kernels are the GPU's. See also test_gpu_graph.py."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -103,6 +105,27 @@ def test_a_failed_first_run_is_followed_by_another_first(device):
         with pytest.raises(ZeroDivisionError):
             pool.submit(lambda: 1 / 0).result()
         assert pool.submit(lambda: 5).result() == 5
+
+
+def test_what_a_run_held_on_the_card_is_given_back(device):
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+    held = []
+
+    def work():
+        ring = Ring()
+        held.append(weakref.ref(ring))
+
+    gc.disable()  # it might come by itself
+    try:
+        with SideBySide("counting", 2) as pool:
+            for _ in range(4):
+                pool.submit(work).result()
+    finally:
+        gc.enable()
+    assert [ring() for ring in held] == [None] * 4
 
 
 def test_where_runs_are_made(device):

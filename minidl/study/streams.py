@@ -7,24 +7,32 @@ run has the same bits alone and beside others.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 from minidl.backend import get_backend
+from minidl.fast.gpu.graph import CAPTURING
 from minidl.study.pool import LocalPool
 
 AT_ONCE = 16  # runs of an MLP that fill an H200: twice as many were no faster
 
 
 class SideBySide(ThreadPoolExecutor):
-    """So many threads, each with a stream of its own on a device. The first run goes alone: it compiles the kernels."""
+    """So many threads, each with a stream of its own on a device. The first run goes alone: it compiles the kernels.
+
+    A Trainer and its graphs know each other, so that only Python's garbage collector takes back what they hold on the
+    card. It is called as often as all threads have made a run: by itself it knows nothing of the card's memory.
+    """
 
     def __init__(self, device: str, at_once: int) -> None:
         self._xp, self._mine = get_backend(device).xp, threading.local()
         self._first, self._compiled = threading.Lock(), False
+        self._at_once, self._ended = at_once, count(1)
         super().__init__(at_once, "minidl-run", self._settle_in)
 
     def _settle_in(self) -> None:
@@ -37,6 +45,14 @@ class SideBySide(ThreadPoolExecutor):
         return super().submit(self._carry_out, fn, *args, **kwargs)
 
     def _carry_out(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._first_or_beside(fn, *args, **kwargs)
+        finally:
+            if next(self._ended) % self._at_once == 0:
+                with CAPTURING:
+                    gc.collect()
+
+    def _first_or_beside(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._compiled:
             with self._first:
                 if not self._compiled:
