@@ -86,7 +86,7 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
     "evaluate": "minidl.evaluation",
     "load_mnist": "minidl.data",
     "load_run": "minidl.program",
-    "predict": "minidl.evaluation",  # the function; the command of that name is run with python -m
+    "predict": "minidl.evaluation",  # the function; the module of that name, once imported, is called as it is
     "split": "minidl.data.batches",
 }
 _PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like

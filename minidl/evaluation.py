@@ -71,7 +71,7 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     images      bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too
     batch_size  images at a time
 
-    `argmax(1)` of it gives the likeliest class of each.
+    `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else.
     """
     given = images.images if isinstance(images, Examples) else images.data if isinstance(images, Tensor) else images
     given = given if hasattr(given, "dtype") else np.asarray(given)
@@ -81,7 +81,11 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     parts: list[Array] = []
     with evaluating(model), no_grad():
         for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size, dtype=dtype_of(model)):
-            parts.append(ops.softmax(model(x.to(device))).numpy())
+            logits = model(x.to(device))
+            if logits.ndim != 2:
+                raise ValueError(f"predict: the network gave {logits.shape} for images {x.shape}, not (N, classes); "
+                                 "of rows (N, F) net(x).softmax(1) gives probabilities")  # fmt: skip
+            parts.append(ops.softmax(logits).numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

@@ -1,4 +1,7 @@
-"""Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`."""
+"""Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`.
+
+Called in a program, `predict(model, images, batch_size=500)`, it is the function of minidl.evaluation.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from minidl import ops
+from minidl import evaluation, ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, readable
@@ -163,6 +168,16 @@ def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
     most, next_ = (names[k] if k < len(names) else k for k in (first, second))
     return f"{most} ({probabilities[first]:.1%}; next {next_}, {probabilities[second]:.1%})"
 
+
+class _Command(ModuleType):
+    """This module. Once it was imported, Python has it under the name `minidl.predict`, which else is the function."""
+
+    def __call__(self, model: Module, images: Any, batch_size: int = 500) -> Array:
+        """`predict(model, images)`: see minidl.evaluation."""
+        return evaluation.predict(model, images, batch_size)
+
+
+sys.modules[__name__].__class__ = _Command
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -85,7 +85,7 @@ def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
 
 
 def _gone_on(state: Mapping[Any, Any], inner: Optimizer) -> bool:
-    """Whether PyTorch's optimizer, which carries entries that it does not know along, has moved on from what we saved."""
+    """Whether PyTorch's optimizer, which carries entries that it does not know along, went on from what was saved."""
     scalars, rows = state["scalars"], [row for i, row in state.items() if isinstance(i, int) and row]
     steps = scalars.get("current", scalars)["t"]
     names, prefix = VECTORS.get(inner.active.name, {}), "rule." if isinstance(inner, Hybrid) else ""

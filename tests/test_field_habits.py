@@ -312,6 +312,27 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
         minidl.seed(-1)
 
 
+def test_predict_is_called_also_where_the_module_was_imported() -> None:
+    import minidl.predict as module
+    from minidl import predict
+    from minidl.evaluation import predict as wanted
+
+    assert predict is module
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, rng=0))
+    images = np.random.default_rng(0).random((5, 2, 3), dtype=np.float32)
+    np.testing.assert_array_equal(predict(net, images), wanted(net, images))
+    np.testing.assert_array_equal(predict(net, images, batch_size=2), wanted(net, images, 2))
+
+
+def test_rows_are_not_taken_for_one_image() -> None:
+    from minidl.evaluation import predict
+
+    with pytest.raises(
+        ValueError, match=r"predict: the network gave \(1, 1, 6, 3\) for images .*net\(x\).softmax\(1\)"
+    ):
+        predict(network(), X)
+
+
 # ---- PyTorch's arguments ----
 
 
