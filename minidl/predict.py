@@ -1,7 +1,7 @@
 """Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`.
 
-Called in a program, `predict(model, images, batch_size=500)`, it is the function of minidl.evaluation. Raises ValueError
-where the network does not give (N, classes).
+Called in a program, `predict(model, images, batch_size=500)`, it is the function of minidl.evaluation. It raises
+ValueError where the network does not give (N, classes).
 """
 
 from __future__ import annotations
