@@ -26,11 +26,11 @@ from minidl.handwriting.look import frame_of, look
 from minidl.nn import Module
 from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
+from minidl.training.config import Options
 from minidl.training.options import add_options
 from minidl.training.own import changed
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, stranger
-from minidl.training.run import Options
 
 
 def main(argv: Sequence[str] | None = None) -> int:

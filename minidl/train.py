@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minidl import fast
-from minidl.backend import DeviceError, no_fast
+from minidl.backend import DeviceError
 from minidl.cli import closing
 from minidl.cli.command import OutputLost, command, say
 from minidl.cli.display import Display, resume_command
@@ -27,7 +27,7 @@ from minidl.fast.threads import use_threads
 from minidl.pages import PAGE, facts_of_run, report_page
 from minidl.program.resume import is_from_python, resume_from_python
 from minidl.trace import PageError, check_replaceable, traced
-from minidl.training.config import Config, prepare
+from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError
@@ -35,7 +35,7 @@ from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
 from minidl.training.options import add_options
 from minidl.training.own import is_own, of_file, telling
-from minidl.training.run import Checkpoints, Options, Run, check_unused
+from minidl.training.run import Checkpoints, Run, check_unused
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid
@@ -149,8 +149,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if run.options.report:
             check_output(run.folder / PAGE, "report")
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
-        if run.versions != (now := run.versions_now()):
-            print(f"note: begun with {run.versions}, this is {now}: the last digits may come out differently")
+        if moved := run.moved():
+            print(f"note: {moved}")
     else:
         assert set(args) <= {f.name for f in fields(Config)}
         if {"lr_after", "lr_sgd"} <= args.keys():
@@ -158,8 +158,7 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         if out is not None:
             check_unused(out)  # before minutes go into a download
         run = Run.create(prepare(Config(**args)), out, chosen, held)
-    if run.options.no_fast:
-        held.enter_context(no_fast())
+    held.enter_context(run.forms())
     describe(run)
     return run
 

@@ -27,12 +27,11 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
-from minidl.training.config import Config, prepare
+from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError, load
 from minidl.training.options import add_options
 from minidl.training.own import is_own, of_file, own_lr, telling
-from minidl.training.run import Options
 from minidl.training.search import Choice, Rank, grid, rank
 from minidl.training.tried import Tried, default_file, search_id
 

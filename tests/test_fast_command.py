@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import fast
+from minidl import Examples, Observer, Splits, Trainer, fast, load_run, nn, no_fast
 from minidl.data import write_idx
+from minidl.optim import SGD
 
 ROOT = Path(__file__).parents[1]
 
@@ -159,6 +160,51 @@ def test_a_run_that_goes_on_without_says_so(tmp_path):
     assert f"'fast': '{fast.version()}'" in said
     assert "the last digits may come out differently" in said
     assert used == fast.version()  # it was done, so nothing has changed
+
+
+class Forms(Observer):
+    """Notes what computes."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def after_step(self, step):
+        self.seen.add(fast.version())
+
+
+def begun(folder):
+    """A Trainer with a run's folder, and the splits it is on."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((300, 1, 8, 8), dtype=np.float32), rng.integers(0, 3, 300)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32, rng=1), nn.ReLU(), nn.Linear(32, 3, rng=2))
+    parts = [Examples(images[part], labels[part]) for part in np.split(np.arange(300), [200, 250])]
+    data = Splits(*parts, 3, (8, 8))
+    return Trainer(net, SGD(net.parameters(), lr=0.1), data, 50, folder=folder), data
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_from_python_too_a_run_begun_with_numpy_goes_on_with_numpy(tmp_path):
+    with no_fast():
+        whole, data = begun(tmp_path / "whole")
+        whole.fit(2, verbose=False)
+        begun(tmp_path / "half")[0].fit(1, verbose=False)
+    forms = Forms()
+    loaded = load_run(tmp_path / "half", data=data)
+    loaded.fit(1, observers=[forms], verbose=False)
+    assert forms.seen == {None}
+    assert fast.version() is not None  # as before: the block has ended
+    assert str(loaded.metrics[-1]["train_loss"]) == str(whole.metrics[-1]["train_loss"])
+    for name, weights in whole.model.state_dict().items():
+        np.testing.assert_array_equal(loaded.model.state_dict()[name], weights)
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_from_python_too_a_run_that_goes_on_without_says_so(tmp_path):
+    trainer, data = begun(tmp_path / "run")
+    trainer.fit(1, verbose=False)
+    with no_fast(), pytest.warns(UserWarning, match="begun with .*: the last digits may come out differently"):
+        load_run(tmp_path / "run", data=data).fit(1, verbose=False)
+    load_run(tmp_path / "run", data=data).fit(1, verbose=False)  # as it was begun: nothing to say
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ from minidl.data.batches import Examples, Origin, Splits, split, splits_of, step
 from minidl.evaluation import Result, evaluate, predict
 from minidl.module import Module
 from minidl.optim import Optimizer
+from minidl.optim.checks import tell
 from minidl.program.describe import make_network, make_optimizer
 from minidl.program.own import OwnRun, Settings, arrays_origin
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
-from minidl.training.config import Config, Job, prepare
+from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
 from minidl.training.restore import PYTHON, load_run_checkpoint, load_weights, must_fit, restore
 from minidl.training.results import CHECKPOINT, full_summary
-from minidl.training.run import Options
 
 Model: TypeAlias = Module | Callable[..., Any] | str | None
 Data: TypeAlias = Splits | Dataset | Examples | tuple[Array, Array] | str | os.PathLike[str] | None
@@ -218,6 +218,8 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     made = OwnRun(job, folder, options)
     made.take_over(checkpoint.state)
     made.stand = checkpoint.sha256
+    if moved := made.moved():
+        tell(f"{folder} was {moved}")
     trainer = job.trainer
     trainer.run, trainer.threads = made, made.options.threads
     return trainer

@@ -24,12 +24,12 @@ from minidl.program.course import folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import stand_of
-from minidl.training.config import Job
+from minidl.training.config import Job, Options
 from minidl.training.lock import Held
 from minidl.training.observer import Observer
 from minidl.training.restore import PYTHON
 from minidl.training.results import CHECKPOINT
-from minidl.training.run import Checkpoints, Options, Run, check_unused
+from minidl.training.run import Checkpoints, Run, check_unused
 
 
 @dataclass(frozen=True)

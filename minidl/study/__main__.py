@@ -31,8 +31,8 @@ from minidl.study.store import Store
 from minidl.study.streams import AT_ONCE, local_pool
 from minidl.study.studies import PRESETS
 from minidl.study.study import Plan, open_plan
+from minidl.training.config import Options
 from minidl.training.options import add_options
-from minidl.training.run import Options
 
 NAME = "minidl.study"
 

@@ -1,12 +1,14 @@
 """Everything that decides a run, in one place, and how it becomes data, a model, an optimizer and a Trainer.
 
-A run is repeated by building the same Config again: it is what `config.json` and every checkpoint hold.
+A run is repeated by building the same Config again: it is what `config.json` and every checkpoint hold. What it writes,
+and how it is shown, is in its Options. Each option of the command line is declared here, once.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -142,7 +144,43 @@ class Config:
         return self.epochs or (usual.epochs_5k if dataset == "mnist5k" else usual.epochs)
 
 
+@dataclass(frozen=True)
+class Options:
+    """Settings that do not change the result, except that --no-fast rounds differently."""
+
+    checkpoint_every: int | None = option(
+        None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
+        check=at_least(1, "step", most=10**9),
+    )  # fmt: skip
+    test_every_epoch: bool = option(
+        False,
+        "print the test accuracy after each epoch, for teaching only: choosing by it overfits to the test split",
+        group=RUN,
+    )
+    threads: int | None = option(
+        None,
+        "compute with N threads; on a busy machine 1 can be many times faster, because threads wait for each other "
+        "(default: the number of cores)",
+        group=RUN, metavar="N", check=at_least(1, most=4096),
+    )  # fmt: skip
+    no_fast: bool = option(False, "compute with NumPy alone, even if the extra `fast` is installed", group=RUN)
+    report: bool = option(
+        False,
+        "at the end write report.html into the run folder: curves, confusion matrix, mistakes (see minidl.report)",
+        group=RUN,
+    )
+    trace: str | None = option(
+        None,
+        "record the run, and write a page, FILE.html, to step through it in a browser",
+        group=RUN, metavar="FILE", read=os.path.abspath,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
 documented(Config)
+documented(Options)
 
 # All that build takes beside the name: the options of these two groups.
 OPTIMIZER_OPTIONS = [f.name for f in fields(Config) if f.metadata["group"] in (OPT, SWITCH) and f.name != "opt"]

@@ -9,23 +9,23 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidl import __version__, fast
+from minidl.backend import no_fast
 from minidl.data.atomic import write_text
 from minidl.evaluation import evaluate
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
-from minidl.training.config import RUN, Config, Job, prepare
+from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.divergence import check_weights
 from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
-from minidl.training.options import at_least, check_options, documented, option
 from minidl.training.own import check_own, hashes, of_file, short
 from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
@@ -33,44 +33,6 @@ from minidl.training.results import CHECKPOINT, disagreements, full_summary, ide
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
 REPORT = "report.html"  # and this, where it is asked for
-
-
-@dataclass(frozen=True)
-class Options:
-    """Settings that do not change the result, except that --no-fast rounds differently."""
-
-    checkpoint_every: int | None = option(
-        None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
-        check=at_least(1, "step", most=10**9),
-    )  # fmt: skip
-    test_every_epoch: bool = option(
-        False,
-        "print the test accuracy after each epoch, for teaching only: choosing by it overfits to the test split",
-        group=RUN,
-    )
-    threads: int | None = option(
-        None,
-        "compute with N threads; on a busy machine 1 can be many times faster, because threads wait for each other "
-        "(default: the number of cores)",
-        group=RUN, metavar="N", check=at_least(1, most=4096),
-    )  # fmt: skip
-    no_fast: bool = option(False, "compute with NumPy alone, even if the extra `fast` is installed", group=RUN)
-    report: bool = option(
-        False,
-        "at the end write report.html into the run folder: curves, confusion matrix, mistakes (see minidl.report)",
-        group=RUN,
-    )
-    trace: str | None = option(
-        None,
-        "record the run, and write a page, FILE.html, to step through it in a browser",
-        group=RUN, metavar="FILE", read=os.path.abspath,
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
-documented(Options)
 
 
 class Run:
@@ -147,9 +109,6 @@ class Run:
         with must_fit(file):
             check_same_data(folder, checkpoint.state["data"], job.dataset)
             restore(job, checkpoint)
-            begun_with = {"fast": None, **checkpoint.state["versions"]}
-        if begun_with["fast"] is None and fast.version():  # so continue with NumPy
-            chosen = replace(chosen, no_fast=True)
         run = cls(job, folder, chosen, locked)
         run.take_over(checkpoint.state)
         run.sweep()
@@ -174,11 +133,21 @@ class Run:
     @property
     def fast(self) -> str | None:
         """What compiled the loops that the run computes in; None where NumPy does, or a GPU."""
-        return None if self.options.no_fast or self.job.device != "cpu" else fast.version()
+        with self.forms():
+            return fast.version() if self.job.device == "cpu" else None
+
+    def forms(self) -> AbstractContextManager[None]:
+        """`with run.forms():` what computes is what the run was begun with: NumPy alone, where that did."""
+        return no_fast() if self.options.no_fast else nullcontext()
 
     def versions_now(self) -> dict[str, Any]:
         """What may give other bits when it changes."""
         return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast}
+
+    def moved(self) -> str:
+        """A sentence, where what may give other bits has changed since the run was begun; else ""."""
+        was, now = self.versions, self.versions_now()
+        return "" if was == now else f"begun with {was}, this is {now}: the last digits may come out differently"
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -196,6 +165,8 @@ class Run:
         """Be the run that a checkpoint's state is of, with what it was begun with."""
         self.versions, self.id = {"fast": None, **state["versions"]}, state["run"]
         self.parent, self.summary = state.get("parent"), state.get("summary")
+        if self.versions["fast"] is None and fast.version():  # begun with NumPy: so it goes on
+            self.options = replace(self.options, no_fast=True)
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left half done; while the folder is locked.
