@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from minidl import no_gpu
 from minidl.refuse import refuse
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
@@ -60,41 +61,26 @@ CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
 GPU_KERNELS: Kernels = {}  # of "gpu"; filled by minidl/fast/gpu
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
-_INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
-_FIRST_CUPY = 14  # older ones give results other dtypes than NumPy 2 does
-
 
 def _load_gpu() -> Backend:
-    wheels = _cupy_wheels()
-    if len(wheels) > 1:
-        raise DeviceError(
-            f"device 'gpu': {' and '.join(wheels)} are both installed and overwrite each other's files. "
-            f"pip uninstall {' '.join(wheels)}, then {_INSTALL}"
-        )
+    if wheels := no_gpu.two_wheels():
+        raise DeviceError(wheels)
     try:
         import cupy
     except ImportError as error:
-        why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"can't be imported ({_line(error)})"
-        raise DeviceError(f"device 'gpu' needs CuPy, which {why}: {_INSTALL}") from error
-    if int(cupy.__version__.split(".")[0]) < _FIRST_CUPY:
-        raise DeviceError(f"device 'gpu' needs CuPy {_FIRST_CUPY} or later, this is {cupy.__version__}: {_INSTALL}")
+        raise DeviceError(no_gpu.no_cupy(error)) from error
+    if int(cupy.__version__.split(".")[0]) < no_gpu.FIRST_CUPY:
+        raise DeviceError(no_gpu.old_cupy(cupy.__version__))
     try:
         count = int(cupy.cuda.runtime.getDeviceCount())
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(_no_gpu(_line(error))) from error
+        raise DeviceError(no_gpu.no_device(error)) from error
     if count == 0:
-        raise DeviceError(_no_gpu("no device"))
+        raise DeviceError(no_gpu.no_device(None))
     try:
         float((cupy.ones((2, 2)) @ cupy.ones((2, 2))).sum())  # asks for the driver, the compiler and cuBLAS
-    except MemoryError as error:
-        raise DeviceError(
-            "device 'gpu': all its memory is in use. `nvidia-smi` lists who has it; or use --device cpu"
-        ) from error
     except Exception as error:  # whatever is missing or broken, the reason is in CUDA's own words
-        raise DeviceError(
-            f"device 'gpu': there is a GPU, but CuPy can't compute on it ({_line(error)}). CUDA's libraries may be "
-            f"missing or of another version than CuPy: {_INSTALL}"
-        ) from error
+        raise DeviceError(no_gpu.no_use(error)) from error
 
     def from_host(values: Any) -> Array:
         if _crossing_forbidden.get() and not isinstance(values, cupy.ndarray):
@@ -107,29 +93,6 @@ def _load_gpu() -> Backend:
         return cupy.asnumpy(array)
 
     return Backend("gpu", cupy, cupy.ndarray, from_host, to_host, GPU_KERNELS)
-
-
-def _cupy_wheels() -> list[str]:
-    """The packages installed here that bring a `cupy`: each CUDA version has its own."""
-    from importlib.metadata import distributions  # slow to import, so only where a GPU is asked for
-
-    found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
-    return sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
-
-
-def _no_gpu(reason: str) -> str:
-    if "InsufficientDriver" in reason:
-        return (
-            "device 'gpu': there is no NVIDIA driver here, or it is older than CuPy's CUDA. If `nvidia-smi` knows your "
-            f"GPU, update the driver or take the CUDA version that it shows: {_INSTALL}. Else use --device cpu"
-        )
-    return f"device 'gpu': CuPy finds no NVIDIA GPU on this machine ({reason}). Use --device cpu"
-
-
-def _line(error: Exception) -> str:
-    """What an error says, in one line of readable length."""
-    words = " ".join(word for word in str(error).split() if set(word) != {"="})
-    return words if len(words) < 160 else words[:160] + "..."
 
 
 def get_backend(device: str | None = None) -> Backend:

@@ -1,0 +1,58 @@
+"""Why there is no GPU to compute on, in words that say what to do."""
+
+from __future__ import annotations
+
+FIRST_CUPY = 14  # older ones give results other dtypes than NumPy 2 does
+INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
+
+
+def two_wheels() -> str:
+    """Where several packages that bring a `cupy` are installed, one for each CUDA version: which; else ""."""
+    from importlib.metadata import distributions  # slow to import, so only where a GPU is asked for
+
+    found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
+    wheels = sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
+    if len(wheels) < 2:
+        return ""
+    return (
+        f"device 'gpu': {' and '.join(wheels)} are both installed and overwrite each other's files. "
+        f"pip uninstall {' '.join(wheels)}, then {INSTALL}"
+    )
+
+
+def no_cupy(error: ImportError) -> str:
+    """It can't be imported."""
+    why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"can't be imported ({_line(error)})"
+    return f"device 'gpu' needs CuPy, which {why}: {INSTALL}"
+
+
+def old_cupy(version: str) -> str:
+    """It is older than FIRST_CUPY."""
+    return f"device 'gpu' needs CuPy {FIRST_CUPY} or later, this is {version}: {INSTALL}"
+
+
+def no_device(error: Exception | None) -> str:
+    """CuPy is there, and finds none: with CUDA's error, or because there are 0."""
+    reason = "no device" if error is None else _line(error)
+    if "InsufficientDriver" in reason:
+        return (
+            "device 'gpu': there is no NVIDIA driver here, or it is older than CuPy's CUDA. If `nvidia-smi` knows your "
+            f"GPU, update the driver or take the CUDA version that it shows: {INSTALL}. Else use --device cpu"
+        )
+    return f"device 'gpu': CuPy finds no NVIDIA GPU on this machine ({reason}). Use --device cpu"
+
+
+def no_use(error: Exception) -> str:
+    """There is one, but a first product failed."""
+    if isinstance(error, MemoryError):
+        return "device 'gpu': all its memory is in use. `nvidia-smi` lists who has it; or use --device cpu"
+    return (
+        f"device 'gpu': there is a GPU, but CuPy can't compute on it ({_line(error)}). CUDA's libraries may be "
+        f"missing or of another version than CuPy: {INSTALL}"
+    )
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line of readable length."""
+    words = " ".join(word for word in str(error).split() if set(word) != {"="})
+    return words if len(words) < 160 else words[:160] + "..."
