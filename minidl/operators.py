@@ -16,7 +16,7 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.grad_mode import is_recording
-from minidl.refuse import OWN, Named
+from minidl.refuse import ELSEWHERE, OWN, Named
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -289,7 +289,9 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
     parts = result if isinstance(result, (tuple, list)) else [result]
     floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
     if learning and floats and is_recording() and not name.endswith("_like"):
-        ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else "what minidl.ops has"
+        remedy = ELSEWHERE.get(name, "np.")  # of np.median there is none that has a gradient
+        other = "what minidl.ops has" if remedy.startswith("np.") else remedy
+        ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other
         warnings.warn(
             f"np.{name} of a Tensor that needs a gradient gives the values alone: {ours} keeps the gradient; "
             "t.detach() says that none is wanted",

@@ -101,6 +101,11 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "NLLLoss": "ops.cross_entropy(logits, labels), which takes the softmax itself",
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
+    "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "Sequential.add": "net.append(layer)",
+    "pop": "net[:-1], without the last layer", "summary": "print(net)",
+    "fit": "Trainer(net, optimizer, data).fit(epochs)", "compile": "Trainer(net, optimizer, data)",
+    "evaluate": "minidl.evaluate(net, examples)", "predict": "minidl.predict(net, images)",
     "zero_grad": "optimizer.zero_grad(), or p.grad = None for each p of net.parameters()",
     "modules": "named_modules()", "children": "named_children()",
     "buffers": "state_dict()", "add_module": "self.name = layer", "register_module": "self.name = layer",
@@ -132,13 +137,15 @@ class Named:
 def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError:
     """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or which of
     the `known` names is like it."""
-    near = "" if name in ELSEWHERE or name.startswith("_") else _near(name, known)
-    if near:
+    said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean another thing there
+    if said or name.startswith("_"):
+        remedy = said
+    elif near := _near(name, known):
         remedy = near
-    elif name.endswith("_") and not name.startswith("_") and name not in ELSEWHERE:
+    elif name.endswith("_"):
         remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
     else:
-        remedy = ELSEWHERE.get(name, "" if name.startswith("_") else otherwise)
+        remedy = otherwise
     return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))
 
 

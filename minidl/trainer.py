@@ -29,6 +29,7 @@ from minidl.fast.gpu.graph import captured
 from minidl.module import dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
+from minidl.refuse import Named
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
@@ -47,7 +48,7 @@ class StepLosses(NamedTuple):
     lr: float
 
 
-class Trainer:
+class Trainer(Named):
     """Trains a classifier:  Trainer(net, Adam(net.parameters()), split(load_mnist("mnist5k"))).fit(5)
 
     model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)

@@ -333,6 +333,49 @@ def test_rows_are_not_taken_for_one_image() -> None:
         predict(network(), X)
 
 
+# ---- Keras's calls, and NumPy's functions ----
+
+
+def test_kerass_calls_are_named() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 3, rng=0))
+    images = np.random.default_rng(0).random((6, 2, 3), dtype=np.float32)
+    trainer = minidl.Trainer(net, SGD(net.parameters(), lr=0.1), (images, Y))
+    for thing, name, words in (
+        (net, "add", r"net.append\(layer\)"),
+        (net, "pop", r"net\[:-1\]"),
+        (net, "fit", r"Trainer\(net, optimizer, data\).fit\(epochs\)"),
+        (net, "compile", r"Trainer\(net, optimizer, data\)"),
+        (net, "evaluate", r"minidl.evaluate\(net, examples\)"),
+        (net, "predict", r"minidl.predict\(net, images\)"),
+        (trainer, "train", r".fit\(epochs\)"),
+        (trainer, "history", r"what trainer.fit\(epochs\) returns"),
+        (Tensor(X), "add", r"a \+ b"),
+    ):
+        with pytest.raises(AttributeError, match=rf"has no '{name}': {words}"):
+            getattr(thing, name)
+    with pytest.raises(ValueError, match=r"^epochs must be a whole number, .* got an array: the Trainer was given the"):
+        trainer.fit(images, Y)
+    with pytest.raises(ValueError, match=r"^batch_size must be .* got an array: images and labels are one argument"):
+        minidl.Trainer(net, SGD(net.parameters(), lr=0.1), images, Y)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda w: np.dot(w, w), "a @ b"),
+        (lambda w: np.maximum(w, 0), r"ops.where\(a > b, a, b\)"),
+        (lambda w: np.square(w), r"t \*\* 2"),
+        (lambda w: np.clip(w, 0, 1), r"t.clamp\(min, max\)"),
+        (lambda w: np.exp(w), "minidl.ops.exp"),
+        (lambda w: np.median(w), "what minidl.ops has"),
+        (lambda w: np.cumsum(w), "what minidl.ops has"),
+    ],
+)
+def test_numpys_functions_say_what_keeps_the_gradient(call: Any, words: str) -> None:
+    with pytest.warns(UserWarning, match=rf"gives the values alone: {words} keeps the gradient"):
+        call(Tensor(X[:4], requires_grad=True))
+
+
 # ---- PyTorch's arguments ----
 
 

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from numbers import Integral
 from types import FrameType
 from typing import Any
 
@@ -32,8 +33,9 @@ def fit(
     trainer: Trainer, epochs: int, observers: Sequence[Observer], validate: bool, verbose: bool, threads: int | None
 ) -> None:
     """See Trainer.fit."""
-    if isinstance(epochs, bool) or not hasattr(epochs, "__index__") or epochs < 0:
-        raise ValueError(f"epochs must be a whole number, how many more to train, got {epochs!r}")
+    if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
+        got = "an array: the Trainer was given the data" if hasattr(epochs, "shape") else repr(epochs)
+        raise ValueError(f"epochs must be a whole number, how many more to train, got {got}")
     total = trainer.progress.epoch + int(epochs)
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)

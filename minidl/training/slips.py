@@ -5,6 +5,7 @@ What can't be meant is an error; what may be meant is a warning, which says what
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from minidl.backend import Array, to_numpy
@@ -37,8 +38,9 @@ def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threa
     for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0), ("threads", threads, 1)):
         if value is None and name == "threads":
             continue
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-            raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            got = "an array: images and labels are one argument, (x, y)" if hasattr(value, "shape") else repr(value)
+            raise ValueError(f"{name} must be a whole number, {least} or more, got {got}")
 
 
 def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
