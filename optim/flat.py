@@ -24,6 +24,12 @@ from minidl.tensor import Home, Tensor
 # That saves two fifths of an update's time over 1.9 million floats, a sixth over 0.2 million.
 BLOCK = 1 << 16
 LINE = 64  # bytes that travel between memory and cache together
+SLIPS = {  # what collect() finds in the gradients; each is warned of once
+    "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step(), on a loss "
+    "of the network whose parameters() the optimizer was built with (a network that is made anew has new ones)",
+    "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
+    "loss.backward(), or else each gradient is added to all those before it",
+}
 
 
 class FlatParameters:
@@ -43,7 +49,7 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
-        self.slip = ""  # what collect() found odd in the gradients: see SLIPS in rule.py
+        self.slip = ""  # which of SLIPS collect() found
         self.told: set[str] = set()  # what the user has been warned of
         self._w_views: list[Array] = []
         self._homes: list[Home] = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -112,6 +112,27 @@ class Formula:
             return (*self.lines, shrunk, Line("w", "w_shrunk + p", "the weight after the step"))
         first = Line("d", "g + wd * w_old", "gradient with weight decay")
         return (first, *(line._replace(expression=re.sub(r"\bg\b", "d", line.expression)) for line in self._plain))
+
+
+@cache
+def lines_of(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]) -> tuple[Line, ...]:
+    """All lines of a rule's formula. Raises ValueError where one of its vectors has none."""
+    lines = formula.whole(decays)
+    for name in vectors:
+        if all(line.symbol != name for line in lines):
+            raise ValueError(f"the formula of '{rule}' has no line for its vector {name}")
+    return lines
+
+
+@cache
+def has_formula(rule: type) -> bool:
+    """Whether a rule's formula says what it does: no class has changed the rule or its decay after the one with it."""
+
+    def first(*names: str) -> int:
+        own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
+        return next(own, len(rule.__mro__))
+
+    return first("formula") <= first("rule", "decayed")
 
 
 def _place(place: str) -> Callable[[Any], float]:

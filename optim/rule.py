@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
@@ -20,20 +20,14 @@ from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import evaluate
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
 from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, refuse, tell
-from minidl.optim.flat import FlatParameters
-from minidl.optim.formula import Formula, Line
+from minidl.optim.flat import SLIPS, FlatParameters
+from minidl.optim.formula import Formula, Line, has_formula, lines_of
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
-SLIPS = {  # what flat.collect() finds in the gradients; each is warned of once
-    "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step(), on a loss "
-    "of the network whose parameters() the optimizer was built with (a network that is made anew has new ones)",
-    "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
-    "loss.backward(), or else each gradient is added to all those before it",
-}
 
 
 class Clipping(TypedDict, total=False):
@@ -239,10 +233,8 @@ class Rule(Optimizer):
         That is so too for a class that has changed the `rule` or the decay of one that has a formula.
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
-        formula = self.formula if _formula_holds(type(self)) else None
-        if formula is None:
-            return None
-        return _lines_for(formula, self.weight_decay > 0, self.name, self.vectors)
+        formula = self.formula if has_formula(type(self)) else None
+        return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 
     def given(self, lr: float) -> dict[str, Any]:
         """The numbers that the formula is worked out from, at this rate."""
@@ -316,26 +308,6 @@ class Rule(Optimizer):
         self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
         if scalars["rate"] is not None:
             self._rate = scalars["rate"]
-
-
-@cache
-def _lines_for(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]) -> tuple[Line, ...]:
-    lines = formula.whole(decays)
-    for name in vectors:
-        if all(line.symbol != name for line in lines):
-            raise ValueError(f"the formula of '{rule}' has no line for its vector {name}")
-    return lines
-
-
-@cache
-def _formula_holds(rule: type[Rule]) -> bool:
-    """Whether no class has changed the rule or its decay after the one that has the formula."""
-
-    def first(*names: str) -> int:
-        own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
-        return next(own, len(rule.__mro__))
-
-    return first("formula") <= first("rule", "decayed")
 
 
 def clip(g: Array, max_norm: float) -> None:

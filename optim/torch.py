@@ -19,11 +19,11 @@ import torch
 
 from minidl.backend import Array, get_backend
 from minidl.optim.checks import at_least
-from minidl.optim.flat import FlatParameters
+from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
-from minidl.optim.rule import SLIPS, Rule
+from minidl.optim.rule import Rule
 from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, rows_of, set_option
 from minidl.tensor import Tensor
 
