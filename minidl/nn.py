@@ -67,6 +67,9 @@ class _Layers(Module):
         self._check(name, layer)
         setattr(self, name, layer)
 
+    def __delitem__(self, i: Any) -> None:
+        raise TypeError("layers are not taken out: net[:-1] is a network without the last one, with the same weights")
+
     def __len__(self) -> int:
         return len(list(iter(self)))
 

@@ -33,6 +33,8 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
     "training": (NotImplemented, "a layer knows it: nn.Dropout, with net.train() and net.eval()"),
+    "ddof": (NotImplemented, "here it is called correction"),
+    "unbiased": (True, "correction=0 divides by n, as unbiased=False does"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
 }
 
@@ -71,7 +73,12 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "retain_grad": "model.watched shows what is in between",
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
+    "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
+    "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
+    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))", "full": "Tensor(np.full(...))",
+    "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
+    "randperm": "np.random.default_rng(seed).permutation(n)",
     "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
     "zeros": "Tensor(np.zeros(...))",
     "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
@@ -102,6 +109,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",
     "pop": "net[:-1], without the last layer", "summary": "print(net)",
     "fit": "Trainer(net, optimizer, data).fit(epochs)", "compile": "Trainer(net, optimizer, data)",
@@ -173,3 +181,12 @@ def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) ->
         default, remedy = BEYOND.get(argument, (NotImplemented, ""))
         if not any(type(value) is type(same) and value == same for same in (default, (default, default))):
             raise TypeError(f"{name} has no argument '{argument}'" + (f": {remedy}" if remedy else ""))
+
+
+def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:
+    """Raise TypeError for what Tensor(data, requires_grad, device) does not take."""
+    refuse("Tensor", other)
+    raise TypeError(
+        f"Tensor: requires_grad must be True or False, got {requires_grad!r}: sizes go to np.zeros((3, 4)), "
+        "a dtype is the array's own, array.astype(dtype), a device has its name, device='gpu'"
+    )

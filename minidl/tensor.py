@@ -17,7 +17,7 @@ import numpy as np
 from minidl.backend import CPU, Array, backend_of, get_backend, moved, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
-from minidl.refuse import refuse
+from minidl.refuse import refuse, refuse_for_tensor
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
@@ -40,8 +40,8 @@ class Tensor(Operators):
     __slots__ = ("__weakref__", "base", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None, **other: Any) -> None:
-        if other:
-            refuse("Tensor", other)
+        if other or not isinstance(requires_grad, (bool, np.bool_)):  # as Tensor(3, 4), or Tensor(x, np.float64)
+            refuse_for_tensor(requires_grad, other)
         self.data: Array = _as_float_array(data, device)
         self.grad: Array | None = None
         self.requires_grad = requires_grad

@@ -450,6 +450,31 @@ def test_a_name_that_is_missing_in_a_property_is_named_itself() -> None:
         _ = Broken().array
 
 
+@pytest.mark.parametrize("wrong", [4, np.float64, "gpu", None, (2, 3)])
+def test_what_stands_in_the_place_of_requires_grad(wrong: Any) -> None:
+    """torch.Tensor(3, 4) are sizes, np.array(x, np.float64) has a dtype: here it silently asked for a gradient."""
+    with pytest.raises(TypeError, match=r"^Tensor: requires_grad must be True or False, got .*device='gpu'"):
+        Tensor(X, wrong)
+    assert Tensor(X, True).requires_grad is True
+    assert Tensor(X, False).requires_grad is False
+
+
+def test_the_variance_has_pytorchs_and_numpys_options() -> None:
+    with pytest.raises(TypeError, match="var has no argument 'unbiased': correction=0 divides by n, as unbiased=False"):
+        Tensor(X).var(0, unbiased=False)
+    with pytest.raises(TypeError, match="var has no argument 'ddof': here it is called correction"):
+        Tensor(X).var(0, ddof=0)
+    np.testing.assert_allclose(Tensor(X).var(0, unbiased=True).numpy(), X.var(0, ddof=1), rtol=1e-6)
+    np.testing.assert_allclose(Tensor(X).var(0, correction=0).numpy(), X.var(0), rtol=1e-6)
+
+
+def test_a_layer_is_not_deleted() -> None:
+    net = network()
+    with pytest.raises(TypeError, match=r"net\[:-1\] is a network without the last one"):
+        del net[-1]
+    assert len(net) == 3
+
+
 # ---- what is not here says what to do ----
 
 
