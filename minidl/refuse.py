@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+_NEW = "leave it out: results are new arrays"
+_REDUCTION = "say reduction='mean', 'sum' or 'none'"
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
     "axis": (NotImplemented, "here it is called dim"),
     "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
@@ -23,13 +25,13 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "ignore_index": (-100, "leave those examples out: logits[keep], labels[keep]"),
     "keepdims": (NotImplemented, "here it is called keepdim"),
     "inputs": (None, "requires_grad = False on the other leaves leaves them out"),
-    "inplace": (False, "leave it out: results are new arrays"),
-    "out": (None, "leave it out: results are new arrays"),
+    "inplace": (False, _NEW),
+    "out": (None, _NEW),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
-    "reduce": (None, "say reduction='mean', 'sum' or 'none'"),
+    "reduce": (None, _REDUCTION),
     "return_indices": (False, "the largest values alone are returned"),
     "shuffle": (False, "rng=np.random.default_rng(seed), made once, draws another order in each epoch"),
-    "size_average": (None, "say reduction='mean', 'sum' or 'none'"),
+    "size_average": (None, _REDUCTION),
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
     "training": (NotImplemented, "a layer knows it: nn.Dropout, with net.train() and net.eval()"),
@@ -46,6 +48,10 @@ _RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32)
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
 _BINARY = "-ops.where(y == 1, p, 1 - p).log().mean(), for labels y of 0 and 1"
 _BINARY_LOGITS = "(ops.relu(z) - z * y + (1 + ops.exp(-ops.abs(z))).log()).mean()"
+_SILU = "x * x.sigmoid()"
+_L1 = "ops.abs(a - b).mean()"
+_NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
+_GRADS = "each weight's .grad after backward()"
 OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
 ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what to write here
@@ -86,12 +92,12 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
-    "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": "ops.abs(a - b).mean()",
+    "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
     "binary_cross_entropy": _BINARY, "binary_cross_entropy_with_logits": _BINARY_LOGITS,
-    "silu": "x * x.sigmoid()", "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b",
+    "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b",
     "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
     "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
-    "nll_loss": "ops.cross_entropy(logits, labels), which takes the softmax itself", "one_hot": "np.eye(n)[labels]",
+    "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     # optimizers
     "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
@@ -103,9 +109,9 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "LambdaLR": "lr=lambda k: a rate for step k", "MultiStepLR": "lr=lambda k: a rate for step k",
     "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
     # layers and models
-    "Dense": "nn.Linear(in_features, out_features)", "SiLU": "x * x.sigmoid()", "AdaptiveAvgPool2d": _ONE_MEAN,
-    "L1Loss": "ops.abs(a - b).mean()", "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
-    "NLLLoss": "ops.cross_entropy(logits, labels), which takes the softmax itself",
+    "Dense": "nn.Linear(in_features, out_features)", "SiLU": _SILU, "AdaptiveAvgPool2d": _ONE_MEAN,
+    "L1Loss": _L1, "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
+    "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
@@ -119,8 +125,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "buffers": "state_dict()", "add_module": "self.name = layer", "register_module": "self.name = layer",
     "register_parameter": "self.name = nn.Parameter(...)", "register_buffer": "self.name = Tensor(...)",
     "register_forward_hook": "with model.watched(see):", "apply": "a loop over named_modules()",
-    "register_backward_hook": "each weight's .grad after backward()",
-    "register_full_backward_hook": "each weight's .grad after backward()",
+    "register_backward_hook": _GRADS,
+    "register_full_backward_hook": _GRADS,
     "Embedding": "self.table = nn.Parameter(array), and in forward self.table[indices]",
     "ParameterList": "an attribute for each", "ModuleDict": "nn.ModuleList, or an attribute for each",
     "DataParallel": "minidl computes on one device",
