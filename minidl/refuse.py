@@ -181,7 +181,7 @@ def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) ->
     """Raise TypeError for the first of these arguments of `name` that would change something, and for `more` that have
     no name."""
     if more:
-        raise TypeError(f"{name}: {more[0]!r} is one argument too many; further ones go by name, such as bias=False, "
+        raise TypeError(f"{name}: {more[0]!r} is one positional argument too many; others have names, bias=False, "
                         "and PyTorch's inplace=True is left out")  # fmt: skip
     for argument, value in arguments.items():
         default, remedy = BEYOND.get(argument, (NotImplemented, ""))
