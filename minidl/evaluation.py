@@ -58,7 +58,7 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
         for x, labels in batches(examples.images, examples.labels, batch_size, dtype=dtype_of(model)):
             logits = model(x)
             loss_sum = loss_sum + ops.cross_entropy(logits, labels).data.astype(np.float64) * len(labels)
-            correct = correct + (logits.data.argmax(1) == labels).sum()
+            correct = correct + ops.count_right(logits, labels)
     mean_loss, accuracy = read_together(xp, [loss_sum / len(examples), correct / len(examples)])
     return Result(mean_loss, accuracy)
 

@@ -2,7 +2,7 @@
 
 A usual generator goes from one number to the next. A counter-based one (Salmon et al. 2011, "Parallel random numbers:
 as easy as 1, 2, 3") computes number n of step s from (key, s, n) alone, in any order, on as many threads as there are.
-NumPy has it as Philox; minidl/gpu has the same thirty lines for the GPU.
+NumPy has it as Philox; minidl/fast/gpu/kernels.cu has the same thirty lines for the GPU.
 """
 
 from __future__ import annotations

@@ -84,8 +84,9 @@ class Trainer(Named):
         self.progress = Position()
         self._unread: list[StepLosses] = []  # steps whose losses have not been read
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
-        step = None if on_cpu else captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
-        self._captured = step  # on a GPU: a whole step in one launch, with the same bits
+        self._captured = None  # on a GPU: a whole step in one launch, with the same bits
+        if not on_cpu:
+            self._captured = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self.between_steps = True  # model, optimizer and progress fit together: the moment to save
         self.run: Any = None  # what writes the folder (program/own.py)
         if folder is not None:
@@ -157,9 +158,7 @@ class Trainer(Named):
     def train_to(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
         """Train until `epochs` epochs are done in all, or an observer asks to stop; `fit` without what it shows.
 
-        observers  called in this order
-        validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
-                   val_accuracy are None
+        observers, validate  as for `fit`
 
         Raises Diverged where the loss is not finite.
         """

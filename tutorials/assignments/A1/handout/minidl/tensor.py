@@ -163,9 +163,8 @@ class Node:
     reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
 
 
-VIEWS = frozenset(
-    ("getitem", "permute", "reshape", "squeeze", "transpose", "unsqueeze")
-)  # may show their input's memory
+# Operations whose output may show their input's memory.
+VIEWS = frozenset({"getitem", "permute", "reshape", "squeeze", "transpose", "unsqueeze"})
 
 
 def record(name: str, value: Array, *edges: Reading) -> Tensor:
