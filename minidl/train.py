@@ -21,7 +21,6 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data.atomic import write_text
 from minidl.data.outputs import check_output
-from minidl.fast.gpu.products import tf32
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.pages import PAGE, facts_of_run, report_page
@@ -99,7 +98,6 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         with (
             np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
             use_threads(run.options.threads),
-            tf32(run.job.config.tf32),
             traced(run) as recorder,
             telling(run.job.config.model, run.job.config.opt),
         ):
@@ -121,7 +119,7 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
 
 
 def set_up(args: dict[str, Any], held: ExitStack) -> Run:
-    """From the command line to a Run, whose folder is locked, and --no-fast in force, until `held` is closed."""
+    """From the command line to a Run, whose folder is locked, and whose forms compute, until `held` is closed."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:

@@ -11,7 +11,10 @@ import pytest
 
 from minidl import Examples, Observer, Splits, Trainer, fast, load_run, nn, no_fast
 from minidl.data import write_idx
+from minidl.fast.gpu.products import using_tf32
 from minidl.optim import SGD
+from minidl.training.config import Config, prepare
+from minidl.training.run import Run
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,6 +208,20 @@ def test_from_python_too_a_run_that_goes_on_without_says_so(tmp_path):
     with no_fast(), pytest.warns(UserWarning, match="begun with .*: the last digits may come out differently"):
         load_run(tmp_path / "run", data=data).fit(1, verbose=False)
     load_run(tmp_path / "run", data=data).fit(1, verbose=False)  # as it was begun: nothing to say
+
+
+def test_from_python_too_products_are_rounded_as_the_run_was_begun(tmp_path):
+    config = Config(dataset=str(digits(tmp_path)), model="linear", epochs=1, device="cpu", tf32=True)
+    Run.create(prepare(config), tmp_path / "run")
+    seen = []
+
+    class Products(Observer):
+        def after_step(self, step):
+            seen.append(using_tf32())
+
+    load_run(tmp_path / "run").fit(1, observers=[Products()], verbose=False)
+    assert set(seen) == {True}
+    assert not using_tf32()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from minidl import __version__, fast
 from minidl.backend import no_fast
 from minidl.data.atomic import write_text
 from minidl.evaluation import evaluate
+from minidl.fast.gpu.products import tf32
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.divergence import check_weights
@@ -136,9 +138,15 @@ class Run:
         with self.forms():
             return fast.version() if self.job.device == "cpu" else None
 
-    def forms(self) -> AbstractContextManager[None]:
-        """`with run.forms():` what computes is what the run was begun with: NumPy alone, where that did."""
-        return no_fast() if self.options.no_fast else nullcontext()
+    @contextmanager
+    def forms(self) -> Iterator[None]:
+        """`with run.forms():` what computes is what the run was begun with: NumPy alone, rounded products on a GPU."""
+        with ExitStack() as begun_with:
+            if self.options.no_fast:
+                begun_with.enter_context(no_fast())
+            if self.job.config.tf32:
+                begun_with.enter_context(tf32())
+            yield
 
     def versions_now(self) -> dict[str, Any]:
         """What may give other bits when it changes."""
