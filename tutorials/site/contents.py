@@ -14,7 +14,7 @@ PAGES = "tutorials/pages/"
 SECTIONS = {
     "Start": [PAGES + "start", PAGES + "commands", PAGES + "switch", PAGES + "read-it"],
     "Learn": ["tutorials/README", "tutorials/[0-9]*", "tutorials/assignments/README", "tutorials/assignments/*/README"],
-    "How to": [PAGES + "own-*", PAGES + "programs", PAGES + "replay"],
+    "How to": [PAGES + "from-pytorch", PAGES + "own-*", PAGES + "programs", PAGES + "replay"],
     "What holds": ["tutorials/study/*", PAGES + "optimizers", PAGES + "speed", PAGES + "promises", PAGES + "gpu"],
     "Reference": ["tutorials/site/*"],
 }
