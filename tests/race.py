@@ -21,8 +21,6 @@ from pathlib import Path
 from statistics import median, stdev
 from typing import Any
 
-from scipy import stats
-
 from tests.sizes import ROOT
 
 COLUMNS = {"minidl": [], "hybrid": ["--opt", "hybrid"], "torch": None}  # with what more the command is called
@@ -49,6 +47,8 @@ def run(column: str, seed: int, threads: int, folder: str) -> dict[str, Any]:
 
 def mean_interval(values: list[float]) -> tuple[float, float, float]:
     """Mean, and its 95 % interval by Student's t."""
+    from scipy import stats
+
     mean, error = sum(values) / len(values), stats.sem(values)
     low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
     return mean, float(low), float(high)
@@ -73,6 +73,8 @@ def report(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 def beside(own: list[dict[str, Any]], torch: list[dict[str, Any]]) -> str:
     """The difference in accuracy with its interval (Welch's), and the ratios of times in the same round."""
+    from scipy import stats
+
     a, b = ([one["accuracy"] for one in side] for side in (own, torch))
     difference = sum(a) / len(a) - sum(b) / len(b)
     low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval()

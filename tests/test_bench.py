@@ -205,6 +205,6 @@ def test_every_program_here_finds_what_it_imports(file: Path) -> None:
     """A slow program is no part of the gate: a name that it imports may be gone without anyone noticing."""
     try:
         importlib.import_module(f"tests.{file.stem}")
-    except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in {"torch", "jax", "distributed"}:  # extras of a bench
+    except ModuleNotFoundError as error:  # of an extra or a peer that is not installed
+        if str(error.name).split(".")[0] in {"minidl", "tests", "tutorials"}:
             raise

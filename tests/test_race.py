@@ -323,6 +323,7 @@ def test_the_race_on_a_card_is_the_same_training(data, monkeypatch):
         assert 0 < seconds < 60
 
 
+@pytest.mark.extra("scipy")
 def test_the_words_about_the_race_on_a_card():
     runs = {"minidl": [(0.9901, 0.10), (0.9903, 0.12)], "torch graph": [(0.9910, 0.13), (0.9908, 0.13)]}
     lines = "\n".join(race_gpu.report(runs))

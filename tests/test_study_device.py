@@ -30,6 +30,7 @@ def finished(device, tmp_path):
     return run_study(SMALL, tmp_path / "study", at_once=2, device="counting")
 
 
+@pytest.mark.extra("jinja2", "matplotlib")
 def test_a_study_on_a_device(finished, tmp_path, capsys):
     records = finished.store.all()
     assert not finished.missing()
@@ -68,12 +69,14 @@ def test_rows_of_two_devices_never_mix(device, tmp_path):
     assert all("it was made with other things than the rest" in error for error in other.crashed().values())
 
 
+@pytest.mark.extra("jinja2", "matplotlib")
 def test_a_device_that_is_not_there(tmp_path, capsys):
     assert main(["--device", "tpu", "--out", str(tmp_path / "s")]) == 2
     assert "unknown device 'tpu': choose cpu" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.extra("jinja2", "matplotlib")
 def test_a_card_and_a_cluster_are_not_for_one_command(device, tmp_path, capsys):
     assert main(["--device", "counting", "--cluster", "tcp://127.0.0.1:1", "--out", str(tmp_path / "s")]) == 2
     assert "is a card of this machine" in capsys.readouterr().err
