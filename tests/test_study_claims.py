@@ -90,8 +90,8 @@ def test_the_answer_counts_the_regimes(words, first):
     assert spelled(counts) in found[0]
     every = f"better in all {len(words)} regimes" if len(words) > 1 else "better in the one regime"  # Adam is at 0.9
     assert f"the switch was {every}, and such a cut {every}." in found[1]
-    assert f"with a cosine after it {spelled(tally(blocks, BOTH))}." in details(blocks, KEYS)
-    assert not details([], KEYS)
+    assert f"with a cosine after it {spelled(tally(blocks, BOTH))}." in details(blocks)
+    assert not details([])
 
 
 def test_a_regime_that_is_not_what_it_claims_takes_no_part():

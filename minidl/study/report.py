@@ -59,7 +59,7 @@ def write_report(plan: Plan, folder: Path) -> list[Path]:
             blocks=blocks,
             done=[block for block in blocks if block.entries],
             answer=answer(blocks, keys),
-            details=details(blocks, keys),
+            details=details(blocks),
             claims=claims_for(plan.study.contestants),
             rows=table_rows(blocks),
             pictures=pictures,
@@ -264,7 +264,7 @@ def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     lines = [
         " ".join(answer(blocks, keys)),
         "",
-        details(blocks, keys),
+        details(blocks),
         "",
         f"Test accuracy in %, trimmed mean of {seeds} seeds:",
         "",

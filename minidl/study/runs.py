@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import get_backend, no_fast
+from minidl.backend import moved, no_fast
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import Examples, Splits, split, steps_per_epoch
 from minidl.data.idx import DataError
@@ -162,10 +162,9 @@ def draw_splits(run: Trial, dataset: Dataset) -> Splits:
 
 def sent_to(device: str, splits: Splits) -> Splits:
     """The same splits on a device."""
-    send = get_backend(device).from_host
 
     def sent(part: Examples) -> Examples:
-        return Examples(send(part.images), send(part.labels))
+        return Examples(moved(part.images, device), moved(part.labels, device))
 
     return replace(splits, train=sent(splits.train), val=sent(splits.val), test=sent(splits.test))
 
