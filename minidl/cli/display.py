@@ -13,7 +13,7 @@ from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
 
 
-class Progress(Observer):
+class Bar(Observer):
     """A bar for the current epoch, a line for each finished one. A log gets the lines only.
 
     trainer  whose progress it is
@@ -82,7 +82,7 @@ class Progress(Observer):
         sys.stdout.flush()
 
 
-class Display(Progress):
+class Display(Bar):
     """The progress of a run of the command line."""
 
     def __init__(self, run: Run) -> None:

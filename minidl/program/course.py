@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.cli.display import Progress
+from minidl.cli.display import Bar
 from minidl.evaluation import threads_or_as_before
 from minidl.optim.checks import tell
 from minidl.optim.rule import Rule
@@ -48,7 +48,7 @@ def fit(
 def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate: bool, verbose: bool) -> None:
     run, stop = trainer.run, StopOnCtrlC()
     kept = [] if run is None else [run.observer()]
-    shown: list[Observer] = [Progress(trainer, total)] if verbose else []
+    shown: list[Observer] = [Bar(trainer, total)] if verbose else []
     before = trainer.progress.epoch
     if run is not None:
         run.aim_at(total)
