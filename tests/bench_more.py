@@ -42,7 +42,7 @@ def profile(models: list[str], repeats: int = 100) -> None:
         net, optimizer = bench_workers.minidl_net(model, "adam")
         pieces = [
             (f"{i} " + " ".join(type(layer).__name__ for layer in piece.layers), nn.Sequential(*piece.layers))
-            for i, piece in enumerate(CPU.kernels["Sequential.forward"].pieces(net))
+            for i, piece in enumerate(CPU.kernels["Sequential.forward"].segments(net))
         ]
         (x, y), *_ = bench_workers.examples(model, 128)
         for _ in range(repeats):

@@ -49,7 +49,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> Fused:
 
 
 def shown(fused: Fused, model: nn.Sequential) -> list[str]:
-    return ["-".join(type(layer).__name__ for layer in piece.layers) for piece in fused.pieces(model)]
+    return ["-".join(type(layer).__name__ for layer in piece.layers) for piece in fused.segments(model)]
 
 
 def test_the_longest_sequence_that_has_a_form_is_one_piece(pieces):
@@ -83,11 +83,11 @@ def test_a_form_that_declines_leaves_it_to_the_layers(monkeypatch):
 
 def test_the_pieces_are_found_once_until_a_layer_changes(pieces):
     model = network()
-    first = pieces.pieces(model)
-    assert pieces.pieces(model) is first
+    first = pieces.segments(model)
+    assert pieces.segments(model) is first
     model.train()
     model[0].stride = (1, 1)  # a form reads it at each call
-    assert pieces.pieces(model) is first
+    assert pieces.segments(model) is first
     setattr(model, "1", nn.Tanh())
     assert shown(pieces, model)[:3] == ["Conv2d", "Tanh", "MaxPool2d"]
     setattr(model, "1", ReLU())
@@ -113,7 +113,7 @@ def test_a_subclass_is_taken_for_its_class_only_with_its_forward(pieces):
 
 
 def test_reference_only_and_a_sequential_with_a_forward_of_its_own_go_layer_by_layer(pieces, monkeypatch):
-    monkeypatch.setattr(fuse.Piece, "__call__", lambda *args: pytest.fail("a piece was called"))
+    monkeypatch.setattr(fuse.Segment, "__call__", lambda *args: pytest.fail("a piece was called"))
     with reference_only():
         network()(images())
 

@@ -478,10 +478,10 @@ class Residual(nn.Module):
 
 def test_what_a_model_calls_as_a_function_is_named_before_the_layer_that_takes_it():
     from minidl import Tensor
-    from minidl.trace.layers import describe, seen_layers
+    from minidl.trace.layers import describe, watched_layers
 
     model = Residual()
-    with seen_layers(model) as seen:
+    with watched_layers(model) as seen:
         model(Tensor(np.ones((2, 1, 8, 8), np.float32)))
     called = {one.name: describe(one)["called"] for one in seen}
     assert called == {"flat": [], "first": [], "second": ["relu"], "last": ["add"], "out": []}
@@ -490,7 +490,7 @@ def test_what_a_model_calls_as_a_function_is_named_before_the_layer_that_takes_i
 @pytest.mark.parametrize("layer", [nn.GELU(), nn.LeakyReLU(), nn.MaxPool2d(2), nn.Conv2d(1, 2, 3, rng=0)], ids=str)
 def test_so_it_is_before_each_of_the_librarys_layers(layer):
     from minidl import Tensor
-    from minidl.trace.layers import seen_layers
+    from minidl.trace.layers import watched_layers
 
     class Net(nn.Module):
         def __init__(self):
@@ -500,6 +500,6 @@ def test_so_it_is_before_each_of_the_librarys_layers(layer):
             return self.layer(x.tanh())
 
     model = Net()
-    with seen_layers(model) as seen:
+    with watched_layers(model) as seen:
         model(Tensor(np.ones((1, 1, 4, 4), np.float32), requires_grad=True))
     assert [one.called for one in seen] == [["tanh"]]

@@ -57,7 +57,7 @@ def one_by_one(kinds: Kinds) -> Form:
     return form
 
 
-class Piece(NamedTuple):
+class Segment(NamedTuple):
     """Some layers in a row: with a form of all of them, or None for a single layer."""
 
     layers: list[Module]
@@ -80,34 +80,34 @@ class Piece(NamedTuple):
 class Fused:
     """Sequential.forward on a device that has some forms: kinds of layers in a row -> form.
 
-    A model's pieces are found once, and again when it has other layers, or one of them another `forward`.
+    A model's segments are found once, and again when it has other layers, or one of them another `forward`.
     """
 
     def __init__(self, forms: Mapping[Kinds, Form]) -> None:
         self.forms = dict(sorted(forms.items(), key=lambda item: -len(item[0])))  # the longest that fits is taken
-        self._found: WeakKeyDictionary[Module, tuple[list[Any], list[Piece]]] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Module, tuple[list[Any], list[Segment]]] = WeakKeyDictionary()
 
     def __call__(self, model: Sequential, x: Tensor) -> Any:
         if watchers.get():
             return NotImplemented  # each layer is to be seen
-        for piece in self.pieces(model):
-            x = piece(x)
+        for segment in self.segments(model):
+            x = segment(x)
         return x
 
-    def pieces(self, model: Sequential) -> list[Piece]:
+    def segments(self, model: Sequential) -> list[Segment]:
         """The layers as they are called: in one piece where there is a form, else one by one."""
         layers = list(model)
         now = [(layer, None if "forward" in vars(layer) else type(layer).forward) for layer in layers]
-        made_of, pieces = self._found.get(model, (None, []))
+        made_of, segments = self._found.get(model, (None, []))
         if made_of != now:
-            pieces = list(self._group(layers, [FORWARDS.get(forward) for _, forward in now]))
-            self._found[model] = now, pieces
-        return pieces
+            segments = list(self._group(layers, [FORWARDS.get(forward) for _, forward in now]))
+            self._found[model] = now, segments
+        return segments
 
-    def _group(self, layers: list[Module], kinds: list[Any]) -> Iterator[Piece]:
+    def _group(self, layers: list[Module], kinds: list[Any]) -> Iterator[Segment]:
         while layers:
             n, form = next(((len(k), f) for k, f in self.forms.items() if tuple(kinds[: len(k)]) == k), (1, None))
-            yield Piece(layers[:n], form)
+            yield Segment(layers[:n], form)
             layers, kinds = layers[n:], kinds[n:]
 
 
@@ -115,7 +115,7 @@ def in_one_piece(model: Module) -> bool:
     """Whether some layers of the model are done in one piece where its weights are: to watch them costs time then."""
     fused = kernel_for(next((p.data for p in model.parameters()), None), "Sequential.forward")
     parts = (module for _, module in model.named_modules() if isinstance(module, Sequential))
-    return fused is not None and any(piece.form for part in parts for piece in fused.pieces(part))  # type: ignore[attr-defined]
+    return fused is not None and any(segment.form for part in parts for segment in fused.segments(part))  # type: ignore[attr-defined]
 
 
 CPU.kernels["Sequential.forward"] = Fused({(Conv2d, ReLU, MaxPool2d): conv2d_relu_max_pool2d})

@@ -18,7 +18,7 @@ THIN, STROKE = 1.9, 2.3  # pixels of the frame: a stroke thinner than THIN is ma
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framing:
     """How the digits of a data set stand in their images.
 
     box      of the image's side: how long a digit's longer side is
@@ -30,11 +30,11 @@ class Frame:
     by_mass: bool
 
 
-MNIST = Frame(19.5 / 28, by_mass=True)  # 20 pixels, with the grey ones at the edges
-EMNIST = Frame(24 / 28, by_mass=False)  # Cohen et al. 2017, https://arxiv.org/abs/1702.05373, section II
+MNIST = Framing(19.5 / 28, by_mass=True)  # 20 pixels, with the grey ones at the edges
+EMNIST = Framing(24 / 28, by_mass=False)  # Cohen et al. 2017, https://arxiv.org/abs/1702.05373, section II
 
 
-def framed(ink: Array, size: tuple[int, int] = (28, 28), frame: Frame = MNIST) -> Array:
+def framed(ink: Array, size: tuple[int, int] = (28, 28), frame: Framing = MNIST) -> Array:
     """The ink of one digit (H, W), 0 to 1, as a picture of `size` (height, width). float32, 0 to 1."""
     rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
     if not rows.size:
@@ -79,7 +79,7 @@ def stroke_width(mask: Array) -> float:
 
 
 def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: bool) -> Array:
-    """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle: see Frame.
+    """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle: see Framing.
 
     unit  pixels of the digit for one of the image: each of those is the mean of what it covers
     """

@@ -14,7 +14,7 @@ from minidl.backend import Array
 from minidl.data import read_idx
 from minidl.data.batches import scale
 from minidl.data.pictures import Picture, PictureError, read_head, read_picture, starts_as_picture
-from minidl.handwriting.frame import EMNIST, MNIST, Frame, framed, resized
+from minidl.handwriting.frame import EMNIST, MNIST, Framing, framed, resized
 from minidl.handwriting.paper import find_ink
 from minidl.handwriting.pieces import Piece, find_digits
 
@@ -41,7 +41,7 @@ class Seen:
     box: tuple[int, int, int, int] | None = None
 
 
-def frame_of(data: dict[str, Any]) -> Frame | None:
+def frame_of(data: dict[str, Any]) -> Framing | None:
     """How the digits of a data set, {"name": ..., "sha256": ...}, are framed; None where that is not known of it."""
     name = str(data.get("name", "")).lower()
     known = "emnist" if name.startswith("emnist") else name
@@ -49,7 +49,7 @@ def frame_of(data: dict[str, Any]) -> Frame | None:
 
 
 def look(
-    path: str | os.PathLike[str], size: tuple[int, int], frame: Frame | None = MNIST, how: str = "auto"
+    path: str | os.PathLike[str], size: tuple[int, int], frame: Framing | None = MNIST, how: str = "auto"
 ) -> Iterator[Seen]:
     """Yield each image of a picture or IDX file, as a network for images of `size` (height, width) takes it.
 
@@ -98,7 +98,7 @@ def _idx_images(path: str, size: tuple[int, int], how: str) -> Array:
     return images
 
 
-def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Frame) -> Iterator[Seen]:
+def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Framing) -> Iterator[Seen]:
     """Each digit of a picture, found on its paper and framed."""
     try:
         ink = find_ink(picture)

@@ -16,7 +16,7 @@ from typing import Any
 
 from minidl.pages.html import Cell, Html, figure, figures, note, page, section, table
 from minidl.pages.report import percent, points, switch_mark, switch_words
-from minidl.pages.svg import Line, chart
+from minidl.pages.svg import Polyline, chart
 from minidl.training.own import of_file, short
 from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, disagreements, full_summary
@@ -223,7 +223,7 @@ def _curves(runs: Sequence[Compared]) -> Html:
     drawn = []
     for name, words in (("val_accuracy", "validation accuracy"), ("val_loss", "validation loss"),
                         ("train_loss", "training loss"), ("lr", "rate at the end of each epoch")):  # fmt: skip
-        lines = [Line(run.name, points(run.metrics, name), look) for run, look in zip(runs, looks, strict=True)]
+        lines = [Polyline(run.name, points(run.metrics, name), look) for run, look in zip(runs, looks, strict=True)]
         drawn.append(figure(chart(lines, f"{words} by epoch", marks), words, legend))
     told = "A dashed vertical line in a run's colour is its switch." if marks else ""
     return section("Curves", figures(*drawn), note(told) if told else "")

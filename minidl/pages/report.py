@@ -7,7 +7,7 @@ from typing import Any
 from minidl.pages.facts import Facts, Mistake, Validation
 from minidl.pages.html import Cell, Html, facts, figure, figures, image, note, page, section, table, text
 from minidl.pages.png import grey, signed, uri
-from minidl.pages.svg import Line, Mark, chart
+from minidl.pages.svg import Mark, Polyline, chart
 from minidl.training.own import of_file
 
 SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", "switch", "lr_sgd", "lr_after",
@@ -112,11 +112,11 @@ def _curves(run: Facts) -> Html:
     drawn = []
     for quantity in ("loss", "accuracy"):
         lines = [
-            Line("training", points(run.metrics, f"train_{quantity}"), "run-0"),
-            Line("validation", points(run.metrics, f"val_{quantity}"), "run-1"),
+            Polyline("training", points(run.metrics, f"train_{quantity}"), "run-0"),
+            Polyline("validation", points(run.metrics, f"val_{quantity}"), "run-1"),
         ]
         drawn.append(figure(chart(lines, f"{quantity} by epoch", marks), quantity, legend))
-    rate = chart([Line("rate", points(run.metrics, "lr"), "run-2")], "rate by epoch", marks)
+    rate = chart([Polyline("rate", points(run.metrics, "lr"), "run-2")], "rate by epoch", marks)
     drawn.append(figure(rate, "rate at the end of each epoch", {"rate": "run-2"}))
     told = (
         "Training curves are of each batch just before it was trained on, in the course of the epoch; validation is "

@@ -13,7 +13,7 @@ LETTER = 6.6  # pixels of a digit, in the style sheet's size
 
 
 @dataclass(frozen=True)
-class Line:
+class Polyline:
     """A curve: (x, y) points, and what it is called. `look` is its class in the style sheet: run-0, dashed, ..."""
 
     name: str
@@ -30,9 +30,9 @@ class Mark:
     look: str = "switch"
 
 
-def chart(lines: Sequence[Line], title: str, marks: Sequence[Mark] = (), xlabel: str = "epoch") -> str:
+def chart(lines: Sequence[Polyline], title: str, marks: Sequence[Mark] = (), xlabel: str = "epoch") -> str:
     """Lines over a common axis, as an <svg>. Points that are no finite numbers are left out; "" where none is left."""
-    kept = [Line(each.name, _finite(each.points), each.look) for each in lines]
+    kept = [Polyline(each.name, _finite(each.points), each.look) for each in lines]
     points = [point for each in kept for point in each.points]
     if not points:
         return ""
@@ -110,7 +110,7 @@ class _Plot:
             f'<path class="mark {mark.look}" d="M{x} {TOP}V{HEIGHT - BOTTOM}"><title>{escape(mark.name)}</title></path>'
         )
 
-    def line(self, line: Line) -> str:
+    def line(self, line: Polyline) -> str:
         places = [(self.x(x), self.y(y)) for x, y in line.points]
         path = "M" + "L".join(f"{x} {y}" for x, y in places) if places else ""
         dots = "".join(f'<circle cx="{x}" cy="{y}" r="2.2"/>' for x, y in places) if len(places) <= 40 else ""

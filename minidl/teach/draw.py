@@ -45,7 +45,7 @@ class Box:
         return LINE * len(self.lines) + PAD if self.lines else 0
 
 
-class Graph:
+class Drawing:
     """A drawn graph. A notebook shows it; `save("graph.svg")` writes it; `print` gives it as text."""
 
     def __init__(self, svg: str, text: str) -> None:
@@ -62,7 +62,7 @@ class Graph:
         Path(path).write_text(self.svg, encoding="utf-8")
 
 
-def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Graph:
+def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Drawing:
     """Draw what `root` was computed from: graph(loss, w=w, b=b).
 
     root            the tensor at the end, such as a loss; its graph must not have been freed by backward()
@@ -80,7 +80,7 @@ def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Graph:
             if boxes[parent] not in boxes[tensor].inputs:
                 boxes[tensor].inputs.append(boxes[parent])
                 boxes[parent].outputs.append(boxes[tensor])
-    return Graph(_svg(_arrange(list(boxes.values()))), "\n".join(" ".join(b.lines) for b in boxes.values()))
+    return Drawing(_svg(_arrange(list(boxes.values()))), "\n".join(" ".join(b.lines) for b in boxes.values()))
 
 
 def gradients(root: Tensor, order: list[Tensor] | None = None) -> dict[Tensor, Array]:

@@ -18,7 +18,7 @@ from minidl.optim.projection import dots64
 from minidl.tensor import Tensor
 from minidl.trace import keep
 from minidl.trace.choose import Grid
-from minidl.trace.layers import Seen
+from minidl.trace.layers import WatchedLayer
 
 IMAGES = 24  # of the minibatch that are shown
 
@@ -34,7 +34,7 @@ class Frame:
         self.weights: list[dict[str, Any]] = []
         self.filters: Array | None = None
 
-    def add(self, model: Module, grids: Sequence[Grid], seen: Sequence[Seen], x: Array, labels: Array) -> None:
+    def add(self, model: Module, grids: Sequence[Grid], seen: Sequence[WatchedLayer], x: Array, labels: Array) -> None:
         """Copy what the page shows of a step whose arrays are still there. Of one that failed there are fewer."""
         logits = seen[-1].output if seen else None
         if logits is not None and logits.ndim == 2 and len(logits) == len(x):
@@ -82,7 +82,7 @@ class Frame:
         }
 
 
-def _layer(seen: Seen, example: int) -> dict[str, Any]:
+def _layer(seen: WatchedLayer, example: int) -> dict[str, Any]:
     g = seen.gradient
     return {
         "name": seen.name,

@@ -18,7 +18,7 @@ from minidl.tensor import Node, Tensor, record
 WATCH = "watch"  # the operation through which a layer's output passes
 
 
-class Seen:
+class WatchedLayer:
     """A layer's part in one step: its output and the gradient of the loss with respect to it."""
 
     def __init__(self, name: str, layer: Module, output: Array, called: list[str]) -> None:
@@ -32,14 +32,14 @@ class Seen:
 
 
 @contextmanager
-def seen_layers(model: Module) -> Iterator[list[Seen]]:
+def watched_layers(model: Module) -> Iterator[list[WatchedLayer]]:
     """What the layers of the model do inside the block, in the order of computation."""
-    found: list[Seen] = []
+    found: list[WatchedLayer] = []
     told: set[Node] = set()
 
     def see(name: str, layer: Module, y: Tensor) -> Tensor:
         ours = getattr(nn, type(layer).__name__, None) is type(layer)
-        seen = Seen(name, layer, y.data, called_before(y, told) if ours else [])
+        seen = WatchedLayer(name, layer, y.data, called_before(y, told) if ours else [])
         found.append(seen)
         return record(WATCH, y.data, (y, seen.note)) if y.requires_grad else y
 
@@ -64,7 +64,7 @@ def called_before(y: Tensor, told: set[Node]) -> list[str]:
     return names[::-1]
 
 
-def describe(seen: Seen) -> dict[str, Any]:
+def describe(seen: WatchedLayer) -> dict[str, Any]:
     """A layer's name, kind, arguments, the shape of its output for one example, its parameters, and what was called
     as a function before it."""
     own = {

@@ -21,7 +21,7 @@ from minidl.tensor import Tensor
 from minidl.trace import choose, keep
 from minidl.trace.conditions import note_of, switch_of
 from minidl.trace.frame import IMAGES, Frame
-from minidl.trace.layers import Seen, describe, seen_layers
+from minidl.trace.layers import WatchedLayer, describe, watched_layers
 from minidl.trace.page import FORMAT, inline, page, write
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
@@ -52,7 +52,7 @@ class Recorder(Observer):
         self._event = trainer.optimizer.switch_event
         self._look: Look | None = None  # of the step under way, as the next three
         self._step: Step | None = None
-        self._seen: list[Seen] = []
+        self._seen: list[WatchedLayer] = []
         self._watching = ExitStack()
         self._wanted = False
         on_cpu = backend_of(trainer.splits.train.images).name == "cpu"
@@ -85,7 +85,7 @@ class Recorder(Observer):
         self._note_phase(step.number, optimizer.phase)
         self._wanted = self.wants(step.number)
         if self._wanted or self._always:
-            self._seen = self._watching.enter_context(seen_layers(self.trainer.model))
+            self._seen = self._watching.enter_context(watched_layers(self.trainer.model))
 
     def after_step(self, step: Step) -> None:
         assert self._look is not None
@@ -126,7 +126,7 @@ class Recorder(Observer):
         if self._step is not None:
             self._recent_to_frames()
             if not self._seen:  # then once more: this step is the one to look at
-                with no_grad(), seen_layers(self.trainer.model) as self._seen:
+                with no_grad(), watched_layers(self.trainer.model) as self._seen:
                     self.trainer.model(Tensor(self._step.x.data))
             self._add(Frame(self._step.number), self._step)
             self._look, self._step, self._seen = None, None, []
