@@ -170,6 +170,18 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     p[...] = math.nan
     rule.rule(g, p, lr, **state)
     if len(p) and bool(xp.isnan(p).all()) and bool(xp.isfinite(g).all()):
+        p[...] = 0  # once more, to see whether the NaN was p's own
+        rule.rule(g, p, lr, **state)
+        if bool(xp.isnan(p).any()):
+            raise ValueError(
+                f"{kind}.rule made a first step of NaN from a gradient that has none, at the rate {lr:g}: "
+                "look for 0 / 0, or a root or logarithm of a negative number"
+            )
+        if bool((p != 0).any()):
+            raise TypeError(
+                f"{kind}.rule works its step out from p, which holds nothing before: write p[...] = -lr * ..., "
+                "the step alone, which is added to the weights afterwards"
+            )
         raise TypeError(
             f"{kind}.rule left p as it was, so nothing would move: write p[...] = the step, in place; "
             "p = ... only gives the name p to another array"

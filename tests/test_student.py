@@ -284,6 +284,29 @@ def test_8_a_rule_that_moves_nothing() -> None:
     assert len(told) == 1
 
 
+class Subtracts(Rule):
+    name = "subtracts"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p -= lr * g  # as from the weights
+
+
+class Roots(Rule):
+    name = "roots"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = lr * np.sqrt(-1 - g * g)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_8_a_rule_that_makes_nan() -> None:
+    model = net()
+    with pytest.raises(TypeError, match=r"Subtracts.rule works its step out from p.*write p\[\.\.\.\] = -lr"):
+        trainer(model=model, optimizer=Subtracts(model.parameters(), 0.1)).fit(1, verbose=False)
+    with pytest.raises(ValueError, match=r"Roots.rule made a first step of NaN .* rate 0.1: .*root"):
+        trainer(model=model, optimizer=Roots(model.parameters(), 0.1)).fit(1, verbose=False)
+
+
 def test_8_a_rule_in_the_second_phase() -> None:
     model = net()
     hybrid = Hybrid(model.parameters(), Adam(), Rebinds(lr=0.1), switch=AfterEpochs(1))
