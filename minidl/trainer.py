@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,7 +162,7 @@ class Trainer(Named):
 
         Raises Diverged where the loss is not finite.
         """
-        with ExitStack() as stack:
+        with ExitStack() as stack, self.forms():
             for observer in observers:
                 stack.callback(observer.close)
             while self.progress.epoch < epochs:
@@ -193,15 +193,20 @@ class Trainer(Named):
             for observer in observers:
                 observer.before_step(step)
             self.between_steps = False
-            if self._captured is None or any(observer.wants(step.number) for observer in observers):
-                step.logits, step.loss = self.train_step(x, labels)
-            else:
-                step.loss = self._step_in_one_piece(x, labels)
+            with self.forms():
+                if self._captured is None or any(observer.wants(step.number) for observer in observers):
+                    step.logits, step.loss = self.train_step(x, labels)
+                else:
+                    step.loss = self._step_in_one_piece(x, labels)
             p.count_step(len(labels), time.perf_counter() - start)
             self.between_steps = True
             yield step
             start = time.perf_counter()
         self._read()
+
+    def forms(self) -> AbstractContextManager[None]:
+        """`with trainer.forms():` what computes is what the Trainer's run, if any, was begun with: see Run.forms."""
+        return nullcontext() if self.run is None else self.run.forms()
 
     @same_bits
     def train_step(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor]:
@@ -251,7 +256,8 @@ class Trainer(Named):
 
     def _validation(self) -> tuple[float, float]:
         val = self.splits.val
-        loss, accuracy = measure(self.model, val)
+        with self.forms():
+            loss, accuracy = measure(self.model, val)
         if not math.isfinite(loss):
             x, _ = next(batches(val.images, val.labels, 500, dtype=dtype_of(self.model)))
             what = f"the validation loss is {loss}"

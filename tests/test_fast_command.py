@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import Examples, Observer, Splits, Trainer, fast, load_run, nn, no_fast
+from minidl import Examples, Splits, Trainer, fast, load_run, nn, no_fast, trainer
 from minidl.data import write_idx
 from minidl.fast.gpu.products import using_tf32
 from minidl.optim import SGD
@@ -165,16 +165,6 @@ def test_a_run_that_goes_on_without_says_so(tmp_path):
     assert used == fast.version()  # it was done, so nothing has changed
 
 
-class Forms(Observer):
-    """Notes what computes."""
-
-    def __init__(self):
-        self.seen = set()
-
-    def after_step(self, step):
-        self.seen.add(fast.version())
-
-
 def begun(folder):
     """A Trainer with a run's folder, and the splits it is on."""
     rng = np.random.default_rng(0)
@@ -185,16 +175,48 @@ def begun(folder):
     return Trainer(net, SGD(net.parameters(), lr=0.1), data, 50, folder=folder), data
 
 
+def by_hand(trainer):
+    """An epoch, its steps driven one by one. Between two of them the caller computes as before."""
+    before = fast.version(), using_tf32()
+    for _ in trainer.steps():
+        assert (fast.version(), using_tf32()) == before
+    trainer.finish_epoch()
+
+
+WAYS = {  # to train one more epoch
+    "fit": lambda trainer: trainer.fit(1, verbose=False),
+    "train_to": lambda trainer: trainer.train_to(trainer.progress.epoch + 1),
+    "steps": by_hand,
+}
+
+
+def computing(monkeypatch, what):
+    """A set, to which each training step and each evaluation adds what `what()` says inside of it."""
+    seen = set()
+
+    def noted(function):
+        def call(*args):
+            seen.add(what())
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(Trainer, "train_step", noted(Trainer.train_step))
+    monkeypatch.setattr(trainer, "measure", noted(trainer.measure))
+    return seen
+
+
 @pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
-def test_from_python_too_a_run_begun_with_numpy_goes_on_with_numpy(tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+def test_from_python_too_a_run_begun_with_numpy_goes_on_with_numpy(way, tmp_path, monkeypatch):
     with no_fast():
         whole, data = begun(tmp_path / "whole")
         whole.fit(2, verbose=False)
         begun(tmp_path / "half")[0].fit(1, verbose=False)
-    forms = Forms()
+    seen = computing(monkeypatch, fast.version)
     loaded = load_run(tmp_path / "half", data=data)
-    loaded.fit(1, observers=[forms], verbose=False)
-    assert forms.seen == {None}
+    WAYS[way](loaded.trainer)
+    assert seen == {None}
     assert fast.version() is not None  # as before: the block has ended
     assert str(loaded.metrics[-1]["train_loss"]) == str(whole.metrics[-1]["train_loss"])
     for name, weights in whole.model.state_dict().items():
@@ -210,17 +232,13 @@ def test_from_python_too_a_run_that_goes_on_without_says_so(tmp_path):
     load_run(tmp_path / "run", data=data).fit(1, verbose=False)  # as it was begun: nothing to say
 
 
-def test_from_python_too_products_are_rounded_as_the_run_was_begun(tmp_path):
+@pytest.mark.parametrize("way", WAYS)
+def test_from_python_too_products_are_rounded_as_the_run_was_begun(way, tmp_path, monkeypatch):
     config = Config(dataset=str(digits(tmp_path)), model="linear", epochs=1, device="cpu", tf32=True)
     Run.create(prepare(config), tmp_path / "run")
-    seen = []
-
-    class Products(Observer):
-        def after_step(self, step):
-            seen.append(using_tf32())
-
-    load_run(tmp_path / "run").fit(1, observers=[Products()], verbose=False)
-    assert set(seen) == {True}
+    seen = computing(monkeypatch, using_tf32)
+    WAYS[way](load_run(tmp_path / "run").trainer)
+    assert seen == {True}
     assert not using_tf32()
 
 

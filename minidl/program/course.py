@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from types import FrameType
 from typing import Any
@@ -40,8 +40,7 @@ def fit(
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
     _check_schedule(trainer, total)
-    forms = nullcontext() if trainer.run is None else trainer.run.forms()
-    with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), forms:
+    with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), trainer.forms():
         _train(trainer, total, observers, validate, verbose)
 
 
