@@ -1,4 +1,8 @@
-"""The front door on the full MNIST: the accuracies that tutorials/pages/optimizers.md promises, for three seeds."""
+"""The front door on the full MNIST: the accuracies that tutorials/pages/optimizers.md promises.
+
+The perceptron for its three seeds, the CNN, whose run takes ten times as long, for the first of them: the page's table
+is made of all three by `python -m tests.compare`.
+"""
 
 import json
 import os
@@ -18,9 +22,10 @@ def summary_of(out, *args):
     return json.loads((out / "summary.json").read_text())
 
 
-@pytest.mark.parametrize(("model", "least"), [("mlp", 0.980), ("cnn", 0.990)])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_hybrid_with_defaults(mnist_root, tmp_path, model, least, seed):
+@pytest.mark.parametrize(
+    ("model", "seed", "least"), [("cnn", 0, 0.990), ("mlp", 0, 0.980), ("mlp", 1, 0.980), ("mlp", 2, 0.980)]
+)
+def test_hybrid_with_defaults(mnist_root, tmp_path, model, seed, least):
     summary = summary_of(tmp_path / "r", "--opt", "hybrid", "--model", model, "--seed", seed)
     assert summary["dataset"] == "mnist"
     assert summary["test_accuracy"] >= least

@@ -30,14 +30,18 @@ NO_SOURCE = shutil.ignore_patterns("__pycache__", "*.ipynb", "figures", ".*")
 
 # What may lie in the folder in which a program is started. `who` tells a user's own module from minidl's.
 COLLISIONS: dict[str, dict[str, str]] = {
-    "data/ of files": {"data/mine.csv": "1,2\n"},
-    "data/ of Python": {"data/__init__.py": "who = 'the user'"},
-    "data.py": {"data.py": "who = 'the user'"},
-    "optim/ of files": {"optim/notes.txt": "adam\n"},
-    "optim/ of Python": {"optim/__init__.py": "who = 'the user'", "optim/adam.py": "who = 'the user'"},
-    "optim.py": {"optim.py": "who = 'the user'"},
-    "tutorials/": {"tutorials/first.py": "who = 'the user'"},
-    "tests/": {"tests/__init__.py": "", "tests/test_mine.py": "who = 'the user'"},
+    "folders of files": {"data/mine.csv": "1,2\n", "optim/notes.txt": "adam\n"},
+    "folders of Python": {
+        "data/__init__.py": "who = 'the user'",
+        "optim/__init__.py": "who = 'the user'",
+        "optim/adam.py": "who = 'the user'",
+    },
+    "files": {"data.py": "who = 'the user'", "optim.py": "who = 'the user'"},
+    "tutorials/ and tests/": {
+        "tutorials/first.py": "who = 'the user'",
+        "tests/__init__.py": "",
+        "tests/test_mine.py": "who = 'the user'",
+    },
 }
 OTHER_MINIDL = {"minidl/notes.txt": "a folder of notes on minidl\n"}
 ALL = {path: text for files in COLLISIONS.values() for path, text in files.items()}
