@@ -31,8 +31,8 @@ def make(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="minidl.data",
         description="Make a data set from a folder of pictures. FOLDER holds a folder of pictures for each class, or\n"
-        "two folders, train and test, that hold such folders. A CSV file as Kaggle's of MNIST is taken too, or a\n"
-        "folder of such files. OUT gets four IDX files and the names of the classes.",
+        "two folders, train and test, that hold such folders. A CSV file as Kaggle's of MNIST is taken too, a\n"
+        "folder of such files, or an .npz file as Keras's. OUT gets four IDX files and the names of the classes.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

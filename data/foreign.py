@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
+_WRITE = "write its arrays, grey, with minidl.data.write_idx"
 _SAVE = "open it in a picture program and save it as PNG or JPEG"
 _PHONE = (
     "on an iPhone share it as JPEG or take a screenshot of it, and for later photos choose Settings > Camera > Formats "
@@ -35,7 +36,19 @@ _STARTS = (
     (b"FUJIFILM", "a camera's RAW file", "save it as JPEG"),
     (b"II*\0\x10\0\0\0CR", "a camera's RAW file", "save it as JPEG"),
     (b"\x93NUMPY", "a NumPy array", "write it with minidl.data.write_idx"),
+    (b"MATLAB 5", "a MATLAB file", "open it with scipy.io.loadmat and " + _WRITE),
+    (b"\x89HDF", "an HDF5 file", "open it with h5py and " + _WRITE),
+    (b"PAR1", "a Parquet file", "open it with pandas and " + _WRITE),
+    (b"\xd0\xcf\x11\xe0", "an old Office file", "save it as CSV, or its picture as PNG"),
+    *((bytes([0x80, n]), "a pickled Python object", "open it with pickle.load and " + _WRITE) for n in range(2, 6)),
 )
+_ZIPS = {  # a zip by another name
+    ".npz": ("an archive of NumPy's arrays", "make a data set of it: python -m minidl.data FILE.npz OUT"),
+    ".xlsx": ("a spreadsheet", "save it as CSV"),
+    ".ods": ("a spreadsheet", "save it as CSV"),
+    ".docx": ("a Word document", "save the picture in it as PNG or JPEG"),
+    ".odt": ("a text document", "save the picture in it as PNG or JPEG"),
+}
 _BOXES = {  # ISO's container, by its brand
     "HEIC, the format of phones": (("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), _PHONE),
     "an AVIF picture": (("avif", "avis"), _SAVE),
@@ -48,6 +61,8 @@ def foreign_format(path: str, head: bytes) -> tuple[str, str] | None:
     """What the file with these first bytes is, and what to do; None for a format that is not known here."""
     if head[4:8] == b"ftyp":
         return _box(head)
+    if head.startswith(b"PK\x03\x04") and (other := _ZIPS.get(PurePath(path).suffix.lower())):
+        return other
     for start, name, advice in _STARTS:
         if head.startswith(start):
             return name, advice

@@ -14,6 +14,7 @@ from minidl.data.idx import DataError
 
 # The four files of a data set: what they hold, and how many dimensions that has.
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # what else `python -m minidl.data` takes
 PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
 
 
@@ -96,8 +97,8 @@ def _other_kind(folder: Path) -> str:
     """What `python -m minidl.data` can make a data set of, if it is that."""
     pictures = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
     names = sorted(_listed(folder))
-    if any(name.lower().endswith(".csv") for name in names):
-        return "a table, a CSV file"
+    if any(name.lower().endswith(TABLES) for name in names):
+        return "a table, a CSV file or an archive of arrays"
     below = [folder / name for name in names if not name.startswith(".")]
     deeper = [path / name for path in below for name in sorted(_listed(path))[:20]]
     some = (name for path in (*below, *deeper) for name in list(_listed(path))[:20])
@@ -117,7 +118,7 @@ def check_folder(folder: Path) -> None:
     if not os.path.isdir(folder):
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
-        if folder.suffix.lower() == ".csv" and folder.exists():
+        if folder.name.lower().endswith(TABLES) and folder.exists():
             raise DataError(f"{folder} is a table: make IDX files of it, python -m minidl.data {folder} OUT")
         raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
     if not os.access(folder, os.R_OK | os.X_OK):

@@ -202,64 +202,6 @@ def test_a_class_without_pictures_is_named(folder, tmp_path):
     assert "the class dog has no picture in it" in fails(folder, tmp_path / "o", module=MODULE)
 
 
-# ---- tables ----
-
-
-def table(path, images, labels=None, title="label", first=True):
-    """A CSV file as Kaggle's; without labels as its file to be told; without a title as older ones."""
-    rows = images.reshape(len(images), -1)
-    names = [f"pixel{i}" for i in range(rows.shape[1])]
-    if labels is not None:
-        rows = np.insert(rows.astype(int), 0 if first else rows.shape[1], labels, axis=1)
-        names = [title, *names] if first else [*names, title]
-    head = [",".join(names)] if title else []
-    path.write_text("\n".join([*head, *(",".join(map(str, row)) for row in rows.tolist())]) + "\n")
-
-
-@pytest.mark.parametrize(("title", "first"), [("label", True), ("class", False), (None, True)])
-def test_a_table_has_its_pixels_and_labels(tmp_path, title, first):
-    images, labels = DIGITS.train_images[::40], DIGITS.train_labels[::40]
-    table(tmp_path / "train.csv", images, labels, title, first)
-    make(tmp_path / "train.csv", tmp_path / "o")
-    made = load_mnist(str(tmp_path / "o"))
-    pairs = [
-        (int(label), image.tobytes())
-        for part in ((made.train_images, made.train_labels), (made.test_images, made.test_labels))
-        for image, label in zip(*part, strict=True)
-    ]
-    assert sorted(pairs) == sorted((int(k), image.tobytes()) for image, k in zip(images, labels, strict=True))
-    assert np.bincount(made.test_labels).tolist() == [round(0.2 * n) for n in np.bincount(labels)]
-
-
-def test_a_folder_of_tables(tmp_path):
-    for part, of in (("mnist_train.csv", DIGITS.train_images[:30]), ("mnist_test.csv", DIGITS.test_images[:7])):
-        table(tmp_path / part, of, np.arange(len(of)) % 3)
-    make(tmp_path, tmp_path / "o")
-    made = load_mnist(str(tmp_path / "o"))
-    np.testing.assert_array_equal(made.test_images, DIGITS.test_images[:7])
-    np.testing.assert_array_equal(made.train_labels, np.arange(30) % 3)
-    table(tmp_path / "mnist_test.csv", DIGITS.test_images[:7])  # as Kaggle's, without labels
-    assert "note: left out: mnist_test.csv has no labels" in make(tmp_path, tmp_path / "p")
-    assert len(load_mnist(str(tmp_path / "p")).test_labels) == 6
-
-
-def test_what_is_no_such_table_is_told(tmp_path):
-    file, out = tmp_path / "x.csv", tmp_path / "o"
-    for text, words in (
-        ("label,pixel0\n", "no line of numbers"),
-        ("label,a,b,c\n1,2,3,4\n", "4 numbers in a line"),
-        ("label,a\n1,300\n", "its pixels go from 300 to 300"),
-        ("1,0.5\n", "table of whole numbers"),
-        ("a,b,c,d\n1,2,3,4\n", "no labels"),
-    ):
-        file.write_text(text)
-        assert words in fails(file, out, module=MODULE)
-    assert "are for folders of pictures" in fails(file, out, "--size", "28", module=MODULE)
-    for path in (file, tmp_path):
-        with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
-            load_mnist(str(path))
-
-
 def test_a_folder_of_pictures_as_a_data_set_says_what_to_do(folder):
     with pytest.raises(DataError, match=r"folders of pictures: make IDX files of it, python -m minidl\.data"):
         load_mnist(str(folder))

@@ -1,30 +1,40 @@
-"""A table of pictures, a CSV file as Kaggle's of MNIST: a line each, its label first, then its pixels row by row."""
+"""Tables of pictures: a CSV file as Kaggle's of MNIST, a line each with its label and its pixels row by row, or an
+archive of NumPy's arrays."""
 
 from __future__ import annotations
 
 import math
-import re
-import warnings
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from minidl.backend import Array
+from minidl.data.foreign import foreign_format
 from minidl.data.idx import DataError
+from minidl.data.layout import TABLES
+from minidl.data.pictures import read_head, starts_as_picture
+from minidl.handwriting.arrays import read_arrays
 from minidl.handwriting.collect import Collected, class_split
+from minidl.handwriting.columns import read_columns
 from minidl.handwriting.folders import folders_in, loose_files
+from minidl.handwriting.look import is_idx
 
-LABELS = ("label", "class", "target", "y")  # what the column of the labels is called
+FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
+
+Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and pictures (N, H, W)
 
 
 def tables_in(place: Path) -> dict[str, Path] | None:
     """The tables to learn from, and perhaps to test on, {"train": ..., "test": ...}: a file, or those of a folder that
-    has no classes in it. None where there is none. Raises DataError where it is not clear which."""
+    has no classes in it. None where there is none. Raises DataError where a file is no table, or it is not clear which.
+    """
     if place.is_file():
-        return {"train": place} if place.suffix.lower() == ".csv" else None
+        check_table(place)
+        return {"train": place}
     if not place.is_dir() or len(folders_in(place)) > 1:
         return None
-    found = [name for name in loose_files(place) if name.lower().endswith(".csv")]
+    found = [name for name in loose_files(place) if name.lower().endswith(TABLES)]
     if not found:
         return None
     test = [name for name in found if "test" in name.lower()]
@@ -34,27 +44,64 @@ def tables_in(place: Path) -> dict[str, Path] | None:
     return {"train": place / train[0]} | ({"test": place / test[0]} if test else {})
 
 
+def check_table(path: Path) -> None:
+    """Raise DataError, which says what to do, for a file that is something else."""
+    head = read_head(path)
+    if is_archive(path, head):
+        return
+    if starts_as_picture(head):
+        raise DataError(f"{path} is one picture: give the folder that holds a folder of pictures for each class")
+    if is_idx(str(path), head) and not path.name.lower().endswith(TABLES):
+        raise DataError(f"{path} is an IDX file already: train with --dataset {path.parent}, the folder of all four")
+    if other := foreign_format(str(path), head):
+        raise DataError(f"{path} is {other[0]}, no table as text: {other[1]}")
+    if b"\0" in head and head[:2] not in (b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff"):
+        raise DataError(f"{path} is no table as text: save it as CSV, or its arrays with minidl.data.write_idx")
+
+
+def is_archive(path: Path, head: bytes) -> bool:
+    """Whether it is an archive of NumPy's arrays: a zip by that name."""
+    return head.startswith(b"PK\x03\x04") and path.suffix.lower() == ".npz"
+
+
 def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int = 0) -> Collected:
     """Read the tables. Where there is none to test on, or it has no labels, a share of each class is set aside by
     `seed`. Raises DataError where a table is not as it must be."""
-    notes = []
-    labels, images = read_table(tables["train"])
-    if labels is None:
+    notes: list[str] = []
+    train, test = _parts(tables, notes)
+    if train[0] is None:
         raise DataError(f"{tables['train']} has no labels, only pixels: there is nothing to learn from it")
-    tested = read_table(tables["test"]) if "test" in tables else None
-    if tested is not None and tested[0] is None:
+    if test is not None and test[0] is None:
         notes.append(f"left out: {tables['test'].name} has no labels, so it can't be tested on")
-        tested = None
+        test = None
+    white = _white(train[1], notes)
+    labels, images = _as_bytes(tables["train"], train, white)
     names = [str(k) for k in range(int(labels.max()) + 1)]
-    if tested is None:
+    if test is None:
         groups = [list(images[labels == k]) for k in range(len(names))]
         some = [k for k, group in enumerate(groups) if group]
         parts = class_split([groups[k] for k in some], [names[k] for k in some], test_share, seed)
         arrays = [each for part in parts for each in _joined(part, some)]
     else:
-        assert tested[0] is not None
+        tested = _as_bytes(tables.get("test", tables["train"]), test, white)
         arrays = [images, labels, tested[1], tested[0]]
     return Collected(arrays, names, notes)
+
+
+def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None]:
+    """What there is to learn from, and to be tested on."""
+    found: dict[str, Part] = {}
+    for part, path in tables.items():
+        if path.suffix.lower() == ".npz":
+            arrays = read_arrays(path, notes)
+            found[part] = arrays["train"] if part == "train" or "test" not in arrays else arrays["test"]
+            if part == "train" and len(tables) == 1 and "test" in arrays:
+                found["test"] = arrays["test"]
+        else:
+            labels, pixels = read_columns(path)
+            side = math.isqrt(pixels.shape[1])
+            found[part] = labels, pixels.reshape(-1, side, side)
+    return found["train"], found.get("test")
 
 
 def _joined(groups: list[list[Array]], classes: list[int]) -> tuple[Array, Array]:
@@ -62,39 +109,31 @@ def _joined(groups: list[list[Array]], classes: list[int]) -> tuple[Array, Array
     return np.array([image for group in groups for image in group], np.uint8), np.array(labels, np.uint8)
 
 
-def read_table(path: Path) -> tuple[Array | None, Array]:
-    """The labels (N,), None where there are only pixels, and the images (N, side, side), bytes.
-
-    Raises DataError, with the numbers, where a line is not of whole numbers from 0 to 255, or no square of pixels.
-    """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            head = [word.strip().strip('"') for word in file.readline().split(",")]
-        titled = not all(re.fullmatch(r"[-+.\de]+", word) for word in head)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty table is told below
-            values = np.loadtxt(path, np.int16, delimiter=",", skiprows=int(titled), ndmin=2, encoding="utf-8-sig")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read as a table of whole numbers: {' '.join(str(error).split())}") from None
-    if not values.size:
-        raise DataError(f"{path} has no line of numbers in it")
-    where = next((i for i, word in enumerate(head) if titled and word.lower() in LABELS), None)
-    columns = values.shape[1]
-    if where is None and math.isqrt(columns - 1) ** 2 == columns - 1 and not _is_square(columns):
-        where = 0
-    labels = None if where is None else values[:, where]
-    pixels = values if where is None else np.delete(values, where, axis=1)
-    side = math.isqrt(pixels.shape[1])
-    if side * side != pixels.shape[1]:
-        raise DataError(
-            f"{path} has {columns} numbers in a line: a label and the pixels of a square are needed, as 785 for 28x28"
-        )
-    for what, array in (("pixels", pixels), ("labels", labels)):
-        if array is not None and (array.min() < 0 or array.max() > 255):
-            raise DataError(f"{path}: its {what} go from {array.min()} to {array.max()}, they must be 0 to 255")
-    images = pixels.astype(np.uint8).reshape(-1, side, side)
-    return None if labels is None else labels.astype(np.uint8), images
+# ---- from numbers to bytes ----
 
 
-def _is_square(n: int) -> bool:
-    return math.isqrt(n) ** 2 == n
+def _white(pixels: Array, notes: list[str]) -> float:
+    """Which number is white. Numbers from 0 to 1, or to 16, are shares of it, and that is said."""
+    top = float(pixels.max())
+    if not 0 < top <= FAINT:
+        return 255.0
+    white = max(top, 1.0)
+    notes.append(f"its pixels go from {pixels.min():g} to {top:g}: {white:g} is white, 255 in the files")
+    return white
+
+
+def _as_bytes(path: Path, part: Part, white: float) -> tuple[Array, Array]:
+    """Labels and pictures as bytes. Raises DataError where they are no such numbers."""
+    labels, pixels = part
+    assert labels is not None
+    for what, array, most in (("pixels", pixels, white), ("labels", labels, 255)):
+        if not (array.min() >= 0 and array.max() <= most):
+            raise DataError(
+                f"{path}: its {what} go from {array.min():g} to {array.max():g}, they must be 0 to {most:g}"
+            )
+    if (broken := labels[labels != np.round(labels)]).size:
+        raise DataError(f"{path}: {broken[0]:g} is no label: they are whole numbers, 0 for the first class")
+    if white == 255 and (broken := pixels[pixels != np.round(pixels)]).size:
+        raise DataError(f"{path}: its pixels go to {pixels.max():g}, but not in whole numbers: one is {broken[0]:g}")
+    scaled = pixels if white == 255 else pixels * np.float32(255 / white)
+    return labels.astype(np.uint8), np.round(scaled).astype(np.uint8)

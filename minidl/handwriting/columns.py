@@ -1,0 +1,135 @@
+"""A table as text: its numbers, and which of its columns are the label and the pixels.
+
+Programs write tables in many ways. Lines are cut at commas, semicolons or tabs; titles, quotes, and a packed file
+(.gz) are taken too.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from minidl.backend import Array
+from minidl.data.idx import DataError
+
+SEPARATORS = ",;\t"
+LABELS = ("label", "labels", "class", "target", "digit", "y")  # what the column of the labels is called
+NUMBERING = ("", "unnamed: 0", "index", "id")  # what a column is called that only counts the lines
+RARE = 0.05  # of the lines: a label's column has other values than its commonest in more of them
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+def read_columns(path: Path) -> tuple[Array | None, Array]:
+    """The labels (N,), None where there are only pixels, and the pixels (N, side * side), numbers as they stand.
+
+    The label's column has one of the names in LABELS; without names it is the first or the last, as their values say.
+    Raises DataError, with the line, where it is no table of numbers, holds no square of pixels, or where the label's
+    column is not clear.
+    """
+    titles, values = _read_numbers(path)
+    if titles and titles[0].lower() in NUMBERING:
+        titles, values = titles[1:], values[:, 1:]
+    columns = values.shape[1]
+    named = [i for i, title in enumerate(titles) if title.lower() in LABELS]
+    where = named[0] if named else None
+    if not named and _is_square(columns - 1) and not _is_square(columns):
+        where = _label_column(path, values)
+    pixels = values if where is None else np.delete(values, where, axis=1)
+    if not _is_square(pixels.shape[1]):
+        raise DataError(
+            f"{path} has {columns} numbers in a line: a label and the pixels of a square are needed, as 785 for 28x28"
+        )
+    return None if where is None else values[:, where], pixels
+
+
+def _is_square(n: int) -> bool:
+    return n > 0 and math.isqrt(n) ** 2 == n
+
+
+def _label_column(path: Path, values: Array) -> int:
+    """0 or -1: labels vary from line to line, which a picture's corner seldom does, and leave out no number."""
+    likely = []
+    for column in (0, -1):
+        kinds, counts = np.unique(values[:, column], return_counts=True)
+        if len(kinds) > 1 and counts.max() <= (1 - RARE) * len(values):
+            likely.append((column, np.array_equal(kinds, np.arange(kinds[0], kinds[0] + len(kinds)))))
+    found = [column for column, whole in likely if whole or len(likely) == 1]
+    if len(found) != 1:
+        raise DataError(
+            f"{path} does not say whether its first or its last column is the label: write a first line of names into "
+            "it, as label,pixel0,pixel1,..."
+        )
+    return found[0]
+
+
+# ---- from text to numbers ----
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rt", encoding="utf-8-sig") if packed else open(path, encoding="utf-8-sig") as text:
+        yield text
+
+
+def _read_numbers(path: Path) -> tuple[list[str], Array]:
+    """The names of the columns, [] without a line of names, and the numbers (N, columns): int16 where that holds them,
+    else float32."""
+    try:
+        with _opened(path) as file:
+            first = next((line for line in file if line.strip()), "")
+        separator = max(SEPARATORS, key=first.count)
+        head = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
+        titled = not all(NUMBER.fullmatch(cell) for cell in head)
+        values = _loaded(path, separator, titled)
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8: save it as CSV, UTF-8") from None
+    except (EOFError, OSError, csv.Error) as error:
+        raise DataError(f"{path} can't be read: {error}") from None
+    if not values.size:
+        raise DataError(f"{path} has no line of numbers in it")
+    return (head if titled else []), values
+
+
+def _loaded(path: Path, separator: str, titled: bool) -> Array:
+    for kind in (np.int16, np.float32):
+        with _opened(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty table is told by its reader
+            lines = (line for line in file if line.strip())
+            if titled:
+                next(lines)
+            try:
+                return np.loadtxt(lines, kind, delimiter=separator, quotechar='"', comments=None, ndmin=2)
+            except UnicodeDecodeError:
+                raise
+            except (ValueError, OverflowError):
+                continue
+    raise DataError(f"{path} is no table of numbers: {_odd_line(path, separator, titled)}")
+
+
+def _odd_line(path: Path, separator: str, titled: bool) -> str:
+    """The first line that can't be read, in words."""
+    columns = 0
+    with _opened(path) as file:
+        reader = csv.reader(file, delimiter=separator)
+        for cells in reader:
+            if not cells or (titled and not columns):
+                columns = len(cells)
+                continue
+            if columns and len(cells) != columns:
+                return f"line {reader.line_num} has {len(cells)} columns, those before have {columns}"
+            columns = len(cells)
+            for k, cell in enumerate(map(str.strip, cells), 1):
+                if not NUMBER.fullmatch(cell):
+                    return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and labels are numbered from 0"
+    return "its lines are not alike"

@@ -1,0 +1,174 @@
+"""`python -m minidl.data`: a table of pictures, however it was written, becomes IDX files with just these."""
+
+import csv
+import gzip
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+from minidl import load_mnist
+from minidl.data import DataError
+from minidl.handwriting.tables import collect_tables, tables_in
+from tests.commands import command, fails
+
+DIGITS = load_mnist("mnist5k")
+MODULE = "minidl.data"
+
+
+def make(*args):
+    result = command(*args, module=MODULE)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def table(path, images, labels=None, title="label", first=True):
+    """A CSV file as Kaggle's; without labels as its file to be told; without a title as older ones."""
+    rows = images.reshape(len(images), -1)
+    names = [f"pixel{i}" for i in range(rows.shape[1])]
+    if labels is not None:
+        rows = np.insert(rows.astype(int), 0 if first else rows.shape[1], labels, axis=1)
+        names = [title, *names] if first else [*names, title]
+    head = [",".join(names)] if title else []
+    path.write_text("\n".join([*head, *(",".join(map(str, row)) for row in rows.tolist())]) + "\n")
+
+
+@pytest.mark.parametrize(("title", "first"), [("label", True), ("class", False), (None, True)])
+def test_a_table_has_its_pixels_and_labels(tmp_path, title, first):
+    images, labels = DIGITS.train_images[::40], DIGITS.train_labels[::40]
+    table(tmp_path / "train.csv", images, labels, title, first)
+    make(tmp_path / "train.csv", tmp_path / "o")
+    made = load_mnist(str(tmp_path / "o"))
+    got = pairs([made.train_images, made.train_labels, made.test_images, made.test_labels])
+    assert got == sorted((int(k), image.tobytes()) for image, k in zip(images, labels, strict=True))
+    assert np.bincount(made.test_labels).tolist() == [round(0.2 * n) for n in np.bincount(labels)]
+
+
+def test_a_folder_of_tables(tmp_path):
+    for part, of in (("mnist_train.csv", DIGITS.train_images[:30]), ("mnist_test.csv", DIGITS.test_images[:7])):
+        table(tmp_path / part, of, np.arange(len(of)) % 3)
+    make(tmp_path, tmp_path / "o")
+    made = load_mnist(str(tmp_path / "o"))
+    np.testing.assert_array_equal(made.test_images, DIGITS.test_images[:7])
+    np.testing.assert_array_equal(made.train_labels, np.arange(30) % 3)
+    table(tmp_path / "mnist_test.csv", DIGITS.test_images[:7])  # as Kaggle's, without labels
+    assert "note: left out: mnist_test.csv has no labels" in make(tmp_path, tmp_path / "p")
+    assert len(load_mnist(str(tmp_path / "p")).test_labels) == 6
+
+
+def test_what_is_no_such_table_is_told(tmp_path):
+    file, out = tmp_path / "x.csv", tmp_path / "o"
+    for text, words in (
+        ("label,pixel0\n", "no line of numbers"),
+        ("label,a,b,c\n1,2,3,4\n", "4 numbers in a line"),
+        ("label,a\n1,300\n", "its pixels go from 300 to 300"),
+        ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
+        ("label,a\n1,\n", "line 2, column 2 holds ''"),
+        ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
+        ("label,a\n1,7\n1\n", "line 3 has 1 columns, those before have 2"),
+        ("label,a\n1.5,7\n", "1.5 is no label"),
+        ("label\n1\n", "1 numbers in a line"),
+        ("1,0\n1,0\n", "does not say whether its first or its last column is the label"),
+        ("a,b,c,d\n1,2,3,4\n", "no labels"),
+    ):
+        file.write_text(text)
+        assert words in fails(file, out, module=MODULE)
+    assert "are for folders of pictures" in fails(file, out, "--size", "28", module=MODULE)
+    for path in (file, tmp_path):
+        with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
+            load_mnist(str(path))
+
+
+def pairs(arrays):
+    """(label, picture) of both parts, in order."""
+    return sorted(
+        (int(k), image.tobytes()) for part in (0, 2) for image, k in zip(*arrays[part : part + 2], strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def few():
+    images, labels = DIGITS.train_images[::40], DIGITS.train_labels[::40]
+    return images, labels, pairs([images, labels, images[:0], labels[:0]])
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("titled", [False, True])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_other_programs(tmp_path, few, separator, titled, last):
+    """Written by Python's own csv: quotes, line ends, a column that numbers the lines, a packed file, no `label`."""
+    images, labels, right = few
+    rows = np.insert(images.reshape(len(images), -1).astype(int), 784 if last else 0, labels, axis=1).tolist()
+    head = [f"p{i}" for i in range(785)]
+    for kind, how in enumerate((csv.QUOTE_ALL, csv.QUOTE_MINIMAL)):
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=separator, quoting=how)  # ends lines with \r\n
+        writer.writerows([["", *head], *([i, *row] for i, row in enumerate(rows, 40_000))] if titled else rows)
+        packed = gzip.compress(text.getvalue().encode("utf-8-sig" if kind else "utf-8"))
+        (tmp_path / "train.csv.gz").write_bytes(packed)
+        assert pairs(collect_tables(tables_in(tmp_path / "train.csv.gz")).arrays) == right
+
+
+@pytest.mark.parametrize("top", [1, 16])
+def test_pixels_in_shares_of_white_are_scaled_and_that_is_said(tmp_path, top):
+    """As scikit-learn's digits and UCI's, 8x8 from 0 to 16 with the label last and no titles."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, top + 1, (60, 8, 8)), np.arange(60) % 10
+    images[0, 0], images[:, 0, 0], images[:, -1, -1] = top, 0, 0
+    np.savetxt(tmp_path / "optdigits.tra", np.c_[images.reshape(60, -1), labels], fmt="%d", delimiter=",")
+    np.savetxt(tmp_path / "floats.txt", np.c_[images.reshape(60, -1), labels], fmt="%.1f", delimiter=",")
+    np.savez(tmp_path / "flat.npz", data=images.reshape(60, -1).astype(float), target=labels)
+    right = sorted((int(k), np.uint8([round(255 * v / top) for v in image.ravel()]).tobytes())
+                   for image, k in zip(images, labels, strict=True))  # fmt: skip
+    for name in ("optdigits.tra", "floats.txt", "flat.npz"):
+        made = collect_tables(tables_in(tmp_path / name))
+        assert pairs(made.arrays) == right
+        assert made.notes == [f"its pixels go from 0 to {top}: {top} is white, 255 in the files"]
+
+
+def test_archives_of_arrays(tmp_path, few):
+    """Keras's mnist.npz, and MedMNIST's with its columns of labels and its part to validate on."""
+    images, labels, right = few
+    np.savez(tmp_path / "mnist.npz", x_test=images[80:], y_test=labels[80:], x_train=images[:80], y_train=labels[:80])
+    for place in (tmp_path, tmp_path / "mnist.npz"):
+        made = collect_tables(tables_in(place))
+        np.testing.assert_array_equal(made.arrays[0], images[:80])
+        np.testing.assert_array_equal(made.arrays[3], labels[80:])
+        assert not made.notes
+    np.savez(tmp_path / "med.npz", train_images=images, train_labels=labels[:, None], val_images=images[:3])
+    made = collect_tables(tables_in(tmp_path / "med.npz"))
+    assert pairs(made.arrays) == right
+    assert made.notes == ["left out: val_images, as minidl draws its own pictures to validate on"]
+    np.savez(tmp_path / "colour.npz", x=np.zeros((5, 4, 4, 3)), y=np.arange(5))
+    with pytest.raises(DataError, match=r"x \(5, 4, 4, 3\), y \(5,\): one array of grey pictures"):
+        collect_tables(tables_in(tmp_path / "colour.npz"))
+    np.savez(tmp_path / "words.npz", x=images, y=labels.astype(str))
+    with pytest.raises(DataError, match="where numbers are needed"):
+        collect_tables(tables_in(tmp_path / "words.npz"))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "med.npz").read_bytes()[:-30])
+    with pytest.raises(DataError, match="can't be read as an archive"):
+        collect_tables(tables_in(tmp_path / "cut.npz"))
+    with pytest.raises(DataError, match=r"mnist.npz is a table: make IDX files of it, python -m minidl.data"):
+        load_mnist(str(tmp_path / "mnist.npz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "words"),
+    [
+        ("data_batch_1", pickle.dumps({b"data": 0}), "a pickled Python object, no table as text: open it with"),
+        ("x.mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"), ("x.h5", b"\x89HDF\r\n", "an HDF5 file"),
+        ("x.xlsx", b"PK\x03\x04", "a spreadsheet, no table as text: save it as CSV"), ("x.parquet", b"PAR1", "Parquet"),
+        ("train.csv.zip", b"PK\x03\x04", "a ZIP archive"), ("train.csv", b"<!DOCTYPE html>", "a web page"),
+        ("long.csv", b'"' + b"1" * 200_000, "field larger than"),
+        ("data_batch_1.bin", b"\6\0\0\0", "no table as text: save it as CSV"), ("x.npy", b"\x93NUMPY", "write_idx"),
+        ("1.png", b"\x89PNG\r\n", "one picture: give the folder"), ("a.csv", "label,p\n".encode("utf-16"), "UTF-8"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, words):
+    (tmp_path / name).write_bytes(head + b"1\n")
+    with pytest.raises(DataError) as caught:
+        collect_tables(tables_in(tmp_path / name))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
