@@ -101,20 +101,33 @@ def before_activation(
 # ---- activations and dropout ----
 
 
-def activation(kernel: str, x: Tensor, *more: float) -> Any:
-    """relu, tanh, sigmoid or leaky_relu, by the kernel of that name. Any shape; images channels last stay so."""
+def elementwise(name: str, kernels_of: tuple[str, str], x: Tensor, *more: float, arrays: int = 1) -> Any:
+    """An operation on each number alone, of any shape; images channels last stay so.
+
+    kernels_of  the kernels there and back
+    more        numbers that both are given
+    arrays      that the first makes: the result and, of two, what the way back needs in its place
+    """
     if not plain(x) or not 0 < x.size <= MANY:
         return NotImplemented
-    y, name = like(x.data), kernel.strip("_")  # tanh_, since C has a tanh of its own
+    there, back = kernels_of
+    made = [like(x.data) for _ in range(arrays)]
+    y, needed = made[0], made[-1]
     kernels, n = kernels_for(xp_of(y), x.dtype), y.size
-    kernels(kernel, n, in_order(y), in_order(x.data), *more, n)
+    kernels(there, n, *map(in_order, (*made, x.data)), *more, n)
 
     def vjp(g: Array) -> Array:
         dx = like(y)
-        kernels(f"{name}_back", n, in_order(dx), in_order(as_last(g, y)), in_order(y), *more, n)
+        kernels(back, n, in_order(dx), in_order(as_last(g, y)), in_order(needed), *more, n)
         return dx
 
     return record(name, y, (x, vjp))
+
+
+def activation(kernel: str, x: Tensor, *more: float) -> Any:
+    """relu, tanh, sigmoid or leaky_relu, by the kernel of that name."""
+    name = kernel.strip("_")  # tanh_, since C has a tanh of its own
+    return elementwise(name, (kernel, f"{name}_back"), x, *more)
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
@@ -125,19 +138,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
 
 def gelu(x: Tensor, approximate: str = "none") -> Any:
     """See ops.gelu. Its slope is made together with the result."""
-    forms = {"none": "gelu", "tanh": "gelu_tanh"}
-    if not plain(x) or not 0 < x.size <= MANY or approximate not in forms:
-        return NotImplemented
-    y, slope = like(x.data), like(x.data)
-    kernels, n = kernels_for(xp_of(y), x.dtype), y.size
-    kernels(forms[approximate], n, in_order(y), in_order(slope), in_order(x.data), n)
-
-    def vjp(g: Array) -> Array:
-        dx = like(y)
-        kernels("multiply", n, in_order(dx), in_order(as_last(g, y)), in_order(slope), n)
-        return dx
-
-    return record("gelu", y, (x, vjp))
+    form = {"none": "gelu", "tanh": "gelu_tanh"}.get(approximate)
+    return elementwise("gelu", (form, "multiply"), x, arrays=2) if form else NotImplemented
 
 
 def dropout(x: Tensor, p: float, rng: Any) -> Any:
