@@ -9,18 +9,17 @@ optimizers (tutorials/pages/optimizers.md) again. Defaults change, runs whose se
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minidl.data import load_mnist
-from minidl.study import PRESETS as STUDIES
 from minidl.study import Study
 from minidl.study.analysis import Block, Entry, analyse
 from minidl.study.study import open_plan
 from minidl.training.presets import DEFAULTS, PRESETS, Preset
+from tutorials.study.command import command
 
 MODELS = {"good-fit MLP": "mlp", "good-fit CNN": "cnn"}
 HYBRIDS = ("hybrid", "hybrid-cosine")  # with a tuned moment
@@ -71,19 +70,5 @@ def _of(block: Block, model: str) -> list[str]:
     return lines
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the study")
-    parser.add_argument("--preset", choices=STUDIES, default="paper", help="which study (default: paper)")
-    args = parser.parse_args()
-    try:
-        print("\n".join(choices(STUDIES[args.preset], args.folder)))
-    except (ValueError, OSError) as error:
-        print(f"choose: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("choose", __doc__, choices))

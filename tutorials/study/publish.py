@@ -7,7 +7,6 @@ lacks runs which are here is refused.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import sys
@@ -16,10 +15,11 @@ from pathlib import Path
 
 from minidl.data import load_mnist
 from minidl.data.atomic import atomic_file, write_text
-from minidl.study import PRESETS, Study
+from minidl.study import Study
 from minidl.study.analysis import Block, analyse
 from minidl.study.store import PACK, Store
 from minidl.study.study import Plan, open_plan
+from tutorials.study.command import command
 
 HERE = Path(__file__).parent
 STATE = re.compile(r"(?<=<!-- state -->\n).*?(?=<!-- end of state -->)", re.DOTALL)
@@ -84,20 +84,10 @@ def state(plan: Plan, blocks: list[Block], table: str) -> str:
     return f"{head}\n\n{table}"
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="FOLDER", help="of the study")
-    parser.add_argument("--preset", choices=PRESETS, default="paper", help="which study (default: paper)")
-    args = parser.parse_args()
-    try:
-        for file in publish(PRESETS[args.preset], args.source):
-            print(f"written: {file}")
-    except (ValueError, OSError) as error:
-        print(f"publish: {error}", file=sys.stderr)
-        return 2
-    return 0
+def lines(study: Study, folder: Path) -> list[str]:
+    """Publish it, and say what was written."""
+    return [f"written: {file}" for file in publish(study, folder)]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command("publish", __doc__, lines))
