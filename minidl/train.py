@@ -29,12 +29,13 @@ from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
+from minidl.training.folder import check_unused
 from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
 from minidl.training.options import add_options
 from minidl.training.own import is_own, of_file, telling
-from minidl.training.run import Checkpoints, Run, check_unused
+from minidl.training.run import Checkpoints, Run
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid

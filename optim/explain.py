@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from minidl.backend import Array, to_numpy
-from minidl.fast.formula import evaluate
+from minidl.fast.formula import value_of
 from minidl.optim.formula import Given, taken
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Look:
         values = {term.symbol: term.value for term in terms}
         for symbol, expression, words in self._lines or ():
             formula = taken(expression, values)
-            values[symbol] = self[symbol] if symbol in self.after else evaluate(expression, values)
+            values[symbol] = self[symbol] if symbol in self.after else value_of(expression, values)
             terms.append(Term(symbol, values[symbol], formula, words))
         if self._lines is not None:
             return terms

@@ -19,7 +19,7 @@ from functools import cache, cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from minidl.fast.formula import evaluate, names, parse
+from minidl.fast.formula import names, parse, value_of
 from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
@@ -94,8 +94,8 @@ class Formula:
         scope = dict(given)
         for line in self.lines:
             if names(line.expression) <= set(scope):
-                scope[line.symbol] = evaluate(line.expression, scope)
-        return evaluate(self.decay, scope)
+                scope[line.symbol] = value_of(line.expression, scope)
+        return value_of(self.decay, scope)
 
     def whole(self, decays: bool) -> tuple[Line, ...]:
         """All lines up to the new weight w, with weight decay or without."""
@@ -147,7 +147,7 @@ def taken(expression: str, values: Mapping[str, Any]) -> str:
     tree = parse(expression)
     if not isinstance(tree, ast.IfExp):
         return expression
-    test = evaluate(ast.unparse(tree.test), values)
+    test = value_of(ast.unparse(tree.test), values)
     if getattr(test, "ndim", 0):
         return expression
     return taken(ast.unparse(tree.body if test else tree.orelse), values)

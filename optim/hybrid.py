@@ -23,6 +23,7 @@ from minidl.optim.projection import Projection, dots64
 from minidl.optim.rule import Rule
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import Condition, Test, as_condition
+from minidl.optim.verdict import verdict_of
 from minidl.tensor import Tensor
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
@@ -236,7 +237,7 @@ class Hybrid(Optimizer):
 
     def verdict(self) -> str:
         """One sentence: when and why it switched and at what rate, or that it never did, and how near it came to it."""
-        sentence = describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        sentence = verdict_of(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
         if self.never_heard and self.switch.needs_reports:
             sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
         return sentence
@@ -289,22 +290,3 @@ class Hybrid(Optimizer):
         self._length_ratio, self._squares = scalars["length_ratio"], None
         self.switch_event = SwitchEvent(**scalars["switch"]) if scalars["switch"] else None
         self.switch_step = self.switch_event.step if self.switch_event else None
-
-
-def describe(
-    event: SwitchEvent | None, phase: str, progress: Progress, condition: str, projection: Projection | None
-) -> str:
-    """The verdict of Hybrid and SWATS."""
-    if event is not None:
-        when = f"after step {event.step:,} ({_epochs(event.epoch)} finished)"
-        return f"switched to {phase} {when}, rate {event.lr:.4g}: {event.condition}"
-    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {_epochs(progress.epoch)}"
-    closest = projection.closest() if projection else None
-    if closest is None:
-        return sentence
-    step, distance = closest
-    return f"{sentence}; gamma came nearest to Lambda at step {step:,}, relative distance {distance:.2g}"
-
-
-def _epochs(n: int) -> str:
-    return f"{n:,} epoch{'' if n == 1 else 's'}"

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeAlias, TypedDict
 import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
-from minidl.fast.formula import evaluate
+from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
 from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, refuse, tell
 from minidl.optim.flat import SLIPS, FlatParameters
@@ -149,7 +149,7 @@ class Rule(Optimizer):
             raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
         values = {**self.given(lr), "g": g, **{f"{name}_old": vector for name, vector in state.items()}}
         for line in self.formula.lines:
-            values[line.symbol] = evaluate(line.expression, values)
+            values[line.symbol] = value_of(line.expression, values)
         for name, vector in state.items():
             vector[...] = values[name]
         p[...] = values["p"]

@@ -16,12 +16,12 @@ from minidl.optim.adam import moments
 from minidl.optim.checks import above, check_vectors, two_fractions, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
-from minidl.optim.hybrid import describe
 from minidl.optim.optimizer import Rate, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
 from minidl.optim.rule import Clipping, Params, Rule
 from minidl.optim.switch import AnyOf, Condition, Projected
+from minidl.optim.verdict import verdict_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -159,7 +159,7 @@ class SWATS(Rule):
 
     def verdict(self) -> str:
         """One sentence: when it switched and at what rate, or that it never did, and how near it came to it."""
-        return describe(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
+        return verdict_of(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
 
     def state_dict(self) -> State:
         state, projection = super().state_dict(), self.projection.state_dict()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from minidl.fast.formula import c_expression, evaluate, python_source, take_apart
+from minidl.fast.formula import c_expression, python_source, take_apart, value_of
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, Blend, Formula, Given, Line, RMSprop, Rule
 from minidl.optim.formula import taken
 
@@ -52,7 +52,7 @@ def by_lines(rule, vectors):
     """On whole arrays, line by line."""
     values = {**rule.given(rule.lr), **vectors}
     for line in rule.lines():
-        values[line.symbol] = evaluate(line.expression, values)
+        values[line.symbol] = value_of(line.expression, values)
     return values
 
 
@@ -113,7 +113,7 @@ def test_a_vector_of_steps_gives_each_weight_its_own():
         assert together[i] == pytest.approx(by_lines(rule, vectors)["w"][i], rel=1e-14)
     share = Blend.formula.lines[1].expression
     values = {"e": np.array([0.5, 2.5, 9.0]), "c": 2.0, "T": 3.0}
-    assert evaluate(share, values).tolist() == [evaluate(share, {**values, "e": e}) for e in values["e"]]
+    assert value_of(share, values).tolist() == [value_of(share, {**values, "e": e}) for e in values["e"]]
 
 
 def test_numbers_are_moved_out():

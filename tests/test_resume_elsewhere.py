@@ -14,7 +14,8 @@ from minidl import nn
 from minidl.data import load_mnist, write_idx
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
-from minidl.training.run import Options, Run, make_new
+from minidl.training.folder import make_new
+from minidl.training.run import Options, Run
 from tests.commands import (
     arguments,
     checkpoint_bits,

@@ -79,7 +79,7 @@ def names(expression: str | ast.expr) -> set[str]:
 # ---- working it out, on numbers and whole arrays ----
 
 
-def evaluate(expression: str, values: Mapping[str, Any]) -> Any:
+def value_of(expression: str, values: Mapping[str, Any]) -> Any:
     """The value of an expression; `values` are numbers or arrays, of NumPy or CuPy."""
     return eval(_compiled(expression), {"__builtins__": {}, **_FUNCTIONS, **values})
 

@@ -27,7 +27,7 @@ from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
-from minidl.training.restore import PYTHON, load_run_checkpoint, load_weights, must_fit, restore
+from minidl.training.restore import PYTHON, give_weights, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT, full_summary
 
 Model: TypeAlias = Module | Callable[..., Any] | str | None
@@ -163,7 +163,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         name, weight = next(made.named_parameters())
         made.to(dtype=checkpoint.model.get(name, weight).dtype)
     try:
-        load_weights(made, checkpoint.model)
+        give_weights(made, checkpoint.model)
     except ValueError as error:
         raise CheckpointError(f"the weights of {folder} do not fit {type(made).__name__}: {error}") from error
     return made

@@ -25,11 +25,12 @@ from minidl.program.describe import Unknown, describe_network, describe_optimize
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import stand_of
 from minidl.training.config import Job, Options
+from minidl.training.folder import check_unused
 from minidl.training.lock import Held
 from minidl.training.observer import Observer
 from minidl.training.restore import PYTHON
 from minidl.training.results import CHECKPOINT
-from minidl.training.run import Checkpoints, Run, check_unused
+from minidl.training.run import Checkpoints, Run
 
 
 @dataclass(frozen=True)

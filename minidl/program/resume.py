@@ -12,12 +12,13 @@ from minidl.program.load import load_run
 from minidl.program.own import OwnRun
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Options
+from minidl.training.folder import check_unused
 from minidl.training.loader import load
 from minidl.training.lock import lock
 from minidl.training.options import flag
 from minidl.training.restore import PYTHON, load_run_checkpoint
 from minidl.training.results import CHECKPOINT
-from minidl.training.run import Run, check_unused
+from minidl.training.run import Run
 
 
 def is_from_python(folder: Path) -> bool:

@@ -14,11 +14,12 @@ from typing import Any
 
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Config, Options, prepare
+from minidl.training.folder import check_unused
 from minidl.training.options import flag
 from minidl.training.own import check_own, same_name
 from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
 from minidl.training.results import CHECKPOINT
-from minidl.training.run import Run, check_unused
+from minidl.training.run import Run
 
 LONG_AS_THE_RUN = ("cosine", "linear", "onecycle")  # schedules that end with the run
 SCALED = ("gnmt", "blend")  # optimizers whose phases are shares of its length

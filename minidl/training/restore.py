@@ -132,7 +132,7 @@ def check_same_data(folder: Path, trained_on: dict[str, str], dataset: Dataset) 
         )
 
 
-def load_weights(model: Module, arrays: Mapping[str, Array]) -> None:
+def give_weights(model: Module, arrays: Mapping[str, Array]) -> None:
     """Give a model the weights of a checkpoint: of just its names, shapes and dtypes, and all of them finite.
 
     Raises ValueError. Module.load_state_dict, for files of other programs, is less strict: it converts dtypes.
@@ -153,7 +153,7 @@ def load_weights(model: Module, arrays: Mapping[str, Array]) -> None:
 
 def restore(job: Job, checkpoint: Checkpoint) -> None:
     """Bring model, optimizer and Trainer to where the checkpoint was taken. Raises ValueError where they don't fit."""
-    load_weights(job.model, checkpoint.model)
+    give_weights(job.model, checkpoint.model)
     job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
     state = checkpoint.state["trainer"]
     if state["batch"] > job.trainer.steps_per_epoch:

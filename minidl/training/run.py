@@ -7,7 +7,6 @@ resume. What else is in the folder repeats it (see results.py), and is made agai
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from minidl.fast.gpu.products import tf32
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.divergence import check_weights
+from minidl.training.folder import FILES, check_unused, make_new
 from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
@@ -33,8 +33,6 @@ from minidl.training.restore import check_readable, check_same_data, load_run_ch
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
-FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
-REPORT = "report.html"  # and this, where it is asked for
 
 
 class Run:
@@ -299,26 +297,3 @@ class Checkpoints(Observer):
         if step != self._saved:
             self.run.save()
             self._saved = step
-
-
-def check_unused(folder: Path) -> None:
-    """Raise ValueError where a run could not be written to `folder` without touching another's files."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out {folder} is a file: give a folder")
-    there = [name for name in (CHECKPOINT, *FILES, REPORT) if os.path.lexists(folder / name)]
-    if {"config.json", CHECKPOINT} & set(there):
-        raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
-    if there:
-        raise ValueError(f"{folder} holds a {there[0]} that is of no run: choose another folder, or remove it")
-
-
-def make_new(folder: Path) -> Path:
-    """Make a folder of this name, or with -2, -3, ... after it where others began a run in the same second."""
-    numbered, n = folder, 1
-    while True:
-        try:
-            numbered.mkdir(parents=True)
-            return numbered
-        except FileExistsError:
-            n += 1
-            numbered = folder.with_name(f"{folder.name}-{n}")
