@@ -84,6 +84,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     # functions
     "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))", "full": "Tensor(np.full(...))",
     "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
+    "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
+    "int64": "np.int64",
     "randperm": "np.random.default_rng(seed).permutation(n)",
     "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
     "zeros": "Tensor(np.zeros(...))",
@@ -113,7 +115,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "L1Loss": _L1, "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
     "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
-    "functional": "minidl.ops", "init": "a layer's arguments init and rng", "utils": "an optimizer's argument max_norm",
+    "functional": "minidl.ops", "init": "a layer's arguments init and rng",
+    "utils": "max_norm= of an optimizer clips, minidl.batches loads",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",

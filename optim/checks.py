@@ -72,12 +72,30 @@ _ELSEWHERE = {
 }
 
 
+_CALLED = {  # Keras's names, and what they are called here
+    "learning_rate": "here it is called lr",
+    "beta1": "betas=(beta1, beta2)", "beta2": "betas=(beta1, beta2)",
+    "beta_1": "betas=(beta1, beta2)", "beta_2": "betas=(beta1, beta2)",
+    "epsilon": "here it is called eps", "rho": "here it is called alpha", "clipnorm": "here it is called max_norm",
+}  # fmt: skip
+
+
 def refuse(rule: str, options: Mapping[str, Any]) -> None:
     """Raise TypeError for options that a rule does not have, unless they only say no to what is not there."""
     for name, value in options.items():
         if name not in _ELSEWHERE or value not in (None, False, 0):
-            hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+            said = _ELSEWHERE.get(name) or _CALLED.get(name)
+            hint = f": {said}" if said else ""
             raise TypeError(f"{rule} has no option {name!r}{hint}")
+
+
+def parts_of(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The vectors and the scalars of an optimizer's state. Raises ValueError for what is no such state."""
+    if not isinstance(state, Mapping) or not {"vectors", "scalars"} <= state.keys():
+        theirs = isinstance(state, Mapping) and "param_groups" in state
+        hint = ": that of PyTorch's own optimizer goes into minidl.optim.torch.wrap(...)" if theirs else ""
+        raise ValueError(f"load_state_dict takes what state_dict() of such an optimizer returned{hint}")
+    return state["vectors"], state["scalars"]
 
 
 def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
 from minidl.optim.adam import Adam, AdamW
-from minidl.optim.checks import at_least, within
+from minidl.optim.checks import at_least, parts_of, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
 from minidl.optim.groups import read_groups
@@ -267,7 +267,7 @@ class Hybrid(Optimizer):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vectors, scalars = state["vectors"], state["scalars"]
+        vectors, scalars = parts_of(state)
         if scalars["rule"] != "hybrid":
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid")
         if bool(scalars["projection"]) != (self.projection is not None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -112,6 +113,12 @@ class Optimizer(Named, ABC):
     def terms(self, look: Look) -> list[Term]:
         """What happened in a step, quantity by quantity. `look` was made before it and has ended (see explain.py)."""
         return look.terms()
+
+    def __repr__(self) -> str:
+        """The class with its options as they are now, such as Adam(lr=0.001, betas=(0.9, 0.999), eps=1e-08)."""
+        options = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        options += [name for name in ("weight_decay", "max_norm") if name not in options and getattr(self, name, None)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in options)})"
 
     def _bound(self) -> FlatParameters:
         if self.flat is None:

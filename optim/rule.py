@@ -19,7 +19,7 @@ import numpy as np
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
-from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, refuse, tell
+from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, parts_of, refuse, tell
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of
 from minidl.optim.groups import Group, count_steps, parts, read_groups
@@ -292,7 +292,7 @@ class Rule(Optimizer):
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        flat, vectors, scalars = self._bound(), state["vectors"], state["scalars"]
+        flat, (vectors, scalars) = self._bound(), parts_of(state)
         if scalars["rule"] != self.name:
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
         if (scalars["rate"] is None) != callable(self._rate) and scalars["rate"] is None:

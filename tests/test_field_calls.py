@@ -181,6 +181,10 @@ def test_numbers_are_stacked_not_joined() -> None:
         (minidl, "Evaluate", "it is called evaluate"),
         (minidl, "Dataset", "minidl has no 'Dataset'$"),
         (minidl, "from_numpy", r"Tensor\(array\)"),
+        (minidl, "relu", "it is minidl.ops.relu"),
+        (minidl, "Linear", "it is minidl.nn.Linear"),
+        (minidl, "Adam", "it is minidl.optim.Adam"),
+        (minidl, "float32", "np.float32"),
     ],
 )
 def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:

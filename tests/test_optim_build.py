@@ -142,3 +142,40 @@ def test_betas_are_two(betas):
     for kind in (Adam, SWATS):
         with pytest.raises(ValueError, match="betas must be two numbers"):
             kind(lr=0.1, betas=betas)
+
+
+# ---- what it shows, and what it refuses ----
+
+
+def test_an_optimizer_shows_its_options_as_they_are_now():
+    adam = Adam([parameter()], lr=0.01, weight_decay=0.1, max_norm=5)
+    assert repr(adam) == "Adam(lr=0.01, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.1, amsgrad=False, max_norm=5.0)"
+    adam.lr = 0.5
+    assert repr(adam).startswith("Adam(lr=0.5, ")
+    assert repr(SGD(lr=0.1, weight_decay=0.2)) == "SGD(lr=0.1, momentum=0.0, nesterov=False, weight_decay=0.2)"
+    hybrid = Hybrid([parameter()], first=Adam(), then=SGD(lr=0.1), switch=parse_switch("step:3 | plateau:patience=2"))
+    assert repr(hybrid).startswith("Hybrid(first=Adam(lr=0.001, ")
+    assert "then=SGD(lr=0.1, momentum=0.0, nesterov=False), switch=step:3 | plateau:patience=2" in repr(hybrid)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "beta1", "epsilon", "clipnorm"])
+def test_kerass_names_of_options_are_answered(name):
+    for value in (0, 0.9):
+        with pytest.raises(
+            TypeError, match=rf"Adam has no option '{name}': (here it is called|betas=\(beta1, beta2\))"
+        ):
+            Adam([parameter()], **{name: value})
+
+
+@pytest.mark.parametrize("kind", [Adam, SWATS, Hybrid])
+def test_what_is_no_state_of_an_optimizer_is_refused(kind):
+    more = {"first": Adam(), "then": SGD(lr=0.1), "switch": AfterSteps(2)} if kind is Hybrid else {}
+    optimizer = kind([parameter()], **more)
+    theirs = {"state": {}, "param_groups": [{"lr": 0.1, "params": [0]}]}  # as PyTorch's own optimizers save
+    for state, words in (
+        ({}, "returned$"),
+        ([], "returned$"),
+        (theirs, r"goes into minidl.optim.torch.wrap\(\.\.\.\)"),
+    ):
+        with pytest.raises(ValueError, match=rf"^load_state_dict takes what .*{words}"):
+            optimizer.load_state_dict(state)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
 from minidl.optim.adam import moments
-from minidl.optim.checks import above, check_vectors, two_fractions, within, without
+from minidl.optim.checks import above, check_vectors, parts_of, two_fractions, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.optimizer import Rate, State, SwitchEvent
@@ -136,9 +136,9 @@ class SWATS(Rule):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        flat, scalars = self._bound(), state["scalars"]
+        flat, (vectors, scalars) = self._bound(), parts_of(state)
         event = scalars.get("switch")
-        own, names = without(state["vectors"], "projection."), ("m", "a") if event is None else ("v",)
+        own, names = without(vectors, "projection."), ("m", "a") if event is None else ("v",)
         if scalars["rule"] == self.name:  # else super() has the words
             check_vectors(own, names, flat.w)
             for name in {"m", "a", "v"} & set(vars(self)):
