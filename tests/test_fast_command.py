@@ -224,6 +224,16 @@ def test_from_python_too_a_run_begun_with_numpy_goes_on_with_numpy(way, tmp_path
 
 
 @pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_a_run_begun_inside_a_block_of_no_fast_computes_so_behind_it(tmp_path, monkeypatch):
+    with no_fast():
+        made, _ = begun(tmp_path / "run")
+    seen = computing(monkeypatch, fast.version)
+    made.fit(1, verbose=False)
+    assert seen == {None}
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["fast"] is None
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
 def test_from_python_too_a_run_that_goes_on_without_says_so(tmp_path):
     trainer, data = begun(tmp_path / "run")
     trainer.fit(1, verbose=False)

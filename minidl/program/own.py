@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import to_numpy
+from minidl.backend import no_fast_now, to_numpy
 from minidl.cli import closing
 from minidl.data.batches import Origin, Splits
 from minidl.module import Module
@@ -122,7 +122,8 @@ def begin(trainer: Trainer, folder: Any) -> None:
     origin = trainer.splits.origin or arrays_origin(trainer.splits)
     job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
     with ExitStack() as held:  # nobody else begins a run there meanwhile
-        trainer.run = OwnRun.create(job, path, Options(threads=trainer.threads), held)
+        options = Options(threads=trainer.threads, no_fast=no_fast_now())
+        trainer.run = OwnRun.create(job, path, options, held)
         trainer.run.note_stand()
     trainer.run.let_go()
 
