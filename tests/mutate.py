@@ -37,7 +37,7 @@ from minidl.data import load_mnist, read_idx, write_idx
 from minidl.data.proof import signed
 from minidl.nn import Linear
 from minidl.predict import main as predict
-from minidl.study import PRESETS
+from minidl.study import STUDIES
 from minidl.study.runs import perform
 from minidl.study.store import PACK, Store
 from minidl.study.study import Plan
@@ -381,7 +381,7 @@ class Bench:
     def make_study(self) -> None:
         """A study's folder with one record, and another record beside it."""
         store, other = Store(self.root / "study"), Store(self.root / "study-b")
-        plan = Plan(PRESETS["quick"], load_mnist(name="mnist5k"), store)
+        plan = Plan(STUDIES["quick"], load_mnist(name="mnist5k"), store)
         small = {"train_images": 60, "val_images": 60, "epochs": 1, "filters": (), "hidden": (4,), "looks": 2}
         first, second = (replace(trial, **small, seed=seed) for seed, trial in enumerate(plan.missing()[:2]))
         store.put(first, perform(first))

@@ -26,7 +26,7 @@ from minidl.study.pool import LocalPool, carry_out
 from minidl.study.results import write_tables
 from minidl.study.runs import mislabel, perform, trial_of
 from minidl.study.store import PACK, Store
-from minidl.study.studies import PRESETS
+from minidl.study.studies import STUDIES
 from minidl.study.study import open_plan
 from minidl.tensor import Tensor
 from minidl.training.models import build_model
@@ -57,7 +57,7 @@ def test_places_are_drawn_evenly_and_shared_along_an_axis_in_common():
     assert draw((lr,), 5, seed=2) != draw((lr,), 5, seed=1)
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("preset", STUDIES.values(), ids=lambda s: s.name)
 def test_every_contestant_of_a_preset_tries_equally_many_different_settings(preset):
     count = preset.rounds[0][0]
     for contestant in preset.contestants:
@@ -69,7 +69,7 @@ def test_every_contestant_of_a_preset_tries_equally_many_different_settings(pres
 
 
 def test_the_published_study_has_the_size_that_its_plan_says():
-    paper = PRESETS["paper"]
+    paper = STUDIES["paper"]
     assert paper.rounds == ((20, 1), (5, 3))
     assert len(paper.seeds) == 20
     assert paper.pinned

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from minidl.study import CONTESTANTS, PRESETS, Map, Regime, Shows, Study
+from minidl.study import CONTESTANTS, STUDIES, Map, Regime, Shows, Study
 
 TAKING_PART = ("sgd", "adam", "hybrid", "swats", "adam-cut", "sgd-adam", "adam-ema")
 MAP = Map((0.1, 0.5), (0.01, 0.1), (0.1, 0.5), (2000,))
@@ -22,7 +22,7 @@ TINY = Study(
 )
 ONE = replace(TINY, regimes=TINY.regimes[:1])  # pictures take longer than these runs
 SLOW = replace(TINY, name="slow", regimes=(replace(TINY.regimes[0], train_images=3_000, epochs=5),))
-PRESETS |= {"tiny": ONE, "slow": SLOW, "pinned": replace(ONE, pinned=True)}  # in this process, for the command below
+STUDIES |= {"tiny": ONE, "slow": SLOW, "pinned": replace(ONE, pinned=True)}  # in this process, for the command below
 
 if __name__ == "__main__":
     from minidl.study.__main__ import main

@@ -12,15 +12,15 @@ Contestants, whose axes are Log and Remainder.
 from minidl.study.contestants import CONTESTANTS, Contestant
 from minidl.study.execute import run_study
 from minidl.study.regimes import Map, Regime, Shows
-from minidl.study.studies import PAPER, PRESETS, QUICK
+from minidl.study.studies import PAPER, QUICK, STUDIES
 from minidl.study.study import Study
 from minidl.training.search import Log, Remainder
 
 __all__ = [
     "CONTESTANTS",
     "PAPER",
-    "PRESETS",
     "QUICK",
+    "STUDIES",
     "Contestant",
     "Log",
     "Map",

@@ -29,7 +29,7 @@ from minidl.study.provenance import WRITTEN, begun_with, is_study, note_command
 from minidl.study.runs import perform
 from minidl.study.store import Store
 from minidl.study.streams import AT_ONCE, local_pool
-from minidl.study.studies import PRESETS
+from minidl.study.studies import STUDIES
 from minidl.study.study import Plan, open_plan
 from minidl.training.config import Options
 from minidl.training.options import add_options
@@ -62,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--preset", choices=PRESETS, default="quick", help="which study (default: quick)")
+    parser.add_argument("--preset", choices=STUDIES, default="quick", help="which study (default: quick)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (default: studies/PRESET)")
     parser.add_argument("--dataset", metavar="NAME", help="as for minidl.train (default: the preset's)")
     parser.add_argument(
@@ -129,7 +129,7 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
     args.device = get_backend(args.device).name
     if args.cluster and args.device != "cpu":
         raise ValueError(f"--device {args.device} is a card of this machine, a --cluster has its own: give one of them")
-    study = PRESETS[args.preset]
+    study = STUDIES[args.preset]
     if args.dataset:
         study = replace(study, dataset=absolute(args.dataset))
     dataset = load_mnist(name=study.dataset)

@@ -84,4 +84,4 @@ QUICK = replace(
 
 # fmt: on
 
-PRESETS = {study.name: study for study in (QUICK, PAPER)}
+STUDIES = {study.name: study for study in (QUICK, PAPER)}

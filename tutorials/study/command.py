@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from minidl.study import PRESETS, Study
+from minidl.study import STUDIES, Study
 
 
 def command(name: str, words: str | None, lines: Callable[[Study, Path], Iterable[str]]) -> int:
@@ -19,10 +19,10 @@ def command(name: str, words: str | None, lines: Callable[[Study, Path], Iterabl
     """
     parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the study")
-    parser.add_argument("--preset", choices=PRESETS, default="paper", help="which study (default: paper)")
+    parser.add_argument("--preset", choices=STUDIES, default="paper", help="which study (default: paper)")
     args = parser.parse_args()
     try:
-        print("\n".join(lines(PRESETS[args.preset], args.folder)))
+        print("\n".join(lines(STUDIES[args.preset], args.folder)))
     except (ValueError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
