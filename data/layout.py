@@ -15,6 +15,7 @@ from minidl.data.idx import DataError
 # The four files of a data set: what they hold, and how many dimensions that has.
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # what else `python -m minidl.data` takes
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
 
 
@@ -95,14 +96,13 @@ def _below(folder: Path) -> Path:
 
 def _other_kind(folder: Path) -> str:
     """What `python -m minidl.data` can make a data set of, if it is that."""
-    pictures = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
     names = sorted(_listed(folder))
     if any(name.lower().endswith(TABLES) for name in names):
         return "a table, a CSV file or an archive of arrays"
     below = [folder / name for name in names if not name.startswith(".")]
     deeper = [path / name for path in below for name in sorted(_listed(path))[:20]]
     some = (name for path in (*below, *deeper) for name in list(_listed(path))[:20])
-    return "folders of pictures" if any(name.lower().endswith(pictures) for name in some) else ""
+    return "folders of pictures" if any(name.lower().endswith(PICTURES) for name in some) else ""
 
 
 def _listed(folder: Path) -> Iterable[str]:

@@ -145,7 +145,7 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
     for path in (folder / "2").iterdir():
         path.unlink()
     picture(folder / "2" / "0.png", DIGITS.train_images[0])
-    assert "the class 2 has 1 pictures" in fails(folder, tmp_path / "p", module=MODULE)
+    assert "the class 2 has 1 picture that" in fails(folder, tmp_path / "p", module=MODULE)
 
 
 def test_more_than_256_classes(tmp_path):
@@ -200,6 +200,32 @@ def test_a_folder_valid_is_no_class(tmp_path):
 def test_a_class_without_pictures_is_named(folder, tmp_path):
     (folder / "dog").mkdir()
     assert "the class dog has no picture in it" in fails(folder, tmp_path / "o", module=MODULE)
+
+
+def test_photos_that_a_phone_wrote_say_what_to_do(folder, tmp_path):
+    """A class of nothing but HEIC is refused for it, and not for having too few pictures."""
+    for path in (folder / "cat").iterdir():
+        path.unlink()
+    (folder / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    said = fails(folder, tmp_path / "o", module=MODULE)
+    assert "the class cat has 0 pictures that can be read" in said
+    assert "IMG_1.HEIC is HEIC" in said
+    assert "Most Compatible" in said
+
+
+def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):
+    (folder / "cat" / "x.png").symlink_to(tmp_path / "gone.png")
+    (folder / "dog").symlink_to(tmp_path / "gone")
+    said = make(folder, tmp_path / "o")
+    assert f"left out: there is no file {folder / 'cat' / 'x.png'}" in said
+    assert "left out, for they lie in no class's folder: dog" in said
+
+
+def test_pictures_that_lie_in_train_itself(tmp_path):
+    """As Kaggle's of cats and dogs: the classes are in the files' names."""
+    for part in ("train", "test"):
+        picture(tmp_path / "p" / part / "cat.0.png", DIGITS.train_images[0])
+    assert f"{tmp_path / 'p' / 'train'} has 0 folders in it" in fails(tmp_path / "p", tmp_path / "o", module=MODULE)
 
 
 def test_a_folder_of_pictures_as_a_data_set_says_what_to_do(folder):

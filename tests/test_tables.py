@@ -66,6 +66,7 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
         ("label,a\n1,\n", "line 2, column 2 holds ''"),
         ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
+        ("file,label\n1.png,3\n", "line 2 names '1.png'; sort the pictures into a folder for each class"),
         ("label,a\n1,7\n1\n", "line 3 has 1 columns, those before have 2"),
         ("label,a\n1.5,7\n", "1.5 is no label"),
         ("label\n1\n", "1 numbers in a line"),

@@ -67,12 +67,13 @@ def collect(
     size = size or _common_size([image for part in grey for group in part for image in group], told)
     invert = _decide(polarity, [image for part in grey for group in part for image in group], told)
     bytes_ = [[[_as_bytes(image, size, invert, told) for image in group] for group in part] for part in grey]
-    train, test = bytes_ if found.test is not None else class_split(bytes_[0], found.classes, test_share, seed)
-    for name, group in zip(found.classes, train, strict=True):
+    why = [told.why(k) for k in range(len(names))]
+    train, test = bytes_ if found.test is not None else class_split(bytes_[0], found.classes, test_share, seed, why)
+    for name, group, reason in zip(found.classes, train, why, strict=True):
         if not group:
-            raise DataError(f"the class {name} has no picture to learn from")
+            raise DataError(f"the class {name} has no picture to learn from{reason}")
     if not any(test):
-        raise DataError("there is no picture to test on")
+        raise DataError(f"there is no picture to test on{next(filter(None, why), '')}")
     arrays = [*_arrays(train, size), *_arrays(test, size)]
     told.overlap(arrays[0], arrays[2])
     return Collected(arrays, names, told.all())
@@ -83,7 +84,7 @@ class _Told:
     """What is lost on the way."""
 
     notes: list[str]
-    bad: list[str] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)  # the class, and why the picture can't be read
     coloured: int = 0
     scaled: int = 0
     total: int = 0
@@ -94,13 +95,18 @@ class _Told:
         if same:
             self.notes.append(f"{same} of {len(test)} test pictures are among the training pictures too")
 
+    def why(self, k: int) -> str:
+        """Why pictures of class k were left out; "" if none was."""
+        words = [words for each, words in self.bad if each == k]
+        return f": {words[0]}" if words else ""
+
     def all(self) -> list[str]:
         notes = list(self.notes)
         if self.coloured:
             notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
         if self.scaled:
             notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
-        notes += [f"left out: {words}" for words in self.bad[:LISTED]]
+        notes += [f"left out: {words}" for _, words in self.bad[:LISTED]]
         if len(self.bad) > LISTED:
             notes.append(f"left out: {len(self.bad) - LISTED:,} more that can't be read")
         return notes
@@ -117,14 +123,14 @@ def _read(
     made: list[list[list[Array]]] = []
     for part in parts:
         made.append([])
-        for group in part:
+        for k, group in enumerate(part):
             made[-1].append([])
             for _ in group:
                 path = next(files)
                 try:
                     picture = read_picture(path)
                 except PictureError as error:
-                    told.bad.append(str(error))
+                    told.bad.append((k, str(error)))
                     continue
                 told.total += 1
                 told.coloured += picture.pixels.shape[2] > 1
@@ -170,17 +176,18 @@ def _as_bytes(image: Array, size: tuple[int, int], invert: bool, told: _Told) ->
 
 
 def class_split(
-    groups: Sequence[Sequence[Array]], classes: Sequence[str], share: float, seed: int
+    groups: Sequence[Sequence[Array]], classes: Sequence[str], share: float, seed: int, why: Sequence[str] | None = None
 ) -> tuple[list[list[Array]], list[list[Array]]]:
-    """The same share of each class is set aside for testing. Raises DataError where one has too few for that."""
+    """The same share of each class is set aside for testing. Raises DataError where one has too few for that; `why`
+    has a word on it for each class."""
     rng = np.random.default_rng(seed)
     train, test = [], []
-    for name, group in zip(classes, groups, strict=True):
+    for name, group, reason in zip(classes, groups, why or [""] * len(classes), strict=True):
         n = max(1, round(share * len(group)))
         if n >= len(group):
             raise DataError(
-                f"the class {name} has {len(group)} pictures that can be read: it takes more, some to learn from and "
-                f"{n} to test on"
+                f"the class {name} has {len(group)} picture{'s' * (len(group) != 1)} that can be read: it takes more, "
+                f"some to learn from and {n} to test on{reason}"
             )
         order = rng.permutation(len(group))
         test.append([group[i] for i in sorted(order[:n])])

@@ -20,6 +20,7 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.data.idx import DataError
+from minidl.data.layout import PICTURES
 
 SEPARATORS = ",;\t"
 LABELS = ("label", "labels", "class", "target", "digit", "y")  # what the column of the labels is called
@@ -130,6 +131,10 @@ def _odd_line(path: Path, separator: str, titled: bool) -> str:
                 return f"line {reader.line_num} has {len(cells)} columns, those before have {columns}"
             columns = len(cells)
             for k, cell in enumerate(map(str.strip, cells), 1):
+                if cell.lower().endswith(PICTURES):
+                    return (
+                        f"line {reader.line_num} names {cell[-40:]!r}; sort the pictures into a folder for each class"
+                    )
                 if not NUMBER.fullmatch(cell):
                     return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and labels are numbered from 0"
     return "its lines are not alike"

@@ -41,16 +41,19 @@ def find_pictures(folder: Path) -> Found:
     found.notes[:0] = notes
     if loose := loose_files(folder):
         found.notes.append(f"left out, for they lie in no class's folder: {listed(loose)}")
-    if len(found.classes) < 2:
-        n = len(found.classes)
-        raise DataError(
-            f"{folder} has {n} folder{'s' * (n != 1)} in it: two or more are needed, one for each class, as in "
-            f"{folder / 'cat' / '1.png'} and {folder / 'dog' / '1.png'}"
-        )
+    _check_classes(folder, found.classes)
     for name, files in zip(found.classes, found.train, strict=True):
         if not files:
             raise DataError(f"the class {name} has no picture in it: put some there, or remove that folder")
     return found
+
+
+def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+    if (n := len(classes)) < 2:
+        raise DataError(
+            f"{folder} has {n} folder{'s' * (n != 1)} in it: two or more are needed, one for each class, as in "
+            f"{folder / 'cat' / '1.png'} and {folder / 'dog' / '1.png'}"
+        )
 
 
 def _parted(below: dict[str, Path]) -> Found | None:
@@ -63,7 +66,9 @@ def _parted(below: dict[str, Path]) -> Found | None:
         notes = [f"there is no folder test: the pictures in {parted['test'].name} are the test pictures"]
     if set(parted) != {"train", "test"}:
         return None
-    found = _of_parts(folders_in(parted["train"]), folders_in(parted["test"]))
+    classes = folders_in(parted["train"])
+    _check_classes(parted["train"], list(classes))
+    found = _of_parts(classes, folders_in(parted["test"]))
     used = {path.name for path in parted.values()}
     found.notes = [
         *notes,
@@ -82,7 +87,7 @@ def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
 
 def loose_files(folder: Path) -> list[str]:
     """The names of the files that lie in the folder itself."""
-    return sorted(path.name for path in folder.iterdir() if path.is_file() and not _is_junk(path.name))
+    return sorted(path.name for path in folder.iterdir() if _is_file(path) and not _is_junk(path.name))
 
 
 def folders_in(folder: Path) -> dict[str, Path]:
@@ -92,9 +97,14 @@ def folders_in(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if _is_file(path))
     shown = (path for path in files if not any(_is_junk(part) for part in path.relative_to(folder).parts))
     return sorted(shown, key=lambda path: natural(str(path)))
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link that leads nowhere, which must not go unsaid."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _is_junk(name: str) -> bool:
