@@ -276,12 +276,31 @@ def test_framed_is_centred_as_mnist_s_own_are():
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
 
 
+def test_digits_that_touch_are_told(tmp_path):
+    sheet = np.full((200, 400), 255, np.uint8)
+    sheet[60:140, 100:104] = sheet[60:140, 200:204] = sheet[100:104, 100:204] = 0
+    Image.fromarray(sheet).save(tmp_path / "x.png")
+    assert [
+        seen.note.endswith("very wide: digits that touch are read as one")
+        for seen in look(tmp_path / "x.png", (28, 28))
+    ] == [True]
+    Image.fromarray(sheet.T).save(tmp_path / "x.png")
+    assert ["wide" in seen.note for seen in look(tmp_path / "x.png", (28, 28))] == [False]
+
+
 def test_a_blank_sheet_is_said_to_be_blank(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.02, ink.SHEET)
     for sheet in (np.full(ink.SHEET, 0.9), 0.9 + noise, ink.light(ink.SHEET, np.random.default_rng(1)), noise):
         Image.fromarray(ink.eight_bits(sheet)).save(tmp_path / "x.png")
         with pytest.raises(ValueError, match="blank"):
             list(look(tmp_path / "x.png", (28, 28)))
+
+
+@pytest.mark.parametrize("tone", [0, 1, 100, 243, 255, (245, 244, 238)])
+def test_a_sheet_of_one_tone_is_blank(tmp_path, tone):
+    Image.new("L" if isinstance(tone, int) else "RGB", (600, 28), tone).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="blank"):
+        list(look(tmp_path / "x.png", (28, 28)))
 
 
 # ---- the command ----

@@ -37,7 +37,12 @@ def without_desk(grey: Array) -> Array:
 
 
 def middle(grey: Array) -> float:
-    """The brightness that best parts dark from light: Otsu 1979, https://doi.org/10.1109/TSMC.1979.4310076."""
+    """The brightness that best parts dark from light: Otsu 1979, https://doi.org/10.1109/TSMC.1979.4310076.
+
+    Where all is of one brightness it is that.
+    """
+    if not np.ptp(grey):
+        return float(grey.flat[0])
     counts, edges = np.histogram(grey, 64)
     share, centres = np.cumsum(counts) / counts.sum(), (edges[1:] + edges[:-1]) / 2
     mass = np.cumsum(counts * centres) / counts.sum()

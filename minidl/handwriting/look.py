@@ -21,6 +21,7 @@ from minidl.handwriting.pieces import Piece, find_digits
 # MNIST's content, wherever its files lie (see Dataset.sha256)
 MNIST_SHA256 = "c65580678af93f1ea48c2c0d01d543ec89307c6b8a0eb7ca542d7c18c5f4c681"
 CENTRED = {"mnist": MNIST, "mnist5k": MNIST, "qmnist": MNIST, "emnist": EMNIST}  # data sets of digits in one frame
+WIDE = 1.25  # of its height: so wide are 2 of 100 of MNIST's digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,8 @@ def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Framin
     done = [*picture.notes, polarity(ink.dark), f"cut out of {_by(picture.size)}, scaled and centred"]
     for i, (piece, own) in enumerate(digits):
         which = f", digit {i + 1} of {len(digits)}" if len(digits) > 1 else ""
-        yield Seen(name + which, framed(own, size, frame), ", ".join(done), picture.grey, _box(piece))
+        wide = ["very wide: digits that touch are read as one"] if piece.width > WIDE * piece.height else []
+        yield Seen(name + which, framed(own, size, frame), ", ".join(done + wide), picture.grey, _box(piece))
 
 
 def _box(piece: Piece) -> tuple[int, int, int, int]:
