@@ -75,7 +75,7 @@ class Rule(Optimizer):
     ) -> None:
         refuse(type(self).__name__, unknown)
         check_rule(type(self), Rule)
-        self._rate: Rate = lr if callable(lr) else at_least("lr", lr, 0)
+        self.lr_or_schedule: Rate = lr if callable(lr) else at_least("lr", lr, 0)
         self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
@@ -253,20 +253,20 @@ class Rule(Optimizer):
 
     @property
     def lr(self) -> float:
-        if not callable(self._rate):
-            return self._rate
-        rate = float(self._rate(self.t)) * self.scale
+        if not callable(self.lr_or_schedule):
+            return self.lr_or_schedule
+        rate = float(self.lr_or_schedule(self.t)) * self.scale
         if not 0 <= rate < math.inf:
             raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
         return rate
 
     @lr.setter
     def lr(self, rate: float) -> None:
-        self._rate, self.scale = at_least("lr", rate, 0), 1.0
+        self.lr_or_schedule, self.scale = at_least("lr", rate, 0), 1.0
 
     def set_peak(self, rate: float) -> None:
         """Continue at this rate: as a constant, or as the factor of the schedule if there is one."""
-        if callable(self._rate):
+        if callable(self.lr_or_schedule):
             self.scale = rate
         else:
             self.lr = rate
@@ -280,7 +280,7 @@ class Rule(Optimizer):
 
     def state_dict(self) -> State:
         self._bound()
-        rate = None if callable(self._rate) else self._rate
+        rate = None if callable(self.lr_or_schedule) else self.lr_or_schedule
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
             "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale} | self._seldom(),
@@ -295,7 +295,7 @@ class Rule(Optimizer):
         flat, (vectors, scalars) = self._bound(), parts_of(state)
         if scalars["rule"] != self.name:
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
-        if (scalars["rate"] is None) != callable(self._rate) and scalars["rate"] is None:
+        if (scalars["rate"] is None) != callable(self.lr_or_schedule) and scalars["rate"] is None:
             raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, self.vectors, flat.w)
         own_t = scalars.get("own_t")
@@ -307,7 +307,7 @@ class Rule(Optimizer):
         self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
         if scalars["rate"] is not None:
-            self._rate = scalars["rate"]
+            self.lr_or_schedule = scalars["rate"]
 
 
 def clip(g: Array, max_norm: float) -> None:

@@ -139,7 +139,7 @@ class OneCycleLR(Scheduler):
 
 def _base(optimizer: Optimizer) -> float:
     """The optimizer's rate, which the scheduler's factors are of. Raises TypeError for an optimizer of two phases."""
-    if not isinstance(optimizer, Rule) or callable(optimizer._rate):
+    if not isinstance(optimizer, Rule) or callable(optimizer.lr_or_schedule):
         what = "has a schedule already" if isinstance(optimizer, Rule) else "has phases with rates of their own"
         raise TypeError(
             f"this {type(optimizer).__name__} {what}: give each rule its schedule as its rate, "

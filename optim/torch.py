@@ -132,7 +132,7 @@ class Wrapped(torch.optim.Optimizer):
         in_first = self.inner.switch_event is None
         if in_first:
             self._hear_options(rule)
-        if in_first and not callable(rule._rate):
+        if in_first and not callable(rule.lr_or_schedule):
             rule.lr = rates[0] if len(rates) == 1 else max(rates)
             self._set_scales(rule, [rate / rule.lr if rule.lr else 1.0 for rate in rates], in_first)
         else:

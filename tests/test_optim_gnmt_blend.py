@@ -42,7 +42,7 @@ def test_gnmt_at_and_around_every_boundary():
 )
 def test_gnmt_scales(total, adam, halvings):
     optimizer = GNMT([parameter()], total_steps=total)
-    rate = optimizer.then._rate
+    rate = optimizer.then.lr_or_schedule
     assert optimizer.switch == AfterSteps(adam)
     for i, k in enumerate(halvings):
         assert (rate(k - 1 - adam), rate(k - adam)) == (0.5 / 2**i, 0.5 / 2 ** (i + 1))

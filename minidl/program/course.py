@@ -144,8 +144,8 @@ def _check_observers(observers: Sequence[Any]) -> None:
 def _check_schedule(trainer: Trainer, total: int) -> None:
     """A schedule that ends before these epochs do is an error now, not when it ends."""
     rule, p = trainer.optimizer, trainer.progress
-    if not isinstance(rule, Rule) or not isinstance(rule._rate, Made):
+    if not isinstance(rule, Rule) or not isinstance(rule.lr_or_schedule, Made):
         return
     last = rule.t + (total - p.epoch) * trainer.steps_per_epoch - p.batch - 1
     if last >= rule.t:
-        rule._rate(last)
+        rule.lr_or_schedule(last)

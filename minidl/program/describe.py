@@ -106,7 +106,7 @@ def describe_optimizer(optimizer: Optimizer) -> Described:
         raise Unknown(f"the optimizer is {kind.__name__}, a class of your own")
     given = {name: getattr(optimizer, name) for name in _arguments(kind) if hasattr(optimizer, name)}
     given |= {"weight_decay": optimizer.weight_decay, "max_norm": optimizer.max_norm}
-    given["lr"] = _describe_rate(optimizer._rate)
+    given["lr"] = _describe_rate(optimizer.lr_or_schedule)
     return {"rule": kind.__name__, **{name: _plain(value) for name, value in given.items()}}
 
 

@@ -83,7 +83,7 @@ class Hybrid(Optimizer):
         self._measured: Array | None = None  # where update() leaves the two
         self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
-        params, groups = read_groups(params, first._rate)
+        params, groups = read_groups(params, first.lr_or_schedule)
         first.groups = then.groups = groups
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
