@@ -250,7 +250,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product of a and b: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left
     and as a column on the right; leading axes broadcast.
     """
-    a, b = as_tensor(a), as_tensor(b)
+    if not isinstance(a, Tensor):
+        return matmul(as_tensor(a), b)  # anew: there may be a kernel for it
+    b = as_tensor(b)
     alike("matmul", a, b)
     xp = xp_of(a.data)
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:

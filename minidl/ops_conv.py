@@ -26,7 +26,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     OH = (H + 2*padding - kh) // stride + 1. The border is padded with zeros. stride and padding are numbers or pairs
     (height, width).
     """
-    x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+    if not isinstance(x, Tensor):
+        return conv2d(as_tensor(x), weight, bias, stride, padding)  # anew: there may be a kernel for it
+    w, b = as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         hint = ": images without a channel axis get one with x[:, None]" if x.ndim == 3 and w.ndim == 4 else ""

@@ -136,6 +136,21 @@ def test_kernels_really_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == ["kernel"]
 
 
+@pytest.mark.parametrize("name", ["conv2d", "matmul"])
+def test_a_first_layer_on_arrays_has_its_kernel_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = (numbers(2, 1, 5, 5), numbers(4, 1, 3, 3)) if name == "conv2d" else (numbers(2, 3), numbers(3, 4))
+    calls: list[str] = []
+    monkeypatch.setitem(CPU.kernels, name, lambda *a: calls.append("kernel") or NotImplemented)
+    weight = Tensor(w, requires_grad=True)
+    y = ops.conv2d(x, weight, stride=2) if name == "conv2d" else x @ weight
+    y.sum().backward()
+    assert calls == ["kernel"]
+    other = Tensor(w, requires_grad=True)
+    y = ops.conv2d(Tensor(x), other, stride=2) if name == "conv2d" else Tensor(x) @ other
+    y.sum().backward()
+    np.testing.assert_array_equal(weight.grad, other.grad)
+
+
 def test_unusual_inputs_run_on_the_reference() -> None:
     half = Tensor(np.ones((2, 3), np.float16))
     assert linear.linear(half, half) is NotImplemented

@@ -19,6 +19,7 @@ pytest.importorskip("numba")
 from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
+from minidl.fast import blas
 from minidl.fast.loops import gelu, layout, losses, norm, points, pools
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
@@ -112,6 +113,39 @@ def test_batch_norm_answers_what_it_is_not_for() -> None:
     assert norm.batch_norm(x, weight=Tensor(np.ones(4, np.float32)), training=True) is NotImplemented
     assert norm.batch_norm(Tensor(np.ones((0, 3), np.float32)), training=True) is NotImplemented
     assert norm.batch_norm(Tensor(np.ones((1, 3), np.float32)), training=True) is NotImplemented
+
+
+# ---- matrix products ----
+
+
+@pytest.mark.skipif(not blas.gemm("float32"), reason="NumPy has another BLAS")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "k", "m"),
+    [
+        (1, 1, 1),
+        (3, 1, 5),
+        (1, 999, 999),
+        (999, 999, 1),
+        (30, 20, 10),
+        (128, 784, 256),
+        (256, 128, 128),
+        (700, 65, 500),
+    ],
+)
+def test_matmul(n: int, k: int, m: int, dtype: Any) -> None:
+    """The gradients read a matrix turned where it lies; the bits are those of products with a copy of it."""
+    rng = np.random.default_rng(n + k + m)
+    a, b, g = normal(rng, (n, k), dtype), normal(rng, (k, m), dtype), normal(rng, (n, m), dtype)
+    with use_threads(1):
+        alone = run(ops.matmul, [a, b], g)
+    y, da, db = run(ops.matmul, [a, b], g)
+    assert all(np.array_equal(one, two) for one, two in zip(alone, (y, da, db), strict=True))
+    assert np.array_equal(da, (Tensor(g) @ Tensor(np.ascontiguousarray(b.T))).data)
+    assert np.array_equal(db, (Tensor(np.ascontiguousarray(a.T)) @ Tensor(g)).data)
+    for c, left, right in ((y, a, b), (da, g, b.T), (db, a.T, g)):
+        error = np.abs(c - np.matmul(left, right, dtype=np.float64))
+        assert np.all(error <= 2 * np.finfo(dtype).eps * np.sqrt(left.shape[1]) * (np.abs(left) @ np.abs(right)))
 
 
 # ---- pooling ----

@@ -10,6 +10,8 @@ from minidl.fast.loops.words import entry, gemm
 
 WORTH = 1 << 19  # multiplications of a part: 10 microseconds, far more than it costs to take it
 LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
+MILLION = 1 << 20  # multiplications: with fewer, OpenBLAS adds in an order that depends on how a matrix lies
+NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is turned
 
 
 @part
@@ -42,11 +44,21 @@ def product_part(i, parts, by_rows, blas, a, b, c):
 
 
 @loop
-def matmul(team, blas, a, b, c):
-    """c = a @ b."""
+def matmul(team, blas, a, b, c, turned):
+    """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
     by_rows = len(c) > 2 * c.shape[1]  # each part needs all of the other matrix
-    parts = cuts(max(c.shape), a.size * c.shape[1])
-    share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
+    work = a.size * c.shape[1]
+    parts = cuts(max(c.shape), work)
+    if work < parts * MILLION or min(c.shape) < LINES:
+        a = np.ascontiguousarray(a.T) if turned == LEFT else a
+        b = np.ascontiguousarray(b.T) if turned == RIGHT else b
+        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
+    elif turned == LEFT:
+        share(team, parts, entry(product_part, (parts, by_rows, blas, a.T, b, c)))
+    elif turned == RIGHT:
+        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b.T, c)))
+    else:
+        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
 
 
 # ---- forward ----

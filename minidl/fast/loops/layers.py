@@ -101,18 +101,18 @@ def matmul(a: Tensor, b: Any) -> Any:
     if not plain(a, b) or a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or not a.size * b.size:
         return NotImplemented
     left, right = np.ascontiguousarray(a.data), np.ascontiguousarray(b.data)
+    call, work = gemm(a.dtype), a.size * b.shape[1]
+
+    def product(x: Array, y: Array, turned: int, out: Array) -> Array:
+        dense.matmul(ready(work), call, np.ascontiguousarray(x), np.ascontiguousarray(y), out, turned)
+        return out
+
     return record(
         "matmul",
-        _product(left, right),
-        (a, lambda g: _product(np.ascontiguousarray(g), np.ascontiguousarray(right.T)), b),  # (n, m) @ (m, k)
-        (b, lambda g: _product(np.ascontiguousarray(left.T), np.ascontiguousarray(g)), a),  # (k, n) @ (n, m)
+        product(left, right, dense.NEITHER, CPU.empty((len(left), right.shape[1]), a.dtype)),
+        (a, lambda g: product(g, right, dense.RIGHT, CPU.empty(left.shape, a.dtype)), b),  # (n, m) @ (m, k)
+        (b, lambda g: product(left, g, dense.LEFT, place(b)), a),  # (k, n) @ (n, m)
     )
-
-
-def _product(a: Array, b: Array) -> Array:
-    c = CPU.empty((len(a), b.shape[1]), a.dtype)
-    dense.matmul(ready(a.size * b.shape[1]), gemm(a.dtype), a, b, c)
-    return c
 
 
 # ---- convolutions ----
