@@ -88,7 +88,7 @@ class Trainer(Named):
         if not on_cpu:
             self._captured = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
         self.between_steps = True  # model, optimizer and progress fit together: the moment to save
-        self.run: Any = None  # what writes the folder (program/own.py)
+        self.run: Any = None  # what writes the folder (program/folder.py)
         if folder is not None:
             program_above().begin(self, folder)
 

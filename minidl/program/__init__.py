@@ -1,10 +1,10 @@
 """Runs from Python: what `Trainer.fit` shows, the folder that it writes, and how a run is found again (`load_run`).
 
-Reading order: course (fit), describe (networks and optimizers as JSON), own (the folder), load.
+Reading order: course (fit), describe (networks and optimizers as JSON), folder, load.
 """
 
 from minidl.program.course import fit
+from minidl.program.folder import begin, save
 from minidl.program.load import LoadedRun, load_run
-from minidl.program.own import begin, save
 
 __all__ = ["LoadedRun", "begin", "fit", "load_run", "save"]

@@ -20,7 +20,7 @@ from minidl.module import Module
 from minidl.optim import Optimizer
 from minidl.optim.checks import tell
 from minidl.program.describe import make_network, make_optimizer
-from minidl.program.own import OwnRun, Settings, arrays_origin
+from minidl.program.folder import Settings, TrainerRun, arrays_origin
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare
@@ -211,11 +211,11 @@ def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
 
 def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     checkpoint, folder = run.checkpoint, run.folder
-    job = own_job(run, optimizer) if run.own else _job(run)
+    job = trainer_job(run, optimizer) if run.own else _job(run)
     with must_fit(folder / CHECKPOINT):
         restore(job, checkpoint)
         options = Options(**checkpoint.state["options"])
-    made = OwnRun(job, folder, options)
+    made = TrainerRun(job, folder, options)
     made.take_over(checkpoint.state)
     made.stand = checkpoint.sha256
     if moved := made.moved():
@@ -225,7 +225,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     return trainer
 
 
-def own_job(run: LoadedRun, optimizer: Any) -> Job:
+def trainer_job(run: LoadedRun, optimizer: Any) -> Job:
     """The Job of a Trainer's run, at its beginning."""
     config = {**run.config, "counts": run.config["counts"] and tuple(run.config["counts"])}
     settings, splits = Settings(**config), run.splits

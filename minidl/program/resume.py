@@ -8,8 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from minidl.program.folder import TrainerRun
 from minidl.program.load import load_run
-from minidl.program.own import OwnRun
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Options
 from minidl.training.folder import check_unused
@@ -51,7 +51,7 @@ def resume_from_python(
         )
     loaded = load_run(folder, model, data, optimizer=None if opt is None else load(opt))
     trainer = loaded.trainer
-    run: OwnRun = trainer.run
+    run: TrainerRun = trainer.run
     run.options = Options(**{**asdict(run.options), **options})
     if locked is not None:
         run.hold(locked)
@@ -64,5 +64,5 @@ def resume_from_python(
         raise ValueError(f"--epochs is the new run's total: more than the {p.epoch} that {folder} has done")
     job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
     parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
-    trainer.run = OwnRun.create(job, out, Options(**options), held, parent)
+    trainer.run = TrainerRun.create(job, out, Options(**options), held, parent)
     return trainer.run

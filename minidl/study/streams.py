@@ -25,8 +25,9 @@ AT_ONCE = 16  # runs of an MLP that fill an H200: twice as many were no faster
 class SideBySide(ThreadPoolExecutor):
     """So many threads, each with a stream of its own on a device. The first run goes alone: it compiles the kernels.
 
-    A Trainer and its graphs know each other, so that only Python's garbage collector takes back what they hold on the
-    card. It is called as often as all threads have made a run: by itself it knows nothing of the card's memory.
+    Weights know the vectors that they lie in, and these the weights; a Trainer and its graphs know each other too. So
+    only Python's garbage collector takes back what they hold on the card. It is called as often as all threads have
+    made a run: by itself it knows nothing of the card's memory.
     """
 
     def __init__(self, device: str, at_once: int) -> None:

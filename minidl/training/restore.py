@@ -23,7 +23,7 @@ from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpo
 from minidl.training.config import Config, Job
 from minidl.training.own import is_own
 
-PYTHON = "python"  # the kind of settings that a Trainer writes, in place of Config: see program/own.py
+PYTHON = "python"  # the kind of settings that a Trainer writes, in place of Config: see program/folder.py
 LARGEST = 1 << 16  # pixels of an image's side, and classes
 MOST_PIXELS = 1 << 24
 NUMBER = real()  # losses and rates: a sum of losses may be larger than any float32

@@ -55,7 +55,7 @@ class Settings:
     tf32: bool = False
 
 
-class OwnRun(Run):
+class TrainerRun(Run):
     """A Trainer with the folder that it writes to."""
 
     job: Any
@@ -123,7 +123,7 @@ def begin(trainer: Trainer, folder: Any) -> None:
     job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
     with ExitStack() as held:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
-        trainer.run = OwnRun.create(job, path, options, held)
+        trainer.run = TrainerRun.create(job, path, options, held)
         trainer.run.note_stand()
     trainer.run.let_go()
 
