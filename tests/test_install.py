@@ -4,12 +4,12 @@ minidl is built and installed here as a user does it: from a clone, with pip, in
 the libraries of this one. The programs are then started where the names collide.
 """
 
+import csv
 import os
 import shutil
 import subprocess
 import sys
 import venv
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +43,7 @@ COLLISIONS: dict[str, dict[str, str]] = {
         "tests/test_mine.py": "who = 'the user'",
     },
 }
+OLDER = ("optim/__init__.py", "data/idx.py", "minidl/old.py")  # what a build of the former layout left in build/lib
 OTHER_MINIDL = {"minidl/notes.txt": "a folder of notes on minidl\n"}
 ALL = {path: text for files in COLLISIONS.values() for path, text in files.items()}
 
@@ -134,25 +135,30 @@ class Place:
         self.how = how
         self.clone = clone(folder / "content")
         self.python = environment(folder / "environment")
+        put({f"build/lib/{path}": "who = 'an older build'" for path in OLDER}, self.clone)
         what = ["./minidl"] if how == "wheel" else ["-e", "./minidl"]
         install(self.python, *what, cwd=self.clone.parent)  # as on Colab: from the folder that holds the clone
 
-
-@pytest.fixture(scope="session", params=["wheel", "editable"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(request.param, tmp_path_factory.mktemp(request.param))
+    def files(self) -> set[str]:
+        """What pip put into the environment: the wheel's files, in minidl-*.dist-info/ what it says of itself."""
+        (record,) = self.python.parent.parent.glob("lib/python*/site-packages/minidl-*.dist-info/RECORD")
+        names = {row[0] for row in csv.reader(record.read_text().splitlines())}
+        return {name for name in names if not name.endswith(".pyc")}  # pip compiled them there
 
 
 @pytest.fixture(scope="session")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The files in a wheel, made in a clone in which an older build, of the former layout, left its own."""
-    folder = tmp_path_factory.mktemp("built")
-    here = clone(folder)
-    old = "who = 'an older build'"
-    put({f"build/lib/{path}": old for path in ("optim/__init__.py", "data/idx.py", "minidl/old.py")}, here)
-    pip("wheel", "--no-deps", "-w", folder, here, cwd=folder)
-    (wheel,) = folder.glob("*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place("editable", tmp_path_factory.mktemp("editable"))
+
+
+@pytest.fixture(scope="session", params=["wheel", "editable"])
+def place(request: pytest.FixtureRequest) -> Place:
+    return request.getfixturevalue(request.param)
 
 
 def sources() -> Iterator[str]:
@@ -163,9 +169,9 @@ def sources() -> Iterator[str]:
                 yield f"{inside}/{path.relative_to(ROOT / top).as_posix()}"
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel_names):
+def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     """Not what build/ held of an older version, and no package beside minidl that another one could overwrite."""
-    assert {name for name in wheel_names if not name.startswith("minidl-")} == set(sources())
+    assert {name for name in wheel.files() if not name.startswith("minidl-")} == set(sources())
 
 
 def test_an_update_leaves_no_module_of_the_version_before(tmp_path):
