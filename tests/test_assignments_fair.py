@@ -164,6 +164,31 @@ WORKS = {
         "A2", {"Adam.rule": RULE.format("-lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)")}, 90
     ),
     "A2: plus instead of minus": Work("A2", {"Adam.rule": RULE.format(HATS[1:])}, 75, "climbs"),
+    "A2: a new p in Adam": Work(
+        "A2", {"Adam.rule": RULE.format(HATS).replace("p[...]", "p")}, 75, "no step arrives in p"
+    ),
+    "A2: a new p in both": Work(
+        "A2",
+        {"Adam.rule": OWN_MOMENTS.replace("p[...]", "p") + " " + HATS, "SGD.rule": SGD.replace("p[...]", "p")},
+        75,
+        "no step arrives in p",
+    ),
+    "A2: a new p in SGD": Work("A2", {"SGD.rule": SGD.replace("p[...]", "p")}, 90, "no step arrives in p"),
+    "A2: a new p in SGD, which climbs": Work(
+        "A2", {"SGD.rule": SGD.replace("p[...]", "p").replace("-lr", "lr")}, 75, "no step arrives in p"
+    ),
+    "A2: Adam.rule does nothing": Work("A2", {"Adam.rule": "pass"}, 60, "no step arrives in p"),
+    "A2: both do nothing": Work("A2", {"Adam.rule": "pass", "SGD.rule": "pass"}, 20, "no step arrives in p"),
+    "A2: t - 1": Work(
+        "A2", {"Adam.rule": RULE.format(HATS.replace("**t", "**(t - 1)"))}, 75, "self.t is 1 there, not 0"
+    ),
+    "A2: a renamed argument": Work(
+        "A2",
+        {},
+        60,
+        "must stay, with their names",
+        {"optim/sgd.py": "SGD.rule = lambda self, g, p, lr, velocity=None: None"},
+    ),
     "A2: lr is forgotten": Work("A2", {"Adam.rule": RULE.format(HATS.replace("-lr * ", "-"))}, 75, "multiplied by lr"),
     "A2: AdamW by the gradient": Work(
         "A2", {"AdamW.decayed": "return g + self.weight_decay * w"}, 90, "goes through m and v"

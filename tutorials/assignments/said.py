@@ -6,6 +6,7 @@ A message or a value may hold line ends that look like rows of marks, or charact
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,11 +44,14 @@ def explained(error: Mapping[str, str]) -> str:
     if error["line"].strip():
         said += f"\n  {line(error['line'], 200)}"
     hint = _HINTS.get(kind, "")
+    if kind == "TypeError" and _ARGUMENTS.search(message):
+        hint = "The arguments of the functions to write must stay, with their names, as the hand-out has them."
     if "[Errno 38]" in message:
         hint = _HINTS["PermissionError"]
     return said + (f"\n{hint}" if hint else "")
 
 
+_ARGUMENTS = re.compile(r"unexpected keyword argument|required (positional|keyword-only) argument|takes .* but \d+ w")
 _HINTS = {
     "SystemExit": 'Your file ends the program: remove the exit, or move it below `if __name__ == "__main__":`.',
     "PermissionError": "While it is graded your code can't start programs, use the network, or touch other files.",
