@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidl.evaluation import evaluate
+from minidl.teach.where import in_notebook
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
@@ -93,11 +94,6 @@ class Display(Bar):
         if not self.run.options.test_every_epoch:
             return ""
         return f"test accuracy {evaluate(self.trainer.model, self.trainer.splits.test)[1]:.4f}"
-
-
-def in_notebook() -> bool:
-    """Whether a Jupyter kernel shows what is printed."""
-    return type(sys.stdout).__module__.startswith("ipykernel")
 
 
 def resume_command(run: Run) -> str:

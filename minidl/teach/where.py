@@ -39,7 +39,7 @@ def shown(figure: Any, save: str | os.PathLike[str] | None = None) -> None:
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs the program."""
+    """Whether a Jupyter kernel runs the program, and shows what is printed."""
     return type(sys.stdout).__module__.startswith("ipykernel")
 
 
