@@ -18,6 +18,7 @@ before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops 
     python -m tests.bench --field                          the networks of tests/field.py with Adam, an hour
     python -m tests.bench --field keras lenet5 --json F    some of them; those that F has already are in the table too
     python -m tests.bench --field keras lenet5 --columns torch torch-fused --restarts 1 --turn 0.15    a quick look
+    python -m tests.bench --hand                           those that are written by hand (tests/field_hand.py)
     python -m tests.bench --busy                           alone, and with two busy processes a core beside it
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
@@ -40,7 +41,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from minidl.study.made import pins
-from tests import bench_busy, bench_field, bench_more
+from tests import bench_busy, bench_field, bench_more, field_hand
 from tests.bench_cases import OWN, batch_size, cases, median_and_range
 from tests.bench_turns import ROOT, TORCH, Setting, best_torch, compare, ratios
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
@@ -112,6 +113,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--opts", nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--field", nargs="*", metavar="NAME", help=f"only: of {' '.join(BY_NAME)}; all by default")
+    parser.add_argument("--hand", action="store_true", help="only: the networks of tests/field_hand.py")
     parser.add_argument("--batches", nargs="+", type=batch_size, default=[OWN], metavar="N", help="of --field")
     parser.add_argument(
         "--busy", nargs="?", const="python", choices=bench_busy.BUSY,
@@ -133,7 +135,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in args.field or ():
         if name not in BY_NAME:
             parser.error(f"--field: there is no network {name!r}; there are {', '.join(BY_NAME)}")
-    usual = TORCH if args.field is not None else [column for column in peers if not column.startswith("minidl-")]
+    usual = (
+        TORCH
+        if args.field is not None or args.hand
+        else [column for column in peers if not column.startswith("minidl-")]
+    )
     usual = bench_busy.COLUMNS if args.busy else usual
     args.columns = list(args.columns or usual)
     if "minidl" not in args.columns:  # the ratios are to it
@@ -159,8 +165,9 @@ def main() -> None:
         f"training, {args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
         + (", all libraries held to AVX2" if args.avx2 else "")
     )
-    if args.field is not None:
-        todo = cases([BY_NAME[name] for name in args.field or BY_NAME], args.batches)
+    if args.field is not None or args.hand:
+        networks = field_hand.WRITTEN if args.hand else [BY_NAME[name] for name in args.field or BY_NAME]
+        todo = cases(networks, args.batches)
         return bench_field.field(todo, setting, record, args.json)
     if args.busy:
         return bench_busy.busy(args.models, setting, args.batch, args.busy, record, args.json)

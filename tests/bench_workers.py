@@ -31,9 +31,9 @@ Step = Callable[[], Any]  # trains on the next batch
 
 
 @functools.cache
-def field() -> Any:
-    """tests/field.py as it is beside this file: the checkout whose minidl runs may have another one, or none."""
-    spec = importlib.util.spec_from_file_location("field", Path(__file__).with_name("field.py"))
+def field(name: str = "field") -> Any:
+    """tests/field.py, or field_hand.py, as it is beside this file: the checkout whose minidl runs may have another."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -42,13 +42,13 @@ def field() -> Any:
 
 
 def network(model: str) -> Any:
-    """What tests/field.py says of "mlp", "mlp1024", "cnn" and "field:NAME".
+    """What tests/field.py says of "mlp", "mlp1024", "cnn" and "field:NAME", or field_hand.py of the latter.
 
     Of any size: "mlp:64" has two hidden layers of 64, "cnn:64" is given images of 64 pixels a side.
     """
     described, (name, _, size) = field(), model.partition(":")
     if name == "field":
-        return described.BY_NAME[size]
+        return described.BY_NAME.get(size) or field("field_hand").BY_NAME[size]
     found = described.BY_NAME[name]
     if size and name == "mlp":
         return found._replace(layers=described.mlp(int(size), int(size), 10))
@@ -88,7 +88,10 @@ def minidl_net(model: str, opt: str) -> tuple[Any, Any]:
         from minidl import optim
     except ImportError:  # an older checkout, see `--before`
         import optim
-    net = field().minidl_net(network(model))
+    from minidl import nn, ops
+
+    described = network(model)
+    net = described.make(nn, ops) if hasattr(described, "make") else field().minidl_net(described)
     if opt == "adam":
         return net, optim.Adam(net.parameters(), lr=1e-3)
     if opt == "momentum":
@@ -128,7 +131,8 @@ def torch(model: str, opt: str, batch: int, fused: bool = False, compiled: bool 
     import torch
 
     torch.manual_seed(0)
-    net = field().torch_net(network(model))
+    described = network(model)
+    net = described.make(torch.nn, torch) if hasattr(described, "make") else field().torch_net(described)
     if opt == "momentum":
         optimizer: Any = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, fused=fused or None)
     else:

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from minidl import Tensor, ops
+from minidl import Tensor, nn, ops
 from tests.field import BY_NAME, NETWORKS, NORM, RELU, Network, examples, minidl_net, sizes, torch_net
+from tests.field_hand import WRITTEN
 
 SMALL = 8  # images: batch norm of fewer multiplies rounding
 
@@ -67,6 +68,25 @@ def test_pytorch_agrees(network, dtype):
     assert loss == pytest.approx(their_loss.item(), rel=tolerance)
     compare(gradients, {name: parameter.grad.numpy() for name, parameter in net.named_parameters()}, tolerance)
     compare(after, {name: value.numpy() for name, value in net.state_dict().items()}, tolerance)
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("network", WRITTEN, ids=lambda network: network.name)
+def test_pytorch_agrees_on_what_is_written_by_hand(network):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch==2.13.0")
+    net, theirs = network.make(nn, ops).to(dtype=np.float64), network.make(torch.nn, torch).double()
+    theirs.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in net.state_dict().items()})
+    x, y = examples(network, SMALL)[0]
+    x = x.astype(np.float64)
+    loss, their_loss = (
+        ops.cross_entropy(net(Tensor(x)), y),
+        torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y)),
+    )
+    loss.backward()
+    their_loss.backward()
+    assert loss.item() == pytest.approx(their_loss.item(), rel=1e-10)
+    found = {name: parameter.grad for name, parameter in net.named_parameters()}
+    compare(found, {name: parameter.grad.numpy() for name, parameter in theirs.named_parameters()}, 1e-10)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
