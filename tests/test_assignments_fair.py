@@ -76,6 +76,53 @@ COPIES = """
 import numpy as np
 return np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))[:, :, :: stride[0], :: stride[1]].copy()
 """
+TRAINS = """
+rng = np.random.default_rng(seed)
+model = make_model(rng)
+model.train()
+x, labels = data.train
+optimizer = make_optimizer(model.parameters(), rate)
+for _ in range(epochs):
+    order = rng.permutation(len(x))
+    for start in range(0, len(x), batch_size):
+        batch = order[start : start + batch_size]
+        optimizer.zero_grad()
+        ops.cross_entropy(model(Tensor(x[batch])), labels[batch]).backward()
+        optimizer.step()
+return model
+"""
+MADE = "optimizer = make_optimizer(model.parameters(), rate)\n"
+SHUFFLES = "x[:], labels[:] = x[order], labels[order]\n    order = np.arange(len(x))"
+CHOOSES = """
+best, chosen = -1.0, None
+for rate in rates:
+    models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
+    score = {how}([accuracy(model, data.val) for model in models])
+    if score {better} best:
+        best, chosen = score, rate
+return chosen
+"""
+CONV = """
+x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
+windows = _windows(_pad(x.data, padding), kernel, stride)
+y = np.einsum("ncijuv,ocuv->noij", windows, w.data) + (0 if b is None else b.data{})
+def vjp_x(g):
+    return _unpad(_scatter(np.einsum("noij,ocuv->ncijuv", g, w.data), x, stride, padding), padding)
+edges = [(x, vjp_x), (w, lambda g: np.einsum("noij,ncijuv->ocuv", g, windows))]
+if b is not None:
+    edges.append((b, lambda g: g.sum((0, 2, 3))))
+return record("conv2d", y.astype(x.dtype), *edges)
+"""
+COMPARES = """
+found = {}
+for name, make_optimizer in optimizers.items():
+    rate = tune(make_model, make_optimizer, rates, data, tune_seeds, epochs)
+    models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
+    accuracies = [accuracy(model, data.test) for model in models]
+    found[name] = (rate, accuracies, *mean_and_interval(accuracies))
+return found
+"""
 INTERVAL = """
 n, m = len(values), float(np.mean(values))
 if n < 2:
@@ -269,6 +316,36 @@ WORKS = {
         90,
         "model.eval()",
     ),
+    "A4: by einsum": Work("A4", {"conv2d": CONV.format("[None, :, None, None]")}, 100),
+    "A4: b along the width": Work("A4", {"conv2d": CONV.format("")}, 65, "those lie along axis 1"),
+    "A5: in other words": Work("A5", {"train_once": TRAINS, "tune": CHOOSES.format(how="np.mean", better=">")}, 100),
+    "A5: an optimizer for each epoch": Work(
+        "A5",
+        {"train_once": TRAINS.replace(MADE, "").replace("    order", f"    {MADE}    order")},
+        90,
+        "20 optimizers were made in 20 epochs",
+    ),
+    "A5: the data is shuffled itself": Work(
+        "A5",
+        {"train_once": TRAINS.replace("(len(x))\n", f"(len(x))\n    {SHUFFLES}\n", 1)},
+        85,
+        "data was changed",
+    ),
+    "A5: the orders before the weights": Work(
+        "A5",
+        {"train_once": TRAINS.replace("model = ", "rng.random()\nmodel = ")},
+        85,
+        "draws first the model's weights",
+    ),
+    "A5: the luckiest seed": Work("A5", {"tune": CHOOSES.format(how="max", better=">")}, 85, "the mean over the seeds"),
+    "A5: of equals the last": Work("A5", {"tune": CHOOSES.format(how="np.mean", better=">=")}, 85, "the first"),
+    "A5: s / n": Work(
+        "A5",
+        {"mean_and_interval": INTERVAL.replace("values)) /", "values, ddof=1)) /").replace("n**0.5", "n")},
+        90,
+        "not with n",
+    ),
+    "A5: tuples": Work("A5", {"compare": COMPARES}, 90, "returns a Result"),
     "A5: n below": Work(
         "A5",
         {"mean_and_interval": INTERVAL},

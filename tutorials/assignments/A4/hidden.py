@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
-from tutorials.assignments.check import Array, exact, expect, normal, require
+from tutorials.assignments.check import Array, Wrong, exact, expect, normal, require
 from tutorials.assignments.graph import run, wide
 
 Pair = tuple[int, int]
@@ -119,6 +119,10 @@ def first_winner(window: Array) -> Array:
     return (np.arange(flat.shape[2]) == flat.argmax(2)[..., None]).reshape(window.shape)
 
 
+def last_winner(window: Array) -> Array:
+    return first_winner(window[:, :, ::-1, ::-1])[:, :, ::-1, ::-1]
+
+
 def all_winners(window: Array) -> Array:
     return np.asarray(window == window.max((2, 3), keepdims=True))
 
@@ -169,9 +173,16 @@ def conv_value(call: Call, rng: np.random.Generator) -> None:
                 op.value(exact(conv(x, w, c, **options), w[0].size + 2, size), {
                     TURNED: lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
                     "Where is b?": lambda: conv(x, w, None, **options),
+                    "b has a number for each filter, and those lie along axis 1: b[:, None, None].":
+                        lambda: along_width(conv(x, w, None, **options), b),
                     "Is the padding there?": lambda: conv(x, w, c, **no_padding),
                     "Is the stride obeyed?": lambda: conv(x, w, c, padding=options.get("padding", 0)),
                 })  # fmt: skip
+
+
+def along_width(y: Array, b: Array) -> Array:
+    """y + b as NumPy adds them; NaN where that does not fit."""
+    return y + (b if len(b) in (1, y.shape[-1]) else np.nan)
 
 
 @ITEMS.item("conv2d: the gradient of the filters and of b", 15, "conv2d")
@@ -181,13 +192,19 @@ def conv_filters(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("conv2d: the gradient of the images", 20, "conv2d")
 def conv_images(call: Call, rng: np.random.Generator) -> None:
-    _gradients(call, rng, which=(0,))
+    try:
+        _gradients(call, rng, which=(0,))
+    except Wrong as wrong:  # b has no part in it: a slip with b has cost its marks above
+        try:
+            _gradients(call, rng, which=(0,), bias=False)
+        except Wrong:
+            raise wrong from None
 
 
-def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> None:
+def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bias: bool = True) -> None:
     for dtype in BOTH:
         for shape, filters, options in CONVOLUTIONS:
-            x, w, b, op = convolve(call, rng, dtype, shape, filters, options, bias=True)
+            x, w, b, op = convolve(call, rng, dtype, shape, filters, options, bias)
             g = normal(rng, conv(x, w, b, **options).shape, dtype)
             (g64,) = wide(g)
             rights, sizes = conv_gradients(x, w, g64, **options), conv_gradients(*map(np.abs, (x, w, g64)), **options)
@@ -196,7 +213,7 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...]) -> 
                 TURNED: turned,
                 ADD: lambda: conv_gradients(x, w, g64, **options, add=False)[0],
             }
-            exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)]
+            exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)][: 2 + bias]
             op.only(which).gradients(g, exacts, mistakes, {TURNED: lambda: rights[1][:, :, ::-1, ::-1]}, {
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
@@ -238,6 +255,8 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             run(call, "max_pool2d", [x], kernel_size=k, **options).gradients(g, [exact(right, 12, size)], {
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
+                "Of equal values the first gets the gradient; here the last does.":
+                    lambda: pool_gradient(a, k, last_winner, g64, **how),
                 ADD:
                     lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
                 BORDER: lambda: pool_gradient(a, k, first_winner, g64, **options),

@@ -5,6 +5,7 @@ from which weights they started and at which rate. Feature 0 of each example is 
 """
 
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,21 @@ MAKERS = {
 }
 
 
+class Ends:
+    """An optimizer whose every step ends at the same weights, whatever the gradients are."""
+
+    def __init__(self, parameters: Any, weights: list[Any]) -> None:
+        self.parameters, self.weights = list(parameters), weights
+
+    def zero_grad(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def step(self) -> None:
+        for p, w in zip(self.parameters, self.weights, strict=True):
+            p.data[...] = w
+
+
 class Spy(nn.Module):
     """A linear model that notes what it is shown."""
 
@@ -31,7 +47,7 @@ class Spy(nn.Module):
         self.log = log
         self.noise = np.zeros(1)
         weights = [p.data.copy() for p in self.parameters()]
-        log.append({"start": _digest(self), "weights": weights, "rate": None, "shown": []})
+        log.append({"start": _digest(self), "weights": weights, "rate": None, "optimizers": 0, "shown": []})
         self.run = log[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,6 +70,7 @@ def _spies(log: list[Any], features: int, classes: int) -> Any:
     def spied(maker: Any) -> Any:
         def make_optimizer(parameters: Any, rate: float) -> Any:
             log[-1]["rate"] = float(rate)
+            log[-1]["optimizers"] += 1
             return maker(parameters, rate)
 
         return make_optimizer
@@ -66,12 +83,18 @@ def _data(arrays: list[Any]) -> Any:
 
 
 def train_once(arrays: list[Any], maker: str, rate: float, seed: int, epochs: int, batch_size: int, noise: int) -> Any:
-    """Train; what was shown, and the weights. `noise` seeds NumPy's global generator, which must make no difference."""
+    """Train; what was shown, the weights, the ones that the seed's generator draws first, and whether the data stayed.
+
+    `noise` seeds NumPy's global generator, which must make no difference.
+    """
     log: list[Any] = []
+    first, before = _digest(Spy(arrays[0].shape[1], 3, np.random.default_rng(seed), [])), [a.copy() for a in arrays]
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
     np.random.seed(noise)  # noqa: NPY002 (a student may have used it)
     model = study.train_once(make_model, spied(MAKERS[maker]), rate, _data(arrays), seed, epochs, batch_size)
-    return {"log": log, "end": _digest(model), "weights": [p.data for p in model.parameters()]}
+    kept = all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
+    weights = [p.data for p in model.parameters()]
+    return {"log": log, "end": _digest(model), "weights": weights, "first": first, "kept": kept}
 
 
 def accuracy(x: Any, labels: Any, weight: Any) -> dict[str, Any]:
@@ -82,11 +105,15 @@ def accuracy(x: Any, labels: Any, weight: Any) -> dict[str, Any]:
     return {"accuracy": study.accuracy(model, (x, labels)), "log": log}
 
 
-def tune(arrays: list[Any], maker: str, rates: list[float], seeds: list[int], epochs: int) -> dict[str, Any]:
-    """The rate chosen, and what was tried."""
+def tune(
+    arrays: list[Any], maker: str, rates: list[float], seeds: list[int], epochs: int, ends: list[Any] | None = None
+) -> dict[str, Any]:
+    """The rate chosen, and what was tried. ends: for each rate, the weights that its runs come to, one by one."""
     log: list[Any] = []
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
-    rate = study.tune(make_model, spied(MAKERS[maker]), rates, _data(arrays), seeds, epochs)
+    left = [itertools.cycle(weights) for weights in ends or []]
+    make = MAKERS[maker] if ends is None else lambda parameters, rate: Ends(parameters, next(left[rates.index(rate)]))
+    rate = study.tune(make_model, spied(make), rates, _data(arrays), seeds, epochs)
     return {"rate": float(rate), "log": log}
 
 
@@ -103,11 +130,13 @@ def compare(
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
     optimizers = {name: spied(MAKERS[name]) for name in makers}
     found = study.compare(make_model, optimizers, rates, _data(arrays), tune_seeds, seeds, epochs)
+    plain = not all(hasattr(r, "rate") for r in found.values())
+    found = {name: r if hasattr(r, "rate") else study.Result(*r) for name, r in found.items()}
     results = {
         name: [float(r.rate), [float(a) for a in r.accuracies], float(r.mean), float(r.low), float(r.high)]
         for name, r in found.items()
     }
-    return {"results": results, "log": log}
+    return {"results": results, "log": log, "plain": plain}
 
 
 def give_parts(names: list[str]) -> None:
@@ -117,7 +146,10 @@ def give_parts(names: list[str]) -> None:
         make_model: Any, make_optimizer: Any, rate: float, data: Any, seed: int, epochs: int, *_: Any
     ) -> Any:
         model = make_model(np.random.default_rng(seed))
-        make_optimizer(model.parameters(), rate)
+        optimizer = make_optimizer(model.parameters(), rate)
+        if isinstance(optimizer, Ends):
+            optimizer.step()
+            return model
         x, labels = data.train
         own = [model.layer.weight.data, model.layer.bias.data]
         new = part_calls.ask("train_once", _seen(x), labels, *own, float(rate), epochs)

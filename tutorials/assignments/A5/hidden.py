@@ -41,7 +41,7 @@ ITEMS = Items(lesson=12, parts={
     "train_once": trained_of, "accuracy": accuracy_of, "tune": lambda rates: max(rates),
     "mean_and_interval": interval_of,
 })  # fmt: skip
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447}
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 FIRST = (0, 1000, 2000)  # numbers of the first examples of the training, validation and test data
 SIZES = (70, 40, 50)
 
@@ -123,10 +123,10 @@ def learns(call: Call, rng: np.random.Generator) -> None:
         )
         require(right > 0.9, f"{maker} at rate {rate}, 20 epochs on three clouds of points: {right:.2f} of the training"
                 f" examples are right, expected more than 0.9: {hint}")  # fmt: skip
-        require(
-            got["log"][0]["rate"] == rate,
-            f"{maker}: the optimizer was made with rate {got['log'][0]['rate']}, not {rate}",
-        )
+        run = got["log"][0]
+        require(run["rate"] == rate, f"{maker}: the optimizer was made with rate {run['rate']}, not {rate}")
+        require(run["optimizers"] == 1, f"{maker}: {run['optimizers']} optimizers were made in 20 epochs: make one,"
+                " before the first, for a new one has forgotten its averages")  # fmt: skip
     got = call("train_once", arrays=arrays, maker="sgd", rate=0.1, seed=1, epochs=2, batch_size=16, noise=0)
     run = got["log"][0]
     batches = [numbers for _, numbers in run["shown"]]
@@ -163,13 +163,16 @@ def seeds(call: Call, rng: np.random.Generator) -> None:
     def run(seed: int, noise: int, maker: str = "adam") -> Any:
         got = call("train_once", arrays=arrays, maker=maker, rate=0.05, seed=seed, epochs=2, batch_size=16, noise=noise)
         order = np.concatenate([numbers for _, numbers in got["log"][0]["shown"]])
-        return got["log"][0]["start"], order, got["end"]
+        require(got["kept"], "data was changed: the next run does not see it as it was; take x[order[...]], a copy")
+        return got["log"][0]["start"], order, got["end"], got["first"]
 
     one, again, other, sgd = run(5, 1), run(5, 2), run(6, 1), run(5, 1, "sgd")
     hint = "take all that is random from np.random.default_rng(seed), not from np.random"
     require(one[0] == again[0], f"the same seed gave other initial weights: {hint}")
     require(np.array_equal(one[1], again[1]), f"the same seed gave another order of the examples: {hint}")
     require(one[2] == again[2], f"the same seed gave other weights in the end: {hint}")
+    require(one[0] == one[3], "np.random.default_rng(seed) draws first the model's weights, then the orders; here the"
+            " model starts from others")  # fmt: skip
     require(one[0] != other[0], "seeds 5 and 6 start from the same weights")
     require(not np.array_equal(one[1], other[1]), "seeds 5 and 6 show the examples in the same order")
     require(one[0] == sgd[0], "SGD and Adam start from other weights under the same seed: that is no fair comparison")
@@ -196,10 +199,31 @@ def tune(call: Call, rng: np.random.Generator) -> None:
         got["rate"] != 0.2, "with every validation label wrong, a rate that learns must lose: is it chosen by data.val?"
     )
 
+    by_mean(call, rng)
+
+
+def by_mean(call: Call, rng: np.random.Generator) -> None:
+    """The mean over the seeds decides, and of equals the first: the weights at the end of each run are given."""
+    arrays = blobs(rng)
+    seen = arrays[2].copy()
+    seen[:, 0] = 1
+    good = np.linalg.lstsq(seen, np.eye(3)[arrays[3]], rcond=None)[0].T.astype(np.float32), np.zeros(3, np.float32)
+    two = good[0], np.array([0, 0, -100], np.float32)  # never says class 2
+    one = good[0], np.array([0, -100, -100], np.float32)
+    ends = [[list(each) for each in runs] for runs in ([good, one, one], [two] * 3, [two] * 3)]
+    rates = [0.3, 0.1, 0.2]
+    got = call("tune", arrays=arrays, maker="sgd", rates=rates, seeds=[0, 1, 2], epochs=1, ends=ends)["rate"]
+    scores = [[accuracy_of(seen, arrays[3], *weights) for weights in runs] for runs in ends]
+    told = "; ".join(
+        f"rate {rate}: {', '.join(f'{a:.2f}' for a in score)}" for rate, score in zip(rates, scores, strict=True)
+    )
+    hint = "of equals the first" if got == 0.2 else "the mean over the seeds decides"
+    require(got == 0.1, f"accuracies on data.val of {told}: expected 0.1, got {got}: {hint}")
+
 
 @ITEMS.item("mean_and_interval", 10, "mean_and_interval")
 def interval(call: Call, rng: np.random.Generator) -> None:
-    for n in (2, 3, 5, 7):
+    for n in (3, 2, 5, 7):
         values = rng.uniform(0.9, 1, n)
         mean, s, t = values.mean(), values.std(ddof=1), T95[n]
         got = call("mean_and_interval", values=values.tolist())
@@ -208,8 +232,11 @@ def interval(call: Call, rng: np.random.Generator) -> None:
             "The standard deviation of a sample has n - 1 below: ddof=1.":
                 lambda: mean + np.array([0, -1, 1]) * t * values.std() / n**0.5,
             "The interval of the mean shrinks with sqrt(n): s / sqrt(n).": lambda: mean + np.array([0, -1, 1]) * t * s,
+            "The interval of the mean shrinks with sqrt(n), not with n.":
+                lambda: mean + np.array([0, -1, 1]) * t * s / n,
             "1.96 is for many values; for few, t comes from T95.":
                 lambda: mean + np.array([0, -1, 1]) * 1.96 * s / n**0.5,
+            "t for n values is T95[n].": lambda: mean + np.array([0, -1, 1]) * T95.get(n + 1, t) * s / n**0.5,
             "s is the root of the variance.": lambda: mean + np.array([0, -1, 1]) * t * s**2 / n**0.5,
         })  # fmt: skip
     try:
@@ -220,6 +247,7 @@ def interval(call: Call, rng: np.random.Generator) -> None:
         raise Wrong("one value says nothing about the spread: expected ValueError")
 
 
+PLAIN = "compare returns a Result for each optimizer: Result(rate, accuracies, mean, low, high)"
 STUDY: dict[str, Any] = {
     "makers": ["sgd", "adam", "hybrid"], "rates": [1e-6, 0.2], "tune_seeds": [100, 101], "seeds": [1, 2, 3],
     "epochs": 8,
@@ -234,6 +262,7 @@ def fair(call: Call, rng: np.random.Generator) -> None:
         sorted(got["results"]) == sorted(STUDY["makers"]),
         f"expected results for {STUDY['makers']}, got {list(got['results'])}",
     )
+    named(call, got)
     runs = got["log"]
     final = [run for run in runs if shown(run, 2)]
     if not final:  # judged on other data, which the next item is about: then those whose seed every optimizer has once
@@ -249,10 +278,17 @@ def fair(call: Call, rng: np.random.Generator) -> None:
     )
 
 
+def named(call: Call, got: Any) -> None:
+    """Each optimizer's numbers are a Result."""
+    if got["plain"] and not call.ledger.forgives(PLAIN):
+        raise Wrong(PLAIN, PLAIN)
+
+
 @ITEMS.item("compare: the test data is for the end", 10, "compare")
 def judged(call: Call, rng: np.random.Generator) -> None:
     arrays = blobs(rng, noise=1.0)
     got = call("compare", arrays=arrays, **STUDY)
+    named(call, got)
     for name, (rate, accuracies, mean, low, high) in got["results"].items():
         require(rate == 0.2, f"{name}: expected the rate 0.2, the other hardly moves; got {rate}")
         require(len(accuracies) == 3, f"{name}: expected an accuracy for each of 3 seeds, got {len(accuracies)}")
