@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, wraps
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 
 from minidl import no_gpu
-from minidl.refuse import refuse
+from minidl.refuse import block, refuse
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -268,14 +268,16 @@ def reference_only_now() -> bool:
     return _forms.get() == PLAIN
 
 
-def reference_only() -> AbstractContextManager[None]:
+@block
+def reference_only() -> Iterator[None]:
     """`with reference_only():` every operation runs as it is written in ops*.py, without kernels."""
-    return _only(PLAIN)
+    yield from _only(PLAIN)
 
 
-def no_fast() -> AbstractContextManager[None]:
+@block
+def no_fast() -> Iterator[None]:
     """`with no_fast():` nothing runs in compiled loops, as where the extra `fast` is not installed."""
-    return _only(min(NUMPY, _forms.get()))
+    yield from _only(min(NUMPY, _forms.get()))
 
 
 def no_fast_now() -> bool:
@@ -283,7 +285,6 @@ def no_fast_now() -> bool:
     return _forms.get() < COMPILED
 
 
-@contextmanager
 def _only(forms: int) -> Iterator[None]:
     token = _forms.set(forms)
     try:

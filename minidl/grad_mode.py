@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
+
+from minidl.refuse import block
 
 # Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
-@contextmanager
+@block
 def no_grad() -> Iterator[None]:
     """`with no_grad():` operations are not recorded, which saves time and memory when no gradient is wanted.
 
@@ -23,7 +24,7 @@ def no_grad() -> Iterator[None]:
         recording.reset(token)
 
 
-@contextmanager
+@block
 def enable_grad() -> Iterator[None]:
     """`with enable_grad():` operations are recorded, inside no_grad() too."""
     token = recording.set(True)

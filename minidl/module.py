@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, moved, to_numpy
 from minidl.listing import listing, lost
-from minidl.refuse import Named, refuse
+from minidl.refuse import Named, refuse, tell
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
@@ -59,6 +59,8 @@ class Module(Named):
                 f"{type(self).__name__}.{name} is a parameter, a Tensor without requires_grad would not be learned: "
                 f"assign nn.Parameter(...), or set its values with {name}.data[...] = values"
             )
+        if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
+            tell(f"{name} of a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
         object.__setattr__(self, name, value)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -139,7 +141,10 @@ class Module(Named):
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """A copy of every parameter and buffer by name, as NumPy arrays, in PyTorch's names and layout."""
+        """A copy of every parameter and buffer by name, as NumPy arrays, in PyTorch's names and layout.
+
+        So it stays as it was while training goes on; what is written into it reaches the network by load_state_dict.
+        """
         return {
             name: to_numpy(value.data if isinstance(value, Tensor) else value).copy()
             for name, value in self._named_state()

@@ -7,6 +7,7 @@ array. NumPy's own functions take a Tensor's values: where that loses a gradient
 from __future__ import annotations
 
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.grad_mode import is_recording
-from minidl.refuse import ELSEWHERE, OWN, Named
+from minidl.refuse import ELSEWHERE, OWN, Named, tell
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -240,6 +241,8 @@ class Operators(Named):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
+        if dtype is not None and copy is None and self.requires_grad:
+            _tell_dot(sys._getframe(1).f_code.co_names)
         return np.array(_host(self), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -298,6 +301,12 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
             stacklevel=3,
         )
     return result
+
+
+def _tell_dot(names: tuple[str, ...]) -> None:
+    """NumPy asks no leave for array.dot(t): it takes the values. `names` are those in the function that calls."""
+    if "dot" in names and is_recording():
+        tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
 
 
 def _values(thing: Any, learning: list[Operators]) -> Any:

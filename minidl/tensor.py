@@ -17,7 +17,7 @@ import numpy as np
 from minidl.backend import CPU, Array, backend_of, get_backend, moved, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
-from minidl.refuse import refuse, refuse_for_tensor
+from minidl.refuse import refuse, refuse_for_tensor, tell
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
@@ -28,7 +28,8 @@ Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
 class Tensor(Operators):
     """An array with a gradient.
 
-    data           array, list or number. A float array stays as it is (no copy, same dtype); all else becomes float32
+    data           array, list or number. A float array stays as it is (no copy, same dtype), but for one that is
+                   read-only or of the other byte order, which is copied; all else becomes float32
     requires_grad  True for a leaf whose `.grad` backward() fills in, such as a weight
     device         "cpu", "gpu" or "auto"; None leaves the array where it is
 
@@ -121,7 +122,8 @@ class Tensor(Operators):
         if other:
             refuse("backward", other)
         if not self.requires_grad:
-            raise RuntimeError("backward() on a tensor that needs no gradient: set requires_grad=True on an input")
+            raise RuntimeError("backward() on a tensor that needs no gradient: set requires_grad=True on an input; "
+                               "what was an array on the way, as np.array([t]), has lost it")  # fmt: skip
         pending: dict[Tensor, Array] = {self: _seed(self, gradient)}  # gradients still to be handed on
         order = _topological_order(self)
         while order:
@@ -139,8 +141,8 @@ class Tensor(Operators):
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
-            if self.home is not None and self.home.stepped:
-                self.home.stepped = bool(self.grad.any())  # zeros: since the step, p.grad[...] = 0 was written
+            if self.home is not None and self.home.stepped:  # zeros: since the step, p.grad[...] = 0 was written
+                self.home.stepped = bool(self.grad if isinstance(self.grad, (int, float)) else self.grad.any())
             self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
         elif self.home is not None:
             self.grad = self.home.fill(g)
@@ -237,7 +239,18 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
             np.broadcast_shapes(a.shape, b.shape)
         except ValueError as error:
             raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
+        if a.ndim + b.ndim == 3 and op in ("sub", "mul"):
+            _tell_column(op, a, b)
     return a, b
+
+
+def _tell_column(op: str, a: Tensor, b: Tensor) -> None:
+    """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
+    column, row = (a, b) if a.ndim == 2 else (b, a)
+    n = row.size
+    if n > 1 and column.shape == (n, 1) and a.requires_grad != b.requires_grad and recording.get():
+        tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), each number with each: for one with one make both "
+             "one shape, y[:, None] or t.squeeze(1); y[None, :] says that all are meant")  # fmt: skip
 
 
 def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
@@ -276,6 +289,8 @@ def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool)
 
 def _as_float_array(data: Any, device: str | None) -> Array:
     data = data if type(data) is np.ndarray else _as_array(data)
+    if isinstance(data, np.ndarray) and not (data.flags.writeable and data.dtype.isnative):
+        data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and compiled loops take no other
     if data.dtype.kind in "iub":
         data = data.astype(np.float32)
     if data.dtype.kind != "f":
@@ -292,9 +307,19 @@ def _as_array(data: Any) -> Array:
     try:
         backend_of(data)
     except TypeError:  # a number or a (nested) list
+        if recording.get() and _any_learns(data):
+            raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
+                            "one of them; of numbers for a plot write t.item()") from None  # fmt: skip
         data = np.asarray(data)
         return data.astype(np.float32) if data.dtype.kind == "f" else data
     return np.asarray(data) if isinstance(data, np.ndarray) else data
+
+
+def _any_learns(data: Any) -> bool:
+    """Whether there is a Tensor that needs a gradient in this (nested) list."""
+    if isinstance(data, (list, tuple)):
+        return any(map(_any_learns, data))
+    return isinstance(data, Tensor) and data.requires_grad
 
 
 def _seed(tensor: Tensor, gradient: Any) -> Array:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
-import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral
 from typing import Any
 
 from minidl.backend import Array, xp_of
+from minidl.refuse import tell as tell
 
 
 def number(name: str, value: Any) -> float:
@@ -121,18 +120,6 @@ def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 # ---- rules of your own ----
-
-
-def tell(words: str) -> None:
-    """A warning, at the line of the user's program that called into minidl."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(words, UserWarning, stacklevel=level)
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("minidl", "contextlib") and ".py" not in module and "%2E" not in module
 
 
 def is_own(rule: type) -> bool:

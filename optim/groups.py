@@ -44,7 +44,9 @@ def read_groups(params: Any, lr: Any = None) -> tuple[list[Any], list[Group]]:
 
     Raises TypeError or ValueError for what can't be read.
     """
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+    if isinstance(params, Tensor):
+        raise TypeError("parameters are a list, also of one: SGD([w], lr=0.1)")
+    if not isinstance(params, Iterable):
         raise TypeError(f"parameters come first, got {params!r}: write SGD(model.parameters(), lr=0.1)")
     given = list(params)
     if not given or not isinstance(given[0], Mapping):

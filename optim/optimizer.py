@@ -120,6 +120,15 @@ class Optimizer(Named, ABC):
         options += [name for name in ("weight_decay", "max_norm") if name not in options and getattr(self, name, None)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in options)})"
 
+    @property
+    def learning_rate(self) -> Any:
+        """What Keras calls `lr`: it is refused, so that to set it does not do nothing in silence."""
+        raise AttributeError("it is called lr here: optimizer.lr = 0.01")
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        raise AttributeError("it is called lr here: optimizer.lr = 0.01")
+
     def _bound(self) -> FlatParameters:
         if self.flat is None:
             raise RuntimeError("it has no parameters: write SGD(model.parameters()) or Hybrid(model.parameters(), ...)")

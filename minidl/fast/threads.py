@@ -15,15 +15,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from itertools import pairwise
+from numbers import Integral
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from minidl.backend import same_bits
 from minidl.fast.blas import blas
 from minidl.fast.cores import cores
+from minidl.refuse import block
 
 PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
 WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back
@@ -73,9 +74,14 @@ def in_parts(work: Callable[[slice], Any], n: int, size: int, multiplications: i
 _wanted: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
-@contextmanager
+@block
 def use_threads(n: int | None) -> Iterator[None]:
-    """`with use_threads(n):` compute with n threads; None: as many as BLAS would use. Changes no bit of any result."""
+    """`with use_threads(n):` compute with n threads; None: as many as BLAS would use. Changes no bit of any result.
+
+    Raises ValueError for what is no whole number, 1 or more.
+    """
+    if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
+        raise ValueError(f"threads must be a whole number, 1 or more, or None, got {n!r}")
     token = _wanted.set(n)
     try:
         yield
