@@ -76,6 +76,35 @@ COPIES = """
 import numpy as np
 return np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))[:, :, :: stride[0], :: stride[1]].copy()
 """
+FIT = """
+while g.ndim > parent.ndim:
+    g = g.sum(0)
+for axis, n in enumerate(parent.shape):
+    g = g.sum(axis, keepdims=True) if n == 1 else g
+return np.asarray(g)"""
+BACKWARD = """
+pending = {self: np.ones_like(self.data) if gradient is None else np.asarray(gradient, self.dtype)}
+for tensor in reversed(_topological_order(self)):
+    g = pending.pop(tensor)
+    if tensor.node is None:
+        tensor.grad = g if tensor.grad is None else tensor.grad + g
+        continue
+    for parent, vjp in _edges(tensor.node):
+        part = _fit(vjp(g), parent, tensor.node.name)
+        pending[parent] = pending[parent] + part if parent in pending else part
+    if not retain_graph:
+        tensor.node.edges = None
+"""
+ADD = """
+pp, pg = to_numpy(self.measured).tolist()
+gamma = abs(pp / pg) if pg else math.nan
+if math.isfinite(gamma):
+    self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
+else:
+    gamma = math.nan
+self.gammas.append(gamma)
+self.lambdas.append(self.lam / (1 - self.beta2 ** len(self.gammas)))
+"""
 TRAINS = """
 rng = np.random.default_rng(seed)
 model = make_model(rng)
@@ -288,6 +317,13 @@ WORKS = {
     "A1: no backward": Work(
         "A1", {"Tensor.backward": 'raise NotImplementedError("A1: Tensor.backward is yours to write")'}, 82
     ),
+    "A1: _fit leaves float64": Work("A1", {"_fit": FIT}, 93, "expected dtype float32"),
+    "A1: _fit in other words": Work("A1", {"_fit": FIT + ".astype(parent.dtype)"}, 100),
+    "A1: leaves share a gradient": Work("A1", {"Tensor.backward": BACKWARD}, 95, "the same array for .grad"),
+    "A1: backward in other words": Work(
+        "A1", {"Tensor.backward": BACKWARD.replace("tensor.grad = g ", "tensor.grad = g.copy() ")}, 100
+    ),
+    "A3: gamma without its sign": Work("A3", {"Projection.add": ADD}, 80, "no abs"),
     "A4: a sum for a mean": Work("A4", {"avg_pool2d": AVG.format("1", "windows.sum((4, 5))")}, 94, "divide by kh * kw"),
     "A4: the gradient is not shared": Work(
         "A4", {"avg_pool2d": AVG.format("1", "windows.mean((4, 5), dtype=x.dtype)")}, 93, "divide by kh * kw"

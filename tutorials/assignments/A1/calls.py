@@ -1,5 +1,6 @@
 """What the grader can ask of a submission of A1. This runs in the student's process."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def cross_entropy(inputs: list[Any], labels: Any) -> dict[str, Any]:
 def backward(leaves: list[Any], nodes: list[Any], times: int = 1, retain_graph: bool = False) -> dict[str, Any]:
     """Gradients of a graph of linear nodes, each [[input, coefficient], ...] -> the sum of coefficient * input.
 
-    The last node is the loss, with gradient 1 for each element. Also how often each edge was used.
+    The last node is the loss, with gradient 1 for each element. Also how often each edge was used, and whether two of
+    the gradients lie in the same memory.
     """
     tensors = [Tensor(a, requires_grad=True) for a in leaves]
     used = [0] * len(nodes)
@@ -39,7 +41,9 @@ def backward(leaves: list[Any], nodes: list[Any], times: int = 1, retain_graph: 
         tensors.append(record("linear", value, *((tensors[i], _times(c, k, used)) for i, c in node)))
     for _ in range(times):
         tensors[-1].backward(np.ones_like(tensors[-1].data), retain_graph=retain_graph)
-    return {"gradients": [t.grad for t in tensors[: len(leaves)]], "used": used}
+    gradients = [t.grad for t in tensors[: len(leaves)]]
+    shared = any(np.may_share_memory(a, b) for a, b in itertools.combinations(gradients, 2))
+    return {"gradients": gradients, "used": used, "shared": shared}
 
 
 def _times(c: float, k: int, used: list[int]) -> Any:
@@ -50,9 +54,9 @@ def _times(c: float, k: int, used: list[int]) -> Any:
     return vjp
 
 
-def broadcast(shape: list[int], g: Any) -> Any:
-    """_fit by itself: the gradient of a leaf of this shape that one operation has broadcast to the shape of g."""
-    return tensor._fit(g, Tensor(np.zeros(shape, g.dtype), requires_grad=True), "stretch")
+def broadcast(shape: list[int], g: Any, dtype: str) -> Any:
+    """_fit by itself: the gradient of a leaf of this shape and dtype that one operation has broadcast to g's shape."""
+    return tensor._fit(g, Tensor(np.zeros(shape, dtype), requires_grad=True), "stretch")
 
 
 def give_parts(names: list[str]) -> None:

@@ -345,6 +345,7 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
                {said: partial(np.full, leaf.shape, value) for said, value in (mistakes or {}).items()})  # fmt: skip
     for k, node in enumerate(nodes):
         require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
+    return got
 
 
 @ITEMS.item("_fit: gradients of broadcast inputs", 7, "_fit", lesson=3)
@@ -352,12 +353,15 @@ def fit(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, out in (((3, 1), (3, 4)), ((4,), (2, 3, 4)), ((), (3,)), ((1, 4), (5, 3, 4)), ((3, 4), (3, 4))):
             g = normal(rng, out, dtype)
-            got = call("broadcast", shape=list(shape), g=g)
+            got = call("broadcast", shape=list(shape), g=g, dtype=np.dtype(dtype).name)
             (g64,) = wide(g)
             right = exact(unbroadcast(g64, shape), g.size, unbroadcast(np.abs(g64), shape))
             expect(got, right, dtype, f"a leaf of shape {shape} that was broadcast to {out}", {
                 "A sum over the copies, not a mean.": lambda: unbroadcast(g64, shape) * np.prod(shape) / g.size,
             })  # fmt: skip
+    got = call("broadcast", shape=[3], g=np.ones((2, 3)), dtype="float32")
+    told = "a leaf of float32, whose vjp gave a gradient of float64"
+    expect(got, exact(np.full(3, 2.0), 1), np.float32, told)
 
 
 @ITEMS.item(
@@ -389,7 +393,10 @@ def accumulate(call: Call, rng: np.random.Generator) -> None:
     add = [[[0, 1], [1, 1]]]  # a + b: both inputs are given the very same array
     two = [np.ones(3), np.ones(3)]
     shared = "a + b hands one array to both inputs: += into it changes both. Make a new array (or copy it first)."
-    walk_back(call, "a + b", two, add, {shared: 2})
+    got = walk_back(call, "a + b", two, add, {shared: 2})
+    require(
+        not got["shared"], "a + b: both leaves have the same array for .grad; who changes one changes the other: copy"
+    )
     walk_back(call, "(a + b) + a", two, [*add, [[2, 1], [0, 1]]], {shared: 2, "": 1})
     walk_back(call, "a + b, backward() twice, retain_graph=True", two, add,
               {"The second backward() must add to .grad.": 1, shared: 4, "Is the seed of the walk changed?": 3},

@@ -120,6 +120,7 @@ def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Arr
             gamma = float(-pg / (p @ p)) if slip.get("upside_down") else gamma
             gamma = float(np.sqrt(p @ p) / -pg) if slip.get("length") else gamma
             gamma = float(-pg / (g @ g)) if slip.get("on_g") else gamma
+            gamma = abs(gamma) if slip.get("absolute") else gamma
         if math.isfinite(gamma):
             lam = b2 * lam + (1 if slip.get("unweighted") else 1 - b2) * gamma
         else:
@@ -134,6 +135,7 @@ def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Arr
 def projection(call: Call, rng: np.random.Generator) -> None:
     gs = normal(rng, (8, 5))
     ps = -0.01 * gs + 0.003 * normal(rng, (8, 5))
+    ps[5] *= -1  # uphill: gamma is negative
     told = "eight steps, beta2 = 0.9"
     got = call("projection", beta2=0.9, ps=ps, gs=gs)
     _compare(got, ps, gs, told)
@@ -158,6 +160,7 @@ def _compare(got: dict[str, Array], ps: Array, gs: Array, told: str) -> None:
     right = projection_of(ps, gs, 0.9)
     slips = {
         "gamma = p.p / -(p.g): the sign.": {"sign": True},
+        "A step that goes uphill, p.g > 0, has a negative gamma: no abs.": {"absolute": True},
         "gamma = p.p / -(p.g), this is one over it.": {"upside_down": True},
         "gamma has p.p above, the square of the length.": {"length": True},
         "The step is projected on p, and not p on the gradient.": {"on_g": True},
