@@ -100,7 +100,9 @@ def read_head(path: str | os.PathLike[str], n: int = 256) -> bytes:
     except PictureError:
         raise
     except FileNotFoundError:
-        raise PictureError(f"there is no file {path}") from None
+        web = os.fspath(path).startswith(("http:/", "https:/"))
+        hint = ": that is an address, so save the picture and give that file" if web else ""
+        raise PictureError(f"there is no file {path}{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         raise PictureError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
     if not head:

@@ -283,6 +283,14 @@ def test_predict_meets_bad_input(finished, folder, tmp_path):
     (tmp_path / "no.png").write_bytes(b"not a picture")
     assert "can't be read as a PNG" in fails(finished, tmp_path / "no.png", module="minidl.predict")
     assert "missing.png" in fails(finished, tmp_path / "missing.png", module="minidl.predict")
-    assert "there is no checkpoint" in fails(tmp_path, tmp_path / "no.png", module="minidl.predict")
+    assert f"{tmp_path} has no checkpoint" in fails(tmp_path, tmp_path / "no.png", module="minidl.predict")
+    assert f"as {finished}" in fails(finished.parent, "x.png", module="minidl.predict")
+    assert f"give its folder, {finished}" in fails(
+        finished / "checkpoint.safetensors", "x.png", module="minidl.predict"
+    )
+    assert f"give its folder, {finished}" in fails("--resume", finished / "summary.json")
+    assert "save the picture and give that file" in fails(
+        finished, "https://example.org/3.png", module="minidl.predict"
+    )
     labels = folder / "t10k-labels-idx1-ubyte"
     assert "uint8 images of 20x16" in fails(finished, labels, module="minidl.predict")

@@ -128,10 +128,6 @@ def load_run(
     Raises CheckpointError or ValueError, which says what is needed.
     """
     path = Path(folder)
-    if not path.is_dir():
-        raise CheckpointError(f"there is no run folder {path}")
-    if not (path / CHECKPOINT).exists():
-        raise CheckpointError(f"{path} has no {CHECKPOINT}: give the folder of a run")
     return LoadedRun(path, load_run_checkpoint(path / CHECKPOINT), model, data, optimizer)
 
 

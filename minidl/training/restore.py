@@ -81,6 +81,8 @@ STATE = table(
 
 def load_run_checkpoint(file: Path) -> Checkpoint:
     """The checkpoint of a run, with its state checked. Raises CheckpointError."""
+    if not file.is_file():
+        raise CheckpointError(no_run(file.parent, file.name))
     checkpoint = load_checkpoint(file)
     state = checkpoint.state
     with must_fit(file):
@@ -100,6 +102,18 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
         if not own and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
             raise ValueError(f"its {numbers:,} weights are too few for images of {height}x{width}, or so many classes")
     return checkpoint
+
+
+def no_run(folder: Path, checkpoint: str) -> str:
+    """What to say of a folder without a checkpoint of this name, and which one may be meant."""
+    if folder.is_file():
+        meant = f": give its folder, {folder.parent}" if (folder.parent / checkpoint).is_file() else ""
+        return f"{folder} is a file, no run's folder{meant}"
+    if not folder.is_dir():
+        return f"there is no run folder {folder}: give the folder that a run printed as its --out"
+    runs = sorted((file.parent for file in folder.glob(f"*/{checkpoint}")), key=lambda run: run.stat().st_mtime)
+    meant = f"the folder of one of its {len(runs)} runs, as {runs[-1]}" if runs else "the folder of a run"
+    return f"{folder} has no {checkpoint}: give {meant}"
 
 
 def check_readable(state: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
 from minidl.training.own import check_own, hashes, of_file, short
-from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, restore
+from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, no_run, restore
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 
 BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
@@ -95,7 +95,7 @@ class Run:
         """
         file = folder / CHECKPOINT
         if not folder.is_dir():
-            raise CheckpointError(f"there is no run folder {folder}: give the folder that a run printed as its --out")
+            raise CheckpointError(no_run(folder, CHECKPOINT))
         locked = lock(folder, held)
         if not file.exists():
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
