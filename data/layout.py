@@ -16,6 +16,7 @@ from minidl.data.idx import DataError
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # what else `python -m minidl.data` takes
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".7z", ".rar")
 PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
 
 
@@ -69,7 +70,7 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
         looked_for = " or ".join(names_of(missing[0]))
         raise DataError(
             f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
-            f"{missing[0]} was looked for as {looked_for})"
+            f"{missing[0]} was looked for as {looked_for}){_meant(folder, missing[0])}"
         )
     return found
 
@@ -92,6 +93,18 @@ def _below(folder: Path) -> Path:
         listed = ", ".join(map(str, whole))
         raise DataError(f"folder {folder} holds several data sets: name one of {listed}")
     return next(iter(first or whole), folder)
+
+
+def _meant(folder: Path, part: str) -> str:
+    """Which file may be meant for a part that is missing, and what to do about its name; "" where none is."""
+    names = [name for name in sorted(_listed(folder)) if not name.startswith(".")]
+    packed = [name for name in names if name.lower().endswith(ARCHIVES)]
+    if packed:
+        return f"; unpack {packed[0]}, it may be in there"
+    split, what = part.split("-")
+    splits = (split, "test") if split == "t10k" else (split,)
+    near = [name for name in names if what in name.lower() and any(word in name.lower() for word in splits)]
+    return f"; if {near[0]} is it, rename it {names_of(part)[0]}" if near else ""
 
 
 def _other_kind(folder: Path) -> str:

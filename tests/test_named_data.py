@@ -254,3 +254,21 @@ def test_train_takes_a_name(monkeypatch, tmp_path):
     result = command("--dataset", "kmnist", "--model", "linear", "--epochs", "1", "--out", tmp_path / "r")
     assert result.returncode == 0, result.stderr
     assert "note: kmnist is not verified" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("{} (1).gz", "; if train-images-idx3-ubyte (1).gz is it, rename it train-images-idx3-ubyte.gz"),
+        ("fashion-{}.gz", "; if fashion-train-images-idx3-ubyte.gz is it, rename it train-images-idx3-ubyte.gz"),
+        ("{}.gz.txt", "; if train-images-idx3-ubyte.gz.txt is it, rename it"),
+        ("{}.zip", "; unpack t10k-images-idx3-ubyte.zip, it may be in there"),
+    ],
+)
+def test_files_under_other_names_are_told(tmp_path, name, words):
+    """As a browser names a second copy, as Windows adds an ending, as Kaggle packs one file."""
+    for part, rank in (("train-images", 3), ("train-labels", 1), ("t10k-images", 3), ("t10k-labels", 1)):
+        (tmp_path / name.format(f"{part}-idx{rank}-ubyte")).touch()
+    with pytest.raises(DataError) as caught:
+        load_mnist(str(tmp_path))
+    assert words in str(caught.value)
