@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def _report(out: Path, made: Collected) -> str:
     for k, name in enumerate(made.class_names):
         lines.append(f"{k:>5}  {name}: {(labels == k).sum():,} and {(test_labels == k).sum():,}")
     lines += [f"note: {each}" for each in made.notes]
-    return "\n".join([*lines, f"train on it with\n  python -m minidl.train --dataset {out}"])
+    return "\n".join([*lines, f"train on it with\n  python -m minidl.train --dataset {shlex.quote(str(out))}"])
 
 
 # ---- options ----

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from minidl.data.idx import DataError
 
@@ -66,7 +67,9 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     missing = [part for part in PARTS if part not in found]
     if missing:
         if not found and (other := _other_kind(folder)):
-            raise DataError(f"folder {folder} holds {other}: make IDX files of it, python -m minidl.data {folder} OUT")
+            raise DataError(
+                f"folder {folder} holds {other}: make IDX files of it, python -m minidl.data {quote(str(folder))} OUT"
+            )
         looked_for = " or ".join(names_of(missing[0]))
         raise DataError(
             f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
@@ -132,7 +135,9 @@ def check_folder(folder: Path) -> None:
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
         if folder.name.lower().endswith(TABLES) and folder.exists():
-            raise DataError(f"{folder} is a table: make IDX files of it, python -m minidl.data {folder} OUT")
+            raise DataError(
+                f"{folder} is a table: make IDX files of it, python -m minidl.data {quote(str(folder))} OUT"
+            )
         raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"the folder {folder} may not be read: permission denied")

@@ -1,5 +1,7 @@
 """`python -m minidl.data`: a folder of pictures becomes IDX files with just these; what is lost is said."""
 
+import shlex
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -211,6 +213,15 @@ def test_photos_that_a_phone_wrote_say_what_to_do(folder, tmp_path):
     assert "the class cat has 0 pictures that can be read" in said
     assert "IMG_1.HEIC is HEIC" in said
     assert "Most Compatible" in said
+
+
+def test_what_is_to_be_copied_into_a_shell_is_quoted(folder, tmp_path):
+    said = make(folder, tmp_path / "my own data")
+    *_, python = shlex.split(said[said.index("python -m minidl.train") :])
+    assert python == str(tmp_path / "my own data")
+    with pytest.raises(DataError) as caught:
+        load_mnist(str(folder.rename(tmp_path / "my pictures")))
+    assert shlex.split(str(caught.value))[-2:] == [str(tmp_path / "my pictures"), "OUT"]
 
 
 def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):

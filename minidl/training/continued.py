@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from minidl.training.checkpoint import CheckpointError
@@ -43,7 +44,8 @@ def begin_from(
         config, done = Config(**checkpoint.state["config"]), checkpoint.state["trainer"]["epoch"]
         if done < (config.epochs or 0):
             raise CheckpointError(
-                f"{parent} is at epoch {done} of {config.epochs}: first go on with --resume {parent}, without --out"
+                f"{parent} is at epoch {done} of {config.epochs}: first go on with "
+                f"--resume {quote(str(parent))}, without --out"
             )
     if epochs <= done:
         raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")

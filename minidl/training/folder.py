@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 
 from minidl.training.results import CHECKPOINT
 
@@ -17,7 +18,9 @@ def check_unused(folder: Path) -> None:
         raise ValueError(f"--out {folder} is a file: give a folder")
     there = [name for name in (CHECKPOINT, *FILES, REPORT) if os.path.lexists(folder / name)]
     if {"config.json", CHECKPOINT} & set(there):
-        raise ValueError(f"--out {folder} holds a run already: choose another folder, or go on with --resume {folder}")
+        raise ValueError(
+            f"--out {folder} holds a run already: choose another folder, or go on with --resume {quote(str(folder))}"
+        )
     if there:
         raise ValueError(f"{folder} holds a {there[0]} that is of no run: choose another folder, or remove it")
 

@@ -18,6 +18,7 @@ import secrets
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 LOCK = ".minidl.lock"
 
@@ -122,7 +123,8 @@ def _machine() -> dict[str, str]:
 def _taken(folder: Path, by: dict[str, object] | None = None) -> ValueError:
     if by is None:
         return ValueError(
-            f"another process is training in {folder}: let it end, or stop it and go on with --resume {folder}"
+            f"another process is training in {folder}: let it end, or stop it and go on with "
+            f"--resume {quote(str(folder))}"
         )
     who = f"process {by.get('pid', '?')} of {by.get('host', 'another machine')}"
     return ValueError(f"{who} is training in {folder}. If it is not, it was killed: then remove {folder / LOCK}")
