@@ -7,8 +7,10 @@ sent across once. Which example comes when is drawn by NumPy on the host, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from minidl.backend import Array, backend_of, get_backend, kernel_for, to_numpy
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
-from minidl.refuse import refuse
+from minidl.refuse import refuse, to_labels
 from minidl.tensor import Tensor
 
 
@@ -139,7 +141,8 @@ def examples_of(given: Any) -> Examples:
         if len(images) != len(labels):
             raise DataError(f"{len(images)} images but {len(labels)} labels")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
-            raise DataError(f"labels must be whole numbers (N,), these are {labels.dtype} of shape {labels.shape}")
+            raise DataError(f"labels must be whole numbers (N,), these are {labels.dtype} of shape {labels.shape}: "
+                            f"{to_labels(labels)}")  # fmt: skip
         return Examples(images, labels)
     raise DataError(
         f"examples are Examples, such as split(data).test, or a pair (images, labels), not a {type(given).__name__}"
@@ -207,6 +210,28 @@ def _pick(dataset: Dataset, train: Array, val: Array, device: str | None, origin
     return splits
 
 
+class Batches(Iterator[tuple[Tensor, Array]]):
+    """What `batches` returns. Each `for` over it is an epoch, from its first batch on; len() of it is how many.
+
+    epoch  gives the batches once, in an order drawn anew
+    n      how many
+    """
+
+    def __init__(self, epoch: Callable[[], Iterator[tuple[Tensor, Array]]], n: int) -> None:
+        self.epoch, self.n = epoch, n
+        self.going: Iterator[tuple[Tensor, Array]] | None = None  # of next()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Array]]:
+        return self.epoch()
+
+    def __next__(self) -> tuple[Tensor, Array]:
+        self.going = self.going or self.epoch()
+        return next(self.going)
+
+    def __len__(self) -> int:
+        return self.n
+
+
 def batches(
     images: Array,
     labels: Array,
@@ -216,8 +241,8 @@ def batches(
     dtype: Any = np.float32,
     drop_last: bool = False,
     **other: Any,
-) -> Iterator[tuple[Tensor, Array]]:
-    """Yield (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
+) -> Batches:
+    """All (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
     images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are);
                rows (N, F) of other data stay rows
@@ -227,7 +252,8 @@ def batches(
     dtype      of x, a float dtype; float32 by default
     drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
 
-    Raises DataError where the counts of images and labels differ, or the batch size is below 1.
+    `for x, y in batches(...)` is an epoch. What is kept, loader = batches(...), gives another in each `for`, and has a
+    len(). Raises DataError where the counts of images and labels differ, or the batch size is no whole number above 0.
     """
     refuse("batches", other)
     images, labels = _array(images), _array(labels)
@@ -235,11 +261,18 @@ def batches(
         raise DataError(f"{len(images)} images but {len(labels)} labels")
     if rng is not None and not hasattr(rng, "permutation"):
         raise DataError(f"rng must be np.random.default_rng(seed), made once before the epochs, got {rng!r}")
-    if batch_size < 1:
-        raise DataError(f"the batch size must be at least 1, got {batch_size}")
-    n = len(images)
-    order = None if rng is None else backend_of(images).from_host(rng.permutation(n))
-    end = n - n % batch_size if drop_last else n
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise DataError(f"the batch size must be a whole number, at least 1, got {batch_size!r}")
+    end = len(images) - len(images) % batch_size if drop_last else len(images)
+    n = max(0, steps_per_epoch(end, batch_size) - start)
+    return Batches(partial(_epoch, images, labels, batch_size, rng, start, dtype, end), n)
+
+
+def _epoch(
+    images: Array, labels: Array, batch_size: int, rng: Any, start: int, dtype: Any, end: int
+) -> Iterator[tuple[Tensor, Array]]:
+    """The batches of one epoch, up to the example `end` of its order."""
+    order = None if rng is None else backend_of(images).from_host(rng.permutation(len(images)))
     for begin in range(start * batch_size, end, batch_size):
         chosen: Any = slice(begin, begin + batch_size) if order is None else order[begin : begin + batch_size]
         plain = order is not None and images.ndim == 3

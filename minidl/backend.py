@@ -19,7 +19,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 import numpy as np
 
 from minidl import no_gpu
-from minidl.refuse import block, refuse
+from minidl.refuse import refuse
+from minidl.telling import block
 
 # A NumPy array or a CuPy array. CuPy is optional, so its type can't be named here.
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"

@@ -49,7 +49,8 @@ def evaluate(
 def measure(model: Module, examples: Examples, batch_size: int | None = None) -> Result:
     """`evaluate` for a loop that calls it after each epoch: it prints no warnings."""
     if not len(examples):
-        raise ValueError("there are no examples to evaluate on: a validation fraction of 0 leaves that split empty")
+        raise ValueError("there are no examples to evaluate on: val_fraction=0, or a Trainer's (x, y), leaves that "
+                         "split empty")  # fmt: skip
     if batch_size is None:
         batch_size = max(128, PIXELS_AT_A_TIME // max(1, math.prod(examples.images.shape[1:])))
     xp = xp_of(examples.labels)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from minidl.refuse import block
+from minidl.telling import block
 
 # Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
 recording: ContextVar[bool] = ContextVar("recording", default=True)

@@ -17,7 +17,8 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, moved, to_numpy
 from minidl.listing import listing, lost
-from minidl.refuse import Named, refuse, tell
+from minidl.refuse import Named, refuse
+from minidl.telling import tell
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 

@@ -17,7 +17,8 @@ import numpy as np
 import minidl
 from minidl.backend import Array, xp_of
 from minidl.grad_mode import is_recording
-from minidl.refuse import ELSEWHERE, OWN, Named, tell
+from minidl.refuse import ELSEWHERE, OWN, Named
+from minidl.telling import tell
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -43,6 +44,13 @@ class Operators(Named):
     _otherwise = OWN
     data: Array
     requires_grad: bool
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in minidl.ops.__all__ and name not in ELSEWHERE:
+                raise AttributeError(f"Tensor has no '{name}': it is a function, minidl.ops.{name}(t)")
+            return super().__getattr__(name)
 
     @property
     def size(self) -> Size:
@@ -224,6 +232,9 @@ class Operators(Named):
 
     def __int__(self) -> int:
         return int(self.item())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.item(), digits)
 
     def __bool__(self) -> bool:
         return bool(self.item())

@@ -230,7 +230,10 @@ def permute(x: Any, *dims: int) -> Tensor:
 
 
 def getitem(x: Any, index: Any) -> Tensor:
-    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients."""
+    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients.
+
+    Raises IndexError for an index beyond the end, or of anything but whole numbers.
+    """
     x = as_tensor(x)
 
     def vjp(g: Array) -> Array:
@@ -239,7 +242,12 @@ def getitem(x: Any, index: Any) -> Tensor:
         xp.add.at(dx, index, g)  # not dx[index] += g, which would count a repeated index once
         return dx
 
-    return record("getitem", xp_of(x.data).asarray(x.data[index]), (x, vjp))
+    try:
+        value = xp_of(x.data).asarray(x.data[index])
+    except IndexError as error:
+        hint = ": make them an array, t.numpy().astype(int)" if "integer" in str(error) else f", of shape {x.shape}"
+        raise IndexError(f"getitem: {error}{hint}") from None
+    return record("getitem", value, (x, vjp))
 
 
 # ---- products ----

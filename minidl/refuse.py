@@ -7,39 +7,55 @@ An argument that has no meaning here is refused by its name. Otherwise a user wo
 from __future__ import annotations
 
 import difflib
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 _NEW = "leave it out: results are new arrays"
+_WEIGHTED = "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
 _REDUCTION = "say reduction='mean', 'sum' or 'none'"
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
+    "activation": (None, "it is a layer of its own: nn.Linear(4, 8), nn.ReLU()"),
     "axis": (NotImplemented, "here it is called dim"),
+    "batch_size": (NotImplemented, "the Trainer takes it: Trainer(net, optimizer, data, batch_size=32)"),
+    "callbacks": (None, "here they are observers=[...], each a minidl.Observer"),
     "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
     "create_graph": (False, "there are no second derivatives; a difference of two gradients is near one"),
+    "class_weight": (None, _WEIGHTED),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),
     "dilation": (1, "a larger window, whose weights are zero in between, is the same"),
     "divisor_override": (None, "multiply the result"),
     "dtype": (None, "array.astype(dtype) first; model.to(dtype=...) changes a whole model"),
+    "epochs": (NotImplemented, "trainer.fit(epochs) takes them"),
+    "filters": (NotImplemented, "nn.Conv2d(in_channels, out_channels, kernel_size)"),
+    "from_logits": (True, "the loss takes logits: leave the softmax out of the network"),
     "groups": (1, "convolve each group of channels by itself, and ops.cat the results"),
     "ignore_index": (-100, "leave those examples out: logits[keep], labels[keep]"),
+    "input_shape": (None, "each layer takes its own: nn.Linear(in_features, out_features)"),
     "keepdims": (NotImplemented, "here it is called keepdim"),
     "inputs": (None, "requires_grad = False on the other leaves leaves them out"),
     "inplace": (False, _NEW),
+    "loss": (None, "a Trainer's is cross-entropy; with another one write a loop of your own"),
+    "metrics": (None, "a Trainer gives loss and accuracy; others are counted by an observer, or of trainer.predict(x)"),
     "out": (None, _NEW),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
     "reduce": (None, _REDUCTION),
     "return_indices": (False, "the largest values alone are returned"),
+    "sample_weight": (None, _WEIGHTED),
     "shuffle": (False, "rng=np.random.default_rng(seed), made once, draws another order in each epoch"),
+    "fit.shuffle": (True, "a Trainer draws another order in each epoch"),
+    "Trainer.shuffle": (True, "a Trainer draws another order in each epoch"),
     "size_average": (None, _REDUCTION),
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
     "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
     "training": (NotImplemented, "a layer knows it: nn.Dropout, with net.train() and net.eval()"),
     "ddof": (NotImplemented, "here it is called correction"),
+    "units": (NotImplemented, "nn.Linear(in_features, out_features)"),
+    "validation_data": (
+        None,
+        "a Trainer takes Splits(train, val, test, classes, (height, width)), of Examples(x, y)",
+    ),
+    "validation_split": (0.0, "split(load_mnist(), val_fraction=0.1); of arrays of your own Splits(...)"),
     "unbiased": (True, "correction=0 divides by n, as unbiased=False does"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
 }
@@ -55,6 +71,7 @@ _BINARY_LOGITS = "(ops.relu(z) - z * y + (1 + ops.exp(-ops.abs(z))).log()).mean(
 _SILU = "x * x.sigmoid()"
 _L1 = "ops.abs(a - b).mean()"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
+_RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
 _GRADS = "each weight's .grad after backward()"
 OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
@@ -83,6 +100,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "retain_grad": "model.watched shows what is in between",
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
+    "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
+    "realize": "leave it out: nothing is put off", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
@@ -105,7 +124,20 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
+    "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
+    "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
+    "vmap": "operations take a whole batch, along the first axis", "jit": "leave it out: nothing is traced",
+    "Value": "Tensor(2.0, requires_grad=True)", "Variable": "Tensor(array, requires_grad=True)",
+    "Function": "an operation of your own is written with minidl.tensor.record",
+    "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
+    "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
+    "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
+    "to_categorical": "labels stay whole numbers; np.eye(n)[labels] are one-hot rows",
+    "train_test_split": "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]",
+    "StandardScaler": "(x - x_train.mean(0)) / x_train.std(0)", "load_digits": "load_mnist()",
+    "accuracy_score": "(predicted == labels).mean()", "accuracy": "(logits.argmax(1) == labels).mean()",
     # optimizers
+    "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
     "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
     "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
     "state": "state_dict()",
@@ -115,6 +147,23 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "LambdaLR": "lr=lambda k: a rate for step k", "MultiStepLR": "lr=lambda k: a rate for step k",
     "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
     # layers and models
+    "Input": "each layer takes its own: nn.Linear(in_features, out_features)", "Model": "nn.Module",
+    "Activation": "nn.ReLU() and others", "BatchNormalization": "nn.BatchNorm2d(channels) or nn.BatchNorm1d(features)",
+    "GlobalAveragePooling2D": _ONE_MEAN, "SparseCategoricalCrossentropy": "nn.CrossEntropyLoss()",
+    "CategoricalCrossentropy": "nn.CrossEntropyLoss(), with labels.argmax(1) of one-hot rows",
+    "BinaryCrossentropy": _BINARY_LOGITS, "MeanSquaredError": "nn.MSELoss()",
+    "Conv1d": "nn.Conv2d(c, k, (1, n)) of signals (N, C, L) as x[:, :, None]",
+    "MaxPool1d": "nn.MaxPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
+    "AvgPool1d": "nn.AvgPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
+    "LSTM": _RECURRENT, "GRU": _RECURRENT, "RNN": _RECURRENT,
+    "LayerNorm": "(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()",
+    "get_weights": "state_dict()", "set_weights": "load_state_dict(state)",
+    "count_params": "sum(p.size for p in net.parameters())", "trainable_variables": "parameters()",
+    "trainable_weights": "parameters()", "kernel": "weight", "cleargrads": "p.grad = None for each p of parameters()",
+    "predict_proba": "minidl.predict(net, images), or net(x).softmax(1)",
+    "score": "minidl.evaluate(net, (x, y)).accuracy", "History.history": "history.of('train_loss')",
+    "Trainer.score": "trainer.evaluate((x, y)).accuracy",
+    "Linear.W": "weight", "Linear.b": "bias", "Linear.w": "weight", "Sequential.layers": "net[i], or a loop over net",
     "Dense": "nn.Linear(in_features, out_features)", "SiLU": _SILU, "AdaptiveAvgPool2d": _ONE_MEAN,
     "L1Loss": _L1, "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
     "NLLLoss": _NLL,
@@ -187,73 +236,26 @@ def _near(name: str, known: Iterable[str]) -> str:
 def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) -> None:
     """Raise TypeError for the first of these arguments of `name` that would change something, and for `more` that have
     no name."""
+    if more and hasattr(more[0], "shape"):
+        raise TypeError(f"{name}: a layer is made first, and then called with what it computes of: nn.{name}()(x)")
     if more:
         raise TypeError(f"{name}: {more[0]!r} is one positional argument too many; others have names, bias=False, "
                         "and PyTorch's inplace=True is left out")  # fmt: skip
     for argument, value in arguments.items():
-        default, remedy = BEYOND.get(argument, (NotImplemented, ""))
+        default, remedy = BEYOND.get(f"{name}.{argument}") or BEYOND.get(argument, (NotImplemented, ""))
         if not any(type(value) is type(same) and value == same for same in (default, (default, default))):
             raise TypeError(f"{name} has no argument '{argument}'" + (f": {remedy}" if remedy else ""))
 
 
-def tell(words: str) -> None:
-    """A warning, at the line of the user's program that called into minidl."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(words, UserWarning, stacklevel=level)
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("minidl", "contextlib") and ".py" not in module and "%2E" not in module
-
-
-P = ParamSpec("P")
-
-
-class Block:
-    """`with f():`, or `@f()` over a function. In a line of its own it does nothing, and says so."""
-
-    def __init__(self, name: str, make: Callable[[], AbstractContextManager[None]]) -> None:
-        self.name, self.make, self.used = name, make, False
-        self.open: list[AbstractContextManager[None]] = []
-
-    def __enter__(self) -> None:
-        self.used = True
-        self.open.append(self.make())
-        self.open[-1].__enter__()
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self.open.pop().__exit__(*error)
-
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        self.used = True
-
-        @wraps(function)
-        def inside(*args: Any, **kwargs: Any) -> Any:
-            with self.make():
-                return function(*args, **kwargs)
-
-        return inside
-
-    def __del__(self) -> None:
-        if not self.used:
-            warnings.warn(f"{self.name} in a line of its own does nothing: write `with {self.name}:`, and inside what "
-                          "it is for", stacklevel=2)  # fmt: skip
-
-
-def block(function: Callable[P, Iterator[None]]) -> Callable[P, Block]:
-    """contextlib's contextmanager, whose blocks tell where they are never entered."""
-    make = contextmanager(function)
-
-    @wraps(function)
-    def made(*args: P.args, **kwargs: P.kwargs) -> Block:
-        if args and callable(args[0]):
-            raise TypeError(f"{function.__name__} over a function has parentheses: @{function.__name__}()")
-        make(*args, **kwargs)  # raises here for wrong arguments
-        return Block(f"{function.__name__}({', '.join(map(repr, args))})", partial(make, *args, **kwargs))
-
-    return made
+def to_labels(labels: Any) -> str:
+    """What makes whole numbers 0, 1, ... of an array of labels of another kind."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return "labels.argmax(1) of one-hot rows"
+    if labels.dtype.kind in "OUS":
+        return "np.unique(labels, return_inverse=True)[1] numbers the names"
+    if labels.dtype.kind == "f":
+        return "labels.astype(int); to learn numbers, write a loop of your own with ops.mse_loss"
+    return "labels.ravel()" if labels.ndim == 2 else "labels.astype(int)"
 
 
 def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:

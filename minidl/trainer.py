@@ -29,7 +29,7 @@ from minidl.fast.gpu.graph import captured
 from minidl.module import dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
-from minidl.refuse import Named
+from minidl.refuse import Named, refuse
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
@@ -73,7 +73,9 @@ class Trainer(Named):
         *,
         read_every: int | None = None,
         threads: int | None = None,
+        **other: Any,
     ) -> None:
+        refuse("Trainer", other)
         check_settings(model, optimizer, batch_size, seed, threads)
         self.splits = splits = splits_of(data, seed, next(iter(model.parameters())).device)
         self.model, self.optimizer, self.threads = model, optimizer, threads
@@ -117,6 +119,7 @@ class Trainer(Named):
         *,
         verbose: bool = True,
         threads: int | None = None,
+        **other: Any,
     ) -> History:
         """Train so many more epochs. Returns the record of each epoch so far, those of earlier calls too.
 
@@ -130,6 +133,7 @@ class Trainer(Named):
         epochs that are left resumes with the same bits. Once more, and it stops at once. Raises Diverged where the loss
         is not finite.
         """
+        refuse("fit", other)
         program_above().fit(self, epochs, observers, validate, verbose, threads)
         return self.metrics
 

@@ -165,7 +165,7 @@ def test_numbers_are_stacked_not_joined() -> None:
         (nn, "Sequental", "nearest to it is Sequential"),
         (nn, "CrossEntropy", "nearest to it is CrossEntropyLoss"),
         (nn, "Dense", r"nn.Linear\(in_features"),
-        (nn, "LSTM", "put it together"),
+        (nn, "LSTM", "there are no recurrent layers"),
         (ops, "crossentropy", "it is called cross_entropy"),
         (ops, "max_pool", "nearest to it is max_pool2d"),
         (ops, "elu", "put it together"),

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 from minidl.backend import same_bits
 from minidl.fast.blas import blas
 from minidl.fast.cores import cores
-from minidl.refuse import block
+from minidl.telling import block
 
 PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
 WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from minidl.refuse import Named
 
-class History(list[dict[str, Any]]):
+
+class History(Named, list[dict[str, Any]]):
     """A list of dictionaries, one for each epoch: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr,
     phase, seconds. Printed, it says how the last one ended."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         if not self:
@@ -24,7 +28,14 @@ class History(list[dict[str, Any]]):
 
     def of(self, name: str) -> list[Any]:
         """One quantity after each epoch: history.of("val_loss")."""
+        for record in self:
+            if name not in record:
+                raise KeyError(f"an epoch's record has no {name!r}: {', '.join(record)}")
         return [record[name] for record in self]
+
+    def __getitem__(self, which: Any) -> Any:
+        """The record of one epoch, or of several; by name it is `of`."""
+        return self.of(which) if isinstance(which, str) else super().__getitem__(which)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from minidl.module import Module
 from minidl.optim import Hybrid, Optimizer
 from minidl.optim.checks import tell
 from minidl.optim.grammar import unknown
+from minidl.refuse import to_labels
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
@@ -116,7 +117,7 @@ def check_labels(splits: Splits) -> None:
             "rows of pixels become images with x.reshape(-1, 28, 28)"
         )
     if train.labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be whole numbers, these are {train.labels.dtype}: labels.astype(int)")
+        raise ValueError(f"labels must be whole numbers, these are {train.labels.dtype}: {to_labels(train.labels)}")
 
 
 def tell_unscaled(images: Array) -> None:

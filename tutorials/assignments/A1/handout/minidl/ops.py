@@ -202,7 +202,10 @@ def permute(x: Any, *dims: int) -> Tensor:
 
 
 def getitem(x: Any, index: Any) -> Tensor:
-    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients."""
+    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients.
+
+    Raises IndexError for an index beyond the end, or of anything but whole numbers.
+    """
     raise NotImplementedError("A1: getitem is yours to write")
 
 

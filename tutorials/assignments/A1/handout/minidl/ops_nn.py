@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
-from minidl.refuse import refuse
+from minidl.refuse import refuse, to_labels
 from minidl.rng import CounterRng
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
@@ -185,17 +185,20 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if isinstance(labels, (np.ndarray, Tensor, type(logits.data))) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        hint = "give an array of them, labels.astype(int), and no Tensor"
-        rows = "labels.argmax(1) of one-hot rows; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
-        hint = rows if labels.ndim == 2 else hint
+        hint = to_labels(labels) if labels.ndim == 2 or labels.dtype.kind in "OUS" else ""
+        if labels.ndim == 2:
+            hint += "; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
+        hint = hint or "give an array of them, labels.astype(int), and no Tensor"
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):
-        raise ValueError(f"cross_entropy: logits {logits.shape} need labels of shape ({n},), got {labels.shape}")
+        hint = f": {to_labels(labels)}" if labels.ndim == 2 else ""
+        raise ValueError(f"cross_entropy: logits {logits.shape} need labels of shape ({n},), got {labels.shape}{hint}")
     if not isinstance(labels, np.ndarray):
         return labels
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         i = int(wrong.argmax())
-        raise ValueError(f"cross_entropy: label {labels[i]} at position {i} is not in [0, {classes})")
+        raise ValueError(f"cross_entropy: label {labels[i]} at position {i} is not in [0, {classes}): labels count "
+                         "from 0, and the network has an output for each")  # fmt: skip
     return backend_of(logits.data).from_host(labels)

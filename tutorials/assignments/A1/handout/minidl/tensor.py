@@ -17,7 +17,8 @@ import numpy as np
 from minidl.backend import CPU, Array, backend_of, get_backend, moved, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
-from minidl.refuse import refuse, refuse_for_tensor, tell
+from minidl.refuse import refuse, refuse_for_tensor
+from minidl.telling import tell
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
