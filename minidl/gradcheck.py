@@ -33,6 +33,8 @@ def gradcheck(
             held fixed
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 
+    Raises ValueError where no input requires a gradient.
+
     A function with a corner (relu at 0, max at a tie) has no slope there: choose inputs away from it.
     """
     tensors = [_float64_leaf(x) for x in ([inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs)]
@@ -43,6 +45,8 @@ def gradcheck(
     def scalar() -> float:
         return float((fn(*tensors).data * weights).sum())
 
+    if not any(tensor.requires_grad for tensor in tensors):
+        raise ValueError("gradcheck: no input needs a gradient: give arrays, or Tensors with requires_grad=True")
     out.backward(weights)
     for k, tensor in enumerate(tensors):
         if not tensor.requires_grad:

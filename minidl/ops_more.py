@@ -12,7 +12,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, erf, xp_of
 from minidl.refuse import refuse
-from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, reduced, total
+from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, reduced, tell_column, total
 
 # ---- element by element ----
 
@@ -52,6 +52,9 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     chosen = xp.asarray(condition.data if isinstance(condition, Tensor) else condition)
     if chosen.dtype != bool:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
+    for x in (a, b):
+        if x.ndim + chosen.ndim == 3:
+            tell_column("where", x, chosen)
     return record(
         "where",
         xp.where(chosen, a.data, b.data),

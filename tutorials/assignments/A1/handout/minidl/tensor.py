@@ -180,7 +180,8 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     This is all it takes to write an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
-    value = np.asarray(value) if isinstance(value, np.generic) else value  # NumPy makes a scalar of a 0-d result
+    if type(value) is not np.ndarray:
+        value = _array_of(name, value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
     out.parameter, out.version, out.base = False, 0, None
@@ -193,6 +194,15 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
             reads = tuple([(t, t.version) for t in read if t.node is None])
             out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
     return out
+
+
+def _array_of(name: str, value: Any) -> Array:
+    """The value of an operation that is no NumPy array: one of a device as it is, one of NumPy's numbers as 0-d."""
+    if isinstance(value, np.generic):  # NumPy makes a scalar of a 0-d result
+        return np.asarray(value)
+    if isinstance(value, (Tensor, list, tuple, float, int)):
+        raise TypeError(f"the value of '{name}' is a {type(value).__name__}, and must be an array, as x.data ** 2 is")
+    return value
 
 
 def alike(op: str, *tensors: Tensor | None, dtype: bool = True) -> None:
@@ -223,15 +233,15 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
         except ValueError as error:
             raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
         if a.ndim + b.ndim == 3 and op in ("sub", "mul"):
-            _tell_column(op, a, b)
+            tell_column(op, a, b)
     return a, b
 
 
-def _tell_column(op: str, a: Tensor, b: Tensor) -> None:
+def tell_column(op: str, a: Any, b: Any) -> None:
     """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
     column, row = (a, b) if a.ndim == 2 else (b, a)
-    n = row.size
-    if n > 1 and column.shape == (n, 1) and a.requires_grad != b.requires_grad and recording.get():
+    n, learn = row.size, [t.requires_grad for t in (a, b) if isinstance(t, Tensor)]
+    if n > 1 and column.shape == (n, 1) and sum(learn) == 1 and recording.get():
         tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), each number with each: for one with one make both "
              "one shape, y[:, None] or t.squeeze(1); y[None, :] says that all are meant")  # fmt: skip
 

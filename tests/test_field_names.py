@@ -1,0 +1,196 @@
+"""What other libraries call otherwise, or hand over otherwise: names, arguments, labels, loaders, layouts of images.
+
+Right values come from NumPy and PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Tensor, nn, ops
+from minidl.optim import SGD
+from tests.test_field_habits import X, Y, network
+
+RNG = np.random.default_rng(3)
+
+
+# ---- a loader is kept for all epochs, as PyTorch's ----
+
+
+def test_batches_that_are_kept_give_another_epoch_in_each_loop() -> None:
+    x, y = np.arange(10.0, dtype=np.float32)[:, None], np.arange(10)
+    loader, anew = minidl.batches(x, y, 4, np.random.default_rng(0)), np.random.default_rng(0)
+    epochs = [[labels for _, labels in loader] for _ in range(3)]
+    for epoch in epochs:
+        assert sorted(np.concatenate(epoch)) == list(range(10))
+        wanted = [labels for _, labels in minidl.batches(x, y, 4, anew)]
+        assert all(np.array_equal(a, b) for a, b in zip(epoch, wanted, strict=True))
+    assert not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[1]))
+    assert len(loader) == 3
+    assert len(minidl.batches(x, y, 4, drop_last=True)) == 2
+    assert len(minidl.batches(x, y, 4, start=1)) == 2
+
+
+def test_a_first_look_at_a_loader_takes_nothing_from_the_epoch() -> None:
+    loader = minidl.batches(X, Y, 4)
+    assert next(iter(loader))[0].shape == (4, 4)
+    assert [len(labels) for _, labels in loader] == [4, 2]
+    assert next(loader)[0].shape == (4, 4)
+    assert next(loader)[0].shape == (2, 4)
+    with pytest.raises(StopIteration):
+        next(loader)
+    for wrong in (8.0, 0, "8"):
+        with pytest.raises(ValueError, match="the batch size must be a whole number, at least 1, got"):
+            minidl.batches(X, Y, wrong)  # type: ignore[arg-type]
+
+
+# ---- labels of other kinds ----
+
+LABELS: list[tuple[Any, str, Any]] = [
+    (np.array(["cat", "dog", "cat", "emu"]), r"np.unique\(labels, return_inverse=True\)\[1\]", [0, 1, 0, 2]),
+    (np.array(["b", "a", "b", "c"], object), r"np.unique\(labels, return_inverse=True\)\[1\]", [1, 0, 1, 2]),
+    (np.eye(3)[[2, 0, 1, 1]], r"labels.argmax\(1\)", [2, 0, 1, 1]),
+    (np.eye(3, dtype=int)[[2, 0, 1, 1]], r"labels.argmax\(1\)", [2, 0, 1, 1]),
+    (np.array([[2], [0], [1], [1]]), r"labels.ravel\(\)", [2, 0, 1, 1]),
+    (np.array([2.0, 0, 1, 1]), r"labels.astype\(int\)", [2, 0, 1, 1]),
+    (np.array([True, False, True, True]), r"labels.astype\(int\)", [1, 0, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy", "wanted"), LABELS, ids=lambda value: getattr(value, "dtype", None) and "-"
+)
+def test_labels_of_another_kind_are_told_what_makes_them_whole(labels: Any, remedy: str, wanted: Any) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    images = X[:4].reshape(4, 2, 2)
+    for use in (
+        lambda: minidl.Trainer(net, SGD(net.parameters()), (images, labels)),
+        lambda: minidl.evaluate(net, (images, labels)),
+        lambda: ops.cross_entropy(net(images), labels),
+    ):
+        with pytest.raises((ValueError, TypeError), match=remedy):
+            use()
+    code = remedy.replace("\\", "")
+    np.testing.assert_array_equal(eval(code, {"labels": labels, "np": np}), wanted)
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [-1, 1, 1]])
+def test_labels_that_do_not_count_from_zero_are_told(labels: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"is not in \[0, 3\): labels count from 0, and the network has an output for"):
+        ops.cross_entropy(np.zeros((3, 3)), labels)
+
+
+# ---- Keras's, scikit-learn's and JAX's names ----
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("callbacks", r"observers=\[\.\.\.\]"),
+        ("validation_split", "val_fraction"),
+        ("validation_data", "Splits"),
+        ("class_weight", r"reduction='none'\)\)\.sum\(\) / w\[y\]\.sum\(\)"),
+        ("metrics", "observer"),
+        ("shuffle", "draws another order"),
+    ],
+)
+def test_kerass_arguments_of_fit_are_answered(argument: str, words: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    data = X.reshape(6, 2, 2), Y
+    trainer = minidl.Trainer(net, SGD(net.parameters()), data)
+    for use, name in (
+        (lambda: trainer.fit(1, verbose=False, **{argument: [0.2]}), "fit"),
+        (lambda: minidl.Trainer(net, SGD(net.parameters()), data, **{argument: [0.2]}), "Trainer"),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} has no argument '{argument}': .*{words}"):
+            use()
+    with pytest.raises(TypeError, match=r"^fit has no argument 'batch_size': the Trainer takes it"):
+        trainer.fit(1, batch_size=4)
+    with pytest.raises(TypeError, match=r"^Trainer has no argument 'epochs': trainer.fit\(epochs\)"):
+        minidl.Trainer(net, SGD(net.parameters()), data, epochs=4)
+    with pytest.raises(TypeError, match=r"^Linear has no argument 'activation': it is a layer of its own"):
+        nn.Linear(4, 8, activation="relu")
+    with pytest.raises(TypeError, match=r"^cross_entropy has no argument 'from_logits': the loss takes logits"):
+        ops.cross_entropy(X, Y, from_logits=False)
+    assert ops.cross_entropy(X, Y, from_logits=True).item() == ops.cross_entropy(X, Y).item()
+
+
+def test_the_record_of_a_training_by_name() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    history = minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y)).fit(2, verbose=False)
+    assert history["train_loss"] == history.of("train_loss") == [each["train_loss"] for each in history]
+    assert history[-1]["epoch"] == 2
+    with pytest.raises(KeyError, match=r"an epoch's record has no 'loss': epoch, step, train_loss"):
+        history["loss"]
+    with pytest.raises(AttributeError, match=r"History has no 'history': history.of\('train_loss'\)"):
+        _ = history.history
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "words"),
+    [
+        (minidl, "value_and_grad", r"loss.backward\(\)"),
+        (minidl, "Value", r"requires_grad=True"),
+        (minidl, "layers", "minidl.nn"),
+        (minidl, "EarlyStopping", "Observer"),
+        (nn, "Input", "in_features"),
+        (nn, "BatchNormalization", "BatchNorm2d"),
+        (nn, "LSTM", "no recurrent layers"),
+        (nn.Linear(2, 2), "W", "weight$"),
+        (network(), "get_weights", r"state_dict\(\)"),
+        (network(), "predict_proba", "minidl.predict"),
+        (Tensor(X), "leaky_relu", r"it is a function, minidl.ops.leaky_relu\(t\)"),
+        (Tensor(X), "cleargrad", "t.grad = None"),
+        (Tensor(X), "no_such", "put it together"),
+    ],
+)
+def test_names_of_other_libraries_say_what_to_write(where: Any, name: str, words: str) -> None:
+    with pytest.raises(AttributeError, match=rf"has no '{name}': .*{words}"):
+        getattr(where, name)
+
+
+@pytest.mark.pytorch
+def test_signals_along_one_axis_are_images_of_one_row() -> None:
+    torch = pytest.importorskip("torch")
+    x, w, b = RNG.random((2, 3, 9)), RNG.random((4, 3, 5)), RNG.random(4)
+    said = minidl.refuse.ELSEWHERE
+    assert said["Conv1d"] == "nn.Conv2d(c, k, (1, n)) of signals (N, C, L) as x[:, :, None]"
+    t, there = Tensor(x), torch.from_numpy(x)
+    ours = ops.conv2d(t[:, :, None], w[:, :, None], b)[:, :, 0]
+    theirs = torch.nn.functional.conv1d(there, torch.from_numpy(w), torch.from_numpy(b))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-12)
+    pooled = nn.MaxPool2d((1, 3))(t[:, :, None])[:, :, 0]
+    np.testing.assert_array_equal(pooled.numpy(), torch.nn.functional.max_pool1d(there, 3).numpy())
+    normal = eval(said["LayerNorm"], {"x": t})
+    np.testing.assert_allclose(normal.numpy(), torch.nn.functional.layer_norm(there, (9,)).numpy(), rtol=1e-9)
+
+
+# ---- shapes and places ----
+
+
+def test_images_in_kerass_layout_and_images_before_a_dense_layer() -> None:
+    for x, conv in ((np.zeros((2, 8, 8, 3), np.float32), nn.Conv2d(3, 4, 3, rng=0)),):
+        with pytest.raises(ValueError, match=r"channels come first, x.permute\(0, 3, 1, 2\), of an array x.transpose"):
+            conv(x)
+        assert conv(x.transpose(0, 3, 1, 2)).shape == conv(Tensor(x).permute(0, 3, 1, 2)).shape == (2, 4, 6, 6)
+    with pytest.raises(
+        ValueError, match=r"linear: x \(2, 4, 4\) and weight \(3, 16\) .*: nn.Flatten\(\), or x.flatten\(1\)"
+    ):
+        nn.Linear(16, 3, rng=0)(np.zeros((2, 4, 4), np.float32))
+    with pytest.raises(TypeError, match=r"^ReLU: a layer is made first, and then called .*: nn.ReLU\(\)\(x\)$"):
+        nn.ReLU(Tensor(X))
+
+
+def test_indices_in_a_tensor_are_told() -> None:
+    t = Tensor(X)
+    for index in (Tensor([0, 1]), np.array([0.0, 1.0]), 1.0):
+        with pytest.raises(IndexError, match=r"^getitem: .*: make them an array, t.numpy\(\).astype\(int\)$"):
+            t[index]
+    with pytest.raises(IndexError, match=r"^getitem: index 9 is out of bounds .*, of shape \(6, 4\)$"):
+        t[9]
+    assert round(Tensor(2.345), 1) == 2.3
+    assert round(Tensor(2.6)) == 3
