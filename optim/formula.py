@@ -125,6 +125,13 @@ def lines_of(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]
 
 
 @cache
+def remembers(formula: Formula | None) -> frozenset[str]:
+    """The vectors that a formula reads as they were before the step: an optimizer has those it was built with."""
+    read = set().union(*(names(line.expression) for line in formula.lines)) if formula else set()
+    return frozenset(name.removesuffix("_old") for name in read if name.endswith("_old") and name != "w_old")
+
+
+@cache
 def has_formula(rule: type) -> bool:
     """Whether a rule's formula says what it does: no class has changed the rule or its decay after the one with it."""
 

@@ -66,7 +66,7 @@ class RMSprop(Rule):
 
     @property
     def formula(self) -> Formula:
-        return MOMENTUM if self.momentum else PLAIN
+        return MOMENTUM if self.momentum or "v" in self.vectors else PLAIN
 
     def rule(self, g: Array, p: Array, lr: float, s: Array, v: Array | None = None) -> None:
         xp = xp_of(g)

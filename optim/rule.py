@@ -21,7 +21,7 @@ from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
 from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, parts_of, refuse, tell
 from minidl.optim.flat import SLIPS, FlatParameters
-from minidl.optim.formula import Formula, Line, has_formula, lines_of
+from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
@@ -179,6 +179,9 @@ class Rule(Optimizer):
         return parts(self, resting)
 
     def _move(self) -> None:
+        if not remembers(self.formula).issubset(self.vectors):
+            raise ValueError(f"this {type(self).__name__} was built without what {self} remembers: build it anew, with "
+                             "these options")  # fmt: skip
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:

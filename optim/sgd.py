@@ -58,7 +58,7 @@ class SGD(Rule):
 
     @property
     def formula(self) -> Formula:
-        if not self.momentum:
+        if not self.momentum and not self.vectors:
             return PLAIN
         return NESTEROV if self.nesterov else MOMENTUM
 

@@ -179,3 +179,25 @@ def test_what_is_no_state_of_an_optimizer_is_refused(kind):
     ):
         with pytest.raises(ValueError, match=rf"^load_state_dict takes what .*{words}"):
             optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"), [(SGD, "momentum", 0.9), (RMSprop, "momentum", 0.9), (Adam, "amsgrad", True)]
+)
+def test_a_memory_that_is_asked_for_later_is_not_left_out_in_silence(kind, option, value):
+    w = parameter()
+    optimizer = kind([w], lr=0.1)
+    go(optimizer, w, 1)
+    setattr(optimizer, option, value)
+    with pytest.raises(ValueError, match=rf"^this {kind.__name__} was built without what {kind.__name__}\(.*remembers"):
+        go(optimizer, w, 1)
+
+
+@pytest.mark.parametrize("kind", [SGD, RMSprop])
+def test_momentum_may_end(kind):
+    w, other = parameter(), parameter()
+    optimizer, plain = kind([w], lr=0.1, momentum=0.9), kind([other], lr=0.1)
+    optimizer.momentum = 0.0
+    for each, p in ((optimizer, w), (plain, other)):
+        go(each, p, 3)
+    np.testing.assert_allclose(w.data, other.data, rtol=1e-6)
