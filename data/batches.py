@@ -18,6 +18,7 @@ import numpy as np
 from minidl.backend import Array, backend_of, get_backend, kernel_for, to_numpy
 from minidl.data.idx import DataError
 from minidl.data.mnist import Dataset
+from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.refuse import refuse, to_labels
 from minidl.tensor import Tensor
 
@@ -58,7 +59,7 @@ class Origin:
 
     name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
     val_fraction, counts, seed  as for `split`; all None for arrays
-    class_names, note      as of the Dataset
+    class_names, note, polarity  as of the Dataset
     """
 
     name: str
@@ -69,6 +70,7 @@ class Origin:
     seed: int | None = None
     class_names: tuple[str, ...] = ()
     note: str = ""
+    polarity: str = LIGHT_ON_DARK
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def split(
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
     fraction, names = None if counts else val_fraction, dataset.class_names
-    origin = Origin(dataset.name, dataset.source, dataset.sha256, fraction, counts, seed, names, dataset.note)
+    source, note, polarity = dataset.source, dataset.note, dataset.polarity
+    origin = Origin(dataset.name, source, dataset.sha256, fraction, counts, seed, names, note, polarity)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
         return _pick(dataset, order[n_val:], order[:n_val], device, origin)

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from minidl.data.idx import DataError, idx_sha256, read_idx
 from minidl.data.layout import PARTS, find_parts
+from minidl.data.polarity import polarity_of, was_inverted
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
 LONGEST_NAME = 255  # characters of a class's name: as long as a folder's
@@ -37,6 +39,7 @@ class Dataset:
                                labels.
     note                       what a program should tell the user about the choice of this data set ("" if nothing).
     class_names                a name for each class, for tables and pictures; () where none were given.
+    inverted                   whether `python -m minidl.data` has inverted all pictures; None: it made none.
     """
 
     name: str
@@ -49,6 +52,12 @@ class Dataset:
     sha256: str
     note: str = ""
     class_names: tuple[str, ...] = ()
+    inverted: bool | None = None
+
+    @cached_property
+    def polarity(self) -> str:
+        """Whether its pictures are light on dark, dark on light or of both kinds: see polarity.py."""
+        return polarity_of(self.train_images, self.inverted)
 
     def __repr__(self) -> str:
         counts = f"{len(self.train_labels):,} training, {len(self.test_labels):,} test"
@@ -64,7 +73,8 @@ def read_folder(folder: str | os.PathLike[str]) -> Dataset:
     """
     parts = find_parts(folder)
     dataset = make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", [read_idx(p) for p in parts.values()])
-    return replace(dataset, class_names=_read_names(parts["train-images"].parent / CLASS_NAMES, dataset.classes))
+    place = parts["train-images"].parent
+    return replace(dataset, class_names=_read_names(place / CLASS_NAMES, dataset.classes), inverted=was_inverted(place))
 
 
 def _read_names(path: Path, classes: int) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, readable
 from minidl.data.outputs import PICTURE, check_output
+from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.grad_mode import no_grad
 from minidl.handwriting.look import frame_of, look
 from minidl.nn import Module
@@ -53,14 +54,14 @@ def predict(argv: Sequence[str] | None) -> int:
             check_output(args.show, "predict", PICTURE, "--show", args.images)
         model, size = load_model(args.run, get_backend(args.device).name, args.model)
         data = load_run_checkpoint(args.run / CHECKPOINT).state["data"]
-        frame, names = frame_of(data), data.get("class_names", ())
+        frame, names, polarity = frame_of(data), data.get("class_names", ()), data.get("polarity", LIGHT_ON_DARK)
     except (ValueError, OSError, DeviceError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     seen, count, status = [], 0, DONE
     with no_fast() if "no_fast" in args else nullcontext():
         for path in args.images:
             try:
-                for image in look(path, size, frame, args.how):
+                for image in look(path, size, frame, args.how, polarity):
                     chances = classify(model, image.pixels)
                     note = f"  [{image.note}]" if image.note else ""
                     print(readable(f"{image.name}: {describe(chances, names)}{note}"))

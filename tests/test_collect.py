@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidl import load_mnist
+from minidl import Trainer, load_mnist, nn, split
 from minidl.data import DataError, read_idx
 from minidl.handwriting.collect import collect
 from minidl.handwriting.folders import find_pictures, natural
+from minidl.handwriting.look import look
+from minidl.optim import Adam
+from minidl.predict import predict
+from minidl.train import main as train
 from tests.commands import command, fails
 
 DIGITS = load_mnist("mnist5k")
@@ -71,6 +75,56 @@ def test_dark_on_light_is_inverted_by_the_majority(folder, tmp_path):
     picture(next(folder.rglob("*.png")), 255 - light)
     picture(sorted(folder.rglob("*.png"))[-1], 255 - light)
     assert "28 of 30 pictures are dark on light, the others light on dark" in make(folder, tmp_path / "mixed")
+
+
+@pytest.mark.parametrize("choice", ["auto", "keep", "invert"])
+@pytest.mark.parametrize("light", [0, 10, 20, 30])
+def test_a_network_sees_a_picture_as_its_training_images_are(folder, tmp_path, choice, light):
+    """Of 30 pictures so many are dark on light. `predict` gives a network just the bytes that it learned from, where
+    the pictures are of both kinds too: as day and night, of which one would else be made the other."""
+    files = sorted(folder.rglob("*.png"))
+    for path in files[:light]:
+        picture(path, 255 - np.asarray(Image.open(path)))
+    make(folder, tmp_path / "o", "--polarity", choice)
+    made = load_mnist(str(tmp_path / "o"))
+    learned = {image.tobytes() for image in (*made.train_images, *made.test_images)}
+    assert len(learned) == 30
+    for path in files:
+        (seen,) = look(path, (28, 28), None, polarity=made.polarity)
+        assert np.round(255 * seen.pixels).astype(np.uint8).tobytes() in learned, seen.note
+    if light in (0, 30):  # of one kind: another picture of the other kind is made so, too
+        picture(tmp_path / "other.png", 255 - np.asarray(Image.open(files[0])))
+        (other,) = look(tmp_path / "other.png", (28, 28), None, polarity=made.polarity)
+        assert np.round(255 * other.pixels).astype(np.uint8).tobytes() in learned, other.note
+
+
+def test_predict_knows_the_polarity_of_the_training_images(tmp_path, capsys):
+    """Two classes that differ by their brightness alone."""
+    rng = np.random.default_rng(0)
+    for name, sky in (("day", 200), ("night", 20)):
+        for i in range(20):
+            scene = np.full((12, 12), sky) + rng.integers(0, 30, (12, 12))
+            scene[4:8, 4:8] += 15 if sky < 100 else -90
+            picture(tmp_path / "p" / name / f"{i}.png", scene.astype(np.uint8))
+    make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
+    assert (
+        train(
+            ["--dataset", str(tmp_path / "o"), "--model", "linear", "--epochs", "100", "--out", str(tmp_path / "run")]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    files = [str(path) for path in sorted((tmp_path / "p").rglob("*.png"))]
+    assert predict([str(tmp_path / "run"), *files]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in said] == ["day"] * 20 + ["night"] * 20
+    assert all(line.endswith("[as it is]") for line in said)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
+    Trainer(net, Adam(net.parameters()), split(load_mnist(str(tmp_path / "o"))), folder=tmp_path / "own").fit(
+        1, verbose=False
+    )
+    assert predict([str(tmp_path / "own"), *files[:1]]) == 0
+    assert capsys.readouterr().out.endswith("[as it is]\n")
 
 
 def test_size_share_and_names_are_options(folder, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from minidl.data import load_mnist, write_idx
 from minidl.data.pictures import Picture
+from minidl.data.polarity import polarity_of
 from minidl.handwriting.connected import label, spread_labels
 from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, windowed
@@ -346,3 +347,11 @@ def test_a_network_of_other_data_gets_pictures_whole(tmp_path, capsys):
     Image.fromarray(np.full((100, 80), 250, np.uint8)).save(tmp_path / "x.png")
     assert predict([str(out), str(tmp_path / "x.png")]) == 0
     assert capsys.readouterr().out.endswith("[dark on light: inverted, resized from 100x80]\n")
+
+
+def test_polarity_of_a_data_set():
+    digits = DIGITS.train_images[:: len(DIGITS.train_images) // 50]
+    both = np.concatenate([digits, 255 - digits])
+    assert [polarity_of(x, made) for x in (digits, 255 - digits, both) for made in (None, False, True)] == [
+        *["light on dark"] * 3, *["dark on light"] * 3, "light on dark", "of both kinds", "of both kinds, inverted",
+    ]  # fmt: skip

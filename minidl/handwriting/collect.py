@@ -20,9 +20,10 @@ from minidl.data.dataset import CLASS_NAMES, LONGEST_NAME, make_dataset
 from minidl.data.idx import DataError, write_idx
 from minidl.data.layout import PARTS, find_part, names_of
 from minidl.data.pictures import PictureError, read_picture
+from minidl.data.polarity import FEW, INVERTED, KEPT, POLARITY, rim_is_light
 from minidl.handwriting.folders import LISTED, Found, listed
 from minidl.handwriting.frame import resized
-from minidl.handwriting.look import padded, rim_is_light
+from minidl.handwriting.look import padded
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
@@ -36,6 +37,7 @@ class Collected:
     arrays: list[Array]
     class_names: list[str]
     notes: list[str]
+    inverted: bool = False  # whether all pictures were inverted
 
 
 # ---- from files to arrays ----
@@ -76,7 +78,7 @@ def collect(
         raise DataError(f"there is no picture to test on{next(filter(None, why), '')}")
     arrays = [*_arrays(train, size), *_arrays(test, size)]
     told.overlap(arrays[0], arrays[2])
-    return Collected(arrays, names, told.all())
+    return Collected(arrays, names, told.all(), invert)
 
 
 @dataclass
@@ -159,7 +161,7 @@ def _decide(polarity: str, images: Sequence[Array], told: _Told) -> bool:
     if polarity != "auto":
         return polarity == "invert"
     light = sum(rim_is_light(scale(image)) for image in images)
-    if 0.05 < light / max(1, len(images)) < 0.95:
+    if FEW < light / max(1, len(images)) < 1 - FEW:
         told.notes.append(f"{light:,} of {len(images):,} pictures are dark on light, the others light on dark")
     if 2 * light > len(images):
         told.notes.append("dark on light: inverted, to light on dark as MNIST is")
@@ -222,7 +224,9 @@ def check_out(out: Path) -> None:
         raise DataError(f"{out} is a file: give a folder")
     if out.is_dir() and any(find_part(out, part) for part in PARTS):
         raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
-    if there := [name for name in (CLASS_NAMES, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)]:
+    if there := [
+        name for name in (CLASS_NAMES, POLARITY, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)
+    ]:
         raise DataError(f"{out} holds a {there[0]} that is of no data set: give another folder, or remove it")
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
@@ -234,5 +238,6 @@ def write_dataset(out: Path, made: Collected) -> None:
     make_dataset(str(out), str(out), made.arrays)  # checks that they fit each other
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))
+    write_text(out / POLARITY, f"{INVERTED if made.inverted else KEPT}\n")
     for part, array in zip(PARTS, made.arrays, strict=True):
         write_idx(out / names_of(part)[0], array)

@@ -14,6 +14,7 @@ from minidl.backend import Array
 from minidl.data import read_idx
 from minidl.data.batches import scale
 from minidl.data.pictures import Picture, PictureError, read_head, read_picture, starts_as_picture
+from minidl.data.polarity import DARK_ON_LIGHT, LIGHT_ON_DARK, MIXED_INVERTED, rim_is_light
 from minidl.handwriting.frame import EMNIST, MNIST, Framing, framed, resized
 from minidl.handwriting.paper import find_ink
 from minidl.handwriting.pieces import Piece, find_digits
@@ -50,7 +51,11 @@ def frame_of(data: dict[str, Any]) -> Framing | None:
 
 
 def look(
-    path: str | os.PathLike[str], size: tuple[int, int], frame: Framing | None = MNIST, how: str = "auto"
+    path: str | os.PathLike[str],
+    size: tuple[int, int],
+    frame: Framing | None = MNIST,
+    how: str = "auto",
+    polarity: str = LIGHT_ON_DARK,
 ) -> Iterator[Seen]:
     """Yield each image of a picture or IDX file, as a network for images of `size` (height, width) takes it.
 
@@ -59,6 +64,8 @@ def look(
            the training images are, digit by digit; where `frame` is None, whole
            "as-is": pictures as they are, dark on light too, whole, scaled to `size`
            "normalize": everything framed, as MNIST's digits are where `frame` is None
+    polarity  of the network's training images, see data/polarity.py: "auto" makes pictures so too, and where they were
+              of both kinds does to each what was done to those
 
     Raises PictureError or IdxError where the file can't be read or nothing is in it, ValueError for another size.
     """
@@ -77,7 +84,7 @@ def look(
     if how == "normalize" or (how == "auto" and frame is not None and picture.size != size):
         yield from normalized(path, picture, size, frame or MNIST)
     else:
-        yield whole(path, picture, size, how)
+        yield whole(path, picture, size, how, polarity)
 
 
 def is_idx(path: str, head: bytes) -> bool:
@@ -119,15 +126,15 @@ def _box(piece: Piece) -> tuple[int, int, int, int]:
     return piece.top, piece.bottom, piece.left, piece.right
 
 
-def whole(name: str, picture: Picture, size: tuple[int, int], how: str) -> Seen:
-    """A picture as it is; but for "as-is" light on dark, and with its proportions."""
+def whole(name: str, picture: Picture, size: tuple[int, int], how: str, wanted: str = LIGHT_ON_DARK) -> Seen:
+    """A picture as it is; but for "as-is" of the polarity that is wanted, and with its proportions."""
     image, done = picture.grey, list(picture.notes)
     if how == "as-is":
         done.append("as it is")
     else:
-        dark = rim_is_light(image)
-        image = 1 - image if dark else image
-        done.append(polarity(dark))
+        invert, words = turned(image, wanted)
+        image = 1 - image if invert else image
+        done.append(words)
         if picture.size != size:
             image = padded(image, size)
     seen = Seen(name, image.astype(np.float32), picture=picture.grey)
@@ -135,13 +142,6 @@ def whole(name: str, picture: Picture, size: tuple[int, int], how: str) -> Seen:
         done.append(f"resized from {_by(picture.size)}")
         seen = replace(seen, pixels=np.ascontiguousarray(resized(image, size)))
     return replace(seen, note=", ".join(done))
-
-
-def rim_is_light(image: Array) -> bool:
-    """Whether a small picture is dark on light: its rim is lighter than its middle; if all is one tone, it is light."""
-    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    difference = float(rim.mean() - image.mean())
-    return difference > 0 if abs(difference) > 1e-3 else float(rim.mean()) > 0.5
 
 
 def padded(image: Array, size: tuple[int, int]) -> Array:
@@ -152,8 +152,18 @@ def padded(image: Array, size: tuple[int, int]) -> Array:
     return np.pad(image, [(n // 2, n - n // 2) for n in more], constant_values=float(np.median(rim)))
 
 
+def turned(image: Array, wanted: str) -> tuple[bool, str]:
+    """Whether a picture is to be inverted for a network of that polarity, and what is said of it."""
+    if wanted not in (LIGHT_ON_DARK, DARK_ON_LIGHT):
+        return wanted == MIXED_INVERTED, "inverted" if wanted == MIXED_INVERTED else "as it is"
+    dark = rim_is_light(image)
+    if wanted == LIGHT_ON_DARK:
+        return dark, polarity(dark)
+    return not dark, "dark on light" if dark else "light on dark: inverted"
+
+
 def polarity(dark: bool) -> str:
-    """What is said of a picture's polarity."""
+    """What is said of a picture that is made light on dark."""
     return "dark on light: inverted" if dark else "light on dark"
 
 

@@ -69,7 +69,9 @@ STATE = table(
         "versions": table({"minidl": text(100), "bits": whole(), "numpy": text(100)}, {"fast": maybe(text(100))}),
         "config": mapping(anything),  # Config looks at them itself, and so does Options
         "options": mapping(anything),
-        "data": table({"name": text(), "sha256": text(64)}, {"class_names": listed(text(LONGEST_NAME))}),
+        "data": table(
+            {"name": text(), "sha256": text(64)}, {"class_names": listed(text(LONGEST_NAME)), "polarity": text(100)}
+        ),
         "model": table({"image_size": listed(whole(1, LARGEST), 2, 2), "classes": whole(1, LARGEST)}),
         "trainer": table(TRAINER),
         "optimizer": mapping(anything),

@@ -223,7 +223,12 @@ class Run:
             "versions": self.versions,
             "config": asdict(job.config),
             "options": asdict(self.options),
-            "data": {"name": data.name, "sha256": data.sha256, "class_names": list(data.class_names)},
+            "data": {
+                "name": data.name,
+                "sha256": data.sha256,
+                "class_names": list(data.class_names),
+                "polarity": data.polarity,
+            },
             "files": self.files,
             "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
             "trainer": trainer.state(),
