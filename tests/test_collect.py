@@ -57,8 +57,8 @@ def test_every_picture_is_there_once_and_unchanged(folder, tmp_path):
 
 
 def test_the_same_seed_the_same_files(folder, tmp_path):
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        make(folder, tmp_path / name, "--seed", seed)
+    for name, drawn in (("a", 0), ("b", 0), ("c", 1)):
+        make(folder, tmp_path / name, "--seed", drawn)
     a, b, c = (load_mnist(str(tmp_path / name)).sha256 for name in "abc")
     assert a == b != c
 
