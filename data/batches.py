@@ -139,6 +139,9 @@ def examples_of(given: Any) -> Examples:
     """Examples of a pair of arrays (images, labels); Examples as they are. Raises DataError for what is neither."""
     if isinstance(given, Examples):
         return given
+    if isinstance(given, tuple) and all(isinstance(each, tuple) and len(each) == 2 for each in given):
+        raise DataError("these are pairs of arrays, as of Keras's load_data(): give one, (x_train, y_train), and "
+                        "the other to evaluate((x_test, y_test))")  # fmt: skip
     if isinstance(given, (tuple, list)) and len(given) == 2:
         images, labels = map(_array, given)
         if len(images) != len(labels):
@@ -249,7 +252,7 @@ def batches(
 
     images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are);
                rows (N, F) of other data stay rows
-    labels     (N,) integers on the same device
+    labels     (N,) integers on the same device; beside rows also numbers to be learned, (N,) or (N, K)
     rng        a Generator, made once before all epochs, which draws the order; None keeps the order as it is
     start      begin with this batch of the order, to resume in the middle of an epoch
     dtype      of x, a float dtype; float32 by default

@@ -84,6 +84,25 @@ def test_labels_that_do_not_count_from_zero_are_told(labels: list[int]) -> None:
         ops.cross_entropy(np.zeros((3, 3)), labels)
 
 
+def test_two_pairs_of_arrays_are_told() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    pair = X.reshape(6, 2, 2), Y
+    with pytest.raises(ValueError, match=r"^these are pairs of arrays, .* give one, \(x_train, y_train\)"):
+        minidl.Trainer(net, SGD(net.parameters()), (pair, pair))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_images_that_are_not_finite_are_named_not_the_rate(bad: float) -> None:
+    images = X.reshape(6, 2, 2).copy()
+    images[[1, 4], 0, 0] = bad
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    words = (
+        r"^training diverged at step 1: the loss is nan; 2 of this batch's 6 images hold a NaN or an infinity: leave"
+    )
+    with pytest.raises(ArithmeticError, match=words), np.errstate(invalid="ignore"):
+        minidl.Trainer(net, SGD(net.parameters()), (images, Y)).fit(1, verbose=False)
+
+
 # ---- Keras's, scikit-learn's and JAX's names ----
 
 

@@ -56,6 +56,11 @@ def test_the_loop_of_the_page_learns(capsys: pytest.CaptureFixture[str]) -> None
     assert re.search(r"epoch 2: loss \d\.\d{3}, validation accuracy 0\.[89]", capsys.readouterr().out)
 
 
+def test_the_loop_of_a_table_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(PAGE.read_text("utf-8").split("```python\n")[2].split("```")[0], {})
+    assert float(capsys.readouterr().out.split()[-1]) < 0.01  # a sine varies by 0.5
+
+
 # ---- the messages ----
 
 

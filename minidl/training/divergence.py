@@ -14,8 +14,12 @@ class Diverged(ArithmeticError):
 
 
 def diverged(step: int, what: str, rate: float, model: Module | None = None, x: Tensor | None = None) -> Diverged:
-    """The error to raise. With the model and a batch x it names the first layer whose output is not finite."""
+    """The error to raise. With the model and a batch x it names the first layer whose output is not finite, or says how
+    many of the images are not."""
     where = ""
+    if x is not None and (bad := _not_finite(x)):
+        which = f"{bad} of this batch's {len(x)} images hold a NaN or an infinity"
+        return Diverged(f"training diverged at step {step}: {what}; {which}: leave those out, or give them a value")
     if model is not None and x is not None:
         where = f"; the first output that is not finite is that of {first_non_finite(model, x)}"
     return Diverged(f"training diverged at step {step}: {what}, the rate {rate:g}{where}. Try a smaller --lr")
@@ -33,6 +37,11 @@ def first_non_finite(model: Module, x: Tensor) -> str:
     with no_grad(), model.watched(see):
         model(x)
     return found[0] if found else "the loss"
+
+
+def _not_finite(x: Tensor) -> int:
+    """How many images of a batch (N, ...) hold a NaN or an infinity."""
+    return int((~xp_of(x.data).isfinite(x.data)).reshape(len(x), -1).any(1).sum())
 
 
 def check_weights(model: Module, step: int, rate: float) -> None:
