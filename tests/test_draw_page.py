@@ -101,16 +101,17 @@ def answers(chrome: Any) -> list[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", networks())
-def test_every_layer_s_numbers_are_python_s(chrome, tmp_path, name):
+@pytest.mark.parametrize(("name", "dark"), [*((name, False) for name in networks()), ("mlp", True)])
+def test_every_layer_s_numbers_are_python_s(chrome, tmp_path, name, dark):
+    """dark: the network learned pictures dark on light, and a drawing is made so."""
     model, rng = networks()[name], np.random.default_rng(1)
-    (tmp_path / "page.html").write_text(pages.page([facts(model, (11, 9))]))
+    (tmp_path / "page.html").write_text(pages.page([facts(model, (11, 9), darkOnLight=dark)]))
     open_page(chrome, tmp_path / "page.html")
     for image in rng.random((3, 11, 9)):
         shown = chrome.execute_script(
             "const [r] = window.page.show(arguments[0]);"
             "return [r.outputs.map((o) => [o.shape, [...o.data]]), [...r.probabilities]]",
-            image.ravel().tolist(),
+            (1 - image if dark else image).ravel().tolist(),
         )
         wanted = outputs(model, image)
         assert len(shown[0]) == len(wanted)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.data.atomic import write_text
+from minidl.data.polarity import DARK_ON_LIGHT
 from minidl.handwriting.layers import described
 from minidl.handwriting.look import frame_of
 from minidl.program.load import LoadedRun
@@ -46,6 +47,7 @@ def facts(run: LoadedRun) -> dict[str, Any]:
         "about": _about(run, Path(str(data["name"])).name),
         "size": run.image_size,
         "frame": frame and {"box": frame.box, "byMass": frame.by_mass},
+        "darkOnLight": data.get("polarity") == DARK_ON_LIGHT,
         "classes": [_class(data, k) for k in range(run.classes)],
         "layers": described(model, run.image_size),
     }

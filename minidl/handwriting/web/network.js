@@ -83,9 +83,14 @@ function erf(x) { // Abramowitz & Stegun 7.1.26, within 1.5e-7
   return x < 0 ? -y : y;
 }
 
-// What each layer gives for an image (numbers from 0 to 1, row by row), and the probabilities of the classes.
+// A drawing (numbers from 0 to 1, row by row, ink 1) as the run's training images are: light on dark, or dark on light.
+function asLearned(run, pixels) {
+  return Float64Array.from(pixels, (ink) => (run.darkOnLight ? 1 - ink : ink));
+}
+
+// What each layer gives for a drawing, and the probabilities of the classes.
 function forward(run, pixels) {
-  let x = { shape: [1, ...run.size], data: Float64Array.from(pixels) };
+  let x = { shape: [1, ...run.size], data: asLearned(run, pixels) };
   const outputs = run.layers.map((layer) => (x = KINDS[layer.kind](layer, x)));
   return { outputs, probabilities: softmax(x).data };
 }

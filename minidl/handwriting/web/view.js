@@ -154,7 +154,7 @@ class Page {
   show(pixels) {
     const [h, w] = this.runs[0].size, colour = colours();
     document.getElementById("hint").hidden = this.sheet.strokes.length > 0;
-    paintNumbers(document.getElementById("seen"), pixels || new Float64Array(h * w), h, w, 1, grey);
+    paintNumbers(document.getElementById("seen"), asLearned(this.runs[0], pixels || new Float64Array(h * w)), h, w, 1, grey);
     return this.runs.map((run, r) => {
       const result = forward(run, pixels || new Float64Array(h * w));
       this.answers[r].show(pixels && result.probabilities);
