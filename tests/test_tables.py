@@ -40,6 +40,7 @@ def test_a_table_has_its_pixels_and_labels(tmp_path, title, first):
     table(tmp_path / "train.csv", images, labels, title, first)
     make(tmp_path / "train.csv", tmp_path / "o")
     made = load_mnist(str(tmp_path / "o"))
+    assert made.inverted is None
     got = pairs([made.train_images, made.train_labels, made.test_images, made.test_labels])
     assert got == sorted((int(k), image.tobytes()) for image, k in zip(images, labels, strict=True))
     assert np.bincount(made.test_labels).tolist() == [round(0.2 * n) for n in np.bincount(labels)]

@@ -37,7 +37,7 @@ class Collected:
     arrays: list[Array]
     class_names: list[str]
     notes: list[str]
-    inverted: bool = False  # whether all pictures were inverted
+    inverted: bool | None = None  # whether all pictures were inverted; None for a table, which was made of none
 
 
 # ---- from files to arrays ----
@@ -238,6 +238,7 @@ def write_dataset(out: Path, made: Collected) -> None:
     make_dataset(str(out), str(out), made.arrays)  # checks that they fit each other
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))
-    write_text(out / POLARITY, f"{INVERTED if made.inverted else KEPT}\n")
+    if made.inverted is not None:
+        write_text(out / POLARITY, f"{INVERTED if made.inverted else KEPT}\n")
     for part, array in zip(PARTS, made.arrays, strict=True):
         write_idx(out / names_of(part)[0], array)
