@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
-from minidl.refuse import refuse, to_labels
+from minidl.refuse import refuse, to_classes, to_labels, to_rows
 from minidl.rng import CounterRng
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
@@ -24,9 +24,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("linear", x, w, b)
     if not x.ndim or w.ndim != 2 or x.shape[-1] != w.shape[1]:
-        rows = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]
-        hint = ": nn.Flatten(), or x.flatten(1), makes rows of it" if rows else ""
-        raise ValueError(f"linear: x {x.shape} and weight {w.shape} must be (..., in) and (out, in){hint}")
+        raise ValueError(f"linear: x {x.shape} and weight {w.shape} must be (..., in) and (out, in){to_rows(x, w)}")
     n, (n_out, n_in) = math.prod(x.shape[:-1]), w.shape  # all axes but the last count as one, the batch
     y = x.data.reshape(n, n_in) @ w.data.T  # (n, in) @ (in, out)
     edges: list[Reading] = [
@@ -189,7 +187,7 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
         d *= (g * share)[..., None]
         return d
 
-    return record("cross_entropy", y, (logits, vjp))
+    return record("cross_entropy", xp.asarray(y), (logits, vjp))
 
 
 @accelerated
@@ -237,10 +235,7 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if isinstance(labels, (np.ndarray, Tensor, type(logits.data))) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        hint = to_labels(labels) if labels.ndim == 2 or labels.dtype.kind in "OUS" else ""
-        if labels.ndim == 2:
-            hint += "; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
-        hint = hint or "give an array of them, labels.astype(int), and no Tensor"
+        hint = to_classes(labels)
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):

@@ -7,6 +7,7 @@ An argument that has no meaning here is refused by its name. Otherwise a user wo
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -256,6 +257,20 @@ def to_labels(labels: Any) -> str:
     if labels.dtype.kind == "f":
         return "labels.astype(int); to learn numbers, write a loop of your own with ops.mse_loss"
     return "labels.ravel()" if labels.ndim == 2 else "labels.astype(int)"
+
+
+def to_classes(labels: Any) -> str:
+    """The same for a cross-entropy, which soft labels have too."""
+    if labels.ndim == 2:
+        return to_labels(labels) + "; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
+    names = labels.dtype.kind in "OUS"
+    return to_labels(labels) if names else "give an array of them, labels.astype(int), and no Tensor"
+
+
+def to_rows(x: Any, w: Any) -> str:
+    """How images become the rows that a weight takes, where they would fit."""
+    fits = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]
+    return ": nn.Flatten(), or x.flatten(1), makes rows of it" if fits else ""
 
 
 def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:

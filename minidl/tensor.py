@@ -24,6 +24,7 @@ Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient 
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
 Reading: TypeAlias = "Edge | tuple[Tensor, Vjp, Tensor] | tuple[Tensor, Vjp, Tensor, Tensor]"  # and what that reads
 Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class Tensor(Operators):
@@ -299,18 +300,15 @@ def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool)
 
 
 def _as_float_array(data: Any, device: str | None) -> Array:
-    data = data if type(data) is np.ndarray else _as_array(data)
-    if isinstance(data, np.ndarray) and not (data.flags.writeable and data.dtype.isnative):
-        data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and compiled loops take no other
-    if data.dtype.kind in "iub":
-        data = data.astype(np.float32)
-    if data.dtype.kind != "f":
-        raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
+    if type(data) is not np.ndarray or data.dtype not in FLOATS or not data.flags.writeable:
+        data = _as_array(data)
     return data if device is None else moved(data, device)
 
 
 def _as_array(data: Any) -> Array:
-    """An array on a device as it is; a number or a (nested) list as float32; a subclass's numbers, as of np.matrix."""
+    """Floating-point numbers of a device as they are; whole numbers, a number or a (nested) list as float32; a
+    subclass's numbers, as of np.matrix; of what is read-only or of the other byte order a copy.
+    """
     if isinstance(data, Tensor):
         raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
     if isinstance(data, np.ma.MaskedArray):
@@ -322,8 +320,16 @@ def _as_array(data: Any) -> Array:
             raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
                             "one of them; of numbers for a plot write t.item()") from None  # fmt: skip
         data = np.asarray(data)
-        return data.astype(np.float32) if data.dtype.kind == "f" else data
-    return np.asarray(data) if isinstance(data, np.ndarray) else data
+        data = data.astype(np.float32) if data.dtype.kind == "f" else data
+    if isinstance(data, np.ndarray):
+        data = np.asarray(data)
+        if not (data.flags.writeable and data.dtype.isnative):
+            data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and loops take no other
+    if data.dtype.kind in "iub":
+        data = data.astype(np.float32)
+    if data.dtype.kind != "f":
+        raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
+    return data
 
 
 def _any_learns(data: Any) -> bool:
@@ -375,21 +381,24 @@ def _topological_order(root: Tensor) -> list[Tensor]:
 
 
 def _fit(g: Array, parent: Tensor, op: str) -> Array:
-    """A gradient in the shape and dtype of the input that it belongs to: summed over broadcast axes."""
-    try:
-        fits = g.shape == parent.shape
-    except AttributeError:
-        what = f"a {type(g).__name__}"
-        raise TypeError(f"the vjp of '{op}' gave {what}, and must give an array, as g * 2 * x.data is") from None
-    if not fits:
+    """A gradient in the shape and dtype of the input that it belongs to."""
+    if type(g) is not np.ndarray or g.shape != parent.shape:
+        g = _summed(g, parent, op)
+    return g if g.dtype == parent.dtype else g.astype(parent.dtype)
+
+
+def _summed(g: Any, parent: Tensor, op: str) -> Array:
+    """The gradient summed over the axes along which its input was broadcast."""
+    if not hasattr(g, "shape"):
+        raise TypeError(f"the vjp of '{op}' gave a {type(g).__name__}, and must give an array, as g * 2 * x.data is")
+    if g.shape != parent.shape:
         extra = g.ndim - parent.ndim  # axes that broadcasting put in front
         stretched = tuple(i + extra for i, n in enumerate(parent.shape) if n == 1) if extra >= 0 else ()
         summed = total(g, (*range(extra), *stretched), keepdims=True)
         if extra < 0 or summed.shape[extra:] != parent.shape:
             raise ValueError(f"the vjp of '{op}' gave shape {g.shape} for an input of shape {parent.shape}")
         g = summed.reshape(parent.shape)
-    g = np.asarray(g) if isinstance(g, np.generic) else g
-    return g if g.dtype == parent.dtype else g.astype(parent.dtype)
+    return np.asarray(g) if isinstance(g, np.generic) else g
 
 
 from minidl import ops  # noqa: E402, F401 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)

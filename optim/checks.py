@@ -203,3 +203,9 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
                 f"{kind}.rule left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
                 f"{name} = ... only gives the name to another array"
             )
+
+
+def without_memory(rule: Any) -> ValueError:
+    """The error of a rule that was given options, after it was built, for which it has no vectors."""
+    kind = type(rule).__name__
+    return ValueError(f"this {kind} was built without what {rule} remembers: build it anew, with these options")

@@ -19,7 +19,18 @@ import numpy as np
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
-from minidl.optim.checks import above, at_least, check_rule, check_vectors, first_step, is_own, parts_of, refuse, tell
+from minidl.optim.checks import (
+    above,
+    at_least,
+    check_rule,
+    check_vectors,
+    first_step,
+    is_own,
+    parts_of,
+    refuse,
+    tell,
+    without_memory,
+)
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
@@ -180,8 +191,7 @@ class Rule(Optimizer):
 
     def _move(self) -> None:
         if not remembers(self.formula).issubset(self.vectors):
-            raise ValueError(f"this {type(self).__name__} was built without what {self} remembers: build it anew, with "
-                             "these options")  # fmt: skip
+            raise without_memory(self)
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:

@@ -17,9 +17,8 @@ import numpy as np
 
 from minidl.backend import CPU, Array, backend_of
 from minidl.fast.threads import parts_for, split
-from minidl.tensor import Reading, Tensor, Vjp, record
+from minidl.tensor import FLOATS, Reading, Tensor, Vjp, record
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 BOOL = np.dtype(np.bool_)
 MANY = 512  # rows that are added up as they are
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, xp_of
-from minidl.refuse import refuse, to_labels
+from minidl.refuse import refuse, to_classes, to_labels, to_rows
 from minidl.rng import CounterRng
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
@@ -185,10 +185,7 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if isinstance(labels, (np.ndarray, Tensor, type(logits.data))) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        hint = to_labels(labels) if labels.ndim == 2 or labels.dtype.kind in "OUS" else ""
-        if labels.ndim == 2:
-            hint += "; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
-        hint = hint or "give an array of them, labels.astype(int), and no Tensor"
+        hint = to_classes(labels)
         raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
     n, classes = logits.shape
     if labels.shape != (n,):
