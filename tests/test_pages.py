@@ -19,7 +19,7 @@ from minidl.data.batches import splits_of
 from minidl.optim import Adam
 from minidl.pages import facts_of_folder
 from minidl.pages.png import png, signed
-from minidl.pages.svg import Line, Mark, chart, labelled, ticks
+from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
 from tests.browser import browser, console, view
 from tests.commands import ROOT, command, fails, tiny_dataset
 
@@ -257,7 +257,7 @@ def test_labels_of_an_axis_differ_and_have_room():
         words = labelled(ticks(low, high))
         assert len(set(words.values())) == len(words)
         assert all(float(text) == pytest.approx(value, rel=1e-9, abs=1e-15) for value, text in words.items())
-        drawn = chart([Line("rate", [(1, low), (2, high)], "run-0")], "rate")
+        drawn = chart([Polyline("rate", [(1, low), (2, high)], "run-0")], "rate")
         for x, text in re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="end">([^<]+)', drawn):
             assert float(x) > 6.5 * len(text)
 
@@ -305,13 +305,13 @@ def test_ticks_are_round_and_inside():
 
 
 def test_a_curve_lies_where_its_numbers_say():
-    drawn = chart([Line("a", [(1, 0.0), (2, 1.0), (3, float("nan"))], "run-0")], "t", [Mark(1.5, "switch")])
+    drawn = chart([Polyline("a", [(1, 0.0), (2, 1.0), (3, float("nan"))], "run-0")], "t", [Mark(1.5, "switch")])
     path = re.search(r'run-0"><title>a</title><path d="M([\d. L]+)"', drawn)[1]
     (x1, y1), (x2, y2) = (tuple(map(float, place.split())) for place in path.split("L"))
     assert x1 < x2
     assert y1 > y2  # up is smaller
     assert float(re.search(r'switch" d="M([\d.]+)', drawn)[1]) == pytest.approx((x1 + x2) / 2, abs=0.1)
-    assert chart([Line("a", [], "run-0")], "t") == ""
+    assert chart([Polyline("a", [], "run-0")], "t") == ""
 
 
 def test_a_page_may_have_many_classes_and_large_images(tmp_path):
