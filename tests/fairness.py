@@ -32,7 +32,7 @@ v += g
 p = -lr * (g + self.momentum * v) if self.nesterov else -lr * v
 """
         },
-        60,
+        90,
         "makes a new array, which is lost",
     ),
     "A2: only m is corrected": (

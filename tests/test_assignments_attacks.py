@@ -329,7 +329,7 @@ while True:
         "a crash": Attack(body="import ctypes; ctypes.string_at(0)", score=NO_RULE, said="crashed (SIGSEGV)"),
         "an abort": Attack(body="import os; os.abort()", score=NO_RULE, said="crashed (SIGABRT)"),
         # ---- answers that are none ----
-        "NaN": Attack(body="p[...] = float('nan')", score=NO_RULE, said="A NaN or an infinity"),
+        "NaN": Attack(body="p[...] = float('nan')", score=NO_RULE + 5, said="A NaN or an infinity"),
         "a lambda": Attack("import numpy; copy = numpy.array\nnumpy.array = lambda *a, **k: (lambda: 0)", 0, bare=True),
         "objects": Attack("import numpy; numpy.array = lambda *a, **k: numpy.ndarray((1,), object)", 0, bare=True),
     }  # fmt: skip

@@ -128,7 +128,7 @@ def test_the_repositorys_address_stands_in_one_place():
 def test_the_gate_says_what_it_skips_for_a_stranger(tmp_path, rest, status):
     """Its frame, with other parts in it: neither the full MNIST nor a browser are there."""
     gate = (ROOT / ".ci" / "run").read_text()
-    bodies = dict.fromkeys(("surroundings", "readme", "loops", "lessons", "runs"), "true") | {
+    bodies = dict.fromkeys(("surroundings", "readme", "loops", "operations", "lessons", "runs"), "true") | {
         "rest": rest,
         "has_browser": "false",
     }

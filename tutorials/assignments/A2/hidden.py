@@ -231,18 +231,23 @@ def moments(call: Call, rng: np.random.Generator) -> None:
         })  # fmt: skip
 
 
-def adam_mistakes(w: Array, g: Array, **options: Any) -> dict[str, Any]:
+def adam_mistakes(call: Call, w: Array, g: Array, **options: Any) -> dict[str, Any]:
     """What the usual slips give."""
 
     def wrong(**slip: Any) -> Any:
         return lambda: adam(w, g, **options, **slip).value
+
+    def from_0() -> Any:  # NaN from the first step on; but a rule that gives NaN for any t is not early
+        state = {"m": np.ones(3), "v": np.ones(3)}
+        later = call("rule", name="Adam", options={}, g=np.ones(3), state=state, t=3, lr=0.1)["p"]
+        return adam(w, g, **options, from_0=bool(np.isfinite(later).all())).value
 
     return {
         "Did you forget the bias correction, the divisions by 1 - b^t?": wrong(correct=False),
         "m is corrected, v is not: divide v by 1 - b2^t as well.": wrong(correct_v=False),
         "v is corrected, m is not: divide m by 1 - b1^t as well.": wrong(correct_m=False),
         "The bias correction is one step late: self.t counts this step, it is 1 at the first.": wrong(late=True),
-        "1 - b^t is 0 at the first step, and divides by 0: self.t is 1 there, not 0.": wrong(from_0=True),
+        "1 - b^t is 0 at the first step, and divides by 0: self.t is 1 there, not 0.": from_0,
         "The bias correction is one step early: self.t counts this step already, it is not t + 1.": wrong(early=True),
         "The bias correction does not move with t.": wrong(constant_t=True),
         "Did you forget the square root of v?": wrong(root=False),
@@ -264,7 +269,9 @@ def first_step(call: Call, rng: np.random.Generator) -> None:
         w, g = start(rng, dtype, 1)
         options = {"lr": 0.01}
         told = given("Adam", options, w, g) + "; each weight moves by lr, against the sign of its gradient"
-        expect(trajectory(call, "Adam", options, w, g), adam(w, g, 0.01), dtype, told, adam_mistakes(w, g, lr=0.01))
+        expect(
+            trajectory(call, "Adam", options, w, g), adam(w, g, 0.01), dtype, told, adam_mistakes(call, w, g, lr=0.01)
+        )
 
 
 @ITEMS.item("Adam: twenty steps", 15, "Adam.rule")
@@ -274,7 +281,7 @@ def many_steps(call: Call, rng: np.random.Generator) -> None:
         options = {"lr": 0.02}
         told = given("Adam", options, w, g)
         got = trajectory(call, "Adam", options, w, g, forgiving=False)
-        expect(got, adam(w, g, 0.02), dtype, told, adam_mistakes(w, g, lr=0.02))
+        expect(got, adam(w, g, 0.02), dtype, told, adam_mistakes(call, w, g, lr=0.02))
 
 
 @ITEMS.item("Adam: other betas and eps", 10, "Adam.rule")
@@ -285,7 +292,7 @@ def other_options(call: Call, rng: np.random.Generator) -> None:
         right = adam(w, g, 0.05, b1, b2, eps)
         told = given("Adam", options, w, g)
         mistakes = {"Are betas and eps taken from the arguments?": lambda: adam(w, g, 0.05).value}
-        mistakes |= adam_mistakes(w, g, lr=0.05, b1=b1, b2=b2, eps=eps)
+        mistakes |= adam_mistakes(call, w, g, lr=0.05, b1=b1, b2=b2, eps=eps)
         expect(trajectory(call, "Adam", options, w, g), right, np.float64, told, mistakes, call.ledger)
 
 
