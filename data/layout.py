@@ -67,9 +67,7 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     missing = [part for part in PARTS if part not in found]
     if missing:
         if not found and (other := _other_kind(folder)):
-            raise DataError(
-                f"folder {folder} holds {other}: make IDX files of it, python -m minidl.data {quote(str(folder))} OUT"
-            )
+            raise DataError(f"folder {folder} holds {other}: {_to_idx(folder)}")
         looked_for = " or ".join(names_of(missing[0]))
         raise DataError(
             f"folder {folder} lacks {', '.join(missing)} (a data set is four IDX files; "
@@ -96,6 +94,11 @@ def _below(folder: Path) -> Path:
         listed = ", ".join(map(str, whole))
         raise DataError(f"folder {folder} holds several data sets: name one of {listed}")
     return next(iter(first or whole), folder)
+
+
+def _to_idx(place: str | os.PathLike[str]) -> str:
+    """What to do with tables and pictures, for messages."""
+    return f"make IDX files of it, python -m minidl.data {quote(str(place))} OUT"
 
 
 def _meant(folder: Path, part: str) -> str:
@@ -135,9 +138,7 @@ def check_folder(folder: Path) -> None:
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
         if folder.name.lower().endswith(TABLES) and folder.exists():
-            raise DataError(
-                f"{folder} is a table: make IDX files of it, python -m minidl.data {quote(str(folder))} OUT"
-            )
+            raise DataError(f"{folder} is a table: {_to_idx(folder)}")
         raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"the folder {folder} may not be read: permission denied")

@@ -53,8 +53,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     if chosen.dtype != bool:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
     for x in (a, b):
-        if x.ndim + chosen.ndim == 3:
-            tell_column("where", x, chosen)
+        tell_column("where", x, chosen)
     return record(
         "where",
         xp.where(chosen, a.data, b.data),

@@ -184,7 +184,12 @@ class Trainer(Named):
 
     def steps(self) -> Iterator[int]:
         """The steps of the rest of this epoch one by one, to be driven by hand; yields each one's number after it."""
-        for step in self._steps(()):
+        steps = self._steps(())
+        while True:
+            with self.forms():  # the caller, between two steps, computes as before
+                step = next(steps, None)
+            if step is None:
+                return
             yield step.number
 
     def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
@@ -197,11 +202,10 @@ class Trainer(Named):
             for observer in observers:
                 observer.before_step(step)
             self.between_steps = False
-            with self.forms():
-                if self._captured is None or any(observer.wants(step.number) for observer in observers):
-                    step.logits, step.loss = self.train_step(x, labels)
-                else:
-                    step.loss = self._step_in_one_piece(x, labels)
+            if self._captured is None or any(observer.wants(step.number) for observer in observers):
+                step.logits, step.loss = self.train_step(x, labels)
+            else:
+                step.loss = self._step_in_one_piece(x, labels)
             p.count_step(len(labels), time.perf_counter() - start)
             self.between_steps = True
             yield step

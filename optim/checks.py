@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any
 
 from minidl.backend import Array, xp_of
-from minidl.telling import tell as tell
+from minidl.telling import tell
 
 
 def number(name: str, value: Any) -> float:

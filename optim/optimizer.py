@@ -120,14 +120,11 @@ class Optimizer(Named, ABC):
         options += [name for name in ("weight_decay", "max_norm") if name not in options and getattr(self, name, None)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in options)})"
 
-    @property
-    def learning_rate(self) -> Any:
+    def _called_lr(self, *rate: Any) -> Any:
         """What Keras calls `lr`: it is refused, so that to set it does not do nothing in silence."""
         raise AttributeError("it is called lr here: optimizer.lr = 0.01")
 
-    @learning_rate.setter
-    def learning_rate(self, rate: Any) -> None:
-        raise AttributeError("it is called lr here: optimizer.lr = 0.01")
+    learning_rate = property(_called_lr, _called_lr)
 
     def _bound(self) -> FlatParameters:
         if self.flat is None:

@@ -28,7 +28,6 @@ from minidl.optim.checks import (
     is_own,
     parts_of,
     refuse,
-    tell,
     without_memory,
 )
 from minidl.optim.flat import SLIPS, FlatParameters
@@ -36,6 +35,7 @@ from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
+from minidl.telling import tell
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"

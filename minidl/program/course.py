@@ -19,9 +19,9 @@ import numpy as np
 
 from minidl.cli.display import Bar
 from minidl.evaluation import threads_or_as_before
-from minidl.optim.checks import tell
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
+from minidl.telling import tell
 from minidl.trainer import Trainer
 from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step

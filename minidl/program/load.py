@@ -18,9 +18,9 @@ from minidl.data.batches import Examples, Origin, Splits, split, splits_of, step
 from minidl.evaluation import Result, evaluate, predict
 from minidl.module import Module
 from minidl.optim import Optimizer
-from minidl.optim.checks import tell
 from minidl.program.describe import make_network, make_optimizer
 from minidl.program.folder import Settings, TrainerRun, arrays_origin
+from minidl.telling import tell
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minidl.optim.checks import tell
+from minidl.telling import tell
 
 LESSON = re.compile(r"\d\d_\w+\.py")
 

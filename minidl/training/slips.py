@@ -13,10 +13,10 @@ from minidl.data.batches import Splits
 from minidl.init import checksum
 from minidl.module import Module
 from minidl.optim import Hybrid, Optimizer
-from minidl.optim.checks import tell
 from minidl.optim.grammar import unknown
 from minidl.refuse import to_labels
 from minidl.rng import CounterRng
+from minidl.telling import tell
 from minidl.tensor import Tensor
 
 LOOK = 1000  # images are looked at, spread over all of them

@@ -233,13 +233,15 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
             np.broadcast_shapes(a.shape, b.shape)
         except ValueError as error:
             raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
-        if a.ndim + b.ndim == 3 and op in ("sub", "mul"):
+        if op in ("sub", "mul"):
             tell_column(op, a, b)
     return a, b
 
 
 def tell_column(op: str, a: Any, b: Any) -> None:
     """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
+    if a.ndim + b.ndim != 3:
+        return
     column, row = (a, b) if a.ndim == 2 else (b, a)
     n, learn = row.size, [t.requires_grad for t in (a, b) if isinstance(t, Tensor)]
     if n > 1 and column.shape == (n, 1) and sum(learn) == 1 and recording.get():
