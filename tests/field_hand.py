@@ -25,7 +25,11 @@ class Written(NamedTuple):
 
 def weight(nn: Any, *shape: int) -> Any:
     """A parameter, the same for both: of so many rows, which come in."""
-    values = np.random.default_rng(sum(shape)).normal(0, shape[0] ** -0.5, shape).astype(np.float32)
+    return parameter(nn, np.random.default_rng(sum(shape)).normal(0, shape[0] ** -0.5, shape).astype(np.float32))
+
+
+def parameter(nn: Any, values: Any) -> Any:
+    """A parameter with these values, float32."""
     if nn.__name__.startswith("torch"):
         import torch
 
@@ -160,6 +164,39 @@ def transformer(nn: Any, f: Any) -> Any:
     return Transformer()
 
 
+def mixer(nn: Any, f: Any) -> Any:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.shift = (parameter(nn, np.full(64, v, np.float32)) for v in (1, 0))
+
+        def forward(self, x: Any) -> Any:
+            mean, var = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
+            return (x - mean) / (var + 1e-5).sqrt() * self.scale + self.shift
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norms = nn.ModuleList([Normed(), Normed()])
+            self.places = nn.Sequential(nn.Linear(49, 32), nn.GELU(), nn.Linear(32, 49))
+            self.channels = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
+
+        def forward(self, x: Any) -> Any:
+            x = x + self.places(self.norms[0](x).transpose(1, 2)).transpose(1, 2)
+            return x + self.channels(self.norms[1](x))
+
+    class Mixer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.out = nn.Conv2d(1, 64, 4, 4), nn.Linear(64, 10)
+            self.blocks = nn.Sequential(Block(), Block())
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+    return Mixer()
+
+
 ROWS = (28, 28)
 WRITTEN = [
     Written("products", "a perceptron of products, x @ w + b", (784,), 128, products),
@@ -169,6 +206,7 @@ WRITTEN = [
     Written("densenet", "Huang et al. 2017: four blocks that put channels side by side", (1, 28, 28), 64, densenet),
     Written("swish", "an activation of one's own, x * sigmoid(x)", (784,), 128, swish),
     Written("by-rows", "a recurrent network that reads a digit row by row", ROWS, 64, by_rows),
+    Written("mixer", "Tolstikhin et al. 2021: two blocks over 49 patches", (1, 28, 28), 64, mixer),
     Written("transformer", "two blocks of attention over a digit's rows", ROWS, 32, transformer),
 ]
 BY_NAME = {network.name: network for network in WRITTEN}

@@ -148,6 +148,83 @@ def test_matmul(n: int, k: int, m: int, dtype: Any) -> None:
         assert np.all(error <= 2 * np.finfo(dtype).eps * np.sqrt(left.shape[1]) * (np.abs(left) @ np.abs(right)))
 
 
+# ---- stacks of matrices ----
+
+
+def lies(x: Any, *axes: int) -> Any:
+    """The same numbers, in memory in the order of these axes."""
+    return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
+
+
+def stacks(rng: np.random.Generator, n: int, k: int, m: int) -> dict[str, tuple[Any, Any]]:
+    """Pairs of stacks as programs make them."""
+    p, q = int(rng.integers(1, 9)), int(rng.integers(1, 5))
+    a, b = rng.normal(size=(p, q, n, k)), rng.normal(size=(p, q, k, m))
+    return {
+        "a stack and a matrix": (a[:, 0], b[0, 0]),
+        "a matrix and a stack": (a[0, 0], b),
+        "heads of attention": (lies(a, 0, 2, 1, 3), lies(b, 0, 3, 1, 2)),
+        "one for all": (a, b[:1]),
+        "the last axis first": (lies(a, 3, 0, 1, 2), b),
+        "heads before examples": (lies(a, 1, 0, 2, 3), lies(b, 1, 0, 2, 3)),
+        "every other": (a[:, ::-1, ::2], b[:, ::-1]),
+        "three axes before": (a[:, :, None], b[:, :, None]),
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("n", "k", "m"), [(28, 64, 64), (28, 16, 28), (1, 30, 7), (9, 1, 9), (5, 40, 1), (2, 3, 2)])
+def test_stacks(n: int, k: int, m: int, dtype: Any) -> None:
+    """Each matrix has NumPy's bits, as it lies; the gradient of a matrix that met a stack is the sum."""
+    rng = np.random.default_rng(n + k + m)
+    for a, b in stacks(rng, n, k, m).values():
+        a, b = a.astype(dtype), b.astype(dtype)  # astype keeps how they lie
+        g = rng.normal(size=np.matmul(a, b).shape).astype(dtype)
+        tensors = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+        y = ops.matmul(*tensors)
+        y.backward(g)
+        assert np.array_equal(y.data, np.matmul(a, b))
+        assert y.data.strides == np.matmul(a, b).strides or 1 in y.shape
+        for t, each in zip(tensors, (np.matmul(g, b.swapaxes(-1, -2)), np.matmul(a.swapaxes(-1, -2), g)), strict=True):
+            extra = tuple(range(each.ndim - t.ndim)) + tuple(
+                i for i, size in enumerate(t.shape, each.ndim - t.ndim) if size == 1 < each.shape[i]
+            )
+            right = each.sum(extra, np.float64).astype(dtype).reshape(t.shape) if extra else each
+            assert np.array_equal(t.grad, right)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
+    """That of a mean is one number for all places: BLAS could not read it where it lies."""
+    rng = np.random.default_rng(0)
+    check(lambda a, b: (a @ b).mean(1), lambda a, b: (a @ b).mean(1), [
+        rng.normal(size=(6, 28, 40)).astype(dtype), rng.normal(size=(40, 50)).astype(dtype)
+    ], rng)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(9, 49, 32), (3, 2, 28, 64), (1, 1, 300), (50, 1, 4)])
+def test_linear_of_more_than_two_axes(shape: tuple[int, ...], dtype: Any) -> None:
+    """In these products each bit is NumPy's, which they were left to when the study began."""
+    rng = np.random.default_rng(sum(shape))
+    arrays = [rng.normal(size=s).astype(dtype) for s in (shape, (70, shape[-1]), (70,))]
+    g = rng.normal(size=(*shape[:-1], 70)).astype(dtype)
+    for op in (ops.linear, lambda x, w, b: ops.relu(ops.linear(x, w, b))):
+        found = run(op, arrays, g)
+        with reference_only():
+            assert all(np.array_equal(one, two) for one, two in zip(found, run(op, arrays, g), strict=True))
+
+
+def test_linear_and_relu_of_more_than_two_axes() -> None:
+    """The two in one piece."""
+    rng = np.random.default_rng(0)
+    net = nn.Sequential(nn.Linear(30, 20, rng=rng), nn.ReLU())
+    x = rng.normal(size=(5, 7, 30)).astype(np.float32)
+    y = net(Tensor(x))
+    with reference_only():
+        assert np.array_equal(y.data, net(Tensor(x)).data)
+
+
 # ---- pooling ----
 
 

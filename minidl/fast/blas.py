@@ -16,6 +16,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,7 @@ def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | Non
     return None
 
 
+@cache
 def gemm(dtype: Any) -> int:
     """The address of OpenBLAS's cblas_?gemm with 64-bit sizes, for compiled loops; 0 where NumPy has another BLAS."""
     library = ctypes.PyDLL(_multiarray_umath.__file__)

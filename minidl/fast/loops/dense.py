@@ -85,10 +85,13 @@ def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
 
 
 @loop
-def forward(team, blas, x, w, b, y, relu):
-    """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
+def forward(team, blas, x, w, b, y, relu, whole):
+    """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out).
+
+    whole  the product is not cut
+    """
     by_rows = len(y) > 2 * len(w)
-    parts = cuts(max(y.shape), x.size * len(w))
+    parts = 1 if whole else cuts(max(y.shape), x.size * len(w))
     share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
 
 
@@ -129,10 +132,11 @@ def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db
 
 
 @loop
-def backward(team, blas, g, y, x, w, dx, dw, db):
+def backward(team, blas, g, y, x, w, dx, dw, db, whole):
     """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are left out.
 
-    y  the output, where a ReLU follows; else empty
+    y      the output, where a ReLU follows; else empty
+    whole  no product is cut
     """
     if y.size:
         masked = np.empty_like(g)
@@ -141,7 +145,7 @@ def backward(team, blas, g, y, x, w, dx, dw, db):
         g = masked
     work = x.size * len(w)
     by_rows, x_by_rows = len(dw) > 2 * dw.shape[1], len(dx) > 2 * dx.shape[1]
-    for_w = cuts(max(dw.shape), work) if dw.size else 0
-    for_x = cuts(max(dx.shape), work) if dx.size else 0
+    for_w = 0 if not dw.size else 1 if whole else cuts(max(dw.shape), work)
+    for_x = 0 if not dx.size else 1 if whole else cuts(max(dx.shape), work)
     parts = for_w + for_x + (1 if db.size else 0)
     share(team, parts, entry(backward_part, (for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from minidl.fast.blas import gemm
 from minidl.fast.fuse import Fused
 from minidl.fast.loops import dots, gelu, layers, layout, losses, norm, points, pools, rules
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
@@ -37,5 +38,5 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rule": rules.step,
     "dots64": dots.dots64,
 }
-if not layers.gemm("float32"):  # NumPy has another BLAS: products by NumPy
+if not gemm("float32"):  # NumPy has another BLAS: products by NumPy
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}

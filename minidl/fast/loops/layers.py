@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import CPU, Array
-from minidl.fast import blas
+from minidl.fast.blas import gemm
 from minidl.fast.linear import place, plain
-from minidl.fast.loops import dense, images
+from minidl.fast.loops import dense, images, stacks
 from minidl.fast.loops.layout import FEW, empty, stored, usual
 from minidl.fast.loops.pools import fitting, results
 from minidl.fast.loops.team import ready
@@ -22,7 +22,6 @@ from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Reading, Tensor, record
 
 SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
-gemm = cache(blas.gemm)
 
 
 class Gradients:
@@ -58,30 +57,31 @@ def asked(t: Tensor | None) -> bool:
 
 
 def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
-    """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
-    if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1] or not x.size * w.size:
+    """See ops.linear. x (..., in), w (out, in), b (out,) -> (..., out)."""
+    if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
-    if b is not None and b.shape != w.shape[:1]:
-        return NotImplemented
-    call, dtype = gemm(x.dtype), x.dtype
-    rows, weights = np.ascontiguousarray(x.data), np.ascontiguousarray(w.data)
-    y = CPU.empty((len(rows), len(weights)), dtype)
-    work = rows.size * len(weights)
-    dense.forward(ready(work), call, rows, weights, added(b, len(weights), dtype, relu), y, relu)
+    call, dtype, (n_out, n_in) = gemm(x.dtype), x.dtype, w.shape
+    whole = x.ndim > 2  # such a product was NumPy's when the study began: to cut it would change bits
+    if (b is not None and b.shape != (n_out,)) or (whole and min(x.size // n_in, n_in, n_out) < 2):
+        return NotImplemented  # NumPy has another way with vectors
+    rows, weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
+    y = CPU.empty((len(rows), n_out), dtype)
+    work = rows.size * n_out
+    dense.forward(ready(work), call, rows, weights, added(b, n_out, dtype, relu), y, relu, whole)
 
     def backward(g: Array) -> dict[str, Array]:
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
         dw = place(w) if w.requires_grad else nothing(2, dtype)
         db = place(b) if asked(b) else nothing(1, dtype)
-        g = np.ascontiguousarray(g)
-        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
-        return {"x": dx, "w": dw, "b": db}
+        g = np.ascontiguousarray(g).reshape(y.shape)
+        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db, whole)
+        return {"x": dx.reshape(x.shape) if x.requires_grad else dx, "w": dw, "b": db}
 
     gradients = Gradients(backward)
     edges: list[Reading] = [(x, gradients.of("x"), w), (w, gradients.of("w"), x)]
     if b is not None:
         edges.append((b, gradients.of("b")))
-    return record("linear_relu" if relu else "linear", y, *edges)
+    return record("linear_relu" if relu else "linear", y.reshape(*x.shape[:-1], n_out), *edges)
 
 
 def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
@@ -97,9 +97,11 @@ def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
 
 
 def matmul(a: Tensor, b: Any) -> Any:
-    """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m)."""
-    if not plain(a, b) or a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or not a.size * b.size:
+    """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m), or stacks of them (stacks.py)."""
+    if not plain(a, b) or a.shape[-1:] != b.shape[-2:-1] or not a.size * b.size:
         return NotImplemented
+    if a.ndim != 2 or b.ndim != 2:
+        return stacks.matmul(a, b)
     left, right = np.ascontiguousarray(a.data), np.ascontiguousarray(b.data)
     call, work = gemm(a.dtype), a.size * b.shape[1]
 

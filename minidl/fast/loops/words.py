@@ -140,15 +140,21 @@ def call(_: Any, code: Any, i: Any, args: Any) -> Any:
 @intrinsic
 def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any,
          beta: Any, c: Any, ldc: Any) -> Any:  # fmt: skip
-    """BLAS's cblas_?gemm at that address: C = op(A) op(B) + beta C, by rows; a, b and c are arrays that begin there."""
+    """BLAS's cblas_?gemm at that address: C = op(A) op(B) + beta C, by rows. c is an array that begins there; a and b
+    are too, or the addresses of one."""
     size = types.int64
     flag = types.int64
     real = c.dtype
 
     def generate(context: Any, builder: Any, sig: Any, v: Any) -> Any:
         number, int32 = context.get_value_type(real), ir.IntType(32)
-        data = [context.make_array(sig.args[i])(context, builder, v[i]).data for i in (6, 8, 11)]
-        pointer = data[0].type
+        pointer = number.as_pointer()
+        data = [
+            builder.inttoptr(v[i], pointer)
+            if isinstance(sig.args[i], types.Integer)
+            else context.make_array(sig.args[i])(context, builder, v[i]).data
+            for i in (6, 8, 11)
+        ]
         kind = ir.FunctionType(ir.VoidType(), [
             int32, int32, int32, WORD, WORD, WORD, number, pointer, WORD, pointer, WORD, number, pointer, WORD
         ])  # fmt: skip
