@@ -22,6 +22,7 @@ from minidl.telling import tell
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
+BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
@@ -254,7 +255,14 @@ def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
         dtype = getattr(x, "dtype", None)
         return not isinstance(x, (Tensor, np.generic)) and (getattr(dtype, "kind", "") == "f" or dtype == np.uint8)
 
-    return tuple([Tensor(x) if numbers(x) else x for x in given])
+    return tuple([_tensor(x) if numbers(x) else x for x in given])
+
+
+def _tensor(x: Any) -> Tensor:
+    """An array as a Tensor; bytes that are pixels are told, for `batches` divides them by 255."""
+    if x.dtype == np.uint8 and x.ndim > 1 and x.size and x.max() > BRIGHT:
+        tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / 255)")
+    return Tensor(x)
 
 
 def _some(names: list[str]) -> str:

@@ -310,3 +310,19 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
         gc.collect()
     with pytest.raises(ValueError, match="a seed is a whole number, 0 or more, got -1"):
         minidl.seed(-1)
+
+
+# ---- bytes ----
+
+
+def test_bytes_that_nothing_scales_are_told() -> None:
+    """PyTorch refuses them; here they were taken for numbers up to 255."""
+    pixels = (X * 255).astype(np.uint8)
+    net = network()
+    with pytest.warns(UserWarning, match=r"given bytes up to 2\d\d, and nothing scales them: write net\(x / 255\)"):
+        logits = net(pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(logits.data, net(pixels.astype(np.float32)).data)
+        net(pixels / np.float32(255))
+        net((X > 0.5).astype(np.uint8))  # black and white

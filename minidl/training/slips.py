@@ -11,7 +11,7 @@ from typing import Any
 from minidl.backend import Array, to_numpy
 from minidl.data.batches import Splits
 from minidl.init import checksum
-from minidl.module import Module
+from minidl.module import BRIGHT, Module
 from minidl.optim import Hybrid, Optimizer
 from minidl.optim.grammar import unknown
 from minidl.refuse import to_labels
@@ -20,7 +20,6 @@ from minidl.telling import tell
 from minidl.tensor import Tensor
 
 LOOK = 1000  # images are looked at, spread over all of them
-BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
 METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a Trainer reports after each epoch
 
 
