@@ -13,6 +13,7 @@ import numpy as np
 from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.refuse import refuse, to_classes, to_labels, to_rows
 from minidl.rng import CounterRng
+from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
 # ---- layers ----
@@ -166,6 +167,8 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
     label_smoothing e: the truth is 1 - e for the label plus e/classes for each class (Szegedy et al. 2016, sec. 7).
     """
     logits = as_tensor(logits)
+    if logits.node is not None and logits.node.name in SOFTENED:
+        tell_softened(logits.node.name)
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits {logits.shape} must be (N, classes)")
     if not 0 <= label_smoothing <= 1:
@@ -213,6 +216,14 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
 
 
 # ---- helpers ----
+
+SOFTENED = ("softmax", "sigmoid")
+
+
+def tell_softened(name: str) -> None:
+    """A softmax of a softmax dulls the gradient."""
+    tell(f"the network ends with a {name}, and the loss, cross-entropy, takes the softmax of what it is given: leave "
+         f"the {name} out, and let the network end with its last Linear")  # fmt: skip
 
 
 def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:

@@ -35,7 +35,7 @@ from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
 from minidl.training.observer import Observer, Step
-from minidl.training.slips import check_settings, tell_slips, tell_softmax
+from minidl.training.slips import check_settings, tell_slips
 
 
 class StepLosses(NamedTuple):
@@ -237,8 +237,6 @@ class Trainer(Named):
     def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
         """The logits, their loss, and how many are right."""
         logits = self.model(x)
-        if self.progress.step == 0:
-            tell_softmax(logits)
         loss = ops.cross_entropy(logits, labels)
         if self._last_good is not None:
             self._last_good.watch(loss.data)

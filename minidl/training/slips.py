@@ -87,19 +87,6 @@ def check_metrics(optimizer: Optimizer, splits: Splits) -> None:
             )
 
 
-# ---- the network ----
-
-
-def tell_softmax(logits: Tensor) -> None:
-    """The network's last operation is a softmax, which cross-entropy takes itself: a second one dulls the gradient."""
-    last = logits.node.name if logits.node else ""
-    if last in ("softmax", "sigmoid"):
-        tell(
-            f"the network ends with a {last}, and the loss, cross-entropy, takes the softmax of what it is given: "
-            f"leave the {last} out, and let the network end with its last Linear"
-        )
-
-
 # ---- the data ----
 
 

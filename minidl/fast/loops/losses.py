@@ -14,6 +14,7 @@ from minidl.fast.loops.layout import crew, cuts
 from minidl.fast.loops.points import exp
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
+from minidl.ops_nn import SOFTENED, tell_softened
 from minidl.tensor import Tensor, record
 
 
@@ -74,6 +75,8 @@ def cross_entropy(logits: Tensor, labels: Any) -> Any:
         return NotImplemented
     if type(labels) is not np.ndarray or labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         return NotImplemented
+    if logits.node is not None and logits.node.name in SOFTENED:
+        tell_softened(logits.node.name)
     labels, dtype = np.ascontiguousarray(labels, np.int64), logits.dtype
     p = CPU.empty(logits.shape, dtype)
     loss, fits = entropy(crew(4 * p.size), np.ascontiguousarray(logits.data), labels, p)
