@@ -15,6 +15,8 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from minidl.backend import Array, accelerated, xp_of
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
@@ -223,7 +225,7 @@ def permute(x: Any, *dims: int) -> Tensor:
     order = axes("permute", named, x.ndim) if named else ()
     if len(order) != x.ndim:
         raise ValueError(f"permute: dims {named} must name each axis of shape {x.shape} once")
-    back = sorted(range(x.ndim), key=order.__getitem__)
+    back = tuple(int(i) for i in np.argsort(order))
     return record("permute", x.data.transpose(order), (x, lambda g: g.transpose(back)))
 
 

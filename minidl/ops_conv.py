@@ -71,17 +71,13 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     xp = xp_of(x.data)
     windows = _windows(_pad(x.data, padding, fill=-xp.inf), kernel, stride)
-    places = kernel[0] * kernel[1]
-    flat = windows.reshape(*windows.shape[:4], places)  # (N, C, OH, OW, kh*kw), a copy
-    y = flat.max(-1)
-    inside = xp.ones((1, 1, *x.shape[2:]), bool)
-    inside = _windows(_pad(inside, padding), kernel, stride).reshape(1, 1, *windows.shape[2:4], places)
+    places = _by_place(windows)
+    y = places.max(0)
 
     def vjp(g: Array) -> Array:
-        first = ((flat == y[..., None]) & inside).argmax(-1)
-        last = places - 1 - (flat != flat)[..., ::-1].argmax(-1)
-        wins = xp.where(y == y, first, last)[..., None] == xp.arange(places)
-        per_window = xp.where(wins, g[..., None], 0).reshape(windows.shape)
+        inside = _by_place(_windows(_pad(xp.ones((1, 1, *x.shape[2:]), bool), padding), kernel, stride))
+        wins = _first((places == y) & inside) | _first((places != places)[::-1])[::-1]
+        per_window = xp.where(wins, g, 0).reshape(*kernel, *g.shape).transpose(2, 3, 4, 5, 0, 1)
         return _unpad(_scatter(per_window, x, stride, padding), padding)
 
     return record("max_pool2d", y, (x, vjp))
@@ -114,6 +110,20 @@ def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
     by_image, by_channel, by_row, by_column = x.strides
     strides = (by_image, by_channel, by_row * sh, by_column * sw, by_row, by_column)
     return xp_of(x).lib.stride_tricks.as_strided(x, shape, strides)
+
+
+def _by_place(windows: Array) -> Array:
+    """One place of all windows after the other, a copy: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
+    return windows.transpose(4, 5, 0, 1, 2, 3).reshape(-1, *windows.shape[:4])
+
+
+def _first(mask: Array) -> Array:
+    """The mask, true only at the first of the places, axis 0, where it was: changed as it lies."""
+    found = mask[0].copy()
+    for place in mask[1:]:
+        place &= ~found
+        found |= place
+    return mask
 
 
 def _scatter(per_window: Array, x: Tensor, stride: Pair, padding: Pair) -> Array:

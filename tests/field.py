@@ -228,13 +228,17 @@ def sizes(network: Network) -> list[int]:
     return [shape[0] for shape in shapes(network)[:-1]]
 
 
+EARLIER = {"kaiming": "he", "xavier": "glorot"}  # as checkouts before 585521f call them: `tests.bench --before`
+
+
 def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
     """The network of a library whose layers have PyTorch's names and arguments."""
     layers: list[Any] = []
     for i, (layer, n) in enumerate(zip(network.layers, sizes(network), strict=True)):
         more: dict[str, Any] = {"rng": i} if seeded else {}
         if layer.kind in ("Linear", "Conv2d") and seeded:
-            more["init"] = "kaiming" if RELU in network.layers else "xavier"
+            init = "kaiming" if RELU in network.layers else "xavier"
+            more["init"] = EARLIER[init] if library.Linear.__init__.__kwdefaults__["init"] == "he" else init
         kind = layer.kind
         if kind == "BatchNorm":
             images = not any(before.kind in ("Flatten", "Linear") for before in network.layers[:i])

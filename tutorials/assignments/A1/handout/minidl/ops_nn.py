@@ -13,6 +13,7 @@ import numpy as np
 from minidl.backend import Array, accelerated, backend_of, xp_of
 from minidl.refuse import refuse, to_classes, to_labels, to_rows
 from minidl.rng import CounterRng
+from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 
 # ---- layers ----
@@ -165,6 +166,14 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
 
 
 # ---- helpers ----
+
+SOFTENED = ("softmax", "sigmoid")
+
+
+def tell_softened(name: str) -> None:
+    """A softmax of a softmax dulls the gradient."""
+    tell(f"the network ends with a {name}, and the loss, cross-entropy, takes the softmax of what it is given: leave "
+         f"the {name} out, and let the network end with its last Linear")  # fmt: skip
 
 
 def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
