@@ -1,7 +1,7 @@
 """Products of stacks of matrices, as attention has them: each matrix by one call of BLAS, as NumPy does it.
 
 So the bits are NumPy's, while threads share the matrices. What NumPy does without BLAS's gemm is left to it: vectors,
-numbers that lie apart, a matrix times itself turned.
+a matrix times itself turned. So are stacks that lie in another order than that of their axes.
 """
 
 from __future__ import annotations
