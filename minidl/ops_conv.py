@@ -114,14 +114,15 @@ def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
 
 def _by_place(windows: Array) -> Array:
     """One place of all windows after the other, a copy: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
-    return windows.transpose(4, 5, 0, 1, 2, 3).reshape(-1, *windows.shape[:4])
+    n, c, oh, ow, kh, kw = windows.shape
+    return windows.transpose(4, 5, 0, 1, 2, 3).reshape(kh * kw, n, c, oh, ow)
 
 
 def _first(mask: Array) -> Array:
     """The mask, true only at the first of the places, axis 0, where it was: changed as it lies."""
     found = mask[0].copy()
     for place in mask[1:]:
-        place &= ~found
+        xp_of(mask).greater(place, found, out=place)  # true, and not found before
         found |= place
     return mask
 
