@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
+from minidl.operands import operands, reduced
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
     abs,
@@ -36,7 +37,7 @@ from minidl.ops_more import (
 )
 from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
 from minidl.refuse import missing, refuse
-from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, operands, record, reduced, total
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, record, total
 
 __all__ = [
     "abs", "add", "argmax", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "count_right", "cross_entropy", "div",

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, erf, xp_of
+from minidl.operands import operands, reduced, tell_column
 from minidl.refuse import refuse
-from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, operands, record, reduced, tell_column, total
+from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, record, total
 
 # ---- element by element ----
 

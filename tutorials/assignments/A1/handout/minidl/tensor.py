@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minidl.arrays import array_of, as_array
 from minidl.backend import CPU, Array, backend_of, get_backend, moved, one, same_bits, to_numpy, xp_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
 from minidl.refuse import refuse, refuse_for_tensor
-from minidl.telling import tell
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
@@ -182,7 +182,7 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
     if type(value) is not np.ndarray:
-        value = _array_of(name, value)
+        value = array_of(name, value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
     out.parameter, out.version, out.base = False, 0, None
@@ -195,15 +195,6 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
             reads = tuple([(t, t.version) for t in read if t.node is None])
             out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
     return out
-
-
-def _array_of(name: str, value: Any) -> Array:
-    """The value of an operation that is no NumPy array: one of a device as it is, one of NumPy's numbers as 0-d."""
-    if isinstance(value, np.generic):  # NumPy makes a scalar of a 0-d result
-        return np.asarray(value)
-    if isinstance(value, (Tensor, list, tuple, float, int)):
-        raise TypeError(f"the value of '{name}' is a {type(value).__name__}, and must be an array, as x.data ** 2 is")
-    return value
 
 
 def alike(op: str, *tensors: Tensor | None, dtype: bool = True) -> None:
@@ -223,32 +214,6 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
     return Tensor(value)
 
 
-def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Both as Tensors that broadcast together."""
-    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
-    b = as_tensor(b, like=a)
-    alike(op, a, b, dtype=False)
-    if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError as error:
-            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
-        if op in ("sub", "mul"):
-            tell_column(op, a, b)
-    return a, b
-
-
-def tell_column(op: str, a: Any, b: Any) -> None:
-    """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
-    if a.ndim + b.ndim != 3:
-        return
-    column, row = (a, b) if a.ndim == 2 else (b, a)
-    n, learn = row.size, [t.requires_grad for t in (a, b) if isinstance(t, Tensor)]
-    if n > 1 and column.shape == (n, 1) and sum(learn) == 1 and recording.get():
-        tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), each number with each: for one with one make both "
-             "one shape, y[:, None] or t.squeeze(1); y[None, :] says that all are meant")  # fmt: skip
-
-
 def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
     """The axes that `dim` names (one, several, or None for all), from 0 on. A number has the axis 0, as in PyTorch."""
     dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
@@ -259,15 +224,6 @@ def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
     if len(set(found)) < len(found) or (not found and dim is not None):
         raise ValueError(f"{op}: dim {dim} must name each axis once, and at least one; None is all")
     return found if ndim else ()
-
-
-def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
-    """The same for a reduction, such as sum, that may keep these axes with size 1."""
-    if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
-        raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
-    if isinstance(dim, (Tensor, np.ndarray)):
-        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.where(a > b, a, b)")
-    return axes(op, dim, ndim)
 
 
 def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
@@ -285,42 +241,8 @@ def _leaf(data: Array, grad: Array | None, requires_grad: bool, parameter: bool)
 
 def _as_float_array(data: Any, device: str | None) -> Array:
     if type(data) is not np.ndarray or data.dtype not in FLOATS or not data.flags.writeable:
-        data = _as_array(data)
+        data = as_array(data)
     return data if device is None else moved(data, device)
-
-
-def _as_array(data: Any) -> Array:
-    """Floating-point numbers of a device as they are; whole numbers, a number or a (nested) list as float32; a
-    subclass's numbers, as of np.matrix; of what is read-only or of the other byte order a copy.
-    """
-    if isinstance(data, Tensor):
-        raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
-    if isinstance(data, np.ma.MaskedArray):
-        raise TypeError("a Tensor has no mask: write Tensor(a.filled(value))")
-    try:
-        backend_of(data)
-    except TypeError:  # a number or a (nested) list
-        if recording.get() and _any_learns(data):
-            raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
-                            "one of them; of numbers for a plot write t.item()") from None  # fmt: skip
-        data = np.asarray(data)
-        data = data.astype(np.float32) if data.dtype.kind == "f" else data
-    if isinstance(data, np.ndarray):
-        data = np.asarray(data)
-        if not (data.flags.writeable and data.dtype.isnative):
-            data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and loops take no other
-    if data.dtype.kind in "iub":
-        data = data.astype(np.float32)
-    if data.dtype.kind != "f":
-        raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
-    return data
-
-
-def _any_learns(data: Any) -> bool:
-    """Whether there is a Tensor that needs a gradient in this (nested) list."""
-    if isinstance(data, (list, tuple)):
-        return any(map(_any_learns, data))
-    return isinstance(data, Tensor) and data.requires_grad
 
 
 def _seed(tensor: Tensor, gradient: Any) -> Array:

@@ -1,0 +1,83 @@
+"""NumPy's functions of Tensors: the operators' are operations; all others take the values, and tell what that loses."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import minidl
+from minidl.backend import Array
+from minidl.grad_mode import is_recording
+from minidl.refuse import ELSEWHERE
+from minidl.telling import tell
+
+NAMES = {
+    np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.power: "pow", np.matmul: "matmul"
+}  # fmt: skip # NumPy's functions behind the operators: `array * tensor` calls np.multiply
+
+
+class NumPyFunctions:
+    """What NumPy asks of an object that its functions are given."""
+
+    __slots__ = ()
+    data: Array
+    requires_grad: bool
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
+        if dtype is not None and copy is None and self.requires_grad:
+            _tell_dot(sys._getframe(1).f_code.co_names)
+        return np.array(_host(self), dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if ufunc in NAMES and method == "__call__" and not kwargs:
+            return getattr(minidl.ops, NAMES[ufunc])(*inputs)
+        return _of_values(getattr(ufunc, method), ufunc.__name__, inputs, kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        return _of_values(function, function.__name__, args, kwargs)
+
+
+def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
+    """A NumPy function of the values. Warns where its result would need the gradient that it does not have."""
+    learning: list[NumPyFunctions] = []
+    result = function(*_values(args, learning), **_values(kwargs, learning))
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
+    if learning and floats and is_recording() and not name.endswith("_like"):
+        remedy = ELSEWHERE.get(name, "np.")  # of np.median there is none that has a gradient
+        other = "what minidl.ops has" if remedy.startswith("np.") else remedy
+        ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other
+        warnings.warn(
+            f"np.{name} of a Tensor that needs a gradient gives the values alone: {ours} keeps the gradient; "
+            "t.detach() says that none is wanted",
+            stacklevel=3,
+        )
+    return result
+
+
+def _tell_dot(names: tuple[str, ...]) -> None:
+    """NumPy asks no leave for array.dot(t): it takes the values. `names` are those in the function that calls."""
+    if "dot" in names and is_recording():
+        tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
+
+
+def _values(thing: Any, learning: list[NumPyFunctions]) -> Any:
+    """The arguments of a NumPy function, with arrays for Tensors; those that need a gradient are noted."""
+    if isinstance(thing, NumPyFunctions):
+        if thing.requires_grad:
+            learning.append(thing)
+        return _host(thing)
+    if isinstance(thing, dict):
+        return {key: _values(value, learning) for key, value in thing.items()}
+    return type(thing)(_values(each, learning) for each in thing) if type(thing) in (tuple, list) else thing
+
+
+def _host(tensor: NumPyFunctions) -> Array:
+    if not isinstance(tensor.data, np.ndarray):
+        raise TypeError("this Tensor is on the GPU: write .numpy(), which copies its values from there")
+    return tensor.data

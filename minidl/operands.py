@@ -1,0 +1,46 @@
+"""What an operation is given: two Tensors that broadcast together, and the axes of a reduction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl.grad_mode import recording
+from minidl.telling import tell
+from minidl.tensor import Dims, Tensor, alike, as_tensor, axes
+
+
+def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Both as Tensors that broadcast together."""
+    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
+    b = as_tensor(b, like=a)
+    alike(op, a, b, dtype=False)
+    if a.shape != b.shape:
+        try:
+            np.broadcast_shapes(a.shape, b.shape)
+        except ValueError as error:
+            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
+        if op in ("sub", "mul"):
+            tell_column(op, a, b)
+    return a, b
+
+
+def tell_column(op: str, a: Any, b: Any) -> None:
+    """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
+    if a.ndim + b.ndim != 3:
+        return
+    column, row = (a, b) if a.ndim == 2 else (b, a)
+    n, learn = row.size, [t.requires_grad for t in (a, b) if isinstance(t, Tensor)]
+    if n > 1 and column.shape == (n, 1) and sum(learn) == 1 and recording.get():
+        tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), each number with each: for one with one make both "
+             "one shape, y[:, None] or t.squeeze(1); y[None, :] says that all are meant")  # fmt: skip
+
+
+def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
+    """The axes of a reduction, such as sum, that may keep them with size 1."""
+    if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
+        raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
+    if isinstance(dim, (Tensor, np.ndarray)):
+        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.where(a > b, a, b)")
+    return axes(op, dim, ndim)
