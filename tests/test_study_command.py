@@ -129,7 +129,8 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
     text = (here / "README.md").read_text()
     assert "All 1 regimes are done" in text
     assert (done / "table.md").read_text().strip() in text
-    assert (here / "results.csv").read_bytes() == (done / "results.csv").read_bytes()
+    for name in ("results.csv", "commands.json"):
+        assert (here / name).read_bytes() == (done / name).read_bytes()
     assert Store(here).all() == Store(done).all()
     with pytest.raises(ValueError, match=f"{len(gone)} runs that are published are not in"):
         publish(ONE, part, here)

@@ -1,8 +1,8 @@
 """Publish a study here: `python -m tutorials.study.publish studies/paper`, in the middle of it or at its end.
 
-From a study's folder, which it only reads, it writes runs.jsonl.gz (from which any machine can go on), results.csv,
-report.html, the heat maps and the state of things in README.md. Nothing that is published gets lost: a folder that
-lacks runs which are here is refused.
+From a study's folder, which it only reads, it writes runs.jsonl.gz and commands.json (from which any machine can go
+on), results.csv, report.html, the heat maps and the state of things in README.md. Nothing that is published gets lost:
+a folder that lacks runs which are here is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from minidl.data import load_mnist
 from minidl.data.atomic import atomic_file, write_text
 from minidl.study import Study
 from minidl.study.analysis import Block, analyse
+from minidl.study.provenance import FILE as COMMANDS
 from minidl.study.store import PACK, Store
 from minidl.study.study import Plan, open_plan
 from tutorials.study.command import command
@@ -50,6 +51,8 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
         files = [made / "report.html", made / "results.csv", *sorted((made / "figures").glob("*-map-*.png"))]
         written = [_copy(file, here / file.relative_to(made)) for file in files]
     written.append(plan.store.pack(here))
+    if (source / COMMANDS).exists():
+        written.append(_copy(source / COMMANDS, here / COMMANDS))
     readme = here / "README.md"
     text = readme.read_text(encoding="utf-8")
     if not STATE.search(text):
