@@ -39,7 +39,7 @@ def test_every_preset_is_usable_and_says_where_it_comes_from():
         assert optimizer.then.momentum == row.momentum
     assert preset("mlp", "photos") == preset("mlp", "mnist")
     assert [preset("mlp", "mnist", epochs).switch for epochs in (1, 5, 10, 100)] == [
-        "epoch:1", "epoch:3", "epoch:6", "epoch:60",
+        "epoch:1", "epoch:4", "epoch:8", "epoch:80",
     ]  # fmt: skip
     with pytest.raises(ValueError, match="did you mean 'mlp'"):
         preset("mpl", "mnist")

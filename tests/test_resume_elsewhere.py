@@ -107,7 +107,7 @@ def test_a_preset_that_changes_does_not_change_a_run(data, tmp_path, monkeypatch
     assert after.config == before.config
     for job in (before, after):
         optimizer = job.trainer.optimizer
-        assert str(optimizer.switch) == "epoch:6"
+        assert str(optimizer.switch) == "epoch:8"
         assert (optimizer.first.lr, optimizer.then.momentum) == (row.lr, row.momentum)
         assert (optimizer.lr_after, optimizer.then.lr) == (row.lr_after, row.lr_sgd)
 

@@ -22,7 +22,7 @@ from minidl.training.presets import DEFAULTS, PRESETS, Preset
 from tutorials.study.command import command
 
 MODELS = {"good-fit MLP": "mlp", "good-fit CNN": "cnn"}
-HYBRIDS = ("hybrid", "hybrid-cosine")  # with a tuned moment
+HYBRIDS = ("hybrid", "hybrid-20", "hybrid-40", "hybrid-80", "hybrid-plateau", "hybrid-cosine")  # what a Preset can say
 OPTIONS = {"sgd": "momentum"} | {key: key for key in ("adam", "adamw", "rmsprop", "swats", "gnmt", "blend")}
 
 
@@ -47,7 +47,8 @@ def preset(block: Block) -> Preset:
     found = _setting(block.entries[key])
     source = f"the study's {block.regime.name}, {len(block.entries[key].finals)} seeds"
     schedule = None if found.get("schedule_sgd") in (None, "constant") else found["schedule_sgd"]
-    return Preset(found["at"], found["lr"], found["lr_sgd"], found["momentum"], None, schedule, source)
+    switch = found.get("at") or found["switch"]  # a moment, or a condition
+    return Preset(switch, found["lr"], found["lr_sgd"], found["momentum"], None, schedule, source)
 
 
 def _setting(entry: Entry) -> dict[str, Any]:
