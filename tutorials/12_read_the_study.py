@@ -70,7 +70,7 @@ print(study.runs_of(regime), "runs in all")
 
 # %% [markdown]
 # **Predict before you run.** Which of the four will be best, and by how much? Write down a number. And how far
-# apart will the six seeds of *one* contestant be?
+# apart will the eight seeds of *one* contestant be?
 
 # %%
 folder = Path(tempfile.mkdtemp())
