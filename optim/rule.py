@@ -30,6 +30,7 @@ from minidl.optim.checks import (
     refuse,
     without_memory,
 )
+from minidl.optim.clip import clip
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
@@ -193,7 +194,7 @@ class Rule(Optimizer):
         if not remembers(self.formula).issubset(self.vectors):
             raise without_memory(self)
         flat, lr = self._bound(), self.rate
-        kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
+        kernel = kernel_for(flat.w, "rule")  # see minidl/fast: loops/rules.py, gpu/rules.py, else update.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
@@ -207,6 +208,15 @@ class Rule(Optimizer):
             if flat.xp is np and self.smallest:
                 for v in state.values():
                     flush(v)
+
+    def part(self, stretch: slice, apart: bool = False) -> Rule:
+        """This rule for one stretch of its vectors; `apart` as for FlatParameters.part."""
+        part: Rule = object.__new__(type(self))
+        vars(part).update(vars(self))
+        vars(part).update({name: getattr(self, name)[stretch] for name in self.vectors})
+        part.flat, part.whole = self._bound().part(stretch, apart), self
+        part.p = None if self.p is None else self.p[stretch]
+        return part
 
     @property
     def steps(self) -> int:
@@ -321,14 +331,3 @@ class Rule(Optimizer):
         self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]
-
-
-def clip(g: Array, max_norm: float) -> None:
-    """g <- g min(1, max_norm / (|g| + 1e-6)), in place, as torch.nn.utils.clip_grad_norm_ does.
-
-    The norm stays on the device as a 0-d array: nothing waits for the GPU.
-    """
-    kernel = kernel_for(g, "clip")
-    if kernel is None or kernel(g, max_norm) is NotImplemented:
-        norm = g.dot(g) ** 0.5
-        g *= (max_norm / (norm + 1e-6)).clip(None, 1.0)

@@ -24,7 +24,7 @@ def pages(tmp_path_factory) -> Path:
     for name, *args in (
         ("hybrid", "--switch", "epoch:2", "--lr", "0.003", "--lr-sgd", "0.01"),
         ("adam", "--opt", "adam", "--lr", "0.001"),
-        ("projected", "--switch", "swats:rtol=0.5,window=5 & step:12", "--lr-after", "projected"),
+        ("projected", "--switch", "swats:rtol=0.5,window=5 & step:12", "--lr-after", "projected", "--momentum", "0.9"),
     ):
         own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]
         status, output = train(*own, *args, "--trace", folder / f"{name}.html", log=folder / "log")
