@@ -49,7 +49,6 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
-        self.apart = False  # see `part`
         self.slip = ""  # which of SLIPS collect() found
         self.told: set[str] = set()  # what the user has been warned of
         self._w_views: list[Array] = []
@@ -111,18 +110,13 @@ class FlatParameters:
         self.slip = "none" if none else "stale" if stale else ""
         return resting
 
-    def part(self, stretch: slice, apart: bool = False) -> FlatParameters:
-        """The same vectors, but only this stretch of them, for a rule that moves it; it knows no parameters.
-
-        apart  with memory of its own to work in, so that another thread can move another stretch meanwhile
-        """
+    def part(self, stretch: slice) -> FlatParameters:
+        """The same vectors, but only this stretch of them, for a rule that moves it; it knows no parameters."""
         found = object.__new__(FlatParameters)
         found.xp, found.params = self.xp, []
         found.w, found.g = self.w[stretch], self.g[stretch]
         found.blocks = _blocks(found.w)
-        found.apart = apart
-        if not apart:
-            vars(found).update(room=self.room, _scratch=self._scratch)
+        vars(found).update(room=self.room, _scratch=self._scratch)  # the same memory to work in
         return found
 
     def __reduce__(self) -> Any:

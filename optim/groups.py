@@ -126,8 +126,11 @@ def parts(rule: Rule, resting: list[int]) -> list[Rule]:
 
 
 def _part(rule: Rule, stretch: slice, t: int, group: Group | None) -> Rule:
-    part = rule.part(stretch)
-    part.t = t
+    part: Rule = object.__new__(type(rule))
+    vars(part).update(vars(rule))
+    vars(part).update({name: getattr(rule, name)[stretch] for name in rule.vectors})
+    part.flat, part.t, part.whole = rule._bound().part(stretch), t, rule
+    part.p = None if rule.p is None else rule.p[stretch]
     if group is not None:
         part.rate = rule.rate * group.lr_scale
         if group.weight_decay is not None:

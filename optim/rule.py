@@ -194,7 +194,7 @@ class Rule(Optimizer):
         if not remembers(self.formula).issubset(self.vectors):
             raise without_memory(self)
         flat, lr = self._bound(), self.rate
-        kernel = kernel_for(flat.w, "rule")  # see minidl/fast: loops/rules.py, gpu/rules.py, else update.py
+        kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
@@ -208,15 +208,6 @@ class Rule(Optimizer):
             if flat.xp is np and self.smallest:
                 for v in state.values():
                     flush(v)
-
-    def part(self, stretch: slice, apart: bool = False) -> Rule:
-        """This rule for one stretch of its vectors; `apart` as for FlatParameters.part."""
-        part: Rule = object.__new__(type(self))
-        vars(part).update(vars(self))
-        vars(part).update({name: getattr(self, name)[stretch] for name in self.vectors})
-        part.flat, part.whole = self._bound().part(stretch, apart), self
-        part.p = None if self.p is None else self.p[stretch]
-        return part
 
     @property
     def steps(self) -> int:

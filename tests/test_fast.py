@@ -458,57 +458,6 @@ def test_a_process_that_limits_blas_limits_the_helpers_too() -> None:
         assert fast_threads.threads() == 1
 
 
-RULES = {
-    "adam": lambda p: optim.Adam(p), "amsgrad": lambda p: optim.Adam(p, amsgrad=True, weight_decay=0.1),
-    "adamw": lambda p: optim.AdamW(p, max_norm=1.0), "rmsprop": lambda p: optim.RMSprop(p, momentum=0.5),
-    "adagrad": lambda p: optim.Adagrad(p), "nesterov": lambda p: optim.SGD(p, momentum=0.9, nesterov=True),
-    "swats": lambda p: optim.SWATS(p),
-    "groups": lambda p: optim.Adam([{"params": p[:1], "lr": 0.1}, {"params": p[1:], "weight_decay": 0.1}]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_an_update_shared_by_threads_has_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three blocks and a rest, twelve steps, one parameter resting in some of them."""
-    stretches: list[int] = []
-    plain = optim.rule.Rule._move
-    monkeypatch.setattr(optim.rule.Rule, "_move", lambda self: (stretches.append(len(self.flat.w)), plain(self))[1])
-
-    def trained(n: int) -> tuple[list[bytes], list[int]]:
-        rng = np.random.default_rng(0)
-        params = [nn.Parameter(rng.normal(size=size)) for size in (3 * 2**16 - 5, 77)]
-        optimizer = RULES[name](params)
-        stretches.clear()
-        for step in range(12):
-            for i, p in enumerate(params):
-                p.grad = None if i == 1 and step in (3, 4) else rng.normal(size=p.shape) / 10
-            with fast_threads.use_threads(n):
-                optimizer.step()
-        return [p.data.tobytes() for p in params], list(stretches)
-
-    alone, whole = trained(1)
-    for n in (2, 3):
-        shared, cut = trained(n)
-        assert shared == alone
-        assert len(cut) > len(whole) >= 12  # threads were given stretches of their own
-
-
-def test_a_rule_of_ones_own_is_left_to_one_thread() -> None:
-    seen = []
-
-    class Mine(optim.Adam):
-        def rule(self, g: Any, p: Any, *args: Any, **kwargs: Any) -> None:
-            seen.append((threading.get_ident(), len(g)))
-            super().rule(g, p, *args, **kwargs)
-
-    p = nn.Parameter(np.ones(3 * 2**16))
-    optimizer = Mine([p])
-    p.grad = np.ones_like(p.data)
-    with fast_threads.use_threads(2):
-        optimizer.step()
-    assert set(seen) == {(threading.get_ident(), 2**16)}
-
-
 def test_split_inside_split_runs_in_one_piece() -> None:
     assert two(lambda i, j: fast_threads.split(lambda a, b: (a, b), 4), 2) == [[(0, 4)], [(0, 4)]]
 

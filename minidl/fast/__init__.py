@@ -8,7 +8,6 @@ from functools import cache
 from minidl.backend import CPU, Kernels, no_fast_now
 from minidl.fast import fuse as _fuse  # noqa: F401 (with conv, pool and linear, which it needs)
 from minidl.fast import gpu as _gpu  # noqa: F401
-from minidl.fast import update as _update  # noqa: F401
 
 
 @cache
