@@ -121,10 +121,18 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
     publish(ONE, part, here)
     text = (here / "README.md").read_text()
     assert "under way: 0 of 1 regimes are done" in text
+    assert "more become known as the tuning ends" in (here / "report.html").read_text()
     assert "old" not in text
     assert text.startswith("# A\n")
     assert text.endswith("## B\n")
     assert len(Store(here).all()) == len(Store(done).all()) - len(gone)
+    cells = [file for file in gone if json.loads((done / "runs" / file.name).read_text())["run"]["seed"] == 2000]
+    for file in set(gone) - set(cells):
+        shutil.copy(done / "runs" / file.name, file)
+    publish(ONE, part, here)
+    assert f"{len(cells)} runs that are known to be needed are missing" in (here / "report.html").read_text()
+    assert "they are cells of the maps" in (here / "report.html").read_text()
+    assert "All 1 regimes are done" in (here / "README.md").read_text()
     publish(ONE, done, here)
     text = (here / "README.md").read_text()
     assert "All 1 regimes are done" in text
@@ -132,7 +140,7 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
     for name in ("results.csv", "commands.json"):
         assert (here / name).read_bytes() == (done / name).read_bytes()
     assert Store(here).all() == Store(done).all()
-    with pytest.raises(ValueError, match=f"{len(gone)} runs that are published are not in"):
+    with pytest.raises(ValueError, match=f"{len(cells)} runs that are published are not in"):
         publish(ONE, part, here)
     with pytest.raises(ValueError, match="there is no study"):
         publish(ONE, tmp_path / "nowhere", here)
