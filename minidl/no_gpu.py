@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 FIRST_CUPY = 14  # older ones give results other dtypes than NumPy 2 does
 INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
 
 
 def two_wheels() -> str:
     """Where several packages that bring a `cupy` are installed, one for each CUDA version: which; else ""."""
-    from importlib.metadata import distributions  # slow to import, so only where a GPU is asked for
-
-    found = {d.metadata["Name"].lower() for d in distributions() if d.metadata["Name"]}
-    wheels = sorted(name for name in found if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
+    folders = {path.name for place in sys.path for path in Path(place or ".").glob("cupy*.dist-info")}
+    names = {folder.split("-")[0].lower().replace("_", "-") for folder in folders}
+    wheels = sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
     if len(wheels) < 2:
         return ""
     return (

@@ -1,7 +1,7 @@
 """Running the programs as a user would, and hurting them: real processes, real signals, real files.
 
-A process that imports everything anew takes most of a second. Where a test needs many, `Child` forks one from a server
-that has done the imports; what runs in it is the same `main` that the command line calls.
+A process that imports everything anew takes most of a second, and the tests start a thousand. So they are forked from
+a server that has done the imports; what runs in them is what the command line runs. Some files start Python itself.
 """
 
 import importlib
@@ -9,11 +9,14 @@ import json
 import math
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,16 +32,48 @@ ROOT = Path(__file__).parent.parent
 _method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(_method)
 CONTEXT.set_forkserver_preload(
-    ["minidl.train", "minidl.predict", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+    ["tests.commands", "minidl.train", "minidl.predict", "matplotlib.figure", "matplotlib.backends.backend_agg"]
 )
 
 
+def _environment() -> dict[str, str]:
+    """The environment's variables but pytest's own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
+ENVIRONMENT = _environment()  # in which the server of processes starts
+
+
 def command(*args: object, module: str = "minidl.train", timeout: int = 300) -> subprocess.CompletedProcess[str]:
-    """Run one of the programs, warnings counted as errors, and wait for its end."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", module, *map(str, args)],
-        cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
+    """Run one of the programs, warnings counted as errors, and wait for its end.
+
+    It is forked, unless the test has changed the environment: some variables are read while a module is imported.
+    """
+    argv = [*map(str, args)]
+    if _method != "forkserver" or _environment() != ENVIRONMENT:
+        line = [sys.executable, "-W", "error", "-m", module, *argv]
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [Path(folder, "stdout"), Path(folder, "stderr")]
+        process = CONTEXT.Process(target=_as_main, args=(module, argv, *logs))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(argv, timeout, *(log.read_bytes() for log in logs))
+        return subprocess.CompletedProcess(argv, process.exitcode, *(log.read_text() for log in logs))
+
+
+def _as_main(module: str, argv: list[str], *logs: Path) -> None:
+    """What `python -W error -m module` does once it stands, in a process that has all modules."""
+    for descriptor, log in enumerate(logs, start=1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(ROOT)
+    warnings.simplefilter("error")
+    tqdm.set_lock(threading.RLock())
+    sys.argv = [module, *argv]
+    sys.modules.pop(module, None)  # it becomes __main__
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def fails(*args: object, status: int = 2, module: str = "minidl.train") -> str:
