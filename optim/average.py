@@ -12,7 +12,7 @@ from typing import Any
 
 from minidl.backend import Array, backend_of, to_numpy
 from minidl.optim.adam import Adam
-from minidl.optim.checks import fraction
+from minidl.optim.checks import check_vectors, fraction, parts_of
 from minidl.optim.flat import FlatParameters
 from minidl.optim.optimizer import Rate, State
 from minidl.optim.rule import Params
@@ -52,7 +52,8 @@ class AveragedAdam(Adam):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vectors = dict(state["vectors"])
-        average = vectors.pop("average")
+        vectors = dict(parts_of(state)[0])
+        average = vectors.pop("average", None)
+        check_vectors({"average": average} if average is not None else {}, ["average"], self.average)
         super().load_state_dict({**state, "vectors": vectors})
         self.average[...] = backend_of(self.average).from_host(average)

@@ -9,6 +9,8 @@ from functools import cache
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from minidl.backend import Array, xp_of
 from minidl.telling import tell
 
@@ -167,11 +169,13 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
 def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:
     """rule.rule(g, p, lr, **state) once, with a look at what it did: into p, and into each of its vectors.
 
-    Raises TypeError where it wrote no step, as where `p = ...` gives the name p another array. A step of zeros, or a
-    vector that stays as it is, is a warning: it may be meant.
+    Raises TypeError where it wrote no step, as where `p = ...` gives the name p another array. A step of zeros, a
+    vector that stays as it is, what is kept in self, and what depends on the other weights are warnings: they may be
+    meant.
     """
     xp, kind = xp_of(g), type(rule).__name__
     before = {name: vector.copy() for name, vector in state.items()}
+    own = dict(vars(rule))
     p[...] = math.nan
     rule.rule(g, p, lr, **state)
     if len(p) and bool(xp.isnan(p).all()) and bool(xp.isfinite(g).all()):
@@ -191,18 +195,74 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
             f"{kind}.rule left p as it was, so nothing would move: write p[...] = the step, in place; "
             "p = ... only gives the name p to another array"
         )
+
+    def say(what: str, words: str) -> None:
+        if what not in rule.flat.told:
+            rule.flat.told.add(what)
+            tell(f"{kind}.rule {words}")
+
+    for name in sorted(name for name, value in vars(rule).items() if own.get(name, vars) is not value):
+        say(
+            name,
+            f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
+            "copy of self, and state_dict leaves this out. Count with self.t; what a step needs once goes into advance",
+        )
     if not bool((g != 0).any()):
         return
-    if lr > 0 and not bool((p != 0).any()) and "zeros" not in rule.flat.told:
-        rule.flat.told.add("zeros")
-        tell(f"{kind}.rule made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
-    for name, vector in state.items():
-        if bool((vector == before[name]).all()) and name not in rule.flat.told:
-            rule.flat.told.add(name)
-            tell(
-                f"{kind}.rule left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
-                f"{name} = ... only gives the name to another array"
+    if lr > 0 and not bool((p != 0).any()):
+        say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
+    for name in rule.vectors:
+        if bool((state[name] == before[name]).all()):
+            say(
+                name,
+                f"left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
+                f"{name} = ... only gives the name to another array",
             )
+    if _sees_others(rule, g, p, lr, before):
+        say(
+            "others",
+            "gives some weights another step when it sees them alone: it is called for one block of "
+            f"{len(rule.flat.room):,} weights after the other, so a norm or a mean in it is one block's. "
+            "(self.whole or self).flat.g is the whole gradient",
+        )
+
+
+def _sees_others(rule: Any, g: Array, p: Array, lr: float, before: Mapping[str, Array]) -> bool:
+    """Whether half the block gets another step alone. Nobody can tell of a rule with noise, whose steps all differ."""
+    kept, n = dict(vars(rule)), len(p)
+    if n < 2 or any(isinstance(value, np.random.Generator) for value in kept.values()):
+        return False
+
+    def step(n: int) -> Array:
+        found = p[:n].copy()
+        rule.rule(g[:n].copy(), found, lr, **{name: vector[:n].copy() for name, vector in before.items()})
+        vars(rule).update(kept)
+        return found
+
+    return _near(step(n), p) and not _near(step(n // 2), p[: n // 2])
+
+
+def check_formula(rule: Any, w: Array, g: Array, lr: float) -> None:
+    """A warning where the formula and the `rule` of the same class give different steps, here for the first block."""
+    if "formula" in rule.flat.told:
+        return
+    kind, vectors, steps = type(rule).__name__, rule.vectors, []
+    for way, more in ((rule.rule, {}), (rule._by_formula, {"w": w})):
+        p, state = w.copy(), {name: getattr(rule, name)[: len(w)].copy() for name in vectors}
+        way(g.copy(), p, lr, **state, **more)
+        steps.append(p)
+    if not _near(*steps):
+        rule.flat.told.add("formula")
+        i = int(abs(steps[0] - steps[1]).argmax())
+        tell(
+            f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "
+            "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same"
+        )
+
+
+def _near(a: Array, b: Array) -> bool:
+    """Whether two steps are the same but for rounding."""
+    return bool((abs(a - b) <= 1e-3 * abs(b).max()).all())
 
 
 def without_memory(rule: Any) -> ValueError:

@@ -116,7 +116,7 @@ class FlatParameters:
         found.xp, found.params = self.xp, []
         found.w, found.g = self.w[stretch], self.g[stretch]
         found.blocks = _blocks(found.w)
-        vars(found).update(room=self.room, _scratch=self._scratch)  # the same memory to work in
+        vars(found).update(room=self.room, _scratch=self._scratch, told=self.told)  # the same memory to work in
         return found
 
     def __reduce__(self) -> Any:

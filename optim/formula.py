@@ -23,6 +23,7 @@ from minidl.fast.formula import names, parse, value_of
 from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
+TAKEN = (*COMMON, "d", "w", "w_shrunk")  # `Formula.whole` has lines for the last three
 
 
 class Given(NamedTuple):
@@ -58,7 +59,8 @@ class Formula:
     decay  how weight decay acts: "" adds lambda w to the gradient. Else it shrinks w itself, apart from the step:
            w <- w - decay lambda w, and this is the expression of its rate, such as "lr"
 
-    Raises ValueError where an expression can't be read, has a symbol that is not above it, or p has no line.
+    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, or a symbol
+    has a meaning in every formula: g w_old lr t wd, and d w w_shrunk.
     """
 
     def __init__(self, *terms: Given | Line, decay: str = "") -> None:
@@ -71,6 +73,9 @@ class Formula:
         symbols = [line.symbol for line in self.lines]
         if "p" not in symbols:
             raise ValueError("a formula needs a line for the step: Line('p', '-lr * g')")
+        for symbol in (*symbols, *(given.symbol for given in self.given)):
+            if symbol in TAKEN:
+                raise ValueError(f"the formula's symbol {symbol!r} has a meaning in every formula: choose another name")
         known = {*COMMON, *(given.symbol for given in self.given), *(f"{symbol}_old" for symbol in symbols)}
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):
@@ -129,6 +134,12 @@ def remembers(formula: Formula | None) -> frozenset[str]:
     """The vectors that a formula reads as they were before the step: an optimizer has those it was built with."""
     read = set().union(*(names(line.expression) for line in formula.lines)) if formula else set()
     return frozenset(name.removesuffix("_old") for name in read if name.endswith("_old") and name != "w_old")
+
+
+@cache
+def reads_weights(formula: Formula | None) -> bool:
+    """Whether its step depends on the weights before it."""
+    return formula is not None and any("w_old" in names(line.expression) for line in formula.lines)
 
 
 @cache

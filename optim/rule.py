@@ -22,6 +22,7 @@ from minidl.fast.gpu.slip import CantRepeat, is_recording_step
 from minidl.optim.checks import (
     above,
     at_least,
+    check_formula,
     check_rule,
     check_vectors,
     first_step,
@@ -32,7 +33,7 @@ from minidl.optim.checks import (
 )
 from minidl.optim.clip import clip
 from minidl.optim.flat import SLIPS, FlatParameters
-from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
+from minidl.optim.formula import Formula, Line, has_formula, lines_of, reads_weights, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
@@ -162,8 +163,8 @@ class Rule(Optimizer):
         values = {**self.given(lr), "g": g, **{f"{name}_old": vector for name, vector in state.items()}}
         for line in self.formula.lines:
             values[line.symbol] = value_of(line.expression, values)
-        for name, vector in state.items():
-            vector[...] = values[name]
+        for name in self.vectors:
+            state[name][...] = values[name]
         p[...] = values["p"]
 
     def advance(self) -> None:
@@ -193,16 +194,22 @@ class Rule(Optimizer):
     def _move(self) -> None:
         if not remembers(self.formula).issubset(self.vectors):
             raise without_memory(self)
-        flat, lr = self._bound(), self.rate
+        flat, lr, first = self._bound(), self.rate, self.t == 1 and is_own(type(self))
+        in_place = type(self).rule is not Rule.rule
+        if first and in_place and has_formula(type(self)):
+            check_formula(self, flat.w[flat.blocks[0]], flat.g[flat.blocks[0]], lr)
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
-        rule = partial(first_step, self) if self.t == 1 and is_own(type(self)) else self.rule
+        rule = partial(first_step, self) if first else self.rule
+        needs_w = not in_place and reads_weights(self.formula)
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
+            if needs_w:
+                state["w"] = w.copy()  # before a decay that is apart from the step
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
             if flat.xp is np and self.smallest:

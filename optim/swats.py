@@ -142,11 +142,9 @@ class SWATS(Rule):
         if self.switch_event is None:
             self.projection.add()
             if self.switch(self.progress):
-                self._to_sgd()
+                self._to_sgd(self.projection.lambdas[-1], self.switch.reason(self.progress))
 
-    def _to_sgd(self) -> None:
-        lam = self.projection.lambdas[-1]
-        reason = self.switch.reason(self.progress)
+    def _to_sgd(self, lam: float, reason: str) -> None:
         self.scale_decay(self.rate / lam)  # the formula has Lambda for lr
         self.lr = (1 - self.betas[0]) * lam
         self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)

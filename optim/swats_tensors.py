@@ -8,11 +8,12 @@ rate of all. It is here because such code, not the paper, is what people compare
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import Any
 
 from minidl.optim.flat import FlatParameters
-from minidl.optim.optimizer import SwitchEvent
+from minidl.optim.optimizer import State
 from minidl.optim.projection import dot64
 from minidl.optim.swats import SWATS
 
@@ -42,13 +43,9 @@ class TensorSWATS(SWATS):
         self.projection.add()
         found = [self._measured(i, stretch) for i, stretch in enumerate(self.stretches)]
         settled = next(((i, lam) for i, lam in enumerate(found) if lam is not None), None)
-        if settled is None:
-            return
-        self._to_sgd()
-        i, lam = settled
-        self.lr = (1 - self.betas[0]) * lam
-        reason = f"Lambda = {lam:.4g} of tensor {i + 1} is its gamma to {self.rtol:g}"
-        self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.lr, reason)
+        if settled is not None:
+            i, lam = settled
+            self._to_sgd(lam, f"Lambda = {lam:.4g} of tensor {i + 1} is its gamma to {self.rtol:g}")
 
     def _measured(self, i: int, stretch: slice) -> float | None:
         """Take in this step of a tensor; its Lambda where that has come to its gamma."""
@@ -60,3 +57,12 @@ class TensorSWATS(SWATS):
         self.lam[i] = b2 * self.lam[i] + (1 - b2) * gamma
         lam = self.lam[i] / (1 - b2**k)
         return lam if k > 1 and lam > 0 and abs(lam - gamma) <= self.atol + self.rtol * abs(gamma) else None
+
+    def state_dict(self) -> State:
+        state = super().state_dict()
+        state["scalars"]["lam"] = list(self.lam)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.lam = list(state["scalars"]["lam"])

@@ -16,8 +16,7 @@ N = 50
 
 def swats_after(p, **more):
     rule = SWATS(p, 0.02, **more)
-    rule.projection.lambdas.append(0.3)
-    rule._to_sgd()
+    rule._to_sgd(0.3, "told to")
     return rule
 
 
@@ -122,7 +121,9 @@ def test_numbers_are_moved_out():
         ("m_old", "g"),
     )
     assert parts.before == (("k", "b1**t"),)
-    assert [expression for _, expression in parts.numbers] == ["b1", "1 - b1", "lr > 0", "-lr", "1 - k"]
+    assert [expression for _, expression in parts.numbers] == [
+        "b1", "1 - b1", "lr > 0", "(-lr) if lr > 0 else 1.0", "(1 - k) if lr > 0 else 1.0",
+    ]  # fmt: skip
     assert parts.work_out({"b1": 0.5, "lr": 0.1, "t": 2}) == [0.5, 0.5, 1.0, -0.1, 0.75]
     source = python_source(parts, ["p"])
     assert source.startswith("def element(m_old, g, number0, number1, number2, number3, number4):\n    # number0 = b1")
@@ -191,6 +192,54 @@ def test_a_rule_may_be_a_formula_alone():
         optimizer.step()
         np.testing.assert_allclose(p.numpy(), w, rtol=1e-14)
     np.testing.assert_allclose(optimizer.state_dict()["vectors"]["m"], m, rtol=1e-14)
+
+
+class Anchored(Rule):
+    """Pulled back to where it started, and longer and longer steps from the fourth on, as RAdam's are."""
+
+    name, vectors = "anchored", ("start",)
+    formula = Formula(
+        Line("r", "t - 3"),
+        Line("start", "w_old if t == 1 else start_old"),
+        Line("p", "-lr * sqrt(r) * g - 0.1 * (w_old - start) if r > 0 else -lr * g"),
+        decay="lr",
+    )
+
+
+def test_a_formula_may_read_the_weights_and_leave_a_way_without_a_value():
+    """sqrt(r) of the first steps is never asked for; the tests of the compiled loops train with it too."""
+    w = start = np.array([1.0, -2.0, 3.0])
+    p = Tensor(w.copy(), requires_grad=True)
+    optimizer = Anchored([p], 0.1, weight_decay=0.5)
+    rng = np.random.default_rng(0)
+    for t in range(1, 7):
+        g = p.grad = rng.standard_normal(3)
+        step = -0.1 * math.sqrt(t - 3) * g - 0.1 * (w - start) if t > 3 else -0.1 * g
+        w = w * (1 - 0.1 * 0.5) + step
+        optimizer.step()
+        np.testing.assert_allclose(p.numpy(), w, rtol=1e-14)
+
+
+def test_a_number_without_a_value_is_told():
+    p = Tensor(np.ones(3), requires_grad=True)
+    p.grad = np.ones(3)
+
+    class Early(Rule):
+        name = "early"
+        formula = Formula(Line("p", "-lr * sqrt(t - 3) * g"))
+
+    with pytest.raises(ValueError, match=r"sqrt\(t - 3\).* has no value for lr = 0.1, t = 1: math domain"):
+        Early([p], 0.1).step()
+    parts = take_apart((("p", "sqrt(t - 3) * g"),), ("g",))
+    with pytest.raises(ValueError, match=r"'sqrt\(t - 3\)' has no value for t = 1: math domain error"):
+        parts.work_out({"t": 1})
+
+
+@pytest.mark.parametrize("name", ["d", "w", "w_shrunk", "g", "lr", "t", "wd"])
+def test_a_symbol_that_has_a_meaning_is_refused(name):
+    for terms in ((Line(name, "2 * lr"), Line("p", "-lr * g")), (Given(name), Line("p", "-lr * g"))):
+        with pytest.raises(ValueError, match=f"the formula's symbol '{name}' has a meaning in every formula"):
+            Formula(*terms)
 
 
 def test_neither_rule_nor_formula():

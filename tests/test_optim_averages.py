@@ -78,16 +78,21 @@ def test_saved_and_gone_on_with(make, params):
     twin = [Tensor(p.data.copy(), requires_grad=True) for p in params]
     whole, first = make(params, lr=0.05), make(twin, lr=0.05)
     expected = list(steps(whole, params, 12))[-1]
-    list(steps(first, twin, 12))  # the same numbers ...
+    list(steps(first, twin, 12))
     np.testing.assert_array_equal(np.concatenate([p.data.ravel() for p in twin]), expected)
-    if make is TensorSWATS:
-        return  # ... and its state is SWATS's, but for the Lambdas of the tensors, which a study's run never saves
     saved = first.state_dict()
     third = [Tensor(p.data.copy(), requires_grad=True) for p in twin]
     second = make(third, lr=0.05)
     second.load_state_dict(saved)
     a, b = (list(steps(o, ps, 5, seed=9))[-1] for o, ps in ((first, twin), (second, third)))
     np.testing.assert_array_equal(a, b)
+    if make is TensorSWATS:
+        assert second.lam == first.lam
+
+
+def test_an_average_wants_its_own_state(params):
+    with pytest.raises(ValueError, match=r"the state has the vectors \[\], this optimizer needs \['average'\]"):
+        AveragedAdam(params).load_state_dict(Adam(params).state_dict())
 
 
 def allclose_switch(grads, lr=0.01, b1=0.9, b2=0.999, eps=1e-9):
@@ -137,3 +142,20 @@ def test_it_does_not_switch_where_no_tensor_settles(params):
     list(steps(optimizer, params, 30))
     assert optimizer.switch_event is None
     assert allclose_switch(gradients(30)) is None
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_the_rate_is_the_tensors_whatever_the_whole_vector_says(decay):
+    """The first tensor's step goes uphill, so the whole vector's Lambda is negative; the decay stays as it was."""
+    params = [Tensor(np.full(shape, 0.5), requires_grad=True) for shape in SHAPES]
+    optimizer = TensorSWATS(params, lr=0.01, weight_decay=decay)
+    for first in (9.0, -1.0):
+        params[0].grad, params[1].grad = np.full(SHAPES[0], first), np.full(SHAPES[1], 0.5)
+        optimizer.step()
+    assert optimizer.projection.lambdas[-1] < 0
+    assert optimizer.switch_event.step == 2
+    assert optimizer.lr == pytest.approx(0.1 * 0.01 / 0.5, rel=1e-6)  # gamma of a constant gradient is lr / |g|
+    before = params[1].data.copy()
+    params[0].grad, params[1].grad = np.zeros(SHAPES[0]), np.zeros(SHAPES[1])
+    optimizer.step()
+    np.testing.assert_allclose(params[1].data, before * (1 - 0.01 * decay), rtol=1e-6)

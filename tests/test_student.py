@@ -32,7 +32,9 @@ from minidl.optim import (
     AfterEpochs,
     Crossing,
     ExponentialLR,
+    Formula,
     Hybrid,
+    Line,
     LinearLR,
     OneCycleLR,
     Plateau,
@@ -282,6 +284,75 @@ def test_8_a_rule_that_moves_nothing() -> None:
     with pytest.warns(UserWarning, match=r"left its vector m as it was.*m\[\.\.\.\]") as told:
         trainer(model=model, optimizer=Forgets(model.parameters(), 0.1)).fit(1, verbose=False)
     assert len(told) == 1
+
+
+def moved(make: Any, frozen: bool = False, n: int = 4) -> list[str]:
+    """What a rule of one's own is warned of in two steps, on one tensor and on a frozen one before it."""
+    params = [Tensor(np.ones(k, np.float32), requires_grad=True) for k in (3, n)]
+    params[0].requires_grad = not frozen
+    optimizer = make(params, 0.1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            for p in params[frozen:]:
+                p.grad = np.arange(1, p.size + 1, dtype=np.float32)
+            optimizer.step()
+    return [str(each.message) for each in told]
+
+
+class Counts(Rule):
+    name, calls = "counts", 0
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        self.calls += 1
+        p[...] = -lr * g / self.calls
+
+
+class Normalized(Rule):
+    name = "normalized"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * g / np.linalg.norm(g)
+
+
+class NormalizedWhole(Rule):
+    name = "normalized-whole"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * g / np.linalg.norm((self.whole or self).flat.g)
+
+
+class Noisy(Rule):
+    name = "noisy"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.rng = np.random.default_rng(0)
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * (g + self.rng.standard_normal(len(g)))
+
+
+class Doubles(Rule):
+    name, formula = "doubles", Formula(Line("p", "-lr * g"))
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -2 * lr * g
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
+    """It is called for blocks of the vector, for parts of it where some parameters rest, and may have a formula too."""
+    for make, says in (
+        (Counts, r"Counts.rule has set self.calls: .* state_dict leaves this out. Count with self.t"),
+        (Normalized, r"Normalized.rule gives some weights another step when it sees them alone: .*flat.g is the whole"),
+        (Doubles, r"Doubles.rule and Doubles.formula give different first steps: -0.\d+ and -0.\d+ for one weight"),
+        (Forgets, r"Forgets.rule left its vector m as it was"),
+    ):
+        (said,) = moved(make, frozen)
+        assert re.search(says, said), said
+    assert moved(Noisy, frozen) == []
+    assert moved(NormalizedWhole, frozen, n=70_000) == []
 
 
 class Subtracts(Rule):

@@ -80,8 +80,16 @@ def names(expression: str | ast.expr) -> set[str]:
 
 
 def value_of(expression: str, values: Mapping[str, Any]) -> Any:
-    """The value of an expression; `values` are numbers or arrays, of NumPy or CuPy."""
-    return eval(_compiled(expression), {"__builtins__": {}, **_FUNCTIONS, **values})
+    """The value of an expression; `values` are numbers or arrays, of NumPy or CuPy.
+
+    Raises ValueError where it has none, such as the root of a negative number.
+    """
+    try:
+        return eval(_compiled(expression), {"__builtins__": {}, **_FUNCTIONS, **values})
+    except (ValueError, ArithmeticError) as error:
+        numbers = ", ".join(f"{name} = {values[name]:.6g}" for name in sorted(names(expression))
+                            if isinstance(values.get(name), (int, float)))  # fmt: skip
+        raise ValueError(f"the formula {expression!r} has no value for {numbers}: {error}") from None
 
 
 @lru_cache(maxsize=1024)
@@ -146,8 +154,11 @@ class Parts:
         """The numbers of a step, in order, from those given; floats in double precision."""
         scope = {"__builtins__": {}, **_FUNCTIONS, **values}
         for symbol, expression in self.before:
-            scope[symbol] = eval(_compiled(expression), scope)
-        return list(map(float, eval(_together(self.numbers), scope)))  # at once: it is done for every step
+            scope[symbol] = value_of(expression, scope)
+        try:
+            return list(map(float, eval(_together(self.numbers), scope)))  # at once: it is done for every step
+        except (ValueError, ArithmeticError):
+            return [float(value_of(expression, scope)) for _, expression in self.numbers]  # tells which
 
 
 @lru_cache(maxsize=256)
@@ -172,6 +183,7 @@ class _MovesOut(ast.NodeTransformer):
     def __init__(self, varying: set[str]) -> None:
         self.varying = varying
         self.found: dict[str, str] = {}  # expression -> its number's name
+        self.inside: list[str] = []  # the ways of `a if test else b` that we are in: what is not taken has no value
 
     def visit(self, node: ast.AST) -> ast.AST:
         if not isinstance(node, ast.expr) or isinstance(node, ast.Constant):
@@ -180,8 +192,23 @@ class _MovesOut(ast.NodeTransformer):
             if isinstance(node, ast.Call):
                 node.args = [self.visit(argument) for argument in node.args]  # type: ignore[misc]
                 return node
+            if isinstance(node, ast.IfExp) and not names(node.test) & self.varying:
+                test = ast.unparse(node.test)
+                chosen = self.visit(node.test)
+                taken = self._within(f"({{}}) if {test} else 1.0", node.body)
+                return ast.IfExp(chosen, taken, self._within(f"1.0 if {test} else ({{}})", node.orelse))
             return self.generic_visit(node)
-        return ast.Name(self.found.setdefault(ast.unparse(node), f"number{len(self.found)}"), ast.Load())
+        expression = ast.unparse(node)
+        for way in reversed(self.inside):
+            expression = way.format(expression)
+        return ast.Name(self.found.setdefault(expression, f"number{len(self.found)}"), ast.Load())
+
+    def _within(self, way: str, node: ast.expr) -> ast.expr:
+        self.inside.append(way)
+        try:
+            return self.visit(node)  # type: ignore[return-value] # of an expression it is one
+        finally:
+            self.inside.pop()
 
 
 # ---- writing it down ----

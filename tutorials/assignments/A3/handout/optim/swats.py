@@ -113,9 +113,9 @@ class SWATS(Rule):
         if self.switch_event is None:
             self.projection.add()
             if self.switch(self.progress):
-                self._to_sgd()
+                self._to_sgd(self.projection.lambdas[-1], self.switch.reason(self.progress))
 
-    def _to_sgd(self) -> None:
+    def _to_sgd(self, lam: float, reason: str) -> None:
         raise NotImplementedError("A3: SWATS._to_sgd is yours to write")
 
     def report(self, epoch: int, **metrics: float) -> None:
