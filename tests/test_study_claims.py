@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minidl.study.analysis import Block, Entry, Levels, _misses, _verdict, difference, measured
+from minidl.study.analysis import (
+    Block,
+    Entry,
+    Levels,
+    _misses,
+    _verdict,
+    decided_before,
+    difference,
+    measured,
+    tuned_again,
+)
 from minidl.study.claims import ACCURACY, BOTH, CLAIMS, GAP, LOSS, SPEED, TITLE, Claim, claims_for
 from minidl.study.contestants import CONTESTANTS, Contestant
 from minidl.study.regimes import Shows
@@ -119,12 +129,48 @@ def test_a_cut_that_is_worse_than_none_is_no_control():
     assert "no control" not in answer([fair], KEYS)[0]
 
 
+def there_at(share, step):
+    """A final run whose validation accuracy reaches 0.8 at that step of 100, and that switches at that share."""
+    made = record(0, 0.97, [{"step": s, "val_accuracy": 0.8 * (s >= step)} for s in range(1, 101)])
+    made["result"]["switch"] = {"step": round(100 * share), "lr": 0.1}
+    return made
+
+
+@pytest.mark.parametrize(("step", "early"), [(20, True), (31, False)])
+def test_a_speed_that_was_decided_before_the_switch_is_told(step, early):
+    """The switch comes at 30 % and the cut at 50 %, of regimes as long as their runs."""
+    claim = replace(TITLE, measure=SPEED)
+    found = block(hybrid=0.97, adam_cut=0.97)
+    for key, share in (("hybrid", 0.3), ("adam-cut", 0.5)):
+        contestant = replace(BY_KEY[key], axes=(), fixed=(("at", share * 100 / REGIME.steps),))
+        finals = {seed: there_at(share, step) for seed in SEEDS}
+        found.entries[key] = replace(found.entries[key], contestant=contestant, finals=finals)
+    found = replace(found, levels=Levels(0.8, None))
+    assert decided_before(found, claim) is early
+    (interval,) = simultaneous([[difference(found, claim)]])[0]
+    found = replace(found, verdicts=(*found.verdicts, _verdict(claim, REGIME, interval)))
+    said = "as many in the one regime (in the a regime most runs were there before either had come)"
+    assert (said in details([found])) is early
+
+
+def test_what_never_switched_is_adam_tuned_again():
+    found = block(adam=0.95, swats=0.96, swats_tensor=0.93, hybrid=0.97, adam_cut=0.97)
+    assert [(e.contestant.key, round(d, 2)) for e, d in tuned_again(found)] == [
+        ("swats", 0.01),
+        ("swats-tensor", -0.02),
+    ]
+    assert details([found]).endswith("it is Adam, tuned once more, and it ended -2.01 to +0.99 points from Adam.")
+    found.entries["swats-tensor"].finals[0]["result"]["switch"] = {"step": 5, "lr": 0.1}
+    assert [e.contestant.key for e, _ in tuned_again(found)] == ["swats"]
+    assert "How much is luck" not in details([block(adam=0.95, hybrid=0.97, adam_cut=0.97)])
+
+
 def test_counts_in_words():
     assert spelled({BETTER: 2, EQUIVALENT: 1, WORSE: 0, OPEN: 2}) == (
         "better in 2 of 5 regimes, equivalent in 1, undecided in 2"
     )
     assert spelled({BETTER: 0, EQUIVALENT: 0, WORSE: 0, OPEN: 6}) == "undecided in all 6 regimes"
-    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, way=True) == "shorter in the one regime"
+    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, way=True) == "fewer in the one regime"
     assert spelled(dict.fromkeys((BETTER, EQUIVALENT, WORSE, OPEN), 0)) == "not compared"
 
 

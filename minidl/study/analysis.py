@@ -9,7 +9,7 @@ from typing import Any
 
 from minidl.data.batches import steps_per_epoch
 from minidl.study.claims import ACCURACY, GAP, LOSS, SIGNS, SPEED, Claim, claims_for
-from minidl.study.contestants import Contestant
+from minidl.study.contestants import Contestant, moment
 from minidl.study.regimes import Regime
 from minidl.study.statistics import OPEN, Interval, first_above, first_below, simultaneous, trimmed_mean
 from minidl.study.store import Record
@@ -19,6 +19,7 @@ from minidl.study.tuning import Tuned
 REFERENCES = ("adam", "sgd")  # those who must show that a regime deserves its name
 EASIER = 1.25  # the speed's level leaves an error so many times as large as the tuned winners'
 REACHED = 0.75  # of the pairs, for the comparison at equal training loss
+ADAMS = ("swats", "swats-rel", "swats-tensor")  # Adam, with the same settings to choose from, until they switch
 
 
 @dataclass(frozen=True)
@@ -218,3 +219,36 @@ def planned_steps(record: Record) -> int:
     """The steps of a whole run, whether or not it diverged."""
     run = record["run"]
     return int(run["epochs"]) * steps_per_epoch(run["train_images"], run["batch_size"])
+
+
+def decided_before(block: Block, claim: Claim) -> bool:
+    """Whether, in most pairs, both were at the level of speed before either left its first rate: it compares those."""
+    moments = [step for key in (claim.a, claim.b) if (step := _moment(block, key)) is not None]
+    a, b = (block.entries[key].finals for key in (claim.a, claim.b))
+    seeds = a.keys() & b.keys()
+    early = sum(
+        max(measured(r[seed], SPEED, block.levels) * planned_steps(r[seed]) for r in (a, b)) <= min(moments)
+        for seed in seeds
+        if moments
+    )
+    return early > len(seeds) / 2
+
+
+def _moment(block: Block, key: str) -> int | None:
+    """The step at which a contestant switches or cuts, where that was tuned."""
+    entry = block.entries[key]
+    at = dict(entry.contestant.recipe(entry.tuned.winner)).get("at")
+    return None if at is None else moment(float(at), block.regime.steps)
+
+
+def tuned_again(block: Block) -> list[tuple[Entry, float]]:
+    """The kinds of SWATS that never switched in a final run, with their test accuracy minus Adam's.
+
+    They are Adam then, tuned from the same settings: the difference is what the luck of one tuning can bring.
+    """
+    if "adam" not in block.entries:
+        return []
+    adam = block.entries["adam"]
+    kinds = [block.entries[key] for key in ADAMS if key in block.entries]
+    never = [entry for entry in kinds if not any(result["switch"] for result in entry.results())]
+    return [(entry, entry.middle("test_accuracy") - adam.middle("test_accuracy")) for entry in never]

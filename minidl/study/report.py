@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from minidl.data.atomic import atomic_file, write_text
 from minidl.study import figures
-from minidl.study.analysis import Block, Entry, Verdict, analyse
+from minidl.study.analysis import Block, Entry, Verdict, analyse, tuned_again
 from minidl.study.claims import ACCURACY, GAP, LOSS, SPEED, Claim, claims_for
 from minidl.study.contestants import Recipe
 from minidl.study.made import differing
@@ -246,7 +246,7 @@ def _environment() -> jinja2.Environment:
     )
     for function in (
         accuracy, at_edges, automatic, best_setting, network, setting, shown, slug, spread, switches, title_of,
-        word_class,
+        tuned_again, word_class,
     ):  # fmt: skip
         env.filters[function.__name__] = function
     return env

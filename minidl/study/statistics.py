@@ -17,7 +17,7 @@ import numpy as np
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 TRIM = 0.2  # the share of the differences that is left out at each end
 CONFIDENCE = 0.95
-RESAMPLES = 10_000
+RESAMPLES, ROUNDS = 10_000, 10  # 100,000 in all, a tenth at a time: c is then known to about 0.01
 BETTER, WORSE, EQUIVALENT, OPEN = "better", "worse", "equivalent", "these runs cannot tell"
 
 
@@ -28,10 +28,12 @@ def trimmed(values: Array) -> tuple[Array, Array]:
     """
     n = values.shape[-1]
     g = int(TRIM * n)
-    ordered = np.sort(values, axis=-1)
-    inner = ordered[..., g : n - g]
-    moved = np.clip(ordered, inner[..., :1], inner[..., -1:])
-    return inner.mean(-1), moved.std(-1, ddof=1) / ((1 - 2 * TRIM) * math.sqrt(n))
+    inner = np.sort(values, axis=-1)[..., g : n - g]
+    mean = inner.mean(-1)
+    about = inner - mean[..., None]
+    low, high = about[..., 0], about[..., -1]  # g times each, in place of what was trimmed
+    squares = np.einsum("...i,...i", about, about) + g * (low**2 + high**2) - (g * (low + high)) ** 2 / n
+    return mean, np.sqrt(squares / (n - 1)) / ((1 - 2 * TRIM) * math.sqrt(n))
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
@@ -71,15 +73,12 @@ def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -
     c comes out half as large again as it should (tests/test_study_statistics.py).
     """
     rng = np.random.default_rng(seed)
-    largest = np.zeros(RESAMPLES)
-    found = []
-    for family in families:
-        seeds = max((len(differences) for differences in family), default=0)
-        weights = rng.standard_normal((RESAMPLES, seeds, seeds))
-        found.append([_estimate(np.array(differences, np.float64)) for differences in family])
-        for differences, (_, error, _) in zip(family, found[-1], strict=True):
-            if 0 < error < math.inf:
-                largest = np.maximum(largest, _resampled(np.array(differences, np.float64), weights))
+    found = [[_estimate(np.array(differences, np.float64)) for differences in family] for family in families]
+    told = [
+        [np.array(d, np.float64) for d, (_, error, _) in zip(family, estimates, strict=True) if 0 < error < math.inf]
+        for family, estimates in zip(families, found, strict=True)
+    ]
+    largest = [np.max([_largest(family, rng) for family in told], 0, initial=0.0) for _ in range(ROUNDS)]
     c = float(np.quantile(largest, CONFIDENCE))
     return [[_interval(mean, error, c, n) for mean, error, n in family] for family in found]
 
@@ -93,12 +92,22 @@ def _estimate(d: Array) -> tuple[float, float, int]:
     return float(mean), float(error), len(d)
 
 
-def _resampled(d: Array, weights: Array) -> Array:
-    """|trimmed mean / its error| of each resample. weights: (resamples, seeds, seeds), from a seed to a mixture."""
-    there = np.flatnonzero(np.isfinite(d))
-    d = d[there] - d[there].mean()
-    means, errors = trimmed(np.tensordot(weights[:, there, : len(there)], d, axes=(1, 0)))
-    return np.abs(means) / errors
+def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
+    """The largest |trimmed mean / its error| of a regime's comparisons, for each resample.
+
+    In float32, which sorts six times as fast; the ratio has no scale, so the differences are brought to 1.
+    """
+    seeds = max(map(len, family), default=0)
+    weights = rng.standard_normal((seeds, RESAMPLES, seeds), np.float32)  # from a seed to a mixture
+    largest = np.zeros(RESAMPLES, np.float32)
+    for d in family:
+        there = np.flatnonzero(np.isfinite(d))
+        about = d[there] - d[there].mean()
+        own = weights if len(there) == seeds else weights[there, :, : len(there)]  # a copy only where it must be
+        mixed = np.tensordot((about / np.abs(about).max()).astype(np.float32), own, 1)
+        means, errors = trimmed(mixed)
+        np.maximum(largest, np.abs(means) / errors, out=largest)
+    return largest
 
 
 def _interval(mean: float, error: float, c: float, n: int) -> Interval:

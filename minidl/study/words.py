@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from statistics import median
 
-from minidl.study.analysis import Block
+from minidl.study.analysis import Block, decided_before, tuned_again
 from minidl.study.claims import BOTH, COSINE, CUT, LOSS, SPEED, SWITCH, TITLE, Claim
 from minidl.study.statistics import BETTER, EQUIVALENT, OPEN, WORSE
 
@@ -39,9 +39,32 @@ def details(blocks: Sequence[Block]) -> str:
     )
     return (
         f"Against Adam with a cosine, the switch was {spelled(cosine)}, and the switch with a cosine after it "
-        f"{spelled(both)}. Beside the cut, the switch's way to a good validation accuracy was "
-        f"{spelled(speed, way=True)}, its test loss {spelled(loss)}. Undecided means that these runs cannot tell."
+        f"{spelled(both)}. Beside the cut, the switch's steps to a good validation accuracy were "
+        f"{spelled(speed, way=True)}{_early(counted)}, and its test loss was {spelled(loss)}. Undecided means that "
+        f"these runs cannot tell.{_luck(counted)}"
     )
+
+
+def _early(blocks: Sequence[Block]) -> str:
+    """Where the speed of the switch beside the cut was decided before either came."""
+    claim = _same(TITLE, SPEED)
+    names = [f"the {block.regime.name}" for block in blocks if block.word(claim) and decided_before(block, claim)]
+    return f" (in {_list(names)} most runs were there before either had come)" if names else ""
+
+
+def _luck(blocks: Sequence[Block]) -> str:
+    """What tuning the same rule once more has brought."""
+    found = [100 * difference for block in blocks for _, difference in tuned_again(block)]
+    if not found:
+        return ""
+    return (
+        f" How much is luck: where SWATS never switched it is Adam, tuned once more, and it ended {min(found):+.2f} to "
+        f"{max(found):+.2f} points from Adam."
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _counted(blocks: Sequence[Block]) -> list[Block]:
@@ -102,7 +125,7 @@ def tally(blocks: Sequence[Block], claim: Claim) -> dict[str, int]:
 
 def spelled(counts: dict[str, int], way: bool = False) -> str:
     """Such as: better in 2 of 5 regimes, equivalent in 1, undecided in 2. Or: better in all 5 regimes."""
-    names = {BETTER: "shorter", WORSE: "longer", EQUIVALENT: "as long"} if way else {}
+    names = {BETTER: "fewer", WORSE: "more", EQUIVALENT: "as many"} if way else {}
     total, words = sum(counts.values()), {OPEN: "undecided"} | names
     parts = [f"{words.get(word, word)} in {n}" for word, n in counts.items() if n]
     if not parts:
