@@ -246,8 +246,7 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     """Checked integer labels on the device of the logits."""
     labels = labels if isinstance(labels, (np.ndarray, Tensor, type(logits.data))) else np.asarray(labels)
     if labels.dtype.kind not in "iu":
-        hint = to_classes(labels)
-        raise TypeError(f"cross_entropy: labels must be integers, these have dtype {labels.dtype}: {hint}")
+        raise TypeError(f"cross_entropy: labels must be integers, not {labels.dtype}: {to_classes(labels)}")
     n, classes = logits.shape
     if labels.shape != (n,):
         hint = f": {to_labels(labels)}" if labels.ndim == 2 else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from numbers import Integral
 from typing import Any
 
@@ -149,7 +149,7 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     args = [p for p in takes.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(args) < 4 and not any(p.kind is p.VAR_POSITIONAL for p in takes.values()):
-        raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, it takes {takes}")
+        raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, not {', '.join(takes)}")
     if [p.name for p in args[1:3]] == ["p", "g"]:
         raise TypeError(
             f"{kind}.rule takes p before g: it is called with the gradient first, rule(self, g, p, lr, ...)"
@@ -164,6 +164,12 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
         if word not in vectors and takes[word].kind is not inspect.Parameter.VAR_POSITIONAL:
             named = ", ".join(map(repr, (*vectors, word)))
             raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
+
+
+def first_step_of_own(rule: Any) -> Callable[..., None]:
+    """What takes the place of `rule.rule` in the first step of a rule of one's own."""
+    rule.lines()  # compares its formula with it
+    return partial(first_step, rule)
 
 
 def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:
@@ -242,17 +248,18 @@ def _sees_others(rule: Any, g: Array, p: Array, lr: float, before: Mapping[str, 
     return _near(step(n), p) and not _near(step(n // 2), p[: n // 2])
 
 
-def check_formula(rule: Any, w: Array, g: Array, lr: float) -> None:
-    """A warning where the formula and the `rule` of the same class give different steps, here for the first block."""
+def check_formula(rule: Any) -> None:
+    """A warning where the formula and the `rule` of a class give different first steps, here of the first block."""
     if "formula" in rule.flat.told:
         return
-    kind, vectors, steps = type(rule).__name__, rule.vectors, []
-    for way, more in ((rule.rule, {}), (rule._by_formula, {"w": w})):
-        p, state = w.copy(), {name: getattr(rule, name)[: len(w)].copy() for name in vectors}
-        way(g.copy(), p, lr, **state, **more)
+    flat, kind, steps = rule.flat, type(rule).__name__, []
+    first = flat.blocks[0]
+    for way, more in ((rule.rule, {}), (rule._by_formula, {"w": flat.w[first]})):
+        p, state = flat.w[first].copy(), {name: getattr(rule, name)[first].copy() for name in rule.vectors}
+        way(flat.g[first].copy(), p, rule.rate, **state, **more)
         steps.append(p)
     if not _near(*steps):
-        rule.flat.told.add("formula")
+        flat.told.add("formula")
         i = int(abs(steps[0] - steps[1]).argmax())
         tell(
             f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "

@@ -17,6 +17,7 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, xp_of
 from minidl.optim.groups import read_groups
+from minidl.telling import tell
 from minidl.tensor import Home, Tensor
 
 # Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
@@ -109,6 +110,25 @@ class FlatParameters:
         none = len(resting) == len(self.params) and any(p.requires_grad for p in self.params)
         self.slip = "none" if none else "stale" if stale else ""
         return resting
+
+    def tell_slip(self) -> None:
+        """Warn of what collect() found, once."""
+        if self.slip not in self.told:
+            self.told.add(self.slip)
+            tell(SLIPS[self.slip])
+
+    def renew(self) -> None:
+        """A new vector for the gradients. On a GPU it stays the old one, which captured steps write to."""
+        if self.xp is not np:
+            return
+        self.g = self.zeros()
+        start = 0
+        for p, home in zip(self.params, self._homes, strict=True):
+            old, home.grad = home.grad, self.g[start : start + p.size].reshape(p.shape)
+            if p.grad is old:
+                home.grad[...] = old
+                p.grad = home.grad
+            start += p.size
 
     def part(self, stretch: slice) -> FlatParameters:
         """The same vectors, but only this stretch of them, for a rule that moves it; it knows no parameters."""

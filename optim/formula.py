@@ -137,12 +137,6 @@ def remembers(formula: Formula | None) -> frozenset[str]:
 
 
 @cache
-def reads_weights(formula: Formula | None) -> bool:
-    """Whether its step depends on the weights before it."""
-    return formula is not None and any("w_old" in names(line.expression) for line in formula.lines)
-
-
-@cache
 def has_formula(rule: type) -> bool:
     """Whether a rule's formula says what it does: no class has changed the rule or its decay after the one with it."""
 

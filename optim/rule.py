@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
@@ -25,19 +24,18 @@ from minidl.optim.checks import (
     check_formula,
     check_rule,
     check_vectors,
-    first_step,
+    first_step_of_own,
     is_own,
     parts_of,
     refuse,
     without_memory,
 )
 from minidl.optim.clip import clip
-from minidl.optim.flat import SLIPS, FlatParameters
-from minidl.optim.formula import Formula, Line, has_formula, lines_of, reads_weights, remembers
+from minidl.optim.flat import FlatParameters
+from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
-from minidl.telling import tell
 from minidl.tensor import Tensor
 
 Params: TypeAlias = "Iterable[Tensor] | None"
@@ -58,7 +56,7 @@ class Common(Clipping, total=False):
 class Rule(Optimizer):
     """An update rule on flat vectors. A subclass gives `name`, `vectors`, and `rule` or `formula` or both.
 
-    Every rule takes these, whatever else it takes:
+    Every rule takes these, whatever else it takes, and raises ValueError for one that is out of range:
 
     params        the model's parameters, or groups of them with a rate and a decay each (groups.py); None makes an
                   unbound rule, for Hybrid to bind. What is frozen or has no gradient is not moved
@@ -68,8 +66,6 @@ class Rule(Optimizer):
 
     t, rate       steps taken, and the rate of the last. Inside `rule`, the steps of the parameters in hand
     p             (n,) the step last added to w, without decoupled weight decay; None unless `keep_step` asked for it
-
-    Raises ValueError for a hyper-parameter out of range.
     """
 
     name: ClassVar[str]
@@ -174,9 +170,8 @@ class Rule(Optimizer):
     def update(self) -> None:
         flat = self._bound()
         resting = flat.collect()
-        if flat.slip and flat.slip not in flat.told:
-            flat.told.add(flat.slip)
-            tell(SLIPS[flat.slip])
+        if flat.slip:
+            flat.tell_slip()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
         for part in self._parts(resting) if resting or self.own_t or self.groups else (self,):
@@ -194,22 +189,18 @@ class Rule(Optimizer):
     def _move(self) -> None:
         if not remembers(self.formula).issubset(self.vectors):
             raise without_memory(self)
-        flat, lr, first = self._bound(), self.rate, self.t == 1 and is_own(type(self))
-        in_place = type(self).rule is not Rule.rule
-        if first and in_place and has_formula(type(self)):
-            check_formula(self, flat.w[flat.blocks[0]], flat.g[flat.blocks[0]], lr)
+        flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
-        rule = partial(first_step, self) if first else self.rule
-        needs_w = not in_place and reads_weights(self.formula)
+        rule = first_step_of_own(self) if self.t == 1 and is_own(type(self)) else self.rule
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            if needs_w:
-                state["w"] = w.copy()  # before a decay that is apart from the step
+            if type(self).rule is Rule.rule:  # the formula, which may read w before a decay that is apart
+                state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
             if flat.xp is np and self.smallest:
@@ -255,6 +246,8 @@ class Rule(Optimizer):
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
         formula = self.formula if has_formula(type(self)) else None
+        if formula is not None and is_own(type(self)) and type(self).rule is not Rule.rule and self.steps == 1:
+            check_formula(self)
         return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 
     def given(self, lr: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from minidl import Tensor, nn, ops
+from minidl import Tensor, nn, ops, seed
 from minidl.optim import (
     SGD,
     Adam,
@@ -51,6 +51,40 @@ def test_zero_grad_leaves_a_gradient_that_is_not_there(set_to_none):
         assert params[0].grad is None
     else:
         np.testing.assert_array_equal(params[0].grad, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("forget", [lambda net, optimizer: optimizer.zero_grad(), lambda net, _: [
+    setattr(p, "grad", None) for p in net.parameters()
+]])  # fmt: skip
+def test_a_gradient_that_is_kept_stays_as_it_was(forget):
+    """Two tasks' gradients, each kept as it is, as gradient surgery does (Yu et al. 2020, PCGrad): all numbers are
+    those of a network without an optimizer, and the vector is the same one as long as nothing is kept."""
+    with seed(0):
+        net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2, bias=False))
+    bare, rng = copy.deepcopy(net), np.random.default_rng(0)
+    optimizer = SGD(net.parameters(), 0.1)
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    for keep in (False, True):
+        vector = optimizer.flat.g
+        kept, wanted = [], []
+        for power in (2, 3, 4):
+            forget(net, optimizer)
+            (net(x) ** power).mean().backward()
+            for p in bare.parameters():
+                p.grad = None
+            (bare(x) ** power).mean().backward()
+            kept.append([p.grad if keep else p.grad.copy() for p in net.parameters()])
+            wanted.append([p.grad for p in bare.parameters()])
+        for found, expected in zip(kept, wanted, strict=True):
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert (optimizer.flat.g is vector) is not keep
+    weights = [p.numpy().copy() for p in net.parameters()]
+    for p, g in zip(net.parameters(), kept[0], strict=True):
+        p.grad = g
+    optimizer.step()
+    for p, w, g in zip(net.parameters(), weights, kept[0], strict=True):
+        np.testing.assert_allclose(p.numpy(), w - np.float32(0.1) * g, rtol=1e-6)
 
 
 def test_replaced_data_is_an_error_that_teaches():

@@ -11,13 +11,14 @@ half-precision dtypes, wrong shapes, arrays that are not Tensors), and the refer
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import CPU, Array, backend_of
 from minidl.fast.threads import parts_for, split
-from minidl.tensor import FLOATS, Reading, Tensor, Vjp, record
+from minidl.tensor import ALONE, FLOATS, Reading, Tensor, Vjp, record
 
 BOOL = np.dtype(np.bool_)
 MANY = 512  # rows that are added up as they are
@@ -52,6 +53,8 @@ def place(w: Tensor) -> Array:
     home = w.home if w.grad is None else None
     if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
         home.free = False
+        if getrefcount(home.grad) > ALONE:
+            home.owner.renew()
         return home.grad
     return backend_of(w.data).empty(w.shape, w.dtype)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from sys import getrefcount
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -125,8 +126,8 @@ class Tensor(Operators):
 
     def _accumulate(self, g: Array) -> None:
         if self.grad is not None:
-            if self.home is not None and self.home.stepped:  # zeros: since the step, p.grad[...] = 0 was written
-                self.home.stepped = bool(self.grad if isinstance(self.grad, (int, float)) else self.grad.any())
+            if self.home is not None:
+                self.home.accumulates(self.grad)
             self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
         elif self.home is not None:
             self.grad = self.home.fill(g)
@@ -152,9 +153,20 @@ class Home:
     def fill(self, g: Array) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
         if g is not self.grad:
+            if getrefcount(self.grad) > ALONE:  # g = w.grad: the user has kept it
+                self.owner.renew()
             self.grad[...] = g
         self.free, self.stepped = True, False
         return self.grad
+
+    def accumulates(self, now: Array | float) -> None:
+        """A gradient is added to `now`. Where that is zeros, p.grad[...] = 0 was written since the step."""
+        if self.stepped:
+            self.stepped = bool(now if isinstance(now, (int, float)) else now.any())
+
+
+_home = Home(None, np.zeros(0))
+ALONE = getrefcount(_home.grad)  # of an array that only its Home refers to, and getrefcount itself
 
 
 @dataclass(slots=True, eq=False)
