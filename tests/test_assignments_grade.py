@@ -187,6 +187,13 @@ def test_bad_input_is_said_in_a_line(tmp_path):
     assert "there is no submission at" in fails("A2", tmp_path / "nobody", module=GRADE)
     assert "lies in the submission" in fails("A2", tmp_path, "--out", tmp_path / "results.json", module=GRADE)
     assert "holds no folder" in fails("A2", tmp_path, "--csv", tmp_path.parent / "marks.csv", module=GRADE)
+    for option, wrong in (
+        ("--seed", "-1"), ("--seed", "1.5"), ("--seconds", "0"), ("--seconds", "-5"), ("--seconds", "nan"),
+    ):  # fmt: skip
+        message = fails("A2", tmp_path, option, wrong, module=GRADE)
+        assert re.fullmatch(rf".* error: argument {option}: must be a .*, got {wrong}\n", message), "one line"
+    with pytest.raises(ValueError, match="non-negative"):  # the grader's own error, at no student's cost
+        grade(load("A2"), submission(reference("A2")), seed=-1)
     (tmp_path / "old.zip").write_text("mine")
     assert "File exists" in fails("A2", "--zip", tmp_path / "old.zip", module=GRADE)
     assert (tmp_path / "old.zip").read_text() == "mine"
