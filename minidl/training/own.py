@@ -11,7 +11,7 @@ import copy
 import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,8 @@ def same_name(name: str, now: str) -> bool:
 
 @contextmanager
 def telling(*names: str) -> Iterator[None]:
-    """`with telling(model, opt):` what goes wrong inside the users' files becomes a UserError that names the line; so
-    does what an optimizer's own checks say of a rule of the user's."""
+    """`with telling(model, opt):` what goes wrong inside the users' files, or what is found wrong with a rule in them,
+    becomes a UserError."""
     own = [name for name in names if is_own(name)]
     try:
         with ExitStack() as stack:
@@ -154,10 +154,9 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
     model = _call(make, name, {"image_size": tuple(image_size), "classes": classes}, {})
     if not isinstance(model, Module):
         raise UserError(f"{name} gives {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
-    for method in (word for word, thing in vars(Module).items() if callable(thing) and word[0] != "_"):
-        if not callable(getattr(model, method)):
-            kind = _kind(getattr(model, method))
-            raise UserError(f"{name}: {method} is {kind}, but a Module's is a method: give the attribute another name")
+    for word in (word for word, thing in vars(Module).items() if callable(thing) and word[0] != "_"):
+        if not callable(thing := getattr(model, word)):
+            raise UserError(f"{name}: {word} is {_kind(thing)}, in a Module it is a method: give it another name")
     try:
         first = next(iter(model.parameters()), None)
     except TypeError as error:  # layers in a list
@@ -198,11 +197,9 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
 
 def _learns(model: Module, x: Tensor) -> bool:
     """Whether a copy in training mode has a gradient: what is done in eval mode alone does no harm."""
-    try:
-        with enable_grad(), np.errstate(all="ignore"):
-            return bool(copy.deepcopy(model).train()(x).requires_grad)
-    except Exception:  # whatever can't be copied, or wants a larger batch: training will tell
-        return True
+    with suppress(Exception), enable_grad(), np.errstate(all="ignore"):
+        return bool(copy.deepcopy(model).train()(x).requires_grad)
+    return True  # it can't be copied, or wants a larger batch: training will tell
 
 
 # ---- optimizers ----
