@@ -68,6 +68,8 @@ def make(argv: Sequence[str] | None) -> int:
         return complain(f"{args.folder} can't be read: {error}", BAD_INPUT, parser.prog)
     try:
         write_dataset(args.out, made)
+    except DataError as error:
+        return complain(error, BAD_INPUT, parser.prog)
     except OSError as error:
         return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
     print(_report(args.out, made))

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.commands import command, fails
 
 DIGITS = load_mnist("mnist5k")
 MODULE = "minidl.data"
+TAR = tarfile.TarInfo("x.csv").tobuf()
 
 
 def make(*args):
@@ -73,6 +75,11 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label\n1\n", "1 numbers in a line"),
         ("1,0\n1,0\n", "does not say whether its first or its last column is the label"),
         ("a,b,c,d\n1,2,3,4\n", "no labels"),
+        ("label,a\n3,7\n3,8\n3,9\n", "pictures of one class only, 3: two or more are needed"),
+        (
+            "label,a\n" + "0,7\n100,8\n200,9\n" * 9,
+            "27 pictures, and labels up to 200: labels are numbered from 0, without",
+        ),
     ):
         file.write_text(text)
         assert words in fails(file, out, module=MODULE)
@@ -80,6 +87,17 @@ def test_what_is_no_such_table_is_told(tmp_path):
     for path in (file, tmp_path):
         with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
             load_mnist(str(path))
+
+
+def test_classes_without_a_picture_are_said(tmp_path):
+    for labels, words in (
+        (np.arange(40) % 10 + 1, "note: no picture of class 0: are labels counted from 1?\n"),
+        (np.arange(40) % 2 * 3, "note: no picture of class 1, 2: labels are numbered from 0, without gaps\n"),
+    ):
+        table(tmp_path / "x.csv", DIGITS.train_images[:40], labels)
+        out = tmp_path / f"o{labels.max()}"
+        assert words in make(tmp_path / "x.csv", out)
+        assert load_mnist(str(out)).classes == labels.max() + 1
 
 
 def pairs(arrays):
@@ -166,6 +184,10 @@ def test_archives_of_arrays(tmp_path, few):
         ("data_batch_1.bin", b"\6\0\0\0", "no table as text: save it as CSV"), ("x.npy", b"\x93NUMPY", "write_idx"),
         ("1.png", b"\x89PNG\r\n", "one picture: give the folder"), ("a.csv", "label,p\n".encode("utf-16"), "UTF-8"),
         ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already"),
+        ("train-images.gz", gzip.compress(b"\0\0\x08\x03"), "an IDX file already"),
+        ("mnist.pkl.gz", gzip.compress(pickle.dumps(0)), "a pickled Python object, no table as text: open it with"),
+        ("x.tar.gz", gzip.compress(TAR), "a TAR archive, no table as text: unpack it"), ("x.tar", TAR, "a TAR archive"),
+        ("x.gz", b"\x1f\x8b\7", "can't be unpacked"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, words):
