@@ -82,6 +82,8 @@ def summary(report: Report) -> str:
         heading(report),
         "",
     ]
+    if report.submission.ungraded:
+        return plain("\n".join([lines[0], f"not graded: {line(report.submission.ungraded, 1000)}"]))
     for mark in report.marks:
         lines.append(f"{mark.score:4} / {mark.item.marks:<4} {mark.item.name}")
         lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
@@ -91,6 +93,10 @@ def summary(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """A report for the student, to be read anywhere. What the submission says stands in blocks of code."""
+    if report.submission.ungraded:
+        return "\n".join(
+            [f"# {report.assignment.name}: not graded", "", *_block(plain(report.submission.ungraded)), ""]
+        )
     lines = [f"# {report.assignment.name}: {report.score} of {report.most} marks", "", *_block(heading(report))]
     for mark in report.marks:
         lines += ["", f"## {mark.item.name}: {mark.score} of {mark.item.marks}"]
@@ -134,7 +140,8 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
         _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]
     mean = sum(report.score for report in graded) / max(len(graded), 1)
-    tell(f"{args.csv or args.submission}: {len(graded)} submissions, {mean:.1f} marks on average")
+    many = f"{len(graded)} submission{'s' * (len(graded) != 1)}"
+    tell(f"{args.csv or args.submission}: {many}, {mean:.1f} marks on average")
     if args.page:
         _write(args.page, class_page(reports))
         tell(f"{args.page}: the page for the class")
