@@ -234,6 +234,7 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
     assert "a name of its own" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
     for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
         assert "not" in fails(folder, out, *words, module=MODULE)
+    assert "is the folder that is read" in fails(folder, folder / ".." / folder.name, module=MODULE)
     assert not out.exists()
     make(folder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -318,6 +319,15 @@ def test_what_is_to_be_copied_into_a_shell_is_quoted(folder, tmp_path):
     with pytest.raises(DataError) as caught:
         load_mnist(str(folder.rename(tmp_path / "my pictures")))
     assert shlex.split(str(caught.value))[-2:] == [str(tmp_path / "my pictures"), "OUT"]
+
+
+def test_a_tilde_is_the_users_home(folder, tmp_path, monkeypatch):
+    """A shell leaves it as it is between quotes, and in --out=~/x."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"{tmp_path / 'o'}: 24 training" in make("~/pictures", "~/o")
+    result = command(f"--dataset={tmp_path / 'o'}", "--epochs=1", "--out=~/run")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):

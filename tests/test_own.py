@@ -65,6 +65,11 @@ class Root(Rule):
     def rule(self, g, p, lr):
         with np.errstate(invalid="ignore"):
             p[...] = -lr * np.sqrt(-np.abs(g) - 1)
+
+class Rests(Rule):
+    name = "rests"
+    def rule(self, g, p, lr):
+        p[...] = 0
 """
 RUN = ("--dataset", "mnist5k", "--epochs", "2", "--batch-size", "400")
 
@@ -307,6 +312,18 @@ def test_errors_inside_the_file_are_told_with_their_line(mine, tmp_path):
     assert "did you mean 'Net'?" in fails("--model", f"{mine}:Nett", *RUN)
     assert "as in mine.py:Net" in fails("--model", "mien", *RUN)
     assert "as in mine.py:Lion" in fails("--opt", "lion", *RUN)
+
+
+def test_a_warning_is_a_note_without_a_line_of_the_library(tmp_path):
+    (tmp_path / "nan.py").write_text(NAN)
+    args = ("--opt", tmp_path / "nan.py:Rests", *RUN, "--out", tmp_path / "r")
+    result = subprocess.run(
+        [sys.executable, "-m", "minidl.train", *map(str, args)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    (said,) = [each for each in result.stderr.splitlines() if "first step of zeros" in each]
+    assert said.startswith("minidl.train: note: Rests.rule made a first step of zeros")
+    assert "train_to" not in result.stderr
 
 
 def test_tune_finds_the_rate_of_an_own_optimizer(mine):
