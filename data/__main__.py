@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place
 from minidl.data.idx import DataError
 from minidl.handwriting.collect import POLARITIES, Collected, check_out, collect, write_dataset
 from minidl.handwriting.folders import find_pictures
@@ -38,8 +38,8 @@ def make(argv: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of pictures, a subfolder for each class")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
+    parser.add_argument("folder", type=place, metavar="FOLDER", help="folder of pictures, a subfolder for each class")
+    parser.add_argument("out", type=place, metavar="OUT", help="folder to write to")
     parser.add_argument(
         "--size", type=_size, metavar="N", help="height and width, as 28 or 20x16 (default: the pictures' own, if all "
         "have the same and it is at most 64x64; else 28)",
@@ -60,6 +60,8 @@ def make(argv: Sequence[str] | None) -> int:
     args = parser.parse_args(argv)
     names = None if args.class_names is None else [name.strip() for name in args.class_names.split(",")]
     try:
+        if args.out.resolve() == args.folder.resolve():
+            raise DataError(f"{args.out} is the folder that is read: give another one to write to")
         check_out(args.out)
         made = _made(args, names)
     except DataError as error:
@@ -68,6 +70,8 @@ def make(argv: Sequence[str] | None) -> int:
         return complain(f"{args.folder} can't be read: {error}", BAD_INPUT, parser.prog)
     try:
         write_dataset(args.out, made)
+    except DataError as error:
+        return complain(error, BAD_INPUT, parser.prog)
     except OSError as error:
         return complain(f"{args.out} can't be written: {error}", FAILED, parser.prog)
     print(_report(args.out, made))

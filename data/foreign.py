@@ -68,6 +68,8 @@ def foreign_format(path: str, head: bytes) -> tuple[str, str] | None:
             return name, advice
     if head[:4] in (b"II*\0", b"MM\0*") and PurePath(path).suffix.lower() in _RAW:
         return "a camera's RAW file", "save it as JPEG"
+    if head[257:262] == b"ustar":
+        return "a TAR archive", "unpack it and give the pictures in it"
     if _HTML.match(head):
         return "a web page", "what was saved is not the picture; open it in a browser and save the picture itself"
     if b"<svg" in head or head.lstrip()[:5] == b"<?xml":

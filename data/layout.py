@@ -139,7 +139,12 @@ def check_folder(folder: Path) -> None:
             raise DataError(f"the folder {folder} may not be read: permission denied")
         if folder.name.lower().endswith(TABLES) and folder.exists():
             raise DataError(f"{folder} is a table: {_to_idx(folder)}")
-        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if os.path.exists(folder) else ""))
+        if folder.exists():
+            raise DataError(
+                f"there is no folder {folder} (that is a file): give the folder that holds the four IDX files; what is "
+                f"to be done with another file is said by python -m minidl.data {quote(str(folder))} OUT"
+            )
+        raise DataError(f"there is no folder {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"the folder {folder} may not be read: permission denied")
 

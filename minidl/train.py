@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from minidl.backend import DeviceError
 from minidl.cli import closing
 from minidl.cli.command import OutputLost, command, say
 from minidl.cli.display import Display, resume_command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place, shown
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data.atomic import write_text
 from minidl.data.outputs import check_output
@@ -62,10 +61,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_options(parser, Config, Options)
     folder = parser.add_argument_group("run folder")
-    folder.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
+    folder.add_argument("--out", type=place, metavar="DIR", help="run folder (default: runs/<time>-<model>-<opt>)")
     folder.add_argument(
         "--resume",
-        type=Path,
+        type=place,
         metavar="RUN",
         help="continue the run in this folder; everything else comes from its checkpoint, but --dataset may say where "
         "the same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins "

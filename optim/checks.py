@@ -149,7 +149,8 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     args = [p for p in takes.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(args) < 4 and not any(p.kind is p.VAR_POSITIONAL for p in takes.values()):
-        raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, not {', '.join(takes)}")
+        given = ", ".join(takes)
+        raise TypeError(f"{kind}.rule must take self, g, p and lr, and each of its vectors by name, not {given}")
     if [p.name for p in args[1:3]] == ["p", "g"]:
         raise TypeError(
             f"{kind}.rule takes p before g: it is called with the gradient first, rule(self, g, p, lr, ...)"

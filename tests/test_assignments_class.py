@@ -132,14 +132,14 @@ def test_a_class_with_everything_in_it(tmp_path):
     (group / "ü").mkdir()
     result = command("A2", group, "--csv", tmp_path / "marks.csv", module=GRADE)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "6 submissions, 50.0 marks on average" in result.stdout
+    assert "5 submissions, 60.0 marks on average" in result.stdout
     text = (tmp_path / "marks.csv").read_text("utf-8")
     assert text[0] == "\ufeff", "Excel needs it where a name is not ASCII"
     rows = {row["submission"]: row for row in csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))}
     assert {name: row["score"] for name, row in rows.items()} == {
-        "a": "100", "b.ZIP": "100", "c": "100", "d.rar": "0", "notes.txt": "", "'=cmd|' calc'!A1": "0", "ü": "0",
+        "a": "100", "b.ZIP": "100", "c": "100", "d.rar": "", "notes.txt": "", "'=cmd|' calc'!A1": "0", "ü": "0",
     }  # fmt: skip
-    assert "a rar archive" in rows["d.rar"]["problems"]
+    assert "a rar archive" in rows["d.rar"]["not graded"]
     assert "no folder, no archive and no .py file" in rows["notes.txt"]["not graded"]
 
 

@@ -152,17 +152,26 @@ def test_a_class_on_the_command_line(tmp_path):
     write({"report.pdf": "x"}, group / "cy")
     write({"sgd.py": reference("A2")["optim/sgd.py"]}, group)
     (group / "eve.zip").write_bytes(b"PK no")
+    (group / "fay.zip").write_bytes(b"")
+    write({"A2.zip": "PK no"}, group / "gus")
+    (group / "hal").symlink_to(group / "ada")
     (group / "readme.txt").write_text("no submission")
     result = command("A2", group, "--csv", tmp_path / "marks.csv", "--out", tmp_path / "feedback", module=GRADE)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "5 submissions, 28.0 marks on average" in result.stdout
+    assert "4 submissions, 35.0 marks on average" in result.stdout
     rows = {row["submission"]: row for row in csv.DictReader((tmp_path / "marks.csv").read_text().splitlines())}
     assert {name: row["score"] for name, row in rows.items()} == {
-        "ada": "100", "bob": "0", "cy": "0", "eve.zip": "0", "sgd.py": "40", "readme.txt": "",
+        "ada": "100", "bob": "0", "cy": "0", "sgd.py": "40", "readme.txt": "",
+        "eve.zip": "", "fay.zip": "", "gus": "", "hal": "",
     }  # fmt: skip
     assert rows["sgd.py"]["Adam: twenty steps"] == "0"
     assert "there is no sgd.py in the submission (it has report.pdf)" in rows["cy"]["problems"]
-    assert "can't be read as a zip" in rows["eve.zip"]["problems"]
+    feedback = {name: (tmp_path / "feedback" / f"{name}.md").read_text() for name in rows}
+    for name, why in (("eve.zip", "read as a zip"), ("fay.zip", "read as a zip"), ("gus", "A2.zip"), ("hal", "a link")):
+        assert why in rows[name]["not graded"]
+        assert feedback[name].startswith("# A2: not graded\n")
+        assert rows[name]["not graded"] in feedback[name]
+    assert feedback["cy"].startswith("# A2: 0 of 100 marks\n")
     written = sorted(p.name for p in (tmp_path / "feedback").iterdir())
     assert written == sorted(f"{name}.{end}" for name in rows for end in ("json", "md"))
     for name in rows:
@@ -187,6 +196,17 @@ def test_bad_input_is_said_in_a_line(tmp_path):
     assert "there is no submission at" in fails("A2", tmp_path / "nobody", module=GRADE)
     assert "lies in the submission" in fails("A2", tmp_path, "--out", tmp_path / "results.json", module=GRADE)
     assert "holds no folder" in fails("A2", tmp_path, "--csv", tmp_path.parent / "marks.csv", module=GRADE)
+    for option, wrong in (
+        ("--seed", "-1"), ("--seed", "1.5"), ("--seconds", "0"), ("--seconds", "-5"), ("--seconds", "nan"),
+    ):  # fmt: skip
+        message = fails("A2", tmp_path, option, wrong, module=GRADE)
+        assert re.fullmatch(rf".* error: argument {option}: must be a .*, got {wrong}\n", message), "one line"
+    with pytest.raises(ValueError, match="non-negative"):  # the grader's own error, at no student's cost
+        grade(load("A2"), submission(reference("A2")), seed=-1)
+    for folder in (tmp_path / "flat", tmp_path / "one"):
+        names = {path.rsplit("/", folder.name == "flat")[-1]: text for path, text in reference("A2").items()}
+        message = fails("A2", write(names, folder), "--csv", tmp_path.parent / "marks.csv", module=GRADE)
+        assert "looks like one submission, for it holds optim/sgd.py, optim/adam.py: leave out --csv" in message
     (tmp_path / "old.zip").write_text("mine")
     assert "File exists" in fails("A2", "--zip", tmp_path / "old.zip", module=GRADE)
     assert (tmp_path / "old.zip").read_text() == "mine"

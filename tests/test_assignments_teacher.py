@@ -70,6 +70,13 @@ def test_a_page_for_the_class_names_nobody():
     assert "Bob" not in page
 
 
+def test_a_class_of_which_nothing_can_be_opened_has_no_page(tmp_path):
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "ada.zip").write_bytes(b"")
+    message = fails("A2", tmp_path / "class", "--page", tmp_path / "class.html", module=GRADE)
+    assert "nobody was graded" in message
+
+
 def test_the_page_holds_nothing_of_a_submissions():
     item = load_items(load("A2"))[0]
     report = Report(load("A2"), submission({}, "x"), [Mark(item, 0, f"ValueError: {FORGED}")])
@@ -114,6 +121,16 @@ def test_a_second_grading_is_explained(tmp_path):
     result = command("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)
     assert result.returncode == 0
     assert result.stderr == f"{tmp_path / 'own.csv'}: there is no submission adaa here: its rows are left alone\n"
+    (group / "dan.zip").write_bytes(b"PK no")
+    for old in (new, new):
+        result = command("A2", group, "--csv", new, "--regrade", old, module=GRADE)
+    assert "No mark has changed." in result.stdout, "what is not graded stays so"
+    assert "3 submissions, 100.0 marks" in result.stdout
+    (tmp_path / "own.csv").write_text(rows + "dan.zip,Nesterov momentum,8,shown to me\n")
+    assert command("A2", group, "--csv", new, "--adjust", tmp_path / "own.csv", module=GRADE).returncode == 0
+    (row,) = (row for row in csv.DictReader(new.read_text().splitlines()) if row["submission"] == "dan.zip")
+    assert (row["score"], row["Nesterov momentum"]) == ("8", "8")
+    assert "can't be read as a zip" in row["not graded"]
     for wrong, said in (("Nestorov", "which is no item"), ("Nesterov momentum,9,x", "has 8 marks"), ("x,,", "line 2")):
         old = "Nesterov momentum,4,handed in late" if "," in wrong else "Nesterov momentum"
         (tmp_path / "own.csv").write_text(rows.replace(old, wrong))

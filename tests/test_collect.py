@@ -170,6 +170,46 @@ def test_folders_that_part_the_pictures(tmp_path):
     assert dataset.test_labels.tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("training_set", "test_set"), ("trainset/trainset", "TestSet/TestSet"), ("train", "eval")]
+)
+def test_parts_by_other_names(tmp_path, train, test):
+    """As Kaggle's of cats and dogs, whose two folders hold each a folder of the same name."""
+    for part, n in ((train, 3), (test, 2)):
+        for k, name in enumerate(("cats", "dogs")):
+            for i in range(n):
+                picture(tmp_path / "p" / part / name / f"{i}.png", np.full((9, 9), 60 + 10 * k + i, np.uint8))
+    make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
+    dataset = load_mnist(str(tmp_path / "o"))
+    assert dataset.class_names == ("cats", "dogs")
+    assert dataset.train_images[:, 0, 0].tolist() == [60, 61, 62, 70, 71, 72]
+    assert dataset.test_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_folders_of_the_same_folders_are_no_classes(tmp_path):
+    for part in ("train", "val", "valid"):
+        for name in ("cats", "dogs"):
+            for i in range(3):
+                picture(tmp_path / "p" / part / name / f"{i}.png", np.full((9, 9), i, np.uint8))
+    message = fails(tmp_path / "p", tmp_path / "o", module=MODULE)
+    assert "train, val and valid hold the same folders cats, dogs: call them train and test" in message
+    assert not (tmp_path / "o").exists()
+    picture(tmp_path / "p" / "val" / "birds" / "1.png", np.zeros((9, 9), np.uint8))
+    assert find_pictures(tmp_path / "p").classes == ["train", "val", "valid"]
+
+
+@pytest.mark.parametrize("white", [255, 4095])
+def test_nearly_black_pictures_are_said(tmp_path, white):
+    """16-bit files with 8 or 12 bits in them, such as a microscope's: 255 or 4095 of 65535 is 1 or 16 of 255."""
+    for name in "ab":
+        for i in range(3):
+            picture(tmp_path / "p" / name / f"{i}.png", np.pad(np.full((3, 3), white - i, np.uint16), 3))
+    said = make(tmp_path / "p", tmp_path / "o")
+    assert f"no pixel of the pictures is lighter than {round(white / 65535 * 255)} of 255" in said
+    picture(tmp_path / "p" / "a" / "4.png", np.pad(np.full((3, 3), 65535, np.uint16), 3))
+    assert "nearly black" not in make(tmp_path / "p", tmp_path / "q")
+
+
 def test_what_is_left_out_is_said(folder, tmp_path):
     (folder / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     (folder / "cat" / "notes.txt").write_text("no picture")
@@ -194,6 +234,7 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
     assert "a name of its own" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
     for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
         assert "not" in fails(folder, out, *words, module=MODULE)
+    assert "is the folder that is read" in fails(folder, folder / ".." / folder.name, module=MODULE)
     assert not out.exists()
     make(folder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -216,6 +257,7 @@ def test_more_than_256_classes(tmp_path):
 
 def test_natural_order():
     assert sorted(["10", "9", "b", "a2", "a10", "1"], key=natural) == ["1", "9", "10", "a2", "a10", "b"]
+    assert sorted(["①", "10", "5²", "4"], key=natural) == ["4", "5²", "10", "①"]
     with pytest.raises(DataError, match="that is a file"):
         find_pictures(__import__("pathlib").Path(__file__))
 
@@ -279,12 +321,22 @@ def test_what_is_to_be_copied_into_a_shell_is_quoted(folder, tmp_path):
     assert shlex.split(str(caught.value))[-2:] == [str(tmp_path / "my pictures"), "OUT"]
 
 
+def test_a_tilde_is_the_users_home(folder, tmp_path, monkeypatch):
+    """A shell leaves it as it is between quotes, and in --out=~/x."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"{tmp_path / 'o'}: 24 training" in make("~/pictures", "~/o")
+    result = command(f"--dataset={tmp_path / 'o'}", "--epochs=1", "--out=~/run")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()
+
+
 def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):
     (folder / "cat" / "x.png").symlink_to(tmp_path / "gone.png")
     (folder / "dog").symlink_to(tmp_path / "gone")
+    (folder / "emu").symlink_to("/dev/null")
     said = make(folder, tmp_path / "o")
     assert f"left out: there is no file {folder / 'cat' / 'x.png'}" in said
-    assert "left out, for they lie in no class's folder: dog" in said
+    assert "left out, for they lie in no class's folder: dog, emu" in said
 
 
 def test_pictures_that_lie_in_train_itself(tmp_path):
@@ -292,6 +344,11 @@ def test_pictures_that_lie_in_train_itself(tmp_path):
     for part in ("train", "test"):
         picture(tmp_path / "p" / part / "cat.0.png", DIGITS.train_images[0])
     assert f"{tmp_path / 'p' / 'train'} has 0 folders in it" in fails(tmp_path / "p", tmp_path / "o", module=MODULE)
+    for name in ("cat", "dog"):
+        picture(tmp_path / "p" / "train" / name / "1.png", DIGITS.train_images[0])
+    assert "sort them into folders as in train, or move that folder away" in fails(
+        tmp_path / "p", tmp_path / "o", module=MODULE
+    )
 
 
 def test_a_folder_of_pictures_as_a_data_set_says_what_to_do(folder):

@@ -263,7 +263,7 @@ def test_names_that_are_no_data_set(tmp_path, monkeypatch):
         load_mnist(name="pictures")
     assert "did you mean" not in str(caught.value)
     Path("file").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no folder file \(that is a file\)"):
+    with pytest.raises(DataError, match=r"no folder file \(that is a file\): .* python -m minidl.data file OUT"):
         load_mnist(name="file")
 
 

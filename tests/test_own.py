@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from minidl import nn
+from minidl import Tensor, nn, no_grad
 from minidl.data import write_idx
 from minidl.optim import Adam
 from minidl.training.checkpoint import load_checkpoint
@@ -55,6 +55,21 @@ def half_lion(params, lr=1e-3, total_steps=0):
 class Breaks(Net):
     def forward(self, x):
         return self.layers(x) if len(x) == 2 else x.rashape(3)
+"""
+NAN = """
+import numpy as np
+from minidl.optim import Rule
+
+class Root(Rule):
+    name = "root"
+    def rule(self, g, p, lr):
+        with np.errstate(invalid="ignore"):
+            p[...] = -lr * np.sqrt(-np.abs(g) - 1)
+
+class Rests(Rule):
+    name = "rests"
+    def rule(self, g, p, lr):
+        p[...] = 0
 """
 RUN = ("--dataset", "mnist5k", "--epochs", "2", "--batch-size", "400")
 
@@ -150,11 +165,44 @@ def test_networks_are_called_with_what_they_name():
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), r"makes \(2, 3\) of images .* the data has 4 classes"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(7, 4)), r"can't take images of shape \(2, 1, 2, 3\)"),
         (Adam, "is an optimizer, not a network"),
+        (lambda: 5, "gives an int: it must be a Module"),
+        (lambda: Odd(layers=[nn.Linear(6, 4)]), "layers is a list with a Linear in it"),
+        (lambda: Odd(layers={"a": nn.Linear(6, 4)}), "layers is a dict with a Linear in it"),
+        (lambda: Odd(parameters=5), "parameters is an int, in a Module it is a method"),
+        (lambda: Odd(after=lambda y: Tensor(np.maximum(y.data, 0))), "does not depend on the weights"),
+        (lambda: Odd(after=Tensor.detach), "does not depend on the weights"),
     ],
 )
 def test_a_network_that_does_not_fit(make, message):
     with pytest.raises(UserError, match=message):
         own_network(make, (2, 3), 4)
+
+
+class Odd(nn.Module):
+    """A network with other attributes, or with something done `after` it."""
+
+    def __init__(self, **attributes):
+        super().__init__()
+        self.hidden, self.after = nn.Linear(6, 4), lambda y: y
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.after(self.hidden(x.reshape(len(x), -1)))
+
+
+class Careful(Odd):
+    """Has no gradient where none is wanted: in eval mode."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if self.training else y.detach()
+
+
+def test_what_is_done_in_eval_mode_alone_does_no_harm():
+    assert isinstance(own_network(Careful, (2, 3), 4), Careful)
+    with no_grad():
+        assert isinstance(own_network(Odd, (2, 3), 4), Odd)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +306,24 @@ def test_errors_inside_the_file_are_told_with_their_line(mine, tmp_path):
     message = fails("--model", f"{mine}:Breaks", *RUN, "--out", tmp_path / "r", status=1)
     line = MINE.splitlines().index("        return self.layers(x) if len(x) == 2 else x.rashape(3)") + 1
     assert f"mine.py, line {line}: AttributeError" in message
+    (tmp_path / "nan.py").write_text(NAN)
+    message = fails("--opt", tmp_path / "nan.py:Root", *RUN, "--out", tmp_path / "n", status=1)
+    assert "Root.rule made a first step of NaN from a gradient that has none" in message
     assert "did you mean 'Net'?" in fails("--model", f"{mine}:Nett", *RUN)
     assert "as in mine.py:Net" in fails("--model", "mien", *RUN)
     assert "as in mine.py:Lion" in fails("--opt", "lion", *RUN)
+
+
+def test_a_warning_is_a_note_without_a_line_of_the_library(tmp_path):
+    (tmp_path / "nan.py").write_text(NAN)
+    args = ("--opt", tmp_path / "nan.py:Rests", *RUN, "--out", tmp_path / "r")
+    result = subprocess.run(
+        [sys.executable, "-m", "minidl.train", *map(str, args)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    (said,) = [each for each in result.stderr.splitlines() if "first step of zeros" in each]
+    assert said.startswith("minidl.train: note: Rests.rule made a first step of zeros")
+    assert "train_to" not in result.stderr
 
 
 def test_tune_finds_the_rate_of_an_own_optimizer(mine):

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import pickle
+import tarfile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.commands import command, fails
 
 DIGITS = load_mnist("mnist5k")
 MODULE = "minidl.data"
+TAR = tarfile.TarInfo("x.csv").tobuf()
 
 
 def make(*args):
@@ -65,7 +67,10 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,a,b,c\n1,2,3,4\n", "4 numbers in a line"),
         ("label,a\n1,300\n", "its pixels go from 300 to 300"),
         ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
-        ("label,a\n1,\n", "line 2, column 2 holds ''"),
+        ("label,a\n1,\n", "column 2 is empty: a number is missing, or a separator at its end is too much"),
+        ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a number is missing\n"),
+        ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
+        ("0 2\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
         ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
         ("file,label\n1.png,3\n", "line 2 names '1.png'; sort the pictures into a folder for each class"),
         ("label,a\n1,7\n1\n", "line 3 has 1 columns, those before have 2"),
@@ -73,6 +78,11 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label\n1\n", "1 numbers in a line"),
         ("1,0\n1,0\n", "does not say whether its first or its last column is the label"),
         ("a,b,c,d\n1,2,3,4\n", "no labels"),
+        ("label,a\n3,7\n3,8\n3,9\n", "pictures of one class only, 3: two or more are needed"),
+        (
+            "label,a\n" + "0,7\n100,8\n200,9\n" * 9,
+            "27 pictures, and labels up to 200: labels are numbered from 0, without",
+        ),
     ):
         file.write_text(text)
         assert words in fails(file, out, module=MODULE)
@@ -80,6 +90,17 @@ def test_what_is_no_such_table_is_told(tmp_path):
     for path in (file, tmp_path):
         with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
             load_mnist(str(path))
+
+
+def test_classes_without_a_picture_are_said(tmp_path):
+    for labels, words in (
+        (np.arange(40) % 10 + 1, "note: no picture of class 0: are labels counted from 1?\n"),
+        (np.arange(40) % 2 * 3, "note: no picture of class 1, 2: labels are numbered from 0, without gaps\n"),
+    ):
+        table(tmp_path / "x.csv", DIGITS.train_images[:40], labels)
+        out = tmp_path / f"o{labels.max()}"
+        assert words in make(tmp_path / "x.csv", out)
+        assert load_mnist(str(out)).classes == labels.max() + 1
 
 
 def pairs(arrays):
@@ -166,6 +187,10 @@ def test_archives_of_arrays(tmp_path, few):
         ("data_batch_1.bin", b"\6\0\0\0", "no table as text: save it as CSV"), ("x.npy", b"\x93NUMPY", "write_idx"),
         ("1.png", b"\x89PNG\r\n", "one picture: give the folder"), ("a.csv", "label,p\n".encode("utf-16"), "UTF-8"),
         ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already"),
+        ("train-images.gz", gzip.compress(b"\0\0\x08\x03"), "an IDX file already"),
+        ("mnist.pkl.gz", gzip.compress(pickle.dumps(0)), "a pickled Python object, no table as text: open it with"),
+        ("x.tar.gz", gzip.compress(TAR), "a TAR archive, no table as text: unpack it"), ("x.tar", TAR, "a TAR archive"),
+        ("x.gz", b"\x1f\x8b\7", "can't be unpacked"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, words):

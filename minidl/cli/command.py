@@ -14,11 +14,13 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
-from minidl.cli.parser import FAILED, shown, write_anything
+from minidl.cli.parser import FAILED, readable, shown, write_anything
 from minidl.cli.signals import StopNow, StopOnSignal
 
 
@@ -42,7 +44,7 @@ def command(name: str, work: Callable[[StopOnSignal], int]) -> int:
     """
     with StopOnSignal() as stop:
         try:
-            with steady_streams():
+            with steady_streams(), _warnings_told(name):
                 return _told(name, work, stop)
         except StopNow:  # a signal in the last moments
             return stop.status
@@ -60,6 +62,22 @@ def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) ->
     except OutputLost as error:
         say(error, f"{name}: {error.words}: stopped")
         return stop.status if stop.signal else error.status
+
+
+@contextmanager
+def _warnings_told(name: str) -> Iterator[None]:
+    """In the block, a UserWarning is one line, without a line of minidl's own source."""
+    usual, ours = warnings.showwarning, str(Path(__file__).parents[1])
+
+    def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+        if category is not UserWarning:
+            return usual(message, category, filename, lineno, file, line)
+        where = "" if filename.startswith(ours) else f"{filename}, line {lineno}: "
+        print(readable(f"{name}: note: {where}{message}"), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def say(error: StopNow | OutputLost, line: str) -> None:

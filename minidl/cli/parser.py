@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from minidl import __version__
@@ -47,6 +48,11 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(found[1].lower(), known, n=1) if found else []
         message = readable(message)
         return f"{message}: did you mean {near[0]}?" if near else message
+
+
+def place(text: str) -> Path:
+    """A path as it was typed; a shell leaves `~` as it is in --out=~/runs, and between quotes."""
+    return Path(os.path.expanduser(text))
 
 
 def write_anything() -> None:

@@ -27,6 +27,7 @@ from minidl.handwriting.look import padded
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
+DARK = 1 / 16  # of white: pictures with nothing lighter were not meant so
 POLARITIES = ("auto", "invert", "keep")
 
 
@@ -90,6 +91,7 @@ class _Told:
     coloured: int = 0
     scaled: int = 0
     total: int = 0
+    top: float = 0.0  # the lightest pixel of all, of 1
 
     def overlap(self, train: Array, test: Array) -> None:
         known = {image.tobytes() for image in train}
@@ -108,6 +110,11 @@ class _Told:
             notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
         if self.scaled:
             notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
+        if 0 < self.top <= DARK:
+            notes.append(
+                f"no pixel of the pictures is lighter than {255 * self.top:.0f} of 255, so they are nearly black: "
+                "where files of 16 bits hold numbers of 8 or 12, scale these to the full range first"
+            )
         notes += [f"left out: {words}" for _, words in self.bad[:LISTED]]
         if len(self.bad) > LISTED:
             notes.append(f"left out: {len(self.bad) - LISTED:,} more that can't be read")
@@ -136,6 +143,7 @@ def _read(
                     continue
                 told.total += 1
                 told.coloured += picture.pixels.shape[2] > 1
+                told.top = max(told.top, float(picture.grey.max()))
                 made[-1][-1].append(_small(picture.grey, most))
     next(files, None)  # lets a progress bar end
     return made

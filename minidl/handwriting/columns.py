@@ -127,14 +127,20 @@ def _odd_line(path: Path, separator: str, titled: bool) -> str:
             if not cells or (titled and not columns):
                 columns = len(cells)
                 continue
+            if len(cells) == 1 and len(cells[0].split()) > 1:
+                return f"line {reader.line_num} has no comma, semicolon or tab in it: put one between the numbers"
             if columns and len(cells) != columns:
-                return f"line {reader.line_num} has {len(cells)} columns, those before have {columns}"
+                more = ", for a separator stands at its end" if len(cells) > 1 and not cells[-1].strip() else ""
+                return f"line {reader.line_num} has {len(cells)} columns, those before have {columns}{more}"
             columns = len(cells)
             for k, cell in enumerate(map(str.strip, cells), 1):
                 if cell.lower().endswith(PICTURES):
                     return (
                         f"line {reader.line_num} names {cell[-40:]!r}; sort the pictures into a folder for each class"
                     )
+                if not cell:
+                    end = ", or a separator at its end is too much" if 1 < k == len(cells) else ""
+                    return f"line {reader.line_num}, column {k} is empty: a number is missing{end}"
                 if not NUMBER.fullmatch(cell):
                     return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and labels are numbered from 0"
     return "its lines are not alike"

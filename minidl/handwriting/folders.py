@@ -10,7 +10,8 @@ from pathlib import Path
 from minidl.data.idx import DataError
 
 PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
-CHOOSING = ("val", "valid", "validation", "dev")  # a third part, which minidl draws itself from what is trained on
+CHOOSING = ("val", "valid", "validation", "dev", "eval", "evaluation")  # a third part, which minidl draws itself
+MOST_PARTS = 4  # that anybody makes of a data set: more folders than that are classes
 JUNK = ("thumbs.db", "desktop.ini", "icon\r")  # what systems leave in folders, beside hidden files
 LISTED = 5  # files that are named before "and so many more"
 
@@ -33,10 +34,9 @@ def find_pictures(folder: Path) -> Found:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
-    below, notes = folders_in(folder), []
-    while len(below) == 1 and not loose_files(folder) and folders_in(next(iter(below.values()))):
-        folder = next(iter(below.values()))
-        notes, below = [f"the classes are the folders in {folder.name}"], folders_in(folder)
+    inner = _inner(folder)
+    notes = [f"the classes are the folders in {inner.name}"] if inner != folder else []
+    folder, below = inner, folders_in(inner)
     found = _parted(below) or Found(list(below), [_files(path) for path in below.values()], None)
     found.notes[:0] = notes
     if loose := loose_files(folder):
@@ -46,6 +46,13 @@ def find_pictures(folder: Path) -> Found:
         if not files:
             raise DataError(f"the class {name} has no picture in it: put some there, or remove that folder")
     return found
+
+
+def _inner(folder: Path) -> Path:
+    """The folder that is meant where there is nothing but one folder of folders in it, as archives unpack."""
+    while len(below := list(folders_in(folder).values())) == 1 and not loose_files(folder) and folders_in(below[0]):
+        folder = below[0]
+    return folder
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
@@ -58,23 +65,39 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
 
 def _parted(below: dict[str, Path]) -> Found | None:
     """The parts where folders make them; None where they are classes."""
-    parted = {PARTED[name.lower()]: path for name, path in below.items() if name.lower() in PARTED}
-    choosing = [name for name in below if name.lower() in CHOOSING]
+    kinds = {name: re.sub(r"[-_ ]?set$", "", name.lower()) for name in below}  # training_set, TestSet
+    named = {PARTED[kinds[name]]: name for name in below if kinds[name] in PARTED}
+    choosing = [name for name in below if kinds[name] in CHOOSING]
     notes = []
-    if "train" in parted and "test" not in parted and len(choosing) == 1:
-        parted["test"] = below[choosing.pop()]
-        notes = [f"there is no folder test: the pictures in {parted['test'].name} are the test pictures"]
-    if set(parted) != {"train", "test"}:
+    if "train" in named and "test" not in named and len(choosing) == 1:
+        named["test"] = choosing[0]
+        notes = [f"there is no folder test: the pictures in {choosing[0]} are the test pictures"]
+    if set(named) != {"train", "test"}:
+        _check_no_parts(below)
         return None
+    parted = {part: _inner(below[name]) for part, name in named.items()}
     classes = folders_in(parted["train"])
     _check_classes(parted["train"], list(classes))
+    if not folders_in(parted["test"]) and loose_files(parted["test"]):
+        raise DataError(
+            f"the pictures in {parted['test']} lie in no class's folder: sort them into folders as in train, or move "
+            "that folder away, and a share of each class is set aside for testing"
+        )
     found = _of_parts(classes, folders_in(parted["test"]))
-    used = {path.name for path in parted.values()}
-    found.notes = [
-        *notes,
-        *(f"left out: the folder {name} beside train and test" for name in sorted(set(below) - used)),
-    ]
+    unused = sorted(set(below) - set(named.values()))
+    found.notes = [*notes, *(f"left out: the folder {name} beside train and test" for name in unused)]
     return found
+
+
+def _check_no_parts(below: dict[str, Path]) -> None:
+    """Raise DataError where a few folders hold folders of the same names: those are the classes, in all likelihood."""
+    inside = [list(folders_in(path)) for path in below.values()]
+    if 2 <= len(inside) <= MOST_PARTS and len(inside[0]) >= 2 and all(names == inside[0] for names in inside):
+        *most, last = below
+        raise DataError(
+            f"{', '.join(most)} and {last} hold the same folders {listed(inside[0])}: call them train and test; where "
+            "they are classes all the same, take the pictures out of the folders in them"
+        )
 
 
 def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
@@ -87,7 +110,7 @@ def _of_parts(train: dict[str, Path], test: dict[str, Path]) -> Found:
 
 def loose_files(folder: Path) -> list[str]:
     """The names of the files that lie in the folder itself."""
-    return sorted(path.name for path in folder.iterdir() if _is_file(path) and not _is_junk(path.name))
+    return sorted(path.name for path in folder.iterdir() if not (path.is_dir() or _is_junk(path.name)))
 
 
 def folders_in(folder: Path) -> dict[str, Path]:
@@ -97,14 +120,9 @@ def folders_in(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if _is_file(path))
+    files = (path for path in folder.rglob("*") if not path.is_dir())  # links that lead nowhere must not go unsaid
     shown = (path for path in files if not any(_is_junk(part) for part in path.relative_to(folder).parts))
     return sorted(shown, key=lambda path: natural(str(path)))
-
-
-def _is_file(path: Path) -> bool:
-    """Whether it is a file, or a link that leads nowhere, which must not go unsaid."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _is_junk(name: str) -> bool:
@@ -113,7 +131,9 @@ def _is_junk(name: str) -> bool:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """For sorting: numbers in a name by their value."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]
+    return [
+        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ archive of NumPy's arrays."""
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,9 +18,10 @@ from minidl.data.pictures import read_head, starts_as_picture
 from minidl.handwriting.arrays import read_arrays
 from minidl.handwriting.collect import Collected, class_split
 from minidl.handwriting.columns import read_columns
-from minidl.handwriting.folders import folders_in, loose_files
+from minidl.handwriting.folders import folders_in, listed, loose_files
 from minidl.handwriting.look import is_idx
 
+HEAD = 1024  # bytes by which a file is known; a TAR archive says at byte 257 that it is one
 FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
 
 Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and pictures (N, H, W)
@@ -34,7 +36,7 @@ def tables_in(place: Path) -> dict[str, Path] | None:
         return {"train": place}
     if not place.is_dir() or len(folders_in(place)) > 1:
         return None
-    found = [name for name in loose_files(place) if name.lower().endswith(TABLES)]
+    found = [name for name in loose_files(place) if name.lower().endswith(TABLES) and (place / name).is_file()]
     if not found:
         return None
     test = [name for name in found if "test" in name.lower()]
@@ -46,16 +48,21 @@ def tables_in(place: Path) -> dict[str, Path] | None:
 
 def check_table(path: Path) -> None:
     """Raise DataError, which says what to do, for a file that is something else."""
-    head = read_head(path)
+    head = read_head(path, HEAD)
     if is_archive(path, head):
         return
+    if head[:2] == b"\x1f\x8b":
+        try:
+            head = zlib.decompressobj(31).decompress(head)  # 31: with gzip's own head
+        except zlib.error as error:
+            raise DataError(f"{path} can't be unpacked: {error}") from None
     if starts_as_picture(head):
         raise DataError(f"{path} is one picture: give the folder that holds a folder of pictures for each class")
     if is_idx(str(path), head) and not path.name.lower().endswith(TABLES):
         raise DataError(f"{path} is an IDX file already: train with --dataset {path.parent}, the folder of all four")
     if other := foreign_format(str(path), head):
         raise DataError(f"{path} is {other[0]}, no table as text: {other[1]}")
-    if b"\0" in head and head[:2] not in (b"\x1f\x8b", b"\xff\xfe", b"\xfe\xff"):
+    if b"\0" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path} is no table as text: save it as CSV, or its arrays with minidl.data.write_idx")
 
 
@@ -77,6 +84,7 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
     white = _white(train[1], notes)
     labels, images = _as_bytes(tables["train"], train, white)
     names = [str(k) for k in range(int(labels.max()) + 1)]
+    _check_classes(tables["train"], labels, notes)
     if test is None:
         groups = [list(images[labels == k]) for k in range(len(names))]
         some = [k for k, group in enumerate(groups) if group]
@@ -86,6 +94,23 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
         tested = _as_bytes(tables.get("test", tables["train"]), test, white)
         arrays = [images, labels, tested[1], tested[0]]
     return Collected(arrays, names, notes)
+
+
+def _check_classes(path: Path, labels: Array, notes: list[str]) -> None:
+    """Tell of classes without a picture. Raises DataError where there is but one class, or more than pictures."""
+    counts = np.bincount(labels)
+    if (counts > 0).sum() == 1:
+        raise DataError(f"{path} has pictures of one class only, {labels[0]}: two or more are needed")
+    if len(counts) > len(labels):
+        raise DataError(
+            f"{path} has {len(labels)} pictures, and labels up to {labels.max()}: labels are numbered from 0, without "
+            "gaps"
+        )
+    empty = [str(k) for k in np.flatnonzero(counts == 0)]
+    if empty == ["0"]:
+        notes.append("no picture of class 0: are labels counted from 1?")
+    elif empty:
+        notes.append(f"no picture of class {listed(empty)}: labels are numbered from 0, without gaps")
 
 
 def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None]:

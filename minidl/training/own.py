@@ -7,16 +7,18 @@ optimizer `total_steps` and `steps_per_epoch`, and whatever options of the comma
 
 from __future__ import annotations
 
+import copy
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minidl.data.proof import file_sha256
-from minidl.grad_mode import no_grad
+from minidl.grad_mode import enable_grad
 from minidl.module import Module, evaluating
 from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
@@ -123,12 +125,19 @@ def same_name(name: str, now: str) -> bool:
 
 @contextmanager
 def telling(*names: str) -> Iterator[None]:
-    """`with telling(model, opt):` what goes wrong inside the users' files becomes a UserError that names the line."""
-    with ExitStack() as stack:
-        for name in names:
-            if is_own(name):
+    """`with telling(model, opt):` what goes wrong inside the users' files, or what is found wrong with a rule in them,
+    becomes a UserError."""
+    own = [name for name in names if is_own(name)]
+    try:
+        with ExitStack() as stack:
+            for name in own:
                 stack.enter_context(told(load(name)))
-        yield
+            yield
+    except ValueError as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if own and frame.f_globals["__name__"].startswith("minidl.optim."):
+            raise UserError(str(error)) from error
+        raise
 
 
 # ---- networks ----
@@ -145,7 +154,14 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
     model = _call(make, name, {"image_size": tuple(image_size), "classes": classes}, {})
     if not isinstance(model, Module):
         raise UserError(f"{name} gives {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
-    if next(iter(model.parameters()), None) is None:
+    for word in (word for word, thing in vars(Module).items() if callable(thing) and word[0] != "_"):
+        if not callable(thing := getattr(model, word)):
+            raise UserError(f"{name}: {word} is {_kind(thing)}, in a Module it is a method: give it another name")
+    try:
+        first = next(iter(model.parameters()), None)
+    except TypeError as error:  # layers in a list
+        raise UserError(f"{name}: {error}") from None
+    if first is None:
         raise UserError(
             f"{name} has nothing to learn: no parameters were found in it. Layers are found as attributes, "
             "as in self.hidden = nn.Linear(784, 32), and in nn.Sequential"
@@ -159,7 +175,7 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
     x = Tensor(np.random.default_rng(0).random((2, 1, *size), np.float32))
     telling = told(make) if isinstance(make, UserCode) else nullcontext()
     try:
-        with evaluating(model), no_grad(), np.errstate(all="ignore"), telling:
+        with evaluating(model), enable_grad(), np.errstate(all="ignore"), telling:
             logits = model(x)
     except UserError:
         raise
@@ -172,6 +188,18 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
             f"{name} makes {logits.shape} of images {x.shape}: the data has {classes} classes, so logits must be "
             f"(2, {classes}) here. Let its parameters name `classes`, and it is told how many"
         )
+    if not logits.requires_grad and any(p.requires_grad for p in model.parameters()) and not _learns(model, x):
+        raise UserError(
+            f"{name}: forward's output does not depend on the weights, so nothing could be learned: compute it with "
+            "minidl.ops, not with NumPy, and without .data, .detach() or no_grad()"
+        )
+
+
+def _learns(model: Module, x: Tensor) -> bool:
+    """Whether a copy in training mode has a gradient: what is done in eval mode alone does no harm."""
+    with suppress(Exception), enable_grad(), np.errstate(all="ignore"):
+        return bool(copy.deepcopy(model).train()(x).requires_grad)
+    return True  # it can't be copied, or wants a larger batch: training will tell
 
 
 # ---- optimizers ----
@@ -266,4 +294,5 @@ def _kind(thing: Any) -> str:
     """What it is, in words."""
     kind = type(thing)
     torch = any(base.__module__.startswith("torch.") for base in kind.__mro__)
-    return "nothing (None)" if thing is None else f"{'a PyTorch ' if torch else 'a '}{kind.__name__}"
+    article = "a PyTorch" if torch else "an" if kind.__name__[0] in "aeiouAEIO" else "a"
+    return "nothing (None)" if thing is None else f"{article} {kind.__name__}"

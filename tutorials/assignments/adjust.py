@@ -43,6 +43,9 @@ def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustment
 def adjust(report: Report, adjustments: Adjustments) -> None:
     """Put the teacher's marks in place of the grader's, with the reason in the feedback. Raises AssignmentError."""
     own = {item: new for (name, item), new in adjustments.items() if name == report.submission.name}
+    work = report.submission
+    if own and work.ungraded:  # it is now, by the teacher
+        work.skipped, work.ungraded = {work.name: work.ungraded}, ""
     for i, mark in enumerate(report.marks):
         if mark.item.name in own:
             marks, reason = own.pop(mark.item.name)

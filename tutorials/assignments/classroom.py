@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
@@ -34,6 +34,16 @@ def students(place: Path, assignment: Assignment) -> dict[str, Reader]:
     if not found:
         raise AssignmentError(f"{place} holds no folder, .zip or .py file to grade")
     return found
+
+
+def _check_class(place: Path, paths: set[str], assignment: Assignment) -> None:
+    """Raise AssignmentError where the files that one student is to hand in lie here themselves."""
+    found = [path for path in assignment.cuts if path in paths or PurePosixPath(path).name in paths]
+    if len(found) > 1:
+        raise AssignmentError(
+            f"{place} looks like one submission, for it holds {', '.join(found)}: leave out --csv; that is for a "
+            "folder with a folder or an archive for each student"
+        )
 
 
 def _student(name: str) -> str:
@@ -72,6 +82,7 @@ def _of_folder(place: Path, assignment: Assignment) -> dict[str, Reader]:
     for path in sorted(place.iterdir()):
         if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK:
             groups.setdefault(_student(path.name), []).append(path)
+    _check_class(place, {*groups, *(path for path in assignment.cuts if (place / path).is_file())}, assignment)
     readers: dict[str, Reader] = {}
     graded = False
     for name, paths in groups.items():
@@ -99,7 +110,7 @@ def _one(place: Path, assignment: Assignment) -> Submission:
     try:
         return read(place, assignment)
     except AssignmentError as error:
-        return Submission(place.name, problems={path: str(error) for path in assignment.cuts})
+        return Submission(place.name, ungraded=str(error).replace(str(place), place.name))
 
 
 def _together(name: str, places: list[Path], assignment: Assignment) -> Submission:
@@ -140,6 +151,7 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
     named = [(path, read) for path, read in named if not _is_junk(path)]
     shared = _shared_folder([path for path, _ in named], {path.split("/")[0] for path in assignment.cuts})
     groups: dict[str, list[Member]] = {}
+    _check_class(place, {path.removeprefix(shared) for path, _ in named}, assignment)
     for path, reading in named:
         inside = path.removeprefix(shared)
         groups.setdefault(_student(inside.partition("/")[0]), []).append((inside, reading))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import textwrap
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from tutorials.assignments.adjust import adjust, read_adjustments
 from tutorials.assignments.assignment import NAMES, Assignment, AssignmentError, load
@@ -80,6 +82,8 @@ def summary(report: Report) -> str:
         heading(report),
         "",
     ]
+    if report.submission.ungraded:
+        return plain("\n".join([lines[0], f"not graded: {line(report.submission.ungraded, 1000)}"]))
     for mark in report.marks:
         lines.append(f"{mark.score:4} / {mark.item.marks:<4} {mark.item.name}")
         lines += textwrap.indent(mark.feedback, " " * 12).splitlines()
@@ -89,6 +93,10 @@ def summary(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """A report for the student, to be read anywhere. What the submission says stands in blocks of code."""
+    if report.submission.ungraded:
+        return "\n".join(
+            [f"# {report.assignment.name}: not graded", "", *_block(plain(report.submission.ungraded)), ""]
+        )
     lines = [f"# {report.assignment.name}: {report.score} of {report.most} marks", "", *_block(heading(report))]
     for mark in report.marks:
         lines += ["", f"## {mark.item.name}: {mark.score} of {mark.item.marks}"]
@@ -132,7 +140,8 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
         _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]
     mean = sum(report.score for report in graded) / max(len(graded), 1)
-    tell(f"{args.csv or args.submission}: {len(graded)} submissions, {mean:.1f} marks on average")
+    many = f"{len(graded)} submission{'s' * (len(graded) != 1)}"
+    tell(f"{args.csv or args.submission}: {many}, {mean:.1f} marks on average")
     if args.page:
         _write(args.page, class_page(reports))
         tell(f"{args.page}: the page for the class")
@@ -200,8 +209,15 @@ def _check_places(*outputs: Path | None) -> None:
             raise AssignmentError(f"{output} can't be written: there is no folder {output.parent}, or it is read-only")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tutorials.assignments.grade",
         description="Grade an assignment. The student's code runs in a process of its own that can't read the hidden "
         "tests, write files, use the network or start programs, and that never holds a mark.",
@@ -221,8 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--adjust", type=Path, metavar="CSV", help="the teacher's own marks: submission, item, marks, reason")
     add("--zip", type=Path, help="write the autograder bundle for Gradescope here")
     add("--jobs", type=_count, default=2 * (os.cpu_count() or 1), help="submissions at a time (default: two a core)")
-    add("--seed", type=int, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
-    add("--seconds", type=float, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
+    add("--seed", type=_seed, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
+    add("--seconds", type=_seconds, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
     add("--visibility", choices=VISIBILITIES, default="visible", help="who sees the items (default: %(default)s)")
     add("--unsafe", action="store_true", help="grade even where submissions can't be sandboxed")
     return parser
@@ -232,6 +248,22 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of submissions")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got {text}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, more than 0, got {text}")
+    return seconds
 
 
 if __name__ == "__main__":

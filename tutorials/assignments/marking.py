@@ -133,8 +133,9 @@ class _Marker:
     def _wrong(self, number: int, item: Item) -> Wrong | None:
         """What is wrong with an item; None if nothing is."""
         self.asked.ledger.notes.clear()
+        rng = np.random.default_rng([self.seed, number])
         try:
-            item.check(self.asked, np.random.default_rng([self.seed, number]))
+            item.check(self.asked, rng)
         except Wrong as wrong:
             return wrong
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:

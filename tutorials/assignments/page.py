@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
-from tutorials.assignments.assignment import LESSONS
+from tutorials.assignments.assignment import LESSONS, AssignmentError
 from tutorials.assignments.marking import Mark, Report
 
 _KINDS = {
@@ -28,21 +28,22 @@ td { overflow-wrap: break-word } small { color: #777; display: block }
 
 
 def class_page(reports: list[Report]) -> str:
-    """The page, HTML that needs nothing else. Raises ValueError where nobody was graded."""
+    """The page, HTML that needs nothing else. Raises AssignmentError where nobody was graded."""
     graded = [report for report in reports if not report.submission.ungraded]
     if not graded:
-        raise ValueError("nobody was graded: there is nothing to show")
+        raise AssignmentError("nobody was graded: there is nothing to show")
     assignment, most = graded[0].assignment, graded[0].most
     scores = sorted(report.score for report in graded)
     mean, median = sum(scores) / len(scores), scores[len(scores) // 2]
     rows = [_bar(f"{low} to {low + 9}" if low < most else str(most), n, len(graded)) for low, n in _tens(scores, most)]
     items = [_item([report.marks[i] for report in graded]) for i in range(len(graded[0].marks))]
+    many = f"{len(graded)} submission{'s' * (len(graded) != 1)}"
     title = escape(f"{assignment.name}, {assignment.title}")
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>{_STYLE}</style>
 <h1>{title}</h1>
-<p>{len(graded)} submissions; {mean:.1f} of {most} marks on average, {median} in the middle.</p>
+<p>{many}; {mean:.1f} of {most} marks on average, {median} in the middle.</p>
 <h2>Marks</h2>
 <table>{"".join(rows)}</table>
 <h2>Items</h2>

@@ -28,21 +28,23 @@ def changes(before: dict[str, dict[str, str]], reports: list[Report]) -> list[st
     lines = []
     now = {str(cell(report.submission.name)): report for report in reports}
     for name, report in now.items():
-        old = before.get(name)
+        old, graded = before.get(name), not report.submission.ungraded
+        score = report.score if graded else "not graded"
         if old is None:
-            lines.append(f"{name}: {report.score}, was not there before")
-        elif changed := [said for mark in report.marks if (said := _change(old.get(mark.item.name), mark))]:
+            lines.append(f"{name}: {score}, was not there before")
+        elif changed := [said for mark in report.marks if (said := _change(old.get(mark.item.name), mark, graded))]:
             hashes = "; ".join(f"{path} {digest}" for path, digest in report.submission.hashes.items())
             why = "the same files, another grader" if old["sha256"] == hashes else "other files"
-            lines.append(f"{name}: {old['score'] or '-'} -> {report.score} ({why})")
+            lines.append(f"{name}: {old['score'] or '-'} -> {score} ({why})")
             lines += [f"    {each}" for each in changed]
     lines += [f"{line(name)}: {row['score']}, is not there now" for name, row in before.items() if name not in now]
     return lines
 
 
-def _change(before: str | None, mark: Mark) -> str:
+def _change(before: str | None, mark: Mark, graded: bool) -> str:
     """How an item's marks have changed, with the reason where some were lost; "" if they have not."""
-    if before == str(mark.score):
+    now = str(mark.score) if graded else ""
+    if before == now:
         return ""
     reason = f": {line(mark.feedback, 200)}" if mark.feedback else ""
-    return f"{mark.item.name}: {'no such item' if before is None else before or '-'} -> {mark.score}{reason}"
+    return f"{mark.item.name}: {'no such item' if before is None else before or '-'} -> {now or '-'}{reason}"

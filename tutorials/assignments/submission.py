@@ -60,7 +60,10 @@ def read_submission(place: Path, wanted: Iterable[str]) -> Submission:
 
 
 def made_of(name: str, found: Found, assignment: Assignment) -> Submission:
-    """The submission of an assignment that these files make."""
+    """The submission of an assignment that these files make. It is none where all that there is can't be opened."""
+    closed = [f"{path}: {why}" for path, why in found.skipped.items() if not path.endswith("/")]
+    if closed and not found.files:
+        return Submission(name, skipped=dict(found.skipped), ungraded="; ".join(closed))
     return choose(name, _without_others(found, assignment.name), list(assignment.cuts), to_write(assignment))
 
 
