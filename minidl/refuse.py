@@ -67,8 +67,10 @@ _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 go
 _SHAPES = "shapes broadcast by themselves"
 _RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
-_BINARY = "-ops.where(y == 1, p, 1 - p).log().mean(), for labels y of 0 and 1"
-_BINARY_LOGITS = "(ops.relu(z) - z * y + (1 + ops.exp(-ops.abs(z))).log()).mean()"
+_BINARY = (
+    "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); of logits "
+    "ops.binary_cross_entropy_with_logits, which no p of 0 or 1 stops"
+)
 _SILU = "x * x.sigmoid()"
 _L1 = "ops.abs(a - b).mean()"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
@@ -88,7 +90,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
     "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-t",
     "eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b",
-    "std": "t.var(dim).sqrt()", "norm": "(t ** 2).sum().sqrt()", "amax": "t.max(dim)", "amin": "t.min(dim)",
+    "amax": "t.max(dim)", "amin": "t.min(dim)",
     "argmin": "(-t).argmax(dim)", "expand": _SHAPES, "expand_as": _SHAPES,
     "broadcast_to": _SHAPES, "repeat": "ops.cat([t, t], dim)",
     "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
@@ -119,10 +121,10 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
     "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
-    "binary_cross_entropy": _BINARY, "binary_cross_entropy_with_logits": _BINARY_LOGITS,
-    "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b",
+    "binary_cross_entropy": _BINARY,
+    "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
     "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
-    "maximum": "ops.where(a > b, a, b)", "minimum": "ops.where(a < b, a, b)", "view": "ops.reshape",
+    "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
@@ -152,7 +154,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "Activation": "nn.ReLU() and others", "BatchNormalization": "nn.BatchNorm2d(channels) or nn.BatchNorm1d(features)",
     "GlobalAveragePooling2D": _ONE_MEAN, "SparseCategoricalCrossentropy": "nn.CrossEntropyLoss()",
     "CategoricalCrossentropy": "nn.CrossEntropyLoss(), with labels.argmax(1) of one-hot rows",
-    "BinaryCrossentropy": _BINARY_LOGITS, "MeanSquaredError": "nn.MSELoss()",
+    "BinaryCrossentropy": "nn.BCEWithLogitsLoss(), which takes logits", "MeanSquaredError": "nn.MSELoss()",
     "Conv1d": "nn.Conv2d(c, k, (1, n)) of signals (N, C, L) as x[:, :, None]",
     "MaxPool1d": "nn.MaxPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
     "AvgPool1d": "nn.AvgPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
@@ -166,7 +168,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what 
     "Trainer.score": "trainer.evaluate((x, y)).accuracy",
     "Linear.W": "weight", "Linear.b": "bias", "Linear.w": "weight", "Sequential.layers": "net[i], or a loop over net",
     "Dense": "nn.Linear(in_features, out_features)", "SiLU": _SILU, "AdaptiveAvgPool2d": _ONE_MEAN,
-    "L1Loss": _L1, "BCELoss": _BINARY, "BCEWithLogitsLoss": _BINARY_LOGITS,
+    "L1Loss": _L1, "BCELoss": _BINARY,
     "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
