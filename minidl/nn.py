@@ -129,6 +129,7 @@ class Linear(Module):
     ) -> None:
         super().__init__(**other)
         check_sizes("Linear", in_features=in_features, out_features=out_features)
+        self.in_features, self.out_features = in_features, out_features
         self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
         self.by_chance = drawn_by_chance(self.weight, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
@@ -149,6 +150,7 @@ class _BatchNorm(Module):
         super().__init__(**other)
         name = type(self).__name__
         check_sizes(name, num_features=num_features)
+        self.num_features = num_features
         if not eps > 0:
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
         if momentum is None:

@@ -112,9 +112,7 @@ def test_at_corners_the_gradients_are_pytorchs():
 
 ERRORS = {
     "norm: p must be 2, got 1; an axis is dim": lambda: ops.norm(X, 1),
-    r"logits \(2, 3, 4\) and target \(3, 4\) must": lambda: ops.binary_cross_entropy_with_logits(
-        X, X[0]
-    ),
+    r"logits \(2, 3, 4\) and target \(3, 4\) must": lambda: ops.binary_cross_entropy_with_logits(X, X[0]),
     "clamp: at least one": lambda: ops.clamp(X),
     "clamp: max must be a number": lambda: ops.clamp(X, 0, Tensor(X)),
     "where: the condition must be booleans": lambda: ops.where(X, X, X),
