@@ -1,9 +1,12 @@
 """The bits hold: the first steps of each optimizer have the losses of golden.json, to rounding (see golden.py)."""
 
+from contextlib import nullcontext
+
 import pytest
 
+from minidl import no_fast
 from minidl.training.run import BITS
-from tests.golden import AT, MODELS, OPTIMIZERS, golden, ours, pytorchs
+from tests.golden import AT, MODELS, OPTIMIZERS, golden, in_double, ours, pytorchs
 
 CASES = [(model, opt) for model in MODELS for opt in OPTIMIZERS]
 
@@ -14,10 +17,26 @@ def test_the_file_is_of_these_bits():
     assert golden()["steps"] == list(AT)
 
 
+LOOPS = pytest.mark.parametrize("loops", [pytest.param(True, marks=pytest.mark.extra("numba")), False])
+
+
+@LOOPS
 @pytest.mark.parametrize(("model", "opt"), CASES)
-def test_losses_are_golden(model, opt):
-    losses, _ = ours(model, opt)
-    assert losses == pytest.approx(golden()["losses"][model][opt], rel=5e-5)
+def test_losses_are_golden(model, opt, loops):
+    """By the compiled loops up to the eighth step: at SGD's rate of 0.1 theirs part for good where two numbers all but
+    tie, as ours in NumPy might. In float64, below, they don't."""
+    with nullcontext() if loops else no_fast():
+        losses, _ = ours(model, opt)
+    to = -1 if loops else None
+    assert losses[:to] == pytest.approx(golden()["losses"][model][opt][:to], rel=5e-5)
+
+
+@LOOPS
+@pytest.mark.parametrize(("model", "opt"), CASES)
+def test_losses_are_golden_in_double(model, opt, loops):
+    with nullcontext() if loops else no_fast():
+        _, batches = ours(model, opt)
+        assert in_double(model, opt, batches) == pytest.approx(golden()["losses"][model][opt], rel=1e-9)
 
 
 @pytest.mark.pytorch
