@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import warnings
 from typing import Any
 
@@ -310,6 +311,36 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
         gc.collect()
     with pytest.raises(ValueError, match="a seed is a whole number, 0 or more, got -1"):
         minidl.seed(-1)
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_two_threads_may_be_in_one_seed(decorated: bool) -> None:
+    """The first is still inside when the second enters, and leaves before it."""
+    block, both, found = minidl.seed(5), threading.Barrier(2, timeout=60), {}
+
+    def draw(first: bool) -> Any:
+        both.wait()
+        weights = nn.Linear(2, 2).weight.numpy()
+        both.wait()
+        return weights
+
+    def run(first: bool) -> None:
+        if decorated:
+            found[first] = block(draw)(first)
+            return
+        with block:
+            found[first] = draw(first)
+
+    threads = [threading.Thread(target=run, args=(first,)) for first in (True, False)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with minidl.seed(5):
+        wanted = nn.Linear(2, 2).weight.numpy()
+    for weights in found.values():
+        np.testing.assert_array_equal(weights, wanted)
+    assert len(found) == 2
 
 
 # ---- bytes ----
