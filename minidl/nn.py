@@ -37,7 +37,8 @@ class _Layers(Module):
     def _add(self, name: str, layer: Any) -> None:
         self._check(name, layer)
         if "." in name or hasattr(self, name):
-            raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}, which has another meaning")
+            why = "a dot leads into a layer" if "." in name else "that name is taken"
+            raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}: {why}")
         setattr(self, name, layer)
 
     def _check(self, name: str, layer: Any) -> None:
@@ -56,7 +57,7 @@ class _Layers(Module):
         """The layer at place i; of a slice, these layers by themselves, with their weights shared."""
         if not isinstance(i, slice):
             return list(self)[i]
-        part = type(self)()
+        part = ModuleList() if isinstance(self, ModuleList) else Sequential()  # a subclass may need arguments
         for name, layer in list(self.named_children())[i]:
             part._add(name, layer)
         return part
@@ -207,10 +208,15 @@ class Standardize(Module):
 
     mean, std  numbers, or arrays that broadcast with x. They are not parameters, but part of the state dict, so they
                are saved with the weights
+
+    Raises ValueError for a std that is not above 0 everywhere.
     """
 
     def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
         self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
+        if not (self.std.data > 0).all():
+            least = self.std.data.min()
+            raise ValueError(f"Standardize: std must be above 0, got {least:g}: make it 1 where x is always the same")
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

@@ -6,6 +6,7 @@ from typing import Any
 
 from minidl import ops
 from minidl.module import Module
+from minidl.ops_more import check_approximate
 from minidl.tensor import Tensor
 
 
@@ -28,7 +29,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
-        ops.gelu(0.0, approximate)  # a wrong word is an error now
+        check_approximate(approximate)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.gelu(x, self.approximate)

@@ -18,7 +18,7 @@ import numpy as np
 from minidl.backend import no_fast_now, to_numpy
 from minidl.cli import closing
 from minidl.data.batches import Origin, Splits
-from minidl.module import Module
+from minidl.module import Module, device_of
 from minidl.optim import Optimizer
 from minidl.program.course import folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
@@ -162,7 +162,7 @@ def settings_of(trainer: Trainer, origin: Origin) -> Settings:
         epochs=trainer.progress.epoch,
         batch_size=trainer.batch_size,
         seed=trainer.seed,
-        device=next(iter(trainer.model.parameters())).device,
+        device=device_of(trainer.model),
         val_fraction=origin.val_fraction,
         split_seed=origin.seed,
         counts=origin.counts,
