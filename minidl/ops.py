@@ -19,6 +19,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.operands import operands, reduced
+from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
     abs,
@@ -300,6 +301,11 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Iterable) else sizes
+
+
+for _name, _method in vars(Operators).items():  # so that help(Tensor.sum) says what ops.sum does
+    if _name in __all__ and not _method.__doc__:
+        _method.__doc__ = globals()[_name].__doc__
 
 
 if not TYPE_CHECKING:
