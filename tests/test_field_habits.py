@@ -15,6 +15,7 @@ import pytest
 import minidl
 from minidl import Tensor, nn, no_grad, ops
 from minidl.optim import SGD
+from minidl.rng import repeatable
 
 X = np.random.default_rng(0).random((6, 4), dtype=np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -315,32 +316,34 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
 
 @pytest.mark.parametrize("decorated", [False, True])
 def test_two_threads_may_be_in_one_seed(decorated: bool) -> None:
-    """The first is still inside when the second enters, and leaves before it."""
-    block, both, found = minidl.seed(5), threading.Barrier(2, timeout=60), {}
+    """The second enters while the first is inside, and the first leaves before it."""
+    block, entered, leave, found = minidl.seed(5), threading.Event(), threading.Event(), []
 
-    def draw(first: bool) -> Any:
-        both.wait()
-        weights = nn.Linear(2, 2).weight.numpy()
-        both.wait()
-        return weights
-
-    def run(first: bool) -> None:
+    def enter(inside: Any) -> Any:
         if decorated:
-            found[first] = block(draw)(first)
-            return
+            return block(inside)()
         with block:
-            found[first] = draw(first)
+            return inside()
 
-    threads = [threading.Thread(target=run, args=(first,)) for first in (True, False)]
-    for thread in threads:
+    def draw() -> Any:
+        return nn.Linear(2, 2).weight.numpy()
+
+    def second() -> Any:
+        entered.set()
+        leave.wait(60)
+        return draw()
+
+    def first() -> Any:
         thread.start()
-    for thread in threads:
-        thread.join()
-    with minidl.seed(5):
-        wanted = nn.Linear(2, 2).weight.numpy()
-    for weights in found.values():
-        np.testing.assert_array_equal(weights, wanted)
-    assert len(found) == 2
+        entered.wait(60)
+        return draw()
+
+    thread = threading.Thread(target=lambda: found.append(enter(second)))
+    wanted = enter(first)
+    assert not repeatable(None)  # no seed holds here now
+    leave.set()
+    thread.join()
+    np.testing.assert_array_equal(found, [wanted])
 
 
 # ---- bytes ----
