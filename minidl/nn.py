@@ -1,9 +1,7 @@
 """Layers: an operation together with the weights that it owns (see module.py for what they have in common).
 
 Convolution and pooling are in nn_conv.py, rarer layers in nn_more.py; here all have their names.
-
-Initial weights are drawn by NumPy on the host from a generator that is passed in, so that a seed means the same on
-every device.
+Initial weights are drawn as init.py says.
 """
 
 from __future__ import annotations
@@ -112,9 +110,9 @@ class ModuleList(_Layers):
 
 
 class Linear(Module):
-    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias of zeros.
+    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias zeros, or False.
 
-    init  "kaiming" for a layer that a ReLU follows, "xavier" for others, or "pytorch" (init.py); another: ValueError
+    init  "kaiming", the default, where a ReLU follows, else "xavier", or "pytorch" (init.py); another: ValueError
     rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
     """
 

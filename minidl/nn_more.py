@@ -1,4 +1,4 @@
-"""Layers that the networks here do without, but programs of the field use; and losses as modules. All are in nn too."""
+"""Layers that the networks here do without, but other programs use; and losses as modules. All are in nn too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations that the networks here do without, but programs of the field use."""
+"""Operations that the networks here do without, but other programs use."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
 
 
 class Extremes(Tensor):
-    """The result of max(dim) or min(dim): what takes it for PyTorch's pair of values and places is told."""
+    """The result of max(dim) or min(dim): to take it for PyTorch's pair of values and places is a TypeError."""
 
     __slots__ = ()
 

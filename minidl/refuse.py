@@ -76,7 +76,7 @@ _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linea
 _GRADS = "each weight's .grad after backward()"
 OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
-ELSEWHERE: dict[str, str] = {  # what else programs of the field call, and what to write here
+ELSEWHERE: dict[str, str] = {  # what else other libraries' programs call, and what to write here
     # methods of a Tensor
     "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
     "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",

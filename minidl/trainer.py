@@ -142,8 +142,8 @@ class Trainer(Named):
         """The record of each epoch so far: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr, ..."""
         return History(self.progress.metrics)
 
-    def evaluate(self, examples: Examples | None = None) -> Result:
-        """Loss and accuracy on some examples; None: on the test split. See `evaluate`."""
+    def evaluate(self, examples: Examples | tuple[Array, Array] | None = None) -> Result:
+        """Loss and accuracy on some examples, or a pair (images, labels); None: on the test split. See `evaluate`."""
         with threads_or_as_before(self.threads):
             return evaluate(self.model, self.splits.test if examples is None else examples)
 

@@ -216,7 +216,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
         options = Options(**checkpoint.state["options"])
     made = TrainerRun(job, folder, options)
     made.take_over(checkpoint.state)
-    made.stand = checkpoint.sha256
+    made.saved_checksum = checkpoint.sha256
     if moved := made.moved():
         tell(f"{folder} was {moved}")
     trainer = job.trainer
