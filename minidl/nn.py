@@ -17,15 +17,15 @@ from minidl.backend import accelerated
 from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
-from minidl.nn_more import GELU, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
+from minidl.nn_more import GELU, BCEWithLogitsLoss, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
 from minidl.refuse import missing
 from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 
 __all__ = [
-    "GELU", "AvgPool2d", "BatchNorm1d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "LeakyReLU",
-    "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList", "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax",
-    "Standardize", "Tanh",
+    "GELU", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout",
+    "Flatten", "LeakyReLU", "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList", "Parameter", "ReLU",
+    "Sequential", "Sigmoid", "Softmax", "Standardize", "Tanh",
 ]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ class ModuleList(_Layers):
 
 
 class Linear(Module):
-    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias zeros, or False.
+    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias zeros or None.
 
     init  "kaiming", the default, where a ReLU follows, else "xavier", or "pytorch" (init.py); another: ValueError
     rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
@@ -128,6 +128,7 @@ class Linear(Module):
     ) -> None:
         super().__init__(**other)
         check_sizes("Linear", in_features=in_features, out_features=out_features)
+        self.in_features, self.out_features = in_features, out_features
         self.weight = initial_weights((out_features, in_features), in_features, out_features, init, rng)
         self.by_chance = drawn_by_chance(self.weight, rng)
         self.bias = Tensor(np.zeros(out_features, np.float32), requires_grad=True) if bias else None
@@ -148,6 +149,7 @@ class _BatchNorm(Module):
         super().__init__(**other)
         name = type(self).__name__
         check_sizes(name, num_features=num_features)
+        self.num_features = num_features
         if not eps > 0:
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
         if momentum is None:

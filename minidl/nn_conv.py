@@ -38,7 +38,8 @@ class Conv2d(Module):
     ) -> None:
         super().__init__(*more, **other)
         check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels)
-        kh, kw = _pair(kernel_size, "Conv2d: kernel_size", 1)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = kh, kw = _pair(kernel_size, "Conv2d: kernel_size", 1)
         self.stride, self.padding = _pair(stride, "Conv2d: stride", 1), _pair(padding, "Conv2d: padding", 0)
         shape = (out_channels, in_channels, kh, kw)
         self.weight = initial_weights(shape, in_channels * kh * kw, out_channels * kh * kw, init, rng)

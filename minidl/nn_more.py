@@ -88,3 +88,13 @@ class MSELoss(Module):
 
     def extra_repr(self) -> str:
         return f"reduction={self.reduction!r}"
+
+
+class BCEWithLogitsLoss(MSELoss):
+    """loss = BCEWithLogitsLoss()(logits, target), of one shape: see ops.binary_cross_entropy_with_logits.
+
+    reduction  as for MSELoss
+    """
+
+    def forward(self, prediction: Any, target: Any) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(prediction, target, reduction=self.reduction)

@@ -42,5 +42,5 @@ def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
     if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
         raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
     if isinstance(dim, (Tensor, np.ndarray)):
-        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.where(a > b, a, b)")
+        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.maximum(a, b)")
     return axes(op, dim, ndim)

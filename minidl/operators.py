@@ -159,6 +159,12 @@ class Operators(NumPyFunctions, Named):
     def var(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
         return minidl.ops.var(self, dim, correction=correction, keepdim=keepdim, **other)
 
+    def std(self, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
+        return minidl.ops.std(self, dim, correction=correction, keepdim=keepdim, **other)
+
+    def norm(self, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+        return minidl.ops.norm(self, p, dim, keepdim)
+
     def argmax(self, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
         return minidl.ops.argmax(self, dim, keepdim, **other)
 

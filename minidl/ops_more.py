@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from numbers import Integral
 from typing import Any
@@ -29,7 +29,12 @@ def abs(x: Any) -> Tensor:
     """|x|. At 0 the gradient is 0, as in PyTorch."""
     x = as_tensor(x)
     xp = xp_of(x.data)
-    return record("abs", xp.abs(x.data), (x, lambda g: xp.where(x.data > 0, g, xp.where(x.data < 0, -g, 0)), x))
+
+    def vjp(g: Array) -> Array:
+        sign = (x.data > 0).astype(g.dtype) - (x.data < 0)
+        return xp.where(sign == 0, 0, g * sign)  # chosen: 0 times an infinite gradient is no number
+
+    return record("abs", xp.abs(x.data), (x, vjp, x))
 
 
 def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
@@ -50,7 +55,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """a where the condition, an array of booleans, holds, else b. Shapes broadcast."""
     a, b = operands("where", a, b)
     xp = xp_of(a.data)
-    chosen = xp.asarray(condition.data if isinstance(condition, Tensor) else condition)
+    chosen = xp.array(condition.data if isinstance(condition, Tensor) else condition)  # it may be changed afterwards
     if chosen.dtype != bool:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
     for x in (a, b):
@@ -61,6 +66,28 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         (a, lambda g: xp.where(chosen, g, 0)),
         (b, lambda g: xp.where(chosen, 0, g)),
     )
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """The larger of a and b, element by element; NaN where one of them is. Of equals each gets half the gradient, as in
+    PyTorch. Shapes broadcast."""
+    return _chosen("maximum", a, b, lambda x, y: x < y)
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """The smaller of a and b, element by element; NaN and equals as for maximum. Shapes broadcast."""
+    return _chosen("minimum", a, b, lambda x, y: x > y)
+
+
+def _chosen(op: str, a: Any, b: Any, loses: Callable[[Array, Array], Array]) -> Tensor:
+    a, b = operands(op, a, b)
+    xp = xp_of(a.data)
+
+    def share(g: Array, x: Array, other: Array) -> Array:
+        return xp.where(x == other, g / 2, xp.where(loses(x, other), 0, g))
+
+    y = getattr(xp, op)(a.data, b.data)
+    return record(op, y, (a, lambda g: share(g, a.data, b.data), a, b), (b, lambda g: share(g, b.data, a.data), a, b))
 
 
 # ---- activations ----
@@ -120,6 +147,37 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
     kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
     y = total(distance * distance, dims, keepdim, m)
     return record("var", y, (x, lambda g: g.reshape(kept) * distance * (2 / m if m else math.nan)))
+
+
+def std(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
+    """Standard deviation of x, the root of var, which has the same arguments: dim, correction, keepdim.
+
+    Where it is 0 the gradient is 0, as in PyTorch.
+    """
+    refuse("std", other)
+    return _root("std", var(x, dim, correction=correction, keepdim=keepdim))
+
+
+def norm(x: Any, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Euclidean norm of x over `dim`, the root of the sum of squares. Where it is 0 the gradient is 0, as in PyTorch.
+
+    p  2, or its name "fro"; no other
+    """
+    if p not in (2, "fro"):
+        raise ValueError(f"norm: p must be 2, got {p!r}; an axis is dim=..., and ops.abs(x).sum(dim) is the 1-norm")
+    x = as_tensor(x)
+    squares = record("norm", x.data * x.data, (x, lambda g: g * 2 * x.data, x))
+    dims = reduced("norm", dim, x.ndim, keepdim)
+    kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
+    xp, y = xp_of(x.data), total(squares.data, dims, keepdim)
+    return _root("norm", record("norm", y, (squares, lambda g: xp.broadcast_to(g.reshape(kept), x.shape))))
+
+
+def _root(op: str, squares: Tensor) -> Tensor:
+    """The square root; at 0, where it has no slope, the gradient is 0."""
+    xp = xp_of(squares.data)
+    y = xp.sqrt(squares.data)
+    return record(op, y, (squares, lambda g: g / xp.where(y == 0, math.inf, 2 * y)))
 
 
 class Extremes(Tensor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -167,15 +168,15 @@ def test_numbers_are_stacked_not_joined() -> None:
         (nn, "Dense", r"nn.Linear\(in_features"),
         (nn, "LSTM", "there are no recurrent layers"),
         (ops, "crossentropy", "it is called cross_entropy"),
-        (ops, "max_pool", "nearest to it is max_pool2d"),
-        (ops, "elu", "put it together"),
+        (ops, "elu", r"ops.where\(x > 0, x, ops.where"),
+        (ops, "selu", "put it together"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "sofmax", "nearest to it is softmax"),
         (SGD(Net().parameters(), lr=0.1), "param_groups", r"optimizer.lr is the rate, and may be set"),
         (Adam(), "add_param_group", "when it is built"),
         (Adam(), "whatever", "Adam has no 'whatever'$"),
         (optim, "RMSProp", "it is called RMSprop"),
-        (optim, "NAdam", "nearest to it is Adam"),
+        (optim, "NAdam", "it is a rule of your own: .*own-rule.md"),
         (optim, "LBFGS", "a rule of your own"),
         (optim, "lr_scheduler", "lr= takes a schedule"),
         (minidl, "Evaluate", "it is called evaluate"),
@@ -203,8 +204,7 @@ def test_the_remedies_are_right() -> None:
     names |= {"a": Tensor(z), "b": Tensor(y.astype(float))}
     tz, ty = torch.from_numpy(z), torch.from_numpy(y.astype(float))
     for remedy, name, wanted in (
-        (minidl.refuse.ELSEWHERE["BCEWithLogitsLoss"], "z", F.binary_cross_entropy_with_logits(tz, ty)),
-        (minidl.refuse.ELSEWHERE["BCELoss"].split(", for")[0], "p", F.binary_cross_entropy(tz.sigmoid(), ty)),
+        (minidl.refuse.ELSEWHERE["BCELoss"].split(";")[0], "p", F.binary_cross_entropy(tz.sigmoid(), ty)),
         (minidl.refuse.ELSEWHERE["l1_loss"], "a", F.l1_loss(tz, ty)),
         (minidl.refuse.ELSEWHERE["SiLU"], "x", F.silu(tz)),
     ):
@@ -216,6 +216,61 @@ def test_the_remedies_are_right() -> None:
     mean = minidl.refuse.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
     wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
     np.testing.assert_allclose(eval(mean, {"x": Tensor(images)}).numpy(), wanted, rtol=1e-12)
+
+
+RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of probabilities), w (3,)
+    "concat": lambda t, F, v: t.cat([v["a"], v["b"]], 1), "hstack": lambda t, F, v: t.hstack([v["a"], v["b"]]),
+    "vstack": lambda t, F, v: t.vstack([v["a"], v["b"]]), "tile": lambda t, F, v: t.tile(v["t"], (1, 2)),
+    "reciprocal": lambda t, F, v: t.reciprocal(v["t"]), "log1p": lambda t, F, v: t.log1p(v["t"]),
+    "rsqrt": lambda t, F, v: t.rsqrt(v["t"]), "log2": lambda t, F, v: t.log2(v["t"]),
+    "expm1": lambda t, F, v: t.expm1(v["t"]), "relu6": lambda t, F, v: F.relu6(v["t"]),
+    "softplus": lambda t, F, v: F.softplus(v["x"]), "logsigmoid": lambda t, F, v: F.logsigmoid(v["x"]),
+    "elu": lambda t, F, v: F.elu(v["x"]), "normalize": lambda t, F, v: F.normalize(v["x"]),
+    "cosine_similarity": lambda t, F, v: F.cosine_similarity(v["a"], v["b"]),
+    "kl_div": lambda t, F, v: F.kl_div(v["log_p"], v["q"], reduction="batchmean"),
+    "huber_loss": lambda t, F, v: F.huber_loss(v["a"], v["b"]), "cumsum": lambda t, F, v: t.cumsum(v["t"], -1),
+    "layer_norm": lambda t, F, v: F.layer_norm(v["x"], (3,)), "dist": lambda t, F, v: t.dist(v["a"], v["b"]),
+    "Upsample": lambda t, F, v: F.interpolate(v["images"], scale_factor=2), "sin": lambda t, F, v: t.sin(v["x"]),
+    "cos": lambda t, F, v: t.cos(v["x"]), "outer": lambda t, F, v: t.outer(v["a"][0], v["b"][0]),
+}  # fmt: skip
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_are_pytorchs(name: str) -> None:
+    """Value and gradient, at 0 too."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    arrays = {"x": rng.normal(size=(5, 3)) * 3, "a": rng.normal(size=(5, 3)) * 2, "b": rng.normal(size=(5, 3))}
+    arrays |= {"t": rng.random((5, 3)) + 0.5, "q": rng.dirichlet(np.ones(3), 5), "images": rng.random((2, 3, 4, 4))}
+    arrays["log_p"] = np.log(rng.dirichlet(np.ones(3), 5))
+    arrays["x"][0] = [0, 1, 2]
+    here = {key: Tensor(value, requires_grad=True) for key, value in arrays.items()}
+    there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
+    wanted = RECIPES[name](torch, torch.nn.functional, there)
+    recipe = re.split(r", (?=of minidl|with [dm] =)| is twice", minidl.refuse.ELSEWHERE[name])[0]
+    sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
+    names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
+    if name == "outer":
+        names |= {"a": here["a"][0], "b": here["b"][0]}
+    if name == "Upsample":
+        names["x"] = here["images"]
+    if name == "huber_loss":
+        names["d"] = ops.abs(here["a"] - here["b"])
+    found = eval(recipe, names)
+    np.testing.assert_allclose(found.numpy(), wanted.detach().numpy(), rtol=1e-12, atol=1e-12)
+    found.sum().backward()
+    wanted.sum().backward()
+    for key, value in there.items():
+        if value.grad is not None:
+            np.testing.assert_allclose(here[key].grad, value.grad.numpy(), rtol=1e-9, atol=1e-12, err_msg=key)
+
+
+def test_layers_know_their_sizes_by_pytorchs_names() -> None:
+    head, conv = nn.Linear(4, 3, bias=False), nn.Conv2d(2, 5, (3, 1))
+    assert (head.in_features, head.out_features) == (4, 3)
+    assert (conv.in_channels, conv.out_channels, conv.kernel_size) == (2, 5, (3, 1))
+    assert nn.BatchNorm2d(7).num_features == 7
 
 
 def test_the_schedules_named_are_pytorchs() -> None:

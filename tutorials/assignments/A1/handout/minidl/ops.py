@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,23 +30,38 @@ from minidl.ops_more import (
     clamp,
     gelu,
     leaky_relu,
+    maximum,
+    minimum,
+    norm,
     sqrt,
     squeeze,
     stack,
+    std,
     unsqueeze,
     values_alone,
     var,
     where,
 )
-from minidl.ops_nn import batch_norm, count_right, cross_entropy, dropout, linear, log_softmax, mse_loss, softmax
+from minidl.ops_nn import (
+    batch_norm,
+    binary_cross_entropy_with_logits,
+    count_right,
+    cross_entropy,
+    dropout,
+    linear,
+    log_softmax,
+    mse_loss,
+    softmax,
+)
 from minidl.refuse import missing, refuse
 from minidl.tensor import Dims, Tensor, alike, as_tensor, axes, record, total
 
 __all__ = [
-    "abs", "add", "argmax", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "count_right", "cross_entropy", "div",
-    "dropout", "exp", "flatten", "gelu", "getitem", "leaky_relu", "linear", "log", "log_softmax", "matmul", "max",
-    "max_pool2d", "mean", "min", "mse_loss", "mul", "neg", "permute", "pow", "relu", "reshape", "sigmoid", "softmax",
-    "sqrt", "squeeze", "stack", "sub", "sum", "tanh", "transpose", "unsqueeze", "var", "where",
+    "abs", "add", "argmax", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "cat", "clamp", "conv2d",
+    "count_right", "cross_entropy", "div", "dropout", "exp", "flatten", "gelu", "getitem", "leaky_relu", "linear",
+    "log", "log_softmax", "matmul", "max", "max_pool2d", "maximum", "mean", "min", "minimum", "mse_loss", "mul", "neg",
+    "norm", "permute", "pow", "relu", "reshape", "sigmoid", "softmax", "sqrt", "squeeze", "stack", "std", "sub", "sum",
+    "tanh", "transpose", "unsqueeze", "var", "where",
 ]  # fmt: skip
 
 # ---- arithmetic, element by element ----
@@ -82,10 +98,10 @@ def neg(a: Any) -> Tensor:
 def pow(a: Any, b: Any) -> Tensor:
     """a ** b. Shapes broadcast. The gradient of a**0 is 0, at 0 too; that of b needs a > 0, or a = 0 and b >= 0."""
     a, b = operands("pow", a, b)
-    xp, y = xp_of(a.data), a.data**b.data
+    xp, y = xp_of(a.data), _power(a.data, b.data)
 
     def vjp_a(g: Array) -> Array:
-        power = a.data ** xp.where(b.data == 0, 1, b.data - 1)  # of x**0 not x**-1, which has no value at 0
+        power = _power(a.data, xp.where(b.data == 0, 1, b.data - 1))  # of x**0 not x**-1, which has no value at 0
         return xp.where(b.data == 0, 0, g * b.data * power)
 
     def vjp_b(g: Array) -> Array:
@@ -93,6 +109,11 @@ def pow(a: Any, b: Any) -> Tensor:
         return xp.where(zero, 0, g * y * xp.log(xp.where(zero, 1, a.data)))
 
     return record("pow", y, (a, vjp_a, a, b), (b, vjp_b, a, b))
+
+
+def _power(a: Array, b: Array) -> Array:
+    """a ** b. A cube by products on the CPU: NumPy's power takes forty times as long (it knows squares and roots)."""
+    return a * a * a if isinstance(b, np.ndarray) and b.ndim == 0 and b == 3 else a**b
 
 
 def exp(x: Any) -> Tensor:

@@ -1,0 +1,211 @@
+"""Names and arguments of other libraries, PyTorch's above all, that minidl does not have: what to write instead.
+
+refuse.py says it to whoever uses them. What is written here as code is tried beside PyTorch in tests/test_field_*.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_NEW = "leave it out: results are new arrays"
+_WEIGHTED = "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
+_REDUCTION = "say reduction='mean', 'sum' or 'none'"
+BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
+    "activation": (None, "it is a layer of its own: nn.Linear(4, 8), nn.ReLU()"),
+    "axis": (NotImplemented, "here it is called dim"),
+    "batch_size": (NotImplemented, "the Trainer takes it: Trainer(net, optimizer, data, batch_size=32)"),
+    "callbacks": (None, "here they are observers=[...], each a minidl.Observer"),
+    "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
+    "create_graph": (False, "there are no second derivatives; a difference of two gradients is near one"),
+    "class_weight": (None, _WEIGHTED),
+    "count_include_pad": (True, "the border's zeros count in the mean"),
+    "device": (None, "model.to(device) moves a whole model"),
+    "dilation": (1, "a larger window, whose weights are zero in between, is the same"),
+    "divisor_override": (None, "multiply the result"),
+    "dtype": (None, "array.astype(dtype) first; model.to(dtype=...) changes a whole model"),
+    "epochs": (NotImplemented, "trainer.fit(epochs) takes them"),
+    "filters": (NotImplemented, "nn.Conv2d(in_channels, out_channels, kernel_size)"),
+    "from_logits": (True, "the loss takes logits: leave the softmax out of the network"),
+    "groups": (1, "convolve each group of channels by itself, and ops.cat the results"),
+    "ignore_index": (-100, "leave those examples out: logits[keep], labels[keep]"),
+    "input_shape": (None, "each layer takes its own: nn.Linear(in_features, out_features)"),
+    "keepdims": (NotImplemented, "here it is called keepdim"),
+    "inputs": (None, "requires_grad = False on the other leaves leaves them out"),
+    "inplace": (False, _NEW),
+    "loss": (None, "a Trainer's is cross-entropy; with another one write a loop of your own"),
+    "metrics": (None, "a Trainer gives loss and accuracy; others are counted by an observer, or of trainer.predict(x)"),
+    "out": (None, _NEW),
+    "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
+    "reduce": (None, _REDUCTION),
+    "return_indices": (False, "the largest values alone are returned"),
+    "sample_weight": (None, _WEIGHTED),
+    "shuffle": (False, "rng=np.random.default_rng(seed), made once, draws another order in each epoch"),
+    "fit.shuffle": (True, "a Trainer draws another order in each epoch"),
+    "Trainer.shuffle": (True, "a Trainer draws another order in each epoch"),
+    "size_average": (None, _REDUCTION),
+    "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),
+    "track_running_stats": (True, "ops.batch_norm(x, training=True) keeps none"),
+    "training": (NotImplemented, "a layer knows it: nn.Dropout, with net.train() and net.eval()"),
+    "ddof": (NotImplemented, "here it is called correction"),
+    "units": (NotImplemented, "nn.Linear(in_features, out_features)"),
+    "validation_data": (
+        None,
+        "a Trainer takes Splits(train, val, test, classes, (height, width)), of Examples(x, y)",
+    ),
+    "validation_split": (0.0, "split(load_mnist(), val_fraction=0.1); of arrays of your own Splits(...)"),
+    "unbiased": (True, "correction=0 divides by n, as unbiased=False does"),
+    "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
+}
+
+
+_DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
+_GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
+_SHAPES = "shapes broadcast by themselves"
+_RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
+_ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
+_BINARY = (
+    "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); of logits "
+    "ops.binary_cross_entropy_with_logits, which no p of 0 or 1 stops"
+)
+_SILU = "x * x.sigmoid()"
+_L1 = "ops.abs(a - b).mean()"
+_HUBER = "ops.where(d < 1, 0.5 * d * d, d - 0.5).mean(), with d = ops.abs(a - b)"
+_SOFTPLUS = "ops.binary_cross_entropy_with_logits(x, 0 * x.data, reduction='none')"
+_LAYER_NORM = "(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_TWICE = "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2))).reshape(n, c, 2 * h, 2 * w) is twice as large"
+_RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
+_NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
+_RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
+_GRADS = "each weight's .grad after backward()"
+OWN = "put it together from what minidl.ops has, or write it with tensor.record"
+
+ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call, and what to write here
+    # methods of a Tensor
+    "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
+    "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",
+    "t": "t.T", "mT": "t.transpose(-2, -1)", "detach_": "t = t.detach()", "is_leaf": "t.node is None",
+    "is_cuda": "t.device == 'gpu'",
+    "view_as": "t.view(other.shape)", "reshape_as": "t.reshape(other.shape)", "unbind": "list(t)", "flip": "t[::-1]",
+    "float": _DTYPE, "double": _DTYPE, "half": _DTYPE, "long": _DTYPE, "type": _DTYPE, "astype": _DTYPE, "int": _DTYPE,
+    "bool": "t != 0",
+    "mm": "a @ b", "bmm": "a @ b", "dot": "a @ b", "matmul": "a @ b", "pow": "t ** n", "square": "t ** 2",
+    "add": "a + b", "sub": "a - b", "mul": "a * b", "div": "a / b", "neg": "-t",
+    "eq": "a == b", "ne": "a != b", "lt": "a < b", "le": "a <= b", "gt": "a > b", "ge": "a >= b",
+    "amax": "t.max(dim)", "amin": "t.min(dim)",
+    "argmin": "(-t).argmax(dim)", "expand": _SHAPES, "expand_as": _SHAPES,
+    "broadcast_to": _SHAPES, "repeat": "ops.cat([t, t], dim)",
+    "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
+    "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
+    "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
+    "values": "t.max(dim) and t.min(dim) are the values alone", "indices": "t.argmax(dim)",
+    "median": "np.median(t.numpy())", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
+    "register_hook": "backward() fills the .grad of leaves; change it before the step",
+    "requires_grad_": "t.requires_grad = True, or for a weight that rests p.requires_grad = False",
+    "retain_grad": "model.watched shows what is in between; e = Tensor(np.zeros(t.shape), requires_grad=True), added "
+    "to t, has t's gradient in e.grad",
+    "grad_fn": "t.node",
+    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
+    "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
+    "realize": "leave it out: nothing is put off", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
+    "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
+    "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
+    # functions
+    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))", "full": "Tensor(np.full(...))",
+    "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
+    "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
+    "int64": "np.int64",
+    "randperm": "np.random.default_rng(seed).permutation(n)",
+    "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
+    "zeros": "Tensor(np.zeros(...))",
+    "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
+    "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
+    "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
+    "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
+    "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
+    "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
+    "binary_cross_entropy": _BINARY,
+    "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
+    "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
+    "view": "ops.reshape",
+    "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
+    "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
+    "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
+    "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
+    "vmap": "operations take a whole batch, along the first axis", "jit": "leave it out: nothing is traced",
+    "Value": "Tensor(2.0, requires_grad=True)", "Variable": "Tensor(array, requires_grad=True)",
+    "Function": "an operation of your own is written with minidl.tensor.record",
+    "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
+    "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
+    "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
+    "to_categorical": "labels stay whole numbers; np.eye(n)[labels] are one-hot rows",
+    "train_test_split": "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]",
+    "StandardScaler": "(x - x_train.mean(0)) / x_train.std(0)", "load_digits": "load_mnist()",
+    "accuracy_score": "(predicted == labels).mean()", "accuracy": "(logits.argmax(1) == labels).mean()",
+    "concat": "ops.cat([a, b], dim)", "hstack": "ops.cat([a, b], 1)", "vstack": "ops.cat([a, b], 0)",
+    "tile": "ops.cat([t, t], dim)", "movedim": "t.permute(*dims)", "reciprocal": "1 / t", "rsqrt": "1 / t.sqrt()",
+    "log1p": "(1 + t).log()", "log2": "t.log() / np.log(2)", "expm1": "t.exp() - 1", "relu6": "t.clamp(0, 6)",
+    "softplus": _SOFTPLUS, "logsigmoid": "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')",
+    "elu": "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)",
+    "normalize": "x / x.norm(dim=1, keepdim=True)",
+    "cosine_similarity": "(a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))",
+    "kl_div": "(q * (q.log() - log_p)).sum(1).mean()", "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,
+    "embedding": "table[indices]", "layer_norm": _LAYER_NORM, "tril": "np.tril", "triu": "np.triu",
+    "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
+    "interpolate": _TWICE, "pad": "ops.cat with zeros, or np.pad before the Tensor is made",
+    "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
+    "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",
+    "clip_grad_norm_": "max_norm= of an optimizer clips", "dist": "(a - b).norm()", "addmm": "a @ b + c",
+    # optimizers
+    "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
+    "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
+    "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
+    "state": "state_dict()",
+    "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
+    "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
+    "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",
+    "LambdaLR": "lr=lambda k: a rate for step k", "MultiStepLR": "lr=lambda k: a rate for step k",
+    "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
+    # layers and models
+    "Input": "each layer takes its own: nn.Linear(in_features, out_features)", "Model": "nn.Module",
+    "Activation": "nn.ReLU() and others", "BatchNormalization": "nn.BatchNorm2d(channels) or nn.BatchNorm1d(features)",
+    "GlobalAveragePooling2D": _ONE_MEAN, "SparseCategoricalCrossentropy": "nn.CrossEntropyLoss()",
+    "CategoricalCrossentropy": "nn.CrossEntropyLoss(), with labels.argmax(1) of one-hot rows",
+    "BinaryCrossentropy": "nn.BCEWithLogitsLoss(), which takes logits", "MeanSquaredError": "nn.MSELoss()",
+    "Conv1d": "nn.Conv2d(c, k, (1, n)) of signals (N, C, L) as x[:, :, None]",
+    "MaxPool1d": "nn.MaxPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
+    "AvgPool1d": "nn.AvgPool2d((1, n)) of signals (N, C, L) as x[:, :, None]",
+    "LSTM": _RECURRENT, "GRU": _RECURRENT, "RNN": _RECURRENT,
+    "LayerNorm": _LAYER_NORM, "Softplus": _SOFTPLUS, "SmoothL1Loss": _HUBER, "HuberLoss": _HUBER, "Upsample": _TWICE,
+    "ReLU6": "x.clamp(0, 6)", "PReLU": "ops.where(x > 0, x, a * x), with a = nn.Parameter(np.float32([0.25]))",
+    "Unflatten": "x.reshape(n, ...)", "Conv3d": "2-d convolutions alone are here", "LSTMCell": _RECURRENT,
+    "GRUCell": _RECURRENT, "RNNCell": _RECURRENT, "NAdam": _RULE, "RAdam": _RULE, "Adadelta": _RULE, "Adamax": _RULE,
+    "get_weights": "state_dict()", "set_weights": "load_state_dict(state)",
+    "count_params": "sum(p.size for p in net.parameters())", "trainable_variables": "parameters()",
+    "trainable_weights": "parameters()", "kernel": "weight", "cleargrads": "p.grad = None for each p of parameters()",
+    "predict_proba": "minidl.predict(net, images), or net(x).softmax(1)",
+    "score": "minidl.evaluate(net, (x, y)).accuracy", "History.history": "history.of('train_loss')",
+    "Trainer.score": "trainer.evaluate((x, y)).accuracy",
+    "Linear.W": "weight", "Linear.b": "bias", "Linear.w": "weight", "Sequential.layers": "net[i], or a loop over net",
+    "Dense": "nn.Linear(in_features, out_features)", "SiLU": _SILU, "AdaptiveAvgPool2d": _ONE_MEAN,
+    "L1Loss": _L1, "BCELoss": _BINARY,
+    "NLLLoss": _NLL,
+    "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
+    "functional": "minidl.ops", "init": "a layer's arguments init and rng",
+    "utils": "max_norm= of an optimizer clips, minidl.batches loads",
+    "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
+    "Sequential.add": "net.append(layer)",
+    "pop": "net[:-1], without the last layer", "summary": "print(net)",
+    "fit": "Trainer(net, optimizer, data).fit(epochs)", "compile": "Trainer(net, optimizer, data)",
+    "evaluate": "minidl.evaluate(net, examples)", "predict": "minidl.predict(net, images)",
+    "zero_grad": "optimizer.zero_grad(), or p.grad = None for each p of net.parameters()",
+    "modules": "named_modules()", "children": "named_children()",
+    "buffers": "state_dict()", "add_module": "self.name = layer", "register_module": "self.name = layer",
+    "register_parameter": "self.name = nn.Parameter(...)", "register_buffer": "self.name = Tensor(...)",
+    "register_forward_hook": "with model.watched(see):", "apply": "a loop over named_modules()",
+    "register_backward_hook": _GRADS,
+    "register_full_backward_hook": _GRADS,
+    "Embedding": "self.table = nn.Parameter(array), and in forward self.table[indices]",
+    "ParameterList": "an attribute for each", "ModuleDict": "nn.ModuleList, or an attribute for each",
+    "DataParallel": "minidl computes on one device",
+}  # fmt: skip
