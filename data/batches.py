@@ -127,6 +127,8 @@ def split(
         n_train, n_val = sizes(n, val_fraction)
         return _pick(dataset, order[n_val:], order[:n_val], device, origin)
     n_train, n_val = counts
+    if n_train < 1 or n_val < 0:
+        raise DataError(f"counts=({n_train}, {n_val}): at least 1 image to train on, and 0 or more to validate on")
     if n_train + n_val > n:
         raise DataError(
             f"{n_train:,} training and {n_val:,} validation images were asked for, but {dataset.name} has "
@@ -182,8 +184,10 @@ def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
 def sizes(n: int, val_fraction: float) -> tuple[int, int]:
     """How many of n examples are trained on, and how many set aside; none for a fraction of 0.
 
-    Raises DataError where another fraction leaves either without any.
+    Raises DataError where another fraction leaves either without any, or is no finite number.
     """
+    if not math.isfinite(val_fraction):
+        raise DataError(f"a validation fraction is a number from 0 to below 1, got {val_fraction}")
     n_val = round(n * val_fraction)
     if val_fraction != 0 and not 0 < n_val < n:
         raise DataError(
@@ -259,7 +263,8 @@ def batches(
     drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
 
     `for x, y in batches(...)` is an epoch. What is kept, loader = batches(...), gives another in each `for`, and has a
-    len(). Raises DataError where the counts of images and labels differ, or the batch size is no whole number above 0.
+    len(). Raises DataError where the counts of images and labels differ, the batch size is no whole number above 0, or
+    start is below 0.
     """
     refuse("batches", other)
     images, labels = _array(images), _array(labels)
@@ -269,6 +274,8 @@ def batches(
         raise DataError(f"rng must be np.random.default_rng(seed), made once before the epochs, got {rng!r}")
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise DataError(f"the batch size must be a whole number, at least 1, got {batch_size!r}")
+    if start < 0:
+        raise DataError(f"start must be the number of a batch, from 0 on, got {start}")
     end = len(images) - len(images) % batch_size if drop_last else len(images)
     n = max(0, steps_per_epoch(end, batch_size) - start)
     return Batches(partial(_epoch, images, labels, batch_size, rng, start, dtype, end), n)

@@ -5,7 +5,8 @@ middle, a disk that is full. One rule covers them all: the bytes go to a `.part`
 hash is the known one do they get the file's name. Whatever else happens, the next mirror is tried; at the
 end the user reads what each one answered.
 
-The hash is that of the unpacked bytes, because mirrors pack the same file anew and its .gz then differs.
+MNIST's hashes are SHA-256 of the unpacked bytes, because mirrors pack the same file anew and its .gz then differs. Of
+the other data sets only MD5 of the .gz has been published (known.py), so theirs are those.
 pooch does the HTTP; it runs in a thread of its own, since no time limit of a socket covers a name server that
 never answers.
 """

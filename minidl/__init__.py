@@ -17,8 +17,7 @@ says what becomes of a batch of images (N, 1, 28, 28), up to logits (N, 10). hel
 help(minidl.optim) and help(minidl.data) tell the rest; minidl.teach.show draws digits, curves and mistakes.
 `python -m minidl` names the commands.
 
-Reading order: tensor, grad_mode, backend, ops, ops_nn, ops_conv, module, nn, init, rng, gradcheck; of optim/ flat,
-optimizer, sgd, adam; of data/ batches; then evaluation, trainer. tutorials/pages/read-it.md has the rest, and sizes.
+tutorials/pages/read-it.md says in which order to read the source.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
     "evaluate": "minidl.evaluation",
     "load_mnist": "minidl.data",
     "load_run": "minidl.program",
-    "predict": "minidl.evaluation",  # the function; the module of that name, once imported, is called as it is
+    "predict": "minidl.evaluation",  # the function; the module of that name, once imported, can be called like it
     "split": "minidl.data.batches",
 }
 _PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like

@@ -13,7 +13,7 @@ from minidl.backend import Array, read_together, same_bits, xp_of
 from minidl.data.batches import Examples, batches, examples_of
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
-from minidl.module import dtype_of, evaluating
+from minidl.module import device_of, dtype_of, evaluating
 from minidl.nn import Module
 from minidl.tensor import Tensor
 from minidl.training.slips import tell_unscaled
@@ -78,7 +78,7 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     given = given if hasattr(given, "dtype") else np.asarray(given)
     given = given[None] if given.ndim == 2 else given
     tell_unscaled(given)
-    device = next(iter(model.parameters())).device
+    device = device_of(model)
     parts: list[Array] = []
     with evaluating(model), no_grad():
         for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size, dtype=dtype_of(model)):

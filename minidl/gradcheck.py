@@ -33,7 +33,8 @@ def gradcheck(
             held fixed
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 
-    Raises ValueError where no input requires a gradient.
+    The gradients are made by backward(), which also adds to the .grad of other leaves that fn reads, such as a model's
+    weights. Raises ValueError where no input requires a gradient.
 
     A function with a corner (relu at 0, max at a tie) has no slope there: choose inputs away from it.
     """

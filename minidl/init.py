@@ -1,4 +1,4 @@
-"""Initial weights: random, and of the size that neither swells nor drowns the signal on its way through the layers.
+"""Initial weights: random, and of the size that neither amplifies nor attenuates the signal from layer to layer.
 
 They are drawn by NumPy on the host from a generator that is passed in, so that a seed means the same on every device.
 Of what was drawn without a seed a checksum is kept: a Trainer says so where these weights are still there.
@@ -49,9 +49,9 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str
 
 def drawn_by_chance(weight: Tensor, rng: Rng) -> int | None:
     """A checksum of weights that were drawn by fresh entropy, which no seed repeats; None where a seed does."""
-    return None if repeatable(rng) else checksum(weight)
+    return None if repeatable(rng) else crc_of(weight)
 
 
-def checksum(weight: Tensor) -> int:
-    """Of the values, as float32."""
+def crc_of(weight: Tensor) -> int:
+    """CRC-32 of the values as float32: the checksum of `drawn_by_chance`."""
     return zlib.crc32(np.ascontiguousarray(to_numpy(weight.data), np.float32).tobytes())

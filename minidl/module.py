@@ -22,7 +22,7 @@ from minidl.telling import tell
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
-BRIGHT = 16  # no usual scale of pixels but that of bytes reaches so far
+BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reaches so far
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
@@ -136,8 +136,8 @@ class Module(Named):
     def _check_attributes(self, path: str) -> None:
         for name, kind, thing in lost(self):
             raise TypeError(
-                f"{f'{path}.{name}' if path else name} is a {kind} with a {type(thing).__name__} in it: nobody finds "
-                "its weights there. Make it an nn.ModuleList, or each an attribute of its own"
+                f"{f'{path}.{name}' if path else name} is a {kind} with a {type(thing).__name__} in it: its weights "
+                "are not found there. Make it an nn.ModuleList, or each an attribute of its own"
             )
 
     # ---- saving and loading -----------------------------------------------------------------------------------
@@ -210,15 +210,19 @@ class Module(Named):
         return self.train(False)
 
     def to(self, device: str | None = None, dtype: Any = None) -> Module:
-        """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer."""
+        """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer.
+
+        A weight that is there already keeps its gradient. Raises TypeError for a dtype of no floats.
+        """
+        if dtype is not None and np.dtype(dtype).kind != "f":
+            raise TypeError(f"a model's weights are floats: to(dtype='float32') or 'float64', not {dtype!r}")
         for _, value in self._named_state():
             if isinstance(value, Tensor):
                 data = value.data if device is None else moved(value.data, device)
                 data = data if dtype is None else data.astype(dtype, copy=False)
                 if data is not value.data:
-                    value.data, value.home = data, None
+                    value.data, value.home, value.grad = data, None, None
                     value.version += 1
-                value.grad = None
         return self
 
     def __repr__(self) -> str:
@@ -233,6 +237,12 @@ def dtype_of(model: Module) -> Any:
     """The float dtype of its weights, which its inputs need too; float32 where it has none."""
     first = next(iter(model.parameters()), None)
     return np.dtype(np.float32) if first is None else first.dtype
+
+
+def device_of(model: Module) -> str:
+    """Where its weights are: "cpu" or "gpu"; "cpu" where it has none."""
+    first = next(iter(model.parameters()), None)
+    return "cpu" if first is None else first.device
 
 
 @contextmanager
@@ -259,7 +269,7 @@ def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _tensor(x: Any) -> Tensor:
-    """An array as a Tensor; bytes that are pixels are told, for `batches` divides them by 255."""
+    """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
     if x.dtype == np.uint8 and x.ndim > 1 and x.size and x.max() > BRIGHT:
         tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / 255)")
     return Tensor(x)

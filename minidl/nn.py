@@ -1,9 +1,7 @@
 """Layers: an operation together with the weights that it owns (see module.py for what they have in common).
 
 Convolution and pooling are in nn_conv.py, rarer layers in nn_more.py; here all have their names.
-
-Initial weights are drawn by NumPy on the host from a generator that is passed in, so that a seed means the same on
-every device.
+Initial weights are drawn as init.py says.
 """
 
 from __future__ import annotations
@@ -37,7 +35,8 @@ class _Layers(Module):
     def _add(self, name: str, layer: Any) -> None:
         self._check(name, layer)
         if "." in name or hasattr(self, name):
-            raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}, which has another meaning")
+            why = "a dot leads into a layer" if "." in name else "that name is taken"
+            raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}: {why}")
         setattr(self, name, layer)
 
     def _check(self, name: str, layer: Any) -> None:
@@ -56,7 +55,7 @@ class _Layers(Module):
         """The layer at place i; of a slice, these layers by themselves, with their weights shared."""
         if not isinstance(i, slice):
             return list(self)[i]
-        part = type(self)()
+        part = ModuleList() if isinstance(self, ModuleList) else Sequential()  # a subclass may need arguments
         for name, layer in list(self.named_children())[i]:
             part._add(name, layer)
         return part
@@ -111,9 +110,9 @@ class ModuleList(_Layers):
 
 
 class Linear(Module):
-    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias of zeros.
+    """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias zeros or None.
 
-    init  "kaiming" for a layer that a ReLU follows, "xavier" for others, or "pytorch" (init.py); another: ValueError
+    init  "kaiming", the default, where a ReLU follows, else "xavier", or "pytorch" (init.py); another: ValueError
     rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
     """
 
@@ -209,10 +208,15 @@ class Standardize(Module):
 
     mean, std  numbers, or arrays that broadcast with x. They are not parameters, but part of the state dict, so they
                are saved with the weights
+
+    Raises ValueError for a std that is not above 0 everywhere.
     """
 
     def __init__(self, mean: Any = 0.0, std: Any = 1.0) -> None:
         self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
+        if not (self.std.data > 0).all():
+            least = self.std.data.min()
+            raise ValueError(f"Standardize: std must be above 0, got {least:g}: make it 1 where x is always the same")
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std

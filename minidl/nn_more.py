@@ -1,4 +1,4 @@
-"""Layers that the networks here do without, but programs of the field use; and losses as modules. All are in nn too."""
+"""Layers that the networks here do without, but other programs use; and losses as modules. All are in nn too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from minidl import ops
 from minidl.module import Module
+from minidl.ops_more import check_approximate
 from minidl.tensor import Tensor
 
 
@@ -28,7 +29,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
-        ops.gelu(0.0, approximate)  # a wrong word is an error now
+        check_approximate(approximate)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.gelu(x, self.approximate)

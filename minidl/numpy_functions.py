@@ -1,4 +1,4 @@
-"""NumPy's functions of Tensors: the operators' are operations; all others take the values, and tell what that loses."""
+"""NumPy's functions of Tensors: the operators' are operations; others take the values, and warn of a lost gradient."""
 
 from __future__ import annotations
 

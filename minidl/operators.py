@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
 
 
-class Size(int):
+class ElementCount(int):
     """How many elements a Tensor has. Called, as PyTorch's size() is, its shape, or its length along `dim`."""
 
     shape: tuple[int, ...]
@@ -45,8 +45,9 @@ class Operators(NumPyFunctions, Named):
             return super().__getattr__(name)
 
     @property
-    def size(self) -> Size:
-        size = Size(self.data.size)
+    def size(self) -> ElementCount:
+        """How many elements it has; size() is its shape, and size(0) the length of its first axis."""
+        size = ElementCount(self.data.size)
         size.shape = self.data.shape
         return size
 
@@ -139,7 +140,8 @@ class Operators(NumPyFunctions, Named):
 
     @property
     def T(self) -> Tensor:
-        flip = range(self.data.ndim)[::-1]  # NumPy's: all axes in the other order
+        """Its axes in the other order, as NumPy has it: (3, 4) -> (4, 3)."""
+        flip = range(self.data.ndim)[::-1]
         return minidl.ops.transpose(self, 0, 1) if len(flip) == 2 else minidl.ops.permute(self, *flip)
 
     def sum(self, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
@@ -206,6 +208,7 @@ class Operators(NumPyFunctions, Named):
         return minidl.ops.permute(self, *dims)
 
     def view(self, *shape: int) -> Tensor:
+        """PyTorch's name for reshape."""
         return minidl.ops.reshape(self, *shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operations that the networks here do without, but programs of the field use."""
+"""Operations that the networks here do without, but other programs use."""
 
 from __future__ import annotations
 
@@ -110,19 +110,24 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     approximate  "none": by erf, SciPy's where it is installed, else Python's own, which is slow;
                  "tanh": (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 for Phi
     """
+    check_approximate(approximate)
     x = as_tensor(x)
     xp, a = xp_of(x.data), x.data
     if approximate == "none":
         phi = (1 + erf(a * a.dtype.type(math.sqrt(0.5)))) * a.dtype.type(0.5)
         slope = xp.exp(-(a * a) * a.dtype.type(0.5)) * a.dtype.type(1 / math.sqrt(2 * math.pi))
-    elif approximate == "tanh":
+    else:
         c, k = a.dtype.type(math.sqrt(2 / math.pi)), a.dtype.type(0.044715)
         t = xp.tanh(c * (a + k * a * a * a))
         phi = (1 + t) * a.dtype.type(0.5)
         slope = a.dtype.type(0.5) * (1 - t * t) * c * (1 + 3 * k * a * a)
-    else:
-        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return record("gelu", a * phi, (x, lambda g: g * (phi + a * slope)))
+
+
+def check_approximate(word: str) -> None:
+    """Raise ValueError for a word that gelu does not know."""
+    if word not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {word!r}")
 
 
 # ---- reductions ----
@@ -176,7 +181,7 @@ def _root(op: str, squares: Tensor) -> Tensor:
 
 
 class Extremes(Tensor):
-    """The result of max(dim) or min(dim): what takes it for PyTorch's pair of values and places is told."""
+    """The result of max(dim) or min(dim): to take it for PyTorch's pair of values and places is a TypeError."""
 
     __slots__ = ()
 

@@ -24,7 +24,7 @@ from minidl.data.outputs import PICTURE, check_output
 from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.grad_mode import no_grad
 from minidl.handwriting.look import frame_of, look
-from minidl.nn import Module
+from minidl.module import Module, device_of
 from minidl.program.load import load_run, model_of
 from minidl.tensor import Tensor
 from minidl.training.config import Options
@@ -156,8 +156,7 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
 def classify(model: Module, pixels: Array) -> Array:
     """The probability of each class (classes,) for one image (H, W) of numbers in [0, 1]."""
     with no_grad(), np.errstate(over="ignore", invalid="ignore"):  # `describe` says what comes of that
-        device = next((p.device for p in model.parameters()), "cpu")
-        return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device))).numpy()[0]
+        return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device_of(model)))).numpy()[0]
 
 
 def describe(probabilities: Array, names: Sequence[str] = ()) -> str:

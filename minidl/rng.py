@@ -56,7 +56,8 @@ class CounterRng:
 
 # ---- one seed for a whole network ----
 
-_seeded: ContextVar[tuple[int, Iterator[int]] | None] = ContextVar("seeded", default=None)  # the `seed` block around
+# the `seed` block around: its seed, the numbers of its streams, and what was around it
+_seeded: ContextVar[tuple[int, Iterator[int], Any] | None] = ContextVar("seeded", default=None)
 
 
 def seed(n: int) -> _Seeded:
@@ -74,17 +75,19 @@ def seed(n: int) -> _Seeded:
 
 
 class _Seeded(ContextDecorator):
-    """The block of one seed; each time that it is entered its streams begin anew."""
+    """The block of one seed; each time that it is entered, in any thread, its streams begin anew."""
 
     def __init__(self, n: int) -> None:
-        self.n, self.tokens, self.used = n, list[Any](), False
+        self.n, self.used = n, False
 
     def __enter__(self) -> None:
-        self.tokens.append(_seeded.set((self.n, count())))
+        _seeded.set((self.n, count(), _seeded.get()))
         self.used = True
 
     def __exit__(self, *error: Any) -> None:
-        _seeded.reset(self.tokens.pop())
+        block = _seeded.get()
+        assert block is not None  # the one that was entered
+        _seeded.set(block[2])
 
     def __call__(self, function: Any) -> Any:
         self.used = True

@@ -1,8 +1,9 @@
-"""What may be meant and is most likely a slip is told: a warning, at the user's own line, that says what to write."""
+"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,14 @@ def tell(words: str) -> None:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("minidl", "contextlib") and ".py" not in module and "%2E" not in module
+    return module.partition(".")[0] in ("minidl", "contextlib") and "%2E" not in module  # which loader.py gives users'
+
+
+class _Entered(threading.local):
+    """The blocks that this thread has entered and not left."""
+
+    def __init__(self) -> None:
+        self.blocks: list[AbstractContextManager[None]] = []
 
 
 class Block:
@@ -29,15 +37,15 @@ class Block:
 
     def __init__(self, name: str, make: Callable[[], AbstractContextManager[None]]) -> None:
         self.name, self.make, self.used = name, make, False
-        self.open: list[AbstractContextManager[None]] = []
+        self.entered = _Entered()
 
     def __enter__(self) -> None:
         self.used = True
-        self.open.append(self.make())
-        self.open[-1].__enter__()
+        self.entered.blocks.append(self.make())
+        self.entered.blocks[-1].__enter__()
 
     def __exit__(self, *error: Any) -> bool | None:
-        return self.open.pop().__exit__(*error)
+        return self.entered.blocks.pop().__exit__(*error)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.used = True
@@ -56,7 +64,7 @@ class Block:
 
 
 def block(function: Callable[P, Iterator[None]]) -> Callable[P, Block]:
-    """contextlib's contextmanager, whose blocks tell where they are never entered."""
+    """contextlib's contextmanager, whose blocks warn where they are never entered."""
     make = contextmanager(function)
 
     @wraps(function)

@@ -26,7 +26,7 @@ from minidl.data.batches import Examples, Splits, batches, splits_of, steps_per_
 from minidl.evaluation import Result, measure, predict, threads_or_as_before
 from minidl.evaluation import evaluate as evaluate
 from minidl.fast.gpu.graph import captured
-from minidl.module import dtype_of
+from minidl.module import device_of, dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.refuse import Named, refuse
@@ -77,7 +77,7 @@ class Trainer(Named):
     ) -> None:
         refuse("Trainer", other)
         check_settings(model, optimizer, batch_size, seed, threads)
-        self.splits = splits = splits_of(data, seed, next(iter(model.parameters())).device)
+        self.splits = splits = splits_of(data, seed, device_of(model))
         self.model, self.optimizer, self.threads = model, optimizer, threads
         self.batch_size, self.seed = int(batch_size), int(seed)
         tell_slips(model, optimizer, splits)
@@ -121,7 +121,7 @@ class Trainer(Named):
         threads: int | None = None,
         **other: Any,
     ) -> History:
-        """Train so many more epochs. Returns the record of each epoch so far, those of earlier calls too.
+        """Train `epochs` more epochs. Returns the record of each epoch so far, those of earlier calls too.
 
         observers  called in this order, see training/observer.py; a Recorder of minidl.trace is one
         validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
@@ -142,8 +142,8 @@ class Trainer(Named):
         """The record of each epoch so far: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr, ..."""
         return History(self.progress.metrics)
 
-    def evaluate(self, examples: Examples | None = None) -> Result:
-        """Loss and accuracy on some examples; None: on the test split. See `evaluate`."""
+    def evaluate(self, examples: Examples | tuple[Array, Array] | None = None) -> Result:
+        """Loss and accuracy on some examples, or a pair (images, labels); None: on the test split. See `evaluate`."""
         with threads_or_as_before(self.threads):
             return evaluate(self.model, self.splits.test if examples is None else examples)
 

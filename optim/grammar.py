@@ -27,9 +27,12 @@ class GrammarError(ValueError):
     """
 
     def __init__(self, text: str, at: int, reason: str) -> None:
-        self.position = at + 1
-        shown = re.sub(r"\s", " ", text)  # one line, whatever the text holds
-        super().__init__(f"{shown}\n{' ' * at}^ position {self.position}: {reason}")
+        super().__init__(text, at, reason)  # what pickle makes it of again
+        self.text, self.at, self.reason, self.position = text, at, reason, at + 1
+
+    def __str__(self) -> str:
+        shown = re.sub(r"\s", " ", self.text)  # one line, whatever the text holds
+        return f"{shown}\n{' ' * self.at}^ position {self.position}: {self.reason}"
 
 
 @dataclass(frozen=True)

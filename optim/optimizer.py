@@ -80,7 +80,7 @@ class Optimizer(Named, ABC):
         """Look at what the step has shown, and decide whether to switch."""
 
     def kind(self) -> Any:
-        """What decides which arithmetic a step does, numbers apart; None where it can't be recorded."""
+        """What decides which arithmetic a step does, apart from its numbers; None where it can't be recorded."""
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is not captured
         formula = None if find is None else find(rule)

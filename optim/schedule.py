@@ -44,14 +44,17 @@ def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
 
 @remembered
 def constant(lr: float) -> Schedule:
-    """Always lr."""
+    """Always lr. Raises ValueError for an lr below 0."""
     at_least("lr", lr, 0)
     return lambda k: lr
 
 
 @remembered
 def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
-    """lr factor^(k // every): multiplied by `factor` after each `every` steps."""
+    """lr factor^(k // every): multiplied by `factor` after each `every` steps.
+
+    Raises ValueError for a number out of range.
+    """
     at_least("lr", lr, 0)
     whole_number("every", every, 1)
     at_least("factor", factor, 0)
@@ -68,7 +71,10 @@ def _grown(lr: float, factor: float, times: int) -> float:
 
 @remembered
 def halving(lr: float, start: int, every: int) -> Schedule:
-    """lr until step `start`, half of it from there, and half again after each `every` steps more."""
+    """lr until step `start`, half of it from there, and half again after each `every` steps more.
+
+    Raises ValueError for a number out of range.
+    """
     at_least("lr", lr, 0)
     whole_number("start", start, 0)
     whole_number("every", every, 1)
@@ -80,6 +86,7 @@ def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
     """From lr at step 0 down to `final` at step total_steps along half a cosine, where it ends.
 
     Loshchilov & Hutter 2017, eq. 5, without restarts. To ask for a later step is a ValueError: the curve would rise.
+    So is a number out of range.
     """
     at_least("lr", lr, 0)
     whole_number("total_steps", total_steps, 1)
@@ -98,6 +105,7 @@ def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: f
     """From start_factor lr at step 0 in a straight line to end_factor lr at step total_iters, and that from there.
 
     The formula and the arguments of PyTorch's LinearLR. Its defaults are a warm-up; these fall from lr to zero.
+    Raises ValueError for a number out of range.
     """
     at_least("lr", lr, 0)
     whole_number("total_iters", total_iters, 1)
@@ -108,7 +116,10 @@ def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: f
 
 @remembered
 def exponential(lr: float, gamma: float, steps_per_epoch: int) -> Schedule:
-    """lr gamma^e in epoch e = 0, 1, 2, ...: PyTorch's ExponentialLR, stepped after each epoch."""
+    """lr gamma^e in epoch e = 0, 1, 2, ...: PyTorch's ExponentialLR, stepped after each epoch.
+
+    Raises ValueError for a number out of range.
+    """
     at_least("lr", lr, 0)
     at_least("gamma", gamma, 0)
     whole_number("steps_per_epoch", steps_per_epoch, 1)
@@ -130,7 +141,8 @@ def onecycle(
     From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
     max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as Smith has it, down as
     slowly as up, to where it began, and then on to the least. Smith goes in straight lines, anneal_strategy="linear";
-    "cos" is half a cosine each way. To ask for a step after the end is a ValueError.
+    "cos" is half a cosine each way. To ask for a step after the end is a ValueError, and so
+    is a number out of range or another strategy.
 
     The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False: the rate alone.
     """
@@ -170,7 +182,10 @@ ANNEAL: dict[str, Callable[[float, float, float], float]] = {  # (from, to, shar
 
 @remembered
 def warmup(schedule: Schedule, steps: int) -> Schedule:
-    """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2)."""
+    """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2).
+
+    Raises ValueError for `steps` that is no whole number, 0 or more.
+    """
     whole_number("steps", steps, 0)
     return lambda k: schedule(k) * (1 if k + 1 >= steps else (k + 1) / steps)
 

@@ -11,7 +11,7 @@ from typing import Any
 from minidl.optim.grammar import GrammarError, Reader, number, unknown, whole
 from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what the trainer reports
+METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a Trainer reports after each epoch
 
 
 class SwitchError(GrammarError):

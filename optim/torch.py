@@ -71,7 +71,7 @@ class Wrapped(torch.optim.Optimizer):
         flat = FlatParameters.of([p for row in mirror for p in row])
         self.inner = optimizer_class(_groups(self.param_groups, mirror), **kwargs)
         assert self.inner.flat is flat  # the same list gives the same vectors
-        flat.told.update(SLIPS)  # PyTorch says nothing of these, and its users reckon with that
+        flat.told.update(SLIPS)  # PyTorch says nothing of these, and its users rely on that
         self._tell_groups()
         self._lay_out()
 

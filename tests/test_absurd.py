@@ -90,7 +90,7 @@ def test_other_files(here, capsys):
     assert "larger than" in said(capsys, tune.main, *args, "--out", here / "t.json", status=2)
     grow(here / "mine.py")
     words = ["--dataset", here / "d", "--model", f"{here / 'mine.py'}:Net", "--out", here / "new"]
-    assert "no Python file that anybody wrote" in said(capsys, train.main, *words, status=2)
+    assert "too large for a Python source file" in said(capsys, train.main, *words, status=2)
     grow(here / "d" / "class-names.txt")
     assert "too large for the names" in said(capsys, train.main, *args, "--out", here / "new", status=2)
     assert not (here / "new").exists()

@@ -17,6 +17,8 @@ import minidl.data
 import minidl.nn
 import minidl.ops
 import minidl.optim
+from minidl import Tensor
+from minidl.operators import Operators
 from tutorials.site.reference import public
 
 MODULES = (minidl, minidl.nn, minidl.ops, minidl.optim, minidl.data)
@@ -73,6 +75,13 @@ def test_its_methods_are_explained(path):
     own = [name for name, method in vars(subject).items() if not name.startswith("_") and is_method(method)]
     silent = [name for name in own if name != "forward" and not inspect.getdoc(getattr(subject, name))]
     assert not silent
+
+
+def test_the_methods_of_a_tensor_are_explained_by_their_operations():
+    silent = [name for name in vars(Operators) if not name.startswith("_") and not getattr(Tensor, name).__doc__]
+    assert not silent
+    assert Tensor.sum.__doc__ == minidl.ops.sum.__doc__
+    assert "reshape" in Tensor.view.__doc__
 
 
 def is_method(method):

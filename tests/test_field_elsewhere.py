@@ -5,6 +5,7 @@ Right values come from NumPy or are known beforehand.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,28 @@ def test_a_block_in_a_line_of_its_own_is_told(name: str) -> None:
         make(lambda: 3)
     with pytest.raises(TypeError):
         make(1, 2)
+
+
+def test_two_threads_may_be_in_one_block() -> None:
+    """Each enters while the other is inside, and the first to come is the first to go."""
+    x, off, seen = leaf(1.0), minidl.no_grad(), []
+    inside, out = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with off:
+            inside.set()
+            out.wait(60)
+            seen.append((x * 2).requires_grad)
+        seen.append((x * 2).requires_grad)
+
+    thread = threading.Thread(target=second)
+    with off:
+        thread.start()
+        inside.wait(60)
+    seen.append((x * 2).requires_grad)
+    out.set()
+    thread.join()
+    assert seen == [True, False, True]
 
 
 def test_blocks_nest_and_end_with_errors() -> None:

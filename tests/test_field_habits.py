@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import warnings
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import minidl
 from minidl import Tensor, nn, no_grad, ops
 from minidl.optim import SGD
+from minidl.rng import repeatable
 
 X = np.random.default_rng(0).random((6, 4), dtype=np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -310,6 +312,38 @@ def test_a_seed_is_a_block_or_a_decorator() -> None:
         gc.collect()
     with pytest.raises(ValueError, match="a seed is a whole number, 0 or more, got -1"):
         minidl.seed(-1)
+
+
+@pytest.mark.parametrize("decorated", [False, True])
+def test_two_threads_may_be_in_one_seed(decorated: bool) -> None:
+    """The second enters while the first is inside, and the first leaves before it."""
+    block, entered, leave, found = minidl.seed(5), threading.Event(), threading.Event(), []
+
+    def enter(inside: Any) -> Any:
+        if decorated:
+            return block(inside)()
+        with block:
+            return inside()
+
+    def draw() -> Any:
+        return nn.Linear(2, 2).weight.numpy()
+
+    def second() -> Any:
+        entered.set()
+        leave.wait(60)
+        return draw()
+
+    def first() -> Any:
+        thread.start()
+        entered.wait(60)
+        return draw()
+
+    thread = threading.Thread(target=lambda: found.append(enter(second)))
+    wanted = enter(first)
+    assert not repeatable(None)  # no seed holds here now
+    leave.set()
+    thread.join()
+    np.testing.assert_array_equal(found, [wanted])
 
 
 # ---- bytes ----

@@ -96,6 +96,22 @@ def test_an_ordered_dict_names_the_layers() -> None:
     assert len(head) == 2
     assert model[np.int64(-1)] is model.last
     assert model.append(nn.ReLU())[3].__class__ is nn.ReLU
+    with pytest.raises(ValueError, match="'1': that name is taken"):
+        nn.Sequential(OrderedDict([("1", nn.ReLU())])).append(nn.ReLU())
+    with pytest.raises(ValueError, match=r"'a\.b': a dot leads into a layer"):
+        nn.Sequential(OrderedDict([("a.b", nn.ReLU())]))
+
+
+class Narrow(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(4, width, rng=0), nn.ReLU(), nn.Linear(width, 2, rng=1))
+
+
+def test_a_part_of_a_sequential_whose_making_needs_arguments() -> None:
+    net, x = Narrow(3), np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(net[:-1](x).numpy(), np.maximum(net[0](x).numpy(), 0))
+    assert net[:-1][0] is net[0]
+    assert type(nn.ModuleList([nn.ReLU(), nn.Tanh()])[1:]) is nn.ModuleList
 
 
 def test_layers_in_a_list() -> None:

@@ -46,6 +46,8 @@ def test_a_first_look_at_a_loader_takes_nothing_from_the_epoch() -> None:
     for wrong in (8.0, 0, "8"):
         with pytest.raises(ValueError, match="the batch size must be a whole number, at least 1, got"):
             minidl.batches(X, Y, wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="start must be the number of a batch, from 0 on, got -1"):
+        minidl.batches(X, Y, 4, start=-1)
 
 
 # ---- labels of other kinds ----

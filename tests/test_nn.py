@@ -1,11 +1,15 @@
 """Layers and models: names, initial weights, modes, saving and loading."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+import minidl
 from minidl import Tensor, gradcheck, nn, ops
+from minidl.optim import SGD
 from minidl.training.models import MODELS, build_model, count_parameters
 
 
@@ -157,6 +161,32 @@ def test_to_changes_the_dtype_of_parameters_and_buffers():
     model = small().to(dtype=np.float64)
     assert {v.dtype for k, v in model.state_dict().items() if "tracked" not in k} == {np.dtype(np.float64)}
     assert model(Tensor(np.ones((2, 1, 4, 4)))).dtype == np.float64
+
+
+def test_to_refuses_a_dtype_of_no_floats_and_keeps_a_gradient_where_nothing_moves():
+    model = nn.Linear(3, 2, rng=0)
+    for wrong in ("int64", np.uint8, bool, complex):
+        with pytest.raises(TypeError, match="a model's weights are floats"):
+            model.to(dtype=wrong)
+    model(Tensor(np.ones((1, 3), np.float32))).sum().backward()
+    model.to("cpu").to(dtype="float32")
+    np.testing.assert_array_equal(model.weight.grad, np.ones((2, 3)))
+    assert model.to(dtype="float64").weight.grad is None
+
+
+def test_a_network_without_weights_is_on_the_cpu():
+    images = np.zeros((2, 1, 3), np.uint8)
+    np.testing.assert_allclose(minidl.predict(nn.Flatten(), images), np.full((2, 3), 1 / 3), rtol=1e-6)
+    assert minidl.evaluate(nn.Flatten(), (images, np.array([0, 1]))).loss == pytest.approx(np.log(3))
+    with pytest.raises(ValueError, match="the optimizer moves another model's parameters"):
+        minidl.Trainer(nn.Flatten(), SGD(nn.Linear(3, 3, rng=0).parameters()), (images, np.array([0, 1])))
+
+
+def test_gelu_knows_its_words_when_it_is_made():
+    with pytest.raises(ValueError, match="approximate must be 'none' or 'tanh', got 'erf'"):
+        nn.GELU("erf")
+    code = "import sys, minidl; minidl.nn.GELU(); print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_a_deep_copy_is_independent():

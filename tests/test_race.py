@@ -109,6 +109,9 @@ def test_standardize_is_an_operation_like_any_other():
     gradcheck(layer, [x])
     assert list(layer.parameters()) == []
     assert layer.state_dict().keys() == {"mean", "std"}
+    for wrong, least in ((0, "0"), ([0.5, 0.0], "0"), (-1, "-1"), (np.nan, "nan")):
+        with pytest.raises(ValueError, match=rf"^Standardize: std must be above 0, got {least}: make it 1 where"):
+            nn.Standardize(0.1, wrong)
     assert repr(nn.Standardize(0.13066, 0.3081)) == "Standardize(mean=0.1307, std=0.3081)"
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -303,6 +304,28 @@ def test_a_folder_that_is_removed_and_begun_anew_by_another(data, whole, tmp_pat
     assert f"{out} was removed while it was trained in" in held.output
     assert "--resume" not in held.output.splitlines()[-1]
     assert before == {f.name: f.read_bytes() for f in out.iterdir()}
+
+
+def test_macos_says_by_fcntl_what_a_folder_is_called_now(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    asked = []
+
+    def getpath(descriptor, what, room):
+        asked.append(what)
+        return str(tmp_path / "new").encode().ljust(len(room), b"\0")
+
+    monkeypatch.setattr(fcntl, "F_GETPATH", 50, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", getpath)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    (tmp_path / "old").mkdir()
+    with ExitStack() as held:
+        mine = lock(tmp_path / "old", held)
+        assert mine.path() == tmp_path / "old"
+        (tmp_path / "old").rename(tmp_path / "new")
+        assert mine.path() == tmp_path / "new"
+        (tmp_path / "new").rename(tmp_path / "elsewhere")
+        assert mine.path() is None
+    assert asked == [50, 50]
 
 
 def test_a_folder_that_is_renamed_takes_its_run_along(data, whole, tmp_path):

@@ -573,6 +573,9 @@ def test_10_the_command_line_takes_it(tmp_path: Path) -> None:
     assert (tmp_path / "t.html").exists()
     one.fit(2, verbose=False)
     assert same(load_run(tmp_path / "new", model=Net).model, one.model)
+    found = load_run(tmp_path / "new", model=Net)
+    assert found.save(tmp_path / "copy") == tmp_path / "copy"  # a folder, as Trainer.save's
+    assert same(load_run(tmp_path / "copy", model=Net).model, one.model)
 
 
 def test_10_weights_for_pytorch_and_back(tmp_path: Path) -> None:

@@ -262,6 +262,12 @@ def test_training_and_validation_examples_do_not_overlap(digits):
     assert not numbers[0] & numbers[1]
     with pytest.raises(DataError, match="4,000 training images in all"):
         split(digits, counts=(3_900, 200))
+    for wrong in ((-5, 20), (0, 10), (10, -1)):
+        with pytest.raises(DataError, match=rf"counts=\({wrong[0]}, {wrong[1]}\): at least 1 image to train on"):
+            split(digits, counts=wrong)
+    assert (len(split(digits, counts=(1, 0)).train), len(split(digits, counts=(1, 0)).val)) == (1, 0)
+    with pytest.raises(DataError, match="a number from 0 to below 1, got nan"):
+        split(digits, math.nan)
 
 
 def test_a_run_that_diverges_is_a_result(plan):

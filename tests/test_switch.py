@@ -1,7 +1,9 @@
 """The switch conditions, and the text form that `--switch` takes."""
 
 import math
+import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +129,10 @@ def test_unknown_metric_names_the_nearest():
         lambda: AfterSteps(1.5),
         lambda: AfterEpochs(-1),
         lambda: Plateau(patience=0),
+        lambda: AfterSteps(True),
+        lambda: Plateau(patience=2.5),
+        lambda: Plateau(patience=True),
+        lambda: Projected(window=1.5),
         lambda: Plateau(min_delta=-0.1),
         lambda: Plateau(min_delta=math.nan),
         lambda: Crossing("val_loss", math.nan),
@@ -141,6 +147,12 @@ def test_unknown_metric_names_the_nearest():
 def test_bad_arguments(make):
     with pytest.raises(ValueError, match="got"):
         make()
+
+
+def test_numpys_whole_numbers_are_whole_numbers():
+    assert str(AfterSteps(np.int64(5)) | AfterEpochs(np.uint8(2))) == "step:5 | epoch:2"
+    assert Plateau(patience=np.int32(3), min_delta=np.float64(0.5)) == Plateau(patience=3, min_delta=0.5)
+    assert str(Plateau(min_delta=np.float64(0.5))) == "plateau:patience=2,min_delta=0.5"
 
 
 # ---- the text form ----
@@ -241,3 +253,7 @@ def test_error_shows_the_place(text, column, message):
     first, second = str(caught.value).split("\n")
     assert first == text
     assert second.startswith(" " * (column - 1) + f"^ position {column}: ")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is SwitchError
+    assert (str(again), again.text, again.at, again.position) == (str(caught.value), text, column - 1, column)
+    assert second.endswith(again.reason)

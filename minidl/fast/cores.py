@@ -14,7 +14,7 @@ from pathlib import Path
 
 @cache
 def cores() -> int:
-    """At least 1."""
+    """The number of cores that this process may use: at least 1, a part of one counted as whole."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(usable, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
 

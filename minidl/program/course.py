@@ -1,4 +1,4 @@
-"""Trainer.fit: so many more epochs, with a table and a bar, stopped cleanly by Ctrl-C.
+"""Trainer.fit: a number of further epochs, with a table and a bar, stopped cleanly by Ctrl-C.
 
 Ctrl-C asks to stop between two steps. Then the model, the optimizer and the Trainer's position fit together, so they
 can be saved, and continuing gives the bits of a run that was never stopped.
@@ -88,13 +88,13 @@ def folder_held(run: Any) -> Iterator[None]:
     with ExitStack() as held:
         held.callback(run.let_go)
         run.hold(lock(run.folder, held))
-        run.check_stand()
+        run.check_checksum()
         run.sweep()
         run.is_held = True
         try:
             yield
         finally:
-            run.note_stand()
+            run.note_checksum()
 
 
 class StopOnCtrlC(Observer):

@@ -18,12 +18,12 @@ import numpy as np
 from minidl.backend import no_fast_now, to_numpy
 from minidl.cli import closing
 from minidl.data.batches import Origin, Splits
-from minidl.module import Module
+from minidl.module import Module, device_of
 from minidl.optim import Optimizer
 from minidl.program.course import folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
 from minidl.trainer import Trainer
-from minidl.training.checkpoint import stand_of
+from minidl.training.checkpoint import saved_checksum
 from minidl.training.config import Job, Options
 from minidl.training.folder import check_unused
 from minidl.training.lock import Held
@@ -59,7 +59,7 @@ class TrainerRun(Run):
     """A Trainer with the folder that it writes to."""
 
     job: Any
-    stand: str | None = None  # the checksum of the checkpoint as this process left it in the folder, or found it
+    saved_checksum: str | None = None  # of the checkpoint, as this process left it in the folder or found it
     is_held = False  # whether this process has the folder's lock
 
     def let_go(self) -> None:
@@ -67,20 +67,20 @@ class TrainerRun(Run):
         self.is_held = False
         self.hold(Held(self.folder))
 
-    def check_stand(self) -> None:
+    def check_checksum(self) -> None:
         """Raise ValueError where another process, or another Trainer, has gone on with the run since."""
-        now = stand_of(self.folder / CHECKPOINT)
+        now = saved_checksum(self.folder / CHECKPOINT)
         if now is None:
             raise ValueError(f"the run's checkpoint in {self.folder} is gone: save('FOLDER') writes the run anew")
-        if now != self.stand:
+        if now != self.saved_checksum:
             raise ValueError(
                 f"{self.folder} was trained on by another program since it was loaded here: go on from there with "
                 f"minidl.load_run({str(self.folder)!r}), or save('FOLDER') keeps this state in another folder"
             )
 
-    def note_stand(self) -> None:
+    def note_checksum(self) -> None:
         """Remember the checkpoint that is in the folder."""
-        self.stand = stand_of(self.folder / CHECKPOINT)
+        self.saved_checksum = saved_checksum(self.folder / CHECKPOINT)
 
     @property
     def needs(self) -> str:
@@ -124,7 +124,7 @@ def begin(trainer: Trainer, folder: Any) -> None:
     with ExitStack() as held:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
         trainer.run = TrainerRun.create(job, path, options, held)
-        trainer.run.note_stand()
+        trainer.run.note_checksum()
     trainer.run.let_go()
 
 
@@ -162,7 +162,7 @@ def settings_of(trainer: Trainer, origin: Origin) -> Settings:
         epochs=trainer.progress.epoch,
         batch_size=trainer.batch_size,
         seed=trainer.seed,
-        device=next(iter(trainer.model.parameters())).device,
+        device=device_of(trainer.model),
         val_fraction=origin.val_fraction,
         split_seed=origin.seed,
         counts=origin.counts,

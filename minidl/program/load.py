@@ -84,7 +84,7 @@ class LoadedRun:
         return _trainer(self, self._given[2])
 
     def fit(self, epochs: int, **how: Any) -> History:
-        """Train so many more epochs: see Trainer.fit."""
+        """Train `epochs` more epochs: see Trainer.fit."""
         return self.trainer.fit(epochs, **how)
 
     def evaluate(self, examples: Any = None) -> Result:
@@ -95,9 +95,12 @@ class LoadedRun:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W)."""
         return predict(self.model, images)
 
-    def save(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the weights and buffers to `path`, a safetensors file: see Module.save."""
-        return self.trainer.save(path)
+    def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
+        """Write all that `load_run(folder)` needs to resume; returns the folder.
+
+        folder  a new one; None: the run's own. The weights alone are written by run.model.save(path)
+        """
+        return self.trainer.save(folder)
 
     def __repr__(self) -> str:
         c, done = self.config, len(self.metrics)
@@ -213,7 +216,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
         options = Options(**checkpoint.state["options"])
     made = TrainerRun(job, folder, options)
     made.take_over(checkpoint.state)
-    made.stand = checkpoint.sha256
+    made.saved_checksum = checkpoint.sha256
     if moved := made.moved():
         tell(f"{folder} was {moved}")
     trainer = job.trainer

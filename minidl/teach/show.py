@@ -191,9 +191,8 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None, save: Save 
     cosine = float(-(p @ g) / (length * norm))
     sine = math.sqrt(max(0.0, 1 - cosine**2))
     gamma = float(p @ p) / -float(p @ g) if p @ g else math.inf
-    scale = length or 1.0
     ends = {"p, the step taken": (1.0, 0.0), "-g (same length as p)": (cosine, sine)}
-    if math.isfinite(gamma) and 0 < gamma * norm / scale < 8:
+    if math.isfinite(gamma) and 0 < gamma * norm / length < 8:
         ends["-gamma g, the SGD step"] = (1.0, sine / cosine)
     with drawing(figure, (5.6, 3.8), save) as target:
         axes = target.subplots()

@@ -1,5 +1,4 @@
-"""Recording a run of `python -m minidl.train`: the page is written even if the run fails: that is when
-it is needed."""
+"""Recording a run of `python -m minidl.train`. If training diverges the page is written too: then it is needed most."""
 
 from __future__ import annotations
 

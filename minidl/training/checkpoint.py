@@ -109,7 +109,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     )
 
 
-def stand_of(path: str | os.PathLike[str]) -> str | None:
+def saved_checksum(path: str | os.PathLike[str]) -> str | None:
     """The checksum that a checkpoint says it has, without reading it all; None where there is none."""
     try:
         with safe_open(path, framework="np") as file:

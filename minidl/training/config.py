@@ -17,7 +17,7 @@ from minidl.backend import get_backend
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import split, steps_per_epoch
 from minidl.data.mnist import absolute
-from minidl.nn import Module
+from minidl.module import Module, device_of
 from minidl.optim import parse_switch
 from minidl.trainer import Trainer
 from minidl.training.build import NAMES as OPTIMIZERS
@@ -207,7 +207,7 @@ class Job:
 
     @property
     def device(self) -> str:
-        return next(iter(self.model.parameters())).device
+        return device_of(self.model)
 
 
 def prepare(config: Config, dataset: Dataset | None = None) -> Job:

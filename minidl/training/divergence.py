@@ -60,7 +60,7 @@ def check_weights(model: Module, step: int, rate: float) -> None:
 
 
 class LastGoodWeights:
-    """The weights that gave the last finite loss or the first other one, kept without a wait for the device.
+    """The weights behind the last finite loss, or behind the first that is not, kept without a wait for the device.
 
     By the time the losses are read, a NaN has spread to all weights. From these, first_non_finite still
     sees where it began.

@@ -16,7 +16,7 @@ def check_unused(folder: Path) -> None:
     """Raise ValueError where a run could not be written to `folder` without touching another's files."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: give a folder")
-    there = [name for name in (CHECKPOINT, *FILES, REPORT) if os.path.lexists(folder / name)]
+    there = [name for name in (*FILES, REPORT) if os.path.lexists(folder / name)]
     if {"config.json", CHECKPOINT} & set(there):
         raise ValueError(
             f"--out {folder} holds a run already: choose another folder, or go on with --resume {quote(str(folder))}"

@@ -191,7 +191,7 @@ def _check_file(path: Path, file: str) -> None:
         hint = f"did you mean {path.with_name(near[0])}?" if near else f"there is no such file in {path.parent}"
         raise UserError(f"there is no file {file}: {hint}")
     if (size := path.stat().st_size) > LARGEST:
-        raise UserError(f"{file} is no Python file that anybody wrote: it has {size:,} bytes")
+        raise UserError(f"{file} is too large for a Python source file: it has {size:,} bytes")
     try:
         path.read_bytes().decode()
     except OSError as error:

@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import secrets
+import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class Held:
             if os.path.samestat(os.stat(self.folder), os.fstat(self.place)):
                 return self.folder
         with suppress(OSError, ValueError):
-            now = Path(os.readlink(f"/proc/self/fd/{self.place}"))
+            now = _name_of(self.place)
             if os.path.samestat(os.stat(now), os.fstat(self.place)):
                 return now
         return None
@@ -62,6 +63,15 @@ def lock(folder: Path, held: ExitStack | None) -> Held:
     if locked or filed:
         return Held(folder, place)
     return Held(folder, place, f"the drive of {folder} has no locks: see to it that no second process trains there")
+
+
+def _name_of(place: int) -> Path:
+    """What a folder is called now, by its descriptor. Raises OSError where the system does not say."""
+    if sys.platform == "darwin":
+        import fcntl  # Windows has none
+
+        return Path(os.fsdecode(fcntl.fcntl(place, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0")))
+    return Path(os.readlink(f"/proc/self/fd/{place}"))
 
 
 def _open(folder: Path, held: ExitStack) -> int | None:

@@ -15,10 +15,9 @@ from minidl.training.loader import load
 from minidl.training.own import is_own, own_lr
 
 
-# What a model's runs are like where the options don't say: the optimizer, the batch, the epochs (on mnist5k: more, for
-# there are fewer images).
 class Recipe(NamedTuple):
-    """One row."""
+    """What a model's runs are like where the options don't say: the optimizer, the batch, the epochs (on mnist5k: more,
+    for there are fewer images)."""
 
     opt: str = "hybrid"
     batch_size: int = 128

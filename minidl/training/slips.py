@@ -10,17 +10,17 @@ from typing import Any
 
 from minidl.backend import Array, to_numpy
 from minidl.data.batches import Splits
-from minidl.init import checksum
+from minidl.init import crc_of
 from minidl.module import BRIGHT, Module
 from minidl.optim import Hybrid, Optimizer
 from minidl.optim.grammar import unknown
+from minidl.optim.switch_text import METRICS
 from minidl.refuse import to_labels
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Tensor
 
 LOOK = 1000  # images are looked at, spread over all of them
-METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a Trainer reports after each epoch
 
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
@@ -127,7 +127,7 @@ def tell_by_chance(model: Module) -> None:
     drawn = []
     for path, module in model.named_modules():
         known, weight = getattr(module, "by_chance", None), getattr(module, "weight", None)
-        weights = known is not None and isinstance(weight, Tensor) and checksum(weight) == known
+        weights = known is not None and isinstance(weight, Tensor) and crc_of(weight) == known
         masks = any(isinstance(value, CounterRng) and value.by_chance for value in vars(module).values())
         if weights or masks:
             drawn.append(path or type(module).__name__)

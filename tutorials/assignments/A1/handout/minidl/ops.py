@@ -5,8 +5,9 @@ to it reaches `a` as vjp_a(g). Where an input was broadcast, backward() sums the
 Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made of is in ops_nn.py and ops_conv.py.
 
 `x`, `a`, `b` and the like are Tensors, or arrays and numbers as Tensor() takes them; a result has their float dtype,
-and is on their device. Every operation raises ValueError where shapes or a number do not fit, and TypeError where
-two devices or dtypes meet: each message names both.
+and is on their device. Every operation raises ValueError where shapes or a number do not fit. Devices never mix, which
+is a TypeError. Of two float dtypes arithmetic gives the wider, as in NumPy; matmul, linear, conv2d and batch_norm raise
+TypeError. Each message names both.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
 from minidl.operands import operands, reduced
+from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
     abs,
@@ -261,6 +263,11 @@ def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """(2, 3) from either f(2, 3) or f((2, 3))."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Iterable) else sizes
+
+
+for _name, _method in vars(Operators).items():  # so that help(Tensor.sum) says what ops.sum does
+    if _name in __all__ and not _method.__doc__:
+        _method.__doc__ = globals()[_name].__doc__
 
 
 if not TYPE_CHECKING:

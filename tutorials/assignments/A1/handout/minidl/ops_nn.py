@@ -46,7 +46,8 @@ def batch_norm(
     momentum                   how far the running ones move, a fraction: new = (1 - momentum) old + momentum batch
     eps                        > 0, keeps the division finite
 
-    Raises ValueError in training where a channel has fewer than two values, and for vectors of another length than C.
+    Raises ValueError for another shape of x, vectors of another length than C, an eps not above 0, in training where a
+    channel has fewer than two values, and else where a running vector is None.
     """
     x = as_tensor(x)
     weight, bias = (None if t is None else as_tensor(t) for t in (weight, bias))

@@ -32,7 +32,7 @@ class Tensor(Operators):
     """An array with a gradient.
 
     data           array, list or number. A float array stays as it is (no copy, same dtype), but for one that is
-                   read-only or of the other byte order, which is copied; all else becomes float32
+                   read-only or not in native byte order, which is copied; all else becomes float32
     requires_grad  True for a leaf whose `.grad` backward() fills in, such as a weight
     device         "cpu", "gpu" or "auto"; None leaves the array where it is
 
@@ -104,8 +104,8 @@ class Tensor(Operators):
         there = here if device is None else get_backend(device)
         if here is there:
             return self
-        moved = there.from_host(here.to_host(self.data))
-        return record("to", moved, (self, lambda g: here.from_host(there.to_host(g))))
+        data = there.from_host(here.to_host(self.data))
+        return record("to", data, (self, lambda g: here.from_host(there.to_host(g))))
 
     def __reduce__(self) -> Any:  # for copy and pickle: a leaf of its own, with no optimizer yet
         return _leaf, (self.data, self.grad, self.requires_grad, self.parameter)

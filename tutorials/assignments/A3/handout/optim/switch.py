@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from minidl.optim.checks import at_least, whole_number
 from minidl.optim.progress import Progress
 
 Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of the progress
@@ -67,7 +68,7 @@ class AfterSteps(Condition):
     n: int
 
     def __post_init__(self) -> None:
-        _check_count("steps", self.n)
+        object.__setattr__(self, "n", whole_number("the number of steps", self.n, 1))
 
     def __call__(self, progress: Progress) -> bool:
         return progress.step >= self.n
@@ -85,7 +86,7 @@ class AfterEpochs(Condition):
     needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_count("epochs", self.n)
+        object.__setattr__(self, "n", whole_number("the number of epochs", self.n, 1))
 
     def __call__(self, progress: Progress) -> bool:
         return progress.epoch >= self.n
@@ -112,8 +113,8 @@ class Plateau(Condition):
     needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.patience < 1 or not 0 <= self.min_delta < math.inf:
-            raise ValueError(f"needs patience >= 1 and min_delta >= 0, got {self.patience} and {self.min_delta}")
+        object.__setattr__(self, "patience", whole_number("patience", self.patience, 1))
+        object.__setattr__(self, "min_delta", at_least("min_delta", self.min_delta, 0))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -207,8 +208,9 @@ class Projected(Condition):
         if self.eps is None and self.rtol is None:
             object.__setattr__(self, "eps", 1e-9)
         tolerance = self.eps if self.rtol is None else self.rtol
-        if tolerance is None or not 0 < tolerance < math.inf or self.window < 1:
-            raise ValueError(f"needs a tolerance > 0 and window >= 1, got {tolerance} and {self.window}")
+        if tolerance is None or not 0 < tolerance < math.inf:
+            raise ValueError(f"needs a tolerance > 0, got {tolerance}")
+        object.__setattr__(self, "window", whole_number("window", self.window, 1))
 
     @property
     def needs_projection(self) -> bool:
@@ -311,11 +313,6 @@ def as_condition(test: Test) -> Condition:
     if not callable(test):
         raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a text, parse_switch(text)")
     return test if isinstance(test, Condition) else Function(test)
-
-
-def _check_count(what: str, n: int) -> None:
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"the number of {what} must be a whole number >= 1, got {n!r}")
 
 
 def _check_level(level: float) -> None:

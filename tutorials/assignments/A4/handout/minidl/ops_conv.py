@@ -66,7 +66,7 @@ def _by_place(windows: Array) -> Array:
 
 
 def _first(mask: Array) -> Array:
-    """The mask, true only at the first of the places, axis 0, where it was: changed as it lies."""
+    """The mask, true only at the first of the places, axis 0, where it was: changed in place."""
     found = mask[0].copy()
     for place in mask[1:]:
         xp_of(mask).greater(place, found, out=place)  # true, and not found before
