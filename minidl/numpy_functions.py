@@ -11,8 +11,8 @@ import numpy as np
 
 import minidl
 from minidl.backend import Array
+from minidl.elsewhere import ELSEWHERE
 from minidl.grad_mode import is_recording
-from minidl.refuse import ELSEWHERE
 from minidl.telling import tell
 
 NAMES = {

@@ -14,9 +14,10 @@ import numpy as np
 
 import minidl
 from minidl.backend import Array, xp_of
+from minidl.elsewhere import ELSEWHERE, OWN
 from minidl.grad_mode import is_recording
 from minidl.numpy_functions import NumPyFunctions
-from minidl.refuse import ELSEWHERE, OWN, Named
+from minidl.refuse import Named
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor

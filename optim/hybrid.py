@@ -172,7 +172,7 @@ class Hybrid(Optimizer):
         rate = self._rate_after()
         if isinstance(self.lr_after, str) and (rate is None or not 0 < rate < math.inf):
             return  # a projected rate <= 0 would climb: wait until there is a positive one
-        if callable(self.lr_after):
+        if callable(self.lr_after) and rate is not None:
             at_least("the rate that lr_after gave", rate, 0)
         reason = self.switch.reason(self.progress)
         self.switch_step = self.progress.step

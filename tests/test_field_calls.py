@@ -204,16 +204,16 @@ def test_the_remedies_are_right() -> None:
     names |= {"a": Tensor(z), "b": Tensor(y.astype(float))}
     tz, ty = torch.from_numpy(z), torch.from_numpy(y.astype(float))
     for remedy, name, wanted in (
-        (minidl.refuse.ELSEWHERE["BCELoss"].split(";")[0], "p", F.binary_cross_entropy(tz.sigmoid(), ty)),
-        (minidl.refuse.ELSEWHERE["l1_loss"], "a", F.l1_loss(tz, ty)),
-        (minidl.refuse.ELSEWHERE["SiLU"], "x", F.silu(tz)),
+        (minidl.elsewhere.ELSEWHERE["BCELoss"].split(";")[0], "p", F.binary_cross_entropy(tz.sigmoid(), ty)),
+        (minidl.elsewhere.ELSEWHERE["l1_loss"], "a", F.l1_loss(tz, ty)),
+        (minidl.elsewhere.ELSEWHERE["SiLU"], "x", F.silu(tz)),
     ):
         assert name in remedy
         np.testing.assert_allclose(eval(remedy, names).numpy(), wanted.numpy(), rtol=1e-12)
-    lse, m = minidl.refuse.ELSEWHERE["logsumexp"].split(", with m = ")
+    lse, m = minidl.elsewhere.ELSEWHERE["logsumexp"].split(", with m = ")
     names["m"] = eval(m, names)
     np.testing.assert_allclose(eval(lse, names).numpy(), tz.logsumexp(1, keepdim=True).numpy(), rtol=1e-12)
-    mean = minidl.refuse.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
+    mean = minidl.elsewhere.ELSEWHERE["AdaptiveAvgPool2d"].split(" is ")[0]
     wanted = F.adaptive_avg_pool2d(torch.from_numpy(images), 1)[:, :, 0, 0]
     np.testing.assert_allclose(eval(mean, {"x": Tensor(images)}).numpy(), wanted, rtol=1e-12)
 
@@ -248,7 +248,7 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     here = {key: Tensor(value, requires_grad=True) for key, value in arrays.items()}
     there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
     wanted = RECIPES[name](torch, torch.nn.functional, there)
-    recipe = re.split(r", (?=of minidl|with [dm] =)| is twice", minidl.refuse.ELSEWHERE[name])[0]
+    recipe = re.split(r", (?=of minidl|with [dm] =)| is twice", minidl.elsewhere.ELSEWHERE[name])[0]
     sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
     names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
     if name == "outer":
@@ -281,7 +281,7 @@ def test_the_schedules_named_are_pytorchs() -> None:
         ("StepLR", lambda o: S.StepLR(o, 1000, 0.1)),
         ("CosineAnnealingLR", lambda o: S.CosineAnnealingLR(o, 2000)),
     ):
-        schedule = eval(minidl.refuse.ELSEWHERE[name].removeprefix("lr="), there)
+        schedule = eval(minidl.elsewhere.ELSEWHERE[name].removeprefix("lr="), there)
         theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
         scheduler = make(theirs)
         for k in range(1500):

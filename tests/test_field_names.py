@@ -178,7 +178,7 @@ def test_names_of_other_libraries_say_what_to_write(where: Any, name: str, words
 def test_signals_along_one_axis_are_images_of_one_row() -> None:
     torch = pytest.importorskip("torch")
     x, w, b = RNG.random((2, 3, 9)), RNG.random((4, 3, 5)), RNG.random(4)
-    said = minidl.refuse.ELSEWHERE
+    said = minidl.elsewhere.ELSEWHERE
     assert said["Conv1d"] == "nn.Conv2d(c, k, (1, n)) of signals (N, C, L) as x[:, :, None]"
     t, there = Tensor(x), torch.from_numpy(x)
     ours = ops.conv2d(t[:, :, None], w[:, :, None], b)[:, :, 0]

@@ -10,7 +10,7 @@ import pytest
 from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import register
 from minidl.data.batches import batches
-from minidl.refuse import ELSEWHERE
+from minidl.elsewhere import ELSEWHERE
 from minidl.tensor import record
 from tests.counting import Counting
 from tests.forms import equal, form, leaf  # noqa: F401 (form runs by itself)

@@ -194,7 +194,7 @@ class _MovesOut(ast.NodeTransformer):
                 return node
             if isinstance(node, ast.IfExp) and not names(node.test) & self.varying:
                 test = ast.unparse(node.test)
-                chosen = self.visit(node.test)
+                chosen: ast.expr = self.visit(node.test)  # type: ignore[assignment] # of an expression it is one
                 taken = self._within(f"({{}}) if {test} else 1.0", node.body)
                 return ast.IfExp(chosen, taken, self._within(f"1.0 if {test} else ({{}})", node.orelse))
             return self.generic_visit(node)
@@ -206,7 +206,7 @@ class _MovesOut(ast.NodeTransformer):
     def _within(self, way: str, node: ast.expr) -> ast.expr:
         self.inside.append(way)
         try:
-            return self.visit(node)  # type: ignore[return-value] # of an expression it is one
+            return self.visit(node)  # type: ignore[return-value]
         finally:
             self.inside.pop()
 

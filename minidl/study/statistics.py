@@ -107,7 +107,7 @@ def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
         mixed = np.tensordot((about / np.abs(about).max()).astype(np.float32), own, 1)
         means, errors = trimmed(mixed)
         np.maximum(largest, np.abs(means) / errors, out=largest)
-    return largest
+    return largest  # type: ignore[return-value] # float32 compares with what is float64 elsewhere
 
 
 def _interval(mean: float, error: float, c: float, n: int) -> Interval:
