@@ -30,11 +30,11 @@ def abs(x: Any) -> Tensor:
     x = as_tensor(x)
     xp = xp_of(x.data)
 
-    def vjp(g: Array) -> Array:
+    def vjp_x(g: Array) -> Array:
         sign = (x.data > 0).astype(g.dtype) - (x.data < 0)
-        return xp.where(sign == 0, 0, g * sign)  # chosen: 0 times an infinite gradient is no number
+        return xp.where(sign == 0, 0, g * sign)  # `where`, not a product: 0 * inf is NaN
 
-    return record("abs", xp.abs(x.data), (x, vjp, x))
+    return record("abs", xp.abs(x.data), (x, vjp_x, x))
 
 
 def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
