@@ -102,7 +102,8 @@ def test_one_comparison_alone_is_near_its_t_interval():
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.2)
 
 
-def test_more_comparisons_have_wider_intervals_and_collapsed_runs_do_not_decide():
+def test_more_comparisons_have_wider_intervals_and_collapsed_runs_do_not_decide(monkeypatch):
+    monkeypatch.setattr(statistics, "ROUNDS", 1)
     rng = np.random.default_rng(5)
     d = rng.normal(0.01, 0.005, 20)
     ((alone,),) = simultaneous([[d.tolist()]])
