@@ -155,7 +155,10 @@ def std(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
     Where it is 0 the gradient is 0, as in PyTorch.
     """
     refuse("std", other)
-    return _root("std", var(x, dim, correction=correction, keepdim=keepdim))
+    squared = var(x, dim, correction=correction, keepdim=keepdim)
+    xp = xp_of(squared.data)
+    y = xp.sqrt(squared.data)
+    return record("std", y, (squared, lambda g: g / xp.where(y == 0, math.inf, 2 * y)))
 
 
 def norm(x: Any, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
@@ -166,18 +169,11 @@ def norm(x: Any, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
     if p not in (2, "fro"):
         raise ValueError(f"norm: p must be 2, got {p!r}; an axis is dim=..., and ops.abs(x).sum(dim) is the 1-norm")
     x = as_tensor(x)
-    squares = record("norm", x.data * x.data, (x, lambda g: g * 2 * x.data, x))
     dims = reduced("norm", dim, x.ndim, keepdim)
     kept = tuple(1 if d in dims else size for d, size in enumerate(x.shape))
-    xp, y = xp_of(x.data), total(squares.data, dims, keepdim)
-    return _root("norm", record("norm", y, (squares, lambda g: xp.broadcast_to(g.reshape(kept), x.shape))))
-
-
-def _root(op: str, squares: Tensor) -> Tensor:
-    """The square root; at 0, where it has no slope, the gradient is 0."""
-    xp = xp_of(squares.data)
-    y = xp.sqrt(squares.data)
-    return record(op, y, (squares, lambda g: g / xp.where(y == 0, math.inf, 2 * y)))
+    xp = xp_of(x.data)
+    y = xp.sqrt(total(x.data * x.data, dims, keepdim))
+    return record("norm", y, (x, lambda g: (g / xp.where(y == 0, math.inf, y)).reshape(kept) * x.data, x))
 
 
 class Extremes(Tensor):

@@ -222,25 +222,16 @@ def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "m
     z and target are of one shape, target in [0, 1]: 0 for no, 1 for yes. reduction: as for cross_entropy.
     It is computed as max(z, 0) - z y + log(1 + e^-|z|), which can't overflow.
     """
-    z = as_tensor(z)
+    op, z = "binary_cross_entropy_with_logits", as_tensor(z)
     target = as_tensor(target, like=z)
-    alike("binary_cross_entropy_with_logits", z, target, dtype=False)
+    alike(op, z, target, dtype=False)
     if z.shape != target.shape:
-        raise ValueError(
-            f"binary_cross_entropy_with_logits: logits {z.shape} and target {target.shape} must have one shape"
-        )
+        raise ValueError(f"{op}: logits {z.shape} and target {target.shape} must have one shape")
     xp, y = xp_of(z.data), target.data
     e = xp.exp(-xp.abs(z.data))
     yes = xp.where(z.data < 0, e, 1) / (1 + e)  # s(z)
-    loss, share = _reduced(
-        "binary_cross_entropy_with_logits", xp.maximum(z.data, 0) - z.data * y + xp.log1p(e), reduction
-    )
-    return record(
-        "binary_cross_entropy_with_logits",
-        loss,
-        (z, lambda g: g * share * (yes - y), target),
-        (target, lambda g: -g * share * z.data, z),
-    )
+    loss, share = _reduced(op, xp.maximum(z.data, 0) - z.data * y + xp.log1p(e), reduction)
+    return record(op, loss, (z, lambda g: g * share * (yes - y), target), (target, lambda g: -g * share * z.data, z))
 
 
 # ---- helpers ----

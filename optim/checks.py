@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.telling import tell
 
 
 def number(name: str, value: Any) -> float:
@@ -204,9 +203,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         )
 
     def say(what: str, words: str) -> None:
-        if what not in rule.flat.told:
-            rule.flat.told.add(what)
-            tell(f"{kind}.rule {words}")
+        rule.flat.tell_once(what, f"{kind}.rule {words}")
 
     for name in sorted(name for name, value in vars(rule).items() if own.get(name, vars) is not value):
         say(
@@ -260,11 +257,11 @@ def check_formula(rule: Any) -> None:
         way(flat.g[first].copy(), p, rule.rate, **state, **more)
         steps.append(p)
     if not _near(*steps):
-        flat.told.add("formula")
         i = int(abs(steps[0] - steps[1]).argmax())
-        tell(
+        flat.tell_once(
+            "formula",
             f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "
-            "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same"
+            "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same",
         )
 
 

@@ -50,7 +50,6 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
-        self.slip = ""  # which of SLIPS collect() found
         self.told: set[str] = set()  # what the user has been warned of
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
@@ -108,14 +107,15 @@ class FlatParameters:
             home.stepped = True
             p.version += 1  # a graph that was recorded before this step can tell
         none = len(resting) == len(self.params) and any(p.requires_grad for p in self.params)
-        self.slip = "none" if none else "stale" if stale else ""
+        if none or stale:
+            self.tell_once(slip := "none" if none else "stale", SLIPS[slip])
         return resting
 
-    def tell_slip(self) -> None:
-        """Warn of what collect() found, once."""
-        if self.slip not in self.told:
-            self.told.add(self.slip)
-            tell(SLIPS[self.slip])
+    def tell_once(self, what: str, words: str) -> None:
+        """A warning, for the first time that there is reason for it."""
+        if what not in self.told:
+            self.told.add(what)
+            tell(words)
 
     def renew(self) -> None:
         """A new vector for the gradients. On a GPU it stays the old one, which captured steps write to."""

@@ -170,8 +170,6 @@ class Rule(Optimizer):
     def update(self) -> None:
         flat = self._bound()
         resting = flat.collect()
-        if flat.slip:
-            flat.tell_slip()
         if self.max_norm is not None:
             clip(flat.g, self.max_norm)
         for part in self._parts(resting) if resting or self.own_t or self.groups else (self,):

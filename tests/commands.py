@@ -66,14 +66,19 @@ def command(*args: object, module: str = "minidl.train", timeout: int = 300) -> 
 
 def _as_main(module: str, argv: list[str], *logs: Path) -> None:
     """What `python -W error -m module` does once it stands, in a process that has all modules."""
-    for descriptor, log in enumerate(logs, start=1):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(ROOT)
+    _begin(ROOT, *logs)
     warnings.simplefilter("error")
-    tqdm.set_lock(threading.RLock())
     sys.argv = [module, *argv]
     sys.modules.pop(module, None)  # it becomes __main__
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _begin(cwd: Path, stdout: Path, stderr: Path) -> None:
+    """Where a forked process is, and where it prints."""
+    for descriptor, log in enumerate((stdout, stderr), start=1):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    os.chdir(cwd)
+    tqdm.set_lock(threading.RLock())  # its own, shared by processes, would count as leaked where SIGKILL ends this one
 
 
 def fails(*args: object, status: int = 2, module: str = "minidl.train") -> str:
@@ -132,10 +137,8 @@ class Child:
 
 
 def _main(argv: list[str], log: Path, sabotage: Callable[[], None] | None, cwd: Path) -> None:
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(descriptor, 1), os.dup2(descriptor, 2)
-    os.chdir(cwd)
-    tqdm.set_lock(threading.RLock())  # its own, shared by processes, would count as leaked where SIGKILL ends this one
+    log.unlink(missing_ok=True)
+    _begin(cwd, log, log)
     from minidl import train
 
     if sabotage:

@@ -14,8 +14,7 @@ import numpy as np
 
 from minidl import Tensor, ops
 from minidl.data.batches import steps_per_epoch
-from minidl.training.build import build
-from minidl.training.config import OPTIMIZER_OPTIONS, Config, Job, prepare
+from minidl.training.config import Config, Job, optimizer_of, prepare
 from minidl.training.observer import Observer
 from minidl.training.run import BITS
 
@@ -56,10 +55,9 @@ def ours(model, opt):
 def in_double(model, opt, batches):
     """The same losses by a loop of one's own in float64, where no rounding grows: from the same weights and batches."""
     begun = job(model, opt)
-    options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(begun.config, name)) is not None}
     length = steps_per_epoch(len(begun.trainer.splits.train), begun.config.batch_size)
     net = begun.model.to(dtype="float64").train()
-    optimizer = build(opt, net.parameters(), total_steps=begun.epochs * length, steps_per_epoch=length, **options)
+    optimizer = optimizer_of(begun.config, net, begun.epochs, length)
     losses = []
     for x, labels in batches:
         loss = ops.cross_entropy(net(Tensor(x)), labels)

@@ -153,12 +153,14 @@ class Parts:
     def work_out(self, values: Mapping[str, Any]) -> list[float]:
         """The numbers of a step, in order, from those given; floats in double precision."""
         scope = {"__builtins__": {}, **_FUNCTIONS, **values}
-        for symbol, expression in self.before:
-            scope[symbol] = value_of(expression, scope)
         try:
+            for symbol, expression in self.before:
+                scope[symbol] = eval(_compiled(expression), scope)
             return list(map(float, eval(_together(self.numbers), scope)))  # at once: it is done for every step
         except (ValueError, ArithmeticError):
-            return [float(value_of(expression, scope)) for _, expression in self.numbers]  # tells which
+            for symbol, expression in (*self.before, *self.numbers):
+                scope[symbol] = value_of(expression, scope)  # raises with the one that has no value
+            raise
 
 
 @lru_cache(maxsize=256)
@@ -205,10 +207,9 @@ class _MovesOut(ast.NodeTransformer):
 
     def _within(self, way: str, node: ast.expr) -> ast.expr:
         self.inside.append(way)
-        try:
-            return self.visit(node)  # type: ignore[return-value]
-        finally:
-            self.inside.pop()
+        found: ast.expr = self.visit(node)  # type: ignore[assignment]
+        self.inside.pop()
+        return found
 
 
 # ---- writing it down ----

@@ -53,7 +53,7 @@ def place(w: Tensor) -> Array:
     home = w.home if w.grad is None else None
     if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
         home.free = False
-        if getrefcount(home.grad) > ALONE:
+        if getrefcount(home.grad) > ALONE:  # see Home.fill
             home.owner.renew()
         return home.grad
     return backend_of(w.data).empty(w.shape, w.dtype)

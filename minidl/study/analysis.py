@@ -224,14 +224,11 @@ def planned_steps(record: Record) -> int:
 def decided_before(block: Block, claim: Claim) -> bool:
     """Whether, in most pairs, both were at the level of speed before either left its first rate: it compares those."""
     moments = [step for key in (claim.a, claim.b) if (step := _moment(block, key)) is not None]
+    first = min(moments, default=0)
     a, b = (block.entries[key].finals for key in (claim.a, claim.b))
     seeds = a.keys() & b.keys()
-    early = sum(
-        max(measured(r[seed], SPEED, block.levels) * planned_steps(r[seed]) for r in (a, b)) <= min(moments)
-        for seed in seeds
-        if moments
-    )
-    return early > len(seeds) / 2
+    reached = [max(measured(r[s], SPEED, block.levels) * planned_steps(r[s]) for r in (a, b)) for s in seeds]
+    return sum(step <= first for step in reached) > len(seeds) / 2
 
 
 def _moment(block: Block, key: str) -> int | None:

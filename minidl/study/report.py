@@ -38,15 +38,17 @@ LABELS = {  # of the differences' axes, times 100
 }
 
 
-def write_report(plan: Plan, folder: Path) -> list[Path]:
+def write_report(plan: Plan, folder: Path, blocks: list[Block] | None = None) -> list[Path]:
     """Write report.html, table.md, results.csv, times.csv and figures/ from the runs that are done.
+
+    blocks  what `analyse` makes of the plan, where that is known
 
     Raises ValueError where the rows were not all made by the same code with the same versions and pins.
     """
     check_unmixed(plan)
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(plan, folder)
-    blocks, keys = analyse(plan), [c.key for c in plan.study.contestants]
+    blocks, keys = blocks or analyse(plan), [c.key for c in plan.study.contestants]
     (folder / "figures").mkdir(exist_ok=True)
     pictures = {name: _save(figure, folder / "figures" / name) for name, figure in _pictures(plan, blocks).items()}
     html = (

@@ -73,10 +73,11 @@ def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -
     c comes out half as large again as it should (tests/test_study_statistics.py).
     """
     rng = np.random.default_rng(seed)
-    found = [[_estimate(np.array(differences, np.float64)) for differences in family] for family in families]
+    arrays = [[np.array(differences, np.float64) for differences in family] for family in families]
+    found = [[_estimate(d) for d in family] for family in arrays]
     told = [
-        [np.array(d, np.float64) for d, (_, error, _) in zip(family, estimates, strict=True) if 0 < error < math.inf]
-        for family, estimates in zip(families, found, strict=True)
+        [d for d, (_, error, _) in zip(family, estimates, strict=True) if 0 < error < math.inf]
+        for family, estimates in zip(arrays, found, strict=True)
     ]
     largest = [np.max([_largest(family, rng) for family in told], 0, initial=0.0) for _ in range(ROUNDS)]
     c = float(np.quantile(largest, CONFIDENCE))

@@ -18,7 +18,7 @@ from minidl.data import Dataset, load_mnist
 from minidl.data.batches import split, steps_per_epoch
 from minidl.data.mnist import absolute
 from minidl.module import Module, device_of
-from minidl.optim import parse_switch
+from minidl.optim import Optimizer, parse_switch
 from minidl.trainer import Trainer
 from minidl.training.build import NAMES as OPTIMIZERS
 from minidl.training.build import build
@@ -226,9 +226,15 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     standardize(model, splits.train.images)
     model.to(device)
     epochs = config.default_epochs(dataset.name)
-    options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(config, name)) is not None}
-    optimizer = build(config.opt, model.parameters(), total_steps=epochs * length, steps_per_epoch=length, **options)
+    optimizer = optimizer_of(config, model, epochs, length)
     return Job(config, dataset, epochs, Trainer(model, optimizer, splits, config.batch_size, config.seed))
+
+
+def optimizer_of(config: Config, model: Module, epochs: int, steps_per_epoch: int) -> Optimizer:
+    """The optimizer that a config of which all is spelled out means, over a model's weights."""
+    options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(config, name)) is not None}
+    total = epochs * steps_per_epoch
+    return build(config.opt, model.parameters(), total_steps=total, steps_per_epoch=steps_per_epoch, **options)
 
 
 def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> Config:

@@ -34,7 +34,7 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
     if not source.is_dir():
         raise ValueError(f"there is no study in {source}")
     try:
-        from minidl.study.report import markdown, write_report  # it needs the extra `study`
+        from minidl.study.report import write_report  # it needs the extra `study`
     except ModuleNotFoundError as error:
         raise ValueError(f'publishing needs {error.name}: pip install ".[study]"') from None
     plan = open_plan(study, load_mnist(name=study.dataset), source)
@@ -45,9 +45,11 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
         raise ValueError(f"the study in {source} has no runs yet")
     if lost := Store(here).all().keys() - there.keys():
         raise ValueError(f"{len(lost):,} runs that are published are not in {source}: copy {here / PACK} there first")
+    blocks = analyse(plan)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        write_report(plan, made)
+        write_report(plan, made, blocks)
+        table = (made / "table.md").read_text(encoding="utf-8")
         files = [made / "report.html", made / "results.csv", *sorted((made / "figures").glob("*-map-*.png"))]
         written = [_copy(file, here / file.relative_to(made)) for file in files]
     written.append(plan.store.pack(here))
@@ -59,8 +61,6 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
         raise ValueError(
             f"{readme} has no place for the state of things, between <!-- state --> and <!-- end of state -->"
         )
-    blocks = analyse(plan)
-    table = markdown(blocks, [c.key for c in plan.study.contestants])
     write_text(readme, STATE.sub(lambda _: state(plan, blocks, table), text))
     return [*written, readme]
 
