@@ -38,7 +38,7 @@ NAME = "minidl.study"
 
 EXAMPLES = """examples:
   python -m minidl.study --preset quick --out studies/quick
-      a small study on mnist5k, some minutes on two cores; open studies/quick/report.html
+      a small study on mnist5k, under four minutes on two cores; open studies/quick/report.html
   python -m minidl.study --preset quick --with mine.py --dataset FOLDER --out studies/mine
       the same with an optimizer and a network of your own, on your own data
   python -m minidl.study --preset paper --out studies/paper --workers 8

@@ -73,12 +73,12 @@ QUICK = replace(
             hidden=(64, 64), wrong_labels=0.2, margin=0.01, floor=0.3, map=MAP_3,
         ),
         Regime("good-fit MLP", 3_000, 900, 8, 50, 10, GOOD_5K, hidden=(32,), margin=0.005, floor=0.8, map=MAP_3),
-        Regime("good-fit CNN", 1_500, 900, 6, 50, 6, GOOD_5K, filters=(4, 8), margin=0.005, floor=0.8, map=MAP_3),
+        Regime("good-fit CNN", 1_200, 900, 5, 50, 5, GOOD_5K, filters=(4, 8), margin=0.005, floor=0.8, map=MAP_3),
     ),
     contestants=tuple(c for c in CONTESTANTS if c.key in SMALL),
-    seeds=tuple(range(8)),
-    tuning_seeds=(1000, 1001, 1002),
-    rounds=((6, 1), (2, 3)),
+    seeds=tuple(range(6)),
+    tuning_seeds=(1000, 1001),
+    rounds=((5, 1), (2, 2)),
     pinned=False,
 )
 

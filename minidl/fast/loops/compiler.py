@@ -19,12 +19,13 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.runtime import rtsys
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-SETTINGS = {"nogil": True, "error_model": "numpy"}  # without Python's lock, so that threads compute side by side
+# Without Python's lock, so that threads compute side by side; and not callable from C, which saves compiling.
+SETTINGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def part(function: Function) -> Function:
-    """Compiled together with those that call it."""
-    return njit(**SETTINGS)(function)
+    """Compiled together with those that call it; Python itself can't."""
+    return njit(no_cpython_wrapper=True, **SETTINGS)(function)
 
 
 def loop(function: Function) -> Function:
@@ -40,7 +41,7 @@ def loop(function: Function) -> Function:
 @cache
 def announce() -> None:
     """Say once in a process that it will take a while."""
-    print("minidl compiles its loops, which takes some seconds (once: `python -m minidl.fast` does it beforehand)",
+    print("minidl compiles its loops, which takes up to a minute (once: `python -m minidl.fast` does it beforehand)",
           file=sys.stderr, flush=True)  # fmt: skip
 
 

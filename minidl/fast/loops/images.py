@@ -68,7 +68,8 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
     found = np.empty((together * oh if winners.size else 0, ow * out), x.dtype)
     channels = np.arange(out).astype(np.int32)
     lines_of_b = np.empty((ow, len(b)), x.dtype)
-    lines_of_b[:] = b
+    for line in range(ow if len(b) else 0):
+        copy(lines_of_b[line], b, len(b))
     for n in range(start, stop, together):
         m = min(together, stop - n)
         images = padded(x[n : n + m], few, padding)
@@ -235,9 +236,12 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
 @part
 def add_up(parts, total):
     """The sum of arrays, in order."""
-    total[:] = parts[0]
+    total = total.ravel()
+    copy(total, parts, len(total))
     for i in range(1, len(parts)):
-        total += parts[i]
+        one = parts[i].ravel()
+        for j in range(len(total)):
+            total[j] += one[j]
 
 
 @loop
