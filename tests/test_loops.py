@@ -20,7 +20,7 @@ from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
 from minidl.fast import blas
-from minidl.fast.loops import gelu, layout, losses, norm, points, pools
+from minidl.fast.loops import gelu, layout, losses, mean_pools, norm, points, pools
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
 
@@ -245,7 +245,10 @@ def test_pooling(seed: int, dtype: Any) -> None:
     rng = np.random.default_rng(seed)
     shape, window = windows(rng)
     check(
-        lambda x: pools.avg_pool2d(x, *window), lambda x: ops.avg_pool2d(x, *window), [normal(rng, shape, dtype)], rng
+        lambda x: mean_pools.avg_pool2d(x, *window),
+        lambda x: ops.avg_pool2d(x, *window),
+        [normal(rng, shape, dtype)],
+        rng,
     )
     x = normal(rng, shape, dtype)
     if seed % 2:
@@ -274,7 +277,7 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
 
 def test_pooling_answers_what_it_is_not_for() -> None:
     x = Tensor(np.ones((2, 3, 4, 4), np.float32))
-    for pool in (pools.max_pool2d, pools.avg_pool2d):
+    for pool in (pools.max_pool2d, mean_pools.avg_pool2d):
         assert pool(Tensor(np.ones((2, 3), np.float32)), 2) is NotImplemented
         assert pool(Tensor(np.ones((0, 3, 4, 4), np.float32)), 2) is NotImplemented
         assert pool(x, 5) is NotImplemented

@@ -7,7 +7,7 @@ from typing import Any
 
 from minidl.fast.blas import gemm
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import dots, gelu, layers, layout, losses, norm, points, pools, rules
+from minidl.fast.loops import dots, gelu, layers, layout, losses, mean_pools, norm, points, pools, rules
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -25,7 +25,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "reshape": layout.reshape,
     "batch_norm": norm.batch_norm,
     "max_pool2d": pools.max_pool2d,
-    "avg_pool2d": pools.avg_pool2d,
+    "avg_pool2d": mean_pools.avg_pool2d,
     "relu": points.relu,
     "sigmoid": points.sigmoid,
     "tanh": points.tanh,

@@ -1,8 +1,8 @@
-"""Max and average pooling in loops: any window, stride and padding. A part of the work is some of the images.
+"""Max pooling in loops: any window, stride and padding. A part of the work is some of the images.
 
 Of images (N, H, W, C) a window is looked through pixel by pixel, all channels in one run. Planes are images of one
 channel, (N * C, H, W): there a line of windows is looked through at once, each at the same place, then at the next.
-Only the pixels of a window that lie in the image count for the maximum; for the mean those around it count as 0.
+Only the pixels of a window that lie in the image count. The mean of windows is in mean_pools.py.
 """
 
 from __future__ import annotations
@@ -112,16 +112,31 @@ def best_of_line(line, step, at, y, winner):
 
 
 @part
-def best_of_2_by_2(x, lines, begin, y, winner):
-    """All of a plane with the usual windows, 2 x 2 and side by side, in one loop, for a line of them is short.
+def two_by_two(kernel, stride, padding):
+    """Whether windows are the usual ones: 2 x 2, side by side."""
+    return kernel[0] == kernel[1] == stride[0] == stride[1] == 2 and padding[0] == padding[1] == 0
 
-    x (H, W); y, winner (OH, OW); begin (OH * OW,): where in x the windows begin; lines (2, 2 * OH * OW) is memory
+
+@part
+def pick_up(x, lines, size, back):
+    """The upper lines of the windows 2 x 2 of a plane one after the other, and the lower; `back`: from these to x.
+
+    A line of windows is short, so it pays to do all of a plane in one loop. lines (2, 2 * OH * OW)
     """
-    (oh, ow), one, width = y.shape, np.int32(1), np.int32(x.shape[1])
+    oh, ow = size
     for i in range(oh):
         for half in range(2):
-            copy(lines[half, 2 * i * ow :], x[2 * i + half], 2 * ow)
-    upper, lower, y, winner = lines[0], lines[1], y.ravel(), winner.ravel()
+            if back:
+                copy(x[2 * i + half], lines[half, 2 * i * ow :], 2 * ow)
+            else:
+                copy(lines[half, 2 * i * ow :], x[2 * i + half], 2 * ow)
+
+
+@part
+def best_of_2_by_2(lines, begin, width, y, winner):
+    """All windows 2 x 2 of a plane of this width, that pick_up() gave. y, winner, begin: what a window gives, and the
+    place where it begins."""
+    upper, lower, one, width = lines[0], lines[1], np.int32(1), np.int32(width)
     for k in range(len(begin)):
         best, place, u, v, w = upper[2 * k], begin[k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]
         more = u > best or u != u
@@ -137,14 +152,15 @@ def best_of_2_by_2(x, lines, begin, y, winner):
 def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
     """Some images."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
-    two_by_two = kh == 2 and kw == 2 and sh == 2 and sw == 2 and ph == 0 and pw == 0
-    windows = y.shape[1] * count if two_by_two else 0
+    usual_windows = two_by_two(kernel, stride, padding)
+    windows = y[0].size if usual_windows else 0
     lines, begin = np.empty((2, 2 * windows), x.dtype), np.empty(windows, np.int32)
     for k in range(windows):
         begin[k] = 2 * (k // count * w + k % count)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        if two_by_two:
-            best_of_2_by_2(x[n], lines, begin, y[n], winners[n])
+        if usual_windows:
+            pick_up(x[n], lines, y[n].shape, False)
+            best_of_2_by_2(lines, begin, w, y[n].ravel(), winners[n].ravel())
             continue
         for oh in range(y.shape[1]):
             top, i0, i1 = inside(oh, kh, sh, ph, h)
@@ -189,80 +205,7 @@ def give(team, g, winners, dx):
     share(team, parts, entry(give_part, (parts, g, winners, dx)))
 
 
-# ---- the mean ----
-
-
-@part
-def add_pixels(i, parts, x, kernel, stride, padding, y, back):
-    """Images (N, H, W, C) and the means of their windows; `back`: from these to those."""
-    (kh, kw), (sh, sw), (ph, pw), (_, h, w, _) = kernel, stride, padding, x.shape
-    fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
-    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        (x if back else y)[n] = zero
-        for oh in range(y.shape[1]):
-            top, i0, i1 = inside(oh, kh, sh, ph, h)
-            for ow in range(y.shape[2]):
-                left, j0, j1 = inside(ow, kw, sw, pw, w)
-                mean = y[n, oh, ow]
-                for a in range(i0, i1):
-                    for b in range(j0, j1):
-                        pixel = x[n, top + a, left + b]
-                        if back:
-                            for c in range(len(mean)):
-                                pixel[c] += mean[c] * fraction
-                        else:
-                            for c in range(len(mean)):
-                                mean[c] += pixel[c] * fraction
-
-
-@part
-def add_line(line, step, fraction, mean, back):
-    """The same place of a line of windows, which are `step` apart."""
-    if back:
-        for k in range(len(mean)):
-            line[k * step] += mean[k] * fraction
-    else:
-        for k in range(len(mean)):
-            mean[k] += line[k * step] * fraction
-
-
-@part
-def add_planes(i, parts, x, kernel, stride, padding, y, back):
-    """The same for planes, x (N, H, W) and y (N, OH, OW)."""
-    (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
-    fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
-    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        (x if back else y)[n] = zero
-        for oh in range(y.shape[1]):
-            top, i0, i1 = inside(oh, kh, sh, ph, h)
-            for a in range(i0, i1):
-                for b in range(kw):
-                    k0, k1 = within(b, sw, pw, w, count)
-                    line, mean = x[n, top + a, k0 * sw - pw + b :], y[n, oh, k0:k1]
-                    if sw == 1:
-                        add_line(line, 1, fraction, mean, back)
-                    elif sw == 2:
-                        add_line(line, 2, fraction, mean, back)
-                    else:
-                        add_line(line, sw, fraction, mean, back)
-
-
-@loop
-def means(team, x, kernel, stride, padding, y, back):
-    """y (N, OH, OW, C): the mean of each window of x (N, H, W, C). Or x, with `back`: each number of y shared evenly
-    among the pixels of its window."""
-    parts = cuts(len(x), x.size)
-    share(team, parts, entry(add_pixels, (parts, x, kernel, stride, padding, y, back)))
-
-
-@loop
-def means_of_planes(team, x, kernel, stride, padding, y, back):
-    """The same for planes: x (N, H, W), y (N, OH, OW)."""
-    parts = cuts(len(x), x.size)
-    share(team, parts, entry(add_planes, (parts, x, kernel, stride, padding, y, back)))
-
-
-# ---- the operations ----
+# ---- the operation ----
 
 
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
@@ -282,24 +225,6 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
         return usual(dx, few)
 
     return record("max_pool2d", usual(y, few), (x, vjp))
-
-
-def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
-    """See ops.avg_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
-    window = fitting(x.shape, k, stride, padding) if plain(x) else None
-    if window is None:
-        return NotImplemented
-    few = x.shape[1] < FEW
-    y = empty(results(x.shape, *window), x.dtype, few)
-    run = means_of_planes if few else means
-    run(crew(x.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
-
-    def vjp(g: Array) -> Array:
-        dx = empty(x.shape, x.dtype, few)
-        run(crew(x.size), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
-        return usual(dx, few)
-
-    return record("avg_pool2d", usual(y, few), (x, vjp))
 
 
 def fitting(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
