@@ -8,6 +8,7 @@ interrupt. A reader who opens the final name finds the old file, the new file or
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+
+UNDECODED = re.compile("[\udc80-\udcff]+")  # how Python keeps bytes of names that its locale has no letter for
 
 
 @contextmanager
@@ -44,9 +47,14 @@ def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Itera
 
 
 def write_text(path: str | os.PathLike[str], text: str, place: int | None = None) -> None:
-    """Write a text file, in UTF-8, so that it appears whole or not at all; see `atomic_file`, also for the errors."""
+    """Write a text file, in UTF-8, so that it appears whole or not at all; see `atomic_file`, also for the errors.
+    A file's name in it that Python could not decode is written as UTF-8 where it is that, and else as \\udcff."""
     with atomic_file(path, place) as file:
-        file.write(text.encode())
+        file.write(UNDECODED.sub(_decoded, text).encode(errors="backslashreplace"))
+
+
+def _decoded(name: re.Match[str]) -> str:
+    return name[0].encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
 def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from minidl import __version__
 from minidl.cli.command import command
+from minidl.cli.parser import BAD_INPUT, complain
 
 COMMANDS = {
     "train": "train a network: python -m minidl.train --opt hybrid",
@@ -20,13 +22,16 @@ COMMANDS = {
 }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the commands; returns the exit status."""
-    return command("minidl", lambda stop: list_commands())
+    return command("minidl", lambda stop: list_commands(sys.argv[1:] if argv is None else argv))
 
 
-def list_commands() -> int:
-    """The command itself."""
+def list_commands(words: Sequence[str]) -> int:
+    """The command itself. Words that ask for something else are an error: a script would take it for done."""
+    if words and words[0] not in ("-h", "--help", "--version"):
+        meant = f"write python -m minidl.{words[0]}" if words[0] in COMMANDS else "python -m minidl lists the commands"
+        return complain(f"{words[0]} is no argument of python -m minidl: {meant}", BAD_INPUT, "minidl")
     print(f"minidl {__version__}: the commands are\n")
     for name, words in COMMANDS.items():
         print(f"  python -m minidl.{name:<9} {words}")

@@ -9,6 +9,9 @@ from typing import Any
 
 _NEW = "leave it out: results are new arrays"
 _WEIGHTED = "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
+_KEPT = "where a run is kept is said once, Trainer(net, optimizer, data, folder=...)"
+_OF_FIT = "trainer.fit(epochs, observers=[...], verbose=False, validate=False) takes it"
+_OF_OPTIMIZER = "the optimizer takes it: Adam(net.parameters(), lr=0.001)"
 _REDUCTION = "say reduction='mean', 'sum' or 'none'"
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
     "activation": (None, "it is a layer of its own: nn.Linear(4, 8), nn.ReLU()"),
@@ -41,6 +44,15 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "sample_weight": (None, _WEIGHTED),
     "shuffle": (False, "rng=np.random.default_rng(seed), made once, draws another order in each epoch"),
     "fit.shuffle": (True, "a Trainer draws another order in each epoch"),
+    "Trainer.out": (None, _KEPT),
+    "fit.out": (None, _KEPT),
+    "fit.folder": (None, _KEPT),
+    "Trainer.observers": (NotImplemented, _OF_FIT),
+    "Trainer.verbose": (NotImplemented, _OF_FIT),
+    "Trainer.validate": (NotImplemented, _OF_FIT),
+    "Trainer.lr": (NotImplemented, _OF_OPTIMIZER),
+    "fit.lr": (NotImplemented, _OF_OPTIMIZER),
+    "Trainer.val_fraction": (NotImplemented, "split(load_mnist(), val_fraction=0.1) takes it"),
     "Trainer.shuffle": (True, "a Trainer draws another order in each epoch"),
     "size_average": (None, _REDUCTION),
     "strict": (True, "load {**net.state_dict(), **some}, in which all names are the network's"),

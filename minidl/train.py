@@ -23,6 +23,7 @@ from minidl.data.outputs import check_output
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.pages import PAGE, facts_of_run, report_page
+from minidl.program.course import blown_up
 from minidl.program.resume import is_from_python, resume_from_python
 from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, Options, prepare
@@ -203,6 +204,8 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
         print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
     print(shown(closing.closing_table(summary, run.where, trainer.optimizer.verdict())))
+    if words := blown_up(trainer.progress.metrics, trainer.splits.classes):
+        print(f"note: {words}")
     if run.options.report:
         write_text(run.folder / PAGE, report_page(facts_of_run(run)), run.held.place)
         print(f"{'report':>12}  {run.where / PAGE}")

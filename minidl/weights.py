@@ -90,6 +90,8 @@ def shapes_in_words(tensors: Mapping[str, Array], most: int = 4) -> str:
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:
     """The metadata and the arrays of a safetensors file. Raises ValueError, SafetensorError or OSError."""
+    with open(path, "rb"):  # where it may not be, safetensors says that there is none
+        pass
     try:
         return _read_tensors(path)
     except MemoryError:
@@ -120,7 +122,9 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise WeightsError(f"there is no file {file}: give one that model.save(path) wrote")
     try:
         header, arrays = read_tensors(file)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise WeightsError(f"{file} can't be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
         hint = ""
         if file.suffix in (".pt", ".pth", ".bin"):
             hint = ". PyTorch writes one with safetensors.torch.save_file(model.state_dict(), path)"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from minidl import weights
 from minidl.training import checkpoint as module
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.weights import WeightsError, load_weights
@@ -114,6 +115,19 @@ def test_a_missing_file(tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
         with pytest.raises(CheckpointError, match="there is no checkpoint"):
             load_checkpoint(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(file, monkeypatch):
+    """Whoever runs the tests, root too."""
+
+    def refused(*args):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(weights, "open", refused, raising=False)
+    with pytest.raises(CheckpointError, match=r"checkpoint.safetensors can't be read: Permission denied$"):
+        load_checkpoint(file)
+    with pytest.raises(WeightsError, match=r"checkpoint.safetensors can't be read: Permission denied$"):
+        load_weights(file)
 
 
 def test_every_truncation(file):

@@ -133,6 +133,19 @@ def test_kerass_arguments_of_fit_are_answered(argument: str, words: str) -> None
         trainer.fit(1, batch_size=4)
     with pytest.raises(TypeError, match=r"^Trainer has no argument 'epochs': trainer.fit\(epochs\)"):
         minidl.Trainer(net, SGD(net.parameters()), data, epochs=4)
+    for more, words in (
+        ({"out": "runs/a"}, "folder="),
+        ({"observers": []}, "trainer.fit"),
+        ({"lr": 0.1}, "the optimizer takes it"),
+    ):
+        with pytest.raises(TypeError, match=f"^Trainer has no argument '{next(iter(more))}': .*{words}"):
+            minidl.Trainer(net, SGD(net.parameters()), data, **more)
+    with pytest.raises(TypeError, match=r"^fit has no argument 'out': .*folder="):
+        trainer.fit(1, out="runs/a")
+    with pytest.raises(TypeError, match=r"^validate is True or False, not a tuple"):
+        trainer.fit(1, validate=data)
+    with pytest.raises(TypeError, match=r"^observers=\[...\] are minidl.Observers, not a builtin_function"):
+        trainer.fit(1, print)
     with pytest.raises(TypeError, match=r"^Linear has no argument 'activation': it is a layer of its own"):
         nn.Linear(4, 8, activation="relu")
     with pytest.raises(TypeError, match=r"^cross_entropy has no argument 'from_logits': the loss takes logits"):

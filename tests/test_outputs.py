@@ -214,3 +214,10 @@ def test_long_names_are_written(tmp_path):
     write_text(tmp_path / ("n" * 255), "whole")
     Linear(2, 2).save(tmp_path / ("w" * 255))
     assert sorted(len(name) for name in os.listdir(tmp_path)) == [255, 255]
+
+
+def test_names_that_the_locale_has_no_letters_for_are_written(tmp_path):
+    """As Python has them with LC_ALL=C and PYTHONUTF8=0; and those that are no UTF-8 anywhere."""
+    escaped = "\u00fc \N{PARTY POPPER}".encode().decode("ascii", "surrogateescape")
+    write_text(tmp_path / "a", f"{escaped} \u00e4 bad\udcff \ud800")
+    assert (tmp_path / "a").read_text("utf-8") == "\u00fc \N{PARTY POPPER} \u00e4 bad\\udcff \\ud800"

@@ -731,6 +731,17 @@ def test_15_python_m_minidl_names_the_commands() -> None:
         assert f"python -m minidl.{name} " in done.stdout
 
 
+def test_15_python_m_minidl_train_is_no_run_that_succeeded(capsys: pytest.CaptureFixture[str]) -> None:
+    from minidl.__main__ import main
+
+    assert main(["train", "--opt", "adam"]) == 2
+    assert main(["--epochs", "3"]) == 2
+    told = capsys.readouterr()
+    assert not told.out
+    assert "minidl: error: train is no argument of python -m minidl: write python -m minidl.train\n" in told.err
+    assert main(["--help"]) == 0
+
+
 # ---- 16: threads ----
 
 

@@ -60,6 +60,16 @@ def test_a_folder_of_tables(tmp_path):
     assert len(load_mnist(str(tmp_path / "p")).test_labels) == 6
 
 
+def test_emnist_s_tables_are_set_upright(tmp_path):
+    """They are transposed, as its IDX files are; else a network reads them well, and nobody's handwriting."""
+    for part, of in (("train", DIGITS.train_images[:30]), ("test", DIGITS.test_images[:7])):
+        table(tmp_path / f"emnist-digits-{part}.csv", of.transpose(0, 2, 1), np.arange(len(of)) % 3, title=None)
+    assert "note: emnist-digits-train.csv: set upright" in make(tmp_path, tmp_path / "o")
+    made = load_mnist(str(tmp_path / "o"))
+    np.testing.assert_array_equal(made.train_images, DIGITS.train_images[:30])
+    np.testing.assert_array_equal(made.test_images, DIGITS.test_images[:7])
+
+
 def test_what_is_no_such_table_is_told(tmp_path):
     file, out = tmp_path / "x.csv", tmp_path / "o"
     for text, words in (

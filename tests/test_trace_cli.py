@@ -159,12 +159,16 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     assert side_by_side([pages[0], str(tmp_path / "none.html"), "--out", str(both)]) == 2
     assert side_by_side([*pages, pages[0], "--out", str(both)]) == 2
     told = capsys.readouterr().err
-    assert "two runs fit side by side" in told
+    assert "3 runs were given, but two fit side by side" in told
+    assert side_by_side([str(both), "--out", str(tmp_path / "again.html")]) == 0
+    assert [r["title"] for r in trace.read(tmp_path / "again.html")] == [r["title"] for r in found]
+    assert side_by_side([str(both), pages[0], "--out", str(tmp_path / "three.html")]) == 2
+    told += capsys.readouterr().err
     assert side_by_side([pages[0], "--out", str(tmp_path / "anew.html")]) == 0
     assert trace.read(tmp_path / "anew.html")[0]["title"] == trace.read(pages[0])[0]["title"]
     assert side_by_side([*pages, "--out", str(tmp_path / "no" / "both.html")]) == 2
     assert trace.read(both)
-    assert (told + capsys.readouterr().err).count("minidl.trace: error: ") == 3
+    assert (told + capsys.readouterr().err).count("minidl.trace: error: ") == 4
 
 
 def test_the_commands_of_the_lecturers_page_run(tmp_path):

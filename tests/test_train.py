@@ -183,6 +183,17 @@ def test_image_and_label_counts_that_differ(folder, tmp_path):
 def test_names_are_suggested():
     assert "did you mean 'adam'?" in fails("--opt", "addam")
     assert "did you mean 'mlp'?" in fails("--model", "mpl")
+    assert "did you mean --epochs?" in fails("--ep", "1")
+    assert "did you mean --batch-size?" in fails("--batchsize", "1")
+    assert "did you mean --opt or --out?" in fails("--o", "x")
+    assert "did you mean" not in fails("--zz", "1")
+
+
+def test_a_training_that_was_lost_says_so(tmp_path):
+    """The loss stayed finite, so that it is no divergence; a Trainer warns of it too."""
+    args = ("--dataset", "mnist5k", "--epochs", "1", "--opt", "adam", "--lr", "30", "--out")
+    assert "note: the training loss was " in command(*args, tmp_path / "a").stdout
+    assert "note: the training loss" not in command(*args, tmp_path / "b", "--model", "linear", "--lr", "0.01").stdout
 
 
 def test_a_malformed_switch_shows_the_position():

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,9 +46,17 @@ class Parser(argparse.ArgumentParser):
         if not found:
             found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
             known = found[2].replace("'", "").split(", ") if found else []
-        near = difflib.get_close_matches(found[1].lower(), known, n=1) if found else []
+        near = _nearest(found[1].lower(), known) if found else []
         message = readable(message)
-        return f"{message}: did you mean {near[0]}?" if near else message
+        return f"{message}: did you mean {' or '.join(near)}?" if near else message
+
+
+def _nearest(word: str, known: Sequence[str]) -> list[str]:
+    """Those among the known that it is short for, else the one most like it; dashes before it count for nothing."""
+    bare = {each.lstrip("-"): each for each in known}
+    word = word.lstrip("-")
+    near = [each for each in bare if word and each.startswith(word)] or difflib.get_close_matches(word, bare, n=1)
+    return [bare[each] for each in near]
 
 
 def place(text: str) -> Path:

@@ -126,6 +126,11 @@ def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None
             labels, pixels = read_columns(path)
             side = math.isqrt(pixels.shape[1])
             found[part] = labels, pixels.reshape(-1, side, side)
+        if path.name.lower().startswith("emnist-"):
+            found[part] = found[part][0], found[part][1].transpose(0, 2, 1)
+            notes.append(
+                f"{path.name}: set upright, as files of EMNIST are transposed (under another name: left as is)"
+            )
     return found["train"], found.get("test")
 
 

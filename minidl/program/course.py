@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from types import FrameType
@@ -36,7 +36,12 @@ def fit(
     if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
         got = "an array: the Trainer was given the data" if hasattr(epochs, "shape") else repr(epochs)
         raise ValueError(f"epochs must be a whole number, how many more to train, got {got}")
+    if not isinstance(validate, (bool, np.bool_)):
+        raise TypeError(f"validate is True or False, not a {type(validate).__name__}: what is validated on is "
+                        "the Trainer's, split(data) or Splits(...)")  # fmt: skip
     total = trainer.progress.epoch + int(epochs)
+    if not isinstance(observers, (Observer, Iterable)):
+        raise TypeError(f"observers=[...] are minidl.Observers, not a {type(observers).__name__}")
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
     _check_schedule(trainer, total)
@@ -58,7 +63,8 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
         if run is not None and trainer.between_steps:
             run.save()
         raise
-    tell_blown_up(trainer.progress.metrics[before:], trainer.splits.classes)
+    if words := blown_up(trainer.progress.metrics[before:], trainer.splits.classes):
+        tell(words)
     if run is not None:
         if trainer.progress.epoch < total:
             run.save()
@@ -68,15 +74,16 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
         raise KeyboardInterrupt(_stopped(trainer, total))
 
 
-def tell_blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> None:
-    """A warning where the loss stayed finite, but went so high that training was lost."""
+def blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> str:
+    """What to say where the loss stayed finite, but went so high that training was lost; else nothing."""
     guessing = math.log(max(2, classes))
     worst = max(metrics, key=lambda record: record["train_loss"], default=None)
-    if worst is not None and worst["train_loss"] > BLOWN_UP * guessing:
-        tell(
-            f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
-            f"{guessing:.3g}: the rate, {worst['lr']:g}, or the initial weights are far too large"
-        )
+    if worst is None or worst["train_loss"] <= BLOWN_UP * guessing:
+        return ""
+    return (
+        f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
+        f"{guessing:.3g}: the rate, {worst['lr']:g}, or the initial weights are far too large"
+    )
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
     if found != known["sha256"]:
         raise CheckpointError(
             f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
-            f"{found[:12]}...: give those, as load_run(folder, data=...)"
+            f"{found[:12]}...: give those, with --dataset, or as load_run(folder, data=...)"
         )
     return data
 

@@ -1,6 +1,6 @@
 """Two recorded runs on one page, stepping together: `python -m minidl.trace A.html B.html --out both.html`.
 
-With one page, that run is written again, as this version of minidl writes pages.
+With one page, what it holds is written again, as this version of minidl writes pages.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def put_together(argv: Sequence[str] | None) -> int:
     parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")
     args = parser.parse_args(argv)
-    if len(args.pages) > 2:
-        return complain(f"{len(args.pages)} pages were given, but two runs fit side by side", BAD_INPUT, parser.prog)
     try:
         check_replaceable(args.out, args.pages)
-        recordings = [first for first, *_ in map(read, args.pages)]
+        recordings = [recording for path in args.pages for recording in read(path)]  # a page may hold two
+        if len(recordings) > 2:
+            raise PageError(f"{len(recordings)} runs were given, but two fit side by side")
         html = page(recordings)
     except PageError as error:
         return complain(error, BAD_INPUT, parser.prog)

@@ -91,7 +91,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         state.pop(PREFIX, None)
     except CheckpointError:
         raise
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{where} can't be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is damaged or no safetensors file: {error}") from error
     found, wanted = checksum(header[HEADER], tensors), header.get(CHECKSUM)
     if found != wanted:
