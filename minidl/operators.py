@@ -286,12 +286,13 @@ _alone += 0
 
 
 def _anew(t: Any, result: Any, sign: str) -> Any:
-    """The result of t += u, a new Tensor. Where t is in a list too, or has another name, PyTorch would have changed it
-    there; then this warns. Of an argument, such as forward's x, the new one is all that is meant."""
-    if t.node is None and not result.requires_grad and getrefcount(t) > _alone:
+    """The result of t += u, a new Tensor. Where t is in a list too, has another name, or shows a part of a weight,
+    PyTorch would have changed it there; then this warns. Of an argument, such as forward's x, the new one is meant."""
+    shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
+    if shared and t.node is None and not result.requires_grad:
         user = _getframe(2)
         if not any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount]):
-            tell(f"t {sign} ... makes a new Tensor, and a list or another name that holds t keeps the old values: "
+            tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
                  f"t.data {sign} ... changes them there too")  # fmt: skip
     return result
 

@@ -107,6 +107,19 @@ def test_state_in_a_list_is_not_left_behind_silently() -> None:
     np.testing.assert_array_equal(ours[0].numpy(), theirs[0])
 
 
+def test_a_part_of_a_weight_is_not_left_behind_silently() -> None:
+    torch = pytest.importorskip("torch")
+    w, theirs = Tensor(np.ones((3, 2)), requires_grad=True), torch.ones(3, 2, requires_grad=True)
+    with no_grad(), torch.no_grad():
+        row, row_there = w[0], theirs[0]
+        with pytest.warns(UserWarning, match="a list or a weight that holds t keeps the old values"):
+            row += 1.0
+        row = w.detach()[0]
+        row.data += 1.0  # as the warning says
+        row_there.add_(1.0)
+    np.testing.assert_array_equal(w.numpy(), theirs.detach())
+
+
 def test_a_new_tensor_that_nobody_else_holds_is_no_slip() -> None:
     class Block(nn.Module):
         def forward(self, x: Any) -> Any:
