@@ -39,6 +39,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "metrics": (None, "a Trainer gives loss and accuracy; others are counted by an observer, or of trainer.predict(x)"),
     "out": (None, _NEW),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
+    "pos_weight": (None, "with reduction='none': ((1 + (pos_weight - 1) * y) * losses).mean(), for y of 0 and 1"),
     "reduce": (None, _REDUCTION),
     "return_indices": (False, "the largest values alone are returned"),
     "sample_weight": (None, _WEIGHTED),
@@ -84,6 +85,17 @@ _L1 = "ops.abs(a - b).mean()"
 _HUBER = "ops.where(d < 1, 0.5 * d * d, d - 0.5).mean(), with d = ops.abs(a - b)"
 _SOFTPLUS = "ops.binary_cross_entropy_with_logits(x, 0 * x.data, reduction='none')"
 _LAYER_NORM = "(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
+_LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
+_ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
+_MISH = f"x * ops.tanh({_SOFTPLUS})"
+_COSINE = "(a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))"
+_ATTENTION = "(q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5).softmax(-1) @ v"
+_RANKING = "(margin - y * (a - b)).relu().mean()"
+_TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
+_DRAWN = (
+    "a drawn with np.random.default_rng(seed), of logits the log-probability ops.log_softmax(logits)[np.arange(n), a]"
+)
 _TWICE = "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2))).reshape(n, c, 2 * h, 2 * w) is twice as large"
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
@@ -126,7 +138,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
     "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
     "int64": "np.int64",
-    "randperm": "np.random.default_rng(seed).permutation(n)",
+    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(...))",
+    "is_tensor": "isinstance(t, Tensor)", "randperm": "np.random.default_rng(seed).permutation(n)",
     "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
     "zeros": "Tensor(np.zeros(...))",
     "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
@@ -156,12 +169,21 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "concat": "ops.cat([a, b], dim)", "hstack": "ops.cat([a, b], 1)", "vstack": "ops.cat([a, b], 0)",
     "tile": "ops.cat([t, t], dim)", "movedim": "t.permute(*dims)", "reciprocal": "1 / t", "rsqrt": "1 / t.sqrt()",
     "log1p": "(1 + t).log()", "log2": "t.log() / np.log(2)", "expm1": "t.exp() - 1", "relu6": "t.clamp(0, 6)",
-    "softplus": _SOFTPLUS, "logsigmoid": "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')",
-    "elu": "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)",
+    "softplus": _SOFTPLUS, "logsigmoid": _LOGSIGMOID, "LogSigmoid": _LOGSIGMOID,
+    "elu": _ELU, "ELU": _ELU,
     "normalize": "x / x.norm(dim=1, keepdim=True)",
-    "cosine_similarity": "(a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))",
-    "kl_div": "(q * (q.log() - log_p)).sum(1).mean()", "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,
-    "embedding": "table[indices]", "layer_norm": _LAYER_NORM, "tril": "np.tril", "triu": "np.triu",
+    "cosine_similarity": _COSINE, "CosineSimilarity": _COSINE,
+    "kl_div": _KL, "KLDivLoss": _KL, "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,
+    "embedding": "table[indices]", "layer_norm": _LAYER_NORM, "tril": "t * np.tril(np.ones(t.shape, t.dtype))",
+    "triu": "t * np.triu(np.ones(t.shape, t.dtype))", "argsort": "np.argsort(t.numpy())",
+    "allclose": "np.allclose(a, b)", "lerp": "a + w * (b - a)",
+    "clamp_min": "t.clamp(min=0.5)", "clamp_max": "t.clamp(max=0.5)",
+    "hardtanh": "x.clamp(-1, 1)", "Hardtanh": "x.clamp(-1, 1)", "mish": _MISH, "Mish": _MISH,
+    "index_add": "np.eye(n, dtype=t.dtype)[index].T @ t", "repeat_interleave": "t[np.arange(len(t)).repeat(n)]",
+    "scaled_dot_product_attention": _ATTENTION, "MultiheadAttention": f"with nn.Linear for q, k and v, {_ATTENTION}",
+    "TransformerEncoderLayer": f"with nn.Linear for q, k and v, {_ATTENTION}", "margin_ranking_loss": _RANKING,
+    "MarginRankingLoss": _RANKING, "triplet_margin_loss": _TRIPLET, "TripletMarginLoss": _TRIPLET,
+    "multinomial": _DRAWN, "bernoulli": _DRAWN, "distributions": _DRAWN,
     "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
     "interpolate": _TWICE, "pad": "ops.cat with zeros, or np.pad before the Tensor is made",
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
@@ -219,5 +241,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "register_full_backward_hook": _GRADS,
     "Embedding": "self.table = nn.Parameter(array), and in forward self.table[indices]",
     "ParameterList": "an attribute for each", "ModuleDict": "nn.ModuleList, or an attribute for each",
+    "ParameterDict": "an attribute for each", "named_buffers": "state_dict()",
+    "get_submodule": "dict(net.named_modules())[name]", "get_parameter": "dict(net.named_parameters())[name]",
     "DataParallel": "minidl computes on one device",
 }  # fmt: skip

@@ -56,9 +56,14 @@ class Module(Named):
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
-        if isinstance(old, Tensor) and isinstance(value, Tensor) and old.parameter and not value.parameter:
+        if isinstance(old, Tensor) and old.parameter and not (value is None or getattr(value, "parameter", False)):
+            what = (
+                "a Tensor without requires_grad"
+                if isinstance(value, Tensor)
+                else f"a value of type {type(value).__name__}"
+            )
             raise TypeError(
-                f"{type(self).__name__}.{name} is a parameter, a Tensor without requires_grad would not be learned: "
+                f"{type(self).__name__}.{name} is a parameter, {what} would not be learned: "
                 f"assign nn.Parameter(...), or set its values with {name}.data[...] = values"
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from minidl.elsewhere import ELSEWHERE, OWN
 from minidl.grad_mode import is_recording
 from minidl.numpy_functions import NumPyFunctions
 from minidl.refuse import Named
+from minidl.telling import tell
 
 if TYPE_CHECKING:
     from minidl.tensor import Dims, Tensor
@@ -100,16 +102,16 @@ class Operators(NumPyFunctions, Named):
     # ---- w -= u: a weight keeps its place, and only its values change; all else gets a new Tensor, t = t - u -------
 
     def __iadd__(self, other: Any) -> Any:
-        return _in_place(self, operator.iadd, other) if _is_weight(self) else self + other
+        return _in_place(self, operator.iadd, other) if _is_weight(self) else _anew(self, self + other, "+=")
 
     def __isub__(self, other: Any) -> Any:
-        return _in_place(self, operator.isub, other) if _is_weight(self) else self - other
+        return _in_place(self, operator.isub, other) if _is_weight(self) else _anew(self, self - other, "-=")
 
     def __imul__(self, other: Any) -> Any:
-        return _in_place(self, operator.imul, other) if _is_weight(self) else self * other
+        return _in_place(self, operator.imul, other) if _is_weight(self) else _anew(self, self * other, "*=")
 
     def __itruediv__(self, other: Any) -> Any:
-        return _in_place(self, operator.itruediv, other) if _is_weight(self) else self / other
+        return _in_place(self, operator.itruediv, other) if _is_weight(self) else _anew(self, self / other, "/=")
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError("a Tensor's values are not set by an index: t.data[index] = value does it, without a gradient; "
@@ -266,6 +268,33 @@ def _in_place(weight: Any, change: Callable[[Any, Any], Any], other: Any) -> Any
     change(weight.data, other.data if isinstance(other, Operators) else other)
     weight.version += 1  # a graph that was recorded before can tell
     return weight
+
+
+class _Alone:
+    """How often what one name alone holds is referred to inside `t += u`."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return _references(self)
+
+
+def _references(t: Any) -> int:
+    return getrefcount(t)
+
+
+_alone: Any = _Alone()
+_alone += 0
+
+
+def _anew(t: Any, result: Any, sign: str) -> Any:
+    """The result of t += u, a new Tensor. Where t is in a list too, has another name, or shows a part of a weight,
+    PyTorch would have changed it there; then this warns. Of an argument, such as forward's x, the new one is meant."""
+    shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
+    if shared and t.node is None and not result.requires_grad:
+        user = _getframe(2)
+        if not any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount]):
+            tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
+                 f"t.data {sign} ... changes them there too")  # fmt: skip
+    return result
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:

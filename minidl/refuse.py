@@ -35,10 +35,10 @@ def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = 
     said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean another thing there
     if said or name.startswith("_"):
         remedy = said
-    elif near := _near(name, known):
-        remedy = near
     elif name.endswith("_"):
         remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
+    elif near := _near(name, known):
+        remedy = near
     else:
         remedy = otherwise
     return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))
@@ -50,7 +50,7 @@ def _near(name: str, known: Iterable[str]) -> str:
     plain = {each: each.replace("_", "").lower() for each in known}
     bare = name.replace("_", "").lower()
     same = [each for each in plain if plain[each] == bare]
-    if same and not name.endswith("_"):
+    if same:
         return f"it is called {same[0]}"
     begin = [each for each in plain if len(bare) > 2 and plain[each].startswith(bare) and plain[each] != bare]
     letters = difflib.get_close_matches(bare, plain.values(), n=1, cutoff=0.8) if len(bare) > 4 else []

@@ -92,6 +92,56 @@ def test_a_sum_of_losses_keeps_its_gradient() -> None:
     assert before.item() == 0
 
 
+def test_state_in_a_list_is_not_left_behind_silently() -> None:
+    """A momentum by hand: PyTorch changes what the list holds, here each m becomes a new one that nobody keeps."""
+    torch = pytest.importorskip("torch")
+    ours, theirs = [Tensor(np.zeros(3))], [torch.zeros(3)]
+    for m, t in zip(ours, theirs, strict=True):
+        with pytest.warns(UserWarning, match=r"t \+= ... makes a new Tensor.*: t.data \+= ... changes them") as told:
+            m += 2.0
+        t += 2.0
+        assert told[0].filename == __file__
+    assert not ours[0].numpy().any()
+    for m in ours:
+        m.data += 2.0  # as the warning says
+    np.testing.assert_array_equal(ours[0].numpy(), theirs[0])
+
+
+def test_a_part_of_a_weight_is_not_left_behind_silently() -> None:
+    torch = pytest.importorskip("torch")
+    w, theirs = Tensor(np.ones((3, 2)), requires_grad=True), torch.ones(3, 2, requires_grad=True)
+    with no_grad(), torch.no_grad():
+        row, row_there = w[0], theirs[0]
+        with pytest.warns(UserWarning, match="a list or a weight that holds t keeps the old values"):
+            row += 1.0
+        row = w.detach()[0]
+        row.data += 1.0  # as the warning says
+        row_there.add_(1.0)
+    np.testing.assert_array_equal(w.numpy(), theirs.detach())
+
+
+def test_a_new_tensor_that_nobody_else_holds_is_no_slip() -> None:
+    class Block(nn.Module):
+        def forward(self, x: Any) -> Any:
+            x += x.relu()  # the caller holds it too
+            x *= 2
+            y = x.tanh()
+            y -= x
+            return y
+
+    with warnings.catch_warnings(), no_grad():
+        warnings.simplefilter("error")
+        sums, total, held = [Tensor(0.0)], Tensor(0.0), nn.Module()
+        held.total = Tensor(0.0)
+        for _ in range(3):
+            out = nn.Sequential(Block(), Block())(X)
+            out /= 2
+            total += out.sum()
+            sums[0] += total
+            held.total -= total
+    assert sums[0].item() == -held.total.item() != 0
+
+
 def test_a_change_between_forward_and_backward_is_told() -> None:
     net = network()
     loss = ops.cross_entropy(net(X), Y)

@@ -166,13 +166,14 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
     return record("mse_loss", y, (prediction, lambda g: g * scale * d), (target, lambda g: -g * scale * d))
 
 
-def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "mean", **other: Any) -> Tensor:
     """-y log s(z) - (1-y) log(1 - s(z)), s the sigmoid: the loss of yes-or-no questions, from logits.
 
     z and target are of one shape, target in [0, 1]: 0 for no, 1 for yes. reduction: as for cross_entropy.
     It is computed as max(z, 0) - z y + log(1 + e^-|z|), which can't overflow.
     """
     op, z = "binary_cross_entropy_with_logits", as_tensor(z)
+    refuse(op, other)
     target = as_tensor(target, like=z)
     alike(op, z, target, dtype=False)
     if z.shape != target.shape:
