@@ -57,10 +57,10 @@ class Formula:
 
     terms  Givens and Lines, in the order in which they are read
     decay  how weight decay acts: "" adds lambda w to the gradient. Else it shrinks w itself, apart from the step:
-           w <- w - decay lambda w, and this is the expression of its rate, such as "lr"
+           w <- w - decay lambda w, and this is the expression of its rate, such as "lr", the same for all weights
 
-    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, or a symbol
-    has a meaning in every formula: g w_old lr t wd, and d w w_shrunk.
+    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, a symbol
+    has a meaning in every formula (g w_old lr t wd, and d w w_shrunk), or the decay has another rate for each weight.
     """
 
     def __init__(self, *terms: Given | Line, decay: str = "") -> None:
@@ -81,6 +81,18 @@ class Formula:
             for name in sorted(names(line.expression) - known):
                 raise ValueError(f"the formula of {line.symbol}: {unknown('symbol', name, sorted(known))}")
             known.add(line.symbol)
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        alike = {"lr", "t", "wd", *(given.symbol for given in self.given)}
+        for line in self.lines:
+            if names(line.expression) <= alike:
+                alike.add(line.symbol)
+        for name in sorted(names(self.decay or "lr") - alike):
+            raise ValueError(
+                f"the formula's decay {self.decay!r} has {name!r}, another number for each weight: it must be the same "
+                "for all. A decay of some weights only belongs in the line of p, with a number of its own for wd"
+            )
 
     def decoupled(self, rate: str = "lr") -> Formula:
         """The same step, with weight decay apart from it."""
