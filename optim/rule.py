@@ -26,6 +26,7 @@ from minidl.optim.checks import (
     check_vectors,
     first_step_of_own,
     is_own,
+    number,
     parts_of,
     refuse,
     without_memory,
@@ -267,7 +268,7 @@ class Rule(Optimizer):
     def lr(self) -> float:
         if not callable(self.lr_or_schedule):
             return self.lr_or_schedule
-        rate = float(self.lr_or_schedule(self.t)) * self.scale
+        rate = number("the rate that the schedule gave", self.lr_or_schedule(self.t)) * self.scale
         if not 0 <= rate < math.inf:
             raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
         return rate

@@ -112,6 +112,12 @@ def test_bad_rate_of_a_schedule():
     optimizer = SGD(parameters(), lr=lambda k: math.nan)
     with pytest.raises(ValueError, match="nan at step 0"):
         optimizer.step()
+    for rate in (None, np.ones(2), "0.1x"):
+        with pytest.raises(ValueError, match="the rate that the schedule gave must be one number, got"):
+            SGD(parameters(), lr=lambda k, rate=rate: rate).step()
+    assert SGD(parameters(), lr=lambda k: np.float64(0.25)).lr == 0.25
+    with pytest.raises(TypeError, match=r"as in warmup\(constant\(0.1\), 5\), got 0.1"):
+        warmup(0.1, 5)
 
 
 def test_schedules():
