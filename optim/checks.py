@@ -145,7 +145,11 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
         raise TypeError(f"the rule {kind} has no name: write name = {kind.lower()!r} in its class")
     if isinstance(vectors, str):  # None: not known yet
         raise TypeError(f"{kind}.vectors is the text {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
+    if isinstance(getattr(rule, "formula", None), (str, list, tuple)):
+        raise TypeError(f"{kind}.formula must be a Formula: write formula = Formula(Line('p', '-lr * g'))")
     for vector in vectors or ():
+        if vectors.count(vector) > 1:
+            raise TypeError(f"{kind}.vectors names {vector!r} twice")
         if hasattr(base, vector) or vector in TAKEN:
             raise TypeError(f"{kind}.vectors names {vector!r}, which every rule has already: give it another name")
     own = getattr(rule, "rule") is not getattr(base, "rule")  # noqa: B009 (the attributes of any two classes)

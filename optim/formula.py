@@ -16,14 +16,16 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
+from keyword import iskeyword
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from minidl.fast.formula import names, parse, value_of
+from minidl.fast.formula import NUMBERS, names, parse, value_of
 from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
 TAKEN = (*COMMON, "d", "w", "w_shrunk")  # `Formula.whole` has lines for the last three
+WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # of the loops that are made of it; and number0, ...
 
 
 class Given(NamedTuple):
@@ -76,6 +78,8 @@ class Formula:
         for symbol in (*symbols, *(given.symbol for given in self.given)):
             if symbol in TAKEN:
                 raise ValueError(f"the formula's symbol {symbol!r} has a meaning in every formula: choose another name")
+            if symbol in WORDS or re.fullmatch(r"number\d+", symbol) or not symbol.isidentifier() or iskeyword(symbol):
+                raise ValueError(f"the formula can't have the symbol {symbol!r}: choose another name")
         known = {*COMMON, *(given.symbol for given in self.given), *(f"{symbol}_old" for symbol in symbols)}
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):

@@ -110,7 +110,9 @@ class Rule(Optimizer):
 
     def check(self) -> None:
         """Raise TypeError where a rule of your own has no name, or its vectors are not what it takes."""
-        check_rule(type(self), Rule, self.vectors if isinstance(self.vectors, str) else tuple(self.vectors))
+        if not isinstance(self.vectors, str):
+            self.vectors = tuple(self.vectors)
+        check_rule(type(self), Rule, self.vectors)
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""

@@ -317,6 +317,32 @@ def test_a_symbol_that_has_a_meaning_is_refused(name):
             Formula(*terms)
 
 
+@pytest.mark.parametrize("name", ["number0", "number12", "float32", "sqrt", "max", "lambda", "m 1", "_smallest"])
+def test_a_symbol_of_the_loops_is_refused(name):
+    """number0 was what the loop had worked out beforehand, and the weights went elsewhere."""
+    for terms in ((Line(name, "2 * g"), Line("p", "-lr * g")), (Given(name), Line("p", "-lr * g"))):
+        with pytest.raises(ValueError, match=f"can't have the symbol '{name}': choose another name"):
+            Formula(*terms)
+
+
+def test_vectors_in_a_list_and_a_formula_that_is_none():
+    class Momentum(Rule):
+        name, vectors = "momentum", ["m"]
+        formula = Formula(Line("m", "0.9 * m_old + g"), Line("p", "-lr * m"))
+
+    p = Tensor(np.ones(3), requires_grad=True)
+    optimizer = Momentum([p], 0.1)
+    for _ in range(2):
+        p.grad = np.ones(3)
+        optimizer.step()
+    np.testing.assert_allclose(p.numpy(), 1 - 0.1 - 0.19, rtol=1e-14)
+    for formula in ("-lr * g", [Line("p", "-lr * g")]):
+        with pytest.raises(TypeError, match=r"Text.formula must be a Formula: write formula = Formula\(Line"):
+            type("Text", (Rule,), {"name": "text", "formula": formula})([p])
+    with pytest.raises(TypeError, match=r"Momentum.vectors names 'm' twice"):
+        type("Momentum", (Momentum,), {"vectors": ("m", "m")})([p])
+
+
 def test_neither_rule_nor_formula():
     class Nothing(Rule):
         name = "nothing"
