@@ -234,12 +234,23 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
         for r in results[:3]:
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting
+    if math.isinf(results[0].val_loss):
+        raise UserError(f"every setting diverged, the smallest rate too: there is none to use of {of_file(base.opt)}")
     config = best.config(base, dataset, epochs)
     words = ["--model", base.model, "--dataset", base.dataset, "--epochs", str(epochs), "--opt", base.opt]
     words += ["--lr", f"{best.lr:g}"]
     if best.switch_at is not None:
         words += ["--lr-sgd", f"{best.lr_sgd:g}", "--switch", str(config.switch)]
-    print(f"use\n  python -m minidl.train {shlex.join(words)}")
+    print(f"use\n  python -m minidl.train {shlex.join([*words, *flags(base)])}")
+
+
+def flags(base: Config) -> list[str]:
+    """What else decides a run, where it is not the default: rates, and the step of a switch, hold for that alone."""
+    found = []
+    for name in ("batch_size", "val_fraction", "seed", "device"):
+        if getattr(base, name) != getattr(Config(), name):
+            found += [f"--{name.replace('_', '-')}", f"{getattr(base, name)}"]
+    return found
 
 
 if __name__ == "__main__":

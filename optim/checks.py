@@ -128,6 +128,12 @@ def is_own(rule: type) -> bool:
     return not rule.__module__.startswith("minidl.optim.")
 
 
+TAKEN = (  # what Rule keeps in self, and hands to `rule`
+    "g", "lr_or_schedule", "scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale", "groups",
+    "own_t", "whole", "name",
+)  # fmt: skip
+
+
 @cache
 def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     """Raise TypeError where a subclass of Rule (`base`) lacks its name, its rule, or has vectors that its rule does
@@ -139,6 +145,13 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
         raise TypeError(f"the rule {kind} has no name: write name = {kind.lower()!r} in its class")
     if isinstance(vectors, str):  # None: not known yet
         raise TypeError(f"{kind}.vectors is the text {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
+    if isinstance(getattr(rule, "formula", None), (str, list, tuple)):
+        raise TypeError(f"{kind}.formula must be a Formula: write formula = Formula(Line('p', '-lr * g'))")
+    for vector in vectors or ():
+        if vectors.count(vector) > 1:
+            raise TypeError(f"{kind}.vectors names {vector!r} twice")
+        if hasattr(base, vector) or vector in TAKEN:
+            raise TypeError(f"{kind}.vectors names {vector!r}, which every rule has already: give it another name")
     own = getattr(rule, "rule") is not getattr(base, "rule")  # noqa: B009 (the attributes of any two classes)
     if not own and getattr(rule, "formula") is getattr(base, "formula"):  # noqa: B009
         raise NotImplementedError(f"{kind} needs a formula, or rule(self, g, p, lr, **state)")
@@ -215,8 +228,9 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         return
     if lr > 0 and not bool((p != 0).any()):
         say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
-    for name in rule.vectors:
-        if bool((state[name] == before[name]).all()):
+    by_formula = type(rule).rule.__module__ == "minidl.optim.rule"  # which writes each vector, if only a 0 at first
+    for name in () if by_formula else rule.vectors:
+        if bool((state[name] == before[name]).all()) and not bool((before[name] != 0).any()):
             say(
                 name,
                 f"left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "

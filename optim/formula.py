@@ -16,14 +16,16 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
+from keyword import iskeyword
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from minidl.fast.formula import names, parse, value_of
+from minidl.fast.formula import NUMBERS, names, parse, value_of
 from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
 TAKEN = (*COMMON, "d", "w", "w_shrunk")  # `Formula.whole` has lines for the last three
+WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # of the loops that are made of it; and number0, ...
 
 
 class Given(NamedTuple):
@@ -57,10 +59,10 @@ class Formula:
 
     terms  Givens and Lines, in the order in which they are read
     decay  how weight decay acts: "" adds lambda w to the gradient. Else it shrinks w itself, apart from the step:
-           w <- w - decay lambda w, and this is the expression of its rate, such as "lr"
+           w <- w - decay lambda w, and this is the expression of its rate, such as "lr", the same for all weights
 
-    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, or a symbol
-    has a meaning in every formula: g w_old lr t wd, and d w w_shrunk.
+    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, a symbol
+    has a meaning in every formula (g w_old lr t wd, and d w w_shrunk), or the decay has another rate for each weight.
     """
 
     def __init__(self, *terms: Given | Line, decay: str = "") -> None:
@@ -76,11 +78,25 @@ class Formula:
         for symbol in (*symbols, *(given.symbol for given in self.given)):
             if symbol in TAKEN:
                 raise ValueError(f"the formula's symbol {symbol!r} has a meaning in every formula: choose another name")
+            if symbol in WORDS or re.fullmatch(r"number\d+", symbol) or not symbol.isidentifier() or iskeyword(symbol):
+                raise ValueError(f"the formula can't have the symbol {symbol!r}: choose another name")
         known = {*COMMON, *(given.symbol for given in self.given), *(f"{symbol}_old" for symbol in symbols)}
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):
                 raise ValueError(f"the formula of {line.symbol}: {unknown('symbol', name, sorted(known))}")
             known.add(line.symbol)
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        alike = {"lr", "t", "wd", *(given.symbol for given in self.given)}
+        for line in self.lines:
+            if names(line.expression) <= alike:
+                alike.add(line.symbol)
+        for name in sorted(names(self.decay or "lr") - alike):
+            raise ValueError(
+                f"the formula's decay {self.decay!r} has {name!r}, another number for each weight: it must be the same "
+                "for all. A decay of some weights only belongs in the line of p, with a number of its own for wd"
+            )
 
     def decoupled(self, rate: str = "lr") -> Formula:
         """The same step, with weight decay apart from it."""

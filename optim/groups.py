@@ -8,7 +8,7 @@ before, so that it counts fewer steps than the others. A part is the same rule o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from minidl.optim.checks import above, at_least
@@ -33,6 +33,10 @@ class Group:
     count: int
     lr_scale: float = 1.0
     weight_decay: float | None = None
+
+    def times(self, factor: float) -> Group:
+        """The same, with a decay of its own that many times as large."""
+        return self if self.weight_decay is None else replace(self, weight_decay=self.weight_decay * factor)
 
 
 def read_groups(params: Any, lr: Any = None) -> tuple[list[Any], list[Group]]:

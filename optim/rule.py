@@ -26,6 +26,7 @@ from minidl.optim.checks import (
     check_vectors,
     first_step_of_own,
     is_own,
+    number,
     parts_of,
     refuse,
     without_memory,
@@ -109,7 +110,9 @@ class Rule(Optimizer):
 
     def check(self) -> None:
         """Raise TypeError where a rule of your own has no name, or its vectors are not what it takes."""
-        check_rule(type(self), Rule, self.vectors if isinstance(self.vectors, str) else tuple(self.vectors))
+        if not isinstance(self.vectors, str):
+            self.vectors = tuple(self.vectors)
+        check_rule(type(self), Rule, self.vectors)
 
     def release(self) -> None:
         """Give up the parameters and the memory of the state vectors."""
@@ -267,7 +270,7 @@ class Rule(Optimizer):
     def lr(self) -> float:
         if not callable(self.lr_or_schedule):
             return self.lr_or_schedule
-        rate = float(self.lr_or_schedule(self.t)) * self.scale
+        rate = number("the rate that the schedule gave", self.lr_or_schedule(self.t)) * self.scale
         if not 0 <= rate < math.inf:
             raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
         return rate

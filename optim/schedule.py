@@ -184,8 +184,10 @@ ANNEAL: dict[str, Callable[[float, float, float], float]] = {  # (from, to, shar
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2).
 
-    Raises ValueError for `steps` that is no whole number, 0 or more.
+    Raises TypeError for a rate in the schedule's place, ValueError for `steps` that is no whole number, 0 or more.
     """
+    if not callable(schedule):
+        raise TypeError(f"warmup takes a schedule, as in warmup(constant({schedule}), {steps}), got {schedule!r}")
     whole_number("steps", steps, 0)
     return lambda k: schedule(k) * (1 if k + 1 >= steps else (k + 1) / steps)
 

@@ -12,10 +12,11 @@ is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecy
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
-from minidl.optim.checks import whole_number
-from minidl.optim.optimizer import Optimizer
+from minidl.optim.checks import at_least, whole_number
+from minidl.optim.optimizer import Optimizer, Schedule
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import along, exponential, linear, onecycle
 
@@ -26,8 +27,11 @@ class Scheduler:
     last_epoch  steps of the scheduler so far; PyTorch's name, also where a step is a batch
     """
 
-    def __init__(self, optimizer: Optimizer, rate: Callable[[int], float]) -> None:
-        self.optimizer, self.rate = optimizer, rate
+    keeps_base: ClassVar[bool] = True  # whether what it multiplies is the optimizer's own rate
+
+    def __init__(self, optimizer: Optimizer, make: Callable[[float], Schedule], base: float) -> None:
+        self.optimizer, self.make, self.base = optimizer, make, base
+        self.rate = make(base)
         self.last_epoch = 0
         self._set()
 
@@ -41,12 +45,15 @@ class Scheduler:
         return [self.optimizer.lr]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands. The optimizer's own state has the rate."""
-        return {"last_epoch": self.last_epoch}
+        """Where it stands, and the rate that it multiplies: the optimizer's own state has another by then."""
+        return {"last_epoch": self.last_epoch} | ({"base_lrs": [self.base]} if self.keeps_base else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to what `state_dict()` returned."""
         self.last_epoch = whole_number("last_epoch", state["last_epoch"], 0)
+        if self.keeps_base and "base_lrs" in state:
+            self.base = at_least("base_lrs[0]", state["base_lrs"][0], 0)
+            self.rate = self.make(self.base)
         self._set()
 
     def _set(self) -> None:
@@ -64,14 +71,15 @@ class LinearLR(Scheduler):
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        super().__init__(optimizer, linear(_base(optimizer), total_iters, start_factor, end_factor))
+        make = partial(linear, total_iters=total_iters, start_factor=start_factor, end_factor=end_factor)
+        super().__init__(optimizer, make, _base(optimizer))
 
 
 class ExponentialLR(Scheduler):
     """The optimizer's learning rate times gamma^k after k steps; gamma >= 0."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        super().__init__(optimizer, exponential(_base(optimizer), gamma, 1))
+        super().__init__(optimizer, partial(exponential, gamma=gamma, steps_per_epoch=1), _base(optimizer))
 
 
 class OneCycleLR(Scheduler):
@@ -90,6 +98,8 @@ class OneCycleLR(Scheduler):
 
     Raises ValueError where the length or the momentum is missing, or a number is out of range.
     """
+
+    keeps_base = False
 
     def __init__(
         self,
@@ -122,8 +132,11 @@ class OneCycleLR(Scheduler):
                 f"{type(rule).__name__} has no momentum to cycle: give it one, SGD(..., momentum=0.9), or say "
                 "cycle_momentum=False"
             )
-        rate = onecycle(max_lr, total_steps, pct_start, anneal_strategy, div_factor, final_div_factor, three_phase)
-        super().__init__(optimizer, rate)
+        make = partial(
+            onecycle, total_steps=total_steps, pct_start=pct_start, anneal_strategy=anneal_strategy,
+            div_factor=div_factor, final_div_factor=final_div_factor, three_phase=three_phase,
+        )  # fmt: skip
+        super().__init__(optimizer, make, max_lr)
 
     def _set(self) -> None:
         super()._set()

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from minidl.backend import Array, get_backend
-from minidl.optim.checks import at_least
+from minidl.optim.checks import at_least, refuse
 from minidl.optim.flat import SLIPS, FlatParameters
 from minidl.optim.groups import Group
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, SwitchEvent
 from minidl.optim.rule import Rule
-from minidl.optim.torch_state import OPTIONS, check_fixed, own_state, rows_of, set_option
+from minidl.optim.torch_state import ABSENT, OPTIONS, check_fixed, own_state, rows_of, set_option
 from minidl.tensor import Tensor
 
 PATIENCE = 1000  # steps without a report before a hybrid that waits for one warns
@@ -129,6 +129,8 @@ class Wrapped(torch.optim.Optimizer):
     def _hear_groups(self) -> None:
         """Give the rule the rates, and in the first phase the options, that a scheduler or the user has set."""
         rule, rates = self.inner.active, [at_least("lr", float(group["lr"]), 0) for group in self.param_groups]
+        for group in self.param_groups:
+            refuse(type(rule).__name__, {name: group[name] for name in ABSENT if name in group})
         in_first = self.inner.switch_event is None
         if in_first:
             self._hear_options(rule)

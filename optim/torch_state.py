@@ -18,6 +18,8 @@ OPTIONS = (  # of a rule, under PyTorch's names; shown in each group
     "betas", "eps", "weight_decay", "momentum", "nesterov", "alpha", "lr_decay", "amsgrad",
 )  # fmt: skip
 
+ABSENT = ("maximize", "centered", "dampening")  # of PyTorch's, and not here
+
 # PyTorch's names for our state vectors, by rule. Its other names have no place here.
 VECTORS: dict[str, dict[str, str]] = {
     "adam": {"m": "exp_avg", "v": "exp_avg_sq", "vmax": "max_exp_avg_sq"},
@@ -131,7 +133,7 @@ def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
     missing = [name for name in ("betas", "alpha", "lr_decay") if hasattr(rule, name) and name not in groups[0]]
     if missing:
         raise ValueError(f"{begin}: it is of a rule without {missing[0]}, this one is '{rule.name}'")
-    for name in ("maximize", "centered", "dampening"):
+    for name in ABSENT:
         if any(group.get(name) for group in groups):
             raise ValueError(f"{begin}: it has {name}, which '{rule.name}' does not have")
     if rule.name in ("adam", "adamw"):

@@ -1,6 +1,7 @@
 """A rule's formula: read, taken apart, computed in four ways that agree with the rule's in-place form."""
 
 import math
+import warnings
 from itertools import product
 
 import numpy as np
@@ -151,11 +152,85 @@ def test_the_way_that_was_taken():
         ([Line("p", "g.sum()")], "it may have"),
         ([Line("p", "[g for g in g]")], "it may have"),
         ([Line("p", "-lr * q"), Line("q", "2 * g")], "unknown symbol 'q'"),
+        ([Line("p", "-lr * max(g)")], r"'-lr \* max\(g\)': max takes two or more values, not 1"),
+        ([Line("p", "-lr * abs()")], "abs takes one value, not 0"),
+        ([Line("p", "-lr * sqrt(g, w_old)")], "sqrt takes one value, not 2"),
     ],
 )
 def test_a_formula_that_can_not_be(lines, message):
     with pytest.raises(ValueError, match=message):
         Formula(*lines)
+
+
+@pytest.mark.parametrize(("decay", "name"), [("lr * m", "m"), ("lr * (g * w_old > 0)", "g"), ("lr * c", "c")])
+def test_a_decay_is_the_same_for_all_weights(decay, name):
+    """Plain NumPy works it out before the rule, once for all."""
+    lines = Given("k"), Line("m", "m_old + g"), Line("c", "m / 2"), Line("e", "k / t"), Line("p", "-lr * m")
+    with pytest.raises(ValueError, match=f"has '{name}', another number for each weight: it must be the same for all"):
+        Formula(*lines, decay=decay)
+    assert Formula(*lines, decay="lr * e * wd").decay_rate({"lr": 0.5, "k": 3, "t": 2, "wd": 0.25}) == 0.1875
+
+
+class Compares(Rule):
+    """What NumPy, compilers and C take differently, written as Python's users write it."""
+
+    name, vectors = "compares", ("v",)
+    formula = Formula(
+        Line("v", "max(abs(g), 0.9 * v_old, 0.5)", "of three"),
+        Line("k", "(g > 0) + (w_old > 0)", "0, 1 or 2"),
+        Line("s", "(g > 0) - (g < 0)", "the sign"),
+        Line("f", "(g > 0) / (1 + (w_old > 0) + (v > 1))", "a third at least"),
+        Line("p", "-lr * (g / v + k + s + f - (-(v > 1))) * min(t, 9, 3)"),
+    )
+
+
+def test_comparisons_are_numbers_and_max_takes_any_number_of_values():
+    """Beside a loop over plain numbers; the tests of the compiled loops train with it too."""
+    rng, start = np.random.default_rng(0), [1.0, -2.0, 3.0, -0.1]
+    p = Tensor(np.array(start), requires_grad=True)
+    optimizer, w, v = Compares([p], 0.1), list(start), [0.0] * 4
+    for t in range(1, 7):
+        g = p.grad = rng.standard_normal(4)
+        for i, each in enumerate(g.tolist()):
+            v[i] = max(abs(each), 0.9 * v[i], 0.5)
+            k, s = int(each > 0) + int(w[i] > 0), math.copysign(1, each)
+            f = int(each > 0) / (1 + int(w[i] > 0) + int(v[i] > 1))
+            w[i] -= 0.1 * (each / v[i] + k + s + f + int(v[i] > 1)) * min(t, 3)
+        optimizer.step()
+        np.testing.assert_allclose(p.numpy(), w, rtol=1e-13)
+    assert c_expression("(a > b) / 2") == "(((a > b) ? (T)1.0 : (T)0.0) / (T)2.0)"
+    assert c_expression("max(a, b, c)") == "fmax(fmax(a, b), c)"
+
+
+def test_a_formula_is_not_told_how_to_write_into_arrays():
+    """Adan's mean of the gradient's changes is 0 after the first step, as it should be."""
+
+    class Changes(Rule):
+        name, vectors = "changes", ("last", "v")
+        formula = Formula(
+            Line("v", "0.9 * v_old + 0.1 * (g - last_old) if t > 1 else 0 * g"), Line("last", "g"), Line("p", "-lr * g")
+        )
+
+    p = Tensor(np.ones(3), requires_grad=True)
+    p.grad = np.ones(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Changes([p], 0.1).step()
+
+
+@pytest.mark.parametrize(
+    "name", ["p", "g", "t", "rate", "scale", "groups", "max_norm", "whole", "name", "flat", "given"]
+)
+def test_a_vector_has_no_name_that_every_rule_has(name):
+    class Own(Rule):
+        vectors = (name,)
+
+        def rule(self, g, p, lr, **state):
+            p[...] = -lr * g
+
+    Own.name = "own"
+    with pytest.raises(TypeError, match=f"Own.vectors names '{name}', which every rule has already"):
+        Own([Tensor(np.ones(3), requires_grad=True)])
 
 
 def test_a_vector_without_a_line():
@@ -240,6 +315,32 @@ def test_a_symbol_that_has_a_meaning_is_refused(name):
     for terms in ((Line(name, "2 * lr"), Line("p", "-lr * g")), (Given(name), Line("p", "-lr * g"))):
         with pytest.raises(ValueError, match=f"the formula's symbol '{name}' has a meaning in every formula"):
             Formula(*terms)
+
+
+@pytest.mark.parametrize("name", ["number0", "number12", "float32", "sqrt", "max", "lambda", "m 1", "_smallest"])
+def test_a_symbol_of_the_loops_is_refused(name):
+    """number0 was what the loop had worked out beforehand, and the weights went elsewhere."""
+    for terms in ((Line(name, "2 * g"), Line("p", "-lr * g")), (Given(name), Line("p", "-lr * g"))):
+        with pytest.raises(ValueError, match=f"can't have the symbol '{name}': choose another name"):
+            Formula(*terms)
+
+
+def test_vectors_in_a_list_and_a_formula_that_is_none():
+    class Momentum(Rule):
+        name, vectors = "momentum", ["m"]
+        formula = Formula(Line("m", "0.9 * m_old + g"), Line("p", "-lr * m"))
+
+    p = Tensor(np.ones(3), requires_grad=True)
+    optimizer = Momentum([p], 0.1)
+    for _ in range(2):
+        p.grad = np.ones(3)
+        optimizer.step()
+    np.testing.assert_allclose(p.numpy(), 1 - 0.1 - 0.19, rtol=1e-14)
+    for formula in ("-lr * g", [Line("p", "-lr * g")]):
+        with pytest.raises(TypeError, match=r"Text.formula must be a Formula: write formula = Formula\(Line"):
+            type("Text", (Rule,), {"name": "text", "formula": formula})([p])
+    with pytest.raises(TypeError, match=r"Momentum.vectors names 'm' twice"):
+        type("Momentum", (Momentum,), {"vectors": ("m", "m")})([p])
 
 
 def test_neither_rule_nor_formula():

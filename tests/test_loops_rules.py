@@ -11,7 +11,7 @@ from minidl.fast.threads import use_threads
 from minidl.optim import SGD, SWATS, Adam, Formula, Given, Line, Rule
 from minidl.optim.projection import dots64
 from minidl.optim.subnormal import EVERY
-from tests.test_formula import RULES, Anchored
+from tests.test_formula import RULES, Anchored, Compares
 
 pytest.importorskip("numba")
 
@@ -94,6 +94,7 @@ class Own(Rule):
 def test_a_rule_of_ones_own(dtype):
     both_ways(lambda p: Own(p, weight_decay=0.1), dtype)
     both_ways(lambda p: Anchored(p, weight_decay=0.1), dtype)
+    both_ways(lambda p: Compares(p, weight_decay=0.1), dtype)
 
 
 def test_nan_and_infinity_show():

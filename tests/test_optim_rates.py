@@ -1,5 +1,6 @@
 """Hyper-parameters, learning rates and schedules."""
 
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,9 @@ from minidl.optim import (
     Adagrad,
     Adam,
     Blend,
+    ExponentialLR,
+    LinearLR,
+    OneCycleLR,
     RMSprop,
 )
 from minidl.optim.schedule import (
@@ -77,10 +81,43 @@ def test_rate_is_the_next_steps_and_assigning_makes_it_constant():
         optimizer.lr = -1
 
 
+def test_a_scheduler_goes_on_from_the_rate_it_began_with():
+    """Also one that is built after the optimizer was loaded, whose rate has fallen by then: base gamma^k, by hand."""
+    for kind, arguments, rates in (
+        (ExponentialLR, {"gamma": 0.5}, [0.4, 0.2, 0.1, 0.05, 0.025]),
+        (LinearLR, {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 4}, [0.4, 0.3, 0.2, 0.1, 0.0]),
+        (OneCycleLR, {"max_lr": 1.0, "total_steps": 5, "cycle_momentum": False}, None),
+    ):
+        optimizer = SGD(parameters(), lr=0.4)
+        scheduler, found = kind(optimizer, **arguments), []
+        for k in range(5):
+            if k == 2:
+                saved = optimizer.state_dict(), json.loads(json.dumps(scheduler.state_dict()))
+            found.append(optimizer.lr)
+            scheduler.step()
+        assert rates is None or found == pytest.approx(rates)
+        resumed = SGD(parameters(), lr=0.4)
+        resumed.load_state_dict(saved[0])
+        again = kind(resumed, **arguments)
+        again.load_state_dict(saved[1])
+        for rate in found[2:]:
+            assert resumed.lr == rate
+            again.step()
+    old = ExponentialLR(SGD(parameters(), lr=0.4), 0.5)
+    old.load_state_dict({"last_epoch": 2})  # of an earlier commit
+    assert old.get_last_lr() == [0.1]
+
+
 def test_bad_rate_of_a_schedule():
     optimizer = SGD(parameters(), lr=lambda k: math.nan)
     with pytest.raises(ValueError, match="nan at step 0"):
         optimizer.step()
+    for rate in (None, np.ones(2), "0.1x"):
+        with pytest.raises(ValueError, match="the rate that the schedule gave must be one number, got"):
+            SGD(parameters(), lr=lambda k, rate=rate: rate).step()
+    assert SGD(parameters(), lr=lambda k: np.float64(0.25)).lr == 0.25
+    with pytest.raises(TypeError, match=r"as in warmup\(constant\(0.1\), 5\), got 0.1"):
+        warmup(0.1, 5)
 
 
 def test_schedules():

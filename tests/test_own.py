@@ -329,7 +329,7 @@ def test_a_warning_is_a_note_without_a_line_of_the_library(tmp_path):
 def test_tune_finds_the_rate_of_an_own_optimizer(mine):
     result = command("--model", f"{mine}:Net", "--opt", f"{mine}:Lion", *RUN, module="minidl.tune")
     assert result.returncode == 0, result.stderr
-    said = re.search(r"--opt (\S+) --lr (\S+)\n", result.stdout)
+    said = re.search(r"--opt (\S+) --lr (\S+)", result.stdout)
     assert said
     assert (said[1], float(said[2]) in (0.00316, 0.001, 0.000316)) == (f"{mine}:Lion", True)
     assert "not for adam" in fails("--opt", "adam", *RUN, module="minidl.tune")

@@ -616,6 +616,13 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         ({"rounds": ((3, 1), (4, 2))}, "fewer settings and more seeds"),
         ({"rounds": ((3, 1), (1, 3))}, "ask for 3 tuning seeds, there are 2"),
         ({"contestants": TINY.contestants[:1] * 2}, "two contestants have the key 'sgd'"),
+        ({"seeds": (0, 1, 0)}, "the seed 0 comes twice in seeds: the same run would count as two"),
+        ({"tuning_seeds": (1000, 1000)}, "the seed 1000 comes twice in tuning_seeds"),
+        ({"seeds": (0, -1)}, "each of seeds must be a whole number >= 0, got -1"),
+        ({"seeds": (0, 0.5)}, "each of seeds must be a whole number >= 0, got 0.5"),
+        ({"regimes": ()}, "at least one regime"),
+        ({"regimes": TINY.regimes[:1] * 2}, "two regimes are called .*: their results would be mixed"),
+        ({"regimes": (replace(TINY.regimes[0], contestants=("adan",)),)}, "unknown contestant 'adan'"),
     ],
 )
 def test_studies_that_are_not_fair_are_refused(change, words):

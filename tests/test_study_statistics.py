@@ -144,6 +144,7 @@ def test_the_expected_best_by_enumeration():
     assert found[0] == pytest.approx(0.5)
     assert found[2] == pytest.approx(sum(best) / 27)
     assert expected_best(list(np.linspace(0, 1, 50)))[-1] < 1
+    assert expected_best([]) == [], "of a contestant that is not tuned"
 
 
 def test_levels_lie_between_two_looks():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minidl import Tensor
 from minidl.optim import SGD, SWATS, Adam, AdamW, AfterSteps, Hybrid
 from tests.test_optim import feed, noisy_bowl, parameters, values
 
@@ -44,6 +45,18 @@ def test_matched_decay_is_kept_by_a_checkpoint():
     resumed.flat.w[...] = hybrid.flat.w
     resumed.load_state_dict(hybrid.state_dict())
     assert decayed(resumed, again, 3) == decayed(hybrid, params, 3)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.01])
+def test_matched_decay_of_a_group_goes_on_as_before(after):
+    """1e-2 * 0.05 per step in the group, 1e-2 * 0.1 outside it, whatever lambda SGD was given."""
+    outside, inside = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    hybrid = Hybrid(
+        [{"params": [outside]}, {"params": [inside], "weight_decay": 0.05}], AdamW(lr=1e-2, weight_decay=0.1),
+        SGD(lr=0.1, weight_decay=after), AfterSteps(2), decay_after="matched",
+    )  # fmt: skip
+    for share, params in ((1e-3, [outside, inside]), (5e-4, [inside, outside])):
+        assert decayed(hybrid, params, 4) == pytest.approx([share] * 4), hybrid.phase
 
 
 def test_swats_decays_as_before_the_switch():

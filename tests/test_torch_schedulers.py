@@ -189,6 +189,15 @@ def test_a_decay_or_option_set_by_hand_is_heard():
         assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
+@pytest.mark.parametrize("option", [{"maximize": True}, {"dampening": 0.5}])
+def test_an_option_that_is_not_here_is_refused_when_set_by_hand(option):
+    weight = torch.nn.Linear(1, 1)
+    optimizer = wrap(SGD, weight.parameters(), lr=0.1, momentum=0.9)
+    optimizer.param_groups[0].update(option)
+    with pytest.raises(TypeError, match=f"SGD has no option '{next(iter(option))}'"):
+        optimizer.step()
+
+
 # ---- a hybrid that waits for reports ----
 
 

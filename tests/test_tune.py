@@ -11,6 +11,7 @@ import pytest
 from minidl import tune
 from minidl.data import load_mnist, write_idx
 from minidl.training.config import Config
+from minidl.training.loader import UserError
 from tests.commands import command, fails
 
 
@@ -120,6 +121,23 @@ def test_the_command_prints_flags_that_work(tmp_path):
     assert result.returncode == 0, result.stderr
     flags = re.search(r"^  python -m minidl\.train (.*)$", result.stdout, re.MULTILINE)[1]
     assert "switch to sgd after step" in command(*flags.split(), "--out", tmp_path / "run").stdout
+
+
+def test_the_flags_are_those_that_were_searched_for(capsys):
+    """A rate for batches of 10, and a switch at a share of that run, mean nothing at another size or length."""
+    base = Config(model="linear", dataset="tiny", epochs=1, batch_size=10, val_fraction=0.5, seed=3, opt="hybrid")
+    tune.search_and_print(base, tiny(), 1, None)
+    words = capsys.readouterr().out.splitlines()[-1].split()
+    found = dict(zip(words[3::2], words[4::2], strict=True))
+    assert {"--batch-size": "10", "--val-fraction": "0.5", "--seed": "3"}.items() <= found.items()
+    assert found["--switch"] in ("step:4", "step:9"), "0.3 or 0.6 of the 15 steps"
+    assert tune.flags(Config(model="linear")) == []
+
+
+def test_nothing_is_advised_where_all_diverged(monkeypatch):
+    monkeypatch.setattr(tune, "try_out", lambda setting, *_: tune.Score(setting, 0.0, np.inf))
+    with pytest.raises(UserError, match="every setting diverged"):
+        tune.search_and_print(Config(model="linear", opt="hybrid"), tiny(), 1, None)
 
 
 @pytest.mark.parametrize(

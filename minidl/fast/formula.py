@@ -41,19 +41,44 @@ OPERATORS: dict[type[ast.AST], str] = {
 
 
 def parse(expression: str) -> ast.expr:
-    """The expression as a tree. Raises ValueError, with the place, for what a formula can't have."""
+    """The expression as a tree, in the few forms of _Plain. Raises ValueError, with the place, for what a formula can't
+    have."""
     try:
         tree = ast.parse(expression.strip(), mode="eval").body
     except SyntaxError as error:
         raise ValueError(f"the formula {expression!r} is not in Python's syntax: {error.msg}") from None
     for node in ast.walk(tree):
         _check(node, expression)
-    return tree
+    return _Plain().visit(tree)
+
+
+class _Plain(ast.NodeTransformer):
+    """What arrays, compilers and C take differently, in the one form that they take alike: a comparison that is used as
+    a number is 1 or 0, and max(a, b, c) is max(max(a, b), c)."""
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        compared = isinstance(node.test, ast.Compare)
+        node.test = self.generic_visit(node.test) if compared else self.visit(node.test)  # type: ignore[assignment]
+        node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
+        return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        return ast.IfExp(self.generic_visit(node), ast.Constant(1.0), ast.Constant(0.0))  # type: ignore[arg-type]
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        while len(node.args) > 2:
+            a, b, *more = node.args
+            node.args = [ast.Call(node.func, [a, b], []), *more]
+        return node
 
 
 def _check(node: ast.AST, expression: str) -> None:
     match node:
-        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in NUMBERS:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in NUMBERS:
+            takes = "two or more values" if name in ("min", "max") else "one value"
+            if len(args) != 1 if takes == "one value" else len(args) < 2:
+                raise ValueError(f"the formula {expression!r}: {name} takes {takes}, not {len(args)}")
             return
         case ast.BinOp(op=op) if type(op) in OPERATORS or isinstance(op, ast.Pow):
             return

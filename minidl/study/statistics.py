@@ -123,7 +123,7 @@ def expected_best(values: Sequence[float]) -> list[float]:
     """
     ordered = np.sort(np.array(values, np.float64))
     n = len(ordered)
-    shares = np.arange(n + 1) / n
+    shares = np.arange(n + 1) / max(n, 1)  # none were tried where nothing is tuned
     return [float((ordered * np.diff(shares**k)).sum()) for k in range(1, n + 1)]
 
 

@@ -6,6 +6,7 @@ that was edited makes only the runs that are new.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from minidl.data import Dataset
 from minidl.nn import Module
 from minidl.ops import cross_entropy
 from minidl.optim import Optimizer
+from minidl.optim.checks import whole_number
+from minidl.optim.grammar import unknown
 from minidl.study.contestants import Contestant, Recipe, make_optimizer
 from minidl.study.made import differing, to_be_made
 from minidl.study.regimes import Regime
@@ -31,6 +34,25 @@ from minidl.training.search import Rank, draw, rank, values
 COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run: behind all others
 MAPS = ("hybrid", "adam-cut")  # whose moment, and what comes after it, are mapped
 SEARCH_SEED = 20261127  # of the settings that are drawn
+
+
+def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
+    """Raise ValueError for a seed that is none, or that comes twice: one run that counts as two narrows intervals."""
+    for seed in seeds:
+        whole_number(f"each of {what}", seed, 0)
+    if twice := sorted(seed for seed, n in Counter(seeds).items() if n > 1):
+        raise ValueError(f"the seed {twice[0]} comes twice in {what}: the same run would count as two")
+
+
+def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
+    """Raise ValueError where there is none, two have one name, or one asks only for contestants that are not there."""
+    if not regimes:
+        raise ValueError("a study needs at least one regime")
+    if twice := [name for name, n in Counter(regime.name for regime in regimes).items() if n > 1]:
+        raise ValueError(f"two regimes are called {twice[0]!r}: their results would be mixed, give one another name")
+    for regime in regimes:
+        if regime.contestants is not None and keys and not set(keys) & set(regime.contestants):
+            raise ValueError(f"{regime.name}: {unknown('contestant', str(min(regime.contestants, default='')), keys)}")
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,9 @@ class Study:
     pinned: bool = False
 
     def __post_init__(self) -> None:
+        for what, seeds in (("seeds", self.seeds), ("tuning_seeds", self.tuning_seeds)):
+            check_seeds(what, seeds)
+        check_regimes(self.regimes, [contestant.key for contestant in self.contestants])
         if shared := set(self.seeds) & set(self.tuning_seeds):
             raise ValueError(f"the seeds {sorted(shared)} are both for tuning and for final runs: choose others")
         if len(self.seeds) < 2 or not self.tuning_seeds:
@@ -64,11 +89,11 @@ class Study:
             raise ValueError(
                 f"two contestants have the key {min(twice)!r}: give one of them another (a Rule: its `name`)"
             )
-        counts, seeds = [r[0] for r in self.rounds], [r[1] for r in self.rounds]
-        if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or seeds != sorted(seeds):
+        counts, numbers = [r[0] for r in self.rounds], [r[1] for r in self.rounds]
+        if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or numbers != sorted(numbers):
             raise ValueError(f"each round of the tuning has fewer settings and more seeds, got {self.rounds}")
-        if seeds[0] < 1 or seeds[-1] > len(self.tuning_seeds):
-            raise ValueError(f"the rounds ask for {seeds[-1]} tuning seeds, there are {len(self.tuning_seeds)}")
+        if numbers[0] < 1 or numbers[-1] > len(self.tuning_seeds):
+            raise ValueError(f"the rounds ask for {numbers[-1]} tuning seeds, there are {len(self.tuning_seeds)}")
 
     def taking_part(self, regime: Regime) -> list[Contestant]:
         """The contestants of a regime."""

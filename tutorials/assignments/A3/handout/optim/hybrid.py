@@ -85,6 +85,8 @@ class Hybrid(Optimizer):
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         params, groups = read_groups(params, first.lr_or_schedule)
         first.groups = then.groups = groups
+        if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
+            then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
