@@ -74,6 +74,12 @@ class Rule(Optimizer):
     p: Array | None = None
     _keeps_step = False
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        """A formula of your own stands before the `rule` that its class inherits."""
+        super().__init_subclass__(**more)
+        if "formula" in vars(cls) and "rule" not in vars(cls) and is_own(cls):
+            cls.rule = Rule.rule  # type: ignore[method-assign]
+
     def __init__(
         self,
         params: Params = None,

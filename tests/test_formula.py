@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from contextlib import nullcontext
 from itertools import product
 
 import numpy as np
 import pytest
 
 from minidl import Tensor
+from minidl.backend import no_fast
 from minidl.fast.formula import c_expression, python_source, take_apart, value_of
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, Blend, Formula, Given, Line, RMSprop, Rule
 from minidl.optim.formula import taken
@@ -351,6 +353,33 @@ def test_neither_rule_nor_formula():
     p.grad = np.ones(3)
     with pytest.raises(NotImplementedError, match=r"Nothing needs a formula, or rule\(self, g, p, lr"):
         Nothing([p]).step()
+
+
+def test_a_formula_of_ones_own_stands_before_the_rule_that_is_inherited():
+    """Adam's own rule would go on silently where there are no compiled loops."""
+
+    class AdaBelief(Adam):  # Zhuang et al. 2020, without epsilon in s
+        formula = Formula(
+            Given("b1", "", "betas[0]"),
+            Given("b2", "", "betas[1]"),
+            Given("eps"),
+            Line("m", "b1 * m_old + (1 - b1) * g"),
+            Line("v", "b2 * v_old + (1 - b2) * (g - m)**2"),
+            Line("p", "-lr * m / (1 - b1**t) / (sqrt(v / (1 - b2**t)) + eps)"),
+        )
+
+    for forms in (no_fast, nullcontext):
+        p = Tensor(np.array([1.0, -2.0, 3.0]), requires_grad=True)
+        optimizer, rng = AdaBelief([p], 0.1), np.random.default_rng(0)
+        w, m, s = p.numpy().copy(), np.zeros(3), np.zeros(3)
+        for t in range(1, 5):
+            g = p.grad = rng.standard_normal(3)
+            m = 0.9 * m + 0.1 * g
+            s = 0.999 * s + 0.001 * (g - m) ** 2
+            w = w - 0.1 * m / (1 - 0.9**t) / (np.sqrt(s / (1 - 0.999**t)) + 1e-8)
+            with forms():
+                optimizer.step()
+            np.testing.assert_allclose(p.numpy(), w, rtol=1e-12)
 
 
 def test_who_changes_a_rule_loses_its_formula():

@@ -621,6 +621,8 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         ({"seeds": (0, -1)}, "each of seeds must be a whole number >= 0, got -1"),
         ({"seeds": (0, 0.5)}, "each of seeds must be a whole number >= 0, got 0.5"),
         ({"regimes": ()}, "at least one regime"),
+        ({"regimes": (replace(TINY.regimes[0], batch_size=0),)}, "batch_size must be a whole number >= 1, got 0"),
+        ({"regimes": (replace(TINY.regimes[0], looks=0),)}, "looks must be a whole number >= 1, got 0"),
         ({"regimes": TINY.regimes[:1] * 2}, "two regimes are called .*: their results would be mixed"),
         ({"regimes": (replace(TINY.regimes[0], contestants=("adan",)),)}, "unknown contestant 'adan'"),
     ],

@@ -45,12 +45,15 @@ def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
 
 
 def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
-    """Raise ValueError where there is none, two have one name, or one asks only for contestants that are not there."""
+    """Raise ValueError where there is none, two have one name, one asks only for contestants that are not there, or a
+    number is out of range."""
     if not regimes:
         raise ValueError("a study needs at least one regime")
     if twice := [name for name, n in Counter(regime.name for regime in regimes).items() if n > 1]:
         raise ValueError(f"two regimes are called {twice[0]!r}: their results would be mixed, give one another name")
     for regime in regimes:
+        for name in ("train_images", "val_images", "epochs", "batch_size", "looks"):
+            whole_number(f"{regime.name}: {name}", getattr(regime, name), 1)
         if regime.contestants is not None and keys and not set(keys) & set(regime.contestants):
             raise ValueError(f"{regime.name}: {unknown('contestant', str(min(regime.contestants, default='')), keys)}")
 
