@@ -6,7 +6,6 @@ that was edited makes only the runs that are new.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,8 @@ from minidl.data import Dataset
 from minidl.nn import Module
 from minidl.ops import cross_entropy
 from minidl.optim import Optimizer
-from minidl.optim.checks import whole_number
-from minidl.optim.grammar import unknown
 from minidl.study.contestants import Contestant, Recipe, make_optimizer
+from minidl.study.fair import check_regimes, check_seeds
 from minidl.study.made import differing, to_be_made
 from minidl.study.regimes import Regime
 from minidl.study.runs import Trial, make_network, own_code
@@ -34,28 +32,6 @@ from minidl.training.search import Rank, draw, rank, values
 COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run: behind all others
 MAPS = ("hybrid", "adam-cut")  # whose moment, and what comes after it, are mapped
 SEARCH_SEED = 20261127  # of the settings that are drawn
-
-
-def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
-    """Raise ValueError for a seed that is none, or that comes twice: one run that counts as two narrows intervals."""
-    for seed in seeds:
-        whole_number(f"each of {what}", seed, 0)
-    if twice := sorted(seed for seed, n in Counter(seeds).items() if n > 1):
-        raise ValueError(f"the seed {twice[0]} comes twice in {what}: the same run would count as two")
-
-
-def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
-    """Raise ValueError where there is none, two have one name, one asks only for contestants that are not there, or a
-    number is out of range."""
-    if not regimes:
-        raise ValueError("a study needs at least one regime")
-    if twice := [name for name, n in Counter(regime.name for regime in regimes).items() if n > 1]:
-        raise ValueError(f"two regimes are called {twice[0]!r}: their results would be mixed, give one another name")
-    for regime in regimes:
-        for name in ("train_images", "val_images", "epochs", "batch_size", "looks"):
-            whole_number(f"{regime.name}: {name}", getattr(regime, name), 1)
-        if regime.contestants is not None and keys and not set(keys) & set(regime.contestants):
-            raise ValueError(f"{regime.name}: {unknown('contestant', str(min(regime.contestants, default='')), keys)}")
 
 
 @dataclass(frozen=True)
