@@ -25,7 +25,7 @@ def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
     if twice := [name for name, n in Counter(regime.name for regime in regimes).items() if n > 1]:
         raise ValueError(f"two regimes are called {twice[0]!r}: their results would be mixed, give one another name")
     for regime in regimes:
-        for name in ("train_images", "val_images", "epochs", "batch_size", "looks"):
+        for name in ("train_images", "epochs", "batch_size", "looks"):
             whole_number(f"{regime.name}: {name}", getattr(regime, name), 1)
         if regime.contestants is not None and keys and not set(keys) & set(regime.contestants):
             raise ValueError(f"{regime.name}: {unknown('contestant', str(min(regime.contestants, default='')), keys)}")
