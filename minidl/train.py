@@ -33,7 +33,7 @@ from minidl.training.folder import check_unused
 from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
-from minidl.training.options import add_options
+from minidl.training.options import add_options, flag
 from minidl.training.own import is_own, of_file, telling
 from minidl.training.run import Checkpoints, Run
 
@@ -137,7 +137,7 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
         machine: dict[str, Any] = {name: args.pop(name) for name in ("dataset", "device") if name in args}
         machine |= {name: args.pop(name) for name in ("model", "opt") if is_own(args.get(name, ""))}  # where they are
         if args or out:
-            given = ", ".join("--" + name.replace("_", "-") for name in [*args, *(["out"] if out else [])])
+            given = ", ".join(map(flag, [*args, *(["out"] if out else [])]))
             both = set(args) == {"epochs"} and not out
             hint = "add --out NEW for a new run that goes on from it" if both else f"leave out {given}"
             raise ValueError(f"--resume takes everything from the checkpoint: {hint}")

@@ -30,7 +30,7 @@ from minidl.data.batches import sizes, steps_per_epoch
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError, load
-from minidl.training.options import add_options
+from minidl.training.options import add_options, flag
 from minidl.training.own import is_own, of_file, own_lr, telling
 from minidl.training.search import Choice, Rank, grid, rank
 from minidl.training.tried import Tried, default_file, search_id
@@ -246,10 +246,10 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
 
 def flags(base: Config) -> list[str]:
     """What else decides a run, where it is not the default: rates, and the step of a switch, hold for that alone."""
-    found = []
+    default, found = Config(), []
     for name in ("batch_size", "val_fraction", "seed", "device"):
-        if getattr(base, name) != getattr(Config(), name):
-            found += [f"--{name.replace('_', '-')}", f"{getattr(base, name)}"]
+        if (value := getattr(base, name)) != getattr(default, name):
+            found += [flag(name), str(value)]
     return found
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from minidl import Tensor
 from minidl.backend import no_fast
-from minidl.fast.formula import c_expression, python_source, take_apart, value_of
+from minidl.fast.formula import take_apart, value_of
+from minidl.fast.written import c_expression, python_source
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, Blend, Formula, Given, Line, RMSprop, Rule
 from minidl.optim.formula import taken
 

@@ -24,6 +24,7 @@ from minidl.optim.optimizer import Optimizer
 from minidl.optim.schedule import parse_schedule
 from minidl.tensor import Tensor
 from minidl.training.loader import UserCode, UserError, load, told
+from minidl.training.options import flag
 
 # From an option of the command line to the parameter that an optimizer takes it by.
 OPTIONS = {name: name for name in ("lr", "weight_decay", "momentum", "betas")} | {"clip_norm": "max_norm"}
@@ -237,8 +238,8 @@ def own_optimizer(
     for option in given:
         if option not in OPTIONS or not (OPTIONS[option] in takes or anything):
             named = [flag for flag, word in OPTIONS.items() if word in takes or anything]
-            listed = ", ".join("--" + flag.replace("_", "-") for flag in named) or "none"
-            raise UserError(f"--{option.replace('_', '-')} does not apply to {name}: it takes {listed}")
+            listed = ", ".join(map(flag, named)) or "none"
+            raise UserError(f"{flag(option)} does not apply to {name}: it takes {listed}")
     if schedule is not None:
         lr = given.get("lr") or own_lr(make)
         if lr is None:

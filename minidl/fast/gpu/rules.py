@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from minidl.backend import Array, backend_of
-from minidl.fast.formula import Lines, Parts, c_expression, take_apart
+from minidl.fast.formula import Lines, Parts, take_apart
 from minidl.fast.gpu.launch import MANY, Kernels, trusted
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step, numbers
+from minidl.fast.written import c_expression
 
 
 class Rule(Protocol):

@@ -54,7 +54,7 @@ def add_line(line, step, fraction, mean, back):
 @part
 def add_2_by_2(lines, fraction, mean, back):
     """All windows 2 x 2 of a plane, that pick_up() gave."""
-    upper, lower, zero = lines[0], lines[1], fraction - fraction
+    upper, lower, zero = lines[0], lines[1], mean.dtype.type(0)
     for k in range(len(mean)):
         if back:
             upper[2 * k] = upper[2 * k + 1] = lower[2 * k] = lower[2 * k + 1] = zero + mean[k] * fraction

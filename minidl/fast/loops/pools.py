@@ -48,18 +48,24 @@ def best_of_pixel(pixel, at, channels, y, winner):
 
 
 @part
-def best_of_4(pixels, at, channels, y, winner):
+def best_of_window(pixels, places):
+    """The largest of the four of a window 2 x 2, and its place. NaN wins; of equal numbers the first."""
+    (best, u, v, w), (place, at_u, at_v, at_w) = pixels, places
+    more = u > best or u != u
+    best, place = u if more else best, at_u if more else place
+    more = v > best or v != v
+    best, place = v if more else best, at_v if more else place
+    more = w > best or w != w
+    return w if more else best, at_w if more else place
+
+
+@part
+def best_of_4(pixels, places, channels, y, winner):
     """All of the usual window, 2 x 2, in one loop."""
-    (a, b, c, d), (at_a, at_b, at_c, at_d) = pixels, at
+    a, b, c, d = pixels
     for k in range(len(y)):
-        u, v, w, best, place = b[k], c[k], d[k], a[k], at_a
-        more = u > best or u != u
-        best, place = u if more else best, at_b if more else place
-        more = v > best or v != v
-        best, place = v if more else best, at_c if more else place
-        more = w > best or w != w
-        y[k] = w if more else best
-        winner[k] = (at_d if more else place) + channels[k]
+        y[k], place = best_of_window((a[k], b[k], c[k], d[k]), places)
+        winner[k] = place + channels[k]
 
 
 @part
@@ -137,15 +143,10 @@ def best_of_2_by_2(lines, begin, width, y, winner):
     """All windows 2 x 2 of a plane of this width, that pick_up() gave. y, winner, begin: what a window gives, and the
     place where it begins."""
     upper, lower, one, width = lines[0], lines[1], np.int32(1), np.int32(width)
+    places = np.int32(0), one, width, width + one
     for k in range(len(begin)):
-        best, place, u, v, w = upper[2 * k], begin[k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]
-        more = u > best or u != u
-        best, place = u if more else best, begin[k] + one if more else place
-        more = v > best or v != v
-        best, place = v if more else best, begin[k] + width if more else place
-        more = w > best or w != w
-        y[k] = w if more else best
-        winner[k] = begin[k] + width + one if more else place
+        y[k], place = best_of_window((upper[2 * k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]), places)
+        winner[k] = begin[k] + place
 
 
 @part

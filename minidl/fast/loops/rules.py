@@ -19,10 +19,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from minidl.backend import Array
-from minidl.fast.formula import Parts, python_source, take_apart
+from minidl.fast.formula import Parts, take_apart
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ready, share
 from minidl.fast.loops.words import entry
+from minidl.fast.written import python_source
 
 WORTH = 1 << 15  # weights of a part
 DTYPES = {"f": "float32", "d": "float64"}
