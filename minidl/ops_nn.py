@@ -138,6 +138,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng | None = Non
 # ---- softmax and losses ----
 
 
+@accelerated
 def softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
     """e^x / sum(e^x) along `dim`, in x's shape: positive numbers that sum to 1."""
     refuse("softmax", other)
@@ -149,6 +150,7 @@ def softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
     return record("softmax", y, (x, lambda g: y * (g - total(g * y, dims, True))))
 
 
+@accelerated
 def log_softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
     """log(softmax(x)) along `dim`, in x's shape, without ever forming a softmax that could round to 0."""
     refuse("log_softmax", other)

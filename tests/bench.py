@@ -113,7 +113,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--opts", nargs="+", default=list(OPTIMIZERS))
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--field", nargs="*", metavar="NAME", help=f"only: of {' '.join(BY_NAME)}; all by default")
-    parser.add_argument("--hand", action="store_true", help="only: the networks of tests/field_hand.py")
+    parser.add_argument(
+        "--hand", nargs="*", metavar="NAME",
+        help=f"only those written by hand: of {' '.join(field_hand.BY_NAME)}; all by default",
+    )  # fmt: skip
     parser.add_argument("--batches", nargs="+", type=batch_size, default=[OWN], metavar="N", help="of --field")
     parser.add_argument(
         "--busy", nargs="?", const="python", choices=bench_busy.BUSY,
@@ -132,14 +135,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--costs", action="store_true", help="only: peak memory and import time")
     parser.add_argument("--avx2", action="store_true", help="hold all libraries to AVX2")
     args = parser.parse_args(argv)
-    for name in args.field or ():
-        if name not in BY_NAME:
-            parser.error(f"--field: there is no network {name!r}; there are {', '.join(BY_NAME)}")
-    usual = (
-        TORCH
-        if args.field is not None or args.hand
-        else [column for column in peers if not column.startswith("minidl-")]
-    )
+    args.networks = []
+    for option, names, there in ("--field", args.field, BY_NAME), ("--hand", args.hand, field_hand.BY_NAME):
+        for name in names or ():
+            if name not in there:
+                parser.error(f"{option}: there is no network {name!r}; there are {', '.join(there)}")
+        if names is not None:
+            args.networks += [there[name] for name in names or there]
+    usual = TORCH if args.networks else [column for column in peers if not column.startswith("minidl-")]
     usual = bench_busy.COLUMNS if args.busy else usual
     args.columns = list(args.columns or usual)
     if "minidl" not in args.columns:  # the ratios are to it
@@ -165,10 +168,8 @@ def main() -> None:
         f"training, {args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
         + (", all libraries held to AVX2" if args.avx2 else "")
     )
-    if args.field is not None or args.hand:
-        networks = field_hand.WRITTEN if args.hand else [BY_NAME[name] for name in args.field or BY_NAME]
-        todo = cases(networks, args.batches)
-        return bench_field.field(todo, setting, record, args.json)
+    if args.networks:
+        return bench_field.field(cases(args.networks, args.batches), setting, record, args.json)
     if args.busy:
         return bench_busy.busy(args.models, setting, args.batch, args.busy, record, args.json)
     results: dict[str, dict[str, list[float]]] = {}

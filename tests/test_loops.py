@@ -6,6 +6,7 @@ once more in the plain form in double precision. NaN, infinities and empty batch
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,7 +21,7 @@ from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
 from minidl.fast import blas
-from minidl.fast.loops import gelu, layout, losses, mean_pools, norm, points, pools
+from minidl.fast.loops import gelu, layers, layout, losses, mean_pools, norm, points, pools, softmax, sums
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
 
@@ -161,7 +162,6 @@ def stacks(rng: np.random.Generator, n: int, k: int, m: int) -> dict[str, tuple[
     p, q = int(rng.integers(1, 9)), int(rng.integers(1, 5))
     a, b = rng.normal(size=(p, q, n, k)), rng.normal(size=(p, q, k, m))
     return {
-        "a stack and a matrix": (a[:, 0], b[0, 0]),
         "a matrix and a stack": (a[0, 0], b),
         "heads of attention": (lies(a, 0, 2, 1, 3), lies(b, 0, 3, 1, 2)),
         "one for all": (a, b[:1]),
@@ -175,7 +175,7 @@ def stacks(rng: np.random.Generator, n: int, k: int, m: int) -> dict[str, tuple[
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("n", "k", "m"), [(28, 64, 64), (28, 16, 28), (1, 30, 7), (9, 1, 9), (5, 40, 1), (2, 3, 2)])
 def test_stacks(n: int, k: int, m: int, dtype: Any) -> None:
-    """Each matrix has NumPy's bits, as it lies; the gradient of a matrix that met a stack is the sum."""
+    """Two stacks, or a matrix and a stack: each product has NumPy's bits, as it lies; gradients are added up."""
     rng = np.random.default_rng(n + k + m)
     for a, b in stacks(rng, n, k, m).values():
         a, b = a.astype(dtype), b.astype(dtype)  # astype keeps how they lie
@@ -194,6 +194,31 @@ def test_stacks(n: int, k: int, m: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(32, 28, 64), (3, 5, 7, 30), (1, 1, 300), (50, 1, 4), (9, 1)])
+def test_a_stack_and_a_matrix(shape: tuple[int, ...], dtype: Any) -> None:
+    """One product of all rows, also where the stack lies in another order; the matrix's gradient is the sum."""
+    rng = np.random.default_rng(sum(shape))
+    for columns in (1, 2, 70):
+        a, b = rng.normal(size=shape).astype(dtype), rng.normal(size=(shape[-1], columns)).astype(dtype)
+        check(ops.matmul, ops.matmul, [a, b], rng)
+        check(ops.matmul, ops.matmul, [lies(a, *range(len(shape) - 1, -1, -1)), lies(b, 1, 0)], rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "k", "m"), [(896, 64, 64), (896, 28, 64), (5000, 3, 127), (256, 64, 64), (4096, 49, 32)]
+)
+def test_gradients_of_small_weights_and_many_rows(rows: int, k: int, m: int, dtype: Any) -> None:
+    """Their sums are cut: of as many terms as there are rows."""
+    rng = np.random.default_rng(rows + k)
+    x, w, b = (rng.normal(size=s).astype(dtype) for s in ((rows, k), (m, k), (m,)))
+    check(ops.linear, ops.linear, [x, w, b], rng)
+    check(ops.matmul, ops.matmul, [x, np.ascontiguousarray(w.T)], rng)
+    check(ops.matmul, ops.matmul, [np.ascontiguousarray(x.T), rng.normal(size=(rows, m)).astype(dtype)], rng)
+    check(ops.matmul, ops.matmul, [w @ w.T, rng.normal(size=(m, 9)).astype(dtype)], rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
     """That of a mean is one number for all places: BLAS could not read it where it lies."""
     rng = np.random.default_rng(0)
@@ -203,26 +228,83 @@ def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(9, 49, 32), (3, 2, 28, 64), (1, 1, 300), (50, 1, 4)])
+@pytest.mark.parametrize("shape", [(9, 49, 32), (3, 2, 28, 64), (1, 1, 300), (50, 1, 4), (64, 49, 20)])
 def test_linear_of_more_than_two_axes(shape: tuple[int, ...], dtype: Any) -> None:
-    """In these products each bit is NumPy's, which they were left to when the study began."""
+    """One product of all rows, with a ReLU after it too."""
     rng = np.random.default_rng(sum(shape))
     arrays = [rng.normal(size=s).astype(dtype) for s in (shape, (70, shape[-1]), (70,))]
-    g = rng.normal(size=(*shape[:-1], 70)).astype(dtype)
-    for op in (ops.linear, lambda x, w, b: ops.relu(ops.linear(x, w, b))):
-        found = run(op, arrays, g)
-        with reference_only():
-            assert all(np.array_equal(one, two) for one, two in zip(found, run(op, arrays, g), strict=True))
+    check(ops.linear, ops.linear, arrays, rng)
+    check(layers.linear_relu, lambda x, w, b: ops.relu(ops.linear(x, w, b)), arrays, rng)
 
 
-def test_linear_and_relu_of_more_than_two_axes() -> None:
-    """The two in one piece."""
+# ---- sums ----
+
+
+@pytest.mark.parametrize("shape", [(5000,), (40, 60), (7, 9, 40), (20, 9, 7, 8), (64, 49, 64), (1, 4000, 1)])
+def test_sums(shape: tuple[int, ...]) -> None:
+    """Over any axes, of arrays that lie in any order: as NumPy adds them in double precision."""
+    rng = np.random.default_rng(sum(shape))
+    numbers, taken = rng.normal(100, 1, size=shape).astype(np.float32), 0
+    for order in itertools.permutations(range(len(shape))):
+        x = numbers.transpose(order)
+        for dims in itertools.chain(*(itertools.permutations(range(len(shape)), n) for n in range(len(shape) + 1))):
+            for keepdims in (False, True):
+                found, right = sums.total(x, dims, keepdims, 3), x.sum(dims, np.float64, keepdims=keepdims) / 3
+                if found is not NotImplemented:
+                    assert (found.shape, found.dtype) == (right.shape, x.dtype)
+                    np.testing.assert_allclose(found, right, rtol=1e-7)
+                    taken += 1
+    assert taken > len(shape)
+    assert sums.total(numbers, None, True, 1).shape == (1,) * len(shape)
+
+
+def test_sums_that_are_not_for_loops() -> None:
+    x = np.ones((50, 60, 2), np.float32)
+    assert sums.total(x, (0, 2), False, 1) is NotImplemented  # not side by side
+    assert sums.total(x, (), False, 1) is NotImplemented
+    assert sums.total(x[:, ::2], (0,), False, 1) is NotImplemented
+    assert sums.total(x.astype(np.float64), (0,), False, 1) is NotImplemented
+    assert sums.total(x[:3], (0,), False, 1) is NotImplemented  # few
+
+
+def test_means_and_variances() -> None:
+    """What is made of sums: layer norm by hand."""
     rng = np.random.default_rng(0)
-    net = nn.Sequential(nn.Linear(30, 20, rng=rng), nn.ReLU())
-    x = rng.normal(size=(5, 7, 30)).astype(np.float32)
-    y = net(Tensor(x))
-    with reference_only():
-        assert np.array_equal(y.data, net(Tensor(x)).data)
+
+    def norm_of(x: Tensor, g: Tensor) -> Tensor:
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt() * g
+
+    check(norm_of, norm_of, [rng.normal(size=s).astype(np.float32) for s in ((16, 49, 64), (64,))], rng)
+
+
+# ---- softmax ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (3, 7), (32, 4, 28, 28), (2, 1), (4, 1000), (6, 3, 50)])
+def test_softmax(shape: tuple[int, ...], log: bool, dtype: Any) -> None:
+    rng = np.random.default_rng(sum(shape))
+    x, name = (10 * rng.normal(size=shape)).astype(dtype), "log_softmax" if log else "softmax"
+    check(getattr(softmax, name), getattr(ops, name), [x], rng)
+    check(getattr(softmax, name), getattr(ops, name), [lies(x, *range(len(shape) - 1, -1, -1))], rng)
+    assert getattr(softmax, name)(Tensor(x[..., None]), 0) is NotImplemented  # another axis
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_of_what_is_masked_or_far_away(dtype: Any) -> None:
+    """What is masked by -infinity gets nothing, exactly; rows of these, or with NaN or infinity, are NaN: as PyTorch."""
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
+    x[0, 3:], x[1], x[2, 5], x[3, 6], x[4, 7], x[5, 8] = -np.inf, -np.inf, np.nan, np.inf, 1e4, -1e30
+    for name in ("softmax", "log_softmax"):
+        t = torch.from_numpy(x.copy()).requires_grad_()
+        right = getattr(torch, name)(t, -1)
+        right.backward(torch.ones_like(right))
+        y, dx = run(getattr(softmax, name), [x], np.ones_like(x))
+        np.testing.assert_allclose(y, right.detach().numpy(), rtol=2e-6, atol=1e-37)
+        np.testing.assert_allclose(dx, t.grad.numpy(), atol=4e-5)
+    assert not softmax.softmax(Tensor(x)).data[0, 3:].any()
 
 
 # ---- pooling ----

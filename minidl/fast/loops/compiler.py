@@ -28,6 +28,11 @@ def part(function: Function) -> Function:
     return njit(no_cpython_wrapper=True, **SETTINGS)(function)
 
 
+def adding(function: Function) -> Function:
+    """A part in which the order of additions is free: several sums at once, as vectors, and then the sum of these."""
+    return njit(no_cpython_wrapper=True, fastmath={"reassoc"}, **SETTINGS)(function)
+
+
 def loop(function: Function) -> Function:
     """Compiled when Python first calls it with arrays of such types, and kept."""
     dispatcher = njit(**SETTINGS)(function)

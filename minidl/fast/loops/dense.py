@@ -43,13 +43,49 @@ def product_part(i, parts, by_rows, blas, a, b, c):
         product(blas, a, b[:, lines], c[:, lines], 0)
 
 
+@part
+def deep(c, terms):
+    """How many parts of the sums a product c of few rows and columns is cut into; 0 where these suffice."""
+    parts = cuts(terms, c.size * terms)
+    return parts if max(c.shape) < 2 * LINES and parts > 1 else 0
+
+
+@part
+def deep_part(i, parts, blas, a, b, sums):
+    """What the columns of a and the rows of b that are part i give."""
+    some = slice(len(b) * i // parts, len(b) * (i + 1) // parts)
+    product(blas, a[:, some], b[some], sums[i], 0)
+
+
+@part
+def add_up(sums, c):
+    """c = the sum of what deep_part gave."""
+    for row in range(len(c)):
+        out = c[row]
+        for j in range(len(out)):
+            out[j] = sums[0, row, j]
+        for i in range(1, len(sums)):
+            more = sums[i, row]
+            for j in range(len(out)):
+                out[j] += more[j]
+
+
 @loop
 def matmul(team, blas, a, b, c, turned):
     """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
     by_rows = len(c) > 2 * c.shape[1]  # each part needs all of the other matrix
-    work = a.size * c.shape[1]
-    parts = cuts(max(c.shape), work)
-    if work < parts * MILLION or min(c.shape) < LINES:
+    terms = len(a) if turned == LEFT else a.shape[1]
+    work = c.size * terms
+    parts, in_depth = cuts(max(c.shape), work), deep(c, terms)
+    if in_depth:
+        sums = np.empty((in_depth, *c.shape), c.dtype)
+        b = np.ascontiguousarray(b.T) if turned == RIGHT else b
+        if turned == LEFT:
+            share(team, in_depth, entry(deep_part, (in_depth, blas, a.T, b, sums)))
+        else:
+            share(team, in_depth, entry(deep_part, (in_depth, blas, a, b, sums)))
+        add_up(sums, c)
+    elif work < parts * MILLION or min(c.shape) < LINES:
         a = np.ascontiguousarray(a.T) if turned == LEFT else a
         b = np.ascontiguousarray(b.T) if turned == RIGHT else b
         share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
@@ -85,13 +121,10 @@ def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
 
 
 @loop
-def forward(team, blas, x, w, b, y, relu, whole):
-    """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out).
-
-    whole  the product is not cut
-    """
+def forward(team, blas, x, w, b, y, relu):
+    """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
     by_rows = len(y) > 2 * len(w)
-    parts = 1 if whole else cuts(max(y.shape), x.size * len(w))
+    parts = cuts(max(y.shape), x.size * len(w))
     share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
 
 
@@ -121,9 +154,11 @@ def sum_rows(g, out):
 
 
 @part
-def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
+def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
     """First the parts of w's gradient, then those of x's, and at last that of b."""
-    if i < for_w:
+    if i < len(sums):
+        deep_part(i, for_w, blas, g.T, x, sums)
+    elif i < for_w:
         product_part(i, for_w, by_rows, blas, g.T, x, dw)
     elif i < for_w + for_x:
         product_part(i - for_w, for_x, x_by_rows, blas, g, w, dx)
@@ -132,11 +167,10 @@ def backward_part(i, for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db
 
 
 @loop
-def backward(team, blas, g, y, x, w, dx, dw, db, whole):
+def backward(team, blas, g, y, x, w, dx, dw, db):
     """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are left out.
 
-    y      the output, where a ReLU follows; else empty
-    whole  no product is cut
+    y  the output, where a ReLU follows; else empty
     """
     if y.size:
         masked = np.empty_like(g)
@@ -145,7 +179,11 @@ def backward(team, blas, g, y, x, w, dx, dw, db, whole):
         g = masked
     work = x.size * len(w)
     by_rows, x_by_rows = len(dw) > 2 * dw.shape[1], len(dx) > 2 * dx.shape[1]
-    for_w = 0 if not dw.size else 1 if whole else cuts(max(dw.shape), work)
-    for_x = 0 if not dx.size else 1 if whole else cuts(max(dx.shape), work)
+    in_depth = deep(dw, len(x))
+    sums = np.empty((in_depth, *dw.shape), dw.dtype)
+    for_w = 0 if not dw.size else in_depth or cuts(max(dw.shape), work)
+    for_x = 0 if not dx.size else cuts(max(dx.shape), work)
     parts = for_w + for_x + (1 if db.size else 0)
-    share(team, parts, entry(backward_part, (for_w, by_rows, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))
+    share(team, parts, entry(backward_part, (for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))
+    if in_depth:
+        add_up(sums, dw)

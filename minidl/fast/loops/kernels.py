@@ -7,7 +7,7 @@ from typing import Any
 
 from minidl.fast.blas import gemm
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import dots, gelu, layers, layout, losses, mean_pools, norm, points, pools, rules
+from minidl.fast.loops import dots, gelu, layers, layout, losses, mean_pools, norm, points, pools, rules, softmax, sums
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -32,11 +32,14 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "leaky_relu": points.leaky_relu,
     "gelu": gelu.gelu,
     "dropout": points.dropout,
+    "softmax": softmax.softmax,
+    "log_softmax": softmax.log_softmax,
     "cross_entropy": losses.cross_entropy,
     "take": points.take,
     "Sequential.forward": Fused(FORMS),
     "rule": rules.step,
     "dots64": dots.dots64,
+    "total": sums.total,
 }
 if not gemm("float32"):  # NumPy has another BLAS: products by NumPy
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}

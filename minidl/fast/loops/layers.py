@@ -61,20 +61,19 @@ def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.size * w.size:
         return NotImplemented
     call, dtype, (n_out, n_in) = gemm(x.dtype), x.dtype, w.shape
-    whole = x.ndim > 2  # such a product was NumPy's when the study began: to cut it would change bits
-    if (b is not None and b.shape != (n_out,)) or (whole and min(x.size // n_in, n_in, n_out) < 2):
-        return NotImplemented  # NumPy has another way with vectors
+    if b is not None and b.shape != (n_out,):
+        return NotImplemented
     rows, weights = np.ascontiguousarray(x.data).reshape(-1, n_in), np.ascontiguousarray(w.data)
     y = CPU.empty((len(rows), n_out), dtype)
     work = rows.size * n_out
-    dense.forward(ready(work), call, rows, weights, added(b, n_out, dtype, relu), y, relu, whole)
+    dense.forward(ready(work), call, rows, weights, added(b, n_out, dtype, relu), y, relu)
 
     def backward(g: Array) -> dict[str, Array]:
         dx = CPU.empty(rows.shape, dtype) if x.requires_grad else nothing(2, dtype)
         dw = place(w) if w.requires_grad else nothing(2, dtype)
         db = place(b) if asked(b) else nothing(1, dtype)
         g = np.ascontiguousarray(g).reshape(y.shape)
-        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db, whole)
+        dense.backward(ready(work), call, g, y if relu else nothing(2, dtype), rows, weights, dx, dw, db)
         return {"x": dx.reshape(x.shape) if x.requires_grad else dx, "w": dw, "b": db}
 
     gradients = Gradients(backward)
@@ -97,23 +96,28 @@ def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
 
 
 def matmul(a: Tensor, b: Any) -> Any:
-    """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m), or stacks of them (stacks.py)."""
-    if not plain(a, b) or a.shape[-1:] != b.shape[-2:-1] or not a.size * b.size:
+    """See ops.matmul. a (..., n, k) and one matrix b (k, m) -> (..., n, m): one product, of all rows of a. Two stacks:
+    stacks.py.
+    """
+    if not plain(a, b) or a.ndim < 2 or a.shape[-1:] != b.shape[-2:-1] or not a.size * b.size:
         return NotImplemented
-    if a.ndim != 2 or b.ndim != 2:
+    if b.ndim > 2:
         return stacks.matmul(a, b)
-    left, right = np.ascontiguousarray(a.data), np.ascontiguousarray(b.data)
-    call, work = gemm(a.dtype), a.size * b.shape[1]
+    (k, m), call, dtype = b.shape, gemm(a.dtype), a.dtype
+    left, right, work = np.ascontiguousarray(a.data).reshape(-1, k), np.ascontiguousarray(b.data), a.size * m
 
     def product(x: Array, y: Array, turned: int, out: Array) -> Array:
-        dense.matmul(ready(work), call, np.ascontiguousarray(x), np.ascontiguousarray(y), out, turned)
+        dense.matmul(ready(work), call, x, y, out, turned)
         return out
+
+    def rows(g: Array) -> Array:
+        return np.ascontiguousarray(g).reshape(-1, m)
 
     return record(
         "matmul",
-        product(left, right, dense.NEITHER, CPU.empty((len(left), right.shape[1]), a.dtype)),
-        (a, lambda g: product(g, right, dense.RIGHT, CPU.empty(left.shape, a.dtype)), b),  # (n, m) @ (m, k)
-        (b, lambda g: product(left, g, dense.LEFT, place(b)), a),  # (k, n) @ (n, m)
+        product(left, right, dense.NEITHER, CPU.empty((len(left), m), dtype)).reshape(*a.shape[:-1], m),
+        (a, lambda g: product(rows(g), right, dense.RIGHT, CPU.empty(left.shape, dtype)).reshape(a.shape), b),
+        (b, lambda g: product(left, rows(g), dense.LEFT, place(b)), a),  # (k, n) @ (n, m)
     )
 
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from minidl.backend import CPU, Array
 from minidl.fast import blas
-from minidl.fast.linear import place
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.team import ready, share
 from minidl.fast.loops.words import entry, gemm
 from minidl.tensor import Tensor, record
 
-WORTH = 1 << 18  # multiplications of a part, or numbers to be added
+WORTH = 1 << 18  # multiplications of a part
 # Where (p, q) matrices lie: the address of the first, the bytes to the next p and the next q; whether BLAS is to read
 # them turned, and the numbers from one row, or column, to the next.
 Stack: TypeAlias = "tuple[int, int, int, int, int]"
@@ -42,31 +41,11 @@ def products(team, address, sizes, a, b, c):
     share(team, parts, entry(products_part, (parts, address, sizes, a, b, c)))
 
 
-@part
-def total_part(i, parts, stack, out):
-    """Some rows of the sum, in double precision."""
-    for row in range(len(out) * i // parts, len(out) * (i + 1) // parts):
-        sums = np.zeros(out.shape[1], np.float64)
-        for j in range(len(stack)):
-            terms = stack[j, row]
-            for column in range(len(sums)):
-                sums[column] += terms[column]
-        for column in range(len(sums)):
-            out[row, column] = sums[column]
-
-
-@loop
-def total(team, stack, out):
-    """The sum of a stack of matrices (j, n, m) -> (n, m), as tensor.total adds them."""
-    parts = max(1, min(16, len(out), stack.size // (WORTH >> 2)))
-    share(team, parts, entry(total_part, (parts, stack, out)))
-
-
 # ---- kernel ----
 
 
 def matmul(a: Tensor, b: Any) -> Any:
-    """See ops.matmul. (..., n, k) @ (..., k, m) -> (..., n, m), a stack on one side at least."""
+    """See ops.matmul. (..., n, k) @ (..., k, m) -> (..., n, m), b a stack."""
     try:
         y = product(a.data, b.data)
     except ValueError:  # stacks that do not broadcast: the reference says so
@@ -74,8 +53,8 @@ def matmul(a: Tensor, b: Any) -> Any:
     return record(
         "matmul",
         y,
-        (a, lambda g: summed(product(g, b.data.swapaxes(-1, -2)), a), b),  # (..., n, m) @ (..., m, k)
-        (b, lambda g: summed(product(a.data.swapaxes(-1, -2), g), b), a),  # (..., k, n) @ (..., n, m)
+        (a, lambda g: product(g, b.data.swapaxes(-1, -2)), b),  # (..., n, m) @ (..., m, k)
+        (b, lambda g: product(a.data.swapaxes(-1, -2), g), a),  # (..., k, n) @ (..., n, m)
     )
 
 
@@ -119,12 +98,3 @@ def in_order(stack: Stack) -> bool:
     """Whether NumPy would go through its matrices as they are numbered, and lay the products out so."""
     _, p, q, *_ = stack
     return q >= 0 and (p == 0 or p >= q)
-
-
-def summed(stack: Array, t: Tensor) -> Array:
-    """The gradient of one matrix that met a whole stack; of a stack as it is."""
-    if t.ndim > 2 or stack.ndim < 3 or not stack.flags.c_contiguous:
-        return stack
-    out = place(t)
-    total(ready(stack.size), stack.reshape(-1, *t.shape), out)
-    return out
