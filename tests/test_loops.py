@@ -293,7 +293,7 @@ def test_softmax(shape: tuple[int, ...], log: bool, dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_softmax_of_what_is_masked_or_far_away(dtype: Any) -> None:
-    """What is masked by -infinity gets nothing, exactly; rows of these, or with NaN or infinity, are NaN: as PyTorch."""
+    """What is masked by -infinity gets exactly nothing; rows of these, or with NaN or infinity, are NaN: as PyTorch."""
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=(6, 40)).astype(dtype)
     x[0, 3:], x[1], x[2, 5], x[3, 6], x[4, 7], x[5, 8] = -np.inf, -np.inf, np.nan, np.inf, 1e4, -1e30
