@@ -471,6 +471,16 @@ def test_exp_is_exact_to_two_units_in_the_last_place() -> None:
     assert np.abs(sigmoids / right - 1).max() < 4 * 2.0**-24 * 2
 
 
+def test_tanh_is_exact_to_two_units_in_the_last_place() -> None:
+    small = np.geomspace(1e-38, 1, 100_001)
+    x = np.concatenate([np.linspace(-12, 12, 1_000_001), small, -small]).astype(np.float32)
+    right = np.tanh(x.astype(np.float64))
+    apart = np.abs(points.tanh(Tensor(x)).data - right)
+    assert (apart <= 4 * 2.0**-24 * np.abs(right)).all()
+    signs = np.signbit(points.tanh(Tensor(np.array([-0.0, 0.0, -9.0], np.float32))).data)
+    assert signs.tolist() == [True, False, True]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SHAPES, (128, 512)])
 def test_dropout_draws_the_same_mask(shape: tuple[int, ...], dtype: Any) -> None:
