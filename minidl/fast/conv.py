@@ -51,7 +51,7 @@ def conv2d_relu_max_pool2d(
 
 def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
     """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
-    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
+    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     (h, width), (kh, kw), (ph, pw) = x.shape[2:], w.shape[2:], _pair(padding)
     fits = 0 <= ph < kh <= h + 2 * ph and 0 <= pw < kw <= width + 2 * pw
@@ -76,7 +76,7 @@ class _Convolution:
         (h, width), self.kernel = x.shape[2:], (kh, kw)
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        self.work = 2 * self.size[0] * self.size[1] * w.size  # for an image: what lays out windows counts, too
+        self.work = 2 * self.size[0] * self.size[1] * w.data.size  # for an image: what lays out windows counts, too
         self.found: dict[str, Any] = {}
 
     def output(self, name: str) -> Tensor:

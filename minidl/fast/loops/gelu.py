@@ -109,15 +109,16 @@ def times(team, a, b, out):
 def gelu(x: Tensor, approximate: str = "none") -> Any:
     """See ops.gelu. Any shape."""
     forms = {"none": exact, "tanh": by_tanh}
-    if type(x) is not Tensor or not plain(x) or not x.size or approximate not in forms:
+    if type(x) is not Tensor or not plain(x) or not x.data.size or approximate not in forms:
         return NotImplemented
     few = planar(x.data)
-    y, slope = CPU.empty((x.size,), x.dtype), CPU.empty((x.size,), x.dtype)
-    forms[approximate](crew(4 * x.size), flat(x.data, few), y, slope)
+    numbers = flat(x.data, few)
+    y, slope = CPU.empty(numbers.shape, x.dtype), CPU.empty(numbers.shape, x.dtype)
+    forms[approximate](crew(4 * y.size), numbers, y, slope)
 
     def vjp(g: Array) -> Array:
         dx = CPU.empty(slope.shape, x.dtype)
-        times(crew(x.size), flat(g, few), slope, dx)
+        times(crew(y.size), flat(g, few), slope, dx)
         return shaped(dx, x.shape, few)
 
     return record("gelu", shaped(y, x.shape, few), (x, vjp))

@@ -58,7 +58,7 @@ def asked(t: Tensor | None) -> bool:
 
 def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
     """See ops.linear. x (..., in), w (out, in), b (out,) -> (..., out)."""
-    if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.size * w.size:
+    if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented
     call, dtype, (n_out, n_in) = gemm(x.dtype), x.dtype, w.shape
     if b is not None and b.shape != (n_out,):
@@ -99,12 +99,12 @@ def matmul(a: Tensor, b: Any) -> Any:
     """See ops.matmul. a (..., n, k) and one matrix b (k, m) -> (..., n, m): one product, of all rows of a. Two stacks:
     stacks.py.
     """
-    if not plain(a, b) or a.ndim < 2 or a.shape[-1:] != b.shape[-2:-1] or not a.size * b.size:
+    if not plain(a, b) or a.ndim < 2 or a.shape[-1:] != b.shape[-2:-1] or not a.data.size * b.data.size:
         return NotImplemented
     if b.ndim > 2:
         return stacks.matmul(a, b)
     (k, m), call, dtype = b.shape, gemm(a.dtype), a.dtype
-    left, right, work = np.ascontiguousarray(a.data).reshape(-1, k), np.ascontiguousarray(b.data), a.size * m
+    left, right, work = np.ascontiguousarray(a.data).reshape(-1, k), np.ascontiguousarray(b.data), a.data.size * m
 
     def product(x: Array, y: Array, turned: int, out: Array) -> Array:
         dense.matmul(ready(work), call, x, y, out, turned)
@@ -157,7 +157,7 @@ conv2d_relu_max_pool2d = partial(conv2d_max_pool2d, relu=True)  # or the ReLU la
 
 def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
     """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
-    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.size * w.size:
+    if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     pad, steps = _pair(padding), _pair(stride)
     fits = all(w.shape[i] <= x.shape[i] + 2 * pad[i - 2] for i in (2, 3))
@@ -182,7 +182,7 @@ class Convolution:
         self.few, self.few_out = self.kernel[1] * c < SHORT, o < FEW
         self.size = (x.shape[2] + 2 * ph - w.shape[2]) // sh + 1, (x.shape[3] + 2 * pw - w.shape[3]) // sw + 1
         self.images = stored(x.data, self.few)
-        self.work = n * self.size[0] * self.size[1] * w.size
+        self.work = n * self.size[0] * self.size[1] * w.data.size
         self.y = empty((n, o, *self.size), x.dtype, self.few_out)
         self.winners = nothing(4, np.int32)
 

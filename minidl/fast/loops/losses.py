@@ -71,7 +71,7 @@ def entropy_back(team, p, labels, scale, d):
 
 def cross_entropy(logits: Tensor, labels: Any) -> Any:
     """See ops.cross_entropy. logits (N, classes), labels (N,) -> a scalar."""
-    if type(logits) is not Tensor or not plain(logits) or logits.ndim != 2 or not logits.size:
+    if type(logits) is not Tensor or not plain(logits) or logits.ndim != 2 or not logits.data.size:
         return NotImplemented
     if type(labels) is not np.ndarray or labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         return NotImplemented

@@ -116,11 +116,11 @@ def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
     few = x.shape[1] < FEW
     y = empty(results(x.shape, *window), x.dtype, few)
     run = means_of_planes if few else means
-    run(crew(x.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
+    run(crew(x.data.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), False)
 
     def vjp(g: Array) -> Array:
         dx = empty(x.shape, x.dtype, few)
-        run(crew(x.size), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
+        run(crew(x.data.size), one_channel(dx, few), *window, one_channel(stored(g, few), few), True)
         return usual(dx, few)
 
     return record("avg_pool2d", usual(y, few), (x, vjp))

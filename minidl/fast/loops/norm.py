@@ -201,17 +201,17 @@ def batch_norm(
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
-    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.size or not eps > 0:
+    if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.data.size or not eps > 0:
         return NotImplemented
     c = x.shape[1]
-    n, known = x.size // c, running_mean is not None and running_var is not None
+    n, known = x.data.size // c, running_mean is not None and running_var is not None
     given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
     if any(t.shape != (c,) for t in given) or (n < 2 if training else not known):
         return NotImplemented
     lines, groups = as_lines(x.data)
     if training:
         mean, var = np.empty(c), np.empty(c)
-        measure(crew(x.size), lines, groups, mean, var)
+        measure(crew(lines.size), lines, groups, mean, var)
         if known:
             running_mean.data += momentum * (mean - running_mean.data)  # type: ignore[union-attr]
             running_var.data += momentum * (var * (n / (n - 1)) - running_var.data)  # type: ignore[union-attr]
@@ -223,16 +223,16 @@ def batch_norm(
     at, by, up = (v.astype(x.dtype) for v in (mean, scale, shift))
     least = x.dtype.type(0 if relu else np.nan)
     y = CPU.empty(lines.shape, x.dtype)
-    normalize(crew(x.size), lines, groups, at, by, up, least, y)
+    normalize(crew(lines.size), lines, groups, at, by, up, least, y)
 
     @once
     def backward(g: Array) -> tuple[Array, Array, Array]:
         g, dx = as_lines(g)[0], CPU.empty(lines.shape, x.dtype)
         dy, dyx = np.empty(c), np.empty(c)
-        sums(crew(x.size), g, lines, groups, at, by, up, least, dy, dyx)
+        sums(crew(lines.size), g, lines, groups, at, by, up, least, dy, dyx)
         if x.requires_grad:
             level, slope = (dy / n, dyx * inv_std**2 / n) if training else (np.zeros(c), np.zeros(c))
-            back(crew(x.size), g, lines, groups, at, by, up, least, level.astype(x.dtype), slope.astype(x.dtype), dx)
+            back(crew(dx.size), g, lines, groups, at, by, up, least, level.astype(x.dtype), slope.astype(x.dtype), dx)
         return as_given(dx, x.shape), dyx * inv_std, dy
 
     edges: list[Reading] = [(x, lambda g: backward(g)[0], x)]

@@ -102,7 +102,7 @@ def forward_part(i, parts, kind, slope, x, y):
 @part
 def cost(kind):
     """How long it takes, where a RELU is 1."""
-    return 4 if kind == SIGMOID or kind == TANH else 1
+    return 4 if kind in (SIGMOID, TANH) else 1
 
 
 @loop
@@ -160,15 +160,16 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
 
 
 def _activation(name: str, kind: int, x: Tensor, slope: float = 0.0) -> Any:
-    if type(x) is not Tensor or not plain(x) or not x.size:
+    if type(x) is not Tensor or not plain(x) or not x.data.size:
         return NotImplemented
     few, below = planar(x.data), x.dtype.type(slope)
-    numbers, y = flat(x.data, few), CPU.empty((x.size,), x.dtype)
-    forward(crew(4 * x.size), kind, below, numbers, y)
+    numbers = flat(x.data, few)
+    y = CPU.empty(numbers.shape, x.dtype)
+    forward(crew(4 * y.size), kind, below, numbers, y)
 
     def vjp(g: Array) -> Array:
         dx = CPU.empty(y.shape, y.dtype)
-        backward(crew(x.size), kind, below, flat(g, few), y, dx)
+        backward(crew(y.size), kind, below, flat(g, few), y, dx)
         return shaped(dx, x.shape, few)
 
     return record(name, shaped(y, x.shape, few), (x, vjp))
@@ -249,15 +250,15 @@ def masked(team, g, scale, keep, dx):
 
 def dropout(x: Tensor, p: float, rng: Any) -> Any:
     """See ops.dropout. Any shape; the mask is in the usual order, so the result is, too."""
-    if type(x) is not Tensor or not plain(x) or not x.size or type(rng) is not CounterRng or not 0 <= p < 1:
+    if type(x) is not Tensor or not plain(x) or not x.data.size or type(rng) is not CounterRng or not 0 <= p < 1:
         return NotImplemented
     scale, key, step = x.dtype.type(1 / (1 - p)), np.array(rng.key, np.uint64), rng.next_step()
-    y, keep = CPU.empty(x.shape, x.dtype), np.empty(x.size, np.bool_)
-    drop(crew(4 * x.size), flat(x.data, few=True), np.float32(p), scale, key, step, keep, y.reshape(-1))
+    y, keep = CPU.empty(x.shape, x.dtype), np.empty(x.data.size, np.bool_)
+    drop(crew(4 * x.data.size), flat(x.data, few=True), np.float32(p), scale, key, step, keep, y.reshape(-1))
 
     def vjp(g: Array) -> Array:
         dx = CPU.empty(x.shape, x.dtype)
-        masked(crew(x.size), flat(g, few=True), scale, keep, dx.reshape(-1))
+        masked(crew(x.data.size), flat(g, few=True), scale, keep, dx.reshape(-1))
         return dx
 
     return record("dropout", y, (x, vjp))

@@ -212,17 +212,17 @@ def give(team, g, winners, dx):
 def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:
     """See ops.max_pool2d. (N, C, H, W) -> (N, C, OH, OW)."""
     window = fitting(x.shape, k, stride, padding) if plain(x) else None
-    if window is None or x.size // len(x) >= 1 << 31:
+    if window is None or x.data.size // len(x) >= 1 << 31:
         return NotImplemented
-    few = x.shape[1] < FEW
+    size, few = x.data.size, x.shape[1] < FEW
     y = empty(results(x.shape, *window), x.dtype, few)
     winners, run = np.empty(y.shape, np.int32), largest_of_planes if few else largest
-    run(crew(x.size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
+    run(crew(size), one_channel(stored(x.data, few), few), *window, one_channel(y, few), one_channel(winners, few))
 
     def vjp(g: Array) -> Array:
         n = len(x) * (x.shape[1] if few else 1)
         dx = empty(x.shape, x.dtype, few)
-        give(crew(x.size), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
+        give(crew(size), stored(g, few).reshape(n, -1), winners.reshape(n, -1), dx.reshape(n, -1))
         return usual(dx, few)
 
     return record("max_pool2d", usual(y, few), (x, vjp))

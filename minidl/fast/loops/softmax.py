@@ -100,7 +100,7 @@ def log_softmax(x: Tensor, dim: int = -1) -> Any:
 
 
 def _softmax(name: str, x: Tensor, dim: int) -> Any:
-    if type(x) is not Tensor or not plain(x) or not x.size or type(dim) is not int or dim not in (-1, x.ndim - 1):
+    if type(x) is not Tensor or not plain(x) or not x.data.size or type(dim) is not int or dim not in (-1, x.ndim - 1):
         return NotImplemented
     log, classes = name == "log_softmax", x.shape[-1:]
     if not classes:
