@@ -439,6 +439,12 @@ def test_activations_of_what_is_no_number(name: str) -> None:
     np.testing.assert_allclose(dx, t.grad.numpy(), rtol=1e-6, atol=1e-37)
 
 
+def test_a_gate_that_is_shut_is_zero() -> None:
+    y, dx = run(points.sigmoid, [np.array([-np.inf, -1e30, -104] * 9, np.float32)], np.ones(27, np.float32))
+    assert not y.any()
+    assert not dx.any()
+
+
 def test_gelu_is_exact_to_two_units_of_its_largest_digits() -> None:
     """Beside Python's erfc in double precision; far below 0 it is right to 2 %, where 1 + erf has no digit left."""
     x = np.concatenate([np.linspace(-9, 9, 20_001), np.linspace(-0.01, 0.01, 2_001)]).astype(np.float32)

@@ -62,7 +62,8 @@ def tanh_32(x):
     p = p * z + np.float32(1.33314422036e-1)
     p = p * z + np.float32(-3.33332819422e-1)
     far = one - two / (exp_32(two * size) + one)
-    return p * z * x + x if size < np.float32(0.625) else (far if x >= 0 else -far)  # NaN stays
+    near = x if z == 0 else p * z * x + x  # -0 stays
+    return near if size < np.float32(0.625) else (far if x >= 0 else -far)  # NaN stays
 
 
 def tanh_of(x):
@@ -95,8 +96,9 @@ def forward_part(i, parts, kind, slope, x, y):
         for j in range(len(x)):
             y[j] = tanh_of(x[j])
     else:
+        least = x.dtype.type(-88 if x.itemsize == 4 else -math.inf)  # exp of float32 goes on to no more than e^88.37
         for j in range(len(x)):
-            y[j] = one / (one + exp(-x[j]))
+            y[j] = zero if x[j] < least else one / (one + exp(-x[j]))
 
 
 @loop
