@@ -532,6 +532,16 @@ def test_cross_entropy_of_what_is_no_number() -> None:
         ops.cross_entropy(Tensor(x), np.array([0, 1, 3, 0]))
 
 
+@pytest.mark.parametrize("forms", [nullcontext, reference_only])
+def test_labels_may_be_changed_before_backward(forms: Any) -> None:
+    x, labels = Tensor(np.zeros((3, 4), np.float32), requires_grad=True), np.array([0, 1, 2])
+    with forms():
+        loss = ops.cross_entropy(x, labels)
+        labels[:] = 1000  # as a buffer that is filled anew
+        loss.backward()
+    np.testing.assert_allclose(x.grad, (0.25 - np.eye(4)[:3]) / 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_taking_a_batch(dtype: Any) -> None:
     rng = np.random.default_rng(0)
