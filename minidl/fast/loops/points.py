@@ -243,7 +243,7 @@ def masked(team, g, scale, keep, dx):
     share(team, parts, entry(masked_part, (parts, g, scale, keep, dx)))
 
 
-def dropout(x: Tensor, p: float, rng: Any) -> Any:
+def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
     """See ops.dropout. Any shape; the mask is in the usual order, so the result is, too."""
     if type(x) is not Tensor or not plain(x) or not x.size or type(rng) is not CounterRng or not 0 <= p < 1:
         return NotImplemented
