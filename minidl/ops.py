@@ -301,9 +301,13 @@ def matmul(a: Any, b: Any) -> Tensor:
     if a.ndim == 1:
         y = matmul(reshape(a, 1, -1), b)
         return reshape(y, *y.shape[:-2], *y.shape[-1:])
+    try:
+        y = xp.matmul(a.data, b.data)
+    except ValueError as error:
+        raise ValueError(f"matmul: the leading axes of {a.shape} @ {b.shape} do not broadcast together") from error
     return record(
         "matmul",
-        xp.matmul(a.data, b.data),
+        y,
         (a, lambda g: xp.matmul(g, b.data.swapaxes(-1, -2)), b),  # (..., n, m) @ (..., m, k)
         (b, lambda g: xp.matmul(a.data.swapaxes(-1, -2), g), a),  # (..., k, n) @ (..., n, m)
     )

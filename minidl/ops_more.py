@@ -60,9 +60,14 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
     for x in (a, b):
         tell_column("where", x, chosen)
+    try:
+        y = xp.where(chosen, a.data, b.data)
+    except ValueError as error:
+        shapes = f"{chosen.shape} of the condition, {a.shape} and {b.shape}"
+        raise ValueError(f"where: shapes {shapes} do not broadcast together") from error
     return record(
         "where",
-        xp.where(chosen, a.data, b.data),
+        y,
         (a, lambda g: xp.where(chosen, g, 0)),
         (b, lambda g: xp.where(chosen, 0, g)),
     )

@@ -280,4 +280,4 @@ def _labels(logits: Tensor, labels: Any) -> Array:
         i = int(wrong.argmax())
         raise ValueError(f"cross_entropy: label {labels[i]} at position {i} is not in [0, {classes}): labels count "
                          "from 0, and the network has an output for each")  # fmt: skip
-    return backend_of(logits.data).from_host(labels)
+    return backend_of(logits.data).from_host(labels.copy())  # they may be changed before backward()

@@ -291,14 +291,14 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     return g
 
 
-def _edges(node: Node) -> tuple[Edge, ...]:
+def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
         raise RuntimeError(f"'{node.name}' was freed by backward(): say retain_graph=True there, or compute again")
     for tensor, version in node.reads:
         if tensor.version != version:
             raise RuntimeError(f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed "
                                "since, by a step or load_state_dict: first compute the loss again")  # fmt: skip
-    return node.edges
+    return [edge for edge in node.edges if edge[0].requires_grad]  # an input may have been frozen since
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:

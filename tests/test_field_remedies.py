@@ -167,6 +167,8 @@ def test_arguments_by_place_stop_where_pytorchs_order_differs() -> None:
     for rng in (True, None, 3):
         with pytest.raises(TypeError, match=rf"dropout: rng must be a generator, got {rng}; .*nn.Dropout knows"):
             ops.dropout(Tensor(X), 0.5, rng)
+    with pytest.raises(TypeError, match="dropout: rng must be a generator, got None"):
+        ops.dropout(Tensor(X), 0.5)
 
 
 def test_a_parameter_is_made_of_a_tensor_too() -> None:

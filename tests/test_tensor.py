@@ -174,6 +174,17 @@ def test_retain_graph_allows_a_second_backward():
     assert x.grad == 12
 
 
+def test_what_was_frozen_since_gets_no_gradient():
+    x, w, b = leaf([1.0, 2.0]), leaf([3.0, 4.0]), leaf(5.0)
+    for frozen in (x, w, b):
+        loss = ops.linear(x, w, b).sum()
+        frozen.requires_grad = False
+        loss.backward()
+        grads = [None if t.grad is None else t.grad.tolist() for t in (x, w, b)]
+        assert grads == [None if t is frozen else right for t, right in ((x, [[3, 4]]), (w, [[1, 2]]), (b, [1]))]
+        frozen.requires_grad, x.grad, w.grad, b.grad = True, None, None, None
+
+
 def test_backward_of_an_array_needs_its_gradient():
     x = leaf(1.0, 2.0)
     with pytest.raises(RuntimeError, match=r"scalar.*\(2,\)"):

@@ -142,7 +142,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Any:
     return elementwise("gelu", (form, "multiply"), x, arrays=2) if form else NotImplemented
 
 
-def dropout(x: Tensor, p: float, rng: Any) -> Any:
+def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
     """See ops.dropout: the mask is drawn on the device, in both directions, by the counter-based generator."""
     if not plain(x) or not 0 < x.size <= MANY or not isinstance(rng, CounterRng) or not 0 <= p < 1:
         return NotImplemented

@@ -77,7 +77,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Any:
         return NotImplemented
     if logits.node is not None and logits.node.name in SOFTENED:
         tell_softened(logits.node.name)
-    labels, dtype = np.ascontiguousarray(labels, np.int64), logits.dtype
+    labels, dtype = np.array(labels, np.int64), logits.dtype  # a copy: they may be changed before backward()
     p = CPU.empty(logits.shape, dtype)
     loss, fits = entropy(crew(4 * p.size), np.ascontiguousarray(logits.data), labels, p)
     if not fits:

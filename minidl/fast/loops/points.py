@@ -95,8 +95,9 @@ def forward_part(i, parts, kind, slope, x, y):
         for j in range(len(x)):
             y[j] = tanh_of(x[j])
     else:
+        least = x.dtype.type(-88 if x.itemsize == 4 else -math.inf)  # exp of float32 goes on to no more than e^88.37
         for j in range(len(x)):
-            y[j] = one / (one + exp(-x[j]))
+            y[j] = zero if x[j] < least else one / (one + exp(-x[j]))
 
 
 @part
@@ -248,7 +249,7 @@ def masked(team, g, scale, keep, dx):
     share(team, parts, entry(masked_part, (parts, g, scale, keep, dx)))
 
 
-def dropout(x: Tensor, p: float, rng: Any) -> Any:
+def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
     """See ops.dropout. Any shape; the mask is in the usual order, so the result is, too."""
     if type(x) is not Tensor or not plain(x) or not x.data.size or type(rng) is not CounterRng or not 0 <= p < 1:
         return NotImplemented
