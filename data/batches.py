@@ -192,7 +192,7 @@ def sizes(n: int, val_fraction: float) -> tuple[int, int]:
     if val_fraction != 0 and not 0 < n_val < n:
         raise DataError(
             f"a validation fraction of {val_fraction} sets {n_val} of {n} training images aside; "
-            "each part needs at least one: choose a fraction between 0 and 1"
+            f"each part needs at least one: choose a {'larger' if n_val < 1 else 'smaller'} one, or 0 to set none aside"
         )
     return n - n_val, n_val
 

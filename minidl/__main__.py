@@ -17,7 +17,7 @@ COMMANDS = {
     "data": "make a data set of a folder of pictures",
     "tune": "find the switch that suits a model and data of your own",
     "study": "compare optimizers fairly, over many seeds",
-    "trace": "lay the replays of several runs side by side",
+    "trace": "lay the replays of two runs side by side",
     "fast": "compile the fast loops beforehand",
 }
 

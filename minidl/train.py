@@ -164,18 +164,20 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
 
 def describe(run: Run) -> None:
     """Say what is about to be trained, on what."""
-    job, trainer = run.job, run.job.trainer
+    job, steps = run.job, run.job.trainer.steps_per_epoch
     data, splits = job.dataset, job.trainer.splits
     if job.device == "cpu":
         print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
-    for note in filter(None, (data.note, *run.notes)):
+    rounds = "--tf32 is for GPUs: on the CPU it changes nothing" if job.config.tf32 and job.device == "cpu" else ""
+    for note in filter(None, (data.note, rounds, *run.notes)):
         print(shown(f"note: {note}"))
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
-    images = f"{len(splits.train):,} training, {others}{len(splits.test):,} test images, {splits.classes} classes"
-    print(shown(f"data: {data.name} ({data.source}): {images}"))
+    images = f"{len(splits.train):,} training, {others}{len(splits.test):,} test images"
+    classes = f"{splits.classes} class{'es' * (splits.classes != 1)}"
+    print(shown(f"data: {data.name} ({data.source}): {images}, {classes}"))
     print(
         f"model: {of_file(job.config.model)}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{of_file(job.config.opt)}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {trainer.steps_per_epoch} steps",
+        f"{of_file(job.config.opt)}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {steps} step{'s' * (steps != 1)}",
         flush=True,
     )
 

@@ -161,8 +161,7 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )
-    add_options(parser, Config, only=OPTIONS)
-    add_options(parser, Options, only=["no_fast"])
+    add_options(parser, Config, Options, only=[*OPTIONS, "no_fast"])
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
     )
@@ -222,15 +221,19 @@ def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried
     return tried
 
 
+def _epochs(n: int) -> str:
+    return f"{n} epoch{'s' * (n != 1)}"
+
+
 def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> None:
     """Search, and print what is found."""
     print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
-    plan = ", then ".join(f"{count} for {length} epochs" for count, length in rounds(len(settings(base.opt)), epochs))
-    print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): {plan}", flush=True)
+    plan = ", then ".join(f"{n} for {_epochs(length)}" for n, length in rounds(len(settings(base.opt)), epochs))
+    print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): settings to try: {plan}", flush=True)
     for length, results in search(base, dataset, epochs, tried):
-        print(f"after {length} epochs, the best of {len(results)}:")
+        print(f"after {_epochs(length)}, the best of {len(results)}:")
         for r in results[:3]:
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting

@@ -195,7 +195,7 @@ def test_the_page_is_one_file_that_asks_for_nothing(runs, tmp_path):
     assert str(tmp_path.parent) not in html
     known = json.loads(re.search(r'id="runs">(.*?)</script>', html, re.DOTALL)[1])
     assert [each["frame"] for each in known] == [{"box": 19.5 / 28, "byMass": True}] * 2
-    assert known[1]["about"].startswith("235,146 weights, trained on mnist5k, switched in epoch ")
+    assert known[1]["about"].startswith("235,146 weights, trained on mnist5k, switched after step ")
 
 
 def test_a_name_can_t_end_the_script():

@@ -234,6 +234,8 @@ def test_runs_side_by_side(runs, tmp_path):
     assert "* the highest validation accuracy at the end" in out
     assert "  seed: A 0, B 1, C 0" in out
     assert "  switch: A none, B none, C epoch:1" in out
+    out = ok(runs / "adam", runs / "adam", module="minidl.compare")
+    assert ["*" in line for line in out.splitlines()[1:3]] == [True, True], "equals are marked alike"
     text = (tmp_path / "c.html").read_text()
     page = Reader(text)
     assert [row[0] for row in page.tables[0]] == ["", "A", "B", "C"]

@@ -135,6 +135,10 @@ def test_there_is_no_run(tmp_path):
         Run.resume(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="nothing was trained yet"):
         Run.resume(tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "checkpoint.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"give the folder of one of its runs, as .*one$"):
+        Run.resume(tmp_path)
 
 
 def test_other_data_under_the_same_name(data, tmp_path):

@@ -179,6 +179,12 @@ def test_archives_of_arrays(tmp_path, few):
     np.savez(tmp_path / "words.npz", x=images, y=labels.astype(str))
     with pytest.raises(DataError, match="where numbers are needed"):
         collect_tables(tables_in(tmp_path / "words.npz"))
+    np.savez(tmp_path / "objects.npz", x=images, y=labels.astype(object))
+    with pytest.raises(DataError, match=r"archive of arrays: it has Python objects, where numbers are needed$"):
+        collect_tables(tables_in(tmp_path / "objects.npz"))
+    (tmp_path / "none.npz").write_text("this is text")
+    with pytest.raises(DataError, match=r"can't be read as an archive of arrays: it is none$"):
+        collect_tables(tables_in(tmp_path / "none.npz"))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "med.npz").read_bytes()[:-30])
     with pytest.raises(DataError, match="can't be read as an archive"):
         collect_tables(tables_in(tmp_path / "cut.npz"))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minidl import trace
+from minidl.__main__ import COMMANDS
 from minidl.trace.__main__ import main as side_by_side
 from minidl.training.checkpoint import load_checkpoint
 from tests.commands import ROOT, checkpoint_bits, difference, fails, signal_at_call, tiny_dataset, train
@@ -160,6 +161,7 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     assert side_by_side([*pages, pages[0], "--out", str(both)]) == 2
     told = capsys.readouterr().err
     assert "3 runs were given, but two fit side by side" in told
+    assert "two runs" in COMMANDS["trace"], "the list of commands promises no more"
     assert side_by_side([str(both), "--out", str(tmp_path / "again.html")]) == 0
     assert [r["title"] for r in trace.read(tmp_path / "again.html")] == [r["title"] for r in found]
     assert side_by_side([str(both), pages[0], "--out", str(tmp_path / "three.html")]) == 2

@@ -212,7 +212,8 @@ def test_a_malformed_switch_shows_the_position():
         (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("--val-fraction", "1.5"), "--val-fraction must be between 0 and 1, got 1.5"),
         (("--val-fraction", "-0.1"), "--val-fraction must be between 0 and 1, got -0.1"),
-        (("--val-fraction", "0.0001"), "sets 0 of 4000 training images aside"),
+        (("--val-fraction", "0.0001"), "choose a larger one, or 0 to set none aside"),
+        (("--val-fraction", "0.9999"), "choose a smaller one, or 0 to set none aside"),
         (("--betas", "0.9"), "give two numbers, as in 0.9,0.999, not '0.9'"),
         (("--opt", "adam", "--betas", "0.9,1"), "betas[1] must be in [0, 1), got 1.0"),
         (
@@ -305,3 +306,10 @@ def test_predict_meets_bad_input(finished, folder, tmp_path):
     )
     labels = folder / "t10k-labels-idx1-ubyte"
     assert "uint8 images of 20x16" in fails(finished, labels, module="minidl.predict")
+
+
+def test_one_step_and_tf32_on_a_processor(folder, tmp_path):
+    """What is said before a run counts in words, and names an option that changes nothing."""
+    result = command("--dataset", folder, "--epochs", 1, "--batch-size", 9999, "--tf32", "--out", tmp_path / "r")
+    assert "1 epoch of 1 step\n" in result.stdout
+    assert "note: --tf32 is for GPUs: on the CPU it changes nothing\n" in result.stdout

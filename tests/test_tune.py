@@ -127,7 +127,9 @@ def test_the_flags_are_those_that_were_searched_for(capsys):
     """A rate for batches of 10, and a switch at a share of that run, mean nothing at another size or length."""
     base = Config(model="linear", dataset="tiny", epochs=1, batch_size=10, val_fraction=0.5, seed=3, opt="hybrid")
     tune.search_and_print(base, tiny(), 1, None)
-    words = capsys.readouterr().out.splitlines()[-1].split()
+    said = capsys.readouterr().out
+    assert "settings to try: 24 for 1 epoch\nafter 1 epoch, the best of 24:" in said
+    words = said.splitlines()[-1].split()
     found = dict(zip(words[3::2], words[4::2], strict=True))
     assert {"--batch-size": "10", "--val-fraction": "0.5", "--seed": "3"}.items() <= found.items()
     assert found["--switch"] in ("step:4", "step:9"), "0.3 or 0.6 of the 15 steps"
@@ -151,3 +153,9 @@ def test_nothing_is_advised_where_all_diverged(monkeypatch):
 )
 def test_bad_input(args, part):
     assert part in fails(*args, module="minidl.tune")
+
+
+def test_the_help_names_each_group_once(capsys):
+    with pytest.raises(SystemExit):
+        tune.main(["--help"])
+    assert capsys.readouterr().out.count("\nrun:\n") == 1

@@ -24,7 +24,10 @@ def read_arrays(path: Path, notes: list[str]) -> dict[str, tuple[Array, Array]]:
                 else:
                     parts["test" if "test" in name.lower() else "train"][name] = archive[name]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path} can't be read as an archive of arrays: {' '.join(str(error).split())}") from None
+        why = " ".join(str(error).split())
+        if "pickle" in why:  # NumPy says how to load what may run any program; and of any bytes that they are a pickle
+            why = "it has Python objects, where numbers are needed" if zipfile.is_zipfile(path) else "it is none"
+        raise DataError(f"{path} can't be read as an archive of arrays: {why}") from None
     return {part: _pair(path, arrays) for part, arrays in parts.items() if arrays or part == "train"}
 
 

@@ -62,7 +62,7 @@ def _about(run: LoadedRun, data: str) -> str:
     accuracy = run.summary.get("test_accuracy")
     right = f", {accuracy:.1%} of the test images right" if accuracy is not None else ""
     switch = run.summary.get("switch")
-    switched = f", switched in epoch {switch['epoch']}" if switch else ""
+    switched = f", switched after step {switch['step']:,}" if switch else ""
     return f"{count_parameters(run.model):,} weights, trained on {data}{switched}{right}"
 
 

@@ -104,12 +104,12 @@ def _row(run: Compared) -> list[str]:
     ]
 
 
-def winner(runs: Sequence[Compared]) -> Compared | None:
-    """The one with the highest validation accuracy at its end; None where there is none, or they don't compare."""
-    known = [run for run in runs if run.final is not None]
+def winners(runs: Sequence[Compared]) -> list[Compared]:
+    """Those with the highest validation accuracy at their end; none where they don't compare."""
+    known = [run.final for run in runs if run.final is not None]
     if len(known) < 2 or warnings(runs):
-        return None
-    return max(known, key=lambda run: run.final or 0.0)
+        return []
+    return [run for run in runs if run.final == max(known)]
 
 
 def warnings(runs: Sequence[Compared]) -> list[str]:
@@ -165,9 +165,9 @@ def _value(value: Any) -> str:
 
 def compare_table(runs: Sequence[Compared]) -> str:
     """The comparison as lines of text. A star marks the highest validation accuracy at the end."""
-    best, lines = winner(runs), rows(runs)
+    best, lines = winners(runs), rows(runs)
     for run, row in zip(runs, lines, strict=True):
-        row[6] += " *" if run is best else ""
+        row[6] += " *" if run in best else ""
     shown = [i for i in range(len(HEAD)) if any(row[i] for row in lines)]
     wide = [max(len(HEAD[i]), *(len(row[i]) for row in lines)) for i in shown]
     told = ["  ".join(row[i].ljust(w) for i, w in zip(shown, wide, strict=True)).rstrip() for row in [HEAD, *lines]]
@@ -191,8 +191,8 @@ def _each(runs: Sequence[Compared], values: Sequence[str]) -> str:
 
 def compare_page(runs: Sequence[Compared]) -> str:
     """The same as a page, with the curves of all runs over each other."""
-    best = winner(runs)
-    lines = [[_cell(i, cell, run is best) for i, cell in enumerate(_row(run))] for run in runs]
+    best = winners(runs)
+    lines = [[_cell(i, cell, run in best) for i, cell in enumerate(_row(run))] for run in runs]
     told = [*warnings(runs), *(words for run in runs for words in run.notes)]
     lead = f"{len(runs)} runs: " + "; ".join(f"{run.letter} {run.name}" for run in runs) + "."
     changed = differences(runs)

@@ -169,7 +169,7 @@ def _facts(
         model=repr(model),
         parameters=count_parameters(model),
         pixels=input_of(model),
-        data=f"{Path(name).name}: {data}, {classes} classes",
+        data=f"{Path(name).name}: {data}, {classes} class{'es' * (classes != 1)}",
         class_names=class_names or tuple(map(str, range(classes))),
         validation=validate(model, val, classes) if val else None,
         first=first_layer(model, tuple(state["model"]["image_size"])),

@@ -114,7 +114,7 @@ def no_run(folder: Path, checkpoint: str) -> str:
     if not folder.is_dir():
         return f"there is no run folder {folder}: give the folder that a run printed as its --out"
     runs = sorted((file.parent for file in folder.glob(f"*/{checkpoint}")), key=lambda run: run.stat().st_mtime)
-    meant = f"the folder of one of its {len(runs)} runs, as {runs[-1]}" if runs else "the folder of a run"
+    meant = f"the folder of one of its runs, as {runs[-1]}" if runs else "the folder of a run"
     return f"{folder} has no {checkpoint}: give {meant}"
 
 

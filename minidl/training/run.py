@@ -97,6 +97,8 @@ class Run:
         if not folder.is_dir():
             raise CheckpointError(no_run(folder, CHECKPOINT))
         locked = lock(folder, held)
+        if not file.exists() and any(folder.glob(f"*/{CHECKPOINT}")):
+            raise CheckpointError(no_run(folder, CHECKPOINT))
         if not file.exists():
             raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
         checkpoint = load_run_checkpoint(file)
