@@ -75,6 +75,7 @@ _DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a
 _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
 _SHAPES = "shapes broadcast by themselves"
 _RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
+_ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
 _BINARY = (
     "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); of logits "
@@ -96,7 +97,9 @@ _TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
 _DRAWN = (
     "a drawn with np.random.default_rng(seed), of logits the log-probability ops.log_softmax(logits)[np.arange(n), a]"
 )
-_TWICE = "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2))).reshape(n, c, 2 * h, 2 * w) is twice as large"
+_TWICE = (
+    "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
+)
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
@@ -134,15 +137,17 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
-    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))", "full": "Tensor(np.full(...))",
+    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))",
+    "full": "Tensor(np.full(shape, value, np.float32))",
     "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
     "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
     "int64": "np.int64",
-    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(...))",
+    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(shape, np.float32))",
     "is_tensor": "isinstance(t, Tensor)", "randperm": "np.random.default_rng(seed).permutation(n)",
     "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
-    "zeros": "Tensor(np.zeros(...))",
-    "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
+    "zeros": "Tensor(np.zeros(shape, np.float32))",
+    "ones": "Tensor(np.ones(shape, np.float32))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM,
+    "concatenate": "ops.cat",
     "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
     "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
@@ -152,7 +157,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
     "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
     "view": "ops.reshape",
-    "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
+    "nll_loss": _NLL, "one_hot": _ONE_HOT,
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
     "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
@@ -162,7 +167,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
     "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
     "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
-    "to_categorical": "labels stay whole numbers; np.eye(n)[labels] are one-hot rows",
+    "to_categorical": f"labels stay whole numbers; {_ONE_HOT} are one-hot rows",
     "train_test_split": "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]",
     "StandardScaler": "(x - x_train.mean(0)) / x_train.std(0)", "load_digits": "load_mnist()",
     "accuracy_score": "(predicted == labels).mean()", "accuracy": "(logits.argmax(1) == labels).mean()",

@@ -203,6 +203,29 @@ def test_signals_along_one_axis_are_images_of_one_row() -> None:
     np.testing.assert_allclose(normal.numpy(), torch.nn.functional.layer_norm(there, (9,)).numpy(), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "name", ["zeros", "ones", "empty", "full", "new_zeros", "eye", "zeros_like", "Upsample", "one_hot"]
+)
+def test_what_is_written_instead_is_of_the_networks_dtype(name: str) -> None:
+    code = minidl.elsewhere.ELSEWHERE[name].split(" is twice")[0]
+    x = Tensor(RNG.random((2, 3, 4, 4), np.float32))
+    known = {
+        "x": x,
+        "t": x,
+        "n": 2,
+        "c": 3,
+        "h": 4,
+        "w": 4,
+        "shape": (2, 3, 4, 4),
+        "value": 2,
+        "labels": np.array([1, 0]),
+    }
+    made = eval(code, {"np": np, "Tensor": Tensor, **known})
+    assert made.dtype == np.float32  # float64 is refused by the next layer
+    if name == "Upsample":
+        np.testing.assert_array_equal(made.numpy(), x.numpy().repeat(2, 2).repeat(2, 3))
+
+
 # ---- shapes and places ----
 
 
