@@ -86,6 +86,22 @@ _L1 = "ops.abs(a - b).mean()"
 _HUBER = "ops.where(d < 1, 0.5 * d * d, d - 0.5).mean(), with d = ops.abs(a - b)"
 _SOFTPLUS = "ops.binary_cross_entropy_with_logits(x, 0 * x.data, reduction='none')"
 _LAYER_NORM = "(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_NORM = "(g - g.mean(-1, keepdim=True)) / (g.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_GROUP_NORM = f"({_NORM}).reshape(x.shape), with g = x.reshape(n, groups, -1)"
+_INSTANCE_NORM = f"({_NORM}).reshape(x.shape), with g = x.flatten(2)"
+_RMS_NORM = "x / ((x * x).mean(-1, keepdim=True) + 1e-6).sqrt()"
+_GLU = "a * b.sigmoid(), with a = x[..., :n] and b = x[..., n:]"
+_SELU = "1.050701 * ops.where(x > 0, x, 1.673263 * (ops.where(x > 0, 0, x).exp() - 1))"
+_HARDSWISH = "x * (x + 3).clamp(0, 6) / 6"
+_HARDSIGMOID = "(x + 3).clamp(0, 6) / 6"
+_SHUFFLE = "x.reshape(n, c, r, r, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, r * h, r * w)"
+_CHANNELS_OUT = "x * drop(np.ones((n, c, 1, 1), x.dtype)), with drop = nn.Dropout(p)"
+_ONE_MAX = "x.max((2, 3)) is the largest of each channel"
+_PATCHES = (
+    "x.reshape(n, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * k * k) are patches side by side"
+)
+_CLIPPED = "np.clip(p.grad, -c, c, out=p.grad) for each p of net.parameters()"
+_OWN_AVERAGE = "optim.average.AveragedAdam; by hand, of a copy: with no_grad(): a *= 0.99; a += 0.01 * p"
 _KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
 _LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
 _ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
@@ -100,6 +116,7 @@ _DRAWN = (
 _TWICE = (
     "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
 )
+_ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
@@ -194,7 +211,22 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
     "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",
     "clip_grad_norm_": "max_norm= of an optimizer clips", "dist": "(a - b).norm()", "addmm": "a @ b + c",
+    "GroupNorm": _GROUP_NORM, "group_norm": _GROUP_NORM, "InstanceNorm2d": _INSTANCE_NORM,
+    "instance_norm": _INSTANCE_NORM, "RMSNorm": _RMS_NORM, "rms_norm": _RMS_NORM, "GLU": _GLU, "glu": _GLU,
+    "SELU": _SELU, "selu": _SELU, "PixelShuffle": _SHUFFLE, "pixel_shuffle": _SHUFFLE, "Dropout2d": _CHANNELS_OUT,
+    "dropout2d": _CHANNELS_OUT, "AdaptiveMaxPool2d": _ONE_MAX, "adaptive_max_pool2d": _ONE_MAX,
+    "ConvTranspose2d": _ENLARGED, "conv_transpose2d": _ENLARGED, "Unfold": _PATCHES, "unfold": _PATCHES,
+    "Hardswish": _HARDSWISH, "hardswish": _HARDSWISH, "Hardsigmoid": _HARDSIGMOID, "hardsigmoid": _HARDSIGMOID,
+    "conv1d": "ops.conv2d(x[:, :, None], w[:, :, None], b)[:, :, 0] of signals (N, C, L)", "Softmax2d": "nn.Softmax(1)",
+    "prod": "t.log().sum(dim).exp(), where all are above 0", "addcmul": "t + value * a * b",
+    "addcdiv": "t + value * a / b", "diagonal": "t[np.arange(n), np.arange(n)]",
+    "var_mean": "t.var(dim), t.mean(dim)", "narrow": "slices, t[a:b]", "new_tensor": "Tensor(...)",
+    "gumbel_softmax": "((t + rng.gumbel(size=t.shape).astype(t.dtype)) / tau).softmax(-1)",
+    "full_like": "Tensor(np.full_like(t, value))", "new_full": "Tensor(np.full(shape, value, np.float32))",
+    "clip_grad_value_": _CLIPPED,
     # optimizers
+    "swa_utils": _OWN_AVERAGE, "AveragedModel": _OWN_AVERAGE, "EMA": _OWN_AVERAGE,
+    "CosineAnnealingWarmRestarts": "lr=lambda k: a rate for step k",
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
     "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
     "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
@@ -230,8 +262,9 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
-    "utils": "max_norm= of an optimizer clips, minidl.batches loads",
+    "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the numbers; minidl.batches loads",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "reset_parameters": "a layer made anew, net[0] = nn.Linear(...), before the optimizer is built",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",
     "pop": "net[:-1], without the last layer", "summary": "print(net)",
