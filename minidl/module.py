@@ -51,8 +51,6 @@ class Module(Named):
     """
 
     training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
-    _called: bool = False
-    _kept: frozenset[str] = frozenset()  # attributes that hold results of forward
 
     def __init__(self, *more: Any, **unknown: Any) -> None:
         refuse(type(self).__name__, unknown, more)  # what is left is no argument of the layer
@@ -71,8 +69,9 @@ class Module(Named):
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
             tell(f"{name} of a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
-        if self._called and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
-            object.__setattr__(self, "_kept", self._kept | {name})
+        kept = vars(self).get("_results")  # the names that forward gave to its results; None before the first call
+        if kept is not None and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
+            kept.add(name)
         object.__setattr__(self, name, value)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -82,13 +81,12 @@ class Module(Named):
         """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
-        vars(self)["_called"] = True
+        vars(self).setdefault("_results", set())
         y = self.forward(*inputs, **named)
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
-        for names, see in watchers.get():
-            if self in names:
-                y = see(names[self], self, y)
+        for names, see in (each for each in watchers.get() if self in each[0]):
+            y = see(names[self], self, y)
         return y
 
     @contextmanager
@@ -141,7 +139,7 @@ class Module(Named):
         """Every tensor and array, parameters and buffers, under all their names."""
         for path, module in self._walk():
             for name, value in vars(module).items():
-                result = name in module._kept and not getattr(value, "parameter", False)
+                result = name in vars(module).get("_results", ()) and not getattr(value, "parameter", False)
                 if isinstance(value, (Tensor, np.ndarray)) and not result:
                     yield f"{path}.{name}" if path else name, value
 
