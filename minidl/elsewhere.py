@@ -75,6 +75,7 @@ _DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a
 _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
 _SHAPES = "shapes broadcast by themselves"
 _RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
+_ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
 _BINARY = (
     "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); of logits "
@@ -85,6 +86,22 @@ _L1 = "ops.abs(a - b).mean()"
 _HUBER = "ops.where(d < 1, 0.5 * d * d, d - 0.5).mean(), with d = ops.abs(a - b)"
 _SOFTPLUS = "ops.binary_cross_entropy_with_logits(x, 0 * x.data, reduction='none')"
 _LAYER_NORM = "(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_NORM = "(g - g.mean(-1, keepdim=True)) / (g.var(-1, correction=0, keepdim=True) + 1e-5).sqrt()"
+_GROUP_NORM = f"({_NORM}).reshape(x.shape), with g = x.reshape(n, groups, -1)"
+_INSTANCE_NORM = f"({_NORM}).reshape(x.shape), with g = x.flatten(2)"
+_RMS_NORM = "x / ((x * x).mean(-1, keepdim=True) + 1e-6).sqrt()"
+_GLU = "a * b.sigmoid(), with a = x[..., :n] and b = x[..., n:]"
+_SELU = "1.050701 * ops.where(x > 0, x, 1.673263 * (ops.where(x > 0, 0, x).exp() - 1))"
+_HARDSWISH = "x * (x + 3).clamp(0, 6) / 6"
+_HARDSIGMOID = "(x + 3).clamp(0, 6) / 6"
+_SHUFFLE = "x.reshape(n, c, r, r, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c, r * h, r * w)"
+_CHANNELS_OUT = "x * drop(np.ones((n, c, 1, 1), x.dtype)), with drop = nn.Dropout(p)"
+_ONE_MAX = "x.max((2, 3)) is the largest of each channel"
+_PATCHES = (
+    "x.reshape(n, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * k * k) are patches side by side"
+)
+_CLIPPED = "np.clip(p.grad, -c, c, out=p.grad) for each p of net.parameters()"
+_OWN_AVERAGE = "optim.average.AveragedAdam; by hand, of a copy: with no_grad(): a *= 0.99; a += 0.01 * p"
 _KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
 _LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
 _ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
@@ -96,7 +113,10 @@ _TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
 _DRAWN = (
     "a drawn with np.random.default_rng(seed), of logits the log-probability ops.log_softmax(logits)[np.arange(n), a]"
 )
-_TWICE = "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2))).reshape(n, c, 2 * h, 2 * w) is twice as large"
+_TWICE = (
+    "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
+)
+_ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
@@ -134,15 +154,17 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
-    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))", "full": "Tensor(np.full(...))",
+    "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))",
+    "full": "Tensor(np.full(shape, value, np.float32))",
     "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
     "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
     "int64": "np.int64",
-    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(...))",
+    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(shape, np.float32))",
     "is_tensor": "isinstance(t, Tensor)", "randperm": "np.random.default_rng(seed).permutation(n)",
     "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
-    "zeros": "Tensor(np.zeros(...))",
-    "ones": "Tensor(np.ones(...))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM, "concatenate": "ops.cat",
+    "zeros": "Tensor(np.zeros(shape, np.float32))",
+    "ones": "Tensor(np.ones(shape, np.float32))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM,
+    "concatenate": "ops.cat",
     "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
     "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
@@ -152,7 +174,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
     "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
     "view": "ops.reshape",
-    "nll_loss": _NLL, "one_hot": "np.eye(n)[labels]",
+    "nll_loss": _NLL, "one_hot": _ONE_HOT,
     "einsum": "ops.matmul, with transpose and reshape", "batch_norm2d": "ops.batch_norm",
     "grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
     "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
@@ -162,7 +184,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
     "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
     "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
-    "to_categorical": "labels stay whole numbers; np.eye(n)[labels] are one-hot rows",
+    "to_categorical": f"labels stay whole numbers; {_ONE_HOT} are one-hot rows",
     "train_test_split": "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]",
     "StandardScaler": "(x - x_train.mean(0)) / x_train.std(0)", "load_digits": "load_mnist()",
     "accuracy_score": "(predicted == labels).mean()", "accuracy": "(logits.argmax(1) == labels).mean()",
@@ -189,7 +211,22 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
     "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",
     "clip_grad_norm_": "max_norm= of an optimizer clips", "dist": "(a - b).norm()", "addmm": "a @ b + c",
+    "GroupNorm": _GROUP_NORM, "group_norm": _GROUP_NORM, "InstanceNorm2d": _INSTANCE_NORM,
+    "instance_norm": _INSTANCE_NORM, "RMSNorm": _RMS_NORM, "rms_norm": _RMS_NORM, "GLU": _GLU, "glu": _GLU,
+    "SELU": _SELU, "selu": _SELU, "PixelShuffle": _SHUFFLE, "pixel_shuffle": _SHUFFLE, "Dropout2d": _CHANNELS_OUT,
+    "dropout2d": _CHANNELS_OUT, "AdaptiveMaxPool2d": _ONE_MAX, "adaptive_max_pool2d": _ONE_MAX,
+    "ConvTranspose2d": _ENLARGED, "conv_transpose2d": _ENLARGED, "Unfold": _PATCHES, "unfold": _PATCHES,
+    "Hardswish": _HARDSWISH, "hardswish": _HARDSWISH, "Hardsigmoid": _HARDSIGMOID, "hardsigmoid": _HARDSIGMOID,
+    "conv1d": "ops.conv2d(x[:, :, None], w[:, :, None], b)[:, :, 0] of signals (N, C, L)", "Softmax2d": "nn.Softmax(1)",
+    "prod": "t.log().sum(dim).exp(), where all are above 0", "addcmul": "t + value * a * b",
+    "addcdiv": "t + value * a / b", "diagonal": "t[np.arange(n), np.arange(n)]",
+    "var_mean": "t.var(dim), t.mean(dim)", "narrow": "slices, t[a:b]", "new_tensor": "Tensor(...)",
+    "gumbel_softmax": "((t + rng.gumbel(size=t.shape).astype(t.dtype)) / tau).softmax(-1)",
+    "full_like": "Tensor(np.full_like(t, value))", "new_full": "Tensor(np.full(shape, value, np.float32))",
+    "clip_grad_value_": _CLIPPED,
     # optimizers
+    "swa_utils": _OWN_AVERAGE, "AveragedModel": _OWN_AVERAGE, "EMA": _OWN_AVERAGE,
+    "CosineAnnealingWarmRestarts": "lr=lambda k: a rate for step k",
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
     "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
     "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
@@ -225,8 +262,9 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
-    "utils": "max_norm= of an optimizer clips, minidl.batches loads",
+    "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the numbers; minidl.batches loads",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
+    "reset_parameters": "a layer made anew, net[0] = nn.Linear(...), before the optimizer is built",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",
     "pop": "net[:-1], without the last layer", "summary": "print(net)",

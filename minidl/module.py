@@ -2,7 +2,8 @@
 
 A Module's parameters are its Tensor attributes that were made to be learned, with requires_grad=True or as a
 Parameter, and stay so while they are frozen; its buffers (batch norm's running statistics) are the other Tensors and
-the arrays. Both are found by walking the attributes, and named by their path, as in PyTorch: `features.3.bias`.
+the arrays, but for what `forward` keeps of its results to be looked at, such as self.attention. Both are found by
+walking the attributes, and named by their path, as in PyTorch: `features.3.bias`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class Module(Named):
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
             tell(f"{name} of a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
+        kept = vars(self).get("_results")  # the names that forward gave to its results; None before the first call
+        if kept is not None and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
+            kept.add(name)
         object.__setattr__(self, name, value)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -77,12 +81,12 @@ class Module(Named):
         """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
+        vars(self).setdefault("_results", set())
         y = self.forward(*inputs, **named)
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
-        for names, see in watchers.get():
-            if self in names:
-                y = see(names[self], self, y)
+        for names, see in (each for each in watchers.get() if self in each[0]):
+            y = see(names[self], self, y)
         return y
 
     @contextmanager
@@ -135,7 +139,8 @@ class Module(Named):
         """Every tensor and array, parameters and buffers, under all their names."""
         for path, module in self._walk():
             for name, value in vars(module).items():
-                if isinstance(value, (Tensor, np.ndarray)):
+                result = name in vars(module).get("_results", ()) and not getattr(value, "parameter", False)
+                if isinstance(value, (Tensor, np.ndarray)) and not result:
                     yield f"{path}.{name}" if path else name, value
 
     def _check_attributes(self, path: str) -> None:

@@ -230,8 +230,9 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
             raise ValueError(f"parameter {i}, shape {p.shape}, is computed from others: optimize those, the leaves")
         if (p.dtype, p.device) != (params[0].dtype, params[0].device):
             raise ValueError(
-                f"all parameters need one dtype and device: parameter 0 is {params[0].dtype} on {params[0].device}, "
-                f"parameter {i} is {p.dtype} on {p.device}. Call model.to(device, dtype) first"
+                f"all parameters need one dtype and device: parameter 0, shape {params[0].shape}, is {params[0].dtype} "
+                f"on {params[0].device}, parameter {i}, shape {p.shape}, is {p.dtype} on {p.device}. Call "
+                "model.to(device, dtype) first; np.ones(n) makes float64, np.ones(n, np.float32) float32"
             )
     if not any(p.requires_grad for p in params):
         raise ValueError("none of these parameters has requires_grad=True: there is nothing to train")

@@ -287,6 +287,48 @@ def test_an_optimizer_built_between_forward_and_backward_changes_nothing() -> No
     loss.backward()
 
 
+class Attention(nn.Module):
+    """Keeps its attention, to be looked at, and the mean of its inputs, which is saved."""
+
+    def __init__(self) -> None:
+        self.query, self.out = nn.Linear(3, 3, rng=0), nn.Linear(3, 2, rng=1)
+        self.mean = Tensor(np.zeros(3, np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = x.detach().mean(0)
+        self.attention = (self.query(x) @ x.T).softmax(-1)
+        return self.out(self.attention @ x)
+
+
+def test_what_forward_keeps_of_its_results_is_no_weight() -> None:
+    model, x = Attention(), np.random.default_rng(0).random((4, 3), np.float32)
+    names = ["mean", "query.weight", "query.bias", "out.weight", "out.bias"]
+    model(x)  # as a command tries it before it builds the optimizer
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+        with no_grad():
+            model(x)
+    assert model.attention.shape == (4, 4)
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert list(each.state_dict()) == names
+        assert [name for name, _ in each.named_parameters()] == names[1:]
+        fresh = Attention()
+        fresh.load_state_dict(each.state_dict())
+        equal(fresh(x).numpy(), model(x).numpy())
+    model.attention = nn.Parameter(np.ones(2))  # which is a weight under any name
+    assert "attention" in dict(model.named_parameters())
+
+
+def test_a_weight_that_was_computed_is_still_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, rng=0))
+    model.scale = nn.Parameter(np.ones(2, np.float32)) * 0.1
+    with pytest.raises(ValueError, match="computed from others"):
+        optim.SGD(model.parameters(), lr=0.1)
+
+
 def test_what_is_remembered_for_the_check_keeps_nothing_alive() -> None:
     import weakref
 

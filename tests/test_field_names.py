@@ -203,6 +203,92 @@ def test_signals_along_one_axis_are_images_of_one_row() -> None:
     np.testing.assert_allclose(normal.numpy(), torch.nn.functional.layer_norm(there, (9,)).numpy(), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "name", ["zeros", "ones", "empty", "full", "new_zeros", "eye", "zeros_like", "Upsample", "one_hot"]
+)
+def test_what_is_written_instead_is_of_the_networks_dtype(name: str) -> None:
+    code = minidl.elsewhere.ELSEWHERE[name].split(" is twice")[0]
+    x = Tensor(RNG.random((2, 3, 4, 4), np.float32))
+    known = {
+        "x": x,
+        "t": x,
+        "n": 2,
+        "c": 3,
+        "h": 4,
+        "w": 4,
+        "shape": (2, 3, 4, 4),
+        "value": 2,
+        "labels": np.array([1, 0]),
+    }
+    made = eval(code, {"np": np, "Tensor": Tensor, **known})
+    assert made.dtype == np.float32  # float64 is refused by the next layer
+    if name == "Upsample":
+        np.testing.assert_array_equal(made.numpy(), x.numpy().repeat(2, 2).repeat(2, 3))
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("group_norm", lambda F, x: F.group_norm(x, 2)),
+        ("instance_norm", lambda F, x: F.instance_norm(x)),
+        ("rms_norm", lambda F, x: F.rms_norm(x, (4,), eps=1e-6)),
+        ("glu", lambda F, x: F.glu(x)),
+        ("selu", lambda F, x: F.selu(x)),
+        ("pixel_shuffle", lambda F, x: F.pixel_shuffle(x, 2)),
+        ("adaptive_max_pool2d", lambda F, x: F.adaptive_max_pool2d(x, 1)[:, :, 0, 0]),
+        ("unfold", lambda F, x: F.unfold(x, 2, stride=2).transpose(1, 2)),
+        ("hardswish", lambda F, x: F.hardswish(x)),
+        ("hardsigmoid", lambda F, x: F.hardsigmoid(x)),
+    ],
+)
+def test_what_stands_for_pytorchs_layers_is_the_same(name: str, theirs: Any) -> None:
+    torch = pytest.importorskip("torch")
+    x = RNG.standard_normal((2, 8, 4, 4))
+    t, there = Tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    known = {"ops": ops, "x": t, "n": 2, "c": 8 if name == "unfold" else 2, "groups": 2, "h": 4, "w": 4, "r": 2, "k": 2}
+    said = minidl.elsewhere.ELSEWHERE[name].split(" is the ")[0].split(" are patches")[0]
+    code, _, meant = said.partition(", with ")
+    exec(meant.replace(" and ", "; "), known)
+    here, wanted = eval(code, known), theirs(torch.nn.functional, there)
+    np.testing.assert_allclose(here.numpy(), wanted.detach().numpy(), rtol=1e-5, atol=1e-6)
+    (here * here).sum().backward()
+    (wanted * wanted).sum().backward()
+    np.testing.assert_allclose(t.grad, there.grad.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        *((nn, name) for name in ("ConvTranspose2d", "GroupNorm", "Dropout2d", "RMSNorm", "Hardswish", "Softmax2d")),
+        *((ops, name) for name in ("conv1d", "gumbel_softmax", "addcmul", "full_like", "clip_grad_value_")),
+        *((minidl.optim, name) for name in ("swa_utils", "EMA", "CosineAnnealingWarmRestarts")),
+        (nn.Linear(2, 2), "reset_parameters"),
+        (Tensor(X), "prod"),
+    ],
+)
+def test_what_was_called_only_missing_says_what_to_write(where: Any, name: str) -> None:
+    with pytest.raises(AttributeError) as told:
+        getattr(where, name)
+    assert str(told.value).endswith(f"has no '{name}': {minidl.elsewhere.ELSEWHERE[name]}")
+
+
+def test_whole_channels_drop_out() -> None:
+    code = minidl.elsewhere.ELSEWHERE["dropout2d"].split(", with")[0]
+    x = Tensor(np.ones((20, 8, 3, 3), np.float32))
+    y = eval(code, {"x": x, "drop": nn.Dropout(0.5, rng=0), "np": np, "n": 20, "c": 8}).numpy()
+    assert set(np.unique(y)) == {0, 2}
+    np.testing.assert_array_equal(y, y[:, :, :1, :1] + 0 * y)
+
+
+@pytest.mark.parametrize("wrong", [minidl.Observer, lambda record: None])
+def test_what_is_no_observer_is_told_how_to_write_one(wrong: Any) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    trainer = minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y))
+    with pytest.raises(TypeError, match=r"of your own, class Mine\(minidl.Observer\), not (the class|a function)"):
+        trainer.fit(1, [wrong], verbose=False)
+
+
 # ---- shapes and places ----
 
 

@@ -145,7 +145,7 @@ def _check_observers(observers: Sequence[Any]) -> None:
     for each in observers:
         if isinstance(each, type) or not isinstance(each, Observer):
             what = f"the class {each.__name__} itself" if isinstance(each, type) else f"a {type(each).__name__}"
-            raise TypeError(f"an observer is an object of training.observer.Observer, such as a Recorder, not {what}")
+            raise TypeError(f"an observer is an object of a class of your own, class Mine(minidl.Observer), not {what}")
 
 
 def _check_schedule(trainer: Trainer, total: int) -> None:
