@@ -3,11 +3,13 @@
 import gc
 import threading
 import weakref
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from minidl import GradientError, Tensor, gradcheck, no_grad, ops
+from minidl.backend import no_fast
 from minidl.tensor import Home, record
 
 
@@ -183,6 +185,32 @@ def test_what_was_frozen_since_gets_no_gradient():
         grads = [None if t.grad is None else t.grad.tolist() for t in (x, w, b)]
         assert grads == [None if t is frozen else right for t, right in ((x, [[3, 4]]), (w, [[1, 2]]), (b, [1]))]
         frozen.requires_grad, x.grad, w.grad, b.grad = True, None, None, None
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d"])
+def test_what_is_thawed_between_two_passes_gets_the_gradient_of_the_second(name):
+    shapes = {"linear": ((4, 3), (2, 3)), "conv2d": ((2, 3, 5, 5), (4, 3, 2, 2))}[name]
+    x, w = (Tensor(np.random.default_rng(0).normal(size=shape), requires_grad=True) for shape in shapes)
+    for frozen, other in ((x, w), (w, x)):
+        y = getattr(ops, name)(x, w)
+        frozen.requires_grad = False
+        y.backward(np.ones(y.shape), retain_graph=True)
+        frozen.requires_grad, other.grad = True, None
+        y.backward(g := np.full(y.shape, 3.0), retain_graph=True)
+        y.backward(g)  # the same array again
+        grads = x.grad, w.grad
+        x.grad = w.grad = None
+        (getattr(ops, name)(x, w) * 6).sum().backward()
+        for found, right in zip(grads, (x.grad, w.grad), strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-12)
+        x.grad = w.grad = None
+
+
+@pytest.mark.parametrize("loops", [True, False])
+def test_what_a_kernel_takes_besides_is_no_argument_of_the_operation(loops):
+    x, w, b = leaf([1.0, 2.0]), leaf([3.0, 4.0]), leaf(5.0)
+    with nullcontext() if loops else no_fast(), pytest.raises(TypeError, match="positional arguments"):
+        ops.linear(x, w, b, True)
 
 
 def test_backward_of_an_array_needs_its_gradient():

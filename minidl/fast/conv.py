@@ -65,7 +65,7 @@ class _Convolution:
     order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
             them, else (1, 1). They are sorted so without a pooling, too: a row's last bits may depend on where in the
             matrix it is, and they must not depend on whether the pooling is done in the same piece
-    found   gradients that were computed, but not asked for yet
+    found   gradients that were computed, but not asked for yet; those of `of`
     """
 
     pool: MaxPool | None = None
@@ -78,6 +78,7 @@ class _Convolution:
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
         self.work = 2 * self.size[0] * self.size[1] * w.data.size  # for an image: what lays out windows counts, too
         self.found: dict[str, Any] = {}
+        self.of: Array | None = None
 
     def output(self, name: str) -> Tensor:
         n, (oh, ow), dtype = len(self.x), self.size, self.x.dtype
@@ -109,8 +110,8 @@ class _Convolution:
 
     def gradient(self, name: str, g: Array) -> Any:
         """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""
-        if name not in self.found:
-            g, (h, w) = channels_last(g), self.x.shape[2:]
+        if g is not self.of or name not in self.found:
+            self.of, g, (h, w) = g, channels_last(g), self.x.shape[2:]
             dx = CPU.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
             rows = h * w * self.o if self.x.requires_grad else self.size[0] * self.size[1] * self.c
             size = rows * self.kernel[0] * self.kernel[1] * g.itemsize

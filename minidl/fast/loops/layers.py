@@ -29,14 +29,15 @@ class Gradients:
 
     def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
         self.make = make
+        self.g: Array | None = None  # what was found belongs to it
         self.found: dict[str, Array] = {}
 
     def of(self, name: str) -> Callable[[Array], Array]:
         """The vjp of this input."""
 
         def vjp(g: Array) -> Array:
-            if name not in self.found:
-                self.found = self.make(g)
+            if g is not self.g or name not in self.found:
+                self.g, self.found = g, self.make(g)
             return self.found.pop(name)
 
         return vjp
@@ -56,7 +57,7 @@ def asked(t: Tensor | None) -> bool:
 # ---- dense layers ----
 
 
-def linear(x: Tensor, w: Any, b: Any = None, relu: bool = False) -> Any:
+def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
     """See ops.linear. x (..., in), w (out, in), b (out,) -> (..., out)."""
     if not plain(x, w, b) or x.ndim < 2 or w.ndim != 2 or x.shape[-1] != w.shape[1] or not x.data.size * w.data.size:
         return NotImplemented

@@ -198,6 +198,7 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
     relu: bool = False,
 ) -> Any:
     """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
