@@ -69,7 +69,7 @@ class Module(Named):
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
             tell(f"{name} of a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
-        kept = vars(self).get("_results")  # the names that forward gave to its results; None before the first call
+        kept = vars(self).setdefault("_results", None)  # names that forward gave to results; None before any call
         if kept is not None and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
             kept.add(name)
         object.__setattr__(self, name, value)
@@ -81,7 +81,7 @@ class Module(Named):
         """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
-        vars(self).setdefault("_results", set())
+        vars(self)["_results"] = vars(self).get("_results") or set()
         y = self.forward(*inputs, **named)
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
@@ -139,7 +139,7 @@ class Module(Named):
         """Every tensor and array, parameters and buffers, under all their names."""
         for path, module in self._walk():
             for name, value in vars(module).items():
-                result = name in vars(module).get("_results", ()) and not getattr(value, "parameter", False)
+                result = name in (vars(module).get("_results") or ()) and not getattr(value, "parameter", False)
                 if isinstance(value, (Tensor, np.ndarray)) and not result:
                     yield f"{path}.{name}" if path else name, value
 

@@ -17,13 +17,19 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     b = as_tensor(b, like=a)
     alike(op, a, b, dtype=False)
     if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError as error:
-            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast together") from error
+        together(op, a.shape, b.shape)
         if op in ("sub", "mul"):
             tell_column(op, a, b)
     return a, b
+
+
+def together(op: str, *shapes: tuple[int, ...]) -> None:
+    """Raise ValueError where these shapes do not broadcast."""
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        *others, last = map(str, shapes)
+        raise ValueError(f"{op}: shapes {', '.join(others)} and {last} do not broadcast together") from error
 
 
 def tell_column(op: str, a: Any, b: Any) -> None:

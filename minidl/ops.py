@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.operands import operands, reduced
+from minidl.operands import operands, reduced, together
 from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
@@ -301,13 +301,10 @@ def matmul(a: Any, b: Any) -> Tensor:
     if a.ndim == 1:
         y = matmul(reshape(a, 1, -1), b)
         return reshape(y, *y.shape[:-2], *y.shape[-1:])
-    try:
-        y = xp.matmul(a.data, b.data)
-    except ValueError as error:
-        raise ValueError(f"matmul: the leading axes of {a.shape} @ {b.shape} do not broadcast together") from error
+    together(f"matmul of {a.shape} @ {b.shape}, leading axes", a.shape[:-2], b.shape[:-2])
     return record(
         "matmul",
-        y,
+        xp.matmul(a.data, b.data),
         (a, lambda g: xp.matmul(g, b.data.swapaxes(-1, -2)), b),  # (..., n, m) @ (..., m, k)
         (b, lambda g: xp.matmul(a.data.swapaxes(-1, -2), g), a),  # (..., k, n) @ (..., n, m)
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, erf, xp_of
-from minidl.operands import operands, reduced, tell_column
+from minidl.operands import operands, reduced, tell_column, together
 from minidl.refuse import refuse
 from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, record, total
 
@@ -60,14 +60,10 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
     for x in (a, b):
         tell_column("where", x, chosen)
-    try:
-        y = xp.where(chosen, a.data, b.data)
-    except ValueError as error:
-        shapes = f"{chosen.shape} of the condition, {a.shape} and {b.shape}"
-        raise ValueError(f"where: shapes {shapes} do not broadcast together") from error
+    together("where (condition, a, b)", chosen.shape, a.shape, b.shape)
     return record(
         "where",
-        y,
+        xp.where(chosen, a.data, b.data),
         (a, lambda g: xp.where(chosen, g, 0)),
         (b, lambda g: xp.where(chosen, 0, g)),
     )

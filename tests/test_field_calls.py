@@ -174,7 +174,7 @@ def test_numbers_are_stacked_not_joined() -> None:
         (nn, "LSTM", "there are no recurrent layers"),
         (ops, "crossentropy", "it is called cross_entropy"),
         (ops, "elu", r"ops.where\(x > 0, x, ops.where"),
-        (ops, "selu", "put it together"),
+        (ops, "celu", "put it together"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "normal_", "nothing is changed in place"),
         (Tensor(1.0), "sofmax", "nearest to it is softmax"),

@@ -117,7 +117,7 @@ ERRORS = {
     "clamp: max must be a number": lambda: ops.clamp(X, 0, Tensor(X)),
     "where: the condition must be booleans": lambda: ops.where(X, X, X),
     r"where: shapes \(2, 3, 4\) and \(5,\)": lambda: ops.where(X > 0, X, np.ones(5)),
-    r"where: shapes \(3,\) of the condition, \(2, 3, 4\)": lambda: ops.where(X[0, :, 0] > 0, X, 0),
+    r"where \(condition, a, b\): shapes \(3,\), \(2, 3, 4\) and \(\) do not": lambda: ops.where(X[0, :, 0] > 0, X, 0),
     r"cat: shapes \[\(2, 3, 4\), \(3,\)\]": lambda: ops.cat([X, X[0, :, 0]]),
     "cat: give a list": lambda: ops.cat(Tensor(X)),
     "cat: the list of Tensors is empty": lambda: ops.cat([]),

@@ -99,7 +99,7 @@ def with_step(optimizer: Optimizer) -> Optimizer:
 
 
 def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., Tensor], dtype: Any) -> None:
-    """Some steps, and an evaluation."""
+    """Some steps, and an evaluation; then what these networks do not have."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (8 * STEPS, 28, 28), np.uint8), rng.integers(0, 10, 8 * STEPS)
     optimizer = rule(model.to(dtype=dtype).parameters())
@@ -111,7 +111,9 @@ def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., 
         optimizer.step()
     if dtype == np.float32:
         evaluate(model, Examples(images, labels))
-    ops.softmax(logits)
+    rows = Tensor(np.ones((64, 40), dtype), requires_grad=True)  # enough numbers for a loop over them
+    (ops.softmax(rows) * ops.log_softmax(rows)).mean(0).sum().backward()
+    rows.mean(1)
 
 
 # ---- the command ----

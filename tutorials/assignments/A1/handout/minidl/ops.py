@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, xp_of
-from minidl.operands import operands, reduced
+from minidl.operands import operands, reduced, together
 from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
 from minidl.ops_more import (
