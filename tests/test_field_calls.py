@@ -175,6 +175,7 @@ def test_numbers_are_stacked_not_joined() -> None:
         (ops, "crossentropy", "it is called cross_entropy"),
         (ops, "elu", r"ops.where\(x > 0, x, ops.where"),
         (ops, "celu", "put it together"),
+        (ops, "selu", r"1.050701 \* ops.where\(x > 0, x, 1.673263"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "normal_", "nothing is changed in place"),
         (Tensor(1.0), "sofmax", "nearest to it is softmax"),

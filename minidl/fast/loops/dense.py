@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import loop, part
+from minidl.fast.loops.sums import sum_columns
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry, gemm
 
@@ -142,18 +143,6 @@ def mask_part(i, parts, g, y, masked):
 
 
 @part
-def sum_rows(g, out):
-    """The sum of the rows of g (n, m), in double precision, into out (m,)."""
-    total = np.zeros(len(out), np.float64)
-    for i in range(len(g)):
-        row = g[i]
-        for j in range(len(total)):
-            total[j] += row[j]
-    for j in range(len(out)):
-        out[j] = total[j]
-
-
-@part
 def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
     """First the parts of w's gradient, then those of x's, and at last that of b."""
     if i < len(sums):
@@ -163,7 +152,7 @@ def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, 
     elif i < for_w + for_x:
         product_part(i - for_w, for_x, x_by_rows, blas, g, w, dx)
     else:
-        sum_rows(g, db)
+        sum_columns(g, slice(0, len(db)), 1.0, db)
 
 
 @loop

@@ -75,7 +75,7 @@ def product(a: Array, b: Array) -> Array:
 
 def broadcast(a: Shape, b: Shape) -> Shape:
     """np.broadcast_shapes, at once for the commonest cases. Raises ValueError where they do not fit."""
-    return a if a == b or not b else b if not a else np.broadcast_shapes(a, b)
+    return a if a == b else b if not a else np.broadcast_shapes(a, b)
 
 
 def readable(x: Array) -> Array:

@@ -42,20 +42,25 @@ def of_rows(team, x, n, y):
 
 
 @part
+def sum_columns(x, columns, n, out):
+    """out = the sums of these columns of x (m, k) in double precision, divided by n."""
+    sums = np.zeros(len(out))
+    for m in range(len(x)):
+        row = x[m, columns]
+        for c in range(len(sums)):
+            sums[c] += row[c]
+    for c in range(len(sums)):
+        out[c] = sums[c] / n
+
+
+@part
 def stacks_part(i, parts, x, n, y):
     """Some matrices of x (j, m, k), or, where it is one matrix, some columns."""
     j, k = y.shape
     start, stop = (j * i // parts, j * (i + 1) // parts) if j > 1 else (0, 1)
     columns = slice(0, k) if j > 1 else slice(k * i // parts, k * (i + 1) // parts)
     for matrix in range(start, stop):
-        out = y[matrix, columns]
-        sums = np.zeros(len(out))
-        for m in range(x.shape[1]):
-            row = x[matrix, m, columns]
-            for c in range(len(sums)):
-                sums[c] += row[c]
-        for c in range(len(sums)):
-            out[c] = sums[c] / n
+        sum_columns(x[matrix], columns, n, y[matrix, columns])
 
 
 @loop
