@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.backend import Array, accelerated, xp_of
+from minidl.backend import Array, accelerated, kernel_for, xp_of
 from minidl.operands import operands, reduced, together
 from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
@@ -269,7 +269,7 @@ def getitem(x: Any, index: Any) -> Tensor:
         if once:
             dx[index] += g
         else:
-            xp.add.at(dx, index, g)  # not dx[index] += g, which would count a repeated index once
+            add_at(dx, index, g)
         return dx
 
     try:
@@ -278,6 +278,13 @@ def getitem(x: Any, index: Any) -> Tensor:
         hint = ": make them an array, t.numpy().astype(int)" if "integer" in str(error) else f", of shape {x.shape}"
         raise IndexError(f"getitem: {error}{hint}") from None
     return record("getitem", value, (x, vjp))
+
+
+def add_at(x: Array, index: Any, g: Array) -> None:
+    """x[index] += g, where NumPy would count an element that `index` names twice once."""
+    kernel = kernel_for(x, "add_at")
+    if kernel is None or kernel(x, index, g) is NotImplemented:
+        xp_of(x).add.at(x, index, g)
 
 
 # ---- products ----

@@ -135,18 +135,52 @@ def test_batch_norm_answers_what_it_is_not_for() -> None:
     ],
 )
 def test_matmul(n: int, k: int, m: int, dtype: Any) -> None:
-    """The gradients read a matrix turned where it lies; the bits are those of products with a copy of it."""
+    """The gradients read a matrix turned where it lies. Many rows and few columns, and the other way round."""
     rng = np.random.default_rng(n + k + m)
     a, b, g = normal(rng, (n, k), dtype), normal(rng, (k, m), dtype), normal(rng, (n, m), dtype)
     with use_threads(1):
         alone = run(ops.matmul, [a, b], g)
     y, da, db = run(ops.matmul, [a, b], g)
     assert all(np.array_equal(one, two) for one, two in zip(alone, (y, da, db), strict=True))
-    assert np.array_equal(da, (Tensor(g) @ Tensor(np.ascontiguousarray(b.T))).data)
-    assert np.array_equal(db, (Tensor(np.ascontiguousarray(a.T)) @ Tensor(g)).data)
     for c, left, right in ((y, a, b), (da, g, b.T), (db, a.T, g)):
         error = np.abs(c - np.matmul(left, right, dtype=np.float64))
         assert np.all(error <= 2 * np.finfo(dtype).eps * np.sqrt(left.shape[1]) * (np.abs(left) @ np.abs(right)))
+
+
+# ---- rows of a table ----
+
+TAKEN = {  # a table's shape, and which of its rows
+    "one": ((5,), [3]),
+    "words": ((50, 16), np.random.default_rng(0).integers(-50, 50, (20, 8))),
+    "a long text": ((400, 64), np.random.default_rng(1).integers(0, 400, 3000)),
+    "one row": ((3, 700), np.full((2, 100), 2, np.uint8)),
+    "images": ((9, 3, 4, 4), [8, 0, -9, 8, 8]),
+    "none": ((4, 2), np.zeros(0, int)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TAKEN)
+def test_rows_of_a_table_get_all_their_gradients(name: str, dtype: Any) -> None:
+    """They are added in the order in which they were taken: the bits are NumPy's, and PyTorch agrees."""
+    shape, index = TAKEN[name]
+    rng = np.random.default_rng(2)
+    x, right = rng.normal(size=shape).astype(dtype), np.zeros(shape, dtype)
+    y, dx = check(lambda x: x[index], lambda x: x[index], [x], rng, 1e-4 if dtype == np.float32 else None)
+    g = rng.normal(size=y.shape).astype(dtype)
+    dx = run(lambda x: x[index], [x], g)[1]
+    np.add.at(right, np.asarray(index), g)
+    assert np.array_equal(dx, right)
+    torch = pytest.importorskip("torch")
+    table = torch.tensor(x, requires_grad=True)
+    table[torch.tensor(np.asarray(index, np.int64))].backward(torch.tensor(g))
+    np.testing.assert_allclose(dx, table.grad.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_table_that_lies_turned_gets_its_gradient_too() -> None:
+    """There is no loop for it; what NumPy adds must not go into a copy."""
+    x = np.arange(12.0).reshape(3, 4).T
+    assert np.array_equal(run(lambda x: x[[1, 1, 0]], [x], np.ones((3, 3)))[1][:, 0], [1, 2, 0, 0])
 
 
 # ---- stacks of matrices ----

@@ -11,7 +11,6 @@ from minidl.fast.loops.words import entry, gemm
 
 WORTH = 1 << 19  # multiplications of a part: 10 microseconds, far more than it costs to take it
 LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
-MILLION = 1 << 20  # multiplications: with fewer, OpenBLAS adds in an order that depends on how a matrix lies
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is turned
 
 
@@ -86,10 +85,6 @@ def matmul(team, blas, a, b, c, turned):
         else:
             share(team, in_depth, entry(deep_part, (in_depth, blas, a, b, sums)))
         add_up(sums, c)
-    elif work < parts * MILLION or min(c.shape) < LINES:
-        a = np.ascontiguousarray(a.T) if turned == LEFT else a
-        b = np.ascontiguousarray(b.T) if turned == RIGHT else b
-        share(team, parts, entry(product_part, (parts, by_rows, blas, a, b, c)))
     elif turned == LEFT:
         share(team, parts, entry(product_part, (parts, by_rows, blas, a.T, b, c)))
     elif turned == RIGHT:

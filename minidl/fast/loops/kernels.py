@@ -7,7 +7,21 @@ from typing import Any
 
 from minidl.fast.blas import gemm
 from minidl.fast.fuse import Fused
-from minidl.fast.loops import dots, gelu, layers, layout, losses, mean_pools, norm, points, pools, rules, softmax, sums
+from minidl.fast.loops import (
+    dots,
+    gelu,
+    layers,
+    layout,
+    losses,
+    mean_pools,
+    norm,
+    points,
+    pools,
+    rows,
+    rules,
+    softmax,
+    sums,
+)
 from minidl.nn import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU
 
 FORMS: dict[Any, Any] = {
@@ -40,6 +54,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "rule": rules.step,
     "dots64": dots.dots64,
     "total": sums.total,
+    "add_at": rows.add_at,
 }
 if not gemm("float32"):  # NumPy has another BLAS: products by NumPy
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.backend import Array, accelerated, xp_of
+from minidl.backend import Array, accelerated, kernel_for, xp_of
 from minidl.operands import operands, reduced, together
 from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
@@ -231,6 +231,13 @@ def getitem(x: Any, index: Any) -> Tensor:
     Raises IndexError for an index beyond the end, or of anything but whole numbers.
     """
     raise NotImplementedError("A1: getitem is yours to write")
+
+
+def add_at(x: Array, index: Any, g: Array) -> None:
+    """x[index] += g, where NumPy would count an element that `index` names twice once."""
+    kernel = kernel_for(x, "add_at")
+    if kernel is None or kernel(x, index, g) is NotImplemented:
+        xp_of(x).add.at(x, index, g)
 
 
 # ---- products ----
