@@ -234,9 +234,8 @@ def accelerated(reference: Op) -> Op:
             args, kwargs = _in_order(reference, args, kwargs)
         plain = kwargs or len(args) <= at  # a kernel takes positional arguments only
         kernel = None if plain else kernel_for(getattr(args[at], "data", None), name)
-        with same_bits:
-            result = NotImplemented if kernel is None else kernel(*args)
-            return reference(*args, **kwargs) if result is NotImplemented else result
+        result = NotImplemented if kernel is None else kernel(*args)
+        return reference(*args, **kwargs) if result is NotImplemented else result
 
     return cast(Op, op)
 

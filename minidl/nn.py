@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl import ops
-from minidl.backend import accelerated
+from minidl.backend import accelerated, same_bits
 from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
@@ -86,6 +86,7 @@ class Sequential(_Layers):
         for name, layer in named:
             self._add(str(name), layer)
 
+    @same_bits
     @accelerated
     def forward(self, x: Tensor) -> Tensor:
         for layer in self:

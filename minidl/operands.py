@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors that broadcast together."""
     a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
     b = as_tensor(b, like=a)
-    alike(op, a, b, dtype=False)
+    if type(a.data) is not type(b.data):
+        alike(op, a, b, dtype=False)
     if a.shape != b.shape:
         together(op, a.shape, b.shape)
         if op in ("sub", "mul"):
@@ -23,6 +25,7 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+@lru_cache
 def together(op: str, *shapes: tuple[int, ...]) -> None:
     """Raise ValueError where these shapes do not broadcast."""
     try:

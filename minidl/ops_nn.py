@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.backend import Array, accelerated, backend_of, xp_of
+from minidl.backend import Array, accelerated, backend_of, same_bits, xp_of
 from minidl.refuse import refuse, to_classes, to_labels, to_rows
 from minidl.rng import CounterRng
 from minidl.telling import tell
@@ -19,6 +19,7 @@ from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 # ---- layers ----
 
 
+@same_bits
 @accelerated
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x @ w.T + b, a fully connected layer. x (..., in), weight w (out, in), bias b (out,) or None -> (..., out)."""

@@ -1,9 +1,9 @@
 """NumPy's BLAS, held to one thread while anybody in this process computes: what `with same_bits:` of backend.py does.
 
-BLAS cuts a product for as many threads as it may use, and the last bits depend on the cut. So every operation,
-backward() and optimizer's step enters `same_bits`, and minidl does the cutting (threads.py). BLAS's limit belongs to
-the whole process, and so does the count: the first thread that enters sets the limit to one, the last that leaves
-restores it. So two trainings in two Python threads leave each other in peace.
+BLAS cuts a product for as many threads as it may use, and the last bits depend on the cut. So every operation with
+products, backward() and an optimizer's step enter `same_bits`, and minidl does the cutting (threads.py). BLAS's limit
+belongs to the whole process, and so does the count: the first thread that enters sets the limit to one, the last that
+leaves restores it. So two trainings in two Python threads leave each other in peace.
 
 Out of reach is foreign code that moves BLAS's limit meanwhile. All this is tested with OpenBLAS as NumPy's own wheels
 bring it. Of an OpenBLAS on OpenMP, of BLIS and of MKL we find the setting, but have not tested it; Apple's Accelerate

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidl.backend import Array, accelerated, kernel_for, xp_of
+from minidl.backend import Array, accelerated, kernel_for, same_bits, xp_of
 from minidl.operands import operands, reduced, together
 from minidl.operators import Operators
 from minidl.ops_conv import avg_pool2d, conv2d, max_pool2d
@@ -243,6 +243,7 @@ def add_at(x: Array, index: Any, g: Array) -> None:
 # ---- products ----
 
 
+@same_bits
 @accelerated
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product of a and b: (..., n, k) @ (..., k, m) -> (..., n, m). A vector (k,) counts as a row on the left

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from sys import getrefcount
 from typing import Any, TypeAlias, cast
 
@@ -203,9 +202,9 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     if recording.get():
         needed = [edge for edge in edges if edge[0].requires_grad]
         if needed:
-            read = [t if t.base is None else t.base for _, _, *tensors in needed for t in tensors]
+            read = [t if t.base is None else t.base for edge in needed for t in edge[2:]]
             reads = tuple([(t, t.version) for t in read if t.node is None])
-            out.requires_grad, out.node = True, Node(name, tuple([(x, vjp) for x, vjp, *_ in needed]), reads)
+            out.requires_grad, out.node = True, Node(name, tuple([edge[:2] for edge in needed]), reads)
     return out
 
 
@@ -228,9 +227,8 @@ def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
 
 def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
     """The axes that `dim` names (one, several, or None for all), from 0 on. A number has the axis 0, as in PyTorch."""
-    dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
-    n = max(ndim, 1)
-    if not all(isinstance(d, Integral) and not isinstance(d, bool) and -n <= d < n for d in dims):
+    n, dims = max(ndim, 1), range(ndim) if dim is None else dim if isinstance(dim, (tuple, list, range)) else (dim,)
+    if not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) and -n <= d < n for d in dims):
         raise ValueError(f"{op}: dim {dim} is out of range for {ndim} axes")
     found = tuple([int(d) % n for d in dims])
     if len(set(found)) < len(found) or (not found and dim is not None):

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
-from minidl.backend import Array, accelerated, xp_of
+from minidl.backend import Array, accelerated, same_bits, xp_of
 from minidl.tensor import Reading, Tensor, alike, as_tensor, record, total
 
 Size: TypeAlias = "int | tuple[int, int]"  # one number for both axes, or (height, width)
 Pair: TypeAlias = "tuple[int, int]"
 
 
+@same_bits
 @accelerated
 def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Size = 0) -> Tensor:
     """Cross-correlation of images with filters, which deep learning calls convolution.
