@@ -249,7 +249,7 @@ def permute(x: Any, *dims: int) -> Tensor:
     order = axes("permute", named, x.ndim) if named else ()
     if len(order) != x.ndim:
         raise ValueError(f"permute: dims {named} must name each axis of shape {x.shape} once")
-    back = tuple(int(i) for i in np.argsort(order))
+    back = [order.index(d) for d in range(x.ndim)]
     return record("permute", x.data.transpose(order), (x, lambda g: g.transpose(back)))
 
 
