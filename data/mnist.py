@@ -109,6 +109,11 @@ def _embedded() -> Dataset:
 def _named_folder(name: str) -> Dataset:
     if os.path.exists(name):
         return _of_path(name)
+    if os.path.isabs(name):  # as a run remembers it, long after
+        raise DataError(
+            f"there is no data set {name!r}: name the folder that holds its four IDX files now (with --dataset on the "
+            "command line)"
+        )
     near = difflib.get_close_matches(name, NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(

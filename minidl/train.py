@@ -185,7 +185,7 @@ def describe(run: Run) -> None:
 def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> int:
     """Train to the end, or until a signal asks to stop; returns the exit status."""
     trainer, checkpoints = run.job.trainer, Checkpoints(run)
-    if run.finished:
+    if run.finished and not (run.options.report and not (run.folder / PAGE).exists()):
         print(f"{run.where} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
         return DONE
     with stop.patient():

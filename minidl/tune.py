@@ -184,6 +184,7 @@ def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
         prepare(base, dataset)  # bad input shows here, before the search
+        settings(base.opt)
         tried = keep(base, dataset, epochs, out)
     except (ValueError, DeviceError) as error:
         return complain(error, BAD_INPUT, "minidl.tune")

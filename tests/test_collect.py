@@ -1,5 +1,6 @@
 """`python -m minidl.data`: a folder of pictures becomes IDX files with just these; what is lost is said."""
 
+import os
 import shlex
 
 import numpy as np
@@ -328,6 +329,23 @@ def test_a_tilde_is_the_users_home(folder, tmp_path, monkeypatch):
     result = command(f"--dataset={tmp_path / 'o'}", "--epochs=1", "--out=~/run")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "summary.json").is_file()
+
+
+def test_a_folder_in_a_class_s_that_is_not_entered_is_said(folder, tmp_path, monkeypatch):
+    """Its pictures were left out, and nothing was said: a link to a folder, and one that may not be read."""
+    (folder / "2" / "more").symlink_to(folder / "10")
+    assert f"note: left out: {folder / '2' / 'more'} is a folder" in make(folder, tmp_path / "out")
+    picture(folder / "2" / "hidden" / "1.png", DIGITS.train_images[0])
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "hidden":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="hidden"):
+        find_pictures(folder)
 
 
 def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):

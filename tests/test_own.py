@@ -14,6 +14,7 @@ from minidl import Tensor, nn, no_grad
 from minidl.data import write_idx
 from minidl.optim import Adam
 from minidl.training.checkpoint import load_checkpoint
+from minidl.training.config import Config, prepare
 from minidl.training.loader import UserError, load
 from minidl.training.own import is_own, own_lr, own_network, own_optimizer
 from tests.commands import ROOT, command, fails
@@ -326,13 +327,30 @@ def test_a_warning_is_a_note_without_a_line_of_the_library(tmp_path):
     assert "train_to" not in result.stderr
 
 
-def test_tune_finds_the_rate_of_an_own_optimizer(mine):
+@pytest.mark.parametrize(
+    ("default", "rate"),
+    [("=np.float32(0.5)", 0.5), ("=None", 0.25), ("=cosine(0.125, 100)", 0.125), ("", 0.001), ("=2", 2.0)],
+)
+def test_an_own_rate_that_is_no_plain_number_is_kept(tmp_path, default, rate):
+    """Once each of these was called with 0.001."""
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\nfrom minidl.optim import SGD\nfrom minidl.optim.schedule import cosine\n\n"
+        f"def mine(params, lr{default}):\n    return SGD(params, lr=0.25 if lr is None else lr)\n"
+    )
+    for given, wanted in ((None, rate), (0.75, 0.75)):
+        job = prepare(Config(dataset="mnist5k", model="linear", opt=f"{tmp_path / 'own.py'}:mine", lr=given))
+        assert job.trainer.optimizer.lr == pytest.approx(wanted)
+
+
+def test_tune_finds_the_rate_of_an_own_optimizer(mine, tmp_path):
     result = command("--model", f"{mine}:Net", "--opt", f"{mine}:Lion", *RUN, module="minidl.tune")
     assert result.returncode == 0, result.stderr
     said = re.search(r"--opt (\S+) --lr (\S+)", result.stdout)
     assert said
     assert (said[1], float(said[2]) in (0.00316, 0.001, 0.000316)) == (f"{mine}:Lion", True)
     assert "not for adam" in fails("--opt", "adam", *RUN, module="minidl.tune")
+    (tmp_path / "own.py").write_text("from minidl.optim import SGD\ndef mine(params): return SGD(params, lr=1)\n")
+    assert "has no parameter lr" in fails("--opt", tmp_path / "own.py:mine", *RUN, module="minidl.tune")
 
 
 def test_a_replay_of_ones_own(mine, tmp_path):

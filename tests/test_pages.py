@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -44,6 +45,19 @@ def runs(folder, tmp_path_factory):
         assert result.returncode == 0, result.stderr
     assert f"report  {where / 'hybrid' / 'report.html'}" in result.stdout
     return where
+
+
+def test_a_finished_run_gets_its_report_late(runs, tmp_path):
+    """Asked for with --resume, or lost with the process after summary.json."""
+    shutil.copytree(runs / "adam", tmp_path / "adam")
+    shutil.copytree(runs / "hybrid", tmp_path / "hybrid")
+    (tmp_path / "hybrid" / "report.html").unlink()
+    for name, words in (("adam", ["--report"]), ("hybrid", [])):
+        run, weights = tmp_path / name, (tmp_path / name / "checkpoint.safetensors").read_bytes()
+        said = [ok("--resume", run, *words, module="minidl.train") for _ in range(2)]
+        assert f"report  {run / 'report.html'}" in said[0]
+        assert "is finished" in said[1]
+        assert (run / "checkpoint.safetensors").read_bytes() == weights
 
 
 def ok(*args, module="minidl.report"):

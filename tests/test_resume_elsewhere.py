@@ -78,7 +78,10 @@ def test_data_that_have_moved_are_named_with_dataset(data, tmp_path):
     shutil.copytree(data, tmp_path / "old")
     Run.create(prepare(Config(dataset=str(tmp_path / "old"), model="linear", epochs=1)), tmp_path / "r")
     (tmp_path / "old").rename(tmp_path / "new")
-    assert f"there is no data set '{tmp_path / 'old'}'" in fails("--resume", tmp_path / "r")
+    for module, args in (("minidl.train", ["--resume", tmp_path / "r"]), ("minidl.report", [tmp_path / "r"])):
+        words = fails(*args, module=module)
+        assert f"there is no data set '{tmp_path / 'old'}': name the folder that holds its four IDX files now" in words
+        assert "kmnist" not in words
     status, output = train("--resume", tmp_path / "r", "--dataset", tmp_path / "new", log=tmp_path / "log")
     assert status == 0, output
     assert json.loads((tmp_path / "r" / "config.json").read_text())["dataset"] == str(tmp_path / "new")

@@ -5,12 +5,14 @@ import gzip
 import io
 import pickle
 import tarfile
+import warnings
 
 import numpy as np
 import pytest
 
 from minidl import load_mnist
 from minidl.data import DataError
+from minidl.handwriting.columns import read_columns
 from minidl.handwriting.tables import collect_tables, tables_in
 from tests.commands import command, fails
 
@@ -79,6 +81,10 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
         ("label,a\n1,\n", "column 2 is empty: a number is missing, or a separator at its end is too much"),
         ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a number is missing\n"),
+        ("1,,3,4,5\n1,2,3,4,5\n", "line 1, column 2 is empty: a number is missing\n"),  # once it was taken for titles
+        ("1,2,NaN,4,5\n1,2,3,4,5\n", "line 1, column 3 holds 'NaN': a number is missing\n"),
+        ("label,a\n1,2\n1,nan\n", "line 3, column 2 holds 'nan': a number is missing\n"),
+        ("label;a\n1;0,5\n", "line 2, column 2 holds '0,5', and numbers have a decimal point"),
         ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
         ("0 2\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
         ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
@@ -141,6 +147,35 @@ def test_tables_of_other_programs(tmp_path, few, separator, titled, last):
         packed = gzip.compress(text.getvalue().encode("utf-8-sig" if kind else "utf-8"))
         (tmp_path / "train.csv.gz").write_bytes(packed)
         assert pairs(collect_tables(tables_in(tmp_path / "train.csv.gz")).arrays) == right
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_titles_that_are_numbers_are_no_picture(tmp_path, counted):
+    """As pandas writes 8x8 pictures of 0 to 16: with a 64 in its titles they were taken for numbers of 255."""
+    rows = np.random.default_rng(0).integers(0, 17, (50, 65))
+    rows[:, 0], rows[:, -1] = np.arange(50) % 10, 0
+    lines = [["", *range(65)], *([i, *row] for i, row in enumerate(rows))] if counted else [range(65), *rows]
+    (tmp_path / "x.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    labels, pixels = read_columns(tmp_path / "x.csv")
+    np.testing.assert_array_equal(np.column_stack([labels, pixels]), rows)
+
+
+def test_shares_of_white_stay_shares_where_numpy_only_warns(tmp_path, monkeypatch):
+    """Up to NumPy 2.2, loadtxt makes the whole number 0 of 0.5, with a DeprecationWarning."""
+    loadtxt = np.loadtxt
+
+    def as_it_was(lines, kind, **more):
+        if kind is np.int16:
+            try:
+                warnings.warn("Parsing an integer via a float is deprecated", DeprecationWarning, stacklevel=1)
+            except DeprecationWarning as error:
+                raise ValueError(str(error)) from None
+        return loadtxt(lines, float, **more).astype(kind)
+
+    (tmp_path / "x.csv").write_text("label,a,b,c,d\n0,0.5,1,0.25,0\n1,0,0.75,1,0\n")
+    monkeypatch.setattr(np, "loadtxt", as_it_was)
+    _, pixels = read_columns(tmp_path / "x.csv")
+    np.testing.assert_array_equal(pixels, [[0.5, 1, 0.25, 0], [0, 0.75, 1, 0]])
 
 
 @pytest.mark.parametrize("top", [1, 16])

@@ -39,7 +39,7 @@ def _pair(path: Path, arrays: dict[str, Array]) -> tuple[Array, Array]:
     labels = [array for array in plain.values() if array.ndim == 1]
     pictures = [array for array in map(_unrolled, plain.values()) if array.ndim == 3]
     if len(labels) != 1 or len(pictures) != 1 or len(labels[0]) != len(pictures[0]) or not labels[0].size:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "no array"
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "no array to learn from"
         raise DataError(
             f"{path} holds {shapes}: one array of grey pictures (N, H, W) and one of labels (N,) are needed; "
             "write such arrays with minidl.data.write_idx"

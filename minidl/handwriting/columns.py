@@ -26,6 +26,7 @@ SEPARATORS = ",;\t"
 LABELS = ("label", "labels", "class", "target", "digit", "y")  # what the column of the labels is called
 NUMBERING = ("", "unnamed: 0", "index", "id")  # what a column is called that only counts the lines
 RARE = 0.05  # of the lines: a label's column has other values than its commonest in more of them
+MISSING = ("", "nan", "na", "null", "none")  # what stands where a number is missing
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -91,7 +92,7 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
             first = next((line for line in file if line.strip()), "")
         separator = max(SEPARATORS, key=first.count)
         head = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
-        titled = not all(NUMBER.fullmatch(cell) for cell in head)
+        titled = _are_titles(head)
         values = _loaded(path, separator, titled)
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text in UTF-8: save it as CSV, UTF-8") from None
@@ -102,19 +103,29 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
     return (head if titled else []), values
 
 
+def _are_titles(head: list[str]) -> bool:
+    """Whether a first line names its columns: by words, or by numbers from 0 as pandas does."""
+    words = [cell for cell in head if not NUMBER.fullmatch(cell) and cell.lower() not in MISSING]
+    names = head[1:] if head[:1] == [""] else head
+    return bool(words) or names == [str(i) for i in range(len(names))]
+
+
 def _loaded(path: Path, separator: str, titled: bool) -> Array:
     for kind in (np.int16, np.float32):
         with _opened(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty table is told by its reader
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 makes 0 of 0.5, and only warns
             lines = (line for line in file if line.strip())
             if titled:
-                next(lines)
+                next(lines, None)
             try:
-                return np.loadtxt(lines, kind, delimiter=separator, quotechar='"', comments=None, ndmin=2)
+                values = np.loadtxt(lines, kind, delimiter=separator, quotechar='"', comments=None, ndmin=2)
             except UnicodeDecodeError:
                 raise
             except (ValueError, OverflowError):
                 continue
+        if not np.isnan(values).any():
+            return values
     raise DataError(f"{path} is no table of numbers: {_odd_line(path, separator, titled)}")
 
 
@@ -138,9 +149,11 @@ def _odd_line(path: Path, separator: str, titled: bool) -> str:
                     return (
                         f"line {reader.line_num} names {cell[-40:]!r}; sort the pictures into a folder for each class"
                     )
-                if not cell:
-                    end = ", or a separator at its end is too much" if 1 < k == len(cells) else ""
-                    return f"line {reader.line_num}, column {k} is empty: a number is missing{end}"
+                if cell.lower() in MISSING:
+                    end = ", or a separator at its end is too much" if 1 < k == len(cells) and not cell else ""
+                    held = f"holds {cell!r}" if cell else "is empty"
+                    return f"line {reader.line_num}, column {k} {held}: a number is missing{end}"
                 if not NUMBER.fullmatch(cell):
-                    return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and labels are numbered from 0"
+                    need = "numbers have a decimal point" if cell[0].isdigit() else "labels are numbered from 0"
+                    return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and {need}"
     return "its lines are not alike"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -120,9 +121,16 @@ def folders_in(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if not path.is_dir())  # links that lead nowhere must not go unsaid
+    files = []
+    for top, below, names in os.walk(folder, onerror=_fail):
+        linked = [name for name in below if os.path.islink(os.path.join(top, name))]  # not followed, so they are said
+        files += [Path(top, name) for name in names + linked]
     shown = (path for path in files if not any(_is_junk(part) for part in path.relative_to(folder).parts))
     return sorted(shown, key=lambda path: natural(str(path)))
+
+
+def _fail(error: OSError) -> None:
+    raise error  # else the pictures in a folder that may not be read go unsaid
 
 
 def _is_junk(name: str) -> bool:

@@ -12,6 +12,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +207,15 @@ def _learns(model: Module, x: Tensor) -> bool:
 # ---- optimizers ----
 
 
-def own_lr(make: Callable[..., Any]) -> float | None:
-    """The rate that it has by itself: the default of its parameter `lr`. None where it has no such parameter."""
+def own_lr(make: Callable[..., Any], odd: float | None = LR) -> float | None:
+    """The rate that it has by itself: the default of its parameter `lr`; LR where that has none, and `odd` where it is
+    no number, as a schedule. None where it has no such parameter."""
     parameter = _parameters(make).get("lr")
     if parameter is None:
         return None
-    return float(parameter.default) if isinstance(parameter.default, (int, float)) else LR
+    if isinstance(parameter.default, Real):
+        return float(parameter.default)
+    return LR if parameter.default is parameter.empty else odd
 
 
 def own_optimizer(

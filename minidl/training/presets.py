@@ -132,7 +132,7 @@ def decided(
     """
     given = {name: value for name, value in given.items() if value is not None}
     if is_own(opt):
-        lr = own_lr(load(opt))
+        lr = own_lr(load(opt), odd=None)  # then it is called without, and has its own
         return {**({} if lr is None else {"lr": lr}), **given}
     if opt not in DEFAULTS:
         raise ValueError(unknown("optimizer", opt, DEFAULTS))
