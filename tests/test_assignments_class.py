@@ -9,7 +9,9 @@ import pytest
 from tests.commands import command
 from tests.submissions import write
 from tests.test_assignments_wrapping import A2, ADAM, RIGHT, SGD, tarred, zipped
+from tutorials.assignments.adjust import read_adjustments
 from tutorials.assignments.classroom import students
+from tutorials.assignments.regrade import read_marks
 from tutorials.assignments.table import cell
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
@@ -182,6 +184,19 @@ def test_no_cell_is_a_formula():
         assert cell(text).startswith("'"), "a spreadsheet in Japanese takes the wide forms, too"
     assert cell("a;=1+1;b") == "a;'=1+1;b", "where lists have semicolons, this begins a cell"
     assert cell("a; @x") == "a; '@x"
+    assert cell('a;"=1+1;"') == 'a;"\'=1+1;"', "doubled in the file, the quotation marks are an empty text before it"
     assert cell("a=1") == "a=1"
     assert cell(-1) == -1
     assert cell("a\nb\x1b[2J") == "a | b?[2J"
+
+
+@pytest.mark.parametrize(("mark", "code"), [(";", "cp1252"), ("\t", "utf-16"), (",", "utf-8-sig"), (";", "utf-8")])
+def test_tables_are_read_as_spreadsheets_save_them(mark, code, tmp_path):
+    rows = [["submission", "item", "marks", "reason"], ["Jörg, M.", "a; b", "5", "Zur Hälfte"], ["", "", "", ""]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=mark).writerows(rows)
+    (tmp_path / "own.csv").write_bytes(text.getvalue().encode(code))
+    found, nobodys = read_adjustments(tmp_path / "own.csv", ["Jörg, M."])
+    assert (found, nobodys) == ({("Jörg, M.", "a; b"): (5, "Zur Hälfte")}, [])
+    (tmp_path / "marks.csv").write_bytes(f"submission{mark}score{mark}sha256\r\nJörg{mark}7{mark}\r\n".encode(code))
+    assert read_marks(tmp_path / "marks.csv")["Jörg"]["score"] == "7"
