@@ -255,6 +255,37 @@ WORKS = {
     ),
     "A2: Adam.rule does nothing": Work("A2", {"Adam.rule": "pass"}, 60, "no step arrives in p"),
     "A2: both do nothing": Work("A2", {"Adam.rule": "pass", "SGD.rule": "pass"}, 20, "no step arrives in p"),
+    "A2: the step is returned, in both": Work(
+        "A2",
+        {"Adam.rule": RULE.format(HATS).replace("p[...] =", "return"), "SGD.rule": SGD.replace("p[...] =", "return")},
+        75,
+        "no step arrives in p",
+    ),
+    "A2: the last element is forgotten": Work(
+        "A2", {"SGD.rule": SGD.replace("p[...] = -lr * g", "p[:5] = -lr * g[:5]", 1)}, 90, "not written: p has 6"
+    ),
+    "A2: t is counted once more, as in the paper": Work(
+        "A2", {"Adam.rule": "self.t += 1\n" + RULE.format(HATS)}, 75, "self.t grows by 2 in a step"
+    ),
+    "A2: moments returns new ones": Work(
+        "A2",
+        {
+            "moments": "m = b1 * m + (1 - b1) * g\nv = b2 * v + (1 - b2) * g**2\nreturn m, v",
+            "Adam.rule": RULE.format(HATS).replace("moments(", "m, v = moments("),
+        },
+        75,
+        "m and v are not kept from step to step",
+    ),
+    "A2: scratch is read": Work("A2", {"moments": MOMENTS.format("g**2") + " + 0 * scratch"}, 90, "of no use"),
+    "A2: Nesterov turned round": Work(
+        "A2", {"SGD.rule": SGD.replace("(g + self.momentum * v)", "(v + self.momentum * g)")}, 92, "wrong way round"
+    ),
+    "A2: v is the step, as in Keras": Work(
+        "A2",
+        {"SGD.rule": SGD.replace("v += g", "v -= lr * g").replace("-lr * (g +", "(-lr * g +").replace("-lr * v", "v")},
+        95,
+        "The rate is inside v",
+    ),
     "A2: t - 1": Work(
         "A2", {"Adam.rule": RULE.format(HATS.replace("**t", "**(t - 1)"))}, 75, "self.t is 1 there, not 0"
     ),
