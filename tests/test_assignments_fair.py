@@ -376,6 +376,21 @@ WORKS = {
         "A1", {"Tensor.backward": BACKWARD.replace("tensor.grad = g ", "tensor.grad = g.copy() ")}, 100
     ),
     "A3: gamma without its sign": Work("A3", {"Projection.add": ADD}, 80, "no abs"),
+    "A1: a Tensor in a vjp": Work(
+        "A1",
+        {"log": "x = as_tensor(x)\nreturn record('log', np.log(x.data), (x, lambda g: g / x))"},
+        97,
+        "compute with x.data, the array in it",
+    ),
+    "A1: an array is returned": Work(
+        "A1",
+        {"relu": "return np.maximum(as_tensor(x).data, 0)"},
+        96,
+        "it returns a ndarray, not the Tensor that record() makes",
+    ),
+    "A1: sigmoid of other operations, whose exp overflows": Work(
+        "A1", {"sigmoid": "return div(1, add(1, exp(mul(-1, x))))"}, 95, "does exp overflow"
+    ),
     "A4: stride=None is 1 in the mean": Work(
         "A4", {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))")}, 94, "the window's size, not 1"
     ),
