@@ -9,7 +9,9 @@ import pytest
 from tests.commands import command
 from tests.submissions import write
 from tests.test_assignments_wrapping import A2, ADAM, RIGHT, SGD, tarred, zipped
+from tutorials.assignments.adjust import read_adjustments
 from tutorials.assignments.classroom import students
+from tutorials.assignments.regrade import read_marks
 from tutorials.assignments.table import cell
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can hold a program in")
@@ -90,6 +92,38 @@ def test_of_several_attempts_the_last_counts_and_a_row_says_so(tmp_path):
         assert rows[f"SGD_and Adam_ada1_attempt_{FIRST}_adam.py"] == f"an earlier attempt than that of {LAST}"
 
 
+OLD = ADAM + b"# old\n"
+TWICE = {
+    "Canvas": {"lee_1_20_sgd.py": SGD, "lee_1_21_adam.py": OLD, "lee_LATE_1_100_adam-1.py": ADAM},
+    "Canvas, late": {"lee_LATE_1_9_A2.zip": zipped({"adam.py": OLD}), "lee_1_10_A2.zip": zipped(RIGHT)},
+    "Canvas, archives": {"lee_1_9_A2.tar.gz": tarred({"adam.py": OLD}), "lee_1_10_A2-1.tar.gz": tarred(RIGHT)},
+    "Brightspace": {
+        "1-2 - lee_1 - Feb 9, 2026 1130 PM - adam.py": OLD,
+        "1-2 - lee_1 - Feb 10, 2026 1215 AM - adam.py": ADAM,
+        "1-2 - lee_1 - Jan 30, 2026 100 PM - sgd.py": SGD,
+    },
+    "Brightspace, folders": {
+        "1-2 - lee_1 - February 9, 2026 1259 PM/sgd.py": SGD,
+        "1-2 - lee_1 - February 9, 2026 1259 PM/adam.py": ADAM,
+        "1-2 - lee_1 - February 9, 2026 300 AM/adam.py": OLD,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", TWICE)
+def test_what_came_last_counts_by_its_number_or_date_and_a_row_tells_of_the_other(how, tmp_path):
+    (tmp_path / "class.zip").write_bytes(zipped(TWICE[how]))
+    for place in (write(TWICE[how], tmp_path / "class"), tmp_path / "class.zip"):
+        work = students(place, A2)["lee_1"]()
+        assert list(work.files.values()) == [SGD, ADAM]
+        assert "handed in before" in str(work.skipped) or "holds it twice: the last counts" in str(work.skipped)
+
+
+def test_two_canvas_files_of_one_hand_in_stay_two(tmp_path):
+    files = {"lee_1_1_part-1.zip": zipped({"sgd.py": SGD}), "lee_1_2_part-2.zip": zipped({"adam.py": ADAM})}
+    assert list(students(write(files, tmp_path), A2)["lee_1"]().files.values()) == [SGD, ADAM]
+
+
 def test_links_in_a_class_are_not_followed(tmp_path):
     secret = write(RIGHT, tmp_path / "secret")
     group = write({"ada/sgd.py": SGD}, tmp_path / "class")
@@ -150,6 +184,19 @@ def test_no_cell_is_a_formula():
         assert cell(text).startswith("'"), "a spreadsheet in Japanese takes the wide forms, too"
     assert cell("a;=1+1;b") == "a;'=1+1;b", "where lists have semicolons, this begins a cell"
     assert cell("a; @x") == "a; '@x"
+    assert cell('a;"=1+1;"') == 'a;"\'=1+1;"', "doubled in the file, the quotation marks are an empty text before it"
     assert cell("a=1") == "a=1"
     assert cell(-1) == -1
     assert cell("a\nb\x1b[2J") == "a | b?[2J"
+
+
+@pytest.mark.parametrize(("mark", "code"), [(";", "cp1252"), ("\t", "utf-16"), (",", "utf-8-sig"), (";", "utf-8")])
+def test_tables_are_read_as_spreadsheets_save_them(mark, code, tmp_path):
+    rows = [["submission", "item", "marks", "reason"], ["Jörg, M.", "a; b", "5", "Zur Hälfte"], ["", "", "", ""]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=mark).writerows(rows)
+    (tmp_path / "own.csv").write_bytes(text.getvalue().encode(code))
+    found, nobodys = read_adjustments(tmp_path / "own.csv", ["Jörg, M."])
+    assert (found, nobodys) == ({("Jörg, M.", "a; b"): (5, "Zur Hälfte")}, [])
+    (tmp_path / "marks.csv").write_bytes(f"submission{mark}score{mark}sha256\r\nJörg{mark}7{mark}\r\n".encode(code))
+    assert read_marks(tmp_path / "marks.csv")["Jörg"]["score"] == "7"

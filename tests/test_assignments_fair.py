@@ -58,6 +58,18 @@ def vjp(g):
     return _unpad(_scatter(each, x, stride, padding), padding)
 return record("avg_pool2d", {}, (x, vjp))
 """
+BY_1 = "stride = 1 if stride is None else stride"
+MAX = """
+x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
+windows = _windows(_pad(x.data, padding, -np.inf), kernel, stride)
+flat = windows.reshape(*windows.shape[:4], -1)
+first = flat.argmax(-1)[..., None]
+def vjp(g):
+    each = np.zeros(flat.shape, g.dtype)
+    np.put_along_axis(each, first, g[..., None], -1)
+    return _unpad(_scatter(each.reshape(windows.shape), x, stride, padding), padding)
+return record("max_pool2d", flat.max(-1), (x, vjp))
+"""
 RATE = """
 if self.lr_after == 'projected':
     return self.progress.lam
@@ -150,6 +162,15 @@ for name, make_optimizer in optimizers.items():
     models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
     accuracies = [accuracy(model, data.test) for model in models]
     found[name] = (rate, accuracies, *mean_and_interval(accuracies))
+return found
+"""
+RESULTS = """
+found = {{}}
+for name, make_optimizer in optimizers.items():
+    rate = tune(make_model, make_optimizer, rates, data, tune_seeds, epochs)
+    models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in {}]
+    accuracies = [accuracy(model, {}) for model in models]
+    found[name] = Result(rate, accuracies, *mean_and_interval(accuracies))
 return found
 """
 INTERVAL = """
@@ -255,6 +276,37 @@ WORKS = {
     ),
     "A2: Adam.rule does nothing": Work("A2", {"Adam.rule": "pass"}, 60, "no step arrives in p"),
     "A2: both do nothing": Work("A2", {"Adam.rule": "pass", "SGD.rule": "pass"}, 20, "no step arrives in p"),
+    "A2: the step is returned, in both": Work(
+        "A2",
+        {"Adam.rule": RULE.format(HATS).replace("p[...] =", "return"), "SGD.rule": SGD.replace("p[...] =", "return")},
+        75,
+        "no step arrives in p",
+    ),
+    "A2: the last element is forgotten": Work(
+        "A2", {"SGD.rule": SGD.replace("p[...] = -lr * g", "p[:5] = -lr * g[:5]", 1)}, 90, "not written: p has 6"
+    ),
+    "A2: t is counted once more, as in the paper": Work(
+        "A2", {"Adam.rule": "self.t += 1\n" + RULE.format(HATS)}, 75, "self.t grows by 2 in a step"
+    ),
+    "A2: moments returns new ones": Work(
+        "A2",
+        {
+            "moments": "m = b1 * m + (1 - b1) * g\nv = b2 * v + (1 - b2) * g**2\nreturn m, v",
+            "Adam.rule": RULE.format(HATS).replace("moments(", "m, v = moments("),
+        },
+        75,
+        "m and v are not kept from step to step",
+    ),
+    "A2: scratch is read": Work("A2", {"moments": MOMENTS.format("g**2") + " + 0 * scratch"}, 90, "of no use"),
+    "A2: Nesterov turned round": Work(
+        "A2", {"SGD.rule": SGD.replace("(g + self.momentum * v)", "(v + self.momentum * g)")}, 92, "wrong way round"
+    ),
+    "A2: v is the step, as in Keras": Work(
+        "A2",
+        {"SGD.rule": SGD.replace("v += g", "v -= lr * g").replace("-lr * (g +", "(-lr * g +").replace("-lr * v", "v")},
+        95,
+        "The rate is inside v",
+    ),
     "A2: t - 1": Work(
         "A2", {"Adam.rule": RULE.format(HATS.replace("**t", "**(t - 1)"))}, 75, "self.t is 1 there, not 0"
     ),
@@ -324,6 +376,30 @@ WORKS = {
         "A1", {"Tensor.backward": BACKWARD.replace("tensor.grad = g ", "tensor.grad = g.copy() ")}, 100
     ),
     "A3: gamma without its sign": Work("A3", {"Projection.add": ADD}, 80, "no abs"),
+    "A1: a Tensor in a vjp": Work(
+        "A1",
+        {"log": "x = as_tensor(x)\nreturn record('log', np.log(x.data), (x, lambda g: g / x))"},
+        97,
+        "compute with x.data, the array in it",
+    ),
+    "A1: an array is returned": Work(
+        "A1",
+        {"relu": "return np.maximum(as_tensor(x).data, 0)"},
+        96,
+        "it returns a ndarray, not the Tensor that record() makes",
+    ),
+    "A1: sigmoid of other operations, whose exp overflows": Work(
+        "A1", {"sigmoid": "return div(1, add(1, exp(mul(-1, x))))"}, 95, "does exp overflow"
+    ),
+    "A4: stride=None is 1 in the mean": Work(
+        "A4", {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))")}, 94, "the window's size, not 1"
+    ),
+    "A4: stride=None is 1 in both": Work(
+        "A4",
+        {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))"), "max_pool2d": BY_1 + MAX},
+        90,
+        "Right but for this, which has cost marks above: stride=None",
+    ),
     "A4: a sum for a mean": Work("A4", {"avg_pool2d": AVG.format("1", "windows.sum((4, 5))")}, 94, "divide by kh * kw"),
     "A4: the gradient is not shared": Work(
         "A4", {"avg_pool2d": AVG.format("1", "windows.mean((4, 5), dtype=x.dtype)")}, 93, "divide by kh * kw"
@@ -380,6 +456,20 @@ WORKS = {
         {"mean_and_interval": INTERVAL.replace("values)) /", "values, ddof=1)) /").replace("n**0.5", "n")},
         90,
         "not with n",
+    ),
+    "A5: accuracy is NumPy's float": Work(
+        "A5",
+        {
+            "accuracy": "model.eval()\nwith no_grad():\n    y = model(Tensor(split[0])).data\n"
+            "return np.mean(y.argmax(1) == split[1])"
+        },
+        100,
+    ),
+    "A5: judged with the seeds of the tuning": Work(
+        "A5", {"compare": RESULTS.format("tune_seeds", "data.test")}, 90, "train once with each of `seeds`"
+    ),
+    "A5: judged on the validation data": Work(
+        "A5", {"compare": RESULTS.format("seeds", "data.val")}, 90, "data.test was not looked at"
     ),
     "A5: tuples": Work("A5", {"compare": COMPARES}, 90, "returns a Result"),
     "A5: n below": Work(

@@ -59,6 +59,20 @@ def test_feedback_says_what_a_student_needs():
 
 
 @linux
+def test_a_renamed_function_and_the_students_own_line_are_named():
+    files = reference("A2")
+    files["optim/adam.py"] = files["optim/adam.py"].replace("moments(", "my_moments(")
+    files["optim/sgd.py"] = with_bodies("A2", {"SGD.rule": "self.w -= lr * g"})["optim/sgd.py"]
+    marks = {mark.item.name: mark for mark in grade(load("A2"), submission(files)).marks}
+    said = marks["moments: m and v"].feedback
+    assert "has no attribute 'moments'\nNo def of moments is found: names must stay" in said
+    said = marks["SGD with momentum"].feedback  # the error is raised in a file of the hand-out
+    assert "SGD has no 'w' (optim/sgd.py, line " in said
+    assert "  self.w -= lr * g" in said
+    assert "No def" not in said
+
+
+@linux
 def test_a_page_for_the_class_names_nobody():
     right = submission(reference("A2"), "Ada Lovelace")
     slip = submission(with_bodies("A2", {"moments": "m *= b1\nm += g\nv *= b2\nv += (1 - b2) * g**2"}), "Bob")

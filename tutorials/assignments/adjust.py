@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from tutorials.assignments.assignment import AssignmentError
 from tutorials.assignments.marking import Report
-from tutorials.assignments.table import cell
+from tutorials.assignments.table import cell, read_table
 
 COLUMNS = ("submission", "item", "marks", "reason")
 Adjustments = dict[tuple[str, str], tuple[int, str]]  # (submission, item) -> (marks, reason)
@@ -24,13 +22,9 @@ def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustment
     """
     names = {name: name for name in submissions}
     names |= {str(cell(name)): name for name in names}
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AssignmentError(f"{path} can't be read as a table of adjustments: {error}") from error
     found: Adjustments = {}
     nobodys: dict[str, None] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in enumerate(read_table(path, "adjustments"), 2):
         if any(not row.get(column) for column in COLUMNS) or not row["marks"].isdigit():
             raise AssignmentError(f"{path}, line {number}: expected {', '.join(COLUMNS)}, with marks a whole number")
         if row["submission"] in names:

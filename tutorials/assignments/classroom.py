@@ -9,13 +9,13 @@ Links are not followed. What is no work has a row that says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
-from tutorials.assignments.layouts import handed_in
+from tutorials.assignments.layouts import handed_in, own_names
 from tutorials.assignments.submission import Submission, made_of, read
 from tutorials.assignments.unpack import Member, is_archive, members_in, members_of
 
@@ -51,27 +51,12 @@ def _student(name: str) -> str:
     return known.student if known else name
 
 
-def _own_name(name: str) -> str:
-    known = handed_in(name)
-    return known.file if known else name
-
-
 def _is_work(name: str) -> bool:
     return name.lower().endswith((".py", ".ipynb")) or is_archive(name)
 
 
 def _no_work(name: str) -> Submission:
     return Submission(name, ungraded=f"{name} is no folder, no archive and no .py file")
-
-
-def _last_attempts(names: Iterable[str]) -> dict[str, str]:
-    """name -> "" for what counts of a student's, or why it doesn't: of several attempts the last one does."""
-    attempts = {name: known.attempt if (known := handed_in(name)) else "" for name in names}
-    last = max(attempts.values(), default="")
-    return {
-        name: f"an earlier attempt than that of {last}" if attempt and attempt != last else ""
-        for name, attempt in attempts.items()
-    }
 
 
 # ---- a folder ----
@@ -113,25 +98,28 @@ def _one(place: Path, assignment: Assignment) -> Submission:
         return Submission(place.name, ungraded=str(error).replace(str(place), place.name))
 
 
-def _together(name: str, places: list[Path], assignment: Assignment) -> Submission:
+def _together(student: str, places: list[Path], assignment: Assignment) -> Submission:
     """What a platform's folders or files of one student hold together."""
-    found = Found()
-    counts = _last_attempts(place.name for place in places)
-    for place in places:
-        own = _own_name(place.name)
-        if why := "a link, which is not followed" if place.is_symlink() else counts[place.name]:
-            found.skipped[place.name] = why
+    own, why = own_names(place.name for place in places)
+    found = Found(skipped=why)
+    by_name = {place.name: place for place in places}
+    for name, own_name in own.items():
+        place = by_name[name]
+        if place.is_symlink():
+            found.skipped[name] = "a link, which is not followed"
             continue
         try:
             part = look(place)
         except (Problem, OSError) as problem:
-            found.skipped[own] = str(problem)
+            found.skipped[own_name] = str(problem)
             continue
         for path, reader in part.files.items():
-            inside = path if place.is_dir() else own if path == place.name else f"{own}/{path}"
+            inside = path if place.is_dir() else own_name if path == name else f"{own_name}/{path}"
+            if inside in found.files:
+                found.skipped[f"{inside}, the first of that name"] = f"handed in before that in {name}"
             found.files[inside] = reader
         found.skipped |= part.skipped
-    return made_of(name, found, assignment)
+    return made_of(student, found, assignment)
 
 
 # ---- an archive ----
@@ -167,17 +155,15 @@ def _of_members(name: str, members: list[Member], assignment: Assignment) -> Sub
     """What the members of a class's archive that are one student's hold together."""
     if [path for path, _ in members] == [name] and not _is_work(name):
         return _no_work(name)
-    counts = _last_attempts(path.partition("/")[0] for path, _ in members)
-    own: list[Member] = []
-    late = {}
-    for path, reading in members:
-        top, _, rest = path.partition("/")
-        if counts[top]:
-            late[top] = counts[top]
-        else:
-            own.append((rest or _own_name(top), reading))
-    found = collected(own)
-    found.skipped |= late
+    own, why = own_names(dict.fromkeys(path.partition("/")[0] for path, _ in members))
+    inside = [
+        (path.partition("/")[2] or own_name, reading)
+        for top, own_name in own.items()
+        for path, reading in members
+        if path.partition("/")[0] == top
+    ]
+    found = collected(inside)
+    found.skipped |= why
     return made_of(name, found, assignment)
 
 

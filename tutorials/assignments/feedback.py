@@ -18,10 +18,14 @@ def explained(
     """The feedback with the lines of these functions in the student's file, and the lesson."""
     if said.startswith(_NOT_RUN):
         return said
-    places = [place for name in functions for place in _places(name, submission, broken)]
+    found = {name: _places(name, submission, broken) for name in functions}
+    places = [place for each in found.values() for place in each]
     lines = [said]
     if places:
         lines.append(f"Look at {', '.join(places)}.")
+    missing = [name for name, each in found.items() if not each]
+    if missing and not (broken or submission.problems):
+        lines.append(f"No def of {', '.join(missing)} is found: names must stay as the hand-out has them.")
     if lesson:
         lines.append(f"Lesson {lesson}, {LESSONS[lesson]}, explains it.")
     return "\n".join(lines)

@@ -62,7 +62,10 @@ class Operation:
                     continue
                 sent = np.array(g, self.dtype)
                 result, after = self.call("vjp", tensor=tensor, edge=edge, g=sent)
-                require(np.array_equal(sent, after), f"{self.told}: the vjp changes g, which others may share")
+                require(
+                    np.array_equal(sent, after, equal_nan=True),
+                    f"{self.told}: the vjp changes g, which others may share",
+                )
                 part = _summed(result, tuple(shapes[parent]), self.told)
                 pending[parent] = part if pending[parent] is None else pending[parent] + part
                 waiting[parent] -= 1

@@ -19,6 +19,8 @@ def forward(op: Any, inputs: list[Any], options: dict[str, Any]) -> dict[str, An
     leaves = [Tensor(a, requires_grad=True) for a in inputs]
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     out = op(*leaves, **options)
+    if not isinstance(out, Tensor):
+        raise TypeError(f"it returns a {type(out).__name__}, not the Tensor that record() makes")
     _tensors[:] = leaves
     todo = [out]
     while todo:

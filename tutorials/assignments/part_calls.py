@@ -20,4 +20,7 @@ def give(parts: Mapping[str, Part], names: list[str]) -> None:
     """Put stand-ins in the place of these parts, and the student's own in the place of all others."""
     for name, (owner, attribute, stand_in) in parts.items():
         own = _own.setdefault(name, owner.__dict__.get(attribute))
-        setattr(owner, attribute, stand_in if name in names else own)
+        if name in names or own is not None:
+            setattr(owner, attribute, stand_in if name in names else own)
+        elif attribute in owner.__dict__:
+            delattr(owner, attribute)  # the student has none

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 from tutorials.assignments.assignment import AssignmentError
 from tutorials.assignments.marking import Mark, Report
 from tutorials.assignments.said import line
-from tutorials.assignments.table import cell
+from tutorials.assignments.table import cell, read_table
 
 
 def read_marks(path: Path) -> dict[str, dict[str, str]]:
     """A table of marks that was written before, by submission. Raises AssignmentError where it is none."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AssignmentError(f"{path} can't be read as a table of marks: {error}") from error
+    rows = read_table(path, "marks")
     if not rows or not {"submission", "score", "sha256"} <= rows[0].keys():
         raise AssignmentError(f"{path} is no table of marks: name one that --csv has written")
     return {row["submission"]: row for row in rows}

@@ -46,6 +46,8 @@ def explained(error: Mapping[str, str]) -> str:
     hint = _HINTS.get(kind, "")
     if kind == "TypeError" and _ARGUMENTS.search(message):
         hint = "The arguments of the functions to write must stay, with their names, as the hand-out has them."
+    if message == "a Tensor is neither an array nor a number":
+        hint = "Numbers are due here, and this is a Tensor: compute with x.data, the array in it."
     if "[Errno 38]" in message:
         hint = _HINTS["PermissionError"]
     return said + (f"\n{hint}" if hint else "")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import re
+from pathlib import Path
 from typing import Any
 
+from tutorials.assignments.assignment import AssignmentError
 from tutorials.assignments.marking import Report
 from tutorials.assignments.said import line
 from tutorials.assignments.sandbox import is_on
+from tutorials.assignments.text import as_utf8
 
 _FORMULA = re.compile(
-    r"(^\s*|;\s*)([=+\-@|%\uff1d\uff0b\uff0d\uff20])"
+    r"(^\s*|;[\s\"]*)([=+\-@|%\uff1d\uff0b\uff0d\uff20])"
 )  # the last four: wide = + - @, which count in Japanese
 FIRST = ("submission", "score", "of")
 
@@ -27,6 +30,20 @@ def table(reports: list[Report]) -> str:
         writer.writerow([cell(value) for value in _row(report, len(items))])
     whole = text.getvalue()
     return whole if whole.isascii() else "\ufeff" + whole  # by this mark Excel knows UTF-8
+
+
+def read_table(path: Path, what: str) -> list[dict[str, str]]:
+    """The rows of a CSV that a spreadsheet may have saved: with commas, semicolons or tabs, in UTF-8 or its own code.
+
+    Rows without a word are left out. Raises AssignmentError; `what` says what the table should be.
+    """
+    try:
+        text = as_utf8(path.read_bytes()).decode("utf-8-sig")
+        head = text.partition("\n")[0]
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise AssignmentError(f"{path} can't be read as a table of {what}: {error}") from error
+    return [row for row in rows if any(row.values())]
 
 
 def _row(report: Report, items: int) -> list[Any]:
@@ -45,6 +62,6 @@ def _row(report: Report, items: int) -> list[Any]:
 def cell(value: Any) -> Any:
     """A value that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it.
 
-    In half of the world a semicolon ends a cell, so after one the same holds.
+    In half of the world a semicolon ends a cell, so after one the same holds, and a quotation mark may follow it.
     """
     return _FORMULA.sub(r"\1'\2", line(value, 2000)) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -46,7 +46,7 @@ def main(argument: str) -> None:
         calls = importlib.import_module("calls")
         _send(answers, {"value": None})
     except BaseException as error:
-        _send(answers, _report(error, stage) | {"unloaded": True, "file": watch.of(error)})
+        _send(answers, _report(error, stage, watch.files) | {"unloaded": True, "file": watch.of(error)})
         return
     sys.meta_path.remove(watch)
 
@@ -61,7 +61,7 @@ def main(argument: str) -> None:
             reply = {"value": getattr(calls, request["call"])(**request["arguments"])}
             message = wire.pack(reply)
         except BaseException as error:  # sys.exit() and the like are answers, too
-            message = wire.pack(_report(error, stage))
+            message = wire.pack(_report(error, stage, watch.files))
         answers.write(message)
         answers.flush()
 
@@ -114,16 +114,19 @@ class _Telling(SourceFileLoader):
         self._tell({"loaded": self._name})
 
 
-def _report(error: BaseException, stage: Path) -> dict[str, str]:
-    """The error in the student's words: its type, its message, and the line of the student's that it came from."""
+_CALLS = ("calls.py", "graph_calls.py", "part_calls.py")
+
+
+def _report(error: BaseException, stage: Path, own: Collection[str]) -> dict[str, str]:
+    """The error in the student's words: its type, its message, and the line that it came from.
+
+    own  the student's files: the line is in one of them, or else in the hand-out's, if the error went through any
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if f.filename.startswith(f"{stage}{os.sep}") and Path(f.filename).name not in _CALLS]
     where, line = "", ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith(f"{stage}{os.sep}") and Path(frame.filename).name not in (
-            "calls.py",
-            "graph_calls.py",
-            "part_calls.py",
-        ):
-            where, line = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}", frame.line or ""
+    for frame in [f for f in ours if f.filename in own][-1:] or ours[-1:]:
+        where, line = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}", frame.line or ""
     message = str(error)
     if isinstance(error, SyntaxError) and error.filename:
         where, line = f"{Path(error.filename).name}, line {error.lineno}", error.text or ""

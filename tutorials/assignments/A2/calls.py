@@ -31,12 +31,12 @@ def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: b
 def _filled(rule: Any, rebound: bool) -> Any:
     """The rule with a p that holds UNWRITTEN: what is not written into it stays so.
 
-    rebound  whether p gets what the rule has made in a new array under that name (p = ...), which else is lost
+    rebound  whether p gets what the rule has made in a new array (p = ..., return ...), which else is lost
     """
 
-    def marked(g: Any, p: Any, lr: float, **state: Any) -> None:
+    def marked(g: Any, p: Any, lr: float, *more: Any, **state: Any) -> None:
         p[...] = UNWRITTEN
-        own = _last_p(rule, g, p, lr, **state) if rebound else rule(g, p, lr, **state)
+        own = _last_p(rule, g, p, lr, *more, **state) if rebound else rule(g, p, lr, *more, **state)
         if rebound and np.shape(own) == p.shape:
             p[...] = own
 
@@ -44,13 +44,13 @@ def _filled(rule: Any, rebound: bool) -> Any:
 
 
 def _last_p(rule: Any, *arguments: Any, **state: Any) -> Any:
-    """What the name p stands for at the rule's end."""
+    """What the rule returns, or else what the name p stands for at its end."""
     own, found = getattr(getattr(rule, "__func__", rule), "__code__", None), None
 
-    def watch(frame: Any, event: str, _: Any) -> None:
+    def watch(frame: Any, event: str, returned: Any) -> None:
         nonlocal found
         if event == "return" and frame.f_code is own:
-            found = frame.f_locals.get("p")
+            found = frame.f_locals.get("p") if returned is None else returned
 
     sys.setprofile(watch)
     try:

@@ -27,14 +27,17 @@ BOTH = (np.float32, np.float64)
 
 # Slips that show in several items: they are paid for once.
 CLIMBS = "This climbs: is the sign of the step right? p is added to w."
-UNWRITTEN = "no step arrives in p: write into it, p[...] = ...; p = ... makes a new array, which is lost"
+UNWRITTEN = "no step arrives in p: write into it, p[...] = ...; p = ... or return ... makes a new array, which is lost"
 DAMPED = "Is the gradient multiplied by 1 - mu? Here v <- mu v + g."
 FORGETS = "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost."
+FORGETS_BOTH = "m and v are not kept from step to step: `moments` must write into them, a new array is lost."
+SCRATCH = "What `scratch` holds is of no use (here NaN): write into it before you read it, or leave it alone."
 INSIDE = "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v."
 
 
 def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, nesterov: bool = False,
-        damped: bool = False, lr_inside: bool = False, forgets: bool = False, sign: int = -1) -> Exact:  # fmt: skip
+        damped: bool = False, lr_inside: bool = False, forgets: bool = False, turned: bool = False,
+        sign: int = -1) -> Exact:  # fmt: skip
     """w after each step; v <- mu v + g, w <- w - lr v. damped: v <- mu v + (1-mu) g, and so on."""
     w, v = np.array(w, np.float64), np.zeros(len(w))
     size, v_size, values, slacks = np.zeros(len(w)), np.zeros(len(w)), [], []
@@ -42,7 +45,8 @@ def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, 
         g = g + decay * w
         v = mu * v * (not forgets) + (1 - mu if damped else 1) * (lr if lr_inside else 1) * g
         v_size = mu * v_size + np.abs(g) + np.abs(decay * w)
-        w = w + sign * (1 if lr_inside else lr) * (g + mu * v if nesterov else v)
+        step = (mu * g + v if turned else g + mu * v) if nesterov else v
+        w = w + sign * (1 if lr_inside else lr) * step
         size = size + lr * 2 * v_size * (4 * t + 6) + np.abs(w)
         values.append(w)
         slacks.append(size)
@@ -54,15 +58,16 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
          eps_inside: bool = False, root: bool = True, absolute: bool = False, swapped: bool = False,
          unweighted: bool = False, constant_t: bool = False, eps_first: bool = False, early: bool = False,
          correct_m: bool = True, rate: float = 1.0, sign: int = -1, no_eps: bool = False,
-         from_0: bool = False) -> Exact:  # fmt: skip
+         from_0: bool = False, twice: bool = False, forgets: bool = False) -> Exact:  # fmt: skip
     """w after each step of Kingma & Ba's Algorithm 1; the last arguments are the ways to get it wrong."""
     w, m, v, m_size = np.array(w, np.float64), *np.zeros((3, len(w)))
     size, values, slacks = np.zeros(len(w)), [], []
     if swapped:
         b1, b2 = b2, b1
     for step, g in enumerate(np.asarray(gradients, np.float64), 1):
-        t = 1 if constant_t else max(step - 1, 1) if late else step + 1 if early else step - from_0
+        t = 1 if constant_t else max(step - 1, 1) if late else step + 1 if early else step * (1 + twice) - from_0
         g_seen = g if decoupled else g + decay * w
+        m, v = (np.zeros(len(w)), np.zeros(len(w))) if forgets else (m, v)
         m = b1 * m + (1 if unweighted else 1 - b1) * g_seen
         v = b2 * v + (1 if unweighted else 1 - b2) * (np.abs(g_seen) if absolute else g_seen**2)
         m_size = b1 * m_size + (1 - b1) * (np.abs(g) + np.abs(decay * w))
@@ -90,11 +95,13 @@ def trajectory(call: Call, rule: str, options: dict[str, Any], w: Array, g: Arra
     the rule has made in an array of its own."""
     got = call("steps", rule=rule, options=options, w=w, gradients=g)
     left = [np.full(g.shape, NOTHING), (1 - options.get("betas", (0.9, 0.999))[1]) * g.astype(np.float64) ** 2]
+    same = isinstance(got, np.ndarray) and got.shape == g.shape
     for p in left:  # what stands in p before the rule, or after `moments` that has used it as its scratch
-        same = isinstance(got, np.ndarray) and got.shape == g.shape
         if same and np.allclose(got, w + np.cumsum(p, 0), rtol=1e-3, atol=1e-6):
             arrived(call, f"{given(rule, options, w, g)}: {UNWRITTEN}", forgiving)
             return call("steps", rule=rule, options=options, w=w, gradients=g, rebound=True)
+    if same and np.isclose(got[0] - w, NOTHING, rtol=1e-3).any():
+        raise Wrong(f"{given(rule, options, w, g)}: part of the step is not written: p has {len(w)} elements here")
     return got
 
 
@@ -137,6 +144,7 @@ def momentum_slips(w: Array, g: Array, lr: float, mu: float, nesterov: bool) -> 
         "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, lr).value,
         "This is Nesterov's step although nesterov=False." if not nesterov else
         "This is momentum without Nesterov's look ahead: p = -lr (g + mu v).": wrong(nesterov=not nesterov),
+        "Are g and v the wrong way round? p = -lr (g + mu v).": wrong(turned=True),
     }  # fmt: skip
 
 
@@ -161,7 +169,7 @@ def changing_rate(call: Call, rng: np.random.Generator) -> None:
     right = exact(-0.01 * (0.9 * v + g), 6, 0.01 * (np.abs(v) + np.abs(g)))
     expect(got["p"], right, np.float64, "one step with a v from before, at the rate 0.01", {
         INSIDE: lambda: -(0.9 * v + 0.01 * g), DAMPED: lambda: -0.01 * (0.9 * v + 0.1 * g),
-        CLIMBS: lambda: 0.01 * (0.9 * v + g),
+        CLIMBS: lambda: 0.01 * (0.9 * v + g), f"{INSIDE} ": lambda: 0.9 * v - 0.01 * g,
     }, call.ledger)  # fmt: skip
 
 
@@ -217,10 +225,11 @@ def moments(call: Call, rng: np.random.Generator) -> None:
             "Are b1 and b2 the wrong way round?": lambda: 0.95 * m64 + 0.05 * g64,
             "Are b1 and 1 - b1 the wrong way round?": lambda: 0.2 * m64 + 0.8 * g64,
             "m averages g itself, this is its square.": lambda: 0.8 * m64 + 0.2 * g64**2,
-            "The old m is forgotten.": lambda: 0.2 * g64,
+            "The old m is forgotten.": lambda: 0.2 * g64, SCRATCH: lambda: np.full_like(m64, np.nan),
         })  # fmt: skip
         expect(got["v"], exact(0.95 * v64 + (1 - 0.95) * g64**2, 5), dtype, f"v: {told}", {
             "v did not change: write into it, a new array is lost.": lambda: v64,
+            SCRATCH: lambda: np.full_like(v64, np.nan),
             "v averages the square of g.": lambda: 0.95 * v64 + 0.05 * g64,
             "v must get (1 - b2) g^2, not g^2.": lambda: 0.95 * v64 + g64**2,
             "The square is of g alone: (1 - b2) g^2, not ((1 - b2) g)^2.": lambda: 0.95 * v64 + (0.05 * g64) ** 2,
@@ -250,6 +259,8 @@ def adam_mistakes(call: Call, w: Array, g: Array, **options: Any) -> dict[str, A
         "1 - b^t is 0 at the first step, and divides by 0: self.t is 1 there, not 0.": from_0,
         "The bias correction is one step early: self.t counts this step already, it is not t + 1.": wrong(early=True),
         "The bias correction does not move with t.": wrong(constant_t=True),
+        "self.t grows by 2 in a step: it has been counted before the rule, leave it as it is.": wrong(twice=True),
+        FORGETS_BOTH: wrong(forgets=True),
         "Did you forget the square root of v?": wrong(root=False),
         "eps stands inside the root: it is sqrt(vhat) + eps.": wrong(eps_inside=True),
         "eps is added before v is corrected, as in the paper's second form (end of its section 2); here, as in its "

@@ -8,7 +8,7 @@ import numpy as np
 
 from tutorials.assignments.assignment import Call, Items
 from tutorials.assignments.check import Array, Wrong, exact, expect, normal, require
-from tutorials.assignments.graph import run, wide
+from tutorials.assignments.graph import Operation, run, wide
 
 Pair = tuple[int, int]
 
@@ -222,11 +222,19 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bia
 
 
 BORDER = "The border must never win: pad with -infinity, not with 0."
+STRIDE = "stride=None is the window's size, not 1."
 POOLS: tuple[Any, ...] = (
     ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}),
     ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
     ((2, 1, 5, 5), 3, {"stride": 2, "padding": 1}),
 )  # fmt: skip
+
+
+def steps_by_1(call: Call, op: Operation, k: Any, options: Any) -> bool:
+    """Whether stride=None is taken for 1 here, and has been paid for."""
+    by_1 = pool(op.inputs[0], k, lambda v: v.max((2, 3)), stride=1)
+    taken = "stride" not in options and np.shape(op.reply["value"]) == by_1.shape
+    return bool(taken and call.ledger.forgives(STRIDE))
 
 
 @ITEMS.item("max_pool2d: the value", 10, "max_pool2d")
@@ -236,9 +244,11 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
             x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
-            run(call, "max_pool2d", [x], kernel_size=k, **options).value(right, {
+            op = run(call, "max_pool2d", [x], kernel_size=k, **options)
+            op.value(right, {
                 BORDER: lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
                 "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
+                STRIDE: lambda: pool(a, k, lambda v: v.max((2, 3)), **{"stride": 1, **options}),
             })  # fmt: skip
 
 
@@ -252,7 +262,10 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             (g64,) = wide(g)
             how = {**options, "fill": -np.inf}
             right, size = (pool_gradient(a, k, first_winner, each, **how) for each in (g64, np.abs(g64)))
-            run(call, "max_pool2d", [x], kernel_size=k, **options).gradients(g, [exact(right, 12, size)], {
+            op = run(call, "max_pool2d", [x], kernel_size=k, **options)
+            if steps_by_1(call, op, k, options):
+                continue
+            op.gradients(g, [exact(right, 12, size)], {
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
                 "Of equal values the first gets the gradient; here the last does.":
@@ -274,7 +287,12 @@ def average(call: Call, rng: np.random.Generator) -> None:
             (a,) = wide(x)
             y, size = (pool(each, k, lambda v: v.mean((2, 3)), **options) for each in (a, np.abs(a)))
             op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
-            op.value(exact(y, 12, size), {SUM: lambda: y * np.prod(pair(k))})
+            if steps_by_1(call, op, k, options):
+                continue
+            op.value(exact(y, 12, size), {
+                SUM: lambda: y * np.prod(pair(k)),
+                STRIDE: lambda: pool(a, k, lambda v: v.mean((2, 3)), **{"stride": 1, **options}),
+            })  # fmt: skip
 
 
 @ITEMS.item("avg_pool2d: the gradient", 7, "avg_pool2d")
@@ -285,6 +303,8 @@ def average_gradient(call: Call, rng: np.random.Generator) -> None:
             (a,) = wide(x)
             y = pool(a, k, lambda v: v.mean((2, 3)), **options)
             op = run(call, "avg_pool2d", [x], kernel_size=k, **options)
+            if steps_by_1(call, op, k, options):
+                continue
             g = normal(rng, y.shape, dtype)
             (g64,) = wide(g)
             part = 1 / np.prod(pair(k))

@@ -102,7 +102,8 @@ def accuracy(x: Any, labels: Any, weight: Any) -> dict[str, Any]:
     log: list[Any] = []
     model = Spy(x.shape[1], len(weight), 0, log)
     model.layer.weight.data[...] = weight
-    return {"accuracy": study.accuracy(model, (x, labels)), "log": log}
+    got = study.accuracy(model, (x, labels))
+    return {"accuracy": got.item() if isinstance(got, np.generic) else got, "log": log}  # NumPy's floats are floats
 
 
 def tune(

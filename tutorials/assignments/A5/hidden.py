@@ -270,12 +270,16 @@ def fair(call: Call, rng: np.random.Generator) -> None:
         final = [run for run in runs if starts.count(run["start"]) == len(STUDY["makers"])]
     tuning = [run for run in runs if not any(run is each for each in final)]
     require(len(tuning) == 12, f"3 optimizers x 2 rates x 2 tune_seeds are 12 runs to tune, there were {len(tuning)}")
-    require(len(final) == 9, f"3 optimizers x 3 seeds are 9 runs to judge, there were {len(final)}")
+    if len(final) != 9:
+        raise Wrong(f"3 optimizers x 3 seeds are 9 runs to judge, there were {len(final)}: {SEEDS}", SEEDS)
     starts = [run["start"] for run in final]
     require(len(set(starts)) == 3, "the same seed must give every optimizer the same initial weights")
     require(
         not set(starts) & {run["start"] for run in tuning}, "the final runs use the seeds of the tuning: use `seeds`"
     )
+
+
+SEEDS = "train once with each of `seeds`"
 
 
 def named(call: Call, got: Any) -> None:
@@ -291,14 +295,17 @@ def judged(call: Call, rng: np.random.Generator) -> None:
     named(call, got)
     for name, (rate, accuracies, mean, low, high) in got["results"].items():
         require(rate == 0.2, f"{name}: expected the rate 0.2, the other hardly moves; got {rate}")
-        require(len(accuracies) == 3, f"{name}: expected an accuracy for each of 3 seeds, got {len(accuracies)}")
+        n = len(accuracies)
+        forgiven = n == len(STUDY["tune_seeds"]) and call.ledger.forgives(SEEDS)
+        require(n == 3 or forgiven, f"{name}: expected an accuracy for each of 3 seeds, got {n}")
         a = np.array(accuracies)
-        half = T95[3] * a.std(ddof=1) / 3**0.5
+        half = T95[n] * a.std(ddof=1) / n**0.5
         right = [a.mean(), a.mean() - half, a.mean() + half]
         require(
             bool(np.allclose([mean, low, high], right, atol=1e-9)),
             f"{name}: mean, low and high are not those of {accuracies}",
         )
+        require(any(shown(run, 2) for run in got["log"]), f"{name}: data.test was not looked at: judge on it")
         require(
             bool(np.allclose(a * 50, np.round(a * 50), atol=1e-4)),
             f"{name}: {accuracies} are no accuracies on 50 examples",
