@@ -270,7 +270,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")
-    return g
+    return g[...]  # an object of its own for each walk: by it a kernel knows which gradients it has found already
 
 
 def _edges(node: Node) -> list[Edge]:
