@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from operator import attrgetter, is_
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class FlatParameters:
             stretch = slice(start, start + p.size)
             self._move_in(p, self.w[stretch].reshape(p.shape), self.g[stretch].reshape(p.shape))
             start += p.size
+        self.views = getrefcount(self._homes[0].grad.base)  # of g's memory: those that are here, see Home.fill
 
     def _move_in(self, p: Tensor, w: Array, g: Array) -> None:
         w[...] = p.data
@@ -206,7 +208,7 @@ def _clear(p: Tensor, home: Home) -> None:
     """No gradient in the vector; the user's, if it was there, stays outside the vector."""
     if p.grad is home.grad:
         p.grad = home.grad.copy()
-    home.grad[...] = 0
+    home.fill(0.0)
 
 
 def _blocks(w: Array) -> list[slice]:

@@ -87,6 +87,34 @@ def test_a_gradient_that_is_kept_stays_as_it_was(forget):
         np.testing.assert_allclose(p.numpy(), w - np.float32(0.1) * g, rtol=1e-6)
 
 
+@pytest.mark.parametrize("view", [np.ravel, np.transpose, lambda g: g[1], lambda g: g])
+def test_a_view_of_a_gradient_that_is_kept_stays_too(view):
+    """As for the angle between two steps' gradients. The loss is the sum of x w^T: its gradient, x in each row."""
+    layer = nn.Linear(3, 2, rng=0)
+    optimizer = SGD(layer.parameters(), 0.1)
+    kept, x = [], np.float32([[[1, 2, 3]], [[4, 5, 6]], [[7, 8, 9]]])
+    for each in x:
+        optimizer.zero_grad()
+        layer(each).sum().backward()
+        kept.append(view(layer.weight.grad))
+        optimizer.step()
+    for g, each in zip(kept, x, strict=True):
+        np.testing.assert_array_equal(g, view(np.repeat(each, 2, 0)))
+
+
+def test_a_kept_gradient_stays_while_its_weight_rests():
+    a, b = (nn.Parameter(np.ones(2, np.float32)) for _ in range(2))
+    optimizer = SGD([a, b], 0.1)
+    (a * 3).sum().backward()
+    kept = a.grad
+    optimizer.zero_grad()
+    (b * 4).sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(kept, [3, 3])
+    np.testing.assert_array_equal(a.numpy(), [1, 1])
+    np.testing.assert_allclose(b.numpy(), [0.6, 0.6], rtol=1e-6)
+
+
 def test_replaced_data_is_an_error_that_teaches():
     params = parameters()
     optimizer = SGD(params)

@@ -4,12 +4,13 @@ import gc
 import threading
 import weakref
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minidl import GradientError, Tensor, gradcheck, no_grad, ops
-from minidl.backend import no_fast
+from minidl.backend import no_fast, reference_only
 from minidl.tensor import Home, record
 
 
@@ -110,7 +111,7 @@ def test_two_leaves_never_share_one_gradient_array():
 def test_a_gradient_home_is_filled_in_place():
     x = leaf(1.0, 2.0)
     memory = np.full(2, np.nan)
-    x.home = Home(None, memory[:])
+    x.home = Home(SimpleNamespace(views=9), memory[:])
     (x * x).sum().backward()
     assert x.grad is x.home.grad
     assert np.array_equal(memory, [2, 4])
@@ -204,6 +205,34 @@ def test_what_is_thawed_between_two_passes_gets_the_gradient_of_the_second(name)
         for found, right in zip(grads, (x.grad, w.grad), strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-12)
         x.grad = w.grad = None
+
+
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("name", ["linear", "conv2d", "batch_norm"])
+def test_an_array_that_is_filled_anew_is_another_gradient(name, loops):
+    draw = np.random.default_rng(0).normal
+    shapes = {"linear": ((4, 3), (2, 3)), "conv2d": ((2, 3, 5, 5), (4, 3, 2, 2)), "batch_norm": ((6, 3), (3,))}[name]
+    x, w = (Tensor(draw(size=shape), requires_grad=True) for shape in shapes)
+
+    def output():
+        return ops.batch_norm(x, weight=w, training=True) if name == "batch_norm" else getattr(ops, name)(x, w)
+
+    for resting in (None, x, w):
+        with reference_only():
+            (right := output()).backward(second := draw(size=right.shape))
+        wanted, x.grad, w.grad = (x.grad, w.grad), None, None
+        with nullcontext() if loops else no_fast():
+            y, g = output(), draw(size=right.shape)
+            if resting is not None:
+                resting.requires_grad = False
+            y.backward(g, retain_graph=True)
+            x.requires_grad = w.requires_grad = True
+            x.grad = w.grad = None
+            g[...] = second  # as for the rows of a Jacobian, one after the other
+            y.backward(g)
+        for t, want in zip((x, w), wanted, strict=True):
+            np.testing.assert_allclose(t.grad, want, rtol=1e-10, atol=1e-12)
+            t.grad = None
 
 
 @pytest.mark.parametrize("loops", [True, False])

@@ -150,11 +150,11 @@ class Home:
     free: bool = True
     stepped: bool = False
 
-    def fill(self, g: Array) -> Array:
+    def fill(self, g: Array | float) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
         if g is not self.grad:
-            if getrefcount(self.grad) > ALONE:  # g = w.grad: the user has kept it
-                self.owner.renew()
+            if getrefcount(self.grad) > ALONE or getrefcount(self.grad.base) > self.owner.views:
+                self.owner.renew()  # the user has kept it, g = w.grad, or a view of it, g = w.grad.ravel()
             self.grad[...] = g
         self.free, self.stepped = True, False
         return self.grad
@@ -268,7 +268,7 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")
-    return g
+    return g[...]  # an object of its own for each walk: by it a kernel knows which gradients it has found already
 
 
 def _edges(node: Node) -> list[Edge]:
