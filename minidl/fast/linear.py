@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from sys import getrefcount
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -65,25 +65,6 @@ def channels_last(x: Array) -> Array:
     return x.transpose(0, 2, 3, 1)
 
 
-class Gradients:
-    """What an operation's backward gives, all at once: `make(g)` returns {name: gradient}."""
-
-    def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
-        self.make = make
-        self.g: Array | None = None  # what was found belongs to it
-        self.found: dict[str, Array] = {}
-
-    def of(self, name: str) -> Callable[[Array], Array]:
-        """The vjp of this input."""
-
-        def vjp(g: Array) -> Array:
-            if g is not self.g or name not in self.found:
-                self.g, self.found = g, self.make(g)
-            return self.found.pop(name)
-
-        return vjp
-
-
 # ---- kernels ----
 
 
@@ -91,10 +72,11 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
     """See ops.linear. x (N, in), w (out, in), b (out,) -> (N, out)."""
     if not plain(x, w, b) or x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
         return NotImplemented
-    y = CPU.empty((len(x.data), len(w.data)), x.dtype)
-    products((x.data, w.data.T, y))
-    back = gradients(x, w, lambda g, dx: (g, w.data, dx), lambda g, dw: (g.T, x.data, dw))
-    edges: list[Reading] = [(x, back.of("x"), w), (w, back.of("w"), x)]
+    y = product(x.data, w.data.T, CPU.empty((len(x.data), len(w.data)), x.dtype))
+    edges: list[Reading] = [
+        (x, lambda g: product(g, w.data, CPU.empty(x.shape, x.dtype)), w),  # (N, out) @ (out, in)
+        (w, into(w, lambda g, out: product(g.T, x.data, out)), x),  # (out, N) @ (N, in)
+    ]
     if b is not None:
         if b.shape != w.shape[:1]:
             return NotImplemented
@@ -107,53 +89,39 @@ def matmul(a: Tensor, b: Any) -> Any:
     """See ops.matmul. Two matrices, a (n, k) and b (k, m) -> (n, m)."""
     if not plain(a, b) or a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         return NotImplemented
-    y = CPU.empty((len(a.data), b.shape[1]), a.dtype)
-    products((a.data, b.data, y))
-    back = gradients(a, b, lambda g, da: (g, b.data.T, da), lambda g, db: (a.data.T, g, db))
-    return record("matmul", y, (a, back.of("x"), b), (b, back.of("w"), a))
+    y = product(a.data, b.data, CPU.empty((len(a.data), b.shape[1]), a.dtype))
+    return record(
+        "matmul",
+        y,
+        (a, lambda g: product(g, b.data.T, CPU.empty(a.shape, a.dtype)), b),  # (n, m) @ (m, k)
+        (b, lambda g: product(a.data.T, g, CPU.empty(b.shape, b.dtype)), a),  # (k, n) @ (n, m)
+    )
 
 
-def gradients(x: Tensor, w: Tensor, for_x: Callable[..., Product], for_w: Callable[..., Product]) -> Gradients:
-    """Those of the two factors of a product, each a product too: handed over to threads together."""
-
-    def make(g: Array) -> dict[str, Array]:
-        jobs, found = [], {}
-        if x.requires_grad:
-            found["x"] = CPU.empty(x.shape, x.dtype)
-            jobs.append(for_x(g, found["x"]))
-        if w.requires_grad:
-            found["w"] = place(w)
-            jobs.append(for_w(g, found["w"]))
-        products(*jobs)
-        return found
-
-    return Gradients(make)
+def product(a: Array, b: Array, out: Array) -> Array:
+    """a @ b, written to out, in parts that threads share (threads.py). a (n, k), b (k, m), out (n, m)."""
+    parts = parts_for(a.size * b.shape[1])
+    if parts == 1:
+        return np.matmul(a, b, out=out)
+    if len(a) > 2 * b.shape[1]:  # every part needs all of the other side's matrix, and a costs BLAS less to prepare
+        _by_rows(a, b, out, parts)
+    else:
+        _by_rows(b.T, a.T, out.T, parts)  # the same product: by columns
+    return out
 
 
-Product: TypeAlias = "tuple[Array, Array, Array]"  # a (n, k), b (k, m), and where a @ b goes, (n, m)
-
-
-def products(*jobs: Product) -> None:
-    """Compute these, in parts that threads share (threads.py)."""
-    todo = [part for job in jobs for part in _parts(*job)]
+def _by_rows(a: Array, b: Array, out: Array, parts: int) -> None:
+    """The parts of one thread are one call: a stack (parts, n/parts, k) @ b, for each of which NumPy calls BLAS."""
+    n = -(-len(a) // parts)  # rows of a part
+    whole = len(a) // n  # parts that have so many; what is left is another one
+    stack, outs = a[: whole * n].reshape(whole, n, -1), out[: whole * n].reshape(whole, n, -1)  # views
 
     def work(start: int, stop: int) -> None:
-        for a, b, out in todo[start:stop]:
-            np.matmul(a, b, out=out)
+        np.matmul(stack[start:stop], b, out=outs[start:stop])
+        if stop > whole:
+            np.matmul(a[whole * n :], b, out=out[whole * n :])
 
-    if len(todo) > len(jobs):
-        split(work, len(todo))
-    else:
-        work(0, len(todo))
-
-
-def _parts(a: Array, b: Array, out: Array) -> list[Product]:
-    """The same product by rows, or by columns: every part needs all of the other side's matrix."""
-    parts = parts_for(a.size * b.shape[1])
-    if len(a) <= 2 * b.shape[1]:  # b costs BLAS less to prepare
-        a, b, out = b.T, a.T, out.T
-    n = -(-len(a) // parts)
-    return [(a[i : i + n], b, out[i : i + n]) for i in range(0, len(a), n)] if parts > 1 else [(a, b, out)]
+    split(work, -(-len(a) // n))
 
 
 def relu(x: Tensor) -> Any:

@@ -5,6 +5,7 @@ The first gradient that backward() asks for brings the others: they share what t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from minidl.backend import CPU, Array
 from minidl.fast.blas import gemm
-from minidl.fast.linear import Gradients, place, plain
+from minidl.fast.linear import place, plain
 from minidl.fast.loops import dense, images, stacks
 from minidl.fast.loops.layout import FEW, empty, stored, usual
 from minidl.fast.loops.pools import fitting, results
@@ -21,6 +22,25 @@ from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Reading, Tensor, record
 
 SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
+
+
+class Gradients:
+    """What an operation's backward gives, all at once: `make(g)` returns {name: gradient}."""
+
+    def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
+        self.make = make
+        self.g: Array | None = None  # what was found belongs to it
+        self.found: dict[str, Array] = {}
+
+    def of(self, name: str) -> Callable[[Array], Array]:
+        """The vjp of this input."""
+
+        def vjp(g: Array) -> Array:
+            if g is not self.g or name not in self.found:
+                self.g, self.found = g, self.make(g)
+            return self.found.pop(name)
+
+        return vjp
 
 
 @cache
