@@ -85,8 +85,8 @@ class Formula:
         for line in self.lines:
             if "wd" in names(line.expression):
                 raise ValueError(
-                    f"the formula of {line.symbol} has wd, but weight decay is added to g, or with decay='lr' shrinks w, "
-                    "without a line of yours: leave it out, or give a decay of your own another name"
+                    f"the formula of {line.symbol} has wd, but weight decay is added to g, or with decay='lr' shrinks "
+                    "w, without a line of yours: leave it out, or give a decay of your own another name"
                 )
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):
