@@ -118,7 +118,7 @@ def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
 
 def _interval(d: Array, mean: float, error: float, n: int, c: float) -> Interval:
     if error == 0:
-        return Interval(mean, float(np.nanmin(d)), float(np.nanmax(d)), n)
+        return Interval(mean, float(np.nanmin(d)) + 0.0, float(np.nanmax(d)) + 0.0, n)  # + 0.0: no -0.00 on the page
     half = math.inf if math.isinf(error) else c * error
     return Interval(mean, mean - half, mean + half, n)
 
