@@ -7,6 +7,7 @@ validation split alone.
 
 from __future__ import annotations
 
+import argparse
 import math
 import shlex
 import sys
@@ -44,7 +45,7 @@ GRID = grid(
     Choice("switch_at", (0.3, 0.6)),  # share of the run that Adam gets
 )
 OWN_RATES = tuple(10.0 ** (i / 2) for i in range(-4, 4))  # of an own optimizer: factors on its default
-OPTIONS = ("dataset", "model", "val_fraction", "opt", "epochs", "batch_size", "seed", "device")
+OPTIONS = ("dataset", "model", "val_fraction", "epochs", "batch_size", "seed", "device")
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
         allow_abbrev=False,
     )
     add_options(parser, Config, Options, only=[*OPTIONS, "no_fast"])
+    own = "hybrid, or an optimizer of your own, as in mine.py:Lion (default: hybrid)"
+    parser.add_argument("--opt", default=argparse.SUPPRESS, metavar="NAME", help=own)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
     )

@@ -222,7 +222,8 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         say(
             name,
             f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict leaves this out. Count with self.t; what a step needs once goes into advance",
+            "copy of self, and state_dict leaves this out. Count with self.t; a number that a step needs once goes "
+            "into advance, before the gradients are gathered",
         )
     if not bool((g != 0).any()):
         return

@@ -98,9 +98,8 @@ class Look:
             if isinstance(term, Given):
                 terms.append(Term(term.symbol, numbers[term.symbol], "", term.words))
             elif term.symbol in self.before:
-                terms.append(
-                    Term(f"{term.symbol}_old", self[f"{term.symbol}_old"], "", f"{term.words}, before the step")
-                )
+                words = f"{term.words}, before the step".removeprefix(", ")
+                terms.append(Term(f"{term.symbol}_old", self[f"{term.symbol}_old"], "", words))
         return terms
 
     def _end(self) -> Term:

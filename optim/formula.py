@@ -62,7 +62,8 @@ class Formula:
            w <- w - decay lambda w, and this is the expression of its rate, such as "lr", the same for all weights
 
     Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, a symbol
-    has a meaning in every formula (g w_old lr t wd, and d w w_shrunk), or the decay has another rate for each weight.
+    has a meaning in every formula (g w_old lr t wd, and d w w_shrunk), a line takes the decay (wd) a second time, or
+    the decay has another rate for each weight.
     """
 
     def __init__(self, *terms: Given | Line, decay: str = "") -> None:
@@ -81,6 +82,12 @@ class Formula:
             if symbol in WORDS or re.fullmatch(r"number\d+", symbol) or not symbol.isidentifier() or iskeyword(symbol):
                 raise ValueError(f"the formula can't have the symbol {symbol!r}: choose another name")
         known = {*COMMON, *(given.symbol for given in self.given), *(f"{symbol}_old" for symbol in symbols)}
+        for line in self.lines:
+            if "wd" in names(line.expression):
+                raise ValueError(
+                    f"the formula of {line.symbol} has wd, but weight decay is added to g, or with decay='lr' shrinks "
+                    "w, without a line of yours: leave it out, or give a decay of your own another name"
+                )
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):
                 raise ValueError(f"the formula of {line.symbol}: {unknown('symbol', name, sorted(known))}")

@@ -320,6 +320,13 @@ def test_a_symbol_that_has_a_meaning_is_refused(name):
             Formula(*terms)
 
 
+def test_a_line_that_takes_the_decay_a_second_time_is_refused():
+    """With weight_decay it would act twice, and without it nobody could tell its value."""
+    with pytest.raises(ValueError, match="the formula of q has wd, but weight decay is added to g"):
+        Formula(Line("q", "g + wd * w_old"), Line("p", "-lr * q"))
+    Formula(Line("p", "-lr * g"), decay="lr * wd")
+
+
 @pytest.mark.parametrize("name", ["number0", "number12", "float32", "sqrt", "max", "lambda", "m 1", "_smallest"])
 def test_a_symbol_of_the_loops_is_refused(name):
     """number0 was what the loop had worked out beforehand, and the weights went elsewhere."""

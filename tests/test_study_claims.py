@@ -9,6 +9,7 @@ from minidl.study.analysis import (
     Block,
     Entry,
     Levels,
+    _levels,
     _misses,
     _verdict,
     decided_before,
@@ -226,6 +227,19 @@ def test_better_is_positive_for_every_measure():
     assert np.isnan(difference(never, Claim("", "hybrid", "adam", SPEED))).all()
     rare = replace(both, levels=Levels(0.7, 0.005))
     assert np.isnan(difference(rare, Claim("", "hybrid", "adam", GAP))).all()
+
+
+@pytest.mark.parametrize(("accuracy", "level"), [(0.9, 0.875), (0.3, 0.125), (0.27, None), (0.19, None)])
+def test_a_level_that_guessing_reaches_is_none(accuracy, level):
+    """At 0.19 the error of 0.81, and a quarter more, left an accuracy of -0.01: all were there from the start."""
+    tuning = (record(1000, accuracy),)
+    entries = {k: replace(entry(k, 0.9), tuning=tuning) for k in ("hybrid", "adam")}
+    claim = Claim("", "hybrid", "adam", SPEED)
+    found = _levels(entries, [claim], guessing=0.1)
+    assert found.accuracy == (None if level is None else pytest.approx(level))
+    both = Block(REGIME, {k: replace(e, finals={s: record(s, 0.3, CURVE) for s in SEEDS}) for k, e in entries.items()},
+                 found, (), True, (), {})  # fmt: skip
+    assert np.isnan(difference(both, claim)).all() == (level is None)
 
 
 def test_an_optimizer_of_ones_own_has_claims():

@@ -125,6 +125,14 @@ def test_what_can_not_be_told_has_no_ends():
     assert gaps.n == 4
 
 
+def test_ties_are_no_certainty():
+    """Differences of 1,000 test images, by chance the same image in three of five seeds: no interval of width 0."""
+    ((tied, apart),) = simultaneous([[[-0.004, 0.001, 0.001, 0.001, 0.005], [0.01, 0.02, 0.03, 0.04, 0.05]]])
+    assert (tied.estimate, tied.low, tied.high) == (pytest.approx(0.001), -0.004, 0.005)
+    assert tied.word(0.0005) == OPEN
+    assert apart.low < 0.01
+
+
 @pytest.mark.parametrize(
     ("low", "high", "word"),
     [

@@ -171,12 +171,33 @@ def test_what_if_is_adams_formula_with_other_numbers(chrome, pages):
 
 def test_formulas_are_read_as_python_reads_them(chrome, pages):
     visit(chrome, pages / "hybrid.html")
-    at = {"a": 0.7, "b": -2.5, "t": 3.0}
+    at = {"a": 0.7, "b": -2.5, "t": 3.0, "β": 0.9}
     for source in ("-a**2 + b", "a - b - t", "a / b * t", "2**-t", "(1 - a**t) / (a + 1e-8)", "a if b < 0 else t",
-                   "max(a, abs(b)) * sign(b)", "-(a + b) * -t", "exp(a) - sqrt(t)"):  # fmt: skip
+                   "max(a, abs(b)) * sign(b)", "-(a + b) * -t", "exp(a) - sqrt(t)",
+                   ".5 * a - 1e-3 / 2.E-2 + 1_0", "β * a"):  # fmt: skip
         true = eval(source, {"exp": math.exp, "sqrt": math.sqrt, "sign": np.sign}, at)
         got = chrome.execute_script("return evaluate(arguments[0], (name) => arguments[1][name])", source, at)
         assert got == pytest.approx(float(true), rel=1e-12), source
+
+
+@pytest.mark.parametrize(
+    ("source", "printed"),
+    [
+        ("-lr * sign(m)", "-η · sign(m)"),
+        ("max(b2 * u_old, abs(g), 1e-12)", "max(β₂ · ut-1, abs(g), 1e-12)"),
+        ("m if abs(m) <= 1 else -.5", "m if abs(m) ≤ 1 else -.5"),
+        ("min(1, -g)", "min(1, -g)"),
+        ("β * 0.96**(t * -2) - log(g)", "β · 0.96^((t · -2)) - log(g)"),
+        ("2**-abs(g) + g**-2**t", "2^(-abs(g)) + g^(-2^(t))"),
+    ],
+)
+def test_all_that_a_formula_may_have_is_set_in_print(chrome, pages, source, printed):
+    visit(chrome, pages / "hybrid.html")
+    script = """const text = (node) => node.nodeType === 3 ? node.data
+      : [...node.childNodes].map(text).join('').replace(/^(.*)$/, node.tagName === 'SUP' ? '^($1)' : '$1');
+      return text(el('p', {}, ...formula(arguments[0], (name) => [symbol(name)])));"""
+    assert chrome.execute_script(script, source) == printed.replace("-", MINUS).replace(f"1e{MINUS}12", "1e-12")
+    assert console(chrome) == []
 
 
 def test_results_can_be_hidden_for_a_class_to_predict(chrome, pages):

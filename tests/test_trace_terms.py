@@ -6,7 +6,22 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from minidl.optim import GNMT, SGD, SWATS, Adagrad, Adam, AdamW, Blend, Hybrid, Optimizer, Projected, RMSprop, Rule
+from minidl.optim import (
+    GNMT,
+    SGD,
+    SWATS,
+    Adagrad,
+    Adam,
+    AdamW,
+    Blend,
+    Formula,
+    Hybrid,
+    Line,
+    Optimizer,
+    Projected,
+    RMSprop,
+    Rule,
+)
 from minidl.optim.explain import Look, Term
 
 N = 12
@@ -109,3 +124,15 @@ def test_a_rule_of_ones_own_is_shown_by_its_vectors():
     terms = watched(Signs([parameter], 0.1), parameter, 2)[-1]
     assert [t.symbol for t in terms] == ["t", "lr", "w_old", "g", "s_old", "s", "p", "w"]
     work_out(terms)
+
+
+def test_a_vector_without_words_is_what_it_was_before_the_step():
+    class Largest(Rule):
+        name, vectors = "largest", ("u",)
+        formula = Formula(Line("u", "max(0.9 * u_old, abs(g))"), Line("p", "-lr * g / u"))
+
+    parameter = Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True)
+    terms = {t.symbol: t for t in watched(Largest([parameter], 0.1), parameter, 2)[-1]}
+    assert terms["u_old"].words == "before the step"
+    true = np.maximum(np.float32(0.9) * terms["u_old"].value, abs(terms["g"].value))
+    np.testing.assert_allclose(terms["u"].value, true, rtol=1e-6)

@@ -138,7 +138,7 @@ def _draft(plan: Plan, regime: Regime) -> Block:
             count = sum(collapsed(record, regime) for record in finals.values())
             entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count)
     maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
-    levels = _levels(entries, _asked(plan, entries))
+    levels = _levels(entries, _asked(plan, entries), 1 / plan.dataset.classes)
     return Block(regime, entries, levels, tuple(_misses(regime, entries)), _complete(plan, regime), (), maps)
 
 
@@ -150,14 +150,16 @@ def _complete(plan: Plan, regime: Regime) -> bool:
     return ended and all(tuned.finished for _, tuned in contestants)
 
 
-def _levels(entries: dict[str, Entry], claims: Sequence[Claim]) -> Levels:
+def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
+    """guessing: the accuracy of a guess; a level that is no higher is none, for every run is there from the start."""
+
     def involved(measure: str) -> list[Entry]:
         return [entries[key] for key in sorted({k for c in claims if c.measure == measure for k in (c.a, c.b)})]
 
     speed, gap = involved(SPEED), involved(GAP)
-    accuracy = min((e.tuned_value("val_accuracy") for e in speed), default=None)
+    accuracy = 1 - EASIER * (1 - min((e.tuned_value("val_accuracy") for e in speed), default=0.0))
     loss = max((e.tuned_value("train_loss") for e in gap), default=None)
-    return Levels(None if accuracy is None else 1 - EASIER * (1 - accuracy), loss)
+    return Levels(accuracy if accuracy > guessing else None, loss)
 
 
 def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
@@ -206,8 +208,8 @@ def measured(record: Record, measure: str, levels: Levels) -> float:
     if measure == LOSS:
         return math.log(max(result["test_loss"], 1e-12))
     if measure == SPEED:
-        assert levels.accuracy is not None
-        reached = first_above([p["step"] for p in curve], [p["val_accuracy"] for p in curve], levels.accuracy)
+        level = math.inf if levels.accuracy is None else levels.accuracy
+        reached = first_above([p["step"] for p in curve], [p["val_accuracy"] for p in curve], level)
         return 1.0 if reached is None else reached / planned_steps(record)
     assert levels.train_loss is not None
     losses = [p["train_loss"] for p in curve]

@@ -108,6 +108,13 @@ class Plan:
         done = len(wanted & self.store.all().keys())
         return f"<study {self.study.name} in {self.store.folder}: {done:,} runs done of {len(wanted):,} known so far>"
 
+    @property
+    def largest(self) -> int:
+        """The weights of the largest network."""
+        size, classes = self.dataset.train_images.shape[1:], self.dataset.classes
+        runs = [self.run(regime, {"opt": "adam"}, 0, final=False) for regime in self.study.regimes]
+        return max(sum(p.size for p in make_network(run, size, classes).parameters()) for run in runs)
+
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each run that is done, with all that results.csv has."""
         from minidl.study.results import rows  # it stands above this file

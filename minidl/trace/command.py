@@ -50,7 +50,9 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     except OSError as error:
         raise PageError(f"the replay page can't be written: {error}. The run itself is whole") from error
     steps = len(recording["frames"])
-    print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} steps): open it in a browser", flush=True)
+    print(
+        f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} step{'s' * (steps != 1)}): open it in a browser", flush=True
+    )
 
 
 def title_of(run: Run) -> str:

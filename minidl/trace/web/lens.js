@@ -12,9 +12,17 @@ function symbol(name) {
   return el("var", {}, letter, below ? el("sub", {}, below) : null);
 }
 
-// A formula in Python's syntax as nodes. `put` says what stands for a symbol: its name, or its number.
+// A formula in Python's syntax, cut into names, numbers and signs.
+const NAME = /^[\p{L}_]/u;
+const FUNCTIONS = { sqrt: Math.sqrt, exp: Math.exp, log: Math.log, abs: Math.abs, min: Math.min, max: Math.max, sign: Math.sign };
+function tokensOf(source) {
+  return source.match(/[\p{L}_][\p{L}\p{N}_]*|(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|\*\*|[<>=!]=|[-+*/()<>,]/gu) || [];
+}
+
+// The formula as nodes. `put` says what stands for a symbol: its name, or its number.
+const SIGNS = { "*": " · ", "/": " / ", ",": ", ", "<": " < ", ">": " > ", "<=": " ≤ ", ">=": " ≥ ", "==": " = ", "!=": " ≠ ", if: " if ", else: " else " };
 function formula(source, put) {
-  const tokens = Array.isArray(source) ? source : source.match(/[A-Za-z_]\w*|\d+(\.\d+)?|\*\*|[-+*/()]/g) || [], nodes = [];
+  const tokens = Array.isArray(source) ? source : tokensOf(source), nodes = [];
   for (let i = 0; i < tokens.length; i++) {
     const token = tokens[i];
     if (token === "sqrt") {
@@ -23,13 +31,16 @@ function formula(source, put) {
       nodes.push("√", el("span", { className: "root" }, ...(under.length === 1 ? put(under[0], true) : formula(under, put))));
       i = end;
     }
-    else if (token === "exp") nodes.push("exp");
-    else if (token === "**") nodes.push(el("sup", {}, ...formula([tokens[++i]], put)));
-    else if (/^[A-Za-z_]/.test(token)) nodes.push(...put(token));
-    else if (token === "*") nodes.push(" · ");
-    else if (token === "-" && (i === 0 || "(*/".includes(tokens[i - 1]))) nodes.push("−");
+    else if (token === "**") {
+      const end = endOfPower(tokens, i + 1);
+      nodes.push(el("sup", {}, ...formula(tokens.slice(i + 1, end + 1), put)));
+      i = end;
+    }
+    else if (token in SIGNS) nodes.push(SIGNS[token]);
+    else if (token in FUNCTIONS) nodes.push(token);
+    else if (NAME.test(token)) nodes.push(...put(token));
+    else if (token === "-" && (i === 0 || tokens[i - 1] === "(" || tokens[i - 1] in SIGNS)) nodes.push("−");
     else if (token === "+" || token === "-") nodes.push(` ${minus(token)} `);
-    else if (token === "/") nodes.push(" / ");
     else nodes.push(token);
   }
   return nodes;
@@ -40,6 +51,13 @@ function closing(tokens, i) {
   let depth = 0;
   do depth += { "(": 1, ")": -1 }[tokens[i++]] || 0; while (depth > 0);
   return i - 1;
+}
+
+// Where the power that begins here ends.
+function endOfPower(tokens, i) {
+  if (tokens[i] === "-") return endOfPower(tokens, i + 1);
+  const end = tokens[i] in FUNCTIONS ? closing(tokens, i + 1) : tokens[i] === "(" ? closing(tokens, i) : i;
+  return tokens[end + 1] === "**" ? endOfPower(tokens, end + 2) : end;
 }
 
 function valueAt(term, place) { return typeof term.value === "object" ? term.value[place] : term.value; }

@@ -2,8 +2,7 @@
 
 // The value of a formula in Python's syntax: recursive descent, an `if`, a comparison, sums, products, a power, a call.
 function evaluate(source, value) {
-  const tokens = source.match(/[A-Za-z_]\w*|\d+(\.\d+)?(e[-+]?\d+)?|\*\*|[<>=!]=|[-+*/()<>,]/g) || [];
-  const functions = { sqrt: Math.sqrt, exp: Math.exp, log: Math.log, abs: Math.abs, min: Math.min, max: Math.max, sign: Math.sign };
+  const tokens = tokensOf(source);
   let at = 0;
   const take = (...those) => those.includes(tokens[at]) && tokens[at++];
   const choice = () => {
@@ -42,13 +41,13 @@ function evaluate(source, value) {
       take(")");
       return inside;
     }
-    if (/^\d/.test(token)) return Number(token);
-    if (!functions[token]) return value(token);
+    if (/^[\d.]/.test(token)) return Number(token.replaceAll("_", ""));
+    if (!(token in FUNCTIONS)) return value(token);
     const given = [];
     take("(");
     do given.push(choice()); while (take(","));
     take(")");
-    return functions[token](...given);
+    return FUNCTIONS[token](...given);
   };
   return choice();
 }
@@ -110,5 +109,5 @@ function whatIfPanel(run, state, frame) {
     el("summary", {}, "What if? Other numbers for this very step"),
     el("div", { className: "knobs" }, ...Object.keys(KNOBS).filter((name) => names.has(name) && truth.get(name) > 0).map(slider),
       names.has("mhat") ? check("uncorrected", "without bias correction") : null, adaptive && names.has("lr") ? check("sgd", "as SGD, −η g, with this η") : null, again),
-    result, el("p", { className: "hint" }, "What the weight brought along (", symbol("g"), ...["m_old", "v_old"].filter((name) => names.has(name)).flatMap((name) => [", ", symbol(name)]), ") stays as it was: this is another step, not another run."));
+    result, el("p", { className: "hint" }, "What the weight brought along (", symbol("g"), ...[...names].filter((name) => name.endsWith("_old") && name !== "w_old").flatMap((name) => [", ", symbol(name)]), ") stays as it was: this is another step, not another run."));
 }
