@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from operator import attrgetter, is_
-from sys import getrefcount
+from sys import getrefcount, maxsize
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,8 @@ class FlatParameters:
             stretch = slice(start, start + p.size)
             self._move_in(p, self.w[stretch].reshape(p.shape), self.g[stretch].reshape(p.shape))
             start += p.size
-        self.views = getrefcount(self._homes[0].grad.base)  # of g's memory: those that are here, see Home.fill
+        self.memory = self.g.base if self.xp is np else None  # what g lies in, and g's views: as many as there are now,
+        self.views = getrefcount(self.memory) if self.xp is np else maxsize  # or the user has kept one, see Home.fill
 
     def _move_in(self, p: Tensor, w: Array, g: Array) -> None:
         w[...] = p.data
@@ -124,7 +125,7 @@ class FlatParameters:
         if self.xp is not np:
             return
         self.g = self.zeros()
-        start = 0
+        self.memory, start = self.g.base, 0
         for p, home in zip(self.params, self._homes, strict=True):
             old, home.grad = home.grad, self.g[start : start + p.size].reshape(p.shape)
             if p.grad is old:

@@ -54,7 +54,7 @@ def place(w: Tensor) -> Array:
     home = w.home if w.grad is None else None
     if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
         home.free = False
-        if getrefcount(home.grad) > ALONE or getrefcount(home.grad.base) > home.owner.views:  # see Home.fill
+        if getrefcount(home.grad) > ALONE or getrefcount(home.owner.memory) > home.owner.views:  # see Home.fill
             home.owner.renew()
         return home.grad
     return backend_of(w.data).empty(w.shape, w.dtype)

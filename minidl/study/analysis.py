@@ -151,7 +151,7 @@ def _complete(plan: Plan, regime: Regime) -> bool:
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
-    """guessing: the accuracy of a guess; a level that is no higher is none, for every run is there from the start."""
+    """guessing  the accuracy of a guess; a level that is no higher is none, for every run is there from the start."""
 
     def involved(measure: str) -> list[Entry]:
         return [entries[key] for key in sorted({k for c in claims if c.measure == measure for k in (c.a, c.b)})]

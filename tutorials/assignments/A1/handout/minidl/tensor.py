@@ -153,7 +153,7 @@ class Home:
     def fill(self, g: Array | float) -> Array:
         """`grad`, with the numbers of g in it, which may be there already."""
         if g is not self.grad:
-            if getrefcount(self.grad) > ALONE or getrefcount(self.grad.base) > self.owner.views:
+            if getrefcount(self.grad) > ALONE or getrefcount(self.owner.memory) > self.owner.views:
                 self.owner.renew()  # the user has kept it, g = w.grad, or a view of it, g = w.grad.ravel()
             self.grad[...] = g
         self.free, self.stepped = True, False
