@@ -24,7 +24,7 @@ from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
 BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reaches so far
-See: TypeAlias = "Callable[[str, Module, Tensor], Tensor]"
+See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
 
@@ -86,13 +86,14 @@ class Module(Named):
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward returned None: end it with `return` and its output")
         for names, see in (each for each in watchers.get() if self in each[0]):
-            y = see(names[self], self, y)
+            y = y if (seen := see(names[self], self, y)) is None else seen
         return y
 
     @contextmanager
     def watched(self, see: See) -> Iterator[None]:
         """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model continues with
-        the Tensor that it returns. Layers are the modules with none inside; a block in another thread sees nothing."""
+        the Tensor that it returns, or with y where that is None. Layers are the modules with none inside; a block in
+        another thread sees nothing."""
         names = {module: name for name, module in self.named_modules() if not list(module.named_children())}
         mine = (names, see)
         watchers.set((*watchers.get(), mine))

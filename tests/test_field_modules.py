@@ -15,6 +15,7 @@ import pytest
 from minidl import Tensor, nn, no_grad, ops, optim, reference_only
 from minidl.module import Parameter
 from tests.forms import equal, form, leaf  # noqa: F401 (form runs by itself)
+from tests.test_field_habits import X, network
 
 # ---- parameters and modules ----
 
@@ -349,3 +350,14 @@ def test_backward_twice() -> None:
     equal(x.grad, [8.0])
     with pytest.raises(RuntimeError, match="freed"):
         loss.backward()
+
+
+def test_a_look_at_the_layers_that_returns_nothing_changes_nothing() -> None:
+    """As a forward hook of PyTorch's; what it returns otherwise goes on."""
+    net, seen = network(), []
+    wanted = net(X).numpy()
+    with net.watched(lambda name, layer, y: seen.append((name, y.shape))):
+        np.testing.assert_array_equal(net(X).numpy(), wanted)
+    assert seen == [("0", (len(X), 5)), ("1", (len(X), 5)), ("2", (len(X), 3))]
+    with net.watched(lambda name, layer, y: y * 0 if name == "2" else None):
+        np.testing.assert_array_equal(net(X).numpy(), 0 * wanted)
