@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 _NEW = "leave it out: results are new arrays"
-_WEIGHTED = "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
+_BY_CLASS = "(w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
+_WEIGHTED = f"in a loop of your own: {_BY_CLASS}"
 _KEPT = "where a run is kept is said once, Trainer(net, optimizer, data, folder=...)"
 _OF_FIT = "trainer.fit(epochs, observers=[...], verbose=False, validate=False) takes it"
 _OF_OPTIMIZER = "the optimizer takes it: Adam(net.parameters(), lr=0.001)"
@@ -68,13 +69,17 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "validation_split": (0.0, "split(load_mnist(), val_fraction=0.1); of arrays of your own Splits(...)"),
     "unbiased": (True, "correction=0 divides by n, as unbiased=False does"),
     "weight": (None, "with reduction='none' each loss can be weighted: (weights * losses).mean()"),
+    "cross_entropy.weight": (None, _BY_CLASS),
+    "CrossEntropyLoss.weight": (None, _BY_CLASS),
 }
 
 
 _DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
 _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
 _SHAPES = "shapes broadcast by themselves"
-_RANDOM = "Tensor(np.random.default_rng(seed).standard_normal(shape, np.float32))"
+_MADE_ONCE = "with rng = np.random.default_rng(seed), made once"
+_RANDOM = f"Tensor(rng.standard_normal(shape, np.float32)), {_MADE_ONCE}"
+_UNIFORM = f"Tensor(rng.random(shape, np.float32)), {_MADE_ONCE}"
 _ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
 _BINARY = (
@@ -111,7 +116,8 @@ _ATTENTION = "(q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5).softmax(-1) @ v"
 _RANKING = "(margin - y * (a - b)).relu().mean()"
 _TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
 _DRAWN = (
-    "a drawn with np.random.default_rng(seed), of logits the log-probability ops.log_softmax(logits)[np.arange(n), a]"
+    "a = (logits.numpy() + rng.gumbel(size=logits.shape)).argmax(-1) draws, of log-probability "
+    f"ops.log_softmax(logits)[np.arange(n), a], {_MADE_ONCE}"
 )
 _TWICE = (
     "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
@@ -120,6 +126,8 @@ _ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
+_LOADER = "minidl.batches(images, labels, 64, rng)"
+_SPLIT = "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]"
 _GRADS = "each weight's .grad after backward()"
 OWN = "put it together from what minidl.ops has, or write it with tensor.record"
 
@@ -145,7 +153,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "median": "np.median(t.numpy())", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
     "register_hook": "backward() fills the .grad of leaves; change it before the step",
     "requires_grad_": "t.requires_grad = True, or for a weight that rests p.requires_grad = False",
-    "retain_grad": "model.watched shows what is in between; e = Tensor(np.zeros(t.shape), requires_grad=True), added "
+    "retain_grad": "model.watched shows what is in between; e = Tensor(np.zeros_like(t), requires_grad=True), added "
     "to t, has t's gradient in e.grad",
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
@@ -159,12 +167,14 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "eye": "Tensor(np.eye(n, dtype=np.float32))", "linspace": "np.linspace", "randint": "np.random.default_rng(seed)",
     "set_num_threads": "with minidl.use_threads(n):", "float32": "np.float32", "float64": "np.float64",
     "int64": "np.int64",
-    "randn_like": _RANDOM, "rand_like": _RANDOM, "empty": "Tensor(np.empty(shape, np.float32))",
+    "randn_like": _RANDOM, "rand_like": _UNIFORM, "empty": "Tensor(np.empty(shape, np.float32))",
     "is_tensor": "isinstance(t, Tensor)", "randperm": "np.random.default_rng(seed).permutation(n)",
-    "tensor": "Tensor(...)", "as_tensor": "Tensor(...)", "from_numpy": "Tensor(array)",
+    "tensor": "Tensor(array.copy())", "as_tensor": "Tensor(array)", "from_numpy": "Tensor(array)",
     "zeros": "Tensor(np.zeros(shape, np.float32))",
-    "ones": "Tensor(np.ones(shape, np.float32))", "arange": "np.arange", "rand": _RANDOM, "randn": _RANDOM,
+    "ones": "Tensor(np.ones(shape, np.float32))", "arange": "np.arange", "rand": _UNIFORM, "randn": _RANDOM,
     "concatenate": "ops.cat",
+    "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
+    "random_split": _SPLIT, "train_test_split": _SPLIT,
     "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
     "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
@@ -185,16 +195,17 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
     "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
     "to_categorical": f"labels stay whole numbers; {_ONE_HOT} are one-hot rows",
-    "train_test_split": "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]",
     "StandardScaler": "(x - x_train.mean(0)) / x_train.std(0)", "load_digits": "load_mnist()",
     "accuracy_score": "(predicted == labels).mean()", "accuracy": "(logits.argmax(1) == labels).mean()",
     "concat": "ops.cat([a, b], dim)", "hstack": "ops.cat([a, b], 1)", "vstack": "ops.cat([a, b], 0)",
     "tile": "ops.cat([t, t], dim)", "movedim": "t.permute(*dims)", "reciprocal": "1 / t", "rsqrt": "1 / t.sqrt()",
-    "log1p": "(1 + t).log()", "log2": "t.log() / np.log(2)", "expm1": "t.exp() - 1", "relu6": "t.clamp(0, 6)",
+    "log1p": "(1 + t).log()", "log2": "t.log() / np.log(2)", "log10": "t.log() / np.log(10)",
+    "expm1": "t.exp() - 1", "relu6": "t.clamp(0, 6)",
     "softplus": _SOFTPLUS, "logsigmoid": _LOGSIGMOID, "LogSigmoid": _LOGSIGMOID,
     "elu": _ELU, "ELU": _ELU,
     "normalize": "x / x.norm(dim=1, keepdim=True)",
-    "cosine_similarity": _COSINE, "CosineSimilarity": _COSINE,
+    "pairwise_distance": "(a - b + 1e-6).norm(dim=-1)", "PairwiseDistance": "(a - b + 1e-6).norm(dim=-1)",
+    "cdist": "(a[:, None] - b[None]).norm(dim=-1)", "cosine_similarity": _COSINE, "CosineSimilarity": _COSINE,
     "kl_div": _KL, "KLDivLoss": _KL, "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,
     "embedding": "table[indices]", "layer_norm": _LAYER_NORM, "tril": "t * np.tril(np.ones(t.shape, t.dtype))",
     "triu": "t * np.triu(np.ones(t.shape, t.dtype))", "argsort": "np.argsort(t.numpy())",
@@ -205,7 +216,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "scaled_dot_product_attention": _ATTENTION, "MultiheadAttention": f"with nn.Linear for q, k and v, {_ATTENTION}",
     "TransformerEncoderLayer": f"with nn.Linear for q, k and v, {_ATTENTION}", "margin_ranking_loss": _RANKING,
     "MarginRankingLoss": _RANKING, "triplet_margin_loss": _TRIPLET, "TripletMarginLoss": _TRIPLET,
-    "multinomial": _DRAWN, "bernoulli": _DRAWN, "distributions": _DRAWN,
+    "multinomial": _DRAWN, "bernoulli": f"rng.random(p.shape) < p, {_MADE_ONCE}", "distributions": _DRAWN,
     "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
     "interpolate": _TWICE, "pad": "ops.cat with zeros, or np.pad before the Tensor is made",
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",

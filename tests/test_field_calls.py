@@ -193,6 +193,9 @@ def test_numbers_are_stacked_not_joined() -> None:
         (minidl, "Linear", "it is minidl.nn.Linear"),
         (minidl, "Adam", "it is minidl.optim.Adam"),
         (minidl, "float32", "np.float32"),
+        (minidl, "DataLoader", r"minidl.batches\(images, labels, 64, rng\)"),
+        (minidl, "random_split", r"permutation\(len\(x\)\)"),
+        (minidl, "Generator", "np.random.default_rng"),
     ],
 )
 def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:
@@ -231,6 +234,8 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "vstack": lambda t, F, v: t.vstack([v["a"], v["b"]]), "tile": lambda t, F, v: t.tile(v["t"], (1, 2)),
     "reciprocal": lambda t, F, v: t.reciprocal(v["t"]), "log1p": lambda t, F, v: t.log1p(v["t"]),
     "rsqrt": lambda t, F, v: t.rsqrt(v["t"]), "log2": lambda t, F, v: t.log2(v["t"]),
+    "log10": lambda t, F, v: t.log10(v["t"]), "cdist": lambda t, F, v: t.cdist(v["a"], v["b"]),
+    "pairwise_distance": lambda t, F, v: F.pairwise_distance(v["a"], v["b"]),
     "expm1": lambda t, F, v: t.expm1(v["t"]), "relu6": lambda t, F, v: F.relu6(v["t"]),
     "softplus": lambda t, F, v: F.softplus(v["x"]), "logsigmoid": lambda t, F, v: F.logsigmoid(v["x"]),
     "elu": lambda t, F, v: F.elu(v["x"]), "normalize": lambda t, F, v: F.normalize(v["x"]),

@@ -314,3 +314,63 @@ def test_indices_in_a_tensor_are_told() -> None:
         t[9]
     assert round(Tensor(2.345), 1) == 2.3
     assert round(Tensor(2.6)) == 3
+
+
+# ---- what is drawn ----
+
+
+def said(name: str) -> tuple[str, str]:
+    """The code that stands for PyTorch's `name`, and the line before it, which makes rng once."""
+    code, _, before = minidl.elsewhere.ELSEWHERE[name].partition(", with ")
+    return code, before.removesuffix(", made once")
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation"), [("rand", 0.5, 12**-0.5), ("rand_like", 0.5, 12**-0.5), ("randn", 0, 1)]
+)
+def test_random_numbers_are_of_pytorchs_distribution_and_new_each_time(
+    name: str, mean: float, deviation: float
+) -> None:
+    code, before = said(name)
+    known = {"np": np, "Tensor": Tensor, "seed": 0, "shape": (100, 100)}
+    exec(before, known)
+    first, second = eval(code, known), eval(code, known)
+    assert first.dtype == np.float32
+    assert first.data.mean() == pytest.approx(mean, abs=0.04)
+    assert first.data.std() == pytest.approx(deviation, rel=0.03)
+    assert not np.array_equal(first.data, second.data)  # one generator for each call would give the same numbers
+
+
+def test_choices_are_drawn_with_their_probabilities() -> None:
+    code, before = said("multinomial")
+    p, n = np.array([0.1, 0.2, 0.7]), 5000
+    draw, logits = code.split(" draws")[0], Tensor(np.log(np.tile(p, (n, 1))))
+    known = {"np": np, "ops": ops, "seed": 0, "logits": logits, "n": n}
+    exec(f"{before}; {draw}", known)
+    np.testing.assert_allclose(np.bincount(known["a"]) / n, p, atol=0.025)
+    log_p = eval(code.split("log-probability ")[1], known)
+    np.testing.assert_allclose(log_p.numpy(), np.log(p)[known["a"]], rtol=1e-12)
+    code, before = said("bernoulli")
+    known |= {"p": Tensor(np.tile(p, (n, 1)))}
+    np.testing.assert_allclose(eval(code, known).mean(0), p, atol=0.025)
+
+
+def test_what_shows_a_gradient_in_between_keeps_the_dtype() -> None:
+    code = minidl.elsewhere.ELSEWHERE["retain_grad"].split("e = ")[1].split(", added")[0]
+    t = nn.Linear(4, 5)(X)
+    e = eval(code, {"np": np, "Tensor": Tensor, "t": t})
+    (nn.Linear(5, 3)(t + e) * 2).sum().backward()
+    assert e.grad.shape == t.shape
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("made", [nn.CrossEntropyLoss, lambda weight: ops.cross_entropy(Tensor(X), Y, weight=weight)])
+def test_weights_of_classes_are_weighted_as_pytorchs(made: Any) -> None:
+    """The mean of what is weighted is by the sum of the weights, not by the number of examples."""
+    torch = pytest.importorskip("torch")
+    w = np.array([0.2, 1, 3, 5], np.float32)
+    with pytest.raises(TypeError, match="has no argument 'weight': ") as told:
+        made(weight=w)
+    ours = eval(str(told.value).split("'weight': ")[1], {"ops": ops, "z": Tensor(X), "y": Y, "w": w})
+    theirs = torch.nn.functional.cross_entropy(torch.from_numpy(X), torch.from_numpy(Y), torch.from_numpy(w))
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
