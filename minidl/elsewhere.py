@@ -24,7 +24,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "class_weight": (None, _WEIGHTED),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),
-    "dilation": (1, "a larger window, whose weights are zero in between, is the same"),
+    "dilation": (1, "ops.conv2d(x, weight * mask, bias) is the same, with a larger window and a mask of 0 in between"),
     "divisor_override": (None, "multiply the result"),
     "dtype": (None, "array.astype(dtype) first; model.to(dtype=...) changes a whole model"),
     "epochs": (NotImplemented, "trainer.fit(epochs) takes them"),
@@ -111,7 +111,7 @@ _KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
 _LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
 _ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
 _MISH = f"x * ops.tanh({_SOFTPLUS})"
-_COSINE = "(a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))"
+_COSINE = "(a * b).sum(1) / (a.norm(dim=1).clamp(1e-8) * b.norm(dim=1).clamp(1e-8))"
 _ATTENTION = "(q @ k.transpose(-2, -1) / k.shape[-1] ** 0.5).softmax(-1) @ v"
 _RANKING = "(margin - y * (a - b)).relu().mean()"
 _TRIPLET = "((a - p).norm(dim=1) - (a - n).norm(dim=1) + 1).relu().mean()"
@@ -150,13 +150,15 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
     "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
     "values": "t.max(dim) and t.min(dim) are the values alone", "indices": "t.argmax(dim)",
-    "median": "np.median(t.numpy())", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
+    "median": "np.median(t.numpy()), of an even count the mean of the middle two, where PyTorch takes the smaller",
+    "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
     "register_hook": "backward() fills the .grad of leaves; change it before the step",
     "requires_grad_": "t.requires_grad = True, or for a weight that rests p.requires_grad = False",
     "retain_grad": "model.watched shows what is in between; e = Tensor(np.zeros_like(t), requires_grad=True), added "
     "to t, has t's gradient in e.grad",
     "grad_fn": "t.node",
-    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())", "topk": "np.argsort(t.numpy())",
+    "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())",
+    "topk": "np.argsort(-t.numpy())[..., :k] are the places",
     "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
     "realize": "leave it out: nothing is put off", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
@@ -203,7 +205,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "expm1": "t.exp() - 1", "relu6": "t.clamp(0, 6)",
     "softplus": _SOFTPLUS, "logsigmoid": _LOGSIGMOID, "LogSigmoid": _LOGSIGMOID,
     "elu": _ELU, "ELU": _ELU,
-    "normalize": "x / x.norm(dim=1, keepdim=True)",
+    "normalize": "x / x.norm(dim=1, keepdim=True).clamp(1e-12)",
     "pairwise_distance": "(a - b + 1e-6).norm(dim=-1)", "PairwiseDistance": "(a - b + 1e-6).norm(dim=-1)",
     "cdist": "(a[:, None] - b[None]).norm(dim=-1)", "cosine_similarity": _COSINE, "CosineSimilarity": _COSINE,
     "kl_div": _KL, "KLDivLoss": _KL, "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,

@@ -374,3 +374,33 @@ def test_weights_of_classes_are_weighted_as_pytorchs(made: Any) -> None:
     ours = eval(str(told.value).split("'weight': ")[1], {"ops": ops, "z": Tensor(X), "y": Y, "w": w})
     theirs = torch.nn.functional.cross_entropy(torch.from_numpy(X), torch.from_numpy(Y), torch.from_numpy(w))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+
+
+@pytest.mark.pytorch
+def test_the_largest_k_are_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    code = minidl.elsewhere.ELSEWHERE["topk"].split(" are")[0]
+    found = eval(code, {"np": np, "t": Tensor(X), "k": 2})
+    np.testing.assert_array_equal(found, torch.from_numpy(X).topk(2).indices.numpy())
+
+
+@pytest.mark.pytorch
+def test_a_dilation_of_a_window_stays_one_while_it_learns() -> None:
+    """Without the mask the weights in between, zeros at first, would learn."""
+    torch = pytest.importorskip("torch")
+    x, w, b = RNG.random((2, 3, 7, 7)), RNG.random((4, 3, 3, 3)), RNG.random(4)
+    with pytest.raises(TypeError, match="has no argument 'dilation'") as told:
+        nn.Conv2d(3, 4, 3, dilation=2)
+    code = str(told.value).split("'dilation': ")[1].split(" is the same")[0]
+    weight, mask = Tensor(np.zeros((4, 3, 5, 5)), requires_grad=True), np.zeros((5, 5))
+    weight.data[:, :, ::2, ::2], mask[::2, ::2] = w, 1
+    theirs = torch.tensor(w, requires_grad=True)
+    for _ in range(2):
+        y = eval(code, {"ops": ops, "x": x, "weight": weight, "mask": mask, "bias": b})
+        wanted = torch.nn.functional.conv2d(torch.from_numpy(x), theirs, torch.from_numpy(b), dilation=2)
+        np.testing.assert_allclose(y.numpy(), wanted.detach().numpy(), rtol=1e-12)
+        weight.grad = theirs.grad = None
+        (y * y).sum().backward()
+        (wanted * wanted).sum().backward()
+        weight.data -= 1e-3 * weight.grad
+        theirs.data -= 1e-3 * theirs.grad
