@@ -27,6 +27,8 @@ from minidl.cli import early as _early  # noqa: F401 (Ctrl-C from here on, where
 # isort: split
 import importlib
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clone: minidl.optim lies beside minidl
@@ -88,6 +90,17 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
     "predict": "minidl.evaluation",  # the function; the module of that name, once imported, can be called like it
     "split": "minidl.data.batches",
 }
+
+
+class _NoFunction(ModuleType):
+    def __call__(self, *values: Any, **other: Any) -> Any:
+        raise TypeError(
+            f"{self.__name__} is a module: Tensor(values) makes a Tensor, of a float array in the same memory"
+        )
+
+
+sys.modules["minidl.tensor"].__class__ = _NoFunction  # who comes from PyTorch calls it
+
 _PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like
 
 

@@ -19,7 +19,10 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "axis": (NotImplemented, "here it is called dim"),
     "batch_size": (NotImplemented, "the Trainer takes it: Trainer(net, optimizer, data, batch_size=32)"),
     "callbacks": (None, "here they are observers=[...], each a minidl.Observer"),
-    "ceil_mode": (False, "pad the images, so that the windows leave no rest"),
+    "ceil_mode": (
+        False,
+        "pad the images so that the windows leave no rest, for a maximum with -inf; in a mean zeros count",
+    ),
     "create_graph": (False, "there are no second derivatives; a difference of two gradients is near one"),
     "class_weight": (None, _WEIGHTED),
     "count_include_pad": (True, "the border's zeros count in the mean"),

@@ -52,6 +52,7 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
         remedy = ELSEWHERE.get(name, "np.")  # of np.median there is none that has a gradient
         other = "what minidl.ops has" if remedy.startswith("np.") else remedy
         ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other
+        ours = "a = a + t in place of a += t" if kwargs.get("out") else ours
         warnings.warn(
             f"np.{name} of a Tensor that needs a gradient gives the values alone: {ours} keeps the gradient; "
             "t.detach() says that none is wanted",

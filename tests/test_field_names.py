@@ -316,6 +316,11 @@ def test_indices_in_a_tensor_are_told() -> None:
     assert round(Tensor(2.6)) == 3
 
 
+def test_the_module_called_as_pytorchs_function_says_what_to_write() -> None:
+    with pytest.raises(TypeError, match=r"minidl.tensor is a module: Tensor\(values\) makes a Tensor"):
+        minidl.tensor([1.0, 2.0], requires_grad=True)
+
+
 # ---- what is drawn ----
 
 
@@ -404,3 +409,14 @@ def test_a_dilation_of_a_window_stays_one_while_it_learns() -> None:
         (wanted * wanted).sum().backward()
         weight.data -= 1e-3 * weight.grad
         theirs.data -= 1e-3 * theirs.grad
+
+
+@pytest.mark.pytorch
+def test_padding_stands_for_ceil_mode_where_it_is_never_the_largest() -> None:
+    torch = pytest.importorskip("torch")
+    x = -1 - RNG.random((2, 3, 6, 6))
+    with pytest.raises(TypeError, match="for a maximum with -inf"):
+        nn.MaxPool2d(3, 2, ceil_mode=True)
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)
+    wanted = torch.nn.functional.max_pool2d(torch.from_numpy(x), 3, 2, ceil_mode=True)
+    np.testing.assert_array_equal(ops.max_pool2d(padded, 3, 2).numpy(), wanted.numpy())
