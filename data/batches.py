@@ -270,6 +270,8 @@ def batches(
     images, labels = _array(images), _array(labels)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
+    if np.ndim(batch_size):
+        raise DataError("batches takes two arrays: of more take rows, x[chosen], by rng.permutation(len(x))")
     if rng is not None and not hasattr(rng, "permutation"):
         raise DataError(f"rng must be np.random.default_rng(seed), made once before the epochs, got {rng!r}")
     if not isinstance(batch_size, Integral) or batch_size < 1:

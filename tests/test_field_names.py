@@ -93,6 +93,11 @@ def test_two_pairs_of_arrays_are_told() -> None:
         minidl.Trainer(net, SGD(net.parameters()), (pair, pair))
 
 
+def test_three_arrays_are_told_how_they_are_loaded() -> None:
+    with pytest.raises(ValueError, match=r"batches takes two arrays: of more take rows, x\[chosen\]"):
+        minidl.batches(X, X, Y, 8)
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_images_that_are_not_finite_are_named_not_the_rate(bad: float) -> None:
     images = X.reshape(6, 2, 2).copy()
