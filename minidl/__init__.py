@@ -31,6 +31,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if os.path.isfile(os.path.join(__path__[0], "..", "optim", "flat.py")):  # a clone: minidl.optim lies beside minidl
     __path__.append(os.path.dirname(__path__[0]))
 
@@ -112,7 +114,7 @@ def __getattr__(name: str) -> Any:
     for part in () if name.startswith("_") else ("ops", "nn", "optim"):
         if name in importlib.import_module(f"minidl.{part}").__all__:
             raise AttributeError(f"minidl has no '{name}': it is minidl.{part}.{name}")
-    raise missing("minidl", name, otherwise="", known=__all__)
+    raise missing("minidl", name, otherwise=f"np.{name}" if hasattr(np, name) else "", known=__all__)
 
 
 def __dir__() -> list[str]:

@@ -82,6 +82,8 @@ _GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 go
 _SHAPES = "shapes broadcast by themselves"
 _MADE_ONCE = "with rng = np.random.default_rng(seed), made once"
 _RANDOM = f"Tensor(rng.standard_normal(shape, np.float32)), {_MADE_ONCE}"
+_NORMAL = f"Tensor(rng.normal(mean, std, shape).astype(np.float32)), {_MADE_ONCE}"
+_PADDED = "ops.cat with zeros, or np.pad before the Tensor is made"
 _UNIFORM = f"Tensor(rng.random(shape, np.float32)), {_MADE_ONCE}"
 _ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
@@ -214,7 +216,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "kl_div": _KL, "KLDivLoss": _KL, "smooth_l1_loss": _HUBER, "huber_loss": _HUBER,
     "embedding": "table[indices]", "layer_norm": _LAYER_NORM, "tril": "t * np.tril(np.ones(t.shape, t.dtype))",
     "triu": "t * np.triu(np.ones(t.shape, t.dtype))", "argsort": "np.argsort(t.numpy())",
-    "allclose": "np.allclose(a, b)", "lerp": "a + w * (b - a)",
+    "allclose": "np.allclose(a, b)", "equal": "np.array_equal(a, b)", "lerp": "a + w * (b - a)",
     "clamp_min": "t.clamp(min=0.5)", "clamp_max": "t.clamp(max=0.5)",
     "hardtanh": "x.clamp(-1, 1)", "Hardtanh": "x.clamp(-1, 1)", "mish": _MISH, "Mish": _MISH,
     "index_add": "np.eye(n, dtype=t.dtype)[index].T @ t", "repeat_interleave": "t[np.arange(len(t)).repeat(n)]",
@@ -223,7 +225,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "MarginRankingLoss": _RANKING, "triplet_margin_loss": _TRIPLET, "TripletMarginLoss": _TRIPLET,
     "multinomial": _DRAWN, "bernoulli": f"rng.random(p.shape) < p, {_MADE_ONCE}", "distributions": _DRAWN,
     "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
-    "interpolate": _TWICE, "pad": "ops.cat with zeros, or np.pad before the Tensor is made",
+    "interpolate": _TWICE, "pad": _PADDED, "ZeroPad2d": _PADDED, "ReflectionPad2d": _PADDED, "normal": _NORMAL,
+    "LazyLinear": "nn.Linear(in_features, out_features)", "LazyConv2d": "nn.Conv2d(in_channels, out_channels, 3)",
     "sin": "record('sin', np.sin(x.data), (x, lambda g: g * np.cos(x.data), x)), of minidl.tensor",
     "cos": "record('cos', np.cos(x.data), (x, lambda g: -g * np.sin(x.data), x)), of minidl.tensor",
     "clip_grad_norm_": "max_norm= of an optimizer clips", "dist": "(a - b).norm()", "addmm": "a @ b + c",

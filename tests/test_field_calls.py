@@ -196,6 +196,10 @@ def test_numbers_are_stacked_not_joined() -> None:
         (minidl, "DataLoader", r"minidl.batches\(images, labels, 64, rng\)"),
         (minidl, "random_split", r"permutation\(len\(x\)\)"),
         (minidl, "Generator", "np.random.default_rng"),
+        (minidl, "cumprod", "np.cumprod$"),
+        (minidl, "meshgrid", "np.meshgrid$"),
+        (nn, "LazyLinear", r"nn.Linear\(in_features"),
+        (nn, "ReflectionPad2d", "np.pad"),
     ],
 )
 def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:

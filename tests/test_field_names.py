@@ -336,13 +336,14 @@ def said(name: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "deviation"), [("rand", 0.5, 12**-0.5), ("rand_like", 0.5, 12**-0.5), ("randn", 0, 1)]
+    ("name", "mean", "deviation"),
+    [("rand", 0.5, 12**-0.5), ("rand_like", 0.5, 12**-0.5), ("randn", 0, 1), ("normal", 2, 0.5)],
 )
 def test_random_numbers_are_of_pytorchs_distribution_and_new_each_time(
     name: str, mean: float, deviation: float
 ) -> None:
     code, before = said(name)
-    known = {"np": np, "Tensor": Tensor, "seed": 0, "shape": (100, 100)}
+    known = {"np": np, "Tensor": Tensor, "seed": 0, "shape": (100, 100), "mean": mean, "std": deviation}
     exec(before, known)
     first, second = eval(code, known), eval(code, known)
     assert first.dtype == np.float32
