@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, same_bits, xp_of
-from minidl.refuse import refuse, to_classes, to_labels, to_rows
+from minidl.refuse import refuse, to_classes, to_examples, to_labels, to_rows
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
@@ -174,7 +174,7 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
     if logits.node is not None and logits.node.name in SOFTENED:
         tell_softened(logits.node.name)
     if logits.ndim != 2:
-        raise ValueError(f"cross_entropy: logits {logits.shape} must be (N, classes)")
+        raise ValueError(f"cross_entropy: logits {logits.shape} must be (N, classes){to_examples(logits.ndim)}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     labels = _labels(logits, labels)

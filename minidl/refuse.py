@@ -91,6 +91,14 @@ def to_classes(labels: Any) -> str:
     return to_labels(labels) if names else "give an array of them, labels.astype(int), and no Tensor"
 
 
+def to_examples(ndim: int) -> str:
+    """How logits of one example, or of many places in each, become rows of classes."""
+    if ndim < 2:
+        return ": logits[None] is one example"
+    order = (0, *range(2, ndim), 1)
+    return f": logits.reshape(-1, classes), labels.reshape(-1), after logits.permute{order} where classes are axis 1"
+
+
 def to_rows(x: Any, w: Any) -> str:
     """How images become the rows that a weight takes, where they would fit."""
     fits = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]

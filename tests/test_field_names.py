@@ -426,3 +426,21 @@ def test_padding_stands_for_ceil_mode_where_it_is_never_the_largest() -> None:
     padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)
     wanted = torch.nn.functional.max_pool2d(torch.from_numpy(x), 3, 2, ceil_mode=True)
     np.testing.assert_array_equal(ops.max_pool2d(padded, 3, 2).numpy(), wanted.numpy())
+
+
+@pytest.mark.pytorch
+@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 5, 3, 4), (5,)])
+def test_logits_of_many_places_are_told_how_they_become_rows(shape: tuple[int, ...]) -> None:
+    """PyTorch has classes on axis 1: of images a class for each pixel, of texts one for each letter."""
+    torch = pytest.importorskip("torch")
+    z, y = Tensor(RNG.random(shape)), RNG.integers(0, 5, (shape[:1] + shape[2:]) if len(shape) > 1 else ())
+    with pytest.raises(ValueError, match=r"must be \(N, classes\): logits") as told:
+        ops.cross_entropy(z, y)
+    said, _, after = str(told.value).split("classes): ")[1].partition(", after ")
+    if len(shape) == 1:
+        rows, labels = eval(said.split(" is ")[0], {"logits": z}), y[None]
+    else:
+        known = {"logits": eval(after.split(" where")[0], {"logits": z}), "labels": y, "classes": 5}
+        rows, labels = eval(said, known)
+    wanted = torch.nn.functional.cross_entropy(torch.from_numpy(z.numpy()), torch.as_tensor(y))
+    assert ops.cross_entropy(rows, labels).item() == pytest.approx(wanted.item(), rel=1e-12)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, same_bits, xp_of
-from minidl.refuse import refuse, to_classes, to_labels, to_rows
+from minidl.refuse import refuse, to_classes, to_examples, to_labels, to_rows
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
