@@ -72,9 +72,17 @@ def read_folder(folder: str | os.PathLike[str]) -> Dataset:
     Raises DataError where a file is missing, is not sound (IdxError), or does not fit the others.
     """
     parts = find_parts(folder)
-    dataset = make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", [read_idx(p) for p in parts.values()])
+    dataset = make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", map(_read_part, parts.values()))
     place = parts["train-images"].parent
     return replace(dataset, class_names=_read_names(place / CLASS_NAMES, dataset.classes), inverted=was_inverted(place))
+
+
+def _read_part(path: Path) -> NDArray[Any]:
+    """The array of a file. Raises DataError where another lies beside it unpacked: one of the two is old."""
+    array, unpacked = read_idx(path), path.with_suffix("")
+    if path.suffix.lower() == ".gz" and unpacked.is_file() and not np.array_equal(read_idx(unpacked), array):
+        raise DataError(f"{path} and {unpacked.name} beside it hold different arrays: remove the one that is not meant")
+    return array
 
 
 def _read_names(path: Path, classes: int) -> tuple[str, ...]:

@@ -110,6 +110,7 @@ def _meant(folder: Path, part: str) -> str:
     split, what = part.split("-")
     splits = (split, "test") if split == "t10k" else (split,)
     near = [name for name in names if what in name.lower() and any(word in name.lower() for word in splits)]
+    near = [name for name in near if (folder / name).is_file()]
     return f"; if {near[0]} is it, rename it {names_of(part)[0]}" if near else ""
 
 

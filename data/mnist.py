@@ -114,7 +114,7 @@ def _named_folder(name: str) -> Dataset:
             f"there is no data set {name!r}: name the folder that holds its four IDX files now (with --dataset on the "
             "command line)"
         )
-    near = difflib.get_close_matches(name, NAMES, n=1)
+    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise DataError(
         f"there is no data set {name!r}: choose {', '.join(NAMES)} or a folder that holds "

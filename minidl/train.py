@@ -226,8 +226,9 @@ def lost_place(run: Run, error: OSError) -> str:
 
 def out_of_memory(error: MemoryError) -> str:
     """What to do where an array does not fit: the CPU's message, and CuPy's, which is a MemoryError too."""
+    words = " ".join(str(error).split())
     return (
-        f"out of memory ({' '.join(str(error).split())}). Try a smaller --batch-size or --model; on a GPU, "
+        f"out of memory{words and f' ({words})'}. Try a smaller --batch-size or --model; on a GPU, "
         "`nvidia-smi` lists the programs that use its memory"
     )
 

@@ -177,6 +177,19 @@ def test_a_class_with_everything_in_it(tmp_path):
     assert "no folder, no archive and no .py file" in rows["notes.txt"]["not graded"]
 
 
+@pytest.mark.parametrize("code", ["ascii", "cp1252"])
+def test_a_name_that_the_console_has_no_letters_for_costs_no_class(code, tmp_path, monkeypatch):
+    """Once the whole class's marks were lost to a traceback, at the first such student."""
+    monkeypatch.setenv("PYTHONIOENCODING", code)
+    for name in ("ada", "Łukasz"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+    result = command("A2", tmp_path / "class", "--csv", tmp_path / "marks.csv", module=GRADE)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\u0141ukasz" in result.stdout
+    rows = csv.DictReader(io.StringIO((tmp_path / "marks.csv").read_text("utf-8-sig")))
+    assert {row["submission"] for row in rows} == {"ada", "Łukasz"}
+
+
 def test_no_cell_is_a_formula():
     for text in ("=1+1", "+1", "-1", "@x", "\t=1", " =1", "\r=1", "|x", "%x", "\n=1"):
         assert cell(text).startswith("'"), text

@@ -160,6 +160,17 @@ def test_colour_becomes_grey_and_is_said(tmp_path):
     assert "2 of 2 test pictures are among the training pictures too" in said
 
 
+def test_of_several_frames_or_pages_the_first_is_taken_and_that_is_said(tmp_path):
+    for k, name in enumerate("ab"):
+        picture(tmp_path / "p" / name / "one.png", np.full((8, 8), 10 + k, np.uint8))
+        for end in ("gif", "tiff"):
+            first, other = (Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10 + k, 200))
+            first.save(tmp_path / "p" / name / f"several.{end}", save_all=True, append_images=[other])
+    said = make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
+    assert "note: 4 of 6 pictures have several frames or pages: the first counts" in said
+    assert set(np.unique(load_mnist(str(tmp_path / "o")).train_images)) == {10, 11}
+
+
 def test_folders_that_part_the_pictures(tmp_path):
     for part, n in (("Training", 3), ("testing", 2)):
         for k, name in enumerate(("0", "1")):

@@ -147,6 +147,11 @@ def test_memory_that_is_used_up_ends_a_run_with_one_line(when, tmp_path, monkeyp
     assert ("The last checkpoint stays in" in message) == (when == "step")
 
 
+def test_memory_that_is_used_up_without_a_word():
+    """As Python itself does: no empty brackets."""
+    assert program.out_of_memory(MemoryError()).startswith("out of memory. Try a smaller --batch-size")
+
+
 def after(n, then, before):
     """A function that is `before` for n calls and `then` afterwards."""
     calls = [0]

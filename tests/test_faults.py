@@ -17,6 +17,7 @@ from minidl.study import __main__ as study
 from minidl.trace import __main__ as trace
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.results import read_results
+from minidl.training.run import Run
 from minidl.weights import WeightsError
 from tests.commands import tiny_dataset
 
@@ -164,6 +165,28 @@ def test_files_that_repeat_the_checkpoint(made, run, capsys, name, damage):
     assert "written anew from the checkpoint" in said
     assert file.read_bytes() == whole
     assert read_results(run).notes == []
+
+
+def test_what_is_missing_is_called_missing(run, capsys):
+    (run / "metrics.jsonl").unlink()
+    assert read_results(run).notes == [f"{run / 'metrics.jsonl'} is missing: taken from the checkpoint"]
+    assert train.main(["--resume", str(run)]) == 0
+    assert f"note: {run / 'metrics.jsonl'} is missing: written anew from the checkpoint" in capsys.readouterr().out
+
+
+def test_a_run_cut_off_before_its_second_file_is_not_called_damaged(tmp_path, capsys, monkeypatch):
+    """As on a disk that was full: there is the checkpoint, and nothing else."""
+    out = tmp_path / "run"
+
+    def refuse(self):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Run, "write_config", refuse)
+        assert train.main(["--dataset", "mnist5k", "--model", "linear", "--epochs", "1", "--out", str(out)]) == 1
+    assert [path.name for path in out.iterdir()] == ["checkpoint.safetensors"]
+    assert train.main(["--resume", str(out)]) == 0
+    assert "written anew" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_run_is_known(made, run, capsys):

@@ -106,6 +106,7 @@ def test_a_spawned_worker_finds_it(tmp_path):
         ("nets.py", r"nets.py is a file: say what in it, as in nets.py:Wide"),
         ("nest.py:Wide", r"there is no file nest.py: did you mean .*nets.py\?"),
         ("other.py:Wide", "there is no file other.py in /.*"),
+        ("s.py:Wide", "there is no file s.py in /.*"),  # what it shares with nets.py is the ending
         ("/nowhere/x.py:Wide", "there is no file /nowhere/x.py$"),
         ("nowhere/x.py:Wide", "there is no file nowhere/x.py"),
         ("folder:Wide", "folder is a folder: give a Python file in it"),

@@ -253,12 +253,27 @@ def test_missing_files_are_listed_with_their_names(tmp_path, arrays):
         load_mnist(name=str(folder))
     assert f"folder {folder} lacks train-images, t10k-labels" in str(caught.value)
     assert "train-images-idx3-ubyte.gz or train-images.idx3-ubyte.gz or train-images-idx3-ubyte or" in str(caught.value)
+    assert "rename" not in str(caught.value)  # an empty folder, not a file under another name
+
+
+def test_a_file_packed_and_unpacked(tmp_path, arrays):
+    """Both may lie there, as after gunzip --keep; where they differ, one is old, and which was meant is not guessed."""
+    folder = place(tmp_path / "set", arrays, 0)
+    twin = folder / "train-labels-idx1-ubyte"
+    before = load_mnist(name=str(folder)).sha256
+    write_idx(twin, arrays["train-labels"])
+    assert load_mnist(name=str(folder)).sha256 == before
+    write_idx(twin, arrays["train-labels"][::-1])
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz and train-labels-idx1-ubyte beside it hold diff"):
+        load_mnist(name=str(folder))
 
 
 def test_names_that_are_no_data_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no data set 'mnits': .*did you mean mnist\?"):
         load_mnist(name="mnits")
+    with pytest.raises(DataError, match=r"no data set 'MNIST5K': .*did you mean mnist5k\?"):
+        load_mnist(name="MNIST5K")
     with pytest.raises(DataError, match=r"choose auto, mnist, mnist5k, .*emnist-mnist or a folder") as caught:
         load_mnist(name="pictures")
     assert "did you mean" not in str(caught.value)

@@ -325,6 +325,8 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
         (("--report-only",), "there is no study in"),
         (("--dataset", ""), "an argument is empty, after --dataset"),
         (("--check", ".", "--rows", "0"), "at least 1, got 0"),
+        (("--rows", "3"), "--rows and --draw are for --check DIR"),
+        (("--draw", "0"), "--rows and --draw are for --check DIR"),
         (("--with", "nowhere.py"), "no file .*nowhere.py"),
     ],
 )

@@ -1,6 +1,7 @@
 """A folder of pictures, one subfolder a class, as a data set of four IDX files: see `python -m minidl.data`.
 
-Whatever loses something is said: colour, another size, pictures that can't be read, pictures in both parts.
+Whatever loses something is said: colour, further frames, another size, pictures that can't be read, pictures in both
+parts.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class _Told:
     notes: list[str]
     bad: list[tuple[int, str]] = field(default_factory=list)  # the class, and why the picture can't be read
     coloured: int = 0
+    several: int = 0  # frames or pages
     scaled: int = 0
     total: int = 0
     top: float = 0.0  # the lightest pixel of all, of 1
@@ -108,6 +110,8 @@ class _Told:
         notes = list(self.notes)
         if self.coloured:
             notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
+        if self.several:
+            notes.append(f"{self.several:,} of {self.total:,} pictures have several frames or pages: the first counts")
         if self.scaled:
             notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
         if 0 < self.top <= DARK:
@@ -143,6 +147,7 @@ def _read(
                     continue
                 told.total += 1
                 told.coloured += picture.pixels.shape[2] > 1
+                told.several += bool(picture.notes)
                 told.top = max(told.top, float(picture.grey.max()))
                 made[-1][-1].append(_small(picture.grey, most))
     next(files, None)  # lets a progress bar end

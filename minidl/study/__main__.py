@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--report-only", action="store_true", help="make no runs: report on the existing ones")
     parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and stop")
     parser.add_argument("--check", type=Path, metavar="DIR", help="make rows of the study in DIR again, and compare")
-    parser.add_argument("--rows", type=int, default=20, metavar="N", help="rows to draw at random (default: 20)")
+    parser.add_argument("--rows", type=int, metavar="N", help="rows for --check to draw at random (default: 20)")
     parser.add_argument("--draw", type=int, metavar="SEED", help="the seed of that draw (default: another each time)")
     parser.add_argument("--pins", action="store_true", help="print the pins of the paper's study as shell commands")
     return parser
@@ -102,6 +102,8 @@ def study(words: list[str], stop: StopOnSignal) -> int:
             try:
                 if args.check:
                     return check_rows(args)
+                if args.rows is not None or args.draw is not None:
+                    raise ValueError("--rows and --draw are for --check DIR, which makes rows of a study again")
                 if (args.report_only or args.pack) and not out.is_dir():
                     raise ValueError(f"there is no study in {out}: --report-only and --pack need one that is begun")
                 plan = prepare(args, out)
@@ -175,13 +177,14 @@ def check_rows(args: argparse.Namespace) -> int:
     """Make rows of a study again; returns the exit status: FAILED where one has other bits."""
     if not args.check.is_dir():
         raise ValueError(f"--check {args.check} is no folder: give the folder of a study")
-    if args.rows < 1:
-        raise ValueError(f"--rows must be at least 1, got {args.rows}")
+    rows = 20 if args.rows is None else args.rows
+    if rows < 1:
+        raise ValueError(f"--rows must be at least 1, got {rows}")
     dataset = absolute(args.dataset) if args.dataset else None
     store = Store(args.check)
     for line in store.damaged[:5]:
         print(shown(f"{NAME}: {line}"), file=sys.stderr)
-    alike = check(store, args.rows, dataset, args.workers, args.draw)
+    alike = check(store, rows, dataset, args.workers, args.draw)
     return DONE if alike and not store.damaged else FAILED
 
 

@@ -186,10 +186,10 @@ def _check_file(path: Path, file: str) -> None:
     if path.is_dir():
         raise UserError(f"{file} is a folder: give a Python file in it")
     if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, beside, n=1)
+        beside = sorted(p.stem for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.stem, beside, n=1)
         where = f" in {path.parent}" if file == path.name else ""
-        raise UserError(f"there is no file {file}" + (f": did you mean {path.with_name(near[0])}?" if near else where))
+        raise UserError(f"there is no file {file}" + (f": did you mean {path.parent / near[0]}.py?" if near else where))
     if (size := path.stat().st_size) > LARGEST:
         raise UserError(f"{file} is too large for a Python source file: it has {size:,} bytes")
     try:

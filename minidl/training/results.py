@@ -110,6 +110,10 @@ def _config(path: Path, state: Mapping[str, Any]) -> None:
 
 def _metrics(path: Path, state: Mapping[str, Any]) -> None:
     metrics = state["trainer"]["metrics"]
+    if not path.exists():
+        if metrics:
+            raise Damaged(f"{path} is missing")
+        return  # the run was cut off before it was written
     most = 2 * len(metrics_text(state["run"], metrics)) + 1000  # of any layout; a file that is larger is not read
     found = path.read_bytes() if path.is_file() and path.stat().st_size <= most else b"too large"
     may_be = [metrics]

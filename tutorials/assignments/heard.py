@@ -4,6 +4,7 @@ does not load: nothing of the library is in it). tutorials/pages/streams-and-sig
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -40,6 +41,9 @@ def heard(name: str, work: Callable[[], int]) -> int:
             os.fstat(descriptor)
         except OSError:  # closed: the next file that is opened would get its number, and what is printed
             os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that has no letter for a student's name shows its number
+            stream.reconfigure(errors="backslashreplace")
     before = [(number, signal.getsignal(number)) for number in SIGNALS]
     try:
         with suppress(ValueError):  # only the main thread may: elsewhere signals are the host's business
