@@ -31,8 +31,9 @@ from minidl.training.checkpoint import Checkpoint, load_checkpoint
 ROOT = Path(__file__).parent.parent
 _method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(_method)
+_fast = [] if os.environ.get("MINIDL_NO_FAST") else ["minidl.fast.loops.kernels"]  # what is not installed is left out
 CONTEXT.set_forkserver_preload(
-    ["tests.commands", "minidl.train", "minidl.predict", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+    ["tests.commands", "minidl.train", "minidl.predict", "matplotlib.figure", "matplotlib.backends.backend_agg", *_fast]
 )
 
 

@@ -1,9 +1,10 @@
 """CuPy's RawModule without a GPU: the same CUDA source, compiled by the system's C compiler.
 
 A GPU runs the threads of a block at once; here they are run in turns. A kernel in which threads wait for each other
-(SYNC) has a stack for each thread of a block, and a thread that waits hands over to the next. So what a GPU will run is
-tested on any machine that has a C compiler. What this can't tell: whether NVIDIA's compiler takes it (tests/nvrtc.py
-asks it), what happens where threads really run at once, and how fast it is.
+(SYNC) has a stack for each thread of a block, and a thread that waits hands over to the next; it is kept for the
+thread of the next block, and handed over by longjmp, because each swapcontext asks the system for the signals. So what
+a GPU will run is tested on any machine that has a C compiler. What this can't tell: whether NVIDIA's compiler takes it
+(tests/nvrtc.py asks it), what happens where threads really run at once, and how fast it is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ C_TYPES = {"int": ctypes.c_int, "u64": ctypes.c_uint64, "double": ctypes.c_doubl
 PRELUDE = """
 #include <tgmath.h>
 #include <stddef.h>
+#include <setjmp.h>
 #include <ucontext.h>
 #define KERNEL static void
 #define SHARED static
@@ -41,12 +43,23 @@ PRELUDE = """
 typedef struct { unsigned x, y, z; } dim3;
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 enum { THREADS = 1024, STACK = 1 << 15 };
-static ucontext_t home, threads[THREADS];
+static ucontext_t threads[THREADS];
+static jmp_buf home, places[THREADS];
 static char stacks[THREADS][STACK];
-static int now, ended[THREADS];
+static int now, begun[THREADS], ended[THREADS];
 static void (*body)(void);
-static void turn_over(void) { swapcontext(&threads[now], &home); }
-static void whole(void) { body(); ended[now] = 1; }
+static void turn_over(void) { if (!_setjmp(places[now])) _longjmp(home, 1); }
+static void whole(void) { for (;;) body(), ended[now] = 1, turn_over(); }
+static void go_on(int t) {
+    if (_setjmp(home)) return;
+    if (begun[t]) _longjmp(places[t], 1);
+    getcontext(&threads[t]);
+    threads[t].uc_stack.ss_sp = stacks[t];
+    threads[t].uc_stack.ss_size = STACK;
+    makecontext(&threads[t], whole, 0);
+    begun[t] = 1;
+    setcontext(&threads[t]);
+}
 static void place(int t) { now = t; threadIdx.x = t % blockDim.x; threadIdx.y = t / blockDim.x; }
 static void each_block(int waits) {
     const int count = blockDim.x * blockDim.y;
@@ -56,17 +69,10 @@ static void each_block(int waits) {
             for (int t = 0; t < count; t++) place(t), body();
             continue;
         }
-        for (int t = 0; t < count; t++) {
-            getcontext(&threads[t]);
-            threads[t].uc_stack.ss_sp = stacks[t];
-            threads[t].uc_stack.ss_size = STACK;
-            threads[t].uc_link = &home;
-            makecontext(&threads[t], whole, 0);
-            ended[t] = 0;
-        }
+        for (int t = 0; t < count; t++) ended[t] = 0;
         for (int left = count; left > 0;)
             for (int t = 0; t < count; t++)
-                if (!ended[t]) { place(t), swapcontext(&home, &threads[t]); left -= ended[t]; }
+                if (!ended[t]) { place(t), go_on(t); left -= ended[t]; }
     }
 }
 """
@@ -78,7 +84,9 @@ def compiled(source: str) -> Any:
     assert COMPILER, "no C compiler: ask for COMPILER first"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "kernel.c").write_text(source)
-        command = [COMPILER, "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-w", "kernel.c", "-o", "kernel.so", "-lm"]
+        options = ["-O1", "-fPIC", "-shared", "-ffp-contract=off", "-w"]
+        options += ["-U_FORTIFY_SOURCE"]  # it forbids the longjmp
+        command = [COMPILER, *options, "kernel.c", "-o", "kernel.so", "-lm"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(f"{result.stderr}\n{source}")

@@ -1,6 +1,7 @@
 """What the report says in words, for numbers made up so that the right answer is known."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -46,14 +47,24 @@ def entry(key, level, noise=0.0005):
     return Entry(BY_KEY[key], Tuned([()], [None], [], 0), (0.5,), (), finals, 0)
 
 
+def entries(noise, levels):
+    return {key.replace("_", "-"): entry(key.replace("_", "-"), level, noise) for key, level in levels.items()}
+
+
 def block(name="a regime", misses=(), noise=0.0005, **levels):
     """A regime in which the contestants have these test accuracies, `adam_cut=0.97`."""
-    entries = {key.replace("_", "-"): entry(key.replace("_", "-"), level, noise) for key, level in levels.items()}
     regime = replace(REGIME, name=name)
-    draft = Block(regime, entries, Levels(None, None), misses, True, (), {})
-    claims = [c for c in CLAIMS if c.measure == ACCURACY and {c.a, c.b} <= set(entries)]
+    verdicts = tuple(_verdict(claim, regime, found) for claim, found in differences(noise, **levels))
+    return Block(regime, entries(noise, levels), Levels(None, None), misses, True, verdicts, {})
+
+
+@cache  # half a second of resampling, for numbers that many tests share
+def differences(noise, **levels):
+    """The claims that can be judged in such a regime, each with its difference."""
+    draft = Block(REGIME, entries(noise, levels), Levels(None, None), (), True, (), {})
+    claims = [c for c in CLAIMS if c.measure == ACCURACY and {c.a, c.b} <= set(draft.entries)]
     (found,) = simultaneous([[difference(draft, claim) for claim in claims]])
-    return replace(draft, verdicts=tuple(_verdict(c, regime, x) for c, x in zip(claims, found, strict=True)))
+    return list(zip(claims, found, strict=True))
 
 
 CUTS = {BETTER: 0.95, EQUIVALENT: 0.97, WORSE: 0.99}  # of the cut, where the switch is at 0.97

@@ -206,7 +206,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
     assert "was begun --with" in fails("--report-only", "--dataset", own_data, "--out", out, module="minidl.study")
     before = {path.name for path in (out / "runs").iterdir()}
     mine.write_text(MINE.replace("32", "33"))
-    result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
+    result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out, "--workers", 1)
     assert result.returncode == 0, result.stderr
     assert not before & {path.name for path in (out / "runs").iterdir()} - before  # another network: other runs
     assert len({path.name for path in (out / "runs").iterdir()}) == 2 * len(before)
