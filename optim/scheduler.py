@@ -7,6 +7,9 @@
 
 They are for loops of your own, and programs brought over from PyTorch. A Trainer needs none of them: there a schedule
 is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecycle(0.01, total_steps=1000)).
+
+As in PyTorch, LinearLR and ExponentialLR multiply the rate that they find: two of them on one optimizer multiply it
+both, and one that you set yourself, optimizer.lr = 0.01, is gone on from. OneCycleLR sets it outright.
 """
 
 from __future__ import annotations
@@ -30,13 +33,16 @@ class Scheduler:
     keeps_base: ClassVar[bool] = True  # whether what it multiplies is the optimizer's own rate
 
     def __init__(self, optimizer: Optimizer, make: Callable[[float], Schedule], base: float) -> None:
-        self.optimizer, self.make, self.base = optimizer, make, base
-        self.rate = make(base)
+        self.optimizer, self.make = optimizer, make
+        self._go_from(base)
         self.last_epoch = 0
         self._set()
 
     def step(self) -> None:
         """One step further: after each epoch, or for OneCycleLR after each batch."""
+        was, now = self.rate(self.last_epoch), self.optimizer.lr
+        if self.keeps_base and now != was and was > 0:  # set by the user, or another scheduler
+            self._go_from(self.base * now / was)
         self.last_epoch += 1
         self._set()
 
@@ -45,16 +51,21 @@ class Scheduler:
         return [self.optimizer.lr]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands, and the rate that it multiplies: the optimizer's own state has another by then."""
-        return {"last_epoch": self.last_epoch} | ({"base_lrs": [self.base]} if self.keeps_base else {})
+        """Where it stands, the rate now, and the one that it multiplies."""
+        kept = {"base_lrs": [self.base], "_last_lr": self.get_last_lr()} if self.keeps_base else {}
+        return {"last_epoch": self.last_epoch} | kept
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to what `state_dict()` returned."""
         self.last_epoch = whole_number("last_epoch", state["last_epoch"], 0)
         if self.keeps_base and "base_lrs" in state:
-            self.base = at_least("base_lrs[0]", state["base_lrs"][0], 0)
-            self.rate = self.make(self.base)
+            self._go_from(at_least("base_lrs[0]", state["base_lrs"][0], 0))
         self._set()
+        if self.keeps_base and "_last_lr" in state:
+            self.optimizer.lr = state["_last_lr"][0]
+
+    def _go_from(self, base: float) -> None:
+        self.base, self.rate = base, self.make(base)
 
     def _set(self) -> None:
         self.optimizer.lr = self.rate(self.last_epoch)

@@ -108,6 +108,37 @@ def test_a_scheduler_goes_on_from_the_rate_it_began_with():
     assert old.get_last_lr() == [0.1]
 
 
+def test_two_schedulers_multiply_and_a_rate_of_ones_own_is_gone_on_from():
+    """The numbers are PyTorch's, for LinearLR(total_iters=4) and ExponentialLR(0.9) on one SGD, 0.02 set at step 6."""
+
+    def begin():
+        optimizer = SGD(parameters(), lr=0.1)
+        return optimizer, [LinearLR(optimizer, total_iters=4), ExponentialLR(optimizer, 0.9)]
+
+    def go_on(optimizer, schedulers, steps):
+        for k in steps:
+            if k == 6:
+                optimizer.lr = 0.02
+            for each in schedulers:
+                each.step()
+            yield optimizer.lr
+
+    optimizer, schedulers = begin()
+    first = list(go_on(optimizer, schedulers, range(2)))
+    saved = optimizer.state_dict(), json.loads(json.dumps([each.state_dict() for each in schedulers]))
+    rest = list(go_on(optimizer, schedulers, range(2, 8)))
+    assert first + rest == pytest.approx(
+        [0.045, 0.054, 0.06075, 0.06561, 0.059049, 0.0531441, 0.018, 0.0162], rel=1e-12
+    )
+    for backwards in (False, True):  # in whatever order they are loaded
+        resumed, again = begin()
+        resumed.load_state_dict(saved[0])
+        pairs = list(zip(again, saved[1], strict=True))
+        for each, state in reversed(pairs) if backwards else pairs:
+            each.load_state_dict(state)
+        assert list(go_on(resumed, again, range(2, 8))) == rest
+
+
 def test_bad_rate_of_a_schedule():
     optimizer = SGD(parameters(), lr=lambda k: math.nan)
     with pytest.raises(ValueError, match="nan at step 0"):

@@ -253,6 +253,15 @@ def test_a_level_that_guessing_reaches_is_none(accuracy, level):
     assert np.isnan(difference(both, claim)).all() == (level is None)
 
 
+def test_an_optimizer_of_ones_own_moves_no_level():
+    """One that learns nothing would bring the level of speed down for all the others."""
+    own = Contestant("own", "mine", "own", (), ())
+    entries = {k: replace(entry(k, 0.9), tuning=(record(1000, 0.9),)) for k in ("hybrid", "adam")}
+    entries["own"] = replace(entries["adam"], contestant=own, tuning=(record(1000, 0.2),))
+    claims = [Claim("", "hybrid", "adam", SPEED), Claim("", "own", "adam", SPEED)]
+    assert _levels(entries, claims, guessing=0.1).accuracy == pytest.approx(0.875)
+
+
 def test_an_optimizer_of_ones_own_has_claims():
     lion = Contestant("lion", "Lion", "own", (), ())
     found = claims_for([BY_KEY["adam"], BY_KEY["hybrid"], lion])

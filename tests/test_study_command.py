@@ -305,6 +305,18 @@ def test_report_only_goes_on_without_a_run_that_crashed(done, tmp_path):
     assert now == [row for row in rows if row["run"] != loser]
 
 
+def test_report_only_of_other_data_or_of_fewer_runs(done, own_data, tmp_path):
+    """With other images no run in the folder is the study's: an empty report took the place of the good one."""
+    shutil.copytree(done, out := tmp_path / "out")
+    result = study("--preset", "tiny", "--dataset", own_data, "--out", out, "--report-only")
+    assert (result.returncode, "none of the 57 runs in" in result.stderr) == (2, True), result.stderr
+    assert (out / "report.html").read_bytes() == (done / "report.html").read_bytes()
+    rows = list(csv.DictReader((done / "results.csv").read_text().splitlines()))
+    (out / "runs" / f"{next(row['run'] for row in rows if row['purpose'] == 'final')}.json").unlink()
+    result = study("--preset", "tiny", "--out", out, "--report-only")
+    assert (result.returncode, "known to be needed and not made yet: 1\n" in result.stderr) == (0, True), result.stderr
+
+
 def test_report_only_of_a_study_that_has_just_begun(tmp_path):
     (tmp_path / "new").mkdir()
     result = study("--preset", "tiny", "--out", tmp_path / "new", "--report-only")

@@ -109,6 +109,8 @@ def study(words: list[str], stop: StopOnSignal) -> int:
                 plan = prepare(args, out)
                 if args.pack:
                     return pack(plan)
+                if args.report_only:
+                    check_there(plan)
                 where = None if args.report_only else choose_executor(args, plan, stack)
                 if where is not None:
                     note_command(out, words)
@@ -151,6 +153,18 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
     if more := plan.store.damaged[5:]:
         print(f"{NAME}: and {len(more)} more", file=sys.stderr)
     return plan
+
+
+def check_there(plan: Plan) -> None:
+    """Say how many runs are missing. Raises ValueError, before a report is replaced, where none is of this study."""
+    wanted, there = {run.key for _, run in plan.wanted()}, plan.store.all().keys()
+    if there and not wanted & there:
+        raise ValueError(
+            f"none of the {len(there):,} runs in {plan.store.folder} is of this study as it is now: its images, its "
+            "--with file or its preset are others. Put those back, or make the runs: leave --report-only out"
+        )
+    if missing := len(wanted - there - plan.store.failed()):
+        print(f"{NAME}: runs that are known to be needed and not made yet: {missing:,}", file=sys.stderr)
 
 
 def check_arguments(workers: int | None, out: Path) -> None:

@@ -151,10 +151,14 @@ def _complete(plan: Plan, regime: Regime) -> bool:
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
-    """guessing  the accuracy of a guess; a level that is no higher is none, for every run is there from the start."""
+    """guessing  the accuracy of a guess; a level that is no higher is none, for every run is there from the start.
+
+    An optimizer of the user's own moves no level: what is said of the others would change with it.
+    """
 
     def involved(measure: str) -> list[Entry]:
-        return [entries[key] for key in sorted({k for c in claims if c.measure == measure for k in (c.a, c.b)})]
+        keys = sorted({k for c in claims if c.measure == measure for k in (c.a, c.b)})
+        return [entries[key] for key in keys if entries[key].contestant.block != "own"]
 
     speed, gap = involved(SPEED), involved(GAP)
     accuracy = 1 - EASIER * (1 - min((e.tuned_value("val_accuracy") for e in speed), default=0.0))
