@@ -15,14 +15,14 @@ from minidl.optim.sgd import SGD
 from minidl.optim.switch import AfterSteps
 from minidl.tensor import Tensor
 
-# Wu et al. 2016, section 8.2, steps in thousands: Adam for 60; SGD; "after a certain number of total steps" (so
+# Wu et al. 2016, "Training Procedure", steps in thousands: Adam for 60; SGD; "after a certain number of total steps" (so
 # counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.
 # We take the first halving to be at 1200, where they "begin to anneal", so that all four fall inside the run.
 ADAM, ANNEAL, HALVE, TOTAL = 60, 1200, 200, 2000
 
 
 class GNMT(Hybrid):
-    """Wu et al. 2016, section 8.2: Adam at 2e-4, then SGD at 0.5; clipping at 5.
+    """Wu et al. 2016, "Training Procedure": Adam at 2e-4, then SGD at 0.5; clipping at 5.
 
     params        the model's parameters, or groups of them (see Rule)
     total_steps   length of the run: the paper's step numbers are scaled by total_steps / 2,000,000, so that 3% of it

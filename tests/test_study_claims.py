@@ -202,7 +202,7 @@ def test_what_a_regime_must_show_is_checked():
     assert _misses(regime, adam) == []
     (first, second) = _misses(replace(regime, shows=Shows(gap=(0.2, 1.0))), adam)
     assert first.startswith("adam's gap is ")
-    assert "not 20 to 100 %" in second
+    assert second.endswith(", not 20 to 100 points")
 
 
 # ---- measures ----

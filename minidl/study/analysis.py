@@ -177,7 +177,8 @@ def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
         for name, (low, high) in (("train", shows.train), ("gap", shows.gap), ("test", shows.test)):
             if not low <= values[name] <= high:
                 words = {"train": "training accuracy", "gap": "gap", "test": "test accuracy"}[name]
-                found.append(f"{key}'s {words} is {100 * values[name]:.2f} %, not {100 * low:g} to {100 * high:g} %")
+                unit = "points" if name == "gap" else "%"
+                found.append(f"{key}'s {words} is {100 * values[name]:.2f}, not {100 * low:g} to {100 * high:g} {unit}")
     return found
 
 
