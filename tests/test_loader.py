@@ -148,7 +148,7 @@ def test_a_call_that_fails(tmp_path):
     file = write(tmp_path / "nets.py")
     with pytest.raises(UserError, match=r"nets.py, line 13: ZeroDivisionError: division by zero\n  return y / 0"):
         load(f"{file}:fails")(1)
-    with pytest.raises(UserError, match=r"nets.py:double can't be called as it was: double\(\) missing 1"):
+    with pytest.raises(UserError, match=r"nets.py:double: double\(\) missing 1"):
         load(f"{file}:double")()
 
 

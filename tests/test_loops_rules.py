@@ -17,6 +17,7 @@ pytest.importorskip("numba")
 
 from numba import njit
 
+from minidl.fast.gpu import rules as gpu_rules
 from minidl.fast.loops import rules
 from minidl.fast.loops.compiler import SETTINGS
 
@@ -95,6 +96,29 @@ def test_a_rule_of_ones_own(dtype):
     both_ways(lambda p: Own(p, weight_decay=0.1), dtype)
     both_ways(lambda p: Anchored(p, weight_decay=0.1), dtype)
     both_ways(lambda p: Compares(p, weight_decay=0.1), dtype)
+
+
+class Alike(Rule):
+    """A vector and a step that are the same for all weights."""
+
+    name, vectors, keep, k = "alike", ("c", "z"), 0.5, 2.0
+    formula = Formula(Given("keep"), Given("k"), Line("c", "1 - keep**t"), Line("z", "0"), Line("p", "-lr * (k + c)"))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_the_same_for_all_weights_is_stored_too(keep):
+    """numba knew no c: it was a number, worked out once, and not one of a weight's values. So it was in C."""
+    p = Tensor(np.arange(3.0), requires_grad=True)
+    rule = Alike([p], lr=0.1)
+    if keep:
+        rule.keep_step()
+    for _ in range(2):
+        p.grad = np.ones(3)
+        rule.step()
+    np.testing.assert_allclose(p.numpy(), np.arange(3) - 0.1 * (2.5 + 2.75), rtol=1e-14)
+    np.testing.assert_array_equal([rule.c, rule.z], [[0.75] * 3, [0.0] * 3])
+    in_c = gpu_rules.source(gpu_rules._parts(rule), rule.vectors, keep)
+    assert all(f"const T x_{name} = " in in_c for name in ("c", "z", "p"))
 
 
 def test_nan_and_infinity_show():

@@ -235,7 +235,7 @@ def test_a_function_that_says_so_is_a_network(own_data, tmp_path):
         (MINE.replace("nn.Linear(32, classes)", "nn.Linear(9, classes)"), "Net"),
         (MINE + "1 / 0", "ZeroDivisionError"),
         ("contestants = [3]", "must be a list of Contestant"),
-        ("contestants = 5", "must be a list of Contestant, not a int"),
+        ("contestants = 5", "must be a list of Contestant, not int"),
         (MINE.replace("(1e-5, 1e-2)", "1e-3"), "'lr' has 0.001, it must be a pair (low, high)"),
         (MINE.replace('{"lr": (1e-5, 1e-2)}', '["lr"]'), "the axes of Lion must be a dict"),
         (MINE.replace("image_size, classes)", "image_size, classes, width)"), "Net wants width"),

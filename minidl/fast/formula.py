@@ -188,13 +188,16 @@ class Parts:
 
 
 @lru_cache(maxsize=256)
-def take_apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
-    """The parts of a formula; see the head of this file."""
+def take_apart(lines: Lines, vectors: tuple[str, ...], stored: tuple[str, ...] = ()) -> Parts:
+    """The parts of a formula; see the head of this file.
+
+    stored  symbols that are written down for each element, also where they are the same for all
+    """
     varying, before, each = set(vectors), [], []
     moved = _MovesOut(varying)
     for symbol, expression in lines:
         tree = parse(expression)
-        if names(tree) & varying:
+        if names(tree) & varying or symbol in stored:
             each.append((symbol, ast.unparse(moved.visit(tree))))
             varying.add(symbol)
         else:

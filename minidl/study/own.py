@@ -44,7 +44,7 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
     parts = [(name, _wants(t)) for name, t in makers.items() if _wants(t)]
     listed = things.get("contestants", ())
     if not isinstance(listed, (list, tuple)):
-        raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not a {type(listed).__name__}")
+        raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not {type(listed).__name__}")
     listed = list(listed)
     if bare := [t.__name__ for t in things.values() if _is(t, Optimizer) and t not in optimizers and not listed]:
         raise UserError(f'{path.name}: say what is tuned of {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
@@ -93,7 +93,7 @@ def _contestant(path: Path, optimizer: Any) -> Contestant:
     if not isinstance(optimizer.axes, dict):
         raise UserError(
             f'{path.name}: the axes of {optimizer.__name__} must be a dict, as in  axes = {{"lr": (1e-5, 1e-2)}}, '
-            f"not a {type(optimizer.axes).__name__}"
+            f"not {type(optimizer.axes).__name__}"
         )
     try:
         axes = tuple(_axis(str(name), given) for name, given in optimizer.axes.items())

@@ -169,7 +169,7 @@ def told(code: UserCode | Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         inside = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         if not inside and isinstance(code, UserCode) and isinstance(error, TypeError):
-            raise UserError(f"{code} can't be called as it was: {error}") from None
+            raise UserError(f"{code}: {error}") from None
         if not inside:
             raise
         what = "it ends the program" if isinstance(error, SystemExit) else type(error).__name__

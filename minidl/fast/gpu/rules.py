@@ -62,7 +62,7 @@ def _parts(rule: Rule) -> Parts | None:
     if lines is None:
         return None
     pairs: Lines = tuple((symbol, expression) for symbol, expression, _ in lines)
-    return take_apart(pairs, ("w_old", "g", *(f"{name}_old" for name in rule.vectors)))
+    return take_apart(pairs, ("w_old", "g", *(f"{name}_old" for name in rule.vectors)), (*rule.vectors, "p"))
 
 
 _kernels: dict[Any, Any] = {}  # those made so far; None for one that failed its check

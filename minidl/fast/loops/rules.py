@@ -77,7 +77,7 @@ def apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
     """What is worked out once for a step, and what for each weight; state nearer to 0 than _smallest becomes 0."""
     pairs = [(symbol, expression) for symbol, expression, _ in lines]
     pairs += [(name, f"0 if abs({name}) < _smallest else {name}") for name in vectors]
-    return take_apart(tuple(pairs), ("w_old", "g", *(f"{name}_old" for name in vectors)))
+    return take_apart(tuple(pairs), ("w_old", "g", *(f"{name}_old" for name in vectors)), (*vectors, "p"))
 
 
 def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str, name: str = "update") -> str:
