@@ -15,8 +15,8 @@ from minidl.optim.sgd import SGD
 from minidl.optim.switch import AfterSteps
 from minidl.tensor import Tensor
 
-# Wu et al. 2016, "Training Procedure", steps in thousands: Adam for 60; SGD; "after a certain number of total steps" (so
-# counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.
+# Wu et al. 2016, "Training Procedure", steps in thousands: Adam for 60; SGD; "after a certain number of total steps"
+# (so counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.
 # We take the first halving to be at 1200, where they "begin to anneal", so that all four fall inside the run.
 ADAM, ANNEAL, HALVE, TOTAL = 60, 1200, 200, 2000
 
