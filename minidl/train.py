@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,8 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     trainer, checkpoints = run.job.trainer, Checkpoints(run)
     if run.finished and not (run.options.report and not (run.folder / PAGE).exists()):
         print(f"{run.where} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
+        if run.options.trace is not None and not Path(run.options.trace).exists():
+            print("note: --trace records while a run trains, so there is no replay of it")
         return DONE
     with stop.patient():
         try:
