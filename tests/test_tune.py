@@ -97,7 +97,8 @@ def test_results_of_another_search_or_damaged_ones_are_not_taken(tmp_path, capsy
     (tmp_path / "sound.json").write_text(whole)
     file.write_text(whole.replace('"val_accuracy": 0.', '"val_accuracy": 0.9', 1))
     damaged = file.read_bytes()
-    for path, more, says in ((file, [], "is damaged"), (tmp_path / "sound.json", ["--seed", "1"], "belongs elsewhere")):
+    other = "with other options, data or versions"
+    for path, more, says in ((file, [], "is damaged"), (tmp_path / "sound.json", ["--seed", "1"], other)):
         assert tune.main([*args, str(path), *more]) == 2
         message = capsys.readouterr().err
         assert says in message

@@ -57,7 +57,10 @@ class Tried:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists():
             try:
-                self._take(read_signed(file, KINDS, search=search))
+                content = read_signed(file, KINDS)
+                if content["search"] != search:
+                    raise Damaged(f"{file} belongs elsewhere: it holds a search with other options, data or versions")
+                self._take(content)
             except Damaged as error:
                 if named:
                     raise Damaged(f"{error}. It is left alone: remove it, or give another --out") from None
