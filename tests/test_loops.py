@@ -271,6 +271,19 @@ def test_linear_of_more_than_two_axes(shape: tuple[int, ...], dtype: Any) -> Non
     check(layers.linear_relu, lambda x, w, b: ops.relu(ops.linear(x, w, b)), arrays, rng)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("op", "shape", "weights"), [(ops.conv2d, (2, 2, 6, 6), (9, 2, 3, 3)), (ops.linear, (2, 5), (9, 5))]
+)
+def test_a_bias_that_is_a_column_of_a_matrix(op: Op, shape: Any, weights: Any, dtype: Any) -> None:
+    """Its numbers do not lie side by side."""
+    rng = np.random.default_rng(0)
+    x, w, many = (rng.normal(size=s).astype(dtype) for s in (shape, weights, (9, 3)))
+    for b in (many[:, 1], many[::-1, 2]):
+        y = op(Tensor(x), Tensor(w), Tensor(b)).numpy()
+        assert (y == op(Tensor(x), Tensor(w), Tensor(b.copy())).numpy()).all()
+
+
 # ---- sums ----
 
 
