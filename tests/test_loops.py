@@ -404,6 +404,18 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
         np.testing.assert_array_equal(dx, t.grad.numpy())
 
 
+@pytest.mark.parametrize("channels", [2, 9])
+def test_average_pooling_takes_a_gradient_that_is_read_only(channels: int) -> None:
+    """As the mean over axes of size 1 once gave, and as a user may give."""
+    x = Tensor(np.random.default_rng(0).normal(size=(2, channels, 4, 4)), requires_grad=True)
+    ops.avg_pool2d(x, 4).mean((2, 3)).sum().backward()
+    assert (x.grad == 1 / 16).all()
+    x.grad, g = None, np.ones((2, channels, 2, 2))
+    g.flags.writeable = False
+    ops.avg_pool2d(x, 2).backward(g)
+    assert (x.grad == 1 / 4).all()
+
+
 def test_pooling_answers_what_it_is_not_for() -> None:
     x = Tensor(np.ones((2, 3, 4, 4), np.float32))
     for pool in (pools.max_pool2d, mean_pools.avg_pool2d):
