@@ -63,6 +63,7 @@ OPS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "matmul stacked": (ops.matmul, [(2, 3, 4), (4, 5)]),
     "linear": (ops.linear, [(6, 4), (5, 4), (5,)]),
     "linear without bias": (ops.linear, [(6, 4), (5, 4)]),
+    "linear with a column as bias": (lambda x, w, b: ops.linear(x, w, b[:, 1]), [(6, 4), (5, 4), (5, 3)]),
     "linear of a transposed input": (lambda x, w: ops.linear(x.T, w), [(4, 6), (5, 4)]),
     "softmax": (ops.softmax, [(3, 4)]),
     "softmax of columns": (lambda x: ops.softmax(x, 0), [(3, 4)]),
@@ -73,11 +74,26 @@ OPS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     "cross_entropy, scaled": (lambda x: ops.cross_entropy(x, LABELS) * 3, [(8, 3)]),
     "mse_loss": (ops.mse_loss, [(3, 4), (3, 4)]),
     "batch_norm": (lambda x, w, b: ops.batch_norm(x, None, None, w, b, training=True), [(6, 4), (4,), (4,)]),
+    "batch_norm with columns": (
+        lambda x, w, b: ops.batch_norm(x, None, None, w[:, 1], b[:, 0], training=True), [(6, 4), (4, 3), (4, 3)]
+    ),
     "batch_norm images": (
         lambda x, w, b: ops.batch_norm(x, None, None, w, b, training=True), [(3, 2, 4, 4), (2,), (2,)]
     ),
     "dropout": (lambda x: ops.dropout(x, 0.3, np.random.default_rng(5)), [(8, 6)]),
     "conv2d": (ops.conv2d, [(2, 3, 6, 5), (4, 3, 3, 3), (4,)]),
+    "conv2d with parts of arrays": (
+        lambda x, w, b: ops.conv2d(x, w[:, :, ::2], b[:, 1]), [(2, 3, 6, 5), (4, 3, 5, 3), (4, 3)]
+    ),
+    "conv2d 1 x 1 with parts of arrays": (
+        lambda x, w, b: ops.conv2d(x, w[..., 1:, 1:], b[:, 1]), [(2, 6, 5, 4), (7, 6, 2, 2), (7, 3)]
+    ),
+    "conv2d of many windows with parts of arrays": (
+        lambda x, w, b: ops.conv2d(x, w[..., 1:], b[:, 1], 1, 1), [(1, 24, 7, 6), (100, 24, 3, 4), (100, 3)]
+    ),
+    "conv, relu, pool with a column as bias": (
+        lambda x, w, b: ops.max_pool2d(ops.relu(ops.conv2d(x, w, b[:, 1])), 2), [(2, 3, 6, 6), (4, 3, 3, 3), (4, 2)]
+    ),
     "conv2d padded": (lambda x, w, b: ops.conv2d(x, w, b, padding=1), [(2, 1, 6, 5), (4, 1, 3, 3), (4,)]),
     "conv2d strided": (lambda x, w: ops.conv2d(x, w, None, (2, 1), (0, 1)), [(2, 3, 7, 6), (4, 3, 3, 2)]),
     "conv2d of 8 channels": (lambda x, w: ops.conv2d(x, w, None, 1, 1), [(2, 8, 14, 13), (40, 8, 3, 3)]),

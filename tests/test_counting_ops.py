@@ -1,8 +1,12 @@
 """Every operation and layer on a device that is not the CPU: forward, gradient, and nothing read from it."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 from minidl import Tensor
+from minidl.fast.gpu.products import _laid_out, _layout
 from tests import device_checks as checks
 from tests.counting import Counting
 
@@ -29,3 +33,13 @@ def test_no_operation_reads_from_the_device(name, device: Counting):
     sends = {"dropout": 1, "getitem list": 2, "cross_entropy, list": 1}  # the mask; the list, twice; the labels
     labels = name.startswith("cross_entropy")
     assert traffic.uploads <= sends.get(name, 1 if labels else 0)
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :], np.s_[::-1], np.s_[:, ::2], np.s_[::2], np.s_[:, :1], np.s_[:1, ::-1]])
+def test_a_product_reads_a_matrix_as_it_lies(part: Any) -> None:
+    """What cuBLAS is told of a matrix, and of its transpose, leads to its numbers."""
+    for a in (np.arange(20.0).reshape(4, 5)[part], np.arange(20.0).reshape(4, 5)[part].T):
+        there = _laid_out(a)
+        turned, step = _layout(there)
+        strides = (8, 8 * step) if turned else (8 * step, 8)
+        assert (np.lib.stride_tricks.as_strided(there, a.shape, strides) == a).all()

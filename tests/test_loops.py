@@ -271,6 +271,19 @@ def test_linear_of_more_than_two_axes(shape: tuple[int, ...], dtype: Any) -> Non
     check(layers.linear_relu, lambda x, w, b: ops.relu(ops.linear(x, w, b)), arrays, rng)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("op", "shape", "weights"), [(ops.conv2d, (2, 2, 6, 6), (9, 2, 3, 3)), (ops.linear, (2, 5), (9, 5))]
+)
+def test_a_bias_that_is_a_column_of_a_matrix(op: Op, shape: Any, weights: Any, dtype: Any) -> None:
+    """Its numbers do not lie side by side."""
+    rng = np.random.default_rng(0)
+    x, w, many = (rng.normal(size=s).astype(dtype) for s in (shape, weights, (9, 3)))
+    for b in (many[:, 1], many[::-1, 2]):
+        y = op(Tensor(x), Tensor(w), Tensor(b)).numpy()
+        assert (y == op(Tensor(x), Tensor(w), Tensor(b.copy())).numpy()).all()
+
+
 # ---- sums ----
 
 
@@ -389,6 +402,18 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
         y, dx = run(lambda x, w=window: pools.max_pool2d(x, *w), [x], np.ones(right.shape, np.float32))
         np.testing.assert_array_equal(y, right.detach().numpy())
         np.testing.assert_array_equal(dx, t.grad.numpy())
+
+
+@pytest.mark.parametrize("channels", [2, 9])
+def test_average_pooling_takes_a_gradient_that_is_read_only(channels: int) -> None:
+    """As the mean over axes of size 1 once gave, and as a user may give."""
+    x = Tensor(np.random.default_rng(0).normal(size=(2, channels, 4, 4)), requires_grad=True)
+    ops.avg_pool2d(x, 4).mean((2, 3)).sum().backward()
+    assert (x.grad == 1 / 16).all()
+    x.grad, g = None, np.ones((2, channels, 2, 2))
+    g.flags.writeable = False
+    ops.avg_pool2d(x, 2).backward(g)
+    assert (x.grad == 1 / 4).all()
 
 
 def test_pooling_answers_what_it_is_not_for() -> None:

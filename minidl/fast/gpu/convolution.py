@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from minidl.backend import Array, xp_of
-from minidl.fast.gpu.dense import before_activation, once
+from minidl.fast.gpu.dense import before_activation, contiguous, once
 from minidl.fast.gpu.images import MaxPool, Sizes, first, grid, last, pool_sizes, sizes_of
 from minidl.fast.gpu.launch import MANY, Kernels, kernels_for, sum_rows
 from minidl.fast.gpu.products import product
@@ -56,7 +56,8 @@ def conv2d_relu_max_pool2d(
         return NotImplemented
     convolution = Convolution(x, w, sizes)
     pool = MaxPool(x.data, inner[0], pooling)
-    y = pool.forward(convolution.forward(None, with_relu=False), None if b is None else b.data, with_relu=True)
+    bias = None if b is None else contiguous(b.data)
+    y = pool.forward(convolution.forward(None, with_relu=False), bias, with_relu=True)
     in_line = once(last)
     edges = convolution.edges(once(lambda g: pool.backward(in_line(g)).reshape(-1, inner[1])))
     if b is not None:
@@ -104,7 +105,7 @@ class Convolution:
     def forward(self, b: Tensor | None, with_relu: bool) -> Array:
         """The result as a matrix (N*OH*OW, out)."""
         y = self.empty(self.n * self.sizes.oh * self.sizes.ow, self.filters)
-        bias = None if b is None else b.data
+        bias = None if b is None else contiguous(b.data)
         if self.direct:
             self._convolve(y, self.pixels, bias, with_relu, self.sizes, backwards=False)
             return y
@@ -135,7 +136,7 @@ class Convolution:
         padded = -(-columns // tile) * tile
         filters = self.empty(self.taps * sizes.c, padded)
         arguments = (self.filters, self.sizes.c, self.taps, backwards, padded, filters.size)
-        self.kernels("lay_filters", filters.size, filters, self.w.data, *arguments)
+        self.kernels("lay_filters", filters.size, filters, contiguous(self.w.data), *arguments)
         launch = (-(-pixels // rows), padded // tile), (rows,)
         self.kernels(
             f"convolve_{rows}_{tile}", launch, out, x, filters, bias, with_relu, columns, padded, pixels, *sizes
@@ -185,7 +186,7 @@ class Convolution:
     @cached_property
     def _filters(self) -> Array:
         """The filters as a matrix (out, kh*kw*C)."""
-        w = self.w.data
+        w = contiguous(self.w.data)
         if self._in_order():
             return w.reshape(self.filters, self.across)
         out = self.empty(self.filters, self.across)

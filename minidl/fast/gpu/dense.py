@@ -61,7 +61,7 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
     kernels, a, columns = kernels_for(xp_of(x.data), x.dtype), contiguous(x.data), len(w.data)
     y = product(a, w.data.T)
     if b is not None:
-        kernels("add_bias", y.size, y, b.data, columns, with_relu, y.size)
+        kernels("add_bias", y.size, y, contiguous(b.data), columns, with_relu, y.size)
     elif with_relu:
         kernels("relu", y.size, y, y, y.size)
     back, bias = before_activation(y, b, with_relu)

@@ -158,7 +158,7 @@ def batch_norm(
     xp, columns = xp_of(x.data), x.shape[1]
     rows, kernels = x.size // columns, kernels_for(xp, x.dtype)
     vectors = [None if t is None else t.data for t in (running_mean, running_var, weight, bias)]
-    if any(v is not None and v.shape != (columns,) for v in vectors):
+    if any(v is not None and (v.shape != (columns,) or not v.flags.c_contiguous) for v in vectors):
         return NotImplemented
     mean_now, var_now, w, b = vectors
     a = last(x.data) if x.ndim == 4 else contiguous(x.data)

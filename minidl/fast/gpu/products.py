@@ -102,7 +102,8 @@ def own_handle(handle: Handle) -> Iterator[None]:
 
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
-    """a (m, k) @ b (k, n) -> (m, n). Both lie in memory as they are or as their transposes do; out is contiguous."""
+    """a (m, k) @ b (k, n) -> (m, n); out is contiguous."""
+    a, b = _laid_out(a), _laid_out(b)
     xp, shape = xp_of(a), (a.shape[0], b.shape[1])
     if out is None:
         out = xp.empty(shape, a.dtype)
@@ -129,6 +130,13 @@ def _product(xp: Any, a: Any, b: Any, out: Any) -> None:
     gemm = lib.sgemm if a.dtype == np.float32 else lib.dgemm
     gemm(handle, trans_b, trans_a, n, m, k, one.ctypes.data, b.data.ptr, ldb, a.data.ptr, lda, zero.ctypes.data,
          out.data.ptr, n)  # fmt: skip
+
+
+def _laid_out(a: Array) -> Array:
+    """A matrix that lies in memory as it is or as its transpose does: a copy of one such as w[::-1] or w[:, ::2]."""
+    row, column = a.strides
+    fits = min(row, column) > 0 and (a.itemsize in (row, column) or 1 in a.shape)
+    return a if fits else xp_of(a).ascontiguousarray(a)
 
 
 def _layout(a: Array) -> tuple[int, int]:

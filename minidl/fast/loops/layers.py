@@ -87,7 +87,7 @@ def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
 def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
     """What is added to each row of results: the bias; without one, zeros where that pass has a ReLU to do too."""
     if b is not None:
-        return b.data
+        return np.ascontiguousarray(b.data)  # as the loops copy it; it may be a column of a matrix
     return np.zeros(n, dtype) if relu else nothing(1, dtype)
 
 

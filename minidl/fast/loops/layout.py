@@ -74,8 +74,11 @@ def planes(x: Array) -> Array:
 
 
 def stored(x: Array, few: bool) -> Array:
-    """Images (N, C, H, W) in the layout of the loops: (N, H, W, C), or with few channels (N, C, H, W)."""
-    return planes(x) if few else last(x)
+    """Images (N, C, H, W) in the layout of the loops: (N, H, W, C), or with few channels (N, C, H, W). Never read-only,
+    as what broadcasting gives: loops that write to images on their way back are not compiled for that.
+    """
+    images = planes(x) if few else last(x)
+    return images if images.flags.writeable else images.copy()
 
 
 def empty(shape: tuple[int, ...], dtype: Any, few: bool) -> Array:
