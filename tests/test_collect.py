@@ -293,6 +293,9 @@ def test_a_folder_around_the_classes_and_what_systems_leave_there(folder, tmp_pa
         junk.mkdir(parents=True)
         (junk / "._1.png").write_bytes(b"x")
     (wrapped / "cat" / "Thumbs.db").write_bytes(b"x")
+    small = wrapped / "cat" / "@eaDir" / "0.png"  # where a Synology keeps small copies
+    picture(small / "SYNOPHOTO_THUMB_M.jpg", np.zeros((9, 9), np.uint8))
+    (wrapped / "lost+found").mkdir()
     said = make(tmp_path / "download", tmp_path / "o")
     assert [line for line in said.splitlines() if "note" in line] == ["note: the classes are the folders in pictures"]
     assert load_mnist(str(tmp_path / "o")).class_names == ("2", "10", "cat")
