@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.data.pictures import Picture
+from minidl.handwriting.connected import label
 from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, smoothed
 from minidl.handwriting.frame import stroke_width
@@ -78,7 +79,16 @@ def has_all(ink: Array, more: Array, size: int) -> bool:
     whole = stroke_width(ink > 0.5 * top) < size / 2
     rows, columns = np.nonzero(ink > 0.7 * top)
     box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)  # not the desk beside the paper
-    return bool(whole and np.count_nonzero(more[box] > 0.7 * top) < 1.15 * len(rows))
+    return bool(whole and max(np.count_nonzero(more[box] > 0.7 * top), _grown(ink, more, top)) < 1.15 * len(rows))
+
+
+def _grown(ink: Array, more: Array, top: float) -> int:
+    """How many pixels the strokes have by a wider window that touch those found: what was found may be a notch only."""
+    groups = label(more > 0.7 * top)
+    there = groups[ink > 0.7 * top]
+    if np.count_nonzero(there) < 0.5 * len(there):
+        return more.size  # by the wider window, something else is the ink
+    return int(np.isin(groups, there[there > 0]).sum())
 
 
 def lifted_by(grey: Array, light: Array, size: int) -> tuple[Array, bool, float]:
