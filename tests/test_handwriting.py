@@ -98,6 +98,19 @@ def test_on_the_embedded_digits_too(run, tmp_path):
     assert sum(counts) >= 48, counts
 
 
+@pytest.mark.parametrize("n", [3, 10, 20])
+@pytest.mark.parametrize("dark", [False, True])
+def test_digits_enlarged_in_blocks_are_found_whole(n, dark):
+    """As a picture of MNIST is shown large: a notch of one block is thinner than the strokes, and no ink."""
+    found = 0
+    for image in DIGITS.test_images[:320:8]:
+        mask = image > 127
+        blocks = np.kron(mask, np.ones((n, n), np.float32))
+        ink = find_ink(Picture((1 - blocks if dark else blocks)[..., None], blocks.shape))
+        found += ink.dark == dark and np.array_equal(ink.strength[n // 2 :: n, n // 2 :: n] > 0.5, mask)
+    assert found >= 39, found
+
+
 def test_pictures_of_the_training_size_lose_nothing(run, tmp_path):
     model, size = load_model(run)
     images, labels = DIGITS.test_images[::2], DIGITS.test_labels[::2]
@@ -299,9 +312,13 @@ def test_a_blank_sheet_is_said_to_be_blank(tmp_path):
 
 @pytest.mark.parametrize("tone", [0, 1, 100, 243, 255, (245, 244, 238)])
 def test_a_sheet_of_one_tone_is_blank(tmp_path, tone):
-    Image.new("L" if isinstance(tone, int) else "RGB", (600, 28), tone).save(tmp_path / "x.png")
+    mode = "L" if isinstance(tone, int) else "RGB"
+    Image.new(mode, (600, 28), tone).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match="blank"):
         list(look(tmp_path / "x.png", (28, 28)))
+    Image.new(mode, (28, 28), tone).save(tmp_path / "small.png")  # of the training size: not framed, but it is said
+    (small,) = look(tmp_path / "small.png", (28, 28))
+    assert small.note.startswith("blank, all of one tone, ")
 
 
 # ---- the command ----

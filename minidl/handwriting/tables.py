@@ -14,7 +14,7 @@ from minidl.backend import Array
 from minidl.data.foreign import foreign_format
 from minidl.data.idx import DataError
 from minidl.data.layout import PICTURES, TABLES
-from minidl.data.pictures import read_head, starts_as_picture
+from minidl.data.pictures import FAINT, read_head, starts_as_picture
 from minidl.handwriting.arrays import read_arrays
 from minidl.handwriting.collect import Collected, class_split
 from minidl.handwriting.columns import read_columns
@@ -22,7 +22,6 @@ from minidl.handwriting.folders import LISTED, folders_in, listed, loose_files
 from minidl.handwriting.look import is_idx
 
 HEAD = 1024  # bytes by which a file is known; a TAR archive says at byte 257 that it is one
-FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
 
 Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and pictures (N, H, W)
 
