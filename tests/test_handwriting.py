@@ -310,6 +310,13 @@ def test_a_blank_sheet_is_said_to_be_blank(tmp_path):
             list(look(tmp_path / "x.png", (28, 28)))
 
 
+def test_numbers_of_8_bits_in_a_file_of_16_say_what_to_do(tmp_path):
+    sheet = ink.eight_bits(ink.on_sheet(DIGITS.test_images[0], np.random.default_rng(1)))
+    Image.fromarray(sheet.astype(np.uint16)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="all of it nearly black: scale numbers of 8 bits"):
+        list(look(tmp_path / "x.png", (28, 28)))
+
+
 @pytest.mark.parametrize("tone", [0, 1, 100, 243, 255, (245, 244, 238)])
 def test_a_sheet_of_one_tone_is_blank(tmp_path, tone):
     mode = "L" if isinstance(tone, int) else "RGB"

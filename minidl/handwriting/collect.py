@@ -25,10 +25,10 @@ from minidl.data.polarity import FEW, INVERTED, KEPT, POLARITY, rim_is_light
 from minidl.handwriting.folders import LISTED, Found, listed
 from minidl.handwriting.frame import resized
 from minidl.handwriting.look import padded
+from minidl.handwriting.paper import DARK
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
-DARK = 1 / 16  # of white: pictures with nothing lighter were not meant so
 POLARITIES = ("auto", "invert", "keep")
 
 
