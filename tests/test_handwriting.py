@@ -370,7 +370,7 @@ def test_a_network_of_other_data_gets_pictures_whole(tmp_path, capsys):
     assert status == 0, output
     Image.fromarray(np.full((100, 80), 250, np.uint8)).save(tmp_path / "x.png")
     assert predict([str(out), str(tmp_path / "x.png")]) == 0
-    assert capsys.readouterr().out.endswith("[dark on light: inverted, resized from 100x80]\n")
+    assert capsys.readouterr().out.endswith("[blank, all of one tone, dark on light: inverted, resized from 100x80]\n")
 
 
 def test_polarity_of_a_data_set():
