@@ -254,8 +254,8 @@ def batches(
 ) -> Batches:
     """All (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
 
-    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: bytes (scaled by 1/255) or floats (as they are);
-               rows (N, F) of other data stay rows
+    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: uint8 (scaled by 1/255) or other numbers (as they
+               are, so divide an int64 column of pandas by 255 first); rows (N, F) of other data stay rows
     labels     (N,) integers on the same device; beside rows also numbers to be learned, (N,) or (N, K)
     rng        a Generator, made once before all epochs, which draws the order; None keeps the order as it is
     start      begin with this batch of the order, to resume in the middle of an epoch

@@ -91,7 +91,12 @@ def _read_names(path: Path, classes: int) -> tuple[str, ...]:
         return ()
     if path.stat().st_size > 1000 * (1 + classes) * LONGEST_NAME:
         raise DataError(f"{path} is too large for the names of {classes} classes, a line each: mend it, or remove it")
-    names = tuple(path.read_text(encoding="utf-8", errors="replace").splitlines())
+    try:
+        names = tuple(path.read_text(encoding="utf-8-sig").splitlines())  # sig: Windows puts a mark before the text
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8: save it so, or remove it") from None
+    if blank := [k for k, name in enumerate(names[:classes], 1) if not name.strip()]:
+        raise DataError(f"{path} has no name in line {blank[0]}: each class has a line, so remove the empty one")
     if len(names) < classes:
         raise DataError(f"{path} names {len(names)} of {classes} classes, a line each: add the others, or remove it")
     if long := [name for name in names[:classes] if len(name) > LONGEST_NAME]:

@@ -44,6 +44,8 @@ _STARTS = (
 )
 _ZIPS = {  # a zip by another name
     ".npz": ("an archive of NumPy's arrays", "make a data set of it: python -m minidl.data FILE.npz OUT"),
+    ".pt": ("a file of PyTorch", "open it with torch.load and " + _WRITE),
+    ".pth": ("a file of PyTorch", "open it with torch.load and " + _WRITE),
     ".xlsx": ("a spreadsheet", "save it as CSV"),
     ".ods": ("a spreadsheet", "save it as CSV"),
     ".docx": ("a Word document", "save the picture in it as PNG or JPEG"),

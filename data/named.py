@@ -209,11 +209,9 @@ def _looked_for(known: Known) -> str:
 
 
 def _by_hand(known: Known, place: str | None, folder: Path) -> str:
-    where = f"in {place} and in " if place else "in "
+    where = f"in {place} or in " if place else "in "
     if known.mirrors:
-        return (
-            f"{known.name} is neither {where}{folder}, and downloading is switched off: name its folder in MINIDL_DATA"
-        )
+        return f"{known.name} is not {where}{folder}, and downloading is switched off: name its folder in MINIDL_DATA"
     return (
         f"{known.name} is not {where}{folder}, and it is not downloaded unasked: get {EMNIST_ZIP} (556 MB), and name "
         "that file or its folder in MINIDL_DATA"

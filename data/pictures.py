@@ -26,6 +26,8 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # Pillow's names
 READ = "PNG, JPEG, TIFF, BMP, GIF, WebP or PNM"
 MOST_PIXELS = 250_000_000
 SIDE = 1000  # pixels: a larger picture is averaged down to at most this, more than a digit needs
+FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
+STRETCHED = "its range made black to white"  # a note: of numbers that do not say what white is
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: how bright red, green and blue look
 
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8")
@@ -41,7 +43,7 @@ class Picture:
 
     pixels  float32 (H, W, C) in [0, 1]; C is 1 for grey, 3 for red, green, blue; averaged down to at most SIDE a side
     size    (height, width) as stored, upright
-    notes   what its reader should know: "page 1 of 3"
+    notes   what its reader should know: "the first of its frames", STRETCHED
     """
 
     pixels: NDArray[np.float32]
@@ -165,8 +167,8 @@ def _unfold(image: Any) -> Picture:
     image.draft(None, (SIDE, SIDE))  # a large JPEG can be unfolded at a half, a quarter or an eighth
     image.load()
     turned = ImageOps.exif_transpose(image)
-    pixels = _deep(turned, top) if _is_deep(turned) else _eight_bits(turned)
-    return Picture(np.ascontiguousarray(pixels), (height, width), notes)
+    pixels, stretched = _deep(turned, top) if _is_deep(turned) else (_eight_bits(turned), False)
+    return Picture(np.ascontiguousarray(pixels), (height, width), notes + (STRETCHED,) * stretched)
 
 
 def _is_deep(image: Any) -> bool:
@@ -180,20 +182,22 @@ def _top(image: Any) -> float:
     return float(2**bits - 1) if bits <= 16 else 0.0
 
 
-def _deep(image: Any, top: float) -> NDArray[np.float32]:
-    """16 or 32 bits of grey, whole numbers or floats."""
+def _deep(image: Any, top: float) -> tuple[NDArray[np.float32], bool]:
+    """16 or 32 bits of grey, whole numbers or floats; and whether they are shares of their own range."""
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("some of its pixels are no finite numbers")
-    low, high = float(values.min()), float(values.max())
+    low, high, stretched = float(values.min()), float(values.max()), False
     if image.mode == "F" or not top or low < 0 or high > top:
-        low, top = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high - low)
+        bytes_ = FAINT < high <= 255 and np.array_equal(values, np.round(values))
+        stretched = low < 0 or not (high <= 1 or bytes_)
+        low, top = (low, high - low) if stretched else (0.0, 255.0 if bytes_ else 1.0)
         values -= low
     grey = values / np.float32(top or 1.0)
     secret = image.info.get("transparency")
     if isinstance(secret, int):  # a PNG's one transparent grey
         grey = on_paper(grey[..., None], (values != secret).astype(np.float32))[..., 0]
-    return averaged(grey)[..., None]
+    return averaged(grey)[..., None], stretched
 
 
 def _eight_bits(image: Any) -> NDArray[np.float32]:

@@ -222,6 +222,17 @@ def test_nearly_black_pictures_are_said(tmp_path, white):
     assert "nearly black" not in make(tmp_path / "p", tmp_path / "q")
 
 
+def test_numbers_that_do_not_say_what_white_is(tmp_path):
+    for name in "ab":
+        for i in range(3):
+            picture(tmp_path / "p" / name / f"{i}.tif", np.pad(np.full((3, 3), 900 + i, np.float32), 3))
+            picture(tmp_path / "q" / name / f"{i}.tif", np.pad(np.full((3, 3), 90 + i, np.float32), 3))
+    assert "6 of 6 pictures hold other numbers than 0 to 1" in make(tmp_path / "p", tmp_path / "o")
+    assert "other numbers" not in make(tmp_path / "q", tmp_path / "o2")
+    data = load_mnist(str(tmp_path / "o2"))  # as they were, and not up to 255
+    assert set(data.train_images.max((1, 2)).tolist() + data.test_images.max((1, 2)).tolist()) == {90, 91, 92}
+
+
 def test_what_is_left_out_is_said(folder, tmp_path):
     (folder / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     (folder / "cat" / "notes.txt").write_text("no picture")
@@ -293,6 +304,9 @@ def test_a_folder_around_the_classes_and_what_systems_leave_there(folder, tmp_pa
         junk.mkdir(parents=True)
         (junk / "._1.png").write_bytes(b"x")
     (wrapped / "cat" / "Thumbs.db").write_bytes(b"x")
+    small = wrapped / "cat" / "@eaDir" / "0.png"  # where a Synology keeps small copies
+    picture(small / "SYNOPHOTO_THUMB_M.jpg", np.zeros((9, 9), np.uint8))
+    (wrapped / "lost+found").mkdir()
     said = make(tmp_path / "download", tmp_path / "o")
     assert [line for line in said.splitlines() if "note" in line] == ["note: the classes are the folders in pictures"]
     assert load_mnist(str(tmp_path / "o")).class_names == ("2", "10", "cat")

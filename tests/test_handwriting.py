@@ -98,6 +98,19 @@ def test_on_the_embedded_digits_too(run, tmp_path):
     assert sum(counts) >= 48, counts
 
 
+@pytest.mark.parametrize("n", [3, 10, 20])
+@pytest.mark.parametrize("dark", [False, True])
+def test_digits_enlarged_in_blocks_are_found_whole(n, dark):
+    """As a picture of MNIST is shown large: a notch of one block is thinner than the strokes, and no ink."""
+    found = 0
+    for image in DIGITS.test_images[:320:8]:
+        mask = image > 127
+        blocks = np.kron(mask, np.ones((n, n), np.float32))
+        ink = find_ink(Picture((1 - blocks if dark else blocks)[..., None], blocks.shape))
+        found += ink.dark == dark and np.array_equal(ink.strength[n // 2 :: n, n // 2 :: n] > 0.5, mask)
+    assert found >= 39, found
+
+
 def test_pictures_of_the_training_size_lose_nothing(run, tmp_path):
     model, size = load_model(run)
     images, labels = DIGITS.test_images[::2], DIGITS.test_labels[::2]
@@ -297,11 +310,22 @@ def test_a_blank_sheet_is_said_to_be_blank(tmp_path):
             list(look(tmp_path / "x.png", (28, 28)))
 
 
+def test_numbers_of_8_bits_in_a_file_of_16_say_what_to_do(tmp_path):
+    sheet = ink.eight_bits(ink.on_sheet(DIGITS.test_images[0], np.random.default_rng(1)))
+    Image.fromarray(sheet.astype(np.uint16)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="all of it nearly black: scale numbers of 8 bits"):
+        list(look(tmp_path / "x.png", (28, 28)))
+
+
 @pytest.mark.parametrize("tone", [0, 1, 100, 243, 255, (245, 244, 238)])
 def test_a_sheet_of_one_tone_is_blank(tmp_path, tone):
-    Image.new("L" if isinstance(tone, int) else "RGB", (600, 28), tone).save(tmp_path / "x.png")
+    mode = "L" if isinstance(tone, int) else "RGB"
+    Image.new(mode, (600, 28), tone).save(tmp_path / "x.png")
     with pytest.raises(ValueError, match="blank"):
         list(look(tmp_path / "x.png", (28, 28)))
+    Image.new(mode, (28, 28), tone).save(tmp_path / "small.png")  # of the training size: not framed, but it is said
+    (small,) = look(tmp_path / "small.png", (28, 28))
+    assert small.note.startswith("blank, all of one tone, ")
 
 
 # ---- the command ----
@@ -346,7 +370,7 @@ def test_a_network_of_other_data_gets_pictures_whole(tmp_path, capsys):
     assert status == 0, output
     Image.fromarray(np.full((100, 80), 250, np.uint8)).save(tmp_path / "x.png")
     assert predict([str(out), str(tmp_path / "x.png")]) == 0
-    assert capsys.readouterr().out.endswith("[dark on light: inverted, resized from 100x80]\n")
+    assert capsys.readouterr().out.endswith("[blank, all of one tone, dark on light: inverted, resized from 100x80]\n")
 
 
 def test_polarity_of_a_data_set():

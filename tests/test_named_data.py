@@ -246,6 +246,16 @@ def test_class_names_of_a_folder(tmp_path):
         load_mnist(str(tmp_path))
     (tmp_path / "class-names.txt").write_text("cat\ndog\nOtter é\n")
     assert load_mnist(str(tmp_path)).class_names == ("cat", "dog", "Otter é")
+    (tmp_path / "class-names.txt").write_bytes("cat\r\ndog\r\nOtter é\r\n\r\n".encode("utf-8-sig"))  # by Windows
+    assert load_mnist(str(tmp_path)).class_names == ("cat", "dog", "Otter é")
+    for text in ("\ncat\ndog\nOtter\n", "cat\n \ndog\nOtter\n"):  # the names would be of other classes
+        (tmp_path / "class-names.txt").write_text(text)
+        with pytest.raises(DataError, match=r"has no name in line [12]: each class has a line"):
+            load_mnist(str(tmp_path))
+    for code in ("utf-16", "latin-1"):
+        (tmp_path / "class-names.txt").write_bytes("cat\ndog\nOtter é\n".encode(code))
+        with pytest.raises(DataError, match=r"class-names.txt is no text in UTF-8"):
+            load_mnist(str(tmp_path))
 
 
 def test_train_takes_a_name(monkeypatch, tmp_path):

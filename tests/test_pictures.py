@@ -11,7 +11,7 @@ from PIL import Image
 
 from minidl.data import load_mnist, write_idx
 from minidl.data.foreign import foreign_format
-from minidl.data.pictures import SIDE, PictureError, read_picture
+from minidl.data.pictures import SIDE, STRETCHED, PictureError, read_picture
 
 DIGIT = np.kron(load_mnist(name="mnist5k").test_images[7], np.ones((3, 2), np.uint8))  # 84 x 56: no side like another
 GREY = Image.fromarray(DIGIT)
@@ -50,8 +50,22 @@ def test_however_it_is_stored_it_is_one_picture(tmp_path, how):
     image.save(tmp_path / "digit.png", kind, **options)  # the name says nothing
     picture = read_picture(tmp_path / "digit.png")
     assert picture.size == (84, 56)
-    assert picture.notes == ()
+    assert picture.notes == ((STRETCHED,) if how == "tiff 32 bits" else ())
     np.testing.assert_allclose(picture.grey, DIGIT / 255, rtol=0, atol=0.06 if kind == "JPEG" else 1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_numbers_of_32_bits(tmp_path, kind):
+    """Whole ones up to 255 are bytes, and no darker picture is made lighter; of others it is said."""
+    dark = (DIGIT // 2 + 20).astype(kind)
+    Image.fromarray(dark).save(tmp_path / "x.tif")
+    np.testing.assert_allclose(read_picture(tmp_path / "x.tif").grey, dark / np.float32(255), atol=1e-6)
+    assert read_picture(tmp_path / "x.tif").notes == ()
+    for other in (dark * 3, dark - 30):
+        Image.fromarray(other.astype(kind)).save(tmp_path / "x.tif")
+        picture = read_picture(tmp_path / "x.tif")
+        np.testing.assert_allclose(picture.grey, (other - other.min()) / np.ptp(other), atol=1e-6)
+        assert picture.notes == (STRETCHED,)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "PPM"])

@@ -211,6 +211,18 @@ def test_archives_of_arrays(tmp_path, few):
     np.savez(tmp_path / "colour.npz", x=np.zeros((5, 4, 4, 3)), y=np.arange(5))
     with pytest.raises(DataError, match=r"x \(5, 4, 4, 3\), y \(5,\): one array of grey pictures"):
         collect_tables(tables_in(tmp_path / "colour.npz"))
+    np.savez(tmp_path / "names.npz", x=images, y=labels, class_names=["even", "odd"], made=np.array(2026))
+    made = collect_tables(tables_in(tmp_path / "names.npz"))
+    assert pairs(made.arrays) == right
+    n = len(images)
+    assert made.notes == [
+        f"left out: class_names (2,), no row for each of the {n} pictures in x",
+        f"left out: made (), no row for each of the {n} pictures in x",
+    ]
+    for other in (np.eye(10)[labels], np.zeros((n, 4, 4, 3)), np.arange(n)):  # the labels may be either
+        np.savez(tmp_path / "two.npz", x=images, y=other, ids=np.arange(n) % 7)
+        with pytest.raises(DataError, match=r"one array of grey pictures \(N, H, W\) and one of labels"):
+            collect_tables(tables_in(tmp_path / "two.npz"))
     np.savez(tmp_path / "words.npz", x=images, y=labels.astype(str))
     with pytest.raises(DataError, match="where numbers are needed"):
         collect_tables(tables_in(tmp_path / "words.npz"))
@@ -227,6 +239,17 @@ def test_archives_of_arrays(tmp_path, few):
         load_mnist(str(tmp_path / "mnist.npz"))
 
 
+def test_a_folder_of_archives(tmp_path, few):
+    images, labels, _ = few
+    np.savez(tmp_path / "train.npz", x_train=images[:80], y_train=labels[:80])
+    np.savez(tmp_path / "test.npz", x_test=images[80:], y_test=labels[80:])
+    made = collect_tables(tables_in(tmp_path))
+    for array, right in zip(made.arrays, (images[:80], labels[:80], images[80:], labels[80:]), strict=True):
+        np.testing.assert_array_equal(array, right)
+    with pytest.raises(DataError, match=r"test.npz holds only x_test, y_test, to be tested on: one array"):
+        collect_tables({"train": tmp_path / "test.npz"})
+
+
 @pytest.mark.parametrize(
     ("name", "head", "words"),
     [
@@ -241,6 +264,7 @@ def test_archives_of_arrays(tmp_path, few):
         ("train-images.gz", gzip.compress(b"\0\0\x08\x03"), "an IDX file already"),
         ("mnist.pkl.gz", gzip.compress(pickle.dumps(0)), "a pickled Python object, no table as text: open it with"),
         ("x.tar.gz", gzip.compress(TAR), "a TAR archive, no table as text: unpack it"), ("x.tar", TAR, "a TAR archive"),
+        ("training.pt", b"PK\x03\x04", "a file of PyTorch, no table as text: open it with torch.load and write its"),
         ("x.gz", b"\x1f\x8b\7", "can't be unpacked"),
     ],
 )  # fmt: skip
@@ -250,3 +274,20 @@ def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, wor
         collect_tables(tables_in(tmp_path / name))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "words"),
+    [
+        ("data_batch_1", pickle.dumps({b"data": 0}), "data_batch_1 is a pickled Python object"),
+        ("x_train.npy", b"\x93NUMPY", "x_train.npy is a NumPy array"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already: train with --dataset"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_such_files(tmp_path, name, head, words):
+    (tmp_path / "readme.html").write_bytes(b"")
+    (tmp_path / name).write_bytes(head)
+    with pytest.raises(DataError, match=words):
+        tables_in(tmp_path)
+    (tmp_path / "cat").mkdir()
+    assert tables_in(tmp_path) is None  # a folder of pictures

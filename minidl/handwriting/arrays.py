@@ -11,10 +11,13 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.idx import DataError
 
+NEEDED = "one array of grey pictures (N, H, W) and one of labels (N,) are needed"
 
-def read_arrays(path: Path, notes: list[str]) -> dict[str, tuple[Array, Array]]:
+
+def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, tuple[Array, Array]]:
     """{"train": (labels (N,), pictures (N, H, W)), "test": ...}, numbers as they are; without "test" where no array is
-    called so. What is left out is added to `notes`. Raises DataError, with the shapes, where it is not clear."""
+    called so, and without "train" where all are and `learn` is False. What is left out is added to `notes`. Raises
+    DataError, with the shapes, where it is not clear."""
     parts: dict[str, dict[str, Array]] = {"train": {}, "test": {}}
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -28,25 +31,33 @@ def read_arrays(path: Path, notes: list[str]) -> dict[str, tuple[Array, Array]]:
         if "pickle" in why:  # NumPy says how to load what may run any program; and of any bytes that they are a pickle
             why = "it has Python objects, where numbers are needed" if zipfile.is_zipfile(path) else "it is none"
         raise DataError(f"{path} can't be read as an archive of arrays: {why}") from None
-    return {part: _pair(path, arrays) for part, arrays in parts.items() if arrays or part == "train"}
+    if not parts["train"] and (learn or not parts["test"]):
+        called = f"only {', '.join(parts['test'])}, to be tested on" if parts["test"] else "nothing to learn from"
+        raise DataError(f"{path} holds {called}: {NEEDED}")
+    return {part: _pair(path, arrays, notes) for part, arrays in parts.items() if arrays}
 
 
-def _pair(path: Path, arrays: dict[str, Array]) -> tuple[Array, Array]:
-    """The labels and the pictures among a part's arrays."""
+def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array, Array]:
+    """The labels and the pictures among a part's arrays. What has another number of rows, as names of the classes, is
+    left out and added to `notes`."""
     plain = {
         name: array[..., 0] if array.ndim > 1 and array.shape[-1] == 1 else array for name, array in arrays.items()
     }
-    labels = [array for array in plain.values() if array.ndim == 1]
-    pictures = [array for array in map(_unrolled, plain.values()) if array.ndim == 3]
-    if len(labels) != 1 or len(pictures) != 1 or len(labels[0]) != len(pictures[0]) or not labels[0].size:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "no array to learn from"
-        raise DataError(
-            f"{path} holds {shapes}: one array of grey pictures (N, H, W) and one of labels (N,) are needed; "
-            "write such arrays with minidl.data.write_idx"
-        )
-    if not all(array.dtype.kind in "uif" for array in (labels[0], pictures[0])):
-        raise DataError(f"{path} holds {pictures[0].dtype} and {labels[0].dtype}, where numbers are needed")
-    return labels[0], pictures[0]
+    pictures = {name: image for name, array in plain.items() if (image := _unrolled(array)).ndim == 3}
+    n = len(next(iter(pictures.values()), ()))
+    labels = {name: array for name, array in plain.items() if array.shape[:1] == (n,) and name not in pictures}
+    if len(pictures) != 1 or [array.ndim for array in labels.values()] != [1] or not n:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise DataError(f"{path} holds {shapes}: {NEEDED}; write such arrays with minidl.data.write_idx")
+    ((name, images),), (truth,) = pictures.items(), labels.values()
+    notes += [
+        f"left out: {other} {arrays[other].shape}, no row for each of the {n:,} pictures in {name}"
+        for other in arrays
+        if other not in pictures and other not in labels
+    ]
+    if not all(array.dtype.kind in "uif" for array in (truth, images)):
+        raise DataError(f"{path} holds {images.dtype} and {truth.dtype}, where numbers are needed")
+    return truth, images
 
 
 def _unrolled(array: Array) -> Array:

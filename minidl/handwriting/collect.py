@@ -20,15 +20,15 @@ from minidl.data.batches import scale
 from minidl.data.dataset import CLASS_NAMES, LONGEST_NAME, make_dataset
 from minidl.data.idx import DataError, write_idx
 from minidl.data.layout import PARTS, find_part, names_of
-from minidl.data.pictures import PictureError, read_picture
+from minidl.data.pictures import STRETCHED, PictureError, read_picture
 from minidl.data.polarity import FEW, INVERTED, KEPT, POLARITY, rim_is_light
 from minidl.handwriting.folders import LISTED, Found, listed
 from minidl.handwriting.frame import resized
 from minidl.handwriting.look import padded
+from minidl.handwriting.paper import DARK
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
-DARK = 1 / 16  # of white: pictures with nothing lighter were not meant so
 POLARITIES = ("auto", "invert", "keep")
 
 
@@ -91,6 +91,7 @@ class _Told:
     bad: list[tuple[int, str]] = field(default_factory=list)  # the class, and why the picture can't be read
     coloured: int = 0
     several: int = 0  # frames or pages
+    stretched: int = 0
     scaled: int = 0
     total: int = 0
     top: float = 0.0  # the lightest pixel of all, of 1
@@ -112,6 +113,11 @@ class _Told:
             notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
         if self.several:
             notes.append(f"{self.several:,} of {self.total:,} pictures have several frames or pages: the first counts")
+        if self.stretched:
+            notes.append(
+                f"{self.stretched:,} of {self.total:,} pictures hold other numbers than 0 to 1, or whole ones to 255: "
+                "the least of each is black, the greatest white"
+            )
         if self.scaled:
             notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
         if 0 < self.top <= DARK:
@@ -147,7 +153,8 @@ def _read(
                     continue
                 told.total += 1
                 told.coloured += picture.pixels.shape[2] > 1
-                told.several += bool(picture.notes)
+                told.stretched += STRETCHED in picture.notes
+                told.several += any(note != STRETCHED for note in picture.notes)
                 told.top = max(told.top, float(picture.grey.max()))
                 made[-1][-1].append(_small(picture.grey, most))
     next(files, None)  # lets a progress bar end

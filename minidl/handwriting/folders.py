@@ -13,7 +13,8 @@ from minidl.data.idx import DataError
 PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
 CHOOSING = ("val", "valid", "validation", "dev", "eval", "evaluation")  # a third part, which minidl draws itself
 MOST_PARTS = 4  # that anybody makes of a data set: more folders than that are classes
-JUNK = ("thumbs.db", "desktop.ini", "icon\r")  # what systems leave in folders, beside hidden files
+# What systems leave in folders, beside hidden files; @eaDir is a Synology's, with small copies of the pictures.
+JUNK = ("thumbs.db", "desktop.ini", "icon\r", "@eadir", "lost+found", "$recycle.bin", "system volume information")
 LISTED = 5  # files that are named before "and so many more"
 
 

@@ -129,6 +129,8 @@ def _box(piece: Piece) -> tuple[int, int, int, int]:
 def whole(name: str, picture: Picture, size: tuple[int, int], how: str, wanted: str = LIGHT_ON_DARK) -> Seen:
     """A picture as it is; but for "as-is" of the polarity that is wanted, and with its proportions."""
     image, done = picture.grey, list(picture.notes)
+    if np.ptp(image) < 1 / 255:
+        done.append("blank, all of one tone")
     if how == "as-is":
         done.append("as it is")
     else:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minidl.backend import Array
 from minidl.data.pictures import Picture
+from minidl.handwriting.connected import label
 from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, smoothed
 from minidl.handwriting.frame import stroke_width
@@ -21,6 +22,7 @@ from minidl.handwriting.ruled import without_lines
 
 WINDOWS = (0.06, 0.12, 0.25)  # of the longer side: wider than a stroke, narrower than a shadow
 DIM = 0.2  # brightness: of paper that is darker than this, ink is not made stronger any more
+DARK = 1 / 16  # of white: a picture with nothing lighter was not meant so
 FAINT = 0.06  # contrast of 1: what is weaker than this is no ink but paper
 UNEVEN = 0.02  # brightness: by so much half of the picture is off a plane where the light is curved
 GRAINY = 0.3  # contrast: weaker ink must stand out from the grain of the paper
@@ -49,7 +51,9 @@ def find_ink(picture: Picture) -> Ink:
     ink, dark, typical = lifted(grey)
     top = float(smoothed(ink).max())
     if top < FAINT or (top < GRAINY and top < 3 * typical):
-        raise ValueError("it is blank: nothing stands out from its background")
+        black = 0 < float(picture.grey.max()) <= DARK
+        why = ", all of it nearly black: scale numbers of 8 bits in a file of 16 to its full range" if black else ""
+        raise ValueError(f"it is blank: nothing stands out from its background{why}")
     strength = np.clip(ink / top, 0, 1).astype(np.float32)
     return Ink(without_lines(without_frames(strength)), dark)
 
@@ -78,7 +82,17 @@ def has_all(ink: Array, more: Array, size: int) -> bool:
     whole = stroke_width(ink > 0.5 * top) < size / 2
     rows, columns = np.nonzero(ink > 0.7 * top)
     box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)  # not the desk beside the paper
-    return bool(whole and np.count_nonzero(more[box] > 0.7 * top) < 1.15 * len(rows))
+    most = 1.15 * len(rows)
+    return bool(whole and np.count_nonzero(more[box] > 0.7 * top) < most and _grown(ink, more, top) < most)
+
+
+def _grown(ink: Array, more: Array, top: float) -> int:
+    """How many pixels the strokes have by a wider window that touch those found: what was found may be a notch only."""
+    groups = label(more > 0.7 * top)
+    there = groups[ink > 0.7 * top]
+    if np.count_nonzero(there) < 0.5 * len(there):
+        return more.size  # by the wider window, something else is the ink
+    return int(np.isin(groups, there[there > 0]).sum())
 
 
 def lifted_by(grey: Array, light: Array, size: int) -> tuple[Array, bool, float]:

@@ -13,16 +13,15 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.foreign import foreign_format
 from minidl.data.idx import DataError
-from minidl.data.layout import TABLES
-from minidl.data.pictures import read_head, starts_as_picture
+from minidl.data.layout import PICTURES, TABLES
+from minidl.data.pictures import FAINT, read_head, starts_as_picture
 from minidl.handwriting.arrays import read_arrays
 from minidl.handwriting.collect import Collected, class_split
 from minidl.handwriting.columns import read_columns
-from minidl.handwriting.folders import folders_in, listed, loose_files
+from minidl.handwriting.folders import LISTED, folders_in, listed, loose_files
 from minidl.handwriting.look import is_idx
 
 HEAD = 1024  # bytes by which a file is known; a TAR archive says at byte 257 that it is one
-FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
 
 Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and pictures (N, H, W)
 
@@ -38,12 +37,21 @@ def tables_in(place: Path) -> dict[str, Path] | None:
         return None
     found = [name for name in loose_files(place) if name.lower().endswith(TABLES) and (place / name).is_file()]
     if not found:
+        if not folders_in(place):
+            _check_others(place)
         return None
     test = [name for name in found if "test" in name.lower()]
     train = [name for name in found if name not in test and (len(found) == 1 or "train" in name.lower())]
     if len(train) != 1 or len(test) > 1:
         raise DataError(f"{place} holds {', '.join(found)}: give the one to learn from, as in {place / found[0]}")
     return {"train": place / train[0]} | ({"test": place / test[0]} if test else {})
+
+
+def _check_others(folder: Path) -> None:
+    """Raise DataError, which says what to do, where a folder has files of another kind only, such as CIFAR's."""
+    for name in loose_files(folder)[:LISTED]:
+        if not name.lower().endswith(PICTURES) and (folder / name).is_file() and (folder / name).stat().st_size:
+            check_table(folder / name)
 
 
 def check_table(path: Path) -> None:
@@ -118,7 +126,7 @@ def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None
     found: dict[str, Part] = {}
     for part, path in tables.items():
         if path.suffix.lower() == ".npz":
-            arrays = read_arrays(path, notes)
+            arrays = read_arrays(path, notes, learn=part == "train")
             found[part] = arrays["train"] if part == "train" or "test" not in arrays else arrays["test"]
             if part == "train" and len(tables) == 1 and "test" in arrays:
                 found["test"] = arrays["test"]
