@@ -198,7 +198,7 @@ def _zeros(xp: Any, n: int, dtype: Any) -> Array:
 def _move_gradient(i: int, p: Tensor, home: Home) -> None:
     """What the user has assigned to `.grad` goes into the vector."""
     assert p.grad is not None
-    if isinstance(p.grad, (int, float)):
+    if isinstance(p.grad, (int, float)) and not isinstance(p.grad, np.generic):  # NumPy's are a scalar's gradient
         raise ValueError(f"parameter {i}: its .grad is the number {p.grad}: p.grad = None starts anew")
     if p.grad.shape != p.shape:
         raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {p.shape}")

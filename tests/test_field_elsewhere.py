@@ -214,6 +214,16 @@ def test_a_step_on_gradients_that_are_a_number_is_refused() -> None:
         optimizer.step()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_gradient_of_a_scalar_may_be_a_number_of_numpy(dtype: type) -> None:
+    scale = Tensor(np.array(2.0, dtype), requires_grad=True)
+    optimizer = SGD([scale], lr=0.1)
+    (scale * scale).backward()
+    scale.grad = np.clip(scale.grad, -1, 1)  # no array: np.float32 or np.float64
+    optimizer.step()
+    assert scale.item() == pytest.approx(1.9)
+
+
 # ---- arrays as they come ----
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import nn
+from minidl import Trainer, load_run, nn, seed
 from minidl.data import load_mnist, write_idx
+from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.folder import make_new
@@ -242,3 +243,62 @@ def test_where_a_new_run_goes(data, tmp_path, monkeypatch):
 def test_two_runs_begun_in_one_second_have_a_folder_each(tmp_path):
     folders = [make_new(tmp_path / "runs" / "now-mlp-adam") for _ in range(3)]
     assert [f.name for f in folders] == ["now-mlp-adam", "now-mlp-adam-2", "now-mlp-adam-3"]
+
+
+# ---- what a program sets between two calls of fit ----
+
+
+def _freeze(trainer: Trainer) -> None:
+    for p in trainer.model[1].parameters():
+        p.requires_grad = False
+
+
+def _decay(params):
+    then = SGD(lr=0.1, momentum=0.9, weight_decay=0.013)
+    return Hybrid(params, AdamW(weight_decay=0.03), then, AfterSteps(4), decay_after="matched")
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (partial(SGD, lr=0.1, weight_decay=0.1), lambda trainer: setattr(trainer.optimizer, "weight_decay", 0)),
+        (partial(SGD, lr=0.1, momentum=0.9), lambda trainer: setattr(trainer.optimizer, "momentum", np.float32(0.1))),
+        (partial(Adam, lr=0.01), lambda trainer: setattr(trainer.optimizer, "betas", (np.float32(0.1), 0.5))),
+        (partial(Adam, lr=0.01), _freeze),
+        (partial(Adam, lr=0.01), lambda trainer: setattr(trainer.model[3], "p", 0.6)),
+        (_decay, lambda trainer: None),  # the switch has scaled the decay, which is not to be scaled once more
+    ],
+)
+def test_what_a_program_has_set_is_there_after_loading(tmp_path, make, change):
+    rng = np.random.default_rng(0)
+    data = rng.random((96, 1, 6, 6), np.float32), rng.integers(0, 4, 96)
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+    trainer = Trainer(net, make(net.parameters()), data, batch_size=16)
+    trainer.fit(1, verbose=False)
+    change(trainer)
+    shutil.copytree(trainer.save(tmp_path / "saved"), tmp_path / "loaded")
+    trainer.fit(2, verbose=False)
+    loaded = load_run(tmp_path / "loaded", data=data)
+    loaded.fit(2, verbose=False)
+    for name, right in net.state_dict().items():
+        np.testing.assert_array_equal(loaded.model.state_dict()[name], right)
+
+
+def test_a_trainers_folder_keeps_what_was_set_after_it_was_begun(tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.random((96, 1, 6, 6), np.float32), rng.integers(0, 4, 96)
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 4))
+    trainer = Trainer(net, SGD(net.parameters(), lr=0.1, momentum=0.9), data, batch_size=16, folder=tmp_path / "r")
+    trainer.fit(1, verbose=False)
+    trainer.optimizer.weight_decay = 0.25
+    _freeze(trainer)
+    trainer.save()
+    loaded = load_run(tmp_path / "r", data=data)
+    assert loaded.trainer.optimizer.weight_decay == 0.25
+    assert [p.requires_grad for p in loaded.model.parameters()] == [False, False, True, True]
+    trainer.optimizer.momentum = 0.0  # its vector v is still there, which an SGD made with 0 has not
+    trainer.save()
+    with pytest.raises(CheckpointError, match="momentum was set to 0 after"):
+        load_run(tmp_path / "r", data=data).fit(1, verbose=False)

@@ -5,6 +5,7 @@ asked for."""
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,7 +72,7 @@ def describe_network(model: Module) -> Described | None:
         return None if None in inside.values() or tied else {"layer": "Sequential", "inside": inside}
     if kind.__name__ not in LAYERS or getattr(nn, kind.__name__, None) is not kind:
         return None
-    return {"layer": kind.__name__, **LAYERS[kind.__name__](model)}
+    return {"layer": kind.__name__, **{name: _plain(value) for name, value in LAYERS[kind.__name__](model).items()}}
 
 
 def make_network(described: Described) -> Module:
@@ -94,7 +95,7 @@ def make_network(described: Described) -> Module:
 
 
 def describe_optimizer(optimizer: Optimizer) -> Described:
-    """A built-in optimizer that has not yet stepped. Raises Unknown for what has something of the user's own."""
+    """A built-in optimizer with its options as they are now. Raises Unknown for what is of the user's own."""
     if isinstance(optimizer, Hybrid):
         return _describe_hybrid(optimizer)
     if not isinstance(optimizer, Rule):
@@ -104,10 +105,20 @@ def describe_optimizer(optimizer: Optimizer) -> Described:
     kind = type(optimizer)
     if RULES.get(kind.__name__) is not kind:
         raise Unknown(f"the optimizer is {kind.__name__}, a class of your own")
+    if "v" in optimizer.vectors and getattr(optimizer, "momentum", 1) == 0:
+        raise Unknown("the optimizer's momentum was set to 0 after it had been made with another")
     given = {name: getattr(optimizer, name) for name in _arguments(kind) if hasattr(optimizer, name)}
-    given |= {"weight_decay": optimizer.weight_decay, "max_norm": optimizer.max_norm}
+    given |= {"weight_decay": _own_decay(optimizer), "max_norm": optimizer.max_norm}
     given["lr"] = _describe_rate(optimizer.lr_or_schedule)
     return {"rule": kind.__name__, **{name: _plain(value) for name, value in given.items()}}
+
+
+def _own_decay(rule: Rule) -> float:
+    """The weight decay before a switch scaled it: a number that the state's scale makes the very one of now again."""
+    now, scale = rule.weight_decay, rule.decay_scale
+    near = now / scale if scale else now
+    tries = (near, math.nextafter(near, 0), math.nextafter(near, math.inf))
+    return next((decay for decay in tries if decay * scale == now), near)
 
 
 def _arguments(kind: type) -> list[str]:
@@ -155,7 +166,9 @@ def _describe_rate(rate: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     """As JSON has it."""
-    return list(value) if isinstance(value, tuple) else value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, (tuple, list)):
+        return [_plain(each) for each in value]
+    return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Optimizer:

@@ -53,6 +53,7 @@ class Settings:
     file: str = ""  # where the network's class was, for the message that asks for it
     kind: str = PYTHON
     tf32: bool = False
+    frozen: list[str] | None = None  # the parameters that training leaves, by name; None: nothing is known of them
 
 
 class TrainerRun(Run):
@@ -61,6 +62,12 @@ class TrainerRun(Run):
     job: Any
     saved_checksum: str | None = None  # of the checkpoint, as this process left it in the folder or found it
     is_held = False  # whether this process has the folder's lock
+
+    def state(self) -> dict[str, Any]:
+        """As Run's. What the program has set since on the network and the optimizer is part of the settings."""
+        if isinstance(self.job.config, Settings):  # and not a run of the command line
+            self.job = replace(self.job, config=replace(self.job.config, **described(self.job.trainer)))
+        return super().state()
 
     def let_go(self) -> None:
         """The lock is gone."""
@@ -150,11 +157,7 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
 
 def settings_of(trainer: Trainer, origin: Origin) -> Settings:
     """What a Trainer's run is decided by."""
-    network, optimizer, asked = describe_network(trainer.model), None, ""
-    try:
-        optimizer = describe_optimizer(trainer.optimizer)
-    except Unknown as error:
-        asked = str(error)
+    known = described(trainer)
     return Settings(
         dataset=origin.name,
         model=type(trainer.model).__name__,
@@ -166,11 +169,25 @@ def settings_of(trainer: Trainer, origin: Origin) -> Settings:
         val_fraction=origin.val_fraction,
         split_seed=origin.seed,
         counts=origin.counts,
-        network=network,
-        optimizer=optimizer,
-        asked=asked,
-        file="" if network else file_of(trainer.model),
+        file="" if known["network"] else file_of(trainer.model),
+        **known,
     )
+
+
+def described(trainer: Trainer) -> dict[str, Any]:
+    """The settings that a program may change between two calls of `fit`: a weight decay, a layer that is frozen."""
+    optimizer, asked = None, ""
+    try:
+        optimizer = describe_optimizer(trainer.optimizer)
+    except Unknown as error:
+        asked = str(error)
+    frozen = [name for name, p in trainer.model.named_parameters() if not p.requires_grad]
+    return {
+        "network": describe_network(trainer.model),
+        "optimizer": optimizer,
+        "asked": asked,
+        "frozen": frozen,
+    }
 
 
 def name_of(optimizer: Optimizer) -> str:

@@ -60,7 +60,8 @@ SETTINGS = table(  # what a Trainer writes in place of Config
         "split_seed": maybe(whole(0, 2**128)), "counts": maybe(listed(whole(), 2, 2)),
         "network": maybe(mapping(anything)), "optimizer": maybe(mapping(anything)),
     },
-    {"asked": text(), "file": text(), "kind": text(100), "tf32": flag},
+    {"asked": text(), "file": text(), "kind": text(100), "tf32": flag,
+     "frozen": maybe(listed(text()))},
 )  # fmt: skip
 STATE = table(
     {
