@@ -190,8 +190,9 @@ def _deep(image: Any, top: float) -> tuple[NDArray[np.float32], bool]:
     low, high, stretched = float(values.min()), float(values.max()), False
     if image.mode == "F" or not top or low < 0 or high > top:
         bytes_ = FAINT < high <= 255 and np.array_equal(values, np.round(values))
-        stretched = low < 0 or not (high <= 1 or bytes_)
-        low, top = (low, high - low) if stretched else (0.0, 255.0 if bytes_ else 1.0)
+        top = 255.0 if bytes_ else 1.0
+        stretched = low < 0 or high > top
+        low, top = (low, high - low) if stretched else (0.0, top)
         values -= low
     grey = values / np.float32(top or 1.0)
     secret = image.info.get("transparency")

@@ -332,8 +332,6 @@ def _axes_with_elements(op: str, x: Tensor, dim: Dims, keepdim: bool) -> tuple[i
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
     """The vjp of a sum over `dims`: each summand gets the gradient of its sum."""
     xp, kept = xp_of(x.data), tuple(1 if i in dims else n for i, n in enumerate(x.shape))
-    if kept == x.shape:  # sums of one number each
-        return lambda g: g.reshape(kept)
     return lambda g: xp.broadcast_to(g.reshape(kept), x.shape)
 
 

@@ -406,7 +406,7 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [2, 9])
 def test_average_pooling_takes_a_gradient_that_is_read_only(channels: int) -> None:
-    """As the mean over axes of size 1 once gave, and as a user may give."""
+    """As the mean over axes gives, and as a user may give."""
     x = Tensor(np.random.default_rng(0).normal(size=(2, channels, 4, 4)), requires_grad=True)
     ops.avg_pool2d(x, 4).mean((2, 3)).sum().backward()
     assert (x.grad == 1 / 16).all()

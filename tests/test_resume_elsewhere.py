@@ -16,6 +16,7 @@ from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.folder import make_new
+from minidl.training.results import disagreements
 from minidl.training.run import Options, Run
 from tests.commands import (
     arguments,
@@ -248,6 +249,17 @@ def test_two_runs_begun_in_one_second_have_a_folder_each(tmp_path):
 # ---- what a program sets between two calls of fit ----
 
 
+def _one_epoch(make, folder=None):
+    """A Trainer after its first epoch, and its data."""
+    rng = np.random.default_rng(0)
+    data = rng.random((96, 1, 6, 6), np.float32), rng.integers(0, 4, 96)
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+    trainer = Trainer(net, make(net.parameters()), data, batch_size=16, folder=folder)
+    trainer.fit(1, verbose=False)
+    return trainer, data
+
+
 def _freeze(trainer: Trainer) -> None:
     for p in trainer.model[1].parameters():
         p.requires_grad = False
@@ -270,31 +282,22 @@ def _decay(params):
     ],
 )
 def test_what_a_program_has_set_is_there_after_loading(tmp_path, make, change):
-    rng = np.random.default_rng(0)
-    data = rng.random((96, 1, 6, 6), np.float32), rng.integers(0, 4, 96)
-    with seed(0):
-        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
-    trainer = Trainer(net, make(net.parameters()), data, batch_size=16)
-    trainer.fit(1, verbose=False)
+    trainer, data = _one_epoch(make)
     change(trainer)
     shutil.copytree(trainer.save(tmp_path / "saved"), tmp_path / "loaded")
     trainer.fit(2, verbose=False)
     loaded = load_run(tmp_path / "loaded", data=data)
     loaded.fit(2, verbose=False)
-    for name, right in net.state_dict().items():
+    for name, right in trainer.model.state_dict().items():
         np.testing.assert_array_equal(loaded.model.state_dict()[name], right)
 
 
 def test_a_trainers_folder_keeps_what_was_set_after_it_was_begun(tmp_path):
-    rng = np.random.default_rng(0)
-    data = rng.random((96, 1, 6, 6), np.float32), rng.integers(0, 4, 96)
-    with seed(0):
-        net = nn.Sequential(nn.Flatten(), nn.Linear(36, 16), nn.ReLU(), nn.Linear(16, 4))
-    trainer = Trainer(net, SGD(net.parameters(), lr=0.1, momentum=0.9), data, batch_size=16, folder=tmp_path / "r")
-    trainer.fit(1, verbose=False)
+    trainer, data = _one_epoch(partial(SGD, lr=0.1, momentum=0.9), tmp_path / "r")
     trainer.optimizer.weight_decay = 0.25
     _freeze(trainer)
     trainer.save()
+    assert disagreements(tmp_path / "r", load_checkpoint(tmp_path / "r" / "checkpoint.safetensors").state) == []
     loaded = load_run(tmp_path / "r", data=data)
     assert loaded.trainer.optimizer.weight_decay == 0.25
     assert [p.requires_grad for p in loaded.model.parameters()] == [False, False, True, True]

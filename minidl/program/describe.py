@@ -5,7 +5,6 @@ asked for."""
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from minidl import nn, optim
 from minidl.module import Module
 from minidl.optim import Condition, Hybrid, Optimizer, parse_switch, schedule
+from minidl.optim.checks import above
 from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
 from minidl.tensor import Tensor
@@ -108,17 +108,11 @@ def describe_optimizer(optimizer: Optimizer) -> Described:
     if "v" in optimizer.vectors and getattr(optimizer, "momentum", 1) == 0:
         raise Unknown("the optimizer's momentum was set to 0 after it had been made with another")
     given = {name: getattr(optimizer, name) for name in _arguments(kind) if hasattr(optimizer, name)}
-    given |= {"weight_decay": _own_decay(optimizer), "max_norm": optimizer.max_norm}
+    given |= {"weight_decay": optimizer.weight_decay, "max_norm": optimizer.max_norm}
+    if optimizer.decay_scale not in (0, 1):  # by which a switch has multiplied that decay; of 0 nothing is left
+        given["decay_scale"] = optimizer.decay_scale
     given["lr"] = _describe_rate(optimizer.lr_or_schedule)
     return {"rule": kind.__name__, **{name: _plain(value) for name, value in given.items()}}
-
-
-def _own_decay(rule: Rule) -> float:
-    """The weight decay before a switch scaled it: a number that the state's scale makes the very one of now again."""
-    now, scale = rule.weight_decay, rule.decay_scale
-    near = now / scale if scale else now
-    tries = (near, math.nextafter(near, 0), math.nextafter(near, math.inf))
-    return next((decay for decay in tries if decay * scale == now), near)
 
 
 def _arguments(kind: type) -> list[str]:
@@ -181,9 +175,10 @@ def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Opt
         return Hybrid(params, first, then, parse_switch(given.pop("switch")), **given)  # type: ignore[arg-type]
     if name not in RULES:
         raise ValueError(f"there is no rule {name!r}")
-    given["lr"] = _make_rate(given["lr"])
+    given["lr"], scale = _make_rate(given["lr"]), above("decay_scale", given.pop("decay_scale", 1.0), 0)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     made: Rule = RULES[name](params, **arguments)  # type: ignore[arg-type]
+    made.decay_scale = scale  # the decay has it already: the state, which comes next, is not to scale it again
     return made
 
 

@@ -63,11 +63,15 @@ class TrainerRun(Run):
     saved_checksum: str | None = None  # of the checkpoint, as this process left it in the folder or found it
     is_held = False  # whether this process has the folder's lock
 
-    def state(self) -> dict[str, Any]:
+    def save(self) -> None:
         """As Run's. What the program has set since on the network and the optimizer is part of the settings."""
-        if isinstance(self.job.config, Settings):  # and not a run of the command line
-            self.job = replace(self.job, config=replace(self.job.config, **described(self.job.trainer)))
-        return super().state()
+        before = now = self.job.config
+        if isinstance(before, Settings):  # and not a run of the command line
+            now = replace(before, **described(self.job.trainer))
+            self.job = replace(self.job, config=now)
+        super().save()
+        if now != before:
+            self.write_config()
 
     def let_go(self) -> None:
         """The lock is gone."""

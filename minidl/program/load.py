@@ -165,7 +165,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         give_weights(made, checkpoint.model)
     except ValueError as error:
         raise CheckpointError(f"the weights of {folder} do not fit {type(made).__name__}: {error}") from error
-    frozen = config.get("frozen") if config.get("kind") == PYTHON else None
+    frozen = config.get("frozen")  # a Trainer's run has it
     if frozen is not None and made is not model:
         for name, p in made.named_parameters():
             p.requires_grad = name not in frozen
