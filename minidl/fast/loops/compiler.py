@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -41,6 +42,12 @@ def loop(function: Function) -> Function:
     except RuntimeError:  # nowhere to write to: compiled in each process
         announce()
     return dispatcher
+
+
+def compiles_for(feature: str) -> bool:
+    """Whether it compiles for a processor that has this: "avx512f"."""
+    features: str = cpu_target.target_context.codegen().magic_tuple()[2]
+    return f"+{feature}" in features.split(",")
 
 
 @cache
