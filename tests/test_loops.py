@@ -21,7 +21,7 @@ from minidl import Tensor, nn, no_grad, ops
 from minidl.backend import reference_only
 from minidl.data.batches import batches
 from minidl.fast import blas
-from minidl.fast.loops import gelu, layers, layout, losses, mean_pools, norm, points, pools, softmax, sums
+from minidl.fast.loops import dense, gelu, layers, layout, losses, mean_pools, norm, points, pools, softmax, sums
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
 
@@ -259,6 +259,19 @@ def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
     check(lambda a, b: (a @ b).mean(1), lambda a, b: (a @ b).mean(1), [
         rng.normal(size=(6, 28, 40)).astype(dtype), rng.normal(size=(40, 50)).astype(dtype)
     ], rng)  # fmt: skip
+
+
+@pytest.mark.parametrize(("most", "step"), [(16, 1), (8, 16)])
+def test_the_parts_of_a_product_cover_it(most: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(512, 784) @ (784, 300) was cut into eight slices of 37 columns, by the number of its rows."""
+    monkeypatch.setattr(dense, "MOST", most)
+    monkeypatch.setattr(dense, "STEP", step)
+    for lines in range(1, 2000):
+        parts = dense.cuts.py_func(lines, 1 << 40)
+        found = [dense.lines_of.py_func(i, parts, lines) for i in range(parts)]
+        assert [0, *(stop for _, stop in found)] == [*(start for start, _ in found), lines]
+        assert all(start % step == 0 for start, _ in found)
+        assert parts == 1 or min(stop - start for start, stop in found) >= dense.LINES - step + 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
