@@ -231,14 +231,15 @@ class Hybrid(Optimizer):
             return terms
         assert isinstance(self.then, SGD)
         mu, lam = self.then.momentum, self.progress.lambdas[self.switch_step - 1]
-        if look.lr != (1 - mu) * lam:  # a schedule or the user has moved on from it
+        t, lr = (term for term in terms if term.symbol in ("t", "lr"))
+        if lr.value is not look.lr or look.lr != (1 - mu) * lam:  # groups, a schedule or the user have moved on from it
             return terms
         rest = [term for term in terms if term.symbol not in ("t", "lr", "mu")]
         return [
-            Term("t", look.t, "", "number of this step, as this rule counts"),
+            t,
             Term("mu", mu, "", "momentum"),
             Term("Lambda", lam, "", "Adam's rate as SGD would have it"),
-            Term("lr", look.lr, "(1 - mu) * Lambda", "rate"),
+            lr._replace(formula="(1 - mu) * Lambda"),
             *rest,
         ]
 
