@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from minidl.cli.command import command
 from minidl.cli.page import put
-from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain, shown
+from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain, place, shown
 from minidl.data.outputs import check_output
 from minidl.pages import compare_page, compare_table, read_run
 
@@ -28,9 +27,9 @@ def compare(argv: Sequence[str] | None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run folders that minidl.train or a Trainer wrote"
+        "runs", type=place, nargs="+", metavar="RUN", help="run folders that minidl.train or a Trainer wrote"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write a page, FILE.html, too")
+    parser.add_argument("--out", type=place, metavar="FILE", help="write a page, FILE.html, too")
     args = parser.parse_args(argv)
     try:
         if args.out is not None:

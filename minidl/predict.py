@@ -19,7 +19,7 @@ import numpy as np
 from minidl import evaluation, ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, readable
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place, readable
 from minidl.data.outputs import PICTURE, check_output
 from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.grad_mode import no_grad
@@ -113,9 +113,13 @@ def make_parser() -> Parser:
         epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.jpg --show seen.png",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train wrote")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder that minidl.train wrote")
     parser.add_argument(
-        "images", type=Path, nargs="*", metavar="IMAGE", help="picture, or IDX file of images; with --page a second run"
+        "images",
+        type=place,
+        nargs="*",
+        metavar="IMAGE",
+        help="picture, or IDX file of images; with --page a second run",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
@@ -127,10 +131,10 @@ def make_parser() -> Parser:
         help="make every picture like MNIST's: those of the training size, and for networks that learned other data",
     )  # fmt: skip
     parser.add_argument(
-        "--page", type=Path, metavar="FILE.html",
+        "--page", type=place, metavar="FILE.html",
         help="write a page to draw on, where the network answers; two side by side: predict RUN RUN --page FILE.html",
     )  # fmt: skip
-    parser.add_argument("--show", type=Path, metavar="FILE.png", help="write a picture of what the network saw")
+    parser.add_argument("--show", type=place, metavar="FILE.png", help="write a picture of what the network saw")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
     parser.add_argument(
         "--model", metavar="FILE:NAME", help="the network's class, for a run of a Trainer with a class of your own"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from minidl.backend import DeviceError
 from minidl.cli.command import command
 from minidl.cli.page import put
-from minidl.cli.parser import BAD_INPUT, Parser, complain
+from minidl.cli.parser import BAD_INPUT, Parser, complain, place
 from minidl.data.outputs import check_output
 from minidl.pages import PAGE, facts_of_folder, report_page
 
@@ -28,8 +27,8 @@ def report(argv: Sequence[str] | None) -> int:
         epilog="example: python -m minidl.report runs/20261123-101500-cnn-hybrid",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
-    parser.add_argument("--out", type=Path, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
+    parser.add_argument("--out", type=place, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
     parser.add_argument("--dataset", metavar="NAME", help="where the same data are now")
     parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
     args = parser.parse_args(argv)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from minidl import fast
 from minidl.backend import DeviceError, no_fast
 from minidl.cli.command import OutputLost, command, say
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
@@ -166,7 +166,7 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
     own = "hybrid, or an optimizer of your own, as in mine.py:Lion (default: hybrid)"
     parser.add_argument("--opt", default=argparse.SUPPRESS, metavar="NAME", help=own)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
+        "--out", type=place, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
     )
     args: dict[str, Any] = vars(parser.parse_args(argv))
     out = args.pop("out")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from minidl.backend import Array, to_numpy
 from minidl.fast.formula import value_of
-from minidl.optim.formula import Given, taken
+from minidl.optim.formula import Given, lines_of, taken
+from minidl.optim.groups import Group
 
 if TYPE_CHECKING:
     from minidl.optim.optimizer import Optimizer
@@ -36,7 +39,8 @@ class Look:
     """The next step of an optimizer, at a few places of its flat vectors. Make one before the step, `end()` it after.
 
     places   indices into w, an integer array on the optimizer's device
-    rule     the Rule that takes the step; lr is its rate, and t, once it has ended, the steps that it has taken
+    rule     the Rule that takes the step; lr is its rate, and t, once it has ended, the steps that it has taken.
+             Where parameters are in groups, or rest, each weight looked at has its own in `terms()`
     before   {name: values} of w and of the rule's state vectors
     after    the same, and the gradient g and the step p
 
@@ -49,15 +53,24 @@ class Look:
         self.places, self.lr, self.wd = places, self.rule.lr, self.rule.weight_decay
         # The formula and the vectors themselves, for a switch inside the step takes them from the rule.
         self._formula, self._lines = self.rule.formula, self.rule.lines()
+        self._params = flat.params
+        self._groups, self._decay_scale = self.rule.groups, self.rule.decay_scale
+        self._own_before = self._own_t = self.rule.own_t
+        self._decays = bool(self.wd) or any(group.weight_decay for group in self._groups)
+        if self._formula is not None and self._lines is not None and self._decays:
+            self._lines = lines_of(self._formula, True, self.rule.name, self.rule.vectors)
         self._state = {"w": flat.w, **{name: getattr(self.rule, name) for name in self.rule.vectors}}
         self._step = {"g": flat.g, "p": self.rule.keep_step()}
         self.before = {name: vector[places] for name, vector in self._state.items()}
         self.after: dict[str, Array] = {}
         self.t = 0
+        self._numbers: dict[str, Any] = {}  # those of the formula, such as Adam's betas
 
     def end(self) -> None:
         """The step is done: take the numbers after it."""
         self.t = self.rule.t
+        self._own_t = self.rule.own_t
+        self._numbers = {} if self._formula is None else self._formula.values(self.rule)
         self.after = {name: vector[self.places] for name, vector in (self._state | self._step).items()}
         self._state, self._step = {}, {}
 
@@ -83,25 +96,38 @@ class Look:
         """What is known when the step begins: common to all rules, then the rule's own numbers and state."""
         rule = self.rule
         clipped = "" if rule.max_norm is None else f", clipped to a norm of at most {rule.max_norm:g}"
+        t, lr, wd = self._of_each() if self._groups or self._own_t else (self.t, self.lr, self.wd)
         terms = [
-            Term("t", self.t, "", "number of this step, as this rule counts"),
-            Term("lr", self.lr, "", "rate"),
+            Term("t", t, "", "number of this step, as this rule counts"),
+            Term("lr", lr, "", "rate"),
             Term("w_old", self["w_old"], "", "the weight before the step"),
             Term("g", self["g"], "", f"gradient of the loss{clipped}"),
         ]
-        if self.wd:
-            terms.append(Term("wd", self.wd, "", "weight decay"))
+        if np.any(wd):
+            terms.append(Term("wd", wd, "", "weight decay"))
         if self._lines is None or self._formula is None:
             return terms
-        numbers = self._formula.values(rule)
         for term in self._formula.terms:
             if isinstance(term, Given):
-                terms.append(Term(term.symbol, numbers[term.symbol], "", term.words))
+                terms.append(Term(term.symbol, self._numbers[term.symbol], "", term.words))
             elif term.symbol in self.before:
                 words = f"{term.words}, before the step".removeprefix(", ")
                 terms.append(Term(f"{term.symbol}_old", self[f"{term.symbol}_old"], "", words))
         return terms
 
+    def _of_each(self) -> tuple[Array, Array, Array]:
+        """t, rate and weight decay of each weight: of its group, and of the steps that its parameter has taken."""
+        params = self._params
+        which = np.searchsorted(np.cumsum([p.size for p in params]), to_numpy(self.places), side="right")
+        before = np.array(self._own_before or [self.t - 1] * len(params))
+        after = np.array(self._own_t or [self.t] * len(params))
+        groups = [group for group in self._groups for _ in range(group.count)] or [Group(1)] * len(params)
+        own = [None if group.weight_decay is None else group.weight_decay * self._decay_scale for group in groups]
+        rests = before == after
+        t, lr = np.where(rests, self.t, after), np.array([self.lr * group.lr_scale for group in groups])
+        wd = np.where(rests, 0.0, [self.wd if decay is None else decay for decay in own])
+        return t[which].astype(np.int32), lr[which], wd[which]
+
     def _end(self) -> Term:
         """The new weight of a rule without a formula: with weight decay, how it was computed is not known."""
-        return Term("w", self["w"], "" if self.wd else "w_old + p", "the weight after the step")
+        return Term("w", self["w"], "" if self._decays else "w_old + p", "the weight after the step")

@@ -78,7 +78,10 @@ class FlatParameters:
         home = getattr(params[0], "home", None) if params else None
         if home is not None and home.owner.holds(params):
             return home.owner
-        return cls(params)
+        found = cls(params)
+        if not any(p.requires_grad for p in found.params):
+            raise ValueError("none of these parameters has requires_grad=True: there is nothing to train")
+        return found
 
     def holds(self, params: list[Tensor]) -> bool:
         """Whether exactly these parameters, in this order, still lie in these vectors."""
@@ -237,8 +240,6 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
                 f"on {params[0].device}, parameter {i}, shape {p.shape}, is {p.dtype} on {p.device}. Call "
                 "model.to(device, dtype) first; np.ones(n) makes float64, np.ones(n, np.float32) float32"
             )
-    if not any(p.requires_grad for p in params):
-        raise ValueError("none of these parameters has requires_grad=True: there is nothing to train")
     return params
 
 

@@ -27,6 +27,7 @@ from minidl.optim.verdict import verdict_of
 from minidl.tensor import Tensor
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
+CHANGED = ("lr_or_schedule", "scale", "weight_decay", "decay_scale")  # what the switch changes of the second rule
 
 
 class Hybrid(Optimizer):
@@ -210,8 +211,12 @@ class Hybrid(Optimizer):
             self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
         return self._length_ratio
 
-    def _start_then(self) -> None:
+    def _bind_then(self) -> None:
+        self._as_built = {name: vars(self.then)[name] for name in CHANGED}
         self.then.bind(self.flat)
+
+    def _start_then(self) -> None:
+        self._bind_then()
         if self.carry == "momentum":
             assert isinstance(self.first, Adam)
             assert isinstance(self.then, SGD)
@@ -226,14 +231,15 @@ class Hybrid(Optimizer):
             return terms
         assert isinstance(self.then, SGD)
         mu, lam = self.then.momentum, self.progress.lambdas[self.switch_step - 1]
-        if look.lr != (1 - mu) * lam:  # a schedule or the user has moved on from it
+        t, lr = (term for term in terms if term.symbol in ("t", "lr"))
+        if lr.value is not look.lr or look.lr != (1 - mu) * lam:  # groups, a schedule or the user have moved on from it
             return terms
         rest = [term for term in terms if term.symbol not in ("t", "lr", "mu")]
         return [
-            Term("t", look.t, "", "number of this step, as this rule counts"),
+            t,
             Term("mu", mu, "", "momentum"),
             Term("Lambda", lam, "", "Adam's rate as SGD would have it"),
-            Term("lr", look.lr, "(1 - mu) * Lambda", "rate"),
+            lr._replace(formula="(1 - mu) * Lambda"),
             *rest,
         ]
 
@@ -277,11 +283,15 @@ class Hybrid(Optimizer):
         if bool(scalars["projection"]) != (self.projection is not None):
             raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
-        if rule.flat is None:
+        if rule.flat is None and rule is self.then:
+            self._bind_then()
+        elif rule.flat is None:
             rule.bind(self.flat)
         rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
         if other.flat is not None:
             other.release()
+            if other is self.then:  # back to before the switch, which is still to come
+                vars(other).update(self._as_built)
         self.current = rule
         progress = scalars["progress"]
         self.progress.step, self.progress.epoch = progress["step"], progress["epoch"]

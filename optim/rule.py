@@ -326,6 +326,7 @@ class Rule(Optimizer):
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
         self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
-        self.scale_decay(scalars.get("decay_scale", 1.0) / self.decay_scale)
+        if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0
+            self.scale_decay(decay_scale / self.decay_scale)
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]

@@ -354,6 +354,9 @@ def test_a_tilde_is_the_users_home(folder, tmp_path, monkeypatch):
     result = command(f"--dataset={tmp_path / 'o'}", "--epochs=1", "--out=~/run")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "summary.json").is_file()
+    result = command("~/run", "--out=~/page.html", module="minidl.report")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "page.html").is_file()
 
 
 def test_a_folder_in_a_class_s_that_is_not_entered_is_said(folder, tmp_path, monkeypatch):

@@ -61,6 +61,22 @@ def test_model_and_optimizer_together(name, how):
 
 
 @pytest.mark.parametrize("how", COPY)
+def test_frozen_for_now(how):
+    model = network()
+    optimizer = Adam(model.parameters(), lr=0.01)
+    train(model, optimizer, 3)
+    for p in model.parameters():
+        p.requires_grad = False
+    again, its = COPY[how]((model, optimizer))
+    for p in (*model.parameters(), *again.parameters()):
+        p.requires_grad = True
+    train(model, optimizer, 2)
+    train(again, its, 2)
+    for key, value in again.state_dict().items():
+        np.testing.assert_array_equal(value, model.state_dict()[key])
+
+
+@pytest.mark.parametrize("how", COPY)
 def test_alone_an_optimizer_takes_parameters_of_its_own_along(how):
     model = network()
     optimizer = Adam(model.parameters())

@@ -5,6 +5,7 @@ import pytest
 
 from minidl import Tensor
 from minidl.optim import SGD, SWATS, Adam, AdamW, AfterSteps, Hybrid
+from minidl.optim.schedule import linear
 from tests.test_optim import feed, noisy_bowl, parameters, values
 
 
@@ -45,6 +46,20 @@ def test_matched_decay_is_kept_by_a_checkpoint():
     resumed.flat.w[...] = hybrid.flat.w
     resumed.load_state_dict(hybrid.state_dict())
     assert decayed(resumed, again, 3) == decayed(hybrid, params, 3)
+
+
+@pytest.mark.parametrize("back", [1, 4])
+def test_matched_decay_at_a_rate_of_zero_is_loaded_again(back):
+    """Adam's schedule has come to 0, so the decay is 0 too, and goes on so; before the switch it is as it was."""
+    params = parameters()
+    first = AdamW(lr=linear(1e-3, 2), weight_decay=0.1)
+    hybrid = Hybrid(params, first, SGD(weight_decay=0.1), AfterSteps(3), decay_after="matched")
+    decayed(hybrid, params, back)
+    state, kept = hybrid.state_dict(), hybrid.flat.w.copy()
+    shares = decayed(hybrid, params, 6)
+    hybrid.flat.w[...] = kept
+    hybrid.load_state_dict(state)
+    assert decayed(hybrid, params, 6) == shares
 
 
 @pytest.mark.parametrize("after", [0.1, 0.01])

@@ -299,6 +299,22 @@ def test_loaded_hybrid_goes_on_bit_for_bit(at, arguments):
     assert resumed.progress.reports == optimizer.progress.reports
 
 
+def test_back_before_the_switch_its_second_phase_is_as_built():
+    """A rate that was set by hand after the switch belongs to the run that is given up."""
+    p = parameter()
+    optimizer = hybrid(AfterSteps(5), p)
+    go(optimizer, p, 3)
+    state, kept = optimizer.state_dict(), p.numpy().copy()
+    go(optimizer, p, 4, start=4)
+    optimizer.lr = 1e-4
+    p.data[...] = kept
+    optimizer.load_state_dict(state)
+    go(optimizer, p, 17, start=4)
+    straight = parameter()
+    go(hybrid(AfterSteps(5), straight), straight, 20)
+    np.testing.assert_array_equal(p.numpy(), straight.numpy())
+
+
 def test_state_of_another_hybrid_is_refused():
     with pytest.raises(ValueError, match="another switch or lr_after"):
         hybrid(AfterSteps(3)).load_state_dict(hybrid(Projected()).state_dict())

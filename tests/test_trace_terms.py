@@ -13,6 +13,7 @@ from minidl.optim import (
     Adagrad,
     Adam,
     AdamW,
+    AfterSteps,
     Blend,
     Formula,
     Hybrid,
@@ -50,21 +51,23 @@ MAKERS = {
 
 
 def watched(optimizer: Optimizer, parameter: Tensor, steps: int) -> list[list[Term]]:
-    """The terms of each step on a noisy quadratic, seen at every second weight."""
+    """The terms of each step on a noisy quadratic, seen at every second weight; read later, as the recorder does."""
     rng, places = np.random.default_rng(1), np.arange(0, N, 2)
-    seen = []
+    looks, weights = [], []
     for _ in range(steps):
         look = Look(optimizer, places)
         before = parameter.data.copy()
         parameter.grad = (parameter.data + 0.5 + 0.05 * rng.normal(size=N)).astype(np.float32)
         optimizer.step()
         look.end()
-        terms = optimizer.terms(look)
+        looks.append(look)
+        weights.append((before[places], parameter.data[places]))
+    seen = [optimizer.terms(look) for look in looks]
+    for terms, (before, after) in zip(seen, weights, strict=True):
         first, last = next(t for t in terms if t.symbol == "w_old"), terms[-1]
         assert last.symbol == "w"
-        np.testing.assert_array_equal(first.value, before[places])
-        np.testing.assert_array_equal(last.value, parameter.data[places])
-        seen.append(terms)
+        np.testing.assert_array_equal(first.value, before)
+        np.testing.assert_array_equal(last.value, after)
     return seen
 
 
@@ -91,6 +94,32 @@ def test_every_formula_gives_its_value(name):
     if name.startswith(("swats", "gnmt", "hybrid")):
         assert optimizer.switch_event is not None
         assert {t.symbol for t in steps[0]} != {t.symbol for t in steps[-1]}
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: Adam(p, 0.01),
+    lambda p: AdamW(p, 0.01, weight_decay=0.2),
+    lambda p: Hybrid(p, AdamW(lr=0.01, weight_decay=0.2), SGD(lr=0.1, momentum=0.9, weight_decay=0.2), AfterSteps(4),
+                     lr_after="projected", decay_after="matched"),
+])  # fmt: skip
+def test_a_weight_has_the_rate_and_decay_of_its_group_and_its_own_steps(make):
+    a, b, frozen = (Tensor(np.linspace(1, 2, 4, dtype=np.float32), requires_grad=True) for _ in range(3))
+    frozen.requires_grad = False
+    groups = [{"params": [a], "lr_scale": 0.1, "weight_decay": 0.5}, {"params": [b, frozen]}]
+    optimizer, looks = make(groups), []
+    for k in range(8):
+        a.grad, b.grad = 0.5 * a.data, None if k == 0 else b.data - 3
+        looks.append(Look(optimizer, np.array([1, 5, 9])))
+        optimizer.step()
+        looks[-1].end()
+    for k, look in enumerate(looks):
+        terms = optimizer.terms(look)
+        work_out(terms)
+        found = {t.symbol: t.value for t in terms}
+        assert found["lr"][0] == pytest.approx(0.1 * found["lr"][1])
+        if k in range(1, 4):  # the first phase: b has rested once
+            assert found["t"].tolist() == [k + 1, k, k + 1]
+            assert found["wd"].tolist() == [0.5, look.wd, 0]
 
 
 def test_a_wrong_formula_is_noticed():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minidl.data import load_mnist, write_idx
+from minidl.predict import make_parser
 from minidl.training.checkpoint import load_checkpoint
 from tests.commands import ROOT, command, fails
 
@@ -232,6 +233,8 @@ def test_a_malformed_switch_shows_the_position():
         (("--resume", "nowhere"), "there is no run folder nowhere"),
         (("--resume", "nowhere", "--lr", "0.1"), "leave out --lr"),
         (("--optimizer", "adam"), "unrecognized arguments: --optimizer"),
+        (("--out=",), "--out= has no value: is a variable of the shell not set?"),
+        (("--schedule=",), "--schedule= has no value"),
     ],
 )
 def test_bad_values(args, part):
@@ -289,6 +292,12 @@ def test_predict_classifies_png_and_idx(finished, folder, tmp_path):
     assert len({digit for digit, _ in answers}) == 1
     percent = [float(p) for _, p in answers]
     assert max(percent) - min(percent) < 0.15  # the last digit shown may be rounded otherwise
+
+
+def test_names_with_a_dash_follow_two_dashes():
+    args = make_parser().parse_intermixed_args(["run", "--as-is", "--", "-1.png", "2.png", "--x="])
+    assert list(map(str, args.images)) == ["-1.png", "2.png", "--x="]  # Path drops the ./
+    assert str(make_parser().parse_intermixed_args(["--", "-run", "2.png"]).run) == "-run"
 
 
 def test_predict_meets_bad_input(finished, folder, tmp_path):

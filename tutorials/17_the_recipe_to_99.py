@@ -266,7 +266,7 @@ assert after > before
 # | schedule and shifts | 98.90 % | 99.14 % |
 # | schedule and shifts, 16 epochs, all 60,000 images | | **99.22 %** |
 #
-# Two things to take home. 99 % is there, with 27,690 weights. And the order is another one: with fifteen times as
+# Two things to take home. 99 % is there, with 27,690 weights. And the order is another one: with 25 times as
 # many images the schedule, which did nothing above, brings more than the shifts. What helps depends on what is
 # lacking; with 2,000 images it is ways of writing. A recipe that was found on one data set is a suggestion for the
 # next, no law.

@@ -34,7 +34,18 @@ class Parser(argparse.ArgumentParser):
         if "" in words:
             before = words[words.index("") - 1] if words[0] else "the first argument"
             self.error(f"an argument is empty, after {before}: is a variable of the shell not set?")
+        options = words[: words.index("--")] if "--" in words else words
+        if empty := next((word for word in options if re.fullmatch("--[a-z-]+=", word)), None):
+            self.error(f"{empty} has no value: is a variable of the shell not set?")
         return super().parse_known_args(words, namespace)
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Python reads the words twice, and the second time it has forgotten the `--` before names with a dash."""
+        words = list(sys.argv[1:] if args is None else args)
+        if "--" in words:
+            at = words.index("--")
+            words[at:] = [f".{os.sep}{word}" if word.startswith("-") else word for word in words[at + 1 :]]
+        return super().parse_intermixed_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: error: {self._with_nearest(message)} (--help lists what there is)\n")

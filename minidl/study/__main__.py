@@ -16,7 +16,7 @@ from pathlib import Path
 
 from minidl.backend import get_backend
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, shown
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place, shown
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import load_mnist
 from minidl.data.mnist import absolute
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--preset", choices=STUDIES, default="quick", help="which study (default: quick)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="its folder (default: studies/PRESET)")
+    parser.add_argument("--out", type=place, metavar="DIR", help="its folder (default: studies/PRESET)")
     parser.add_argument("--dataset", metavar="NAME", help="as for minidl.train (default: the preset's)")
     parser.add_argument(
         "--with", dest="own", metavar="FILE", help="a Python file with optimizers and networks of your own"
@@ -77,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_options(parser, Options, only=["no_fast"])
     parser.add_argument("--report-only", action="store_true", help="make no runs: report on the existing ones")
     parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and stop")
-    parser.add_argument("--check", type=Path, metavar="DIR", help="make rows of the study in DIR again, and compare")
+    parser.add_argument("--check", type=place, metavar="DIR", help="make rows of the study in DIR again, and compare")
     parser.add_argument("--rows", type=int, metavar="N", help="rows for --check to draw at random (default: 20)")
     parser.add_argument("--draw", type=int, metavar="SEED", help="the seed of that draw (default: another each time)")
     parser.add_argument("--pins", action="store_true", help="print the pins of the paper's study as shell commands")

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from minidl.cli.command import command
 from minidl.cli.page import put
-from minidl.cli.parser import BAD_INPUT, Parser, complain
+from minidl.cli.parser import BAD_INPUT, Parser, complain, place
 from minidl.trace.page import PageError, check_replaceable, page, read
 
 
@@ -24,8 +23,8 @@ def put_together(argv: Sequence[str] | None) -> int:
     """The command itself."""
     what = "Put two recorded runs on one page, to step through side by side; or write the page of one again."
     parser = Parser(prog="minidl.trace", description=what)
-    parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page to write")
+    parser.add_argument("pages", nargs="+", type=place, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
+    parser.add_argument("--out", type=place, required=True, metavar="FILE", help="the page to write")
     args = parser.parse_args(argv)
     try:
         check_replaceable(args.out, args.pages)

@@ -172,7 +172,7 @@ class Options:
     trace: str | None = option(
         None,
         "record the run, and write a page, FILE.html, to step through it in a browser",
-        group=RUN, metavar="FILE", read=os.path.abspath,
+        group=RUN, metavar="FILE", read=lambda text: os.path.abspath(os.path.expanduser(text)),
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from minidl.optim.verdict import verdict_of
 from minidl.tensor import Tensor
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
+CHANGED = ("lr_or_schedule", "scale", "weight_decay", "decay_scale")  # what the switch changes of the second rule
 
 
 class Hybrid(Optimizer):
@@ -181,6 +182,10 @@ class Hybrid(Optimizer):
             self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
         return self._length_ratio
 
+    def _bind_then(self) -> None:
+        self._as_built = {name: vars(self.then)[name] for name in CHANGED}
+        self.then.bind(self.flat)
+
     def _start_then(self) -> None:
         raise NotImplementedError("A3: Hybrid._start_then is yours to write")
 
@@ -224,11 +229,15 @@ class Hybrid(Optimizer):
         if bool(scalars["projection"]) != (self.projection is not None):
             raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
-        if rule.flat is None:
+        if rule.flat is None and rule is self.then:
+            self._bind_then()
+        elif rule.flat is None:
             rule.bind(self.flat)
         rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
         if other.flat is not None:
             other.release()
+            if other is self.then:  # back to before the switch, which is still to come
+                vars(other).update(self._as_built)
         self.current = rule
         progress = scalars["progress"]
         self.progress.step, self.progress.epoch = progress["step"], progress["epoch"]
