@@ -119,6 +119,38 @@ def test_what_came_last_counts_by_its_number_or_date_and_a_row_tells_of_the_othe
         assert "handed in before" in str(work.skipped) or "holds it twice: the last counts" in str(work.skipped)
 
 
+NAMESAKES = {
+    "Blackboard": (
+        {
+            f"A_2_a_weber_attempt_{FIRST}_sgd.py": SGD, f"A_2_a_weber_attempt_{LAST}_adam.py": ADAM,
+            f"A_2_b_weber_attempt_{LAST}_sgd.py": SGD, f"A_2_cy3_attempt_{LAST}_sgd.py": SGD,
+        },
+        {"a_weber": ["optim/adam.py"], "b_weber": ["optim/sgd.py"], "cy3": ["optim/sgd.py"]},
+    ),
+    "Brightspace": (
+        {
+            "7-2 - Ada Ü - Jan 9, 2026 900 AM/sgd.py": SGD, "7-2 - Ada Ü - Jan 8, 2026 900 AM/adam.py": ADAM,
+            "8-2 - Ada Ü - Jan 10, 2026 900 AM/sgd.py": SGD, "9-2 - Bob - Jan 10, 2026 900 AM/sgd.py": SGD,
+        },
+        {"7-2 - Ada Ü": ["optim/sgd.py", "optim/adam.py"], "8-2 - Ada Ü": ["optim/sgd.py"], "Bob": ["optim/sgd.py"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", NAMESAKES)
+def test_two_of_one_name_stay_two(page, tmp_path):
+    files, expected = NAMESAKES[page]
+    (tmp_path / "class.zip").write_bytes(zipped(files))
+    for place in (write(files, tmp_path / "class"), tmp_path / "class.zip"):
+        assert {name: list(reader().files) for name, reader in students(place, A2).items()} == expected
+
+
+def test_what_was_written_on_canvas_is_its_students(tmp_path):
+    works = students(write({"lee_1_text.html": b"sgd", "ada_2_9_sgd.py": SGD}, tmp_path), A2)
+    assert list(works) == ["ada_2", "lee_1"]
+    assert works["lee_1"]().files == {}
+
+
 def test_two_canvas_files_of_one_hand_in_stay_two(tmp_path):
     files = {"lee_1_1_part-1.zip": zipped({"sgd.py": SGD}), "lee_1_2_part-2.zip": zipped({"adam.py": ADAM})}
     assert list(students(write(files, tmp_path), A2)["lee_1"]().files.values()) == [SGD, ADAM]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
-from tutorials.assignments.layouts import handed_in, own_names
+from tutorials.assignments.layouts import handed_in, own_names, owners
 from tutorials.assignments.submission import Submission, made_of, read
 from tutorials.assignments.unpack import Member, is_archive, members_in, members_of
 
@@ -46,11 +46,6 @@ def _check_class(place: Path, paths: set[str], assignment: Assignment) -> None:
         )
 
 
-def _student(name: str) -> str:
-    known = handed_in(name)
-    return known.student if known else name
-
-
 def _is_work(name: str) -> bool:
     return name.lower().endswith((".py", ".ipynb")) or is_archive(name)
 
@@ -64,18 +59,23 @@ def _no_work(name: str) -> Submission:
 
 def _of_folder(place: Path, assignment: Assignment) -> dict[str, Reader]:
     groups: dict[str, list[Path]] = {}
-    for path in sorted(place.iterdir()):
-        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK:
-            groups.setdefault(_student(path.name), []).append(path)
+    paths = [
+        path
+        for path in sorted(place.iterdir())
+        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK
+    ]
+    whose = owners(path.name for path in paths)
+    for path in paths:
+        groups.setdefault(whose[path.name], []).append(path)
     _check_class(place, {*groups, *(path for path in assignment.cuts if (place / path).is_file())}, assignment)
     readers: dict[str, Reader] = {}
     graded = False
-    for name, paths in groups.items():
-        if len(paths) == 1 and paths[0].name == name:
-            readers[name] = partial(_one, paths[0], assignment)
-            graded |= paths[0].is_dir() or _is_work(name)
+    for name, own in groups.items():
+        if len(own) == 1 and own[0].name == name:
+            readers[name] = partial(_one, own[0], assignment)
+            graded |= own[0].is_dir() or _is_work(name)
         else:
-            readers[name] = partial(_together, name, paths, assignment)
+            readers[name] = partial(_together, name, own, assignment)
             graded = True
     return readers if graded else {}
 
@@ -140,9 +140,10 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
     shared = _shared_folder([path for path, _ in named], {path.split("/")[0] for path in assignment.cuts})
     groups: dict[str, list[Member]] = {}
     _check_class(place, {path.removeprefix(shared) for path, _ in named}, assignment)
+    whose = owners(path.removeprefix(shared).partition("/")[0] for path, _ in named)
     for path, reading in named:
         inside = path.removeprefix(shared)
-        groups.setdefault(_student(inside.partition("/")[0]), []).append((inside, reading))
+        groups.setdefault(whose[inside.partition("/")[0]], []).append((inside, reading))
     return {name: partial(_of_members, name, groups[name], assignment) for name in sorted(groups)}
 
 
