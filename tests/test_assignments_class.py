@@ -151,6 +151,24 @@ def test_what_was_written_on_canvas_is_its_students(tmp_path):
     assert works["lee_1"]().files == {}
 
 
+@pytest.mark.parametrize("prefix", ["", "A2 all/"])
+def test_an_empty_folder_is_a_student_who_has_handed_in_nothing(prefix, tmp_path):
+    files = {
+        "": b"",
+        "__MACOSX/": b"",
+        ".git/": b"",
+        "ada/": b"",
+        "ada/A2.zip": zipped(RIGHT),
+        "ada/none/": b"",
+        "bob/": b"",
+        "cy/adam.py": ADAM,
+    }
+    (tmp_path / "class.zip").write_bytes(zipped({prefix + path: data for path, data in files.items() if prefix + path}))
+    works = {name: reader() for name, reader in students(tmp_path / "class.zip", A2).items()}
+    assert {name: len(work.files) for name, work in works.items()} == {"ada": 2, "bob": 0, "cy": 1}
+    assert "it has nothing" in works["bob"].problems["optim/sgd.py"]
+
+
 def test_two_canvas_files_of_one_hand_in_stay_two(tmp_path):
     files = {"lee_1_1_part-1.zip": zipped({"sgd.py": SGD}), "lee_1_2_part-2.zip": zipped({"adam.py": ADAM})}
     assert list(students(write(files, tmp_path), A2)["lee_1"]().files.values()) == [SGD, ADAM]

@@ -17,7 +17,7 @@ from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
 from tutorials.assignments.layouts import handed_in, own_names, owners
 from tutorials.assignments.submission import Submission, made_of, read
-from tutorials.assignments.unpack import Member, is_archive, members_in, members_of
+from tutorials.assignments.unpack import Member, empty_folders, is_archive, members_in, members_of
 
 Reader = Callable[[], Submission]
 _JUNK = ("thumbs.db", "desktop.ini")
@@ -44,6 +44,11 @@ def _check_class(place: Path, paths: set[str], assignment: Assignment) -> None:
             f"{place} looks like one submission, for it holds {', '.join(found)}: leave out --csv; that is for a "
             "folder with a folder or an archive for each student"
         )
+
+
+def _student(name: str) -> str:
+    known = handed_in(name)
+    return known.student if known else name
 
 
 def _is_work(name: str) -> bool:
@@ -137,13 +142,17 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
         raise AssignmentError(f"{place} is not an archive: with --csv, name a folder or an archive of a class's work")
     named = [(path.replace("\\", "/").strip("/"), read) for path, read in members]
     named = [(path, read) for path, read in named if not _is_junk(path)]
-    shared = _shared_folder([path for path, _ in named], {path.split("/")[0] for path in assignment.cuts})
+    empty = [path for path in empty_folders(place) if "__MACOSX" not in path]
+    shared = _shared_folder([*(path for path, _ in named), *empty], {path.split("/")[0] for path in assignment.cuts})
     groups: dict[str, list[Member]] = {}
     _check_class(place, {path.removeprefix(shared) for path, _ in named}, assignment)
     whose = owners(path.removeprefix(shared).partition("/")[0] for path, _ in named)
     for path, reading in named:
         inside = path.removeprefix(shared)
         groups.setdefault(whose[inside.partition("/")[0]], []).append((inside, reading))
+    for top in [path.removeprefix(shared).partition("/")[0] for path in empty]:
+        if top not in whose and not top.startswith("."):  # who has handed in nothing has a row, too
+            groups.setdefault(_student(top), [])
     return {name: partial(_of_members, name, groups[name], assignment) for name in sorted(groups)}
 
 
