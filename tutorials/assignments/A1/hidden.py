@@ -346,7 +346,9 @@ def _bounded(losses: Array, least: float) -> Array:
 def _with_options(call: Call, rng: np.random.Generator, options: dict[str, Any]) -> None:
     """cross_entropy as its docstring has it: the sum, the losses themselves, or softer labels."""
     x, labels, e = normal(rng, (6, 4)), rng.integers(0, 4, 6), options.get("label_smoothing", 0)
-    log_p, how = log_softmax_of(x, 1), {"sum": np.sum, "none": np.array}.get(options.get("reduction", ""), np.mean)
+    log_p = log_softmax_of(x, 1)
+    hows: dict[str, Any] = {"sum": np.sum, "none": np.array}
+    how = hows.get(options.get("reduction", ""), np.mean)
     truth = (1 - e) * np.eye(4)[labels] + e / 4
     losses = -(truth * log_p).sum(1)
     told = f"cross_entropy of logits (6, 4), {', '.join(f'{name}={value!r}' for name, value in options.items())}"
