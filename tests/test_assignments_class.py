@@ -119,6 +119,56 @@ def test_what_came_last_counts_by_its_number_or_date_and_a_row_tells_of_the_othe
         assert "handed in before" in str(work.skipped) or "holds it twice: the last counts" in str(work.skipped)
 
 
+NAMESAKES = {
+    "Blackboard": (
+        {
+            f"A_2_a_weber_attempt_{FIRST}_sgd.py": SGD, f"A_2_a_weber_attempt_{LAST}_adam.py": ADAM,
+            f"A_2_b_weber_attempt_{LAST}_sgd.py": SGD, f"A_2_cy3_attempt_{LAST}_sgd.py": SGD,
+        },
+        {"a_weber": ["optim/adam.py"], "b_weber": ["optim/sgd.py"], "cy3": ["optim/sgd.py"]},
+    ),
+    "Brightspace": (
+        {
+            "7-2 - Ada Ü - Jan 9, 2026 900 AM/sgd.py": SGD, "7-2 - Ada Ü - Jan 8, 2026 900 AM/adam.py": ADAM,
+            "8-2 - Ada Ü - Jan 10, 2026 900 AM/sgd.py": SGD, "9-2 - Bob - Jan 10, 2026 900 AM/sgd.py": SGD,
+        },
+        {"7-2 - Ada Ü": ["optim/sgd.py", "optim/adam.py"], "8-2 - Ada Ü": ["optim/sgd.py"], "Bob": ["optim/sgd.py"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("page", NAMESAKES)
+def test_two_of_one_name_stay_two(page, tmp_path):
+    files, expected = NAMESAKES[page]
+    (tmp_path / "class.zip").write_bytes(zipped(files))
+    for place in (write(files, tmp_path / "class"), tmp_path / "class.zip"):
+        assert {name: list(reader().files) for name, reader in students(place, A2).items()} == expected
+
+
+def test_what_was_written_on_canvas_is_its_students(tmp_path):
+    works = students(write({"lee_1_text.html": b"sgd", "ada_2_9_sgd.py": SGD}, tmp_path), A2)
+    assert list(works) == ["ada_2", "lee_1"]
+    assert works["lee_1"]().files == {}
+
+
+@pytest.mark.parametrize("prefix", ["", "A2 all/"])
+def test_an_empty_folder_is_a_student_who_has_handed_in_nothing(prefix, tmp_path):
+    files = {
+        "": b"",
+        "__MACOSX/": b"",
+        ".git/": b"",
+        "ada/": b"",
+        "ada/A2.zip": zipped(RIGHT),
+        "ada/none/": b"",
+        "bob/": b"",
+        "cy/adam.py": ADAM,
+    }
+    (tmp_path / "class.zip").write_bytes(zipped({prefix + path: data for path, data in files.items() if prefix + path}))
+    works = {name: reader() for name, reader in students(tmp_path / "class.zip", A2).items()}
+    assert {name: len(work.files) for name, work in works.items()} == {"ada": 2, "bob": 0, "cy": 1}
+    assert "it has nothing" in works["bob"].problems["optim/sgd.py"]
+
+
 def test_two_canvas_files_of_one_hand_in_stay_two(tmp_path):
     files = {"lee_1_1_part-1.zip": zipped({"sgd.py": SGD}), "lee_1_2_part-2.zip": zipped({"adam.py": ADAM})}
     assert list(students(write(files, tmp_path), A2)["lee_1"]().files.values()) == [SGD, ADAM]

@@ -53,6 +53,10 @@ class Exact(NamedTuple):
     value: Array
     slack: Array
 
+    def of_shape(self, *shape: int) -> Exact:
+        """The same numbers in another shape."""
+        return Exact(np.reshape(self.value, shape), np.reshape(self.slack, shape))
+
 
 Mistakes = Mapping[str, Callable[[], Any]]  # what to say -> the value that this mistake gives
 
@@ -96,7 +100,13 @@ def expect(
     hint = _hint(slip)
     if not slip and not np.isfinite(got).all():
         hint = "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32)? A division by zero, a log of 0?"
-    raise Wrong(f"{given}\n  expected {_show(value[index])}{at}, got {_show(got[index])}{hint}", slip)
+    if (
+        not hint
+        and dtype == np.float64
+        and np.allclose(got, value, rtol=1e-5, atol=1e-6 * np.abs(value).max(initial=0))
+    ):
+        hint = "\n  Right to about seven digits: is a float32 on the way, or a small number such as 1e-8 added?"
+    raise Wrong(f"{given}\n  {_told_apart(value[index], got[index], at)}{hint}", slip)
 
 
 def close(got: Array, exact: Exact, dtype: Any) -> bool:
@@ -150,5 +160,7 @@ def _hint(slip: str) -> str:
     return f"\n  {slip}" if slip else ""
 
 
-def _show(number: Any) -> str:
-    return f"{float(number):.7g}"
+def _told_apart(right: Any, got: Any, at: str) -> str:
+    """Both numbers, in as many digits as it takes to see the difference."""
+    digits = next((n for n in (7, 10, 17) if f"{float(right):.{n}g}" != f"{float(got):.{n}g}"), 17)
+    return f"expected {float(right):.{digits}g}{at}, got {float(got):.{digits}g}"

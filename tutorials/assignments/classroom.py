@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 
 from tutorials.assignments.archive import Found, Problem, collected, look
 from tutorials.assignments.assignment import Assignment, AssignmentError
-from tutorials.assignments.layouts import handed_in, own_names
+from tutorials.assignments.layouts import handed_in, own_names, owners
 from tutorials.assignments.submission import Submission, made_of, read
-from tutorials.assignments.unpack import Member, is_archive, members_in, members_of
+from tutorials.assignments.unpack import Member, empty_folders, is_archive, members_in, members_of
 
 Reader = Callable[[], Submission]
 _JUNK = ("thumbs.db", "desktop.ini")
@@ -64,18 +64,23 @@ def _no_work(name: str) -> Submission:
 
 def _of_folder(place: Path, assignment: Assignment) -> dict[str, Reader]:
     groups: dict[str, list[Path]] = {}
-    for path in sorted(place.iterdir()):
-        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK:
-            groups.setdefault(_student(path.name), []).append(path)
+    paths = [
+        path
+        for path in sorted(place.iterdir())
+        if not path.name.startswith((".", "__MACOSX")) and path.name.lower() not in _JUNK
+    ]
+    whose = owners(path.name for path in paths)
+    for path in paths:
+        groups.setdefault(whose[path.name], []).append(path)
     _check_class(place, {*groups, *(path for path in assignment.cuts if (place / path).is_file())}, assignment)
     readers: dict[str, Reader] = {}
     graded = False
-    for name, paths in groups.items():
-        if len(paths) == 1 and paths[0].name == name:
-            readers[name] = partial(_one, paths[0], assignment)
-            graded |= paths[0].is_dir() or _is_work(name)
+    for name, own in groups.items():
+        if len(own) == 1 and own[0].name == name:
+            readers[name] = partial(_one, own[0], assignment)
+            graded |= own[0].is_dir() or _is_work(name)
         else:
-            readers[name] = partial(_together, name, paths, assignment)
+            readers[name] = partial(_together, name, own, assignment)
             graded = True
     return readers if graded else {}
 
@@ -137,12 +142,17 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
         raise AssignmentError(f"{place} is not an archive: with --csv, name a folder or an archive of a class's work")
     named = [(path.replace("\\", "/").strip("/"), read) for path, read in members]
     named = [(path, read) for path, read in named if not _is_junk(path)]
-    shared = _shared_folder([path for path, _ in named], {path.split("/")[0] for path in assignment.cuts})
+    empty = [path for path in empty_folders(place) if "__MACOSX" not in path]
+    shared = _shared_folder([*(path for path, _ in named), *empty], {path.split("/")[0] for path in assignment.cuts})
     groups: dict[str, list[Member]] = {}
     _check_class(place, {path.removeprefix(shared) for path, _ in named}, assignment)
+    whose = owners(path.removeprefix(shared).partition("/")[0] for path, _ in named)
     for path, reading in named:
         inside = path.removeprefix(shared)
-        groups.setdefault(_student(inside.partition("/")[0]), []).append((inside, reading))
+        groups.setdefault(whose[inside.partition("/")[0]], []).append((inside, reading))
+    for top in [path.removeprefix(shared).partition("/")[0] for path in empty]:
+        if top not in whose and not top.startswith("."):  # who has handed in nothing has a row, too
+            groups.setdefault(_student(top), [])
     return {name: partial(_of_members, name, groups[name], assignment) for name in sorted(groups)}
 
 

@@ -61,12 +61,18 @@ class Operation:
                 if parent not in leads:
                     continue
                 sent = np.array(g, self.dtype)
-                result, after = self.call("vjp", tensor=tensor, edge=edge, g=sent)
+                result, after, again = self.call("vjp", tensor=tensor, edge=edge, g=sent)
                 require(
                     np.array_equal(sent, after, equal_nan=True),
                     f"{self.told}: the vjp changes g, which others may share",
                 )
                 part = _summed(result, tuple(shapes[parent]), self.told)
+                require(
+                    np.shape(again) == result.shape
+                    and np.allclose(result, again, rtol=1e-3, atol=1e-6, equal_nan=True),
+                    f"{self.told}: the vjp gives another gradient when it is asked a second time, as after "
+                    "backward(retain_graph=True): it changes an array that it keeps; work on a copy",
+                )
                 pending[parent] = part if pending[parent] is None else pending[parent] + part
                 waiting[parent] -= 1
                 if waiting[parent] == 0:

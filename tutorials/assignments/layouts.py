@@ -7,6 +7,8 @@ Blackboard   SGD and Adam_s123_attempt_2026-01-15-14-30-22_adam.py, and a .txt f
 Brightspace  12-34 - Ada Lovelace - Jan 15, 2026 230 PM - adam.py, or a folder without the file's name
 
 Canvas numbers its files as they come in, the second number, and makes adam-1.py of a second adam.py.
+Namesakes are told apart: in Brightspace by their numbers, in Blackboard, where a_weber's title may end with _a, by more
+of the name.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from typing import NamedTuple
 
 _PATTERNS = (
     r"(?P<student>.+_\d+)_assignsubmission_[a-z]+(_(?P<file>[^/]*))?",
-    r".+_(?P<student>[^_/]+)_attempt_(?P<attempt>\d{4}(-\d\d){5})(_(?P<file>[^/]+)|\.txt)",
+    r"(?P<person>.+_(?P<student>[^_/]+))_attempt_(?P<attempt>\d{4}(-\d\d){5})(_(?P<file>[^/]+)|\.txt)",
     r"(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_(?P<number>\d+)_(?P<file>[^/]+)",
+    r"(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_(?P<file>(text|link)\.html)",  # Canvas, written on its page
     r"(?P<student>anon[^_/]*)(_LATE)?_(?P<id>\w+?)_(?P<number>\d+)_(?P<file>[^/]+)",  # Canvas, marked without names
-    r"\d+-\d+ - (?P<student>.+?) - (?P<date>[^/]*? [AP]M)( - (?P<file>[^/]+))?",
+    r"(?P<person>\d+-\d+ - (?P<student>.+?)) - (?P<date>[^/]*? [AP]M)( - (?P<file>[^/]+))?",
 )
 _KNOWN = [re.compile(pattern) for pattern in _PATTERNS]
 
@@ -30,12 +33,14 @@ class HandedIn(NamedTuple):
 
     attempt  which of several, "" where that is not told
     when     later is larger: Canvas's number alone, or Brightspace's date; () where neither is told
+    person   the beginning of the name, which is another for each person; "" where `student` tells them apart
     """
 
     student: str
     file: str
     attempt: str = ""
     when: tuple[int, ...] = ()
+    person: str = ""
 
 
 def handed_in(name: str) -> HandedIn | None:
@@ -45,8 +50,23 @@ def handed_in(name: str) -> HandedIn | None:
             parts = match.groupdict()
             student = f"{parts['student']}_{parts['id']}" if parts.get("id") else parts["student"]
             when = (int(parts["number"]),) if parts.get("number") else _minute(parts.get("date") or "")
-            return HandedIn(student, parts["file"] or name, parts.get("attempt") or "", when)
+            return HandedIn(student, parts["file"] or name, parts.get("attempt") or "", when, parts.get("person") or "")
     return None
+
+
+def owners(names: Iterable[str]) -> dict[str, str]:
+    """Whose each file or folder of a class is: name -> student. What no platform has named is its own."""
+    known = {name: handed_in(name) or HandedIn(name, name) for name in names}
+    persons: dict[str, set[str]] = {}
+    for each in known.values():
+        persons.setdefault(each.student, set()).add(each.person)
+    parts = [each.person.split("_") for each in known.values() if each.person]
+    same = next((i for i, each in enumerate(zip(*parts, strict=False)) if len(set(each)) > 1), 0)
+    title = "".join(f"{part}_" for part in parts[0][:same]) if parts else ""
+    return {
+        name: each.student if len(persons[each.student]) == 1 else each.person.removeprefix(title) or each.student
+        for name, each in known.items()
+    }
 
 
 def own_names(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -71,6 +71,18 @@ def _members(file: IO[bytes], name: str) -> list[Member] | None:
     return None
 
 
+def empty_folders(place: Path) -> list[str]:
+    """The folders in a zip that hold nothing, each with its slash; none where it is no zip."""
+    try:
+        with place.open("rb") as file, zipfile.ZipFile(_Careful(file)) as archive:
+            paths = [entry.filename for entry in archive.infolist()[:MOST_FILES]]
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return []
+    ways = [path.rstrip("/").split("/")[:9] for path in paths]
+    full = {"/".join(parts[:i]) + "/" for parts in ways for i in range(1, len(parts))}
+    return [path for path in paths if path.endswith("/") and path not in full]
+
+
 class _Careful:
     """A zip's file. Its table of contents is read at once and takes ten times its bytes in memory: it may be a bomb."""
 

@@ -19,28 +19,39 @@ def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, 
 
 
 def getitem(inputs: list[Any], index: Any) -> dict[str, Any]:
-    """x[index]: an index is {"array": ...} or {"slice": [start, stop, step]}."""
-    return forward(lambda x: ops.getitem(x, slice(*index["slice"]) if "slice" in index else index["array"]), inputs, {})
+    """x[index]: an index is an array, a number, {"slice": [start, stop, step]}, or a list of these."""
+    return forward(lambda x: ops.getitem(x, _index(index)), inputs, {})
 
 
-def cross_entropy(inputs: list[Any], labels: Any) -> dict[str, Any]:
-    """cross_entropy(logits, labels)."""
-    return forward(lambda x: ops.cross_entropy(x, labels), inputs, {})
+def _index(index: Any) -> Any:
+    if isinstance(index, list):
+        return tuple(map(_index, index))
+    return slice(*index["slice"]) if isinstance(index, dict) else index
 
 
-def backward(leaves: list[Any], nodes: list[Any], times: int = 1, retain_graph: bool = False) -> dict[str, Any]:
+def cross_entropy(inputs: list[Any], labels: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """cross_entropy(logits, labels, ...)."""
+    return forward(lambda x: ops.cross_entropy(x, labels, **options), inputs, {})
+
+
+def backward(
+    leaves: list[Any], nodes: list[Any], times: int = 1, retain_graph: bool = False, gradient: Any = None
+) -> dict[str, Any]:
     """Gradients of a graph of linear nodes, each [[input, coefficient], ...] -> the sum of coefficient * input.
 
-    The last node is the loss, with gradient 1 for each element. Also how often each edge was used, and whether two of
-    the gradients lie in the same memory.
+    The last node is the loss, with this gradient, or 1 for each element; where it has one element only, that is left
+    to backward(). Also how often each edge was used, and whether two of the gradients lie in the same memory.
     """
     tensors = [Tensor(a, requires_grad=True) for a in leaves]
     used = [0] * len(nodes)
     for k, node in enumerate(nodes):
         value = sum(c * tensors[i].data for i, c in node)
         tensors.append(record("linear", value, *((tensors[i], _times(c, k, used)) for i, c in node)))
+    loss = tensors[-1]
+    if gradient is None and loss.size > 1:
+        gradient = np.ones_like(loss.data)
     for _ in range(times):
-        tensors[-1].backward(np.ones_like(tensors[-1].data), retain_graph=retain_graph)
+        loss.backward(gradient, retain_graph=retain_graph)
     gradients = [t.grad for t in tensors[: len(leaves)]]
     shared = any(np.may_share_memory(a, b) for a, b in itertools.combinations(gradients, 2))
     return {"gradients": gradients, "used": used, "shared": shared}

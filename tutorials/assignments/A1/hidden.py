@@ -198,10 +198,14 @@ def max_(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("getitem: an element taken twice", 5, "getitem")
 def getitem(call: Call, rng: np.random.Generator) -> None:
-    indices: tuple[dict[str, Any], ...] = ({"array": np.array([2, 0, 2, 2])}, {"slice": [1, None, 2]})
-    for index in indices:
+    rows, few = np.array([2, 0, 2, 2]), np.array([True, False, False, True, True])
+    pairs = rows, np.array([1, 0, 1, 2])
+    indices: tuple[tuple[Any, Any], ...] = (
+        (rows, rows), ({"slice": [1, None, 2]}, slice(1, None, 2)), (few, few), (list(pairs), pairs),
+        ([{"slice": [None]}, 1], (slice(None), 1)),
+    )  # fmt: skip
+    for index, taken in indices:
         x = normal(rng, (5, 3))
-        taken: Any = index["array"] if "array" in index else slice(*index["slice"])
         op = Operation(call, f"x[{taken}], x (5, 3)", [x], call("getitem", inputs=[x], index=index))
         op.value(exact(x[taken], 0))
         g = normal(rng, x[taken].shape)
@@ -262,6 +266,10 @@ def linear(call: Call, rng: np.random.Generator) -> None:
         op = run(call, "linear", [x, w])
         op.value(exact(x64 @ w64.T, 5, size))
         op.gradients(g, rights[:2])
+        op = run(call, "linear", [x.reshape(2, 3, 4), w, b])  # the same rows, in a batch
+        op.told += ", where x is (..., in)"
+        op.value(exact(x64 @ w64.T + b64, 6, size).of_shape(2, 3, 3))
+        op.gradients(g.reshape(2, 3, 3), [rights[0].of_shape(2, 3, 4), *rights[1:]])
 
 
 # ---- softmax ----
@@ -275,8 +283,8 @@ def log_softmax_of(x: Array, dim: int) -> Array:
 @ITEMS.item("softmax and log_softmax, for large numbers too", 8, "softmax", "log_softmax", lesson=4)
 def softmax(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
-        for dim, scale in ((-1, 1.0), (0, 3.0), (1, 1000.0)):
-            x = (normal(rng, (3, 5)) * scale).astype(dtype)
+        for dim, scale, shape in ((-1, 1.0, (3, 5)), (0, 3.0, (3, 5)), (1, 1000.0, (3, 5)), (-1, 1.0, (2, 3, 4))):
+            x = (normal(rng, shape) * scale).astype(dtype)
             (a,) = wide(x)
             log_p = log_softmax_of(a, dim)
             p, size = np.exp(log_p), 2 * np.abs(a).max() + 5
@@ -291,7 +299,7 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
             op = run(call, "softmax", [x], dim=dim)
             op.value(
                 exact(p, 20, size),
-                {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % 2))},
+                {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % a.ndim))},
             )
             op.gradients(g, [exact(p * (g - np.sum(g * p, dim, keepdims=True)), 1, g_size)], {
                 "Each input moves all outputs of its row, not only its own.": lambda: g * p * (1 - p),
@@ -308,12 +316,15 @@ def cross_entropy(call: Call, rng: np.random.Generator) -> None:
             losses, one_hot = -log_p[np.arange(6), labels], np.eye(4)[labels]
             size = 2 * np.abs(a).max() + 5
             told = f"cross_entropy of logits (6, 4), labels {labels.tolist()}, in {np.dtype(dtype)}"
-            op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels))
+            op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels, options={}))
             op.value(exact(losses.mean(), 20, size), {
                 "The mean over the batch, not the sum.": lambda: losses.sum(),
                 "The sign: it is -log p.": lambda: -losses.mean(),
                 "The mean over the examples, not over examples and classes.": lambda: losses.mean() / 4,
                 "The logarithm of the softmax, or the softmax itself?": lambda: -np.exp(-losses).mean(),
+                **{f"Never take the logarithm of a softmax, whatever is added to it: log p = x - max - log(sum(e^(x - "
+                   f"max))).{' ' * i}": partial(_bounded, losses, least)
+                   for i, least in enumerate((1e-16, 1e-15, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6))},
             })  # fmt: skip
             g = np.array(1.5, dtype)
             p = np.exp(log_p)
@@ -323,6 +334,31 @@ def cross_entropy(call: Call, rng: np.random.Generator) -> None:
                 "The gradient g of the loss multiplies all of it.": lambda: (p - one_hot) / 6,
                 "The sign: it is p minus the one-hot truth.": lambda: 1.5 * (one_hot - p) / 6,
             })  # fmt: skip
+    for options in ({"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.2}):
+        _with_options(call, rng, options)
+
+
+def _bounded(losses: Array, least: float) -> Array:
+    """The mean loss where every probability has this number added."""
+    return np.asarray(-np.log(np.exp(-losses) + least).mean())
+
+
+def _with_options(call: Call, rng: np.random.Generator, options: dict[str, Any]) -> None:
+    """cross_entropy as its docstring has it: the sum, the losses themselves, or softer labels."""
+    x, labels, e = normal(rng, (6, 4)), rng.integers(0, 4, 6), options.get("label_smoothing", 0)
+    log_p = log_softmax_of(x, 1)
+    hows: dict[str, Any] = {"sum": np.sum, "none": np.array}
+    how = hows.get(options.get("reduction", ""), np.mean)
+    truth = (1 - e) * np.eye(4)[labels] + e / 4
+    losses = -(truth * log_p).sum(1)
+    told = f"cross_entropy of logits (6, 4), {', '.join(f'{name}={value!r}' for name, value in options.items())}"
+    op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels, options=options))
+    plain = -log_p[np.arange(6), labels].mean()
+    size = 2 * np.abs(x).max() + 5
+    op.value(exact(how(losses), 40, 6 * size), {f"{next(iter(options))} is not obeyed.": lambda: plain})
+    g = normal(rng, np.shape(how(losses)))
+    right = g.reshape(-1, 1) * (np.exp(log_p) - truth) / (6 if how is np.mean else 1)
+    op.gradients(g, [exact(right, 40, 6 * size)])
 
 
 # ---- the walk back ----
@@ -341,7 +377,8 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
     got = call("backward", leaves=leaves, nodes=nodes, **how)
     right, times = paths(len(leaves), nodes), how.get("times", 1)
     for k, leaf in enumerate(leaves):
-        expect(got["gradients"][k], exact(np.full(leaf.shape, times * right[k]), 0), leaf.dtype, f"{told}: leaf {k}",
+        value = times * right[k] * how.get("gradient", np.ones(leaf.shape))
+        expect(got["gradients"][k], exact(value, 0), leaf.dtype, f"{told}: leaf {k}",
                {said: partial(np.full, leaf.shape, value) for said, value in (mistakes or {}).items()})  # fmt: skip
     for k, node in enumerate(nodes):
         require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
@@ -370,6 +407,9 @@ def fit(call: Call, rng: np.random.Generator) -> None:
 def order(call: Call, rng: np.random.Generator) -> None:
     one = [np.ones(2)]
     walk_back(call, "a chain of three", one, [[[0, 2]], [[1, 3]], [[2, 5]]])
+    walk_back(call, "a chain of three, backward(gradient=[2, -3])", one, [[[0, 2]], [[1, 3]], [[2, 5]]],
+              {"The walk begins with `gradient` where one is given, not with ones: _seed tells.": 30},
+              gradient=np.array([2.0, -3.0]))  # fmt: skip
     walk_back(call, "x * 3 + x * 4", one, [[[0, 3], [0, 4]]], {"An input that is used twice gets both gradients.": 4})
     # x -> a -> b and c, c -> d, and b + d: whoever hands on a's gradient when b is done leaves out what comes through d
     diamond = [[[0, 2]], [[1, 3]], [[1, 5]], [[3, 7]], [[2, 1], [4, 1]]]

@@ -117,5 +117,19 @@ def test_cross_entropy():
     same(x, [[-0.25, 0.25], [0.25, -0.25]])
 
 
+def test_cross_entropy_sum():
+    """cross_entropy, reduction="sum": twice log 2 for two examples, and the gradient is p - truth"""
+    y, x = gradients(lambda x: ops.cross_entropy(x, [0, 1], reduction="sum"), [[0.0, 0.0], [0.0, 0.0]])
+    same(y, 2 * np.log(2))
+    same(x, [[-0.5, 0.5], [0.5, -0.5]])
+
+
+def test_cross_entropy_smoothed():
+    """cross_entropy, label_smoothing=0.5: the truth is 3/4 at the label, 1/4 at the other"""
+    y, x = gradients(lambda x: ops.cross_entropy(x, [0], label_smoothing=0.5), [[0.0, 0.0]])
+    same(y, np.log(2))
+    same(x, [[-0.25, 0.25]])
+
+
 if __name__ == "__main__":
     public.run(globals())

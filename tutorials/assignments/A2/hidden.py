@@ -293,6 +293,25 @@ def many_steps(call: Call, rng: np.random.Generator) -> None:
         told = given("Adam", options, w, g)
         got = trajectory(call, "Adam", options, w, g, forgiving=False)
         expect(got, adam(w, g, 0.02), dtype, told, adam_mistakes(call, w, g, lr=0.02))
+    from_before(call, rng)
+
+
+def from_before(call: Call, rng: np.random.Generator) -> None:
+    """One bare call in the middle: all that a step depends on is in the arguments, and in self.t."""
+    g, m, v = normal(rng, 5), normal(rng, 5), 0.1 + np.abs(normal(rng, 5))
+
+    def step(m: Array = m, v: Array = v, lr: float = 0.03, t: int = 7) -> Array:
+        mhat = (0.9 * m + (1 - 0.9) * g) / (1 - 0.9**t)
+        return -lr * mhat / (np.sqrt((0.999 * v + (1 - 0.999) * g**2) / (1 - 0.999**t)) + 1e-8)
+
+    got = call("rule", name="Adam", options={}, g=g, state={"m": m, "v": v}, t=7, lr=0.03)
+    none, size = np.zeros(5), 0.03 * (np.abs(m) + np.abs(g)) / (1 - 0.9**7) / np.sqrt(v)
+    arguments = "m and v are those of the arguments: an average of your own in self is not kept for each stretch."
+    expect(got["p"], exact(step(), 60, size), np.float64, "one step at t = 7 with m and v from before, lr = 0.03", {
+        "The rate is the argument lr: self.lr (0.001 here) need not be this stretch's.": lambda: step(lr=1e-3),
+        "t is self.t: a count of your own does not go on where a training is resumed.": lambda: step(t=1),
+        arguments: lambda: step(none, none), f"{arguments} ": lambda: step(none, none, t=1),
+    })  # fmt: skip
 
 
 @ITEMS.item("Adam: other betas and eps", 10, "Adam.rule")

@@ -37,6 +37,8 @@ def plateau(call: Call, rng: np.random.Generator) -> None:
         ({"patience": 3}, [1, 2, 3, 4], 1.0, 3), ({}, [1, nan, nan], 1.0, 2),
         ({"min_delta": 0.5}, [3, 2.6, 2.4, 2.3], 2.4, 1),
         ({"metric": "val_accuracy"}, [0.5, 0.6, 0.55, 0.6], 0.6, 2), ({"metric": "val_accuracy"}, [0.9, 0.8], 0.9, 1),
+        ({"metric": "val_accuracy"}, [], -math.inf, 0), ({}, [nan, 2, 3], 2.0, 1),
+        ({"metric": "val_accuracy", "min_delta": 0.1}, [0.5, 0.55, 0.58], 0.5, 2),
     ]  # fmt: skip
     for options, values, best, waited in cases:
         metric = options.get("metric", "val_loss")
@@ -45,14 +47,13 @@ def plateau(call: Call, rng: np.random.Generator) -> None:
         hint = ""
         if values == [3, 2, 2, 2] and got[1] == 0:
             hint = "\n  An equal value is no improvement: beat the best by more than min_delta."
-        elif metric != "val_loss" and got[0] == min(values):
+        elif metric != "val_loss" and got[0] == min(values, default=math.inf):
             hint = "\n  Of an accuracy, higher is better: _higher_is_better(metric) tells."
         elif any(map(math.isnan, values)):
             hint = "\n  NaN is no improvement; every comparison with it is False."
         elif got[1] > waited:
             hint = "\n  An improvement starts the count anew: epochs in a row."
-        if values:
-            require(got[0] == best, f"{told}\n  expected the best {best}, got {got[0]}{hint}")
+        require(got[0] == best, f"{told}\n  expected the best {best}, got {got[0]}{hint}")
         require(got[1] == waited, f"{told}\n  expected {waited} epochs waited, got {got[1]}{hint}")
         answer = waited >= options.get("patience", 2)
         require(got[2] == answer, f"{told}\n  expected the answer {answer}, got {got[2]}")
@@ -71,7 +72,9 @@ def gap_and_joined(call: Call, rng: np.random.Generator) -> None:
         require(got is answer, f"{told}: expected {answer}, got {got}{hint}")
     require(call("gap", level=0.05, reports=[]) is False, "Gap before the first report: expected False")
     for which, combine in (("AnyOf", any), ("AllOf", all)):
-        for answers in ([True, True], [True, False], [False, True], [False, False], [True, True, False]):
+        for answers in (
+            [True, True], [True, False], [False, True], [False, False], [True, True, False], [False, False, True],
+        ):  # fmt: skip
             got = call("joined", which=which, answers=answers)
             require(got is combine(answers), f"{which} of {answers}: expected {combine(answers)}, got {got}")
 

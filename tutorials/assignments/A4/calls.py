@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import part_calls
 from graph_calls import forward, vjp
 
@@ -15,8 +16,9 @@ def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, 
     return forward(getattr(ops_conv, op), inputs, options)
 
 
-def windows(x: Any, kernel: list[int], stride: list[int]) -> dict[str, Any]:
-    """_windows, and whether it is a view of x."""
+def windows(x: Any, kernel: list[int], stride: list[int], order: str) -> dict[str, Any]:
+    """_windows, and whether it is a view of x. order: how x lies in memory, "C" row by row or "F", column by column."""
+    x = np.array(x, order=order)
     view = ops_conv._windows(x, (kernel[0], kernel[1]), (stride[0], stride[1]))
     values = view.copy()
     x += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,10 +130,11 @@ def all_winners(window: Array) -> Array:
 
 @ITEMS.item("_windows: every position of the window, as a view", 10, "_windows")
 def windows(call: Call, rng: np.random.Generator) -> None:
-    for shape, kernel, stride in (
-        ((2, 3, 5, 6), [2, 3], [1, 1]),
-        ((1, 2, 7, 6), [3, 2], [2, 3]),
-        ((2, 1, 4, 4), [4, 4], [1, 1]),
+    for shape, kernel, stride, order in (
+        ((2, 3, 5, 6), [2, 3], [1, 1], "C"),
+        ((1, 2, 7, 6), [3, 2], [2, 3], "C"),
+        ((2, 1, 4, 4), [4, 4], [1, 1], "C"),
+        ((2, 3, 5, 6), [2, 3], [2, 1], "F"),
     ):
         x = normal(rng, shape)
         padded, found = places(x, kernel, stride, 0)
@@ -140,8 +142,9 @@ def windows(call: Call, rng: np.random.Generator) -> None:
         right = np.zeros((*shape[:2], i + 1, j + 1, *kernel))
         for i, j, window in found:
             right[:, :, i, j] = padded[window]
-        got = call("windows", x=x, kernel=kernel, stride=stride)
+        got = call("windows", x=x, kernel=kernel, stride=stride, order=order)
         told = f"_windows of {shape}, window {tuple(kernel)}, stride {tuple(stride)}"
+        told += ", of an x that does not lie row by row: x.strides says how it lies" if order == "F" else ""
         expect(got["values"], exact(right, 0), np.float64, told)
         require(got["is_view"], f"{told}: a copy; as a view it takes no memory, however much the windows overlap")
 
@@ -177,6 +180,8 @@ def conv_value(call: Call, rng: np.random.Generator) -> None:
                         lambda: along_width(conv(x, w, None, **options), b),
                     "Is the padding there?": lambda: conv(x, w, c, **no_padding),
                     "Is the stride obeyed?": lambda: conv(x, w, c, padding=options.get("padding", 0)),
+                    "A stride of two numbers is (height, width).":
+                        lambda: conv(x, w, c, **{**options, "stride": pair(options.get("stride", 1))[::-1]}),
                 })  # fmt: skip
 
 
@@ -221,7 +226,7 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bia
             }, ledger=call.ledger)  # fmt: skip
 
 
-BORDER = "The border must never win: pad with -infinity, not with 0."
+BORDER = "The border must never win: pad with -infinity, not with 0 or another number."
 STRIDE = "stride=None is the window's size, not 1."
 POOLS: tuple[Any, ...] = (
     ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}),
@@ -242,11 +247,14 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
             x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
+            if dtype is np.float64:  # and here one of -1e9
+                x *= 1e30 * np.sign(-x)
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
             op = run(call, "max_pool2d", [x], kernel_size=k, **options)
+            border = float(np.max(op.reply["value"])) if dtype is np.float64 else 0.0
             op.value(right, {
-                BORDER: lambda: pool(a, k, lambda v: v.max((2, 3)), **options),
+                BORDER: partial(pool, a, k, lambda v: v.max((2, 3)), **options, fill=border),
                 "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
                 STRIDE: lambda: pool(a, k, lambda v: v.max((2, 3)), **{"stride": 1, **options}),
             })  # fmt: skip
@@ -277,6 +285,12 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
 
 
 SUM = "This is the sum: divide by kh * kw."
+ZEROS = "The zeros of the border count: divide by kh * kw everywhere."
+
+
+def inside(x: Array, k: Any, options: Any) -> Array:
+    """For each window, which part of it is no border."""
+    return pool(np.ones_like(x), k, lambda v: v.mean((2, 3)), **options)
 
 
 @ITEMS.item("avg_pool2d: the value", 6, "avg_pool2d")
@@ -290,7 +304,7 @@ def average(call: Call, rng: np.random.Generator) -> None:
             if steps_by_1(call, op, k, options):
                 continue
             op.value(exact(y, 12, size), {
-                SUM: lambda: y * np.prod(pair(k)),
+                SUM: lambda: y * np.prod(pair(k)), ZEROS: lambda: y / inside(a, k, options),
                 STRIDE: lambda: pool(a, k, lambda v: v.mean((2, 3)), **{"stride": 1, **options}),
             })  # fmt: skip
 
@@ -311,6 +325,7 @@ def average_gradient(call: Call, rng: np.random.Generator) -> None:
             right, size = (pool_gradient(a, k, lambda v: part, each, **options) for each in (g64, np.abs(g64)))
             op.gradients(g, [exact(right, 14, size)], {
                 SUM: lambda: right / part,
+                ZEROS: lambda: pool_gradient(a, k, lambda v: part, g64 / inside(a, k, options), **options),
                 ADD:
                     lambda: pool_gradient(a, k, lambda v: part, g64, **options, add=False),
             }, ledger=call.ledger)  # fmt: skip

@@ -152,6 +152,7 @@ def give_parts(names: list[str]) -> None:
             optimizer.step()
             return model
         x, labels = data.train
+        _train(model, x, epochs)
         own = [model.layer.weight.data, model.layer.bias.data]
         new = part_calls.ask("train_once", _seen(x), labels, *own, float(rate), epochs)
         for mine, given in zip(own, new, strict=True):
@@ -166,7 +167,9 @@ def give_parts(names: list[str]) -> None:
     def tune(make_model: Any, make_optimizer: Any, rates: Any, data: Any, seeds: Any, epochs: int) -> Any:
         for rate in rates:
             for seed in seeds:
-                make_optimizer(make_model(np.random.default_rng(seed)).parameters(), rate)
+                model = make_model(np.random.default_rng(seed))
+                make_optimizer(model.parameters(), rate)
+                _train(model, data.train[0], epochs)
         return part_calls.ask("tune", [float(rate) for rate in rates])
 
     def mean_and_interval(values: Any) -> Any:
@@ -174,6 +177,11 @@ def give_parts(names: list[str]) -> None:
 
     stand_ins = {each.__name__: each for each in (train_once, accuracy, tune, mean_and_interval)}
     part_calls.give({name: (study, name, each) for name, each in stand_ins.items()}, names)
+
+
+def _train(model: Any, x: Any, epochs: int) -> None:
+    """Note that the model was shown all of x in each epoch."""
+    model.run["shown"] += [["train", np.round(x[:, 0]).astype(np.int64)]] * epochs
 
 
 def _seen(x: Any) -> Any:

@@ -66,14 +66,14 @@ def shown(run: Any, part: int) -> list[Any]:
 @ITEMS.item("accuracy", 10, "accuracy", lesson=4)
 def accuracy(call: Call, rng: np.random.Generator) -> None:
     weight = rng.normal(size=(3, 5)).astype(np.float32)
-    x = rng.normal(size=(40, 5)).astype(np.float32)
-    labels = rng.integers(0, 3, 40)
+    x = rng.normal(size=(43, 5)).astype(np.float32)  # a prime: no batches are all of one size
+    labels = rng.integers(0, 3, 43)
     seen = x.copy()
     seen[:, 0] = 1
     right = float(((seen @ weight.T).argmax(1) == labels).mean())
     got = call("accuracy", x=x, labels=labels, weight=weight)
     require(isinstance(got["accuracy"], float), f"expected a float, got {got['accuracy']!r}")
-    require(abs(got["accuracy"] - right) < 1e-6, f"40 examples: expected {right}, got {got['accuracy']}: a fraction of"
+    require(abs(got["accuracy"] - right) < 1e-6, f"43 examples: expected {right}, got {got['accuracy']}: a fraction of"
             " them is right where the largest output is that of the true class")  # fmt: skip
     modes = {mode for mode, _ in got["log"][0]["shown"]}
     require(modes == {"eval"}, "call model.eval() and work under `with no_grad():` (dropout and batch norm change, and"
@@ -130,29 +130,42 @@ def learns(call: Call, rng: np.random.Generator) -> None:
     got = call("train_once", arrays=arrays, maker="sgd", rate=0.1, seed=1, epochs=2, batch_size=16, noise=0)
     run = got["log"][0]
     batches = [numbers for _, numbers in run["shown"]]
-    away = []  # how far the end is from where gradients that add up lead, and from where cleared ones do
-    for clear in (False, True):
-        end = accumulated(run["weights"], batches, arrays, 0.1, clear)
-        away.append(max(float(np.abs(a - b).max()) for a, b in zip(got["weights"], end, strict=True)))
+    ends: dict[str, dict[str, Any]] = {
+        "": {}, "each step has the gradients of all batches before it, too: call optimizer.zero_grad() first":
+            {"clear_every": len(batches)},
+        "the gradients add up during an epoch: call optimizer.zero_grad() before each backward()": {"clear_every": 5},
+        "each batch makes two steps: one is due": {"steps": 2},
+        "the loss of a batch is the mean over its examples, not the sum": {"summed": True},
+    }  # fmt: skip
+    away = {}  # how far the end is from where a right training leads, and from where slips do
+    for said, slip in ends.items():
+        end = trained_on(run["weights"], batches, arrays, 0.1, **slip)
+        away[said] = max(float(np.abs(a - b).max()) for a, b in zip(got["weights"], end, strict=True))
+    said = min(away, key=away.__getitem__) if min(away.values()) < 1e-3 else ""
     require(
-        not away[0] < 1e-3 < away[1],
-        "sgd, 2 epochs: each step has the gradients of all batches before it, too: call optimizer.zero_grad() first",
+        away[""] < 1e-3,
+        "sgd, 2 epochs of 5 batches: one step down the cross-entropy of each batch leads to other weights"
+        f"{': ' * bool(said)}{said}",
     )
 
 
-def accumulated(start: list[Array], batches: list[Array], arrays: list[Array], rate: float, clear: bool) -> list[Array]:
-    """The weights and bias of a linear model after SGD's steps on these batches, with gradients cleared or not."""
+def trained_on(
+    start: list[Array], batches: list[Array], arrays: list[Array], rate: float, clear_every: int = 1, steps: int = 1,
+    summed: bool = False,
+) -> list[Array]:  # fmt: skip
+    """The weights and bias of a linear model after SGD's steps on these batches; the last arguments are slips."""
     weight, bias = (np.array(each, np.float64) for each in start)
     dw, db = np.zeros_like(weight), np.zeros_like(bias)
     x = arrays[0].astype(np.float64)
     x[:, 0] = 1
-    for batch in batches:
+    for k, batch in enumerate(batches):
         logits = x[batch] @ weight.T + bias
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
         p[np.arange(len(batch)), arrays[1][batch]] -= 1
-        dw, db = dw * (not clear) + p.T @ x[batch] / len(batch), db * (not clear) + p.sum(0) / len(batch)
-        weight, bias = weight - rate * dw, bias - rate * db
+        kept, n = k % clear_every > 0, 1 if summed else len(batch)
+        dw, db = dw * kept + p.T @ x[batch] / n, db * kept + p.sum(0) / n
+        weight, bias = weight - steps * rate * dw, bias - steps * rate * db
     return [weight, bias]
 
 
@@ -191,6 +204,7 @@ def tune(call: Call, rng: np.random.Generator) -> None:
         starts = {run["start"] for run in got["log"] if run["rate"] == rate}
         require(len(starts) == 2, f"{told}: rate {rate} was not tried with two different seeds")
     require(not any(shown(run, 2) for run in got["log"]), f"{told}: the test data was looked at: choose by data.val")
+    for_all_epochs(got["log"], 5, told)
     require(all(shown(run, 1) for run in got["log"]), f"{told}: choose by the accuracy on data.val")
     require(got["rate"] == 0.2, f"{told}: expected 0.2, the others hardly move; got {got['rate']}")
     arrays[3] = (arrays[3] + 1) % 3  # wrong labels in the validation data: now it is best not to learn
@@ -200,6 +214,16 @@ def tune(call: Call, rng: np.random.Generator) -> None:
     )
 
     by_mean(call, rng)
+
+
+def for_all_epochs(runs: list[Any], epochs: int, told: str) -> None:
+    """Each run shows the training data so many times."""
+    for run in runs:
+        n = sum(map(len, (numbers for _, numbers in shown(run, 0))))
+        require(
+            n == epochs * SIZES[0],
+            f"{told}: each run trains for epochs={epochs}, that is {epochs * SIZES[0]} examples; one was shown {n}",
+        )
 
 
 def by_mean(call: Call, rng: np.random.Generator) -> None:
@@ -272,6 +296,7 @@ def fair(call: Call, rng: np.random.Generator) -> None:
     require(len(tuning) == 12, f"3 optimizers x 2 rates x 2 tune_seeds are 12 runs to tune, there were {len(tuning)}")
     if len(final) != 9:
         raise Wrong(f"3 optimizers x 3 seeds are 9 runs to judge, there were {len(final)}: {SEEDS}", SEEDS)
+    for_all_epochs(runs, STUDY["epochs"], "compare")
     starts = [run["start"] for run in final]
     require(len(set(starts)) == 3, "the same seed must give every optimizer the same initial weights")
     require(
@@ -311,9 +336,12 @@ def judged(call: Call, rng: np.random.Generator) -> None:
             f"{name}: {accuracies} are no accuracies on 50 examples",
         )
     for run in got["log"]:
-        looks = shown(run, 2)
-        require(len(looks) <= 1, f"the test data was looked at {len(looks)} times in one run: once, at the end")
-        require(not looks or run["shown"][-1] is looks[0], "the test data was looked at before the end of a run")
+        looks = shown(run, 2)  # one after another where they are in batches
+        times = sum(len(numbers) for _, numbers in looks) / SIZES[2]
+        require(times <= 1, f"the test data was looked at {times:.0f} times in one run: once, at the end")
+        last = run["shown"][len(run["shown"]) - len(looks) :]
+        require(all(a is b for a, b in zip(last, looks, strict=True)), "the test data was looked at before the end of a"
+                " run")  # fmt: skip
     arrays[5] = (arrays[5] + 1) % 3  # other test labels: other accuracies, but nothing else may change
     other = call("compare", arrays=arrays, **STUDY)
     for name in STUDY["makers"]:
