@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from inspect import signature
 from itertools import pairwise
 from typing import Any, ParamSpec
 
@@ -27,6 +28,12 @@ class Made:
 
     def __call__(self, k: int) -> float:
         return self.rate(k)
+
+    @property
+    def peak(self) -> float:
+        """The rate that it was made with: a warm-up and a cycle begin below it."""
+        height: Any = next(iter(signature(self.make).bind(*self.how, **self.named).arguments.values()))
+        return float(getattr(height, "peak", height(0)) if callable(height) else height)
 
     def __reduce__(self) -> Any:
         return partial(globals()[self.make.__name__], *self.how, **self.named), ()

@@ -1,11 +1,14 @@
 """Weight decay across the switch: the weights shrink no faster after it than before."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from minidl import Tensor
 from minidl.optim import SGD, SWATS, Adam, AdamW, AfterSteps, Hybrid
-from minidl.optim.schedule import linear
+from minidl.optim.schedule import constant, linear, onecycle, warmup
+from minidl.training.build import build
 from tests.test_optim import feed, noisy_bowl, parameters, values
 
 
@@ -46,6 +49,29 @@ def test_matched_decay_is_kept_by_a_checkpoint():
     resumed.flat.w[...] = hybrid.flat.w
     resumed.load_state_dict(hybrid.state_dict())
     assert decayed(resumed, again, 3) == decayed(hybrid, params, 3)
+
+
+@pytest.mark.parametrize("lr_after", [None, 0.1])
+@pytest.mark.parametrize("make", [partial(warmup, steps=3), lambda s: warmup(lambda k: s(k), 3), None])
+def test_a_warm_up_is_matched_at_its_peak(make, lr_after):
+    """Matched to the rate that it begins with, the decay was as many times too large as the warm-up has steps."""
+    peak = 0.1 if lr_after is None else 1.0
+    schedule = make(constant(lr=peak)) if make else onecycle(peak, 100)
+    then = SGD(lr=schedule, momentum=0.9, weight_decay=0.1)
+    hybrid = Hybrid(params := parameters(), AdamW(lr=1e-3, weight_decay=0.1), then, AfterSteps(3), lr_after=lr_after,
+                    decay_after="matched")  # fmt: skip
+    decayed(hybrid, params, 5)
+    assert hybrid.phase == "sgd"
+    assert then.weight_decay * 0.1 / (1 - 0.9) == pytest.approx(1e-3 * 0.1)
+
+
+def test_the_command_lines_warm_up_is_matched_at_its_peak_too():
+    hybrid = build(
+        "hybrid", params := parameters(), total_steps=100, steps_per_epoch=50, lr=1e-3, lr_sgd=0.1, momentum=0.9,
+        weight_decay=0.1, switch="step:3", schedule_sgd="cosine:warmup=20",
+    )  # fmt: skip
+    decayed(hybrid, params, 5)
+    assert hybrid.then.weight_decay * 0.1 / (1 - 0.9) == pytest.approx(1e-3 * 0.1)
 
 
 @pytest.mark.parametrize("back", [1, 4])

@@ -51,8 +51,9 @@ class Hybrid(Optimizer):
               have if all gradients had been Adam's mean one
 
     decay_after    the weight decay of `then`. None: its own. "matched": such that it shrinks the weights as much as
-                   the first rule's last step did, by lr lambda per step. The same lambda for AdamW and for SGD would
-                   be another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
+                   the first rule's last step did, by lr lambda per step, at the peak of `then`'s schedule: a warm-up
+                   begins below it. The same lambda for AdamW and for SGD would be another thing: with lr 1e-3, and
+                   then lr 0.1 and mu 0.9, they shrink a thousand times as fast
 
     progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
     switch_event   None until the switch
@@ -88,6 +89,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
+        self._as_built = {name: vars(then)[name] for name in CHANGED}
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
@@ -182,10 +184,6 @@ class Hybrid(Optimizer):
             self._length_ratio, self._squares = math.sqrt(pp / gg) if gg > 0 else None, None
         return self._length_ratio
 
-    def _bind_then(self) -> None:
-        self._as_built = {name: vars(self.then)[name] for name in CHANGED}
-        self.then.bind(self.flat)
-
     def _start_then(self) -> None:
         raise NotImplementedError("A3: Hybrid._start_then is yours to write")
 
@@ -229,9 +227,7 @@ class Hybrid(Optimizer):
         if bool(scalars["projection"]) != (self.projection is not None):
             raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
-        if rule.flat is None and rule is self.then:
-            self._bind_then()
-        elif rule.flat is None:
+        if rule.flat is None:
             rule.bind(self.flat)
         rule.load_state_dict({"vectors": within(vectors, "rule."), "scalars": scalars["current"]})
         if other.flat is not None:
