@@ -18,7 +18,7 @@ def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, 
 
 def windows(x: Any, kernel: list[int], stride: list[int], order: str) -> dict[str, Any]:
     """_windows, and whether it is a view of x. order: how x lies in memory, "C" row by row or "F", column by column."""
-    x = np.array(x, order=order)
+    x = np.asfortranarray(x) if order == "F" else np.array(x)
     view = ops_conv._windows(x, (kernel[0], kernel[1]), (stride[0], stride[1]))
     values = view.copy()
     x += 1
