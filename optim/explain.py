@@ -122,10 +122,9 @@ class Look:
         before = np.array(self._own_before or [self.t - 1] * len(params))
         after = np.array(self._own_t or [self.t] * len(params))
         groups = [group for group in self._groups for _ in range(group.count)] or [Group(1)] * len(params)
-        own = [None if group.weight_decay is None else group.weight_decay * self._decay_scale for group in groups]
         rests = before == after
         t, lr = np.where(rests, self.t, after), np.array([self.lr * group.lr_scale for group in groups])
-        wd = np.where(rests, 0.0, [self.wd if decay is None else decay for decay in own])
+        wd = np.where(rests, 0.0, [group.decay(self.wd, self._decay_scale) for group in groups])
         return t[which].astype(np.int32), lr[which], wd[which]
 
     def _end(self) -> Term:

@@ -38,6 +38,10 @@ class Group:
         """The same, with a decay of its own that many times as large."""
         return self if self.weight_decay is None else replace(self, weight_decay=self.weight_decay * factor)
 
+    def decay(self, rule: float, scale: float) -> float:
+        """Their weight decay, where that of the rule is this, and a switch has multiplied all by `scale`."""
+        return rule if self.weight_decay is None else self.weight_decay * scale
+
 
 def read_groups(params: Any, lr: Any = None) -> tuple[list[Any], list[Group]]:
     """All parameters in a row, and their groups; no groups where all are alike.
@@ -137,6 +141,5 @@ def _part(rule: Rule, stretch: slice, t: int, group: Group | None) -> Rule:
     part.p = None if rule.p is None else rule.p[stretch]
     if group is not None:
         part.rate = rule.rate * group.lr_scale
-        if group.weight_decay is not None:
-            part.weight_decay = group.weight_decay * rule.decay_scale
+        part.weight_decay = group.decay(rule.weight_decay, rule.decay_scale)
     return part

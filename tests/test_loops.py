@@ -269,9 +269,9 @@ def test_the_parts_of_a_product_cover_it(most: int, step: int, monkeypatch: pyte
     for lines in range(1, 2000):
         parts = dense.cuts.py_func(lines, 1 << 40)
         found = [dense.lines_of.py_func(i, parts, lines) for i in range(parts)]
-        assert [0, *(stop for _, stop in found)] == [*(start for start, _ in found), lines]
-        assert all(start % step == 0 for start, _ in found)
-        assert parts == 1 or min(stop - start for start, stop in found) >= dense.LINES - step + 1
+        assert [0, *(part.stop for part in found)] == [*(part.start for part in found), lines]
+        assert all(part.start % step == 0 for part in found)
+        assert parts == 1 or min(part.stop - part.start for part in found) >= dense.LINES - step + 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

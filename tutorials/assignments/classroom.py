@@ -46,11 +46,6 @@ def _check_class(place: Path, paths: set[str], assignment: Assignment) -> None:
         )
 
 
-def _student(name: str) -> str:
-    known = handed_in(name)
-    return known.student if known else name
-
-
 def _is_work(name: str) -> bool:
     return name.lower().endswith((".py", ".ipynb")) or is_archive(name)
 
@@ -144,15 +139,14 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
     named = [(path, read) for path, read in named if not _is_junk(path)]
     empty = [path for path in empty_folders(place) if "__MACOSX" not in path]
     shared = _shared_folder([*(path for path, _ in named), *empty], {path.split("/")[0] for path in assignment.cuts})
-    groups: dict[str, list[Member]] = {}
-    _check_class(place, {path.removeprefix(shared) for path, _ in named}, assignment)
-    whose = owners(path.removeprefix(shared).partition("/")[0] for path, _ in named)
-    for path, reading in named:
-        inside = path.removeprefix(shared)
-        groups.setdefault(whose[inside.partition("/")[0]], []).append((inside, reading))
-    for top in [path.removeprefix(shared).partition("/")[0] for path in empty]:
-        if top not in whose and not top.startswith("."):  # who has handed in nothing has a row, too
-            groups.setdefault(_student(top), [])
+    inside = [(path.removeprefix(shared), reading) for path, reading in named]
+    _check_class(place, {path for path, _ in inside}, assignment)
+    nothing = [path.removeprefix(shared).partition("/")[0] for path in empty]  # such a student has a row, too
+    nothing = [top for top in nothing if not top.startswith(".")]
+    whose = owners([*(path.partition("/")[0] for path, _ in inside), *nothing])
+    groups: dict[str, list[Member]] = {student: [] for student in whose.values()}
+    for member in inside:
+        groups[whose[member[0].partition("/")[0]]].append(member)
     return {name: partial(_of_members, name, groups[name], assignment) for name in sorted(groups)}
 
 

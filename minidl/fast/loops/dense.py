@@ -25,10 +25,17 @@ def cuts(lines, multiplications):
 
 
 @part
+def cut(c, multiplications):
+    """Whether a product c is cut along its rows, and into how many parts. Each needs all of the other matrix."""
+    by_rows = len(c) > 2 * c.shape[1]
+    return by_rows, cuts(len(c) if by_rows else c.shape[1], multiplications)
+
+
+@part
 def lines_of(i, parts, lines):
-    """Where part i begins and ends."""
+    """The lines that are part i."""
     start, stop = lines * i // parts // STEP * STEP, lines * (i + 1) // parts // STEP * STEP
-    return start, lines if i + 1 == parts else stop
+    return slice(start, lines if i + 1 == parts else stop)
 
 
 @part
@@ -46,9 +53,7 @@ def product(blas, a, b, c, beta):
 @part
 def product_part(i, parts, by_rows, blas, a, b, c):
     """The rows, or the columns, of a product that are part i."""
-    n = len(c) if by_rows else c.shape[1]
-    start, stop = lines_of(i, parts, n)
-    lines = slice(start, stop)
+    lines = lines_of(i, parts, len(c) if by_rows else c.shape[1])
     if by_rows:
         product(blas, a[lines], b, c[lines], 0)
     else:
@@ -85,10 +90,9 @@ def add_up(sums, c):
 @loop
 def matmul(team, blas, a, b, c, turned):
     """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
-    by_rows = len(c) > 2 * c.shape[1]  # each part needs all of the other matrix
     terms = len(a) if turned == LEFT else a.shape[1]
     work = c.size * terms
-    parts, in_depth = cuts(len(c) if by_rows else c.shape[1], work), deep(c, terms)
+    (by_rows, parts), in_depth = cut(c, work), deep(c, terms)
     if in_depth:
         sums = np.empty((in_depth, *c.shape), c.dtype)
         b = np.ascontiguousarray(b.T) if turned == RIGHT else b
@@ -111,11 +115,10 @@ def matmul(team, blas, a, b, c, turned):
 @part
 def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
     """The rows, or the columns, that are part i, with bias and ReLU."""
-    n = len(y) if by_rows else len(w)
-    start, stop = lines_of(i, parts, n)
+    lines = lines_of(i, parts, len(y) if by_rows else len(w))
     product_part(i, parts, by_rows, blas, x, w.T, y)
     zero = y.dtype.type(0)
-    rows, columns = (slice(start, stop), slice(0, len(w))) if by_rows else (slice(0, len(y)), slice(start, stop))
+    rows, columns = (lines, slice(0, len(w))) if by_rows else (slice(0, len(y)), lines)
     bias = b[columns]
     for r in range(rows.start, rows.stop):
         row = y[r, columns]
@@ -131,8 +134,7 @@ def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
 @loop
 def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
-    by_rows = len(y) > 2 * len(w)
-    parts = cuts(len(y) if by_rows else len(w), x.size * len(w))
+    by_rows, parts = cut(y, x.size * len(w))
     share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
 
 
@@ -174,11 +176,11 @@ def backward(team, blas, g, y, x, w, dx, dw, db):
         share(team, parts, entry(mask_part, (parts, g, y, masked)))
         g = masked
     work = x.size * len(w)
-    by_rows, x_by_rows = len(dw) > 2 * dw.shape[1], len(dx) > 2 * dx.shape[1]
+    (by_rows, for_w), (x_by_rows, for_x) = cut(dw, work), cut(dx, work)
     in_depth = deep(dw, len(x))
     sums = np.empty((in_depth, *dw.shape), dw.dtype)
-    for_w = 0 if not dw.size else in_depth or cuts(len(dw) if by_rows else dw.shape[1], work)
-    for_x = 0 if not dx.size else cuts(len(dx) if x_by_rows else dx.shape[1], work)
+    for_w = 0 if not dw.size else in_depth or for_w
+    for_x = 0 if not dx.size else for_x
     parts = for_w + for_x + (1 if db.size else 0)
     share(team, parts, entry(backward_part, (for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db)))
     if in_depth:
