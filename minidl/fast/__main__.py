@@ -117,7 +117,7 @@ def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., 
     (ops.softmax(rows) * ops.log_softmax(rows)).mean(0).sum().backward()
     rows.mean(1)
     rows[[1, 2, 1]].sum().backward()
-    now()  # which is asked where a helper was late
+    now()  # type: ignore[no-untyped-call] # which is asked where a helper was late
 
 
 # ---- the command ----
