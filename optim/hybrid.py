@@ -27,7 +27,6 @@ from minidl.optim.verdict import verdict_of
 from minidl.tensor import Tensor
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
-CHANGED = ("lr_or_schedule", "scale", "weight_decay", "decay_scale")  # what the switch changes of the second rule
 
 
 class Hybrid(Optimizer):
@@ -89,7 +88,7 @@ class Hybrid(Optimizer):
         first.groups = then.groups = groups
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
-        self._as_built = {name: vars(then)[name] for name in CHANGED}
+        self._as_built = then.rates()
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)

@@ -297,6 +297,10 @@ class Rule(Optimizer):
         self.weight_decay *= factor
         self.decay_scale *= factor
 
+    def rates(self) -> dict[str, Any]:
+        """What a switch changes, as it stands: vars(rule).update(rates) puts it back."""
+        return {name: vars(self)[name] for name in ("lr_or_schedule", "scale", "weight_decay", "decay_scale")}
+
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
@@ -313,20 +317,28 @@ class Rule(Optimizer):
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        flat, (vectors, scalars) = self._bound(), parts_of(state)
-        if scalars["rule"] != self.name:
-            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
-        if (scalars["rate"] is None) != callable(self.lr_or_schedule) and scalars["rate"] is None:
-            raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
-        check_vectors(vectors, self.vectors, flat.w)
-        own_t = scalars.get("own_t")
-        if own_t is not None and len(own_t) != len(flat.params):
-            raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")
+        vectors, scalars = parts_of(state)
+        self._check_state(vectors, scalars, self.vectors, self.lr_or_schedule)
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
+        own_t = scalars.get("own_t")
         self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0
             self.scale_decay(decay_scale / self.decay_scale)
         if scalars["rate"] is not None:
             self.lr_or_schedule = scalars["rate"]
+
+    def _check_state(
+        self, vectors: Mapping[str, Any], scalars: Mapping[str, Any], names: tuple[str, ...], rate: Rate
+    ) -> None:
+        """Raise ValueError for a state that is not of this rule, with these vectors and this rate or schedule."""
+        flat = self._bound()
+        if scalars["rule"] != self.name:
+            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
+        if scalars["rate"] is None and not callable(rate):
+            raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
+        check_vectors(vectors, names, flat.w)
+        own_t = scalars.get("own_t")
+        if own_t is not None and len(own_t) != len(flat.params):
+            raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from minidl import Tensor
-from minidl.optim import SGD, SWATS, Adam, Hybrid, Projected
+from minidl.optim import SGD, SWATS, Adam, AfterSteps, Hybrid, Projected
 from minidl.optim.projection import Projection, dot64
+from minidl.optim.schedule import exponential
 from tests import textbook
 
 # A bowl whose projected rate converges: the steep weight soon rests, and then the two that are far away with an all but
@@ -267,3 +268,35 @@ def test_loaded_swats_goes_on_bit_for_bit(at):
         np.testing.assert_array_equal(values(again), values(params))
         assert resumed.switch_event == ours.switch_event
         assert resumed.projection.gammas == ours.projection.gammas
+
+
+@pytest.mark.parametrize("rate", [exponential(0.1, 0.9, 1), lambda step: 0.1 * (step < 2)], ids=["decays", "ends at 0"])
+def test_back_before_the_switch_it_is_as_built(rate):
+    """The switch has replaced the schedule by a number, and, where it had ended at 0, the decay by 0."""
+    params = parameters(start=[3.0, -2.0, 1.0])
+    ours = SWATS(params, rate, weight_decay=0.1)
+    ours.switch = AfterSteps(4)
+    seen, state = [], {}
+    for k in range(8):
+        if k == 1:
+            state, w = ours.state_dict(), values(params)
+        step(ours, params, noisy(values(params), k))
+        seen.append((ours.phase, ours.lr, ours.weight_decay, *values(params)))
+    assert ours.phase == "sgd"
+    ours.flat.w[...] = w
+    ours.load_state_dict(state)
+    for k in range(1, 8):
+        step(ours, params, noisy(values(params), k))
+        assert (ours.phase, ours.lr, ours.weight_decay, *values(params)) == seen[k]
+
+
+def test_a_state_that_is_refused_changes_nothing():
+    scheduled, built = SWATS(parameters(), exponential(0.1, 0.9, 1)), SWATS(params := parameters(), switch_rtol=1e9)
+    for k in range(3):
+        step(built, params, noisy(values(params), k))
+    assert built.phase == "sgd"
+    before = built.v.copy()
+    with pytest.raises(ValueError, match="saved under a schedule"):
+        built.load_state_dict(scheduled.state_dict())
+    np.testing.assert_array_equal(built.v, before)
+    step(built, params, noisy(values(params), 3))

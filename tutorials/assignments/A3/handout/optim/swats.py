@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
 from minidl.optim.adam import moments
-from minidl.optim.checks import above, check_vectors, parts_of, two_fractions, within, without
+from minidl.optim.checks import above, parts_of, two_fractions, within, without
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Given, Line
 from minidl.optim.optimizer import Rate, State, SwitchEvent
@@ -75,6 +75,7 @@ class SWATS(Rule):
         if switch_rtol is not None:
             self.switch = AnyOf((self.switch, Projected(rtol=above("switch_rtol", switch_rtol, 0))))
         super().__init__(params, lr, weight_decay=weight_decay, **common)
+        self._as_built = self.rates()
 
     def bind(self, flat: FlatParameters) -> None:
         super().bind(flat)
@@ -139,13 +140,16 @@ class SWATS(Rule):
         flat, (vectors, scalars) = self._bound(), parts_of(state)
         event = scalars.get("switch")
         own, names = without(vectors, "projection."), ("m", "a") if event is None else ("v",)
-        if scalars["rule"] == self.name:  # else super() has the words
-            check_vectors(own, names, flat.w)
-            for name in {"m", "a", "v"} & set(vars(self)):
-                delattr(self, name)
-            for name in names:
-                setattr(self, name, flat.zeros())
-            self.vectors = names
+        rates = self.rates()
+        if event is None and self.switch_event is not None:  # back to before the switch, which is still to come
+            rates = self._as_built
+        self._check_state(own, scalars, names, rates["lr_or_schedule"])
+        vars(self).update(rates)
+        for name in {"m", "a", "v"} & set(vars(self)):
+            delattr(self, name)
+        for name in names:
+            setattr(self, name, flat.zeros())
+        self.vectors = names
         super().load_state_dict({"vectors": own, "scalars": scalars})
         self.projection.load_state_dict(
             {"vectors": within(state["vectors"], "projection."), "scalars": scalars["projection"]}
