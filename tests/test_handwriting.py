@@ -221,8 +221,9 @@ def test_windowed_and_closing_are_what_they_say():
 
 def test_labels_are_those_of_a_flood_fill():
     rng = np.random.default_rng(0)
-    for share in (0.2, 0.4, 0.6):
-        mask = rng.random((30, 40)) < share
+    comb = np.zeros((30, 40), bool)
+    comb[::2] = comb[:, -1] = True  # its teeth meet in the last column only
+    for mask in (*(rng.random((30, 40)) < share for share in (0, 0.2, 0.4, 0.6)), comb, comb[:, ::-1]):
         labels = label(mask)
         assert np.array_equal(labels > 0, mask)
         seen = {}

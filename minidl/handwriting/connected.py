@@ -8,32 +8,33 @@ from minidl.backend import Array
 
 
 def label(mask: Array) -> Array:
-    """A number from 1 for each group of pixels that touch, corners included; 0 where it is False. int32 (H, W)."""
+    """A number from 1 for each group of pixels that touch, corners included; 0 where it is False. int32 (H, W).
+
+    Pixels side by side are a run; all that follows is about runs, which are few.
+    """
+    bordered = np.pad(mask, ((0, 0), (1, 1)))  # no run goes on into the next row
+    width = bordered.shape[1]
+    edges = np.flatnonzero(np.diff(bordered.ravel())) + 1
+    starts, ends = edges[::2], edges[1::2]
+    first = np.searchsorted(ends, starts - width)  # those above run i that touch it, its ends' corners included:
+    last = np.searchsorted(starts, ends - width, side="right")  # first[i] to last[i], this one without
+    counts = last - first
+    below = np.repeat(np.arange(len(starts)), counts)
+    above = np.arange(len(below)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    numbers = np.unique(_least_of_group(len(starts), below, above), return_inverse=True)[1] + 1
     labels = np.zeros(mask.shape, np.int32)
-    parents = [0]
+    labels[mask] = np.repeat(numbers, ends - starts)
+    return labels
 
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
 
-    above: list[tuple[int, int, int]] = []
-    for y, row in enumerate(mask):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.view(np.int8), [0]])))
-        runs = []
-        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            touching = [root(number) for a, b, number in above if a <= end and b >= start]
-            number = min(touching, default=len(parents))
-            if not touching:
-                parents.append(number)
-            for other in touching:
-                parents[other] = number
-            labels[y, start:end] = number
-            runs.append((start, end, number))
-        above = runs
-    roots = np.array([root(i) for i in range(len(parents))])
-    return np.unique(roots, return_inverse=True)[1].reshape(-1).astype(np.int32)[labels]
+def _least_of_group(n: int, a: Array, b: Array) -> Array:
+    """The least of each group in 0 ... n - 1, where a[i] and b[i] are of one group. int64 (n,)."""
+    least = np.arange(n)  # of the group as far as it is known: it points to one that is itself the least, at last
+    while not np.array_equal(ours := least[a], theirs := least[b]):
+        np.minimum.at(least, np.maximum(ours, theirs), np.minimum(ours, theirs))
+        while not np.array_equal(further := least[least], least):
+            least = further
+    return least
 
 
 def spread_labels(labels: Array, steps: int) -> Array:

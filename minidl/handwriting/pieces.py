@@ -58,7 +58,7 @@ def dark_pieces(strength: Array, labels: Array) -> list[Piece]:
     """The connected pieces that are not pale everywhere."""
     pieces = pieces_of(labels)
     darkest = np.zeros(len(pieces) + 1, np.float32)
-    np.maximum.at(darkest, labels, smoothed(strength))
+    np.maximum.at(darkest, labels.ravel(), smoothed(strength).ravel())
     return [piece for piece in pieces if darkest[piece.labels[0]] > PALE * darkest.max()]
 
 
