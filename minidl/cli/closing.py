@@ -44,7 +44,8 @@ def plot_curves(
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend()
     with atomic_file(path, place) as file:
-        figure.savefig(file, format="png", metadata={"run": summary.get("run", "")})
+        how = {"compress_level": 4}  # 1 % larger than by 6, the default, and twice as fast: a fifth of all the drawing
+        figure.savefig(file, format="png", metadata={"run": summary.get("run", "")}, pil_kwargs=how)
 
 
 def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str, Any]) -> None:
