@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from importlib.machinery import SourcelessFileLoader
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tutorials.assignments.check import Wrong, exact, expect
 from tutorials.assignments.gradescope import problems, results
 from tutorials.assignments.handout import to_write
 from tutorials.assignments.marking import grade
-from tutorials.assignments.session import Unprotected
+from tutorials.assignments.session import Session, Unprotected
 from tutorials.assignments.submission import LARGEST, read_submission
 
 GRADE = "tutorials.assignments.grade"
@@ -101,6 +102,20 @@ def test_a_missing_file_costs_only_its_own_items(tmp_path):
     report = grade(load("A2"), read_submission(folder, WANTED))
     assert report.score == 40
     assert "it has mine.py, sgd.py): the name matters" in results(report)["output"]
+
+
+def test_the_hand_outs_own_files_come_compiled_and_those_handed_in_as_they_are(monkeypatch, tmp_path):
+    """What is compiled is the file beside it, in the place where a worker looks, whatever the grader's own is."""
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path))
+    with Session(load("A2"), {"optim/sgd.py": b"changed = True"}) as session:
+        for source in session._stage.rglob("*.py"):
+            compiled = source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
+            if source.parts[-2:] == ("optim", "sgd.py"):
+                assert not compiled.exists()
+            else:
+                loader = SourcelessFileLoader(source.stem, str(compiled))
+                assert loader.get_code(source.stem) == compile(source.read_bytes(), source, "exec", dont_inherit=True)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- results ----
