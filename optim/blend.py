@@ -45,7 +45,7 @@ class Blend(Rule):
     a_sgd(e) = 1/2 exp(2 (e-c) / T) for e < c;   1/2 + (e-c) / T for c <= e < c + T/2;   1 from there on
     a_rms = (1 - a_sgd) eta_rms / eta
 
-    steps_per_epoch  batches in an epoch, so that step k is at epoch e = k / steps_per_epoch
+    steps_per_epoch  batches in an epoch, so that step k = 1, 2, ... is at epoch e = (k - 1) / steps_per_epoch
     lr               eta, SGD's rate, or a schedule
     lr_rms           eta_rms, RMSprop's rate
     center, period   c and T, in epochs: half and half at c, all SGD from c + T/2 on

@@ -1,4 +1,4 @@
-"""Numbers too small to be worth their time: why the tenth epoch took a third longer than the first.
+"""Numbers too small to be worth their time: why the twelfth epoch took a third longer than the first.
 
 The momentum of a weight that no longer gets a gradient, such as that of a pixel which is black in nearly all images,
 shrinks by a tenth each step. After some 750 steps it is below 1.2e-38, the smallest number that float32 holds with all

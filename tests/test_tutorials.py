@@ -170,6 +170,19 @@ def test_a_number_in_the_words_stands_in_an_output(script):
         assert re.search(rf"(?<![\d.]){re.escape(claim.replace(' %', '%'))}", printed), claim
 
 
+@every_script
+def test_a_network_is_printed_as_it_is_printed_now(script):
+    """With the shapes and the number of its weights, and not in the older form, `Sequential(` with a line each."""
+    assert not re.search(r"^[A-Z]\w*\($", outputs(script), re.MULTILINE)
+
+
+def test_the_rate_of_the_lesson_on_gpus_counts_the_epochs_that_were_timed():
+    """That cell runs with a GPU only. fit(n) trains n more epochs, whatever was trained before."""
+    text = build.HERE.joinpath("11_on_a_gpu.py").read_text(encoding="utf-8")
+    ((timed, counted),) = re.findall(r"fit\((\d+), verbose=False\)\n +rate = (\d+) \* len", text)
+    assert timed == counted
+
+
 @pytest.mark.extra("jupytext")
 def test_answers_run_after_the_cells_before_them():
     whole = build.with_answers(build.read(SCRIPTS[0]))
