@@ -146,7 +146,9 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
 
 
 def _empty_classes(labels: NDArray[Any], classes: int) -> str:
-    """What to tell of labels below the largest that no training image has; "" if there are none."""
+    """What to tell of labels below the largest that no training image has, or of a single one; else ""."""
+    if classes == 1:
+        return "every training image has the label 0, so there is nothing to tell apart"
     empty = np.flatnonzero(np.bincount(labels.astype(np.int64), minlength=classes) == 0).tolist()
     if not empty:
         return ""
