@@ -11,6 +11,7 @@ import pytest
 
 import minidl
 from minidl import Tensor, nn, ops
+from minidl.elsewhere import ELSEWHERE
 from minidl.optim import SGD
 from tests.test_field_habits import X, Y, network
 
@@ -49,6 +50,16 @@ def test_both_sides_of_the_page_agree(row: list[str]) -> None:
         wanted = eval(call, there)
         wanted = wanted.detach().numpy() if isinstance(wanted, torch.Tensor) else wanted
         np.testing.assert_allclose(value.numpy() if isinstance(value, Tensor) else value, wanted, rtol=1e-7)
+
+
+def test_a_column_that_is_always_the_same_is_standardized_to_0() -> None:
+    """As scikit-learn's StandardScaler has it; a plain division by the deviation would make NaN of MNIST's rim."""
+    x = np.array([[0.0, 1], [0, 3], [0, 5]])
+    (row,) = re.findall(r"`StandardScaler\(\)` \| `(.*?)`, with `(.*?)`", PAGE.read_text("utf-8"))
+    for formula, deviation in (row, ELSEWHERE["StandardScaler"].split(", with ")):
+        names = {"x": x, "x_train": x, "np": np}
+        names["s"] = eval(deviation.removeprefix("s = "), names)
+        np.testing.assert_allclose(eval(formula, names), [[0, -(1.5**0.5)], [0, 0], [0, 1.5**0.5]])
 
 
 def test_the_loop_of_the_page_learns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,6 +121,8 @@ def test_kerass_calls_are_named() -> None:
         trainer.fit(images, Y)
     with pytest.raises(ValueError, match=r"^batch_size must be .* got an array: images and labels are one argument"):
         minidl.Trainer(net, SGD(net.parameters(), lr=0.1), images, Y)
+    with pytest.raises(TypeError, match=r"sample_weight.*\(weights \* ops.cross_entropy"):  # by example, not by class
+        trainer.fit(1, sample_weight=np.ones(len(Y)))
 
 
 @pytest.mark.parametrize(

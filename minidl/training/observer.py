@@ -14,7 +14,7 @@ class Step:
     """A training step as observers are given it. What it holds is valid during the call only: copy what you keep.
 
     number     1 for the first of a run
-    x, labels  the batch: a Tensor (N, 1, H, W), and an array (N,)
+    x, labels  the batch: a Tensor (N, C, H, W), and an array (N,)
     loss       before the update, a Tensor of one number; None before the step
     logits     (N, classes), for a step that an observer wants whole; the gradients of the weights are there then too
     """
