@@ -84,6 +84,9 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("1,,3,4,5\n1,2,3,4,5\n", "line 1, column 2 is empty: a number is missing\n"),  # once it was taken for titles
         ("1,2,NaN,4,5\n1,2,3,4,5\n", "line 1, column 3 holds 'NaN': a number is missing\n"),
         ("label,a\n1,2\n1,nan\n", "line 3, column 2 holds 'nan': a number is missing\n"),
+        ("label,a\n1,2\n1,?\n", "line 3, column 2 holds '?': a number is missing\n"),
+        ("label,a\n1,2\nlabel,a\n3,4\n", "line 3 has the names of the columns once more: remove it\n"),
+        ("\nlabel,a\n1,2\n\n1,x\n", "line 5, column 2 holds 'x', and labels are numbered from 0\n"),
         ("label;a\n1;0,5\n", "line 2, column 2 holds '0,5', and numbers have a decimal point"),
         ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
         ("0 2\n1 2\n", "line 2 has no comma, semicolon or tab in it"),

@@ -26,7 +26,7 @@ SEPARATORS = ",;\t"
 LABELS = ("label", "labels", "class", "target", "digit", "y")  # what the column of the labels is called
 NUMBERING = ("", "unnamed: 0", "index", "id")  # what a column is called that only counts the lines
 RARE = 0.05  # of the lines: a label's column has other values than its commonest in more of them
-MISSING = ("", "nan", "na", "null", "none")  # what stands where a number is missing
+MISSING = ("", "nan", "na", "null", "none", "?")  # what stands where a number is missing
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -131,13 +131,17 @@ def _loaded(path: Path, separator: str, titled: bool) -> Array:
 
 def _odd_line(path: Path, separator: str, titled: bool) -> str:
     """The first line that can't be read, in words."""
-    columns = 0
+    columns, titles = 0, [""]
     with _opened(path) as file:
         reader = csv.reader(file, delimiter=separator)
         for cells in reader:
-            if not cells or (titled and not columns):
-                columns = len(cells)
+            if not "".join(cells).strip() and len(cells) < 2:
                 continue
+            if titled and titles == [""]:
+                columns, titles = len(cells), cells
+                continue
+            if cells == titles:
+                return f"line {reader.line_num} has the names of the columns once more: remove it"
             if len(cells) == 1 and len(cells[0].split()) > 1:
                 return f"line {reader.line_num} has no comma, semicolon or tab in it: put one between the numbers"
             if columns and len(cells) != columns:
