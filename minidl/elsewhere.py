@@ -9,7 +9,6 @@ from typing import Any
 
 _NEW = "leave it out: results are new arrays"
 _BY_CLASS = "(w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
-_WEIGHTED = f"in a loop of your own: {_BY_CLASS}"
 _KEPT = "where a run is kept is said once, Trainer(net, optimizer, data, folder=...)"
 _OF_FIT = "trainer.fit(epochs, observers=[...], verbose=False, validate=False) takes it"
 _OF_OPTIMIZER = "the optimizer takes it: Adam(net.parameters(), lr=0.001)"
@@ -24,7 +23,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
         "pad the images so that the windows leave no rest, for a maximum with -inf; in a mean zeros count",
     ),
     "create_graph": (False, "there are no second derivatives; a difference of two gradients is near one"),
-    "class_weight": (None, _WEIGHTED),
+    "class_weight": (None, "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).mean()"),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),
     "dilation": (1, "ops.conv2d(x, weight * mask, bias) is the same, with a larger window and a mask of 0 in between"),

@@ -155,6 +155,8 @@ class _BatchNorm(Module):
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
         if momentum is None:
             raise TypeError(f"{name}: momentum=None, a mean over all batches, is not here: give a number, such as 0.1")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"{name}: momentum must be a fraction, of a batch's statistics, got {momentum}")
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True) if affine else None
         self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True) if affine else None
@@ -182,11 +184,11 @@ class BatchNorm1d(_BatchNorm):
 
     num_features  C
     eps           > 0, keeps the division finite
-    momentum      how far the running statistics move at each step of training, a fraction
+    momentum      how far the running statistics move at each step of training, in [0, 1] (Keras's is 1 - momentum)
     affine        False: without weight and bias
 
     weight (C,) of ones, bias (C,) of zeros, float32; running_mean and running_var (C,) are saved with them.
-    Raises ValueError for eps <= 0.
+    Raises ValueError for eps <= 0 and a momentum outside [0, 1].
     """
 
     ndim = 2
