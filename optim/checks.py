@@ -179,6 +179,14 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
             raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
 
 
+def numbers_of(rule: Any) -> dict[str, Any]:
+    """The numbers, texts and None that a rule of one's own keeps in self, beside what every rule has there."""
+    if not is_own(type(rule)):
+        return {}
+    skip, kinds = {*TAKEN, "flat", "p", "_keeps_step"}, (int, float, str, type(None))
+    return {name: value for name, value in vars(rule).items() if name not in skip and isinstance(value, kinds)}
+
+
 def first_step_of_own(rule: Any) -> Callable[..., None]:
     """What takes the place of `rule.rule` in the first step of a rule of one's own."""
     rule.lines()  # compares its formula with it
@@ -194,7 +202,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     """
     xp, kind = xp_of(g), type(rule).__name__
     before = {name: vector.copy() for name, vector in state.items()}
-    own = dict(vars(rule))
+    own, held = dict(vars(rule)), _held(rule)
     p[...] = math.nan
     rule.rule(g, p, lr, **state)
     if len(p) and bool(xp.isnan(p).all()) and bool(xp.isfinite(g).all()):
@@ -218,12 +226,13 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     def say(what: str, words: str) -> None:
         rule.flat.tell_once(what, f"{kind}.rule {words}")
 
-    for name in sorted(name for name, value in vars(rule).items() if own.get(name, vars) is not value):
+    changed = {name for name, words in _held(rule).items() if held.get(name) != words}
+    for name in sorted(changed | {name for name, value in vars(rule).items() if own.get(name, vars) is not value}):
         say(
             name,
             f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict leaves this out. Count with self.t; a number that a step needs once goes "
-            "into advance, before the gradients are gathered",
+            "copy of self, and state_dict keeps only numbers and texts. Count with self.t; a number that a step "
+            "needs once goes into advance, before the gradients are gathered",
         )
     if not bool((g != 0).any()):
         return
@@ -244,6 +253,11 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
             f"{len(rule.flat.room):,} weights after the other, so a norm or a mean in it is one block's. "
             "(self.whole or self).flat.g is the whole gradient",
         )
+
+
+def _held(rule: Any) -> dict[str, str]:
+    """What the lists and dicts in self hold, which may change within."""
+    return {name: repr(value) for name, value in vars(rule).items() if isinstance(value, (dict, list, set))}
 
 
 def _sees_others(rule: Any, g: Array, p: Array, lr: float, before: Mapping[str, Array]) -> bool:

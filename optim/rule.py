@@ -27,6 +27,7 @@ from minidl.optim.checks import (
     first_step_of_own,
     is_own,
     number,
+    numbers_of,
     parts_of,
     refuse,
     without_memory,
@@ -98,6 +99,7 @@ class Rule(Optimizer):
         self.t, self.rate = 0, 0.0
         self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
         self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
+        self._built: dict[str, Any] = {}  # the numbers in self before the first step, of a rule of your own
         self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
         self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
         self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
@@ -121,7 +123,9 @@ class Rule(Optimizer):
         check_rule(type(self), Rule, self.vectors)
 
     def release(self) -> None:
-        """Give up the parameters and the memory of the state vectors."""
+        """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
+        if self.t:
+            self._put_numbers(self._built)
         self.flat = None
         self.p = None
         for name in self.vectors:
@@ -173,8 +177,8 @@ class Rule(Optimizer):
         p[...] = values["p"]
 
     def advance(self) -> None:
-        self.rate = self.lr * self.lr_factor
-        self.t += 1
+        self._built = self._built if self.t else numbers_of(self)
+        self.rate, self.t = self.lr * self.lr_factor, self.t + 1
 
     def update(self) -> None:
         flat = self._bound()
@@ -312,9 +316,18 @@ class Rule(Optimizer):
         }
 
     def _seldom(self) -> dict[str, Any]:
-        """What most runs never have: parameters that have rested, a decay that a switch has changed."""
-        seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale}
+        """What most runs never have: parameters that have rested, a decay that a switch has changed, and numbers that a
+        rule of your own has changed in self."""
+        numbers = numbers_of(self) if self.t else {}
+        own = {name: value for name, value in numbers.items() if self._built.get(name, vars) != value}
+        seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
+
+    def _put_numbers(self, own: dict[str, Any]) -> None:
+        """Put the numbers in self back; what has come since goes."""
+        for name in numbers_of(self).keys() - own.keys():
+            delattr(self, name)
+        vars(self).update(own)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         vectors, scalars = parts_of(state)
@@ -322,6 +335,8 @@ class Rule(Optimizer):
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
+        self._built = self._built if self.t else numbers_of(self)
+        self._put_numbers(self._built | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0

@@ -8,10 +8,14 @@ import pytest
 from minidl.optim import (
     SGD,
     Adam,
+    AfterSteps,
     Blend,
+    Hybrid,
     Optimizer,
+    Rule,
 )
 from minidl.optim.schedule import cosine
+from minidl.tensor import Tensor
 from tests.test_optim import RULES, feed, noisy_bowl, parameters, values
 
 # ---- saving and loading ----
@@ -50,6 +54,58 @@ def test_loaded_optimizer_goes_on_bit_for_bit(name, at):
         resumed.step()
     np.testing.assert_array_equal(values(again), values(params))
     assert resumed.lr == optimizer.lr
+
+
+class Remembers(Rule):
+    """A number that each step changes, as NAdam's product of its momenta, and one that comes only in some step."""
+
+    name = "remembers"
+
+    def __init__(self, params=None, lr=0.1, **common):
+        super().__init__(params, lr, **common)
+        self.product = 1.0
+
+    def advance(self):
+        super().advance()
+        self.product *= 0.9
+        if self.t == 5:
+            self.late = 0.5
+
+    def rule(self, g, p, lr):
+        p[...] = -lr * self.product * getattr(self, "late", 1.0) * g
+
+
+@pytest.mark.parametrize("anew", [True, False])
+@pytest.mark.parametrize("at", [1, 4, 5, 12])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Remembers,
+        lambda p: Hybrid(p, first=Remembers(), then=SGD(lr=0.1), switch=AfterSteps(8)),
+        lambda p: Hybrid(p, first=Adam(), then=Remembers(), switch=AfterSteps(3)),
+    ],
+    ids=["alone", "first", "then"],
+)
+def test_numbers_that_an_own_rule_keeps_in_self_are_saved(make, at, anew):
+    gradients = np.random.default_rng(0).normal(size=(16, 3))
+
+    def train(optimizer, w, start):
+        for k, gradient in enumerate(gradients[start:], start + 1):
+            w.grad = gradient.copy()
+            optimizer.step()
+            if k == at and start == 0:
+                saved.update(state=through_json(optimizer.state_dict()), w=w.data.copy())
+        return w.data.copy()
+
+    saved, w = {}, Tensor(np.ones(3), requires_grad=True)
+    optimizer = make([w])
+    straight = train(optimizer, w, 0)
+    if anew:
+        w = Tensor(np.ones(3), requires_grad=True)
+        optimizer = make([w])
+    optimizer.load_state_dict(saved["state"])
+    w.data[...] = saved["w"]
+    np.testing.assert_array_equal(train(optimizer, w, at), straight)
 
 
 def test_assigned_rate_is_saved():

@@ -308,6 +308,18 @@ class Counts(Rule):
         p[...] = -lr * g / self.calls
 
 
+class CountsInDict(Rule):
+    name = "counts-in-dict"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.kept = {"calls": 0}
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        self.kept["calls"] += 1
+        p[...] = -lr * g / self.kept["calls"]
+
+
 class Normalized(Rule):
     name = "normalized"
 
@@ -344,7 +356,8 @@ class Doubles(Rule):
 def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
     """It is called for blocks of the vector, for parts of it where some parameters rest, and may have a formula too."""
     for make, says in (
-        (Counts, r"Counts.rule has set self.calls: .* state_dict leaves this out. Count with self.t"),
+        (Counts, r"Counts.rule has set self.calls: .* state_dict keeps only numbers and texts. Count with self.t"),
+        (CountsInDict, r"CountsInDict.rule has set self.kept: "),
         (Normalized, r"Normalized.rule gives some weights another step when it sees them alone: .*flat.g is the whole"),
         (Doubles, r"Doubles.rule and Doubles.formula give different first steps: -0.\d+ and -0.\d+ for one weight"),
         (Forgets, r"Forgets.rule left its vector m as it was"),
