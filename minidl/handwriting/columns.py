@@ -131,13 +131,13 @@ def _loaded(path: Path, separator: str, titled: bool) -> Array:
 
 def _odd_line(path: Path, separator: str, titled: bool) -> str:
     """The first line that can't be read, in words."""
-    columns, titles = 0, [""]
+    columns, titles = 0, None
     with _opened(path) as file:
         reader = csv.reader(file, delimiter=separator)
         for cells in reader:
             if not "".join(cells).strip() and len(cells) < 2:
                 continue
-            if titled and titles == [""]:
+            if titled and titles is None:
                 columns, titles = len(cells), cells
                 continue
             if cells == titles:
