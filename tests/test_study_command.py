@@ -31,6 +31,19 @@ from tutorials.study.publish import publish
 pytestmark = pytest.mark.extra("jinja2")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def plain():
+    """Without compiled loops but where a test takes `compiled`: fifty starts of numba take most of a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIDL_NO_FAST", "1")
+        yield
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    monkeypatch.delenv("MINIDL_NO_FAST")
+
+
 def study(*args):
     words = [sys.executable, "-W", "error", "-m", "tests.tiny_study", *map(str, args)]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -81,7 +94,7 @@ def test_rows_are_checked(done):
     assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["same"] * 2
 
 
-def test_rows_with_pins_are_made_and_checked(tmp_path):
+def test_rows_with_pins_are_made_and_checked(compiled, tmp_path):
     """In processes that are held to AVX2, whatever this one is."""
     if not can_hold_pins():
         pytest.skip("needs x86-64 with AVX2 and OpenBLAS")
@@ -186,7 +199,7 @@ def own_data(tmp_path_factory):
     return folder
 
 
-def test_an_optimizer_and_a_network_of_ones_own_on_own_data(own_data, tmp_path):
+def test_an_optimizer_and_a_network_of_ones_own_on_own_data(compiled, own_data, tmp_path):
     mine, out = tmp_path / "mine.py", tmp_path / "out"
     mine.write_text(MINE)
     result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out)
