@@ -211,9 +211,13 @@ class Module(Named):
     # ---- modes and moves --------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Module:
-        """Put this module and all inside it in training mode (or, with False, in evaluation mode)."""
-        for _, module in self.named_modules():
-            module.training = mode
+        """Put this module and all inside it in training mode (or, with False, in evaluation mode).
+
+        Each module's own `train` is called, so that one may stay as it is, such as a batch norm with frozen statistics.
+        """
+        self.training = mode
+        for _, child in self.named_children():
+            child.train(mode)
         return self
 
     def eval(self) -> Module:

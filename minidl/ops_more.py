@@ -122,7 +122,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
         t = xp.tanh(c * (a + k * a * a * a))
         phi = (1 + t) * a.dtype.type(0.5)
         slope = a.dtype.type(0.5) * (1 - t * t) * c * (1 + 3 * k * a * a)
-    return record("gelu", a * phi, (x, lambda g: g * (phi + a * slope)))
+    return record("gelu", a * phi, (x, lambda g: g * (phi + a * slope), x))
 
 
 def check_approximate(word: str) -> None:

@@ -212,7 +212,7 @@ def test_operations_say_what_they_read() -> None:
     with reference_only():
         for reads in (ops.mul, ops.div, ops.pow, ops.matmul, ops.linear):
             assert changed(reads, (2, 2), (2, 2)), reads
-        for reads in (ops.log, ops.max, ops.abs, lambda x: ops.clamp(x, 0)):
+        for reads in (ops.log, ops.max, ops.abs, ops.gelu, lambda x: ops.clamp(x, 0)):
             assert changed(reads, (2, 2)), reads
         assert changed(ops.conv2d, (1, 1, 3, 3), (1, 1, 2, 2))
         assert changed(lambda x, w: ops.batch_norm(x, None, None, w, None, True), (2, 2), (2,))

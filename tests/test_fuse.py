@@ -109,7 +109,13 @@ def test_a_subclass_is_taken_for_its_class_only_with_its_forward(pieces):
             return x
 
     assert shown(pieces, nn.Sequential(Linear(2, 2), Same())) == ["Linear-Same"]
+
+    class Called(ReLU):
+        def __call__(self, x: Tensor) -> Tensor:
+            return super().__call__(x) * 2
+
     assert shown(pieces, nn.Sequential(Linear(2, 2), Other())) == ["Linear", "Other"]
+    assert shown(pieces, nn.Sequential(Linear(2, 2), Called())) == ["Linear", "Called"]
 
 
 def test_reference_only_and_a_sequential_with_a_forward_of_its_own_go_layer_by_layer(pieces, monkeypatch):

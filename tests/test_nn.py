@@ -9,6 +9,7 @@ import pytest
 
 import minidl
 from minidl import Tensor, gradcheck, nn, ops
+from minidl.module import evaluating
 from minidl.optim import SGD
 from minidl.training.models import MODELS, build_model, count_parameters
 
@@ -140,6 +141,21 @@ def test_train_and_eval_reach_every_layer():
     model.eval()
     assert np.array_equal(model[0](x).data, x.data)
     assert model.train()[0][0].training
+
+
+def test_a_layer_inside_may_stay_in_evaluation():
+    """As torchvision's frozen batch norms do: PyTorch's train() calls that of each layer."""
+
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, rng=0), Frozen(2)), nn.Flatten(), nn.Dropout(0.5, rng=1))
+    with evaluating(model.train()):
+        assert not model[2].training
+    assert (model.training, model[0][1].training, model[2].training) == (True, False, True)
+    model(np.ones((4, 1, 5, 5), np.float32))
+    assert (model[0][1].running_mean.numpy() == 0).all()
 
 
 def test_batch_norm_layer_uses_the_batch_in_training_and_running_statistics_in_evaluation():

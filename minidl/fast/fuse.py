@@ -97,7 +97,7 @@ class Fused:
     def segments(self, model: Sequential) -> list[Segment]:
         """The layers as they are called: in one piece where there is a form, else one by one."""
         layers = list(model)
-        now = [(layer, None if "forward" in vars(layer) else type(layer).forward) for layer in layers]
+        now = [(layer, _forward(layer)) for layer in layers]
         made_of, segments = self._found.get(model, (None, []))
         if made_of != now:
             segments = list(self._group(layers, [FORWARDS.get(forward) for _, forward in now]))
@@ -109,6 +109,12 @@ class Fused:
             n, form = next(((len(k), f) for k, f in self.forms.items() if tuple(kinds[: len(k)]) == k), (1, None))
             yield Segment(layers[:n], form)
             layers, kinds = layers[n:], kinds[n:]
+
+
+def _forward(layer: Module) -> Any:
+    """What the layer computes, as its class has it; None where its own `forward` or `__call__` does otherwise."""
+    own = "forward" in vars(layer) or type(layer).__call__ is not Module.__call__
+    return None if own else type(layer).forward
 
 
 def in_one_piece(model: Module) -> bool:
