@@ -297,7 +297,8 @@ def _epoch(
             yield Tensor(taken[0]), taken[1]
             continue
         x = scale(images[chosen], dtype)
-        yield Tensor(x[:, None] if x.ndim == 3 else x), labels[chosen]
+        y = labels[chosen]  # like x the reader's own, to be changed in place
+        yield Tensor(x[:, None] if x.ndim == 3 else x), y.copy() if order is None else y
 
 
 def statistics(images: Array) -> tuple[float, float]:

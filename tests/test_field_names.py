@@ -50,6 +50,17 @@ def test_a_first_look_at_a_loader_takes_nothing_from_the_epoch() -> None:
         minidl.batches(X, Y, 4, start=-1)
 
 
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+@pytest.mark.parametrize("images", [X, (255 * X).astype(np.uint8), np.repeat(X[:, None], 4, 1)])
+def test_a_batch_may_be_changed_in_place_and_the_data_stay(images: Any, rng: Any) -> None:
+    data, labels = images.copy(), Y.copy()
+    for x, y in minidl.batches(data, labels, 4, rng):  # Cutout, and labels that are drawn anew
+        x.data[:, :2] = 0
+        y[y == 1] = 0
+    assert np.array_equal(data, images)
+    assert np.array_equal(labels, Y)
+
+
 # ---- labels of other kinds ----
 
 LABELS: list[tuple[Any, str, Any]] = [
