@@ -948,6 +948,17 @@ def test_an_optimizer_of_another_model() -> None:
     Trainer(model, Adam(list(model.out.parameters())), few())  # the last layer alone: may be meant
 
 
+def test_a_layer_that_is_replaced_after_the_optimizer_was_built() -> None:
+    model = net()
+    made = Trainer(model, Adam(model.parameters()), few())
+    model.out = nn.Linear(*model.out.weight.shape[::-1], rng=0)
+    with pytest.warns(UserWarning, match="2 of the optimizer's 4 parameters are not of this Net: .*replaced"):
+        made.fit(1, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        made.fit(1, verbose=False)
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

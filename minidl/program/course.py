@@ -25,6 +25,7 @@ from minidl.telling import tell
 from minidl.trainer import Trainer
 from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step
+from minidl.training.slips import check_parameters
 
 BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
 
@@ -45,6 +46,7 @@ def fit(
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
     _check_schedule(trainer, total)
+    check_parameters(trainer.model, trainer.optimizer)  # again: a layer may have been replaced since
     with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), trainer.forms():
         _train(trainer, total, observers, validate, verbose)
 

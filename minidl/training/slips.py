@@ -67,9 +67,11 @@ def check_parameters(model: Module, optimizer: Optimizer) -> None:
             f"{type(model).__name__}. Build it anew, with this model's parameters()"
         )
     if foreign:
-        tell(
+        optimizer.flat.tell_once(
+            "foreign",
             f"{len(foreign)} of the optimizer's {len(optimizer.flat.params)} parameters are not of this "
-            f"{type(model).__name__}: another model's?"
+            f"{type(model).__name__}: of another model, or of a layer that was replaced? Build it anew, with this "
+            "model's parameters()",
         )
 
 
