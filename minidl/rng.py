@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ContextDecorator
 from contextvars import ContextVar
+from inspect import isgeneratorfunction
 from itertools import count
 from typing import Any
 
@@ -91,6 +92,9 @@ class _Seeded(ContextDecorator):
 
     def __call__(self, function: Any) -> Any:
         self.used = True
+        if isgeneratorfunction(function):
+            raise TypeError(f"seed({self.n}) over a generator seeds nothing, for it draws later: give each layer its "
+                            "rng, or return a list")  # fmt: skip
         return super().__call__(function)
 
     def __del__(self) -> None:

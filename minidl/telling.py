@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
+from inspect import isgeneratorfunction
 from typing import Any, ParamSpec
 
 P = ParamSpec("P")
@@ -49,11 +50,29 @@ class Block:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.used = True
+        if isgeneratorfunction(function):
+            return self._over_generator(function)
 
         @wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
             with self.make():
                 return function(*args, **kwargs)
+
+        return inside
+
+    def _over_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """It computes each of its values inside the block; whoever takes them is outside."""
+
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            values = function(*args, **kwargs)
+            while True:
+                with self.make():
+                    try:
+                        value = next(values)
+                    except StopIteration as end:
+                        return end.value
+                yield value
 
         return inside
 

@@ -156,6 +156,28 @@ def test_blocks_nest_and_end_with_errors() -> None:
     assert (x * 2).requires_grad
 
 
+def test_a_block_over_a_generator_holds_for_its_values_alone() -> None:
+    """As PyTorch's no_grad() does: Python's own decorator would have left it before the first value."""
+    x = leaf(1.0)
+
+    @minidl.no_grad()
+    def values(n: int) -> Any:
+        for i in range(n):
+            yield x * i
+        return "end"
+
+    taken = []
+    for y in values(3):
+        taken.append((float(y), y.requires_grad, (x * 2).requires_grad))
+    assert taken == [(0.0, False, True), (1.0, False, True), (2.0, False, True)]
+    last = values(0)
+    with pytest.raises(StopIteration) as ended:
+        next(last)
+    assert ended.value.value == "end"
+    with pytest.raises(TypeError, match=r"seed\(0\) over a generator seeds nothing"):
+        minidl.seed(0)(values)
+
+
 @pytest.mark.parametrize("n", [0, -1, 2.0, "2", True])
 def test_threads_are_counted(n: Any) -> None:
     with (
