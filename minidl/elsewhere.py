@@ -11,6 +11,10 @@ _NEW = "leave it out: results are new arrays"
 _BY_CLASS = "(w[y] * ops.cross_entropy(z, y, reduction='none')).sum() / w[y].sum()"
 _KEPT = "where a run is kept is said once, Trainer(net, optimizer, data, folder=...)"
 _OF_FIT = "trainer.fit(epochs, observers=[...], verbose=False, validate=False) takes it"
+_FIRST_ONLY = (
+    "there are no second derivatives: a gradient's norm is learned as the slope along it, see "
+    "tutorials/pages/from-pytorch.md"
+)
 _OF_OPTIMIZER = "the optimizer takes it: Adam(net.parameters(), lr=0.001)"
 _REDUCTION = "say reduction='mean', 'sum' or 'none'"
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
@@ -22,7 +26,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
         False,
         "pad the images so that the windows leave no rest, for a maximum with -inf; in a mean zeros count",
     ),
-    "create_graph": (False, "there are no second derivatives; a difference of two gradients is near one"),
+    "create_graph": (False, _FIRST_ONLY),
     "class_weight": (None, "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).mean()"),
     "count_include_pad": (True, "the border's zeros count in the mean"),
     "device": (None, "model.to(device) moves a whole model"),
@@ -127,6 +131,14 @@ _TWICE = (
     "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
 )
 _ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
+_OF_STEP = "lr=lambda k: a rate for step k"
+_CHOSEN = "x[chosen], labels[chosen]"
+_FOCAL = "((1 - (-ls).exp()) ** 2 * ls).mean(), with ls = ops.cross_entropy(z, y, reduction='none')"
+_POISSON = "(x.exp() - t * x).mean()"
+_GAUSSIAN = "(0.5 * (t.log() + (a - b) ** 2 / t)).mean(), t the variance"
+_HINGE = "ops.where(y > 0, a, (1 - a).relu()).mean(), y of -1 and 1"
+_SOFT_MARGIN = "ops.binary_cross_entropy_with_logits(x, (y + 1) / 2), y of -1 and 1"
+_WEIGHT_NORM = "w = g * v / v.norm(dim=1, keepdim=True), and ops.linear(x, w, b)"
 _RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
 _NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
@@ -179,10 +191,16 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "zeros": "Tensor(np.zeros(shape, np.float32))",
     "ones": "Tensor(np.ones(shape, np.float32))", "arange": "np.arange", "rand": _UNIFORM, "randn": _RANDOM,
     "concatenate": "ops.cat",
+    "KFold": "parts = np.array_split(np.random.default_rng(0).permutation(len(x)), k)", "Subset": _CHOSEN,
+    "WeightedRandomSampler": f"chosen = rng.choice(len(x), n, p=w / w.sum()), then {_CHOSEN}",
+    "ModelCheckpoint": "an Observer whose after_epoch(record) keeps the best net.state_dict(), for net.load_state_dict",
+    "Callback": "minidl.Observer", "set_seed": "with minidl.seed(0): around what draws weights",
     "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
     "random_split": _SPLIT, "train_test_split": _SPLIT,
     "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
-    "autograd": "backward() and the leaves' .grad; an operation of your own is written with minidl.tensor.record",
+    "autograd": "backward() and the leaves' .grad, no second derivatives; an operation of your own is written with "
+    "minidl.tensor.record",
+    "hessian": _FIRST_ONLY,
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
     "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
@@ -223,6 +241,10 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "scaled_dot_product_attention": _ATTENTION, "MultiheadAttention": f"with nn.Linear for q, k and v, {_ATTENTION}",
     "TransformerEncoderLayer": f"with nn.Linear for q, k and v, {_ATTENTION}", "margin_ranking_loss": _RANKING,
     "MarginRankingLoss": _RANKING, "triplet_margin_loss": _TRIPLET, "TripletMarginLoss": _TRIPLET,
+    "PoissonNLLLoss": _POISSON, "poisson_nll_loss": _POISSON, "GaussianNLLLoss": _GAUSSIAN,
+    "gaussian_nll_loss": _GAUSSIAN, "HingeEmbeddingLoss": _HINGE, "hinge_embedding_loss": _HINGE,
+    "SoftMarginLoss": _SOFT_MARGIN, "soft_margin_loss": _SOFT_MARGIN, "focal_loss": _FOCAL, "FocalLoss": _FOCAL,
+    "Softsign": "x / (1 + ops.abs(x))", "softsign": "x / (1 + ops.abs(x))", "Swish": _SILU, "weight_norm": _WEIGHT_NORM,
     "multinomial": _DRAWN, "bernoulli": f"rng.random(p.shape) < p, {_MADE_ONCE}", "distributions": _DRAWN,
     "cumsum": "t @ np.triu(np.ones((n, n), t.dtype))",
     "interpolate": _TWICE, "pad": _PADDED, "ZeroPad2d": _PADDED, "ReflectionPad2d": _PADDED, "normal": _NORMAL,
@@ -245,7 +267,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "clip_grad_value_": _CLIPPED,
     # optimizers
     "swa_utils": _OWN_AVERAGE, "AveragedModel": _OWN_AVERAGE, "EMA": _OWN_AVERAGE,
-    "CosineAnnealingWarmRestarts": "lr=lambda k: a rate for step k",
+    "CosineAnnealingWarmRestarts": _OF_STEP,
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
     "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
     "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
@@ -253,7 +275,12 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
     "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
     "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",
-    "LambdaLR": "lr=lambda k: a rate for step k", "MultiStepLR": "lr=lambda k: a rate for step k",
+    "LambdaLR": _OF_STEP, "MultiStepLR": _OF_STEP,
+    "CyclicLR": f"{_OF_STEP}; PyTorch's moves the momentum too, optimizer.momentum = m",
+    "PolynomialLR": _OF_STEP, "ConstantLR": _OF_STEP, "MultiplicativeLR": _OF_STEP,
+    "SequentialLR": _OF_STEP, "ChainedScheduler": _OF_STEP, "ExponentialDecay": _OF_STEP, "CosineDecay": _OF_STEP,
+    "PiecewiseConstantDecay": _OF_STEP, "LearningRateScheduler": _OF_STEP,
+    "SAM": "two backward() a step: w.data += e on the first gradient, w.data -= e after the second, then step()",
     "ReduceLROnPlateau": "optimizer.lr = optimizer.lr / 10 after epochs without progress; Hybrid's Plateau() switches",
     # layers and models
     "Input": "each layer takes its own: nn.Linear(in_features, out_features)", "Model": "nn.Module",

@@ -248,7 +248,12 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "huber_loss": lambda t, F, v: F.huber_loss(v["a"], v["b"]), "cumsum": lambda t, F, v: t.cumsum(v["t"], -1),
     "layer_norm": lambda t, F, v: F.layer_norm(v["x"], (3,)), "dist": lambda t, F, v: t.dist(v["a"], v["b"]),
     "Upsample": lambda t, F, v: F.interpolate(v["images"], scale_factor=2), "sin": lambda t, F, v: t.sin(v["x"]),
-    "cos": lambda t, F, v: t.cos(v["x"]), "outer": lambda t, F, v: t.outer(v["a"][0], v["b"][0]),
+    "poisson_nll_loss": lambda t, F, v: F.poisson_nll_loss(v["x"], v["t"]),
+    "gaussian_nll_loss": lambda t, F, v: F.gaussian_nll_loss(v["a"], v["b"], v["t"]),
+    "hinge_embedding_loss": lambda t, F, v: F.hinge_embedding_loss(v["a"], v["signs"]),
+    "soft_margin_loss": lambda t, F, v: F.soft_margin_loss(v["x"], v["signs"].detach()),
+    "softsign": lambda t, F, v: F.softsign(v["x"]), "cos": lambda t, F, v: t.cos(v["x"]),
+    "outer": lambda t, F, v: t.outer(v["a"][0], v["b"][0]),
 }  # fmt: skip
 
 
@@ -268,9 +273,11 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     here = {key: Tensor(value, requires_grad=True) for key, value in arrays.items()}
     there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
     wanted = RECIPES[name](torch, torch.nn.functional, there)
-    recipe = re.split(r", (?=of minidl|with [dm] =)| is twice", minidl.elsewhere.ELSEWHERE[name])[0]
+    recipe = re.split(r", (?=of minidl|with [dm] =|t the|y of)| is twice", minidl.elsewhere.ELSEWHERE[name])[0]
     sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
     names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
+    if "loss" in name and "y" not in names:
+        names["y"] = arrays["signs"]
     if name in ("tril", "triu"):
         names["t"] = here["images"]
     if name in ("index_add", "scaled_dot_product_attention", "margin_ranking_loss", "lerp"):

@@ -69,8 +69,27 @@ def test_the_loop_of_the_page_learns(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_loop_of_a_table_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(PAGE.read_text("utf-8").split("```python\n")[2].split("```")[0], {})
+    exec(PAGE.read_text("utf-8").split("```python\n")[3].split("```")[0], {})
     assert float(capsys.readouterr().out.split()[-1]) < 0.01  # a sine varies by 0.5
+
+
+@pytest.mark.pytorch
+def test_the_penalty_of_a_gradient_is_pytorchs() -> None:
+    """Loss and gradients of WGAN-GP's critic (Gulrajani et al. 2017, Algorithm 1)."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.Tanh(), nn.Linear(8, 1, rng=1)).to(dtype=np.float64)
+    theirs = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+    theirs.load_state_dict({name: torch.from_numpy(value) for name, value in net.state_dict().items()})
+    data = {name: rng.normal(size=(6, 4)) for name in ("between", "real", "fake")}
+    names: dict[str, Any] = {"np": np, "Tensor": Tensor, "net": net, "optimizer": SGD(net.parameters()), "h": 1e-4}
+    exec(PAGE.read_text("utf-8").split("```python\n")[2].split("```")[0], names | data)
+    between, real, fake = (torch.tensor(data[name], requires_grad=True) for name in data)
+    (slopes,) = torch.autograd.grad(theirs(between).sum(), between, create_graph=True)
+    loss = theirs(fake).mean() - theirs(real).mean() + 10 * ((slopes.norm(dim=1) - 1) ** 2).mean()
+    loss.backward()
+    for ours, wanted in zip(net.parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(ours.grad, wanted.grad.numpy(), rtol=1e-6, atol=1e-7)
 
 
 # ---- the messages ----
