@@ -222,7 +222,8 @@ class Module(Named):
 
     def eval(self) -> Module:
         """Evaluation mode: train(False)."""
-        return self.train(False)
+        self.train(False)  # one of the user's own may return nothing
+        return self
 
     def to(self, device: str | None = None, dtype: Any = None) -> Module:
         """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer.

@@ -35,7 +35,7 @@ from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
 from minidl.training.observer import Observer, Step
-from minidl.training.slips import check_settings, tell_slips
+from minidl.training.slips import check_settings, tell_resting, tell_slips
 
 
 class StepLosses(NamedTuple):
@@ -194,10 +194,13 @@ class Trainer(Named):
 
     def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
         p, train, dtype = self.progress, self.splits.train, dtype_of(self.model)
-        self.model.train()
+        self.model.train()  # a train() of the user's may return nothing
+        training = self.model.training
         rng = np.random.default_rng([self.seed, 1, p.epoch])
         start = time.perf_counter()
         for x, labels in batches(train.images, train.labels, self.batch_size, rng, p.batch, dtype):
+            if training and not self.model.training:
+                training = tell_resting(p.step)
             step = Step(p.step + 1, x, labels)
             for observer in observers:
                 observer.before_step(step)

@@ -148,7 +148,7 @@ def test_a_layer_inside_may_stay_in_evaluation():
 
     class Frozen(nn.BatchNorm2d):
         def train(self, mode=True):
-            return super().train(False)
+            super().train(False)  # and nothing is returned
 
     model = nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3, rng=0), Frozen(2)), nn.Flatten(), nn.Dropout(0.5, rng=1))
     with evaluating(model.train()):
@@ -156,6 +156,7 @@ def test_a_layer_inside_may_stay_in_evaluation():
     assert (model.training, model[0][1].training, model[2].training) == (True, False, True)
     model(np.ones((4, 1, 5, 5), np.float32))
     assert (model[0][1].running_mean.numpy() == 0).all()
+    assert model[0][1].eval() is model[0][1]
 
 
 def test_batch_norm_layer_uses_the_batch_in_training_and_running_statistics_in_evaluation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,29 @@ def test_observers_are_closed_however_training_ends(data):
     with np.errstate(all="ignore"), pytest.raises(Diverged):
         trainer_of(data, opt="sgd", lr=1e30).train_to(2, [first])
     assert first.notes[-1] == ("closed",)
+
+
+class Looks(Observer):
+    """Puts the network into evaluation mode for a look, and may forget to put it back."""
+
+    def __init__(self, model: Any, forgets: bool) -> None:
+        self.model, self.forgets = model, forgets
+
+    def after_step(self, step: Step) -> None:
+        self.model.eval()
+        self.model.train(not self.forgets)
+
+
+def test_a_network_that_is_left_in_evaluation_mode_is_told(data):
+    trainer = trainer_of(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.fit(1, [Looks(trainer.model, forgets=False)], verbose=False)
+        trainer.model.eval()  # between two epochs it does no harm
+        trainer.fit(1, verbose=False)
+    with pytest.warns(UserWarning, match="after step 7 the network is in evaluation mode") as told:
+        trainer.fit(1, [Looks(trainer.model, forgets=True)], verbose=False)
+    assert len(told) == 1
 
 
 def test_without_validation_nothing_is_evaluated(data, monkeypatch):

@@ -89,6 +89,13 @@ def check_metrics(optimizer: Optimizer, splits: Splits) -> None:
             )
 
 
+def tell_resting(step: int) -> bool:
+    """Someone has called eval() between two steps, and not train(). Returns False: whether the network trains."""
+    tell(f"after step {step} the network is in evaluation mode, and trains on so till the epoch ends: after "
+         "net.eval(), as in an observer, write net.train()")  # fmt: skip
+    return False
+
+
 # ---- the data ----
 
 
