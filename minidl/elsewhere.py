@@ -16,6 +16,8 @@ _FIRST_ONLY = (
     "tutorials/pages/from-pytorch.md"
 )
 _OF_OPTIMIZER = "the optimizer takes it: Adam(net.parameters(), lr=0.001)"
+_OF_TRAINER = "a Trainer's loss is cross-entropy; with another one write a loop of your own"
+_OWN_LOOP = "a Trainer takes batches as they are, a step for each; write a loop of your own"
 _REDUCTION = "say reduction='mean', 'sum' or 'none'"
 BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to do instead)
     "activation": (None, "it is a layer of its own: nn.Linear(4, 8), nn.ReLU()"),
@@ -42,7 +44,15 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "keepdims": (NotImplemented, "here it is called keepdim"),
     "inputs": (None, "requires_grad = False on the other leaves leaves them out"),
     "inplace": (False, _NEW),
-    "loss": (None, "a Trainer's is cross-entropy; with another one write a loop of your own"),
+    "loss": (None, _OF_TRAINER),
+    "criterion": (None, _OF_TRAINER),
+    "loss_fn": (None, _OF_TRAINER),
+    "Trainer.label_smoothing": (0.0, _OF_TRAINER),
+    "accumulate_grad_batches": (1, _OWN_LOOP),
+    "gradient_clip_val": (None, "the optimizer takes it: max_norm="),
+    "transform": (None, _OWN_LOOP),
+    "scheduler": (None, "the optimizer takes it, lr= a function of the step"),
+    "patience": (None, "an Observer whose after_epoch(record) returns True ends the training"),
     "metrics": (None, "a Trainer gives loss and accuracy; others are counted by an observer, or of trainer.predict(x)"),
     "out": (None, _NEW),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),

@@ -77,6 +77,7 @@ _CALLED = {  # Keras's names, and what they are called here
     "beta1": "betas=(beta1, beta2)", "beta2": "betas=(beta1, beta2)",
     "beta_1": "betas=(beta1, beta2)", "beta_2": "betas=(beta1, beta2)",
     "epsilon": "here it is called eps", "rho": "here it is called alpha", "clipnorm": "here it is called max_norm",
+    "clipvalue": "np.clip(p.grad, -c, c, out=p.grad) for each parameter, before step()",
 }  # fmt: skip
 
 

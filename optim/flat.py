@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from operator import attrgetter, is_
 from sys import getrefcount, maxsize
 from typing import Any
@@ -47,6 +48,8 @@ class FlatParameters:
     def __init__(self, params: Iterable[Tensor]) -> None:
         self.params = _checked(params)
         self.xp = backend_of(self.params[0].data).xp
+        if self.xp is np:
+            _tell_shared(self.params)
         n = sum(p.size for p in self.params)
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
@@ -241,6 +244,15 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
                 "model.to(device, dtype) first; np.ones(n) makes float64, np.ones(n, np.float32) float32"
             )
     return params
+
+
+def _tell_shared(params: list[Tensor]) -> None:
+    """Weights that were tied by their memory part when they move in, where in PyTorch they would stay tied."""
+    for a, b in pairwise(sorted(params, key=lambda p: p.data.ctypes.data)):
+        if np.shares_memory(a.data, b.data):
+            tell(f"two parameters, of shapes {a.shape} and {b.shape}, share memory, and the optimizer parts them: "
+                 "tied weights are one parameter, b.weight = a.weight, or a.weight.T in forward()")  # fmt: skip
+            return
 
 
 def _moved_out(i: int, p: Tensor, here: FlatParameters) -> str:

@@ -133,6 +133,9 @@ def test_images_that_are_not_finite_are_named_not_the_rate(bad: float) -> None:
         ("class_weight", r"\(w\[y\] .*reduction='none'\)\)\.mean\(\)"),
         ("metrics", "observer"),
         ("shuffle", "draws another order"),
+        ("criterion", "cross-entropy"),
+        ("accumulate_grad_batches", "a loop of your own"),
+        ("patience", "Observer"),
     ],
 )
 def test_kerass_arguments_of_fit_are_answered(argument: str, words: str) -> None:

@@ -1,6 +1,7 @@
 """The flat vector that parameters become views of, and clipping, which acts on all of it."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -160,6 +161,20 @@ def test_copy_of_a_model_is_free():
     other = copy.deepcopy(model)
     assert other[0].weight.home is None
     assert not np.shares_memory(other[0].weight.data, model[0].weight.data)
+
+
+@pytest.mark.parametrize("shown", [lambda w: w, lambda w: w.T, lambda w: w[:2]])
+def test_weights_that_are_tied_by_their_memory_are_told(shown):
+    """In PyTorch, decoder.weight.data = encoder.weight.data.T keeps them tied."""
+    first, other = Tensor(np.ones((3, 4)), requires_grad=True), Tensor(np.ones(5), requires_grad=True)
+    second = Tensor(shown(first.data), requires_grad=True)
+    with pytest.warns(UserWarning, match=r"two parameters, of shapes .*, share memory, and the optimizer parts them"):
+        SGD([first, other, second])
+    wide = np.ones((3, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SGD([first, second])  # other stretches of the first optimizer's vector
+        SGD([Tensor(part, requires_grad=True) for part in (wide[:, :2], wide[:, 2:])])
 
 
 def test_a_parameter_that_comes_twice_is_taken_once():
