@@ -171,10 +171,52 @@ def test_what_never_switched_is_adam_tuned_again():
         ("swats", 0.01),
         ("swats-tensor", -0.02),
     ]
-    assert details([found]).endswith("it is Adam, tuned once more, and it ended -2.01 to +0.99 points from Adam.")
+    assert details([found]).endswith("it is Adam, tuned once more, and it ended -2.01 to +1.00 points from Adam.")
     found.entries["swats-tensor"].finals[0]["result"]["switch"] = {"step": 5, "lr": 0.1}
     assert [e.contestant.key for e, _ in tuned_again(found)] == ["swats"]
     assert "How much is luck" not in details([block(adam=0.95, hybrid=0.97, adam_cut=0.97)])
+
+
+def test_the_luck_of_tuning_is_the_estimate_of_the_claim():
+    """The trimmed mean of the differences seed by seed, which is not that of one minus that of the other."""
+    found = block(adam=0.95, swats_tensor=0.95, hybrid=0.97, adam_cut=0.97)
+    for seed, change in zip(SEEDS, [0.05] * 5 + [0.0] * 15, strict=True):
+        found.entries["swats-tensor"].finals[seed] = record(seed, 0.9 + seed / 1000 + change)
+        found.entries["adam"].finals[seed] = record(seed, 0.9 + seed / 1000)
+    ((_, luck),) = tuned_again(found)
+    ((claim,),) = simultaneous([[difference(found, Claim("", "swats-tensor", "adam"))]])
+    assert luck == claim.estimate == pytest.approx(0.05 / 12)
+
+
+def test_equal_differences_are_equal_in_every_bit():
+    """0.912 - 0.909 and 0.853 - 0.85 are 3 of 1,000 images both; neither says more than the range of all five."""
+    found = block(hybrid=0.97, adam=0.97)
+    pairs = [(0.912, 0.909), (0.853, 0.85), (0.633, 0.63), (0.88, 0.9), (0.931, 0.901)]
+    for key, values in zip(("hybrid", "adam"), zip(*pairs, strict=True), strict=True):
+        finals = {seed: record(seed, value) for seed, value in enumerate(values)}
+        found.entries[key] = replace(found.entries[key], finals=finals)
+    differences = difference(found, Claim("", "hybrid", "adam"))
+    assert differences == [0.003, 0.003, 0.003, -0.02, 0.03]
+    assert _verdict(TITLE, REGIME, simultaneous([[differences]])[0][0]).word == OPEN
+
+
+def test_a_seed_that_is_missing_keeps_its_place():
+    """Seeds are mixed alike for all comparisons of a regime: one of fewer seeds has NaN where the others have them."""
+    found = block(hybrid=0.97, adam=0.95, sgd=0.9)
+    del found.entries["adam"].finals[3], found.entries["adam"].finals[7]
+    differences = difference(found, Claim("", "hybrid", "adam"))
+    assert [i for i, d in enumerate(differences) if np.isnan(d)] == [3, 7]
+    assert len(differences) == len(difference(found, Claim("", "hybrid", "sgd"))) == 20
+
+
+@pytest.mark.extra("jinja2", "matplotlib")
+def test_a_mean_of_fewer_seeds_says_so():
+    from minidl.study.report import accuracy
+
+    few = entry("adam", 0.9)
+    del few.finals[19]
+    assert accuracy(replace(few, missing=1)).endswith(" (19 of 20 seeds)")
+    assert accuracy(replace(few, missing=1, collapsed=2)).endswith(" (2 collapsed, 19 of 20 seeds)")
 
 
 def test_counts_in_words():

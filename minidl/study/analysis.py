@@ -28,6 +28,7 @@ class Entry:
 
     tried      validation accuracy of every setting with the first tuning seed;   tuning  the winner's tuning runs
     finals     the final runs by seed;   collapsed  how many of them did
+    missing    final runs that are not there: still to come, or crashed
     """
 
     contestant: Contestant
@@ -36,6 +37,7 @@ class Entry:
     tuning: tuple[Record, ...]
     finals: dict[int, Record]
     collapsed: int
+    missing: int = 0
 
     def results(self) -> list[dict[str, Any]]:
         """The results of the final runs, in the order of their seeds."""
@@ -136,7 +138,8 @@ def _draft(plan: Plan, regime: Regime) -> Block:
             first = [plan.tuning_runs(regime, contestant.recipe(point), 1)[0] for point in tuned.points]
             tried = tuple(record["result"]["val_accuracy"] for record in plan.records(first))
             count = sum(collapsed(record, regime) for record in finals.values())
-            entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count)
+            missing = len(plan.study.seeds) - len(finals)
+            entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count, missing)
     maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
     levels = _levels(entries, _asked(plan, entries), 1 / plan.dataset.classes)
     return Block(regime, entries, levels, tuple(_misses(regime, entries)), _complete(plan, regime), (), maps)
@@ -186,17 +189,22 @@ def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
 
 
 def difference(block: Block, claim: Claim) -> list[float]:
-    """a minus b by seed, positive where a is better; NaN where the comparison can't be made."""
+    """a minus b by seed of the regime, positive where a is better; NaN where the comparison can't be made.
+
+    To twelve digits: what lies beyond is rounding, and would make equal differences unequal.
+    """
     a, b = block.entries[claim.a].finals, block.entries[claim.b].finals
     seeds = sorted(a.keys() & b.keys())
     x = [measured(a[seed], claim.measure, block.levels) for seed in seeds]
     y = [measured(b[seed], claim.measure, block.levels) for seed in seeds]
-    found = [SIGNS[claim.measure] * (p - q) for p, q in zip(x, y, strict=True)]
+    found = [round(SIGNS[claim.measure] * (p - q), 12) for p, q in zip(x, y, strict=True)]
     if claim.measure == SPEED:
         told = sum(min(p, q) < 1 for p, q in zip(x, y, strict=True))  # where neither gets there, who is sooner?
     else:
         told = sum(math.isfinite(d) for d in found)
-    return found if told >= REACHED * len(found) else [math.nan] * len(found)
+    by_seed = dict(zip(seeds, found, strict=True)) if told >= REACHED * len(found) else {}
+    every = sorted({seed for entry in block.entries.values() for seed in entry.finals})
+    return [by_seed.get(seed, math.nan) for seed in every]
 
 
 def measured(record: Record, measure: str, levels: Levels) -> float:
@@ -246,13 +254,13 @@ def _moment(block: Block, key: str) -> int | None:
 
 
 def tuned_again(block: Block) -> list[tuple[Entry, float]]:
-    """The kinds of SWATS that never switched in a final run, with their test accuracy minus Adam's.
+    """The kinds of SWATS that never switched in a final run, with their test accuracy against Adam's, as in a claim.
 
     They are Adam then, tuned from the same settings: the difference is what the luck of one tuning can bring.
     """
     if "adam" not in block.entries:
         return []
-    adam = block.entries["adam"]
-    kinds = [block.entries[key] for key in ADAMS if key in block.entries]
-    never = [entry for entry in kinds if not any(result["switch"] for result in entry.results())]
-    return [(entry, entry.middle("test_accuracy") - adam.middle("test_accuracy")) for entry in never]
+    kinds = [key for key in ADAMS if key in block.entries]
+    never = [key for key in kinds if not any(result["switch"] for result in block.entries[key].results())]
+    against = {key: [d for d in difference(block, Claim("", key, "adam")) if math.isfinite(d)] for key in never}
+    return [(block.entries[key], trimmed_mean(found)) for key, found in against.items() if found]

@@ -139,9 +139,12 @@ def table_rows(blocks: Sequence[Block]) -> list[tuple[str, list[str]]]:
 
 
 def accuracy(entry: Entry) -> str:
-    """Trimmed mean of the test accuracy in per cent, and how many runs collapsed."""
+    """Trimmed mean of the test accuracy in per cent, how many runs collapsed, and of how many seeds, if not all."""
+    there = len(entry.finals)
+    notes = [f"{entry.collapsed} collapsed"] if entry.collapsed else []
+    notes += [f"{there} of {there + entry.missing} seeds"] if entry.missing else []
     text = f"{100 * entry.middle('test_accuracy'):.2f}"
-    return f"{text} ({entry.collapsed} collapsed)" if entry.collapsed else text
+    return f"{text} ({', '.join(notes)})" if notes else text
 
 
 def slug(name: str) -> str:
@@ -260,7 +263,7 @@ def _environment() -> jinja2.Environment:
 def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     """The answer, the first table, and which regimes are not what they claim."""
     done = [block for block in blocks if block.entries]
-    seeds = max((len(entry.finals) for block in done for entry in block.entries.values()), default=0)
+    seeds = max((len(e.finals) + e.missing for block in done for e in block.entries.values()), default=0)
     if not done:
         return " ".join(answer(blocks, keys)) + "\n"
     lines = [

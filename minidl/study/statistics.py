@@ -94,8 +94,9 @@ def _estimate(d: Array) -> tuple[float, float, int]:
     d = d[np.isfinite(d)]
     if len(d) < 3:
         return float(d.mean()) if len(d) else math.nan, math.inf, len(d)
-    mean, error = trimmed(d)
-    return float(mean), float(error), len(d)
+    middle = np.median(d)  # about it, differences that are equal are 0, whatever a sum of them rounds to
+    mean, error = trimmed(d - middle)
+    return float(middle + mean), float(error), len(d)
 
 
 def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
