@@ -14,10 +14,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from minidl import Trainer, load_mnist, load_run, nn, seed, split
+from minidl import Observer, Trainer, load_mnist, load_run, nn, seed, split
 from minidl.data import write_idx
 from minidl.data.batches import splits_of
-from minidl.optim import Adam
+from minidl.optim import SGD, Adam
 from minidl.pages import facts_of_folder
 from minidl.pages.png import png, signed
 from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
@@ -255,6 +255,49 @@ def test_runs_side_by_side(runs, tmp_path):
     assert [row[0] for row in page.tables[0]] == ["", "A", "B", "C"]
     assert page.addresses == ["data:,"]
     assert text.count('<g class="line run-2">') == 4  # a curve of the third run in each chart
+
+
+def test_a_seed_counts_once(runs):
+    """A folder given twice, or a copy of it, is the same run: counted twice it would narrow the spread."""
+    out = ok(runs / "adam", runs / "adam", runs / "adam1", module="minidl.compare")
+    test = [100 * json.loads((runs / name / "summary.json").read_text())["test_accuracy"] for name in ("adam", "adam1")]
+    assert "A, C differ in the seed alone: validation" in out
+    assert f"test {np.mean(test):.2f} ± {np.std(test, ddof=1):.2f} %" in out
+
+
+def test_runs_of_trainers_tell_their_settings(tmp_path):
+    """The rates, which are in no option of the command line; and that the folder does not know a rule of one's own."""
+
+    class Mine(SGD):
+        """A rule of one's own: of its options the folder holds none."""
+
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    rules = [lambda p: Adam(p, 1e-3), lambda p: Adam(p, 1e-2), lambda p: Adam(p, 1e-3), lambda p: Mine(p, 0.1),
+             lambda p: Mine(p, 0.5)]  # fmt: skip
+    for i, rule in enumerate(rules):
+        with seed(0):
+            net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        Trainer(net, rule(net.parameters()), data, seed=i, folder=tmp_path / str(i)).fit(1, verbose=False)
+    out = ok(*(tmp_path / str(i) for i in range(5)), module="minidl.compare")
+    assert "  lr: A 0.001, B 0.01, C 0.001, D none, E none" in out
+    assert "adam 0.01 " in out
+    assert "A, C differ in the seed alone: validation" in out
+    assert "D, E differ in the seed alone, as far as their folders tell of code of your own: validation" in out
+
+
+def test_no_mean_of_runs_that_are_not_finished(tmp_path):
+    class Stop(Observer):
+        def after_epoch(self, record):
+            return True
+
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    for i, observers in enumerate(([], [Stop()])):
+        with seed(0):
+            net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        trainer = Trainer(net, Adam(net.parameters()), data, seed=i, folder=tmp_path / str(i))
+        trainer.fit(2, observers, verbose=False)
+    out = ok(tmp_path / "0", tmp_path / "1", module="minidl.compare")
+    assert "A, B differ in the seed alone: not all are finished" in out
 
 
 def test_runs_that_do_not_compare_are_told(runs, tmp_path):

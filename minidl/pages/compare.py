@@ -23,6 +23,7 @@ from minidl.training.results import CHECKPOINT, disagreements, full_summary
 
 COLOURS = 6  # run-0 to run-5 in the style sheet
 IDENTITY = ("dataset", "network", "optimizer", "file", "asked", "kind", "device", "model", "opt")  # shown otherwise
+USUAL = (None, False, 0, "nothing", 1e-8)  # options of a Trainer's optimizer that need no line: off, or the usual eps
 HEAD = ("", "run", "data", "network", "optimizer", "epochs", "validation", "best", "test", "switch", "time")
 
 
@@ -37,6 +38,12 @@ class Compared:
     @property
     def config(self) -> dict[str, Any]:
         return self.state["config"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, those of a Trainer's optimizer among them, and how many weights there are."""
+        found = {name: value for name, value in self.config.items() if name not in IDENTITY}
+        return {**found, **_flat(self.config.get("optimizer")), "weights": self.summary.get("parameters")}
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -88,7 +95,7 @@ def rows(runs: Sequence[Compared]) -> list[list[str]]:
 def _row(run: Compared) -> list[str]:
     best, summary = run.best, run.summary
     done, wanted = len(run.metrics), run.config["epochs"]
-    rate = run.config.get("lr")
+    rate = run.settings.get("lr")
     return [
         run.letter,
         str(run.folder),
@@ -125,39 +132,57 @@ def warnings(runs: Sequence[Compared]) -> list[str]:
 
 
 def groups(runs: Sequence[Compared]) -> list[tuple[list[Compared], str]]:
-    """Runs that differ in nothing but the seed, several of them, with what they come to together."""
-    by_key: dict[str, list[Compared]] = {}
+    """Runs that differ in nothing but the seed, one for each, with what they come to together."""
+    by_key: dict[str, dict[int, Compared]] = {}
     for run in runs:
         key = {name: value for name, value in run.config.items() if name not in ("seed", "split_seed", "device")}
-        by_key.setdefault(repr((key, run.state["data"]["sha256"], run.state.get("files"))), []).append(run)
-    several = [each for each in by_key.values() if len({run.config["seed"] for run in each}) > 1]
+        alike = by_key.setdefault(repr((key, run.state["data"]["sha256"], run.state.get("files"))), {})
+        alike.setdefault(run.config["seed"], run)  # the same run once more would narrow the spread
+    several = [list(alike.values()) for alike in by_key.values() if len(alike) > 1]
     return [(each, _together(each)) for each in several]
 
 
 def _together(runs: Sequence[Compared]) -> str:
     words = []
     for name, values in (
-        ("validation", [run.final for run in runs]),
+        ("validation", [run.final if run.summary else None for run in runs]),
         ("test", [run.summary.get("test_accuracy") for run in runs]),
     ):
         known = [100 * value for value in values if value is not None]
         if len(known) == len(runs):
             words.append(f"{name} {mean(known):.2f} ± {stdev(known):.2f} %")
     letters = ", ".join(run.letter for run in runs)
-    told = f"{', '.join(words)} (mean ± standard deviation)" if words else "not finished"
-    return f"{letters} differ in the seed alone: {told}"
+    told = f"{', '.join(words)} (mean ± standard deviation)" if words else "not all are finished"
+    hidden = any(run.config.get(part, part) is None for run in runs for part in ("network", "optimizer"))
+    known = ", as far as their folders tell of code of your own" if hidden else ""
+    return f"{letters} differ in the seed alone{known}: {told}"
 
 
 def differences(runs: Sequence[Compared]) -> list[list[str]]:
     """The settings in which the runs differ: name, and the value of each."""
-    names = list(dict.fromkeys(name for run in runs for name in run.config if name not in IDENTITY))
-    values = {name: [_value(run.config.get(name)) for run in runs] for name in names}
+    settings = [run.settings for run in runs]
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    values = {name: [_value(each.get(name)) for each in settings] for name in names}
     return [[name.replace("_", "-"), *each] for name, each in values.items() if len(set(each)) > 1]
+
+
+def _flat(optimizer: dict[str, Any] | None, part: str = "") -> dict[str, Any]:
+    """The options of an optimizer as `describe_optimizer` has it; those of a hybrid's rules as first_lr, then_lr."""
+    found: dict[str, Any] = {}
+    for name, value in (optimizer or {}).items():
+        if isinstance(value, dict) and "rule" in value:
+            found |= _flat(value, f"{name}_")
+        elif value not in USUAL and (part or name != "rule"):
+            found[part + name] = value
+    return found
 
 
 def _value(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict):  # a schedule
+        given = [*value["how"], *(f"{name}={_value(each)}" for name, each in value["named"].items())]
+        return f"{value['schedule']}({_value(given)})"
     if isinstance(value, (list, tuple)):
         return ",".join(map(_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
