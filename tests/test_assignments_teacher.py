@@ -84,6 +84,15 @@ def test_a_page_for_the_class_names_nobody():
     assert "Bob" not in page
 
 
+def test_the_middle_of_an_even_class_lies_between_two():
+    item = load_items(load("A2"))[0]
+    reports = [Report(load("A2"), submission({}, "x"), [Mark(item, score, "")]) for score in (0, item.marks - 1)]
+    middle = f"{(item.marks - 1) / 2:g}"
+    assert f"2 submissions; {(item.marks - 1) / 2:.1f} of {item.marks} marks on average, {middle} in the middle." in (
+        class_page(reports)
+    )
+
+
 def test_a_class_of_which_nothing_can_be_opened_has_no_page(tmp_path):
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "ada.zip").write_bytes(b"")

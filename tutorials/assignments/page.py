@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from html import escape
+from statistics import mean, median
 
 from tutorials.assignments.assignment import LESSONS, AssignmentError
 from tutorials.assignments.marking import Mark, Report
@@ -33,8 +34,7 @@ def class_page(reports: list[Report]) -> str:
     if not graded:
         raise AssignmentError("nobody was graded: there is nothing to show")
     assignment, most = graded[0].assignment, graded[0].most
-    scores = sorted(report.score for report in graded)
-    mean, median = sum(scores) / len(scores), scores[len(scores) // 2]
+    scores = [report.score for report in graded]
     rows = [_bar(f"{low} to {low + 9}" if low < most else str(most), n, len(graded)) for low, n in _tens(scores, most)]
     items = [_item([report.marks[i] for report in graded]) for i in range(len(graded[0].marks))]
     many = f"{len(graded)} submission{'s' * (len(graded) != 1)}"
@@ -43,7 +43,7 @@ def class_page(reports: list[Report]) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>{_STYLE}</style>
 <h1>{title}</h1>
-<p>{many}; {mean:.1f} of {most} marks on average, {median} in the middle.</p>
+<p>{many}; {mean(scores):.1f} of {most} marks on average, {median(scores):g} in the middle.</p>
 <h2>Marks</h2>
 <table>{"".join(rows)}</table>
 <h2>Items</h2>
