@@ -169,7 +169,7 @@ def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
         raise ValueError("the network's output is no number: its weights, finite as they are, overflow on this image")
     if len(probabilities) == 1:
         return f"{names[0] if names else 0} ({probabilities[0]:.1%}; there is no other class)"
-    first, second = probabilities.argsort()[::-1][:2]
+    first, second = (-probabilities).argsort(kind="stable")[:2]  # of equals the first, as accuracy counts
     most, next_ = (names[k] if k < len(names) else k for k in (first, second))
     return f"{most} ({probabilities[first]:.1%}; next {next_}, {probabilities[second]:.1%})"
 

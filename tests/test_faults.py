@@ -106,6 +106,11 @@ def test_an_answer_where_there_is_one_class():
     assert describe(np.array([1.0])) == "0 (100.0%; there is no other class)"
 
 
+def test_of_equal_classes_the_first_is_the_answer():
+    """As NumPy's argmax has it, and so accuracy and the confusion matrix."""
+    assert describe(np.array([0.2, 0.4, 0.4])) == "1 (40.0%; next 2, 40.0%)"
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.float16, np.int32, np.float64])
 def test_weights_of_another_dtype_signed(made, run, capsys, dtype):
     weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]
