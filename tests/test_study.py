@@ -630,3 +630,10 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
 def test_studies_that_are_not_fair_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
         replace(TINY, **change)
+
+
+def test_data_of_one_class_are_refused(digits, tmp_path):
+    """All are right there, those that diverge too: it would compare 100 % with 100 %."""
+    one = replace(digits, **{name: np.zeros_like(getattr(digits, name)) for name in ("train_labels", "test_labels")})
+    with pytest.raises(ValueError, match="one class"):
+        open_plan(TINY, one, tmp_path)

@@ -269,6 +269,8 @@ def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = 
             f"the study {study.name!r} needs {largest:,} training images, {dataset.name} has {there:,}: "
             "choose another preset or data set"
         )
+    if (dataset.train_labels == dataset.train_labels[0]).all():
+        raise ValueError(f"{dataset.name} has one class: every network is right, and there is nothing to compare")
     plan = Plan(study, dataset, Store(folder), to_be_made(study.pinned, numpy_alone, device))
     for regime in study.regimes:
         _try_out(plan, regime)
