@@ -93,6 +93,15 @@ def test_the_middle_of_an_even_class_lies_between_two():
     )
 
 
+def test_half_the_marks_are_not_right():
+    """A teacher's own word may give some of an item's marks: the mistake is still one of the class."""
+    item = load_items(load("A2"))[0]
+    marks = [Mark(item, item.marks, ""), Mark(item, item.marks // 2, "Your teacher: half", "forgot the rate")]
+    page = class_page([Report(load("A2"), submission({}, "x"), [mark]) for mark in marks])
+    assert '<td class="n">50 %</td>' in page
+    assert "forgot the rate (1)" in page
+
+
 def test_a_class_of_which_nothing_can_be_opened_has_no_page(tmp_path):
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "ada.zip").write_bytes(b"")

@@ -65,8 +65,9 @@ def _bar(label: str, n: int, of: int) -> str:
 
 
 def _item(marks: list[Mark]) -> str:
-    item, right = marks[0].item, sum(mark.score > 0 for mark in marks)
-    kinds = Counter(kind(mark) for mark in marks if not mark.score)
+    item = marks[0].item
+    wrong = [mark for mark in marks if mark.score < item.marks]  # some marks of a teacher's own do not make it right
+    right, kinds = len(marks) - len(wrong), Counter(map(kind, wrong))
     named = [f"<li>{escape(said)} ({n})</li>" for said, n in kinds.most_common(3) if said]
     lesson = f" <small>lesson {item.lesson}, {escape(LESSONS[item.lesson])}</small>" if item.lesson else ""
     bar = f'<div class="bar"><div style="width: {100 * right / len(marks):.0f}%"></div></div>'
@@ -77,7 +78,7 @@ def _item(marks: list[Mark]) -> str:
 
 
 def kind(mark: Mark) -> str:
-    """The grader's word for why an item has no marks."""
+    """The grader's word for why an item does not have its marks."""
     if mark.slip:
         return mark.slip
     for begin, said in _KINDS.items():
