@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,8 +20,10 @@ pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 from minidl.data import load_mnist, write_idx
 from minidl.study.made import can_hold_pins
 from minidl.study.own import with_own
+from minidl.study.report import write_report
 from minidl.study.runs import trial_of
 from minidl.study.store import Store
+from minidl.study.study import open_plan
 from tests.browser import browser, console, view
 from tests.commands import ROOT, fails
 from tests.kill_study import count, finish, killed, on_a_cluster, start, wait_for
@@ -404,6 +407,17 @@ def test_the_report_says_where_its_numbers_come_from(done):
     text = (done / "report.html").read_text()
     for words in ("SHA-256", "numpy", "python -m minidl.study --preset tiny", "1000", "cores"):
         assert words in text
+
+
+def test_the_report_says_how_it_tuned_and_what_a_loss_is_measured_in(done, tmp_path):
+    assert "tried 3 settings, drawn at random from ranges fixed beforehand, each trained in full with one seed;" in (
+        (done / "report.html").read_text()
+    )
+    plan = open_plan(replace(ONE, rounds=((3, 2), (1, 2))), load_mnist(name="mnist5k"), tmp_path / "study")
+    write_report(plan, tmp_path / "report")
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert "each trained in full with 2 seeds;" in text
+    assert "losses as 100 times the difference of their logarithms (5 is 5 %, 50 is 39 %)" in text
 
 
 @pytest.mark.browser

@@ -33,8 +33,8 @@ ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema"
 LABELS = {  # of the differences' axes, times 100
     ACCURACY: "points of test accuracy, better to the right",
     SPEED: "% of the run, sooner to the right",
-    GAP: "% of the loss, smaller to the right",
-    LOSS: "% of the loss, smaller to the right",
+    GAP: "100 log of the loss, smaller to the right",
+    LOSS: "100 log of the loss, smaller to the right",
 }
 
 
