@@ -236,13 +236,20 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
         print(f"note: {dataset.note}")
     plan = ", then ".join(f"{n} for {_epochs(length)}" for n, length in rounds(len(settings(base.opt)), epochs))
     print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): settings to try: {plan}", flush=True)
+    lasted = 0  # epochs after which there was a setting that had not diverged
     for length, results in search(base, dataset, epochs, tried):
+        lasted = lasted if math.isinf(results[0].val_loss) else length
         print(f"after {_epochs(length)}, the best of {len(results)}:")
         for r in results[:3]:
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting
-    if math.isinf(results[0].val_loss):
+    if not lasted:
         raise UserError(f"every setting diverged, the smallest rate too: there is none to use of {of_file(base.opt)}")
+    if lasted < epochs:
+        raise UserError(
+            f"the {len(results)} settings that were best after {_epochs(lasted)} diverged later, and the others were "
+            f"not tried for so long: give --epochs {lasted}, or train with smaller rates than these"
+        )
     config = best.config(base, dataset, epochs)
     words = ["--model", base.model, "--dataset", base.dataset, "--epochs", str(epochs), "--opt", base.opt]
     words += ["--lr", f"{best.lr:g}"]

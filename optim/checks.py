@@ -300,7 +300,10 @@ def _near(a: Array, b: Array) -> bool:
     return bool((abs(a - b) <= 1e-3 * abs(b).max()).all())
 
 
-def without_memory(rule: Any) -> ValueError:
-    """The error of a rule that was given options, after it was built, for which it has no vectors."""
+def unready(rule: Any) -> Exception:
+    """The error of a rule whose step was not counted, so that its rate would be 0 and move nothing; or that was given
+    options, after it was built, for which it has no vectors."""
     kind = type(rule).__name__
+    if not rule.t:
+        return TypeError(f"{kind}.advance must call super().advance(), which counts the step and fixes its rate")
     return ValueError(f"this {kind} was built without what {rule} remembers: build it anew, with these options")

@@ -30,7 +30,7 @@ from minidl.optim.checks import (
     numbers_of,
     parts_of,
     refuse,
-    without_memory,
+    unready,
 )
 from minidl.optim.clip import clip
 from minidl.optim.flat import FlatParameters
@@ -198,8 +198,8 @@ class Rule(Optimizer):
         return parts(self, resting)
 
     def _move(self) -> None:
-        if not remembers(self.formula).issubset(self.vectors):
-            raise without_memory(self)
+        if not self.t or not remembers(self.formula).issubset(self.vectors):
+            raise unready(self)
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:

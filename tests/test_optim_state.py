@@ -75,6 +75,19 @@ class Remembers(Rule):
         p[...] = -lr * self.product * getattr(self, "late", 1.0) * g
 
 
+def test_an_advance_that_leaves_the_rules_out_is_told():
+    """Its rate would stay 0: a whole training would move nothing, in silence."""
+
+    class Forgets(Remembers):
+        def advance(self):
+            self.product *= 0.9
+
+    w = Tensor(np.ones(3), requires_grad=True)
+    w.grad = np.ones(3)
+    with pytest.raises(TypeError, match=r"Forgets.advance must call super\(\).advance\(\)"):
+        Forgets([w]).step()
+
+
 @pytest.mark.parametrize("anew", [True, False])
 @pytest.mark.parametrize("at", [1, 4, 5, 12])
 @pytest.mark.parametrize(

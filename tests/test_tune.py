@@ -143,6 +143,17 @@ def test_nothing_is_advised_where_all_diverged(monkeypatch):
         tune.search_and_print(Config(model="linear", opt="hybrid"), tiny(), 1, None)
 
 
+def test_settings_that_diverge_late_are_not_said_to_be_all(monkeypatch):
+    """Large rates are ahead in the short rounds; that these diverge in the whole run says nothing of smaller ones."""
+
+    def late(setting, base, dataset, epochs):
+        return tune.Score(setting, 0.0, np.inf) if epochs == 4 else tune.Score(setting, setting.lr, 1.0)
+
+    monkeypatch.setattr(tune, "try_out", late)
+    with pytest.raises(UserError, match=r"the 6 settings that were best after 2 epochs diverged later.* --epochs 2"):
+        tune.search_and_print(Config(model="linear", opt="hybrid"), tiny(), 4, None)
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
