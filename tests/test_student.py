@@ -518,7 +518,7 @@ def test_10_what_can_be_made_again_is_not_asked_for(tmp_path: Path) -> None:
     one = trainer(model=model, optimizer=hybrid, folder=tmp_path / "run", seed=3)
     one.fit(2, verbose=False)
     found = load_run(tmp_path / "run")
-    found.fit(2, verbose=False)
+    found.fit(2, [Observer()], verbose=False)  # as trainer.fit takes it
     straight = trainer(model=twin[0], optimizer=twin[1], seed=3)
     straight.fit(4, verbose=False)
     assert same(found.model, straight.model)

@@ -83,9 +83,9 @@ class LoadedRun:
         """A Trainer that resumes with the same bits, in the same folder."""
         return _trainer(self, self._given[2])
 
-    def fit(self, epochs: int, **how: Any) -> History:
+    def fit(self, epochs: int, *given: Any, **how: Any) -> History:
         """Train `epochs` more epochs: see Trainer.fit."""
-        return self.trainer.fit(epochs, **how)
+        return self.trainer.fit(epochs, *given, **how)
 
     def evaluate(self, examples: Any = None) -> Result:
         """Loss and accuracy, on the test split if no examples are given."""
