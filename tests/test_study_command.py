@@ -420,6 +420,21 @@ def test_the_report_says_how_it_tuned_and_what_a_loss_is_measured_in(done, tmp_p
     assert "losses as 100 times the difference of their logarithms (5 is 5 %, 50 is 39 %)" in text
 
 
+@pytest.mark.parametrize("dead", [("hybrid", "adam-cut"), ("hybrid",)])
+def test_a_map_whose_runs_have_all_collapsed(done, tmp_path, dead):
+    """It is a picture too, without a ring: the report of all the other runs does not fail over it."""
+    shutil.copytree(done / "runs", tmp_path / "study" / "runs")
+    plan = open_plan(ONE, load_mnist(name="mnist5k"), tmp_path / "study")
+    for kind in dead:
+        for run in (run for cell in plan.map_runs(ONE.regimes[0], kind).values() for run in cell):
+            record = plan.store.get(run)
+            plan.store.put(run, record | {"result": record["result"] | {"diverged": "at step 1"}})
+    write_report(plan, tmp_path / "report")
+    for kind in ("hybrid", "adam-cut"):
+        picture = (tmp_path / "report" / "figures" / f"small-mlp-map-{kind}.svg").read_text()
+        assert picture.count("coll.<") == (4 if kind in dead else 0)
+
+
 @pytest.mark.browser
 def test_the_report_in_a_browser(done):
     with browser(1280) as chrome:

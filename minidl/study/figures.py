@@ -71,6 +71,7 @@ def heat_map(block: Block, kind: str) -> Figure:
     """
     found = {k: _cells(block, records) for k, records in block.maps.items() if _known(records)}
     whole = np.concatenate([means[np.isfinite(means)] for means, _ in found.values()])
+    whole = whole if len(whole) else np.zeros(1)  # all have collapsed, in both maps
     high = float(whole.max())
     low = max(float(whole.min()), high - 4 * (high - float(np.median(whole))) - 0.2)
     means, dead = found[kind]
@@ -82,7 +83,7 @@ def heat_map(block: Block, kind: str) -> Figure:
         ax.set_xticks(range(len(moments)), [f"{100 * at:g}" for at in moments])
         ax.set_yticks(range(len(values)), [f"{v:g}" for v in values])
         ax.set(xlabel="moment, % of the run", ylabel=MAP_NAMES[kind])
-        best = np.unravel_index(np.nanargmax(means), means.shape)
+        best = np.unravel_index(np.argmax(np.nan_to_num(means, nan=-1.0)), means.shape)
         for (row, column), mean in np.ndenumerate(means):
             _write_cell(ax, row, column, mean, int(dead[row, column]), mean > (low + high) / 2, (row, column) == best)
         figure.colorbar(image, ax=ax, shrink=0.9)
@@ -122,7 +123,7 @@ def _write_cell(ax: Any, row: int, column: int, mean: float, dead: int, bright: 
         text += f"\n{dead} coll."
     colour = INK if not alive else "#000000" if bright else "#ffffff"
     ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour, fontweight="bold" if best else None)
-    if best:
+    if best and alive:
         ax.plot(column, row, "o", markersize=22, markerfacecolor="none", markeredgecolor=RED, markeredgewidth=1.6)
 
 
