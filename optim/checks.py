@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from functools import cache
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
+from zlib import crc32
 
 import numpy as np
 
-from minidl.backend import Array, xp_of
+from minidl.backend import Array, to_numpy
 
 
 def number(name: str, value: Any) -> float:
@@ -131,7 +132,7 @@ def is_own(rule: type) -> bool:
 
 TAKEN = (  # what Rule keeps in self, and hands to `rule`
     "g", "lr_or_schedule", "scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale", "groups",
-    "own_t", "whole", "name",
+    "own_t", "whole", "name", "w",
 )  # fmt: skip
 
 
@@ -175,6 +176,8 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
                 f"write def rule(self, g, p, lr, {', '.join(vectors)})"
             )
     for word in [p.name for p in list(takes.values())[4:] if p.default is p.empty and p.kind is not p.VAR_KEYWORD]:
+        if word == "w":
+            raise TypeError(f"{kind}.rule takes 'w', but is not given the weights: a formula may read them, as w_old")
         if word not in vectors and takes[word].kind is not inspect.Parameter.VAR_POSITIONAL:
             named = ", ".join(map(repr, (*vectors, word)))
             raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
@@ -188,122 +191,46 @@ def numbers_of(rule: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(rule).items() if name not in skip and isinstance(value, kinds)}
 
 
-def first_step_of_own(rule: Any) -> Callable[..., None]:
-    """What takes the place of `rule.rule` in the first step of a rule of one's own."""
-    rule.lines()  # compares its formula with it
-    return partial(first_step, rule)
+Built: TypeAlias = "tuple[dict[str, Any], dict[str, int]]"
 
 
-def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:
-    """rule.rule(g, p, lr, **state) once, with a look at what it did: into p, and into each of its vectors.
+def built_of(rule: Any) -> Built:
+    """What is in self of a rule of one's own before its first step: numbers, and checksums of arrays."""
+    return numbers_of(rule), sums_of(rule)
 
-    Raises TypeError where it wrote no step, as where `p = ...` gives the name p another array. A step of zeros, a
-    vector that stays as it is, what is kept in self, and what depends on the other weights are warnings: they may be
-    meant.
-    """
-    xp, kind = xp_of(g), type(rule).__name__
-    before = {name: vector.copy() for name, vector in state.items()}
-    own, held = dict(vars(rule)), _held(rule)
-    p[...] = math.nan
-    rule.rule(g, p, lr, **state)
-    if len(p) and bool(xp.isnan(p).all()) and bool(xp.isfinite(g).all()):
-        p[...] = 0  # once more, to see whether the NaN was p's own
-        rule.rule(g, p, lr, **state)
-        if bool(xp.isnan(p).any()):
-            raise ValueError(
-                f"{kind}.rule made a first step of NaN from a gradient that has none, at the rate {lr:g}: "
-                "look for 0 / 0, or a root or logarithm of a negative number"
-            )
-        if bool((p != 0).any()):
-            raise TypeError(
-                f"{kind}.rule works its step out from p, which holds nothing before: write p[...] = -lr * ..., "
-                "the step alone, which is added to the weights afterwards"
-            )
-        raise TypeError(
-            f"{kind}.rule left p as it was, so nothing would move: write p[...] = the step, in place; "
-            "p = ... only gives the name p to another array"
-        )
 
-    def say(what: str, words: str) -> None:
-        rule.flat.tell_once(what, f"{kind}.rule {words}")
+def sums_of(rule: Any) -> dict[str, int]:
+    """A checksum of the arrays in self, also in lists and dicts, of a rule of one's own; but for its vectors."""
+    if not is_own(type(rule)):
+        return {}
+    skip = {*TAKEN, *rule.vectors, "flat", "p", "_built"}
+    sums = {name: _sum(value) for name, value in vars(rule).items() if name not in skip}
+    return {name: found for name, found in sums.items() if found}
 
-    changed = {name for name, words in _held(rule).items() if held.get(name) != words}
-    for name in sorted(changed | {name for name, value in vars(rule).items() if own.get(name, vars) is not value}):
-        say(
-            name,
-            f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict keeps only numbers and texts. Count with self.t; a number that a step "
-            "needs once goes into advance, before the gradients are gathered",
-        )
-    if not bool((g != 0).any()):
-        return
-    if lr > 0 and not bool((p != 0).any()):
-        say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
-    by_formula = type(rule).rule.__module__ == "minidl.optim.rule"  # which writes each vector, if only a 0 at first
-    for name in () if by_formula else rule.vectors:
-        if bool((state[name] == before[name]).all()) and not bool((before[name] != 0).any()):
-            say(
-                name,
-                f"left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
-                f"{name} = ... only gives the name to another array",
-            )
-    if _sees_others(rule, g, p, lr, before):
-        say(
-            "others",
-            "gives some weights another step when it sees them alone: it is called for one block of "
-            f"{len(rule.flat.room):,} weights after the other, so a norm or a mean in it is one block's. "
-            "(self.whole or self).flat.g is the whole gradient",
+
+def _sum(value: Any, crc: int = 0) -> int:
+    if isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            crc = _sum(each, crc)
+    if isinstance(value, np.generic) or (hasattr(value, "dtype") and hasattr(value, "flags")):
+        crc = crc32((value if isinstance(value, np.generic) else to_numpy(value)).tobytes(), crc + 1)
+    return crc
+
+
+def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
+    """A warning where a rule of one's own has changed arrays in self, for which its saved state has no place."""
+    for name in sorted(name for name, found in sums_of(rule).items() if rule.t and before.get(name) != found):
+        hint = "what is as long as the weights belongs in vectors; for the rest see state_dict in optim/average.py"
+        if isinstance(getattr(rule, name), np.generic):
+            hint = "float() of a number of NumPy's is saved"
+        rule.flat.tell_once(
+            f"lost {name}",
+            f"{type(rule).__name__} changes self.{name}, which its saved state does not hold, so that a resumed run "
+            f"would begin anew with it: {hint}",
         )
 
 
-def _held(rule: Any) -> dict[str, str]:
-    """What the lists and dicts in self hold, which may change within."""
-    return {name: repr(value) for name, value in vars(rule).items() if isinstance(value, (dict, list, set))}
-
-
-def _sees_others(rule: Any, g: Array, p: Array, lr: float, before: Mapping[str, Array]) -> bool:
-    """Whether half the block gets another step alone. Nobody can tell of a rule with noise, whose steps all differ."""
-    kept, n = dict(vars(rule)), len(p)
-    if n < 2 or any(isinstance(value, np.random.Generator) for value in kept.values()):
-        return False
-
-    def step(n: int) -> Array:
-        found = p[:n].copy()
-        rule.rule(g[:n].copy(), found, lr, **{name: vector[:n].copy() for name, vector in before.items()})
-        vars(rule).update(kept)
-        return found
-
-    return _near(step(n), p) and not _near(step(n // 2), p[: n // 2])
-
-
-def check_formula(rule: Any) -> None:
-    """A warning where the formula and the `rule` of a class give different first steps, here of the first block."""
-    if "formula" in rule.flat.told:
-        return
-    flat, kind, steps = rule.flat, type(rule).__name__, []
-    first = flat.blocks[0]
-    for way, more in ((rule.rule, {}), (rule._by_formula, {"w": flat.w[first]})):
-        p, state = flat.w[first].copy(), {name: getattr(rule, name)[first].copy() for name in rule.vectors}
-        way(flat.g[first].copy(), p, rule.rate, **state, **more)
-        steps.append(p)
-    if not _near(*steps):
-        i = int(abs(steps[0] - steps[1]).argmax())
-        flat.tell_once(
-            "formula",
-            f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "
-            "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same",
-        )
-
-
-def _near(a: Array, b: Array) -> bool:
-    """Whether two steps are the same but for rounding."""
-    return bool((abs(a - b) <= 1e-3 * abs(b).max()).all())
-
-
-def unready(rule: Any) -> Exception:
-    """The error of a rule whose step was not counted, so that its rate would be 0 and move nothing; or that was given
-    options, after it was built, for which it has no vectors."""
+def without_memory(rule: Any) -> ValueError:
+    """The error of a rule that was given options, after it was built, for which it has no vectors."""
     kind = type(rule).__name__
-    if not rule.t:
-        return TypeError(f"{kind}.advance must call super().advance(), which counts the step and fixes its rate")
     return ValueError(f"this {kind} was built without what {rule} remembers: build it anew, with these options")

@@ -12,6 +12,7 @@ import numpy as np
 
 from minidl.backend import Array, to_numpy
 from minidl.fast.formula import value_of
+from minidl.optim.checks import is_own
 from minidl.optim.formula import Given, lines_of, taken
 from minidl.optim.groups import Group
 
@@ -84,8 +85,10 @@ class Look:
         terms = self._given()
         values = {term.symbol: term.value for term in terms}
         for symbol, expression, words in self._lines or ():
-            formula = taken(expression, values)
-            values[symbol] = self[symbol] if symbol in self.after else value_of(expression, values)
+            formula, worked_out = taken(expression, values), symbol not in self.after
+            if not worked_out and is_own(type(self.rule)) and not self._is(symbol, value_of(expression, values)):
+                formula = ""
+            values[symbol] = value_of(expression, values) if worked_out else self[symbol]
             terms.append(Term(symbol, values[symbol], formula, words))
         if self._lines is not None:
             return terms
@@ -127,6 +130,15 @@ class Look:
         wd = np.where(rests, 0.0, [group.decay(self.wd, self._decay_scale) for group in groups])
         return t[which].astype(np.int32), lr[which], wd[which]
 
+    def _is(self, symbol: str, value: Any) -> bool:
+        """Whether a vector holds what its formula gives, where weights moved: an `update` of one's own may have changed
+        it."""
+        now = self[symbol]
+        change = now - self[f"{symbol}_old"] if symbol in self.before else now
+        error = np.abs(now - value)[self["p"] != 0]
+        return not bool((error > 1e-3 * np.abs(change).max() + 1e-6 * np.abs(now).max()).any())
+
     def _end(self) -> Term:
         """The new weight of a rule without a formula: with weight decay, how it was computed is not known."""
-        return Term("w", self["w"], "" if self._decays else "w_old + p", "the weight after the step")
+        plain = not self._decays and self._is("w", self["w_old"] + self["p"])
+        return Term("w", self["w"], "w_old + p" if plain else "", "the weight after the step")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 KEYS = ("params", "lr", "lr_scale", "weight_decay")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Some parameters that follow each other in the flat vector.
+    """Some parameters that follow each other in the flat vector. One alike is another: a rule may take a norm of each.
 
     count         how many they are
     lr_scale      their rate is the rule's times this, before the switch and after it

@@ -19,20 +19,22 @@ from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
 from minidl.optim.checks import (
+    Built,
     above,
     at_least,
-    check_formula,
+    built_of,
     check_rule,
     check_vectors,
-    first_step_of_own,
     is_own,
     number,
     numbers_of,
     parts_of,
     refuse,
-    unready,
+    tell_what_is_lost,
+    without_memory,
 )
 from minidl.optim.clip import clip
+from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
 from minidl.optim.groups import Group, count_steps, parts, read_groups
@@ -99,7 +101,7 @@ class Rule(Optimizer):
         self.t, self.rate = 0, 0.0
         self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
         self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
-        self._built: dict[str, Any] = {}  # the numbers in self before the first step, of a rule of your own
+        self._built: Built = {}, {}  # the numbers in self before the first step, of a rule of your own; sums of arrays
         self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
         self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
         self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
@@ -125,7 +127,7 @@ class Rule(Optimizer):
     def release(self) -> None:
         """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
         if self.t:
-            self._put_numbers(self._built)
+            self._put_numbers(self._built[0])
         self.flat = None
         self.p = None
         for name in self.vectors:
@@ -177,7 +179,7 @@ class Rule(Optimizer):
         p[...] = values["p"]
 
     def advance(self) -> None:
-        self._built = self._built if self.t else numbers_of(self)
+        self._built = self._built if self.t else built_of(self)
         self.rate, self.t = self.lr * self.lr_factor, self.t + 1
 
     def update(self) -> None:
@@ -198,14 +200,14 @@ class Rule(Optimizer):
         return parts(self, resting)
 
     def _move(self) -> None:
-        if not self.t or not remembers(self.formula).issubset(self.vectors):
-            raise unready(self)
+        if not remembers(self.formula).issubset(self.vectors):
+            raise without_memory(self)
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
-        rule = first_step_of_own(self) if self.t == 1 and is_own(type(self)) else self.rule
+        rule = first_step_of_own(self) if self.t <= 1 and is_own(type(self)) else self.rule
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
@@ -309,6 +311,8 @@ class Rule(Optimizer):
 
     def state_dict(self) -> State:
         self._bound()
+        if type(self).state_dict is Rule.state_dict:
+            tell_what_is_lost(self, self._built[1])
         rate = None if callable(self.lr_or_schedule) else self.lr_or_schedule
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
@@ -319,7 +323,7 @@ class Rule(Optimizer):
         """What most runs never have: parameters that have rested, a decay that a switch has changed, and numbers that a
         rule of your own has changed in self."""
         numbers = numbers_of(self) if self.t else {}
-        own = {name: value for name, value in numbers.items() if self._built.get(name, vars) != value}
+        own = {name: value for name, value in numbers.items() if self._built[0].get(name, vars) != value}
         seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
@@ -335,8 +339,8 @@ class Rule(Optimizer):
         for name in self.vectors:
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
-        self._built = self._built if self.t else numbers_of(self)
-        self._put_numbers(self._built | scalars.get("own", {}))
+        self._built = self._built if self.t else built_of(self)
+        self._put_numbers(self._built[0] | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0

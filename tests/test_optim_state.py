@@ -1,6 +1,7 @@
 """An optimizer that is saved and loaded goes on bit for bit."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_an_advance_that_leaves_the_rules_out_is_told():
 
     w = Tensor(np.ones(3), requires_grad=True)
     w.grad = np.ones(3)
-    with pytest.raises(TypeError, match=r"Forgets.advance must call super\(\).advance\(\)"):
+    with pytest.raises(TypeError, match=r"Forgets.advance has not counted the step: begin it with super\(\).advance\(\)"):
         Forgets([w]).step()
 
 
@@ -119,6 +120,76 @@ def test_numbers_that_an_own_rule_keeps_in_self_are_saved(make, at, anew):
     optimizer.load_state_dict(saved["state"])
     w.data[...] = saved["w"]
     np.testing.assert_array_equal(train(optimizer, w, at), straight)
+
+
+class Lookahead(SGD):
+    """Zhang et al. 2019, with its slow weights where no saved state looks for them."""
+
+    name, k = "lookahead", 2
+
+    def bind(self, flat):
+        super().bind(flat)
+        self.slow, self.table = flat.w.copy(), np.linspace(0, 1, 5)
+
+    def update(self):
+        super().update()
+        if self.t % self.k == 0:
+            self.slow += 0.5 * (self.flat.w - self.slow)
+            self.flat.w[...] = self.slow
+
+
+class Listed(Lookahead):
+    k = 9
+
+    def bind(self, flat):
+        super().bind(flat)
+        self.listed = [flat.w.copy()]
+
+    def update(self):
+        super().update()
+        self.listed[0] = self.listed[0] * 0.9
+
+
+class Norm(SGD):
+    name = "norm"
+
+    def advance(self):
+        super().advance()
+        self.norm = np.float32(self.t)
+
+
+class Saves(Lookahead):
+    def state_dict(self):
+        state = super().state_dict()
+        state["vectors"]["slow"] = self.slow.copy()
+        return state
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Lookahead, "Lookahead changes self.slow, which its saved state does not hold.*belongs in vectors"),
+        (lambda p: Hybrid(p, Lookahead(lr=0.1), SGD(lr=0.1), AfterSteps(9)), "changes self.slow"),
+        (Listed, "changes self.listed"),
+        (Norm, r"changes self.norm.*float\(\) of a number"),
+        (Saves, None),
+        (Remembers, None),
+    ],
+)
+def test_what_an_own_rule_keeps_that_is_not_saved_is_told(make, says, recwarn):
+    """Its resumed run would go on from other values, in silence."""
+    params = parameters()
+    optimizer = make(params)
+    optimizer.state_dict()
+    for _ in range(4):
+        feed(params, [1.0] * 8)
+        optimizer.step()
+        optimizer.zero_grad()
+    for _ in range(2):
+        optimizer.state_dict()
+    told = [str(each.message) for each in recwarn]
+    assert len(told) == (says is not None), told
+    assert says is None or re.search(says, told[0])
 
 
 def test_assigned_rate_is_saved():

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minidl import Tensor
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = ROOT / "tutorials" / "pages"
@@ -77,6 +79,26 @@ def test_the_update_rule_of_ones_own_finds_the_weights():
         exec(block, {})
     assert said.getvalue().strip() == "[[ 1.  -2.   0.5]]"
     assert "# [[ 1.  -2.   0.5]]" in block
+
+
+def test_lars_on_the_page_of_ones_own_rule():
+    """Beside it in plain arrays, with weight decay and a tensor of more than one block."""
+    exec(code(PAGES / "own-rule.md", "Lion"), scope := {})
+    exec(code(PAGES / "own-rule.md", "LARS"), scope)
+    rng = np.random.default_rng(0)
+    params = [Tensor(rng.normal(size=n), requires_grad=True) for n in (5, 70_000, 3)]
+    wanted, v = [p.data.copy() for p in params], [0.0, 0.0, 0.0]
+    optimizer = scope["LARS"](params, 0.5, weight_decay=0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        for i, p in enumerate(params):
+            p.grad, w = rng.normal(size=p.size), wanted[i]
+            ratio = 0.001 * np.linalg.norm(w) / (np.linalg.norm(p.grad) + 0.1 * np.linalg.norm(w))
+            v[i] = 0.9 * v[i] + 0.5 * ratio * (p.grad + 0.1 * w)
+            wanted[i] = w - v[i]
+        optimizer.step()
+    for p, w in zip(params, wanted, strict=True):
+        np.testing.assert_allclose(p.data, w, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(("page", "link"), sorted(LINKS), ids=lambda part: Path(part).name)

@@ -368,6 +368,188 @@ def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
     assert moved(NormalizedWhole, frozen, n=70_000) == []
 
 
+class OfSelf(Rule):
+    name, vectors = "of-self", ("m",)
+
+    def rule(self, g: Any, p: Any, lr: float, m: Any) -> None:
+        self.m[...] = 0.9 * self.m + g
+        p[...] = -lr * self.m
+
+
+class OwnArray(Rule):
+    name = "own-array"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.kept = [np.zeros(7, np.float32)]
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        self.kept[0] *= 0.9
+        self.kept[0] += g
+        p[...] = -lr * self.kept[0]
+
+
+class Twice(Rule):
+    name, vectors = "twice", ("m",)
+
+    def rule(self, g: Any, p: Any, lr: float, m: Any) -> None:
+        m[...] = 0.9 * m + g
+        self.flat.w -= lr * m  # type: ignore[union-attr]
+        p[...] = 0
+
+
+class IntoGradient(Rule):
+    name, vectors = "into-gradient", ("m",)
+
+    def rule(self, g: Any, p: Any, lr: float, m: Any) -> None:
+        g += 0.9 * m  # in the first step, 0
+        m[...] = g
+        p[...] = -lr * g
+
+
+OUTSIDE: dict[str, Any] = {}
+
+
+class Outside(Rule):
+    name = "outside"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        OUTSIDE["calls"] = OUTSIDE.get("calls", 0) + 1
+        p[...] = -lr * g / OUTSIDE["calls"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (OfSelf, ["OfSelf.rule fails where it sees half of the weights alone: .* m and not self.m"]),
+        (OwnArray, ["OwnArray.rule has set self.kept", "fails where it sees half"]),
+        (Twice, ["writes into the weights: the step goes into p", "first step of zeros", "fails where it sees half"]),
+        (IntoGradient, [r"IntoGradient.rule changes g, which is the user's .grad.*g = 2 \* g"]),
+    ],
+)
+def test_8_a_look_at_the_first_step_changes_nothing(kind: Any, says: list[str]) -> None:
+    """Here a momentum of 0.9, kept in ways that no page tells of: it was taken up to three times in that step."""
+    w = Tensor(np.ones(7, np.float32), requires_grad=True)
+    optimizer, m, wanted = kind([w], 0.1), 0.0, 1.0
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for k in range(1, 4):
+            w.grad = np.full(7, k, np.float32)
+            optimizer.step()
+            optimizer.zero_grad()
+            m = 0.9 * m + k
+            wanted -= 0.1 * m
+    assert w.data == pytest.approx(wanted, abs=1e-6)
+    assert len(told) == len(says)
+    for words, each in zip(says, told, strict=True):
+        assert re.search(words, str(each.message)), each.message
+
+
+def test_8_what_a_rule_keeps_outside_itself_is_told() -> None:
+    (said,) = moved(Outside)
+    assert said.startswith("Outside.rule gives another step for the same arrays when it is called again")
+
+
+@pytest.mark.filterwarnings("error")
+def test_8_a_vector_that_starts_from_the_weights() -> None:
+    class Anchored(Rule):
+        name, vectors = "anchored", ("start",)
+
+        def bind(self, flat: Any) -> None:
+            super().bind(flat)
+            self.start[...] = flat.w  # type: ignore[attr-defined]
+
+        def rule(self, g: Any, p: Any, lr: float, start: Any) -> None:
+            p[...] = -lr * (g + start)
+
+    params = [Tensor(np.full(2, k, np.float32), requires_grad=True) for k in (0, 1)]  # a bias may be 0
+    optimizer = Anchored(
+        [{"params": [p], "weight_decay": decay} for p, decay in zip(params, (0, None), strict=True)], 0.1
+    )
+    for p in params:
+        p.grad = np.ones(2, np.float32)
+    optimizer.step()
+    assert [p.data[0] for p in params] == pytest.approx([-0.1, 0.8])
+
+
+def test_8_a_norm_of_each_group() -> None:
+    """A group for each tensor: groups with the same options stay apart."""
+
+    class Unit(Rule):
+        name = "unit"
+
+        def rule(self, g: Any, p: Any, lr: float) -> None:
+            flat: Any = self.flat
+            p[...] = -lr * g / np.linalg.norm(flat.g)
+
+    params = [Tensor(np.full(k, k, np.float32), requires_grad=True) for k in (2, 3, 4)]
+    optimizer = Unit([{"params": [p]} for p in params], 0.1)
+    for p in params:
+        p.grad = np.ones(p.size, np.float32)
+    optimizer.step()
+    assert [p.data[0] for p in params] == pytest.approx([k - 0.1 / k**0.5 for k in (2, 3, 4)])
+
+
+class Trust(Rule):
+    """LARS without momentum (You et al. 2017), with the norm where some of the weights have moved already."""
+
+    name = "trust"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * np.linalg.norm((self.whole or self).flat.w) * g  # type: ignore[union-attr]
+
+
+def test_8_a_norm_of_the_weights_is_taken_before_the_step() -> None:
+    (said,) = moved(Trust)
+    assert re.search(r"Trust.rule reads the weights in flat.w, .* in update\(\), before super", said)
+
+
+def changed(**content: Any) -> Any:
+    def rule(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
+        m[...] = 0.9 * m + g
+        p[...] = -lr * m
+
+    return type("Own", (Rule,), {"name": "own", "vectors": ("m",), "rule": rule, **content})
+
+
+def binds(make: Any) -> Any:
+    def bind(self: Any, flat: Any) -> None:
+        Rule.bind(self, flat)
+        self.m = make(flat)
+
+    return changed(bind=bind)
+
+
+def swapped(self: Any, w: Any, grad: Any, lr: float, m: Any) -> None:
+    m[...] = 0.9 * m + grad
+    w -= lr * m
+
+
+def whole(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
+    self.m[...] = 0.9 * self.m + g
+    p[...] = -lr * self.m
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "says"),
+    [
+        (binds(lambda flat: np.zeros(len(flat.w), int)), 4, r"Own.m is int64 \(4,\), but a vector is like the weights"),
+        (binds(lambda flat: 0.0), 4, r"Own.m is a float, but a vector is like the weights, float32 \(4,\)"),
+        (binds(lambda flat: flat.w), 4, "Own.m and the weights are one array"),
+        (changed(advance=lambda self: None), 4, r"Own.advance has not counted the step: .*super\(\).advance\(\)"),
+        (changed(rule=swapped), 4, "Own.rule writes into its first array, which is the gradient"),
+        (changed(rule=whole), 70_000, "Own.rule fails with 65,536 of the weights: .* m and not self.m"),
+        (changed(rule=lambda self, g, p, lr, m, w: None), 4, "takes 'w', but is not given the weights: .* w_old"),
+        (changed(vectors=("m", "w")), 4, "names 'w', which every rule has already"),
+    ],
+)
+def test_8_a_rule_that_can_not_go_on(kind: Any, n: int, says: str) -> None:
+    w = Tensor(np.ones(n, np.float32), requires_grad=True)
+    w.grad = np.ones(n, np.float32)
+    with pytest.raises((TypeError, ValueError), match=says):
+        kind([w], 0.1).step()
+
+
 class Subtracts(Rule):
     name = "subtracts"
 

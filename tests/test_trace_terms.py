@@ -50,18 +50,18 @@ MAKERS = {
 }
 
 
-def watched(optimizer: Optimizer, parameter: Tensor, steps: int) -> list[list[Term]]:
+def watched(optimizer: Optimizer, parameter: Tensor, steps: int, first: int = 0) -> list[list[Term]]:
     """The terms of each step on a noisy quadratic, seen at every second weight; read later, as the recorder does."""
-    rng, places = np.random.default_rng(1), np.arange(0, N, 2)
+    rng, places = np.random.default_rng(1), np.arange(first, first + N, 2)
     looks, weights = [], []
     for _ in range(steps):
         look = Look(optimizer, places)
-        before = parameter.data.copy()
+        before = optimizer.flat.w.copy()
         parameter.grad = (parameter.data + 0.5 + 0.05 * rng.normal(size=N)).astype(np.float32)
         optimizer.step()
         look.end()
         looks.append(look)
-        weights.append((before[places], parameter.data[places]))
+        weights.append((before[places], optimizer.flat.w[places]))
     seen = [optimizer.terms(look) for look in looks]
     for terms, (before, after) in zip(seen, weights, strict=True):
         first, last = next(t for t in terms if t.symbol == "w_old"), terms[-1]
@@ -165,3 +165,43 @@ def test_a_vector_without_words_is_what_it_was_before_the_step():
     assert terms["u_old"].words == "before the step"
     true = np.maximum(np.float32(0.9) * terms["u_old"].value, abs(terms["g"].value))
     np.testing.assert_allclose(terms["u"].value, true, rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [Adam, Adagrad])
+def test_what_an_update_of_ones_own_changes_is_not_shown_by_the_formula(base):
+    """Lookahead (Zhang et al. 2019): every third step the weights go half of the way back."""
+
+    class Lookahead(base):
+        name = "lookahead"
+
+        def update(self):
+            start = self.flat.w.copy()
+            super().update()
+            if self.t % 3 == 0:
+                self.flat.w[...] = (start + self.flat.w) / 2
+
+    class Scaled(base):
+        name = "scaled"
+
+        def update(self):
+            p, start = self.keep_step(), self.flat.w.copy()
+            super().update()
+            p *= 0.5
+            self.flat.w[...] = start + p
+
+    class ByVectors(Lookahead):  # no formula: a rule of its own
+        def rule(self, g, p, lr, **state):
+            super().rule(g, p, lr, **state)
+
+    for make, symbol, shown in (
+        (base, "w", [True] * 6),
+        (Lookahead, "w", [True, True, False] * 2),
+        (ByVectors, "w", [True, True, False] * 2),
+        (Lookahead, "p", [True] * 6),
+        (Scaled, "p", [False] * 6),
+        (Scaled, "w", [True] * 6),
+    ):
+        parameter, frozen = (Tensor(np.linspace(-1, 1, N, dtype=np.float32), requires_grad=True) for _ in range(2))
+        frozen.requires_grad = False
+        steps = watched(make([frozen, parameter], 0.01), parameter, 6, first=N - 4)
+        assert [bool(next(t for t in terms if t.symbol == symbol).formula) for terms in steps] == shown, make
