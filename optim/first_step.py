@@ -97,11 +97,12 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
 
 
 def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:
-    """rule.rule, whose error says so where it comes of getting a block of the weights only."""
+    """rule.rule, whose error says so where a block of the weights met an array of all of them."""
     try:
         rule.rule(g, p, lr, **state)
     except (ValueError, IndexError) as error:
-        if len(g) == len((rule.whole or rule).flat.w):
+        n = len((rule.whole or rule).flat.w)
+        if len(g) == n or f"({n},)" not in str(error):
             raise
         some = f"{type(rule).__name__}.rule fails with {len(g):,} of the weights"
         raise ValueError(f"{some}: {error}. {BLOCKS}") from error

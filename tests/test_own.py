@@ -227,6 +227,19 @@ def test_an_optimizer_that_does_not_fit(make, options, message):
 # ---- the commands ----
 
 
+@pytest.mark.parametrize(
+    ("option", "says"), [("--opt", "Steps needs a formula, or rule"), ("--model", "Layers has no forward")]
+)
+def test_a_class_that_lacks_its_method_is_told_in_a_line(tmp_path, option, says):
+    (tmp_path / "torch_like.py").write_text(
+        "from minidl import nn\nfrom minidl.optim import Rule\n"
+        "class Steps(Rule):\n    name = 'steps'\n    def step(self):\n        pass\n"
+        "class Layers(nn.Module):\n    def __init__(self):\n        self.a = nn.Linear(784, 10)\n"
+    )
+    name = f"{tmp_path / 'torch_like.py'}:{says.split()[0]}"
+    assert says in fails(option, name, "--dataset", "mnist5k")
+
+
 def test_a_run_of_ones_own_goes_on_with_the_same_bits(mine, tmp_path):
     own = ("--model", f"{mine}:Net", "--opt", f"{mine}:half_lion")
     whole = tmp_path / "whole"

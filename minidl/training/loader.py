@@ -168,7 +168,7 @@ def told(code: UserCode | Path) -> Iterator[None]:
         raise UserError(f"{path}, line {error.lineno}: {error.msg}{_quoted(error.text)}") from None
     except (Exception, SystemExit) as error:
         inside = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        if not inside and isinstance(code, UserCode) and isinstance(error, TypeError):
+        if not inside and isinstance(code, UserCode) and isinstance(error, (TypeError, NotImplementedError)):
             raise UserError(f"{code}: {error}") from None
         if not inside:
             raise
