@@ -131,8 +131,8 @@ def is_own(rule: type) -> bool:
 
 
 TAKEN = (  # what Rule keeps in self, and hands to `rule`
-    "g", "lr_or_schedule", "scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale", "groups",
-    "own_t", "whole", "name", "w",
+    "g", "w", "lr_or_schedule", "schedule_scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale",
+    "groups", "own_t", "whole", "name",
 )  # fmt: skip
 
 
@@ -149,6 +149,9 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
         raise TypeError(f"{kind}.vectors is the text {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
     if isinstance(getattr(rule, "formula", None), (str, list, tuple)):
         raise TypeError(f"{kind}.formula must be a Formula: write formula = Formula(Line('p', '-lr * g'))")
+    inside = {*vars(rule), *(inspect.signature(rule).parameters if "__init__" in vars(rule) else ())}
+    for taken in sorted(inside & {*TAKEN, "p", "flat"} - {"g", "w", "weight_decay", "max_norm", "name"}):
+        raise TypeError(f"{kind} has a {taken} of its own, but every rule has one already: give it another name")
     for vector in vectors or ():
         if vectors.count(vector) > 1:
             raise TypeError(f"{kind}.vectors names {vector!r} twice")

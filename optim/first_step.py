@@ -168,7 +168,10 @@ def _call_again(rule: Any, twin: Any, args: tuple[Any, ...], state: State, say: 
             "self is one for all blocks, groups and optimizers, and is not saved: name it in vectors. For noise, keep "
             "np.random.default_rng(seed) in self",
         )
-    n, third = len(p) // 2, _twin(half)
+    n, third, fourth = len(p) // 2, _twin(half), _twin(half)
+    fourth.lr_or_schedule = 2 * lr + 1
+    if not _near(step(len(p), fourth, before)[1], p):
+        say("lr", "reads self.lr, the rate of the next step, which knows of no groups: take lr, which it is given")
     try:
         flat.w *= 0.5
         if not _near(step(len(p), third, before)[1], p):

@@ -95,7 +95,7 @@ class Rule(Optimizer):
         refuse(type(self).__name__, unknown)
         check_rule(type(self), Rule)
         self.lr_or_schedule: Rate = lr if callable(lr) else at_least("lr", lr, 0)
-        self.scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
+        self.schedule_scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
         self.t, self.rate = 0, 0.0
@@ -282,19 +282,19 @@ class Rule(Optimizer):
     def lr(self) -> float:
         if not callable(self.lr_or_schedule):
             return self.lr_or_schedule
-        rate = number("the rate that the schedule gave", self.lr_or_schedule(self.t)) * self.scale
+        rate = number("the rate that the schedule gave", self.lr_or_schedule(self.t)) * self.schedule_scale
         if not 0 <= rate < math.inf:
             raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
         return rate
 
     @lr.setter
     def lr(self, rate: float) -> None:
-        self.lr_or_schedule, self.scale = at_least("lr", rate, 0), 1.0
+        self.lr_or_schedule, self.schedule_scale = at_least("lr", rate, 0), 1.0
 
     def set_peak(self, rate: float) -> None:
         """Continue at this rate: as a constant, or as the factor of the schedule if there is one."""
         if callable(self.lr_or_schedule):
-            self.scale = rate
+            self.schedule_scale = rate
         else:
             self.lr = rate
 
@@ -305,7 +305,7 @@ class Rule(Optimizer):
 
     def rates(self) -> dict[str, Any]:
         """What a switch changes, as it stands: vars(rule).update(rates) puts it back."""
-        return {name: vars(self)[name] for name in ("lr_or_schedule", "scale", "weight_decay", "decay_scale")}
+        return {name: vars(self)[name] for name in ("lr_or_schedule", "schedule_scale", "weight_decay", "decay_scale")}
 
     # ---- saving and loading -----------------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Rule(Optimizer):
         rate = None if callable(self.lr_or_schedule) else self.lr_or_schedule
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
-            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.scale} | self._seldom(),
+            "scalars": {"rule": self.name, "t": self.t, "rate": rate, "scale": self.schedule_scale} | self._seldom(),
         }
 
     def _seldom(self) -> dict[str, Any]:
@@ -342,7 +342,7 @@ class Rule(Optimizer):
         self._built = self._built if self.t else built_of(self)
         self._put_numbers(self._built[0] | scalars.get("own", {}))
         own_t = scalars.get("own_t")
-        self.t, self.scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
+        self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0
             self.scale_decay(decay_scale / self.decay_scale)
         if scalars["rate"] is not None:

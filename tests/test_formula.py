@@ -222,7 +222,7 @@ def test_a_formula_is_not_told_how_to_write_into_arrays():
 
 
 @pytest.mark.parametrize(
-    "name", ["p", "g", "t", "rate", "scale", "groups", "max_norm", "whole", "name", "flat", "given"]
+    "name", ["p", "g", "w", "t", "rate", "schedule_scale", "groups", "max_norm", "whole", "name", "flat", "given"]
 )
 def test_a_vector_has_no_name_that_every_rule_has(name):
     class Own(Rule):

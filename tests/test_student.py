@@ -504,6 +504,39 @@ def test_8_a_norm_of_the_weights_is_taken_before_the_step() -> None:
     assert re.search(r"Trust.rule reads the weights in flat.w, .* in update\(\), before super", said)
 
 
+class OwnScale(Rule):
+    name = "own-scale"
+
+    def __init__(self, params: Any = None, lr: Any = 0.1, scale: float = 0.5, **common: Any) -> None:
+        super().__init__(params, lr, **common)
+        self.scale = scale
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -self.scale * lr * g
+
+
+class OwnRate(Rule):
+    name = "own-rate"
+
+    def rule(self, g: Any, p: Any, lr: float) -> None:
+        p[...] = -self.lr * g
+
+
+def test_8_the_rate_that_a_rule_works_with() -> None:
+    """An option named scale was a factor on schedules too; and in the rule self.lr is already the next step's."""
+    said = {}
+    for kind in (OwnScale, OwnRate):
+        w = Tensor(np.ones(3), requires_grad=True)
+        optimizer = kind([w], lambda k: (0.3, 0.1)[k] if k < 2 else 0.0)
+        w.grad = np.ones(3)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            optimizer.step()
+        said[kind] = w.data[0], [str(each.message) for each in told]
+    assert said[OwnScale] == (pytest.approx(0.85), [])
+    assert re.match("OwnRate.rule reads self.lr, the rate of the next step", *said[OwnRate][1])
+
+
 def changed(**content: Any) -> Any:
     def rule(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
         m[...] = 0.9 * m + g
@@ -518,6 +551,11 @@ def binds(make: Any) -> Any:
         self.m = make(flat)
 
     return changed(bind=bind)
+
+
+def named_t(self: Any, params: Any = None, lr: float = 0.1, t: float = 1.0) -> None:
+    Rule.__init__(self, params, lr)
+    self.t = t  # a temperature
 
 
 def swapped(self: Any, w: Any, grad: Any, lr: float, m: Any) -> None:
@@ -541,6 +579,8 @@ def whole(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
         (changed(rule=whole), 70_000, "Own.rule fails with 65,536 of the weights: .* m and not self.m"),
         (changed(rule=lambda self, g, p, lr, m, w: None), 4, "takes 'w', but is not given the weights: .* w_old"),
         (changed(vectors=("m", "w")), 4, "names 'w', which every rule has already"),
+        (changed(rate=0.5), 4, "Own has a rate of its own, but every rule has one already"),
+        (changed(__init__=named_t), 4, "Own has a t of its own, but every rule has one already"),
     ],
 )
 def test_8_a_rule_that_can_not_go_on(kind: Any, n: int, says: str) -> None:
