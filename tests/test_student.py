@@ -445,6 +445,27 @@ def test_8_a_look_at_the_first_step_changes_nothing(kind: Any, says: list[str]) 
         assert re.search(words, str(each.message)), each.message
 
 
+def test_8_a_rule_that_is_written_anew_is_looked_at_anew() -> None:
+    """As in a notebook: the same network and name, another class; and each block is not, for that takes copies."""
+    w = Tensor(np.ones(200_000, np.float32), requires_grad=True)
+    calls = []
+
+    def right(self: Any, g: Any, p: Any, lr: float) -> None:
+        calls.append(len(g))
+        p[...] = -lr * g
+
+    def wrong(self: Any, g: Any, p: Any, lr: float) -> None:
+        p = -lr * g  # noqa: F841
+
+    w.grad = np.ones(200_000, np.float32)
+    type("Mine", (Rule,), {"name": "mine", "rule": right})([w], 0.1).step()
+    assert w.data == pytest.approx(0.9)
+    assert calls.count(3_392) == 1  # the last block
+    w.grad = np.ones(200_000, np.float32)
+    with pytest.raises(TypeError, match="left p as it was"):
+        type("Mine", (Rule,), {"name": "mine", "rule": wrong})([w], 0.1).step()
+
+
 def test_8_what_a_rule_keeps_outside_itself_is_told() -> None:
     (said,) = moved(Outside)
     assert said.startswith("Outside.rule gives another step for the same arrays when it is called again")
