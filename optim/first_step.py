@@ -27,6 +27,7 @@ def first_step_of_own(rule: Any) -> Callable[..., None]:
         raise TypeError(f"{kind}.advance has not counted the step: begin it with super().advance(), which does")
     rule.lines()  # compares its formula with it
     _check_vectors(rule)
+    _check_decay(rule)
     return partial(first_step, rule)
 
 
@@ -49,6 +50,34 @@ def _check_vectors(rule: Any) -> None:
                     f"self.{name}[...] = ... copies"
                 )
         seen[name] = vector
+
+
+def _check_decay(rule: Any) -> None:
+    """A warning where a `decayed` of one's own does nothing, or is not called. It is tried on copies."""
+    kind, block, twin = type(rule), rule.flat.blocks[0], _twin(rule)
+    if str(kind.decayed.__module__).startswith("minidl.optim."):
+        return
+    twin.weight_decay = 0.5 if rule.weight_decay else 0.0  # and a rate of 0.5: in a warm-up both may round to nothing
+    old, g = rule.flat.w[block], rule.flat.g[block]
+    w = old.copy()
+    found = twin.decayed(w, g.copy(), 0.5)
+    if found is None and not rule.weight_decay:
+        return
+    if found is None:
+        raise TypeError(f"{kind.__name__}.decayed returns nothing, but the rule goes on with what it returns: return g")
+    acts, name = _differ(old, w) or _differ(g, found), f"{kind.__name__}.decayed"
+    if rule.weight_decay and not acts and bool((old != 0).any()):
+        rule.flat.tell_once(
+            "decay",
+            f"{name} changes neither the weights nor the gradient: w *= 1 - lr * self.weight_decay is in place, "
+            "w = ... only gives the name to another array",
+        )
+    if acts and not rule.weight_decay:
+        rule.flat.tell_once(
+            "decay",
+            f"{name} is not called, for weight_decay is 0: give its number to super().__init__(params, lr, "
+            "weight_decay=...), and read it as self.weight_decay",
+        )
 
 
 def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:

@@ -445,6 +445,49 @@ def test_8_a_look_at_the_first_step_changes_nothing(kind: Any, says: list[str]) 
         assert re.search(words, str(each.message)), each.message
 
 
+def decays(decayed: Any) -> Any:
+    def rule(self: Any, g: Any, p: Any, lr: float) -> None:
+        p[...] = -lr * g
+
+    return type("Own", (Rule,), {"name": "own", "rule": rule, "decayed": decayed})
+
+
+def in_place(self: Any, w: Any, g: Any, lr: float) -> Any:
+    w *= 1 - lr * self.weight_decay
+    return g
+
+
+def rebound(self: Any, w: Any, g: Any, lr: float) -> Any:
+    w = w * (1 - lr * self.weight_decay)
+    return g
+
+
+def own_number(self: Any, w: Any, g: Any, lr: float) -> Any:
+    w *= 1 - lr * 0.1
+    return g
+
+
+def test_8_a_decay_that_does_nothing() -> None:
+    for decayed, number, wanted, says in (
+        (in_place, 0.5, 0.85, []),
+        (in_place, 0.0, 0.9, []),
+        (rebound, 0.5, 0.9, ["Own.decayed changes neither the weights nor the gradient"]),
+        (own_number, 0.0, 0.9, ["Own.decayed is not called, for weight_decay is 0"]),
+        (own_number, 0.5, 0.89, []),
+    ):
+        w = Tensor(np.ones(3), requires_grad=True)
+        optimizer = decays(decayed)([w], 0.1, weight_decay=number)
+        w.grad = np.ones(3)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            optimizer.step()
+        assert w.data == pytest.approx(wanted)
+        assert [str(each.message)[: len(words)] for each, words in zip(told, says, strict=True)] == says
+    w.grad = np.ones(3)
+    with pytest.raises(TypeError, match="decayed returns nothing"):
+        decays(lambda self, w, g, lr: None)([w], 0.1, weight_decay=0.1).step()
+
+
 def test_8_a_rule_that_is_written_anew_is_looked_at_anew() -> None:
     """As in a notebook: the same network and name, another class; and each block is not, for that takes copies."""
     w = Tensor(np.ones(200_000, np.float32), requires_grad=True)
