@@ -233,7 +233,10 @@ def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
         )
 
 
-def without_memory(rule: Any) -> ValueError:
-    """The error of a rule that was given options, after it was built, for which it has no vectors."""
+def unready(rule: Any) -> Exception:
+    """The error of a rule whose step was not counted, so that its rate would be 0 and move nothing; or that was given
+    options, after it was built, for which it has no vectors."""
     kind = type(rule).__name__
+    if not rule.t:
+        return TypeError(f"{kind}.advance has not counted the step: begin it with super().advance(), which does")
     return ValueError(f"this {kind} was built without what {rule} remembers: build it anew, with these options")

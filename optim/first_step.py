@@ -22,9 +22,6 @@ NOISE = (np.random.Generator, np.random.RandomState, Random)
 
 def first_step_of_own(rule: Any) -> Callable[..., None]:
     """What takes the place of `rule.rule` in the first step of a rule of one's own."""
-    if rule.t == 0:
-        kind = type(rule).__name__
-        raise TypeError(f"{kind}.advance has not counted the step: begin it with super().advance(), which does")
     rule.lines()  # compares its formula with it
     _check_vectors(rule)
     _check_decay(rule)

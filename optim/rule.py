@@ -31,7 +31,7 @@ from minidl.optim.checks import (
     parts_of,
     refuse,
     tell_what_is_lost,
-    without_memory,
+    unready,
 )
 from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
@@ -200,14 +200,14 @@ class Rule(Optimizer):
         return parts(self, resting)
 
     def _move(self) -> None:
-        if not remembers(self.formula).issubset(self.vectors):
-            raise without_memory(self)
+        if not self.t or not remembers(self.formula).issubset(self.vectors):
+            raise unready(self)
         flat, lr = self._bound(), self.rate
         kernel = kernel_for(flat.w, "rule")  # in one pass: see minidl/fast/loops/rules.py and gpu/rules.py
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
-        rule = first_step_of_own(self) if self.t <= 1 and is_own(type(self)) else self.rule
+        rule = first_step_of_own(self) if self.t == 1 and is_own(type(self)) else self.rule
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache

@@ -80,11 +80,11 @@ def test_a_rule_of_ones_own_is_never_replaced_by_a_kernel(device):
         def rule(self, g, p, lr, v=None):
             super().rule(g, p, lr / 2)
 
-    class Undecayed(Adam):
+    class Shrinking(Adam):
         def decayed(self, w, g, lr):
-            return g
+            return g + self.weight_decay * abs(w) * w
 
-    for make in (lambda p: Half(p, 0.1), lambda p: Undecayed(p, 0.1, weight_decay=0.5)):
+    for make in (lambda p: Half(p, 0.1), lambda p: Shrinking(p, 0.1, weight_decay=0.5)):
         weights = []
         for like in (np.array, device.from_host):
             p = Tensor(like([1.0, -2.0]), requires_grad=True)

@@ -154,8 +154,8 @@ def _together(runs: Sequence[Compared]) -> str:
     letters = ", ".join(run.letter for run in runs)
     told = f"{', '.join(words)} (mean ± standard deviation)" if words else "not all are finished"
     hidden = any(run.config.get(part, part) is None for run in runs for part in ("network", "optimizer"))
-    known = ", as far as their folders tell of code of your own" if hidden else ""
-    return f"{letters} differ in the seed alone{known}: {told}"
+    limits = ", as far as their folders tell of code of your own" if hidden else ""
+    return f"{letters} differ in the seed alone{limits}: {told}"
 
 
 def differences(runs: Sequence[Compared]) -> list[list[str]]:

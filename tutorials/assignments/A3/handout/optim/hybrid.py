@@ -51,8 +51,8 @@ class Hybrid(Optimizer):
 
     decay_after    the weight decay of `then`. None: its own. "matched", of AdamW and an SGD that have one: such that
                    it shrinks the weights as much as the first rule's last step did, by lr lambda per step, at the
-                   peak of `then`'s schedule: a warm-up begins below it. The same lambda for AdamW and for SGD would be another thing: with lr 1e-3, and
-                   then lr 0.1 and mu 0.9, they shrink a thousand times as fast
+                   peak of `then`'s schedule: a warm-up begins below it. The same lambda for AdamW and for SGD would be
+                   another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
 
     progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
     switch_event   None until the switch
