@@ -141,6 +141,7 @@ _TWICE = (
     "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
 )
 _ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
+_SEEDED = "with minidl.seed(0): around what draws weights"
 _OF_STEP = "lr=lambda k: a rate for step k"
 _CHOSEN = "x[chosen], labels[chosen]"
 _FOCAL = "((1 - (-ls).exp()) ** 2 * ls).mean(), with ls = ops.cross_entropy(z, y, reduction='none')"
@@ -204,10 +205,10 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "KFold": "parts = np.array_split(np.random.default_rng(0).permutation(len(x)), k)", "Subset": _CHOSEN,
     "WeightedRandomSampler": f"chosen = rng.choice(len(x), n, p=w / w.sum()), then {_CHOSEN}",
     "ModelCheckpoint": "an Observer whose after_epoch(record) keeps the best net.state_dict(), for net.load_state_dict",
-    "Callback": "minidl.Observer", "set_seed": "with minidl.seed(0): around what draws weights",
+    "Callback": "minidl.Observer", "set_seed": _SEEDED,
     "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
     "random_split": _SPLIT, "train_test_split": _SPLIT,
-    "manual_seed": "with minidl.seed(0): around what draws weights", "save": "net.save(path)", "load": "net.load(path)",
+    "manual_seed": _SEEDED, "save": "net.save(path)", "load": "net.load(path)",
     "autograd": "backward() and the leaves' .grad, no second derivatives; an operation of your own is written with "
     "minidl.tensor.record",
     "hessian": _FIRST_ONLY,

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -186,29 +186,34 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
             raise TypeError(f"{kind}.rule takes {word!r}, which vectors does not name: write vectors = ({named},)")
 
 
-def numbers_of(rule: Any) -> dict[str, Any]:
-    """The numbers, texts and None that a rule of one's own keeps in self, beside what every rule has there."""
-    if not is_own(type(rule)):
-        return {}
-    skip, kinds = {*TAKEN, "flat", "p", "_keeps_step"}, (int, float, str, type(None))
-    return {name: value for name, value in vars(rule).items() if name not in skip and isinstance(value, kinds)}
+class Built(NamedTuple):
+    """What a rule of one's own keeps in self before its first step."""
 
-
-Built: TypeAlias = "tuple[dict[str, Any], dict[str, int]]"
+    numbers: dict[str, Any]
+    sums: dict[str, int]  # checksums of arrays
 
 
 def built_of(rule: Any) -> Built:
-    """What is in self of a rule of one's own before its first step: numbers, and checksums of arrays."""
-    return numbers_of(rule), sums_of(rule)
+    """That, as it stands."""
+    return Built(numbers_of(rule), sums_of(rule))
+
+
+def _kept(rule: Any) -> dict[str, Any]:
+    """What a rule of one's own keeps in self, beside what every rule has there and its vectors."""
+    if not is_own(type(rule)):
+        return {}
+    skip = {*TAKEN, *rule.vectors, "flat", "p", "_keeps_step", "_built"}
+    return {name: value for name, value in vars(rule).items() if name not in skip}
+
+
+def numbers_of(rule: Any) -> dict[str, Any]:
+    """The numbers, texts and None among it."""
+    return {name: value for name, value in _kept(rule).items() if isinstance(value, (int, float, str, type(None)))}
 
 
 def sums_of(rule: Any) -> dict[str, int]:
-    """A checksum of the arrays in self, also in lists and dicts, of a rule of one's own; but for its vectors."""
-    if not is_own(type(rule)):
-        return {}
-    skip = {*TAKEN, *rule.vectors, "flat", "p", "_built"}
-    sums = {name: _sum(value) for name, value in vars(rule).items() if name not in skip}
-    return {name: found for name, found in sums.items() if found}
+    """A checksum of each array in it, also in lists and dicts."""
+    return {name: found for name, value in _kept(rule).items() if (found := _sum(value))}
 
 
 def _sum(value: Any, crc: int = 0) -> int:

@@ -101,7 +101,7 @@ class Rule(Optimizer):
         self.t, self.rate = 0, 0.0
         self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
         self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
-        self._built: Built = {}, {}  # the numbers in self before the first step, of a rule of your own; sums of arrays
+        self._built = Built({}, {})  # what a rule of your own keeps in self before the first step
         self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
         self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
         self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
@@ -127,7 +127,7 @@ class Rule(Optimizer):
     def release(self) -> None:
         """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
         if self.t:
-            self._put_numbers(self._built[0])
+            self._put_numbers(self._built.numbers)
         self.flat = None
         self.p = None
         for name in self.vectors:
@@ -312,7 +312,7 @@ class Rule(Optimizer):
     def state_dict(self) -> State:
         self._bound()
         if type(self).state_dict is Rule.state_dict:
-            tell_what_is_lost(self, self._built[1])
+            tell_what_is_lost(self, self._built.sums)
         rate = None if callable(self.lr_or_schedule) else self.lr_or_schedule
         return {
             "vectors": {name: to_numpy(getattr(self, name)).copy() for name in self.vectors},
@@ -323,7 +323,7 @@ class Rule(Optimizer):
         """What most runs never have: parameters that have rested, a decay that a switch has changed, and numbers that a
         rule of your own has changed in self."""
         numbers = numbers_of(self) if self.t else {}
-        own = {name: value for name, value in numbers.items() if self._built[0].get(name, vars) != value}
+        own = {name: value for name, value in numbers.items() if self._built.numbers.get(name, vars) != value}
         seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
@@ -340,7 +340,7 @@ class Rule(Optimizer):
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
         self._built = self._built if self.t else built_of(self)
-        self._put_numbers(self._built[0] | scalars.get("own", {}))
+        self._put_numbers(self._built.numbers | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0

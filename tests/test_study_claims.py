@@ -44,7 +44,7 @@ def entry(key, level, noise=0.0005):
     own = rng.normal(0, noise, len(SEEDS))
     own -= own.mean()
     finals = {s: record(s, float(level + shared[s] + own[s])) for s in SEEDS}
-    return Entry(BY_KEY[key], Tuned([()], [None], [], 0), (0.5,), (), finals, 0)
+    return Entry(BY_KEY[key], Tuned([()], [None], [], 0), (0.5,), (), finals, 0, len(finals))
 
 
 def entries(noise, levels):
@@ -215,8 +215,8 @@ def test_a_mean_of_fewer_seeds_says_so():
 
     few = entry("adam", 0.9)
     del few.finals[19]
-    assert accuracy(replace(few, missing=1)).endswith(" (19 of 20 seeds)")
-    assert accuracy(replace(few, missing=1, collapsed=2)).endswith(" (2 collapsed, 19 of 20 seeds)")
+    assert accuracy(few).endswith(" (19 of 20 seeds)")
+    assert accuracy(replace(few, collapsed=2)).endswith(" (2 collapsed, 19 of 20 seeds)")
 
 
 def test_counts_in_words():
@@ -268,8 +268,11 @@ def test_measures_of_a_run():
 
 def test_better_is_positive_for_every_measure():
     quick = [{**p, "val_accuracy": p["val_accuracy"] + 0.09, "val_loss": p["val_loss"] / 2} for p in CURVE]
-    a = Entry(BY_KEY["hybrid"], Tuned([()], [None], [], 0), (), (), {s: record(s, 0.95, quick, 0.4) for s in SEEDS}, 0)
-    b = Entry(BY_KEY["adam"], Tuned([()], [None], [], 0), (), (), {s: record(s, 0.9, CURVE) for s in SEEDS}, 0)
+    finals = {s: record(s, 0.95, quick, 0.4) for s in SEEDS}, {s: record(s, 0.9, CURVE) for s in SEEDS}
+    a, b = (
+        Entry(BY_KEY[key], Tuned([()], [None], [], 0), (), (), each, 0, len(SEEDS))
+        for key, each in zip(("hybrid", "adam"), finals, strict=True)
+    )
     both = Block(REGIME, {"hybrid": a, "adam": b}, Levels(0.7, 0.1), (), True, (), {})
     for measure in (ACCURACY, SPEED, GAP, LOSS):
         assert min(difference(both, Claim("", "hybrid", "adam", measure))) > 0

@@ -28,7 +28,7 @@ class Entry:
 
     tried      validation accuracy of every setting with the first tuning seed;   tuning  the winner's tuning runs
     finals     the final runs by seed;   collapsed  how many of them did
-    missing    final runs that are not there: still to come, or crashed
+    seeds      how many final runs there are when all are made and none has crashed
     """
 
     contestant: Contestant
@@ -37,7 +37,7 @@ class Entry:
     tuning: tuple[Record, ...]
     finals: dict[int, Record]
     collapsed: int
-    missing: int = 0
+    seeds: int
 
     def results(self) -> list[dict[str, Any]]:
         """The results of the final runs, in the order of their seeds."""
@@ -138,8 +138,7 @@ def _draft(plan: Plan, regime: Regime) -> Block:
             first = [plan.tuning_runs(regime, contestant.recipe(point), 1)[0] for point in tuned.points]
             tried = tuple(record["result"]["val_accuracy"] for record in plan.records(first))
             count = sum(collapsed(record, regime) for record in finals.values())
-            missing = len(plan.study.seeds) - len(finals)
-            entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count, missing)
+            entries[contestant.key] = Entry(contestant, tuned, tried, tuning, finals, count, len(plan.study.seeds))
     maps = {kind: {at: plan.records(runs) for at, runs in plan.map_runs(regime, kind).items()} for kind in MAPS}
     levels = _levels(entries, _asked(plan, entries), 1 / plan.dataset.classes)
     return Block(regime, entries, levels, tuple(_misses(regime, entries)), _complete(plan, regime), (), maps)

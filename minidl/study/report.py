@@ -140,9 +140,8 @@ def table_rows(blocks: Sequence[Block]) -> list[tuple[str, list[str]]]:
 
 def accuracy(entry: Entry) -> str:
     """Trimmed mean of the test accuracy in per cent, how many runs collapsed, and of how many seeds, if not all."""
-    there = len(entry.finals)
     notes = [f"{entry.collapsed} collapsed"] if entry.collapsed else []
-    notes += [f"{there} of {there + entry.missing} seeds"] if entry.missing else []
+    notes += [f"{len(entry.finals)} of {entry.seeds} seeds"] if len(entry.finals) < entry.seeds else []
     text = f"{100 * entry.middle('test_accuracy'):.2f}"
     return f"{text} ({', '.join(notes)})" if notes else text
 
@@ -263,7 +262,7 @@ def _environment() -> jinja2.Environment:
 def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     """The answer, the first table, and which regimes are not what they claim."""
     done = [block for block in blocks if block.entries]
-    seeds = max((len(e.finals) + e.missing for block in done for e in block.entries.values()), default=0)
+    seeds = max((entry.seeds for block in done for entry in block.entries.values()), default=0)
     if not done:
         return " ".join(answer(blocks, keys)) + "\n"
     lines = [
