@@ -1,4 +1,6 @@
-"""Names and arguments that minidl does not have are refused by name, with what to write instead (elsewhere.py).
+"""Names and arguments that minidl does not have are refused by name, with what to write instead.
+
+What is said of each is in elsewhere.py and arguments.py.
 
 An argument that has no meaning here is refused by its name. Otherwise a user would learn after a training run that a
 `dilation` was ignored. At the value that PyTorch gives it by default it changes nothing, and passes.
@@ -11,7 +13,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from minidl.elsewhere import BEYOND, ELSEWHERE, OWN
+from minidl.arguments import BEYOND
+from minidl.elsewhere import ELSEWHERE, OWN
 
 
 class Named:

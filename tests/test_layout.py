@@ -12,7 +12,8 @@ from tests import sizes
 ROOT = Path(__file__).parent.parent
 ORDER = sizes.ORDER.read_text("utf-8")
 ENGINE = {
-    "elsewhere", "refuse", "telling", "no_gpu", "backend", "grad_mode", "rng", "numpy_functions", "operators",
+    "elsewhere", "arguments",
+    "refuse", "telling", "no_gpu", "backend", "grad_mode", "rng", "numpy_functions", "operators",
     "arrays", "tensor",
     "operands", "ops", "ops_nn", "ops_conv", "ops_more", "init", "listing", "weights", "module", "nn_conv", "nn_more",
     "nn", "gradcheck", "evaluation", "trainer",
