@@ -250,12 +250,23 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
             f"the {len(results)} settings that were best after {_epochs(lasted)} diverged later, and the others were "
             f"not tried for so long: give --epochs {lasted}, or train with smaller rates than these"
         )
+    for note in at_an_end(best, settings(base.opt)):
+        print(f"note: {note}")
     config = best.config(base, dataset, epochs)
     words = ["--model", base.model, "--dataset", base.dataset, "--epochs", str(epochs), "--opt", base.opt]
     words += ["--lr", f"{best.lr:g}"]
     if best.switch_at is not None:
         words += ["--lr-sgd", f"{best.lr_sgd:g}", "--switch", str(config.switch)]
     print(f"use\n  python -m minidl.train {shlex.join([*words, *flags(base)])}")
+
+
+def at_an_end(best: Setting, tried: Sequence[Setting]) -> Iterator[str]:
+    """A sentence for each rate of the best setting beyond which none was tried, so that a better one may lie there."""
+    for name in ("lr", "lr_sgd"):
+        rate, rates = getattr(best, name), {getattr(setting, name) for setting in tried} - {None}
+        for end, words in ((min, ("smallest", "smaller")), (max, ("largest", "larger"))):
+            if rates and rate == end(rates):
+                yield f"{flag(name)} {rate:g} is the {words[0]} that was tried: a {words[1]} one may be better still"
 
 
 def flags(base: Config) -> list[str]:

@@ -38,6 +38,17 @@ def test_the_better_half_goes_on(monkeypatch):
     assert (rounds[-1][1][0].setting.lr, rounds[-1][1][0].setting.lr_sgd) == (3e-4, 0.03)
 
 
+def test_a_best_rate_at_an_end_of_the_grid_is_said():
+    said = [*tune.at_an_end(tune.Setting(3e-3, 0.003, 0.3), tune.settings())]
+    assert said == [
+        "--lr 0.003 is the largest that was tried: a larger one may be better still",
+        "--lr-sgd 0.003 is the smallest that was tried: a smaller one may be better still",
+    ]
+    assert not [*tune.at_an_end(tune.Setting(1e-3, 0.03, 0.6), tune.settings())]
+    own = [tune.Setting(rate) for rate in (0.01, 0.1, 1.0)]
+    assert [len([*tune.at_an_end(each, own)]) for each in own] == [1, 0, 1]
+
+
 def test_a_setting_that_diverges_is_the_worst():
     result = tune.try_out(tune.Setting(1e30, 1e30, 0.3), Config(model="mlp"), tiny(), 1)
     assert (result.val_accuracy, result.val_loss) == (0, np.inf)
