@@ -267,11 +267,39 @@ def test_the_parts_of_a_product_cover_it(most: int, step: int, monkeypatch: pyte
     monkeypatch.setattr(dense, "MOST", most)
     monkeypatch.setattr(dense, "STEP", step)
     for lines in range(1, 2000):
-        parts = dense.cuts.py_func(lines, 1 << 40)
+        parts = dense.cuts.py_func(np.broadcast_to(np.float32(0), (lines, 1000)), 1 << 30, lines)
         found = [dense.lines_of.py_func(i, parts, lines) for i in range(parts)]
         assert [0, *(part.stop for part in found)] == [*(part.start for part in found), lines]
         assert all(part.start % step == 0 for part in found)
         assert parts == 1 or min(part.stop - part.start for part in found) >= dense.LINES - step + 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "k", "m"), [(1, 20000, 10), (32, 36864, 10), (300, 4096, 10), (7, 5000, 120)])
+def test_few_results_of_long_sums(rows: int, k: int, m: int, dtype: Any) -> None:
+    """Ten classes of a large image, flattened: the sums are cut, or all would be done by one thread."""
+    rng = np.random.default_rng(rows)
+    arrays = [rng.normal(size=s).astype(dtype) for s in ((rows, k), (m, k), (m,))]
+    check(ops.linear, ops.linear, arrays, rng)
+    check(layers.linear_relu, lambda x, w, b: ops.relu(ops.linear(x, w, b)), arrays, rng)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(40))
+def test_convolution(seed: int, dtype: Any) -> None:
+    """Few and many channels before and behind it, lines that are combed, windows of x and of the gradient laid out."""
+    rng = np.random.default_rng(seed)
+    c, o = (int(rng.choice([1, 2, 3, 5, 8, 16])) for _ in range(2))
+    o *= int(rng.choice([1, 1, 3, 5]))
+    kernel, stride, padding = ([int(v) for v in rng.integers(1, high, 2)] for high in (6, 5, 4))
+    h, w = (int(k + rng.integers(0, 12)) for k in kernel)
+    shapes = [(int(rng.integers(1, 20)), c, h, w), (o, c, *kernel), (o,)]
+    arrays = [normal(rng, shape, dtype) for shape in shapes]
+
+    def op(*tensors: Tensor) -> Tensor:
+        return ops.conv2d(*tensors, tuple(stride), tuple(p - 1 for p in padding))
+
+    check(op, op, arrays, rng)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

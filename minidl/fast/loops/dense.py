@@ -15,20 +15,27 @@ LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arr
 # not arrange matrices faster, and its kernels take 16 columns at once: fewer parts, and straight ones. With AVX2 this
 # is worth a twentieth, and the cut is what it was when the study was made.
 MOST, STEP = (8, 16) if compiles_for("avx512f") else (16, 1)
+# Where one side is as narrow as ten classes, BLAS with AVX-512 takes a product of up to a million multiplications as it
+# lies, and is twice as fast so: more parts, but smaller ones.
+NARROW, SMALL, MOST_OF_NARROW = 16, 900_000, 64 if compiles_for("avx512f") else 16
+LONG = 4096  # terms of a layer's sums, from which on these may be cut, too
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is turned
 
 
 @part
-def cuts(lines, multiplications):
-    """How many parts a product is cut into, along so many rows or columns: by its shape alone."""
-    return max(1, min(MOST, lines // LINES, multiplications // WORTH))
+def cuts(c, terms, lines):
+    """How many parts a product c, of so many terms in each sum, is cut into along so many lines: by its shape alone."""
+    work, most = c.size * terms, MOST
+    if min(len(c), c.shape[1], terms) <= NARROW:
+        most = max(MOST, min(MOST_OF_NARROW, work // SMALL + 1))
+    return max(1, min(most, lines // LINES, work // WORTH))
 
 
 @part
-def cut(c, multiplications):
+def cut(c, terms):
     """Whether a product c is cut along its rows, and into how many parts. Each needs all of the other matrix."""
     by_rows = len(c) > 2 * c.shape[1]
-    return by_rows, cuts(len(c) if by_rows else c.shape[1], multiplications)
+    return by_rows, cuts(c, terms, len(c) if by_rows else c.shape[1])
 
 
 @part
@@ -63,8 +70,9 @@ def product_part(i, parts, by_rows, blas, a, b, c):
 @part
 def deep(c, terms):
     """How many parts of the sums a product c of few rows and columns is cut into; 0 where these suffice."""
-    parts = cuts(terms, c.size * terms)
-    return parts if max(c.shape) < 2 * LINES and parts > 1 else 0
+    few = max(c.shape) < 2 * LINES or (terms >= LONG and min(c.shape) <= NARROW and c.size <= LONG)
+    parts = cuts(c, terms, terms)
+    return parts if few and parts > 1 else 0
 
 
 @part
@@ -91,8 +99,7 @@ def add_up(sums, c):
 def matmul(team, blas, a, b, c, turned):
     """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
     terms = len(a) if turned == LEFT else a.shape[1]
-    work = c.size * terms
-    (by_rows, parts), in_depth = cut(c, work), deep(c, terms)
+    (by_rows, parts), in_depth = cut(c, terms), deep(c, terms)
     if in_depth:
         sums = np.empty((in_depth, *c.shape), c.dtype)
         b = np.ascontiguousarray(b.T) if turned == RIGHT else b
@@ -113,29 +120,43 @@ def matmul(team, blas, a, b, c, turned):
 
 
 @part
+def finish(y, b, relu):
+    """+ b, and max(., 0) with `relu`, in place. y (n, out), b (out,)."""
+    zero = y.dtype.type(0)
+    for r in range(len(y)):
+        row = y[r]
+        if relu:
+            for j in range(len(b)):
+                v = row[j] + b[j]
+                row[j] = zero if v <= zero else v  # NaN stays
+        else:
+            for j in range(len(b)):
+                row[j] += b[j]
+
+
+@part
 def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
     """The rows, or the columns, that are part i, with bias and ReLU."""
     lines = lines_of(i, parts, len(y) if by_rows else len(w))
     product_part(i, parts, by_rows, blas, x, w.T, y)
-    zero = y.dtype.type(0)
-    rows, columns = (lines, slice(0, len(w))) if by_rows else (slice(0, len(y)), lines)
-    bias = b[columns]
-    for r in range(rows.start, rows.stop):
-        row = y[r, columns]
-        if relu:
-            for j in range(len(bias)):
-                v = row[j] + bias[j]
-                row[j] = zero if v <= zero else v  # NaN stays
-        else:
-            for j in range(len(bias)):
-                row[j] += bias[j]
+    if by_rows:
+        finish(y[lines], b, relu)
+    else:
+        finish(y[:, lines], b[lines], relu)
 
 
 @loop
 def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
-    by_rows, parts = cut(y, x.size * len(w))
-    share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
+    terms = x.shape[1]
+    if terms >= LONG and deep(y, terms):
+        sums = np.empty((deep(y, terms), *y.shape), y.dtype)
+        share(team, len(sums), entry(deep_part, (len(sums), blas, x, w.T, sums)))
+        add_up(sums, y)
+        finish(y, b, relu)
+    else:
+        by_rows, parts = cut(y, terms)
+        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
 
 
 # ---- backward ----
@@ -175,8 +196,7 @@ def backward(team, blas, g, y, x, w, dx, dw, db):
         parts = max(1, min(16, g.size >> 14))
         share(team, parts, entry(mask_part, (parts, g, y, masked)))
         g = masked
-    work = x.size * len(w)
-    (by_rows, for_w), (x_by_rows, for_x) = cut(dw, work), cut(dx, work)
+    (by_rows, for_w), (x_by_rows, for_x) = cut(dw, len(x)), cut(dx, len(w))
     in_depth = deep(dw, len(x))
     sums = np.empty((in_depth, *dw.shape), dw.dtype)
     for_w = 0 if not dw.size else in_depth or for_w

@@ -53,6 +53,15 @@ def finish_planes(y, b, relu):
 
 
 @part
+def turn(pixels, planes):
+    """planes (n, pixels) of as many of the pixels (_, n)."""
+    for o in range(len(planes)):
+        plane = planes[o]
+        for p in range(len(plane)):
+            plane[p] = pixels[p, o]
+
+
+@part
 def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):
     """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes.
 
@@ -65,6 +74,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
     together, most = blocks(stop - start, size, k, x.itemsize)
     windows = np.empty((k, most * ow) if few else (most * ow, k), x.dtype)
     planes = np.empty((out, most * ow) if few_out else (0, 0), x.dtype)
+    pixels = np.empty((most * ow, out) if few_out and not few else (0, 0), x.dtype)
     found = np.empty((together * oh if winners.size else 0, ow * out), x.dtype)
     channels = np.arange(out).astype(np.int32)
     lines_of_b = np.empty((ow, len(b)), x.dtype)
@@ -72,14 +82,18 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
         copy(lines_of_b[line], b, len(b))
     for n in range(start, stop, together):
         m = min(together, stop - n)
-        images = padded(x[n : n + m], few, padding)
+        images = padded(x[n : n + m], few, padding, stride[1])
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
             lay_out(images, few, line, lines, size, kernel, stride, windows)
             rows = windows[:, : lines * ow].T if few else windows[: lines * ow]
             if few_out:
                 part_of = planes[:, : lines * ow]
-                product(blas, w.T, rows.T, part_of, 0)
+                if few:
+                    product(blas, w.T, rows.T, part_of, 0)
+                else:  # to turn the windows would take BLAS three times as long as the product
+                    product(blas, rows, w, pixels[: lines * ow], 0)
+                    turn(pixels, part_of)
                 for o in range(out):
                     for nth in range(lines):
                         copy(y[n + (line + nth) // oh, o, (line + nth) % oh], part_of[o, nth * ow :], ow)
@@ -177,7 +191,7 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(dy, few_out, padding)
+        images = padded(dy, few_out, padding, 1)
         for line in range(0, m * h, most):
             lines = min(most, m * h - line)
             lay_out(images, few_out, line, lines, (h, width), kernel, (1, 1), windows)
@@ -208,7 +222,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(x[n : n + m], few, padding)
+        images = padded(x[n : n + m], few, padding, stride[1])
         back = np.zeros(images.shape, g.dtype) if dx.size else images
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
@@ -230,7 +244,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
                     product(blas, pixels, w.T, windows[: lines * ow], 0)
                 add_back(windows, few, line, lines, size, kernel, stride, back)
         if dx.size:
-            cut_in(dx[n : n + m], few, padding, back)
+            cut_in(dx[n : n + m], few, padding, stride[1], back)
 
 
 @part

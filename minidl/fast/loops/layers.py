@@ -209,9 +209,11 @@ class Convolution:
         return record(name, usual(self.y, self.few_out), *edges)
 
     def _goes_through(self) -> bool:
-        """Whether backward is a convolution too, and does no more than a quarter in vain on pixels at the edges."""
+        """Whether backward is a convolution too: one that does no more than a quarter in vain on pixels at the edges,
+        and lays out windows of no more than twice as many channels."""
         (oh, ow), (h, w), (kh, kw), (ph, pw) = self.size, self.x.shape[2:], self.kernel, self.padding
-        return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and 4 * h * w <= 5 * oh * ow
+        pays = 4 * h * w <= 5 * oh * ow and len(self.w) <= 2 * self.x.shape[1]
+        return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and pays
 
     def gradients(self, g: Array) -> dict[str, Array]:
         """Those of x, w and b, from that of the output."""

@@ -26,25 +26,33 @@ def blocks(images, size, k, itemsize):
 
 
 @part
-def padded(x, few, padding):
-    """Some images with zeros around them; themselves where no padding is."""
+def padded(x, few, padding, step):
+    """Some images with zeros around them; themselves where no padding is.
+
+    Lines of few channels are combed where windows are `step` > 1 pixels apart: every step-th pixel, from the first on,
+    then every step-th from the second on, ... So what the windows have at one place lies side by side there too.
+    """
     ph, pw = padding
-    if ph == 0 and pw == 0:
+    if ph == 0 and pw == 0 and not (few and step > 1):
         return x
     zero = x.dtype.type(0)
     m, a, b, c = x.shape
     if few:  # (m, C, H, W)
-        out = np.empty((m, a, b + 2 * ph, c + 2 * pw), x.dtype)
+        tooth = -(-(c + 2 * pw) // step)  # pixels that lie side by side
+        out = np.empty((m, a, b + 2 * ph, step * tooth), x.dtype)
         for i in range(m):
             for j in range(a):
                 plane = out[i, j]
-                plane[:ph] = zero
-                plane[ph + b :] = zero
+                plane[:] = zero
                 for k in range(b):
-                    line = plane[ph + k]
-                    line[:pw] = zero
-                    line[pw + c :] = zero
-                    copy(line[pw:], x[i, j, k], c)
+                    line, pixels = plane[ph + k], x[i, j, k]
+                    for first in range(min(step, c)):
+                        places = line[(first + pw) % step * tooth + (first + pw) // step :]
+                        if step == 1:
+                            copy(places, pixels, c)
+                        else:
+                            for p in range(len(pixels[first::step])):
+                                places[p] = pixels[first + p * step]
     else:  # (m, H, W, C)
         out = np.empty((m, a + 2 * ph, b + 2 * pw, c), x.dtype)
         for i in range(m):
@@ -63,9 +71,9 @@ def padded(x, few, padding):
 def lay_out(images, few, line, lines, size, kernel, stride, windows):
     """The windows of some lines of pixels as a matrix: rows (pixels, kh*kw*C), of few channels (C*kh*kw, pixels).
 
-    images  with their padding; the lines are those of all images one after the other, OH for each
+    images  of padded(); the lines are those of all images one after the other, OH for each
     """
-    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    (oh, ow), (kh, kw), (sh, sw), tooth = size, kernel, stride, images.shape[3] // stride[1]
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
@@ -74,11 +82,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
                     pixels = image[c, top + i]
                     for j in range(kw):
                         column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        if sw == 1:
-                            copy(column, pixels[j:], ow)
-                        else:
-                            for p in range(len(column)):
-                                column[p] = pixels[p * sw + j]
+                        copy(column, pixels[j % sw * tooth + j // sw :], ow)
         else:
             n = kw * image.shape[2]
             for p in range(ow):
@@ -90,7 +94,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
 @part
 def add_back(windows, few, line, lines, size, kernel, stride, images):
     """The way back: each number is added to the place that it would have come from."""
-    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    (oh, ow), (kh, kw), (sh, sw), tooth = size, kernel, stride, images.shape[3] // stride[1]
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
@@ -98,13 +102,10 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
-                        if sw == 1:
-                            for p in range(len(column)):
-                                places[p] += column[p]
-                        else:
-                            for p in range(len(column)):
-                                places[p * sw] += column[p]
+                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
+                        places = pixels[j % sw * tooth + j // sw :]
+                        for p in range(len(column)):
+                            places[p] += column[p]
         else:
             n = kw * image.shape[2]
             flat = image.reshape(len(image), -1)
@@ -117,15 +118,18 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
 
 
 @part
-def cut_in(x, few, padding, places):
-    """Some images without the zeros around them: fills x."""
+def cut_in(x, few, padding, step, places):
+    """Some images out of what padded() makes of them: fills x."""
     ph, pw = padding
     m, a, b, c = x.shape
+    tooth = places.shape[3] // step
     for i in range(m):
         if few:
             for j in range(a):
                 for k in range(b):
-                    copy(x[i, j, k], places[i, j, ph + k, pw:], c)
+                    pixels, line = x[i, j, k], places[i, j, ph + k]
+                    for p in range(c):
+                        pixels[p] = line[(p + pw) % step * tooth + (p + pw) // step]
         else:
             for k in range(a):
                 copy(x[i, k], places[i, ph + k, pw], b * c)
