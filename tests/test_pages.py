@@ -361,6 +361,9 @@ def test_ticks_are_round_and_inside():
         found = ticks(low, high)
         assert 2 <= len(found) <= 6
         assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    for low, high in ((0.95, 1), (1, 1.0001)):  # one epoch, and a switch shortly before its end or after it
+        assert ticks(low, high, most=8, whole=True) == [1]
+    assert ticks(9.5e-31, 1.04e-30) == pytest.approx([9.6e-31, 9.8e-31, 1e-30, 1.02e-30, 1.04e-30], rel=1e-6, abs=0)
 
 
 def test_a_curve_lies_where_its_numbers_say():
@@ -371,6 +374,8 @@ def test_a_curve_lies_where_its_numbers_say():
     assert y1 > y2  # up is smaller
     assert float(re.search(r'switch" d="M([\d.]+)', drawn)[1]) == pytest.approx((x1 + x2) / 2, abs=0.1)
     assert chart([Polyline("a", [], "run-0")], "t") == ""
+    late = chart([Polyline("a", [(1, 0.5)], "run-0")], "t", [Mark(0.99, "switch")])
+    assert re.search(r'text-anchor="middle">1<', late)
 
 
 def test_a_page_may_have_many_classes_and_large_images(tmp_path):

@@ -57,7 +57,7 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
     """Round numbers from low to high, at most so many: steps of 1, 2 or 5 times a power of ten."""
-    width = max(high - low, 1e-12)
+    width = max(high - low, 1.0 if whole else 1e-300)
     power = math.floor(math.log10(width / most))
     steps = (factor * 10.0 ** (power + k) for k in range(3) for factor in (1, 2, 5))
     fit = [step for step in steps if width / step <= most and (not whole or step >= 1)]
