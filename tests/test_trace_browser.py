@@ -231,6 +231,7 @@ def test_the_switch_panel_agrees_with_the_summary(chrome, pages, name):
     panel = {k: chrome.find_element("id", f"switch-{k}-0").text for k in ("step", "epoch", "rate", "condition")}
     assert int(panel["step"]) == event["step"]
     assert int(panel["epoch"]) == event["epoch"]
+    assert f"epochs finished\n{event['epoch']}\n" in chrome.find_element("css selector", ".switch .facts").text
     assert near(float(panel["rate"]), event["lr"])
     assert panel["condition"] == event["condition"]
     (recording,) = trace.read(pages / f"{name}.html")

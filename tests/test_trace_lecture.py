@@ -307,7 +307,69 @@ def test_speeds_of_playing(chrome, pages):
     assert chrome.execute_script(script) == [1200, 600, 150]
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("-lr * g", "The step is the gradient times the rate, 0.01."),
+        ("-lr * mhat / (sqrt(vhat) + eps)", "looks at the gradient's sign alone: the step is about the rate, 0.01"),
+        ("-lr * g / (sqrt(s) + eps)", "The rate is 0.01."),  # RMSprop's first step is ten times as long as its rate
+        ("-lr * (d + mu * v)", "The rate is 0.01."),
+    ],
+)
+def test_the_tour_says_of_the_rate_what_the_formula_does(chrome, pages, how, words):
+    visit(chrome, pages / "adam.html")
+    terms = [{"symbol": "t", "value": 1, "formula": ""}, {"symbol": "p", "value": [0.01], "formula": how}]
+    told_so = chrome.execute_script("return aboutRate({terms: arguments[0]}, '0.01')", terms)
+    assert words in told_so
+    assert ("bias correction" in told_so) == ("mhat" in how)
+
+
+def test_the_lens_says_what_moves_the_weight(chrome, pages):
+    visit(chrome, pages / "adam.html", "#step=2&weight=40")
+    assert chrome.find_element("css selector", ".rule").text == "Step 2, adam: the weight moves by p."
+    script = """const terms = new Map([['w_old', {value: 0.4}], ['w', {value: 0.3, formula: arguments[0]}]]);
+      return moves(terms, 0)"""
+    decay = chrome.execute_script(script, "w_shrunk + p")
+    assert decay == "the weight shrinks by its decay and moves by p."
+    assert chrome.execute_script(script, "") == "the weight moves."
+
+
 # ---- numbers and colours ----
+
+
+def test_labels_of_an_axis_tell_one_tick_from_the_next(chrome, pages):
+    visit(chrome, pages / "hybrid.html")
+    script = "return labelled(ticks(axis(arguments[0], arguments[1], 90, 10, arguments[2]), 3))"
+    for low, high, log in (
+        (0.98712, 0.98791, False),
+        (-0.17, -0.02, False),
+        (2.30251, 2.30262, True),
+        (-1.0001, -1, False),
+        (1e-9, 5e-9, False),
+        (0.001, 300, True),
+        (12.5, 12_000, False),
+        (0, 0, False),
+    ):
+        found = chrome.execute_script(script, low, high, log)
+        assert len({words for _, words in found}) == len(found) > (low != high)
+        assert all(told(words) == pytest.approx(value, rel=1e-6, abs=1e-15) for value, words in found)
+    (recording,) = trace.read(pages / "hybrid.html")
+    for term in (t for frame in recording["frames"] for t in frame["terms"] if t["symbol"] == "w"):
+        term["value"] = 0.412 + 1e-3 * term["value"]  # a weight that hardly moves
+    trace.write(pages / "still.html", trace.page([recording]))
+    visit(chrome, pages / "still.html", "#weight=40")
+    ticks = chrome.find_elements("css selector", ".lens .chart svg text[text-anchor=end]")
+    assert len({t.text for t in ticks}) == len(ticks) > 1
+    box = "const b = arguments[0].getBBox(); return b.x"
+    assert all(chrome.execute_script(box, tick) >= 0 for tick in ticks)
+    assert chrome.execute_script("return stepTicks(axis(1, 2, 0, 10), 5)") == [1, 2]
+
+
+def test_a_number_is_not_rounded_to_one_that_it_is_not(chrome, pages):
+    visit(chrome, pages / "hybrid.html")
+    shares = chrome.execute_script("return [0, 1e-4, 0.0125, 0.9991, 0.9996, 1].map(percent)")
+    assert shares == ["0.0%", "<0.1%", "1.3%", "99.9%", ">99.9%", "100.0%"]
+    assert chrome.execute_script("return [-0, 0, -3].map((v) => short(v))") == ["0", "0", f"{MINUS}3"]
 
 
 def test_there_is_one_notation_for_powers(chrome, pages):

@@ -30,7 +30,7 @@ function axis(a, b, c, d, log = false) {
   return map;
 }
 
-// Round numbers within the axis, about n of them.
+// Round numbers within the axis, about n of them, and two or more: one alone tells no scale.
 function ticks(map, n) {
   const [a, b] = map.range;
   if (map.log) {
@@ -46,9 +46,21 @@ function ticks(map, n) {
   const rough = (b - a) / n || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
   const found = [];
-  for (let v = Math.ceil(a / step) * step; v <= b + step * 1e-9; v += step) found.push(Math.abs(v) < step * 1e-9 ? 0 : v);
-  return found;
+  for (let k = Math.ceil(a / step - 1e-9); k * step <= b + step * 1e-9; k++) found.push(k * step);
+  return found.length > 1 || n > 50 ? found : ticks(map, 2 * n);
 }
+
+// What is written at ticks: three digits, or as many as tell one from the next.
+function labelled(values) {
+  const gap = Math.min(...values.slice(1).map((v, i) => v - values[i])), place = (v) => Math.floor(Math.log10(Math.abs(v)) + 1e-9);
+  return values.map((v) => [v, short(v, Math.max(3, place(v) - place(gap) + 1))]);
+}
+
+// The pixels that the longest of these labels takes, in letters of eleven pixels.
+function room(labels) { return 12 + 6.6 * Math.max(0, ...labels.map(([, words]) => words.length)); }
+
+// Steps are whole.
+function stepTicks(map, n) { return ticks(map, n).filter(Number.isInteger); }
 
 // The path through points (x, y); a point that is no number interrupts it.
 function path(points, attributes) {
@@ -125,12 +137,13 @@ function bars(histogram, label) {
 //   level: a dashed line to reach; band: {low, high, first} a stripe; log: the axis of values
 //   range: of the axis, where a few far values would flatten the rest: arrowheads at its edge stand for what lies beyond
 function stepChart({ curves, label, first, last, cursor, level = null, band = null, log = false, range = null, height = 130 }) {
-  const width = 460, left = 52, bottom = height - 20;
+  const width = 460, bottom = height - 20;
   const all = curves.flatMap((c) => (c.values ? [...c.values] : c.points.map((p) => p[1])));
   if (level !== null) all.push(level);
   let [low, high] = range || extent(all, log);
-  if (low === high) [low, high] = log ? [low / 2, high * 2] : [low - Math.abs(low || 1) / 2, high + Math.abs(high || 1) / 2];
-  const x = axis(first, Math.max(last, first + 1), left, width - 8), y = axis(low, high, bottom, 8, log);
+  if (!(high - low > 1e-12 * Math.max(Math.abs(low), Math.abs(high)))) [low, high] = log ? [low / 2, high * 2] : [low - Math.abs(low || 1) / 2, high + Math.abs(high || 1) / 2];
+  const y = axis(low, high, bottom, 8, log), levels = labelled(ticks(y, 3)), left = Math.max(52, room(levels) * (innerWidth > 760 ? 1 : 1.35)); // as in page.css
+  const x = axis(first, Math.max(last, first + 1), left, width - 8);
   const clip = `clip-${stepChart.count = (stepChart.count || 0) + 1}`;
   const drawn = curves.map((c) => path(c.values ? dense(c.values, c.first, x, y) : c.points.map(([s, v]) => [x(s), log && v <= 0 ? NaN : y(v)]), { class: c.class }));
   const dots = curves.filter((c) => c.points && c.points.length < 60).flatMap((c) =>
@@ -139,9 +152,9 @@ function stepChart({ curves, label, first, last, cursor, level = null, band = nu
   const beyond = range ? curves.filter((c) => c.values).flatMap((c) => outside(c, x, low, high, bottom)) : [];
   return picture(width, height, label, ...beyond,
     svg("clipPath", { id: clip }, svg("rect", { x: left, y: 4, width: width - left - 4, height: bottom - 2 })),
-    ...ticks(y, 3).map((v) => svg("line", { x1: left, x2: width - 8, y1: y(v), y2: y(v), class: "grid" })),
-    ...ticks(y, 3).map((v) => text(left - 5, y(v) + 3.5, short(v), { "text-anchor": "end" })),
-    ...ticks(x, 5).map((v) => text(x(v), height - 5, v.toLocaleString("en"), { "text-anchor": "middle" })),
+    ...levels.map(([v]) => svg("line", { x1: left, x2: width - 8, y1: y(v), y2: y(v), class: "grid" })),
+    ...levels.map(([v, words]) => text(left - 5, y(v) + 3.5, words, { "text-anchor": "end" })),
+    ...stepTicks(x, 5).map((v) => text(x(v), height - 5, v.toLocaleString("en"), { "text-anchor": "middle" })),
     svg("g", { "clip-path": `url(#${clip})` }, stripe, ...drawn, ...dots,
       level !== null && svg("line", { x1: left, x2: width - 8, y1: y(level), y2: y(level), class: "level" })),
     svg("line", { x1: left, x2: width - 8, y1: bottom, y2: bottom, class: "axis" }),

@@ -26,7 +26,7 @@ function number(value) {
 function digits(value, n) {
   if (typeof value !== "number") return String(value);
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : "−∞";
-  if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus(value.toLocaleString("en"));
+  if (Number.isInteger(value) && Math.abs(value) < 1e9) return minus((value + 0).toLocaleString("en")); // no -0
   const size = Math.abs(value);
   if (size < 1e-4 || size >= 1e7) {
     const [mantissa, exponent] = (Number(value.toExponential(n - 1)) === value ? value.toExponential() : value.toExponential(n - 1)).split("e");
@@ -47,7 +47,12 @@ function angle(degrees) { return `${short(Math.round(degrees * 100) / 100)}°`; 
 function raised(exponent) { return [...exponent].map((c) => ({ "−": "⁻" })[c] || "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join(""); }
 
 function minus(text) { return text.replaceAll("-", "−"); }
-function percent(share) { return `${(100 * share).toFixed(1)}%`; }
+
+// A share. What there is a little of is not 0.0%, and what is not all of it not 100.0%.
+function percent(share) {
+  if (share > 0 && share < 0.0005) return "<0.1%";
+  return share < 1 && share >= 0.9995 ? ">99.9%" : `${(100 * share).toFixed(1)}%`;
+}
 
 // ---- colours ----
 

@@ -98,7 +98,7 @@ function lensPanel(run, state, act) {
   const given = frame.terms.filter((term) => !term.formula), derived = frame.terms.filter((term) => term.formula);
   section.append(
     el("p", { className: "rule" }, `Step ${frame.step.toLocaleString("en")}, ${run.phase(frame.step)}`, frame.step === state.step ? "" : ", the nearest recorded one",
-      ": ", valueAt(terms.get("w_old"), state.weight) === valueAt(terms.get("w"), state.weight) ? "the weight stays where it is." : "the weight moves by p."),
+      ": ", moves(terms, state.weight)),
     el("div", { className: "reveal" }, el("button", { type: "button", title: "Hide the results, let the class predict (H)", onclick: () => act.hide() }, state.hide ? "show all results" : "hide the results"),
       state.hide ? el("span", { className: "hint" }, "Predict, then click a row.") : null),
     el("table", { className: `terms ${state.hide ? "covered" : ""}` }, el("caption", { className: "unseen" }, `The update of ${name} at step ${frame.step}`),
@@ -106,6 +106,12 @@ function lensPanel(run, state, act) {
       el("tbody", {}, ...given.map(row)), el("tbody", {}, ...derived.map(row))),
     whatIfPanel(run, state, frame), weightCurve(run, state, name));
   return section;
+}
+
+// What becomes of the weight: a decay apart from the step moves it too, and so may an update of a rule's own.
+function moves(terms, place) {
+  if (valueAt(terms.get("w_old"), place) === valueAt(terms.get("w"), place)) return "the weight stays where it is.";
+  return { "w_old + p": "the weight moves by p.", "w_shrunk + p": "the weight shrinks by its decay and moves by p." }[terms.get("w").formula] || "the weight moves.";
 }
 
 // Where this weight has been at the recorded steps.

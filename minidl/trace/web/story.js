@@ -35,7 +35,7 @@ function moral(run, before, after) {
   const step = times > 1.05 ? `shrinks ${short(times, 2)} times` : times < 1 / 1.05 ? `grows ${short(1 / times, 2)} times` : "keeps its length";
   const against = (rates[1] > rates[0]) === (times > 1) && rates[1] !== rates[0] ? "and yet" : "and";
   const words = [`The rate ${rate}, from ${short(rates[0])} to ${short(rates[1])}, ${against} the whole step ${step}. `];
-  if (!/^(sgd|momentum|nesterov)/.test(run.phase(before.step)) && /^sgd/.test(run.phase(after.step)))
+  if (/^(adam|adagrad|rmsprop)/.test(run.phase(before.step)) && /^sgd/.test(run.phase(after.step)))
     words.push("The two rates measure different things: an adaptive rule divides each weight's gradient by its usual size, so that its rate is about how far every weight goes; SGD multiplies the gradient, so that a step is small where the gradient is small", product(run.rate(after.step), after.geometry), ".");
   return words;
 }

@@ -10,10 +10,10 @@ function switchPanel(run, state) {
     section.append(el("p", {}, `This run has one optimizer, ${run.phases.length ? run.phases[0][1] : "none"}, and nothing to switch.`), projection(run, state));
     return section;
   }
-  const { condition, event, verdict } = run.switch, told = (name, value) => fact(name, value, { id: `switch-${name}-${run.id}` });
+  const { condition, event, verdict } = run.switch, told = (name, value, words = name) => fact(words, value, { id: `switch-${name}-${run.id}` });
   section.append(el("p", { className: "verdict" }, verdict[0].toUpperCase() + verdict.slice(1) + "."),
     event
-      ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch)), told("rate", number(event.lr)), told("condition", event.condition))
+      ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch), "epochs finished"), told("rate", number(event.lr)), told("condition", event.condition))
       : el("dl", { className: "facts" }, told("condition", condition)));
   if (event) section.append(storyPanel(run, state));
   const note = run.standing(state.step), over = event && state.step > event.step;

@@ -22,20 +22,22 @@ class Timeline {
 
   draw() {
     const width = (this.width = Math.max(320, Math.round(this.node.clientWidth))), narrow = width < 600;
-    const left = narrow ? 36 : 46, right = width - (narrow ? 40 : 52), top = 16, bottom = narrow ? 78 : 96;
-    const x = (this.x = axis(this.first, this.end, left, right));
+    const top = 16, bottom = narrow ? 78 : 96;
     const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
     const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
     const validated = (run) => run.epochs.filter((epoch) => epoch.val_accuracy !== null); // some runs validate on nothing
     const accuracies = this.runs.flatMap((run) => validated(run).map((epoch) => epoch.val_accuracy));
     const [worst, best] = extent(accuracies), margin = (best - worst || 0.05) * 0.15;
     const accuracy = axis(Math.max(0, worst - margin), Math.min(1, best + margin), bottom, top);
+    const losses = labelled(ticks(loss, 3)), shares = accuracies.length ? labelled(ticks(accuracy, 3)) : [];
+    const left = Math.max(narrow ? 36 : 46, room(losses)), right = width - Math.max(narrow ? 40 : 52, room(shares));
+    const x = (this.x = axis(this.first, this.end, left, right));
     const parts = [
-      ...ticks(loss, 3).map((v) => text(left - 6, loss(v) + 3.5, short(v), { "text-anchor": "end", class: "loss-label" })),
+      ...losses.map(([v, words]) => text(left - 6, loss(v) + 3.5, words, { "text-anchor": "end", class: "loss-label" })),
       text(left - 6, 9, "loss", { "text-anchor": "end", class: "loss-label" }),
     ];
     if (accuracies.length) parts.push(
-      ...ticks(accuracy, 3).map((v) => text(right + 6, accuracy(v) + 3.5, v.toFixed(best - worst < 0.02 ? 3 : 2), { class: "accuracy-label" })),
+      ...shares.map(([v, words]) => text(right + 6, accuracy(v) + 3.5, words, { class: "accuracy-label" })),
       text(width - 2, 9, narrow ? "val." : "val. acc.", { "text-anchor": "end", class: "accuracy-label" }));
     let y = bottom + 6;
     this.runs.forEach((run, i) => {
@@ -44,7 +46,7 @@ class Timeline {
         ...points.map(([cx, cy]) => svg("circle", { cx, cy, r: 2.5, class: `accuracy dot run-${i}` })));
       y = this.strip(parts, run, i, x, y, left, right, narrow);
     });
-    parts.push(...ticks(x, narrow ? 4 : 8).map((v) => text(x(v), y + 12, v.toLocaleString("en"), { "text-anchor": "middle" })),
+    parts.push(...stepTicks(x, narrow ? 4 : 8).map((v) => text(x(v), y + 12, v.toLocaleString("en"), { "text-anchor": "middle" })),
       text(left - 6, y + 12, "step", { "text-anchor": "end" }));
     this.line = svg("line", { y1: top - 6, y2: y, class: "cursor" });
     parts.push(this.line);

@@ -2,10 +2,19 @@
 
 const PANELS = ["network", "filters", "minibatch", "lens", "switch"];
 
+// What the rate means to the step, where its formula says so.
+function aboutRate({ terms }, rate) {
+  const how = terms.find((t) => t.symbol === "p")?.formula, first = terms.length && valueAt(terms[0], 0) === 1;
+  if (how === "-lr * g") return `The step is the gradient times the rate, ${rate}. Open “What if?” and turn the rate.`;
+  if (how === "-lr * mhat / (sqrt(vhat) + eps)" && first)
+    return `At its first step this rule looks at the gradient's sign alone: the step is about the rate, ${rate}, however large g is. Open “What if?” and leave the bias correction out.`;
+  return `The rate is ${rate}. Open “What if?” and turn it.`;
+}
+
 // Each stop: a title, what to say, the step to stand at, the panel to look at, and where in it.
 function tourOf(run) {
   const first = run.recorded[0], last = run.recorded[run.recorded.length - 1], classes = run.frame(first).batch ? run.layers[run.layers.length - 1].shape[0] : 0;
-  const n = run.layers.length, rate = short(run.rate(first)), adaptive = !/^(sgd|momentum|nesterov)/.test(run.phase(first));
+  const n = run.layers.length, rate = short(run.rate(first));
   const guess = classes > 1 ? ` A blind guess among ${classes} classes costs log ${classes} = ${short(Math.log(classes))}.` : "";
   const scored = run.epochs.filter((epoch) => epoch.val_accuracy !== null), end = scored[scored.length - 1];
   const right = (step) => { const { batch } = run.nearest(step, (f) => f.batch) || {}; return batch ? ` ${batch.correct} of the ${batch.order.length} images of this minibatch are right.` : ""; };
@@ -16,8 +25,7 @@ function tourOf(run) {
     { title: "Forward, and back", step: first, panel: "network", stage: n + 1,
       words: `The images went forward through ${n} layers to the loss; now its gradient starts back. J and K walk through the stages. Click a layer: above is what it put out for the worst example, beside it the gradient that came back. Red is positive, blue negative.` },
     { title: "One weight", step: first, panel: "lens",
-      words: adaptive ? `A single weight and every line of its update, with its own numbers. At its first step an adaptive rule looks at the gradient's sign alone: the step is about the rate, ${rate}, however large g is. Open “What if?” and leave the bias correction out.`
-        : `A single weight and every line of its update, with its own numbers. The step is the gradient times the rate, ${rate}. Open “What if?” and turn the rate.` },
+      words: `A single weight and every line of its update, with its own numbers. ${aboutRate(run.frame(first), rate)}` },
     after ? { title: "The switch", step: after.step, panel: "switch",
       words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table has the step before and the one after: the rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}. The two rates measure different things.` }
       : { title: "Step and gradient", step: run.recorded[Math.floor(run.recorded.length / 2)], panel: "switch",
