@@ -158,6 +158,22 @@ def test_digits_shows_each_image_and_what_was_said_of_it():
     assert [a.get_title() for a in axes_of(show.digits, images[:1], predictions=[5])] == ["5"]
 
 
+def test_a_model_without_mistakes_has_none_to_show():
+    (axes,) = axes_of(show.mistakes, np.zeros((3, 4, 4)), np.arange(3), np.eye(3))
+    assert axes.get_title() == "none"
+    assert not axes.images
+
+
+def test_the_greys_and_colours_of_a_picture_are_those_of_its_finite_numbers():
+    image = np.array([[-1.0, 0.5], [np.nan, 1.0]])  # standardized, and one number lost
+    assert axes_of(show.digits, image)[0].images[0].get_clim() == (-1.0, 1.0)
+    assert axes_of(show.digits, abs(image))[0].images[0].get_clim() == (0.0, 1.0)
+    for signed in (False, True):
+        (axes,) = axes_of(show.numbers, 2 * image, 1, signed)
+        assert axes.images[0].get_clim() == (-2.0, 2.0)
+        assert {t.get_text() for t in axes.texts} == {"-2.0", "1.0", "nan", "2.0"}
+
+
 def test_signed_images_have_white_at_zero():
     (axes,) = axes_of(show.digits, np.array([[[-1.0, 3.0]]]), signed=True)
     assert axes.images[0].get_clim() == (-3.0, 3.0)
@@ -184,6 +200,11 @@ def test_curves_have_the_values_that_they_are_given():
 def test_bars_and_dots():
     (axes,) = axes_of(show.bars, {"x": {"p": 1.0, "q": 0.5}, "y": {"p": 0.25, "q": 0.0}})
     assert [[bar.get_height() for bar in group] for group in axes.containers] == [[1.0, 0.25], [0.5, 0.0]]
+    (axes,) = axes_of(show.bars, {"x": {"p": 1.0}, "y": {"p": 0.25, "q": 0.5}})
+    p, q = ([bar.get_height() for bar in group] for group in axes.containers)
+    assert p == [1.0, 0.25]
+    assert np.isnan(q[0])
+    assert q[1] == 0.5
     (axes,) = axes_of(show.dots, {"x": [1, 2, 6], "y": [4]})
     assert [line.get_xdata() for line in axes.lines][1] == [3.0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["x", "y"]
@@ -197,13 +218,30 @@ def test_projection_states_the_rate_that_explains_p(seed):
     g = rng.normal(size=50)
     p = -0.1 * g + 0.05 * rng.normal(size=50)
     (axes,) = axes_of(show.projection, p, g)
-    gamma = float(axes.get_title().rpartition("=")[2])
+    title = axes.get_title(loc="left")
+    gamma = float(title.rpartition("=")[2])
     shadow = (-gamma * g) @ p / (p @ p) * p
     np.testing.assert_allclose(shadow, p, rtol=1e-3)
-    angle = float(re.search(r"([\d.]+) degrees", axes.get_title())[1])
+    angle = float(re.search(r"([\d.]+) degrees", title)[1])
     assert angle == pytest.approx(np.degrees(np.arccos(-(p @ g) / np.linalg.norm(p) / np.linalg.norm(g))), abs=0.06)
     (start, end) = axes.lines[-1].get_xdata()  # the dotted line stands on the end of p
     assert start == end == 1
+
+
+@pytest.mark.parametrize("p", [[1.0, 0.0], [1.0, -1.0], [1.0, 1.0]])
+def test_the_title_of_a_projection_lies_in_the_picture(p, tmp_path):
+    figure = Figure(figsize=(5.6, 3.8), dpi=100, layout="constrained")
+    show.projection(np.array(p), np.array([-1.0, 0.0]), figure=figure, save=tmp_path / "p.png")
+    (title,) = (t for t in figure.axes[0].get_children() if getattr(t, "get_text", str)().startswith("angle"))
+    box = title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= 560
+
+
+def test_twenty_curves_leave_room_for_themselves(tmp_path):
+    figure = Figure(figsize=(7.2, 3.4), dpi=100, layout="constrained")
+    show.curves({f"seed {i}": [i, i + 1] for i in range(20)}, figure=figure, save=tmp_path / "c.png")
+    assert figure.axes[0].get_window_extent().height > 200
 
 
 def test_projection_at_and_beyond_a_right_angle_has_no_sgd_step():

@@ -63,7 +63,7 @@ def digits(
     """
     images = np.asarray(images).reshape(-1, *np.shape(images)[-2:])
     columns = min(columns, max(1, len(images)))
-    rows = math.ceil(len(images) / columns)
+    rows = max(1, math.ceil(len(images) / columns))
     cell = 0.95 if columns > 5 else 1.5  # inches
     titled = 0.25 if labels is not None or predictions is not None else 0.0
     with drawing(figure, (cell * columns, (cell + titled) * rows), save) as target:
@@ -73,6 +73,8 @@ def digits(
                 _image(axes, images[i], signed)
                 text, colour = _title(i, labels, predictions)
                 axes.set_title(text, color=colour, fontsize=9, pad=2)
+            elif not len(images):
+                axes.set_title("none", fontsize=9, pad=2)
     return target
 
 
@@ -127,7 +129,7 @@ def curves(
         _whole(axes, xlabel)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9, ncols=math.ceil(len(axes.lines) / 10) or 1)
     return target
 
 
@@ -137,14 +139,15 @@ def bars(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}."""
+    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}. What a group lacks has none."""
     with drawing(figure, (7.2, 3.2), save) as target:
         axes = target.subplots()
-        names = list(next(iter(groups.values())))
+        names = list(dict.fromkeys(name for group in groups.values() for name in group))
         width = 0.8 / len(names)
         for k, (name, colour) in enumerate(zip(names, COLOURS * len(names), strict=False)):
             places = np.arange(len(groups)) + (k - (len(names) - 1) / 2) * width
-            drawn = axes.bar(places, [group[name] for group in groups.values()], width * 0.92, color=colour, label=name)
+            heights = [group.get(name, math.nan) for group in groups.values()]
+            drawn = axes.bar(places, heights, width * 0.92, color=colour, label=name)
             axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(ylabel)
@@ -204,7 +207,8 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None, save: Save 
         xs, ys = [0.0, *(x for x, _ in ends.values())], [0.0, *(y for _, y in ends.values())]
         axes.set(xlim=(min(xs) - 0.15, max(xs) + 0.15), ylim=(min(ys) - 0.2, max(ys) + 0.2), aspect="equal")
         angle = math.degrees(math.atan2(sine, cosine))
-        axes.set_title(f"angle between p and -g: {angle:.1f} degrees    gamma = {gamma:.4g}", fontsize=10)
+        told = f"angle between p and -g: {angle:.1f} degrees    gamma = {gamma:.4g}"
+        axes.set_title(told, fontsize=10, loc="left")  # in the middle, it would leave the picture
         axes.set_axis_off()
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return target
@@ -264,11 +268,14 @@ def _whole(axes: Any, xlabel: str) -> None:
 
 
 def _image(axes: Any, image: Array, signed: bool) -> None:
+    """Black is 0, or what is below it; a number that is not finite has no part in the scale."""
+    finite = image[np.isfinite(image)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:
-        limit = float(np.abs(image).max()) or 1.0
+        limit = max(-low, high) or 1.0
         axes.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit)
     else:
-        axes.imshow(image, cmap="gray", vmin=0, vmax=max(float(image.max()), 1e-12))
+        axes.imshow(image, cmap="gray", vmin=min(low, 0.0), vmax=max(high, 1e-12))
 
 
 def _title(i: int, labels: Any, predictions: Any) -> tuple[str, str]:

@@ -75,6 +75,8 @@ function layerCard(title, layer, { picture: shown, histogram }, lit) {
     el("p", { className: "hint" }, `worst example${maps}`), bars(histogram, title), el("p", { className: "hint" }, `whole minibatch${zeros}${lost}`));
 }
 
+const SAMPLE = 4096; // keep.py's: the values that a histogram is made of
+
 // The weights of one parameter that are under the lens, and their gradients; a click chooses one.
 function weightCards(run, frame, name, state, act, lit) {
   const grid = run.weights.find((g) => g.name === name), i = run.weights.indexOf(grid);
@@ -87,7 +89,7 @@ function weightCards(run, frame, name, state, act, lit) {
       const part = grid.count < size(grid.shape) ? `${grid.count} of ${size(grid.shape).toLocaleString("en")}` : `all ${grid.count}`;
       card.append(el("p", { className: "hint" }, `${part} (${grid.shape.join("×")}); click one`));
     }
-    if (histogram) card.append(bars(histogram, title), el("p", { className: "hint" }, `all ${size(grid.shape).toLocaleString("en")}`));
+    if (histogram) card.append(bars(histogram, title), el("p", { className: "hint" }, `${size(grid.shape) > SAMPLE ? `${SAMPLE.toLocaleString("en")} of` : "all"} ${size(grid.shape).toLocaleString("en")}`));
     return card;
   });
 }
