@@ -45,6 +45,14 @@ def finished(folder, tmp_path_factory) -> Path:
 # ---- what a run leaves behind ----
 
 
+def test_a_name_with_dollars_is_no_formula_in_the_picture(folder, tmp_path):
+    named = tmp_path / r"a$\frac$b"
+    named.symlink_to(folder)
+    result = command("--dataset", named, "--epochs", 1, "--out", tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
 def test_the_run_folder_is_as_promised(finished):
     assert {f.name for f in finished.iterdir()} == {
         "config.json", "metrics.jsonl", "summary.json", "curves.png", "checkpoint.safetensors",

@@ -27,10 +27,8 @@ def plot_curves(
     epochs = [r["epoch"] for r in metrics]
     figure = Figure(figsize=(10, 4), dpi=130)
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.12, top=0.88, wspace=0.18)  # automatic ones draw twice
-    figure.suptitle(
-        f"{summary['model']} on {summary['dataset']}, {summary['optimizer']}, seed {summary['seed']}: "
-        f"test accuracy {summary['test_accuracy']:.4f}"
-    )
+    what = f"{summary['model']} on {Path(summary['dataset']).name}, {summary['optimizer']}, seed {summary['seed']}"
+    figure.suptitle(f"{what}: test accuracy {summary['test_accuracy']:.4f}", parse_math=False)  # a name may have $
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, line, color, label in (("train", "o-", TRAIN, "training"), ("val", "s-", VAL, "validation")):
             values = [r[f"{part}_{quantity}"] for r in metrics]
