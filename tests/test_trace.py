@@ -259,6 +259,11 @@ def test_a_run_that_diverges_is_recorded_to_its_last_step(data):
     assert last["terms"] == []
     assert last["geometry"] is None
     assert any(layer["output"]["histogram"]["lost"] > 0 for layer in last["layers"])
+    assert len(last["layers"]) == len(recording["frames"][0]["layers"]), "not those seen in search of the first NaN"
+    lost = np.isnan(last["batch"]["loss"])
+    assert lost.any()
+    assert (last["batch"]["predicted"][lost] == -1).all()
+    assert last["batch"]["correct"] <= (~lost).sum() + len(last["batch"]["order"]) - len(lost)
     assert recording["frames"][-2]["terms"]
     assert "NaN" not in page([recording]).split("<script")[0]
 

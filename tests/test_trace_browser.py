@@ -334,6 +334,15 @@ def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):
     press(chrome, Keys.END)
     assert shown_step(chrome) == recording["frames"][-1]["step"]
     assert "No update: the loss of this step was not finite." in chrome.find_element("css selector", ".lens").text
+    facts = chrome.find_element("css selector", ".facts.now").text
+    assert "loss of this minibatch\nnot a number" in facts
+    assert "rate" not in facts, "the step had none yet"
+    units = sum(layer["shape"][0] for layer in recording["layers"] if layer["kind"] == "ReLU")
+    assert int(re.search(r"dead units\n(\d+)", facts)[1]) <= units
+    assert f"of {shown_step(chrome)} (" in chrome.find_element("id", "status").text
+    minibatch = chrome.find_element("css selector", ".minibatch").text
+    assert re.search(r"\d → \?\nnot a number", minibatch)
+    assert ": 0 of 16 right" in minibatch
     assert "not finite" in chrome.find_element("id", "main").text
     assert console(chrome) == []
 

@@ -102,13 +102,15 @@ def _number(value: Any) -> Any:
 
 
 def worst_first(logits: Array, x: Array, labels: Array) -> dict[str, Any]:
-    """The minibatch's examples by falling loss; the images of the first IMAGES."""
+    """The minibatch's examples by falling loss; the images of the first IMAGES. Where the network said nothing that is
+    a number, the class predicted is -1."""
     with no_grad():
         log_p = to_numpy(ops.log_softmax(Tensor(logits)).data)
     truth, n = to_numpy(labels).astype(np.int32), len(log_p)
     loss = -log_p[np.arange(n), truth]
     order = np.argsort(-np.nan_to_num(loss, nan=np.inf), kind="stable")  # the worst first
     predicted, shown = log_p.argmax(1).astype(np.int32), order[:IMAGES]
+    predicted[np.isnan(log_p).any(1)] = -1  # no class
     images = to_numpy(x[backend_of(x).from_host(shown)])
     return {
         "order": order.astype(np.int32),

@@ -19,10 +19,13 @@ WATCH = "watch"  # the operation through which a layer's output passes
 
 
 class WatchedLayer:
-    """A layer's part in one step: its output and the gradient of the loss with respect to it."""
+    """A layer's part in one step: its output and the gradient of the loss with respect to it.
 
-    def __init__(self, name: str, layer: Module, output: Array, called: list[str]) -> None:
-        self.name, self.layer, self.output, self.called = name, layer, output, called
+    trains   whether a gradient can come back
+    """
+
+    def __init__(self, name: str, layer: Module, output: Array, called: list[str], trains: bool) -> None:
+        self.name, self.layer, self.output, self.called, self.trains = name, layer, output, called, trains
         self.gradient: Array | None = None
 
     def note(self, g: Array) -> Array:
@@ -39,7 +42,7 @@ def watched_layers(model: Module) -> Iterator[list[WatchedLayer]]:
 
     def see(name: str, layer: Module, y: Tensor) -> Tensor:
         ours = getattr(nn, type(layer).__name__, None) is type(layer)
-        seen = WatchedLayer(name, layer, y.data, called_before(y, told) if ours else [])
+        seen = WatchedLayer(name, layer, y.data, called_before(y, told) if ours else [], y.requires_grad)
         found.append(seen)
         return record(WATCH, y.data, (y, seen.note)) if y.requires_grad else y
 

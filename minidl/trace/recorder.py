@@ -125,6 +125,8 @@ class Recorder(Observer):
         self._watching.close()
         if self._step is not None:
             self._recent_to_frames()
+            trained = [i for i, seen in enumerate(self._seen, start=1) if seen.trains]
+            del self._seen[max(trained, default=len(self._seen)) :]  # what the search for the first NaN saw once more
             if not self._seen:  # then once more: this step is the one to look at
                 with no_grad(), watched_layers(self.trainer.model) as self._seen:
                     self.trainer.model(Tensor(self._step.x.data))

@@ -216,7 +216,7 @@ function factsPanel(run, frame) {
   const epoch = Math.floor((step - 1) / run.steps_per_epoch) + 1, whole = run.nearest(step, (f) => f.layers.length);
   const deads = whole ? whole.layers.filter((layer) => layer.dead !== null) : [];
   const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
-    fact("rate", number(run.rate(step))), fact("loss of this minibatch", number(run.loss(step)))];
+    ...(step <= run.last ? [fact("rate", number(run.rate(step)))] : []), fact("loss of this minibatch", number(run.loss(step)))];
   if (deads.length) facts.push(fact([tip("dead units", DEAD)], String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
   const last = upTo(step, run.epochs);
   if (last && last.val_accuracy !== null) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));

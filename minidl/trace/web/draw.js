@@ -16,9 +16,9 @@ function fact(name, value, props = {}) {
 }
 
 // A number with six digits, as nodes: 0.00123457, 1.23457·10⁻⁷.
-const DIGITS = 6;
+const DIGITS = 6, POWER = /e(?=−?\d)/; // not the e of "not a number"
 function number(value) {
-  const text = digits(value, DIGITS), at = text.indexOf("e");
+  const text = digits(value, DIGITS), at = text.search(POWER);
   if (at < 0) return [text];
   return [`${text.slice(0, at)}·10`, el("sup", {}, text.slice(at + 1))];
 }
@@ -37,7 +37,7 @@ function digits(value, n) {
 }
 
 function short(value, n = 3) { // for labels: three digits, in plain text, in the notation of `number`
-  const text = digits(value, n), at = text.indexOf("e");
+  const text = digits(value, n), at = text.search(POWER);
   return at < 0 ? text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : `${text.slice(0, at)}·10${raised(text.slice(at + 1))}`;
 }
 

@@ -168,11 +168,11 @@ function batchPanel(run, state) {
   const { images, labels, predicted, loss, confidence, order, correct } = frame.batch;
   const [n, h, w] = images.shape;
   const digits = Array.from({ length: n }, (_, i) => {
-    const right = labels[i] === predicted[i], words = `true ${labels[i]}, predicted ${predicted[i]}, loss ${short(loss[i])}`;
+    const right = labels[i] === predicted[i], said = predicted[i] < 0 ? "?" : predicted[i], words = `true ${labels[i]}, predicted ${said}, loss ${short(loss[i])}`;
     const canvas = el("canvas", { className: "digit", role: "img", "aria-label": words });
     paintDigit(canvas, images.subarray(i * h * w, (i + 1) * h * w), w, h);
-    return el("figure", { className: right ? "right" : "wrong", title: `loss ${short(loss[i])}, predicted with probability ${percent(confidence[i])}` }, canvas,
-      el("figcaption", {}, right ? el("b", {}, `${labels[i]} ✓`) : el("b", {}, `${labels[i]} → ${predicted[i]}`), el("span", {}, short(loss[i]))));
+    return el("figure", { className: right ? "right" : "wrong", title: `loss ${short(loss[i])}, ${said === "?" ? "no class predicted" : `predicted with probability ${percent(confidence[i])}`}` }, canvas,
+      el("figcaption", {}, right ? el("b", {}, `${labels[i]} ✓`) : el("b", {}, `${labels[i]} → ${said}`), el("span", {}, short(loss[i]))));
   });
   return el("section", { className: "minibatch" }, el("h3", {}, "The minibatch, worst first"),
     el("p", { className: "hint" }, `Step ${frame.step.toLocaleString("en")}: ${correct} of ${order.length} right before the update. Below each: true → predicted label, loss.`),

@@ -7,7 +7,7 @@ class Timeline {
     this.runs = runs;
     this.node = document.getElementById("timeline");
     this.first = Math.min(...runs.map((run) => run.first));
-    this.end = Math.max(...runs.map((run) => run.last), this.first + 1);
+    this.end = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded]), this.first + 1); // one that failed has begun its last step
     this.node.addEventListener("pointerdown", (event) => { this.dragging = true; this.seek(event, go); });
     this.node.addEventListener("pointermove", (event) => this.dragging && this.seek(event, go));
     window.addEventListener("pointerup", () => { this.dragging = false; });
