@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -320,3 +321,26 @@ def test_every_claim_is_about_somebody():
     keys = {c.key for c in CONTESTANTS}
     assert all({c.a, c.b} <= keys and c.a != c.b for c in CLAIMS)
     assert len({(c.a, c.b, c.measure) for c in CLAIMS}) == len(CLAIMS)
+
+
+# ---- the picture of the claims ----
+
+
+def test_what_lies_beyond_the_axis_is_an_arrowhead_and_no_point():
+    figures = pytest.importorskip("minidl.study.figures")
+    intervals = [(0.0005, -0.001, 0.002)] * 8 + [(0.3, 0.25, 0.35), (0.0, -0.4, 0.001)]
+    claim, regime = SimpleNamespace(margin=lambda regime: 0.001), SimpleNamespace(name="a regime")
+    verdicts = [
+        SimpleNamespace(interval=SimpleNamespace(estimate=e, low=low, high=high), word=OPEN, regime=regime, claim=claim)
+        for e, low, high in intervals
+    ]
+    (ax,) = figures.differences(verdicts, "points").axes
+    points = [(line.get_marker(), *line.get_xydata()[0]) for line in ax.lines if len(line.get_xydata()) == 1]
+    drawn = {kind: [[x, y] for marker, x, y in points if marker == kind] for kind in "o<>"}
+    assert [x for x, _ in drawn["o"]] == pytest.approx([0.0] + [0.05] * 8), "rows from the bottom up"
+    assert [y for _, y in drawn["o"]] == [0, *range(2, 10)]
+    assert drawn[">"] == [[pytest.approx(0.3), 1]]
+    assert drawn["<"] == [[pytest.approx(-0.3), 0]]
+    assert ax.get_xlabel() == "points; arrowheads: beyond the axis"
+    (ax,) = figures.differences(verdicts[:8], "points").axes
+    assert ax.get_xlabel() == "points"

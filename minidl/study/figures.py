@@ -193,7 +193,10 @@ def _mark_switch(ax: Any, entry: Entry, steps: Sequence[int], mean: Any, colour:
 
 
 def differences(verdicts: Sequence[Verdict], label: str) -> Figure:
-    """Each comparison with its simultaneous interval, times 100, in the colour of its word; the margin as a band."""
+    """Each comparison with its simultaneous interval, times 100, in the colour of its word; the margin as a band.
+
+    A few that lie far off would squeeze the others: an arrowhead at the end of the axis stands for what lies beyond it.
+    """
     with rc_context(STYLE):
         figure, ax = _figure(0.7 + 0.24 * len(verdicts))
         ax.axvline(0, color=INK, linewidth=0.8)
@@ -201,6 +204,7 @@ def differences(verdicts: Sequence[Verdict], label: str) -> Figure:
             [abs(v.interval.estimate) for v in verdicts if np.isfinite(v.interval.estimate)] or [1], 0.8
         )
         widest = 100 * max(4 * reach, 3 * max(v.claim.margin(v.regime) for v in verdicts))
+        far = False
         for i, v in enumerate(reversed(verdicts)):
             x, colour = v.interval, WORDS.get(v.word, GREY)
             margin = 100 * v.claim.margin(v.regime)
@@ -208,10 +212,16 @@ def differences(verdicts: Sequence[Verdict], label: str) -> Figure:
             if np.isfinite(x.estimate):
                 low, high = (float(np.clip(100 * end, -widest, widest)) for end in (x.low, x.high))
                 ax.plot([low, high], [i, i], color=colour, linewidth=1.6)
-                ax.plot(np.clip(100 * x.estimate, -widest, widest), i, "o", markersize=5, color=colour)
+                if abs(100 * x.estimate) <= widest:
+                    ax.plot(100 * x.estimate, i, "o", markersize=5, color=colour)
+                beyond = [100 * x.low < -widest, 100 * x.high > widest]
+                for end, head, drawn in zip((-widest, widest), "<>", beyond, strict=True):
+                    if drawn:
+                        ax.plot(end, i, head, markersize=6, color=colour)
+                far |= any(beyond)
         ax.set_yticks(range(len(verdicts)), [v.regime.name for v in reversed(verdicts)])
         ax.set_ylim(-0.6, len(verdicts) - 0.4)
-        ax.set_xlabel(label)
+        ax.set_xlabel(f"{label}; arrowheads: beyond the axis" if far else label)
         handles = [ax.plot([], [], "o-", color=c, label=word)[0] for word, c in {**WORDS, "cannot tell": GREY}.items()]
         figure.legend(handles=handles, loc="outside lower center", fontsize=9, ncols=4)
         return figure
