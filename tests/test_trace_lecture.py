@@ -324,6 +324,17 @@ def test_the_tour_says_of_the_rate_what_the_formula_does(chrome, pages, how, wor
     assert ("bias correction" in told_so) == ("mhat" in how)
 
 
+def test_the_tour_of_a_hybrid_without_a_step_after_its_switch_says_what_became_of_it(chrome, pages):
+    (recording,) = trace.read(pages / "hybrid.html")
+    last = recording["frames"][-1]["step"]
+    recording["switch"] |= {"event": {**recording["switch"]["event"], "step": last}, "verdict": "switched at the end"}
+    trace.write(pages / "late.html", trace.page([recording]))
+    for name, words in (("late", "Switched at the end."), ("adam", "This run has nothing to switch to.")):
+        visit(chrome, pages / f"{name}.html", "#tour=4")
+        assert chrome.find_element("css selector", "#tour p").text.startswith(f"{words} The drawing shows")
+    assert console(chrome) == []
+
+
 def test_the_lens_says_what_moves_the_weight(chrome, pages):
     visit(chrome, pages / "adam.html", "#step=2&weight=40")
     assert chrome.find_element("css selector", ".rule").text == "Step 2, adam: the weight moves by p."

@@ -4,6 +4,8 @@
 const COUNTS = new Set(["step", "epochs finished", "|Lambda - gamma|"]);
 const GAMMA = "The SGD rate whose step, seen from the step that was taken, has just its length: γ = p·p / −(p·g). Λ is its running average.";
 
+function sentence(words) { return `${words[0].toUpperCase()}${words.slice(1)}.`; }
+
 function switchPanel(run, state) {
   const section = el("section", { className: "switch" }, el("h3", {}, "The switch, explained"));
   if (!run.switch) {
@@ -11,7 +13,7 @@ function switchPanel(run, state) {
     return section;
   }
   const { condition, event, verdict } = run.switch, told = (name, value, words = name) => fact(words, value, { id: `switch-${name}-${run.id}` });
-  section.append(el("p", { className: "verdict" }, verdict[0].toUpperCase() + verdict.slice(1) + "."),
+  section.append(el("p", { className: "verdict" }, sentence(verdict)),
     event
       ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch), "epochs finished"), told("rate", number(event.lr)), told("condition", event.condition))
       : el("dl", { className: "facts" }, told("condition", condition)));

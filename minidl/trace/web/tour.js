@@ -29,7 +29,7 @@ function tourOf(run) {
     after ? { title: "The switch", step: after.step, panel: "switch",
       words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table has the step before and the one after: the rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}. The two rates measure different things.` }
       : { title: "Step and gradient", step: run.recorded[Math.floor(run.recorded.length / 2)], panel: "switch",
-        words: "This run has nothing to switch to. The drawing shows how its step lies to the gradient: SGD without momentum goes straight along −g, an adaptive rule at an angle." },
+        words: `${run.switch ? sentence(run.switch.verdict) : "This run has nothing to switch to."} The drawing shows how its step lies to the gradient: SGD without momentum goes straight along −g, an adaptive rule at an angle.` },
     { title: run.ending ? "Where it ended" : "What was learned", step: last, panel: run.ending ? "network" : "filters",
       words: run.ending ? `The last recorded step: ${run.ending}` : `The last step. The first layer's weights were noise; now they look for parts of what the images show.${right(last)}${end ? ` Of the validation images ${percent(end.val_accuracy)} are right.` : ""} Now walk by yourself: the arrow keys step, ? lists all keys.` },
   ];
