@@ -218,7 +218,7 @@ def test_projection_states_the_rate_that_explains_p(seed):
     g = rng.normal(size=50)
     p = -0.1 * g + 0.05 * rng.normal(size=50)
     (axes,) = axes_of(show.projection, p, g)
-    title = axes.get_title(loc="left")
+    title = axes.figure.get_suptitle()
     gamma = float(title.rpartition("=")[2])
     shadow = (-gamma * g) @ p / (p @ p) * p
     np.testing.assert_allclose(shadow, p, rtol=1e-3)
@@ -228,11 +228,12 @@ def test_projection_states_the_rate_that_explains_p(seed):
     assert start == end == 1
 
 
-@pytest.mark.parametrize("p", [[1.0, 0.0], [1.0, -1.0], [1.0, 1.0]])
+@pytest.mark.parametrize("p", [[1.0, 0.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 2.0], [1.0, 2.7]])
 def test_the_title_of_a_projection_lies_in_the_picture(p, tmp_path):
     figure = Figure(figsize=(5.6, 3.8), dpi=100, layout="constrained")
     show.projection(np.array(p), np.array([-1.0, 0.0]), figure=figure, save=tmp_path / "p.png")
-    (title,) = (t for t in figure.axes[0].get_children() if getattr(t, "get_text", str)().startswith("angle"))
+    (title,) = figure.texts
+    assert title.get_text().startswith("angle")
     box = title.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= 560

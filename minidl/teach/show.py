@@ -208,7 +208,7 @@ def projection(p: Array, g: Array, figure: FigureBase | None = None, save: Save 
         axes.set(xlim=(min(xs) - 0.15, max(xs) + 0.15), ylim=(min(ys) - 0.2, max(ys) + 0.2), aspect="equal")
         angle = math.degrees(math.atan2(sine, cosine))
         told = f"angle between p and -g: {angle:.1f} degrees    gamma = {gamma:.4g}"
-        axes.set_title(told, fontsize=10, loc="left")  # in the middle, it would leave the picture
+        target.suptitle(told, fontsize=10)  # the axes may be narrower
         axes.set_axis_off()
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return target
