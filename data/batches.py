@@ -164,8 +164,16 @@ def _array(given: Any) -> Array:
     try:
         backend_of(given)
     except TypeError:
-        return np.asarray(given)
+        return _array_of_list(given)
     return given
+
+
+def _array_of_list(given: Any) -> Array:
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise DataError("these are arrays of several shapes: images of one size make one array, (N, H, W); a network "
+                        "of several inputs takes a loop of your own") from error  # fmt: skip
 
 
 def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:

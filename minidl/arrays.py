@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+import minidl
 from minidl.backend import Array, backend_of
 from minidl.grad_mode import recording
 from minidl.operators import Operators
 
 
-def as_array(data: Any) -> Array:
-    """Floating-point numbers of a device as they are; whole numbers, a number or a (nested) list as float32; a
+def as_array(data: Any, dtype: Any = np.float32) -> Array:
+    """Floating-point numbers of a device as they are; whole numbers, a number or a (nested) list as `dtype`; a
     subclass's numbers, as of np.matrix; of what is read-only or of the other byte order a copy.
     """
     if isinstance(data, Operators):
@@ -26,13 +27,13 @@ def as_array(data: Any) -> Array:
             raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
                             "one of them; of numbers for a plot write t.item()") from None  # fmt: skip
         data = np.asarray(data)
-        data = data.astype(np.float32) if data.dtype.kind == "f" else data
+        data = data.astype(dtype) if data.dtype.kind == "f" else data
     if isinstance(data, np.ndarray):
         data = np.asarray(data)
         if not (data.flags.writeable and data.dtype.isnative):
             data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and loops take no other
     if data.dtype.kind in "iub":
-        data = data.astype(np.float32)
+        data = data.astype(dtype)
     if data.dtype.kind != "f":
         raise TypeError(f"a Tensor holds real numbers; this has dtype {data.dtype}")
     return data
@@ -50,5 +51,7 @@ def array_of(name: str, value: Any) -> Array:
     if isinstance(value, np.generic):  # NumPy makes a scalar of a 0-d result
         return np.asarray(value)
     if isinstance(value, (Operators, list, tuple, float, int)):
+        if isinstance(value, Operators) and name in minidl.ops.__all__:
+            raise TypeError(f"the .data of an input of '{name}' is a Tensor: write t.data[...] = u.data for t.data = u")
         raise TypeError(f"the value of '{name}' is a {type(value).__name__}, and must be an array, as x.data ** 2 is")
     return value

@@ -166,7 +166,9 @@ class _BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != self.ndim:
-            hint = ": images without a channel axis get one with x[:, None]" if (x.ndim, self.ndim) == (3, 4) else ""
+            hints = {4: ": images without a channel axis get one with x[:, None]",
+                     2: ": signals (N, C, L) take nn.BatchNorm2d as x[:, :, None]"}  # fmt: skip
+            hint = hints[self.ndim] if x.ndim == 3 else ""
             raise ValueError(f"{type(self).__name__}: x {x.shape} must have {self.ndim} axes{hint}")
         if self.training:
             self.num_batches_tracked += 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,13 @@ class NumPyFunctions:
 
     __slots__ = ()
     data: Array
+    node: Any
     requires_grad: bool
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
-        if dtype is not None and copy is None and self.requires_grad:
-            _tell_dot(sys._getframe(1).f_code.co_names)
+        if dtype is not None and copy is None and self.requires_grad and is_recording():
+            _tell_lost(sys._getframe(1), self.node is not None)
         return np.array(_host(self), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -61,9 +64,14 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
     return result
 
 
-def _tell_dot(names: tuple[str, ...]) -> None:
-    """NumPy asks no leave for array.dot(t): it takes the values. `names` are those in the function that calls."""
-    if "dot" in names and is_recording():
+def _tell_lost(user: FrameType, computed: bool) -> None:
+    """NumPy asks no leave for array.dot(t) and array[i] = t: it takes the values. Which it is, the code of the function
+    that calls says. To copy a weight is no slip, but a result that is `computed` would go on without its gradient."""
+    code = user.f_code
+    if computed and dis.opname[code.co_code[user.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE"):
+        tell("array[i] = t of a Tensor that needs a gradient keeps the values alone: ops.stack([t, ...]) of a list "
+             "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
+    elif "dot" in code.co_names:
         tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
 
 

@@ -14,7 +14,7 @@ from minidl.tensor import Dims, Tensor, alike, as_tensor, axes
 
 def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     """Both as Tensors that broadcast together."""
-    a = as_tensor(a, like=b if isinstance(b, Tensor) else None)
+    a = as_tensor(a, like=b)
     b = as_tensor(b, like=a)
     if type(a.data) is not type(b.data):
         alike(op, a, b, dtype=False)

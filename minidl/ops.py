@@ -297,8 +297,8 @@ def matmul(a: Any, b: Any) -> Tensor:
     and as a column on the right; leading axes broadcast.
     """
     if not isinstance(a, Tensor):
-        return matmul(as_tensor(a), b)  # anew: there may be a kernel for it
-    b = as_tensor(b)
+        return matmul(as_tensor(a, like=b), b)  # anew: there may be a kernel for it
+    b = as_tensor(b, like=a)
     alike("matmul", a, b)
     xp = xp_of(a.data)
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:

@@ -28,7 +28,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     (height, width).
     """
     if not isinstance(x, Tensor):
-        return conv2d(as_tensor(x), weight, bias, stride, padding)  # anew: there may be a kernel for it
+        return conv2d(as_tensor(x, like=weight), weight, bias, stride, padding)  # anew: there may be a kernel for it
     w, b = as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:

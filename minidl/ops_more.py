@@ -278,6 +278,7 @@ def _several(op: str, tensors: Sequence[Any]) -> list[Tensor]:
         raise TypeError(f"{op}: give a list of Tensors, as in {op}([a, b])")
     if not tensors:
         raise ValueError(f"{op}: the list of Tensors is empty")
-    parts = [as_tensor(t) for t in tensors]
+    first = next((t for t in tensors if isinstance(t, Tensor)), None)
+    parts = [as_tensor(t, like=first) for t in tensors]
     alike(op, *parts, dtype=False)
     return parts

@@ -23,7 +23,7 @@ from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
 @accelerated
 def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     """x @ w.T + b, a fully connected layer. x (..., in), weight w (out, in), bias b (out,) or None -> (..., out)."""
-    x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+    x, w, b = as_tensor(x, like=weight), as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("linear", x, w, b)
     if not x.ndim or w.ndim != 2 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"linear: x {x.shape} and weight {w.shape} must be (..., in) and (out, in){to_rows(x, w)}")

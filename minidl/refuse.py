@@ -38,7 +38,7 @@ def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = 
     said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean another thing there
     if said or name.startswith("_"):
         remedy = said
-    elif name.endswith("_"):
+    elif name.endswith("_") and otherwise:  # not scikit-learn's loss_curve_, of a Trainer
         remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
     elif near := _near(name, known):
         remedy = near
@@ -71,8 +71,15 @@ def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) ->
                         "and PyTorch's inplace=True is left out")  # fmt: skip
     for argument, value in arguments.items():
         default, remedy = BEYOND.get(f"{name}.{argument}") or BEYOND.get(argument, (NotImplemented, ""))
-        if not any(type(value) is type(same) and value == same for same in (default, (default, default))):
+        if not any(_is(value, same) for same in (default, (default, default))):
             raise TypeError(f"{name} has no argument '{argument}'" + (f": {remedy}" if remedy else ""))
+
+
+def _is(value: Any, default: Any) -> bool:
+    """Whether the value is this default, with its type: arrays and pairs of arrays are none."""
+    if isinstance(value, tuple) and isinstance(default, tuple):
+        return len(value) == len(default) and all(map(_is, value, default))
+    return type(value) is type(default) and bool(value == default)
 
 
 def to_labels(labels: Any) -> str:

@@ -234,13 +234,17 @@ def alike(op: str, *tensors: Tensor | None, dtype: bool = True) -> None:
         raise TypeError(f"{op}: {places} meet: bring all to one, with .to(device), model.to(dtype=) or array.astype()")
 
 
-def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
-    """`value` as a Tensor: itself if it is one. A plain number takes the dtype and device of `like`."""
-    if isinstance(value, Tensor):
-        return value
-    if like is not None and isinstance(value, (int, float, np.integer, np.floating)):
+def as_tensor(value: Any, like: Any = None) -> Tensor:
+    """`value` as a Tensor: itself if it is one. What has no float dtype takes that of `like`, if that is a Tensor."""
+    return value if isinstance(value, Tensor) else _made(value, like)
+
+
+def _made(value: Any, like: Any) -> Tensor:
+    if not isinstance(like, Tensor):
+        return Tensor(value)
+    if isinstance(value, (int, float, np.integer, np.floating)):
         return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
-    return Tensor(value)
+    return Tensor(as_array(value, like.dtype))
 
 
 def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
@@ -320,7 +324,14 @@ def _fit(g: Array, parent: Tensor, op: str) -> Array:
     """A gradient in the shape and dtype of the input that it belongs to."""
     if type(g) is not np.ndarray or g.shape != parent.shape:
         g = _summed(g, parent, op)
-    return g if g.dtype == parent.dtype else g.astype(parent.dtype)
+    return g if g.dtype == parent.dtype else _cast(g, parent, op)
+
+
+def _cast(g: Array, parent: Tensor, op: str) -> Array:
+    if parent.dtype.kind != "f":
+        raise TypeError(f"the .data of an input of '{op}' was replaced by {parent.dtype}, and its gradient would be "
+                        "cut to that: t.data[...] = values sets the values and stays float")  # fmt: skip
+    return g.astype(parent.dtype)
 
 
 def _summed(g: Any, parent: Tensor, op: str) -> Array:

@@ -204,8 +204,9 @@ def _zeros(xp: Any, n: int, dtype: Any) -> Array:
 def _move_gradient(i: int, p: Tensor, home: Home) -> None:
     """What the user has assigned to `.grad` goes into the vector."""
     assert p.grad is not None
-    if isinstance(p.grad, (int, float)) and not isinstance(p.grad, np.generic):  # NumPy's are a scalar's gradient
-        raise ValueError(f"parameter {i}: its .grad is the number {p.grad}: p.grad = None starts anew")
+    if not hasattr(p.grad, "shape"):  # NumPy's numbers have one: they are a scalar's gradient
+        what = "the number" if isinstance(p.grad, (int, float)) else f"a {type(p.grad).__name__}, no array,"
+        raise ValueError(f"parameter {i}: its .grad is {what} {p.grad}: p.grad = None starts anew")
     if p.grad.shape != p.shape:
         raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {p.shape}")
     p.grad, p.home = home.fill(p.grad), home

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minidl.backend import Array
+from minidl.telling import tell
 from minidl.tensor import Tensor
 
 
@@ -31,6 +32,14 @@ class Observer:
 
     A subclass writes the methods that it needs.
     """
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Keras's on_epoch_end and fastai's before_fit would never be called: a method so named is told."""
+        super().__init_subclass__(**named)
+        for name in vars(cls):
+            if name.startswith(("on_", "before_", "after_")) and not hasattr(Observer, name):
+                tell(f"a Trainer never calls {cls.__name__}.{name}: an observer has before_epoch(self), before_step("
+                     "self, step), after_step(self, step), after_epoch(self, record) and close(self)")  # fmt: skip
 
     def wants(self, step: int) -> bool:
         """Whether this step is to be computed operation by operation; on a GPU the others may run in one piece."""

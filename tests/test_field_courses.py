@@ -1,0 +1,176 @@
+"""Scripts of courses and textbooks, as their readers type them: what went wrong there without a word, or without help.
+
+Right values come from NumPy or are known beforehand.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidl
+from minidl import Tensor, nn, ops
+from minidl.elsewhere import ELSEWHERE
+from minidl.optim import SGD
+from tests.forms import leaf
+from tests.test_field_habits import X, Y, network
+
+RNG = np.random.default_rng(5)
+
+# ---- a recurrent network by hand: its states in an array of NumPy ----
+
+
+def states(wx: Tensor, wh: Tensor, buffer: Any) -> Any:
+    h = Tensor(np.zeros((2, 4)))
+    for i in range(3):
+        h = ops.tanh(np.full((2, 2), 0.1 * i) @ wx + h @ wh)
+        buffer[i] = h
+    return buffer
+
+
+def test_a_result_that_is_put_into_an_array_is_told() -> None:
+    wx, wh, out = leaf(np.full((2, 4), 0.3)), leaf(np.full((4, 4), 0.2)), leaf(np.ones((4, 1)))
+    with pytest.warns(UserWarning, match=r"^array\[i\] = t of a Tensor .* ops.stack\(\[t, \.\.\.\]\) .*") as told:
+        values = states(wx, wh, np.zeros((3, 2, 4)))
+    assert told[0].filename == __file__
+    (values @ out).sum().backward()
+    assert wx.grad is None  # what the warning is of
+    (ops.stack(states(wx, wh, [None] * 3)) @ out).sum().backward()
+    assert np.abs(wx.grad).max() > 0.1
+    np.testing.assert_allclose(out.grad, 2 * values.sum((0, 1))[:, None])
+
+
+def test_a_result_in_a_stretch_of_an_array_is_told() -> None:
+    t, a = leaf(np.ones(4)) * 2, np.zeros((6, 4))
+    with pytest.warns(UserWarning, match=r"^array\[i\] = t "):
+        a[1:2] = t
+    with pytest.warns(UserWarning, match=r"^array\[i\] = t "):
+        a[np.arange(6) > 3] = t
+    np.testing.assert_array_equal(a.sum(1), [0, 8, 0, 0, 8, 8])
+
+
+def test_values_that_are_meant_for_an_array_are_not_told() -> None:
+    w, a, losses = leaf(np.ones(4)), np.zeros((2, 4)), np.zeros(2)
+    t = w * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        a[0], a[1] = w, t.detach()  # a copy of a weight; no gradient wanted
+        losses[0] = t.sum()  # a curve
+        assert np.asarray(t, np.float32).dtype == np.float32
+        with minidl.no_grad():
+            a[1] = t
+    np.testing.assert_array_equal(a.sum(1), [4, 8])
+
+
+# ---- numbers without a float dtype beside float64: in micrograd's and CS231n's loops ----
+
+
+def test_lists_and_whole_numbers_take_the_dtype_of_the_tensor() -> None:
+    t, many = leaf(np.ones(2)), np.array([16777217, 3])  # the first of them is no float32
+    np.testing.assert_array_equal((t * [0.1, 0.2]).numpy(), [0.1, 0.2])
+    np.testing.assert_array_equal(([0.1, 0.2] - t).numpy(), [0.1 - 1, 0.2 - 1])
+    np.testing.assert_array_equal((t * many).numpy(), many)
+    np.testing.assert_array_equal((many * t).numpy(), many)
+    np.testing.assert_array_equal(ops.maximum(t, [1.1, 0.1]).numpy(), [1.1, 1])
+    np.testing.assert_array_equal(ops.cat([[0.1], t]).numpy(), [0.1, 1, 1])
+    assert ops.mse_loss(t, [0.1, 0.2]).item() == pytest.approx((0.9**2 + 0.8**2) / 2, rel=1e-15)
+    assert (Tensor(np.ones(2, np.float32)) * many).dtype == np.float32
+
+
+def test_whole_numbers_are_multiplied_by_weights_of_any_dtype() -> None:
+    rows, one = np.eye(4, dtype=int)[[1, 3]], np.ones((1, 1, 3, 3), int)
+    for dtype in (np.float32, np.float64):
+        w = Tensor(RNG.normal(size=(4, 3)).astype(dtype), requires_grad=True)
+        for y in (rows @ w, ops.linear(rows, w.T), w.T @ rows.T, ops.matmul(rows.tolist(), w)):
+            assert y.dtype == dtype
+            np.testing.assert_array_equal(y.numpy() if y.shape == (2, 3) else y.numpy().T, w.numpy()[[1, 3]])
+        assert ops.conv2d(one, Tensor(np.ones((1, 1, 2, 2), dtype))).dtype == dtype
+
+
+# ---- values set by hand ----
+
+
+def test_a_gradient_is_not_cut_to_whole_numbers() -> None:
+    w = leaf(np.ones(3))
+    w.data = np.array([1, 2, 3])
+    with pytest.raises(TypeError, match=r"'mul' was replaced by int64, .*: t.data\[\.\.\.\] = values"):
+        (w * 2.5).sum().backward()
+    w = leaf(np.ones(3))
+    w.data[...] = np.array([1, 2, 3])
+    (w * 2.5).sum().backward()
+    np.testing.assert_array_equal(w.grad, 2.5)
+
+
+def test_data_that_is_a_tensor_is_told() -> None:
+    w = leaf(np.ones(3))
+    w.data = w * 2
+    with pytest.raises(
+        TypeError, match=r"^the .data of an input of 'mul' is a Tensor: write t.data\[\.\.\.\] = u.data for t.data = u$"
+    ):
+        w * w
+
+
+def test_a_gradient_that_is_a_list_is_refused() -> None:
+    w = leaf(np.ones(3))
+    optimizer = SGD([w], lr=0.1)
+    w.grad = [1, 1, 1]
+    with pytest.raises(ValueError, match=r"parameter 0: its .grad is a list, no array, \[1, 1, 1\]: p.grad = None"):
+        optimizer.step()
+
+
+# ---- Keras's, fastai's and scikit-learn's ways ----
+
+
+def test_methods_that_no_trainer_calls_are_told() -> None:
+    with pytest.warns(UserWarning, match=r"never calls Stop.on_epoch_end: an observer has .*after_epoch\(self, record"):
+        type("Stop", (minidl.Observer,), {"on_epoch_end": lambda self, epoch, logs: None})
+    with pytest.warns(UserWarning, match=r"never calls Hook.before_fit"):
+        type("Hook", (minidl.Observer,), {"before_fit": lambda self: None, "after_step": lambda self, step: None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        type("Own", (minidl.Observer,), {"after_epoch": lambda self, record: True, "once": 1, "_after_all": 2})
+
+
+def test_a_pair_of_arrays_for_validation_is_answered() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    data = X.reshape(6, 2, 2), Y
+    with pytest.raises(TypeError, match=r"^Trainer has no argument 'validation_data': a Trainer takes Splits"):
+        minidl.Trainer(net, SGD(net.parameters()), data, validation_data=data)
+    with pytest.raises(TypeError, match=r"^Conv2d has no argument 'dilation'"):
+        nn.Conv2d(1, 1, 3, dilation=(1, 2))
+    nn.Conv2d(1, 1, 3, dilation=(1, 1))
+
+
+def test_two_inputs_of_a_trainer_are_answered() -> None:
+    net = network()
+    with pytest.raises(minidl.data.DataError, match=r"several shapes: .*; a network of several inputs takes a loop"):
+        minidl.Trainer(net, SGD(net.parameters()), ((X, X[:, :2]), Y))
+
+
+def test_signals_before_a_batch_norm_are_told() -> None:
+    signals = RNG.normal(size=(5, 3, 7)).astype(np.float32)
+    with pytest.raises(
+        ValueError, match=r"must have 2 axes: signals \(N, C, L\) take nn.BatchNorm2d as x\[:, :, None\]"
+    ):
+        nn.BatchNorm1d(3)(signals)
+    y = nn.BatchNorm2d(3)(signals[:, :, None])[:, :, 0].numpy()
+    np.testing.assert_allclose(y.mean((0, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(y.std((0, 2)), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["loss_curve_", "partial_fit", "best_loss_"])
+def test_names_of_an_estimator_are_not_taken_for_changes_in_place(name: str) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+    trainer = minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y))
+    said = f": {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    with pytest.raises(AttributeError) as error:
+        getattr(trainer, name)
+    assert str(error.value) == f"Trainer has no '{name}'{said}"
+
+
+def test_numpys_name_of_abs_says_what_keeps_the_gradient() -> None:
+    with pytest.warns(UserWarning, match=r"^np.absolute of a Tensor .*: ops.abs\(t\) keeps the gradient"):
+        np.abs(leaf(np.ones(3)))
