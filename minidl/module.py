@@ -119,8 +119,6 @@ class Module(Named):
 
         Raises TypeError where an attribute is a list with layers or parameters in it, where they would not be found.
         """
-        for path, module in self.named_modules():
-            module._check_attributes(path)
         for name, value in _once(self._named_state()):
             if isinstance(value, Tensor) and (value.parameter or value.requires_grad):
                 yield name, value
@@ -137,7 +135,10 @@ class Module(Named):
             yield from child._walk(f"{prefix}.{name}" if prefix else name)
 
     def _named_state(self) -> Iterator[tuple[str, Tensor | Array]]:
-        """Every tensor and array, parameters and buffers, under all their names."""
+        """Every tensor and array, parameters and buffers, under all their names. What is lost in a list is refused, so
+        that a file without it is not written."""
+        for path, module in self.named_modules():
+            module._check_attributes(path)
         for path, module in self._walk():
             for name, value in vars(module).items():
                 result = name in (vars(module).get("_results") or ()) and not getattr(value, "parameter", False)

@@ -33,6 +33,8 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
         hint = ": images without a channel axis get one with x[:, None]" if x.ndim == 3 and w.ndim == 4 else ""
+        if x.ndim == 3 and x.shape[0] == w.shape[1]:
+            hint = ": one image (C, H, W) is x[None]"
         if x.ndim == w.ndim == 4 and x.shape[3] == w.shape[1]:
             hint = ": channels come first, x.permute(0, 3, 1, 2), of an array x.transpose(0, 3, 1, 2)"
         raise ValueError(f"conv2d: x {x.shape} and weight {w.shape} must be (N, C, H, W) and (out, C, kh, kw){hint}")

@@ -174,3 +174,35 @@ def test_names_of_an_estimator_are_not_taken_for_changes_in_place(name: str) -> 
 def test_numpys_name_of_abs_says_what_keeps_the_gradient() -> None:
     with pytest.warns(UserWarning, match=r"^np.absolute of a Tensor .*: ops.abs\(t\) keeps the gradient"):
         np.abs(leaf(np.ones(3)))
+
+
+# ---- layers in a list, whose parameters were gathered by hand ----
+
+
+class Stack(nn.Module):
+    def __init__(self) -> None:
+        self.layers = [nn.Linear(3, 3, rng=0), nn.Linear(3, 2, rng=1)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[1](self.layers[0](x).relu())
+
+
+def test_a_network_is_not_saved_without_the_layers_of_a_list(tmp_path: Any) -> None:
+    net = Stack()
+    SGD([p for layer in net.layers for p in layer.parameters()], lr=0.1)
+    for use in (net.state_dict, lambda: net.save(tmp_path / "net.safetensors"), lambda: net.load_state_dict({}),
+                lambda: net.to(dtype=np.float64)):  # fmt: skip
+        with pytest.raises(TypeError, match=r"^layers is a list with a Linear in it: .*nn.ModuleList"):
+            use()
+    assert not list(tmp_path.iterdir())
+    net.layers = nn.ModuleList(net.layers)
+    assert len(net.state_dict()) == 4
+
+
+def test_one_image_of_several_channels_is_told() -> None:
+    conv, image = nn.Conv2d(3, 2, 3, rng=0), np.zeros((3, 5, 5), np.float32)
+    with pytest.raises(ValueError, match=r"\(out, C, kh, kw\): one image \(C, H, W\) is x\[None\]$"):
+        conv(image)
+    assert conv(image[None]).shape == (1, 2, 3, 3)
+    with pytest.raises(ValueError, match=r": images without a channel axis get one with x\[:, None\]$"):
+        conv(np.zeros((4, 5, 5), np.float32))
