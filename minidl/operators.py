@@ -204,8 +204,8 @@ class Operators(NumPyFunctions, Named):
     def reshape(self, *shape: int) -> Tensor:
         return minidl.ops.reshape(self, *shape)
 
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        return minidl.ops.transpose(self, dim0, dim1)
+    def transpose(self, dim0: int, dim1: int, *more: int) -> Tensor:
+        return minidl.ops.transpose(self, dim0, dim1, *more)
 
     def permute(self, *dims: int) -> Tensor:
         return minidl.ops.permute(self, *dims)

@@ -15,7 +15,7 @@ import minidl
 from minidl import Tensor, nn, ops
 from minidl.elsewhere import ELSEWHERE
 from minidl.optim import SGD
-from tests.forms import leaf
+from tests.forms import FORMS, leaf
 from tests.test_field_habits import X, Y, network
 
 RNG = np.random.default_rng(5)
@@ -206,3 +206,27 @@ def test_one_image_of_several_channels_is_told() -> None:
     assert conv(image[None]).shape == (1, 2, 3, 3)
     with pytest.raises(ValueError, match=r": images without a channel axis get one with x\[:, None\]$"):
         conv(np.zeros((4, 5, 5), np.float32))
+
+
+# ---- a discriminator that ends with a sigmoid, as beside PyTorch's BCELoss; NumPy's transpose ----
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("last", "word"), [(nn.Sigmoid(), "sigmoid"), (nn.Softmax(1), "softmax")])
+def test_a_sigmoid_before_a_loss_that_takes_one_is_told(last: nn.Module, word: str, form: str) -> None:
+    net, real = nn.Sequential(nn.Linear(4, 5, rng=0), nn.ReLU(), nn.Linear(5, 2, rng=1), last), np.ones((6, 2))
+    words = rf"ends with a {word}, and the loss, cross-entropy, takes the sigmoid .*: leave the {word} out"
+    with FORMS[form]():
+        with pytest.warns(UserWarning, match=words):
+            nn.BCEWithLogitsLoss()(net(X), real)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            nn.BCEWithLogitsLoss()(net[:-1](X), real)
+
+
+def test_axes_in_another_order_are_permuted() -> None:
+    t = Tensor(np.zeros((2, 3, 4)))
+    for use in (lambda: t.transpose(2, 0, 1), lambda: ops.transpose(t, 2, 0, 1)):
+        with pytest.raises(TypeError, match=r"^transpose swaps two axes: permute\(2, 0, 1\) puts them all"):
+            use()
+    assert t.permute(2, 0, 1).shape == t.numpy().transpose(2, 0, 1).shape == (4, 2, 3)

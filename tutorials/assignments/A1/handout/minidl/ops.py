@@ -206,8 +206,10 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(x, *x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
 
-def transpose(x: Any, dim0: int, dim1: int) -> Tensor:
+def transpose(x: Any, dim0: int, dim1: int, *more: int) -> Tensor:
     """x with the axes `dim0` and `dim1` swapped."""
+    if more:
+        raise TypeError(f"transpose swaps two axes: permute{(dim0, dim1, *more)} puts them all in another order")
     x = as_tensor(x)
     (i,), (j,) = axes("transpose", dim0, x.ndim or 1), axes("transpose", dim1, x.ndim or 1)
     order = [{i: j, j: i}.get(d, d) for d in range(x.ndim)]

@@ -177,6 +177,8 @@ def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "m
     """
     op, z = "binary_cross_entropy_with_logits", as_tensor(z)
     refuse(op, other)
+    if z.node is not None and z.node.name in SOFTENED:
+        tell_softened(z.node.name, "sigmoid")
     target = as_tensor(target, like=z)
     alike(op, z, target, dtype=False)
     if z.shape != target.shape:
@@ -193,9 +195,9 @@ def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "m
 SOFTENED = ("softmax", "sigmoid")
 
 
-def tell_softened(name: str) -> None:
-    """A softmax of a softmax dulls the gradient."""
-    tell(f"the network ends with a {name}, and the loss, cross-entropy, takes the softmax of what it is given: leave "
+def tell_softened(name: str, taken: str = "softmax") -> None:
+    """A softmax of a softmax dulls the gradient, and so does a sigmoid of a sigmoid."""
+    tell(f"the network ends with a {name}, and the loss, cross-entropy, takes the {taken} of what it is given: leave "
          f"the {name} out, and let the network end with its last Linear")  # fmt: skip
 
 
