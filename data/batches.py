@@ -89,6 +89,10 @@ class Splits:
     image_size: tuple[int, int]
     origin: Origin | None = field(default=None, init=False)  # of `split`; what `replace` changes has none
 
+    def __iter__(self) -> Iterator[Examples]:
+        """`train, val, test = split(data)`."""
+        return iter((self.train, self.val, self.test))
+
     def __repr__(self) -> str:
         of = f"{self.origin.name}: " if self.origin else ""
         counts = f"{len(self.train):,} training, {len(self.val):,} validation, {len(self.test):,} test"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,10 @@ class Dataset:
     note: str = ""
     class_names: tuple[str, ...] = ()
     inverted: bool | None = None
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """`(x_train, y_train), (x_test, y_test) = load_mnist()`, as of Keras's load_data()."""
+        return iter(((self.train_images, self.train_labels), (self.test_images, self.test_labels)))
 
     @cached_property
     def polarity(self) -> str:

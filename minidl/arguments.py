@@ -49,7 +49,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "Trainer.label_smoothing": (0.0, _OF_TRAINER),
     "accumulate_grad_batches": (1, _OWN_LOOP),
     "gradient_clip_val": (None, "the optimizer takes it: max_norm="),
-    "transform": (None, _OWN_LOOP),
+    "transform": (None, "an Observer's before_step(step) may change the batch, step.x = Tensor(...)"),
     "scheduler": (None, "the optimizer takes it, lr= a function of the step"),
     "patience": (None, "an Observer whose after_epoch(record) returns True ends the training"),
     "metrics": (None, "a Trainer gives loss and accuracy; others are counted by an observer, or of trainer.predict(x)"),

@@ -25,7 +25,8 @@ def as_array(data: Any, dtype: Any = np.float32) -> Array:
     except TypeError:  # a number or a (nested) list
         if recording.get() and _any_learns(data):
             raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
-                            "one of them; of numbers for a plot write t.item()") from None  # fmt: skip
+                            "one of them; of numbers for a plot write t.item(), of a network's outputs take one by "
+                            "one: logits, other = net(x)") from None  # fmt: skip
         data = np.asarray(data)
         data = data.astype(dtype) if data.dtype.kind == "f" else data
     if isinstance(data, np.ndarray):

@@ -206,9 +206,9 @@ class Trainer(Named):
                 observer.before_step(step)
             self.between_steps = False
             if self._captured is None or any(observer.wants(step.number) for observer in observers):
-                step.logits, step.loss = self.train_step(x, labels)
+                step.logits, step.loss = self.train_step(step.x, step.labels)
             else:
-                step.loss = self._step_in_one_piece(x, labels)
+                step.loss = self._step_in_one_piece(step.x, step.labels)
             p.count_step(len(labels), time.perf_counter() - start)
             self.between_steps = True
             yield step

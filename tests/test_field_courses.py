@@ -230,3 +230,52 @@ def test_axes_in_another_order_are_permuted() -> None:
         with pytest.raises(TypeError, match=r"^transpose swaps two axes: permute\(2, 0, 1\) puts them all"):
             use()
     assert t.permute(2, 0, 1).shape == t.numpy().transpose(2, 0, 1).shape == (4, 2, 3)
+
+
+# ---- Keras's load_data(), augmentation, and a network of two outputs, in a Trainer ----
+
+
+def test_a_data_set_and_its_splits_are_taken_apart() -> None:
+    data = minidl.load_mnist("mnist5k")
+    (x_train, y_train), (x_test, y_test) = data
+    assert x_train is data.train_images
+    assert y_train is data.train_labels
+    assert x_test is data.test_images
+    assert y_test is data.test_labels
+    (x, y), val, test = splits = minidl.split(data)
+    assert x is splits.train.images
+    assert y is splits.train.labels
+    assert val is splits.val
+    assert test is splits.test
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_an_observer_may_augment_a_batch(in_place: bool) -> None:
+    class Flip(minidl.Observer):
+        def before_step(self, step: Any) -> None:
+            if in_place:
+                step.x.data[...] = step.x.data[..., ::-1].copy()
+            else:
+                step.x = Tensor(step.x.data[..., ::-1].copy())
+
+    def trained(images: Any, observers: Any) -> Any:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
+        minidl.Trainer(net, SGD(net.parameters(), lr=0.1), (images, Y)).fit(2, observers, verbose=False)
+        return net[1].weight.numpy()
+
+    images = X.reshape(6, 2, 2).astype(np.float32)
+    np.testing.assert_array_equal(trained(images, [Flip()]), trained(images[..., ::-1].copy(), []))
+    assert (trained(images, [Flip()]) != trained(images, [])).any()
+
+
+def test_a_network_of_two_outputs_in_a_trainer_is_told() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            self.last = nn.Linear(4, 3, rng=0)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.last(x.flatten(1)), x
+
+    net = Two()
+    with pytest.raises(TypeError, match=r"of a network's outputs take one by one: logits, other = net\(x\)$"):
+        minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y)).fit(1, verbose=False)

@@ -28,7 +28,8 @@ class Step:
 
 
 class Observer:
-    """Called at every step and epoch. It changes nothing, but may ask to stop by returning True.
+    """Called at every step and epoch. It changes nothing but a batch before its step, and may ask to stop by returning
+    True.
 
     A subclass writes the methods that it needs.
     """
@@ -49,7 +50,7 @@ class Observer:
         """An epoch begins, or continues in a resumed run."""
 
     def before_step(self, step: Step) -> None:
-        """The step is about to be taken."""
+        """The step is about to be taken, on what step.x and step.labels are then, such as an augmented batch."""
 
     def after_step(self, step: Step) -> bool | None:
         """The step is taken and counted."""
