@@ -209,7 +209,7 @@ class Trainer(Named):
                 step.logits, step.loss = self.train_step(step.x, step.labels)
             else:
                 step.loss = self._step_in_one_piece(step.x, step.labels)
-            p.count_step(len(labels), time.perf_counter() - start)
+            p.count_step(len(step.labels), time.perf_counter() - start)
             self.between_steps = True
             yield step
             start = time.perf_counter()
