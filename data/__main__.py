@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from minidl.data.idx import DataError
 from minidl.handwriting.collect import POLARITIES, Collected, check_out, collect, write_dataset
 from minidl.handwriting.folders import find_pictures
 from minidl.handwriting.tables import collect_tables, tables_in
+from minidl.telling import typed
 
 EXAMPLE = """example:
   python -m minidl.data pictures mine --size 28 --test-share 0.2
@@ -105,7 +105,7 @@ def _report(out: Path, made: Collected) -> str:
     for k, name in enumerate(made.class_names):
         lines.append(f"{k:>5}  {name}: {(labels == k).sum():,} and {(test_labels == k).sum():,}")
     lines += [f"note: {each}" for each in made.notes]
-    return "\n".join([*lines, f"train on it with\n  python -m minidl.train --dataset {shlex.quote(str(out))}"])
+    return "\n".join([*lines, f"train on it with\n  python -m minidl.train --dataset {typed(str(out))}"])
 
 
 # ---- options ----

@@ -40,10 +40,21 @@ def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Itera
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path, src_dir_fd=place, dst_dir_fd=place)
+        _give_name(part, path, place)
     finally:
         with suppress(FileNotFoundError):  # after os.replace there is none
             os.unlink(part, dir_fd=place)
+
+
+def _give_name(part: Path, path: Path, place: int | None) -> None:
+    """os.replace. On Windows it fails while a virus scanner or a viewer has one of the two open: so it waits, 1.5 s."""
+    for wait in (0.1, 0.2, 0.4, 0.8, 0.0):
+        try:
+            return os.replace(part, path, src_dir_fd=place, dst_dir_fd=place)
+        except PermissionError as error:
+            if not wait or getattr(error, "winerror", None) is None:
+                raise
+        time.sleep(wait)
 
 
 def write_text(path: str | os.PathLike[str], text: str, place: int | None = None) -> None:

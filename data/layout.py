@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from shlex import quote
 
 from minidl.data.idx import DataError
+from minidl.telling import typed
 
 # The four files of a data set: what they hold, and how many dimensions that has.
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
@@ -98,7 +98,7 @@ def _below(folder: Path) -> Path:
 
 def _to_idx(place: str | os.PathLike[str]) -> str:
     """What to do with tables and pictures, for messages."""
-    return f"make IDX files of it, python -m minidl.data {quote(str(place))} OUT"
+    return f"make IDX files of it, python -m minidl.data {typed(str(place))} OUT"
 
 
 def _meant(folder: Path, part: str) -> str:
@@ -143,7 +143,7 @@ def check_folder(folder: Path) -> None:
         if folder.exists():
             raise DataError(
                 f"there is no folder {folder} (that is a file): give the folder that holds the four IDX files; what is "
-                f"to be done with another file is said by python -m minidl.data {quote(str(folder))} OUT"
+                f"to be done with another file is said by python -m minidl.data {typed(str(folder))} OUT"
             )
         raise DataError(f"there is no folder {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):

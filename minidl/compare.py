@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from minidl.cli.command import command
 from minidl.cli.page import put
-from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain, place, shown
+from minidl.cli.parser import BAD_INPUT, DONE, Parser, complain, matching, place, shown
 from minidl.data.outputs import check_output
 from minidl.pages import compare_page, compare_table, read_run
 
@@ -34,7 +34,7 @@ def compare(argv: Sequence[str] | None) -> int:
     try:
         if args.out is not None:
             check_output(args.out, "compare", option="--out")
-        runs = [read_run(folder, i) for i, folder in enumerate(args.runs)]
+        runs = [read_run(folder, i) for i, folder in enumerate(matching(args.runs))]
     except (ValueError, OSError) as error:
         return complain(error, BAD_INPUT, parser.prog)
     print(shown(compare_table(runs)))

@@ -19,7 +19,7 @@ import numpy as np
 from minidl import evaluation, ops
 from minidl.backend import Array, DeviceError, get_backend, no_fast
 from minidl.cli.command import command
-from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place, readable
+from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, matching, place, readable
 from minidl.data.outputs import PICTURE, check_output
 from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.grad_mode import no_grad
@@ -43,6 +43,7 @@ def predict(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = make_parser()
     args = parser.parse_intermixed_args(argv)  # options may stand between RUN and IMAGE
+    args.images = matching(args.images)
     if args.page:
         return draw(args, parser)
     if not args.images:

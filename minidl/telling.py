@@ -1,7 +1,11 @@
-"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead."""
+"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead; and
+commands as they are typed."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
 import threading
 import warnings
@@ -20,6 +24,13 @@ def tell(words: str) -> None:
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
     warnings.warn(words, UserWarning, stacklevel=level)
+
+
+def typed(*words: str) -> str:
+    """Words of a command as this system's shell takes them: the two of Windows know only double quotes alike."""
+    if os.name != "nt":
+        return shlex.join(words)
+    return " ".join(word if re.fullmatch(r"[\w\\/:.+=-]+", word) else f'"{word}"' for word in words)
 
 
 def _is_ours(module: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
+from minidl.telling import typed
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError, load
@@ -257,7 +257,7 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
     words += ["--lr", f"{best.lr:g}"]
     if best.switch_at is not None:
         words += ["--lr-sgd", f"{best.lr_sgd:g}", "--switch", str(config.switch)]
-    print(f"use\n  python -m minidl.train {shlex.join([*words, *flags(base)])}")
+    print(f"use\n  python -m minidl.train {typed(*words, *flags(base))}")
 
 
 def at_an_end(best: Setting, tried: Sequence[Setting]) -> Iterator[str]:

@@ -29,6 +29,8 @@ from minidl.data import load_mnist, write_idx
 from minidl.training.checkpoint import Checkpoint, load_checkpoint
 
 ROOT = Path(__file__).parent.parent
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows as hard
 _method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(_method)
 _fast = [] if os.environ.get("MINIDL_NO_FAST") else ["minidl.fast.loops.kernels"]  # what is not installed is left out
@@ -129,7 +131,7 @@ class Child:
         """Send SIGKILL at that time from now, if it still runs; says whether it hit."""
         self.process.join(seconds)
         self.process.kill()
-        return self.wait() == -signal.SIGKILL
+        return self.wait() == -KILL
 
     @property
     def output(self) -> str:
@@ -183,7 +185,7 @@ def at_place(n: int, place: str, action: Callable[[], Any], after: bool = False)
     at_call(n, owner, name, action, after)
 
 
-def signal_at_call(n: int, place: str, number: int = signal.SIGKILL, after: bool = False, times: int = 1) -> None:
+def signal_at_call(n: int, place: str, number: int = KILL, after: bool = False, times: int = 1) -> None:
     """Send this process a signal at the n-th call of the place."""
     at_place(n, place, partial(_send, number, times), after)
 

@@ -16,6 +16,10 @@ from minidl.data.mnist import cache_folder
 from minidl.fast.gpu import launch
 
 ROOT = Path(__file__).parent.parent
+root = pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0 or not shutil.which("setpriv"),
+    reason="only root can be somebody else",
+)
 RUN = ["-m", "minidl.train", "--dataset", "mnist5k", "--model", "underfit", "--batch-size", "500", "--epochs", "1"]
 
 
@@ -49,7 +53,7 @@ def test_without_a_home_there_is_no_cache_and_auto_takes_what_is_embedded(monkey
         load_mnist("mnist")
 
 
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="only root can be somebody else")
+@root
 def test_a_user_that_the_machine_does_not_know(tmp_path):
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -137,7 +141,7 @@ def test_a_folder_in_one_that_may_not_be_entered(tmp_path, monkeypatch):
         load_mnist("mnist")
 
 
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="only root can be somebody else")
+@root
 def test_the_status_is_that_of_bad_input(tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o700)

@@ -13,9 +13,9 @@ import pytest
 
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.training.checkpoint import load_checkpoint
-from tests.commands import ROOT, difference, finished, outcome, signal_at_call, tiny_dataset, train
+from tests.commands import ROOT, SIGNALS, difference, finished, outcome, signal_at_call, tiny_dataset, train
 
-ALL = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+ALL = pytest.mark.parametrize("number", SIGNALS)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_handlers_are_put_back():
     with StopOnSignal() as stop:
         assert signal.getsignal(signal.SIGINT) not in before
         with pytest.raises(StopNow):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         assert stop.status == 143
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from minidl.data import load_mnist, write_idx
-from tests.commands import CONTEXT, ROOT, command, signal_at_call, tiny_dataset
+from tests.commands import CONTEXT, ROOT, SIGNALS, command, signal_at_call, tiny_dataset
 from tutorials.assignments import grade
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX streams and signals")
@@ -125,7 +125,7 @@ PLACES = {  # what is going on when the signal comes
 
 
 @pytest.mark.parametrize("program", PLACES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_ends_it_with_one_line(program, number, times, there, tmp_path, monkeypatch, capsys):
     """In this process: the handlers are as they were afterwards. tune's and train's own are in their tests."""
@@ -136,11 +136,11 @@ def test_a_signal_ends_it_with_one_line(program, number, times, there, tmp_path,
 
     module, place = PLACES[program]
     monkeypatch.setattr(importlib.import_module(module), place, send)
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    before = [signal.getsignal(each) for each in SIGNALS]
     status = importlib.import_module(module).main(words(program, there, tmp_path))
     said = capsys.readouterr().err
     assert (status, said) == (128 + number, f"minidl.{program}: stopped by {number.name}\n")
-    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert before == [signal.getsignal(each) for each in SIGNALS]
 
 
 STUDY = ["--preset", "quick", "--workers", "1"]
@@ -156,7 +156,7 @@ def start_study(out: Path, log: Path, place: str, number: int, times: int) -> No
 
 @pytest.mark.extra("jinja2")
 @pytest.mark.parametrize(("place", "times"), [("load_mnist", 1), ("open_plan", 2), ("execute", 1), ("execute", 2)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_a_study_with_the_line_that_goes_on(place, times, number, tmp_path):
     out, log = tmp_path / "s", tmp_path / "log"
     process = CONTEXT.Process(target=start_study, args=(out, log, place, number, times))
@@ -232,13 +232,13 @@ def test_the_graders_streams(how, status, says):
     assert done.stderr == (says and f"tutorials.assignments.grade: {says}\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_graders_signals(number, monkeypatch, capsys):
     monkeypatch.setattr("tutorials.assignments.grade.read", lambda *args: os.kill(os.getpid(), number))
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    before = [signal.getsignal(each) for each in SIGNALS]
     assert grade.main(GRADE[3:]) == 128 + number
     assert capsys.readouterr().err == f"tutorials.assignments.grade: stopped by {number.name}\n"
-    assert before == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert before == [signal.getsignal(each) for each in SIGNALS]
 
 
 @pytest.mark.parametrize("option", ["--out", "--csv", "--page"])

@@ -1,6 +1,5 @@
 """tune: the plan of its rounds, a search on real digits, bad input."""
 
-import os
 import re
 import signal
 from pathlib import Path
@@ -12,7 +11,7 @@ from minidl import tune
 from minidl.data import load_mnist, write_idx
 from minidl.training.config import Config
 from minidl.training.loader import UserError
-from tests.commands import command, fails
+from tests.commands import SIGNALS, command, fails
 
 
 def test_each_round_has_half_the_settings_for_twice_as_long():
@@ -75,7 +74,7 @@ def write(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_search_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, capsys, number):
     """What was found is kept, one line says where, and nothing is tried twice."""
     args = ["--model", "linear", "--dataset", str(write(tmp_path / "data")), "--epochs", "2", "--no-fast", "--out"]
@@ -86,7 +85,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch,
     def try_out(*given):
         calls.append(given[0])
         if len(calls) == 31:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         return original(*given)
 
     monkeypatch.setattr(tune, "try_out", try_out)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from minidl.evaluation import evaluate
 from minidl.teach.where import in_notebook
+from minidl.telling import typed
 from minidl.trainer import Trainer
 from minidl.training.observer import Observer, Step
 from minidl.training.run import Run
@@ -98,4 +98,4 @@ class Display(Bar):
 
 def resume_command(run: Run) -> str:
     """The command that resumes a run."""
-    return f"python -m minidl.train --resume {shlex.quote(str(run.where))}{getattr(run, 'needs', '')}"
+    return f"python -m minidl.train --resume {typed(str(run.where))}{getattr(run, 'needs', '')}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import glob
 import io
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,6 +74,15 @@ def _nearest(word: str, known: Sequence[str]) -> list[str]:
 def place(text: str) -> Path:
     """A path as it was typed; a shell leaves `~` as it is in --out=~/runs, and between quotes."""
     return Path(os.path.expanduser(text))
+
+
+def matching(paths: Iterable[Path]) -> list[Path]:
+    """The files that names with * and ? stand for, which the shells of Windows hand on; other names as they are."""
+    found: list[Path] = []
+    for path in paths:
+        pattern = str(path) if re.search("[*?]", str(path)) and not os.path.lexists(path) else ""
+        found += sorted(map(Path, glob.glob(pattern))) or [path]
+    return found
 
 
 def write_anything() -> None:

@@ -31,6 +31,7 @@ from minidl.study.store import Store
 from minidl.study.streams import AT_ONCE, local_pool
 from minidl.study.studies import STUDIES
 from minidl.study.study import Plan, open_plan
+from minidl.telling import typed
 from minidl.training.config import Options
 from minidl.training.options import add_options
 
@@ -228,7 +229,7 @@ def report(plan: Plan, out: Path) -> int:
 def stopped(status: int, words: Sequence[str]) -> int:
     """Say how to continue; returns the exit status."""
     print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
-    print(f"  python -m minidl.study {shlex.join(words)}", file=sys.stderr)
+    print(f"  python -m minidl.study {typed(*words)}", file=sys.stderr)
     return status
 
 

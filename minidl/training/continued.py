@@ -10,9 +10,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
+from minidl.telling import typed
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Config, Options, prepare
 from minidl.training.folder import check_unused
@@ -45,7 +45,7 @@ def begin_from(
         if done < (config.epochs or 0):
             raise CheckpointError(
                 f"{parent} is at epoch {done} of {config.epochs}: first go on with "
-                f"--resume {quote(str(parent))}, without --out"
+                f"--resume {typed(str(parent))}, without --out"
             )
     if epochs <= done:
         raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")

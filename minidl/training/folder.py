@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from shlex import quote
 
+from minidl.telling import typed
 from minidl.training.results import CHECKPOINT
 
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
@@ -19,7 +19,7 @@ def check_unused(folder: Path) -> None:
     there = [name for name in (*FILES, REPORT) if os.path.lexists(folder / name)]
     if {"config.json", CHECKPOINT} & set(there):
         raise ValueError(
-            f"--out {folder} holds a run already: choose another folder, or go on with --resume {quote(str(folder))}"
+            f"--out {folder} holds a run already: choose another folder, or go on with --resume {typed(str(folder))}"
         )
     if there:
         raise ValueError(f"{folder} holds a {there[0]} that is of no run: choose another folder, or remove it")

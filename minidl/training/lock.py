@@ -19,7 +19,8 @@ import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
+
+from minidl.telling import typed
 
 LOCK = ".minidl.lock"
 
@@ -105,7 +106,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -
     mine = {**_machine(), "pid": os.getpid(), "token": token}
     for _ in range(2):
         try:
-            _write(folder, place, json.dumps(mine))
+            kept = _write(folder, place, json.dumps(mine))
         except FileExistsError:
             theirs = _read(folder, place)
             if theirs is None:
@@ -117,7 +118,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -
         except OSError:
             return False
         else:
-            held.callback(_release, folder, place, token)
+            held.callback(*((os.close, kept) if kept is not None else (_release, folder, place, token)))
             return True
     raise _taken(folder)
 
@@ -134,26 +135,29 @@ def _taken(folder: Path, by: dict[str, object] | None = None) -> ValueError:
     if by is None:
         return ValueError(
             f"another process is training in {folder}: let it end, or stop it and go on with "
-            f"--resume {quote(str(folder))}"
+            f"--resume {typed(str(folder))}"
         )
-    who = f"process {by.get('pid', '?')} of {by.get('host', 'another machine')}"
+    who = f"process {by.get('pid', '?')} of {by.get('host', 'another machine')}" if by else "another process"
     return ValueError(f"{who} is training in {folder}. If it is not, it was killed: then remove {folder / LOCK}")
 
 
 # ---- the file ----
 
 
-def _write(folder: Path, place: int | None, text: str) -> None:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0)  # Windows removes it with its maker
+def _write(folder: Path, place: int | None, text: str) -> int | None:
+    """Make the file. On Windows it lasts as long as its descriptor, which is returned, and no one else can read it."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0)  # so it goes with a killed maker, too
     descriptor = os.open(LOCK if place is not None else folder / LOCK, flags, 0o666, dir_fd=place)
     try:
         os.write(descriptor, text.encode())
     except OSError:  # a full disk
+        os.close(descriptor)
         _remove(folder, place)
         raise
-    finally:
-        if not hasattr(os, "O_TEMPORARY"):
-            os.close(descriptor)
+    if hasattr(os, "O_TEMPORARY"):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _read(folder: Path, place: int | None) -> dict[str, object] | None:

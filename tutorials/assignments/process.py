@@ -37,7 +37,7 @@ _MOST_TOLD = 1000  # files that are told to be loaded: more is a forgery
 _LOOK_SECONDS = 0.05  # between two looks at a process: in this time a bomb makes a thousand threads at most
 
 
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGKILL}
+_CRASHES = {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGKILL"}  # by name: Windows lacks some
 
 
 class Gone(Exception):
@@ -201,8 +201,9 @@ class Process:
         if status == -signal.SIGXCPU:
             return f"ended after {self.limits.cpu_seconds} s of computing: is there a loop that never ends?"
         if status < 0:
-            likely = "endless recursion, or far too much memory" if -status in _CRASHES else "a timer of its own"
-            return f"the program crashed ({_name(-status)}): {likely}?"
+            name = _name(-status)
+            likely = "endless recursion, or far too much memory" if name in _CRASHES else "a timer of its own"
+            return f"the program crashed ({name}): {likely}?"
         return f"the program ended itself (exit status {status}) before it gave an answer: is there an exit in it?"
 
     def _printed_too_much(self) -> str:
