@@ -261,5 +261,7 @@ def test_tables_are_read_as_spreadsheets_save_them(mark, code, tmp_path):
     (tmp_path / "own.csv").write_bytes(text.getvalue().encode(code))
     found, nobodys = read_adjustments(tmp_path / "own.csv", ["Jörg, M."])
     assert (found, nobodys) == ({("Jörg, M.", "a; b"): (5, "Zur Hälfte")}, [])
+    folder = "Jo\u0308rg, M."  # as a Mac may write it
+    assert read_adjustments(tmp_path / "own.csv", [folder]) == ({(folder, "a; b"): (5, "Zur Hälfte")}, [])
     (tmp_path / "marks.csv").write_bytes(f"submission{mark}score{mark}sha256\r\nJörg{mark}7{mark}\r\n".encode(code))
     assert read_marks(tmp_path / "marks.csv")["Jörg"]["score"] == "7"

@@ -278,6 +278,20 @@ def test_more_than_256_classes(tmp_path):
     assert made.arrays[1].tolist() == list(range(300))
 
 
+def test_the_order_is_that_of_the_names_and_not_the_file_systems(tmp_path, monkeypatch):
+    """Of 1 and 01 no number is the greater; and where a folder's name ends, Windows has another sign."""
+    for name in ("1/1.png", "1/01.png", "1/001.png", "01/a/x.png", "01/aB/x.png", "01/a-b/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found, walk, iterdir = find_pictures(tmp_path), os.walk, type(tmp_path).iterdir
+    assert found.classes == ["01", "1"]
+    assert [path.name for path in found.train[1]] == ["001.png", "01.png", "1.png"]
+    assert [path.parent.name for path in found.train[0]] == ["a-b", "a", "aB"]
+    monkeypatch.setattr(os, "walk", lambda *a, **k: ((top, b[::-1], n[::-1]) for top, b, n in [*walk(*a, **k)][::-1]))
+    monkeypatch.setattr(type(tmp_path), "iterdir", lambda path: iter([*iterdir(path)][::-1]))
+    assert find_pictures(tmp_path) == found
+
+
 def test_natural_order():
     assert sorted(["10", "9", "b", "a2", "a10", "1"], key=natural) == ["1", "9", "10", "a2", "a10", "b"]
     assert sorted(["①", "10", "5²", "4"], key=natural) == ["4", "5²", "10", "①"]

@@ -127,7 +127,7 @@ def _files(folder: Path) -> list[Path]:
         linked = [name for name in below if os.path.islink(os.path.join(top, name))]  # not followed, so they are said
         files += [Path(top, name) for name in names + linked]
     shown = (path for path in files if not any(_is_junk(part) for part in path.relative_to(folder).parts))
-    return sorted(shown, key=lambda path: natural(str(path)))
+    return sorted(shown, key=lambda path: natural(path.as_posix()))  # one order on all systems
 
 
 def _fail(error: OSError) -> None:
@@ -139,10 +139,9 @@ def _is_junk(name: str) -> bool:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """For sorting: numbers in a name by their value."""
-    return [
-        (int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)
-    ]
+    """For sorting: numbers in a name by their value, and of two that are alike so, 1 and 01, always the same first."""
+    parts = re.split(r"([0-9]+)", name)
+    return [*((int(part), "") if part.isascii() and part.isdigit() else (-1, part) for part in parts), (-1, name)]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 from tutorials.assignments.assignment import AssignmentError
 from tutorials.assignments.marking import Report
@@ -22,13 +23,15 @@ def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustment
     """
     names = {name: name for name in submissions}
     names |= {str(cell(name)): name for name in names}
+    composed = {normalize("NFC", each): name for each, name in names.items()}  # in a Mac's folders ü may be two letters
     found: Adjustments = {}
     nobodys: dict[str, None] = {}
     for number, row in enumerate(read_table(path, "adjustments"), 2):
         if any(not row.get(column) for column in COLUMNS) or not row["marks"].isdigit():
             raise AssignmentError(f"{path}, line {number}: expected {', '.join(COLUMNS)}, with marks a whole number")
-        if row["submission"] in names:
-            found[names[row["submission"]], row["item"]] = int(row["marks"]), row["reason"]
+        name = names.get(row["submission"]) or composed.get(normalize("NFC", row["submission"]))
+        if name is not None:
+            found[name, row["item"]] = int(row["marks"]), row["reason"]
         else:
             nobodys[row["submission"]] = None
     return found, list(nobodys)
