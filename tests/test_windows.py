@@ -150,3 +150,40 @@ def test_the_grader_says_that_it_needs_linux(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert "grade on Linux (WSL will do)" in said.err
+
+
+HIDDEN = """
+import ctypes
+import numpy as np
+from minidl import Tensor, fast, nn, ops, seed
+
+class Hidden:  # a library whose symbols can't be looked up by the module that was linked to it
+    def __init__(self, path): pass
+    def __getattr__(self, name): raise AttributeError(name)
+
+ctypes.PyDLL = Hidden
+with seed(0):
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3), nn.MaxPool2d(2), nn.Conv2d(6, 6, 2), nn.ReLU(), nn.Flatten(), nn.Linear(96, 32), nn.ReLU(),
+        nn.Linear(32, 3),
+    )
+x = np.random.default_rng(0).random((8, 1, 28, 28), np.float32)
+loss = ops.cross_entropy(net(Tensor(x)), np.arange(8) % 3)
+loss.backward()
+assert fast.version()
+print(float(loss.data), *(float(np.abs(p.grad).sum()) for p in net.parameters()))
+"""
+
+
+@pytest.mark.extra("numba")
+def test_loops_where_numpy_s_blas_is_out_of_reach():
+    """So it is on Windows, and with MKL and Accelerate: the products are NumPy's, in layers done in one piece too."""
+    env = {name: value for name, value in os.environ.items() if name != "MINIDL_NO_FAST"}
+    hidden, usual = (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+        for code in (HIDDEN, HIDDEN.replace("ctypes.PyDLL = Hidden", ""))
+    )
+    assert (hidden.returncode, usual.returncode) == (0, 0), hidden.stderr
+    numbers = [[float(word) for word in each.stdout.split()] for each in (hidden, usual)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)

@@ -56,5 +56,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "total": sums.total,
     "add_at": rows.add_at,
 }
-if not gemm("float32"):  # NumPy has another BLAS: products by NumPy
+if not gemm("float32"):  # NumPy has another BLAS, or hides it, as on Windows: products by NumPy
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}
+    KERNELS["Sequential.forward"] = Fused({kinds: form for kinds, form in FORMS.items() if BatchNorm2d in kinds})
