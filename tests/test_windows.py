@@ -186,4 +186,4 @@ def test_loops_where_numpy_s_blas_is_out_of_reach():
     )
     assert (hidden.returncode, usual.returncode) == (0, 0), hidden.stderr
     numbers = [[float(word) for word in each.stdout.split()] for each in (hidden, usual)]
-    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-5)
