@@ -574,6 +574,7 @@ def test_rows_made_otherwise_do_not_mix(finished, tmp_path):
         execute(other, executor, 1)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_what_is_no_plain_file_is_told_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / PACK)
     assert Store(tmp_path).damaged == [f"{tmp_path / PACK} is no plain file"]
