@@ -27,6 +27,8 @@ BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reach
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
+_modes: ContextVar[dict[int, bool]] = ContextVar("modes", default={})  # noqa: B039 (by id, of `evaluating` blocks)
+
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
     """`data`, an array or a Tensor, as a Tensor that is a Module's parameter, with the same memory where it is float.
@@ -49,8 +51,6 @@ class Module(Named):
         def forward(self, x):  # (N, 1, 28, 28)
             return self.last(self.pool(self.conv(x).relu()).flatten(1))  # logits (N, 10)
     """
-
-    training: bool = True  # False after eval(): dropout passes everything, batch norm uses its running statistics
 
     def __init__(self, *more: Any, **unknown: Any) -> None:
         refuse(type(self).__name__, unknown, more)  # what is left is no argument of the layer
@@ -211,6 +211,19 @@ class Module(Named):
 
     # ---- modes and moves --------------------------------------------------------------------------------------
 
+    @property
+    def training(self) -> bool:
+        """False after eval(): dropout passes everything, batch norm uses its running statistics."""
+        return bool(_modes.get().get(id(self), vars(self).get("training", True)))
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        modes = _modes.get()
+        if id(self) in modes:
+            modes[id(self)] = mode
+        else:
+            vars(self)["training"] = mode
+
     def train(self, mode: bool = True) -> Module:
         """Put this module and all inside it in training mode (or, with False, in evaluation mode).
 
@@ -264,14 +277,17 @@ def device_of(model: Module) -> str:
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """`with evaluating(model):` all of it is in evaluation mode; then each module is in its own mode again, such as a
-    batch norm that was put in eval() alone."""
-    modes = [(module, module.training) for _, module in model.named_modules()]
+    """`with evaluating(model):` all of it is in evaluation mode here; for other threads, and afterwards, each module is
+    in its own mode, such as a batch norm that was put in eval() alone."""
+    before, modules = _modes.get(), [module for _, module in model.named_modules()]
+    of_class = [(module, module.training) for module in modules if type(module).training is not Module.training]
     try:
+        _modes.set(before | {id(module): module.training for module in modules})
         model.eval()
         yield
     finally:
-        for module, training in modes:
+        _modes.set(before)
+        for module, training in of_class:  # a class that has a `training` of its own
             module.training = training
 
 

@@ -8,8 +8,9 @@ import io
 import pickle
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Tensor, Trainer, backend, evaluate, gradcheck, load_run, nn, ops, optim
+from minidl import Tensor, Trainer, backend, evaluate, gradcheck, load_run, nn, ops, optim, use_threads
 from minidl.data.batches import Examples, batches
 from minidl.evaluation import predict
-from minidl.fast import blas
+from minidl.fast import blas, threads
 from minidl.tensor import record
 
 RNG = np.random.default_rng(0)
@@ -179,7 +180,46 @@ def test_to_evaluate_leaves_each_layer_in_its_mode(look: Any) -> None:
     assert before.count(False) == 1
 
 
-# ---- Ctrl-C while BLAS is being held ----
+def test_threads_may_predict_with_one_model_in_training_mode_while_it_learns() -> None:
+    """Each prediction is in eval mode, and no step is: a mode that threads shared would get lost between them."""
+    alone, watched = Training(mlp), Training(mlp)
+    steps = [alone.step() for _ in range(60)]
+    server = mlp()
+    want, state = predict(server, IMAGES).tobytes(), server.state_dict()
+    wrong, enough, interval = [], threading.Event(), sys.getswitchinterval()
+
+    def serve() -> None:
+        while not enough.is_set():
+            wrong.append(predict(server, IMAGES).tobytes() != want)
+            predict(watched.model, IMAGES)
+
+    servers = [threading.Thread(target=serve) for _ in range(4)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in servers:
+            thread.start()
+        assert [watched.step() for _ in range(60)] == steps
+    finally:
+        enough.set()
+        for thread in servers:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert wrong
+    assert not any(wrong)
+    assert all(module.training for _, module in server.named_modules())
+    assert all(value.tobytes() == state[name].tobytes() for name, value in server.state_dict().items())
+
+
+def test_a_class_that_has_a_mode_of_its_own_gets_it_back_too() -> None:
+    class Own(nn.Dropout):
+        training = True
+
+    net = nn.Sequential(nn.Flatten(), Own(0.5, rng=0), nn.Linear(784, 10, rng=0))
+    assert predict(net, IMAGES).tobytes() == predict(net, IMAGES).tobytes()
+    assert net[1].training
+
+
+# ---- Ctrl-C, or a signal's handler that computes, while BLAS is being held, or helpers compute ----
 
 HOLDING = (
     backend._SameBits.__enter__, backend._SameBits.__exit__, blas._Blas.hold, blas._Blas._hold, blas._Blas.release,
@@ -187,12 +227,16 @@ HOLDING = (
 )  # fmt: skip
 
 
-def interrupted(run: Callable[[], Any], n: int) -> bool:
-    """run(), ended by Ctrl-C at the n-th moment when it can come inside HOLDING; False where there are not so many.
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted(run: Callable[[], Any], n: int, handler: Callable[[], None] = ctrl_c, inside_of: Any = HOLDING) -> bool:
+    """run(), with a signal at the n-th moment when it can come inside HOLDING; False where there are not so many.
 
     Python looks for signals where a function begins and where a call has returned.
     """
-    names = {f.__code__: {i.offset: i.opname for i in dis.get_instructions(f)} for f in HOLDING}
+    names = {f.__code__: {i.offset: i.opname for i in dis.get_instructions(f)} for f in inside_of}
     before: dict[FrameType, str] = {}
     moments = 0
 
@@ -202,7 +246,8 @@ def interrupted(run: Callable[[], Any], n: int) -> bool:
             moments += before.get(frame) in ("CALL", "RESUME", "CALL_FUNCTION", "CALL_METHOD", "CALL_KW")
             before[frame] = names[frame.f_code][frame.f_lasti]
             if moments == n:
-                raise KeyboardInterrupt
+                moments += 1
+                handler()
         return inside
 
     def enter(frame: FrameType, event: str, _: Any) -> Any:
@@ -218,10 +263,12 @@ def interrupted(run: Callable[[], Any], n: int) -> bool:
         return True
     finally:
         sys.settrace(tracing)
-    return False
+    return moments > n
 
 
-def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
+@contextmanager
+def limited_to_two() -> Iterator[Callable[[], int]]:
+    """BLAS may use two threads; gives the function that reads its limit."""
     with backend.same_bits:
         if not blas.blas.libraries:
             pytest.skip("a BLAS without a limit")
@@ -231,6 +278,13 @@ def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
     try:
         if get() < 2:
             pytest.skip("a BLAS of one thread")
+        yield get
+    finally:
+        set_to(limit)
+
+
+def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
+    with limited_to_two() as get:
         a, n = Tensor(np.ones((4, 4), np.float32)), 1
         while interrupted(lambda: ops.matmul(a, a), n):
             with backend.same_bits:
@@ -241,8 +295,45 @@ def test_ctrl_c_at_any_moment_leaves_blas_held_where_minidl_computes() -> None:
             blas.blas._restore()
             assert get() == 2
         assert n > 8
-    finally:
-        set_to(limit)
+
+
+def test_the_handler_of_a_signal_may_compute_at_any_moment() -> None:
+    """It must neither wait for its own thread, nor leave BLAS free for what it came between."""
+    a, n = Tensor(np.ones((4, 4), np.float32)), 1
+
+    def handler() -> None:
+        assert blas.blas.lock.acquire(timeout=1), f"the handler would wait for itself at moment {n}"
+        blas.blas.lock.release()
+        with backend.same_bits:
+            assert get() == 1
+        ops.matmul(a, a)
+
+    def run() -> None:
+        with backend.same_bits:
+            assert get() == 1, f"not held after a signal at moment {n}"
+
+    with limited_to_two() as get:
+        while interrupted(run, n, handler):
+            assert get() == 2, f"not free again after a signal at moment {n}"
+            n += 1
+        assert n > 8
+
+
+def test_ctrl_c_waits_for_what_helpers_have_begun() -> None:
+    """They write into arrays of the program, which goes on after it."""
+    begun, ended = [], []
+
+    def work(start: int, stop: int) -> None:
+        begun.append(start)
+        time.sleep(0.01)
+        ended.append(start)
+
+    n = 1
+    with use_threads(2):
+        while interrupted(lambda: threads.split(work, 2), n, inside_of=(threads._Job.lead, threads._Team.share)):
+            assert len(begun) == len(ended), f"a helper goes on after an interrupt at moment {n}"
+            n += 1
+    assert n > 8
 
 
 # ---- any float dtype ----

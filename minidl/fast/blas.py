@@ -38,28 +38,34 @@ class _Blas:
     limit      the largest of these
 
     Ctrl-C may end any of this between two lines. So each line leaves what the next `hold` makes good, and a thread is
-    counted as inside only when BLAS is held.
+    counted as inside only when BLAS is held. A signal's handler may compute between two lines: it finds the lock open,
+    as its own thread has it, and leaves all as it was.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.libraries: list[tuple[Callable[[], int], Callable[[int], Any]]] | None = None
         self.users: set[int] = set()
         self.before: list[int] = []
         self.limit = 1
 
     def hold(self) -> None:
-        if _here.depth == 0:
-            with self.lock:
-                if not self.users:
-                    self._hold()
-                self.users.add(threading.get_ident())
-        _here.depth += 1
+        _here.depth += 1  # first, or a handler that comes meanwhile would end what is begun here
+        try:
+            if threading.get_ident() not in self.users:
+                with self.lock:
+                    if not self.users:
+                        self._hold()
+                    self.users.add(threading.get_ident())
+        except BaseException:
+            _here.depth -= 1
+            raise
 
     def _hold(self) -> None:
         if self.libraries is None:
             self.libraries = _libraries()
-        self.before = self.before or [get() for get, _ in self.libraries]
+        now = [get() for get, _ in self.libraries]
+        self.before = self.before or now
         self.limit = max(self.before, default=1)
         if self.limit > 1:
             for _, set_to in self.libraries:
@@ -81,7 +87,7 @@ class _Blas:
 
     def forked(self) -> None:
         """In the child of a fork only the thread that forked goes on: forget the others."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.users = {threading.get_ident()} if _here.depth else set()
         if not self.users:
             self._restore()

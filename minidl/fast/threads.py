@@ -113,33 +113,59 @@ class _Job:
         self.work: Work | None = work
         self.todo = deque(enumerate(ranges))
         self.results: list[Any] = [None] * len(ranges)
-        self.ended: SimpleQueue[BaseException | None] = SimpleQueue()  # an entry for each range that a helper took
+        self.lock = threading.Lock()
+        self.begun = 0  # ranges that helpers have taken
+        self.ended: list[BaseException | None] = []  # an entry for each of those that is done
+        self.bell: SimpleQueue[None] = SimpleQueue()  # rung after each entry
 
-    def lead(self) -> list[Any]:
-        """Do all ranges that no helper takes, and return when those are done too."""
-        theirs, work = len(self.results), self.work
+    def lead(self, jobs: SimpleQueue[tuple[Context, _Job]]) -> list[Any]:
+        """Ask helpers, do all ranges that none of them takes, and return when theirs are done too."""
+        work = self.work
         assert work is not None
         try:
+            for _ in self.results[1:]:
+                # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
+                jobs.put((copy_context(), self))
             while (taken := _take(self.todo.popleft)) is not None:
-                theirs -= 1
                 self.results[taken[0]] = work(*taken[1])
         finally:  # even if our own part failed: the others still write into the caller's arrays
-            while _take(self.todo.popleft) is not None:
-                theirs -= 1
-            errors = [error for error in (self.ended.get() for _ in range(theirs)) if error is not None]
+            self._close()
             self.work = None  # a helper that comes too late would keep the caller's arrays alive
-        if errors:
+        if errors := [error for error in self.ended if error is not None]:
             raise errors[0]
         return self.results
 
+    def _close(self) -> None:
+        """Let nobody take more, and wait for what helpers have taken. Ctrl-C waits as well, and is raised then."""
+        interrupt: BaseException | None = None
+        closed = False
+        while not closed:
+            try:
+                with self.lock:  # so that none has taken a range without having counted it
+                    self.todo.clear()
+                while len(self.ended) < self.begun:
+                    self.bell.get()
+                closed = True
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
     def help(self) -> None:
-        while (taken := _take(self.todo.pop)) is not None:
+        while (taken := self._taken()) is not None:
             try:
                 assert self.work is not None
                 self.results[taken[0]] = self.work(*taken[1])
-                self.ended.put(None)
+                self.ended.append(None)
             except BaseException as error:  # the one who leads raises it
-                self.ended.put(error)
+                self.ended.append(error)
+            self.bell.put(None)
+
+    def _taken(self) -> Any:
+        with self.lock:
+            taken = _take(self.todo.pop)
+            self.begun += taken is not None
+        return taken
 
 
 def _take(pop: Callable[[], Any]) -> Any:
@@ -153,7 +179,7 @@ class _Team:
     """The helper threads, which start as they are needed and help whichever thread of the program has work to share."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.size = 0
         self.jobs: SimpleQueue[tuple[Context, _Job]] = SimpleQueue()
 
@@ -161,20 +187,17 @@ class _Team:
         job = _Job(work, ranges)
         if self.size < len(ranges) - 1:
             self._grow(len(ranges) - 1)
-        for _ in ranges[1:]:
-            # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
-            self.jobs.put((copy_context(), job))
         _here.at_work = True
         try:
-            return job.lead()
+            return job.lead(self.jobs)
         finally:
             _here.at_work = False
 
     def _grow(self, size: int) -> None:
         with self.lock:
             while self.size < size:
+                threading.Thread(target=self._help, name=f"minidl-{self.size + 1}", daemon=True).start()
                 self.size += 1
-                threading.Thread(target=self._help, name=f"minidl-{self.size}", daemon=True).start()
 
     def _help(self) -> None:
         _here.at_work = True

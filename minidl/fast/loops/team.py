@@ -21,6 +21,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import TypeAlias
 
 import numpy as np
@@ -123,21 +124,22 @@ class _Helper:
     """A thread that sleeps, is woken, looks at the board for a while, and sleeps again."""
 
     def __init__(self, board: Array, me: int) -> None:
-        self.board, self.me, self.wanted, self.id = board, me, threading.Semaphore(0), 0
+        self.board, self.me, self.id = board, me, 0
+        self.wanted: SimpleQueue[None] = SimpleQueue()  # a signal's handler may compute, and wake, inside `wake`
         threading.Thread(target=self._live, name=f"minidl-loops-{me}", daemon=True).start()
 
     def wake(self, cores: set[int]) -> None:
         """Let it go on, on one of these cores: the system would wake it on that of who wakes it, where it is in the
         way of just that one, and notice some hundredths of a second later."""
-        if not self.wanted._value:  # else it has been woken already
+        if self.wanted.empty():  # else it has been woken already
             if cores and self.id:
                 os.sched_setaffinity(self.id, cores)
-            self.wanted.release()
+            self.wanted.put(None)
 
     def _live(self) -> None:
         self.id = threading.get_native_id()
         while True:
-            self.wanted.acquire()
+            self.wanted.get()
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))  # any core will do again
             help_out(self.board, self.me)
@@ -149,7 +151,7 @@ class _Team:
     def __init__(self) -> None:
         self.board = np.zeros(SIZE, np.int64)
         self.words = memoryview(self.board.data)  # read from Python in a moment
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.helpers: list[_Helper] = []
 
     def ready(self, multiplications: int = ENOUGH) -> Team:
