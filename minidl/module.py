@@ -279,14 +279,14 @@ def device_of(model: Module) -> str:
 def evaluating(model: Module) -> Iterator[None]:
     """`with evaluating(model):` all of it is in evaluation mode here; for other threads, and afterwards, each module is
     in its own mode, such as a batch norm that was put in eval() alone."""
-    before, modules = _modes.get(), [module for _, module in model.named_modules()]
+    modules = [module for _, module in model.named_modules()]
     of_class = [(module, module.training) for module in modules if type(module).training is not Module.training]
+    token = _modes.set(_modes.get() | {id(module): module.training for module in modules})
     try:
-        _modes.set(before | {id(module): module.training for module in modules})
         model.eval()
         yield
     finally:
-        _modes.set(before)
+        _modes.reset(token)
         for module, training in of_class:  # a class that has a `training` of its own
             module.training = training
 

@@ -15,7 +15,7 @@ pytest.importorskip("numba", reason='the extra "fast" is not installed')
 
 from minidl.backend import same_bits
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.team import ALONE_UNTIL, _team, now, ready, share
+from minidl.fast.loops.team import ALONE_UNTIL, _Team, _team, now, ready, share
 from minidl.fast.loops.words import copy, entry, pause, ticks
 from minidl.fast.threads import use_threads
 from tests.sizes import ROOT
@@ -139,3 +139,15 @@ def test_a_forked_child_has_a_team_of_its_own() -> None:
 def test_same_bits_holds_blas_meanwhile() -> None:
     with same_bits, use_threads(2):
         assert jobs(2, 3, 20) == []
+
+
+def test_without_another_thread_one_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    team = _Team()
+    with use_threads(3):
+        done = np.zeros(6, np.int64)
+        count(team.ready(), 6, done, 0)
+    assert done.tolist() == [1] * 6

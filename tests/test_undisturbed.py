@@ -333,7 +333,22 @@ def test_ctrl_c_waits_for_what_helpers_have_begun() -> None:
         while interrupted(lambda: threads.split(work, 2), n, inside_of=(threads._Job.lead, threads._Team.share)):
             assert len(begun) == len(ended), f"a helper goes on after an interrupt at moment {n}"
             n += 1
+            threads._here.at_work = False  # for the next moment as if nothing had been
     assert n > 8
+
+
+def test_without_another_thread_one_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container allows no more, or Python is ending."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    team = threads._Team()
+    monkeypatch.setattr(threads, "_team", team)
+    with use_threads(3):
+        assert threads.split(lambda start, stop: (start, stop), 6) == [(0, 2), (2, 4), (4, 6)]
+    assert team.jobs.empty()  # nobody would ever take them
 
 
 # ---- any float dtype ----

@@ -118,12 +118,12 @@ class _Job:
         self.ended: list[BaseException | None] = []  # an entry for each of those that is done
         self.bell: SimpleQueue[None] = SimpleQueue()  # rung after each entry
 
-    def lead(self, jobs: SimpleQueue[tuple[Context, _Job]]) -> list[Any]:
-        """Ask helpers, do all ranges that none of them takes, and return when theirs are done too."""
+    def lead(self, jobs: SimpleQueue[tuple[Context, _Job]], helpers: int) -> list[Any]:
+        """Ask so many helpers, do all ranges that none of them takes, and return when theirs are done too."""
         work = self.work
         assert work is not None
         try:
-            for _ in self.results[1:]:
+            for _ in range(helpers):
                 # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
                 jobs.put((copy_context(), self))
             while (taken := _take(self.todo.popleft)) is not None:
@@ -189,14 +189,17 @@ class _Team:
             self._grow(len(ranges) - 1)
         _here.at_work = True
         try:
-            return job.lead(self.jobs)
+            return job.lead(self.jobs, min(self.size, len(ranges) - 1))
         finally:
             _here.at_work = False
 
     def _grow(self, size: int) -> None:
         with self.lock:
             while self.size < size:
-                threading.Thread(target=self._help, name=f"minidl-{self.size + 1}", daemon=True).start()
+                try:
+                    threading.Thread(target=self._help, name=f"minidl-{self.size + 1}", daemon=True).start()
+                except RuntimeError:  # the system gives no more, or Python ends: we do without
+                    return
                 self.size += 1
 
     def _help(self) -> None:

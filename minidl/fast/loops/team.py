@@ -21,6 +21,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -165,7 +166,7 @@ class _Team:
         return self.board, helpers
 
     def _wake(self, count: int) -> None:
-        with self.lock:
+        with self.lock, suppress(RuntimeError):  # the system gives no more threads, or Python ends: we do without
             while len(self.helpers) < count:
                 self.helpers.append(_Helper(self.board, len(self.helpers)))
         cores = os.sched_getaffinity(0) - {_core()} if _core() >= 0 else set()
