@@ -287,7 +287,7 @@ def test_few_results_of_long_sums(rows: int, k: int, m: int, dtype: Any) -> None
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(40))
 def test_convolution(seed: int, dtype: Any) -> None:
-    """Few and many channels before and behind it, lines that are combed, windows of x and of the gradient laid out."""
+    """Few and many channels before and behind it, every stride, windows of x or of the gradient laid out."""
     rng = np.random.default_rng(seed)
     c, o = (int(rng.choice([1, 2, 3, 5, 8, 16])) for _ in range(2))
     o *= int(rng.choice([1, 1, 3, 5]))

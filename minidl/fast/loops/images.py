@@ -82,7 +82,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
         copy(lines_of_b[line], b, len(b))
     for n in range(start, stop, together):
         m = min(together, stop - n)
-        images = padded(x[n : n + m], few, padding, stride[1])
+        images = padded(x[n : n + m], few, padding)
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
             lay_out(images, few, line, lines, size, kernel, stride, windows)
@@ -191,7 +191,7 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(dy, few_out, padding, 1)
+        images = padded(dy, few_out, padding)
         for line in range(0, m * h, most):
             lines = min(most, m * h - line)
             lay_out(images, few_out, line, lines, (h, width), kernel, (1, 1), windows)
@@ -222,7 +222,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
         m = min(together, stop - n)
         dy = given_back(g, y, winners, n, m, relu, memory)
         sum_pixels(blas, ones, dy, few_out, db)
-        images = padded(x[n : n + m], few, padding, stride[1])
+        images = padded(x[n : n + m], few, padding)
         back = np.zeros(images.shape, g.dtype) if dx.size else images
         for line in range(0, m * oh, most):
             lines = min(most, m * oh - line)
@@ -244,7 +244,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
                     product(blas, pixels, w.T, windows[: lines * ow], 0)
                 add_back(windows, few, line, lines, size, kernel, stride, back)
         if dx.size:
-            cut_in(dx[n : n + m], few, padding, stride[1], back)
+            cut_in(dx[n : n + m], few, padding, back)
 
 
 @part

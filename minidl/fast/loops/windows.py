@@ -26,33 +26,25 @@ def blocks(images, size, k, itemsize):
 
 
 @part
-def padded(x, few, padding, step):
-    """Some images with zeros around them; themselves where no padding is.
-
-    Lines of few channels are combed where windows are `step` > 1 pixels apart: every step-th pixel, from the first on,
-    then every step-th from the second on, ... So what the windows have at one place lies side by side there too.
-    """
+def padded(x, few, padding):
+    """Some images with zeros around them; themselves where no padding is."""
     ph, pw = padding
-    if ph == 0 and pw == 0 and not (few and step > 1):
+    if ph == 0 and pw == 0:
         return x
     zero = x.dtype.type(0)
     m, a, b, c = x.shape
     if few:  # (m, C, H, W)
-        tooth = -(-(c + 2 * pw) // step)  # pixels that lie side by side
-        out = np.empty((m, a, b + 2 * ph, step * tooth), x.dtype)
+        out = np.empty((m, a, b + 2 * ph, c + 2 * pw), x.dtype)
         for i in range(m):
             for j in range(a):
                 plane = out[i, j]
-                plane[:] = zero
+                plane[:ph] = zero
+                plane[ph + b :] = zero
                 for k in range(b):
-                    line, pixels = plane[ph + k], x[i, j, k]
-                    for first in range(min(step, c)):
-                        places = line[(first + pw) % step * tooth + (first + pw) // step :]
-                        if step == 1:
-                            copy(places, pixels, c)
-                        else:
-                            for p in range(len(pixels[first::step])):
-                                places[p] = pixels[first + p * step]
+                    line = plane[ph + k]
+                    line[:pw] = zero
+                    line[pw + c :] = zero
+                    copy(line[pw:], x[i, j, k], c)
     else:  # (m, H, W, C)
         out = np.empty((m, a + 2 * ph, b + 2 * pw, c), x.dtype)
         for i in range(m):
@@ -71,9 +63,9 @@ def padded(x, few, padding, step):
 def lay_out(images, few, line, lines, size, kernel, stride, windows):
     """The windows of some lines of pixels as a matrix: rows (pixels, kh*kw*C), of few channels (C*kh*kw, pixels).
 
-    images  of padded(); the lines are those of all images one after the other, OH for each
+    images  with their padding; the lines are those of all images one after the other, OH for each
     """
-    (oh, ow), (kh, kw), (sh, sw), tooth = size, kernel, stride, images.shape[3] // stride[1]
+    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
@@ -82,7 +74,14 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
                     pixels = image[c, top + i]
                     for j in range(kw):
                         column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        copy(column, pixels[j % sw * tooth + j // sw :], ow)
+                        if sw == 1:
+                            copy(column, pixels[j:], ow)
+                        elif sw == 2:  # said as a number, it takes several at once
+                            for p in range(len(column)):
+                                column[p] = pixels[p * 2 + j]
+                        else:
+                            for p in range(len(column)):
+                                column[p] = pixels[p * sw + j]
         else:
             n = kw * image.shape[2]
             for p in range(ow):
@@ -94,7 +93,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
 @part
 def add_back(windows, few, line, lines, size, kernel, stride, images):
     """The way back: each number is added to the place that it would have come from."""
-    (oh, ow), (kh, kw), (sh, sw), tooth = size, kernel, stride, images.shape[3] // stride[1]
+    (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
@@ -102,10 +101,13 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
                 for i in range(kh):
                     pixels = image[c, top + i]
                     for j in range(kw):
-                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        places = pixels[j % sw * tooth + j // sw :]
-                        for p in range(len(column)):
-                            places[p] += column[p]
+                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
+                        if sw == 1:
+                            for p in range(len(column)):
+                                places[p] += column[p]
+                        else:
+                            for p in range(len(column)):
+                                places[p * sw] += column[p]
         else:
             n = kw * image.shape[2]
             flat = image.reshape(len(image), -1)
@@ -118,18 +120,15 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
 
 
 @part
-def cut_in(x, few, padding, step, places):
-    """Some images out of what padded() makes of them: fills x."""
+def cut_in(x, few, padding, places):
+    """Some images without the zeros around them: fills x."""
     ph, pw = padding
     m, a, b, c = x.shape
-    tooth = places.shape[3] // step
     for i in range(m):
         if few:
             for j in range(a):
                 for k in range(b):
-                    pixels, line = x[i, j, k], places[i, j, ph + k]
-                    for p in range(c):
-                        pixels[p] = line[(p + pw) % step * tooth + (p + pw) // step]
+                    copy(x[i, j, k], places[i, j, ph + k, pw:], c)
         else:
             for k in range(a):
                 copy(x[i, k], places[i, ph + k, pw], b * c)
