@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import loop, part
-from minidl.fast.loops.dense import product
+from minidl.fast.loops.dense import finish, product
 from minidl.fast.loops.pools import best_of_image
 from minidl.fast.loops.team import share
 from minidl.fast.loops.windows import add_back, blocks, cut_in, lay_out, padded
@@ -27,23 +27,8 @@ def cuts(images, multiplications):
 
 
 @part
-def finish(y, b, relu):
-    """+ b, and max(., 0) with `relu`, in place. y (m, n), b (n,) as often as it takes to make the rows long."""
-    zero = y.dtype.type(0)
-    for i in range(len(y)):
-        row = y[i]
-        if relu:
-            for j in range(len(row)):
-                v = row[j] + b[j]
-                row[j] = zero if v <= zero else v  # NaN stays
-        else:
-            for j in range(len(row)):
-                row[j] += b[j]
-
-
-@part
 def finish_planes(y, b, relu):
-    """The same for y (n, pixels) and b (n,)."""
+    """finish() for y (n, pixels) and b (n,)."""
     zero = y.dtype.type(0)
     for i in range(len(y)):
         row, bias = y[i], b[i]
