@@ -132,6 +132,9 @@ def test_methods_that_no_trainer_calls_are_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         type("Own", (minidl.Observer,), {"after_epoch": lambda self, record: True, "once": 1, "_after_all": 2})
+        own = {"after_epoch": lambda self, record: self.on_best(), "on_best": lambda self: None, "on_screen": True}
+        base = type("Helps", (minidl.Observer,), own)
+        type("HelpsMore", (base,), {"on_best": lambda self: True})
 
 
 def test_a_pair_of_arrays_for_validation_is_answered() -> None:

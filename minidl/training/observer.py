@@ -35,10 +35,13 @@ class Observer:
     """
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """Keras's on_epoch_end and fastai's before_fit would never be called: a method so named is told."""
+        """Keras's on_epoch_end and fastai's before_fit would never be called: a method so named is told, if it is new
+        and no other method of the class calls it."""
         super().__init_subclass__(**named)
-        for name in vars(cls):
-            if name.startswith(("on_", "before_", "after_")) and not hasattr(Observer, name):
+        methods = {name: method.__code__ for name, method in vars(cls).items() if hasattr(method, "__code__")}
+        for name in methods:
+            used = any(name in code.co_names for other, code in methods.items() if other != name)
+            if name.startswith(("on_", "before_", "after_")) and not used and not hasattr(super(cls, cls), name):
                 tell(f"a Trainer never calls {cls.__name__}.{name}: an observer has before_epoch(self), before_step("
                      "self, step), after_step(self, step), after_epoch(self, record) and close(self)")  # fmt: skip
 
