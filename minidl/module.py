@@ -27,7 +27,7 @@ BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reach
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
-_modes: ContextVar[dict[int, bool]] = ContextVar("modes", default={})  # noqa: B039 (by id, of `evaluating` blocks)
+_modes: ContextVar[tuple[dict[int, bool], ...]] = ContextVar("modes", default=())  # by id, of `evaluating` blocks
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
@@ -214,15 +214,18 @@ class Module(Named):
     @property
     def training(self) -> bool:
         """False after eval(): dropout passes everything, batch norm uses its running statistics."""
-        return bool(_modes.get().get(id(self), vars(self).get("training", True)))
+        for modes in _modes.get():
+            if (mode := modes.get(id(self))) is not None:
+                return mode
+        return bool(vars(self).get("training", True))
 
     @training.setter
     def training(self, mode: bool) -> None:
-        modes = _modes.get()
-        if id(self) in modes:
-            modes[id(self)] = mode
-        else:
-            vars(self)["training"] = mode
+        for modes in _modes.get():
+            if id(self) in modes:
+                modes[id(self)] = bool(mode)
+                return
+        vars(self)["training"] = mode
 
     def train(self, mode: bool = True) -> Module:
         """Put this module and all inside it in training mode (or, with False, in evaluation mode).
@@ -281,12 +284,14 @@ def evaluating(model: Module) -> Iterator[None]:
     in its own mode, such as a batch norm that was put in eval() alone."""
     modules = [module for _, module in model.named_modules()]
     of_class = [(module, module.training) for module in modules if type(module).training is not Module.training]
-    token = _modes.set(_modes.get() | {id(module): module.training for module in modules})
+    mine = {id(module): module.training for module in modules}
     try:
+        _modes.set((mine, *_modes.get()))
         model.eval()
         yield
     finally:
-        _modes.reset(token)
+        mine.clear()  # so that this ends wherever it is known: a generator may be closed in another thread, or late
+        _modes.set(tuple(filter(None, _modes.get())))
         for module, training in of_class:  # a class that has a `training` of its own
             module.training = training
 

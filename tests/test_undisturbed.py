@@ -22,6 +22,7 @@ from minidl import Tensor, Trainer, backend, evaluate, gradcheck, load_run, nn, 
 from minidl.data.batches import Examples, batches
 from minidl.evaluation import predict
 from minidl.fast import blas, threads
+from minidl.module import evaluating
 from minidl.tensor import record
 
 RNG = np.random.default_rng(0)
@@ -178,6 +179,29 @@ def test_to_evaluate_leaves_each_layer_in_its_mode(look: Any) -> None:
     look(net)
     assert [module.training for _, module in net.named_modules()] == before
     assert before.count(False) == 1
+
+
+def test_evaluations_may_end_in_any_order_and_in_any_thread() -> None:
+    """As those that generators hold open: each ends itself, and no other."""
+
+    def held(net: nn.Module) -> Iterator[None]:
+        with evaluating(net):
+            yield
+
+    first, second = mlp(), mlp()
+    begun = [held(first), held(second), held(first)]
+    for each in begun:
+        next(each)
+    for each, want in zip(begun, [(False, False), (False, True), (True, True)], strict=True):
+        thread = threading.Thread(target=each.close)
+        thread.start()
+        thread.join()
+        assert (first.training, second.training) == want
+    with evaluating(first):
+        first.train()
+        with evaluating(first):
+            assert not first.training
+        assert first.training
 
 
 def test_threads_may_predict_with_one_model_in_training_mode_while_it_learns() -> None:
