@@ -25,18 +25,21 @@ def listing(model: Module) -> str:
 def lost(module: Module) -> list[tuple[str, str, Any]]:
     """Layers and parameters of an attribute that is a list, a tuple, a set or a dict, where they would not be found:
     the attribute, what it is, and the first of them. What is an attribute of its own, too, is not lost."""
-    found = []
+    held = [(name, value, thing) for name, value in vars(module).items() for thing in _inside(value) if _learns(thing)]
+    if not held:
+        return []
     known = {id(value) for _, each in module.named_modules() for value in vars(each).values()} | {id(module)}
-    for name, value in vars(module).items():
-        for thing in _inside(value):
-            learns = _is_module(thing) or (isinstance(thing, Tensor) and thing.parameter)
-            if learns and id(thing) not in known:
-                found.append((name, type(value).__name__, thing))
-                break
-    return found
+    found: dict[str, tuple[str, str, Any]] = {}
+    for name, value, thing in held:
+        if id(thing) not in known:
+            found.setdefault(name, (name, type(value).__name__, thing))
+    return list(found.values())
 
 
-def _is_module(thing: Any) -> bool:
+def _learns(thing: Any) -> bool:
+    """Whether it is a layer or a parameter."""
+    if isinstance(thing, Tensor):
+        return thing.parameter
     return not isinstance(thing, type) and hasattr(thing, "named_modules")
 
 
