@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dis
+import linecache
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -66,9 +68,12 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
 
 def _tell_lost(user: FrameType, computed: bool) -> None:
     """NumPy asks no leave for array.dot(t) and array[i] = t: it takes the values. Which it is, the code of the function
-    that calls says. To copy a weight is no slip, but a result that is `computed` would go on without its gradient."""
+    that calls says. To copy a weight is no slip, nor p.data[...] = p - lr * p.grad, but another result that is
+    `computed` would go on without its gradient."""
     code = user.f_code
     if computed and dis.opname[code.co_code[user.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE"):
+        if re.match(r"[^=]*\.data\[", linecache.getline(code.co_filename, user.f_lineno)):
+            return
         tell("array[i] = t of a Tensor that needs a gradient keeps the values alone: ops.stack([t, ...]) of a list "
              "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
     elif "dot" in code.co_names:

@@ -65,6 +65,19 @@ def test_values_that_are_meant_for_an_array_are_not_told() -> None:
     np.testing.assert_array_equal(a.sum(1), [4, 8])
 
 
+def test_a_step_by_hand_is_not_told() -> None:
+    """p.data[...] = values is what sets a weight, also where the values are computed of the weight itself."""
+    w = leaf(np.ones(4))
+    (w * 3).sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        w.data[...] = w - 0.1 * w.grad
+        w.data[1:3] = (
+            w[1:3] * 2
+        )  # fmt: skip
+    np.testing.assert_allclose(w.numpy(), [0.7, 1.4, 1.4, 0.7])
+
+
 # ---- numbers without a float dtype beside float64: in micrograd's and CS231n's loops ----
 
 
