@@ -85,6 +85,7 @@ class Trainer(Named):
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Position()
         self._unread: list[StepLosses] = []  # steps whose losses have not been read
+        self._sums = 0.0, 0, 0  # the epoch's sums without the step that is being taken
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         self._captured = None  # on a GPU: a whole step in one launch, with the same bits
         if not on_cpu:
@@ -205,15 +206,25 @@ class Trainer(Named):
             for observer in observers:
                 observer.before_step(step)
             self.between_steps = False
-            if self._captured is None or any(observer.wants(step.number) for observer in observers):
-                step.logits, step.loss = self.train_step(step.x, step.labels)
-            else:
-                step.loss = self._step_in_one_piece(step.x, step.labels)
+            self._take(step, observers)
             p.count_step(len(step.labels), time.perf_counter() - start)
             self.between_steps = True
             yield step
             start = time.perf_counter()
         self._read()
+
+    def _take(self, step: Step, observers: Sequence[Observer]) -> None:
+        p = self.progress
+        self._sums = p.loss_sum, p.correct, p.seen
+        try:
+            if self._captured is None or any(observer.wants(step.number) for observer in observers):
+                step.logits, step.loss = self.train_step(step.x, step.labels)
+            else:
+                step.loss = self._step_in_one_piece(step.x, step.labels)
+        except BaseException:  # the step may be taken again: its loss counts once
+            self._unread = [each for each in self._unread if each.step <= p.step]
+            p.loss_sum, p.correct, p.seen = self._sums
+            raise
 
     def forms(self) -> AbstractContextManager[None]:
         """`with trainer.forms():` what computes is what the Trainer's run, if any, was begun with: see Run.forms."""
@@ -293,6 +304,8 @@ class Trainer(Named):
                 if self._last_good is not None:
                     self._last_good.restore()
                 raise diverged(step.step, f"the loss is {loss}", step.lr, self.model, step.x)
+            if step.step > p.step:
+                self._sums = p.loss_sum, p.correct, p.seen
             p.loss_sum += loss * len(step.x.data)
             p.correct, p.seen = p.correct + int(correct), p.seen + len(step.x.data)
 

@@ -403,3 +403,32 @@ def test_a_trainer_computes_in_the_dtype_of_its_weights_and_goes_on_in_it(dtype:
         for model in (whole.model, loaded.model):
             assert model.state_dict()[name].tobytes() == value.tobytes()
     assert predict(loaded.model, IMAGES[:3]).dtype == dtype
+
+
+@pytest.mark.parametrize("at", [4, 6])
+@pytest.mark.parametrize("read_every", [1, 3])
+def test_a_step_that_failed_and_is_taken_again_counts_once(read_every: int, at: int) -> None:
+    """An error or a second Ctrl-C in the update, when the loss of the step is known already."""
+
+    class FailsOnce(optim.SGD):
+        fails = False
+
+        def step(self) -> None:
+            if self.fails and self.t == at - 1:
+                self.fails = False
+                raise KeyboardInterrupt
+            super().step()
+
+    def trainer() -> Trainer:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0))
+        return Trainer(model, FailsOnce(model.parameters(), lr=0.1), (IMAGES, LABELS), 20, read_every=read_every)
+
+    undisturbed, disturbed = trainer(), trainer()
+    undisturbed.train_to(1)
+    disturbed.optimizer.fails = True
+    with pytest.raises(KeyboardInterrupt):
+        disturbed.train_to(1)
+    assert disturbed.progress.step == at - 1
+    disturbed.train_to(1)
+    for name in ("train_loss", "train_accuracy"):
+        assert disturbed.metrics[0][name] == undisturbed.metrics[0][name], name
