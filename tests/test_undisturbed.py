@@ -432,3 +432,22 @@ def test_a_step_that_failed_and_is_taken_again_counts_once(read_every: int, at: 
     disturbed.train_to(1)
     for name in ("train_loss", "train_accuracy"):
         assert disturbed.metrics[0][name] == undisturbed.metrics[0][name], name
+
+
+def test_a_folder_named_relatively_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a notebook's %cd has it: before fit, and after loading."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10, rng=0))
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    there.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(there)
+    trainer = Trainer(model, optim.SGD(model.parameters(), lr=0.1), (IMAGES, LABELS), folder="runs/a")
+    monkeypatch.chdir(elsewhere)
+    trainer.fit(1, verbose=False)
+    monkeypatch.chdir(there)
+    loaded = load_run("runs/a", data=(IMAGES, LABELS))
+    monkeypatch.chdir(elsewhere)
+    loaded.fit(1, verbose=False)
+    assert loaded.save() == there / "runs" / "a"
+    assert not list(elsewhere.iterdir())
+    assert len(load_run(there / "runs" / "a", data=(IMAGES, LABELS)).metrics) == 2

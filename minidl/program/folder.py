@@ -134,7 +134,7 @@ def begin(trainer: Trainer, folder: Any) -> None:
     job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
     with ExitStack() as held:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
-        trainer.run = TrainerRun.create(job, path, options, held)
+        trainer.run = TrainerRun.create(job, path.absolute(), options, held)  # wherever the program goes meanwhile
         trainer.run.note_checksum()
     trainer.run.let_go()
 

@@ -47,7 +47,7 @@ class LoadedRun:
     """
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, model: Model, data: Data, optimizer: Any) -> None:
-        self.folder, self.checkpoint = folder, checkpoint
+        self.folder, self.checkpoint = folder.absolute(), checkpoint  # wherever the program goes meanwhile
         self.config: dict[str, Any] = dict(checkpoint.state["config"])
         self.image_size: tuple[int, int] = tuple(checkpoint.state["model"]["image_size"])
         self.classes: int = checkpoint.state["model"]["classes"]
