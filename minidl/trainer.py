@@ -214,6 +214,7 @@ class Trainer(Named):
         self._read()
 
     def _take(self, step: Step, observers: Sequence[Observer]) -> None:
+        """One step. One that fails counts nowhere, and may be taken again."""
         p = self.progress
         self._sums = p.loss_sum, p.correct, p.seen
         try:
@@ -221,7 +222,7 @@ class Trainer(Named):
                 step.logits, step.loss = self.train_step(step.x, step.labels)
             else:
                 step.loss = self._step_in_one_piece(step.x, step.labels)
-        except BaseException:  # the step may be taken again: its loss counts once
+        except BaseException:
             self._unread = [each for each in self._unread if each.step <= p.step]
             p.loss_sum, p.correct, p.seen = self._sums
             raise
