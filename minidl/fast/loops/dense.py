@@ -149,9 +149,10 @@ def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
 def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
     terms = x.shape[1]
-    if terms >= LONG and deep(y, terms):
-        sums = np.empty((deep(y, terms), *y.shape), y.dtype)
-        share(team, len(sums), entry(deep_part, (len(sums), blas, x, w.T, sums)))
+    in_depth = deep(y, terms) if terms >= LONG else 0
+    if in_depth:
+        sums = np.empty((in_depth, *y.shape), y.dtype)
+        share(team, in_depth, entry(deep_part, (in_depth, blas, x, w.T, sums)))
         add_up(sums, y)
         finish(y, b, relu)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.dense import finish, product
+from minidl.fast.loops.layout import turn
 from minidl.fast.loops.pools import best_of_image
 from minidl.fast.loops.team import share
 from minidl.fast.loops.windows import add_back, blocks, cut_in, lay_out, padded
@@ -35,15 +36,6 @@ def finish_planes(y, b, relu):
         for j in range(len(row)):
             v = row[j] + bias
             row[j] = zero if v <= zero and relu else v
-
-
-@part
-def turn(pixels, planes):
-    """planes (n, pixels) of as many of the pixels (_, n)."""
-    for o in range(len(planes)):
-        plane = planes[o]
-        for p in range(len(plane)):
-            plane[p] = pixels[p, o]
 
 
 @part

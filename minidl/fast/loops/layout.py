@@ -33,14 +33,19 @@ def crew(size: int) -> Team:
 
 
 @part
+def turn(x, y):
+    """y (b, a) = as many of the rows of x (_, b), as columns."""
+    for b in range(len(y)):
+        row = y[b]
+        for a in range(len(row)):
+            row[a] = x[a, b]
+
+
+@part
 def swap_part(i, parts, x, y):
     """Some images."""
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        image, turned = x[n], y[n]
-        for b in range(len(turned)):
-            row = turned[b]
-            for a in range(len(row)):
-                row[a] = image[a, b]
+        turn(x[n], y[n])
 
 
 @loop
