@@ -6,9 +6,22 @@ Reading order: batches, idx, layout, dataset, known, mnist, named, download.
 if __name__ == "data":  # found by a clone's root on the path: it would be a second copy, with classes of its own
     raise ImportError("import minidl.data: the folder data is a part of the package minidl")
 
+from minidl.data.batches import Examples, Splits, batches, split
 from minidl.data.dataset import Dataset
 from minidl.data.download import DownloadError
 from minidl.data.idx import DataError, IdxError, read_idx, write_idx
 from minidl.data.mnist import load_mnist
 
-__all__ = ["DataError", "Dataset", "DownloadError", "IdxError", "load_mnist", "read_idx", "write_idx"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "DownloadError",
+    "Examples",
+    "IdxError",
+    "Splits",
+    "batches",
+    "load_mnist",
+    "read_idx",
+    "split",
+    "write_idx",
+]

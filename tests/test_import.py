@@ -34,6 +34,21 @@ def test_import_brings_no_heavy_module(module):
     assert not loaded & {"matplotlib", "cupy", "torch", "PIL", "requests", "pooch"}
 
 
+def test_batches_of_the_package_is_the_function():
+    """Also where its module of that name was imported before or after, as its readers do."""
+    code = """
+import minidl.data.batches
+from minidl.data import batches, load_mnist, split
+from minidl.data.batches import Splits
+import minidl, minidl.data
+assert minidl.data.batches is batches is minidl.batches and minidl.data.split is split is minidl.split
+train = split(load_mnist("mnist5k")).train
+print(next(batches(train.images, train.labels, 8))[0].shape)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert result.stdout == "(8, 1, 28, 28)\n"
+
+
 @pytest.mark.parametrize("name", ["optim", "data"])
 def test_the_folders_of_a_clone_are_no_packages_of_their_own(name):
     """There would be two classes Adam, and neither would be an instance of the other's bases."""
