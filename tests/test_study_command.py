@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 
 from minidl.data import load_mnist, write_idx
+from minidl.study.__main__ import main
 from minidl.study.made import can_hold_pins
 from minidl.study.own import with_own
 from minidl.study.report import write_report
@@ -348,7 +349,6 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
         (("--preset", "qiuck"), "qiuck"),
         (("--workers", "0"), "at least 1 .*got 0"),
         (("--dataset", "nowhere"), "no data set 'nowhere'"),
-        (("--cluster", "tcp://127.0.0.1:9"), "dask scheduler|cluster"),
         (("--check", "nowhere"), "is no folder"),
         (("--report-only",), "there is no study in"),
         (("--dataset", ""), "an argument is empty, after --dataset"),
@@ -360,6 +360,14 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
 )
 def test_bad_input_is_a_line(args, words, tmp_path):
     assert re.search(words, fails("--out", tmp_path / "x", *args, module="minidl.study"))
+
+
+def test_a_scheduler_that_is_not_there_is_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("minidl.study.cluster.PATIENCE", 0.5)
+    assert main(["--out", str(tmp_path / "x"), "--cluster", "tcp://127.0.0.1:9"]) == 2
+    told = capsys.readouterr().err
+    assert re.search("no Dask scheduler answers at tcp|--cluster needs Dask", told)
+    assert "Traceback" not in told
 
 
 # ---- the report ----
