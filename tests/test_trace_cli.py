@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,32 @@ def test_ctrl_c_leaves_the_page_and_resume_goes_on_with_it(data, tmp_path):
         for found, wanted in zip(a["terms"], b["terms"], strict=True):
             np.testing.assert_array_equal(found["value"], wanted["value"])
     assert resumed["history"] == whole["history"]
+
+
+def test_a_run_resumed_after_the_last_step_of_an_epoch_tells_of_that_step_once(data, tmp_path):
+    """What the condition says of it changes when the epoch is reported, which is after the run was stopped."""
+    run(tmp_path, data, "whole", "--switch", "epoch:2")
+    (whole,) = trace.read(tmp_path / "whole.html")
+    stop = partial(signal_at_call, 2 * whole["steps_per_epoch"], "minidl.trainer:Trainer.train_step", signal.SIGINT)
+    run(tmp_path, data, "run", "--switch", "epoch:2", sabotage=stop, status=128 + signal.SIGINT)
+    assert train("--resume", tmp_path / "run", log=tmp_path / "again.log")[0] == 0
+    (resumed,) = trace.read(tmp_path / "run.html")
+    assert resumed["history"] == whole["history"]
+    assert resumed["history"][-1]["words"] == "2 of 2 epochs finished"
+
+
+def test_a_run_whose_data_have_moved_goes_on_with_its_page(data, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(data, here)
+    stop = partial(signal_at_call, 5, "minidl.trainer:Trainer.train_step", signal.SIGINT)
+    run(tmp_path, here, "run", sabotage=stop, status=128 + signal.SIGINT)
+    here.rename(there)
+    status, output = train("--resume", tmp_path / "run", "--dataset", there, log=tmp_path / "again.log")
+    assert status == 0, output
+    (recording,) = trace.read(tmp_path / "run.html")
+    assert recording["first"] == 1
+    assert [frame["step"] for frame in recording["frames"]][:6] == [1, 2, 3, 4, 5, 6]
+    assert recording["config"]["dataset"] == str(there)
 
 
 def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):

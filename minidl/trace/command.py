@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +70,6 @@ def earlier(run: Run, path: Path) -> dict[str, Any] | None:
     if not step or not path.exists():
         return None
     recordings = read(path)
-    same = [r for r in recordings if r["config"] == json.loads(json.dumps(run.settings))]
+    same = [r for r in recordings if r["config"] and r["config"].get("run") == run.id]  # its data may have moved
     fits = [r for r in same if r["first"] <= step <= r["last"]]
     return fits[0] if fits else None

@@ -19,7 +19,7 @@ import numpy as np
 
 from minidl.data.atomic import write_text
 from minidl.data.outputs import LEFT_ALONE, PAGE, OutputError, check_place
-from minidl.data.schema import WrongKind, anything, listed, maybe, table, text, whole, wrong
+from minidl.data.schema import WrongKind, anything, listed, mapping, maybe, table, text, whole, wrong
 from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
@@ -41,9 +41,9 @@ def _array(value: Any, where: str) -> None:
 _STEPS = listed(table({"step": whole()}, others=anything))
 _RECORDING = table(  # what other parts of the program read of one; the rest is for the page's scripts
     {
-        "format": whole(), "title": text(), "config": anything, "first": whole(), "last": whole(), "loss": _array,
-        "lr": _array, "phases": listed(listed(anything, 2, 2)), "layers": listed(anything), "frames": _STEPS,
-        "history": _STEPS, "left_out": listed(text()),
+        "format": whole(), "title": text(), "config": maybe(mapping(anything)), "first": whole(), "last": whole(),
+        "loss": _array, "lr": _array, "phases": listed(listed(anything, 2, 2)), "layers": listed(anything),
+        "frames": _STEPS, "history": _STEPS, "left_out": listed(text()),
         "switch": maybe(table({}, {"event": maybe(table({"step": whole()}, others=anything))}, anything)),
     },
     others=anything,

@@ -144,8 +144,6 @@ class Recorder(Observer):
         note = note_of(self.trainer.optimizer, step)
         if note is None or self._event is not None:
             return  # there is nothing to switch, or it has switched
-        if self._history and self._history[-1]["step"] == step:
-            del self._history[-1]  # the end of the epoch brings news of the same step
         self._history.append(note)
 
     def _recent_to_frames(self) -> None:
@@ -167,6 +165,8 @@ class Recorder(Observer):
         before = self._first - earlier["first"]  # steps that the earlier recording has of this run
         phases = [item for item in earlier["phases"] if item[0] < self._first]
         phases += [item for item in self._phases if not phases or item[1] != phases[-1][1]]
+        notes = [note for note in earlier["history"] if note["step"] < self._first] + self._history
+        by_step = {note["step"]: note for note in notes}  # the end of an epoch brings news of its last step
         losses = np.array([float(to_numpy(loss)) for loss in self._losses], np.float32)
         rates = np.array(self._rates, np.float64)
         if before:
@@ -191,7 +191,7 @@ class Recorder(Observer):
             ],
             "image": list(trainer.splits.image_size),
             "switch": switch_of(trainer.optimizer),
-            "history": [h for h in earlier["history"] if h["step"] < self._first] + self._history,
+            "history": list(by_step.values()),
             "frames": [f for f in earlier["frames"] if f["step"] < self._first]
             + sorted(self.frames, key=lambda frame: int(frame["step"])),
             "left_out": self._left_out(),
