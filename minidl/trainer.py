@@ -157,6 +157,8 @@ class Trainer(Named):
         """Write all that `load_run(folder)` needs to resume; returns the folder.
 
         folder  a new one; None: the Trainer's own. The weights alone are written by model.save(path)
+
+        Where the weights are others than `fit` left, the folder's results go; fit(0) measures them anew.
         """
         return Path(program_above().save(self, folder))
 

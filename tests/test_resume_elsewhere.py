@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidl import Trainer, load_run, nn, seed
+from minidl import Trainer, load_run, nn, seed, split
 from minidl.data import load_mnist, write_idx
 from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.folder import make_new
-from minidl.training.results import disagreements
+from minidl.training.results import disagreements, read_results
 from minidl.training.run import Options, Run
 from tests.commands import (
     arguments,
@@ -305,3 +305,41 @@ def test_a_trainers_folder_keeps_what_was_set_after_it_was_begun(tmp_path):
     trainer.save()
     with pytest.raises(CheckpointError, match="momentum was set to 0 after"):
         load_run(tmp_path / "r", data=data).fit(1, verbose=False)
+
+
+def _train_by_hand(trainer):
+    for _ in trainer.steps():
+        pass
+    trainer.finish_epoch()
+
+
+def _halve(trainer):
+    next(iter(trainer.model.parameters())).data[...] *= 0.5
+
+
+@pytest.mark.parametrize(("change", "epochs"), [(_train_by_hand, 2), (_halve, 1)])
+def test_results_are_those_of_the_weights_beside_them(tmp_path, change, epochs):
+    """What `fit` wrote of a finished run says nothing of the weights that a program makes of it afterwards."""
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    trainer = Trainer(net, SGD(net.parameters(), lr=0.1), data, batch_size=20, folder=tmp_path / "r")
+    trainer.fit(1, verbose=False)
+    done = read_results(trainer.save())
+    assert done.summary is not None
+    change(trainer)
+    changed = read_results(trainer.save())
+    assert (changed.summary, changed.notes, changed.config["epochs"]) == (None, [], epochs)
+    assert not (tmp_path / "r" / "summary.json").exists()
+    trainer.fit(0, verbose=False)
+    again = read_results(tmp_path / "r")
+    assert again.notes == []
+    assert again.summary["test_loss"] == trainer.evaluate().loss != done.summary["test_loss"]
+
+
+def test_a_run_by_a_loop_of_ones_own_is_as_long_as_it_was_trained(tmp_path):
+    trainer, _ = _one_epoch(partial(SGD, lr=0.1), tmp_path / "r")
+    _train_by_hand(trainer)
+    next(trainer.steps())
+    results = read_results(trainer.save())
+    assert (len(results.metrics), results.config["epochs"]) == (2, 3)

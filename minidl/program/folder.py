@@ -23,7 +23,7 @@ from minidl.optim import Optimizer
 from minidl.program.course import folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
 from minidl.trainer import Trainer
-from minidl.training.checkpoint import saved_checksum
+from minidl.training.checkpoint import load_checkpoint, saved_checksum
 from minidl.training.config import Job, Options
 from minidl.training.folder import check_unused
 from minidl.training.lock import Held
@@ -153,10 +153,22 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
             there.aim_at(trainer.progress.epoch)
             there.finish()
         return Path(there.folder)
-    with folder_held(trainer.run):
-        trainer.run.save()
-        trainer.run.write_metrics()
-    return Path(trainer.run.folder)
+    run, p = trainer.run, trainer.progress
+    begun = p.epoch + (p.batch > 0)
+    with folder_held(run):
+        if begun > run.job.epochs or (run.summary is not None and not _as_finished(run)):
+            run.aim_at(max(begun, run.job.epochs))  # trained on without `fit`
+        else:
+            run.save()
+            run.write_metrics()
+    return Path(run.folder)
+
+
+def _as_finished(run: TrainerRun) -> bool:
+    """Whether the network still is what the results are of: as it was saved with them."""
+    saved, now = load_checkpoint(run.folder / CHECKPOINT).model, run.job.model.state_dict()
+    alike = saved.keys() == now.keys() and all(saved[name].tobytes() == now[name].tobytes() for name in now)
+    return alike and run.summary is not None and run.summary["steps"] == run.job.trainer.progress.step
 
 
 def settings_of(trainer: Trainer, origin: Origin) -> Settings:
