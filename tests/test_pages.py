@@ -171,6 +171,20 @@ def test_runs_without_a_validation_split_or_end(folder, tmp_path):
     assert Reader(text).tables == []
 
 
+def test_a_report_of_a_run_that_stands_within_an_epoch_says_so(tmp_path):
+    """Its accuracy is that of the last epoch done, its mistakes are of the network as it is some steps later."""
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    trainer = Trainer(net, SGD(net.parameters(), lr=0.1), data, batch_size=20, folder=tmp_path / "run")
+    trainer.fit(1, verbose=False)
+    assert facts_of_folder(trainer.save()).notes == []
+    steps = trainer.steps()
+    next(steps), next(steps)
+    (told,) = facts_of_folder(trainer.save()).notes
+    assert told.startswith("the run stands 2 steps into epoch 2: the accuracy above and the curves end with epoch 1")
+
+
 def test_a_trainer_s_run_has_a_report_too(tmp_path):
     data = split(load_mnist("mnist5k"), counts=(60, 40))
     with seed(0):

@@ -173,8 +173,20 @@ def _facts(
         class_names=class_names or tuple(map(str, range(classes))),
         validation=validate(model, val, classes) if val else None,
         first=first_layer(model, tuple(state["model"]["image_size"])),
-        notes=notes,
+        notes=notes + _within_an_epoch(state["trainer"]),
     )
+
+
+def _within_an_epoch(position: dict[str, Any]) -> list[str]:
+    """That the network is further than the record, where the run stands within an epoch."""
+    epoch, batch = position["epoch"], position["batch"]
+    if not batch:
+        return []
+    record = f"the accuracy above and the curves end with epoch {epoch}, " if epoch else ""
+    steps = f"{batch:,} step{'s' * (batch != 1)}"
+    return [
+        f"the run stands {steps} into epoch {epoch + 1}: {record}what the network gets wrong and its weights are as now"
+    ]
 
 
 def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> Validation:
