@@ -29,6 +29,8 @@ def pages(tmp_path_factory) -> Path:
         ("cnn", "--model", "cnn", "--switch", "plateau:patience=1 | epoch:2"),
         ("adam", "--model", "mlp", "--opt", "adam"),
         ("blind", "--model", "mlp", "--opt", "adam", "--val-fraction", "0", "--schedule", "onecycle"),
+        ("swats", "--model", "mlp", "--opt", "swats", "--switch", "swats:rtol=0.5"),
+        ("gnmt", "--model", "mlp", "--opt", "gnmt"),
         ("failed", "--model", "mlp", "--opt", "sgd", "--lr", "1e19"),
     ):
         own = ["--dataset", data, "--epochs", 4, "--batch-size", 16, "--out", folder / name]
@@ -242,6 +244,35 @@ def test_the_switch_panel_agrees_with_the_summary(chrome, pages, name):
         len(charts) == {"mlp": 2, "cnn": 3}[name]
     )  # gamma, arrows; plateau, its metric, arrows; none that only counts
     assert console(chrome) == []
+
+
+def test_the_story_of_a_switch_says_of_momentum_what_the_rule_has(chrome, pages):
+    """SWATS has one, under another name than SGD's; GNMT's SGD has none."""
+    (recording,) = trace.read(pages / "swats.html")
+    event, lambdas = recording["switch"]["event"], recording["switch"]["projection"]["lambda"]
+    assert near(event["lr"], 0.1 * lambdas[event["step"] - 1])
+    visit(chrome, pages / "swats.html")
+    told = [p.text for p in chrome.find_elements("css selector", ".moral")]
+    assert f"times 1 {MINUS} μ = 0.1" in told[1]
+    assert "for its momentum begins empty" in told[0]
+    visit(chrome, pages / "gnmt.html")
+    told = [p.text for p in chrome.find_elements("css selector", ".moral")]
+    assert re.search(r"here 0.5 · \S+ = ", told[0])
+    assert "momentum" not in "".join(told)
+
+
+def test_settings_that_hold_others_are_written_out(chrome, pages, tmp_path):
+    """As the hashes of a user's files, and the run that another began from."""
+    a, b = trace.read(pages / "both.html")
+    b["config"] |= {"files": {"my_net.py": "e3c71b"}, "parent": {"run": "first", "epochs": 2, "steps": 16}}
+    trace.write(tmp_path / "both.html", trace.page([a, b]))
+    visit(chrome, tmp_path / "both.html")
+    told = chrome.find_element("css selector", ".differences").text
+    assert "my_net.py e3c71b" in told
+    assert "run first, epochs 2, steps 16" in told
+    about = chrome.find_element("css selector", ".run-1 .about").get_attribute("textContent")
+    assert "my_net.py e3c71b" in about
+    assert "object Object" not in about + told
 
 
 def test_two_runs_step_together(chrome, pages):

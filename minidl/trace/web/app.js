@@ -228,11 +228,17 @@ function factsPanel(run, frame) {
 function aboutPanel(run) {
   const settings = Object.entries(run.config || {}).filter(([, value]) => value !== null);
   const results = Object.entries(run.summary || {}).filter(([, value]) => value !== null && typeof value !== "object");
-  const list = (items) => el("dl", { className: "plain" }, ...items.map(([name, value]) => fact(name.replaceAll("_", " "), typeof value === "number" ? short5(value) : String(value))));
+  const list = (items) => el("dl", { className: "plain" }, ...items.map(([name, value]) => fact(name.replaceAll("_", " "), setting(value))));
   return el("details", { className: "about" }, el("summary", {}, "What was recorded, and what was left out"),
     el("ul", {}, ...run.left_out.map((words) => el("li", {}, words))),
     settings.length ? el("h4", {}, "Settings") : null, settings.length ? list(settings) : null,
     results.length ? el("h4", {}, "Results") : null, results.length ? list(results) : null);
+}
+
+// A setting in words: a number, a text, a list, or names with their values, as of files.
+function setting(value) {
+  if (value === null || typeof value !== "object") return typeof value === "number" ? short5(value) : String(value);
+  return (Array.isArray(value) ? value.map(setting) : Object.entries(value).map(([name, one]) => `${name} ${setting(one)}`)).join(", ");
 }
 
 function short5(value) { return Number.isInteger(value) ? value.toLocaleString("en") : short(value, 5); }

@@ -77,7 +77,7 @@ class Run {
   // The momentum of the rule after the switch; 0 where it has none, or was not recorded.
   momentumAfter() {
     const frame = this.event && this.frames.find((f) => f.step > this.event.step && f.terms.length);
-    return frame?.terms.find((t) => t.symbol === "mu")?.value || 0;
+    return frame?.terms.find((t) => t.words === "momentum")?.value || 0; // SWATS calls it b1
   }
 
   loss(step) { return this.losses[step - this.first] ?? NaN; }

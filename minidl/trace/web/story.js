@@ -13,7 +13,7 @@ function storyPanel(run, state) {
   const { name } = run.weight(state.weight), moves = (f) => (f.terms.length ? [short(valueAt(f.terms.find((t) => t.symbol === "p"), state.weight))] : ["–"]);
   const rows = [
     [["rule"], (f) => [run.phase(f.step)]],
-    [["rate ", symbol("lr")], (f) => number(run.rate(f.step))],
+    [["rate ", symbol("lr")], (f) => [short(run.rate(f.step), 4)]],
     [["length of the gradient |", symbol("g"), "|"], (f) => [short(f.geometry.g)]],
     [["length of the whole step |", symbol("p"), "|"], (f) => [short(f.geometry.p)]],
     [["angle between ", symbol("p"), " and −", symbol("g")], (f) => [angle(f.geometry.degrees)]],
@@ -35,14 +35,17 @@ function moral(run, before, after) {
   const step = times > 1.05 ? `shrinks ${short(times, 2)} times` : times < 1 / 1.05 ? `grows ${short(1 / times, 2)} times` : "keeps its length";
   const against = (rates[1] > rates[0]) === (times > 1) && rates[1] !== rates[0] ? "and yet" : "and";
   const words = [`The rate ${rate}, from ${short(rates[0])} to ${short(rates[1])}, ${against} the whole step ${step}. `];
-  if (/^(adam|adagrad|rmsprop)/.test(run.phase(before.step)) && /^sgd/.test(run.phase(after.step)))
-    words.push("The two rates measure different things: an adaptive rule divides each weight's gradient by its usual size, so that its rate is about how far every weight goes; SGD multiplies the gradient, so that a step is small where the gradient is small", product(run.rate(after.step), after.geometry), ".");
+  if (measuresAnother(run, before, after))
+    words.push("The two rates measure different things: an adaptive rule divides each weight's gradient by its usual size, so that its rate is about how far every weight goes; SGD multiplies the gradient, so that a step is small where the gradient is small", product(run, after), ".");
   return words;
 }
 
+function measuresAnother(run, before, after) { return /^(adam|adagrad|rmsprop)/.test(run.phase(before.step)) && /^sgd/.test(run.phase(after.step)); }
+
 // Where momentum has nothing to add yet, a step is as long as rate times gradient: in numbers.
-function product(rate, { p, g }) {
-  return Math.abs(p / (rate * g) - 1) < 0.01 ? `: here ${short(rate)} · ${short(g)} = ${short(p)}, for its momentum begins empty` : "";
+function product(run, after) {
+  const rate = run.rate(after.step), { p, g } = after.geometry, empty = run.momentumAfter() > 0 ? ", for its momentum begins empty" : "";
+  return Math.abs(p / (rate * g) - 1) < 0.01 ? `: here ${short(rate)} · ${short(g)} = ${short(p)}${empty}` : "";
 }
 
 // What the projection of the last step says of the rate, beside the one that was taken.
@@ -61,7 +64,7 @@ function suggested(run, before) {
 const NOT_A_CHOICE = new Set(["bits", "fast", "run"]); // of a run's settings: its name and its machine rather than the experiment
 
 function differencesPanel([a, b]) {
-  const plain = (value) => (value === null || value === undefined ? "–" : Array.isArray(value) ? value.join(", ") : typeof value === "number" ? short5(value) : String(value));
+  const plain = (value) => (value === null || value === undefined ? "–" : setting(value));
   const names = [...new Set([a, b].flatMap((run) => Object.keys(run.config || {})))].filter((name) => !NOT_A_CHOICE.has(name));
   const rows = names.map((name) => [name.replaceAll("_", " "), ...[a, b].map((run) => plain((run.config || {})[name]))]).filter(([, x, y]) => x !== y);
   if (![a, b].every((run) => run.config)) rows.unshift(["title", a.title, b.title]);

@@ -27,7 +27,7 @@ function tourOf(run) {
     { title: "One weight", step: first, panel: "lens",
       words: `A single weight and every line of its update, with its own numbers. ${aboutRate(run.frame(first), rate)}` },
     after ? { title: "The switch", step: after.step, panel: "switch",
-      words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table has the step before and the one after: the rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}. The two rates measure different things.` }
+      words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table has the step before and the one after: the rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}.${measuresAnother(run, before, after) ? " The two rates measure different things." : ""}` }
       : { title: "Step and gradient", step: run.recorded[Math.floor(run.recorded.length / 2)], panel: "switch",
         words: `${run.switch ? sentence(run.switch.verdict) : "This run has nothing to switch to."} The drawing shows how its step lies to the gradient: SGD without momentum goes straight along −g, an adaptive rule at an angle.` },
     { title: run.ending ? "Where it ended" : "What was learned", step: last, panel: run.ending ? "network" : "filters",
