@@ -4,11 +4,13 @@ import base64
 import json
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import zlib
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -22,7 +24,7 @@ from minidl.pages import facts_of_folder
 from minidl.pages.png import png, signed
 from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
 from tests.browser import browser, console, view
-from tests.commands import ROOT, command, fails, tiny_dataset
+from tests.commands import ROOT, command, fails, signal_at_call, tiny_dataset, train
 
 RUN = ("--model", "mlp", "--epochs", "2", "--batch-size", "16", "--val-fraction", "0.3")
 
@@ -312,6 +314,23 @@ def test_no_mean_of_runs_that_are_not_finished(tmp_path):
         trainer.fit(2, observers, verbose=False)
     out = ok(tmp_path / "0", tmp_path / "1", module="minidl.compare")
     assert "A, B differ in the seed alone: not all are finished" in out
+
+
+def test_a_run_before_the_end_of_its_first_epoch(runs, folder, tmp_path):
+    """There is no curve to draw, no accuracy to give, and no number of weights that could be another run's."""
+    log, run = tmp_path / "log", tmp_path / "begun"
+    stop = partial(signal_at_call, 2, "minidl.trainer:Trainer.train_step", signal.SIGINT)
+    train("--dataset", folder, *RUN, "--opt", "adam", "--seed", 2, "--out", run, log=log, sabotage=stop)
+    out = ok(runs / "adam", run, module="minidl.compare")
+    assert "weights" not in out
+    (line,) = [line for line in out.splitlines() if line.startswith("B")]
+    assert "0 of 2" in line
+    assert "none" not in line
+    ok(run)
+    text = (run / "report.html").read_text()
+    assert "No epoch is done yet." in text
+    assert "<h2>Curves" not in text
+    assert "<h2>Confusion matrix" in text
 
 
 def test_runs_that_do_not_compare_are_told(runs, tmp_path):

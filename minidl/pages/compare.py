@@ -103,7 +103,7 @@ def _row(run: Compared) -> list[str]:
         of_file(run.config["model"]),
         of_file(run.config["opt"]) + (f" {rate:g}" if isinstance(rate, float) else ""),
         str(done) if done == wanted else f"{done} of {wanted}",
-        percent(run.final) or "none",
+        percent(run.final) or ("none" if run.metrics else ""),
         f"{percent(best['val_accuracy'])} ({best['epoch']})" if best else "",
         percent(summary.get("test_accuracy")),
         switch_words(run.switch, []) if run.switch else "",
@@ -161,6 +161,9 @@ def _together(runs: Sequence[Compared]) -> str:
 def differences(runs: Sequence[Compared]) -> list[list[str]]:
     """The settings in which the runs differ: name, and the value of each."""
     settings = [run.settings for run in runs]
+    if len({each["weights"] for each in settings} - {None}) < 2:  # a run that is not finished tells none
+        for each in settings:
+            del each["weights"]
     names = list(dict.fromkeys(name for each in settings for name in each))
     values = {name: [_value(each.get(name)) for each in settings] for name in names}
     return [[name.replace("_", "-"), *each] for name, each in values.items() if len(set(each)) > 1]

@@ -16,7 +16,9 @@ SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", 
 
 def report_page(run: Facts) -> str:
     """The page, as HTML."""
-    parts = [section("The run", facts(_rows(run)), *(note(f"Note: {each}.") for each in run.notes)), _curves(run)]
+    parts = [section("The run", facts(_rows(run)), *(note(f"Note: {each}.") for each in run.notes))]
+    if run.metrics:
+        parts.append(_curves(run))
     if run.validation is None:
         parts.append(section("What it gets wrong", note(run.unseen)))
     else:
