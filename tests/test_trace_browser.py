@@ -261,6 +261,31 @@ def test_the_story_of_a_switch_says_of_momentum_what_the_rule_has(chrome, pages)
     assert "momentum" not in "".join(told)
 
 
+def test_the_words_above_the_timeline_do_not_lie_on_each_other(chrome, pages, tmp_path):
+    """A switch after the last step, and two runs that switch at the same step."""
+    (run,) = trace.read(pages / "mlp.html")
+    late = {**run, "switch": {**run["switch"], "event": {**run["switch"]["event"], "step": run["last"]}}}
+    for runs in ([late], [run, run], [late, late]):
+        trace.write(tmp_path / "page.html", trace.page(runs))
+        visit(chrome, tmp_path / "page.html")
+        words = chrome.find_elements("css selector", "#timeline .switch-label, #timeline .accuracy-label")
+        boxes = [word.rect for word in words]
+        assert sum(word.text.startswith("switch") for word in words) == len(runs)
+        for i, a in enumerate(boxes):
+            for b in boxes[:i]:
+                beside = a["x"] >= b["x"] + b["width"] or b["x"] >= a["x"] + a["width"]
+                assert beside or abs(a["y"] - b["y"]) > 8, [word.text for word in words]
+
+
+def test_a_run_of_one_step_has_one(chrome, pages, tmp_path):
+    (run,) = trace.read(pages / "adam.html")
+    one = {"last": 1, "loss": run["loss"][:1], "lr": run["lr"][:1], "frames": run["frames"][:1], "epochs": []}
+    trace.write(tmp_path / "page.html", trace.page([{**run, **one}]))
+    visit(chrome, tmp_path / "page.html")
+    assert chrome.find_element("id", "status").text == "step 1 of 1 (1 of 1 recorded), adam"
+    assert console(chrome) == []
+
+
 def test_settings_that_hold_others_are_written_out(chrome, pages, tmp_path):
     """As the hashes of a user's files, and the run that another began from."""
     a, b = trace.read(pages / "both.html")

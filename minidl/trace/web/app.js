@@ -161,10 +161,10 @@ class App {
   draw() {
     const { step } = this.state, field = document.getElementById("step"), at = this.steps.indexOf(step);
     if (document.activeElement !== field) field.value = step;
-    field.max = this.timeline.end;
+    field.max = this.timeline.last;
     const phases = this.runs.map((run) => run.phase(step)).join(" | ");
     document.getElementById("status").textContent =
-      `step ${step.toLocaleString("en")} of ${this.timeline.end.toLocaleString("en")} (${at + 1} of ${this.steps.length} recorded), ${phases}`;
+      `step ${step.toLocaleString("en")} of ${this.timeline.last.toLocaleString("en")} (${at + 1} of ${this.steps.length} recorded), ${phases}`;
     this.timeline.move(step);
     const main = document.getElementById("main"), focused = keyOf(document.activeElement), open = [...main.querySelectorAll("details")].map((d) => d.open);
     main.className = this.runs.length > 1 ? "two" : "one";

@@ -7,7 +7,8 @@ class Timeline {
     this.runs = runs;
     this.node = document.getElementById("timeline");
     this.first = Math.min(...runs.map((run) => run.first));
-    this.end = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded]), this.first + 1); // one that failed has begun its last step
+    this.last = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded])); // one that failed has begun its last step
+    this.end = Math.max(this.last, this.first + 1); // of the axis, which has a length
     this.node.addEventListener("pointerdown", (event) => { this.dragging = true; this.seek(event, go); });
     this.node.addEventListener("pointermove", (event) => this.dragging && this.seek(event, go));
     window.addEventListener("pointerup", () => { this.dragging = false; });
@@ -76,7 +77,8 @@ class Timeline {
     if (run.event) {
       const at = x(run.event.step);
       parts.push(svg("line", { x1: at, x2: at, y1: 8, y2: y + 5, class: "switch-line" }));
-      parts.push(text(at + 4, 10, this.runs.length > 1 ? `switch ${LETTERS[i]}` : "switch", { class: "switch-label" }));
+      const side = at > right - 60 ? -1 : 1; // of the line, where there is room; one below the other, for both may be at one step
+      parts.push(text(at + 4 * side, 10 + 11 * i, this.runs.length > 1 ? `switch ${LETTERS[i]}` : "switch", { "text-anchor": side > 0 ? "start" : "end", class: "switch-label" }));
     }
     return y + 8;
   }
