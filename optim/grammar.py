@@ -109,7 +109,8 @@ class Reader:
         try:
             return convert(word.text)
         except ValueError as error:
-            self.fail(word.at, f"{error}, got '{word.text}'")
+            got = "" if f"'{word.text}'" in str(error) else f", got '{word.text}'"
+            self.fail(word.at, f"{error}{got}")
 
     def values(self, call: Call, keys: Mapping[str, Convert], bare: str | None = None) -> dict[str, Any]:
         """The call's arguments by key. A value without a key belongs to `bare`."""

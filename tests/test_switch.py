@@ -234,7 +234,7 @@ def test_text(text, condition):
         ("plateau:patence=2", 9, "did you mean 'patience'"),
         ("plateau:2", 9, "expected key=value"),
         ("plateau:patience=", 18, "expected a value for 'patience'"),
-        ("plateau:metric=val_acuracy", 16, "did you mean 'val_accuracy'"),
+        ("plateau:metric=val_acuracy", 16, r"unknown metric 'val_acuracy': did you mean 'val_accuracy'\?$"),
         ("plateau:patience=2,patience=3", 20, "'patience' is given twice"),
         ("crossing:val_acc=0.9", 10, "did you mean 'val_accuracy'"),
         ("crossing:val_loss=1,val_accuracy=1", 1, "one metric and its level"),
