@@ -23,6 +23,7 @@ from minidl.data.atomic import write_text
 from minidl.data.outputs import check_output
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
+from minidl.optim.schedule import ScheduleEnded
 from minidl.pages import PAGE, facts_of_run, report_page
 from minidl.program.course import blown_up
 from minidl.program.resume import is_from_python, resume_from_python
@@ -112,6 +113,8 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         return complain(error, FAILED)
     except UserError as error:
         return complain(f"{error}\nThe last checkpoint stays in {run.where}", FAILED)
+    except ScheduleEnded as error:
+        return complain(f"{error}. The last checkpoint stays in {run.where}", FAILED)
     except Diverged as error:
         return complain(f"{error}. The last good checkpoint stays in {run.where}", FAILED)
     except MemoryError as error:

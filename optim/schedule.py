@@ -19,6 +19,10 @@ from minidl.optim.optimizer import Schedule
 P = ParamSpec("P")
 
 
+class ScheduleEnded(ValueError):
+    """A schedule was asked for a step after its end."""
+
+
 class Made:
     """A schedule that knows how it was made, so that it can be pickled with its optimizer."""
 
@@ -101,7 +105,9 @@ def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
 
     def rate(k: int) -> float:
         if k > total_steps:
-            raise ValueError(f"the cosine ends at step {total_steps}, this is step {k}: make one for the whole length")
+            raise ScheduleEnded(
+                f"the cosine ends at step {total_steps}, this is step {k}: make one for the whole length"
+            )
         return final + (lr - final) * (1 + math.cos(math.pi * k / total_steps)) / 2
 
     return rate
@@ -167,7 +173,9 @@ def onecycle(
 
     def rate(k: int) -> float:
         if k > total_steps:
-            raise ValueError(f"the cycle ends at step {total_steps}, this is step {k}: make one for the whole length")
+            raise ScheduleEnded(
+                f"the cycle ends at step {total_steps}, this is step {k}: make one for the whole length"
+            )
         return along(corners, anneal_strategy, k)
 
     return rate

@@ -13,6 +13,7 @@ import pytest
 from minidl import Trainer, load_run, nn, seed, split
 from minidl.data import load_mnist, write_idx
 from minidl.optim import SGD, Adam, AdamW, AfterSteps, Hybrid
+from minidl.optim.schedule import cosine
 from minidl.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from minidl.training.config import Config, prepare
 from minidl.training.folder import make_new
@@ -343,3 +344,22 @@ def test_a_run_by_a_loop_of_ones_own_is_as_long_as_it_was_trained(tmp_path):
     next(trainer.steps())
     results = read_results(trainer.save())
     assert (len(results.metrics), results.config["epochs"]) == (2, 3)
+
+
+def test_a_program_s_schedule_that_is_too_short_is_told(tmp_path):
+    """Before anything is written where it can be known; a hybrid's second one only when the switch has come."""
+    data = split(load_mnist("mnist5k"), counts=(60, 40))
+    hybrid = partial(Hybrid, first=Adam(), then=SGD(lr=cosine(0.1, 4)), switch=AfterSteps(8))
+    for name, make in (("adam", lambda params: Adam(params, lr=cosine(1e-3, 6))), ("hybrid", hybrid)):
+        with seed(0):
+            net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        Trainer(net, make(net.parameters()), data, batch_size=20, folder=tmp_path / name).fit(2, verbose=False)
+    new = tmp_path / "new"
+    assert "the cosine ends at step 6" in fails("--resume", tmp_path / "adam", "--epochs", 4, "--out", new)
+    assert not new.exists()
+    status, output = train("--resume", tmp_path / "hybrid", "--epochs", 5, "--out", new, log=tmp_path / "log")
+    assert status == 1
+    assert "Traceback" not in output
+    assert "the cosine ends at step 4, this is step 5" in output
+    assert f"The last checkpoint stays in {new}" in output
+    assert "the cosine ends" in fails("--resume", new, "--epochs", 6, "--out", tmp_path / "newer")

@@ -45,7 +45,7 @@ def fit(
         raise TypeError(f"observers=[...] are minidl.Observers, not a {type(observers).__name__}")
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
-    _check_schedule(trainer, total)
+    check_schedule(trainer, total)
     check_parameters(trainer.model, trainer.optimizer)  # again: a layer may have been replaced since
     with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), trainer.forms():
         _train(trainer, total, observers, validate, verbose)
@@ -150,10 +150,11 @@ def _check_observers(observers: Sequence[Any]) -> None:
             raise TypeError(f"an observer is an object of a class of your own, class Mine(minidl.Observer), not {what}")
 
 
-def _check_schedule(trainer: Trainer, total: int) -> None:
+def check_schedule(trainer: Trainer, total: int) -> None:
     """A schedule that ends before these epochs do is an error now, not when it ends."""
-    rule, p = trainer.optimizer, trainer.progress
-    if not isinstance(rule, Rule) or not isinstance(rule.lr_or_schedule, Made):
+    optimizer, rule, p = trainer.optimizer, trainer.optimizer.active, trainer.progress
+    to_the_end = isinstance(optimizer, Rule) or optimizer.switch_event is not None  # else another rule may follow
+    if not to_the_end or not isinstance(rule.lr_or_schedule, Made):
         return
     last = rule.t + (total - p.epoch) * trainer.steps_per_epoch - p.batch - 1
     if last >= rule.t:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from minidl.program.course import check_schedule
 from minidl.program.folder import TrainerRun
 from minidl.program.load import load_run
 from minidl.training.checkpoint import CheckpointError
@@ -62,6 +63,7 @@ def resume_from_python(
     p = trainer.progress
     if epochs <= p.epoch:
         raise ValueError(f"--epochs is the new run's total: more than the {p.epoch} that {folder} has done")
+    check_schedule(trainer, epochs)
     job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
     parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
     trainer.run = TrainerRun.create(job, out, Options(**options), held, parent)
