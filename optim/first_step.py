@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
+from minidl.optim.formula import has_formula_alone
 
 State = Mapping[str, Array]
 NOISE = (np.random.Generator, np.random.RandomState, Random)
@@ -65,13 +66,13 @@ def _check_decay(rule: Any) -> None:
     acts, name = _differ(old, w) or _differ(g, found), f"{kind.__name__}.decayed"
     if rule.weight_decay and not acts and bool((old != 0).any()):
         rule.flat.tell_once(
-            "decay",
+            (kind, "decay"),
             f"{name} changes neither the weights nor the gradient: w *= 1 - lr * self.weight_decay is in place, "
             "w = ... only gives the name to another array",
         )
     if acts and not rule.weight_decay:
         rule.flat.tell_once(
-            "decay",
+            (kind, "decay"),
             f"{name} is not called, for weight_decay is 0: give its number to super().__init__(params, lr, "
             "weight_decay=...), and read it as self.weight_decay",
         )
@@ -85,7 +86,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     weights are warnings: they may be meant.
     """
     xp, kind, flat = xp_of(g), type(rule).__name__, (rule.whole or rule).flat
-    if (looked := f"looked at {id(type(rule))}") in flat.told:  # one block will do: the copies are of all weights
+    if (looked := (type(rule), "looked at")) in flat.told:  # one block will do: the copies are of all weights
         return rule.rule(g, p, lr, **state)
     before, given, w = {name: vector.copy() for name, vector in state.items()}, g.copy(), flat.w.copy()
     twin, own = _twin(rule), dict(vars(rule))
@@ -95,7 +96,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         raise _no_step(rule, g, p, lr, state, given)
 
     def say(what: str, words: str) -> None:
-        rule.flat.tell_once(what, f"{kind}.rule {words}")
+        rule.flat.tell_once((type(rule), what), f"{kind}.rule {words}")
 
     changed = {
         name for name, value in vars(twin).items() if name not in (*rule.vectors, "p") and _differ(value, own[name])
@@ -114,7 +115,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     flat.told.add(looked)
     if lr > 0 and not bool((p != 0).any()):
         say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
-    by_formula = type(rule).rule.__module__ == "minidl.optim.rule"  # which writes each vector, if only a 0 at first
+    by_formula = has_formula_alone(type(rule))  # which writes each vector, if only a 0 at first
     for name in () if by_formula else rule.vectors:
         begun = bool((getattr(rule.whole or rule, name) != 0).any())
         if bool((state[name] == before[name]).all()) and not begun:
@@ -259,9 +260,9 @@ def _differ(before: Any, now: Any) -> bool:
 
 def check_formula(rule: Any) -> None:
     """A warning where the formula and the `rule` of a class give different first steps, here of the first block."""
-    if "formula" in rule.flat.told:
+    flat, kind, steps, what = rule.flat, type(rule).__name__, [], (type(rule), "formula")
+    if what in flat.told:
         return
-    flat, kind, steps = rule.flat, type(rule).__name__, []
     first = flat.blocks[0]
     for name, more in (("rule", {}), ("_by_formula", {"w": flat.w[first]})):
         twin = _twin(rule)
@@ -271,7 +272,7 @@ def check_formula(rule: Any) -> None:
     if not _near(*steps):
         i = int(abs(steps[0] - steps[1]).argmax())
         flat.tell_once(
-            "formula",
+            what,
             f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "
             "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same",
         )

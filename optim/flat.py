@@ -54,7 +54,7 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
-        self.told: set[str] = set()  # what the user has been warned of
+        self.told: set[Any] = set()  # what the user has been warned of; of a rule's own slips with its class
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
         start = 0
@@ -120,7 +120,7 @@ class FlatParameters:
             self.tell_once(slip := "none" if none else "stale", SLIPS[slip])
         return resting
 
-    def tell_once(self, what: str, words: str) -> None:
+    def tell_once(self, what: Any, words: str) -> None:
         """A warning, for the first time that there is reason for it."""
         if what not in self.told:
             self.told.add(what)

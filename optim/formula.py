@@ -159,15 +159,34 @@ def remembers(formula: Formula | None) -> frozenset[str]:
     return frozenset(name.removesuffix("_old") for name in read if name.endswith("_old") and name != "w_old")
 
 
-@cache
-def has_formula(rule: type) -> bool:
+def has_formula(rule: Any) -> bool:
     """Whether a rule's formula says what it does: no class has changed the rule or its decay after the one with it."""
+    return _says(rule, rule.formula, rule.rule, rule.decayed)
 
+
+@cache
+def _says(rule: type, *parts: Any) -> bool:  # the parts, so that a class that is changed later is looked at again
     def first(*names: str) -> int:
         own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
         return next(own, len(rule.__mro__))
 
     return first("formula") <= first("rule", "decayed")
+
+
+def has_formula_alone(rule: Any) -> bool:
+    """Whether a rule's formula is all that it has: what `rule` does is to work it out."""
+    return getattr(rule.rule, "by_formula", False)
+
+
+def rule_by_formula() -> Any:
+    """What Rule.rule does, as a function of its own for each class: where a user's file has changed, IPython's
+    %autoreload writes the new code into the functions that the class has."""
+
+    def rule(self: Any, *args: Any, **kwargs: Any) -> None:
+        self._by_formula(*args, **kwargs)
+
+    rule.by_formula = True  # type: ignore[attr-defined]
+    return rule
 
 
 def _place(place: str) -> Callable[[Any], float]:

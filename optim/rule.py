@@ -36,7 +36,7 @@ from minidl.optim.checks import (
 from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
-from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers
+from minidl.optim.formula import Formula, Line, has_formula, has_formula_alone, lines_of, remembers, rule_by_formula
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
@@ -81,7 +81,7 @@ class Rule(Optimizer):
         """A formula of your own stands before the `rule` that its class inherits."""
         super().__init_subclass__(**more)
         if "formula" in vars(cls) and "rule" not in vars(cls) and is_own(cls):
-            cls.rule = Rule.rule  # type: ignore[method-assign]
+            cls.rule = rule_by_formula()  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -168,6 +168,8 @@ class Rule(Optimizer):
         """
         self._by_formula(*args, **kwargs)
 
+    rule.by_formula = True  # type: ignore[attr-defined]
+
     def _by_formula(self, g: Array, p: Array, lr: float, **state: Array) -> None:
         if self.formula is None:
             raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
@@ -212,7 +214,7 @@ class Rule(Optimizer):
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            if type(self).rule is Rule.rule:  # the formula, which may read w before a decay that is apart
+            if has_formula_alone(type(self)):  # which may read w before a decay that is apart
                 state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
@@ -259,7 +261,7 @@ class Rule(Optimizer):
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
         formula = self.formula if has_formula(type(self)) else None
-        if formula is not None and is_own(type(self)) and type(self).rule is not Rule.rule and self.steps == 1:
+        if formula is not None and is_own(type(self)) and not has_formula_alone(type(self)) and self.steps == 1:
             check_formula(self)
         return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 

@@ -405,3 +405,35 @@ def test_who_changes_a_rule_loses_its_formula():
     p = [Tensor(np.ones(3), requires_grad=True)]
     assert Half(p).lines() is Undecayed(p).lines() is None
     assert Named(p).lines() == Adam(p).lines() != AdamW(p).lines()
+
+
+def test_a_class_that_is_changed_later_takes_its_new_rule():
+    """As in a notebook; %autoreload writes a file's new code into the functions that its old class has."""
+
+    class First(Rule):
+        name = "first"
+        formula = Formula(Line("p", "-lr * g"))
+
+    class Other(First):
+        formula = Formula(Line("p", "-2 * lr * g"))
+
+    class Quick(SGD):
+        name = "quick"
+
+    def rule(self, g, p, lr, **state):
+        p[...] = -10 * lr * g
+
+    def step(kind):
+        p = Tensor(np.ones(1), requires_grad=True)
+        optimizer = kind([p], lr=0.01)
+        p.grad = np.ones(1)
+        optimizer.step()
+        return float(p.data[0])
+
+    for forms in (no_fast, nullcontext):
+        with forms():
+            assert [step(kind) for kind in (First, Other, Quick)] == pytest.approx([0.99, 0.98, 0.99])
+    First.rule.__code__, First.rule.__dict__, First.formula, Quick.rule = rule.__code__, {}, Rule.formula, rule
+    for forms in (no_fast, nullcontext):
+        with forms():
+            assert [step(kind) for kind in (First, Other, Quick)] == pytest.approx([0.9, 0.98, 0.9])

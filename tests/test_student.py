@@ -286,6 +286,19 @@ def test_8_a_rule_that_moves_nothing() -> None:
     assert len(told) == 1
 
 
+def test_8_a_rule_that_was_mended_wrongly_is_told_again() -> None:
+    """The cell that has the class runs once more, over the same network."""
+    model = net()
+    for _ in range(2):
+
+        class Cell(Stands):
+            pass
+
+        with pytest.warns(UserWarning, match=r"Cell.rule made a first step of zeros") as told:
+            trainer(model=model, optimizer=Cell(model.parameters(), 0.1)).fit(1, verbose=False)
+        assert len(told) == 1
+
+
 def moved(make: Any, frozen: bool = False, n: int = 4) -> list[str]:
     """What a rule of one's own is warned of in two steps, on one tensor and on a frozen one before it."""
     params = [Tensor(np.ones(k, np.float32), requires_grad=True) for k in (3, n)]
