@@ -173,6 +173,8 @@ def _array(given: Any) -> Array:
 
 
 def _array_of_list(given: Any) -> Array:
+    if hasattr(given, "toarray"):
+        raise DataError("this is a sparse matrix: X.toarray() makes an array of it")
     try:
         return np.asarray(given)
     except ValueError as error:

@@ -27,6 +27,8 @@ def as_array(data: Any, dtype: Any = np.float32) -> Array:
             raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
                             "one of them; of numbers for a plot write t.item(), of a network's outputs take one by "
                             "one: logits, other = net(x)") from None  # fmt: skip
+        if hasattr(data, "toarray"):
+            raise TypeError("a Tensor of a sparse matrix: write X.toarray()") from None
         data = np.asarray(data)
         data = data.astype(dtype) if data.dtype.kind == "f" else data
     if isinstance(data, np.ndarray):

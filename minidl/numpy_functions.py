@@ -34,8 +34,9 @@ class NumPyFunctions:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
-        if dtype is not None and copy is None and self.requires_grad and is_recording():
-            _tell_lost(sys._getframe(1), self.node is not None)
+        if copy is None and self.requires_grad and is_recording():
+            user = sys._getframe(1)
+            _tell_table(user) if dtype is None else _tell_lost(user, self.node is not None)
         return np.array(_host(self), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -78,6 +79,14 @@ def _tell_lost(user: FrameType, computed: bool) -> None:
              "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
     elif "dot" in code.co_names:
         tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
+
+
+def _tell_table(caller: FrameType) -> None:
+    """The same for df @ t of pandas and X @ t of scipy's sparse matrices, which would go on without a gradient of t."""
+    library = caller.f_globals.get("__name__", "").partition(".")[0]
+    if library in ("pandas", "scipy") and caller.f_code.co_name in ("dot", "_matmul_dispatch"):
+        tell(f"a product of {library}'s with a Tensor that needs a gradient gives the values alone: df.to_numpy() @ t, "
+             "or X.toarray() @ t of a sparse matrix, keeps the gradient")  # fmt: skip
 
 
 def _values(thing: Any, learning: list[NumPyFunctions]) -> Any:

@@ -39,6 +39,7 @@ class Operators(NumPyFunctions, Named):
 
     __slots__ = ()
     _otherwise = OWN
+    __pandas_priority__ = 5000  # above its DataFrame: column * t is an operation of ours, with its gradient
 
     if not TYPE_CHECKING:
 
@@ -300,7 +301,8 @@ def _anew(t: Any, result: Any, sign: str) -> Any:
 def _compare(a: Operators, name: str, b: Any) -> Any:
     """a < b and the like, element by element: an array of booleans where a is. Shapes broadcast."""
     xp = xp_of(a.data)
-    other = b.data if isinstance(b, Operators) else xp.asarray(b) if isinstance(b, (list, tuple)) else b
+    listed = isinstance(b, (list, tuple)) or hasattr(b, "__pandas_priority__")  # pandas left it to us
+    other = b.data if isinstance(b, Operators) else xp.asarray(b) if listed else b
     if not isinstance(other, (int, float, np.generic, np.ndarray, type(a.data))):
         return NotImplemented
     if isinstance(other, np.ndarray) and xp is not np:

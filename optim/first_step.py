@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.optim.formula import has_formula_alone
 
 State = Mapping[str, Array]
 NOISE = (np.random.Generator, np.random.RandomState, Random)
@@ -115,7 +114,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     flat.told.add(looked)
     if lr > 0 and not bool((p != 0).any()):
         say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
-    by_formula = has_formula_alone(type(rule))  # which writes each vector, if only a 0 at first
+    by_formula = getattr(rule.rule, "by_formula", False)  # which writes each vector, if only a 0 at first
     for name in () if by_formula else rule.vectors:
         begun = bool((getattr(rule.whole or rule, name) != 0).any())
         if bool((state[name] == before[name]).all()) and not begun:

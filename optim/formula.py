@@ -173,11 +173,6 @@ def _says(rule: type, *parts: Any) -> bool:  # the parts, so that a class that i
     return first("formula") <= first("rule", "decayed")
 
 
-def has_formula_alone(rule: Any) -> bool:
-    """Whether a rule's formula is all that it has: what `rule` does is to work it out."""
-    return getattr(rule.rule, "by_formula", False)
-
-
 def rule_by_formula() -> Any:
     """What Rule.rule does, as a function of its own for each class: where a user's file has changed, IPython's
     %autoreload writes the new code into the functions that the class has."""

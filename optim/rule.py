@@ -36,7 +36,7 @@ from minidl.optim.checks import (
 from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
-from minidl.optim.formula import Formula, Line, has_formula, has_formula_alone, lines_of, remembers, rule_by_formula
+from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers, rule_by_formula
 from minidl.optim.groups import Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
@@ -168,8 +168,6 @@ class Rule(Optimizer):
         """
         self._by_formula(*args, **kwargs)
 
-    rule.by_formula = True  # type: ignore[attr-defined]
-
     def _by_formula(self, g: Array, p: Array, lr: float, **state: Array) -> None:
         if self.formula is None:
             raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
@@ -214,7 +212,7 @@ class Rule(Optimizer):
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            if has_formula_alone(type(self)):  # which may read w before a decay that is apart
+            if getattr(self.rule, "by_formula", False):  # which may read w before a decay that is apart
                 state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
@@ -261,7 +259,8 @@ class Rule(Optimizer):
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
         formula = self.formula if has_formula(type(self)) else None
-        if formula is not None and is_own(type(self)) and not has_formula_alone(type(self)) and self.steps == 1:
+        both = formula is not None and not getattr(self.rule, "by_formula", False)
+        if both and is_own(type(self)) and self.steps == 1:
             check_formula(self)
         return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 
@@ -363,3 +362,6 @@ class Rule(Optimizer):
         own_t = scalars.get("own_t")
         if own_t is not None and len(own_t) != len(flat.params):
             raise ValueError(f"the state is of {len(own_t)} parameters, this optimizer has {len(flat.params)}")
+
+
+Rule.rule.by_formula = True  # type: ignore[attr-defined]

@@ -313,6 +313,37 @@ def test_labels_of_a_table_are_looked_at() -> None:
             ops.cross_entropy(net(X), Column(Y + off, np.arange(6)))
 
 
+def test_arithmetic_of_a_column_with_a_tensor_keeps_the_gradient() -> None:
+    pandas = pytest.importorskip("pandas")
+    values, shuffled = np.array([0.5, 2.0, 3.0]), [2, 0, 1]
+    column, table = pandas.Series(values, index=shuffled), pandas.DataFrame({"a": values, "b": -values}, index=shuffled)
+    for make, derivative in (
+        (lambda t: (column * t).sum(), values),
+        (lambda t: ((column - t) ** 2).sum(), 2 * (1 - values)),
+        (lambda t: (column / t + 1).sum(), -values),
+        (lambda t: (table.T + t).sum(), 2 * np.ones(3)),
+    ):
+        t = Tensor(np.ones(3), requires_grad=True)
+        make(t).backward()
+        np.testing.assert_allclose(t.grad, derivative)
+    t = Tensor([1.0, 2.0, 2.5])
+    for found in (column > t, t < column):
+        np.testing.assert_array_equal(found, values > t.numpy())
+    assert (column == t).mean() == (t == column).mean() == 1 / 3
+    with pytest.warns(UserWarning, match="a product of pandas's with a Tensor that needs a gradient gives the values"):
+        table.T @ Tensor(np.ones(3), requires_grad=True)
+
+
+def test_a_sparse_matrix() -> None:
+    x = pytest.importorskip("scipy.sparse").csr_matrix(X)
+    with pytest.warns(UserWarning, match=r"a product of scipy's with a Tensor .* values alone: .*X.toarray\(\) @ t"):
+        x @ Tensor(np.ones((X.shape[1], 2)), requires_grad=True)
+    with pytest.raises(TypeError, match=r"write X.toarray\(\)"):
+        network()(x)
+    with pytest.raises(minidl.data.DataError, match=r"X.toarray\(\) makes an array of it"):
+        minidl.batches(x, Y, 4)
+
+
 def test_rows_that_are_no_images_stay_rows() -> None:
     x, labels = next(minidl.batches(X, Y, 4))
     assert (x.shape, labels.shape) == ((4, 4), (4,))
