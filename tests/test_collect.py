@@ -99,6 +99,25 @@ def test_a_network_sees_a_picture_as_its_training_images_are(folder, tmp_path, c
         assert np.round(255 * other.pixels).astype(np.uint8).tobytes() in learned, other.note
 
 
+@pytest.mark.parametrize(
+    ("options", "size"), [((), (28, 28)), (("--size", "8"), (8, 8)), (("--size", "20x32"), (20, 32))]
+)
+def test_large_pictures_are_scaled_as_predict_scales_them(tmp_path, options, size):
+    """In one step: in two, over a size in between, edges came out by up to 120 of 255 otherwise."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        for i in range(4):
+            page = np.full((rng.integers(70, 400), rng.integers(70, 400)), 250, np.uint8)
+            page[30:50, 25:60] = 10
+            picture(tmp_path / "p" / name / f"{i}.png", page)
+    make(tmp_path / "p", tmp_path / "o", *options)
+    made = load_mnist(str(tmp_path / "o"))
+    learned = np.concatenate([made.train_images, made.test_images]).astype(float)
+    for path in (tmp_path / "p").rglob("*.png"):
+        (seen,) = look(path, size, None, polarity=made.polarity)
+        assert np.abs(learned - 255 * seen.pixels).max((1, 2)).min() < 1
+
+
 def test_predict_knows_the_polarity_of_the_training_images(tmp_path, capsys):
     """Two classes that differ by their brightness alone."""
     rng = np.random.default_rng(0)

@@ -67,9 +67,9 @@ def collect(
     names = _check_names(found.classes, class_names)
     parts = [found.train] if found.test is None else [found.train, found.test]
     told = _Told(list(found.notes))
-    grey = _read(parts, told, progress, most=2 * max(size or (LARGEST,)))
-    size = size or _common_size([image for part in grey for group in part for image in group], told)
-    invert = _decide(polarity, [image for part in grey for group in part for image in group], told)
+    grey = _read(parts, told, progress, size)
+    size = size or _common_size([image for part in grey for group in part for image in group])
+    invert = _decide(polarity, told)
     bytes_ = [[[_as_bytes(image, size, invert, told) for image in group] for group in part] for part in grey]
     why = [told.why(k) for k in range(len(names))]
     train, test = bytes_ if found.test is not None else class_split(bytes_[0], found.classes, test_share, seed, why)
@@ -93,6 +93,7 @@ class _Told:
     several: int = 0  # frames or pages
     stretched: int = 0
     scaled: int = 0
+    light: int = 0  # dark on light
     total: int = 0
     top: float = 0.0  # the lightest pixel of all, of 1
 
@@ -135,9 +136,13 @@ def _read(
     parts: Sequence[Sequence[Sequence[Path]]],
     told: _Told,
     progress: Callable[[Iterable[Path]], Iterable[Path]],
-    most: int,
+    size: tuple[int, int] | None,
 ) -> list[list[list[Array]]]:
-    """Brightness (h, w) of every picture, bytes, at most so many a side: part by part, class by class."""
+    """Brightness (h, w) of every picture, bytes: part by part, class by class.
+
+    All are kept until it is clear what is to be done to them, so that those too large to keep a size of their own
+    are brought into the common one at once.
+    """
     files = iter(progress([path for part in parts for group in part for path in group]))
     made: list[list[list[Array]]] = []
     for part in parts:
@@ -155,21 +160,16 @@ def _read(
                 told.coloured += picture.pixels.shape[2] > 1
                 told.stretched += STRETCHED in picture.notes
                 told.several += any(note != STRETCHED for note in picture.notes)
-                told.top = max(told.top, float(picture.grey.max()))
-                made[-1][-1].append(_small(picture.grey, most))
+                grey = picture.grey
+                told.light += rim_is_light(grey)
+                told.top = max(told.top, float(grey.max()))
+                wanted = size or ((SIDE, SIDE) if max(grey.shape) > LARGEST else grey.shape)
+                made[-1][-1].append(_in_size(grey, wanted, told))
     next(files, None)  # lets a progress bar end
     return made
 
 
-def _small(grey: Array, most: int) -> Array:
-    """As bytes, and no larger than is needed: all pictures are kept until it is clear what is to be done to them."""
-    if max(grey.shape) > most:
-        factor = most / max(grey.shape)
-        grey = resized(grey, tuple(max(1, round(n * factor)) for n in grey.shape))
-    return np.round(np.clip(grey, 0, 1) * 255).astype(np.uint8)
-
-
-def _common_size(images: Sequence[Array], told: _Told) -> tuple[int, int]:
+def _common_size(images: Sequence[Array]) -> tuple[int, int]:
     sizes = Counter(image.shape for image in images)
     if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST:
         height, width = next(iter(sizes))
@@ -177,20 +177,24 @@ def _common_size(images: Sequence[Array], told: _Told) -> tuple[int, int]:
     return SIDE, SIDE
 
 
-def _decide(polarity: str, images: Sequence[Array], told: _Told) -> bool:
+def _decide(polarity: str, told: _Told) -> bool:
     if polarity != "auto":
         return polarity == "invert"
-    light = sum(rim_is_light(scale(image)) for image in images)
-    if FEW < light / max(1, len(images)) < 1 - FEW:
-        told.notes.append(f"{light:,} of {len(images):,} pictures are dark on light, the others light on dark")
-    if 2 * light > len(images):
+    light, total = told.light, told.total
+    if FEW < light / max(1, total) < 1 - FEW:
+        told.notes.append(f"{light:,} of {total:,} pictures are dark on light, the others light on dark")
+    if 2 * light > total:
         told.notes.append("dark on light: inverted, to light on dark as MNIST is")
         return True
     return False
 
 
 def _as_bytes(image: Array, size: tuple[int, int], invert: bool, told: _Told) -> Array:
-    image = scale(255 - image if invert else image)
+    return _in_size(scale(255 - image if invert else image), size, told)
+
+
+def _in_size(image: Array, size: tuple[int, ...], told: _Told) -> Array:
+    """Brightness in [0, 1] as bytes, scaled in one step, as `predict` does it."""
     if image.shape != size:
         told.scaled += 1
         image = resized(padded(image, size), size)

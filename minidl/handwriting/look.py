@@ -146,7 +146,7 @@ def whole(name: str, picture: Picture, size: tuple[int, int], how: str, wanted: 
     return replace(seen, note=", ".join(done))
 
 
-def padded(image: Array, size: tuple[int, int]) -> Array:
+def padded(image: Array, size: tuple[int, ...]) -> Array:
     """The picture with its background at two sides, so that it has the proportions of `size`."""
     (h, w), (height, width) = image.shape, size
     more = max(0, round(w * height / width) - h), max(0, round(h * width / height) - w)
