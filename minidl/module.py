@@ -27,7 +27,8 @@ BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reach
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
 watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 
-_modes: ContextVar[tuple[dict[int, bool], ...]] = ContextVar("modes", default=())  # by id, of `evaluating` blocks
+# Of each `evaluating` block, by id: a module and its mode there. What is held can't lend its id to another.
+_modes: ContextVar[tuple[dict[int, tuple[Module, bool]], ...]] = ContextVar("modes", default=())
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
@@ -215,15 +216,15 @@ class Module(Named):
     def training(self) -> bool:
         """False after eval(): dropout passes everything, batch norm uses its running statistics."""
         for modes in _modes.get():
-            if (mode := modes.get(id(self))) is not None:
-                return mode
+            if here := modes.get(id(self)):
+                return here[1]
         return bool(vars(self).get("training", True))
 
     @training.setter
     def training(self, mode: bool) -> None:
         for modes in _modes.get():
             if id(self) in modes:
-                modes[id(self)] = bool(mode)
+                modes[id(self)] = self, bool(mode)
                 return
         vars(self)["training"] = mode
 
@@ -284,7 +285,7 @@ def evaluating(model: Module) -> Iterator[None]:
     in its own mode, such as a batch norm that was put in eval() alone."""
     modules = [module for _, module in model.named_modules()]
     of_class = [(module, module.training) for module in modules if type(module).training is not Module.training]
-    mine = {id(module): module.training for module in modules}
+    mine = {id(module): (module, module.training) for module in modules}
     try:
         _modes.set((mine, *_modes.get()))
         model.eval()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import dis
+import gc
+import inspect
 import io
 import pickle
 import sys
@@ -202,6 +205,37 @@ def test_evaluations_may_end_in_any_order_and_in_any_thread() -> None:
         with evaluating(first):
             assert not first.training
         assert first.training
+
+
+def test_an_evaluation_that_ctrl_c_cuts_off_before_its_end_puts_no_later_network_in_eval_mode() -> None:
+    """What is left of it went by the modules' ids, which those of later networks take over."""
+
+    def interrupt(frame: FrameType, event: str, arg: Any) -> Any:
+        if (event, frame.f_code.co_name, frame.f_lineno) == ("line", "evaluating", last):
+            raise KeyboardInterrupt
+        return interrupt
+
+    def evaluated() -> bool:
+        sys.settrace(interrupt)
+        try:
+            evaluate(mlp(), (IMAGES, LABELS))
+        except KeyboardInterrupt:
+            return False
+        finally:
+            sys.settrace(tracing)
+        return True
+
+    lines, first = inspect.getsourcelines(evaluating)
+    last = first + next(i for i, line in enumerate(lines) if "mine.clear()" in line)
+    tracing = sys.gettrace()
+
+    def modes() -> list[bool]:
+        assert not any(evaluated() for _ in range(20))
+        gc.collect()
+        later = [nn.Dropout() for _ in range(5000)]
+        return [module.training for module in later]
+
+    assert all(contextvars.copy_context().run(modes))
 
 
 def test_threads_may_predict_with_one_model_in_training_mode_while_it_learns() -> None:
