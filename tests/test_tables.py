@@ -12,6 +12,7 @@ import pytest
 
 from minidl import load_mnist
 from minidl.data import DataError
+from minidl.handwriting.arrays import read_arrays
 from minidl.handwriting.columns import read_columns
 from minidl.handwriting.tables import collect_tables, tables_in
 from tests.commands import command, fails
@@ -88,6 +89,11 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,a\n1,2\nlabel,a\n3,4\n", "line 3 has the names of the columns once more: remove it\n"),
         ("\nlabel,a\n1,2\n\n1,x\n", "line 5, column 2 holds 'x', and labels are numbered from 0\n"),
         ("label;a\n1;0,5\n", "line 2, column 2 holds '0,5', and numbers have a decimal point"),
+        ("1;0,5\n2;0,25\n", "line 1, column 2 holds '0,5', and numbers have a decimal point"),
+        ("label,a\n1,50%\n", "line 2, column 2 holds '50%', and numbers are digits, 0 to 9, and a point"),
+        ("label,a\n1,\u0663\n", "line 2, column 2 holds '\u0663', and numbers are digits, 0 to 9, and a point"),
+        ("2,0,0.1,7,0.2\n1,0,3,0,0\n", "its first line was a picture, which pandas took for the names of the columns"),
+        (",2,0,0.1,7,0.2\n0,1,0,3,0,0\n", "read the table with header=None"),
         ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
         ("0 2\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
         ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
@@ -109,6 +115,72 @@ def test_what_is_no_such_table_is_told(tmp_path):
     for path in (file, tmp_path):
         with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
             load_mnist(str(path))
+
+
+def noise(levels, n=200):
+    return np.random.default_rng(5).integers(0, levels, (n, 6, 6))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("labels", [(0, 2, 4, 6), (1, 2, 4), (7, 9)])
+def test_labels_with_gaps_beside_pixels_of_two_values(tmp_path, labels, first):
+    """A corner has 0 and 1, which leave out no number: it was taken for the labels."""
+    images, truth = noise(2), np.resize(labels, 200)
+    table(tmp_path / "x.csv", images, truth, None, first)
+    read, pixels = read_columns(tmp_path / "x.csv")
+    np.testing.assert_array_equal(read, truth)
+    np.testing.assert_array_equal(pixels, images.reshape(200, 36))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_columns_that_may_be_labels_none_is_guessed(tmp_path, first):
+    table(tmp_path / "x.csv", noise(17), np.resize((2, 9), 200), None, first)
+    with pytest.raises(DataError, match="does not say whether its first or its last column is the label"):
+        read_columns(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("place", [0, 17, 36])
+@pytest.mark.parametrize("title", ["Klasse", "\u0446\u0438\u0444\u0440\u0430", "digit_class", "p"])
+def test_the_one_name_that_is_not_as_the_others_is_the_label_s(tmp_path, title, place):
+    truth, images = np.resize((2, 9), 200), noise(17)
+    names = [*np.insert([f"p{i}" for i in range(36)], place, "").tolist()]
+    names[place] = title
+    rows = np.insert(images.reshape(200, 36), place, truth, axis=1)
+    text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows.tolist())])
+    (tmp_path / "x.csv").write_text(text, "utf-8")
+    if title == "p":  # but for its number it is one of them
+        with pytest.raises(DataError, match="does not say"):
+            read_columns(tmp_path / "x.csv")
+        return
+    read, pixels = read_columns(tmp_path / "x.csv")
+    np.testing.assert_array_equal(read, truth)
+    np.testing.assert_array_equal(pixels, images.reshape(200, 36))
+
+
+def test_pictures_to_test_on_have_the_scale_of_those_to_learn_from(tmp_path):
+    """They were stored nearly black, in silence."""
+    for part, of in (("train", DIGITS.train_images[:30]), ("test", DIGITS.test_images[:7] // 128)):
+        table(tmp_path / f"{part}.csv", of, np.arange(len(of)) % 3)
+    wrong = "test.csv: the pixels to test on go to 1, those to learn from to 255: bring both to one scale"
+    assert wrong in fails(tmp_path, tmp_path / "o", module=MODULE)
+
+
+@pytest.mark.parametrize(("name", "part"), [("values", "train"), ("latest_x", "train"), ("contest", "train"),
+    ("x_test", "test"), ("testX", "test"), ("imagesTest", "test"), ("XTEST", "test"), ("ytest", "test"),
+    ("x_val", ""), ("valid_images", ""), ("yVal", "")])  # fmt: skip
+def test_names_in_an_archive_are_read_by_words(tmp_path, name, part):
+    arrays = {"train": ("a", "b"), "test": ("test_a", "test_b")}
+    x, y = DIGITS.train_images[:20], np.arange(20) % 4
+    given = {f"{a}": x for a, _ in arrays.values()} | {b: y for _, b in arrays.values()}
+    if part:
+        given[name] = given.pop(arrays[part][0])
+    else:
+        given[name] = x
+    np.savez(tmp_path / "x.npz", **given)
+    notes: list[str] = []
+    found = read_arrays(tmp_path / "x.npz", notes)
+    assert set(found) == {"train", "test"}
+    assert [note.partition(",")[0] for note in notes] == ([] if part else [f"left out: {name}"])
 
 
 def test_classes_without_a_picture_are_said(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import zipfile
 from pathlib import Path
 
@@ -22,10 +23,12 @@ def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, t
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             for name in archive.files:
-                if "val" in name.lower():
+                words = [word.lower().lstrip("xy") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+                if any(word.startswith("val") and not word.startswith("value") for word in words):
                     notes.append(f"left out: {name}, as minidl draws its own pictures to validate on")
                 else:
-                    parts["test" if "test" in name.lower() else "train"][name] = archive[name]
+                    tested = any(word.startswith("test") for word in words)
+                    parts["test" if tested else "train"][name] = archive[name]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         why = " ".join(str(error).split())
         if "pickle" in why:  # NumPy says how to load what may run any program; and of any bytes that they are a pickle

@@ -11,6 +11,7 @@ import gzip
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,26 +23,29 @@ from minidl.backend import Array
 from minidl.data.idx import DataError
 from minidl.data.layout import PICTURES
 
-SEPARATORS = ",;\t"
+SEPARATORS = "\t;,"  # the first of these that is there: beside the others a comma may be a decimal one
 LABELS = ("label", "labels", "class", "target", "digit", "y")  # what the column of the labels is called
 NUMBERING = ("", "unnamed: 0", "index", "id")  # what a column is called that only counts the lines
 RARE = 0.05  # of the lines: a label's column has other values than its commonest in more of them
 MISSING = ("", "nan", "na", "null", "none", "?")  # what stands where a number is missing
-NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+COMMON = 0.5  # a picture's corner has one value, its background's, in more of them
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 def read_columns(path: Path) -> tuple[Array | None, Array]:
     """The labels (N,), None where there are only pixels, and the pixels (N, side * side), numbers as they stand.
 
-    The label's column has one of the names in LABELS; without names it is the first or the last, as their values say.
-    Raises DataError, with the line, where it is no table of numbers, holds no square of pixels, or where the label's
-    column is not clear.
+    The label's column has one of the names in LABELS, or the only name that differs from the others in more than its
+    number; without names it is the first or the last, as their values say. Raises DataError, with the line, where it is
+    no table of numbers, holds no square of pixels, or where the label's column is not clear.
     """
     titles, values = _read_numbers(path)
     if titles and titles[0].lower() in NUMBERING:
         titles, values = titles[1:], values[:, 1:]
     columns = values.shape[1]
     named = [i for i, title in enumerate(titles) if title.lower() in LABELS]
+    if not named and _is_square(columns - 1):
+        named = _odd_one(titles)
     where = named[0] if named else None
     if not named and _is_square(columns - 1) and not _is_square(columns):
         where = _label_column(path, values)
@@ -57,14 +61,27 @@ def _is_square(n: int) -> bool:
     return n > 0 and math.isqrt(n) ** 2 == n
 
 
+def _odd_one(titles: list[str]) -> list[int]:
+    """The place of the one title that differs from the others in more than its numbers, as in Klasse, p0, p1, p2."""
+    kinds = [re.sub(r"\d+", "", title.lower()) for title in titles]
+    rare = [i for i, kind in enumerate(kinds) if kinds.count(kind) == 1]
+    return rare if len(rare) == 1 and len(set(kinds)) == 2 else []
+
+
 def _label_column(path: Path, values: Array) -> int:
-    """0 or -1: labels vary from line to line, which a picture's corner seldom does, and leave out no number."""
-    likely = []
+    """0 or -1: labels vary from line to line, which a picture's corner seldom does. Where both do, most of the label's
+    numbers are none of a pixel; or they leave out none, and the other column is mostly background."""
+    pixels, likely, odd, whole, dull = np.unique(values[:, 1:-1]), [], [], [], []
     for column in (0, -1):
         kinds, counts = np.unique(values[:, column], return_counts=True)
-        if len(kinds) > 1 and counts.max() <= (1 - RARE) * len(values):
-            likely.append((column, np.array_equal(kinds, np.arange(kinds[0], kinds[0] + len(kinds)))))
-    found = [column for column, whole in likely if whole or len(likely) == 1]
+        most = counts.max() / len(values)
+        likely += [column] if len(kinds) > 1 and most <= 1 - RARE else []
+        odd += [column] if 2 * len(np.setdiff1d(kinds, pixels)) > len(kinds) else []
+        whole += [column] if np.array_equal(kinds, np.arange(kinds[0], kinds[0] + len(kinds))) else []
+        dull += [column] if most > COMMON else []
+    found = likely
+    if len(likely) == 2:
+        found = odd or [column for column in whole if -1 - column in dull]
     if len(found) != 1:
         raise DataError(
             f"{path} does not say whether its first or its last column is the label: write a first line of names into "
@@ -90,9 +107,12 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
     try:
         with _opened(path) as file:
             first = next((line for line in file if line.strip()), "")
-        separator = max(SEPARATORS, key=first.count)
+        separator = next((each for each in SEPARATORS if each in first), ",")
         head = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
         titled = _are_titles(head)
+        if _were_numbers(head[1:] if head[:1] == [""] else head):
+            raise DataError(f"{path}: its first line was a picture, which pandas took for the names of the columns "
+                            f"({', '.join(head[:4])}, ...): read the table with header=None")  # fmt: skip
         values = _loaded(path, separator, titled)
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text in UTF-8: save it as CSV, UTF-8") from None
@@ -105,9 +125,20 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
 
 def _are_titles(head: list[str]) -> bool:
     """Whether a first line names its columns: by words, or by numbers from 0 as pandas does."""
-    words = [cell for cell in head if not NUMBER.fullmatch(cell) and cell.lower() not in MISSING]
+    words = [cell for cell in head if not NUMBER.fullmatch(cell.replace(",", ".")) and cell.lower() not in MISSING]
     names = head[1:] if head[:1] == [""] else head
     return bool(words) or names == [str(i) for i in range(len(names))]
+
+
+def _were_numbers(head: list[str]) -> bool:
+    """Whether these are numbers told apart as pandas tells equal names apart: 0, 0.1, 0.2 are 0 three times."""
+    seen: Counter[str] = Counter()
+    for cell in head:
+        base, _, again = cell.partition(".")
+        if not base.isdigit() or (again or "0") != str(seen[base]):
+            return False
+        seen[base] += 1
+    return len(seen) < len(head)
 
 
 def _loaded(path: Path, separator: str, titled: bool) -> Array:
@@ -158,6 +189,7 @@ def _odd_line(path: Path, separator: str, titled: bool) -> str:
                     held = f"holds {cell!r}" if cell else "is empty"
                     return f"line {reader.line_num}, column {k} {held}: a number is missing{end}"
                 if not NUMBER.fullmatch(cell):
-                    need = "numbers have a decimal point" if cell[0].isdigit() else "labels are numbered from 0"
+                    digits = "have a decimal point" if "," in cell else "are digits, 0 to 9, and a point"
+                    need = f"numbers {digits}" if cell[0].isdigit() else "labels are numbered from 0"
                     return f"line {reader.line_num}, column {k} holds {cell[:20]!r}, and {need}"
     return "its lines are not alike"

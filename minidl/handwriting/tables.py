@@ -99,7 +99,11 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
         parts = class_split([groups[k] for k in some], [names[k] for k in some], test_share, seed)
         arrays = [each for part in parts for each in _joined(part, some)]
     else:
-        tested = _as_bytes(tables.get("test", tables["train"]), test, white)
+        path = tables.get("test", tables["train"])
+        if white == 255 and 0 < test[1].max() <= FAINT:
+            raise DataError(f"{path}: the pixels to test on go to {test[1].max():g}, those to learn from to "
+                            f"{train[1].max():g}: bring both to one scale")  # fmt: skip
+        tested = _as_bytes(path, test, white)
         arrays = [images, labels, tested[1], tested[0]]
     return Collected(arrays, names, notes)
 
