@@ -156,6 +156,15 @@ def test_size_share_and_names_are_options(folder, tmp_path):
     assert "30 of 30 pictures were scaled, proportions kept" in said
 
 
+def test_class_names_may_have_the_joiners_of_words_and_emoji(folder, tmp_path):
+    names = ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u0645", "\U0001f468\u200d\U0001f469", "a")
+    make(folder, tmp_path / "o", "--class-names", ",".join(names))
+    assert load_mnist(str(tmp_path / "o")).class_names == names
+    assert "letters that can be printed" in fails(
+        folder, tmp_path / "p", "--class-names", "\u200c,b,c", module="minidl.data"
+    )
+
+
 def test_proportions_are_kept(tmp_path):
     """A square of 40x40 in 80x160: after scaling to 20 pixels it is still a square."""
     wide = np.zeros((80, 160), np.uint8)

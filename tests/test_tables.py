@@ -79,6 +79,7 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,pixel0\n", "no line of numbers"),
         ("label,a,b,c\n1,2,3,4\n", "4 numbers in a line"),
         ("label,a\n1,300\n", "its pixels go from 300 to 300"),
+        ("label,a\n1,20\n2,30\n6,300\n", "go from 20 to 300, they must be 0 to 255: see picture 3 of 3\n"),
         ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
         ("label,a\n1,\n", "column 2 is empty: a number is missing, or a separator at its end is too much"),
         ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a number is missing\n"),

@@ -30,6 +30,7 @@ from minidl.handwriting.paper import DARK
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
 POLARITIES = ("auto", "invert", "keep")
+JOINERS = {0x200C: None, 0x200D: None}  # not to be seen themselves, but in Persian and Indian words and in emoji
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,8 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
         raise DataError(f"{len(names)} class names were given, but there are {len(folders)} folders: {listed(folders)}")
     if long := [name for name in names if len(name) > LONGEST_NAME]:
         raise DataError(f"a class's name has {len(long[0]):,} characters: they have at most {LONGEST_NAME}")
-    if len(set(names)) != len(names) or not all(name.strip() and name.isprintable() for name in names):
+    plain = [name.translate(JOINERS).strip() for name in names]
+    if len(set(names)) != len(names) or not all(name and name.isprintable() for name in plain):
         raise DataError(f"each class needs a name of its own, of letters that can be printed, not {listed(names)}")
     return names
 

@@ -169,9 +169,11 @@ def _as_bytes(path: Path, part: Part, white: float) -> tuple[Array, Array]:
     labels, pixels = part
     assert labels is not None
     for what, array, most in (("pixels", pixels, white), ("labels", labels, 255)):
-        if not (array.min() >= 0 and array.max() <= most):
+        rows = array.reshape(len(array), -1)
+        if not (right := (rows.min(1) >= 0) & (rows.max(1) <= most)).all():
             raise DataError(
-                f"{path}: its {what} go from {array.min():g} to {array.max():g}, they must be 0 to {most:g}"
+                f"{path}: its {what} go from {array.min():g} to {array.max():g}, they must be 0 to {most:g}: see "
+                f"picture {right.argmin() + 1:,} of {len(right):,}"
             )
     if (broken := labels[labels != np.round(labels)]).size:
         raise DataError(f"{path}: {broken[0]:g} is no label: they are whole numbers, 0 for the first class")
