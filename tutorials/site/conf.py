@@ -99,7 +99,7 @@ def copy_files(app: Any, error: Exception | None) -> None:
 
 
 def one_menu(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Sources stand in no menu, so theirs is the same in all pages of a folder: made once, which saves a third of the time."""
+    """Sources stand in no menu, so theirs is the same in all of a folder: made once, a third of the time is saved."""
     if page not in app.env.found_docs and "toctree" in context:
         make, menus, folder = context["toctree"], app.env.site_menus, page.rpartition("/")[0]
         context["toctree"] = lambda **how: menus.get(folder) or menus.setdefault(folder, make(**how))
