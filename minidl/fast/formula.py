@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,11 +40,20 @@ OPERATORS: dict[type[ast.AST], str] = {
 # ---- reading a formula ----
 
 
+_parsing = threading.Lock()
+
+
+def tree_of(expression: str) -> ast.expr:
+    """Any expression as a tree. One thread at a time: two may end in a SystemError of Python 3.11's parser."""
+    with _parsing:
+        return ast.parse(expression, mode="eval").body
+
+
 def parse(expression: str) -> ast.expr:
     """The expression as a tree, in the few forms of _Plain. Raises ValueError, with the place, for what a formula can't
     have."""
     try:
-        tree = ast.parse(expression.strip(), mode="eval").body
+        tree = tree_of(expression.strip())
     except SyntaxError as error:
         raise ValueError(f"the formula {expression!r} is not in Python's syntax: {error.msg}") from None
     for node in ast.walk(tree):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 
-from minidl.fast.formula import OPERATORS, Parts, parse
+from minidl.fast.formula import OPERATORS, Parts, parse, tree_of
 
 IN_C = {"sqrt": "sqrt", "exp": "exp", "log": "log", "abs": "fabs", "min": "fmin", "max": "fmax"}
 
@@ -37,7 +37,7 @@ class _ForCompilers(ast.NodeTransformer):
         return ast.unparse(self.visit(parse(expression)))
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return _tree(self.number(float(node.value)))  # type: ignore[arg-type] # parse lets only numbers in
+        return tree_of(self.number(float(node.value)))  # type: ignore[arg-type] # parse lets only numbers in
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         match node:
@@ -46,7 +46,7 @@ class _ForCompilers(ast.NodeTransformer):
             case ast.BinOp(op=ast.Pow(), right=ast.Constant(value=int())):
                 return ast.BinOp(self.visit(node.left), node.op, node.right)
             case ast.BinOp(op=ast.Div(), right=ast.Name(id=name)) if name in self.numbers:
-                return ast.BinOp(self.visit(node.left), ast.Mult(), _tree(f"({self.number(1.0)} / {name})"))
+                return ast.BinOp(self.visit(node.left), ast.Mult(), tree_of(f"({self.number(1.0)} / {name})"))
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -54,17 +54,13 @@ class _ForCompilers(ast.NodeTransformer):
         match node.func.id, more:  # type: ignore[attr-defined] # parse lets only names in
             case "sign", []:
                 one, zero = self.number(1.0), self.number(0.0)
-                return _tree(f"({one} if {a} > {zero} else -{one} if {a} < {zero} else {a})")
+                return tree_of(f"({one} if {a} > {zero} else -{one} if {a} < {zero} else {a})")
             case "min", [b]:
-                return _tree(f"({a} if {a} < {b} or {a} != {a} else {b})")
+                return tree_of(f"({a} if {a} < {b} or {a} != {a} else {b})")
             case "max", [b]:
-                return _tree(f"({a} if {a} > {b} or {a} != {a} else {b})")
+                return tree_of(f"({a} if {a} > {b} or {a} != {a} else {b})")
             case name, _:
-                return _tree(f"{name}({', '.join([a, *more])})")
-
-
-def _tree(expression: str) -> ast.expr:
-    return ast.parse(expression, mode="eval").body
+                return tree_of(f"{name}({', '.join([a, *more])})")
 
 
 def _is_two(node: ast.expr) -> bool:

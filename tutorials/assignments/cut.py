@@ -7,10 +7,18 @@ What is taken out altogether may be an assignment too ("Adam.formula").
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Iterable
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.Assign
+_parsing = threading.Lock()
+
+
+def tree_of(source: str) -> ast.Module:
+    """The source as a tree. One thread at a time: two may end in a SystemError of Python 3.11's parser."""
+    with _parsing:
+        return ast.parse(source)
 
 
 def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] = ()) -> str:
@@ -19,7 +27,7 @@ def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] 
     Raises KeyError for a name that is not there.
     """
     lines = source.splitlines(keepends=True)
-    functions, drop = _definitions(ast.parse(source)), set(drop)
+    functions, drop = _definitions(tree_of(source)), set(drop)
     for name in sorted({*names, *drop}, key=lambda name: -functions[name].lineno):  # from the end: line numbers hold
         function = functions[name]
         if name in drop:
@@ -36,7 +44,7 @@ def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] 
 
 def bodies(source: str, names: Iterable[str]) -> dict[str, list[str]]:
     """What `cut` takes away: for each name the lines of its body, stripped."""
-    lines, functions = source.splitlines(), _definitions(ast.parse(source))
+    lines, functions = source.splitlines(), _definitions(tree_of(source))
     return {name: [s.strip() for s in lines[_head(functions[name]) : functions[name].end_lineno]] for name in names}
 
 

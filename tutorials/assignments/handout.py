@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from tutorials.assignments.assignment import HERE, NAMES, ROOT, Assignment, AssignmentError, later, load
-from tutorials.assignments.cut import cut
+from tutorials.assignments.cut import cut, tree_of
 
 _EMPTY_INIT = (
     '"""The part of {package} that {name} needs. Import from its files, as in `from minidl.tensor import Tensor`."""\n'
@@ -75,7 +75,7 @@ def _source(path: str) -> str:
 
 def _imports(source: str) -> set[str]:
     paths = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minidl":
             for module in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
                 path = re.sub(r"^minidl/(optim|data)/", r"\1/", module.replace(".", "/")) + ".py"
