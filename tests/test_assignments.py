@@ -1,9 +1,12 @@
 """Hand-outs: made from the library, without a solution in them; and right answers get full marks, empty ones none."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +15,7 @@ from tests.commands import ROOT, command, fails
 from tests.submissions import reference, submission, with_bodies, write
 from tutorials.assignments import handout
 from tutorials.assignments.assignment import HERE, LESSONS, NAMES, AssignmentError, later, load, load_hidden, load_items
-from tutorials.assignments.cut import bodies, cut
+from tutorials.assignments.cut import bodies, cut, tree_of
 from tutorials.assignments.marking import grade
 
 HANDOUT = "tutorials.assignments.handout"
@@ -294,3 +297,31 @@ def test_the_grader_itself_never_loads_the_library():
     code += "print({m.split('.')[0] for m in sys.modules} & {'minidl', 'matplotlib', 'tqdm'})"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert result.stdout == "set()\n", result.stderr
+
+
+def test_threads_that_grade_at_once_may_all_parse():
+    """Where a collection of garbage lets another thread go on, Python 3.11's parser ended in a SystemError."""
+    source, failed, end = (ROOT / "optim" / "switch.py").read_text("utf-8"), [], time.monotonic() + 3
+    seen, often, interval = lambda *_: [None for _ in range(50)], gc.get_threshold(), sys.getswitchinterval()
+
+    def parse():
+        while time.monotonic() < end:
+            try:
+                tree_of(source)
+            except SystemError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=parse) for _ in range(4)]
+    gc.callbacks.append(seen)
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*often)
+        gc.callbacks.remove(seen)
+    assert not failed
