@@ -71,17 +71,14 @@ def _odd_one(titles: list[str]) -> list[int]:
 def _label_column(path: Path, values: Array) -> int:
     """0 or -1: labels vary from line to line, which a picture's corner seldom does. Where both do, most of the label's
     numbers are none of a pixel; or they leave out none, and the other column is mostly background."""
-    pixels, likely, odd, whole, dull = np.unique(values[:, 1:-1]), [], [], [], []
-    for column in (0, -1):
-        kinds, counts = np.unique(values[:, column], return_counts=True)
-        most = counts.max() / len(values)
-        likely += [column] if len(kinds) > 1 and most <= 1 - RARE else []
-        odd += [column] if 2 * len(np.setdiff1d(kinds, pixels)) > len(kinds) else []
-        whole += [column] if np.array_equal(kinds, np.arange(kinds[0], kinds[0] + len(kinds))) else []
-        dull += [column] if most > COMMON else []
-    found = likely
-    if len(likely) == 2:
-        found = odd or [column for column in whole if -1 - column in dull]
+    of = {column: np.unique(values[:, column], return_counts=True) for column in (0, -1)}
+    most = {column: counts.max() / len(values) for column, (_, counts) in of.items()}
+    found = [column for column, (kinds, _) in of.items() if len(kinds) > 1 and most[column] <= 1 - RARE]
+    if len(found) == 2:
+        pixels = np.unique(values[:, 1:-1])
+        odd = [column for column, (kinds, _) in of.items() if 2 * len(np.setdiff1d(kinds, pixels)) > len(kinds)]
+        whole = [column for column, (kinds, _) in of.items() if np.array_equal(kinds, kinds[0] + np.arange(len(kinds)))]
+        found = odd or [column for column in whole if most[-1 - column] > COMMON]
     if len(found) != 1:
         raise DataError(
             f"{path} does not say whether its first or its last column is the label: write a first line of names into "
