@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.idx import DataError, idx_sha256, read_idx
-from minidl.data.layout import PARTS, find_parts
+from minidl.data.layout import PARTS, find_parts, namesakes
 from minidl.data.polarity import polarity_of, was_inverted
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
@@ -76,16 +76,19 @@ def read_folder(folder: str | os.PathLike[str]) -> Dataset:
     Raises DataError where a file is missing, is not sound (IdxError), or does not fit the others.
     """
     parts = find_parts(folder)
-    dataset = make_dataset(os.fspath(folder), f"folder {os.fspath(folder)}", map(_read_part, parts.values()))
+    dataset = make_dataset(
+        os.fspath(folder), f"folder {os.fspath(folder)}", (_read_part(path, part) for part, path in parts.items())
+    )
     place = parts["train-images"].parent
     return replace(dataset, class_names=_read_names(place / CLASS_NAMES, dataset.classes), inverted=was_inverted(place))
 
 
-def _read_part(path: Path) -> NDArray[Any]:
-    """The array of a file. Raises DataError where another lies beside it unpacked: one of the two is old."""
-    array, unpacked = read_idx(path), path.with_suffix("")
-    if path.suffix.lower() == ".gz" and unpacked.is_file() and not np.array_equal(read_idx(unpacked), array):
-        raise DataError(f"{path} and {unpacked.name} beside it hold different arrays: remove the one that is not meant")
+def _read_part(path: Path, part: str) -> NDArray[Any]:
+    """The array of a file. Raises DataError where another goes under a name of the same part: one of the two is old."""
+    array = read_idx(path)
+    for other in namesakes(path, part):
+        if not np.array_equal(read_idx(other), array):
+            raise DataError(f"{path} and {other} hold different arrays: remove the one that is not meant")
     return array
 
 

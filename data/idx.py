@@ -98,7 +98,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     it is whole. Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file can't be
     written.
     """
-    path = Path(path)
+    path, array = Path(path), np.asarray(array)
     header, body = _header_of(path, array), _body_of(path, array)
     with atomic_file(path) as file:
         if path.name.endswith(".gz"):

@@ -17,7 +17,7 @@ from minidl.telling import typed
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # what else `python -m minidl.data` takes
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.xz", ".7z", ".rar")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".bz2", ".xz", ".zst", ".z", ".lzma")
 PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
 
 
@@ -29,10 +29,20 @@ def names_of(part: str) -> list[str]:
 
 def find_part(folder: Path, part: str) -> Path | None:
     """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
+    return find_named(folder, _all_names_of(part))
+
+
+def namesakes(path: Path, part: str) -> list[Path]:
+    """Return the other files beside `path` that go under a name of this part: packed, with a dot, in capitals."""
+    names = {name.lower() for name in _all_names_of(part)}
+    there = [path.parent / name for name in sorted(_listed(path.parent)) if name.lower() in names]
+    inside = [folder / name for folder in there for name in sorted(_listed(folder)) if name.lower() in names]
+    return [each for each in there + inside if each != path and each.is_file()]
+
+
+def _all_names_of(part: str) -> list[str]:
     names = names_of(part)
-    if part.startswith("t10k"):
-        names += [name.replace("t10k", "test", 1) for name in names]
-    return find_named(folder, names)
+    return names + [name.replace("t10k", "test", 1) for name in names if part.startswith("t10k")]
 
 
 def find_named(folder: Path, names: Sequence[str]) -> Path | None:

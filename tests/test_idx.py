@@ -352,6 +352,14 @@ def test_unsupported_dtypes_name_those_that_fit(tmp_path, dtype):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_list_is_told_what_it_holds(tmp_path):
+    """It ended in an AttributeError."""
+    with pytest.raises(IdxError, match=r"IDX has no element type for int(32|64); convert the array with .astype"):
+        write_idx(tmp_path / "file", [1, 2, 3])
+    write_idx(tmp_path / "file", [0.5, 2.0])
+    np.testing.assert_array_equal(read_idx(tmp_path / "file"), [0.5, 2.0])
+
+
 def test_a_dimension_too_large_for_the_header(tmp_path):
     with pytest.raises(IdxError, match="expected sizes up to 4294967295"):
         write_idx(tmp_path / "file", np.empty((1 << 32, 0), np.uint8))

@@ -264,8 +264,31 @@ def test_a_file_packed_and_unpacked(tmp_path, arrays):
     write_idx(twin, arrays["train-labels"])
     assert load_mnist(name=str(folder)).sha256 == before
     write_idx(twin, arrays["train-labels"][::-1])
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz and train-labels-idx1-ubyte beside it hold diff"):
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz and .*train-labels-idx1-ubyte hold different arr"):
         load_mnist(name=str(folder))
+
+
+@pytest.mark.parametrize(("part", "name"), [("train-images", "train-images.idx3-ubyte"),
+    ("train-labels", "TRAIN-LABELS-IDX1-UBYTE"), ("t10k-images", "test-images-idx3-ubyte.gz"),
+    ("t10k-labels", "t10k-labels-idx1-ubyte/t10k-labels-idx1-ubyte")])  # fmt: skip
+def test_a_part_under_two_names(tmp_path, arrays, part, name):
+    """The first was taken, and what the other held went unsaid."""
+    twin = place(tmp_path / "set", arrays, 0) / name
+    twin.parent.mkdir(exist_ok=True)
+    write_idx(twin, arrays[part])
+    assert load_mnist(str(tmp_path / "set")).sha256 == load_mnist(str(place(tmp_path / "plain", arrays))).sha256
+    write_idx(twin, arrays[part][::-1])
+    with pytest.raises(DataError, match="hold different arrays: remove the one that is not meant"):
+        load_mnist(str(tmp_path / "set"))
+
+
+def test_files_packed_by_another_program_are_to_be_unpacked(tmp_path, arrays):
+    """They were to be renamed .gz, which can't be read then."""
+    folder = place(tmp_path / "set", arrays, 2)
+    packed = folder / "train-images-idx3-ubyte"
+    packed.rename(packed.with_suffix(".bz2"))
+    with pytest.raises(DataError, match=r"; unpack train-images-idx3-ubyte.bz2, it may be in there"):
+        load_mnist(str(folder))
 
 
 def test_names_that_are_no_data_set(tmp_path, monkeypatch):

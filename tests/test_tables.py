@@ -164,6 +164,10 @@ def test_pictures_to_test_on_have_the_scale_of_those_to_learn_from(tmp_path):
         table(tmp_path / f"{part}.csv", of, np.arange(len(of)) % 3)
     wrong = "test.csv: the pixels to test on go to 1, those to learn from to 255: bring both to one scale"
     assert wrong in fails(tmp_path, tmp_path / "o", module=MODULE)
+    images, labels = np.arange(17.0).repeat(4).reshape(17, 2, 2), np.arange(17) % 3  # 0 to 16, as scikit-learn's digits
+    for name, train, test in (("digits.npz", images, images / 16), ("twice.npz", images / 16, images / 16 / 255)):
+        np.savez(tmp_path / name, x_train=train, y_train=labels, x_test=test, y_test=labels)
+        assert "bring both to one scale" in fails(tmp_path / name, tmp_path / "o", module=MODULE)
 
 
 @pytest.mark.parametrize(("name", "part"), [("values", "train"), ("latest_x", "train"), ("contest", "train"),

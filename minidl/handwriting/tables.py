@@ -100,7 +100,7 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
         arrays = [each for part in parts for each in _joined(part, some)]
     else:
         path = tables.get("test", tables["train"])
-        if white == 255 and 0 < test[1].max() <= FAINT:
+        if 0 < test[1].max() <= white * FAINT / 255:
             raise DataError(f"{path}: the pixels to test on go to {test[1].max():g}, those to learn from to "
                             f"{train[1].max():g}: bring both to one scale")  # fmt: skip
         tested = _as_bytes(path, test, white)
