@@ -56,8 +56,17 @@ def load_mnist(
 
     Returns a Dataset: images uint8 (N, H, W), labels int64 (N,).
     Raises DataError: no such data set, a file that is missing, damaged or not MNIST's (IdxError), files that
-        do not fit each other, a download that failed (DownloadError).
+        do not fit each other, what may not be read, a download that failed (DownloadError).
     """
+    try:
+        return _load(name, root, download, mirrors, patience)
+    except OSError as error:
+        raise DataError(f"the data set {name} can't be read: {error}") from error
+
+
+def _load(
+    name: str, root: str | os.PathLike[str] | None, download: bool, mirrors: Sequence[str], patience: Patience | None
+) -> Dataset:
     if name == "mnist5k":
         return _embedded()
     if name not in NAMES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from glob import glob
 
 FIRST_CUPY = 14  # older ones give results other dtypes than NumPy 2 does
 INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows which CUDA the driver can run)'
@@ -11,7 +11,8 @@ INSTALL = 'pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x; `nvidia-smi` shows 
 
 def two_wheels() -> str:
     """Where several packages that bring a `cupy` are installed, one for each CUDA version: which; else ""."""
-    folders = {path.name for place in sys.path for path in Path(place or ".").glob("cupy*.dist-info")}
+    # glob passes over a folder that may not be entered, as import does.
+    folders = {name for place in sys.path for name in glob("cupy*.dist-info", root_dir=place or ".")}
     names = {folder.split("-")[0].lower().replace("_", "-") for folder in folders}
     wheels = sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
     if len(wheels) < 2:

@@ -105,6 +105,13 @@ def test_two_wheels_are_named(monkeypatch, tmp_path):
         backend.get_backend("gpu")
 
 
+def test_a_folder_that_cannot_be_entered_is_passed_over(monkeypatch):
+    """As import does. One on PYTHONPATH, as another user's, ended trainings in a traceback; so does a name too long."""
+    monkeypatch.syspath_prepend("x" * 300)
+    install(monkeypatch, cupy())
+    assert backend.get_backend("gpu").name == "gpu"
+
+
 def test_a_gpu_that_works_is_taken(monkeypatch):
     install(monkeypatch, cupy())
     gpu = backend.get_backend("auto")

@@ -218,15 +218,41 @@ def as_nobody(code, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=os.getcwd())
 
 
+def let_in(folder):
+    """Let everybody enter the folder and those around it."""
+    for parent in (folder, *folder.parents[:3]):
+        if parent.stat().st_uid == os.geteuid():
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
 def test_a_file_without_read_permission(tmp_path):
     path = tmp_path / "file"
     write_idx(path, np.arange(3, dtype=np.uint8))
     path.chmod(0)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        if parent.stat().st_uid == os.geteuid():
-            parent.chmod(parent.stat().st_mode | 0o011)
+    let_in(tmp_path)
     done = as_nobody("try: data.idx.read_idx(sys.argv[1])\nexcept data.IdxError as error: print(error)", path)
     assert f"{path}: at byte 0: the file cannot be read: Permission denied" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "mode"), [("raw", 0o644), ("raw/class-names.txt", 0), ("raw/polarity.txt", 0), ("raw/odd.zip", 0)]
+)
+def test_a_part_of_a_data_set_without_permission(tmp_path, place, mode):
+    """A PermissionError came out of load_mnist, and `train` said of it that the run folder can't be written."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for part, rank in {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}.items():
+        write_idx(folder / f"{part}-idx{rank}-ubyte", np.zeros((2,) * rank, np.uint8))
+    if place != "raw":
+        (tmp_path / place).write_text("kept")
+    (tmp_path / place).chmod(mode)
+    let_in(tmp_path)
+    tmp_path.chmod(tmp_path.stat().st_mode | 0o055)
+    folder.chmod(folder.stat().st_mode | 0o044 | (0 if place == "raw" else 0o011))
+    code = "try: data.load_mnist(sys.argv[1], root=sys.argv[2])\nexcept data.DataError as error: print(error)"
+    named = ("emnist-letters", folder) if place.endswith("zip") else (tmp_path, tmp_path)
+    done = as_nobody(code, *named)
+    assert "can't be read: [Errno 13] Permission denied" in done.stdout, done.stdout + done.stderr
 
 
 def test_max_bytes(tmp_path):
