@@ -66,6 +66,8 @@ def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> 
     check_folder(path)
     for folder in [path, *(path / below for below in known.folders)]:
         parts = _parts_in(known, folder)
+        if folder == path and _is_unpacked_elsewhere(known, path, parts):
+            continue
         if len(parts) == len(PARTS) and (sure or folder != path or not _are_others(known, parts)):
             return _read(known, f"folder {folder}", parts)
         if known.prefix and parts:
@@ -89,6 +91,15 @@ def _is_there(known: Known, place: Path) -> bool:
 def _parts_in(known: Known, folder: Path) -> dict[str, Path]:
     found = {part: find_named(folder, known.names(part)) for part in PARTS}
     return {part: path for part, path in found.items() if path is not None}
+
+
+def _is_unpacked_elsewhere(known: Known, folder: Path, parts: Mapping[str, Path]) -> bool:
+    """Whether these are unpacked files, which do not say whose they are, in a folder that another data set has, as
+    FashionMNIST/raw."""
+    place = folder.absolute().as_posix().lower()
+    others = (name for other in KNOWN.values() if other is not known for name in other.folders)
+    named = any(place.endswith(f"/{name.lower()}") for name in others)
+    return named and not known.prefix and not all(map(is_packed, parts.values()))
 
 
 def _are_others(known: Known, parts: Mapping[str, Path]) -> bool:

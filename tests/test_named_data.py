@@ -119,6 +119,21 @@ def test_mnist_is_not_taken_for_another(mnist_root, monkeypatch, tmp_path):
         load_mnist("kmnist", root=tmp_path)
 
 
+@pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist"])
+def test_unpacked_files_in_the_folder_of_another(monkeypatch, tmp_path, place):
+    """Clothes were taken for characters, with nothing but a note that they were not verified."""
+    folder = write(tmp_path / place, names_in("kmnist"), arrays(10), packed=False)
+    with pytest.raises(DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, packed or not, was looked"):
+        load_mnist("kmnist", root=folder)
+    monkeypatch.setenv("MINIDL_DATA", str(folder))
+    with pytest.raises(DataError, match=r"kmnist is not in .* downloading is switched off"):
+        load_mnist("kmnist", download=False)
+    assert load_mnist("fashion-mnist").class_names[0] == "T-shirt/top"
+    packed = write(tmp_path / "elsewhere" / place, names_in("kmnist"), arrays(10))
+    published(monkeypatch, "kmnist", packed)  # the hash is surer than the folder's name
+    assert load_mnist("kmnist", root=packed).class_names[0] == "o"
+
+
 def test_qmnist_has_more_than_labels(monkeypatch, tmp_path):
     content = arrays(10, columns=8)
     published(monkeypatch, "qmnist", write(tmp_path / "QMNIST" / "raw", names_in("qmnist"), content))
