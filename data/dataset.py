@@ -40,6 +40,7 @@ class Dataset:
     note                       what a program should tell the user about the choice of this data set ("" if nothing).
     class_names                a name for each class, for tables and pictures; () where none were given.
     inverted                   whether `python -m minidl.data` has inverted all pictures; None: it made none.
+    known                      by which name it is known, where it was asked for by its folder: "emnist-letters".
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     note: str = ""
     class_names: tuple[str, ...] = ()
     inverted: bool | None = None
+    known: str = ""
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         """`(x_train, y_train), (x_test, y_test) = load_mnist()`, as of Keras's load_data()."""

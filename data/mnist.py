@@ -139,7 +139,7 @@ def _of_path(path: str) -> Dataset:
         raise DataError(f"{path} holds {names}: choose one by its name, and name {path} in MINIDL_DATA")
     known = look_in(held[0], path) if held else _recognized(path)
     if known is not None:
-        return replace(known, name=path)
+        return replace(known, name=path, known=known.name)
     found = read_folder(path)
     check_whole_mnist(found)
     return found

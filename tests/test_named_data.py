@@ -13,6 +13,10 @@ from minidl.data import DataError, IdxError, load_mnist, read_idx, write_idx
 from minidl.data.known import EMNIST, KNOWN, MNIST
 from minidl.data.layout import PARTS
 from minidl.data.mnist import NAMES
+from minidl.handwriting.frame import EMNIST as EMNIST_FRAME
+from minidl.handwriting.look import frame_of
+from minidl.training.restore import load_run_checkpoint
+from minidl.training.results import CHECKPOINT
 from tests.commands import command, fails
 
 RNG = np.random.default_rng(0)
@@ -162,6 +166,7 @@ def test_emnist_is_put_right(monkeypatch, tmp_path):
     for path in (folder, packed):
         named = load_mnist(str(path))
         assert (named.sha256, named.name, named.class_names) == (dataset.sha256, str(path), dataset.class_names)
+        assert (named.known, dataset.known) == ("emnist-letters", "")
 
 
 def test_letters_that_count_from_0_already(tmp_path):
@@ -279,6 +284,16 @@ def test_train_takes_a_name(monkeypatch, tmp_path):
     result = command("--dataset", "kmnist", "--model", "linear", "--epochs", "1", "--out", tmp_path / "r")
     assert result.returncode == 0, result.stderr
     assert "note: kmnist is not verified" in result.stdout
+
+
+def test_a_run_on_a_folder_knows_how_its_digits_are_framed(tmp_path):
+    """Pictures of one's own were framed for a run on emnist-letters, but taken whole for one on its folder."""
+    folder = write(tmp_path / "letters", names_in("emnist-letters"), arrays(26, first=1), packed=False)
+    result = command("--dataset", folder, "--model", "linear", "--epochs", "1", "--out", tmp_path / "r")
+    assert result.returncode == 0, result.stderr
+    data = load_run_checkpoint(tmp_path / "r" / CHECKPOINT).state["data"]
+    assert data["name"] == str(folder)
+    assert frame_of(data) == EMNIST_FRAME
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Seen:
 
 def frame_of(data: dict[str, Any]) -> Framing | None:
     """How the digits of a data set, {"name": ..., "sha256": ...}, are framed; None where that is not known of it."""
-    name = str(data.get("name", "")).lower()
+    name = str(data.get("known") or data.get("name", "")).lower()  # known: where it was asked for by its folder
     known = "emnist" if name.startswith("emnist") else name
     return MNIST if data.get("sha256") == MNIST_SHA256 else CENTRED.get(known)
 

@@ -71,7 +71,8 @@ STATE = table(
         "config": mapping(anything),  # Config looks at them itself, and so does Options
         "options": mapping(anything),
         "data": table(
-            {"name": text(), "sha256": text(64)}, {"class_names": listed(text(LONGEST_NAME)), "polarity": text(100)}
+            {"name": text(), "sha256": text(64)},
+            {"class_names": listed(text(LONGEST_NAME)), "polarity": text(100), "known": text(100)},
         ),
         "model": table({"image_size": listed(whole(1, LARGEST), 2, 2), "classes": whole(1, LARGEST)}),
         "trainer": table(TRAINER),

@@ -230,6 +230,7 @@ class Run:
                 "sha256": data.sha256,
                 "class_names": list(data.class_names),
                 "polarity": data.polarity,
+                **({"known": data.known} if data.known else {}),
             },
             "files": self.files,
             "model": {"image_size": list(trainer.splits.image_size), "classes": trainer.splits.classes},
