@@ -328,6 +328,10 @@ def test_a_folder_of_archives(tmp_path, few):
         np.testing.assert_array_equal(array, right)
     with pytest.raises(DataError, match=r"test.npz holds only x_test, y_test, to be tested on: one array"):
         collect_tables({"train": tmp_path / "test.npz"})
+    for name in ("k49-test-imgs.npz", "k49-train-imgs.npz", "k49-train-labels.npz"):  # the one named was one to test on
+        np.savez(tmp_path / name, images)
+    with pytest.raises(DataError, match=r"give the one to learn from, as in .*k49-train-imgs.npz$"):
+        tables_in(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def tables_in(place: Path) -> dict[str, Path] | None:
     test = [name for name in found if "test" in name.lower()]
     train = [name for name in found if name not in test and (len(found) == 1 or "train" in name.lower())]
     if len(train) != 1 or len(test) > 1:
-        raise DataError(f"{place} holds {', '.join(found)}: give the one to learn from, as in {place / found[0]}")
+        first = (train or found)[0]
+        raise DataError(f"{place} holds {', '.join(found)}: give the one to learn from, as in {place / first}")
     return {"train": place / train[0]} | ({"test": place / test[0]} if test else {})
 
 
