@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.idx import DataError, idx_sha256, read_idx
-from minidl.data.layout import PARTS, find_parts, namesakes
+from minidl.data.layout import PARTS, all_names_of, find_parts, namesakes
 from minidl.data.polarity import polarity_of, was_inverted
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
@@ -86,12 +86,16 @@ def read_folder(folder: str | os.PathLike[str]) -> Dataset:
 
 
 def _read_part(path: Path, part: str) -> NDArray[Any]:
-    """The array of a file. Raises DataError where another goes under a name of the same part: one of the two is old."""
     array = read_idx(path)
-    for other in namesakes(path, part):
+    check_namesakes(path, array, all_names_of(part))
+    return array
+
+
+def check_namesakes(path: Path, array: NDArray[Any], names: Sequence[str]) -> None:
+    """Raise DataError where a file beside `path` goes under one of the names, and holds another array: one is old."""
+    for other in namesakes(path, names):
         if not np.array_equal(read_idx(other), array):
             raise DataError(f"{path} and {other} hold different arrays: remove the one that is not meant")
-    return array
 
 
 def _read_names(path: Path, classes: int) -> tuple[str, ...]:

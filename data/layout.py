@@ -29,18 +29,19 @@ def names_of(part: str) -> list[str]:
 
 def find_part(folder: Path, part: str) -> Path | None:
     """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
-    return find_named(folder, _all_names_of(part))
+    return find_named(folder, all_names_of(part))
 
 
-def namesakes(path: Path, part: str) -> list[Path]:
-    """Return the other files beside `path` that go under a name of this part: packed, with a dot, in capitals."""
-    names = {name.lower() for name in _all_names_of(part)}
+def namesakes(path: Path, names: Sequence[str]) -> list[Path]:
+    """Return the other files beside `path` that go under one of the names: packed, with a dot, in capitals."""
+    names = [name.lower() for name in names]
     there = [path.parent / name for name in sorted(_listed(path.parent)) if name.lower() in names]
     inside = [folder / name for folder in there for name in sorted(_listed(folder)) if name.lower() in names]
     return [each for each in there + inside if each != path and each.is_file()]
 
 
-def _all_names_of(part: str) -> list[str]:
+def all_names_of(part: str) -> list[str]:
+    """Return those of names_of, and for `t10k` those with `test`."""
     names = names_of(part)
     return names + [name.replace("t10k", "test", 1) for name in names if part.startswith("t10k")]
 

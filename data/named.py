@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidl.data.dataset import Dataset, make_dataset
+from minidl.data.dataset import Dataset, check_namesakes, make_dataset
 from minidl.data.download import Patience, fetch, is_packed, md5_of, read_verified
 from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import EMNIST_ZIP, KNOWN, MNIST, Known
@@ -169,7 +169,11 @@ def _read(known: Known, source: str, parts: Mapping[str, Path]) -> Dataset:
     arrays = [read_verified(parts[part], file) for part, file in zip(PARTS, known.files, strict=True)]
     if not known.prefix and idx_sha256(arrays[1]) == MNIST["train-labels"].sha256:
         raise DataError(f"{source} holds MNIST itself, not {known.name}")
-    plain = [parts[part].name for part in PARTS if not is_packed(parts[part])]
+    plain = []
+    for part, array in zip(PARTS, arrays, strict=True):
+        if not is_packed(parts[part]):  # else its hash says that it is the right one
+            check_namesakes(parts[part], array, known.names(part))
+            plain.append(parts[part].name)
     note = ""
     if plain:
         note = f"{known.name} is not verified: the published hashes are of the .gz files, {plain[0]} is unpacked"

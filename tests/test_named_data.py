@@ -138,6 +138,19 @@ def test_unpacked_files_in_the_folder_of_another(monkeypatch, tmp_path, place):
     assert load_mnist("kmnist", root=packed).class_names[0] == "o"
 
 
+@pytest.mark.parametrize("name", ["kmnist", "emnist-digits"])
+def test_unpacked_files_under_two_names(tmp_path, name):
+    """The first was taken, and what the other held went unsaid."""
+    content = arrays(10)
+    write(tmp_path, names_in(name), content, packed=False)
+    twin = tmp_path / names_in(name)[0].removesuffix(".gz").replace("-idx", ".idx")
+    write_idx(twin, content[0])
+    assert load_mnist(name, root=tmp_path).classes == 10
+    write_idx(twin, content[0][::-1])
+    with pytest.raises(DataError, match="hold different arrays: remove the one that is not meant"):
+        load_mnist(name, root=tmp_path)
+
+
 def test_qmnist_has_more_than_labels(monkeypatch, tmp_path):
     content = arrays(10, columns=8)
     published(monkeypatch, "qmnist", write(tmp_path / "QMNIST" / "raw", names_in("qmnist"), content))
