@@ -132,7 +132,7 @@ class Trainer(Named):
 
         Ctrl-C stops between two steps, saves where there is a folder, and raises KeyboardInterrupt; `fit` with the
         epochs that are left resumes with the same bits. Once more, and it stops at once. Raises Diverged where the loss
-        is not finite.
+        is not finite, and RuntimeError where another `fit` of this Trainer is running.
         """
         refuse("fit", other)
         program_above().fit(self, epochs, observers, validate, verbose, threads)
@@ -158,7 +158,8 @@ class Trainer(Named):
 
         folder  a new one; None: the Trainer's own. The weights alone are written by model.save(path)
 
-        Where the weights are others than `fit` left, the folder's results go; fit(0) measures them anew.
+        Where the weights are others than `fit` left, the folder's results go; fit(0) measures them anew. While `fit`
+        runs, its observers may save; another thread is refused, with a RuntimeError.
         """
         return Path(program_above().save(self, folder))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,58 @@ def test_without_validation_nothing_is_evaluated(data, monkeypatch):
     assert [(r["val_loss"], r["val_accuracy"]) for r in metrics] == [(None, None)] * 2
     assert [r["train_loss"] for r in metrics] == [r["train_loss"] for r in validated.progress.metrics]
     assert trainer.optimizer.flat.w.tobytes() == validated.optimizer.flat.w.tobytes()
+
+
+def test_one_fit_at_a_time(data):
+    """Two would mix their steps, as where a page that starts a training is asked for twice; each may have its own."""
+    straight, trainer, other, said = trainer_of(data), trainer_of(data), trainer_of(data), []
+
+    class Fits(Observer):
+        def after_step(self, step: Step) -> None:
+            other.fit(0, verbose=False)
+            with pytest.raises(RuntimeError, match=r"in thread MainThread, and two at once would mix their steps"):
+                trainer.fit(1, verbose=False)
+            thread = threading.Thread(target=self.fit)
+            thread.start()
+            thread.join()
+
+        def fit(self) -> None:
+            try:
+                trainer.fit(1, verbose=False)
+            except RuntimeError as error:
+                said.append(str(error))
+
+    straight.fit(2, verbose=False)
+    trainer.fit(1, [Fits()], verbose=False)
+    assert len(said) == 3
+    trainer.fit(1, verbose=False)
+    assert trainer.progress.step == 6
+    assert trainer.optimizer.flat.w.tobytes() == straight.optimizer.flat.w.tobytes()
+
+
+def test_another_thread_saves_no_half_step(data, tmp_path):
+    """In the middle of a step some weights are new and others old; an observer saves between two."""
+    trainer, said = trainer_of(data), []
+
+    class Saves(Observer):
+        def before_step(self, step: Step) -> None:
+            thread = threading.Thread(target=self.save)
+            thread.start()
+            thread.join()
+
+        def after_step(self, step: Step) -> None:
+            trainer.save(tmp_path / f"step{step.number}")
+
+        def save(self) -> None:
+            try:
+                trainer.save(tmp_path / "torn")
+            except RuntimeError as error:
+                said.append(str(error))
+
+    trainer.fit(1, [Saves()], verbose=False)
+    assert len(said) == 3
+    assert "thread MainThread is training this Trainer" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step1", "step2", "step3"]
 
 
 def test_only_steps_that_nobody_wants_whole_run_in_one_piece(data, monkeypatch):

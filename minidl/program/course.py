@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from numbers import Integral
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from minidl.training.observer import Observer, Step
 from minidl.training.slips import check_parameters
 
 BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
+_training: WeakKeyDictionary[Trainer, threading.Thread] = WeakKeyDictionary()  # those in `fit` now, and where
+_lock = threading.Lock()  # of what is above
 
 
 def fit(
@@ -47,7 +50,7 @@ def fit(
     _check_observers(observers)
     check_schedule(trainer, total)
     check_parameters(trainer.model, trainer.optimizer)  # again: a layer may have been replaced since
-    with threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), trainer.forms():
+    with alone(trainer), threads_or_as_before(threads or trainer.threads), folder_held(trainer.run), trainer.forms():
         _train(trainer, total, observers, validate, verbose)
 
 
@@ -86,6 +89,32 @@ def blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> str:
         f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
         f"{guessing:.3g}: the rate, {worst['lr']:g}, or the initial weights are far too large"
     )
+
+
+@contextmanager
+def alone(trainer: Trainer) -> Iterator[None]:
+    """While `fit` trains: a second one, of another thread or of an observer, would mix its steps with these."""
+    with _lock:
+        if (other := _training.get(trainer)) is not None:
+            raise RuntimeError(
+                f"fit: this Trainer is training already, in thread {other.name}, and two at once would mix their "
+                "steps: wait until that fit has ended, or give each a network and a Trainer of its own"
+            )
+        _training[trainer] = threading.current_thread()
+    try:
+        yield
+    finally:
+        del _training[trainer]
+
+
+def check_here(trainer: Trainer) -> None:
+    """Raise RuntimeError where another thread is training: what it holds now is half a step old, half new."""
+    other = _training.get(trainer)
+    if other is not None and other is not threading.current_thread():
+        raise RuntimeError(
+            f"save: thread {other.name} is training this Trainer, perhaps in the middle of a step: save in an observer "
+            "of its fit, whose after_step and after_epoch are called between two steps, or after that fit"
+        )
 
 
 @contextmanager

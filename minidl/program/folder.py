@@ -20,7 +20,7 @@ from minidl.cli import closing
 from minidl.data.batches import Origin, Splits
 from minidl.module import Module, device_of
 from minidl.optim import Optimizer
-from minidl.program.course import folder_held
+from minidl.program.course import check_here, folder_held
 from minidl.program.describe import Unknown, describe_network, describe_optimizer
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import load_checkpoint, saved_checksum
@@ -141,6 +141,7 @@ def begin(trainer: Trainer, folder: Any) -> None:
 
 def save(trainer: Trainer, folder: Any = None) -> Path:
     """See Trainer.save."""
+    check_here(trainer)
     if folder is None and trainer.run is None:
         raise ValueError(
             "name a folder: trainer.save('runs/mine'). For the weights alone, model.save('net.safetensors')"
