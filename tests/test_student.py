@@ -848,6 +848,32 @@ def test_10_own_rules_conditions_and_arrays_are_asked_for(tmp_path: Path) -> Non
     assert same(found.model, straight.model)
 
 
+def test_10_what_is_set_on_a_trainer_midway_is_part_of_the_run(tmp_path: Path) -> None:
+    """The size of the batches, the seed, another optimizer, other data: the folder goes on as the program would."""
+    one = trainer(few(), folder=tmp_path / "run")
+    one.fit(1, verbose=False)
+    one.batch_size, one.seed = np.int64(25), 3
+    one.optimizer = minidl.optim.SGD(one.model.parameters(), lr=0.05, momentum=0.9)
+    one.fit(1, verbose=False)
+    found = load_run(tmp_path / "run", model=Net)
+    found.fit(1, verbose=False)
+    one.run = None  # the other writes the folder now
+    one.fit(1, verbose=False)
+    assert [record["step"] for record in found.metrics] == [4, 12, 20]
+    assert same(one.model, found.model)
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (settings["batch_size"], settings["seed"], settings["opt"]) == (25, 3, "sgd")
+
+    found.trainer.splits = few(100)  # fewer digits of the same set
+    found.fit(1, verbose=False)
+    again = load_run(tmp_path / "run", model=Net)
+    assert len(again.trainer.splits.train) == 100
+    again.trainer.splits = trainer((np.ones((50, 28, 28), np.float32), np.arange(50) % 10)).splits
+    again.fit(1, verbose=False)
+    with pytest.raises(minidl.training.checkpoint.CheckpointError, match="arrays of your own: give them"):
+        load_run(tmp_path / "run", model=Net).fit(1, verbose=False)
+
+
 def test_10_the_command_line_takes_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(f"from minidl import Tensor, nn\n\n\n{inspect.getsource(Net)}")
     one = trainer(folder=tmp_path / "run")

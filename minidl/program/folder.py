@@ -63,11 +63,20 @@ class TrainerRun(Run):
     saved_checksum: str | None = None  # of the checkpoint, as this process left it in the folder or found it
     is_held = False  # whether this process has the folder's lock
 
+    def __init__(self, job: Job, *other: Any) -> None:
+        super().__init__(job, *other)
+        self.splits = job.trainer.splits  # those that the job's dataset is of
+
     def save(self) -> None:
-        """As Run's. What the program has set since on the network and the optimizer is part of the settings."""
+        """As Run's. What the program has set since on the Trainer, network and optimizer is part of the settings."""
         before = now = self.job.config
         if isinstance(before, Settings):  # and not a run of the command line
-            now = replace(before, **described(self.job.trainer))
+            trainer = self.job.trainer
+            now = replace(before, **described(trainer))
+            if trainer.splits is not self.splits:
+                origin: Any = trainer.splits.origin or arrays_origin(trainer.splits)
+                now, self.splits = replace(now, **sources(origin)), trainer.splits
+                self.job = replace(self.job, dataset=origin)
             self.job = replace(self.job, config=now)
         super().save()
         if now != before:
@@ -174,36 +183,40 @@ def _as_finished(run: TrainerRun) -> bool:
 
 def settings_of(trainer: Trainer, origin: Origin) -> Settings:
     """What a Trainer's run is decided by."""
-    known = described(trainer)
     return Settings(
-        dataset=origin.name,
-        model=type(trainer.model).__name__,
-        opt=name_of(trainer.optimizer),
-        epochs=trainer.progress.epoch,
-        batch_size=trainer.batch_size,
-        seed=trainer.seed,
-        device=device_of(trainer.model),
-        val_fraction=origin.val_fraction,
-        split_seed=origin.seed,
-        counts=origin.counts,
-        file="" if known["network"] else file_of(trainer.model),
-        **known,
+        epochs=trainer.progress.epoch, device=device_of(trainer.model), **sources(origin), **described(trainer)
     )
 
 
+def sources(origin: Origin) -> dict[str, Any]:
+    """The settings that say what the data are."""
+    return {
+        "dataset": origin.name,
+        "val_fraction": origin.val_fraction,
+        "split_seed": origin.seed,
+        "counts": origin.counts,
+    }
+
+
 def described(trainer: Trainer) -> dict[str, Any]:
-    """The settings that a program may change between two calls of `fit`: a weight decay, a layer that is frozen."""
+    """The settings that a program may change between two calls of `fit`: a weight decay, a layer that is frozen, the
+    size of the batches, another optimizer."""
     optimizer, asked = None, ""
     try:
         optimizer = describe_optimizer(trainer.optimizer)
     except Unknown as error:
         asked = str(error)
-    frozen = [name for name, p in trainer.model.named_parameters() if not p.requires_grad]
+    network = describe_network(trainer.model)
     return {
-        "network": describe_network(trainer.model),
+        "model": type(trainer.model).__name__,
+        "opt": name_of(trainer.optimizer),
+        "batch_size": int(trainer.batch_size),
+        "seed": int(trainer.seed),
+        "network": network,
         "optimizer": optimizer,
         "asked": asked,
-        "frozen": frozen,
+        "file": "" if network else file_of(trainer.model),
+        "frozen": [name for name, p in trainer.model.named_parameters() if not p.requires_grad],
     }
 
 
