@@ -34,7 +34,7 @@ from minidl.rng import CounterRng
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
-from minidl.training.observer import Observer, Step
+from minidl.training.observer import Observer, Step, after_epoch, after_step
 from minidl.training.slips import check_settings, tell_resting, tell_slips
 
 
@@ -177,11 +177,11 @@ class Trainer(Named):
                 for observer in observers:
                     observer.before_epoch()
                 for step in self._steps(observers):
-                    wishes = [observer.after_step(step) for observer in observers]
+                    wishes = [after_step(observer, step) for observer in observers]
                     if any(wishes):
                         return self.progress.metrics
                 record = self.finish_epoch(validate)
-                wishes = [observer.after_epoch(record) for observer in observers]
+                wishes = [after_epoch(observer, record) for observer in observers]
                 if any(wishes):
                     break
         return self.progress.metrics

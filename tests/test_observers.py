@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Tensor, reference_only
+from minidl import Tensor, load_run, reference_only
 from minidl.trainer import Trainer
 from minidl.training.config import Config, prepare
 from minidl.training.divergence import Diverged
@@ -187,6 +187,45 @@ def test_one_fit_at_a_time(data):
     trainer.fit(1, verbose=False)
     assert trainer.progress.step == 6
     assert trainer.optimizer.flat.w.tobytes() == straight.optimizer.flat.w.tobytes()
+
+
+@pytest.mark.parametrize("answer", [2.3, 1, {"epoch": 1}, np.ones(2, bool), "stop"])
+@pytest.mark.parametrize("method", ["after_step", "after_epoch"])
+def test_only_true_asks_to_stop(data, method, answer):
+    """A loss that a method returns, as by habit, ended the training after one step."""
+    trainer = trainer_of(data)
+    observer = type("Answers", (Observer,), {method: lambda self, what: answer})()
+    with pytest.raises(
+        TypeError, match=f"Answers.{method} returned a value of type {type(answer).__name__}: True asks"
+    ):
+        trainer.fit(2, [observer], verbose=False)
+    setattr(type(observer), method, lambda self, what: np.float32(2) > 3)
+    trainer.fit(1, [observer], verbose=False)
+    setattr(type(observer), method, lambda self, what: np.asarray(3) > 2)
+    before = trainer.progress.step
+    trainer.fit(2, [observer], verbose=False)
+    assert trainer.progress.step == before + (1 if method == "after_step" else 3)
+
+
+def test_a_record_is_the_runs_own(data, tmp_path):
+    """Values that an observer put there made a checkpoint that nobody could read again."""
+    trainer = trainer_of(data)
+
+    class Adds(Observer):
+        def after_epoch(self, record: dict[str, Any]) -> None:
+            record["f1"] = np.ones(3)
+            record["lr"] = 7.0
+            del record["val_loss"]
+
+    with pytest.warns(UserWarning, match=r"changed \['val_loss', 'lr', 'f1'\] in its copy of the record") as told:
+        trainer.fit(1, [Adds(), notes := Notes()], verbose=False)
+    assert len(told) == 1
+    assert set(trainer.metrics[0]) >= {"val_loss", "lr"}
+    assert trainer.metrics[0]["lr"] != 7
+    assert "f1" not in trainer.metrics[0]
+    assert notes.notes[-2] == ("epoch", 1)
+    trainer.save(tmp_path / "run")
+    assert load_run(tmp_path / "run", data=str(data)).metrics == trainer.metrics
 
 
 def test_another_thread_saves_no_half_step(data, tmp_path):

@@ -59,7 +59,34 @@ class Observer:
         """The step is taken and counted."""
 
     def after_epoch(self, record: dict[str, Any]) -> bool | None:
-        """The epoch is over; `record` is its line of metrics.jsonl."""
+        """The epoch is over; `record` is a copy of its line of metrics.jsonl."""
 
     def close(self) -> None:
         """Training is over, at its end or by an error."""
+
+
+def after_step(observer: Observer, step: Step) -> bool:
+    """Tell an observer of a step. Whether it asks to stop."""
+    return _asks(observer, "after_step", observer.after_step(step))
+
+
+def after_epoch(observer: Observer, record: dict[str, Any]) -> bool:
+    """Tell an observer of an epoch, by a copy of its record. Whether it asks to stop."""
+    shown = dict(record)
+    answer = observer.after_epoch(shown)
+    if changed := [str(name) for name in {**record, **shown} if shown.get(name, shown) is not record.get(name, record)]:
+        tell(f"{type(observer).__name__}.after_epoch changed {changed} in its copy of the record, which the metrics do "
+             "not show: keep values of your own in the observer, as in self.values.append(value)")  # fmt: skip
+    return _asks(observer, "after_epoch", answer)
+
+
+def _asks(observer: Observer, method: str, answer: Any) -> bool:
+    """Whether the answer is True. A loss or a record that a method returns by habit is no wish to stop."""
+    if answer is None or isinstance(answer, bool):
+        return bool(answer)
+    if str(getattr(answer, "dtype", "")) == "bool" and answer.size == 1:  # a comparison of NumPy's
+        return bool(answer)
+    raise TypeError(
+        f"{type(observer).__name__}.{method} returned a value of type {type(answer).__name__}: True asks the Trainer "
+        "to stop, False or nothing lets it go on"
+    )
