@@ -59,7 +59,7 @@ class Origin:
 
     name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
     val_fraction, counts, seed  as for `split`; all None for arrays
-    class_names, note, polarity  as of the Dataset
+    class_names, note, polarity, known  as of the Dataset
     """
 
     name: str
@@ -71,6 +71,7 @@ class Origin:
     class_names: tuple[str, ...] = ()
     note: str = ""
     polarity: str = LIGHT_ON_DARK
+    known: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def split(
     order = np.random.default_rng(seed).permutation(n)
     fraction, names = None if counts else val_fraction, dataset.class_names
     source, note, polarity = dataset.source, dataset.note, dataset.polarity
-    origin = Origin(dataset.name, source, dataset.sha256, fraction, counts, seed, names, note, polarity)
+    origin = Origin(dataset.name, source, dataset.sha256, fraction, counts, seed, names, note, polarity, dataset.known)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
         return _pick(dataset, order[n_val:], order[:n_val], device, origin)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from minidl.data import DataError, IdxError, load_mnist, read_idx, write_idx
+from minidl.data import DataError, IdxError, load_mnist, read_idx, split, write_idx
 from minidl.data.known import EMNIST, KNOWN, MNIST
 from minidl.data.layout import PARTS
 from minidl.data.mnist import NAMES
@@ -180,6 +180,7 @@ def test_emnist_is_put_right(monkeypatch, tmp_path):
         named = load_mnist(str(path))
         assert (named.sha256, named.name, named.class_names) == (dataset.sha256, str(path), dataset.class_names)
         assert (named.known, dataset.known) == ("emnist-letters", "")
+        assert split(named).origin.known == "emnist-letters"
 
 
 def test_letters_that_count_from_0_already(tmp_path):

@@ -199,8 +199,9 @@ def test_only_true_asks_to_stop(data, method, answer):
         TypeError, match=f"Answers.{method} returned a value of type {type(answer).__name__}: True asks"
     ):
         trainer.fit(2, [observer], verbose=False)
-    setattr(type(observer), method, lambda self, what: np.float32(2) > 3)
-    trainer.fit(1, [observer], verbose=False)
+    for goes_on in (np.float32(2) > 3, 0):  # 0: of `return self.waited and self.waited > 3`
+        setattr(type(observer), method, lambda self, what, answer=goes_on: answer)
+        trainer.fit(1, [observer], verbose=False)
     setattr(type(observer), method, lambda self, what: np.asarray(3) > 2)
     before = trainer.progress.step
     trainer.fit(2, [observer], verbose=False)

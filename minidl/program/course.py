@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from numbers import Integral
 from types import FrameType
 from typing import Any
@@ -29,7 +30,16 @@ from minidl.training.observer import Observer, Step
 from minidl.training.slips import check_parameters
 
 BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
-_training: WeakKeyDictionary[Trainer, threading.Thread] = WeakKeyDictionary()  # those in `fit` now, and where
+
+
+@dataclass(eq=False)
+class Fit:
+    """A call of `fit` that is training now."""
+
+    thread: threading.Thread
+
+
+_training: WeakKeyDictionary[Trainer, Fit] = WeakKeyDictionary()
 _lock = threading.Lock()  # of what is above
 
 
@@ -94,26 +104,27 @@ def blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> str:
 @contextmanager
 def alone(trainer: Trainer) -> Iterator[None]:
     """While `fit` trains: a second one, of another thread or of an observer, would mix its steps with these."""
-    with _lock:
-        if (other := _training.get(trainer)) is not None:
-            raise RuntimeError(
-                f"fit: this Trainer is training already, in thread {other.name}, and two at once would mix their "
-                "steps: wait until that fit has ended, or give each a network and a Trainer of its own"
-            )
-        _training[trainer] = threading.current_thread()
+    mine = Fit(threading.current_thread())
     try:
+        with _lock:
+            if (other := _training.setdefault(trainer, mine)) is not mine:
+                raise RuntimeError(
+                    f"fit: this Trainer is training already, in thread {other.thread.name}, and two at once would mix "
+                    "their steps: wait until that fit has ended, or give each a network and a Trainer of its own"
+                )
         yield
-    finally:
-        del _training[trainer]
+    finally:  # also where a Ctrl-C came before the `yield`
+        if _training.get(trainer) is mine:
+            del _training[trainer]
 
 
 def check_here(trainer: Trainer) -> None:
     """Raise RuntimeError where another thread is training: what it holds now is half a step old, half new."""
-    other = _training.get(trainer)
-    if other is not None and other is not threading.current_thread():
+    now = _training.get(trainer)
+    if now is not None and now.thread is not threading.current_thread():
         raise RuntimeError(
-            f"save: thread {other.name} is training this Trainer, perhaps in the middle of a step: save in an observer "
-            "of its fit, whose after_step and after_epoch are called between two steps, or after that fit"
+            f"save: thread {now.thread.name} is training this Trainer, perhaps in the middle of a step: save in an "
+            "observer of its fit, whose after_step and after_epoch are called between two steps, or after that fit"
         )
 
 

@@ -82,7 +82,7 @@ def after_epoch(observer: Observer, record: dict[str, Any]) -> bool:
 
 def _asks(observer: Observer, method: str, answer: Any) -> bool:
     """Whether the answer is True. A loss or a record that a method returns by habit is no wish to stop."""
-    if answer is None or isinstance(answer, bool):
+    if answer is None or isinstance(answer, bool) or (type(answer) is int and answer == 0):  # `waited and waited > 3`
         return bool(answer)
     if str(getattr(answer, "dtype", "")) == "bool" and answer.size == 1:  # a comparison of NumPy's
         return bool(answer)
