@@ -34,9 +34,8 @@ class NumPyFunctions:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The values, for NumPy's functions; not from the GPU, where that would hide a wait for the device."""
-        if copy is None and self.requires_grad and is_recording():
-            user = sys._getframe(1)
-            _tell_table(user) if dtype is None else _tell_lost(user, self.node is not None)
+        if self.requires_grad and is_recording():
+            _tell_lost(sys._getframe(1), dtype, copy, self.node is not None)
         return np.array(_host(self), dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -67,17 +66,18 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
     return result
 
 
-def _tell_lost(user: FrameType, computed: bool) -> None:
+def _tell_lost(user: FrameType, dtype: Any, copy: bool | None, computed: bool) -> None:
     """NumPy asks no leave for array.dot(t) and array[i] = t: it takes the values. Which it is, the code of the function
     that calls says. To copy a weight is no slip, nor p.data[...] = p - lr * p.grad, but another result that is
     `computed` would go on without its gradient."""
     code = user.f_code
-    if computed and dis.opname[code.co_code[user.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE"):
-        if re.match(r"[^=]*\.data\[", linecache.getline(code.co_filename, user.f_lineno)):
-            return
-        tell("array[i] = t of a Tensor that needs a gradient keeps the values alone: ops.stack([t, ...]) of a list "
-             "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
-    elif "dot" in code.co_names:
+    if dis.opname[code.co_code[user.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE"):  # copy=True before NumPy 2.3
+        if computed and not re.match(r"[^=]*\.data\[", linecache.getline(code.co_filename, user.f_lineno)):
+            tell("array[i] = t of a Tensor that needs a gradient keeps the values alone: ops.stack([t, ...]) of a list "
+                 "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
+    elif copy is None and dtype is None:
+        _tell_table(user)
+    elif copy is None and "dot" in code.co_names:
         tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
 
 

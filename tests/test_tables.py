@@ -51,6 +51,20 @@ def test_a_table_has_its_pixels_and_labels(tmp_path, title, first):
     assert np.bincount(made.test_labels).tolist() == [round(0.2 * n) for n in np.bincount(labels)]
 
 
+@pytest.mark.parametrize("options", [{}, {"fmt": "%4d"}, {"fmt": "%d", "delimiter": ","}, {"fmt": "%g "}])
+@pytest.mark.parametrize("titled", [True, False])
+def test_what_savetxt_writes(tmp_path, options, titled):
+    """It puts a blank between numbers, and a # before a line of names."""
+    images, labels = DIGITS.train_images[::40], DIGITS.train_labels[::40]
+    names = options.get("delimiter", " ").join(["label", *(f"pixel{i}" for i in range(784))])
+    rows = np.insert(images.reshape(len(images), -1).astype(int), 0, labels, axis=1)
+    np.savetxt(tmp_path / "train.csv", rows, header=names if titled else "", **options)
+    make(tmp_path / "train.csv", tmp_path / "o")
+    made = load_mnist(str(tmp_path / "o"))
+    got = pairs([made.train_images, made.train_labels, made.test_images, made.test_labels])
+    assert got == sorted((int(k), image.tobytes()) for image, k in zip(images, labels, strict=True))
+
+
 def test_a_folder_of_tables(tmp_path):
     for part, of in (("mnist_train.csv", DIGITS.train_images[:30]), ("mnist_test.csv", DIGITS.test_images[:7])):
         table(tmp_path / part, of, np.arange(len(of)) % 3)
@@ -96,7 +110,8 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("2,0,0.1,7,0.2\n1,0,3,0,0\n", "its first line was a picture, which pandas took for the names of the columns"),
         (",2,0,0.1,7,0.2\n0,1,0,3,0,0\n", "read the table with header=None"),
         ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
-        ("0 2\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
+        ("label a\n1 2\n 1  2 3\n", "line 3 has 3 columns, those before have 2"),
+        ("label,a\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
         ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
         ("file,label\n1.png,3\n", "line 2 names '1.png'; sort the pictures into a folder for each class"),
         ("label,a\n1,7\n1\n", "line 3 has 1 columns, those before have 2"),

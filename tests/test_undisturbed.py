@@ -314,8 +314,14 @@ def interrupted(run: Callable[[], Any], n: int, handler: Callable[[], None] = ct
         return inside if code in names else None
 
     tracing = sys.gettrace()
-    sys.settrace(enter)
     try:
+        if sys.version_info >= (3, 12):  # only the next settrace shows what a frame was asked for
+            moments = -(10**9)
+            sys.settrace(enter)
+            run()
+            sys.settrace(tracing)
+            moments = 0
+        sys.settrace(enter)
         run()
     except KeyboardInterrupt:
         return True

@@ -1,7 +1,7 @@
 """A table as text: its numbers, and which of its columns are the label and the pixels.
 
-Programs write tables in many ways. Lines are cut at commas, semicolons or tabs; titles, quotes, and a packed file
-(.gz) are taken too.
+Programs write tables in many ways. Lines are cut at commas, semicolons or tabs, or at blanks where there are none of
+these; titles, quotes, and a packed file (.gz) are taken too.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -104,8 +104,9 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
     try:
         with _opened(path) as file:
             first = next((line for line in file if line.strip()), "")
-        separator = next((each for each in SEPARATORS if each in first), ",")
-        head = [cell.strip() for cell in next(csv.reader([first], delimiter=separator), [])]
+        first = first.lstrip("# ").rstrip(" \r\n")  # np.savetxt writes a # before its names
+        separator = next((each for each in SEPARATORS if each in first), " " if " " in first else ",")
+        head = [cell.strip() for cell in next(_cells([first], separator), [])]
         titled = _are_titles(head)
         if _were_numbers(head[1:] if head[:1] == [""] else head):
             raise DataError(f"{path}: its first line was a picture, which pandas took for the names of the columns "
@@ -118,6 +119,12 @@ def _read_numbers(path: Path) -> tuple[list[str], Array]:
     if not values.size:
         raise DataError(f"{path} has no line of numbers in it")
     return (head if titled else []), values
+
+
+def _cells(lines: Iterable[str], separator: str) -> Any:
+    """A csv.reader of the lines; several blanks are one, and none at a line's ends is one."""
+    blank = separator == " "
+    return csv.reader(map(str.strip, lines) if blank else lines, delimiter=separator, skipinitialspace=blank)
 
 
 def _are_titles(head: list[str]) -> bool:
@@ -147,7 +154,8 @@ def _loaded(path: Path, separator: str, titled: bool) -> Array:
             if titled:
                 next(lines, None)
             try:
-                values = np.loadtxt(lines, kind, delimiter=separator, quotechar='"', comments=None, ndmin=2)
+                between = None if separator == " " else separator  # None: as many blanks as there are
+                values = np.loadtxt(lines, kind, delimiter=between, quotechar='"', comments=None, ndmin=2)
             except UnicodeDecodeError:
                 raise
             except (ValueError, OverflowError):
@@ -161,7 +169,7 @@ def _odd_line(path: Path, separator: str, titled: bool) -> str:
     """The first line that can't be read, in words."""
     columns, titles = 0, None
     with _opened(path) as file:
-        reader = csv.reader(file, delimiter=separator)
+        reader = _cells(file, separator)
         for cells in reader:
             if not "".join(cells).strip() and len(cells) < 2:
                 continue
