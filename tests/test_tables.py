@@ -77,6 +77,19 @@ def test_a_folder_of_tables(tmp_path):
     assert len(load_mnist(str(tmp_path / "p")).test_labels) == 6
 
 
+@pytest.mark.parametrize(("part", "first", "names"), [("letters", 1, "abcdefg"), ("balanced", 0, "0123456")])
+def test_tables_of_emnist_have_its_names(tmp_path, part, first, names):
+    """Letters count from 1 there, in the tables too; all else from 0."""
+    labels = np.arange(28) % 7
+    for kind, of in (("train", DIGITS.train_images[:28]), ("test", DIGITS.test_images[:28])):
+        table(tmp_path / f"emnist-{part}-{kind}.csv", of.transpose(0, 2, 1), labels + first, title=None)
+    assert ("its labels count from 1" in make(tmp_path, tmp_path / "o")) == bool(first)
+    made = load_mnist(str(tmp_path / "o"))
+    assert "".join(made.class_names) == names
+    np.testing.assert_array_equal(made.train_labels, labels)
+    np.testing.assert_array_equal(made.test_labels, labels)
+
+
 def test_emnist_s_tables_are_set_upright(tmp_path):
     """They are transposed, as its IDX files are; else a network reads them well, and nobody's handwriting."""
     for part, of in (("train", DIGITS.train_images[:30]), ("test", DIGITS.test_images[:7])):

@@ -13,6 +13,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.foreign import foreign_format
 from minidl.data.idx import DataError
+from minidl.data.known import EMNIST
 from minidl.data.layout import PICTURES, TABLES
 from minidl.data.pictures import FAINT, read_head, starts_as_picture
 from minidl.handwriting.arrays import read_arrays
@@ -90,9 +91,11 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
     if test is not None and test[0] is None:
         notes.append(f"left out: {tables['test'].name} has no labels, so it can't be tested on")
         test = None
+    known = _of_emnist(tables["train"], [part[0] for part in (train, test) if part], notes)
     white = _white(train[1], notes)
     labels, images = _as_bytes(tables["train"], train, white)
-    names = [str(k) for k in range(int(labels.max()) + 1)]
+    classes = int(labels.max()) + 1
+    names = list(known[:classes]) if classes <= len(known) else [str(k) for k in range(classes)]
     _check_classes(tables["train"], labels, notes)
     if test is None:
         groups = [list(images[labels == k]) for k in range(len(names))]
@@ -107,6 +110,19 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
         tested = _as_bytes(path, test, white)
         arrays = [images, labels, tested[1], tested[0]]
     return Collected(arrays, names, notes)
+
+
+def _of_emnist(path: Path, labels: list[Array | None], notes: list[str]) -> tuple[str, ...]:
+    """The names of the classes of a table that is called as a part of EMNIST, else (). Labels that count from 1 there,
+    the letters', count from 0 afterwards."""
+    known = next((each for each in EMNIST if path.name.lower().startswith(each.name)), None)
+    if known is None:
+        return ()
+    if known.first_label and all(each is not None and each.min() >= known.first_label for each in labels):
+        for each in labels:
+            each -= known.first_label  # type: ignore[operator]
+        notes.append(f"{path.name}: its labels count from {known.first_label}, as of {known.name}: they go from 0 now")
+    return known.class_names
 
 
 def _check_classes(path: Path, labels: Array, notes: list[str]) -> None:
