@@ -347,6 +347,24 @@ def test_archives_of_arrays(tmp_path, few):
         load_mnist(str(tmp_path / "mnist.npz"))
 
 
+def test_pictures_and_labels_in_archives_of_their_own(tmp_path, few):
+    """As KMNIST and Kuzushiji-49 are published: four files, each with one arr_0."""
+    images, labels, _ = few
+    for name, array in (
+        ("k49-train-imgs", images[:80]), ("k49-train-labels", labels[:80]),
+        ("k49-test-imgs", images[80:]), ("k49-test-labels", labels[80:]),
+    ):  # fmt: skip
+        np.savez_compressed(tmp_path / f"{name}.npz", array)
+    made = collect_tables(tables_in(tmp_path))
+    for array, right in zip(made.arrays, (images[:80], labels[:80], images[80:], labels[80:]), strict=True):
+        np.testing.assert_array_equal(array, right)
+    alone = collect_tables(tables_in(tmp_path / "k49-train-imgs.npz"))  # its labels are beside it
+    assert pairs(alone.arrays) == pairs([images[:40], labels[:40], images[40:80], labels[40:80]])
+    (tmp_path / "k49-train-labels.npz").unlink()
+    with pytest.raises(DataError, match=r"k49-train-imgs.npz holds arr_0 \(80, .*: one array of grey pictures"):
+        collect_tables(tables_in(tmp_path))
+
+
 def test_a_folder_of_archives(tmp_path, few):
     images, labels, _ = few
     np.savez(tmp_path / "train.npz", x_train=images[:80], y_train=labels[:80])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,13 @@ def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, t
     DataError, with the shapes, where it is not clear."""
     parts: dict[str, dict[str, Array]] = {"train": {}, "test": {}}
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            for name in archive.files:
-                words = [word.lower().lstrip("xy") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-                if any(word.startswith("val") and not word.startswith("value") for word in words):
-                    notes.append(f"left out: {name}, as minidl draws its own pictures to validate on")
-                else:
-                    tested = any(word.startswith("test") for word in words)
-                    parts["test" if tested else "train"][name] = archive[name]
+        for name, array in _arrays_of(path):
+            words = [word.lower().lstrip("xy") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+            if any(word.startswith("val") and not word.startswith("value") for word in words):
+                notes.append(f"left out: {name}, as minidl draws its own pictures to validate on")
+            else:
+                tested = any(word.startswith("test") for word in words)
+                parts["test" if tested else "train"][name] = array
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         why = " ".join(str(error).split())
         if "pickle" in why:  # NumPy says how to load what may run any program; and of any bytes that they are a pickle
@@ -38,6 +38,21 @@ def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, t
         called = f"only {', '.join(parts['test'])}, to be tested on" if parts["test"] else "nothing to learn from"
         raise DataError(f"{path} holds {called}: {NEEDED}")
     return {part: _pair(path, arrays, notes) for part, arrays in parts.items() if arrays}
+
+
+def labels_beside(path: Path) -> Path | None:
+    """The archive with the labels of an archive of pictures, as KMNIST's: kmnist-train-labels.npz is that of
+    kmnist-train-imgs.npz."""
+    other = path.with_name(re.sub(r"imgs|images", "labels", path.name))
+    return other if path.name.endswith(".npz") and other != path and other.is_file() else None
+
+
+def _arrays_of(path: Path) -> Iterator[tuple[str, Array]]:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        yield from ((name, archive[name]) for name in archive.files)
+    if other := labels_beside(path):
+        with open(other, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            yield from ((f"labels/{name}", archive[name]) for name in archive.files)
 
 
 def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from minidl.data.idx import DataError
 from minidl.data.known import EMNIST
 from minidl.data.layout import PICTURES, TABLES
 from minidl.data.pictures import FAINT, read_head, starts_as_picture
-from minidl.handwriting.arrays import read_arrays
+from minidl.handwriting.arrays import labels_beside, read_arrays
 from minidl.handwriting.collect import Collected, class_split
 from minidl.handwriting.columns import read_columns
 from minidl.handwriting.folders import LISTED, folders_in, listed, loose_files
@@ -37,6 +37,8 @@ def tables_in(place: Path) -> dict[str, Path] | None:
     if not place.is_dir() or len(folders_in(place)) > 1:
         return None
     found = [name for name in loose_files(place) if name.lower().endswith(TABLES) and (place / name).is_file()]
+    beside = {labels_beside(place / name) for name in found}  # read with their pictures
+    found = [name for name in found if place / name not in beside]
     if not found:
         if not folders_in(place):
             _check_others(place)
