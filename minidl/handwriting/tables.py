@@ -93,7 +93,7 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
     if test is not None and test[0] is None:
         notes.append(f"left out: {tables['test'].name} has no labels, so it can't be tested on")
         test = None
-    known = _of_emnist(tables["train"], [part[0] for part in (train, test) if part], notes)
+    known = _of_emnist(tables["train"], [part[0] for part in (train, test) if part and part[0] is not None], notes)
     white = _white(train[1], notes)
     labels, images = _as_bytes(tables["train"], train, white)
     classes = int(labels.max()) + 1
@@ -114,15 +114,15 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
     return Collected(arrays, names, notes)
 
 
-def _of_emnist(path: Path, labels: list[Array | None], notes: list[str]) -> tuple[str, ...]:
+def _of_emnist(path: Path, labels: list[Array], notes: list[str]) -> tuple[str, ...]:
     """The names of the classes of a table that is called as a part of EMNIST, else (). Labels that count from 1 there,
     the letters', count from 0 afterwards."""
     known = next((each for each in EMNIST if path.name.lower().startswith(each.name)), None)
     if known is None:
         return ()
-    if known.first_label and all(each is not None and each.min() >= known.first_label for each in labels):
+    if known.first_label and all(each.min() >= known.first_label for each in labels):
         for each in labels:
-            each -= known.first_label  # type: ignore[operator]
+            each -= known.first_label
         notes.append(f"{path.name}: its labels count from {known.first_label}, as of {known.name}: they go from 0 now")
     return known.class_names
 
