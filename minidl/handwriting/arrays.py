@@ -48,11 +48,10 @@ def labels_beside(path: Path) -> Path | None:
 
 
 def _arrays_of(path: Path) -> Iterator[tuple[str, Array]]:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        yield from ((name, archive[name]) for name in archive.files)
-    if other := labels_beside(path):
-        with open(other, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            yield from ((f"labels/{name}", archive[name]) for name in archive.files)
+    for place, called in ((path, ""), (labels_beside(path), "labels/")):
+        if place is not None:
+            with open(place, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                yield from ((called + name, archive[name]) for name in archive.files)
 
 
 def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array, Array]:

@@ -74,7 +74,7 @@ class TrainerRun(Run):
             trainer = self.job.trainer
             now = replace(before, **described(trainer))
             if trainer.splits is not self.splits:
-                origin: Any = trainer.splits.origin or arrays_origin(trainer.splits)
+                origin: Any = origin_of(trainer.splits)
                 now, self.splits = replace(now, **sources(origin)), trainer.splits
                 self.job = replace(self.job, dataset=origin)
             self.job = replace(self.job, config=now)
@@ -139,7 +139,7 @@ def begin(trainer: Trainer, folder: Any) -> None:
             f"{path} holds a run already: go on with minidl.load_run({str(path)!r}), or choose another folder"
         )
     check_unused(path)
-    origin = trainer.splits.origin or arrays_origin(trainer.splits)
+    origin = origin_of(trainer.splits)
     job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
     with ExitStack() as held:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
@@ -234,8 +234,11 @@ def file_of(model: Module) -> str:
     return file if Path(file).is_file() else ""
 
 
-def arrays_origin(splits: Splits) -> Origin:
-    """Of arrays of the program's own: the hash of all of them says later whether they are the same."""
+def origin_of(splits: Splits) -> Origin:
+    """Where they come from; of arrays of the program's own the hash of all of them, which says later whether they are
+    the same."""
+    if splits.origin is not None:
+        return splits.origin
     digest = hashlib.sha256()
     for part in (splits.train, splits.val, splits.test):
         for array in (part.images, part.labels):

@@ -19,7 +19,7 @@ from minidl.evaluation import Result, evaluate, predict
 from minidl.module import Module
 from minidl.optim import Optimizer
 from minidl.program.describe import make_network, make_optimizer
-from minidl.program.folder import Settings, TrainerRun, arrays_origin
+from minidl.program.folder import Settings, TrainerRun, origin_of
 from minidl.telling import tell
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
@@ -193,7 +193,7 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
         data = _split(config, data) if not own or config["split_seed"] is not None else splits_of(data)
     else:
         data = splits_of(data)
-        found = (data.origin or arrays_origin(data)).sha256
+        found = origin_of(data).sha256
     if found != known["sha256"]:
         raise CheckpointError(
             f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
