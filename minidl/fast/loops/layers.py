@@ -104,11 +104,13 @@ def matmul(a: Tensor, b: Any) -> Any:
         return NotImplemented
     if b.ndim > 2:
         return stacks.matmul(a, b)
-    (k, m), call, dtype = b.shape, gemm(a.dtype), a.dtype
-    left, right, work = np.ascontiguousarray(a.data).reshape(-1, k), np.ascontiguousarray(b.data), a.data.size * m
+    (k, m), call, dtype, work = b.shape, gemm(a.dtype), a.dtype, a.data.size * b.shape[1]
+    turned = b.data.T.flags.c_contiguous and not b.data.flags.c_contiguous  # as in x @ w.T, without a copy of w
+    left, right = np.ascontiguousarray(a.data).reshape(-1, k), b.data.T if turned else np.ascontiguousarray(b.data)
+    forward, back = (dense.RIGHT, dense.NEITHER) if turned else (dense.NEITHER, dense.RIGHT)
 
-    def product(x: Array, y: Array, turned: int, out: Array) -> Array:
-        dense.matmul(ready(work), call, x, y, out, turned)
+    def product(x: Array, y: Array, turn: int, out: Array) -> Array:
+        dense.matmul(ready(work), call, x, y, out, turn)
         return out
 
     def rows(g: Array) -> Array:
@@ -116,8 +118,8 @@ def matmul(a: Tensor, b: Any) -> Any:
 
     return record(
         "matmul",
-        product(left, right, dense.NEITHER, CPU.empty((len(left), m), dtype)).reshape(*a.shape[:-1], m),
-        (a, lambda g: product(rows(g), right, dense.RIGHT, CPU.empty(left.shape, dtype)).reshape(a.shape), b),
+        product(left, right, forward, CPU.empty((len(left), m), dtype)).reshape(*a.shape[:-1], m),
+        (a, lambda g: product(rows(g), right, back, CPU.empty(left.shape, dtype)).reshape(a.shape), b),
         (b, lambda g: product(left, rows(g), dense.LEFT, place(b)), a),  # (k, n) @ (n, m)
     )
 
