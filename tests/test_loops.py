@@ -302,6 +302,21 @@ def test_convolution(seed: int, dtype: Any) -> None:
     check(op, op, arrays, rng)
 
 
+@pytest.mark.parametrize("width", [6, 7])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolution_of_planes_two_pixels_apart(channels: int, padding: int, width: int) -> None:
+    """Their pixels at even and at odd places are laid out apart; the last of an odd line has no neighbour."""
+    rng = np.random.default_rng(width)
+    for k in (1, 2, 3, 4):
+        arrays = [rng.normal(size=shape) for shape in ((3, channels, 5, width), (9, channels, 3, k), (9,))]
+
+        def op(*tensors: Tensor) -> Tensor:
+            return ops.conv2d(*tensors, (1, 2), padding)
+
+        check(op, op, arrays, rng)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(9, 49, 32), (3, 2, 28, 64), (1, 1, 300), (50, 1, 4), (64, 49, 20)])
 def test_linear_of_more_than_two_axes(shape: tuple[int, ...], dtype: Any) -> None:

@@ -26,37 +26,64 @@ def blocks(images, size, k, itemsize):
 
 
 @part
-def padded(x, few, padding):
-    """Some images with zeros around them; themselves where no padding is."""
+def padding_room(images, x, few, padding, step):
+    """Memory for padded(): images like x with zeros around them, and their halves; empty where it needs none."""
     ph, pw = padding
-    if ph == 0 and pw == 0:
-        return x
-    zero = x.dtype.type(0)
+    a, b, c = x.shape[1:]
+    two = few and step == 2
+    within = ph == 0 and pw == 0 and not (two and c % 2)
+    shape = (a, b + 2 * ph, c + 2 * pw + (c % 2 if two else 0)) if few else (a + 2 * ph, b + 2 * pw, c)
+    whole = np.zeros((0 if within else images, *shape), x.dtype)
+    return whole, np.empty((images if two else 0, 2 * a, shape[1], shape[2] // 2), x.dtype)
+
+
+@part
+def padded(x, few, padding, whole, halves):
+    """Some images with zeros around them, in the memory of padding_room(); themselves where there is nothing to do.
+
+    Of planes with windows two pixels apart, the halves: the pixels at even places of the lines, then those at odd ones.
+    So what neighbouring windows have at the same place lies side by side.
+    """
+    ph, pw = padding
     m, a, b, c = x.shape
-    if few:  # (m, C, H, W)
-        out = np.empty((m, a, b + 2 * ph, c + 2 * pw), x.dtype)
-        for i in range(m):
+    for i in range(m if whole.size else 0):
+        if few:  # (C, H, W)
             for j in range(a):
-                plane = out[i, j]
-                plane[:ph] = zero
-                plane[ph + b :] = zero
                 for k in range(b):
-                    line = plane[ph + k]
-                    line[:pw] = zero
-                    line[pw + c :] = zero
-                    copy(line[pw:], x[i, j, k], c)
-    else:  # (m, H, W, C)
-        out = np.empty((m, a + 2 * ph, b + 2 * pw, c), x.dtype)
-        for i in range(m):
-            image = out[i]
-            image[:ph] = zero
-            image[ph + a :] = zero
+                    copy(whole[i, j, ph + k, pw:], x[i, j, k], c)
+        else:  # (H, W, C)
             for k in range(a):
-                line = image[ph + k]
-                line[:pw] = zero
-                line[pw + b :] = zero
-                copy(line[pw], x[i, k], b * c)
-    return out
+                copy(whole[i, ph + k, pw], x[i, k], b * c)
+    images = whole[:m] if whole.size else x
+    if halves.size:
+        halve(images, halves)
+        return halves[:m]
+    return images
+
+
+@part
+def halve(images, halves):
+    """The pixels of planes at even places of their lines, and those at odd ones, as two planes of their own."""
+    for i in range(len(images)):
+        for j in range(images.shape[1]):
+            pixels, even, odd = images[i, j].ravel(), halves[i, 2 * j].ravel(), halves[i, 2 * j + 1].ravel()
+            for p in range(len(even)):
+                even[p] = pixels[2 * p]
+                odd[p] = pixels[2 * p + 1]
+
+
+@part
+def joined(halves):
+    """The planes whose halves these are."""
+    m, two, lines, width = halves.shape
+    images = np.empty((m, two // 2, lines, 2 * width), halves.dtype)
+    for i in range(m):
+        for j in range(two // 2):
+            pixels, even, odd = images[i, j].ravel(), halves[i, 2 * j].ravel(), halves[i, 2 * j + 1].ravel()
+            for p in range(len(even)):
+                pixels[2 * p] = even[p]
+                pixels[2 * p + 1] = odd[p]
+    return images
 
 
 @part
@@ -69,19 +96,17 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            for c in range(len(image)):
+            planes = sw if sw <= 2 else 1  # of a channel: see padded()
+            for c in range(len(image) // planes):
                 for i in range(kh):
-                    pixels = image[c, top + i]
                     for j in range(kw):
                         column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        if sw == 1:
-                            copy(column, pixels[j:], ow)
-                        elif sw == 2:  # said as a number, it takes several at once
-                            for p in range(len(column)):
-                                column[p] = pixels[p * 2 + j]
+                        pixels = image[c * planes + j % planes, top + i, j // planes :]
+                        if sw <= 2:
+                            copy(column, pixels, ow)
                         else:
                             for p in range(len(column)):
-                                column[p] = pixels[p * sw + j]
+                                column[p] = pixels[p * sw]
         else:
             n = kw * image.shape[2]
             for p in range(ow):
@@ -97,12 +122,13 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            for c in range(len(image)):
+            planes = sw if sw <= 2 else 1
+            for c in range(len(image) // planes):
                 for i in range(kh):
-                    pixels = image[c, top + i]
                     for j in range(kw):
-                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
-                        if sw == 1:
+                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
+                        places = image[c * planes + j % planes, top + i, j // planes :]
+                        if sw <= 2:
                             for p in range(len(column)):
                                 places[p] += column[p]
                         else:
