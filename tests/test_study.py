@@ -101,6 +101,19 @@ def test_the_better_ones_get_more_seeds_and_the_best_of_those_wins():
     assert (done.finished, done.winner) == (True, (3.0,))
 
 
+def test_who_has_nothing_to_tune_has_tuning_runs_for_the_levels(digits, tmp_path):
+    """Without them the training loss to compare at was infinite, and all were equivalent at the first look."""
+    fixed = (("opt", "adam"), ("lr", 0.001))
+    adam = replace(next(c for c in TINY.contestants if c.key == "adam"), fixed=fixed, axes=())
+    plan = open_plan(replace(TINY, contestants=(adam,), regimes=TINY.regimes[:1]), digits, tmp_path)
+    runs = plan.known_runs(plan.study.regimes[0], adam)
+    assert [run.seed for run in runs if not run.final] == [1000]
+    plan.given_up = {run.key for run in runs}
+    seeds = [run.seed for run in plan.known_runs(plan.study.regimes[0], adam)]
+    assert seeds == [1000, 1001, 0, 1, 2]
+    assert plan.study.runs_of(plan.study.regimes[0]) == len(seeds)
+
+
 def test_nothing_is_chosen_before_all_results_are_known():
     found = stand({0: [(-0.5, 0.0)]})
     assert (found.finished, len(found.needed)) == (False, 6)
@@ -625,6 +638,10 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         ({"regimes": (replace(TINY.regimes[0], batch_size=0),)}, "batch_size must be a whole number >= 1, got 0"),
         ({"regimes": (replace(TINY.regimes[0], looks=0),)}, "looks must be a whole number >= 1, got 0"),
         ({"regimes": TINY.regimes[:1] * 2}, "two regimes are called .*: their results would be mixed"),
+        (  # each had the other's maps and curves in the report
+            {"regimes": tuple(replace(TINY.regimes[0], name=name) for name in ("Net", "CNN", "net"))},
+            "'Net' and 'net' would share the names of their pictures",
+        ),
         ({"regimes": (replace(TINY.regimes[0], contestants=("adan",)),)}, "unknown contestant 'adan'"),
     ],
 )

@@ -220,6 +220,14 @@ def test_a_mean_of_fewer_seeds_says_so():
     assert accuracy(replace(few, collapsed=2)).endswith(" (2 collapsed, 19 of 20 seeds)")
 
 
+@pytest.mark.extra("jinja2")
+def test_a_bar_in_a_name_ends_no_cell():
+    from minidl.study.report import markdown
+
+    text = markdown([block("a | b", hybrid=0.97, adam=0.9, adam_cut=0.95)], KEYS)
+    assert {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")} == {3}
+
+
 def test_counts_in_words():
     assert spelled({BETTER: 2, EQUIVALENT: 1, WORSE: 0, OPEN: 2}) == (
         "better in 2 of 5 regimes, equivalent in 1, undecided in 2"
@@ -297,6 +305,21 @@ def test_a_level_that_guessing_reaches_is_none(accuracy, level):
     both = Block(REGIME, {k: replace(e, finals={s: record(s, 0.3, CURVE) for s in SEEDS}) for k, e in entries.items()},
                  found, (), True, (), {})  # fmt: skip
     assert np.isnan(difference(both, claim)).all() == (level is None)
+
+
+def test_a_tuning_run_that_diverged_makes_no_training_loss_to_compare_at():
+    """Its last loss is no number: all would be compared at their first look, as if their losses were equal there."""
+    lost, whole = record(1000, 0.1, [{"step": 100, "train_loss": 1.8e308}]), record(1000, 0.9, CURVE)
+    lost["result"]["diverged"] = "training diverged"
+    hybrid, adam = (replace(entry(k, 0.9), tuning=(whole,)) for k in ("hybrid", "adam"))
+    claim = Claim("", "hybrid", "adam", GAP)
+    for runs, level in (((lost, whole), 0.01), ((lost,), 0.01)):
+        entries = {"hybrid": hybrid, "adam": replace(adam, tuning=runs)}
+        assert _levels(entries, [claim], guessing=0.1).train_loss == level
+    nobody = {k: replace(e, tuning=(lost,)) for k, e in (("hybrid", hybrid), ("adam", adam))}
+    levels = _levels(nobody, [claim], guessing=0.1)
+    assert levels.train_loss is None
+    assert np.isnan(measured(whole, GAP, levels))
 
 
 def test_an_optimizer_of_ones_own_moves_no_level():

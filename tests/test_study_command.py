@@ -20,7 +20,8 @@ pytest.importorskip("jinja2", reason='the extra "study" is not installed')
 from minidl.data import load_mnist, write_idx
 from minidl.study.__main__ import main
 from minidl.study.made import can_hold_pins
-from minidl.study.own import with_own
+from minidl.study.own import fit, with_own
+from minidl.study.regimes import Shows
 from minidl.study.report import write_report
 from minidl.study.runs import trial_of
 from minidl.study.store import Store
@@ -238,6 +239,14 @@ def test_a_function_that_says_so_is_a_network(own_data, tmp_path):
     )
     found = with_own(ONE, tmp_path / "mine.py", load_mnist(name=str(own_data)))
     assert [regime.name for regime in found.regimes] == ["net"]
+
+
+def test_a_folder_called_as_mnist_need_not_show_what_mnist_must(own_data, tmp_path, monkeypatch):
+    shutil.copytree(own_data, tmp_path / "mnist-of-my-own")
+    monkeypatch.chdir(tmp_path)
+    regime = replace(ONE.regimes[0], shows=Shows(train=(0.99, 1.0)))
+    assert fit((regime,), load_mnist(name="mnist-of-my-own"), [])[0].shows == Shows()
+    assert fit((regime,), load_mnist(name="mnist5k"), [])[0].shows == regime.shows
 
 
 @pytest.mark.parametrize(

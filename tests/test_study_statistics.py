@@ -163,3 +163,4 @@ def test_levels_lie_between_two_looks():
     assert first_below([1.0, 0.1, 0.01], [0.0, 1.0, 5.0], 10**-1.5) == pytest.approx(3.0)  # half way in the logarithm
     assert first_below([1.0, 0.1], [0.0, 1.0], 2.0) == 0.0
     assert first_below([1.0, 0.5], [0.0, 1.0], 0.1) is None
+    assert first_below([1.0, 0.0], [0.0, 1.0], 0.0) == 1.0, "where all networks know all examples by heart"

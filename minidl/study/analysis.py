@@ -47,11 +47,15 @@ class Entry:
         """The trimmed mean of a number of the final results."""
         return trimmed_mean([result[name] for result in self.results()])
 
-    def tuned_value(self, name: str) -> float:
-        """The mean of a number over the winner's tuning runs."""
+    def tuned_accuracy(self) -> float:
+        """The mean validation accuracy of the winner's tuning runs."""
+        return sum(record["result"]["val_accuracy"] for record in self.tuning) / len(self.tuning)
+
+    def tuned_loss(self) -> float | None:
+        """The mean of their last training losses; None where all diverged."""
         results = [record["result"] for record in self.tuning]
-        found = [r[name] if name in r else r["curve"][-1][name] for r in results if name in r or r["curve"]]
-        return sum(found) / len(found) if found else math.inf  # all diverged before their first look
+        found = [r["curve"][-1]["train_loss"] for r in results if r["diverged"] is None]
+        return sum(found) / len(found) if found else None
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,8 @@ def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float)
         return [entries[key] for key in keys if entries[key].contestant.block != "own"]
 
     speed, gap = involved(SPEED), involved(GAP)
-    accuracy = 1 - EASIER * (1 - min((e.tuned_value("val_accuracy") for e in speed), default=0.0))
-    loss = max((e.tuned_value("train_loss") for e in gap), default=None)
+    accuracy = 1 - EASIER * (1 - min((e.tuned_accuracy() for e in speed), default=0.0))
+    loss = max((loss for e in gap if (loss := e.tuned_loss()) is not None), default=None)
     return Levels(accuracy if accuracy > guessing else None, loss)
 
 
@@ -223,7 +227,8 @@ def measured(record: Record, measure: str, levels: Levels) -> float:
         level = math.inf if levels.accuracy is None else levels.accuracy
         reached = first_above([p["step"] for p in curve], [p["val_accuracy"] for p in curve], level)
         return 1.0 if reached is None else reached / planned_steps(record)
-    assert levels.train_loss is not None
+    if levels.train_loss is None:
+        return math.nan
     losses = [p["train_loss"] for p in curve]
     there = first_below(losses, [math.log(max(p["val_loss"], 1e-12)) for p in curve], levels.train_loss)
     return math.nan if there is None else there

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from minidl.optim.checks import whole_number
 from minidl.optim.grammar import unknown
-from minidl.study.regimes import Regime
+from minidl.study.regimes import Regime, slug
 
 
 def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
@@ -18,12 +19,15 @@ def check_seeds(what: str, seeds: tuple[int, ...]) -> None:
 
 
 def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
-    """Raise ValueError where there is none, two have one name, one asks only for contestants that are not there, or a
-    number is out of range."""
+    """Raise ValueError where there is none, two have one name or pictures of one name, one asks only for contestants
+    that are not there, or a number is out of range."""
     if not regimes:
         raise ValueError("a study needs at least one regime")
-    if twice := [name for name, n in Counter(regime.name for regime in regimes).items() if n > 1]:
-        raise ValueError(f"two regimes are called {twice[0]!r}: their results would be mixed, give one another name")
+    for a, b in pairwise(sorted((regime.name for regime in regimes), key=slug)):
+        if a == b:
+            raise ValueError(f"two regimes are called {a!r}: their results would be mixed, give one another name")
+        if slug(a) == slug(b):
+            raise ValueError(f"{a!r} and {b!r} would share the names of their pictures: give one another name")
     for regime in regimes:
         for name in ("train_images", "epochs", "batch_size", "looks"):
             whole_number(f"{regime.name}: {name}", getattr(regime, name), 1)

@@ -7,6 +7,7 @@ name is fixed beforehand; the report checks it, and one that is not what it clai
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from minidl.data.batches import steps_per_epoch
@@ -77,3 +78,8 @@ class Regime:
     def steps(self) -> int:
         """Optimizer steps of a whole run."""
         return self.epochs * self.steps_per_epoch
+
+
+def slug(name: str) -> str:
+    """A regime's name as a part of its pictures' names."""
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-")

@@ -21,7 +21,7 @@ from minidl.study.claims import ACCURACY, GAP, LOSS, SPEED, Claim, claims_for
 from minidl.study.contestants import Recipe
 from minidl.study.made import differing
 from minidl.study.provenance import provenance
-from minidl.study.regimes import Regime
+from minidl.study.regimes import Regime, slug
 from minidl.study.results import write_tables
 from minidl.study.statistics import BETTER, EQUIVALENT, WORSE
 from minidl.study.study import Plan
@@ -146,11 +146,6 @@ def accuracy(entry: Entry) -> str:
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def slug(name: str) -> str:
-    """The name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def spread(entry: Entry) -> str:
     """Lowest and highest test accuracy of the final runs, in per cent."""
     values = [100 * result["test_accuracy"] for result in entry.results()]
@@ -273,7 +268,12 @@ def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
         f"Test accuracy in %, trimmed mean of {seeds} seeds:",
         "",
     ]
-    lines += ["| | " + " | ".join(block.regime.name for block in done) + " |", "|---" * (len(done) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
+    lines += ["| | " + " | ".join(_in_cell(block.regime.name) for block in done) + " |", "|---" * (len(done) + 1) + "|"]
+    lines += [f"| {_in_cell(name)} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
     lines += [""] + [f"{b.regime.name} is left out of the answer: {'; '.join(b.misses)}." for b in done if b.misses]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _in_cell(name: str) -> str:
+    """A user's name for something, whose bars would end the cell."""
+    return name.replace("|", "\\|")

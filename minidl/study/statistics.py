@@ -144,7 +144,7 @@ def first_below(losses: Sequence[float], others: Sequence[float], level: float) 
         if loss <= level:
             if i == 0 or losses[i - 1] == loss:
                 return others[i]
-            share = math.log(losses[i - 1] / level) / math.log(losses[i - 1] / max(loss, 1e-12))
+            share = math.log(losses[i - 1] / max(level, 1e-12)) / math.log(losses[i - 1] / max(loss, 1e-12))
             return others[i - 1] + share * (others[i] - others[i - 1])
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,9 @@ class Study:
 
     def runs_of(self, regime: Regime) -> int:
         """How many runs a regime needs in all; runs that two contestants or the maps have in common count twice."""
-        tuning, seeds_before = 0, 0
-        for count, seeds in self.rounds:
-            tuning, seeds_before = tuning + count * (seeds - seeds_before), seeds
-        keys = {c.key for c in self.taking_part(regime)}
-        contestants = len(keys) * (tuning + len(self.seeds))
+        there, rounds = self.taking_part(regime), list(pairwise(((0, 0), *self.rounds)))
+        tuning = sum((n if c.axes else 1) * (seeds - before) for c in there for (_, before), (n, seeds) in rounds)
+        keys, contestants = {c.key for c in there}, tuning + len(there) * len(self.seeds)
         m = regime.map
         if m is None:
             return contestants
@@ -159,11 +158,9 @@ class Plan:
         return self.code[text]
 
     def tuned(self, regime: Regime, contestant: Contestant) -> Tuned:
-        """How the tuning stands."""
+        """How the tuning stands. Who has nothing to tune has one setting, and tuning runs all the same."""
         count = self.study.rounds[0][0]
         points = draw(contestant.axes, count, SEARCH_SEED)
-        if not contestant.axes:
-            return Tuned([()], [None], [], 0)
 
         def judge(i: int, seeds: int) -> Rank | None:
             return self._rank(regime, self.tuning_runs(regime, contestant.recipe(points[i]), seeds))
