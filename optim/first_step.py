@@ -117,7 +117,8 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
     by_formula = getattr(rule.rule, "by_formula", False)  # which writes each vector, if only a 0 at first
     for name in () if by_formula else rule.vectors:
         begun = bool((getattr(rule.whole or rule, name) != 0).any())
-        if bool((state[name] == before[name]).all()) and not begun:
+        same = bool((state[name] == before[name]).all()) and not begun
+        if same and not _writes(twin, name, (given, p, lr, before)):
             say(
                 name,
                 f"left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
@@ -125,6 +126,22 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
             )
     if not by_formula and bool(xp.isfinite(p).all()):
         _call_again(rule, twin, (g, p, lr, before, given), state, say)
+
+
+def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:
+    """Whether a rule that has left a vector at 0 writes into it all the same: Adan's mean of the gradient's differences is
+    0 in the first step. What is written would not stay a 1."""
+    g, p, lr, before = args
+    flat, state = (twin.whole or twin).flat, {other: vector.copy() for other, vector in before.items()}
+    w, whole = flat.w.copy(), flat.g.copy()
+    state[name][...] = 1
+    try:
+        _twin(twin).rule(g.copy(), p.copy(), lr, **state)
+    except Exception:  # what it makes of a state that it would never have is no fault of its own
+        return True
+    finally:
+        flat.w[...], flat.g[...] = w, whole
+    return bool((state[name] != 1).any())
 
 
 def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:

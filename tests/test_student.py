@@ -358,6 +358,20 @@ class Noisy(Rule):
         p[...] = -lr * (g + self.rng.standard_normal(len(g)))
 
 
+class Adan(Rule):
+    """Xie et al. 2022, without its decay: v, the mean of differences of gradients, is 0 in the first step."""
+
+    name, vectors = "adan", ("m", "v", "n", "old")
+
+    def rule(self, g: Any, p: Any, lr: float, m: Any, v: Any, n: Any, old: Any) -> None:
+        d = g - old if self.t > 1 else 0 * g
+        m[...] = 0.98 * m + 0.02 * g
+        v[...] = 0.92 * v + 0.08 * d
+        n[...] = 0.99 * n + 0.01 * (g + 0.92 * d) ** 2
+        old[...] = g
+        p[...] = -lr * (m + 0.92 * v) / (np.sqrt(n) + 1e-8)
+
+
 class Doubles(Rule):
     name, formula = "doubles", Formula(Line("p", "-lr * g"))
 
@@ -378,6 +392,7 @@ def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
         (said,) = moved(make, frozen)
         assert re.search(says, said), said
     assert moved(Noisy, frozen) == []
+    assert moved(Adan, frozen) == []
     assert moved(NormalizedWhole, frozen, n=70_000) == []
 
 
