@@ -129,8 +129,8 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
 
 
 def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a rule that has left a vector at 0 writes into it all the same: Adan's mean of the gradient's differences is
-    0 in the first step. What is written would not stay a 1."""
+    """Whether a rule that has left a vector at 0 writes into it all the same, as Adan does, whose mean of differences
+    begins with a 0. What is written would not stay a 1."""
     g, p, lr, before = args
     flat, state = (twin.whole or twin).flat, {other: vector.copy() for other, vector in before.items()}
     w, whole = flat.w.copy(), flat.g.copy()
