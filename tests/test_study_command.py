@@ -437,6 +437,18 @@ def test_the_report_says_how_it_tuned_and_what_a_loss_is_measured_in(done, tmp_p
     assert "losses as 100 times the difference of their logarithms (5 is 5 %, 50 is 39 %)" in text
 
 
+def test_a_picture_with_nothing_in_it_is_left_out(done, tmp_path):
+    """Matplotlib warned of each, in a study of other optimizers than the main ones, and where all runs diverged."""
+    shutil.copytree(done / "runs", tmp_path / "study" / "runs")
+    few = tuple(c for c in ONE.contestants if c.key in ("swats", "sgd-adam"))
+    plan = open_plan(replace(ONE, contestants=few), load_mnist(name="mnist5k"), tmp_path / "study")
+    for run in [run for _, run in plan.wanted() if run.final]:
+        record = plan.store.get(run)
+        plan.store.put(run, record | {"result": record["result"] | {"diverged": "at step 1"}})
+    write_report(plan, tmp_path / "report")
+    assert list((tmp_path / "report" / "figures").glob("*.svg")) == []
+
+
 @pytest.mark.parametrize("dead", [("hybrid", "adam-cut"), ("hybrid",)])
 def test_a_map_whose_runs_have_all_collapsed(done, tmp_path, dead):
     """It is a picture too, without a ring: the report of all the other runs does not fail over it."""

@@ -158,15 +158,19 @@ def entries_of(block: Block, keys: Sequence[str]) -> list[Entry]:
     return [block.entries[key] for key in (*own, *keys) if key in block.entries]
 
 
+def learners(block: Block, keys: Sequence[str]) -> list[Entry]:
+    """Those of them with at least two runs that did not diverge: a curve is the mean of these."""
+    found = entries_of(block, keys)
+    return [entry for entry in found if sum(r["diverged"] is None for r in entry.results()) > 1]
+
+
 def curves(block: Block, keys: Sequence[str]) -> Figure:
     """Validation accuracy by step: the trimmed mean over the seeds, and where most switched."""
     with rc_context(STYLE):
         figure, ax = _figure(4.0)
         starts, tops = [], []
-        for i, entry in enumerate(entries_of(block, keys)):
+        for i, entry in enumerate(learners(block, keys)):
             points = [r["curve"] for r in entry.results() if r["diverged"] is None]
-            if len(points) < 2:
-                continue
             steps = [look["step"] for look in points[0]]
             mean, _ = trimmed(np.array([[100 * p["val_accuracy"] for p in curve] for curve in points]).T)
             colour = COLOURS[i % len(COLOURS)]

@@ -97,10 +97,10 @@ def _pictures(plan: Plan, blocks: Sequence[Block]) -> dict[str, Figure]:
     for block in blocks:
         name = slug(block.regime.name)
         pictures |= {f"{name}-map-{kind}": figures.heat_map(block, kind) for kind in figures.maps_of(block)}
-        if block.entries:
+        if figures.entries_of(block, ROWS):
             pictures[f"{name}-budget"] = figures.budgets(block, ROWS)
         for panel, keys in figures.PANELS.items():
-            if any(key in block.entries for key in keys):
+            if any(key in block.entries for key in keys) and figures.learners(block, keys):
                 pictures[f"{name}-curves-{slug(panel)}"] = figures.curves(block, keys)
     return pictures
 
