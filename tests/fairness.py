@@ -285,4 +285,138 @@ return m, m - h, m + h
         90,
         "t comes from T95",
     ),
+    "A1: of equal maxima the first gets all": (
+        "A1",
+        {
+            "max": """
+x = as_tensor(x)
+dims = tuple(range(x.ndim)) if dim is None else tuple(int(d) % x.ndim for d in np.atleast_1d(dim))
+y = x.data.max(dims, keepdims=True)
+order = np.where(x.data == y, np.arange(x.size).reshape(x.shape), x.size)
+first = order == order.min(dims, keepdims=True)
+return record('max', y if keepdim else y.squeeze(dims), (x, lambda g: first * g.reshape(y.shape)))
+"""
+        },
+        92,
+        "here the first gets all of it",
+    ),
+    "A1: a list is asked with `in`": (
+        "A1",
+        {
+            "_topological_order": """
+order, stack = [], [(root, False)]
+while stack:
+    tensor, done = stack.pop()
+    if done:
+        order.append(tensor)
+    elif tensor not in order:
+        stack.append((tensor, True))
+        if tensor.node is not None:
+            stack.extend((parent, False) for parent, _ in _edges(tensor.node))
+return order
+"""
+        },
+        92,
+        "Right, once _topological_order is right",
+    ),
+    "A2: m and v themselves are corrected": (
+        "A2",
+        {
+            "Adam.rule": """
+b1, b2 = self.betas
+moments(g, p, m, v, b1, b2)
+m /= 1 - b1**self.t
+v /= 1 - b2**self.t
+p[...] = -lr * m / (np.sqrt(v) + self.eps)
+"""
+        },
+        85,
+        "correct copies",
+    ),
+    "A3: the first rule keeps its vectors": (
+        "A3",
+        {
+            "Hybrid._start_then": """
+self.then.bind(self.flat)
+if self.carry == 'momentum':
+    self.then.v[...] = self.first.m / ((1 - self.first.betas[0] ** self.first.t) * (1 - self.then.momentum))
+self.current = self.then
+"""
+        },
+        88,
+        "first.release()",
+    ),
+    "A3: switch_step is not noted": (
+        "A3",
+        {
+            "Hybrid._decide": """
+if not self.switch(self.progress):
+    return
+rate = self._rate_after()
+if isinstance(self.lr_after, str) and not (rate and 0 < rate < math.inf):
+    return
+reason = self.switch.reason(self.progress)
+self._start_then()
+if rate is not None:
+    self.then.set_peak(rate)
+self.switch_event = SwitchEvent(self.progress.step, self.progress.epoch, self.then.lr, reason)
+"""
+        },
+        88,
+        "expected switch_step 5, got None",
+    ),
+    "A4: equal maxima share": (
+        "A4",
+        {
+            "max_pool2d": """
+x, kernel, stride, padding = _pool_arguments('max_pool2d', x, kernel_size, stride, padding)
+windows = _windows(_pad(x.data, padding, -np.inf), kernel, stride)
+y = windows.max((4, 5))
+def vjp(g):
+    winners = windows == y[..., None, None]
+    each = winners * (g / winners.sum((4, 5)))[..., None, None]
+    return _unpad(_scatter(each.astype(g.dtype), x, stride, padding), padding)
+return record('max_pool2d', y, (x, vjp))
+"""
+        },
+        88,
+        "here they share it",
+    ),
+    "A5: accuracies are printed after each epoch": (
+        "A5",
+        {
+            "train_once": """
+rng = np.random.default_rng(seed)
+model = make_model(rng)
+optimizer = make_optimizer(model.parameters(), rate)
+x, labels = data.train
+for _ in range(epochs):
+    model.train()
+    order = rng.permutation(len(x))
+    for start in range(0, len(x), batch_size):
+        batch = order[start : start + batch_size]
+        loss = ops.cross_entropy(model(Tensor(x[batch])), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(accuracy(model, data.train), accuracy(model, data.val))
+return model
+"""
+        },
+        100,
+        "",
+    ),
+    "A5: chosen by the training data": (
+        "A5",
+        {
+            "tune": """
+def score(rate):
+    models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
+    return np.mean([accuracy(model, data.train) for model in models])
+return max(rates, key=score)
+"""
+        },
+        85,
+        "choose by the accuracy on data.val",
+    ),
 }

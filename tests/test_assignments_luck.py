@@ -234,3 +234,12 @@ def test_numbers_that_differ_late_are_shown_to_differ():
         expect(np.array([0.1112104644, 2.0]), right, np.float64, "mean")
     with pytest.raises(Wrong, match=r"expected 2 at index \(1,\), got 3$"):
         expect(np.array([0.1112104610, 3.0]), right, np.float64, "mean")
+
+
+def test_a_mistake_that_gives_the_right_answer_here_is_not_named():
+    """At Adam's first step a bias correction that is late gives the right numbers: a rounding too much is not that."""
+    right, rounded = exact(np.array([0.25, 3.0]), 2), np.array([0.25, 3.0 + 1e-5], np.float32)
+    with pytest.raises(Wrong) as caught:
+        expect(rounded, right, np.float32, "one step", {"It is late.": lambda: right.value})
+    assert "late" not in str(caught.value)
+    assert caught.value.slip == ""

@@ -134,26 +134,31 @@ def _likeliest(
 ) -> tuple[str, bool]:
     """The known mistake whose value is nearest to what was got, and whether it is that value to within rounding.
 
-    One that is further off than a thousand times the bound of a right answer is none; "" then. One that has been
-    charged before is meant rather than another that gives the same here.
+    One that is further off than a thousand times the bound of a right answer is none, nor is one that gives about the
+    right answer here; "" then. One that has been charged before is meant rather than another that gives the same here.
     """
-    nearest, least = "", 1000.0
+    nearest, least = "", min(1000.0, _off(got, right.value, dtype, right) / 2)
     for message, wrong in (mistakes or {}).items():
         with np.errstate(all="ignore"):
             value = np.asarray(wrong(), np.float64)
         if value.shape == got.shape != np.shape(right.value):
             return message, False
-        if value.shape == got.shape:
-            own = bound(Exact(np.abs(right.value) + np.abs(value), right.slack), dtype)
-            with np.errstate(all="ignore"):
-                off = float(np.max(np.abs(got.astype(np.float64) - value) / own, initial=0.0))
-            if np.array_equal(got, value, equal_nan=True):
-                off = 0.0
-            if off < 30 and message in charged:
-                return message, True
-            if off < least:
-                nearest, least = message, off
-    return nearest, least < 30
+        off = _off(got, value, dtype, right)
+        if off < 30 and message in charged:
+            return message, True
+        if off < least:
+            nearest, least = message, off
+    return nearest, bool(nearest) and least < 30
+
+
+def _off(got: Array, value: Array, dtype: Any, right: Exact) -> float:
+    """How far `got` is from a value, in bounds of a right answer; infinitely far where the shapes differ."""
+    if not got.shape == value.shape == np.shape(right.value):
+        return np.inf
+    own = bound(Exact(np.abs(right.value) + np.abs(value), right.slack), dtype)
+    with np.errstate(all="ignore"):
+        off = float(np.max(np.abs(got.astype(np.float64) - value) / own, initial=0.0))
+    return 0.0 if np.array_equal(got, value, equal_nan=True) else off
 
 
 def _hint(slip: str) -> str:

@@ -82,5 +82,18 @@ def give_parts(names: list[str]) -> None:
     def ask_fit(g: Any, parent: Any, op: str) -> Any:
         return part_calls.ask("_fit", g, parent.shape).astype(parent.dtype)
 
-    stand_ins = {"_spread": (ops, ask_spread), "_log_softmax": (ops_nn, ask_log_softmax), "_fit": (tensor, ask_fit)}
+    def ask_order(root: Any) -> Any:
+        tensors, edges = [root], []
+        for i, each in enumerate(tensors):
+            for parent, _ in () if each.node is None else tensor._edges(each.node):
+                at = next((k for k, known in enumerate(tensors) if known is parent), len(tensors))
+                tensors += [parent] * (at == len(tensors))
+                edges.append([i, at])
+        order = part_calls.ask("_topological_order", np.array(edges, np.int64).reshape(-1, 2), len(tensors))
+        return [tensors[i] for i in order]
+
+    stand_ins = {
+        "_spread": (ops, ask_spread), "_log_softmax": (ops_nn, ask_log_softmax), "_fit": (tensor, ask_fit),
+        "_topological_order": (tensor, ask_order),
+    }  # fmt: skip
     part_calls.give({name: (module, name, each) for name, (module, each) in stand_ins.items()}, names)

@@ -32,7 +32,18 @@ def fit_of(g: Array, shape: list[int]) -> Array:
     return unbroadcast(g, tuple(shape))
 
 
-ITEMS = Items(lesson=2, parts={"_spread": spread_of, "_log_softmax": log_softmax_part, "_fit": fit_of})
+def order_of(edges: Array, n: int) -> list[int]:
+    """The same for `_topological_order`, of n tensors and the edges to their inputs: by the longest way to a leaf."""
+    depth = [0] * n
+    for _ in range(n):
+        for tensor, parent in edges.tolist():
+            depth[tensor] = max(depth[tensor], depth[parent] + 1)
+    return sorted(range(n), key=depth.__getitem__)
+
+
+ITEMS = Items(lesson=2, parts={
+    "_spread": spread_of, "_log_softmax": log_softmax_part, "_fit": fit_of, "_topological_order": order_of,
+})  # fmt: skip
 BOTH = (np.float32, np.float64)
 PAIRS = (((3, 4), (3, 4)), ((2, 3, 4), (3, 1)), ((5,), ()))
 
@@ -190,10 +201,21 @@ def max_(call: Call, rng: np.random.Generator) -> None:
             winners = a == spread(right.value, a, options)
             ties = spread(reduced(winners, options, np.sum), a, options)
             all_of_it = spread(g, a, options) * winners
+            axis = tuple(options["dim"]) if isinstance(options.get("dim"), list) else options.get("dim")
             op.gradients(g, [exact(all_of_it / ties, 3)], {
                 "Equal maxima share the gradient evenly: divide by how many there are.": lambda: all_of_it,
+                "Equal maxima share the gradient evenly; here the first gets all of it.":
+                    lambda: all_of_it * _first(winners, axis),
                 "Only the largest values get a gradient.": lambda: spread(g, a, options),
             })  # fmt: skip
+
+
+def _first(winners: Array, axis: Any) -> Array:
+    """The first of the winners along some axes, row by row."""
+    axes = range(winners.ndim) if axis is None else np.atleast_1d(axis) % winners.ndim
+    order = np.arange(winners.size).reshape(winners.shape)
+    firsts = np.where(winners, order, winners.size).min(tuple(int(i) for i in axes), keepdims=True)
+    return np.asarray(order == firsts)
 
 
 @ITEMS.item("getitem: an element taken twice", 5, "getitem")

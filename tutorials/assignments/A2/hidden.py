@@ -58,7 +58,8 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
          eps_inside: bool = False, root: bool = True, absolute: bool = False, swapped: bool = False,
          unweighted: bool = False, constant_t: bool = False, eps_first: bool = False, early: bool = False,
          correct_m: bool = True, rate: float = 1.0, sign: int = -1, no_eps: bool = False,
-         from_0: bool = False, twice: bool = False, forgets: bool = False) -> Exact:  # fmt: skip
+         from_0: bool = False, twice: bool = False, forgets: bool = False,
+         corrected: bool = False) -> Exact:  # fmt: skip
     """w after each step of Kingma & Ba's Algorithm 1; the last arguments are the ways to get it wrong."""
     w, m, v, m_size = np.array(w, np.float64), *np.zeros((3, len(w)))
     size, values, slacks = np.zeros(len(w)), [], []
@@ -73,6 +74,8 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
         m_size = b1 * m_size + (1 - b1) * (np.abs(g) + np.abs(decay * w))
         mhat = m / (1 - b1**t) if correct and correct_m else m
         vhat = v / (1 - b2**t) if correct and correct_v else v
+        if corrected:
+            m, v = mhat, vhat
         if eps_first:
             below = (np.sqrt(v) + eps) / np.sqrt(1 - b2**t)
         else:
@@ -261,6 +264,7 @@ def adam_mistakes(call: Call, w: Array, g: Array, **options: Any) -> dict[str, A
         "The bias correction does not move with t.": wrong(constant_t=True),
         "self.t grows by 2 in a step: it has been counted before the rule, leave it as it is.": wrong(twice=True),
         FORGETS_BOTH: wrong(forgets=True),
+        "m and v themselves are corrected, which the next step goes on from: correct copies.": wrong(corrected=True),
         "Did you forget the square root of v?": wrong(root=False),
         "eps stands inside the root: it is sqrt(vhat) + eps.": wrong(eps_inside=True),
         "eps is added before v is corrected, as in the paper's second form (end of its section 2); here, as in its "

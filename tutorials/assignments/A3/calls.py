@@ -99,6 +99,7 @@ def hybrid(
         "w": np.array(trajectory),
         "phases": phases,
         "event": None if event is None else [int(event.step), int(event.epoch), float(event.lr), str(event.condition)],
+        "step": None if own.switch_step is None else int(own.switch_step),
         "released": own.first.flat is None,
     }
 

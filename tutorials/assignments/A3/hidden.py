@@ -256,6 +256,7 @@ def switched(
             f"{told}: expected {event[1]} and {event[3]!r} as switch_event's epoch and condition, got {epoch} and"
             f" {condition!r}")  # fmt: skip
     expect(got["w"], right, w.dtype, f"{told}: the weights after each step", mistakes)
+    require(got["step"] == event[0], f"{told}: expected switch_step {event[0]}, got {got['step']}: note it")
     require(got["released"], f"{told}: the first rule still holds its vectors: first.release() gives up their memory")
 
 
@@ -279,14 +280,15 @@ def hybrid(call: Call, rng: np.random.Generator) -> None:
 @ITEMS.item("Hybrid: momentum carried over", 5, "Hybrid._start_then")
 def carried(call: Call, rng: np.random.Generator) -> None:
     w, g = start(rng, np.float64, 10)
-    right = trained(w, g, 4, 0.02, 0.5, carry=True)
-    switched(call, "AfterSteps(4), carry='momentum'", w, g, [4, 1, 0.02, "step:4"], right, {
+    got = call("hybrid", w=w, gradients=g, then={"lr": 0.02, "momentum": 0.5}, condition=["AfterSteps", 4],
+               lr_after=None, carry="momentum", lambdas=[])  # fmt: skip
+    told = "AfterSteps(4), carry='momentum': the weights after each step"
+    expect(got["w"], trained(w, g, 4, 0.02, 0.5, carry=True), w.dtype, told, {
         "v starts at 0, it should start at m / ((1 - b1^t) (1 - mu)).": lambda: trained(w, g, 4, 0.02, 0.5).value,
         "m is corrected by 1 - b1^t first.": lambda: trained(w, g, 4, 0.02, 0.5, carry=True, uncorrected=True).value,
         "A sum of gradients, not their mean: divide by 1 - mu.":
             lambda: trained(w, g, 4, 0.02, 0.5, carry=True, unscaled=True).value,
-    }, then={"lr": 0.02, "momentum": 0.5}, condition=["AfterSteps", 4], lr_after=None, carry="momentum",
-       lambdas=[])  # fmt: skip
+    })  # fmt: skip
 
 
 # ---- SWATS ----

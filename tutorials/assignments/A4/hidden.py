@@ -128,6 +128,11 @@ def all_winners(window: Array) -> Array:
     return np.asarray(window == window.max((2, 3), keepdims=True))
 
 
+def shares_of(window: Array) -> Array:
+    winners = all_winners(window)
+    return np.asarray(winners / winners.sum((2, 3), keepdims=True))
+
+
 @ITEMS.item("_windows: every position of the window, as a view", 10, "_windows")
 def windows(call: Call, rng: np.random.Generator) -> None:
     for shape, kernel, stride, order in (
@@ -276,6 +281,8 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             op.gradients(g, [exact(right, 12, size)], {
                 "Of equal values the first gets the gradient; here all of them do.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
+                "Of equal values the first gets the gradient; here they share it.":
+                    lambda: pool_gradient(a, k, shares_of, g64, **how),
                 "Of equal values the first gets the gradient; here the last does.":
                     lambda: pool_gradient(a, k, last_winner, g64, **how),
                 ADD:

@@ -63,6 +63,11 @@ def shown(run: Any, part: int) -> list[Any]:
     return [each for each in run["shown"] if ((each[1] >= first) & (each[1] < first + n)).any()]
 
 
+def trained_with(run: Any) -> list[Any]:
+    """What a model was shown to learn from it. A look in eval mode, unrecorded, as at the accuracy so far, is none."""
+    return [each for each in run["shown"] if each[0] != "eval"]
+
+
 @ITEMS.item("accuracy", 10, "accuracy", lesson=4)
 def accuracy(call: Call, rng: np.random.Generator) -> None:
     weight = rng.normal(size=(3, 5)).astype(np.float32)
@@ -86,7 +91,7 @@ def each_once(call: Call, rng: np.random.Generator) -> None:
     for batch_size in (32, 10, 100):
         got = call("train_once", arrays=arrays, maker="sgd", rate=0.1, seed=3, epochs=3, batch_size=batch_size, noise=0)
         require(len(got["log"]) == 1, f"one model is to be made, there were {len(got['log'])}")
-        steps = got["log"][0]["shown"]
+        steps = trained_with(got["log"][0])
         told = f"70 examples, batch_size={batch_size}, 3 epochs"
         per_epoch = math.ceil(70 / batch_size)
         hint = " (the last, smaller batch belongs to it)" if len(steps) == 3 * (70 // batch_size) else ""
@@ -117,7 +122,7 @@ def learns(call: Call, rng: np.random.Generator) -> None:
         x[:, 0] = 1
         right = float(((x @ weight.T + bias).argmax(1) == arrays[1]).mean())
         hint = (
-            "is the gradient cleared before each backward()?"
+            "is the gradient cleared before each backward(), and does each example keep its label?"
             if right > 0.5
             else "does optimizer.step() come after backward()?"
         )
@@ -129,7 +134,7 @@ def learns(call: Call, rng: np.random.Generator) -> None:
                 " before the first, for a new one has forgotten its averages")  # fmt: skip
     got = call("train_once", arrays=arrays, maker="sgd", rate=0.1, seed=1, epochs=2, batch_size=16, noise=0)
     run = got["log"][0]
-    batches = [numbers for _, numbers in run["shown"]]
+    batches = [numbers for _, numbers in trained_with(run)]
     ends: dict[str, dict[str, Any]] = {
         "": {}, "each step has the gradients of all batches before it, too: call optimizer.zero_grad() first":
             {"clear_every": len(batches)},
@@ -219,7 +224,7 @@ def tune(call: Call, rng: np.random.Generator) -> None:
 def for_all_epochs(runs: list[Any], epochs: int, told: str) -> None:
     """Each run shows the training data so many times."""
     for run in runs:
-        n = sum(map(len, (numbers for _, numbers in shown(run, 0))))
+        n = sum(map(len, (numbers for _, numbers in trained_with(run))))
         require(
             n == epochs * SIZES[0],
             f"{told}: each run trains for epochs={epochs}, that is {epochs * SIZES[0]} examples; one was shown {n}",
