@@ -517,3 +517,4 @@ def test_the_mark_is_a_fair_teachers(name, reports):
     feedback = "\n".join(f"{mark.score} {mark.item.name}: {mark.feedback}" for mark in report.marks)
     assert report.score == work.mark, feedback
     assert work.said in feedback
+    assert "minidl-grade-" not in feedback  # where the files lay for us tells the student nothing

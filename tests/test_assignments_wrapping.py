@@ -54,11 +54,11 @@ def tarred(files: Files, mode: str = "w:gz") -> bytes:
     return data.getvalue()
 
 
-def notebook(code: bytes | str) -> bytes:
-    """A notebook of Jupyter's: a text, a magic, and this code in two cells."""
+def notebook(code: bytes | str, *before: str) -> bytes:
+    """A notebook of Jupyter's: a text, a magic, the cells before, and this code in two cells."""
     lines = (code if isinstance(code, str) else code.decode()).splitlines(keepends=True)
     half = next((i for i in range(len(lines) // 2, len(lines)) if lines[i][:1].isalpha()), 0)
-    parts = [["%matplotlib inline\n", "!pip install numpy"], lines[:half], lines[half:]]
+    parts = [["%matplotlib inline\n", "!pip install numpy"], *before, lines[:half], lines[half:]]
     cells = [{"cell_type": "code", "source": part, "outputs": [], "metadata": {}} for part in parts]
     cells.insert(0, {"cell_type": "markdown", "source": "def no_code(:", "metadata": {}})  # type: ignore[dict-item]
     return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}).encode()
@@ -117,6 +117,10 @@ LAYOUTS: dict[str, dict[str, bytes] | tuple[str, bytes]] = {
     "a code page that is named": {p: b"# -*- coding: cp1252 -*-\n# J\xfcrgen\n" + d for p, d in RIGHT.items()},
     "much printing": {p: d + b"\nprint('x' * 2_000_000)\n" for p, d in RIGHT.items()},
     "notebooks": {"sgd.ipynb": notebook(SGD), "optim/adam (1).ipynb": notebook(ADAM)},
+    "notebooks of Colab": {f"{name}.ipynb": notebook(data, "import numpy as np", "pip install numpy", "%%bash\nls *.py",
+                                                     "%%time\nn = 1") for name, data in (("sgd", SGD), ("adam", ADAM))},
+    "notebooks that write modules": {f"{name}.ipynb": notebook("%%writefile x.py\n" + data.decode())
+                                     for name, data in (("sgd", SGD), ("adam", ADAM))},
     "a notebook beside the module": {**RIGHT, "adam.ipynb": notebook("x = 1")},
     "other homework beside it": {**{f"A2/{p}": d for p, d in RIGHT.items()}, "A3/optim/sgd.py": b"1",
                                  "A1/minidl/tensor.py": b"2", "A2/timestamp.txt": b"2026-01-15"},

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from tutorials.assignments.unpack import Problem
 
 LARGEST_NOTEBOOK = 16 << 20  # bytes, pictures included
-_JUPYTERS = re.compile(r"^[ \t]*(%{1,2}[A-Za-z]|!)|^[ \t]*[\w.]*\?\??$")  # %matplotlib inline, !pip install, help?
+_JUPYTERS = re.compile(r"^[ \t]*(%{1,2}[A-Za-z]|!|pip install )|^[ \t]*[\w.]*\?\??$")  # %matplotlib, !pip, help?
+_MAGIC = re.compile(r"\s*%%(\w+) *(.*)")  # of a whole cell
+_FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 
 
 def code_of(name: str, read: Callable[[int], bytes]) -> bytes:
@@ -22,12 +24,20 @@ def code_of(name: str, read: Callable[[int], bytes]) -> bytes:
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise Problem(f"{name} can't be read as a notebook: hand in a .py file") from None
-    code = "\n\n".join(map(_plain, sources))
+    code = "\n\n".join(map(_plain, filter(_is_python, sources)))
+    future = _FUTURE.findall(code)  # may stand in any cell, but in a module at the top
+    code = "\n".join([*future, _FUTURE.sub("", code)])
     if not code.strip():
         raise Problem(f"{name} is a notebook without code: hand in a .py file")
     return code.encode("utf-8", "replace")
 
 
+def _is_python(source: str) -> bool:
+    """Whether a cell is Python, as with %%time and %%writefile adam.py, and not with %%bash or %%html."""
+    magic = _MAGIC.match(source)
+    return not magic or magic[1] in ("time", "timeit", "capture", "prun") or magic[2].rstrip().endswith(".py")
+
+
 def _plain(source: str) -> str:
-    """A cell's lines that are Python; the others leave an empty line, so that numbers of lines stay."""
+    """A cell's lines that are Python, the others as empty lines."""
     return "\n".join("" if _JUPYTERS.match(line) else line for line in source.split("\n"))

@@ -59,7 +59,8 @@ _HINTS = {
     "PermissionError": "While it is graded your code can't start programs, use the network, or touch other files.",
     "MemoryError": "More memory than a right answer could need: look at the shapes.",
     "RecursionError": "A function calls itself without end, or a graph is walked by recursion.",
-    "ModuleNotFoundError": "Your code may import the standard library, NumPy and the hand-out.",
+    "ModuleNotFoundError": "Your code may import the standard library, NumPy and the hand-out; of your own files "
+    "those alone that were asked for.",
     "ImportError": "A name that the hand-out has is missing in a file, or has changed: names must stay.",
     "SyntaxError": f"Python can't read the file; the grader runs Python {platform.python_version()}.",
     "IndentationError": f"Python can't read the file; the grader runs Python {platform.python_version()}.",

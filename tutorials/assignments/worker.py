@@ -127,7 +127,7 @@ def _report(error: BaseException, stage: Path, own: Collection[str]) -> dict[str
     where, line = "", ""
     for frame in [f for f in ours if f.filename in own][-1:] or ours[-1:]:
         where, line = f"{frame.filename[len(str(stage)) + 1 :]}, line {frame.lineno}", frame.line or ""
-    message = str(error)
+    message = str(error).replace(f"{stage}{os.sep}", "")
     if isinstance(error, SyntaxError) and error.filename:
         where, line = f"{Path(error.filename).name}, line {error.lineno}", error.text or ""
     elif isinstance(error, ImportError):
