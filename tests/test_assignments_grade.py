@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.machinery import SourcelessFileLoader
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tests.submissions import reference, submission, with_bodies, write
 from tutorials.assignments import wire
 from tutorials.assignments.assignment import AssignmentError, load
 from tutorials.assignments.check import Wrong, exact, expect
+from tutorials.assignments.grade import main
 from tutorials.assignments.gradescope import problems, results
 from tutorials.assignments.handout import to_write
 from tutorials.assignments.marking import grade
@@ -231,6 +234,23 @@ def test_bad_input_is_said_in_a_line(tmp_path):
 
 
 @linux
+@pytest.mark.parametrize("method", ["write_text", "write_bytes"])
+def test_a_full_disk_says_where(monkeypatch, tmp_path, capsys, method):
+    """In the folder of the marks or in that for temporary files: the teacher has to know which."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    student = write(reference("A2"), tmp_path / "student")
+    monkeypatch.setattr(Path, method, full)
+    assert main(["A2", str(student), "--out", str(tmp_path / "results.json")]) == 2
+    where = {"write_text": str(tmp_path / "results.json"), "write_bytes": "minidl-grade-"}[method]
+    told = capsys.readouterr().err
+    assert where in told
+    assert "No space left on device" in told
+    assert len(told.splitlines()) == 1
+
+
 def test_the_bundle_runs_where_gradescope_unpacks_it(tmp_path):
     assert command("A2", "--zip", tmp_path / "bundle.zip", module=GRADE).returncode == 0
     home = tmp_path / "autograder"

@@ -185,6 +185,8 @@ def _write(path: Path, text: str) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
+    except OSError as error:  # a full disk's names no file
+        raise AssignmentError(f"{path} can't be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -68,8 +68,10 @@ class Session:
         self._stage = self._folder / "stage"
         try:
             self._write_stage()
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(self._folder)
+            if isinstance(error, OSError):  # a full disk's names no file
+                raise OSError(error.errno, error.strerror, str(self._folder)) from error
             raise
         return self
 
