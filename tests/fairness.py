@@ -319,6 +319,22 @@ return order
         92,
         "Right, once _topological_order is right",
     ),
+    "A1: the walk's gradients lie in .grad": (
+        "A1",
+        {
+            "Tensor.backward": """
+self.grad = _seed(self, gradient).copy()
+for tensor in reversed(_topological_order(self)):
+    for parent, vjp in () if tensor.node is None else _edges(tensor.node):
+        part = _fit(vjp(tensor.grad), parent, tensor.node.name)
+        parent.grad = part.copy() if parent.grad is None else parent.grad + part
+    if tensor.node is not None and not retain_graph:
+        tensor.node.edges = None
+"""
+        },
+        95,
+        "keep the walk's gradients apart from .grad",
+    ),
     "A2: m and v themselves are corrected": (
         "A2",
         {

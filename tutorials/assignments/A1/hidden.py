@@ -463,6 +463,9 @@ def accumulate(call: Call, rng: np.random.Generator) -> None:
     walk_back(call, "a + b, backward() twice, retain_graph=True", two, add,
               {"The second backward() must add to .grad.": 1, shared: 4, "Is the seed of the walk changed?": 3},
               times=2, retain_graph=True)  # fmt: skip
+    again = "The second backward() hands on what the first one did, too: keep the walk's gradients apart from .grad."
+    walk_back(call, "(a + b) + a, backward() twice, retain_graph=True", two, [*add, [[2, 1], [0, 1]]],
+              {again: 5, f"{again} ": 3}, times=2, retain_graph=True)  # fmt: skip
     try:
         call("backward", leaves=two, nodes=add, times=2)
     except Wrong as wrong:
