@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,10 @@ class Splits:
     image_size: tuple[int, int]
     origin: Origin | None = field(default=None, init=False)  # of `split`; what `replace` changes has none
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", int(self.classes))  # JSON holds no numbers of NumPy's
+        object.__setattr__(self, "image_size", (int(self.image_size[0]), int(self.image_size[1])))
+
     def __iter__(self) -> Iterator[Examples]:
         """`train, val, test = split(data)`."""
         return iter((self.train, self.val, self.test))
@@ -116,13 +121,18 @@ def split(
     device        "cpu", "gpu" or "auto"; None: the CPU
     counts        instead of val_fraction: how many to train on, and how many to validate on
 
-    The test split is the data set's own. Raises DataError where a part would be empty, or there are too few.
+    The test split is the data set's own. Raises DataError where a part would be empty, there are too few,
+    or the seed is no whole number.
     """
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"split takes what load_mnist returns, not a {type(dataset).__name__}: of arrays of your own make "
             "Splits(Examples(x, y), Examples(...), Examples(...), classes, (height, width))"
         )
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise DataError(f"the seed of a split must be a whole number, 0 or more, got {seed!r}: it gives the same again")
+    seed, val_fraction = int(seed), float(val_fraction)
+    counts = None if counts is None else (index(counts[0]), index(counts[1]))
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
     fraction, names = None if counts else val_fraction, dataset.class_names

@@ -15,7 +15,6 @@ from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.module import device_of, dtype_of, evaluating
 from minidl.nn import Module
-from minidl.tensor import Tensor
 from minidl.training.slips import tell_unscaled
 
 PIXELS_AT_A_TIME = 1 << 19  # some 670 images of MNIST
@@ -72,11 +71,17 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     images      bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too
     batch_size  images at a time
 
-    `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else.
+    `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else, and
+    TypeError for what holds no pixels, such as a file's name.
     """
-    given = images.images if isinstance(images, Examples) else images.data if isinstance(images, Tensor) else images
-    given = given if hasattr(given, "dtype") else np.asarray(given)
+    given = (images if isinstance(images, Examples) else Examples(images, ())).images
+    if given.dtype.kind in "OSUMmc" or (given.ndim < 2 and given.size):
+        what = f"{given.dtype} of shape {given.shape}" if given.ndim else f"a {type(images).__name__}"
+        raise TypeError(f"predict takes the pixels of images, (N, H, W), (N, C, H, W) or one (H, W), not {what}; those "
+                        'of a picture are np.asarray(PIL.Image.open(file).convert("L"))')  # fmt: skip
     given = given[None] if given.ndim == 2 else given
+    if not len(given) and given.ndim > 2:  # none: what the network says of a blank one has the classes
+        return predict(model, np.zeros((1, *given.shape[1:]), given.dtype))[:0]
     tell_unscaled(given)
     device = device_of(model)
     parts: list[Array] = []

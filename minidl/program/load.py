@@ -193,7 +193,13 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
         data = _split(config, data) if not own or config["split_seed"] is not None else splits_of(data)
     else:
         data = splits_of(data)
-        found = origin_of(data).sha256
+        origin, asked = origin_of(data), _drawn(config)
+        found, now = origin.sha256, {name: getattr(origin, name) for name in asked}
+        if found == known["sha256"] and now != asked:
+            raise CheckpointError(
+                f"{folder} was trained on {known['name']} split by {asked}, these are split by {now}: give the data "
+                "set itself, load_run(folder, data=load_mnist(...))"
+            )
     if found != known["sha256"]:
         raise CheckpointError(
             f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
@@ -202,11 +208,16 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
     return data
 
 
+def _drawn(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by which `split` drew the examples."""
+    counts, own = config.get("counts"), config.get("kind") == PYTHON
+    seed = config["split_seed" if own else "seed"]
+    return {"val_fraction": config["val_fraction"], "seed": seed, "counts": counts and tuple(counts)}
+
+
 def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
-    if config.get("kind") != PYTHON:
-        return split(dataset, config["val_fraction"], config["seed"])
-    counts = config["counts"] and tuple(config["counts"])
-    return split(dataset, config["val_fraction"] or 0.0, config["split_seed"], counts=counts)
+    drawn = _drawn(config)
+    return split(dataset, drawn["val_fraction"] or 0.0, drawn["seed"], counts=drawn["counts"])
 
 
 # ---- resuming ----

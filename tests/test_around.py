@@ -1,0 +1,123 @@
+"""Programs around minidl: what a server is sent, what a configuration holds, what other libraries take and give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidl import Examples, Splits, Trainer, load_mnist, load_run, nn, predict, split
+from minidl.optim import SGD, Adam
+from minidl.training.checkpoint import CheckpointError
+
+DATA = load_mnist("mnist5k")
+
+
+def net(features: int = 784, classes: int = 10) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(features, classes, rng=0))
+
+
+# ---- what predict is given ----
+
+
+class TorchLike:
+    """As PyTorch's tensors and pandas' columns: a dtype that is not NumPy's, and an array on request."""
+
+    dtype = object()
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.values
+
+
+def test_predict_takes_what_evaluate_takes() -> None:
+    model, images = net(), DATA.test_images[:3]
+    want = predict(model, images)
+    pictures = [Image.fromarray(image) for image in images]
+    for given in (TorchLike(images), pictures, (images / 255).tolist(), [TorchLike(x) for x in images / 255]):
+        np.testing.assert_allclose(predict(model, given), want, rtol=1e-5, atol=1e-7)
+
+
+def test_no_images_have_no_rows_but_the_classes() -> None:
+    none = predict(net(), DATA.test_images[:0])
+    assert none.shape == (0, 10)
+    assert none.argmax(1).shape == (0,)
+    assert len(predict(net(), [])) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("digit.png", "not a str"),
+        (b"\x89PNG", "not a bytes"),
+        (None, "not a NoneType"),
+        ({"images": [[0.0]]}, "not a dict"),
+        (["a.png", "b.png"], r"not <U5 of shape \(2,\)"),
+        ([[["0.5"] * 28] * 28], r"not <U3 of shape \(1, 28, 28\)"),
+        ([[[None] * 28] * 28], r"not object of shape \(1, 28, 28\)"),
+        (np.zeros(784), r"not float64 of shape \(784,\)"),
+    ],
+)
+def test_what_holds_no_pixels_is_named(given: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=f"predict takes the pixels of images.* {words}; those of a picture are np"):
+        predict(net(), given)
+
+
+# ---- NumPy's numbers, as a configuration or a search over settings has them ----
+
+
+def test_numbers_of_numpys_make_the_same_run(tmp_path: Path) -> None:
+    runs = []
+    for name, kind, real in (("python", int, float), ("numpy", np.int64, np.float64)):
+        data = split(DATA, real(0.5), kind(3))
+        model = net()
+        Trainer(model, Adam(model.parameters(), lr=real(0.01)), data, kind(500), kind(1), tmp_path / name)
+        run = load_run(tmp_path / name)
+        run.fit(1, verbose=False)
+        runs.append(run.model.state_dict())
+    for name, right in runs[0].items():
+        np.testing.assert_array_equal(runs[1][name], right)
+
+
+@pytest.mark.parametrize("counts", [(np.int64(200), np.int32(50)), np.array([200, 50]), [200, 50]])
+def test_counts_of_numpys_are_found_again(tmp_path: Path, counts: Any) -> None:
+    model = net()
+    Trainer(model, Adam(model.parameters()), split(DATA, counts=counts), folder=tmp_path / "run")
+    found = load_run(tmp_path / "run").splits
+    np.testing.assert_array_equal(found.train.labels, split(DATA, counts=(200, 50)).train.labels)
+
+
+def test_own_splits_may_count_as_numpy_does(tmp_path: Path) -> None:
+    x, y = DATA.train_images[:50], DATA.train_labels[:50]
+    part = Examples(x, y)
+    splits = Splits(part, part, part, y.max() + np.int64(1), np.array(x.shape[1:]))  # type: ignore[arg-type]
+    model = net()
+    Trainer(model, SGD(model.parameters(), lr=0.1), splits, folder=tmp_path / "run").fit(1, verbose=False)
+    assert load_run(tmp_path / "run").image_size == (28, 28)
+
+
+# ---- the examples of a run ----
+
+
+def test_other_splits_of_the_same_data_are_not_trained_on(tmp_path: Path) -> None:
+    """What the network has learned by would be what it is chosen by."""
+    model = net()
+    Trainer(model, SGD(model.parameters(), lr=0.1), split(DATA), folder=tmp_path / "run").fit(1, verbose=False)
+    for other in (split(DATA, seed=1), split(DATA, 0.2), split(DATA, counts=(3600, 400))):
+        with pytest.raises(
+            CheckpointError, match=r"was trained on mnist5k split by .*'seed': 0, .* these are split by"
+        ):
+            load_run(tmp_path / "run", data=other).fit(1, verbose=False)
+    for same in (split(DATA), DATA, "mnist5k", None):
+        assert len(load_run(tmp_path / "run", data=same).splits.val) == 400
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])
+def test_a_split_that_no_seed_gives_again_is_refused(seed: Any) -> None:
+    with pytest.raises(ValueError, match="the seed of a split must be a whole number, 0 or more, got"):
+        split(DATA, seed=seed)
