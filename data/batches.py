@@ -130,7 +130,8 @@ def split(
             "Splits(Examples(x, y), Examples(...), Examples(...), classes, (height, width))"
         )
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise DataError(f"the seed of a split must be a whole number, 0 or more, got {seed!r}: it gives the same again")
+        raise DataError(f"the seed of a split must be a whole number, 0 or more, that draws the same "
+                        f"examples again, got {seed!r}")  # fmt: skip
     seed, val_fraction = int(seed), float(val_fraction)
     counts = None if counts is None else (index(counts[0]), index(counts[1]))
     n = len(dataset.train_labels)

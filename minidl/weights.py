@@ -104,7 +104,10 @@ def _read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[st
     with safe_open(path, framework="np") as file:
         names = list(file.keys())
         if strange := sorted({file.get_slice(name).get_dtype() for name in names} - DTYPES):
-            raise ValueError(f"it has numbers of kind {strange[0]}, which NumPy lacks")
+            raise WeightsError(
+                f"{path} has numbers of kind {strange[0]}, which NumPy lacks: write float32, with PyTorch "
+                "save_file({name: t.float() for name, t in model.state_dict().items()}, path)"
+            )
         return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
 
 
@@ -122,6 +125,8 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise WeightsError(f"there is no file {file}: give one that model.save(path) wrote")
     try:
         header, arrays = read_tensors(file)
+    except WeightsError:
+        raise
     except OSError as error:
         raise WeightsError(f"{file} can't be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from PIL import Image
 from minidl import Examples, Splits, Trainer, load_mnist, load_run, nn, predict, split
 from minidl.optim import SGD, Adam
 from minidl.training.checkpoint import CheckpointError
+from minidl.weights import WeightsError
 
 DATA = load_mnist("mnist5k")
 
@@ -119,5 +120,16 @@ def test_other_splits_of_the_same_data_are_not_trained_on(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])
 def test_a_split_that_no_seed_gives_again_is_refused(seed: Any) -> None:
-    with pytest.raises(ValueError, match="the seed of a split must be a whole number, 0 or more, got"):
+    with pytest.raises(ValueError, match="the seed of a split must be a whole number, 0 or more, that draws .* got"):
         split(DATA, seed=seed)
+
+
+# ---- files of other programs ----
+
+
+def test_weights_of_a_kind_that_numpy_lacks_are_no_damage(tmp_path: Path) -> None:
+    """As PyTorch's bfloat16; the file is written by hand: its header's length, the header, the numbers."""
+    header = b'{"0.weight":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(WeightsError, match=r"^\S*w.safetensors has numbers of kind BF16, .* write float32"):
+        net().load(tmp_path / "w.safetensors")
