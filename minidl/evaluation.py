@@ -15,7 +15,7 @@ from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.module import device_of, dtype_of, evaluating
 from minidl.nn import Module
-from minidl.training.slips import tell_unscaled
+from minidl.training.slips import tell_other_size, tell_unscaled
 
 PIXELS_AT_A_TIME = 1 << 19  # some 670 images of MNIST
 
@@ -64,12 +64,13 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
 
 
 @same_bits
-def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
+def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple[int, int] | None = None) -> Array:
     """The probability of each class, a NumPy array (N, classes), for images (N, H, W) or (N, C, H, W); (H, W) is one.
 
     model       from images to logits; evaluated in eval mode
     images      bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too
     batch_size  images at a time
+    image_size  (height, width) that it was trained on, for a warning where these are others, such as (H, W, RGB)
 
     `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else, and
     TypeError for what holds no pixels, such as a file's name.
@@ -83,6 +84,8 @@ def predict(model: Module, images: Any, batch_size: int = 500) -> Array:
     if not len(given) and given.ndim > 2:  # none: what the network says of a blank one has the classes
         return predict(model, np.zeros((1, *given.shape[1:]), given.dtype))[:0]
     tell_unscaled(given)
+    if image_size and len(given) and given.shape[-2:] != image_size:
+        tell_other_size(given.shape[-2:], image_size)
     device = device_of(model)
     parts: list[Array] = []
     with evaluating(model), no_grad():

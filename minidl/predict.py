@@ -1,6 +1,6 @@
 """Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`.
 
-Called in a program, `predict(model, images, batch_size=500)`, it is the function of minidl.evaluation. It raises
+Called in a program, `predict(model, images)`, it is the function of minidl.evaluation. It raises
 ValueError where the network does not give (N, classes).
 """
 
@@ -178,9 +178,9 @@ def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
 class _Command(ModuleType):
     """This module. Once it was imported, Python has it under the name `minidl.predict`, which else is the function."""
 
-    def __call__(self, model: Module, images: Any, batch_size: int = 500) -> Array:
+    def __call__(self, model: Module, images: Any, *given: Any, **named: Any) -> Array:
         """`predict(model, images)`: see minidl.evaluation."""
-        return evaluation.predict(model, images, batch_size)
+        return evaluation.predict(model, images, *given, **named)
 
 
 sys.modules[__name__].__class__ = _Command

@@ -151,7 +151,7 @@ class Trainer(Named):
     def predict(self, images: Any) -> Array:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W). See `predict`."""
         with threads_or_as_before(self.threads):
-            return predict(self.model, images)
+            return predict(self.model, images, image_size=self.splits.image_size)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write all that `load_run(folder)` needs to resume; returns the folder.

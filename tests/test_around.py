@@ -69,6 +69,31 @@ def test_what_holds_no_pixels_is_named(given: Any, words: str) -> None:
         predict(net(), given)
 
 
+class Anywhere(nn.Module):
+    """Takes images of every size: no error says that these are others."""
+
+    def __init__(self) -> None:
+        self.conv, self.last = nn.Conv2d(1, 4, 3, padding=1, rng=0), nn.Linear(4, 10, rng=1)
+
+    def forward(self, x: Any) -> Any:
+        return self.last(self.conv(x).relu().mean((2, 3)))
+
+
+def test_a_run_tells_of_images_of_another_size(tmp_path: Path) -> None:
+    """A colour picture, as a page uploads it, and rows of pixels: both are images to this network, but not these."""
+    model, images = Anywhere(), DATA.test_images[:3]
+    trainer = Trainer(model, Adam(model.parameters()), split(DATA), folder=tmp_path / "run")
+    run = load_run(tmp_path / "run", Anywhere)
+    colour = np.asarray(Image.fromarray(images[0]).convert("RGB"))
+    for it in (trainer, run):
+        with pytest.warns(UserWarning, match=r"images of 28x3, the network was trained on 28x28: .*convert"):
+            assert len(it.predict(colour)) == 28
+        with pytest.warns(UserWarning, match=r"images of 3x784, the network .*reshape\(-1, 28, 28\)"):
+            assert len(it.predict(images.reshape(3, 784))) == 1
+        for given in (images, images[0], images[:, None], images[:0], []):
+            assert it.predict(given).shape[0] in (3, 1, 0)  # and no warning, which is an error here
+
+
 # ---- NumPy's numbers, as a configuration or a search over settings has them ----
 
 
@@ -120,7 +145,7 @@ def test_other_splits_of_the_same_data_are_not_trained_on(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])
 def test_a_split_that_no_seed_gives_again_is_refused(seed: Any) -> None:
-    with pytest.raises(ValueError, match="the seed of a split must be a whole number, 0 or more, that draws .* got"):
+    with pytest.raises(ValueError, match=r"the seed of a split must be a whole number, 0 or more, that draws .* got"):
         split(DATA, seed=seed)
 
 

@@ -93,7 +93,7 @@ class LoadedRun:
 
     def predict(self, images: Any) -> Array:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W)."""
-        return predict(self.model, images)
+        return predict(self.model, images, image_size=self.image_size)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write all that `load_run(folder)` needs to resume; returns the folder.

@@ -128,6 +128,13 @@ def tell_unscaled(images: Array) -> None:
         )
 
 
+def tell_other_size(size: Any, learned: tuple[int, int]) -> None:
+    """Images of another height and width than those that a network was trained on."""
+    tell(f"predict takes these for images of {size[0]}x{size[1]}, the network was trained on {learned[0]}x{learned[1]}:"
+         ' of a colour picture give np.asarray(picture.convert("L")), of channels-last images x.transpose(0, 3, 1, 2), '
+         f"of rows x.reshape(-1, {learned[0]}, {learned[1]})")  # fmt: skip
+
+
 # ---- the weights ----
 
 
