@@ -11,6 +11,7 @@ from PIL import Image
 
 from minidl import Examples, Splits, Trainer, load_mnist, load_run, nn, predict, split
 from minidl.optim import SGD, Adam
+from minidl.train import main as train
 from minidl.training.checkpoint import CheckpointError
 from minidl.weights import WeightsError
 
@@ -141,6 +142,27 @@ def test_other_splits_of_the_same_data_are_not_trained_on(tmp_path: Path) -> Non
             load_run(tmp_path / "run", data=other).fit(1, verbose=False)
     for same in (split(DATA), DATA, "mnist5k", None):
         assert len(load_run(tmp_path / "run", data=same).splits.val) == 400
+
+
+def test_the_loaded_network_is_the_one_that_goes_on(tmp_path: Path) -> None:
+    """Weights that are averaged, a part that is frozen, a name for the network: `fit` and `save` once began anew."""
+    model = net()
+    Trainer(model, SGD(model.parameters(), lr=0.1), split(DATA), folder=tmp_path / "own").fit(1, verbose=False)
+    command = ["--dataset", "mnist5k", "--opt", "sgd", "--epochs", "1", "--out", str(tmp_path / "command")]
+    assert train(command) == 0
+    for name in ("own", "command"):
+        run = load_run(tmp_path / name)
+        mine = run.model
+        mine.load_state_dict({name: value * 0.5 for name, value in mine.state_dict().items()})
+        half = mine.state_dict()
+        for name, value in load_run(run.save(tmp_path / f"{run.folder.name}-half")).model.state_dict().items():
+            np.testing.assert_array_equal(value, half[name])
+        first = next(mine.parameters())
+        first.requires_grad = False
+        run.fit(1, verbose=False)
+        assert run.model is mine
+        np.testing.assert_array_equal(first.numpy(), next(iter(half.values())))
+        assert any((value != half[name]).any() for name, value in mine.state_dict().items())
 
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])

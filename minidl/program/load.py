@@ -27,7 +27,7 @@ from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
-from minidl.training.restore import PYTHON, give_weights, load_run_checkpoint, must_fit, restore
+from minidl.training.restore import PYTHON, give_weights, load_run_checkpoint, must_fit, restore_training
 from minidl.training.results import CHECKPOINT, full_summary
 
 Model: TypeAlias = Module | Callable[..., Any] | str | None
@@ -39,7 +39,7 @@ class LoadedRun:
 
     folder, config, metrics, summary  as its files have them; the summary is {} while the run is not finished
     checkpoint  its weights, the optimizer's state and where training stood
-    model       the trained network
+    model       the trained network; what is done with its weights is what `fit` and `save` go on from
     data        what it was trained on: a data set or its name; None: as the run says
     optimizer   what makes it, where it is one of your own, see `load_run`
     trainer     stands where the checkpoint was taken; it loads the data
@@ -227,7 +227,7 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     checkpoint, folder = run.checkpoint, run.folder
     job = trainer_job(run, optimizer) if run.own else _job(run)
     with must_fit(folder / CHECKPOINT):
-        restore(job, checkpoint)
+        restore_training(job, checkpoint)
         options = Options(**checkpoint.state["options"])
     made = TrainerRun(job, folder, options)
     made.take_over(checkpoint.state)
@@ -270,9 +270,8 @@ def _job(run: LoadedRun) -> Job:
     data = run._given[1]
     if isinstance(data, (str, os.PathLike)):
         data = load_mnist(os.fspath(data))
-    job = prepare(Config(**run.config), data if isinstance(data, Dataset) else None)
+    job = prepare(Config(**run.config), data if isinstance(data, Dataset) else None, run.model)
     found = job.dataset.sha256
     if found != run.checkpoint.state["data"]["sha256"]:
         data_of(run.folder, run.checkpoint, job.dataset)
-    run.model = job.model
     return job

@@ -210,8 +210,8 @@ class Job:
         return device_of(self.model)
 
 
-def prepare(config: Config, dataset: Dataset | None = None) -> Job:
-    """Load the data (unless given) and build everything.
+def prepare(config: Config, dataset: Dataset | None = None, model: Module | None = None) -> Job:
+    """Load the data and make the network, unless they are given, and build everything.
 
     Raises ValueError (DataError, SwitchError, ...) or DeviceError, with a message for the user.
     """
@@ -222,8 +222,9 @@ def prepare(config: Config, dataset: Dataset | None = None) -> Job:
     splits = split(dataset, config.val_fraction, config.seed, device)
     length = steps_per_epoch(len(splits.train), config.batch_size)
     config = pinned(config, dataset.name, device, length)
-    model = build_model(config.model, splits.image_size, splits.classes, config.seed)
-    standardize(model, splits.train.images)
+    if model is None:
+        model = build_model(config.model, splits.image_size, splits.classes, config.seed)
+        standardize(model, splits.train.images)
     model.to(device)
     epochs = config.default_epochs(dataset.name)
     optimizer = optimizer_of(config, model, epochs, length)

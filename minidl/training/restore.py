@@ -172,6 +172,11 @@ def give_weights(model: Module, arrays: Mapping[str, Array]) -> None:
 def restore(job: Job, checkpoint: Checkpoint) -> None:
     """Bring model, optimizer and Trainer to where the checkpoint was taken. Raises ValueError where they don't fit."""
     give_weights(job.model, checkpoint.model)
+    restore_training(job, checkpoint)
+
+
+def restore_training(job: Job, checkpoint: Checkpoint) -> None:
+    """The same for a model that was given its weights before: what was done with them since stays."""
     job.trainer.optimizer.load_state_dict(checkpoint.optimizer)
     state = checkpoint.state["trainer"]
     if state["batch"] > job.trainer.steps_per_epoch:
