@@ -168,9 +168,9 @@ def examples_of(given: Any) -> Examples:
             raise DataError(f"labels must be whole numbers (N,), these are {labels.dtype} of shape {labels.shape}: "
                             f"{to_labels(labels)}")  # fmt: skip
         return Examples(images, labels)
-    raise DataError(
-        f"examples are Examples, such as split(data).test, or a pair (images, labels), not a {type(given).__name__}"
-    )
+    some = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+    raise DataError(f"examples are Examples, such as split(data).test, or a pair (images, labels), not a "
+                    f"{type(given).__name__}{some}")  # fmt: skip
 
 
 def _array(given: Any) -> Array:

@@ -84,10 +84,14 @@ def _is(value: Any, default: Any) -> bool:
 
 def to_labels(labels: Any) -> str:
     """What makes whole numbers 0, 1, ... of an array of labels of another kind."""
+    if labels.ndim > 2:
+        return "the images come first, (images, labels)"
     if labels.ndim == 2 and labels.shape[1] > 1:
         return "labels.argmax(1) of one-hot rows"
     if labels.dtype.kind in "OUS":
         return "np.unique(labels, return_inverse=True)[1] numbers the names"
+    if labels.dtype.kind == "f" and bool((labels != labels).any()):
+        return "some are NaN: leave out the examples that have no label"
     if labels.dtype.kind == "f":
         return "labels.astype(int); to learn numbers, write a loop of your own with ops.mse_loss"
     return "labels.ravel()" if labels.ndim == 2 else "labels.astype(int)"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidl import Examples, Splits, Trainer, load_mnist, load_run, nn, predict, split
+from minidl import Examples, Splits, Trainer, evaluate, load_mnist, load_run, nn, predict, split
 from minidl.optim import SGD, Adam
 from minidl.train import main as train
 from minidl.training.checkpoint import CheckpointError
@@ -93,6 +93,23 @@ def test_a_run_tells_of_images_of_another_size(tmp_path: Path) -> None:
             assert len(it.predict(images.reshape(3, 784))) == 1
         for given in (images, images[0], images[:, None], images[:0], []):
             assert it.predict(given).shape[0] in (3, 1, 0)  # and no warning, which is an error here
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((np.arange(4), np.zeros((4, 28, 28), np.uint8)), r"uint8 of shape \(4, 28, 28\): the images come first"),
+        ((np.zeros((2, 28, 28)), np.array([1.0, np.nan])), "some are NaN: leave out the examples that have no label"),
+        ((np.zeros((2, 28, 28)), np.array([1.0, 0.0])), r"labels.astype\(int\); to learn numbers"),
+        ((np.zeros((2, 28, 28)),) * 4, r"a pair \(images, labels\), not a tuple of 4"),
+    ],
+)
+def test_examples_that_are_none_are_told_apart(given: Any, words: str) -> None:
+    """Swapped; a column of pandas with gaps; what scikit-learn's train_test_split returns."""
+    model = net()
+    for use in (lambda: evaluate(model, given), lambda: Trainer(model, Adam(model.parameters()), given)):
+        with pytest.raises(ValueError, match=words):
+            use()
 
 
 # ---- NumPy's numbers, as a configuration or a search over settings has them ----
