@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minidl import Examples, Splits, Trainer, evaluate, load_mnist, load_run, nn, predict, split
+from minidl import Examples, Splits, Tensor, Trainer, evaluate, load_mnist, load_run, nn, predict, split
 from minidl.optim import SGD, Adam
 from minidl.train import main as train
 from minidl.training.checkpoint import CheckpointError
@@ -180,6 +180,24 @@ def test_the_loaded_network_is_the_one_that_goes_on(tmp_path: Path) -> None:
         assert run.model is mine
         np.testing.assert_array_equal(first.numpy(), next(iter(half.values())))
         assert any((value != half[name]).any() for name, value in mine.state_dict().items())
+
+
+class Counting(nn.Module):
+    """Keeps numbers of its own beside float32 weights, in float64 as NumPy makes them."""
+
+    def __init__(self) -> None:
+        self.last, self.costs = nn.Linear(784, 10, rng=0), Tensor(np.array([1.5, 2.5]))
+
+    def forward(self, x: Any) -> Any:
+        return self.last(x.flatten(1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_run_with_numbers_of_another_dtype_is_loaded(tmp_path: Path, dtype: Any) -> None:
+    model = Counting().to(dtype=dtype) if dtype == np.float64 else Counting()
+    Trainer(model, Adam(model.parameters()), split(DATA), folder=tmp_path / "run")
+    found = load_run(tmp_path / "run", Counting).model.state_dict()
+    assert (found["last.weight"].dtype, found["costs"].dtype) == (dtype, np.float64)
 
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])

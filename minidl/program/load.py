@@ -160,7 +160,8 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         )
     if made is not model and config.get("kind") == PYTHON:  # the program may have called .to(dtype=...)
         name, weight = next(made.named_parameters())
-        made.to(dtype=checkpoint.model.get(name, weight).dtype)
+        if (dtype := checkpoint.model.get(name, weight).dtype) != weight.dtype:
+            made.to(dtype=dtype)
     try:
         give_weights(made, checkpoint.model)
     except ValueError as error:
