@@ -23,6 +23,11 @@ def number(name: str, value: Any) -> float:
         raise ValueError(f"{name} must be one number, got {value!r}") from None
 
 
+def pythons(value: Any) -> Any:
+    """A number of NumPy's or PyTorch's as one of Python's, which a run's folder can hold; all else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def at_least(name: str, value: float, low: float) -> float:
     """`value` as a float, if it is a finite number >= low."""
     if not low <= number(name, value) < math.inf:

@@ -12,7 +12,7 @@ from inspect import signature
 from itertools import pairwise
 from typing import Any, ParamSpec
 
-from minidl.optim.checks import above, at_least, whole_number
+from minidl.optim.checks import above, at_least, pythons, whole_number
 from minidl.optim.grammar import Convert, GrammarError, Reader, number, unknown, whole
 from minidl.optim.optimizer import Schedule
 
@@ -27,8 +27,9 @@ class Made:
     """A schedule that knows how it was made, so that it can be pickled with its optimizer."""
 
     def __init__(self, make: Callable[..., Schedule], how: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self.make, self.how, self.named = make, how, named
-        self.rate = make(*how, **named)
+        self.make, self.how = make, tuple(map(pythons, how))
+        self.named = {name: pythons(value) for name, value in named.items()}
+        self.rate = make(*self.how, **self.named)
 
     def __call__(self, k: int) -> float:
         return self.rate(k)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minidl import Examples, Splits, Tensor, Trainer, evaluate, load_mnist, load_run, nn, predict, split
-from minidl.optim import SGD, Adam
+from minidl.optim import SGD, Adam, AfterSteps, Crossing, Gap, Hybrid, Projected, schedule
 from minidl.train import main as train
 from minidl.training.checkpoint import CheckpointError
 from minidl.weights import WeightsError
@@ -126,6 +126,34 @@ def test_numbers_of_numpys_make_the_same_run(tmp_path: Path) -> None:
         runs.append(run.model.state_dict())
     for name, right in runs[0].items():
         np.testing.assert_array_equal(runs[1][name], right)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params, real: Adam(params, lr=schedule.cosine(real(0.001), np.int64(100))),
+        lambda params, real: Adam(params, lr=schedule.step(real(0.001), every=np.int64(5), factor=real(0.5))),
+        lambda params, real: Hybrid(params, Adam(), SGD(), AfterSteps(np.int64(2)), lr_after=real(0.05)),
+        lambda params, real: Hybrid(params, Adam(), SGD(lr=0.05), Crossing("val_accuracy", real(0.1))),
+        lambda params, real: Hybrid(params, Adam(), SGD(lr=0.05), Gap(real(0.01)) | Projected(rtol=real(0.1))),
+    ],
+)
+@pytest.mark.parametrize("real", [np.float32, np.float64, np.array])
+def test_an_optimizer_of_numpys_numbers_resumes_with_the_same_bits(tmp_path: Path, make: Any, real: Any) -> None:
+    data, straight = split(DATA, counts=(256, 64)), net()
+    Trainer(straight, make(straight.parameters(), real), data).fit(3, verbose=False)
+    model = net()
+    Trainer(model, make(model.parameters(), real), data, folder=tmp_path / "run").fit(1, verbose=False)
+    run = load_run(tmp_path / "run")
+    run.fit(2, verbose=False)
+    for name, value in straight.state_dict().items():
+        np.testing.assert_array_equal(run.model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("bad", [np.float32(-1), np.array([0.1, 0.2]), [0.1]])
+def test_a_rate_after_the_switch_is_looked_at_whatever_made_it(bad: Any) -> None:
+    with pytest.raises(ValueError, match="lr_after must be"):
+        Hybrid(net().parameters(), Adam(), SGD(), AfterSteps(1), lr_after=bad)
 
 
 @pytest.mark.parametrize("counts", [(np.int64(200), np.int32(50)), np.array([200, 50]), [200, 50]])
