@@ -107,8 +107,8 @@ class Hybrid(Optimizer):
             raise ValueError(f"lr_after must be 'projected', 'matched', a number or a function, got {self.lr_after!r}")
         if isinstance(self.lr_after, str) and not isinstance(self.then, SGD):
             raise ValueError(f"lr_after={self.lr_after!r} is a rate for SGD, but then is {type(self.then).__name__}")
-        if isinstance(self.lr_after, (int, float)):
-            at_least("lr_after", self.lr_after, 0)
+        if self.lr_after is not None and not isinstance(self.lr_after, str) and not callable(self.lr_after):
+            self.lr_after = at_least("lr_after", self.lr_after, 0)
         if self.carry not in ("nothing", "momentum"):
             raise ValueError(f"carry must be 'nothing' or 'momentum', got {self.carry!r}")
         if self.carry == "momentum":

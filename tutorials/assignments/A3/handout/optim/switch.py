@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-from minidl.optim.checks import at_least, whole_number
+from minidl.optim.checks import at_least, pythons, whole_number
 from minidl.optim.progress import Progress
 
 Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of the progress
@@ -147,7 +147,7 @@ class Crossing(Condition):
     needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_level(self.level)
+        object.__setattr__(self, "level", _level(self.level))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ class Gap(Condition):
     needs_reports: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_level(self.level)
+        object.__setattr__(self, "level", _level(self.level))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -207,6 +207,8 @@ class Projected(Condition):
             raise ValueError(f"give eps or rtol, not both (got {self.eps} and {self.rtol})")
         if self.eps is None and self.rtol is None:
             object.__setattr__(self, "eps", 1e-9)
+        object.__setattr__(self, "eps", pythons(self.eps))
+        object.__setattr__(self, "rtol", pythons(self.rtol))
         tolerance = self.eps if self.rtol is None else self.rtol
         if tolerance is None or not 0 < tolerance < math.inf:
             raise ValueError(f"needs a tolerance > 0, got {tolerance}")
@@ -315,9 +317,10 @@ def as_condition(test: Test) -> Condition:
     return test if isinstance(test, Condition) else Function(test)
 
 
-def _check_level(level: float) -> None:
+def _level(level: float) -> float:
     if not math.isfinite(level):
         raise ValueError(f"the level must be a finite number, got {level}")
+    return pythons(level)
 
 
 def _higher_is_better(metric: str) -> bool:
