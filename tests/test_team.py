@@ -78,16 +78,12 @@ def test_several_may_lead() -> None:
 
 
 def test_helpers_do_something_and_go_to_sleep() -> None:
-    done = np.zeros(32, np.int64)
-    helped = threading.Event()
+    done, until, helped = np.zeros(32, np.int64), time.monotonic() + 30, False
     with use_threads(2):
-        for _ in range(2000):
-            team = ready()
-            count(team, 16, done, 20_000)
-            if _team.words[24]:
-                helped.set()
-                break
-    assert helped.is_set()
+        while not helped and time.monotonic() < until:  # on a busy machine a leader goes on alone for a while
+            count(ready(), 16, done, 20_000)
+            helped = bool(_team.words[24])
+    assert helped
     time.sleep(0.5)
     assert _team.words[24] == 0  # nobody looks at the board any more
 
