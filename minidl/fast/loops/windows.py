@@ -93,20 +93,22 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
     images  with their padding; the lines are those of all images one after the other, OH for each
     """
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    planes = 2 if sw == 2 else 1  # of a channel: see padded()
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            planes = sw if sw <= 2 else 1  # of a channel: see padded()
             for c in range(len(image) // planes):
                 for i in range(kh):
+                    pixels, odd = image[c * planes, top + i], image[c * planes + planes - 1, top + i]
                     for j in range(kw):
                         column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        pixels = image[c * planes + j % planes, top + i, j // planes :]
-                        if sw <= 2:
-                            copy(column, pixels, ow)
+                        if sw == 1:
+                            copy(column, pixels[j:], ow)
+                        elif sw == 2:
+                            copy(column, odd[j // 2 :] if j % 2 else pixels[j // 2 :], ow)
                         else:
                             for p in range(len(column)):
-                                column[p] = pixels[p * sw]
+                                column[p] = pixels[p * sw + j]
         else:
             n = kw * image.shape[2]
             for p in range(ow):
@@ -119,15 +121,17 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
 def add_back(windows, few, line, lines, size, kernel, stride, images):
     """The way back: each number is added to the place that it would have come from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
+    planes = 2 if sw == 2 else 1  # of a channel: see padded()
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            planes = sw if sw <= 2 else 1
             for c in range(len(image) // planes):
                 for i in range(kh):
+                    pixels, odd = image[c * planes, top + i], image[c * planes + planes - 1, top + i]
                     for j in range(kw):
-                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        places = image[c * planes + j % planes, top + i, j // planes :]
+                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
+                        if sw == 2:
+                            places = odd[j // 2 :] if j % 2 else pixels[j // 2 :]
                         if sw <= 2:
                             for p in range(len(column)):
                                 places[p] += column[p]
