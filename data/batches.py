@@ -39,7 +39,7 @@ class Examples:
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
-            object.__setattr__(self, name, _array(getattr(self, name)))
+            object.__setattr__(self, name, plain_array(getattr(self, name)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -161,7 +161,7 @@ def examples_of(given: Any) -> Examples:
         raise DataError("these are pairs of arrays, as of Keras's load_data(): give one, (x_train, y_train), and "
                         "the other to evaluate((x_test, y_test))")  # fmt: skip
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        images, labels = map(_array, given)
+        images, labels = map(plain_array, given)
         if len(images) != len(labels):
             raise DataError(f"{len(images)} images but {len(labels)} labels")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -173,7 +173,7 @@ def examples_of(given: Any) -> Examples:
                     f"{type(given).__name__}{some}")  # fmt: skip
 
 
-def _array(given: Any) -> Array:
+def plain_array(given: Any) -> Array:
     """An array as it is, on any device; of all else the array of its values."""
     if isinstance(given, Tensor):
         return given.data
@@ -293,7 +293,7 @@ def batches(
     start is below 0.
     """
     refuse("batches", other)
-    images, labels = _array(images), _array(labels)
+    images, labels = plain_array(images), plain_array(labels)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
     if np.ndim(batch_size):

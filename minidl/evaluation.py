@@ -10,7 +10,7 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, read_together, same_bits, xp_of
-from minidl.data.batches import Examples, batches, examples_of
+from minidl.data.batches import Examples, batches, examples_of, plain_array
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.module import device_of, dtype_of, evaluating
@@ -75,7 +75,7 @@ def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple
     `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else, and
     TypeError for what holds no pixels, such as a file's name.
     """
-    given = (images if isinstance(images, Examples) else Examples(images, np.zeros(0))).images
+    given = images.images if isinstance(images, Examples) else plain_array(images)
     if given.dtype.kind in "OSUMmc" or (given.ndim < 2 and given.size):
         what = f"{given.dtype} of shape {given.shape}" if given.ndim else f"a {type(images).__name__}"
         raise TypeError(f"predict takes the pixels of images, (N, H, W), (N, C, H, W) or one (H, W), not {what}; those "
