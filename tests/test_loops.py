@@ -132,12 +132,18 @@ def test_batch_norm_answers_what_it_is_not_for() -> None:
         (128, 784, 256),
         (256, 128, 128),
         (700, 65, 500),
+        (61, 810, 77),
+        (130, 1700, 210),
+        (37, 31, 900),
+        (5, 3000, 64),
     ],
 )
-def test_matmul(n: int, k: int, m: int, dtype: Any) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_matmul(n: int, k: int, m: int, turned: bool, dtype: Any) -> None:
     """The gradients read a matrix turned where it lies. Many rows and few columns, and the other way round."""
     rng = np.random.default_rng(n + k + m)
     a, b, g = normal(rng, (n, k), dtype), normal(rng, (k, m), dtype), normal(rng, (n, m), dtype)
+    b = np.asfortranarray(b) if turned else b
     with use_threads(1):
         alone = run(ops.matmul, [a, b], g)
     y, da, db = run(ops.matmul, [a, b], g)
@@ -261,10 +267,9 @@ def test_a_gradient_that_was_spread_out(dtype: Any) -> None:
     ], rng)  # fmt: skip
 
 
-@pytest.mark.parametrize(("most", "step"), [(16, 1), (8, 16)])
-def test_the_parts_of_a_product_cover_it(most: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", [1, 16])
+def test_the_parts_of_a_product_cover_it(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """(512, 784) @ (784, 300) was cut into eight slices of 37 columns, by the number of its rows."""
-    monkeypatch.setattr(dense, "MOST", most)
     monkeypatch.setattr(dense, "STEP", step)
     for lines in range(1, 2000):
         parts = dense.cuts.py_func(np.broadcast_to(np.float32(0), (lines, 1000)), 1 << 30, lines)
@@ -272,6 +277,24 @@ def test_the_parts_of_a_product_cover_it(most: int, step: int, monkeypatch: pyte
         assert [0, *(part.stop for part in found)] == [*(part.start for part in found), lines]
         assert all(part.start % step == 0 for part in found)
         assert parts == 1 or min(part.stop - part.start for part in found) >= dense.LINES - step + 1
+
+
+@pytest.mark.parametrize("dots", [False, True])
+@pytest.mark.parametrize("k", [1, 9, 32, 112, 784, 801, 20000])
+def test_pieces_of_a_product_are_small_enough(k: int, dots: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS with AVX-512 multiplies as they lie: a million multiplications; of a @ b^T 1200 results."""
+    monkeypatch.setattr(dense, "SMALL", 900_000)
+    monkeypatch.setattr(dense, "even", dense.even.py_func)
+    for m, n in itertools.product((1, 3, 10, 47, 128, 600, 5000), (1, 10, 33, 64, 300, 1024)):
+        rows, columns, terms = dense.sizes.py_func(m, n, k, dots)
+        if dots and k < dense.SHORT and m * n > dense.FLAT:
+            assert (rows, columns, terms) == (m, n, k)
+            continue
+        assert min(rows, columns, terms) > 0
+        assert rows * columns * terms <= 1_000_000
+        assert not dots or min(rows, m) * min(columns, n) <= 1200
+        if m * n * k > 20_000_000:
+            assert rows * columns * terms > 100_000  # or calls would take longer than products
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,24 +11,21 @@ from minidl.fast.loops.words import entry, gemm
 
 WORTH = 1 << 19  # multiplications of a part: 10 microseconds, far more than it costs to take it
 LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
-# How many parts at most, and of how many lines each is a multiple. With AVX-512 BLAS multiplies twice as fast but does
-# not arrange matrices faster, and its kernels take 16 columns at once: fewer parts, and straight ones. With AVX2 this
-# is worth a twentieth, and the cut is what it was when the study was made.
-MOST, STEP = (8, 16) if compiles_for("avx512f") else (16, 1)
-# Where one side is as narrow as ten classes, BLAS with AVX-512 takes a product of up to a million multiplications as it
-# lies, and is twice as fast so: more parts, but smaller ones.
-NARROW, SMALL, MOST_OF_NARROW = 16, 900_000, 64 if compiles_for("avx512f") else 16
-LONG = 4096  # terms of a layer's sums, from which on these may be cut, too
+PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most, and of how many lines each is a multiple
+# BLAS copies matrices into an order of its own before it multiplies, and with AVX-512, where it multiplies twice as
+# fast, this takes a fifth of the time. Small ones it multiplies as they lie. So there a product is a sum of small ones:
+# of SMALL multiplications at most, WIDE columns and DEEP terms; of a b^T, of FLAT results at most, if its sums are not
+# SHORT: those are faster the other way.
+SMALL = 900_000 if compiles_for("avx512f") else 0
+WIDE, DEEP, FLAT, SHORT = 64, 800, 1024, 112
+LONG, NARROW = 4096, 16  # terms of a layer's sums, from which on these may be cut, too, where the layer is so narrow
 NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is turned
 
 
 @part
 def cuts(c, terms, lines):
     """How many parts a product c, of so many terms in each sum, is cut into along so many lines: by its shape alone."""
-    work, most = c.size * terms, MOST
-    if min(len(c), c.shape[1], terms) <= NARROW:
-        most = max(MOST, min(MOST_OF_NARROW, work // SMALL + 1))
-    return max(1, min(most, lines // LINES, work // WORTH))
+    return max(1, min(PARTS, lines // LINES, c.size * terms // WORTH))
 
 
 @part
@@ -46,6 +43,24 @@ def lines_of(i, parts, lines):
 
 
 @part
+def sizes(m, n, k, dots):
+    """How many rows, columns and terms of a product (m, k) @ (k, n) BLAS is given at a time; `dots`: it is a @ b^T."""
+    as_it_is = k < SHORT if dots and m * n > FLAT else m * n * k <= SMALL
+    if as_it_is or not SMALL:
+        return m, n, k
+    columns, terms = even(n, WIDE, 16), even(k, DEEP, 16)
+    results = min(SMALL // terms, FLAT) if dots else SMALL // terms
+    return even(m, max(1, results // columns // 4) * 4, 4), columns, terms
+
+
+@part
+def even(n, most, step):
+    """The size of a piece, a multiple of step, where n are cut into as few as can be, each of `most` at most."""
+    pieces = (n + most - 1) // most
+    return ((n + pieces - 1) // pieces + step - 1) // step * step
+
+
+@part
 def product(blas, a, b, c, beta):
     """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). In each, rows or columns lie side by side."""
     m, n = c.shape
@@ -54,7 +69,13 @@ def product(blas, a, b, c, beta):
     turn_b = b.strides[1] != b.itemsize and n > 1
     lda = max(a.strides[1 if turn_a else 0] // a.itemsize, m if turn_a else k)
     ldb = max(b.strides[1 if turn_b else 0] // b.itemsize, k if turn_b else n)
-    gemm(blas, turn_a, turn_b, m, n, k, a, lda, b, ldb, c.dtype.type(beta), c, max(c.strides[0] // c.itemsize, n))
+    ldc = max(c.strides[0] // c.itemsize, n)
+    rows, columns, terms = sizes(m, n, k, turn_b)
+    for j in range(0, n, columns):
+        for i in range(0, m, rows):
+            for t in range(0, k, terms):
+                gemm(blas, turn_a, turn_b, min(rows, m - i), min(columns, n - j), min(terms, k - t), a[i:, t:], lda,
+                     b[t:, j:], ldb, c.dtype.type(1 if t else beta), c[i:, j:], ldc)  # fmt: skip
 
 
 @part

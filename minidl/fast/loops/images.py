@@ -181,10 +181,12 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
 
 
 @part
-def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu):
+def across_part(
+    i, parts, blas, g, y, winners, x, w, turned, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu
+):
     """Some images at any stride: x's gradient, where it is asked for, is added up from those of its windows.
 
-    w and dws[i] are the filters, (K, out) for K numbers of a window of x.
+    w and dws[i] are the filters, (K, out) for K numbers of a window of x; `turned` is w^T.
     """
     count, k, out = len(g), len(w), w.shape[1]
     oh, ow = size
@@ -221,7 +223,7 @@ def across_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out,
                 if few:
                     product(blas, w, pixels.T, windows[:, : lines * ow], 0)
                 else:
-                    product(blas, pixels, w.T, windows[: lines * ow], 0)
+                    product(blas, pixels, turned, windows[: lines * ow], 0)
                 add_back(windows, few, line, lines, size, kernel, stride, back)
         if dx.size:
             cut_in(dx[n : n + m], few, padding, joined(back) if halves.size else back)
@@ -256,9 +258,10 @@ def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kern
     """The gradients of x (or empty), the filters w (K, out) and b; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * len(x) * size[0] * size[1] * w.size)
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
+    turned = np.ascontiguousarray(w.T)  # BLAS reads it so without a copy of its own for each product
     share(
         team, parts,
-        entry(across_part, (parts, blas, g, y, winners, x, w, dx, dws, dbs, few, few_out, size, kernel, stride,
+        entry(across_part, (parts, blas, g, y, winners, x, w, turned, dx, dws, dbs, few, few_out, size, kernel, stride,
                             padding, relu)),
     )  # fmt: skip
     add_up(dws, dw)
