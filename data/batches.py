@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral
 from operator import index
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -37,9 +37,9 @@ class Examples:
     images: Array
     labels: Array
 
-    def __post_init__(self) -> None:
-        for name in ("images", "labels"):
-            object.__setattr__(self, name, plain_array(getattr(self, name)))
+    def __init__(self, images: Any, labels: Any) -> None:
+        object.__setattr__(self, "images", plain_array(images))
+        object.__setattr__(self, "labels", plain_array(labels))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -268,9 +268,32 @@ class Batches(Iterator[tuple[Tensor, Array]]):
         return self.n
 
 
+@overload
 def batches(
-    images: Array,
-    labels: Array,
+    images: Any,
+    labels: Any,
+    batch_size: int,
+    rng: np.random.Generator | None = None,
+    start: int = 0,
+    dtype: Any = np.float32,
+    drop_last: bool = False,
+) -> Batches: ...
+
+
+@overload  # of batches(*data.train, batch_size=64), where a type checker can't count to two
+def batches(
+    *data: Array,
+    batch_size: int,
+    rng: np.random.Generator | None = None,
+    start: int = 0,
+    dtype: Any = np.float32,
+    drop_last: bool = False,
+) -> Batches: ...
+
+
+def batches(  # type: ignore[misc] # the star
+    images: Any,
+    labels: Any,
     batch_size: int,
     rng: np.random.Generator | None = None,
     start: int = 0,

@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
 
 def evaluate(
-    model: Module, examples: Examples | tuple[Array, Array], batch_size: int | None = None, threads: int | None = None
+    model: Module, examples: Examples | tuple[Any, Any], batch_size: int | None = None, threads: int | None = None
 ) -> Result:
     """Mean loss and accuracy (a fraction) of the model on examples it does not learn from, as (loss, accuracy).
 

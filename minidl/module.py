@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,16 @@ from minidl.weights import load_weights, save_weights, shapes_in_words
 
 BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reaches so far
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
-watchers: ContextVar[tuple[tuple[dict[Module, str], See], ...]] = ContextVar("watchers", default=())  # `watched` blocks
+watchers: ContextVar[tuple[tuple[dict[Any, str], Any], ...]] = ContextVar("watchers", default=())  # `watched` blocks
+Net = TypeVar("Net", bound="Module")
+Out = TypeVar("Out", covariant=True)
+
+
+class Forward(Protocol[Out]):
+    """To a type checker net(x) is what the network's own forward says that it returns."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Out: ...
+
 
 # Of each `evaluating` block, by id: a module and its mode there. What is held can't lend its id to another.
 _modes: ContextVar[tuple[dict[int, tuple[Module, bool]], ...]] = ContextVar("modes", default=())
@@ -78,7 +87,7 @@ class Module(Named):
     def forward(self, *inputs: Any, **named: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
+    def __call__(self: Forward[Out], *inputs: Any, **named: Any) -> Out:
         """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
@@ -196,7 +205,7 @@ class Module(Named):
         """
         save_weights(path, self.state_dict())
 
-    def load(self, path: str | os.PathLike[str]) -> Module:
+    def load(self: Net, path: str | os.PathLike[str]) -> Net:
         """Take the weights of the file `path` that `save` wrote, or of a run's checkpoint; returns the model.
 
         Raises WeightsError where it can't be read, and as load_state_dict does where it does not fit.
@@ -228,7 +237,7 @@ class Module(Named):
                 return
         vars(self)["training"] = mode
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self: Net, mode: bool = True) -> Net:
         """Put this module and all inside it in training mode (or, with False, in evaluation mode).
 
         Each module's own `train` is called, so that one may stay as it is, such as a batch norm with frozen statistics.
@@ -238,12 +247,12 @@ class Module(Named):
             child.train(mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self: Net) -> Net:
         """Evaluation mode: train(False)."""
         self.train(False)  # one of the user's own may return nothing
         return self
 
-    def to(self, device: str | None = None, dtype: Any = None) -> Module:
+    def to(self: Net, device: str | None = None, dtype: Any = None) -> Net:
         """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer.
 
         A weight that is there already keeps its gradient. Raises TypeError for a dtype of no floats.

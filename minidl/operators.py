@@ -7,7 +7,7 @@ array.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any
 
@@ -102,16 +102,16 @@ class Operators(NumPyFunctions, Named):
 
     # ---- w -= u: a weight keeps its place, and only its values change; all else gets a new Tensor, t = t - u -------
 
-    def __iadd__(self, other: Any) -> Any:
+    def __iadd__(self, other: Any) -> Tensor:
         return _in_place(self, operator.iadd, other) if _is_weight(self) else _anew(self, self + other, "+=")
 
-    def __isub__(self, other: Any) -> Any:
+    def __isub__(self, other: Any) -> Tensor:
         return _in_place(self, operator.isub, other) if _is_weight(self) else _anew(self, self - other, "-=")
 
-    def __imul__(self, other: Any) -> Any:
+    def __imul__(self, other: Any) -> Tensor:
         return _in_place(self, operator.imul, other) if _is_weight(self) else _anew(self, self * other, "*=")
 
-    def __itruediv__(self, other: Any) -> Any:
+    def __itruediv__(self, other: Any) -> Tensor:
         return _in_place(self, operator.itruediv, other) if _is_weight(self) else _anew(self, self / other, "/=")
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -122,22 +122,22 @@ class Operators(NumPyFunctions, Named):
 
     __hash__ = object.__hash__  # a Tensor is a key by what it is, not by its values
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: Any) -> Array:  # type: ignore[override]
         return _compare(self, "equal", other)
 
-    def __ne__(self, other: Any) -> Any:
+    def __ne__(self, other: Any) -> Array:  # type: ignore[override]
         return _compare(self, "not_equal", other)
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Any) -> Array:
         return _compare(self, "less", other)
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: Any) -> Array:
         return _compare(self, "less_equal", other)
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: Any) -> Array:
         return _compare(self, "greater", other)
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: Any) -> Array:
         return _compare(self, "greater_equal", other)
 
     # ---- methods --------------------------------------------------------------------------------------------------
@@ -202,16 +202,16 @@ class Operators(NumPyFunctions, Named):
     def log_softmax(self, dim: int = -1, **other: Any) -> Tensor:
         return minidl.ops.log_softmax(self, dim, **other)
 
-    def reshape(self, *shape: int) -> Tensor:
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         return minidl.ops.reshape(self, *shape)
 
     def transpose(self, dim0: int, dim1: int, *more: int) -> Tensor:
         return minidl.ops.transpose(self, dim0, dim1, *more)
 
-    def permute(self, *dims: int) -> Tensor:
+    def permute(self, *dims: int | Sequence[int]) -> Tensor:
         return minidl.ops.permute(self, *dims)
 
-    def view(self, *shape: int) -> Tensor:
+    def view(self, *shape: int | Sequence[int]) -> Tensor:
         """PyTorch's name for reshape."""
         return minidl.ops.reshape(self, *shape)
 

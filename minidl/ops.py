@@ -13,7 +13,7 @@ TypeError. Each message names both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +214,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
 
 @accelerated
-def reshape(x: Any, *shape: int) -> Tensor:
+def reshape(x: Any, *shape: int | Sequence[int]) -> Tensor:
     """The values of x in another `shape`: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
     x = as_tensor(x)
     new = _unpack(shape)
@@ -244,7 +244,7 @@ def transpose(x: Any, dim0: int, dim1: int, *more: int) -> Tensor:
     return record("transpose", x.data.transpose(order), (x, lambda g: g.transpose(order)))
 
 
-def permute(x: Any, *dims: int) -> Tensor:
+def permute(x: Any, *dims: int | Sequence[int]) -> Tensor:
     """The axes of x in another order: axis i of the result is axis dims[i] of x."""
     x = as_tensor(x)
     named = _unpack(dims)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
+from minidl.telling import Function
 
 
 class CounterRng:
@@ -90,7 +91,7 @@ class _Seeded(ContextDecorator):
         assert block is not None  # the one that was entered
         _seeded.set(block[2])
 
-    def __call__(self, function: Any) -> Any:
+    def __call__(self, function: Function) -> Function:
         self.used = True
         if isgeneratorfunction(function):
             raise TypeError(f"seed({self.n}) over a generator seeds nothing, for it draws later: give each layer its "

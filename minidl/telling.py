@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, wraps
 from inspect import isgeneratorfunction
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def tell(words: str) -> None:
@@ -59,17 +60,17 @@ class Block:
     def __exit__(self, *error: Any) -> bool | None:
         return self.entered.blocks.pop().__exit__(*error)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Function) -> Function:
         self.used = True
         if isgeneratorfunction(function):
-            return self._over_generator(function)
+            return cast(Function, self._over_generator(function))
 
         @wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
             with self.make():
                 return function(*args, **kwargs)
 
-        return inside
+        return cast(Function, inside)
 
     def _over_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """It computes each of its values inside the block; whoever takes them is outside."""

@@ -11,7 +11,7 @@ import importlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +66,7 @@ class Trainer(Named):
         self,
         model: Module,
         optimizer: Optimizer,
-        data: Splits | Dataset | Examples | tuple[Array, Array],
+        data: Splits | Dataset | Examples | tuple[Any, Any],
         batch_size: int = 128,
         seed: int = 0,
         folder: str | os.PathLike[str] | None = None,
@@ -115,7 +115,7 @@ class Trainer(Named):
     def fit(
         self,
         epochs: int,
-        observers: Sequence[Observer] = (),
+        observers: Observer | Iterable[Observer] = (),
         validate: bool = True,
         *,
         verbose: bool = True,
@@ -143,7 +143,7 @@ class Trainer(Named):
         """The record of each epoch so far: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr, ..."""
         return History(self.progress.metrics)
 
-    def evaluate(self, examples: Examples | tuple[Array, Array] | None = None) -> Result:
+    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
         """Loss and accuracy on some examples, or a pair (images, labels); None: on the test split. See `evaluate`."""
         with threads_or_as_before(self.threads):
             return evaluate(self.model, self.splits.test if examples is None else examples)

@@ -5,15 +5,13 @@ It is a Hybrid with the switch at a fixed step. What it adds is the schedule, sc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from minidl.optim.adam import Adam
 from minidl.optim.checks import at_least
+from minidl.optim.groups import Given
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.schedule import halving
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import AfterSteps
-from minidl.tensor import Tensor
 
 # Wu et al. 2016, "Training Procedure", steps in thousands: Adam for 60; SGD; "after a certain number of total steps"
 # (so counted from the start), 1200, "we halve the learning rate every 200k steps for an additional 800k": 2000 in all.
@@ -37,7 +35,7 @@ class GNMT(Hybrid):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Given,
         total_steps: int,
         lr: float = 2e-4,
         lr_sgd: float = 0.5,

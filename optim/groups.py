@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from minidl.optim.checks import above, at_least
 from minidl.optim.grammar import unknown
@@ -18,6 +18,7 @@ from minidl.tensor import Tensor
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
 
+Given: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]  # see read_groups
 KEYS = ("params", "lr", "lr_scale", "weight_decay")
 
 

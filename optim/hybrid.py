@@ -8,7 +8,7 @@ starts with momentum (`carry`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from minidl.backend import Array, to_numpy
@@ -16,7 +16,7 @@ from minidl.optim.adam import Adam, AdamW
 from minidl.optim.checks import at_least, parts_of, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.optim.groups import read_groups
+from minidl.optim.groups import Given, read_groups
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
@@ -24,7 +24,6 @@ from minidl.optim.rule import Rule
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import Condition, Test, as_condition
 from minidl.optim.verdict import verdict_of
-from minidl.tensor import Tensor
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 
@@ -62,7 +61,7 @@ class Hybrid(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Given,
         first: Rule,
         then: Rule,
         switch: Test,

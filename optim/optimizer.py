@@ -39,7 +39,7 @@ class Optimizer(Named, ABC):
     """What the trainer sees of any optimizer, be it one rule or a hybrid of two."""
 
     switch_event: SwitchEvent | None = None  # stays None for an optimizer of one phase
-    flat: FlatParameters | None = None  # the parameters; None until they are bound
+    flat: FlatParameters = None  # type: ignore[assignment] # the parameters; None until they are bound
 
     @property
     @abstractmethod

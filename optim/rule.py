@@ -10,7 +10,7 @@ A `rule`, in place on arrays, is faster on the CPU and may be any program; witho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias, TypedDict
 
 import numpy as np
@@ -37,12 +37,11 @@ from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers, rule_by_formula
-from minidl.optim.groups import Group, count_steps, parts, read_groups
+from minidl.optim.groups import Given, Group, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
-from minidl.tensor import Tensor
 
-Params: TypeAlias = "Iterable[Tensor] | None"
+Params: TypeAlias = "Given | None"
 
 
 class Clipping(TypedDict, total=False):
@@ -128,7 +127,7 @@ class Rule(Optimizer):
         """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
         if self.t:
             self._put_numbers(self._built.numbers)
-        self.flat = None
+        self.flat = None  # type: ignore[assignment]
         self.p = None
         for name in self.vectors:
             delattr(self, name)

@@ -44,7 +44,12 @@ _lock = threading.Lock()  # of what is above
 
 
 def fit(
-    trainer: Trainer, epochs: int, observers: Sequence[Observer], validate: bool, verbose: bool, threads: int | None
+    trainer: Trainer,
+    epochs: int,
+    observers: Observer | Iterable[Observer],
+    validate: bool,
+    verbose: bool,
+    threads: int | None,
 ) -> None:
     """See Trainer.fit."""
     if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:

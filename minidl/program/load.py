@@ -7,7 +7,7 @@ for: to predict, the data need not be there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,12 +26,13 @@ from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
+from minidl.training.observer import Observer
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
 from minidl.training.restore import PYTHON, give_weights, load_run_checkpoint, must_fit, restore_training
 from minidl.training.results import CHECKPOINT, full_summary
 
 Model: TypeAlias = Module | Callable[..., Any] | str | None
-Data: TypeAlias = Splits | Dataset | Examples | tuple[Array, Array] | str | os.PathLike[str] | None
+Data: TypeAlias = Splits | Dataset | Examples | tuple[Any, Any] | str | os.PathLike[str] | None
 
 
 class LoadedRun:
@@ -83,11 +84,20 @@ class LoadedRun:
         """A Trainer that resumes with the same bits, in the same folder."""
         return _trainer(self, self._given[2])
 
-    def fit(self, epochs: int, *given: Any, **how: Any) -> History:
+    def fit(
+        self,
+        epochs: int,
+        observers: Observer | Iterable[Observer] = (),
+        validate: bool = True,
+        *,
+        verbose: bool = True,
+        threads: int | None = None,
+        **other: Any,
+    ) -> History:
         """Train `epochs` more epochs: see Trainer.fit."""
-        return self.trainer.fit(epochs, *given, **how)
+        return self.trainer.fit(epochs, observers, validate, verbose=verbose, threads=threads, **other)
 
-    def evaluate(self, examples: Any = None) -> Result:
+    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
         """Loss and accuracy, on the test split if no examples are given."""
         return evaluate(self.model, self.splits.test if examples is None else examples)
 

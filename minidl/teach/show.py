@@ -47,7 +47,7 @@ def drawing(figure: FigureBase | None, size: tuple[float, float], save: Save = N
 
 
 def digits(
-    images: Array,
+    images: Array | Sequence[Array],
     labels: Sequence[Any] | Array | None = None,
     predictions: Sequence[Any] | Array | None = None,
     columns: int = 10,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 from minidl.refuse import Named
 
@@ -32,6 +32,15 @@ class History(Named, list[dict[str, Any]]):
             if name not in record:
                 raise KeyError(f"an epoch's record has no {name!r}: {', '.join(record)}")
         return [record[name] for record in self]
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, which: str) -> list[Any]: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> list[dict[str, Any]]: ...
+
+    @overload
+    def __getitem__(self, which: SupportsIndex) -> dict[str, Any]: ...
 
     def __getitem__(self, which: Any) -> Any:
         """The record of one epoch, or of several; by name it is `of`."""
