@@ -108,6 +108,43 @@ def test_clear(tmp_path):
     assert [file.name for file in folder.iterdir()] == ["kept.txt"]
 
 
+def asked(*lines, **env):
+    """What a program that calls one loop says on stderr."""
+    code = "\n".join([*lines, "from minidl.fast.loops.team import now", "now()"])
+    there = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | env
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_loops_compiled_with_a_read_only_installation_are_used(tmp_path):
+    """An image of a container: compiled while it was built, started by another user or with a read-only disk."""
+    beside = str(ROOT / "minidl" / "fast" / "loops")
+    asked()  # compiled, and kept beside the source
+    read_only = f"""import tempfile, errno
+def refuse(dir=None, make=tempfile.TemporaryFile, **more):
+    if str(dir).startswith(({beside!r}, CLOSED)):
+        raise OSError(errno.EROFS, "read-only")
+    return make(dir=dir, **more)
+tempfile.TemporaryFile = refuse"""
+    home = tmp_path / "home"
+    for closed in ("nowhere", str(tmp_path)):  # the user's own folder can be written to, or neither can
+        assert asked(f"CLOSED = {closed!r}", read_only, HOME=str(home), XDG_CACHE_HOME=str(home)) == ""
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_loops_that_cannot_be_kept_are_no_error(tmp_path):
+    full = """import errno
+from numba.core.caching import IndexDataCacheFile
+def refuse(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+IndexDataCacheFile.save = refuse"""
+    for _ in range(2):
+        assert asked(full, NUMBA_CACHE_DIR=str(tmp_path)).startswith("minidl compiles its loops")
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
 def test_without_numba():
     code = "import sys; sys.modules['numba'] = None; from minidl.fast.__main__ import main; sys.exit(main([]))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

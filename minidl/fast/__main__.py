@@ -7,6 +7,7 @@ are small but have each operation, each loss and each update rule.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -180,7 +181,7 @@ def kept_in() -> Path | None:
 
     dispatcher: Any = now
     folder = dispatcher.stats.cache_path
-    return None if folder is None else Path(folder)
+    return Path(folder) if os.access(folder, os.W_OK) else None
 
 
 def files(folder: Path, ending: str) -> list[Path]:

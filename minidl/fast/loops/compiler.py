@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba import config, njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
+BESIDE = Path(__file__).parent / "__pycache__"
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Without Python's lock, so that threads compute side by side; and not callable from C, which saves compiling.
 SETTINGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -37,10 +39,7 @@ def adding(function: Function) -> Function:
 def loop(function: Function) -> Function:
     """Compiled when Python first calls it with arrays of such types, and kept."""
     dispatcher = njit(**SETTINGS)(function)
-    try:
-        dispatcher._cache = _Cache(function)
-    except RuntimeError:  # nowhere to write to: compiled in each process
-        announce()
+    dispatcher._cache = _Cache(function)
     return dispatcher
 
 
@@ -57,13 +56,34 @@ def announce() -> None:
           file=sys.stderr, flush=True)  # fmt: skip
 
 
+InTree: Any = next(each for each in CompileResultCacheImpl._locator_classes if "InTree" in each.__name__)
+
+
+class _Beside(InTree):  # type: ignore[misc]
+    """The folder beside these files, where it is read-only and there is no other: it may hold what was compiled when
+    minidl was installed."""
+
+    def ensure_cache_path(self) -> None:
+        pass
+
+
+class _Places(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (*CompileResultCacheImpl._locator_classes, _Beside)
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """numba's own, but for one thing: what was compiled is fit for use as long as none of our files has changed, and
-    not only the function's own file, for it holds pieces of the others."""
+    """numba's own, but for this: what was compiled is fit for use as long as none of our files has changed, and not
+    only the function's own file, for it holds pieces of the others. It is looked for beside these files too, where they
+    may not be written to. And what can't be kept is compiled again the next time."""
+
+    _impl_class = _Places
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, _sources())
+        places = [self._cache_path] if config.CACHE_DIR else [self._cache_path, str(BESIDE)]
+        self._cache_file, *self._others = [
+            IndexDataCacheFile(place, self._impl.filename_base, _sources()) for place in dict.fromkeys(places)
+        ]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """numba's own makes ready for compiling too: 200 modules, and SciPy, that what was compiled does without."""
@@ -71,9 +91,16 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         rtsys.initialize(target_context)  # the memory of arrays
         with self._guard_against_spurious_io_errors():
             found = self._load_overload(sig, target_context)
+            for other in self._others if found is None else ():
+                data = other.load(self._index_key(sig, target_context.codegen()))
+                found = None if data is None else self._impl.rebuild(target_context, data)
         if found is None:
             announce()
         return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
 
 @cache
