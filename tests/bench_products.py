@@ -3,8 +3,9 @@
 Each thread computes its share of every product with one thread of BLAS, and all meet once, at the end of the step. A
 share of a dense layer is some rows or columns. A share of a convolution is some images, done in pieces: of a quarter
 of an image's rows to four images, from matrices that stay in the cache, as a step does it that lays out its windows
-piece by piece. How a product is cut, and in which order its matrices lie in memory, is tried once, each product by
-itself. Whole products with BLAS's own threads are tried too.
+piece by piece. A share of any product may be done in small pieces, too, for which some BLAS do not rearrange matrices.
+How a product is cut, and in which order its matrices lie in memory, is tried once, each product by itself. Whole
+products with BLAS's own threads are tried too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from threadpoolctl import ThreadpoolController
 from tests.bench_workers import Step, field, network
 
 CACHE = 1 << 19  # bytes that the pieces of one call may take: half of a core's second cache on many processors
+SMALL = 900_000  # multiplications that OpenBLAS with AVX-512 does with the matrices as they lie
 
 
 class Product(NamedTuple):
@@ -107,8 +109,20 @@ def image_cuts(of: Product, threads: int) -> Iterator[Cut]:
         yield Cut(*matrices, pieces // together, pieces % together)
 
 
+def small_cuts(of: Product, threads: int) -> Iterator[Cut]:
+    """A thread's share, in pieces of so few multiplications, eight in a call; their sums over terms are left out."""
+    for columns, most in product((16, 32, 64, 128), (256, 512, 1024)):
+        terms, m = min(of.sizes[1], most), min(of.sizes[2], columns)
+        rows = min(of.sizes[0], max(1, min(SMALL // (terms * m), 1200 // m if of.forward else SMALL)))
+        calls = -(-of.sizes[0] * of.sizes[1] * of.sizes[2] // (8 * rows * terms * m * threads))
+        yield Cut(
+            array((8, rows, terms), of.along == 1), array((terms, m), of.forward), array((8, rows, m), False), calls, 0
+        )
+
+
 def fastest(of: Product, threads: int) -> Cut:
-    return min((image_cuts if of.pixels else dense_cuts)(of, threads), key=Cut.seconds)
+    usual = (image_cuts if of.pixels else dense_cuts)(of, threads)
+    return min([*usual, *small_cuts(of, threads)], key=Cut.seconds)
 
 
 def shared(cuts: list[Cut], threads: int) -> Step:
