@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
+from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral
+from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -135,6 +138,7 @@ def is_own(rule: type) -> bool:
     return not rule.__module__.startswith("minidl.optim.")
 
 
+NOISE = (np.random.Generator, np.random.RandomState, Random)
 TAKEN = (  # what Rule keeps in self, and hands to `rule`
     "g", "w", "lr_or_schedule", "schedule_scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale",
     "groups", "own_t", "whole", "name",
@@ -195,7 +199,7 @@ class Built(NamedTuple):
     """What a rule of one's own keeps in self before its first step."""
 
     numbers: dict[str, Any]
-    sums: dict[str, int]  # checksums of arrays
+    sums: dict[str, int]  # checksums of arrays and lists
 
 
 def built_of(rule: Any) -> Built:
@@ -212,30 +216,54 @@ def _kept(rule: Any) -> dict[str, Any]:
 
 
 def numbers_of(rule: Any) -> dict[str, Any]:
-    """The numbers, texts and None among it."""
-    return {name: value for name, value in _kept(rule).items() if isinstance(value, (int, float, str, type(None)))}
+    """The numbers, texts and None among it, and where each generator stands that default_rng has made."""
+    found: dict[str, Any] = {}
+    for name, value in _kept(rule).items():
+        if isinstance(value, (int, float, str, type(None))):
+            found[name] = value
+        elif isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64):
+            found[name] = value.bit_generator.state  # of whole numbers alone, which JSON can hold
+    return found
+
+
+def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
+    """Put back what `numbers_of` gave; what has come since goes."""
+    for name in numbers_of(rule).keys() - numbers.keys():
+        delattr(rule, name)
+    for name, value in numbers.items():
+        if isinstance(value, dict):
+            vars(rule)[name].bit_generator.state = value
+        else:
+            vars(rule)[name] = value
 
 
 def sums_of(rule: Any) -> dict[str, int]:
-    """A checksum of each array in it, also in lists and dicts."""
-    return {name: found for name, value in _kept(rule).items() if (found := _sum(value))}
+    """A checksum of each array, list, dict and other generator in it, which are not saved."""
+    saved = numbers_of(rule)
+    return {name: found for name, value in _kept(rule).items() if name not in saved and (found := _sum(value))}
 
 
 def _sum(value: Any, crc: int = 0) -> int:
-    if isinstance(value, (list, tuple, dict)):
+    if isinstance(value, (list, tuple, deque, dict)):
         for each in value.values() if isinstance(value, dict) else value:
             crc = _sum(each, crc)
-    if isinstance(value, np.generic) or (hasattr(value, "dtype") and hasattr(value, "flags")):
+    elif isinstance(value, np.generic) or (hasattr(value, "dtype") and hasattr(value, "flags")):
         crc = crc32((value if isinstance(value, np.generic) else to_numpy(value)).tobytes(), crc + 1)
+    elif isinstance(value, NOISE):
+        crc = crc32(pickle.dumps(value), crc + 1)
+    elif isinstance(value, (int, float, str, type(None))):
+        crc = crc32(repr(value).encode(), crc + 1)
     return crc
 
 
 def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
-    """A warning where a rule of one's own has changed arrays in self, for which its saved state has no place."""
+    """A warning where a rule of one's own has changed arrays or lists in self, for which its saved state has no place."""
     for name in sorted(name for name, found in sums_of(rule).items() if rule.t and before.get(name) != found):
         hint = "what is as long as the weights belongs in vectors; for the rest see state_dict in optim/average.py"
         if isinstance(getattr(rule, name), np.generic):
             hint = "float() of a number of NumPy's is saved"
+        if isinstance(getattr(rule, name), NOISE):
+            hint = "np.random.default_rng(seed) is saved"
         rule.flat.tell_once(
             f"lost {name}",
             f"{type(rule).__name__} changes self.{name}, which its saved state does not hold, so that a resumed run "

@@ -29,6 +29,7 @@ from minidl.optim.checks import (
     number,
     numbers_of,
     parts_of,
+    put_numbers,
     refuse,
     tell_what_is_lost,
     unready,
@@ -126,7 +127,7 @@ class Rule(Optimizer):
     def release(self) -> None:
         """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
         if self.t:
-            self._put_numbers(self._built.numbers)
+            put_numbers(self, self._built.numbers)
         self.flat = None  # type: ignore[assignment]
         self.p = None
         for name in self.vectors:
@@ -327,12 +328,6 @@ class Rule(Optimizer):
         seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
         return {name: value for name, value in seldom.items() if value not in (None, 1.0)}
 
-    def _put_numbers(self, own: dict[str, Any]) -> None:
-        """Put the numbers in self back; what has come since goes."""
-        for name in numbers_of(self).keys() - own.keys():
-            delattr(self, name)
-        vars(self).update(own)
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         vectors, scalars = parts_of(state)
         self._check_state(vectors, scalars, self.vectors, self.lr_or_schedule)
@@ -340,7 +335,7 @@ class Rule(Optimizer):
             own = getattr(self, name)
             own[...] = backend_of(own).from_host(vectors[name])
         self._built = self._built if self.t else built_of(self)
-        self._put_numbers(self._built.numbers | scalars.get("own", {}))
+        put_numbers(self, self._built.numbers | scalars.get("own", {}))
         own_t = scalars.get("own_t")
         self.t, self.schedule_scale, self.own_t = scalars["t"], scalars["scale"], own_t and list(own_t)
         if (decay_scale := scalars.get("decay_scale", 1.0)) != self.decay_scale:  # both may be 0

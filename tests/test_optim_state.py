@@ -76,6 +76,19 @@ class Remembers(Rule):
         p[...] = -lr * self.product * getattr(self, "late", 1.0) * g
 
 
+class Noisy(Rule):
+    """Neelakantan et al. 2015: noise on the gradient, from a generator in self, as the first step advises."""
+
+    name = "noisy"
+
+    def __init__(self, params=None, lr=0.1, make=np.random.default_rng, **common):
+        super().__init__(params, lr, **common)
+        self.rng = make(0)
+
+    def rule(self, g, p, lr):
+        p[...] = -lr * (g + self.rng.normal(size=g.shape))
+
+
 @pytest.mark.parametrize("kind", [Remembers, Adam])  # without a formula, and with one, for which there are loops
 def test_an_advance_that_leaves_the_rules_out_is_told(kind):
     """Its rate would stay 0: a whole training would move nothing, in silence."""
@@ -96,10 +109,13 @@ def test_an_advance_that_leaves_the_rules_out_is_told(kind):
     "make",
     [
         Remembers,
+        Noisy,
         lambda p: Hybrid(p, first=Remembers(), then=SGD(lr=0.1), switch=AfterSteps(8)),
+        lambda p: Hybrid(p, first=Noisy(), then=SGD(lr=0.1), switch=AfterSteps(8)),
         lambda p: Hybrid(p, first=Adam(), then=Remembers(), switch=AfterSteps(3)),
+        lambda p: Hybrid(p, first=Adam(), then=Noisy(), switch=AfterSteps(3)),
     ],
-    ids=["alone", "first", "then"],
+    ids=["alone", "noise", "first", "noise first", "then", "then noise"],
 )
 def test_numbers_that_an_own_rule_keeps_in_self_are_saved(make, at, anew):
     gradients = np.random.default_rng(0).normal(size=(16, 3))
@@ -151,6 +167,14 @@ class Listed(Lookahead):
         self.listed[0] = self.listed[0] * 0.9
 
 
+class History(SGD):
+    """Numbers in a list, such as the losses that a line search looks back at."""
+
+    def advance(self):
+        super().advance()
+        vars(self).setdefault("rates", []).append(self.rate)
+
+
 class Norm(SGD):
     name = "norm"
 
@@ -173,6 +197,9 @@ class Saves(Lookahead):
         (lambda p: Hybrid(p, Lookahead(lr=0.1), SGD(lr=0.1), AfterSteps(9)), "changes self.slow"),
         (Listed, "changes self.listed"),
         (Norm, r"changes self.norm.*float\(\) of a number"),
+        (History, "changes self.rates"),
+        (lambda p: Noisy(p, make=np.random.RandomState), r"changes self.rng.*default_rng\(seed\) is saved"),
+        (Noisy, None),
         (Saves, None),
         (Remembers, None),
     ],
