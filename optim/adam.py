@@ -79,7 +79,7 @@ class Adam(Rule):
         self.eps = above("eps", eps, 0)
         self.amsgrad = amsgrad
         if amsgrad:
-            self.vectors = ("m", "v", "vmax")
+            self.vectors = (*self.vectors, "vmax")
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     @property

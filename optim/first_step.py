@@ -9,15 +9,14 @@ import math
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
 from functools import partial
-from random import Random
 from typing import Any
 
 import numpy as np
 
 from minidl.backend import Array, xp_of
+from minidl.optim.checks import NOISE
 
 State = Mapping[str, Array]
-NOISE = (np.random.Generator, np.random.RandomState, Random)
 
 
 def first_step_of_own(rule: Any) -> Callable[..., None]:
@@ -63,7 +62,8 @@ def _check_decay(rule: Any) -> None:
     if found is None:
         raise TypeError(f"{kind.__name__}.decayed returns nothing, but the rule goes on with what it returns: return g")
     acts, name = _differ(old, w) or _differ(g, found), f"{kind.__name__}.decayed"
-    if rule.weight_decay and not acts and bool((old != 0).any()):
+    in_update = not str(kind.update.__module__).startswith("minidl.optim.")  # as in LAMB, whose decay is in the step
+    if rule.weight_decay and not acts and not in_update and bool((old != 0).any()):
         rule.flat.tell_once(
             (kind, "decay"),
             f"{name} changes neither the weights nor the gradient: w *= 1 - lr * self.weight_decay is in place, "

@@ -61,7 +61,7 @@ class RMSprop(Rule):
         self.alpha = fraction("alpha", alpha)
         self.eps = above("eps", eps, 0)
         self.momentum = fraction("momentum", momentum)
-        self.vectors = ("s", "v") if momentum > 0 else ("s",)
+        self.vectors = type(self).vectors or (("s", "v") if momentum > 0 else ("s",))
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     @property

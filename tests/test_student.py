@@ -38,6 +38,7 @@ from minidl.optim import (
     LinearLR,
     OneCycleLR,
     Plateau,
+    RMSprop,
     Rule,
     parse_schedule,
     schedule,
@@ -514,6 +515,58 @@ def test_8_a_decay_that_does_nothing() -> None:
     w.grad = np.ones(3)
     with pytest.raises(TypeError, match="decayed returns nothing"):
         decays(lambda self, w, g, lr: None)([w], 0.1, weight_decay=0.1).step()
+
+
+def test_8_a_decay_that_is_in_the_update() -> None:
+    """As in LAMB, where it is a part of the step whose norm counts: its `decayed` only returns the gradient."""
+
+    class LAMB(Rule):
+        name = "lamb"
+
+        def rule(self, g: Any, p: Any, lr: float) -> None:
+            p[...] = -lr * g
+
+        def decayed(self, w: Any, g: Any, lr: float) -> Any:
+            return g
+
+        def update(self) -> None:
+            p = self.keep_step()
+            super().update()
+            assert self.flat is not None
+            self.flat.w -= self.rate * self.weight_decay * (self.flat.w - p)
+
+    w = Tensor(np.ones(3), requires_grad=True)
+    optimizer = LAMB([w], 0.1, weight_decay=0.5)
+    w.grad = np.ones(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()
+    assert w.data == pytest.approx(1 - 0.1 - 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("base", [SGD, RMSprop])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_8_vectors_beside_those_of_a_rule_whose_momentum_decides_them(base: Any, momentum: float) -> None:
+    """They are what the class says, not what SGD makes of its momentum; and the rule has to take them."""
+    names = ("v",) if base is SGD else ("s", "v")
+    content: dict[str, Any] = {"name": "slow", "vectors": (*names, "slow")}
+
+    def rule(self: Any, g: Any, p: Any, lr: float, slow: Any, **state: Any) -> None:
+        base.rule(self, g, p, lr, **state)
+        slow += p
+
+    w, plain = (Tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    optimizer = type("Slow", (base,), {**content, "rule": rule})([w], 0.1, momentum=momentum)
+    other = base([plain], 0.1, momentum=momentum)
+    for k in range(3):
+        for each, tensor in ((optimizer, w), (other, plain)):
+            tensor.grad = np.full(3, 1.0 + k)
+            each.step()
+    assert w.data == pytest.approx(plain.data, abs=1e-15)
+    assert optimizer.slow == pytest.approx(w.data - 1)
+    assert set(optimizer.state_dict()["vectors"]) == {*names, "slow"}
+    with pytest.raises(TypeError, match="names 'slow', which its rule does not take"):
+        type("Slow", (base,), content)([w])
 
 
 def test_8_a_rule_that_is_written_anew_is_looked_at_anew() -> None:
