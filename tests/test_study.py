@@ -526,6 +526,23 @@ def test_a_crashed_run_is_noted_and_tried_again(plan):
     assert again.missing() == []
 
 
+def test_an_error_in_a_user_s_own_file_is_noted_with_its_line(plan, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from minidl.optim import Rule\n"
+        "class Late(Rule):\n"
+        "    name = 'late'\n"
+        "    def rule(self, g, p, lr):\n"
+        "        p[...] = -lr * g\n"
+        "        [0][self.t // 7]\n"
+    )
+    run = some_run(plan, opt=f"{file}:Late", lr=0.1)
+    with ThreadPoolExecutor(1) as executor:
+        carry_out([run], executor, 1, plan.store.put, note(plan), lambda: False)
+    error = f"{file}, line 6: IndexError: list index out of range\n  [0][self.t // 7]"
+    assert plan.store.error(run) == error
+
+
 def note(plan):
     def failed(run, error):
         plan.store.put_error(run, error)

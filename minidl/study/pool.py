@@ -18,6 +18,7 @@ from typing import Any
 
 from minidl.study.made import pinned
 from minidl.study.runs import Trial, perform
+from minidl.training.loader import UserError
 
 UNGUARDED = (
     "the study's worker processes can't start. Each runs your script again to find its functions: put the call of "
@@ -117,4 +118,4 @@ def carry_out(
             elif isinstance(error, BrokenProcessPool):
                 failed(run, f"its process died {ATTEMPTS} times: did it run out of memory?")
             else:
-                failed(run, f"{type(error).__name__}: {error}")
+                failed(run, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")

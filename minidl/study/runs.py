@@ -35,7 +35,7 @@ from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
 from minidl.training.loader import load
 from minidl.training.models import network
-from minidl.training.own import is_own, own_network
+from minidl.training.own import is_own, own_network, telling
 from minidl.training.run import BITS
 
 
@@ -99,10 +99,13 @@ def perform(run: Trial, numpy_alone: bool = False, device: str = "cpu") -> dict[
 
     numpy_alone  leave the extra `fast` out
     device       where its arrays lie; the core then only says what is to be done there
+
+    Raises UserError where a user's own piece fails, with its line.
     """
     began = time.perf_counter()
     forms = no_fast() if numpy_alone else nullcontext()
-    with forms, use_threads(1), np.errstate(over="ignore", invalid="ignore"):
+    own = telling(*own_code(run.network, dict(run.recipe)))
+    with forms, use_threads(1), np.errstate(over="ignore", invalid="ignore"), own:
         result, times = _train(run, _load(run.dataset, run.sha256), device)
         times["seconds"] = round(time.perf_counter() - began, 3)
         return {"run": asdict(run), "result": result, "times": times, "made": made(device)}
