@@ -88,6 +88,8 @@ def test_lars_on_the_page_of_ones_own_rule():
     rng = np.random.default_rng(0)
     params = [Tensor(rng.normal(size=n), requires_grad=True) for n in (5, 70_000, 3)]
     wanted, v = [p.data.copy() for p in params], [0.0, 0.0, 0.0]
+    with pytest.raises(TypeError, match="max_norm"):  # its norms would be of gradients that are not clipped yet
+        scope["LARS"](params, max_norm=1.0)
     optimizer = scope["LARS"](params, 0.5, weight_decay=0.1)
     for _ in range(5):
         optimizer.zero_grad()

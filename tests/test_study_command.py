@@ -221,6 +221,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(compiled, own_data, 
         '<th scope="col" aria-sort="none"><button type="button">Net',
     ):
         assert words in page
+    assert "other shares of wrong labels, per-layer switches" in page  # one's own may be Lookahead or SAM
     assert "was begun --with" in fails("--report-only", "--dataset", own_data, "--out", out, module="minidl.study")
     before = {path.name for path in (out / "runs").iterdir()}
     mine.write_text(MINE.replace("32", "33"))
