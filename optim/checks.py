@@ -257,7 +257,7 @@ def _sum(value: Any, crc: int = 0) -> int:
 
 
 def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
-    """A warning where a rule of one's own has changed arrays or lists in self, for which its saved state has no place."""
+    """A warning where a rule of one's own has changed what it keeps in self, for which its saved state has no place."""
     for name in sorted(name for name, found in sums_of(rule).items() if rule.t and before.get(name) != found):
         hint = "what is as long as the weights belongs in vectors; for the rest see state_dict in optim/average.py"
         if isinstance(getattr(rule, name), np.generic):
