@@ -178,9 +178,9 @@ def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
 class _Command(ModuleType):
     """This module. Once it was imported, Python has it under the name `minidl.predict`, which else is the function."""
 
-    def __call__(self, model: Module, images: Any, *given: Any, **named: Any) -> Array:
+    def __call__(self, model: Module, images: Any, *more: Any, **named: Any) -> Array:
         """`predict(model, images)`: see minidl.evaluation."""
-        return evaluation.predict(model, images, *given, **named)
+        return evaluation.predict(model, images, *more, **named)
 
 
 sys.modules[__name__].__class__ = _Command
