@@ -203,7 +203,10 @@ class Built(NamedTuple):
 
 
 def built_of(rule: Any) -> Built:
-    """That, as it stands."""
+    """That, as it stands. Raises TypeError where it has set what the step sets, and so would read another number."""
+    for name, empty in (("rate", rule.rate == 0), ("p", rule.p is None or hasattr(rule.p, "dtype"))):
+        if not empty:
+            raise TypeError(f"{type(rule).__name__} sets self.{name}, which every rule has: give it another name")
     return Built(numbers_of(rule), sums_of(rule))
 
 

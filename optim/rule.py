@@ -113,7 +113,7 @@ class Rule(Optimizer):
         """Work on these parameters from now on, with fresh state."""
         self.check()
         self.lines()  # complains about a vector that the formula forgot
-        self.flat, self.t, self.own_t = flat, 0, None
+        self.flat, self.t, self.rate, self.own_t = flat, 0, 0.0, None
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.zeros())

@@ -569,6 +569,24 @@ def test_8_vectors_beside_those_of_a_rule_whose_momentum_decides_them(base: Any,
         type("Slow", (base,), content)([w])
 
 
+@pytest.mark.parametrize("name", ["rate", "p"])
+def test_8_a_number_under_a_name_that_every_rule_has(name: str) -> None:
+    """As the rate of a noise, or Padam's power p: each step would put its own there, and the rule read that one."""
+
+    class Own(Rule):
+        name = "own"
+
+        def rule(self, g: Any, p: Any, lr: float) -> None:
+            p[...] = -lr * getattr(self, name) * g
+
+    w = Tensor(np.ones(3), requires_grad=True)
+    optimizer = Own([w], 0.1)
+    setattr(optimizer, name, 0.5)
+    w.grad = np.ones(3)
+    with pytest.raises(TypeError, match=f"Own sets self.{name}, which every rule has: give it another name"):
+        optimizer.step()
+
+
 def test_8_a_rule_that_is_written_anew_is_looked_at_anew() -> None:
     """As in a notebook: the same network and name, another class; and each block is not, for that takes copies."""
     w = Tensor(np.ones(200_000, np.float32), requires_grad=True)
