@@ -58,7 +58,7 @@ class Adam(Rule):
         self.eps = above("eps", eps, 0)
         self.amsgrad = amsgrad
         if amsgrad:
-            self.vectors = ("m", "v", "vmax")
+            self.vectors = (*self.vectors, "vmax")
         super().__init__(params, lr, weight_decay=weight_decay, **common)
 
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:

@@ -47,7 +47,7 @@ class SGD(Rule):
         self.nesterov = nesterov
         if nesterov and momentum == 0:
             raise ValueError("nesterov=True needs momentum > 0, got 0: try momentum=0.9")
-        self.vectors = ("v",) if momentum > 0 else ()
+        self.vectors = type(self).vectors or (("v",) if momentum > 0 else ())  # a subclass may name more
         super().__init__(params, lr, **common)
 
     def rule(self, g: Array, p: Array, lr: float, v: Array | None = None) -> None:
