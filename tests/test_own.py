@@ -374,3 +374,6 @@ def test_a_replay_of_ones_own(mine, tmp_path):
 
     (recording,) = read(page)
     assert recording["title"] == "Net on mnist5k, Lion, seed 0"
+    assert str(tmp_path) not in str(recording)  # a page for a class has no path of its teacher's machine
+    assert [recording["config"][name] for name in ("model", "opt")] == [f"{mine.name}:Net", f"{mine.name}:Lion"]
+    assert list(recording["config"]["files"]) == [mine.name]

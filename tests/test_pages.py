@@ -437,3 +437,19 @@ def test_in_a_browser(runs, tmp_path, dark):
                 shown = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
                 assert chrome.execute_script(shown)
                 assert console(chrome) == []
+
+
+@pytest.mark.browser
+def test_on_paper_and_in_forced_colours(runs, tmp_path):
+    """No column is cut off, for nobody can scroll on paper; and a legend has the colours of its lines."""
+    ok(runs / "adam", runs / "hybrid", "--out", tmp_path / "c.html", module="minidl.compare")
+    with browser(width=700) as chrome:
+        chrome.get((tmp_path / "c.html").as_uri())
+        cut = "return Math.max(...[...document.querySelectorAll('table')].map((t) => t.getBoundingClientRect().right))"
+        assert chrome.execute_script(cut) > 700  # there it scrolls
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert chrome.execute_script(cut) <= 700
+        forced = [{"name": "forced-colors", "value": "active"}]
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": forced})
+        colours = "return [...document.querySelectorAll('.figures .key')].map((e) => getComputedStyle(e).color)"
+        assert len(set(chrome.execute_script(colours))) == 2

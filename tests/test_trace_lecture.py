@@ -466,3 +466,57 @@ def test_words_of_the_field_are_explained_where_they_stand(chrome, pages):
 def test_the_title_has_no_path(pages):
     (recording,) = trace.read(pages / "hybrid.html")
     assert recording["title"] == "mlp on data, hybrid, seed 0"
+
+
+def test_letters_grow_with_the_screen_of_a_lecture_hall(chrome, pages):
+    """28 of 2,160 lines would be as small as 14 on a projector of 1,080."""
+    view(chrome, 3840, 2160)
+    try:
+        visit(chrome, pages / "hybrid.html")
+        press(chrome, "l")
+        press(chrome, "4")
+        assert 15 * float(chrome.execute_script("return main.style.getPropertyValue('--zoom')")) >= 48
+        assert chrome.execute_script("return document.documentElement.scrollHeight <= innerHeight")
+    finally:
+        view(chrome, 1280)
+
+
+BROKEN = """const lines = (td) => { const r = document.createRange(); r.selectNodeContents(td);
+    return r.getClientRects().length; };
+  return [...document.querySelectorAll('.story td')].map((td) => td.textContent + ' ' + lines(td))
+    .filter((text) => /^\\S+ [2-9]$/.test(text))"""
+
+
+def test_words_and_numbers_of_the_switch_stay_whole(chrome, pages, tmp_path):
+    """A rule of one's own may be called lookahead, and a number cut in two is another number."""
+    (recording,) = trace.read(pages / "hybrid.html")
+    recording["phases"] = [[step, "lookahead" if name == "adam" else name] for step, name in recording["phases"]]
+    trace.write(tmp_path / "own.html", trace.page([recording]))
+    view(chrome, 1024, 768)
+    try:
+        visit(chrome, tmp_path / "own.html")
+        press(chrome, "l")
+        press(chrome, "5")
+        assert "lookahead" in chrome.find_element("css selector", ".story").text
+        assert chrome.execute_script(BROKEN) == []
+        assert chrome.execute_script("return document.documentElement.scrollHeight <= innerHeight")
+    finally:
+        view(chrome, 1280)
+
+
+PRESSED_OR_FIXED = """return [...document.querySelectorAll('body *')].filter((e) => e.checkVisibility()
+    && (/fixed|sticky/.test(getComputedStyle(e).position) || (/^(BUTTON|SELECT|INPUT)$/.test(e.tagName)
+      && !e.matches('.layer')))).map((e) => e.outerHTML.slice(0, 99))"""
+
+
+def test_paper_has_nothing_to_press_and_nothing_over_it(chrome, pages):
+    """The buttons that stay at the bottom of a narrow window lay over every sheet; layers are buttons, too."""
+    view(chrome, 720)
+    try:
+        visit(chrome, pages / "hybrid.html")
+        assert chrome.execute_script(PRESSED_OR_FIXED)
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert chrome.execute_script(PRESSED_OR_FIXED) == []
+    finally:
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        view(chrome, 1280)

@@ -10,7 +10,7 @@ from typing import Any
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
-from minidl.training.own import short
+from minidl.training.own import of_file, short
 from minidl.training.results import full_summary
 from minidl.training.run import Run
 
@@ -39,7 +39,7 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     """Write the page, with what the run folder says of the run."""
     done = run.job.trainer.progress.epoch >= run.job.epochs and run.summary is not None
     facts = recorder.facts
-    facts["config"] = run.settings
+    facts["config"] = without_folders(run.settings)
     facts["summary"] = full_summary(run.state()) if done else None
     facts["ending"] = facts["ending"] or ("" if done else f"stopped after step {run.job.trainer.progress.step:,}")
     recording = recorder.recording()
@@ -52,6 +52,13 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     print(
         f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} step{'s' * (steps != 1)}): open it in a browser", flush=True
     )
+
+
+def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings, the files of the user's own by their names alone: the page may stand in a course's folder."""
+    files = {"files": {Path(file).name: sha256 for file, sha256 in settings.get("files", {}).items()}}
+    named = {option: of_file(settings[option]) for option in ("model", "opt")}
+    return {**settings, **named, **(files if files["files"] else {})}
 
 
 def title_of(run: Run) -> str:

@@ -109,7 +109,7 @@ class Lecture {
     this.app.draw();
   }
 
-  // The buttons that choose the panel, and letters as large as fit: 28 pixels, where the panel is too long down to 24.
+  // The buttons that choose the panel, and letters as large as fit: 28 pixels on 1,080 lines, where the panel is too long down to 24.
   fit() {
     const main = document.getElementById("main");
     document.getElementById("panels").hidden = !this.on;
@@ -117,7 +117,7 @@ class Lecture {
     if (!this.on) return;
     main.querySelectorAll("section").forEach((section) => section.classList.toggle("shown", section.classList.contains(this.panel)));
     document.querySelectorAll("#panels button").forEach((button) => button.setAttribute("aria-pressed", button.textContent.slice(2) === this.panel));
-    const narrow = innerWidth < 760, [largest, smallest] = narrow ? [20, 18] : [28, 24]; // pixels, where the page has 15
+    const narrow = innerWidth < 760, [largest, smallest] = narrow ? [20, 18] : [Math.max(28, Math.round(innerHeight / 38)), 24]; // pixels, where the page has 15
     for (let letters = largest; letters >= smallest; letters--) {
       main.style.setProperty("--zoom", letters / 15);
       if (main.getBoundingClientRect().bottom <= innerHeight) break;
