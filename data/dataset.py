@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidl.data.idx import DataError, idx_sha256, read_idx
-from minidl.data.layout import PARTS, all_names_of, find_parts, namesakes
+from minidl.data.layout import PARTS, all_names_of, files_under, find_parts
 from minidl.data.polarity import polarity_of, was_inverted
 
 CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
@@ -93,8 +93,8 @@ def _read_part(path: Path, part: str) -> NDArray[Any]:
 
 def check_namesakes(path: Path, array: NDArray[Any], names: Sequence[str]) -> None:
     """Raise DataError where a file beside `path` goes under one of the names, and holds another array: one is old."""
-    for other in namesakes(path, names):
-        if not np.array_equal(read_idx(other), array):
+    for other in files_under(path.parent, names):
+        if other != path and not np.array_equal(read_idx(other), array):
             raise DataError(f"{path} and {other} hold different arrays: remove the one that is not meant")
 
 

@@ -7,7 +7,7 @@ of the file's name around it, as Kaggle packs them. torchvision puts them into M
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from minidl.data.idx import DataError
@@ -27,42 +27,28 @@ def names_of(part: str) -> list[str]:
     return [f"{part}{mark}idx{rank}-ubyte{end}" for end in (".gz", "") for mark in "-."]
 
 
-def find_part(folder: Path, part: str) -> Path | None:
-    """Return the path of one of the four PARTS in `folder`, or None; `.gz` is looked for before raw."""
-    return find_named(folder, all_names_of(part))
-
-
-def namesakes(path: Path, names: Sequence[str]) -> list[Path]:
-    """Return the other files beside `path` that go under one of the names: packed, with a dot, in capitals."""
-    names = [name.lower() for name in names]
-    there = [path.parent / name for name in sorted(_listed(path.parent)) if name.lower() in names]
-    inside = [folder / name for folder in there for name in sorted(_listed(folder)) if name.lower() in names]
-    return [each for each in there + inside if each != path and each.is_file()]
-
-
 def all_names_of(part: str) -> list[str]:
     """Return those of names_of, and for `t10k` those with `test`."""
     names = names_of(part)
     return names + [name.replace("t10k", "test", 1) for name in names if part.startswith("t10k")]
 
 
-def find_named(folder: Path, names: Sequence[str]) -> Path | None:
-    """Return the first file in `folder` that has one of the names; capitals don't matter where there is no other."""
+def files_under(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return the files in `folder` that go under one of the names: as it is written, in the order of the names; then in
+    other capitals; then in a folder that is called so."""
+    known = [name.lower() for name in names]
+    there = sorted((known.index(name.lower()), name) for name in _listed(folder) if name.lower() in known)
+    loose = [folder / name for _, name in there]
+    inside = [path / name for path in loose for name in sorted(_listed(path)) if name.lower() in known]
+    found = dict.fromkeys([*(folder / name for name in names), *loose, *inside])
     # os.path.isfile, unlike Path.is_file, says False and raises nothing where the folder may not be entered.
-    exact = next((folder / name for name in names if os.path.isfile(folder / name)), None)
-    if exact is not None:
-        return exact
-    there = {name.lower(): folder / name for name in sorted(_listed(folder), reverse=True)}
-    for name in names:
-        path = there.get(name.lower())
-        if path is None:
-            continue
-        if path.is_file():
-            return path
-        inside = [path / inner for inner in sorted(_listed(path)) if inner.lower() in map(str.lower, names)]
-        if inside and inside[0].is_file():
-            return inside[0]
-    return None
+    return [path for path in found if os.path.isfile(path)]
+
+
+def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of) -> dict[str, Path]:
+    """Return the paths of those of the four PARTS that lie in `folder`, each under one of its names."""
+    found = {part: files_under(folder, names(part)) for part in PARTS}
+    return {part: paths[0] for part, paths in found.items() if paths}
 
 
 def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
@@ -72,9 +58,9 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """
     folder = Path(folder)
     check_folder(folder)
-    found = _parts_in(folder)
+    found = parts_in(folder)
     if not found:
-        found = _parts_in(_below(folder))
+        found = parts_in(_below(folder))
     missing = [part for part in PARTS if part not in found]
     if missing:
         if not found and (other := _other_kind(folder)):
@@ -87,11 +73,6 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     return found
 
 
-def _parts_in(folder: Path) -> dict[str, Path]:
-    found = {part: find_part(folder, part) for part in PARTS}
-    return {part: path for part, path in found.items() if path is not None}
-
-
 def _below(folder: Path) -> Path:
     """The folder below, raw, X or X/raw, that holds four files; `folder` itself where there is none.
 
@@ -99,7 +80,7 @@ def _below(folder: Path) -> Path:
     """
     names = sorted(_listed(folder))
     below = [folder / "raw", *(folder / name / more for name in names for more in (".", "raw"))]
-    whole = list(dict.fromkeys(path for path in below if len(_parts_in(path)) == len(PARTS)))
+    whole = list(dict.fromkeys(path for path in below if len(parts_in(path)) == len(PARTS)))
     first = [path for path in whole if path.relative_to(folder).parts[0] in PREFERRED]
     if len(whole) > 1 and len(first) != 1:
         listed = ", ".join(map(str, whole))

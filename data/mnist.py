@@ -22,7 +22,7 @@ from minidl.data.dataset import Dataset, make_dataset, read_folder
 from minidl.data.download import PATIENT, QUICK, DownloadError, Patience, fetch, read_verified
 from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import KNOWN, MIRRORS, MNIST
-from minidl.data.layout import PARTS, find_part, find_parts
+from minidl.data.layout import PARTS, find_parts, parts_in
 from minidl.data.named import held_in, load_known, look_in, recognized
 
 __all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
@@ -188,8 +188,9 @@ def _cached_or_fetched(download: bool, mirrors: Sequence[str], patience: Patienc
     folder = cache_folder()
     source = f"cache {folder}"
     arrays: list[NDArray[Any]] = []
+    there = parts_in(folder)
     for part in PARTS:
-        array = _cached(folder, part)
+        array = _cached(there.get(part), part)
         if array is None:
             if not download:
                 raise DataError(
@@ -203,9 +204,8 @@ def _cached_or_fetched(download: bool, mirrors: Sequence[str], patience: Patienc
     return make_dataset("mnist", source, arrays)
 
 
-def _cached(folder: Path, part: str) -> NDArray[Any] | None:
+def _cached(path: Path | None, part: str) -> NDArray[Any] | None:
     """Return the content of one of MNIST's files in the cache; None if it is missing, damaged or another."""
-    path = find_part(folder, part)
     if path is None:
         return None
     try:

@@ -23,7 +23,7 @@ from minidl.data.dataset import Dataset, check_namesakes, make_dataset
 from minidl.data.download import Patience, fetch, is_packed, md5_of, read_verified
 from minidl.data.idx import DataError, idx_sha256
 from minidl.data.known import EMNIST_ZIP, KNOWN, MNIST, Known
-from minidl.data.layout import PARTS, check_folder, find_named
+from minidl.data.layout import PARTS, check_folder, parts_in
 
 
 def load_known(
@@ -65,7 +65,7 @@ def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> 
         return _from_zip(known, path)
     check_folder(path)
     for folder in [path, *(path / below for below in known.folders)]:
-        parts = _parts_in(known, folder)
+        parts = parts_in(folder, known.names)
         if folder == path and _is_unpacked_elsewhere(known, path, parts):
             continue
         if len(parts) == len(PARTS) and (sure or folder != path or not _are_others(known, parts)):
@@ -85,12 +85,8 @@ def held_in(place: Path) -> list[Known]:
 def _is_there(known: Known, place: Path) -> bool:
     if place.is_file():
         return zipfile.is_zipfile(place) and len(_members(known, place)) == len(PARTS)
-    return any(len(_parts_in(known, folder)) == len(PARTS) for folder in (place, *(place / f for f in known.folders)))
-
-
-def _parts_in(known: Known, folder: Path) -> dict[str, Path]:
-    found = {part: find_named(folder, known.names(part)) for part in PARTS}
-    return {part: path for part, path in found.items() if path is not None}
+    folders = (place, *(place / below for below in known.folders))
+    return any(len(parts_in(folder, known.names)) == len(PARTS) for folder in folders)
 
 
 def _is_unpacked_elsewhere(known: Known, folder: Path, parts: Mapping[str, Path]) -> bool:

@@ -19,7 +19,7 @@ from minidl.data.atomic import write_text
 from minidl.data.batches import scale
 from minidl.data.dataset import CLASS_NAMES, LONGEST_NAME, make_dataset
 from minidl.data.idx import DataError, write_idx
-from minidl.data.layout import PARTS, find_part, names_of
+from minidl.data.layout import PARTS, names_of, parts_in
 from minidl.data.pictures import STRETCHED, PictureError, read_picture
 from minidl.data.polarity import FEW, INVERTED, KEPT, POLARITY, rim_is_light
 from minidl.handwriting.folders import LISTED, Found, listed
@@ -248,7 +248,7 @@ def check_out(out: Path) -> None:
     """Raise DataError where a data set can't be written to `out` without touching another."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give a folder")
-    if out.is_dir() and any(find_part(out, part) for part in PARTS):
+    if out.is_dir() and parts_in(out):
         raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
     if there := [
         name for name in (CLASS_NAMES, POLARITY, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)
