@@ -55,7 +55,7 @@ EMNIST_ZIP = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"  # 556 MB, t
 class Known:
     """A data set by name.
 
-    files        one RemoteFile for each of the PARTS, in their order.
+    files        one RemoteFile for each of the PARTS.
     class_names  in the order of the labels.
     folders      where it lies below a folder that holds several, the most usual first.
     mirrors      URLs to fetch it from.
@@ -65,7 +65,7 @@ class Known:
     """
 
     name: str
-    files: tuple[RemoteFile, ...]
+    files: dict[str, RemoteFile]
     class_names: tuple[str, ...]
     folders: tuple[str, ...]
     mirrors: tuple[str, ...] = ()
@@ -75,24 +75,21 @@ class Known:
 
     def names(self, part: str) -> list[str]:
         """The names under which a part's file is looked for, `.gz` first."""
-        packed = self.files[list(PARTS).index(part)].name
+        packed = self.files[part].name
         plain = packed.removesuffix(".gz")
         dotted = [plain.replace("-idx", ".idx") + end for end in (".gz", "")]
         return [packed, plain, *dotted] if self.prefix else names_of(part)
 
 
-def _files(
-    names: tuple[str, ...], counts: tuple[int, int], packed: tuple[int, ...], md5: str
-) -> tuple[RemoteFile, ...]:
+def _files(names: tuple[str, ...], counts: tuple[int, int], packed: tuple[int, ...], md5: str) -> dict[str, RemoteFile]:
     """Four files of so many training and test images, 28x28; labels of 8 numbers where they are `idx2-int`."""
     label = {"idx1-ubyte": (8, 1), "idx2-int": (12, 32)}
-    made = []
-    for name, n, size, digest in zip(
-        names, (counts[0], counts[0], counts[1], counts[1]), packed, md5.split(), strict=True
-    ):
+    twice = (counts[0], counts[0], counts[1], counts[1])
+    made = {}
+    for part, name, n, size, digest in zip(PARTS, names, twice, packed, md5.split(), strict=True):
         head, each = (16, 784) if "images" in name else label[name.split("labels-")[1].removesuffix(".gz")]
-        made.append(RemoteFile(name, size, head + n * each, "", digest))
-    return tuple(made)
+        made[part] = RemoteFile(name, size, head + n * each, "", digest)
+    return made
 
 
 _MNIST_NAMES = tuple(names_of(part)[0] for part in PARTS)

@@ -66,9 +66,8 @@ def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> 
     check_folder(path)
     for folder in [path, *(path / below for below in known.folders)]:
         parts = parts_in(folder, known.names)
-        if folder == path and _is_unpacked_elsewhere(known, path, parts):
-            continue
-        if len(parts) == len(PARTS) and (sure or folder != path or not _are_others(known, parts)):
+        whole = len(parts) == len(PARTS)
+        if whole and not (folder == path and not known.prefix and _are_others(known, path, parts, sure)):
             return _read(known, f"folder {folder}", parts)
         if known.prefix and parts:
             missing = ", ".join(known.names(part)[0] for part in PARTS if part not in parts)
@@ -89,30 +88,25 @@ def _is_there(known: Known, place: Path) -> bool:
     return any(len(parts_in(folder, known.names)) == len(PARTS) for folder in folders)
 
 
-def _is_unpacked_elsewhere(known: Known, folder: Path, parts: Mapping[str, Path]) -> bool:
-    """Whether these are unpacked files, which do not say whose they are, in a folder that another data set has, as
-    FashionMNIST/raw."""
+def _are_others(known: Known, folder: Path, parts: Mapping[str, Path], sure: bool) -> bool:
+    """Whether files under MNIST's names are another data set's. Unpacked ones do not say whose they are, so their
+    folder's name does, as FashionMNIST/raw; then, unless the user is sure, the labels."""
     place = folder.absolute().as_posix().lower()
-    others = (name for other in KNOWN.values() if other is not known for name in other.folders)
-    named = any(place.endswith(f"/{name.lower()}") for name in others)
-    return named and not known.prefix and not all(map(is_packed, parts.values()))
-
-
-def _are_others(known: Known, parts: Mapping[str, Path]) -> bool:
-    """Whether files under MNIST's names are another data set's, as their labels show."""
-    if known.prefix:
-        return False
+    theirs = (name for other in KNOWN.values() if other is not known for name in other.folders)
+    if any(place.endswith(f"/{name.lower()}") for name in theirs) and not all(map(is_packed, parts.values())):
+        return True
     try:
-        return idx_sha256(read_verified(parts["train-labels"], known.files[1])) == MNIST["train-labels"].sha256
+        labels = None if sure else read_verified(parts["train-labels"], known.files["train-labels"])
     except DataError:
         return True
+    return labels is not None and idx_sha256(labels) == MNIST["train-labels"].sha256
 
 
 def recognized(parts: Mapping[str, Path]) -> Known | None:
     """The data set whose published files these are, where they lie under MNIST's names; None where none is known."""
     labels = md5_of(parts["train-labels"])
-    known = next((known for known in KNOWN.values() if known.files[1].md5 == labels), None)
-    if known is None or any(md5_of(parts[part]) != file.md5 for part, file in zip(PARTS, known.files, strict=True)):
+    known = next((known for known in KNOWN.values() if known.files["train-labels"].md5 == labels), None)
+    if known is None or any(md5_of(parts[part]) != file.md5 for part, file in known.files.items()):
         return None
     return known
 
@@ -162,7 +156,7 @@ def _unpacked(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> Iterator[di
 
 def _read(known: Known, source: str, parts: Mapping[str, Path]) -> Dataset:
     """Read and verify the four files."""
-    arrays = [read_verified(parts[part], file) for part, file in zip(PARTS, known.files, strict=True)]
+    arrays = [read_verified(parts[part], file) for part, file in known.files.items()]
     if not known.prefix and idx_sha256(arrays[1]) == MNIST["train-labels"].sha256:
         raise DataError(f"{source} holds MNIST itself, not {known.name}")
     plain = []
@@ -178,7 +172,7 @@ def _read(known: Known, source: str, parts: Mapping[str, Path]) -> Dataset:
 
 def _fetched(known: Known, folder: Path, patience: Patience) -> Dataset:
     arrays, mirrors = [], known.mirrors
-    for file in known.files:
+    for file in known.files.values():
         array, mirror = fetch(file, folder, mirrors, patience, known.name)
         mirrors = (mirror, *(other for other in mirrors if other != mirror))  # what works goes first
         arrays.append(array)
@@ -216,7 +210,8 @@ def _labels(known: Known, both: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def _looked_for(known: Known) -> str:
-    return f"{known.files[0].name}, packed or not, was looked for there and in {', '.join(known.folders[:3])} below it"
+    name, below = known.files["train-images"].name, ", ".join(known.folders[:3])
+    return f"{name}, packed or not, was looked for there and in {below} below it"
 
 
 def _by_hand(known: Known, place: str | None, folder: Path) -> str:

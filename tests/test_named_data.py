@@ -50,12 +50,13 @@ def write(folder, names, contents, packed=True):
 def published(monkeypatch, name, folder):
     """As if these files were the published ones: their MD5 in the table, made here by hashlib."""
     known = KNOWN[name]
-    files = tuple(replace(file, md5=hashlib.md5((folder / file.name).read_bytes()).hexdigest()) for file in known.files)
+    files = {part: replace(file, md5=hashlib.md5((folder / file.name).read_bytes()).hexdigest())
+             for part, file in known.files.items()}  # fmt: skip
     monkeypatch.setitem(KNOWN, name, replace(known, files=files, mirrors=()))
 
 
 def names_in(name):
-    return [file.name for file in KNOWN[name].files]
+    return [file.name for file in KNOWN[name].files.values()]
 
 
 # ---- by name ----
@@ -64,14 +65,14 @@ def names_in(name):
 def test_the_table_is_whole():
     assert [*KNOWN] == ["fashion-mnist", "kmnist", "qmnist", *(known.name for known in EMNIST)]
     assert ("auto", "mnist", "mnist5k", *KNOWN) == NAMES
-    hashes = [file.md5 for known in KNOWN.values() for file in known.files]
+    hashes = [file.md5 for known in KNOWN.values() for file in known.files.values()]
     assert len(set(hashes)) == len(hashes) == 36
     assert all(len(md5) == 32 and set(md5) <= set("0123456789abcdef") for md5 in hashes)
     classes = [len(known.class_names) for known in KNOWN.values()]
     assert classes == [10, 10, 10, 62, 47, 47, 26, 10, 10]  # as their papers say
     assert [known.first_label for known in EMNIST] == [0, 0, 0, 1, 0, 0]
-    assert KNOWN["kmnist"].files[0].unpacked_bytes == MNIST["train-images"].unpacked_bytes
-    assert KNOWN["qmnist"].files[3].unpacked_bytes == 12 + 60_000 * 8 * 4
+    assert KNOWN["kmnist"].files["train-images"].unpacked_bytes == MNIST["train-images"].unpacked_bytes
+    assert KNOWN["qmnist"].files["t10k-labels"].unpacked_bytes == 12 + 60_000 * 8 * 4
 
 
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "fashion-mnist", "."])
