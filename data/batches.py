@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from numbers import Integral
 from operator import index
@@ -17,8 +17,8 @@ from typing import Any, overload
 import numpy as np
 
 from minidl.backend import Array, backend_of, get_backend, kernel_for, to_numpy
+from minidl.data.dataset import Dataset
 from minidl.data.idx import DataError
-from minidl.data.mnist import Dataset
 from minidl.data.polarity import LIGHT_ON_DARK
 from minidl.refuse import refuse, to_labels
 from minidl.tensor import Tensor
@@ -136,9 +136,8 @@ def split(
     counts = None if counts is None else (index(counts[0]), index(counts[1]))
     n = len(dataset.train_labels)
     order = np.random.default_rng(seed).permutation(n)
-    fraction, names = None if counts else val_fraction, dataset.class_names
-    source, note, polarity = dataset.source, dataset.note, dataset.polarity
-    origin = Origin(dataset.name, source, dataset.sha256, fraction, counts, seed, names, note, polarity, dataset.known)
+    same: dict[str, Any] = {f.name: getattr(dataset, f.name) for f in fields(Origin) if hasattr(dataset, f.name)}
+    origin = Origin(**same, val_fraction=None if counts else val_fraction, counts=counts, seed=seed)
     if counts is None:
         n_train, n_val = sizes(n, val_fraction)
         return _pick(dataset, order[n_val:], order[:n_val], device, origin)
