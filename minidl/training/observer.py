@@ -74,7 +74,8 @@ def after_epoch(observer: Observer, record: dict[str, Any]) -> bool:
     """Tell an observer of an epoch, by a copy of its record. Whether it asks to stop."""
     shown = dict(record)
     answer = observer.after_epoch(shown)
-    if changed := [str(name) for name in {**record, **shown} if shown.get(name, shown) is not record.get(name, record)]:
+    same = [name for name in record if name in shown and shown[name] is record[name]]
+    if changed := [str(name) for name in record | shown if name not in same]:
         tell(f"{type(observer).__name__}.after_epoch changed {changed} in its copy of the record, which the metrics do "
              "not show: keep values of your own in the observer, as in self.values.append(value)")  # fmt: skip
     return _asks(observer, "after_epoch", answer)
