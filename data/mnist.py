@@ -25,8 +25,6 @@ from minidl.data.known import KNOWN, MIRRORS, MNIST
 from minidl.data.layout import PARTS, find_parts, parts_in
 from minidl.data.named import held_in, load_known, look_in, recognized
 
-__all__ = ["MIRRORS", "MNIST", "NAMES", "Dataset", "cache_folder", "load_mnist"]
-
 NAMES = ("auto", "mnist", "mnist5k", *KNOWN)
 EMBEDDED = Path(__file__).parent / "embedded"
 MNIST5K = "762ba1f9411869d003df96396a1ef7d9b7905cdd67fcff8357d42a400765c5d4"  # of the embedded digits: Dataset.sha256

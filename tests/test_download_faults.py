@@ -13,7 +13,7 @@ from minidl import data
 from minidl.data import DownloadError, load_mnist, write_idx
 from minidl.data.atomic import sweep_parts
 from minidl.data.download import fetch, read_verified
-from minidl.data.mnist import MNIST
+from minidl.data.known import MNIST
 from tests.test_download_server import ARRAY, CALM, FILE, Handler, mirror, names_in
 
 pytest_plugins = ["tests.test_download_server"]

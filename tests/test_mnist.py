@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from minidl.data import DataError, Dataset, DownloadError, IdxError, load_mnist, read_idx, write_idx
+from minidl.data.known import MIRRORS, MNIST
 from minidl.data.layout import PARTS, names_of
-from minidl.data.mnist import EMBEDDED, MIRRORS, MNIST, cache_folder
+from minidl.data.mnist import EMBEDDED, cache_folder
 
 RNG = np.random.default_rng(0)
 

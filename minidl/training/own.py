@@ -40,7 +40,7 @@ def is_own(name: str) -> bool:
     return name.endswith(".py") or ".py:" in name
 
 
-def absolute(name: str) -> str:
+def absolute_name(name: str) -> str:
     """The name made valid in any working folder; a built-in name stays as it is."""
     if not is_own(name):
         return name
