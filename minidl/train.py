@@ -26,7 +26,7 @@ from minidl.fast.threads import use_threads
 from minidl.optim.schedule import ScheduleEnded
 from minidl.pages import PAGE, facts_of_run, report_page
 from minidl.program.course import blown_up
-from minidl.program.resume import is_from_python, resume_from_python
+from minidl.program.resume import is_trainers, resume_from_python
 from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
@@ -130,7 +130,7 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
     if chosen.trace is not None:
         check_replaceable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
-    if resume is not None and is_from_python(resume):
+    if resume is not None and is_trainers(resume):
         run = resume_from_python(resume, out, args, options, held)
         p = run.job.trainer.progress
         print(f"going on with {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")

@@ -308,6 +308,18 @@ def test_a_trainers_folder_keeps_what_was_set_after_it_was_begun(tmp_path):
         load_run(tmp_path / "r", data=data).fit(1, verbose=False)
 
 
+def test_a_run_of_the_command_line_goes_on_with_its_own_splits_alone(data, tmp_path):
+    """Other ones were silently left out where they were given as Splits or arrays, and it trained on the run's own."""
+    Run.create(prepare(Config(dataset=str(data), model="linear", opt="adam", epochs=1)), tmp_path / "r")
+    whole = load_mnist(str(data))
+    for other in (split(load_mnist("mnist5k"), 0.1, 0), (whole.train_images, whole.train_labels)):
+        with pytest.raises(CheckpointError, match="trained on other data"):
+            load_run(tmp_path / "r", data=other).fit(1, verbose=False)
+    with pytest.raises(CheckpointError, match="these are split by"):
+        load_run(tmp_path / "r", data=split(whole, 0.1, seed=1)).fit(1, verbose=False)
+    assert len(load_run(tmp_path / "r", data=split(whole, 0.1, 0)).fit(1, verbose=False)) == 1
+
+
 def _train_by_hand(trainer):
     for _ in trainer.steps():
         pass

@@ -28,7 +28,7 @@ from minidl.training.history import History
 from minidl.training.models import build_model, count_parameters
 from minidl.training.observer import Observer
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
-from minidl.training.restore import PYTHON, give_weights, load_run_checkpoint, must_fit, restore_training
+from minidl.training.restore import give_weights, is_from_python, load_run_checkpoint, must_fit, restore_training
 from minidl.training.results import CHECKPOINT, full_summary
 
 Model: TypeAlias = Module | Callable[..., Any] | str | None
@@ -52,13 +52,13 @@ class LoadedRun:
         self.config: dict[str, Any] = dict(checkpoint.state["config"])
         self.image_size: tuple[int, int] = tuple(checkpoint.state["model"]["image_size"])
         self.classes: int = checkpoint.state["model"]["classes"]
-        self._given = (model, data, optimizer)
+        self._data, self._optimizer = data, optimizer
         self.model: Module = model_of(folder, checkpoint, model)
 
     @property
     def own(self) -> bool:
         """Whether a Trainer wrote it, and not the command line."""
-        return self.config.get("kind") == PYTHON
+        return is_from_python(self.config)
 
     @property
     def metrics(self) -> History:
@@ -77,12 +77,12 @@ class LoadedRun:
     @cached_property
     def splits(self) -> Splits:
         """The data that it was trained on."""
-        return data_of(self.folder, self.checkpoint, self._given[1])
+        return data_of(self.folder, self.checkpoint, self._data)
 
     @cached_property
     def trainer(self) -> Trainer:
         """A Trainer that resumes with the same bits, in the same folder."""
-        return _trainer(self, self._given[2])
+        return _trainer(self)
 
     def fit(
         self,
@@ -156,7 +156,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
         made = model
     elif model is not None:
         made = build_model(model, size, classes) if isinstance(model, str) else own_network(model, size, classes)
-    elif config.get("kind") != PYTHON:
+    elif not is_from_python(config):
         check_there(config["model"], str(folder))
         made = build_model(config["model"], size, classes)
     elif config["network"] is not None:
@@ -168,7 +168,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
             f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}); on the "
             f"command line --model {file}:{name}"
         )
-    if made is not model and config.get("kind") == PYTHON:  # the program may have called .to(dtype=...)
+    if made is not model and is_from_python(config):  # the program may have called .to(dtype=...)
         name, weight = next(made.named_parameters())
         if (dtype := checkpoint.model.get(name, weight).dtype) != weight.dtype:
             made.to(dtype=dtype)
@@ -189,9 +189,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
 def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
     """The splits that a run was trained on, found again and compared by their hash."""
     config, known = checkpoint.state["config"], checkpoint.state["data"]
-    if isinstance(data, (str, os.PathLike)):
-        data = load_mnist(os.fspath(data))
-    own = config.get("kind") == PYTHON
+    data, own = _loaded(data), is_from_python(config)
     if data is None:
         if own and config["split_seed"] is None:
             raise CheckpointError(
@@ -211,17 +209,26 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
                 f"{folder} was trained on {known['name']} split by {asked}, these are split by {now}: give the data "
                 "set itself, load_run(folder, data=load_mnist(...))"
             )
-    if found != known["sha256"]:
+    _check_data(folder, known, found)
+    return data
+
+
+def _loaded(data: Data) -> Data:
+    """The data set of a name or a folder; all else as it is."""
+    return load_mnist(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else data
+
+
+def _check_data(folder: Path, known: dict[str, Any], sha256: str) -> None:
+    if sha256 != known["sha256"]:
         raise CheckpointError(
             f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
-            f"{found[:12]}...: give those, with --dataset, or as load_run(folder, data=...)"
+            f"{sha256[:12]}...: give those, with --dataset, or as load_run(folder, data=...)"
         )
-    return data
 
 
 def _drawn(config: dict[str, Any]) -> dict[str, Any]:
     """The arguments by which `split` drew the examples."""
-    counts, own = config.get("counts"), config.get("kind") == PYTHON
+    counts, own = config.get("counts"), is_from_python(config)
     seed = config["split_seed" if own else "seed"]
     return {"val_fraction": config["val_fraction"], "seed": seed, "counts": counts and tuple(counts)}
 
@@ -234,9 +241,9 @@ def _split(config: dict[str, Any], dataset: Dataset) -> Splits:
 # ---- resuming ----
 
 
-def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
+def _trainer(run: LoadedRun) -> Trainer:
     checkpoint, folder = run.checkpoint, run.folder
-    job = trainer_job(run, optimizer) if run.own else _job(run)
+    job = _trainers_job(run) if run.own else _job(run)
     with must_fit(folder / CHECKPOINT):
         restore_training(job, checkpoint)
         options = Options(**checkpoint.state["options"])
@@ -250,18 +257,18 @@ def _trainer(run: LoadedRun, optimizer: Any) -> Trainer:
     return trainer
 
 
-def trainer_job(run: LoadedRun, optimizer: Any) -> Job:
+def _trainers_job(run: LoadedRun) -> Job:
     """The Job of a Trainer's run, at its beginning."""
     config = {**run.config, "counts": run.config["counts"] and tuple(run.config["counts"])}
     settings, splits = Settings(**config), run.splits
-    made = _optimizer(run, settings, optimizer)
+    made = _optimizer(run, settings)
     trainer = Trainer(run.model, made, splits, settings.batch_size, settings.seed)
     origin: Any = splits.origin or Origin("arrays", "arrays of the program", run.checkpoint.state["data"]["sha256"])
     return Job(settings, origin, settings.epochs, trainer)  # type: ignore[arg-type]
 
 
-def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
-    params = list(run.model.parameters())
+def _optimizer(run: LoadedRun, settings: Settings) -> Optimizer:
+    params, given = list(run.model.parameters()), run._optimizer
     if isinstance(given, Optimizer):
         return given
     if given is not None:
@@ -278,11 +285,10 @@ def _optimizer(run: LoadedRun, settings: Settings, given: Any) -> Optimizer:
 
 def _job(run: LoadedRun) -> Job:
     """The Job of a run of the command line, its network the one that is loaded already."""
-    data = run._given[1]
-    if isinstance(data, (str, os.PathLike)):
-        data = load_mnist(os.fspath(data))
-    job = prepare(Config(**run.config), data if isinstance(data, Dataset) else None, run.model)
-    found = job.dataset.sha256
-    if found != run.checkpoint.state["data"]["sha256"]:
-        data_of(run.folder, run.checkpoint, job.dataset)
+    data = _loaded(run._data)
+    dataset = data if isinstance(data, Dataset) else None
+    if data is not dataset:
+        data_of(run.folder, run.checkpoint, data)  # complains where these are not the run's own splits
+    job = prepare(Config(**run.config), dataset, run.model)
+    _check_data(run.folder, run.checkpoint.state["data"], job.dataset.sha256)
     return job

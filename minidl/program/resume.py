@@ -17,15 +17,15 @@ from minidl.training.folder import check_unused
 from minidl.training.loader import load
 from minidl.training.lock import lock
 from minidl.training.options import flag
-from minidl.training.restore import PYTHON, load_run_checkpoint
+from minidl.training.restore import is_from_python, load_run_checkpoint
 from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run
 
 
-def is_from_python(folder: Path) -> bool:
+def is_trainers(folder: Path) -> bool:
     """Whether a Trainer wrote this run. What is no run is none of these; the next reader says so."""
     try:
-        return bool(load_run_checkpoint(folder / CHECKPOINT).state["config"].get("kind") == PYTHON)
+        return is_from_python(load_run_checkpoint(folder / CHECKPOINT).state["config"])
     except (CheckpointError, OSError):
         return False
 

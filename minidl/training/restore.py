@@ -91,10 +91,10 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
     state = checkpoint.state
     with must_fit(file):
         STATE(state, "")
-        from_python = state["config"].get("kind") == PYTHON  # then program/load.py makes the network and the optimizer
-        if from_python:
+        ours = is_from_python(state["config"])  # then program/load.py makes the network and the optimizer
+        if ours:
             SETTINGS(state["config"], "config")
-        config = None if from_python else Config(**state["config"])
+        config = None if ours else Config(**state["config"])
         if config is not None and not is_own(config.opt):
             OPTIMIZER(state["optimizer"], "optimizer")
         if len(state["trainer"]["metrics"]) != state["trainer"]["epoch"]:
@@ -106,6 +106,11 @@ def load_run_checkpoint(file: Path) -> Checkpoint:
         if not own and max(height * width, state["model"]["classes"]) > max(numbers, 4096):
             raise ValueError(f"its {numbers:,} weights are too few for images of {height}x{width}, or so many classes")
     return checkpoint
+
+
+def is_from_python(config: Mapping[str, Any]) -> bool:
+    """Whether these settings are a Trainer's, and not the command line's Config."""
+    return bool(config.get("kind") == PYTHON)
 
 
 def no_run(folder: Path, checkpoint: str) -> str:
