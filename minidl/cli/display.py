@@ -98,4 +98,4 @@ class Display(Bar):
 
 def resume_command(run: Run) -> str:
     """The command that resumes a run."""
-    return f"python -m minidl.train --resume {typed(str(run.where))}{getattr(run, 'needs', '')}"
+    return f"python -m minidl.train --resume {typed(str(run.where))}{run.needs}"

@@ -27,6 +27,7 @@ from minidl.telling import tell
 from minidl.trainer import Trainer
 from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step
+from minidl.training.run import Checkpoints
 from minidl.training.slips import check_parameters
 
 BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
@@ -71,7 +72,7 @@ def fit(
 
 def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate: bool, verbose: bool) -> None:
     run, stop = trainer.run, StopOnCtrlC()
-    kept = [] if run is None else [run.observer()]
+    kept = [] if run is None else [Checkpoints(run)]
     shown: list[Observer] = [Bar(trainer, total)] if verbose else []
     before = trainer.progress.epoch
     if run is not None:

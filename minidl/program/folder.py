@@ -27,10 +27,9 @@ from minidl.training.checkpoint import load_checkpoint, saved_checksum
 from minidl.training.config import Job, Options
 from minidl.training.folder import check_unused
 from minidl.training.lock import Held
-from minidl.training.observer import Observer
 from minidl.training.restore import PYTHON
 from minidl.training.results import CHECKPOINT
-from minidl.training.run import Checkpoints, Run
+from minidl.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,6 @@ class TrainerRun(Run):
 
     @property
     def needs(self) -> str:
-        """What the command line needs to resume."""
         c = self.job.config
         file = Path(c.file).name or "FILE.py"
         model = "" if c.network else f" --model {file}:{c.model}"
@@ -118,10 +116,6 @@ class TrainerRun(Run):
         (self.folder / "summary.json").unlink(missing_ok=True)
         self.write_config()
 
-    def observer(self) -> Observer:
-        """What writes the checkpoints."""
-        return Checkpoints(self)
-
     def finish(self) -> None:
         """Write the results and the picture."""
         trainer = self.job.trainer
@@ -134,13 +128,15 @@ class TrainerRun(Run):
 def begin(trainer: Trainer, folder: Any) -> None:
     """Make the folder of a new run. Raises ValueError where it holds one already."""
     path = Path(folder)
-    if (path / "config.json").exists() or (path / "checkpoint.safetensors").exists():
+    if (path / "config.json").exists() or (path / CHECKPOINT).exists():
         raise ValueError(
             f"{path} holds a run already: go on with minidl.load_run({str(path)!r}), or choose another folder"
         )
     check_unused(path)
     origin = origin_of(trainer.splits)
-    job = Job(settings_of(trainer, origin), origin, 0, trainer)  # type: ignore[arg-type]
+    epochs, device = trainer.progress.epoch, device_of(trainer.model)
+    settings = Settings(epochs=epochs, device=device, **sources(origin), **described(trainer))
+    job = Job(settings, origin, 0, trainer)  # type: ignore[arg-type]
     with ExitStack() as held:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
         trainer.run = TrainerRun.create(job, path.absolute(), options, held)  # wherever the program goes meanwhile
@@ -179,13 +175,6 @@ def _as_finished(run: TrainerRun) -> bool:
     saved, now = load_checkpoint(run.folder / CHECKPOINT).model, run.job.model.state_dict()
     alike = saved.keys() == now.keys() and all(saved[name].tobytes() == now[name].tobytes() for name in now)
     return alike and run.summary is not None and run.summary["steps"] == run.job.trainer.progress.step
-
-
-def settings_of(trainer: Trainer, origin: Origin) -> Settings:
-    """What a Trainer's run is decided by."""
-    return Settings(
-        epochs=trainer.progress.epoch, device=device_of(trainer.model), **sources(origin), **described(trainer)
-    )
 
 
 def sources(origin: Origin) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class Run:
         return f"run {self.folder}: {done} epoch{'s' * (done != 1)} done, {self.job!r}"
 
     @property
+    def needs(self) -> str:
+        """What the command line needs to resume it, beside its folder."""
+        return ""
+
+    @property
     def finished(self) -> bool:
         """Whether all epochs are done and all files are written."""
         done = self.job.trainer.progress.epoch >= self.job.epochs
@@ -158,16 +163,16 @@ class Run:
         return "" if was == now else f"begun with {was}, this is {now}: the last digits may come out differently"
 
     @property
-    def origin(self) -> dict[str, Any]:
-        """Where the run's numbers come from: its id, which bits, what computes, and the run it began from, if any."""
-        origin = {"run": self.id, "bits": BITS, "fast": self.versions["fast"]}
-        return origin | ({"parent": self.parent} if self.parent else {})
+    def stamp(self) -> dict[str, Any]:
+        """What its files say of their numbers: the run's id, which bits, what computes, and its parent, if any."""
+        stamp = {"run": self.id, "bits": BITS, "fast": self.versions["fast"]}
+        return stamp | ({"parent": self.parent} if self.parent else {})
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
         files = {"files": self.files} if self.files else {}
-        return {**self.origin, **asdict(self.job.config), **files, "pixels": input_of(self.job.model)}
+        return {**self.stamp, **asdict(self.job.config), **files, "pixels": input_of(self.job.model)}
 
     def take_over(self, state: dict[str, Any]) -> None:
         """Be the run that a checkpoint's state is of, with what it was begun with."""
@@ -279,7 +284,7 @@ class Run:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "switch": event and {k: getattr(event, k) for k in ("step", "epoch", "lr", "condition")},
-            **self.origin,
+            **self.stamp,
         }
 
 
