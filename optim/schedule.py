@@ -41,7 +41,10 @@ class Made:
         return float(getattr(height, "peak", height(0)) if callable(height) else height)
 
     def __reduce__(self) -> Any:
-        return partial(globals()[self.make.__name__], *self.how, **self.named), ()
+        return partial(MAKERS[self.make.__name__], *self.how, **self.named), ()
+
+
+MAKERS: dict[str, Callable[..., Any]] = {}  # the functions below that make a schedule, by name
 
 
 def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
@@ -51,6 +54,7 @@ def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
     def made(*how: P.args, **named: P.kwargs) -> Schedule:
         return Made(make, how, named)
 
+    MAKERS[make.__name__] = made
     return made
 
 
@@ -224,9 +228,6 @@ _KEYS: dict[str, dict[str, Convert]] = {
     "exponential": {"gamma": number},
     "onecycle": {"pct_start": number, "anneal_strategy": str, "div_factor": number, "final_div_factor": number},
 }
-_MAKE: dict[str, Callable[..., Schedule]] = {
-    each.__name__: each for each in (constant, step, halving, cosine, linear, exponential, onecycle)
-}
 _REQUIRED = {"step": {"every": "STEPS"}, "halving": {"start": "STEPS", "every": "STEPS"}, "exponential": {"gamma": "G"}}
 _EXPECTED = (
     "a schedule, such as constant, step:every=1000,factor=0.1, halving:start=600,every=100, cosine:warmup=100, linear, "
@@ -263,7 +264,7 @@ def parse_schedule(text: str, *, lr: float, total_steps: int, steps_per_epoch: i
         "exponential": {"steps_per_epoch": steps_per_epoch},
         "onecycle": {"total_steps": total_steps},
     }
-    schedule: Schedule = reader.build(call, partial(_MAKE[name], lr), {**values, **lengths.get(name, {})})
+    schedule: Schedule = reader.build(call, partial(MAKERS[name], lr), {**values, **lengths.get(name, {})})
     if math.isinf(schedule(total_steps - 1)):
         reader.fail(call.name.at, f"its rate is too large for a number before step {total_steps:,}, the last")
     return reader.build(call, warmup, {"schedule": schedule, "steps": warm}) if warm else schedule

@@ -12,16 +12,15 @@ import numpy as np
 
 from minidl import nn, optim
 from minidl.module import Module
-from minidl.optim import Condition, Hybrid, Optimizer, parse_switch, schedule
+from minidl.optim import Condition, Hybrid, Optimizer, parse_switch
 from minidl.optim.checks import above
 from minidl.optim.rule import Rule
-from minidl.optim.schedule import Made
+from minidl.optim.schedule import MAKERS, Made
 from minidl.tensor import Tensor
 
 Described = dict[str, Any]
 RULES = {each.__name__: each for each in (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad,
                                           optim.Blend, optim.SWATS)}  # fmt: skip
-SCHEDULES = ("constant", "step", "halving", "cosine", "linear", "exponential", "onecycle", "warmup")
 
 
 class Unknown(Exception):
@@ -29,25 +28,6 @@ class Unknown(Exception):
 
 
 # ---- networks ----
-
-LAYERS: dict[str, Callable[[Any], Described]] = {  # from a layer to the arguments that make another one like it
-    "Linear": lambda m: _weights(m, in_features=m.weight.shape[1], out_features=m.weight.shape[0]),
-    "Conv2d": lambda m: _weights(
-        m, in_channels=m.weight.shape[1], out_channels=m.weight.shape[0], kernel_size=list(m.weight.shape[2:]),
-        stride=list(m.stride), padding=list(m.padding),
-    ),
-    "BatchNorm1d": lambda m: _norm(m),
-    "BatchNorm2d": lambda m: _norm(m),
-    "Dropout": lambda m: {"p": m.p},
-    "Flatten": lambda m: {"start_dim": m.start_dim, "end_dim": m.end_dim},
-    "MaxPool2d": lambda m: _pool(m),
-    "AvgPool2d": lambda m: _pool(m),
-    "LeakyReLU": lambda m: {"negative_slope": m.negative_slope},
-    "GELU": lambda m: {"approximate": m.approximate},
-    "Softmax": lambda m: {"dim": m.dim},
-    **{name: lambda m: {} for name in ("ReLU", "Tanh", "Sigmoid")},
-    "Standardize": lambda m: {"mean": m.mean.numpy().tolist(), "std": m.std.numpy().tolist()},
-}  # fmt: skip
 
 
 def _weights(layer: Any, **arguments: Any) -> Described:
@@ -61,6 +41,26 @@ def _norm(layer: Any) -> Described:
 
 def _pool(layer: Any) -> Described:
     return {name: list(getattr(layer, name)) for name in ("kernel_size", "stride", "padding")}
+
+
+LAYERS: dict[str, Callable[[Any], Described]] = {  # from a layer to the arguments that make another one like it
+    "Linear": lambda m: _weights(m, in_features=m.weight.shape[1], out_features=m.weight.shape[0]),
+    "Conv2d": lambda m: _weights(
+        m, in_channels=m.weight.shape[1], out_channels=m.weight.shape[0], kernel_size=list(m.weight.shape[2:]),
+        stride=list(m.stride), padding=list(m.padding),
+    ),
+    "BatchNorm1d": _norm,
+    "BatchNorm2d": _norm,
+    "Dropout": lambda m: {"p": m.p},
+    "Flatten": lambda m: {"start_dim": m.start_dim, "end_dim": m.end_dim},
+    "MaxPool2d": _pool,
+    "AvgPool2d": _pool,
+    "LeakyReLU": lambda m: {"negative_slope": m.negative_slope},
+    "GELU": lambda m: {"approximate": m.approximate},
+    "Softmax": lambda m: {"dim": m.dim},
+    **{name: lambda m: {} for name in ("ReLU", "Tanh", "Sigmoid")},
+    "Standardize": lambda m: {"mean": m.mean.numpy().tolist(), "std": m.std.numpy().tolist()},
+}  # fmt: skip
 
 
 def describe_network(model: Module) -> Described | None:
@@ -149,7 +149,7 @@ def _describe_switch(condition: Condition) -> str:
 def _describe_rate(rate: Any) -> Any:
     if not callable(rate):
         return rate
-    if not isinstance(rate, Made) or rate.make.__name__ not in SCHEDULES:
+    if not isinstance(rate, Made):
         raise Unknown("the rate is a function of your own")
     return {
         "schedule": rate.make.__name__,
@@ -185,7 +185,7 @@ def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Opt
 def _make_rate(rate: Any) -> Any:
     if not isinstance(rate, dict):
         return rate
-    if rate["schedule"] not in SCHEDULES:
+    if rate["schedule"] not in MAKERS:
         raise ValueError(f"there is no schedule {rate['schedule']!r}")
-    make = getattr(schedule, rate["schedule"])
+    make = MAKERS[rate["schedule"]]
     return make(*map(_make_rate, rate["how"]), **{name: _make_rate(each) for name, each in rate["named"].items()})
