@@ -12,7 +12,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from minidl.backend import Array, xp_of
-from minidl.optim.checks import above, fraction
+from minidl.optim.checks import above, two_fractions
 from minidl.optim.flat import FlatParameters
 from minidl.optim.optimizer import Rate, State
 from minidl.optim.rule import Common, Params, Rule
@@ -51,7 +51,7 @@ class ScheduleFree(Rule):
         eps: float = 1e-8,
         **common: Unpack[Common],
     ) -> None:
-        self.betas = fraction("betas[0]", betas[0]), fraction("betas[1]", betas[1])
+        self.betas = two_fractions("betas", betas)
         self.eps = above("eps", eps, 0)
         self.squares, self.c = 0.0, 1.0  # the sum of lr_t^2, and the weight of this step's z in x
         super().__init__(params, lr, **common)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from minidl.backend import to_numpy
-from minidl.optim.checks import above, at_least, fraction
+from minidl.optim.checks import above, at_least, fraction, two_fractions
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.optimizer import Optimizer, State
 from minidl.optim.rule import Rule
@@ -34,7 +34,7 @@ def set_option(rule: Rule, name: str, value: Any) -> None:
     """Change an option of the rule while it is in use."""
     match name:
         case "betas":
-            rule.betas = tuple(fraction("betas", b) for b in value)  # type: ignore[attr-defined]
+            rule.betas = two_fractions(name, value)  # type: ignore[attr-defined]
         case "momentum":
             _set_momentum(rule, fraction("momentum", value))
         case "weight_decay":

@@ -20,6 +20,7 @@ from minidl.optim import (
     RMSprop,
     parse_switch,
 )
+from minidl.optim.schedule_free import ScheduleFree
 from minidl.training.build import NAMES, build
 from minidl.training.presets import DEFAULTS, PRESETS, decided, preset
 from tests.test_switch_hybrid import go, parameter
@@ -139,7 +140,7 @@ def test_a_network_trains_with_every_name():
 
 @pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 0.99, 0.999), None])
 def test_betas_are_two(betas):
-    for kind in (Adam, SWATS):
+    for kind in (Adam, SWATS, ScheduleFree):
         with pytest.raises(ValueError, match="betas must be two numbers"):
             kind(lr=0.1, betas=betas)
 

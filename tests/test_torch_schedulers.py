@@ -189,6 +189,13 @@ def test_a_decay_or_option_set_by_hand_is_heard():
         assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
+def test_betas_set_by_hand_are_two():
+    optimizer = wrap(Adam, torch.nn.Linear(1, 1).parameters(), lr=0.1)
+    optimizer.param_groups[0]["betas"] = (0.9, 0.99, 0.999)
+    with pytest.raises(ValueError, match="betas must be two numbers"):
+        optimizer.step()
+
+
 @pytest.mark.parametrize("option", [{"maximize": True}, {"dampening": 0.5}])
 def test_an_option_that_is_not_here_is_refused_when_set_by_hand(option):
     weight = torch.nn.Linear(1, 1)
