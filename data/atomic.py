@@ -68,9 +68,9 @@ def _decoded(name: re.Match[str]) -> str:
     return name[0].encode(errors="surrogateescape").decode(errors="surrogateescape")
 
 
-def sweep_parts(folder: Path, older_than: float = 3600.0) -> None:
-    """Remove the `.part` files that a killed process left in `folder` more than `older_than` seconds ago."""
+def sweep_parts(folder: Path) -> None:
+    """Remove the `.part` files that a killed process left in `folder` more than an hour ago."""
     for part in folder.glob(".*.part"):
         with suppress(OSError):  # another process finished with it or swept it first, or it is another user's
-            if time.time() - part.stat().st_mtime > older_than:
+            if time.time() - part.stat().st_mtime > 3600:
                 part.unlink()

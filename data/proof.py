@@ -47,12 +47,9 @@ def signed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**bare, SEAL: checksum(bare)}
 
 
-def write_signed(path: str | os.PathLike[str], content: Mapping[str, Any], indent: int | None = 2) -> None:
-    """Write JSON with its checksum; the file appears whole or not at all. Raises OSError as `atomic_file` does.
-
-    indent  of the text; None: all in one line
-    """
-    write_text(path, json.dumps(signed(content), indent=indent) + "\n")
+def write_signed(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write JSON with its checksum; the file appears whole or not at all. Raises OSError as `atomic_file` does."""
+    write_text(path, json.dumps(signed(content), indent=2) + "\n")
 
 
 def proven(content: Any, where: str, kinds: Mapping[str, Kind] | None = None, **expected: Any) -> dict[str, Any]:

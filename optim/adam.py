@@ -30,7 +30,7 @@ FORMULA = Formula(
     Line("vhat", "v / (1 - b2**t)", "v without its pull towards 0"),
     Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
 )
-DECOUPLED = FORMULA.decoupled()
+DECOUPLED = Formula(*FORMULA.terms, decay="lr")
 
 
 @cache

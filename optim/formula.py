@@ -105,10 +105,6 @@ class Formula:
                 "for all. A decay of some weights only belongs in the line of p, with a number of its own for wd"
             )
 
-    def decoupled(self, rate: str = "lr") -> Formula:
-        """The same step, with weight decay apart from it."""
-        return Formula(*self.terms, decay=rate)
-
     def values(self, rule: Any) -> dict[str, float]:
         """The numbers given, as the rule has them now."""
         return {symbol: look_up(rule) for symbol, look_up in self._places}

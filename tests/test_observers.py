@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from pathlib import Path
@@ -288,3 +289,19 @@ def test_only_steps_that_nobody_wants_whole_run_in_one_piece(data, monkeypatch):
     assert one.whole == other.whole == {1, 4, 5}
     assert len(one.losses) == len([note for note in one.notes if note[0] == "after"]) == 6
     assert trainer.optimizer.flat.w.tobytes() == plain.optimizer.flat.w.tobytes()
+
+
+def test_a_copy_that_an_observer_makes_trains_by_itself(data: Path) -> None:
+    class Ahead(Observer):
+        """Trains a copy for an epoch more."""
+
+        def after_epoch(self, record: dict[str, Any]) -> None:
+            self.copy = copy.deepcopy(trainer)
+            self.copy.fit(1, verbose=False)
+
+    trainer, ahead = trainer_of(data), Ahead()
+    trainer.fit(1, [ahead], verbose=False)
+    assert (trainer.progress.epoch, ahead.copy.progress.epoch) == (1, 2)
+    trainer.fit(1, verbose=False)
+    for name, right in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(ahead.copy.model.state_dict()[name], right)

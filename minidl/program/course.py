@@ -40,6 +40,7 @@ class Fit:
     thread: threading.Thread
 
 
+# Beside the Trainers, not in them: a copy of one, which an observer makes, is not training, and may train by itself.
 _training: WeakKeyDictionary[Trainer, Fit] = WeakKeyDictionary()
 _lock = threading.Lock()  # of what is above
 

@@ -152,8 +152,6 @@ def check_replaceable(path: str | os.PathLike[str], pages: Sequence[str | os.Pat
         raise PageError(f"{path} is one of the pages to be read: give another name")
 
 
-def inline(html: str, height: int = 900) -> str:
+def inline(html: str) -> str:
     """The page in a frame, for a notebook."""
-    return (
-        f'<iframe srcdoc="{markup.escape(html)}" style="width:100%;height:{height}px;border:0" title="replay"></iframe>'
-    )
+    return f'<iframe srcdoc="{markup.escape(html)}" style="width:100%;height:900px;border:0" title="replay"></iframe>'

@@ -11,6 +11,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.batches import statistics
 from minidl.nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, Standardize
+from minidl.optim.grammar import unknown
 from minidl.rng import seed as random_seed
 from minidl.training.loader import load
 from minidl.training.own import is_own, own_network
@@ -82,7 +83,7 @@ def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Modu
         with random_seed(seed):  # each layer that is given no rng
             return own_network(load(name), size, classes)
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+        raise ValueError(unknown("model", name, MODELS))
     return MODELS[name](size, classes, np.random.default_rng([seed, 0]))
 
 
