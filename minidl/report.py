@@ -10,7 +10,8 @@ from minidl.cli.command import command
 from minidl.cli.page import put
 from minidl.cli.parser import BAD_INPUT, Parser, complain, place
 from minidl.data.outputs import check_output
-from minidl.pages import PAGE, facts_of_folder, report_page
+from minidl.pages import facts_of_folder, report_page
+from minidl.training.folder import REPORT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,11 +29,11 @@ def report(argv: Sequence[str] | None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=place, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
-    parser.add_argument("--out", type=place, metavar="FILE", help=f"the page to write (default: RUN/{PAGE})")
+    parser.add_argument("--out", type=place, metavar="FILE", help=f"the page to write (default: RUN/{REPORT})")
     parser.add_argument("--dataset", metavar="NAME", help="where the same data are now")
     parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
     args = parser.parse_args(argv)
-    out = args.out or args.run / PAGE
+    out = args.out or args.run / REPORT
     try:
         if args.out is not None:
             check_output(out, "report", option="--out")

@@ -24,14 +24,14 @@ from minidl.data.outputs import check_output
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.optim.schedule import ScheduleEnded
-from minidl.pages import PAGE, facts_of_run, report_page
+from minidl.pages import facts_of_run, report_page
 from minidl.program.course import blown_up
 from minidl.program.resume import is_trainers, resume_from_python
 from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
-from minidl.training.folder import check_unused
+from minidl.training.folder import REPORT, check_unused
 from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
@@ -81,16 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work(stop: StopOnSignal) -> int:
         tune_allocator()
-        with ExitStack() as held:
-            return set_up_and_train(vars(make_parser().parse_args(argv)), stop, held)
+        with ExitStack() as stack:
+            return set_up_and_train(vars(make_parser().parse_args(argv)), stop, stack)
 
     return command("minidl.train", work)
 
 
-def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) -> int:
+def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, stack: ExitStack) -> int:
     """Run the command, with errors as messages; returns the exit status."""
     try:
-        run = set_up(args, held)
+        run = set_up(args, stack)
     except (ValueError, DeviceError) as error:  # DataError, CheckpointError and SwitchError are ValueErrors
         return complain(error, BAD_INPUT)
     except MemoryError as error:
@@ -123,19 +123,19 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, held: ExitStack) 
         return complain(lost_place(run, error), FAILED)
 
 
-def set_up(args: dict[str, Any], held: ExitStack) -> Run:
-    """From the command line to a Run, whose folder is locked, and whose forms compute, until `held` is closed."""
+def set_up(args: dict[str, Any], stack: ExitStack) -> Run:
+    """From the command line to a Run, whose folder is locked, and whose forms compute, until `stack` is closed."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:
         check_replaceable(chosen.trace)
     out, resume = args.pop("out", None), args.pop("resume", None)
     if resume is not None and is_trainers(resume):
-        run = resume_from_python(resume, out, args, options, held)
+        run = resume_from_python(resume, out, args, options, stack)
         p = run.job.trainer.progress
         print(f"going on with {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
     elif resume is not None and out is not None and "epochs" in args:
-        run = begin_from(resume, out, args.pop("epochs"), args, chosen, held)
+        run = begin_from(resume, out, args.pop("epochs"), args, chosen, stack)
         print(f"beginning from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
     elif resume is not None:
         machine: dict[str, Any] = {name: args.pop(name) for name in ("dataset", "device") if name in args}
@@ -145,12 +145,12 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
             both = set(args) == {"epochs"} and not out
             hint = "add --out NEW for a new run that goes on from it" if both else f"leave out {given}"
             raise ValueError(f"--resume takes everything from the checkpoint: {hint}")
-        run = Run.resume(resume, options, held, **machine)
+        run = Run.resume(resume, options, stack, **machine)
         p = run.job.trainer.progress
         if run.options.trace is not None:
             check_replaceable(run.options.trace)
         if run.options.report:
-            check_output(run.folder / PAGE, "report")
+            check_output(run.folder / REPORT, "report")
         print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
         if moved := run.moved():
             print(f"note: {moved}")
@@ -160,8 +160,8 @@ def set_up(args: dict[str, Any], held: ExitStack) -> Run:
             raise ValueError("--lr-after and --lr-sgd are both the rate of the SGD phase: give one of them")
         if out is not None:
             check_unused(out)  # before minutes go into a download
-        run = Run.create(prepare(Config(**args)), out, chosen, held)
-    held.enter_context(run.forms())
+        run = Run.create(prepare(Config(**args)), out, chosen, stack)
+    stack.enter_context(run.forms())
     describe(run)
     return run
 
@@ -189,7 +189,7 @@ def describe(run: Run) -> None:
 def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> int:
     """Train to the end, or until a signal asks to stop; returns the exit status."""
     trainer, checkpoints = run.job.trainer, Checkpoints(run)
-    if run.finished and not (run.options.report and not (run.folder / PAGE).exists()):
+    if run.finished and not (run.options.report and not (run.folder / REPORT).exists()):
         print(f"{run.where} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
         if run.options.trace is not None and not Path(run.options.trace).exists():
             print("note: --trace records while a run trains, so there is no replay of it")
@@ -215,8 +215,8 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     if words := blown_up(trainer.progress.metrics, trainer.splits.classes):
         print(f"note: {words}")
     if run.options.report:
-        write_text(run.folder / PAGE, report_page(facts_of_run(run)), run.held.place)
-        print(f"{'report':>12}  {run.where / PAGE}")
+        write_text(run.folder / REPORT, report_page(facts_of_run(run)), run.held.place)
+        print(f"{'report':>12}  {run.where / REPORT}")
     return DONE
 
 

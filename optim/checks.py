@@ -133,13 +133,13 @@ def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 # ---- rules of your own ----
 
 
-def is_own(rule: type) -> bool:
+def is_own_rule(rule: type) -> bool:
     """Whether the rule is of a user's own, and so is looked at in its first step."""
     return not rule.__module__.startswith("minidl.optim.")
 
 
 NOISE = (np.random.Generator, np.random.RandomState, Random)
-TAKEN = (  # what Rule keeps in self, and hands to `rule`
+IN_SELF = (  # what Rule keeps in self, and hands to `rule`
     "g", "w", "lr_or_schedule", "schedule_scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale",
     "groups", "own_t", "whole", "name",
 )  # fmt: skip
@@ -149,7 +149,7 @@ TAKEN = (  # what Rule keeps in self, and hands to `rule`
 def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     """Raise TypeError where a subclass of Rule (`base`) lacks its name, its rule, or has vectors that its rule does
     not take; else it would show only at the first step or the first record. Built-in rules are right."""
-    if not is_own(rule):
+    if not is_own_rule(rule):
         return
     kind, name = rule.__name__, getattr(rule, "name", None)
     if not isinstance(name, str) or not name:
@@ -159,12 +159,12 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
     if isinstance(getattr(rule, "formula", None), (str, list, tuple)):
         raise TypeError(f"{kind}.formula must be a Formula: write formula = Formula(Line('p', '-lr * g'))")
     inside = {*vars(rule), *(inspect.signature(rule).parameters if "__init__" in vars(rule) else ())}
-    for taken in sorted(inside & {*TAKEN, "p", "flat"} - {"g", "w", "weight_decay", "max_norm", "name"}):
+    for taken in sorted(inside & {*IN_SELF, "p", "flat"} - {"g", "w", "weight_decay", "max_norm", "name"}):
         raise TypeError(f"{kind} has a {taken} of its own, but every rule has one already: give it another name")
     for vector in vectors or ():
         if vectors.count(vector) > 1:
             raise TypeError(f"{kind}.vectors names {vector!r} twice")
-        if hasattr(base, vector) or vector in TAKEN:
+        if hasattr(base, vector) or vector in IN_SELF:
             raise TypeError(f"{kind}.vectors names {vector!r}, which every rule has already: give it another name")
     own = getattr(rule, "rule") is not getattr(base, "rule")  # noqa: B009 (the attributes of any two classes)
     if not own and getattr(rule, "formula") is getattr(base, "formula"):  # noqa: B009
@@ -212,9 +212,9 @@ def built_of(rule: Any) -> Built:
 
 def _kept(rule: Any) -> dict[str, Any]:
     """What a rule of one's own keeps in self, beside what every rule has there and its vectors."""
-    if not is_own(type(rule)):
+    if not is_own_rule(type(rule)):
         return {}
-    skip = {*TAKEN, *rule.vectors, "flat", "p", "_keeps_step", "_built"}
+    skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_built"}
     return {name: value for name, value in vars(rule).items() if name not in skip}
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from minidl.backend import Array, to_numpy
 from minidl.fast.formula import value_of
-from minidl.optim.checks import is_own
-from minidl.optim.formula import Given, lines_of, taken
+from minidl.optim.checks import is_own_rule
+from minidl.optim.formula import Given, lines_of, way_taken
 from minidl.optim.groups import Group
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class Look:
     def terms(self) -> list[Term]:
         """The whole step. A rule without a formula is shown by its vectors."""
         terms = self._given()
-        values = {term.symbol: term.value for term in terms}
+        values, own = {term.symbol: term.value for term in terms}, is_own_rule(type(self.rule))
         for symbol, expression, words in self._lines or ():
-            formula, worked_out = taken(expression, values), symbol not in self.after
-            if not worked_out and is_own(type(self.rule)) and not self._is(symbol, value_of(expression, values)):
+            formula, worked_out = way_taken(expression, values), symbol not in self.after
+            if not worked_out and own and not self._agrees(symbol, value_of(expression, values)):
                 formula = ""
             values[symbol] = value_of(expression, values) if worked_out else self[symbol]
             terms.append(Term(symbol, values[symbol], formula, words))
@@ -130,7 +130,7 @@ class Look:
         wd = np.where(rests, 0.0, [group.decay(self.wd, self._decay_scale) for group in groups])
         return t[which].astype(np.int32), lr[which], wd[which]
 
-    def _is(self, symbol: str, value: Any) -> bool:
+    def _agrees(self, symbol: str, value: Any) -> bool:
         """Whether a vector holds what its formula gives, where weights moved: an `update` of one's own may have changed
         it."""
         now = self[symbol]
@@ -140,5 +140,5 @@ class Look:
 
     def _end(self) -> Term:
         """The new weight of a rule without a formula: with weight decay, how it was computed is not known."""
-        plain = not self._decays and self._is("w", self["w_old"] + self["p"])
+        plain = not self._decays and self._agrees("w", self["w_old"] + self["p"])
         return Term("w", self["w"], "w_old + p" if plain else "", "the weight after the step")

@@ -187,7 +187,7 @@ def _place(place: str) -> Callable[[Any], float]:
     return (lambda rule: getattr(rule, name)[i]) if index else attrgetter(name)
 
 
-def taken(expression: str, values: Mapping[str, Any]) -> str:
+def way_taken(expression: str, values: Mapping[str, Any]) -> str:
     """An expression `a if test else b` cut down to the way that was taken, where it was the same for all elements."""
     tree = parse(expression)
     if not isinstance(tree, ast.IfExp):
@@ -195,4 +195,4 @@ def taken(expression: str, values: Mapping[str, Any]) -> str:
     test = value_of(ast.unparse(tree.test), values)
     if getattr(test, "ndim", 0):
         return expression
-    return taken(ast.unparse(tree.body if test else tree.orelse), values)
+    return way_taken(ast.unparse(tree.body if test else tree.orelse), values)

@@ -25,7 +25,7 @@ from minidl.optim.checks import (
     built_of,
     check_rule,
     check_vectors,
-    is_own,
+    is_own_rule,
     number,
     numbers_of,
     parts_of,
@@ -80,7 +80,7 @@ class Rule(Optimizer):
     def __init_subclass__(cls, **more: Any) -> None:
         """A formula of your own stands before the `rule` that its class inherits."""
         super().__init_subclass__(**more)
-        if "formula" in vars(cls) and "rule" not in vars(cls) and is_own(cls):
+        if "formula" in vars(cls) and "rule" not in vars(cls) and is_own_rule(cls):
             cls.rule = rule_by_formula()  # type: ignore[method-assign]
 
     def __init__(
@@ -207,7 +207,7 @@ class Rule(Optimizer):
         if kernel is not None and kernel(self) is not NotImplemented:
             return
         steps = flat.room if self.p is None else self.p
-        rule = first_step_of_own(self) if self.t == 1 and is_own(type(self)) else self.rule
+        rule = first_step_of_own(self) if self.t == 1 and is_own_rule(type(self)) else self.rule
         for b in flat.blocks:
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
@@ -260,7 +260,7 @@ class Rule(Optimizer):
         """
         formula = self.formula if has_formula(type(self)) else None
         both = formula is not None and not getattr(self.rule, "by_formula", False)
-        if both and is_own(type(self)) and self.steps == 1:
+        if both and is_own_rule(type(self)) and self.steps == 1:
             check_formula(self)
         return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 

@@ -13,7 +13,7 @@ from minidl.backend import no_fast
 from minidl.fast.formula import take_apart, value_of
 from minidl.fast.written import c_expression, python_source
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, Blend, Formula, Given, Line, RMSprop, Rule
-from minidl.optim.formula import taken
+from minidl.optim.formula import way_taken
 
 N = 50
 
@@ -140,9 +140,9 @@ def test_in_c():
 
 
 def test_the_way_that_was_taken():
-    assert taken("a if e < c else b if e < 9 else 1", {"e": 5, "c": 2}) == "b"
-    assert taken("a if e < c else b", {"e": np.ones(2), "c": 2}) == "a if e < c else b"
-    assert taken("1 / 2 + a", {}) == "1 / 2 + a"
+    assert way_taken("a if e < c else b if e < 9 else 1", {"e": 5, "c": 2}) == "b"
+    assert way_taken("a if e < c else b", {"e": np.ones(2), "c": 2}) == "a if e < c else b"
+    assert way_taken("1 / 2 + a", {}) == "1 / 2 + a"
 
 
 @pytest.mark.parametrize(

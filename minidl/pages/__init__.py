@@ -7,10 +7,8 @@ report, compare.
 from minidl.pages.compare import compare_page, compare_table, read_run
 from minidl.pages.facts import Facts, facts_of_folder, facts_of_run
 from minidl.pages.report import report_page
-from minidl.training.folder import REPORT as PAGE
 
 __all__ = [
-    "PAGE",
     "Facts",
     "compare_page",
     "compare_table",

@@ -141,9 +141,9 @@ def folder_held(run: Any) -> Iterator[None]:
     if run is None or run.is_held:  # an observer saves while `fit` has the folder
         yield
         return
-    with ExitStack() as held:
-        held.callback(run.let_go)
-        run.hold(lock(run.folder, held))
+    with ExitStack() as stack:
+        stack.callback(run.let_go)
+        run.hold(lock(run.folder, stack))
         run.check_checksum()
         run.sweep()
         run.is_held = True

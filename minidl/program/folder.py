@@ -137,9 +137,9 @@ def begin(trainer: Trainer, folder: Any) -> None:
     epochs, device = trainer.progress.epoch, device_of(trainer.model)
     settings = Settings(epochs=epochs, device=device, **sources(origin), **described(trainer))
     job = Job(settings, origin, 0, trainer)  # type: ignore[arg-type]
-    with ExitStack() as held:  # nobody else begins a run there meanwhile
+    with ExitStack() as stack:  # nobody else begins a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
-        trainer.run = TrainerRun.create(job, path.absolute(), options, held)  # wherever the program goes meanwhile
+        trainer.run = TrainerRun.create(job, path.absolute(), options, stack)  # wherever the program goes meanwhile
         trainer.run.note_checksum()
     trainer.run.let_go()
 

@@ -31,19 +31,19 @@ def is_trainers(folder: Path) -> bool:
 
 
 def resume_from_python(
-    folder: Path, out: Path | None, args: dict[str, Any], options: dict[str, Any], held: ExitStack
+    folder: Path, out: Path | None, args: dict[str, Any], options: dict[str, Any], stack: ExitStack
 ) -> Run:
     """Put a Trainer's run back where its checkpoint stands; with `out` and `epochs`, a new run that begins there.
 
     args     `model` and `opt` in the user's files, `dataset`, `epochs`: all else comes from the checkpoint
     options  changes to the run's Options
-    held     keeps the folder locked
+    stack    keeps the folder locked
 
     Raises ValueError, with what to do.
     """
     if out is not None:
         check_unused(out)
-    locked = lock(folder, held) if out is None else None
+    locked = lock(folder, stack) if out is None else None
     model, data, opt, epochs = (args.pop(name, None) for name in ("model", "dataset", "opt", "epochs"))
     if args or (epochs is None) != (out is None):
         given = ", ".join(map(flag, args)) or ("--epochs" if out is None else "--out")
@@ -66,5 +66,5 @@ def resume_from_python(
     check_schedule(trainer, epochs)
     job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
     parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
-    trainer.run = TrainerRun.create(job, out, Options(**options), held, parent)
+    trainer.run = TrainerRun.create(job, out, Options(**options), stack, parent)
     return trainer.run

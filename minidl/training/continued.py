@@ -27,7 +27,7 @@ SCALED = ("gnmt", "blend")  # optimizers whose phases are shares of its length
 
 
 def begin_from(
-    parent: Path, out: Path, epochs: int, asked: dict[str, Any], options: Options, held: ExitStack | None = None
+    parent: Path, out: Path, epochs: int, asked: dict[str, Any], options: Options, stack: ExitStack | None = None
 ) -> Run:
     """The run in `out` that takes the finished run `parent` on to `epochs` epochs.
 
@@ -61,7 +61,7 @@ def begin_from(
         job,
         out,
         options,
-        held,
+        stack,
         parent={"run": str(parent.absolute()), "epochs": p.epoch, "steps": p.step},
     )
 

@@ -51,16 +51,16 @@ class Held:
         return None
 
 
-def lock(folder: Path, held: ExitStack | None) -> Held:
-    """Keep other processes from writing to this folder until `held` is closed. None: it is not locked.
+def lock(folder: Path, stack: ExitStack | None) -> Held:
+    """Keep other processes from writing to this folder until `stack` is closed. None: it is not locked.
 
     Raises ValueError where another process has it.
     """
-    if held is None:
+    if stack is None:
         return Held(folder)
-    place = _open(folder, held)
+    place = _open(folder, stack)
     locked = _flock(folder, place)
-    filed = _make_file(folder, place, locked, held)
+    filed = _make_file(folder, place, locked, stack)
     if locked or filed:
         return Held(folder, place)
     return Held(folder, place, f"the drive of {folder} has no locks: see to it that no second process trains there")
@@ -75,12 +75,12 @@ def _name_of(place: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{place}"))
 
 
-def _open(folder: Path, held: ExitStack) -> int | None:
+def _open(folder: Path, stack: ExitStack) -> int | None:
     if os.open not in os.supports_dir_fd:
         return None
     with suppress(OSError):
         place = os.open(folder, os.O_RDONLY)
-        held.callback(os.close, place)
+        stack.callback(os.close, place)
         return place
     return None
 
@@ -100,7 +100,7 @@ def _flock(folder: Path, place: int | None) -> bool:
     return False
 
 
-def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -> bool:
+def _make_file(folder: Path, place: int | None, locked: bool, stack: ExitStack) -> bool:
     """Whether the file is ours. One that was left by a process which is gone is replaced."""
     token = secrets.token_hex(8)
     mine = {**_machine(), "pid": os.getpid(), "token": token}
@@ -118,7 +118,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, held: ExitStack) -
         except OSError:
             return False
         else:
-            held.callback(*((os.close, kept) if kept is not None else (_release, folder, place, token)))
+            stack.callback(*((os.close, kept) if kept is not None else (_release, folder, place, token)))
             return True
     raise _taken(folder)
 

@@ -56,20 +56,20 @@ class Run:
         job: Job,
         folder: Path | None = None,
         options: Options | None = None,
-        held: ExitStack | None = None,
+        stack: ExitStack | None = None,
         parent: dict[str, Any] | None = None,
     ) -> Run:
         """Make the folder, with the first checkpoint. Raises ValueError where it holds a run already.
 
         parent  the run that the job begins from: {"run": folder, "epochs": ..., "steps": ...}
-        held    what keeps the folder locked (see `lock`); None: it is not locked
+        stack   what keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
             name = f"{short(job.config.model)}-{short(job.config.opt)}"
             folder = make_new(Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        locked = lock(folder, held)
+        locked = lock(folder, stack)
         check_unused(folder)  # again: what was begun and ended there in between is seen only now
         run = cls(job, folder, options or Options(), locked)
         run.parent, run.id = parent, identity(job, run.versions, parent)
@@ -81,12 +81,12 @@ class Run:
 
     @classmethod
     def resume(
-        cls, folder: Path, options: dict[str, Any] | None = None, held: ExitStack | None = None, **machine: Any
+        cls, folder: Path, options: dict[str, Any] | None = None, stack: ExitStack | None = None, **machine: Any
     ) -> Run:
         """Put a run back where its checkpoint stands.
 
         options  changes to the run's Options
-        held     what keeps the folder locked (see `lock`); None: it is not locked
+        stack    what keeps the folder locked (see `lock`); None: it is not locked
         machine  where the data set and the user's own files are now, and the device to use: `dataset`, `model`, `opt`,
                  `device`; default: as before
 
@@ -96,7 +96,7 @@ class Run:
         file = folder / CHECKPOINT
         if not folder.is_dir():
             raise CheckpointError(no_run(folder, CHECKPOINT))
-        locked = lock(folder, held)
+        locked = lock(folder, stack)
         if not file.exists() and any(folder.glob(f"*/{CHECKPOINT}")):
             raise CheckpointError(no_run(folder, CHECKPOINT))
         if not file.exists():
