@@ -1,5 +1,5 @@
-"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead; and
-commands as they are typed."""
+"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead;
+commands as they are typed; and counts in words."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def typed(*words: str) -> str:
     if os.name != "nt":
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w\\/:.+=-]+", word) else f'"{word}"' for word in words)
+
+
+def counted(n: int, word: str) -> str:
+    """1 epoch, 2 epochs, 1,000 epochs."""
+    return f"{n:,} {word}{'s' * (n != 1)}"
 
 
 def _is_ours(module: str) -> bool:

@@ -27,6 +27,7 @@ from minidl.optim.schedule import ScheduleEnded
 from minidl.pages import facts_of_run, report_page
 from minidl.program.course import blown_up
 from minidl.program.resume import is_trainers, resume_from_python
+from minidl.telling import counted
 from minidl.trace import PageError, check_replaceable, traced
 from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
@@ -181,7 +182,7 @@ def describe(run: Run) -> None:
     print(shown(f"data: {data.name} ({data.source}): {images}, {classes}"))
     print(
         f"model: {of_file(job.config.model)}, {count_parameters(job.model):,} weights, on {job.device}; "
-        f"{of_file(job.config.opt)}, {job.epochs} epoch{'s' * (job.epochs != 1)} of {steps} step{'s' * (steps != 1)}",
+        f"{of_file(job.config.opt)}, {counted(job.epochs, 'epoch')} of {counted(steps, 'step')}",
         flush=True,
     )
 

@@ -23,14 +23,14 @@ from minidl import ops
 from minidl.backend import Array, backend_of, read_together, same_bits, xp_of
 from minidl.data import Dataset
 from minidl.data.batches import Examples, Splits, batches, splits_of, steps_per_epoch
-from minidl.evaluation import Result, measure, predict, threads_or_as_before
-from minidl.evaluation import evaluate as evaluate
+from minidl.evaluation import Result, evaluate, measure, predict, threads_or_as_before
 from minidl.fast.gpu.graph import captured
 from minidl.module import device_of, dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.refuse import Named, refuse
 from minidl.rng import CounterRng
+from minidl.telling import counted
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
@@ -315,7 +315,7 @@ class Trainer(Named):
 
     def __repr__(self) -> str:
         p = self.progress
-        done = f"{p.epoch} epoch{'s' * (p.epoch != 1)} ({p.step:,} step{'s' * (p.step != 1)}) done"
+        done = f"{counted(p.epoch, 'epoch')} ({counted(p.step, 'step')}) done"
         return f"Trainer of {type(self.model).__name__} by {self.optimizer.phase}, {done}, on {self.splits!r}"
 
     # ---- saving and resuming ------------------------------------------------------------------------------------

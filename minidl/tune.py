@@ -27,7 +27,7 @@ from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
 from minidl.data.batches import sizes, steps_per_epoch
-from minidl.telling import typed
+from minidl.telling import counted, typed
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError, load
@@ -225,21 +225,18 @@ def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried
     return tried
 
 
-def _epochs(n: int) -> str:
-    return f"{n} epoch{'s' * (n != 1)}"
-
-
 def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> None:
     """Search, and print what is found."""
     print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
-    plan = ", then ".join(f"{n} for {_epochs(length)}" for n, length in rounds(len(settings(base.opt)), epochs))
+    planned = rounds(len(settings(base.opt)), epochs)
+    plan = ", then ".join(f"{n} for {counted(length, 'epoch')}" for n, length in planned)
     print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): settings to try: {plan}", flush=True)
     lasted = 0  # epochs after which there was a setting that had not diverged
     for length, results in search(base, dataset, epochs, tried):
         lasted = lasted if math.isinf(results[0].val_loss) else length
-        print(f"after {_epochs(length)}, the best of {len(results)}:")
+        print(f"after {counted(length, 'epoch')}, the best of {len(results)}:")
         for r in results[:3]:
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting
@@ -247,8 +244,8 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
         raise UserError(f"every setting diverged, the smallest rate too: there is none to use of {of_file(base.opt)}")
     if lasted < epochs:
         raise UserError(
-            f"the {len(results)} settings that were best after {_epochs(lasted)} diverged later, and the others were "
-            f"not tried for so long: give --epochs {lasted}, or train with smaller rates than these"
+            f"the {len(results)} settings that were best after {counted(lasted, 'epoch')} diverged later, and the "
+            f"others were not tried for so long: give --epochs {lasted}, or train with smaller rates than these"
         )
     for note in at_an_end(best, settings(base.opt)):
         print(f"note: {note}")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array
+from minidl.telling import counted
 
 HEADER, CHECKSUM = "minidl", "sha256"  # keys of the metadata: a text, and the checksum of text and tensors
 DTYPES = {"BOOL", "F16", "F32", "F64", *(f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64))}  # NumPy's
@@ -85,7 +86,7 @@ def shapes_in_words(tensors: Mapping[str, Array], most: int = 4) -> str:
     """What is in a file or a network, in words: "4 tensors (1.weight 128x784, 1.bias 128, ...)"."""
     some = [f"{name} {'x'.join(map(str, np.shape(tensors[name]))) or '1'}" for name in list(tensors)[:most]]
     more = ", ..." if len(tensors) > most else ""
-    return f"{len(tensors)} tensor{'s' * (len(tensors) != 1)} ({', '.join(some)}{more})" if tensors else "no tensor"
+    return f"{counted(len(tensors), 'tensor')} ({', '.join(some)}{more})" if tensors else "no tensor"
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Array]]:

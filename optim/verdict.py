@@ -5,6 +5,7 @@ from __future__ import annotations
 from minidl.optim.optimizer import SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection
+from minidl.telling import counted
 
 
 def verdict_of(
@@ -12,15 +13,11 @@ def verdict_of(
 ) -> str:
     """Whether and when it switched, at what rate and why; or how near it came. phase, condition: in words."""
     if event is not None:
-        when = f"after step {event.step:,} ({_epochs(event.epoch)} finished)"
+        when = f"after step {event.step:,} ({counted(event.epoch, 'epoch')} finished)"
         return f"switched to {phase} {when}, rate {event.lr:.4g}: {event.condition}"
-    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {_epochs(progress.epoch)}"
+    sentence = f"never switched: {condition} was not met in {progress.step:,} steps, {counted(progress.epoch, 'epoch')}"
     closest = projection.closest() if projection else None
     if closest is None:
         return sentence
     step, distance = closest
     return f"{sentence}; gamma came nearest to Lambda at step {step:,}, relative distance {distance:.2g}"
-
-
-def _epochs(n: int) -> str:
-    return f"{n:,} epoch{'' if n == 1 else 's'}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from minidl.data.atomic import atomic_file
 from minidl.teach.colours import BLUE, GREEN, RED
+from minidl.telling import counted
 
 TRAIN, VAL, SWITCH = BLUE, RED, GREEN
 
@@ -68,7 +69,7 @@ def closing_table(summary: dict[str, Any], folder: Path, verdict: str | None) ->
         "accuracy": f"train {summary['train_accuracy']:.4f}   validation {'none' if val is None else f'{val:.4f}'}   "
         f"test {summary['test_accuracy']:.4f}",
         "loss": f"train {summary['train_loss']:.4f}   test {summary['test_loss']:.4f}",
-        "time": f"{summary['seconds']:.1f} s for {summary['epochs']} epoch{'s' * (summary['epochs'] != 1)}, "
+        "time": f"{summary['seconds']:.1f} s for {counted(summary['epochs'], 'epoch')}, "
         f"{summary['samples_per_second']:,.0f} training samples/s on {summary['device']}",
         "written to": str(folder),
     }

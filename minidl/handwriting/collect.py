@@ -26,6 +26,7 @@ from minidl.handwriting.folders import LISTED, Found, listed
 from minidl.handwriting.frame import resized
 from minidl.handwriting.look import padded
 from minidl.handwriting.paper import DARK
+from minidl.telling import counted
 
 SIDE = 28  # pixels, where the pictures have no common size of their own
 LARGEST = 64  # of a common size that is kept: networks here are for small pictures
@@ -213,7 +214,7 @@ def class_split(
         n = max(1, round(share * len(group)))
         if n >= len(group):
             raise DataError(
-                f"the class {name} has {len(group)} picture{'s' * (len(group) != 1)} that can be read: it takes more, "
+                f"the class {name} has {counted(len(group), 'picture')} that can be read: it takes more, "
                 f"some to learn from and {n} to test on{reason}"
             )
         order = rng.permutation(len(group))

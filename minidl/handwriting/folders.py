@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minidl.data.idx import DataError
+from minidl.telling import counted
 
 PARTED = {"train": "train", "training": "train", "test": "test", "testing": "test"}  # folders that part the pictures
 CHOOSING = ("val", "valid", "validation", "dev", "eval", "evaluation")  # a third part, which minidl draws itself
@@ -60,7 +61,7 @@ def _inner(folder: Path) -> Path:
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
     if (n := len(classes)) < 2:
         raise DataError(
-            f"{folder} has {n} folder{'s' * (n != 1)} in it: two or more are needed, one for each class, as in "
+            f"{folder} has {counted(n, 'folder')} in it: two or more are needed, one for each class, as in "
             f"{folder / 'cat' / '1.png'} and {folder / 'dog' / '1.png'}"
         )
 

@@ -18,6 +18,7 @@ from minidl.evaluation import predict
 from minidl.module import Module
 from minidl.nn import Conv2d, Linear
 from minidl.program.load import Data, load_run
+from minidl.telling import counted
 from minidl.training.models import count_parameters, input_of
 from minidl.training.own import changed, short
 from minidl.training.results import disagreements, full_summary
@@ -183,7 +184,7 @@ def _within_an_epoch(position: dict[str, Any]) -> list[str]:
     if not batch:
         return []
     record = f"the accuracy above and the curves end with epoch {epoch}, " if epoch else ""
-    steps = f"{batch:,} step{'s' * (batch != 1)}"
+    steps = counted(batch, "step")
     return [
         f"the run stands {steps} into epoch {epoch + 1}: {record}what the network gets wrong and its weights are as now"
     ]

@@ -8,6 +8,7 @@ from minidl.pages.facts import Facts, Mistake, Validation
 from minidl.pages.html import Cell, Html, facts, figure, figures, image, note, page, section, table, text
 from minidl.pages.png import grey, signed, uri
 from minidl.pages.svg import Mark, Polyline, chart
+from minidl.telling import counted
 from minidl.training.own import of_file
 
 SETTINGS = ("lr", "momentum", "weight_decay", "betas", "schedule", "clip_norm", "switch", "lr_sgd", "lr_after",
@@ -43,7 +44,7 @@ def _lead(run: Facts) -> str:
     last, n = run.metrics[-1], len(run.metrics)
     done = run.summary or last  # of the network as it is; an epoch's record has what each batch was before its step
     which = "training accuracy" if run.summary else "training accuracy in the course of the last epoch"
-    words = f"After {n} epoch{'s' * (n != 1)}: {which} {percent(done['train_accuracy'])}"
+    words = f"After {counted(n, 'epoch')}: {which} {percent(done['train_accuracy'])}"
     if done["val_accuracy"] is not None:
         words += f", validation accuracy {percent(done['val_accuracy'])}"
     if run.summary:

@@ -20,7 +20,7 @@ from minidl.module import Module
 from minidl.optim import Optimizer
 from minidl.program.describe import make_network, make_optimizer
 from minidl.program.folder import Settings, TrainerRun, origin_of
-from minidl.telling import tell
+from minidl.telling import counted, tell
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare
@@ -113,13 +113,13 @@ class LoadedRun:
         return self.trainer.save(folder)
 
     def __repr__(self) -> str:
-        c, done = self.config, len(self.metrics)
+        c = self.config
         accuracy = self.summary.get("test_accuracy")
         end = f", test accuracy {accuracy:.4f}" if accuracy is not None else ""
         name = of_file(c["model"])
         weights = f"{count_parameters(self.model):,} weights"
         opt = of_file(c["opt"])
-        epochs = f"{done} epoch{'s' * (done != 1)} done"
+        epochs = f"{counted(len(self.metrics), 'epoch')} done"
         return f"run {self.folder}: {name} ({weights}) on {c['dataset']} by {opt}, {epochs}{end}"
 
 

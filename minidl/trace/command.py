@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from minidl.telling import counted
 from minidl.trace.page import PageError, page, read, write
 from minidl.trace.recorder import Recorder
 from minidl.training.divergence import Diverged
@@ -48,10 +49,8 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
         write(path, html)
     except OSError as error:
         raise PageError(f"the replay page can't be written: {error}. The run itself is whole") from error
-    steps = len(recording["frames"])
-    print(
-        f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps} step{'s' * (steps != 1)}): open it in a browser", flush=True
-    )
+    steps = counted(len(recording["frames"]), "step")
+    print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps}): open it in a browser", flush=True)
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:

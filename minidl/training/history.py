@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, overload
 
 from minidl.refuse import Named
+from minidl.telling import counted
 
 
 class History(Named, list[dict[str, Any]]):
@@ -18,7 +19,7 @@ class History(Named, list[dict[str, Any]]):
         if not self:
             return "no epoch yet"
         last = self[-1]
-        words = [f"{len(self)} epoch{'s' * (len(self) != 1)}", f"training accuracy {last['train_accuracy']:.4f}"]
+        words = [counted(len(self), "epoch"), f"training accuracy {last['train_accuracy']:.4f}"]
         known = [record for record in self if record.get("val_accuracy") is not None]
         if known:
             best = max(known, key=lambda record: record["val_accuracy"])

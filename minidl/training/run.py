@@ -21,6 +21,7 @@ from minidl.backend import no_fast
 from minidl.data.atomic import write_text
 from minidl.evaluation import evaluate
 from minidl.fast.gpu.products import tf32
+from minidl.telling import counted
 from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.divergence import check_weights
@@ -118,8 +119,7 @@ class Run:
         return run
 
     def __repr__(self) -> str:
-        done = self.job.trainer.progress.epoch
-        return f"run {self.folder}: {done} epoch{'s' * (done != 1)} done, {self.job!r}"
+        return f"run {self.folder}: {counted(self.job.trainer.progress.epoch, 'epoch')} done, {self.job!r}"
 
     @property
     def needs(self) -> str:
