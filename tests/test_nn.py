@@ -105,7 +105,7 @@ def test_models_of_the_design():
         build_model("cnn", (3, 28), 10)
     with pytest.raises(ValueError, match="11x28 are too small for race: use images of 12x12 or more"):
         build_model("race", (11, 28), 10)
-    with pytest.raises(ValueError, match="choose one of linear"):
+    with pytest.raises(ValueError, match="choose from linear"):
         build_model("resnet", (28, 28), 10)
 
 

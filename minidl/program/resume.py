@@ -13,6 +13,7 @@ from minidl.program.folder import TrainerRun
 from minidl.program.load import load_run
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Options
+from minidl.training.continued import check_total, parent_of
 from minidl.training.folder import check_unused
 from minidl.training.loader import load
 from minidl.training.lock import lock
@@ -23,7 +24,7 @@ from minidl.training.run import Run
 
 
 def is_trainers(folder: Path) -> bool:
-    """Whether a Trainer wrote this run. What is no run is none of these; the next reader says so."""
+    """Whether a Trainer wrote this run. False for what is no run, too: whoever reads it next says so."""
     try:
         return is_from_python(load_run_checkpoint(folder / CHECKPOINT).state["config"])
     except (CheckpointError, OSError):
@@ -61,10 +62,8 @@ def resume_from_python(
         return run
     assert out is not None
     p = trainer.progress
-    if epochs <= p.epoch:
-        raise ValueError(f"--epochs is the new run's total: more than the {p.epoch} that {folder} has done")
+    check_total(epochs, p.epoch, folder)
     check_schedule(trainer, epochs)
     job = replace(run.job, epochs=epochs, config=replace(run.job.config, epochs=epochs))
-    parent = {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
-    trainer.run = TrainerRun.create(job, out, Options(**options), stack, parent)
+    trainer.run = TrainerRun.create(job, out, Options(**options), stack, parent_of(folder, p))
     return trainer.run

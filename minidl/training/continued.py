@@ -16,6 +16,7 @@ from minidl.telling import typed
 from minidl.training.checkpoint import CheckpointError
 from minidl.training.config import Config, Options, prepare
 from minidl.training.folder import check_unused
+from minidl.training.history import Position
 from minidl.training.options import flag
 from minidl.training.own import check_own, same_name
 from minidl.training.restore import check_same_data, load_run_checkpoint, must_fit, restore
@@ -47,8 +48,7 @@ def begin_from(
                 f"{parent} is at epoch {done} of {config.epochs}: first go on with "
                 f"--resume {typed(str(parent))}, without --out"
             )
-    if epochs <= done:
-        raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")
+    check_total(epochs, done, parent)
     _check_asked(config, asked, parent)
     new = replace(config, epochs=epochs, **asked)
     check_own(config, new, checkpoint.state.get("files", {}), parent)
@@ -56,14 +56,18 @@ def begin_from(
     with must_fit(parent / CHECKPOINT):
         check_same_data(parent, checkpoint.state["data"], job.dataset)
         restore(job, checkpoint)
-    p = job.trainer.progress
-    return Run.create(
-        job,
-        out,
-        options,
-        stack,
-        parent={"run": str(parent.absolute()), "epochs": p.epoch, "steps": p.step},
-    )
+    return Run.create(job, out, options, stack, parent_of(parent, job.trainer.progress))
+
+
+def check_total(epochs: int, done: int, parent: Path) -> None:
+    """Raise ValueError unless so many epochs are more than the parent has done."""
+    if epochs <= done:
+        raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")
+
+
+def parent_of(folder: Path, p: Position) -> dict[str, Any]:
+    """What a new run says of the one that it begins from: its folder, and where it stood."""
+    return {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
 
 
 def _check_asked(config: Config, asked: dict[str, Any], parent: Path) -> None:
