@@ -203,7 +203,7 @@ class Built(NamedTuple):
 
 
 def built_of(rule: Any) -> Built:
-    """That, as it stands. Raises TypeError where it has set what the step sets, and so would read another number."""
+    """What this rule keeps in self now. Raises TypeError where it has set what the step sets, and so would read another number."""
     for name, empty in (("rate", rule.rate == 0), ("p", rule.p is None or hasattr(rule.p, "dtype"))):
         if not empty:
             raise TypeError(f"{type(rule).__name__} sets self.{name}, which every rule has: give it another name")
@@ -219,7 +219,7 @@ def _kept(rule: Any) -> dict[str, Any]:
 
 
 def numbers_of(rule: Any) -> dict[str, Any]:
-    """The numbers, texts and None among it, and where each generator stands that default_rng has made."""
+    """The numbers, texts and None among what it keeps, and where each generator stands that default_rng has made."""
     found: dict[str, Any] = {}
     for name, value in _kept(rule).items():
         if isinstance(value, (int, float, str, type(None))):
@@ -241,7 +241,7 @@ def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
 
 
 def sums_of(rule: Any) -> dict[str, int]:
-    """A checksum of each array, list, dict and other generator in it, which are not saved."""
+    """A checksum of each array, list, dict and other generator among what it keeps, which are not saved."""
     saved = numbers_of(rule)
     return {name: found for name, value in _kept(rule).items() if name not in saved and (found := _sum(value))}
 

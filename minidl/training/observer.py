@@ -35,8 +35,8 @@ class Observer:
     """
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """Keras's on_epoch_end and fastai's before_fit would never be called: a method so named is told, if it is new
-        and no other method of the class calls it."""
+        """A warning of a method that is called like Keras's on_epoch_end or fastai's before_fit, where no other method
+        of the class calls it: nobody else would."""
         super().__init_subclass__(**named)
         methods = {name: method.__code__ for name, method in vars(cls).items() if hasattr(method, "__code__")}
         for name in methods:
