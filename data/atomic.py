@@ -59,7 +59,7 @@ def _give_name(part: Path, path: Path, place: int | None) -> None:
 
 def write_text(path: str | os.PathLike[str], text: str, place: int | None = None) -> None:
     """Write a text file, in UTF-8, so that it appears whole or not at all; see `atomic_file`, also for the errors.
-    Bytes of a file's name that Python could not decode are written as they were where they are UTF-8, else as \\udcff."""
+    Bytes of a file's name that Python could not decode are written as they were if they are UTF-8, else as \\udcff."""
     with atomic_file(path, place) as file:
         file.write(UNDECODED.sub(_decoded, text).encode(errors="backslashreplace"))
 

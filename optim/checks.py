@@ -111,12 +111,13 @@ def parts_of(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
 def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) -> None:
     """Raise ValueError unless there is exactly one vector like w for each name."""
     if set(vectors) != set(names):
-        raise ValueError(f"the state has the vectors {sorted(vectors)}, this optimizer needs {sorted(names)}")
+        raise ValueError(f"the state has the vectors {sorted(vectors)}, this optimizer needs {sorted(names)}: build it "
+                         "with the options of the one that was saved")  # fmt: skip
     for name, vector in vectors.items():
         if vector.shape != w.shape or vector.dtype != w.dtype:
             raise ValueError(
                 f"the state's vector '{name}' is {vector.dtype} of shape {vector.shape}, "
-                f"these parameters need {w.dtype} of shape {w.shape}"
+                f"these parameters need {w.dtype} of shape {w.shape}: build the network that it was saved with"
             )
 
 

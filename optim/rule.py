@@ -349,7 +349,8 @@ class Rule(Optimizer):
         """Raise ValueError for a state that is not of this rule, with these vectors and this rate or schedule."""
         flat = self._bound()
         if scalars["rule"] != self.name:
-            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}'")
+            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}': "
+                             "build the one that was saved")  # fmt: skip
         if scalars["rate"] is None and not callable(rate):
             raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, names, flat.w)
