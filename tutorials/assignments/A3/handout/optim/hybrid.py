@@ -221,7 +221,8 @@ class Hybrid(Optimizer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         vectors, scalars = parts_of(state)
         if scalars["rule"] != "hybrid":
-            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid")
+            raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid: "
+                             "build the one that was saved")  # fmt: skip
         if bool(scalars["projection"]) != (self.projection is not None):
             raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
