@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -33,17 +34,15 @@ from minidl.training.divergence import Diverged
 from minidl.training.loader import UserError, load
 from minidl.training.options import add_options, flag
 from minidl.training.own import is_own, of_file, own_lr, telling
-from minidl.training.search import Choice, Rank, grid, rank
+from minidl.training.search import Rank, rank
 from minidl.training.tried import Tried, default_file, search_id
 
 KEEP = 2  # one in two enters the next round, which is twice as long
 ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
 
-GRID = grid(
-    Choice("lr", (3e-4, 1e-3, 3e-3)),  # Adam's
-    Choice("lr_sgd", (0.003, 0.01, 0.03, 0.1)),
-    Choice("switch_at", (0.3, 0.6)),  # share of the run that Adam gets
-)
+LR = (3e-4, 1e-3, 3e-3)  # Adam's
+LR_SGD = (0.003, 0.01, 0.03, 0.1)
+SWITCH_AT = (0.3, 0.6)  # share of the run that Adam gets
 OWN_RATES = tuple(10.0 ** (i / 2) for i in range(-4, 4))  # of an own optimizer: factors on its default
 OPTIONS = ("dataset", "model", "val_fraction", "epochs", "batch_size", "seed", "device")
 
@@ -90,7 +89,7 @@ class Score:
 def settings(opt: str = "hybrid") -> list[Setting]:
     """The grid: of a hybrid, or of an optimizer of the user's own."""
     if opt == "hybrid":
-        return [Setting(**values) for values in GRID]
+        return [Setting(*setting) for setting in product(LR, LR_SGD, SWITCH_AT)]
     lr = own_lr(load(opt))
     if lr is None:
         raise UserError(f"{of_file(opt)} has no parameter lr, which is what tune would look for")

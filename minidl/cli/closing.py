@@ -11,8 +11,6 @@ from minidl.data.atomic import atomic_file
 from minidl.teach.colours import BLUE, GREEN, RED
 from minidl.telling import counted
 
-TRAIN, VAL, SWITCH = BLUE, RED, GREEN
-
 
 def plot_curves(
     metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str], place: int | None = None
@@ -31,7 +29,7 @@ def plot_curves(
     what = f"{summary['model']} on {Path(summary['dataset']).name}, {summary['optimizer']}, seed {summary['seed']}"
     figure.suptitle(f"{what}: test accuracy {summary['test_accuracy']:.4f}", parse_math=False)  # a name may have $
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, line, color, label in (("train", "o-", TRAIN, "training"), ("val", "s-", VAL, "validation")):
+        for part, line, color, label in (("train", "o-", BLUE, "training"), ("val", "s-", RED, "validation")):
             values = [r[f"{part}_{quantity}"] for r in metrics]
             if None not in values:  # a run may validate on nothing
                 axes.plot(epochs, values, line, color=color, ms=4, label=label)
@@ -52,7 +50,7 @@ def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str,
     phases = [r["phase"] for r in metrics]
     axes.axvline(
         switch["step"] / steps_per_epoch,
-        color=SWITCH,
+        color=GREEN,
         ls="--",
         label=f"switch {phases[0]} to {phases[-1]}" if phases[0] != phases[-1] else "switch",
     )

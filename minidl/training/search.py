@@ -1,7 +1,7 @@
-"""What a search for settings looks through, and what makes one setting better than another.
+"""What makes one setting better than another, and how settings are drawn at random.
 
-Two searches use it: `minidl.tune` tries a whole grid for a part of a run, and the better half for longer; the study
-(study/tuning.py) draws settings at random and trains each in full.
+Two searches rank alike: `minidl.tune` tries a whole grid for a part of a run, and the better half for longer; the study
+(study/tuning.py) draws settings and trains each in full.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -22,9 +21,6 @@ Point: TypeAlias = "tuple[float, ...]"  # a place along each axis, from 0 (its l
 def rank(val_accuracy: float, val_loss: float) -> Rank:
     """For sorting, best first, by the validation split. Of equal accuracies, the smaller loss wins."""
     return -val_accuracy, val_loss
-
-
-# ---- drawn at random ----
 
 
 @dataclass(frozen=True)
@@ -84,19 +80,3 @@ def values(axes: Sequence[Axis], point: Point) -> dict[str, float]:
 
 def _three_digits(x: float) -> float:
     return float(f"{x:.2e}")
-
-
-# ---- a whole grid ----
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few values, in their order."""
-
-    name: str
-    values: tuple[float, ...]
-
-
-def grid(*axes: Choice) -> list[dict[str, float]]:
-    """Every combination of the axes' values."""
-    return [dict(zip([a.name for a in axes], point, strict=True)) for point in product(*(a.values for a in axes))]
