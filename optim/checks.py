@@ -276,8 +276,8 @@ def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
 
 
 def unready(rule: Any) -> Exception:
-    """The error of a rule whose step was not counted, so that its rate would be 0 and move nothing; or that was given
-    options, after it was built, for which it has no vectors."""
+    """The error of a rule that can't take its step: the step was not counted, so that its rate would be 0; or options
+    that were set after it was built need vectors that it does not have."""
     kind = type(rule).__name__
     if not rule.t:
         return TypeError(f"{kind}.advance has not counted the step: begin it with super().advance(), which does")
