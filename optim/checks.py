@@ -204,7 +204,7 @@ class Built(NamedTuple):
 
 
 def built_of(rule: Any) -> Built:
-    """What this rule keeps in self now. Raises TypeError where it has set what the step sets, and so would read another number."""
+    """What this rule keeps in self now. Raises TypeError where it has set what the step sets: it would read that."""
     for name, empty in (("rate", rule.rate == 0), ("p", rule.p is None or hasattr(rule.p, "dtype"))):
         if not empty:
             raise TypeError(f"{type(rule).__name__} sets self.{name}, which every rule has: give it another name")
