@@ -40,9 +40,9 @@ def files_under(folder: Path, names: Sequence[str]) -> list[Path]:
     there = sorted((known.index(name.lower()), name) for name in _listed(folder) if name.lower() in known)
     loose = [folder / name for _, name in there]
     inside = [path / name for path in loose for name in sorted(_listed(path)) if name.lower() in known]
-    found = dict.fromkeys([*(folder / name for name in names), *loose, *inside])
-    # os.path.isfile, unlike Path.is_file, says False and raises nothing where the folder may not be entered.
-    return [path for path in found if os.path.isfile(path)]
+    # os.path.isfile says False where the folder may not be entered; Path.is_file raises where it names what it holds.
+    exact = [folder / name for name in names if os.path.isfile(folder / name)]
+    return list(dict.fromkeys([*exact, *(path for path in (*loose, *inside) if path.is_file())]))
 
 
 def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of) -> dict[str, Path]:
