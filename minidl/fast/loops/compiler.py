@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from numba import config, njit
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+    _SourceFileBackedLocatorMixin,
+)
 from numba.core.registry import cpu_target
 from numba.core.runtime import rtsys
 
@@ -56,15 +62,18 @@ def announce() -> None:
           file=sys.stderr, flush=True)  # fmt: skip
 
 
-InTree: Any = next(each for each in CompileResultCacheImpl._locator_classes if "InTree" in each.__name__)
-
-
-class _Beside(InTree):  # type: ignore[misc]
+class _Beside(_SourceFileBackedLocatorMixin, _CacheLocator):  # type: ignore[misc]
     """The folder beside these files, where it is read-only and there is no other: it may hold what was compiled when
     minidl was installed."""
 
+    def __init__(self, function: Any, file: str) -> None:
+        self._py_file, self._lineno = file, function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(BESIDE)
+
     def ensure_cache_path(self) -> None:
-        pass
+        pass  # nothing is written there
 
 
 class _Places(CompileResultCacheImpl):  # type: ignore[misc]
