@@ -5,12 +5,12 @@ from minidl import Observer, Trainer, load_mnist, load_run, nn, seed, split
 from minidl.optim import Adam
 
 
-def cnn(nn):  # of minidl's layers, or of PyTorch's
+def cnn(nn):  # nn: minidl's or PyTorch's
     block = [nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(4)]
     return nn.Sequential(*block, nn.Flatten(), nn.Linear(784, 10))
 
 
-class Stop(Observer):  # in the middle of the second epoch; Ctrl-C does the same, and raises KeyboardInterrupt
+class Stop(Observer):  # in the middle of epoch 2; Ctrl-C does the same, then raises KeyboardInterrupt
     def after_step(self, step):
         return step.number == 80
 
@@ -18,7 +18,7 @@ class Stop(Observer):  # in the middle of the second epoch; Ctrl-C does the same
 with seed(0):
     net, data = cnn(nn), split(load_mnist("mnist5k"))
 Trainer(net, Adam(net.parameters()), data, batch_size=64, folder="runs/cnn").fit(3, [Stop()])
-run = load_run("runs/cnn")  # in another program too: it goes on with the same bits
+run = load_run("runs/cnn")  # from another program too: it continues bit for bit
 run.fit(2)
 print(run, run.evaluate(), sep="\n")
 run.model.save("cnn.safetensors")  # the weights alone

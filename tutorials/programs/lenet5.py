@@ -14,7 +14,7 @@ class LeNet5(nn.Module):
         return self.last(self.hidden2(self.hidden1(x).relu()).relu())
 
 
-class Lion(Rule):  # Chen et al. 2023: a step is as long as the rate, in each weight
+class Lion(Rule):  # Chen et al. 2023: each weight moves by the learning rate
     name, vectors = "lion", ("m",)
 
     def rule(self, g, p, lr, m):
