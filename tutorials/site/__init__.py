@@ -1,1 +1,1 @@
-"""The documentation as a site: README, the pages, the lessons as they are stored, and the docstrings."""
+"""The documentation site: README, the pages, the lessons with their stored outputs, and the docstrings."""

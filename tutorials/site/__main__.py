@@ -1,4 +1,4 @@
-"""`python -m tutorials.site`: build the documentation site, offline, and check it; every warning is an error."""
+"""`python -m tutorials.site`: build the offline documentation site and check it; every warning is an error."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     broken, outside = links.check(args.out)
     broken += reference.missing(args.out)
-    print(f"{len(outside)} links lead outside; they were not followed:", *sorted(outside), sep="\n  ")
+    print(f"{len(outside)} external links, not checked:", *sorted(outside), sep="\n  ")
     for problem in broken:
         print(f"tutorials.site: error: {problem}", file=sys.stderr)
     if not broken:

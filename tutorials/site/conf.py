@@ -1,4 +1,4 @@
-"""How Sphinx makes the site from the clone's own files where they lie: the clone's root is the root here."""
+"""Sphinx configuration: the site is built from the clone's files in place, with the clone's root as source folder."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ include_patterns = contents.PATTERNS
 exclude_patterns = ["**/handout/**"]
 html_theme = "furo"
 html_title = f"minidl {version}"
-html_show_search_summary = False  # it would fetch pages, which browsers refuse from disk
+html_show_search_summary = False  # it would fetch pages, which browsers refuse for local files
 html_show_sphinx = html_copy_source = html_show_copyright = False
 html_theme_options = {"source_edit_link": ""}
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 
-nb_execution_mode = "off"  # the notebooks as they are stored: the gate runs them elsewhere
+nb_execution_mode = "off"  # notebooks are shown with their stored outputs; the gate runs them separately
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["misc.highlighting_failure", "myst.header", "config.cache"]  # a notebook's %pip is no Python
+suppress_warnings = ["misc.highlighting_failure", "myst.header", "config.cache"]  # a notebook's %pip is not Python
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -48,7 +48,7 @@ add_module_names = False
 
 
 class SourceLinks(SphinxTransform):
-    """A link to a file or folder of the clone that is no page: to the page that shows it, or to the file itself."""
+    """Redirect a link to a file or folder that is not a page: to the page that shows it, or to the file itself."""
 
     default_priority = 5
 
@@ -57,7 +57,7 @@ class SourceLinks(SphinxTransform):
         here = ROOT / env.docname
         for node in list(self.document.findall(lambda n: isinstance(n, (download_reference, pending_xref)))):
             path = (here.parent / node["reftarget"].partition("#")[0]).resolve()
-            if node.get("refdomain") == "doc":  # the target is without its ending, and seen from the root
+            if node.get("refdomain") == "doc":  # the target has no suffix and is relative to the root
                 path = ROOT / (node["reftarget"] + ".md")
                 if node["reftarget"] in env.found_docs:
                     continue
@@ -73,22 +73,22 @@ class SourceLinks(SphinxTransform):
 
 
 def link(docname: str, uri: str, node: Any) -> nodes.reference:
-    """A plain link from a page to another file of the site, around what `node` shows."""
+    """A plain link from a page to another file of the site, with the content of `node`."""
     return nodes.reference("", "", *node.children, internal=True, refuri=relative_uri(f"{docname}.html", uri))
 
 
 def collect_sources(app: Any) -> Any:
-    """The pages of all files that links lead to."""
+    """The pages of all source files that are linked to."""
     return source.pages(app.env.site_sources)
 
 
 def start(app: Any, env: Any, docnames: Any) -> None:
-    """Nothing is linked yet."""
+    """Start with no links."""
     env.site_sources, env.site_files, env.site_menus = set(), set(), {}
 
 
 def copy_files(app: Any, error: Exception | None) -> None:
-    """Files that are opened in the browser, where links look for them; and the front page under the usual name."""
+    """Copy the HTML files that pages link to, and make the front page index.html."""
     if error is None:
         out = Path(app.outdir)
         for path in app.env.site_files:
@@ -99,37 +99,37 @@ def copy_files(app: Any, error: Exception | None) -> None:
 
 
 def one_menu(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Sources stand in no menu, so theirs is the same in all of a folder: made once, a third of the time is saved."""
+    """Source pages are in no menu, so all pages of a folder share one: building it once saves a third of the time."""
     if page not in app.env.found_docs and "toctree" in context:
         make, menus, folder = context["toctree"], app.env.site_menus, page.rpartition("/")[0]
         context["toctree"] = lambda **how: menus.get(folder) or menus.setdefault(folder, make(**how))
 
 
 def read_source(app: Any, docname: str, text: list[str]) -> None:
-    """README gets the site's contents."""
+    """Append the site's table of contents to README."""
     if docname == "README":
         text[0] += contents.toctrees()
 
 
 def read_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """A docstring of minidl as reStructuredText."""
+    """Convert a docstring of minidl to reStructuredText."""
     lines[:] = to_rst(lines)
 
 
 def math(self: Any, node: Any) -> None:
-    """A formula as MathML, which browsers draw by themselves: no script, no network."""
+    """A formula as MathML, which browsers render without a script or a network."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
     self.body.append(latex2mathml.converter.convert(re.sub(r"\s+", " ", node.astext()), display=display))
     raise nodes.SkipNode
 
 
 def setup(app: Any) -> None:
-    """What Sphinx is to call."""
+    """Register everything with Sphinx."""
     app.add_html_math_renderer("mathml", (math, None), (math, None))
     app.add_transform(SourceLinks)
     app.connect("env-before-read-docs", start)
     app.connect("source-read", read_source)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("html-collect-pages", collect_sources)
-    app.connect("html-page-context", one_menu, priority=400)  # before the theme asks for it
+    app.connect("html-page-context", one_menu, priority=400)  # before the theme uses it
     app.connect("build-finished", copy_files)

@@ -1,4 +1,4 @@
-"""The site's contents: which files are pages, and in which order."""
+"""The site's table of contents: which files are pages, and in which order."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SECTIONS = {
     "Start": [PAGES + "start", PAGES + "commands", PAGES + "switch", PAGES + "read-it"],
     "Learn": ["tutorials/README", "tutorials/[0-9]*", "tutorials/assignments/README", "tutorials/assignments/*/README"],
     "How to": [PAGES + "from-pytorch", PAGES + "own-*", PAGES + "programs", PAGES + "replay"],
-    "What holds": ["tutorials/study/*", PAGES + "optimizers", PAGES + "speed", PAGES + "promises", PAGES + "gpu"],
+    "Results": ["tutorials/study/*", PAGES + "optimizers", PAGES + "speed", PAGES + "promises", PAGES + "gpu"],
     "Reference": ["tutorials/site/*"],
 }
 LAST = {"Project": ["tests/README", "CONTRIBUTING", "CHANGELOG"]}
 
 
 def documents() -> list[str]:
-    """All pages without their endings, in the order of their names; the front page is not among them."""
+    """All pages but the front page, without suffixes, sorted by name."""
     found = {path.relative_to(ROOT).with_suffix("") for pattern in PATTERNS for path in ROOT.glob(pattern)}
     return sorted(path.as_posix() for path in found if path.as_posix() != "README")
 
 
 def sections() -> dict[str, list[str]]:
-    """Heading -> its pages. A page that no section names comes under "More"."""
+    """Heading -> its pages. A page in no section is listed under "More"."""
     left, made = documents(), {}
     for heading, patterns in [*SECTIONS.items(), ("More", ["*", *LAST["Project"]]), *LAST.items()]:
         pages = [page for pattern in patterns for page in left if Path(page).match(pattern)]
@@ -41,7 +41,7 @@ def sections() -> dict[str, list[str]]:
 
 
 def toctrees() -> str:
-    """The contents as MyST Markdown, to stand at the end of the front page."""
+    """The table of contents as MyST Markdown, for the end of the front page."""
     return "".join(
         f"\n\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n" + "\n".join(f"/{page}" for page in pages) + "\n```\n"
         for heading, pages in sections().items()

@@ -1,13 +1,13 @@
-"""Docstrings as Sphinx reads them.
+"""Docstrings converted for Sphinx.
 
-A docstring of minidl is plain text, made for a reader at a prompt. Blocks lie between empty lines; a block is
+A docstring of minidl is plain text, to be read at a prompt. Empty lines separate blocks; a block is
 
-    name   text        a table of arguments: names at the margin, two blanks or more, what they mean
-    indented lines     code or a formula, kept as it is; so are lines that are aligned by several blanks
+    name   text        a table of arguments: names at the margin, two or more spaces, their meaning
+    indented lines     code or a formula, kept as it is, like lines that are aligned with several spaces
     - text             a list
     anything else      a paragraph
 
-and single backticks hold code. This file turns that into reStructuredText.
+and single backticks hold code. This file converts that to reStructuredText.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SPECIAL = re.compile(r"([\\*_|`])")
 
 
 def inline(text: str) -> str:
-    """A line of plain text: code between backticks stays code, nothing else has a meaning."""
+    """A line of plain text: code between backticks stays code, everything else is escaped."""
     pieces = CODE.split(text)
     return "".join(
         rf"\ ``{piece[1:-1]}``\ " if CODE.fullmatch(piece) else SPECIAL.sub(r"\\\1", piece) for piece in pieces
@@ -30,12 +30,12 @@ def inline(text: str) -> str:
 
 
 def literal(lines: list[str]) -> list[str]:
-    """Lines as they are, in the type of code."""
+    """Lines as they are, as a code block."""
     return ["::", "", *(f"    {line}" for line in lines), ""]
 
 
 def table(lines: list[str]) -> list[str]:
-    """Names with what they mean, as a definition list; under a name there may be a table again."""
+    """Names and their meanings as a definition list; a meaning can contain another table."""
     made: list[str] = []
     starts = [i for i, line in enumerate(lines) if not line.startswith(" ")] + [len(lines)]
     for start, end in pairwise(starts):
@@ -50,7 +50,7 @@ def table(lines: list[str]) -> list[str]:
 
 
 def meaning(lines: list[str]) -> list[str]:
-    """What stands beside a name: a sentence, and perhaps choices in a table of their own."""
+    """The text beside a name: a sentence, then possibly a table of choices."""
     first = next((i for i, line in enumerate(lines) if i and ROW.match(line.lstrip())), len(lines))
     made = [" ".join(inline(line.strip()) for line in lines[:first]), ""]
     if first < len(lines):
@@ -83,7 +83,7 @@ def block(lines: list[str]) -> list[str]:
 
 
 def to_rst(docstring: list[str]) -> list[str]:
-    """The lines of a docstring as lines of reStructuredText."""
+    """Convert the lines of a docstring to lines of reStructuredText."""
     made: list[str] = []
     for has_text, lines in groupby(docstring, key=lambda line: bool(line.strip())):
         if has_text:

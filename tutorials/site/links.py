@@ -1,4 +1,4 @@
-"""The links of a built site: each one within it must lead to a file, and to a place in it; outside ones are listed."""
+"""The links of a built site: internal ones must lead to a file and an anchor in it; external ones are listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """What a page of HTML links to, what it loads, and the places in it that have a name."""
+    """What an HTML page links to, what it loads, and its anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class Page(HTMLParser):
 
 @cache
 def read(path: Path) -> Page:
-    """The page in this file."""
+    """Parse the page in this file."""
     return Page(path.read_text("utf-8"))
 
 
 def wrong(page: Path, link: str) -> bool:
-    """Does a link within the site lead nowhere?"""
+    """Whether an internal link is broken."""
     address = urlsplit(link)
     there = (page.parent / unquote(address.path)).resolve() if address.path else page
     if not there.is_file():
@@ -43,14 +43,14 @@ def wrong(page: Path, link: str) -> bool:
 
 
 def outside(link: str) -> bool:
-    """Does a link leave the site?"""
+    """Whether a link leaves the site."""
     return bool(urlsplit(link).scheme or urlsplit(link).netloc)
 
 
 def check(site: Path) -> tuple[list[str], set[str]]:
-    """(what is wrong, a line each; the links that lead outside) of all pages below a folder.
+    """(problems, one line each; external links) of all pages below a folder.
 
-    Wrong is also a page that loads anything from elsewhere: the site must work without a network.
+    A page that loads anything external is also a problem: the site must work offline.
     """
     problems, leaving = [], set()
     for path in sorted(site.resolve().rglob("*.html")):

@@ -1,4 +1,4 @@
-"""Is every public name in the reference?"""
+"""Checks that every public name is in the reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ID = re.compile(r'id="minidl\.[\w.]*?(\w+)"')
 
 
 def public(module: ModuleType) -> set[str]:
-    """The names that a user may write after the module's: those in its `__all__`, or its classes."""
+    """The public names of a module: those in its `__all__`, or else its layer classes."""
     names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
     things = {name: getattr(module, name) for name in names}
     if not hasattr(module, "__all__"):
@@ -20,14 +20,14 @@ def public(module: ModuleType) -> set[str]:
 
 
 def is_layer(thing: object) -> bool:
-    """Is it a class of layers?"""
+    """Whether it is a layer class."""
     from minidl.module import Module
 
     return inspect.isclass(thing) and issubclass(thing, Module)
 
 
 def missing(site: Path) -> list[str]:
-    """The public names that no page of the built site explains, a line each."""
+    """The public names that no page of the built site documents, one line each."""
     import minidl
     from minidl import data, nn, ops, optim
 

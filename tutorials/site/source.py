@@ -1,4 +1,4 @@
-"""Files of the source as pages of the site: each file or folder of the clone that a page links to."""
+"""Source files as pages of the site: every file or folder of the clone that a page links to."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pygments.lexers.special import TextLexer
 from pygments.util import ClassNotFound
 
 ROOT = Path(__file__).parent.parent.parent
-BINARY = (".png", ".gz", ".csv", ".html")  # the reader gets these as they are
+BINARY = (".png", ".gz", ".csv", ".html")  # served as they are
 HIDDEN = ("__pycache__", ".")
 
 
 def page_of(path: Path) -> str:
-    """The name of the page that shows a file or folder."""
+    """The name of the page for a file or folder."""
     return "source/" + path.relative_to(ROOT).as_posix()
 
 
 def first_line(path: Path) -> str:
-    """What a Python file says it is."""
+    """The first paragraph of a Python file's docstring."""
     if path.suffix != ".py":
         return ""
     text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
@@ -33,7 +33,7 @@ def first_line(path: Path) -> str:
 
 
 def parts(folder: Path) -> list[Path]:
-    """Files and folders of a folder, as they are listed on its page."""
+    """The files and folders listed on a folder's page."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -42,7 +42,7 @@ def parts(folder: Path) -> list[Path]:
 
 
 def with_parts(paths: set[Path]) -> set[Path]:
-    """These files and folders, and all that the folders hold."""
+    """These files and folders, and everything inside the folders."""
     found, waiting = set(), list(paths)
     while waiting:
         path = waiting.pop()
@@ -53,7 +53,7 @@ def with_parts(paths: set[Path]) -> set[Path]:
 
 
 def of_file(path: Path) -> str:
-    """A file's text as HTML, with colours and numbered lines."""
+    """A file's text as HTML, with syntax highlighting."""
     text = path.read_text("utf-8")
     try:
         lexer = get_lexer_for_filename(path.name)
@@ -63,7 +63,7 @@ def of_file(path: Path) -> str:
 
 
 def of_folder(path: Path) -> str:
-    """A folder's parts as HTML: links, and what each says that it is."""
+    """A folder's contents as HTML: links, each with the first paragraph of its docstring."""
     rows = (
         f'<dt><a href="{path.name}/{part.name}.html"><code>{part.name}{"/" if part.is_dir() else ""}</code></a></dt>'
         f"<dd>{escape(first_line(part / '__init__.py' if (part / '__init__.py').exists() else part))}</dd>"
@@ -73,7 +73,7 @@ def of_folder(path: Path) -> str:
 
 
 def pages(paths: set[Path]) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """(name, context, template) of each page, as Sphinx collects them."""
+    """(name, context, template) of each page, in Sphinx's format."""
     for path in sorted(with_parts(paths)):
         name = path.relative_to(ROOT).as_posix()
         body = of_folder(path) if path.is_dir() else of_file(path)
