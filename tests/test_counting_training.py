@@ -108,7 +108,7 @@ def test_an_epoch_sends_its_order_and_reads_its_losses_once(data, model, opt, de
 
 @pytest.mark.parametrize(("model", "most"), [("mlp", (69, 25)), ("cnn", (161, 43))])
 def test_a_step_is_few_launches(model, most, device: Counting):
-    """On a GPU each costs microseconds, however small the arrays. tutorials/pages/gpu.md has such numbers."""
+    """On a GPU each costs microseconds, however small the arrays. tutorials/pages/gpu-numbers.md has such numbers."""
     data = load_mnist(name="mnist5k")
     one = prepare(Config(dataset="mnist5k", device="counting", model=model, opt="adam"), data)
     steps = one.trainer.steps()

@@ -15,7 +15,7 @@ SECTIONS = {
     "Start": [PAGES + "start", PAGES + "commands", PAGES + "switch", PAGES + "read-it"],
     "Learn": ["tutorials/README", "tutorials/[0-9]*", "tutorials/assignments/README", "tutorials/assignments/*/README"],
     "How to": [PAGES + "from-pytorch", PAGES + "own-*", PAGES + "programs", PAGES + "replay"],
-    "Results": ["tutorials/study/*", PAGES + "optimizers", PAGES + "speed", PAGES + "promises", PAGES + "gpu"],
+    "Results": ["tutorials/study/*", PAGES + "optimizers", PAGES + "speed", PAGES + "promises", PAGES + "gpu*"],
     "Reference": ["tutorials/site/*"],
 }
 LAST = {"Project": ["tests/README", "CONTRIBUTING", "CHANGELOG"]}
