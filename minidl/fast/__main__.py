@@ -1,7 +1,7 @@
-"""Compile all loops beforehand: `python -m minidl.fast`.
+"""Compile all loops ahead of time: `python -m minidl.fast`.
 
-numba compiles a loop when it is first called, and keeps it on disk. So here everything is called once, on networks that
-are small but have each operation, each loss and each update rule.
+numba compiles a loop on its first call and caches it on disk. So this command calls every loop once, on small networks
+that together use every operation, loss and update rule.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from minidl.tensor import Tensor
 from minidl.training.models import MODELS, build_model
 
 Rng: TypeAlias = np.random.Generator
-STEPS = 3  # of each training
+STEPS = 3  # of each training run
 
-# ---- everything: what is added to KERNELS (loops/kernels.py) is added here, and a test sees to it ----
+# ---- what is compiled: anything new in KERNELS (loops/kernels.py) must be added here too; a test checks it ----
 
 RULES: dict[str, Callable[..., Optimizer]] = {
     "sgd": lambda p, **more: SGD(p, 0.1, max_norm=1.0, **more),
@@ -49,7 +49,7 @@ RULES: dict[str, Callable[..., Optimizer]] = {
 
 
 def convolutions(rng: Rng) -> nn.Module:
-    """Grey images, then few channels, then many: they lie in memory in different orders."""
+    """Grey images, then few channels, then many: their memory layouts differ."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, stride=2, padding=2, rng=rng), nn.BatchNorm2d(6), nn.Tanh(), nn.AvgPool2d(2, 1, 1),
         nn.Conv2d(6, 12, 3, bias=False, rng=rng), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
@@ -59,7 +59,7 @@ def convolutions(rng: Rng) -> nn.Module:
 
 
 def layers_one_by_one(rng: Rng) -> nn.Module:
-    """Layers that no form takes together, with few channels and with many; their ReLUs stand alone."""
+    """Layers that are not fused, with few channels and with many; their ReLUs stand alone."""
     return nn.Sequential(
         nn.MaxPool2d(2), nn.LeakyReLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng),
         nn.MaxPool2d(3, 1), nn.Sigmoid(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.Conv2d(4, 8, 3, rng=rng),
@@ -69,7 +69,7 @@ def layers_one_by_one(rng: Rng) -> nn.Module:
 
 
 def squares(logits: Tensor, labels: Any) -> Tensor:
-    """The other loss, distances from the labels written as vectors with a one; behind a product, and one of a stack."""
+    """The other loss, mean squared error to one-hot labels, after a product and a product of stacked matrices."""
     one = np.eye(10, dtype=logits.dtype)
     table = Tensor(one, requires_grad=True)
     stack = ops.stack([logits @ table, logits]) @ table
@@ -77,7 +77,7 @@ def squares(logits: Tensor, labels: Any) -> Tensor:
 
 
 def everything() -> Iterator[tuple[nn.Module, Callable[..., Optimizer], Callable[..., Tensor]]]:
-    """Networks with an optimizer and a loss each."""
+    """Networks, each with an optimizer and a loss."""
     rng = np.random.default_rng(0)
     for name in MODELS:
         yield build_model(name, (28, 28), 10), RULES["adam"], ops.cross_entropy
@@ -86,12 +86,12 @@ def everything() -> Iterator[tuple[nn.Module, Callable[..., Optimizer], Callable
     for rule, decay in product(RULES.values(), (0.0, 1e-4)):
         model = build_model("linear", (28, 28), 10)
         yield model, lambda p, rule=rule, decay=decay: rule(p, weight_decay=decay), squares
-    for rule in RULES.values():  # as a recorded run has them
+    for rule in RULES.values():  # keeping each step, as in a recorded run
         yield build_model("linear", (28, 28), 10), lambda p, rule=rule: with_step(rule(p)), squares
 
 
 def with_step(optimizer: Optimizer) -> Optimizer:
-    """It keeps each step."""
+    """The optimizer, set to keep each step."""
     for rule in vars(optimizer).values() if isinstance(optimizer, Hybrid) else [optimizer]:
         if hasattr(rule, "keep_step"):
             rule._keeps_step = True  # type: ignore[union-attr]
@@ -100,7 +100,7 @@ def with_step(optimizer: Optimizer) -> Optimizer:
 
 
 def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., Tensor], dtype: Any) -> None:
-    """Some steps, and an evaluation; then what these networks do not have."""
+    """A few steps and an evaluation, then the operations that these networks do not use."""
     from minidl.fast.loops.team import now  # here, because it loads numba
 
     rng = np.random.default_rng(0)
@@ -114,11 +114,11 @@ def train(model: nn.Module, rule: Callable[..., Optimizer], loss: Callable[..., 
         optimizer.step()
     if dtype == np.float32:
         evaluate(model, Examples(images, labels))
-    rows = Tensor(np.ones((64, 40), dtype), requires_grad=True)  # enough numbers for a loop over them
+    rows = Tensor(np.ones((64, 40), dtype), requires_grad=True)  # large enough for a compiled loop
     (ops.softmax(rows) * ops.log_softmax(rows)).mean(0).sum().backward()
     rows.mean(1)
     rows[[1, 2, 1]].sum().backward()
-    now()  # type: ignore[no-untyped-call] # which is asked where a helper was late
+    now()  # type: ignore[no-untyped-call] # called only after a helper was late
 
 
 # ---- the command ----
@@ -133,18 +133,18 @@ def compile_or_clear(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.fast",
-        description="Compile minidl's fast loops ahead of time, so that no run has to (needs the extra `fast`). They "
-        "are kept for this processor, and compiled again when numba or minidl changes.",
+        description="Compile minidl's fast loops ahead of time, so no run has to (needs the extra `fast`). They are "
+        "cached for this processor, and compiled again when numba or minidl changes.",
         allow_abbrev=False,
     )
-    parser.add_argument("--float64", action="store_true", help="for double precision too")
-    parser.add_argument("--clear", action="store_true", help="remove what was compiled, and compile nothing")
+    parser.add_argument("--float64", action="store_true", help="compile for double precision too")
+    parser.add_argument("--clear", action="store_true", help="delete the compiled loops and exit")
     args = parser.parse_args(argv)
     if fast.version() is None:
         return complain(f"nothing to compile: {fast.why_not()}", BAD_INPUT, parser.prog)
     folder = kept_in()
     if folder is None:
-        return complain("there is no folder to keep the loops in: set NUMBA_CACHE_DIR to one", FAILED, parser.prog)
+        return complain("no writable folder for the compiled loops: set NUMBA_CACHE_DIR to one", FAILED, parser.prog)
     if args.clear:
         return clear(folder)
     return compile_all(folder, ["float32", "float64"] if args.float64 else ["float32"])
@@ -155,19 +155,19 @@ def compile_all(folder: Path, dtypes: Sequence[str]) -> int:
     from minidl.fast.loops.compiler import announce
 
     with redirect_stderr(io.StringIO()):
-        announce()  # has been said: we say it ourselves
+        announce()  # marks the message as shown: this command prints its own
     before, start = len(files(folder, "nbc")), time.perf_counter()
     for dtype in dtypes:
         print(f"compiling the loops for {dtype}, with {fast.version()}: about a minute", flush=True)
         for model, rule, loss in everything():
             train(model, rule, loss, np.dtype(dtype))
     count = len(files(folder, "nbc")) - before
-    print(f"{count} compiled in {time.perf_counter() - start:.0f} s, {before} were there; kept in {folder}")
+    print(f"{count} compiled in {time.perf_counter() - start:.0f} s, {before} were cached already; folder: {folder}")
     return DONE
 
 
 def clear(folder: Path) -> int:
-    """Remove all that numba has kept of ours; returns the exit status."""
+    """Delete numba's cache of these loops; returns the exit status."""
     found = files(folder, "nb[ci]")
     for file in found:
         file.unlink(missing_ok=True)
@@ -176,7 +176,7 @@ def clear(folder: Path) -> int:
 
 
 def kept_in() -> Path | None:
-    """The folder of the compiled loops, and of nothing else that numba keeps; None where it found none to write to."""
+    """The folder that numba caches these loops in, and no others; None where it is not writable."""
     from minidl.fast.loops.team import now
 
     dispatcher: Any = now
@@ -185,7 +185,7 @@ def kept_in() -> Path | None:
 
 
 def files(folder: Path, ending: str) -> list[Path]:
-    """The files of that ending."""
+    """The files with this extension."""
     return list(folder.glob(f"*.{ending}"))
 
 

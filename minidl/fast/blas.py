@@ -1,13 +1,13 @@
-"""NumPy's BLAS, held to one thread while anybody in this process computes: what `with same_bits:` of backend.py does.
+"""NumPy's BLAS, limited to one thread while this process computes: what `with same_bits:` of backend.py does.
 
-BLAS cuts a product for as many threads as it may use, and the last bits depend on the cut. So every operation with
-products, backward() and an optimizer's step enter `same_bits`, and minidl does the cutting (threads.py). BLAS's limit
-belongs to the whole process, and so does the count: the first thread that enters sets the limit to one, the last that
-leaves restores it. So two trainings in two Python threads leave each other in peace.
+BLAS splits a product among its threads, and the last bits depend on the split. So every operation with products,
+backward() and an optimizer's step enter `same_bits`, and minidl does the splitting (threads.py). BLAS's limit is
+per process, and so is the set of users: the first thread that enters sets the limit to one, the last that leaves
+restores it. So two trainings in two Python threads do not disturb each other.
 
-Out of reach is foreign code that moves BLAS's limit meanwhile. All this is tested with OpenBLAS as NumPy's own wheels
-bring it. Of an OpenBLAS on OpenMP, of BLIS and of MKL we find the setting, but have not tested it; Apple's Accelerate
-has none that we know of.
+Other code that changes BLAS's limit in the meantime is beyond our control. All this is tested with the OpenBLAS of
+NumPy's own wheels. For OpenBLAS on OpenMP, BLIS and MKL the setting is found but untested; Apple's Accelerate has none
+that we know of.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from minidl.backend import same_bits
 
 
 class _Here(threading.local):
-    """Of each thread: how many `same_bits` it is inside of."""
+    """Per thread: the depth of nested `same_bits`."""
 
     depth = 0
 
 
 class _Blas:
-    """libraries  (get, set) of each one's number of threads; None until they are needed
-    users      threads that compute at the moment
-    before     the libraries' numbers of threads before they were held; empty while they are not
+    """libraries  (get, set) functions for each library's number of threads; None until they are needed
+    users      threads that are computing now
+    before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these
 
-    Ctrl-C may end any of this between two lines. So each line leaves what the next `hold` makes good, and a thread is
-    counted as inside only when BLAS is held. A signal's handler may compute between two lines: it finds the lock open,
-    as its own thread has it, and leaves all as it was.
+    Ctrl-C may interrupt this between any two lines. So each line leaves a state that the next `hold` repairs, and a
+    thread counts as a user only once BLAS is limited. A signal handler may compute between two lines: the lock is
+    reentrant, and the handler leaves everything as it was.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Blas:
         self.limit = 1
 
     def hold(self) -> None:
-        _here.depth += 1  # first, or a handler that comes meanwhile would end what is begun here
+        _here.depth += 1  # first, or a signal handler that runs meanwhile would release BLAS too early
         try:
             if threading.get_ident() not in self.users:
                 with self.lock:
@@ -86,7 +86,7 @@ class _Blas:
         self.before = []
 
     def forked(self) -> None:
-        """In the child of a fork only the thread that forked goes on: forget the others."""
+        """In the child of a fork only the forking thread exists: forget the others."""
         self.lock = threading.RLock()
         self.users = {threading.get_ident()} if _here.depth else set()
         if not self.users:
@@ -94,8 +94,8 @@ class _Blas:
 
 
 def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
-    """Where the number of threads is read and set, in the BLAS that NumPy computes with."""
-    own = _openblas(_multiarray_umath.__file__)  # a look-up there goes on to the libraries that it was linked to ...
+    """Functions that get and set the number of threads of the BLAS that NumPy uses."""
+    own = _openblas(_multiarray_umath.__file__)  # a look-up there includes the libraries it is linked to ...
     if own is not None:
         return [own]
     try:
@@ -108,11 +108,11 @@ def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
 
 
 def _openblas(path: str) -> tuple[Callable[[], int], Callable[[int], Any]] | None:
-    """OpenBLAS's own pair of functions, under the names that builds give them; None in other libraries.
+    """OpenBLAS's own get and set functions, under the names that builds give them; None for other libraries.
 
-    threadpoolctl would call them too, but from version 3.8 on for one thread only: the first that asked.
+    threadpoolctl calls them too, but from version 3.8 on only for the first thread that asks.
     """
-    library = ctypes.PyDLL(path)  # PyDLL: Python's lock is kept, for so short a call
+    library = ctypes.PyDLL(path)  # PyDLL keeps the GIL: the call is short
     for prefix in ("scipy_", ""):
         for suffix in ("64_", "_64", ""):
             get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)

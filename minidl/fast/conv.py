@@ -1,12 +1,12 @@
-"""Convolution for the CPU's caches: a few images at a time, with the channels of a pixel side by side.
+"""Convolution for the CPU's caches: a few images at a time, channels last.
 
-A convolution is a matrix product once every window is laid out as a row of a matrix. For a whole batch that matrix is
-far larger than the cache, and writing and reading it back takes longer than the product. So we make it for a few
-images, use it at once, and overwrite it for the next; backward makes it again rather than fetch it from memory. A
-ReLU and a pooling behind the convolution take its results while they are in the cache, too: see pool.py.
+A convolution is a matrix product once every window is copied to a row of a matrix (im2col). For a whole batch that
+matrix is far larger than the cache, and writing it and reading it back takes longer than the product. So we build it
+for a few images, use it at once, and overwrite it for the next; backward rebuilds it rather than load it from memory. A
+ReLU and a pooling after the convolution also work on its output while it is in the cache: see pool.py.
 
-Results lie in memory as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one stretch of
-kw * C numbers, copied in one go, and the product's rows (one per pixel) are the image as it is, with no transposing.
+Results lie in memory as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one contiguous run
+of kw * C elements, copied at once, and the product's rows (one per pixel) are the image itself, with no transposing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minidl.ops_conv import Pair, Size, _pair
 from minidl.ops_conv import conv2d as conv2d_of_reference
 from minidl.tensor import Reading, Tensor, record
 
-SHORT = 16  # numbers in a row of a window, below which the rows are not worth copying one by one
+SHORT = 16  # elements in a row of a window, below which the rows are not worth copying one by one
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
@@ -37,7 +37,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
 def conv2d_relu_max_pool2d(
     x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size | None, k_padding: Size
 ) -> Any:
-    """The three in a row (see fuse.py). What the convolution gives, the network's largest array, stays in the cache."""
+    """The three fused (see fuse.py). The output of the convolution, the network's largest array, stays in the cache."""
     if not _usual(x, w, b, stride, padding):
         return NotImplemented
     convolution = _Convolution(x, w, b, _pair(stride), _pair(padding))
@@ -50,7 +50,7 @@ def conv2d_relu_max_pool2d(
 
 
 def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
-    """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
+    """Whether this kernel supports the convolution; for anything else the reference reports what is wrong."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     (h, width), (kh, kw), (ph, pw) = x.shape[2:], w.shape[2:], _pair(padding)
@@ -59,13 +59,13 @@ def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
 
 
 class _Convolution:
-    """x (N, C, H, W) with w (out, C, kh, kw) and b (out,), for some images at a time; perhaps a pooling behind it.
+    """x (N, C, H, W) with w (out, C, kh, kw) and b (out,), some images at a time, and possibly a pooling after it.
 
     size    (OH, OW)
     order   (2, 2) where the results can be sorted by their places in squares of that size, as the usual pooling takes
-            them, else (1, 1). They are sorted so without a pooling, too: a row's last bits may depend on where in the
-            matrix it is, and they must not depend on whether the pooling is done in the same piece
-    found   gradients that were computed, but not asked for yet; those of `of`
+            them, else (1, 1). They are sorted even without a pooling: a row's last bits may depend on its position in
+            the matrix, and they must not depend on whether the pooling is fused
+    found   gradients that were computed but not requested yet, for the output gradient `of`
     """
 
     pool: MaxPool | None = None
@@ -76,7 +76,7 @@ class _Convolution:
         (h, width), self.kernel = x.shape[2:], (kh, kw)
         self.size = (h + 2 * padding[0] - kh) // stride[0] + 1, (width + 2 * padding[1] - kw) // stride[1] + 1
         self.order = (2, 2) if self.size[0] % 2 == self.size[1] % 2 == 0 else (1, 1)
-        self.work = 2 * self.size[0] * self.size[1] * w.data.size  # for an image: what lays out windows counts, too
+        self.work = 2 * self.size[0] * self.size[1] * w.data.size  # of an image; doubled, because im2col counts too
         self.found: dict[str, Any] = {}
         self.of: Array | None = None
 
@@ -95,7 +95,7 @@ class _Convolution:
         return record(name, self.y.transpose(0, 3, 1, 2), *edges)
 
     def forward(self, part: slice) -> None:
-        """Fill the results of some images; the pooling, if there is one, fills its own."""
+        """Fill the output of some images; a pooling, if there is one, fills its own."""
         rows = windows(self.images[part], self.kernel, self.stride, self.padding, self.size, order=self.order)
         (oh, ow), (sh, sw) = self.size, self.order
         y = CPU.empty((len(rows), sh * sw, oh // sh, ow // sw, self.o), rows.dtype)  # by place
@@ -109,7 +109,7 @@ class _Convolution:
             self.pool.take(part, y)
 
     def gradient(self, name: str, g: Array) -> Any:
-        """The gradient of x, w or b. The first that is asked for brings the others, kept till they are asked for."""
+        """The gradient of x, w or b. The first request computes all three; the others are kept until requested."""
         if g is not self.of or name not in self.found:
             self.of, g, (h, w) = g, channels_last(g), self.x.shape[2:]
             dx = CPU.empty(self.images.shape, g.dtype) if self.x.requires_grad else None
@@ -124,7 +124,7 @@ class _Convolution:
         return self.found.pop(name)
 
     def with_infinities(self, g: Array) -> dict[str, Any]:
-        """The same by the reference: between the zeros that lie here around g, infinity would become NaN."""
+        """The same by the reference: here g is padded with zeros, and infinity times zero would give NaN."""
         if self.pool is not None:
             dy = CPU.empty((len(g), *self.size, self.o), g.dtype)
             put(dy, self.pool.give(slice(None), g), self.order)
@@ -138,18 +138,18 @@ class _Convolution:
         return {"x": channels_last(x.grad), "w": as_matrix(self.turned(w.grad)), "b": db}
 
     def turned(self, w: Array) -> Array:
-        """The filters that belong to the windows of backward: w itself, or for those of g (C, out, kh, kw), rotated."""
+        """The filters for the windows of backward: w for those of x, or (C, out, kh, kw), rotated, for those of g."""
         return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3) if self.x.requires_grad else w
 
     def backward(self, part: slice, g: Array, dx: Array | None) -> tuple[Array, Array]:
         """Fill dx, and return the gradients of the filters and of b, for some images; g is that of the output.
 
         x's gradient is a convolution too, of g with the filters rotated by 180 degrees. The filters' gradient is a
-        product of x and g, one of them laid out as windows: g, where that is done anyway.
+        product of x and g, one of them as windows (im2col): g, where its windows are needed anyway.
         """
         x, (kh, kw), (ph, pw) = self.images[part], self.kernel, self.padding
         dy = by_place(g, self.order) if self.pool is None else self.pool.give(part, g)
-        db = np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, but BLAS's
+        db = np.ones(len(x), g.dtype) @ dy.reshape(len(x), -1)  # a sum over the images, by BLAS
         if dx is None:
             rows, other = windows(x, self.kernel, self.stride, self.padding, self.size, order=self.order), dy
         else:
@@ -164,17 +164,17 @@ def windows(
     images: Array, kernel: Pair, stride: Pair, padding: Pair, size: Pair, *,
     order: Pair = (1, 1), given: Pair = (1, 1), spread: Pair = (1, 1),
 ) -> Array:  # fmt: skip
-    """Each window of some images (m, H, W, C) as a row of a matrix: (m, OH*OW, kh*kw*C).
+    """im2col: each window of some images (m, H, W, C) as a row of a matrix, (m, OH*OW, kh*kw*C).
 
-    A window is a view of the image: neighbouring ones overlap. To lay them out is to copy that view, nothing more.
-    There is a matrix for each image, not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has
-    kernels that are a third faster, and that let two threads work side by side.
+    The windows are overlapping views of the image; im2col only copies these views. There is a matrix for each image,
+    not one for all: NumPy then calls BLAS for each, and for these sizes BLAS has kernels that are a third faster, and
+    that let two threads work concurrently.
 
     size    (OH, OW)
-    order   the rows are sorted by place in squares of this size, as a pooling of such squares wants them: first the
+    order   the rows are sorted by place in squares of this size, as a pooling of such squares needs them: first the
             windows of all first pixels, then those of all second ones, ...
     given   the images' pixels are sorted in this way
-    spread  the distance between neighbouring pixels; there are zeros between them
+    spread  the distance between neighbouring pixels, with zeros between them
     """
     m, h, w, c = len(images), images.shape[-3] * given[0], images.shape[-2] * given[1], images.shape[-1]
     (kh, kw), (sh, sw), (ph, pw), (oh, ow) = kernel, stride, padding, size
@@ -190,7 +190,7 @@ def windows(
         rows = CPU.empty(view.shape, images.dtype)
         pixels(rows)[...] = pixels(view)
         return rows.reshape(m, oh * ow, -1)
-    view = view.transpose(5, 6, 0, 1, 2, 3, 4)  # one place of the window after the other, for all windows
+    view = view.transpose(5, 6, 0, 1, 2, 3, 4)  # one place of the window after another, for all windows
     rows = CPU.empty(view.shape, images.dtype)
     rows[...] = view
     return rows.reshape(-1, m, oh * ow).transpose(1, 2, 0)
@@ -202,7 +202,7 @@ def as_matrix(w: Array) -> Array:
 
 
 def from_matrix(matrix: Array, w: Array) -> None:
-    """The other way: fill w."""
+    """The inverse: fill w."""
     filters = w.transpose(2, 3, 1, 0)
     filters[...] = matrix.reshape(filters.shape)
 

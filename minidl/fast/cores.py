@@ -1,7 +1,7 @@
-"""How many cores this process may use: as many as its affinity names, and as its container's quota pays for.
+"""How many cores this process may use, by its CPU affinity and its container's CPU quota.
 
-A container with a quota of two cores on a machine of 64 shows 64. A program that starts as many threads there is
-stopped by the system for most of the time.
+A container with a quota of two cores on a machine with 64 reports 64. A program that starts as many threads there is
+throttled most of the time.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 @cache
 def cores() -> int:
-    """The number of cores that this process may use: at least 1, a part of one counted as whole."""
+    """The number of cores that this process may use: at least 1; a fraction counts as a whole one."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(usable, quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")))))
 
 
 def quota(root: Path, mine: Path) -> float:
-    """Cores that the control groups above this process (cgroups, version 2 or 1) pay for; inf where there is no limit.
+    """The CPU quota, in cores, of this process's control groups (cgroups, version 2 or 1); inf without a limit.
 
-    root  where their files are;  mine  the file that says which groups this process is in
+    root  where their files are;  mine  the file that lists the groups of this process
     """
     try:
         lines = [line.split(":", 2) for line in mine.read_text().splitlines()]

@@ -1,10 +1,10 @@
-"""A formula in Python's syntax, taken apart for those who compute with it: a GPU kernel, a compiled loop, plain arrays.
+"""A formula in Python's syntax, split for whatever evaluates it: a GPU kernel, a compiled loop, plain arrays.
 
-A formula is a sequence of lines (symbol, expression), each worked out from those above it and from what is given. Some
-names stand for vectors: a weight, its gradient, its state. All else is the same for every weight, so `take_apart`
-moves it out: such parts become numbers, which Python computes once for a step, in double precision, and what is left
-is computed for each element. Which names are vectors is up to the caller. So the step count t can be a number, or a
-vector where parameters have rested: then whatever depends on it stays with the elements.
+A formula is a sequence of lines (symbol, expression), each computed from those above it and from given values. Some
+names stand for vectors: a weight, its gradient, its state. Everything else is the same for every weight, so
+`take_apart` hoists it: such subexpressions become numbers, which Python computes once per step, in double precision,
+and the remainder is computed for each element. The caller chooses which names are vectors. So the step count t can be a
+number, or a vector where parameters have skipped steps: then whatever depends on it is computed for each element.
 
     take_apart((("m", "b1 * m_old + (1 - b1) * g"), ("p", "-lr * m / (1 - b1**t)")), vectors=("g", "m_old"))
     numbers  number0 = b1;  number1 = 1 - b1;  number2 = -lr;  number3 = 1 - b1**t
@@ -25,7 +25,7 @@ from minidl.backend import xp_of
 
 Lines: TypeAlias = "tuple[tuple[str, str], ...]"
 
-# What a formula may call: the function of plain numbers, and of an array module.
+# What a formula may call: the functions of Python numbers, and their names in an array module.
 NUMBERS: dict[str, Callable[..., Any]] = {
     "sqrt": math.sqrt, "exp": math.exp, "log": math.log, "abs": abs, "min": min, "max": max,
     "sign": lambda x: float((x > 0) - (x < 0)),
@@ -44,26 +44,26 @@ _parsing = threading.Lock()
 
 
 def tree_of(expression: str) -> ast.expr:
-    """Any expression as a tree. One thread at a time: two may end in a SystemError of Python 3.11's parser."""
+    """Any expression as a tree. One thread at a time: two can cause a SystemError in Python 3.11's parser."""
     with _parsing:
         return ast.parse(expression, mode="eval").body
 
 
 def parse(expression: str) -> ast.expr:
-    """The expression as a tree, in the few forms of _Plain. Raises ValueError, with the place, for what a formula can't
-    have."""
+    """The expression as a tree, normalized by _Plain. Raises ValueError, quoting the culprit, for anything that a
+    formula can't contain."""
     try:
         tree = tree_of(expression.strip())
     except SyntaxError as error:
-        raise ValueError(f"the formula {expression!r} is not in Python's syntax: {error.msg}") from None
+        raise ValueError(f"the formula {expression!r} is not valid Python: {error.msg}") from None
     for node in ast.walk(tree):
         _check(node, expression)
     return _Plain().visit(tree)
 
 
 class _Plain(ast.NodeTransformer):
-    """What arrays, compilers and C take differently, in the one form that they take alike: a comparison that is used as
-    a number is 1 or 0, and max(a, b, c) is max(max(a, b), c)."""
+    """Rewrites what arrays, compilers and C treat differently to a form that they treat alike: a comparison used as a
+    number is 1 or 0, and max(a, b, c) is max(max(a, b), c)."""
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         compared = isinstance(node.test, ast.Compare)
@@ -98,25 +98,25 @@ def _check(node: ast.AST, expression: str) -> None:
         case ast.expr_context() | ast.operator() | ast.unaryop() | ast.cmpop():
             return
     raise ValueError(
-        f"the formula {expression!r} has {ast.unparse(node)!r}: it may have + - * / **, comparisons, "
+        f"the formula {expression!r} contains {ast.unparse(node)!r}: it may contain + - * / **, comparisons, "
         f"`a if test else b`, and {', '.join(NUMBERS)}"
     )
 
 
 def names(expression: str | ast.expr) -> set[str]:
-    """The symbols in an expression, functions left out."""
+    """The symbols in an expression, without the names of functions."""
     tree = parse(expression) if isinstance(expression, str) else expression
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
 
 
-# ---- working it out, on numbers and whole arrays ----
+# ---- evaluating it, on numbers and whole arrays ----
 
 
 def value_of(expression: str, values: Mapping[str, Any]) -> Any:
     """The value of an expression; `values` are numbers or arrays, of NumPy or CuPy.
 
-    Raises ValueError where it has none, such as the root of a negative number.
+    Raises ValueError where it has none, such as the square root of a negative number.
     """
     try:
         return eval(_compiled(expression), {"__builtins__": {}, **_FUNCTIONS, **values})
@@ -134,13 +134,13 @@ def _compiled(expression: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _together(lines: Lines) -> Any:
-    """Code for the values of all these lines, as a tuple."""
+    """Code that evaluates all these lines, to a tuple."""
     values = [_Chooses().visit(parse(expression)) for _, expression in lines]
     return compile(ast.fix_missing_locations(ast.Expression(ast.Tuple(values, ast.Load()))), "numbers", "eval")
 
 
 class _Chooses(ast.NodeTransformer):
-    """`a if test else b` becomes `choose(test, lambda: a, lambda: b)`, which knows what to do with an array."""
+    """`a if test else b` becomes `choose(test, lambda: a, lambda: b)`, which also takes arrays."""
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
@@ -166,16 +166,16 @@ def _function(name: str) -> Callable[..., Any]:
 _FUNCTIONS = {"choose": _choose, **{name: _function(name) for name in NUMBERS}}
 
 
-# ---- taking it apart ----
+# ---- splitting it ----
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A formula in two parts.
+    """A formula, split into numbers of a step and lines for each element.
 
     vectors  the names that have a value for each element
     before   lines that are the same for all elements, in order
-    numbers  (name, expression): number0, number1, ... to be computed once, from what is given and from `before`
+    numbers  (name, expression): number0, number1, ... computed once per step, from the given values and `before`
     each     the other lines, over vectors, numbers and each other
     """
 
@@ -185,23 +185,23 @@ class Parts:
     each: Lines
 
     def work_out(self, values: Mapping[str, Any]) -> list[float]:
-        """The numbers of a step, in order, from those given; floats in double precision."""
+        """The numbers of a step, in order, from the given values, in double precision."""
         scope = {"__builtins__": {}, **_FUNCTIONS, **values}
         try:
             for symbol, expression in self.before:
                 scope[symbol] = eval(_compiled(expression), scope)
-            return list(map(float, eval(_together(self.numbers), scope)))  # at once: it is done for every step
+            return list(map(float, eval(_together(self.numbers), scope)))  # in one call: it runs at every step
         except (ValueError, ArithmeticError):
             for symbol, expression in (*self.before, *self.numbers):
-                scope[symbol] = value_of(expression, scope)  # raises with the one that has no value
+                scope[symbol] = value_of(expression, scope)  # raises for the one that has no value
             raise
 
 
 @lru_cache(maxsize=256)
 def take_apart(lines: Lines, vectors: tuple[str, ...], stored: tuple[str, ...] = ()) -> Parts:
-    """The parts of a formula; see the head of this file.
+    """Split a formula; see the top of this file.
 
-    stored  symbols that are written down for each element, also where they are the same for all
+    stored  symbols that are stored for each element, even where they are the same for all
     """
     varying, before, each = set(vectors), [], []
     moved = _MovesOut(varying)
@@ -217,12 +217,12 @@ def take_apart(lines: Lines, vectors: tuple[str, ...], stored: tuple[str, ...] =
 
 
 class _MovesOut(ast.NodeTransformer):
-    """Replaces each largest part without a varying name by number0, number1, ..."""
+    """Replaces each maximal subexpression without a varying name by number0, number1, ..."""
 
     def __init__(self, varying: set[str]) -> None:
         self.varying = varying
         self.found: dict[str, str] = {}  # expression -> its number's name
-        self.inside: list[str] = []  # the ways of `a if test else b` that we are in: what is not taken has no value
+        self.inside: list[str] = []  # enclosing branches of `a if test else b`: one not taken may have no value
 
     def visit(self, node: ast.AST) -> ast.AST:
         if not isinstance(node, ast.expr) or isinstance(node, ast.Constant):

@@ -1,10 +1,11 @@
-"""Layers of a Sequential that a device can do in one piece, such as Conv2d, ReLU and MaxPool2d in a row.
+"""Layers of a Sequential that a device can compute fused, such as Conv2d, ReLU and MaxPool2d in a row.
 
-Each alone writes an array as large as the batch, which the next one reads. Together they pass numbers on while these
-are at hand: in the cache of a CPU, in the registers of a GPU. On the CPU both ways give the same bits.
+Each layer alone writes an array as large as the batch, which the next one reads. Fused, they pass values on while these
+are in the cache of a CPU or the registers of a GPU. On the CPU both ways give the same bits.
 
-A `form` of some layers takes their input, and then what their operations take, in order: of Conv2d, ReLU and MaxPool2d
-it is form(x, weight, bias, stride, padding, kernel_size, stride, padding). Like a kernel it may answer NotImplemented.
+A `form` of some layers takes their input and then the arguments of their operations, in order: for Conv2d, ReLU and
+MaxPool2d it is form(x, weight, bias, stride, padding, kernel_size, stride, padding). Like a kernel, it may return
+NotImplemented.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Kinds: TypeAlias = "tuple[type[Module], ...]"
 
 def batch_norm(x: Any, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool,
                momentum: float, eps: float) -> Any:  # fmt: skip
-    """What nn.BatchNorm1d and 2d do: ops.batch_norm, and the batch counted."""
+    """What nn.BatchNorm1d and 2d do: ops.batch_norm, and counting the batch."""
     y = NotImplemented if x.ndim != ndim else ops.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
     if y is not NotImplemented and training:
         batches += 1
@@ -34,19 +35,19 @@ def batch_norm(x: Any, ndim: int, batches: Any, mean: Any, var: Any, weight: Any
 
 
 NORM = ("ndim", "num_batches_tracked", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # with the layer's arguments to it
+OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # and the layer's arguments to them
     Linear: (ops.linear, ("weight", "bias")),
     Conv2d: (ops.conv2d, ("weight", "bias", "stride", "padding")),
     BatchNorm2d: (batch_norm, NORM),  # and BatchNorm1d, which has the same forward
     MaxPool2d: (ops.max_pool2d, ("kernel_size", "stride", "padding")),
     ReLU: (ops.relu, ()),
 }
-# As nn.py has them: a layer with another forward is called as it is.
+# Those of nn.py: a layer with another forward is never fused.
 FORWARDS: dict[Any, type[Module]] = {kind.forward: kind for kind in OPERATIONS}
 
 
 def one_by_one(kinds: Kinds) -> Form:
-    """What a form of these layers must compute: their operations, one after the other."""
+    """What a form of these layers must compute: their operations, one after another."""
 
     def form(x: Any, *args: Any) -> Tensor:
         for operation, names in (OPERATIONS[kind] for kind in kinds):
@@ -58,7 +59,7 @@ def one_by_one(kinds: Kinds) -> Form:
 
 
 class Segment(NamedTuple):
-    """Some layers in a row: with a form of all of them, or None for a single layer."""
+    """Consecutive layers with their fused form, or a single layer with None."""
 
     layers: list[Module]
     form: Form | None = None
@@ -78,24 +79,24 @@ class Segment(NamedTuple):
 
 
 class Fused:
-    """Sequential.forward on a device that has some forms: kinds of layers in a row -> form.
+    """Sequential.forward on a device with fused forms: types of consecutive layers -> form.
 
-    A model's segments are found once, and again when it has other layers, or one of them another `forward`.
+    A model's segments are found once, and again when its layers change or one of them gets another `forward`.
     """
 
     def __init__(self, forms: Mapping[Kinds, Form]) -> None:
-        self.forms = dict(sorted(forms.items(), key=lambda item: -len(item[0])))  # the longest that fits is taken
+        self.forms = dict(sorted(forms.items(), key=lambda item: -len(item[0])))  # the longest match wins
         self._found: WeakKeyDictionary[Module, tuple[list[Any], list[Segment]]] = WeakKeyDictionary()
 
     def __call__(self, model: Sequential, x: Tensor) -> Any:
         if watchers.get():
-            return NotImplemented  # each layer is to be seen
+            return NotImplemented  # a watcher needs the output of each layer
         for segment in self.segments(model):
             x = segment(x)
         return x
 
     def segments(self, model: Sequential) -> list[Segment]:
-        """The layers as they are called: in one piece where there is a form, else one by one."""
+        """The layers as they are called: fused where there is a form, else one by one."""
         layers = list(model)
         now = [(layer, _forward(layer)) for layer in layers]
         made_of, segments = self._found.get(model, (None, []))
@@ -112,13 +113,13 @@ class Fused:
 
 
 def _forward(layer: Module) -> Any:
-    """What the layer computes, as its class has it; None where its own `forward` or `__call__` does otherwise."""
+    """The `forward` of the layer's class; None where the instance has its own, or the class its own `__call__`."""
     own = "forward" in vars(layer) or type(layer).__call__ is not Module.__call__
     return None if own else type(layer).forward
 
 
 def in_one_piece(model: Module) -> bool:
-    """Whether some layers of the model are done in one piece where its weights are: to watch them costs time then."""
+    """Whether some layers of the model are fused on its device: watching them then costs time."""
     fused = kernel_for(next((p.data for p in model.parameters()), None), "Sequential.forward")
     parts = (module for _, module in model.named_modules() if isinstance(module, Sequential))
     return fused is not None and any(segment.form for part in parts for segment in fused.segments(part))  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
-"""The fast forms of the layers' operations on the CPU. They compute what the reference in ops*.py computes.
+"""Fast kernels of the layers' operations on the CPU. They compute what the reference in ops*.py computes.
 
-What makes them fast is little, and each has its place: results go into memory that was used before (malloc.py),
-weight gradients are written straight to where the optimizer reads them (`into`), and large arrays are worked on
-in parts, which threads share (threads.py), each part small enough to stay in the cache (conv.py).
+Three things make them fast: results go into memory that was used before (malloc.py), weight gradients are written
+directly to where the optimizer reads them (`into`), and large arrays are split into parts that threads share
+(threads.py), each small enough to stay in the cache (conv.py).
 
-A kernel has the name and the arguments of its reference. It answers NotImplemented to anything unusual (mixed or
+A kernel has the name and the arguments of its reference. It returns NotImplemented for anything unusual (mixed or
 half-precision dtypes, wrong shapes, arrays that are not Tensors), and the reference takes over.
 """
 
@@ -21,11 +21,11 @@ from minidl.fast.threads import parts_for, split
 from minidl.tensor import ALONE, FLOATS, Reading, Tensor, Vjp, record
 
 BOOL = np.dtype(np.bool_)
-MANY = 512  # rows that are added up as they are
+MANY = 512  # rows up to which a sum stays in the array's own precision
 
 
 def plain(*tensors: Any) -> bool:
-    """Whether all are Tensors of one dtype, float32 or float64, on one device. None, a bias left out, passes."""
+    """Whether all are Tensors of one dtype, float32 or float64, on one device. None (no bias) passes."""
     first = tensors[0].data
     kind, dtype = type(first), first.dtype
     for t in tensors:  # a plain loop: this runs for every operation
@@ -35,7 +35,7 @@ def plain(*tensors: Any) -> bool:
 
 
 def into(w: Tensor, f: Callable[[Array, Array], Any]) -> Vjp:
-    """The vjp of a weight w for which f(g, out) fills `out` with the gradient."""
+    """The vjp of a weight w, where f(g, out) writes the gradient to `out`."""
 
     def vjp(g: Array) -> Array:
         out = place(w)
@@ -46,10 +46,10 @@ def into(w: Tensor, f: Callable[[Array, Array], Any]) -> Vjp:
 
 
 def place(w: Tensor) -> Array:
-    """Where the gradient of a weight goes: into its place in the optimizer's vector.
+    """The memory for a weight's gradient: its place in the optimizer's vector.
 
-    Where that is taken, as by the other use of a weight that is used twice, it is in fresh memory. What was taken is
-    given back when backward() has arrived at w (Home.fill).
+    If that is taken, as by the other use of a weight that is used twice, it is fresh memory. The place is released when
+    backward() reaches w (Home.fill).
     """
     home = w.home if w.grad is None else None
     if home is not None and home.free and home.grad.shape == w.shape and home.grad.dtype == w.dtype:
@@ -61,7 +61,7 @@ def place(w: Tensor) -> Array:
 
 
 def channels_last(x: Array) -> Array:
-    """The (N, H, W, C) view of images (N, C, H, W): the order in which the kernels lay images out in memory."""
+    """The (N, H, W, C) view of images (N, C, H, W): the memory layout that the kernels use."""
     return x.transpose(0, 2, 3, 1)
 
 
@@ -103,17 +103,17 @@ def product(a: Array, b: Array, out: Array) -> Array:
     parts = parts_for(a.size * b.shape[1])
     if parts == 1:
         return np.matmul(a, b, out=out)
-    if len(a) > 2 * b.shape[1]:  # every part needs all of the other side's matrix, and a costs BLAS less to prepare
+    if len(a) > 2 * b.shape[1]:  # every part needs all of the other matrix, and packing a costs BLAS less
         _by_rows(a, b, out, parts)
     else:
-        _by_rows(b.T, a.T, out.T, parts)  # the same product: by columns
+        _by_rows(b.T, a.T, out.T, parts)  # the same product, split by columns
     return out
 
 
 def _by_rows(a: Array, b: Array, out: Array, parts: int) -> None:
-    """The parts of one thread are one call: a stack (parts, n/parts, k) @ b, for each of which NumPy calls BLAS."""
+    """The parts of one thread are one call: a stack (parts, n/parts, k) @ b; NumPy calls BLAS for each matrix in it."""
     n = -(-len(a) // parts)  # rows of a part
-    whole = len(a) // n  # parts that have so many; what is left is another one
+    whole = len(a) // n  # full parts; the remainder is one more
     stack, outs = a[: whole * n].reshape(whole, n, -1), out[: whole * n].reshape(whole, n, -1)  # views
 
     def work(start: int, stop: int) -> None:
@@ -138,7 +138,7 @@ def relu(x: Tensor) -> Any:
 
 
 def sum_rows(g: Array, out: Array) -> None:
-    """The sum of the rows of g (N, out), in double precision where there are many: float32 would lose small ones."""
+    """The sum of the rows of g (N, out), in double precision where there are many: float32 would lose small terms."""
     if len(g) > MANY:
         np.copyto(out, np.add.reduceat(g, range(0, len(g), MANY), 0).sum(0, np.float64), "same_kind")
     else:
@@ -146,14 +146,14 @@ def sum_rows(g: Array, out: Array) -> None:
 
 
 def chosen(g: Array, mask: Array, out: Array) -> Array:
-    """g where the mask is true, else 0. Whole numbers are multiplied, the bits of g: 0 times infinity is no number."""
+    """g where the mask is true, else 0. Multiplies the bits of g as integers: 0 times infinity would be NaN."""
     bits = f"u{g.itemsize}"
     np.multiply(g.view(bits), mask, out=out.view(bits))
     return out
 
 
 def _empty_like(a: Array, dtype: Any) -> Array:
-    """An array of a's shape, and laid out as a is, so that NumPy goes through both from front to back."""
+    """An array with the shape and memory layout of a, so NumPy traverses both contiguously."""
     if a.ndim != 4 or a.flags.c_contiguous:
         return CPU.empty(a.shape, dtype)
     return CPU.empty(channels_last(a).shape, dtype).transpose(0, 3, 1, 2)

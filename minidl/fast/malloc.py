@@ -1,14 +1,14 @@
-"""Memory that is used again: a setting of the C library's allocator that programs make once, when they start.
+"""Reusing memory: a setting of the C library's allocator that a program makes once, at start-up.
 
-A training step makes the same arrays in every round. Fresh memory for them is slow, not because of the allocation
-but because of what follows: the system hands out large blocks as pages that do not exist yet, and the first write to
-each page (4 kB) stops the program while the kernel finds one and fills it with zeros. Writing to new memory takes
-many times as long as writing to memory that was used before: tutorial 13 measures it.
+Each training step allocates the same arrays again. Fresh memory for them is slow, not because of the allocation but
+because of the page faults that follow: the system maps large blocks lazily, and the first write to each page (4 kB)
+stops the program while the kernel finds a free page and zeroes it. Writing to new memory takes many times as long as
+writing to memory that was used before: tutorial 13 measures it.
 
-glibc asks the system for fresh pages for every large block (mmap) and gives pages back as soon as the end of its heap
-is free (trim). With both thresholds at a gigabyte it keeps what it once got. Memory, once used, then stays with the
-process: that is for a program to decide, so the library never makes this setting. A CNN's step takes 1.2 times as long
-without it. (Shelves of our own, by reference counts, were as fast beside it and slower alone, and took 50 MB more.)
+glibc maps fresh pages for every large block (mmap) and returns pages as soon as the top of its heap is free (trim).
+With both thresholds at a gigabyte it keeps the memory it has. The process then never shrinks: that is for a program to
+decide, so the library never makes this setting. A CNN's step takes 1.2 times as long without it. (A buffer pool of our
+own, by reference counts, was as fast together with it, slower without it, and took 50 MB more.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 
 def tune_allocator() -> bool:
-    """Let plain allocation use memory again, in the whole process. False where it can't: only glibc has mallopt."""
+    """Make malloc reuse memory, in the whole process. False where that is impossible: only glibc has mallopt."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -1,7 +1,7 @@
 """Max pooling for the CPU's caches, some images (n, H, W, C) at a time: see conv.py.
 
-The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is a pass
-over long arrays, and so is backward: each place has a mark for the pixels that the gradient goes to.
+The pixels are sorted by their place in the window: all first ones, then all second ones, ... Then the maximum is an
+elementwise pass over long arrays, and so is backward: each place has a mask of the pixels that receive the gradient.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 
 def side_by_side(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> bool:
-    """Whether the windows of a pooling neither overlap nor leave a rest of images (N, C, H, W)."""
+    """Whether the windows of a pooling tile images (N, C, H, W), with no overlap and no remainder."""
     kernel = kh, kw = _pair(k)
     step = kernel if stride is None else _pair(stride)
     fits = min(*shape, kh, kw) > 0 and _pair(padding) == (0, 0) and step == kernel
@@ -43,9 +43,9 @@ def side_by_side(shape: tuple[int, ...], k: Size, stride: Size | None, padding: 
 
 
 class MaxPool:
-    """The pooling of images of shape (N, C, H, W), some at a time, and with `relu` the ReLU of its results.
+    """The pooling of images of shape (N, C, H, W), some at a time; with `relu`, a ReLU of the result.
 
-    The ReLU comes last, where there is least to do: the largest of some numbers, or 0, either way.
+    The ReLU comes last, where there are fewer elements: the two commute.
     """
 
     def __init__(self, shape: tuple[int, ...], kernel: Pair, dtype: Any, learns: bool, relu: bool = False) -> None:
@@ -53,15 +53,15 @@ class MaxPool:
         self.kernel, self.relu = kernel, relu
         self.y = CPU.empty((n, h // kh, w // kw, c), dtype)
         learns = learns and is_recording()
-        self.wins = CPU.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place is largest
+        self.wins = CPU.empty((n, kh * kw, *self.y.shape[1:]), BOOL) if learns else None  # which place has the maximum
 
     def take(self, part: slice, places: Array) -> None:
-        """Pool this part of the images, given by place: (m, kh*kw, H/kh, W/kw, C)."""
+        """Pool this part of the images, sorted by place: (m, kh*kw, H/kh, W/kw, C)."""
         y = np.maximum.reduce(places, 1, out=self.y[part])
         if self.wins is not None:
             wins = np.equal(places, y[:, None], out=self.wins[part])
             before = wins[:, 0].copy()
-            for i in range(1, wins.shape[1]):  # of equal values the first
+            for i in range(1, wins.shape[1]):  # of equal values the first wins
                 np.greater(wins[:, i], before, out=wins[:, i])
                 before |= wins[:, i]
             if np.isnan(y.max(initial=0)):
@@ -70,17 +70,17 @@ class MaxPool:
             np.maximum(y, 0, out=y)
 
     def give(self, part: slice, g: Array) -> Array:
-        """The gradient of this part of the images, by place, from that of their results (m, H/kh, W/kw, C)."""
+        """The gradient of this part of the images, sorted by place, from that of their output (m, H/kh, W/kw, C)."""
         assert self.wins is not None
         wins = self.wins[part]
         if self.relu:
-            stopped = self.y[part] <= 0  # not so where it is NaN
+            stopped = self.y[part] <= 0  # false for NaN
             g = chosen(g, np.logical_not(stopped, out=stopped), CPU.empty(g.shape, g.dtype))
         return chosen(g[:, None], wins, CPU.empty(wins.shape, self.y.dtype))
 
 
 def _last_nan(places: Array, y: Array, wins: Array) -> None:
-    """Where the largest is NaN, the last NaN of the window wins, as in PyTorch."""
+    """Where the maximum is NaN, the last NaN of the window wins, as in PyTorch."""
     later = np.zeros(y.shape, bool)
     for i in reversed(range(wins.shape[1])):
         nan = np.isnan(places[:, i])
@@ -98,7 +98,7 @@ def by_place(images: Array, square: Pair) -> Array:
 
 
 def put(images: Array, places: Array, square: Pair) -> None:
-    """The other way: fill `images` with pixels that are sorted by place; with (1, 1), with images as they are."""
+    """The inverse: fill `images` with pixels that are sorted by place; with (1, 1), a plain copy."""
     if square == (1, 1):
         images[...] = places.reshape(images.shape)
     else:
@@ -114,7 +114,7 @@ def squares(images: Array, square: Pair) -> Array:
 
 
 def pixels(images: Array) -> Array:
-    """(..., C) as (...): the numbers of a pixel as one item, which NumPy copies in one go."""
+    """(..., C) as (...): the channels of a pixel as one item, which NumPy copies at once."""
     return images.view(np.dtype((np.void, images.shape[-1] * images.itemsize)))[..., 0]
 
 

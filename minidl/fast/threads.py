@@ -1,12 +1,12 @@
-"""The same bits, whichever thread works: work is cut by shape alone, and threads only decide who computes which part.
+"""The same bits for any number of threads: work is split by shape alone; threads only decide who computes which part.
 
-A sum of floats depends on the order of its terms, so a product cut for as many threads as there happen to be
-has other last bits on another machine, or on the same one when it is busy. Here the cut follows from the shapes (see
-`parts_for`): enough parts for 16 cores, each of them large enough to be worth handing over. Each part is computed
-by one thread of BLAS; `split` lets some neighbouring parts be computed here and others in helper threads, where
-NumPy lets go of Python's lock while it computes. With one thread all parts are computed here, to the same bits.
+A sum of floats depends on the order of its terms, so a product split among however many threads there happen to be
+has different last bits on another machine, or on the same one when it is busy. Here the split follows from the shapes
+(see `parts_for`): enough parts for 16 cores, each large enough to be worth dispatching. Each part is computed by one
+BLAS thread; `split` computes some adjacent parts here and the others in helper threads, where NumPy releases the GIL
+while it computes. With one thread all parts are computed here, to the same bits.
 
-BLAS, which would cut a product for threads of its own, is held to one meanwhile: see blas.py.
+BLAS, which would split a product among threads of its own, is limited to one meanwhile: see blas.py.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from minidl.fast.blas import blas
 from minidl.fast.cores import cores
 from minidl.telling import block
 
-PARTS = 16  # as many as work is cut into at most, unless the cache asks for more
-WORTH = 1 << 22  # multiplications: some 90 microseconds, about what it costs to hand work over and back
-CHUNK = 1 << 21  # bytes: about the cache of one core
-Work: TypeAlias = Callable[[int, int], Any]  # does the parts [start, stop)
+PARTS = 16  # at most, unless the cache requires more
+WORTH = 1 << 22  # multiplications: some 90 microseconds, about the cost of dispatching a part
+CHUNK = 1 << 21  # bytes: about one core's cache
+Work: TypeAlias = Callable[[int, int], Any]  # computes the parts [start, stop)
 
 
 def parts_for(multiplications: int) -> int:
-    """How many parts this work is cut into: a power of two, so that 2, 4, 8 or 16 threads get the same share."""
+    """How many parts this work is split into: a power of two, so 2, 4, 8 or 16 threads get equal shares."""
     return min(PARTS, 1 << max(0, (multiplications // WORTH).bit_length() - 1))
 
 
 def split(work: Work, n: int) -> list[Any]:
-    """[work(start, stop), ...] for ranges that cover range(n), the numbers of the parts, in order.
+    """[work(start, stop), ...] for ranges that cover range(n), the indices of the parts, in order.
 
-    How many ranges there are depends on the number of threads, so work(i, j) has to do each of its parts as if it
-    were alone. Inside another split all is done in line.
+    How many ranges there are depends on the number of threads, so work(i, j) must compute each of its parts as if it
+    were alone. Inside another split everything runs in the calling thread.
     """
     with same_bits:
         count = min(threads(), n)
@@ -51,10 +51,10 @@ def split(work: Work, n: int) -> list[Any]:
 
 
 def in_parts(work: Callable[[slice], Any], n: int, size: int, multiplications: int = 0) -> list[Any]:
-    """[work(part), ...] for slices that cover range(n), in order; each fits into the cache, if a single thing does.
+    """[work(part), ...] for slices that cover range(n), in order; each fits into the cache, if a single item does.
 
-    size             bytes of one of the n things
-    multiplications  of one of them; 0: all is done here, for none of it is worth handing over
+    size             bytes of one of the n items
+    multiplications  of one item; 0: everything is computed in this thread, as no part is worth dispatching
     """
     parts = parts_for(n * multiplications)
     while parts < n and -(-n // parts) * size > CHUNK:
@@ -78,7 +78,7 @@ _wanted: ContextVar[int | None] = ContextVar("threads", default=None)
 def use_threads(n: int | None) -> Iterator[None]:
     """`with use_threads(n):` compute with n threads; None: as many as BLAS would use. Changes no bit of any result.
 
-    Raises ValueError for what is no whole number, 1 or more.
+    Raises ValueError unless n is a whole number, 1 or more, or None.
     """
     if n is not None and (isinstance(n, bool) or not isinstance(n, Integral) or n < 1):
         raise ValueError(f"threads must be a whole number, 1 or more, or None, got {n!r}")
@@ -90,8 +90,8 @@ def use_threads(n: int | None) -> Iterator[None]:
 
 
 def threads() -> int:
-    """How many threads share the work here: what `use_threads` says, else what BLAS's limit was before we held it,
-    but no more than there are cores for this process."""
+    """The number of threads that share work here: that of `use_threads`, else BLAS's limit before we lowered it, but
+    no more than the cores that this process may use."""
     with same_bits:
         return _wanted.get() or min(blas.limit, cores())
 
@@ -100,14 +100,14 @@ def threads() -> int:
 
 
 class _Here(threading.local):
-    """Of each thread: whether it is doing a part."""
+    """Per thread: whether it is computing a part."""
 
     at_work = False
 
 
 class _Job:
-    """Some ranges of parts, and what came of them. A free thread takes the next: the leader from the front,
-    helpers from the back. So on a busy machine no thread waits for a helper that has not begun."""
+    """Some ranges of parts, and their results. A free thread takes the next range: the leader from the front,
+    helpers from the back. So on a busy machine no thread waits for a helper that has not started."""
 
     def __init__(self, work: Work, ranges: list[tuple[int, int]]) -> None:
         self.work: Work | None = work
@@ -115,33 +115,33 @@ class _Job:
         self.results: list[Any] = [None] * len(ranges)
         self.lock = threading.Lock()
         self.begun = 0  # ranges that helpers have taken
-        self.ended: list[BaseException | None] = []  # an entry for each of those that is done
+        self.ended: list[BaseException | None] = []  # an entry for each of these that is finished
         self.bell: SimpleQueue[None] = SimpleQueue()  # rung after each entry
 
     def lead(self, jobs: SimpleQueue[tuple[Context, _Job]], helpers: int) -> list[Any]:
-        """Ask so many helpers, do all ranges that none of them takes, and return when theirs are done too."""
+        """Dispatch to this many helpers, compute the ranges that none of them takes, and return when all are done."""
         work = self.work
         assert work is not None
         try:
             for _ in range(helpers):
-                # in a copy of our context: np.errstate and no_grad hold in the helpers as they do here
+                # with a copy of our context: np.errstate and no_grad apply in the helpers as they do here
                 jobs.put((copy_context(), self))
             while (taken := _take(self.todo.popleft)) is not None:
                 self.results[taken[0]] = work(*taken[1])
         finally:  # even if our own part failed: the others still write into the caller's arrays
             self._close()
-            self.work = None  # a helper that comes too late would keep the caller's arrays alive
+            self.work = None  # otherwise a late helper would keep the caller's arrays alive
         if errors := [error for error in self.ended if error is not None]:
             raise errors[0]
         return self.results
 
     def _close(self) -> None:
-        """Let nobody take more, and wait for what helpers have taken. Ctrl-C waits as well, and is raised then."""
+        """Stop handing out ranges, and wait for those that helpers have taken. Ctrl-C is raised only after that."""
         interrupt: BaseException | None = None
         closed = False
         while not closed:
             try:
-                with self.lock:  # so that none has taken a range without having counted it
+                with self.lock:  # so no helper has taken a range and not yet counted it
                     self.todo.clear()
                 while len(self.ended) < self.begun:
                     self.bell.get()
@@ -157,7 +157,7 @@ class _Job:
                 assert self.work is not None
                 self.results[taken[0]] = self.work(*taken[1])
                 self.ended.append(None)
-            except BaseException as error:  # the one who leads raises it
+            except BaseException as error:  # the leader raises it
                 self.ended.append(error)
             self.bell.put(None)
 
@@ -176,7 +176,7 @@ def _take(pop: Callable[[], Any]) -> Any:
 
 
 class _Team:
-    """The helper threads, which start as they are needed and help whichever thread of the program has work to share."""
+    """The helper threads: started on demand, and shared by all threads of the program."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -198,7 +198,7 @@ class _Team:
             while self.size < size:
                 try:
                     threading.Thread(target=self._help, name=f"minidl-{self.size + 1}", daemon=True).start()
-                except RuntimeError:  # the system gives no more, or Python ends: we do without
+                except RuntimeError:  # no more threads to be had, or Python is shutting down: continue without
                     return
                 self.size += 1
 

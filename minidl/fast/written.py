@@ -1,4 +1,4 @@
-"""A formula written down for others to compile: as a function in Python, as an expression in C. See formula.py."""
+"""Source code generated from a formula: a function in Python, an expression in C. See formula.py."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ IN_C = {"sqrt": "sqrt", "exp": "exp", "log": "log", "abs": "fabs", "min": "fmin"
 def python_source(
     parts: Parts, results: Sequence[str], name: str = "element", number: Callable[[float], str] = repr
 ) -> str:
-    """A function of one element in Python, for a compiler such as numba's; it needs `from math import sqrt, exp, log`.
+    """A Python function of one element, for a compiler such as numba; it needs `from math import sqrt, exp, log`.
 
-    Its arguments are the vectors' values, then the numbers (see `Parts.work_out`); it returns the `results`.
+    Its arguments are the elements of the vectors, then the numbers (see `Parts.work_out`); it returns the `results`.
 
-    number  how a number is written that stands in the formula: a compiler wants to know its precision
+    number  formats a constant of the formula, to give it a precision
     """
     arguments = ", ".join([*parts.vectors, *(number for number, _ in parts.numbers)])
     comments = [f"    # {number} = {expression}" for number, expression in parts.numbers]
@@ -27,8 +27,8 @@ def python_source(
 
 
 class _ForCompilers(ast.NodeTransformer):
-    """x**2 as a product, a division by what is the same for all as a product with 1 / it, which is worked out once;
-    and what is chosen by comparing. So nothing waits for a power or a library, and NaN stays."""
+    """Writes x**2 as x * x, division by a number as multiplication by its reciprocal (which the compiler hoists out of
+    the loop), and sign, min and max as comparisons. So nothing calls pow or a library, and NaN propagates."""
 
     def __init__(self, numbers: set[str], number: Callable[[float], str]) -> None:
         self.numbers, self.number = numbers, number
@@ -37,7 +37,7 @@ class _ForCompilers(ast.NodeTransformer):
         return ast.unparse(self.visit(parse(expression)))
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return tree_of(self.number(float(node.value)))  # type: ignore[arg-type] # parse lets only numbers in
+        return tree_of(self.number(float(node.value)))  # type: ignore[arg-type] # parse allows only numbers
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         match node:
@@ -51,7 +51,7 @@ class _ForCompilers(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         a, *more = (f"({ast.unparse(self.visit(argument))})" for argument in node.args)
-        match node.func.id, more:  # type: ignore[attr-defined] # parse lets only names in
+        match node.func.id, more:  # type: ignore[attr-defined] # parse allows only names
             case "sign", []:
                 one, zero = self.number(1.0), self.number(0.0)
                 return tree_of(f"({one} if {a} > {zero} else -{one} if {a} < {zero} else {a})")
@@ -68,7 +68,7 @@ def _is_two(node: ast.expr) -> bool:
 
 
 def c_expression(expression: str, name: Callable[[str], str] = str) -> str:
-    """The expression in C, for the type T; `name` says what stands for a symbol. It is written with all brackets."""
+    """The expression in C, for the type T, fully parenthesized; `name` gives the C name of a symbol."""
 
     def text(node: ast.expr) -> str:
         match node:
@@ -90,6 +90,6 @@ def c_expression(expression: str, name: Callable[[str], str] = str) -> str:
                 return f"(T)(({text(x)} > 0) - ({text(x)} < 0))"
             case ast.Call(func=ast.Name(id=function), args=arguments):
                 return f"{IN_C[function]}({', '.join(map(text, arguments))})"
-        raise AssertionError(ast.dump(node))  # parse let nothing else in
+        raise AssertionError(ast.dump(node))  # parse allows nothing else
 
     return text(parse(expression))

@@ -1,1 +1,1 @@
-"""The operations on the CPU once more, as plain loops that numba compiles: the extra `fast`."""
+"""The operations on the CPU again, as plain loops that numba compiles: the extra `fast`."""

@@ -1,8 +1,8 @@
-"""Plain loops, compiled: numba makes machine code of them, which it keeps for the next time beside this file.
+"""Compiling plain loops: numba turns them into machine code, which it caches on disk beside this file.
 
-`@part` marks a function that is only called from others; `@loop` one that Python calls. Both compute as Python does,
-in the arrays' own precision, but that a division by zero gives infinity. So a number that meets float32 has to be cast
-to it first, or all is computed in double precision.
+`@part` marks a function that is called only by other compiled ones; `@loop` one that Python calls. Both compute as
+Python does, in the arrays' own precision, except that division by zero gives infinity. So a number that meets float32
+must be cast to it first, or everything is computed in double precision.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ from numba.core.runtime import rtsys
 
 BESIDE = Path(__file__).parent / "__pycache__"
 Function = TypeVar("Function", bound=Callable[..., Any])
-# Without Python's lock, so that threads compute side by side; and not callable from C, which saves compiling.
+# Without the GIL, so threads run in parallel; and not callable from C, which saves compile time.
 SETTINGS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def part(function: Function) -> Function:
-    """Compiled together with those that call it; Python itself can't."""
+    """Compiled together with its callers; not callable from Python."""
     return njit(no_cpython_wrapper=True, **SETTINGS)(function)
 
 
 def adding(function: Function) -> Function:
-    """A part in which the order of additions is free: several sums at once, as vectors, and then the sum of these."""
+    """A part whose additions may be reassociated, so that sums are vectorized: one partial sum per lane, added last."""
     return njit(no_cpython_wrapper=True, fastmath={"reassoc"}, **SETTINGS)(function)
 
 
 def loop(function: Function) -> Function:
-    """Compiled when Python first calls it with arrays of such types, and kept."""
+    """Compiled and cached when Python first calls it with arguments of these types."""
     dispatcher = njit(**SETTINGS)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
 
 
 def compiles_for(feature: str) -> bool:
-    """Whether it compiles for a processor that has this: "avx512f"."""
+    """Whether numba compiles for a processor with this feature, such as "avx512f"."""
     features: str = cpu_target.target_context.codegen().magic_tuple()[2]
     return f"+{feature}" in features.split(",")
 
 
 @cache
 def announce() -> None:
-    """Say once in a process that it will take a while."""
-    print("minidl compiles its loops, which takes up to a minute (once: `python -m minidl.fast` does it beforehand)",
+    """Print, once per process, that compiling will take a while."""
+    print("minidl compiles its loops: up to a minute, once (`python -m minidl.fast` compiles them ahead of time)",
           file=sys.stderr, flush=True)  # fmt: skip
 
 
 class _Beside(_SourceFileBackedLocatorMixin, _CacheLocator):  # type: ignore[misc]
-    """The folder beside these files, where it is read-only and there is no other: it may hold what was compiled when
+    """The cache folder beside these files, if it is read-only and there is no other: it may hold what was compiled when
     minidl was installed."""
 
     def __init__(self, function: Any, file: str) -> None:
@@ -81,9 +81,9 @@ class _Places(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """numba's own, but for this: what was compiled is fit for use as long as none of our files has changed, and not
-    only the function's own file, for it holds pieces of the others. It is looked for beside these files too, where they
-    may not be written to. And what can't be kept is compiled again the next time."""
+    """numba's own cache, except: an entry is valid as long as none of our files has changed, not only the function's
+    own, since functions from the others are inlined into it. Entries are also looked up in the folder beside these
+    files, which may be read-only. And what can't be saved is compiled again the next time."""
 
     _impl_class = _Places
 
@@ -95,9 +95,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         ]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """numba's own makes ready for compiling too: 200 modules, and SciPy, that what was compiled does without."""
+        """numba's own also sets up the compiler: it imports 200 modules and SciPy, which cached code does not need."""
         found = None
-        rtsys.initialize(target_context)  # the memory of arrays
+        rtsys.initialize(target_context)  # memory management of arrays
         with self._guard_against_spurious_io_errors():
             found = self._load_overload(sig, target_context)
             for other in self._others if found is None else ():
@@ -114,6 +114,6 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
 @cache
 def _sources() -> str:
-    """A number of what these files say now."""
+    """A hash of the contents of these files."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -1,6 +1,6 @@
 """Dot products of long vectors, in double precision.
 
-Many sums are carried side by side, for a vector instruction takes several at a time; so the order is fixed too.
+Many partial sums are kept in parallel, since a vector instruction updates several at once; this also fixes the order.
 """
 
 from __future__ import annotations

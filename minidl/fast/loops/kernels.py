@@ -1,4 +1,4 @@
-"""The operations in compiled loops: KERNELS holds them by name, as `accelerated` of backend.py asks for them."""
+"""The operations in compiled loops: KERNELS holds them by name, as `accelerated` of backend.py looks them up."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "total": sums.total,
     "add_at": rows.add_at,
 }
-if not gemm("float32"):  # NumPy has another BLAS, or hides it, as on Windows: products by NumPy
+if not gemm("float32"):  # another BLAS, or its symbols are hidden, as on Windows: NumPy does the products
     KERNELS = {name: kernel for name, kernel in KERNELS.items() if name not in {"linear", "matmul", "conv2d"}}
     KERNELS["Sequential.forward"] = Fused({kinds: form for kinds, form in FORMS.items() if BatchNorm2d in kinds})

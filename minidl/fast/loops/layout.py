@@ -1,8 +1,8 @@
-"""How images lie in memory, and from one order to the other.
+"""The two memory layouts of images, and the conversion between them.
 
-Images with many channels lie as (N, H, W, C) behind the usual view (N, C, H, W): what is done to each channel then runs
-along the memory. Those with few lie as they come, channel by channel: planes. Between both is a transposition of the
-last two axes, pixels and channels, for each image.
+Images with many channels are stored channels last, as (N, H, W, C) behind the usual view (N, C, H, W): loops over
+channels are then contiguous. Images with few channels are stored channels first, (N, C, H, W): as planes, one per
+channel. To convert one layout to the other, the last two axes, pixels and channels, are transposed for each image.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from minidl.fast.loops.team import Team, ready, share
 from minidl.fast.loops.words import entry
 from minidl.tensor import Tensor, record
 
-FEW = 8  # channels: images with fewer lie as planes
+FEW = 8  # channels: images with fewer are stored as planes
 
 
 @part
 def cuts(things, size):
-    """How many parts so many things are cut into, of `size` numbers in all."""
+    """How many parts this many items, of `size` elements in all, are split into."""
     return max(1, min(16, things, size >> 14))
 
 
 def crew(size: int) -> Team:
-    """The threads that share a loop over so many numbers; none, where it is short."""
+    """The threads that share a loop over this many elements; no helpers if it is short."""
     return ready(16 * size)
 
 
 @part
 def turn(x, y):
-    """y (b, a) = as many of the rows of x (_, b), as columns."""
+    """y (b, a) = the first a rows of x (_, b), transposed."""
     for b in range(len(y)):
         row = y[b]
         for a in range(len(row)):
@@ -55,11 +55,11 @@ def swap(team, x, y):
     share(team, parts, entry(swap_part, (parts, x, y)))
 
 
-# ---- the two orders ----
+# ---- the two layouts ----
 
 
 def last(x: Array) -> Array:
-    """Images (N, C, H, W) as (N, H, W, C) in one piece of memory; no copy where they lie so."""
+    """Images (N, C, H, W) as (N, H, W, C), contiguous; no copy if they already are."""
     view, (n, c, h, w) = channels_last(x), x.shape
     if view.flags.c_contiguous or not x.flags.c_contiguous or not x.size:
         return np.ascontiguousarray(view)
@@ -69,7 +69,7 @@ def last(x: Array) -> Array:
 
 
 def planes(x: Array) -> Array:
-    """Images (N, C, H, W) in this order in one piece of memory; no copy where they lie so."""
+    """Images (N, C, H, W), contiguous in this order; no copy if they already are."""
     view, (n, c, h, w) = channels_last(x), x.shape
     if x.flags.c_contiguous or not view.flags.c_contiguous or not x.size:
         return np.ascontiguousarray(x)
@@ -80,7 +80,7 @@ def planes(x: Array) -> Array:
 
 def stored(x: Array, few: bool) -> Array:
     """Images (N, C, H, W) in the layout of the loops: (N, H, W, C), or with few channels (N, C, H, W). Never read-only,
-    as what broadcasting gives: loops that write to images on their way back are not compiled for that.
+    as broadcast arrays are: the loops that write to images in backward are not compiled for those.
     """
     images = planes(x) if few else last(x)
     return images if images.flags.writeable else images.copy()
@@ -101,7 +101,7 @@ def usual(x: Array, few: bool) -> Array:
 
 
 def reshape(x: Tensor, *shape: Any) -> Any:
-    """See ops.reshape. Images (N, C, H, W) that lie as (N, H, W, C) -> (N, C*H*W)."""
+    """See ops.reshape. Images (N, C, H, W) that are stored as (N, H, W, C) -> (N, C*H*W)."""
     if type(x) is not Tensor or not plain(x) or x.ndim != 4 or x.data.flags.c_contiguous:
         return NotImplemented
     if shape not in ((len(x), x.size // max(len(x), 1)), ((len(x), -1),), (len(x), -1)):

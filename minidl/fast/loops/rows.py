@@ -1,4 +1,4 @@
-"""Rows of a table that are taken by their numbers, as words' are from an embedding, get their gradients back."""
+"""Scatter-add: the gradient of a table whose rows were taken by index, as from an embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minidl.fast.loops.words import entry
 
 @part
 def add_part(i, parts, table, rows, g):
-    """Some rows of the table: each has its gradients added in the order in which it was taken."""
+    """Some rows of the table: to each, its gradients are added in the order in which it was taken."""
     start, stop = len(table) * i // parts, len(table) * (i + 1) // parts
     for n in range(len(rows)):
         if start <= rows[n] < stop:
@@ -32,7 +32,7 @@ def add_rows(team, table, rows, g):
 
 
 def add_at(x: Array, index: Any, g: Array) -> Any:
-    """See ops.add_at; for whole rows of x, which `index` names in a list or an array."""
+    """See ops.add_at; for whole rows of x, where `index` is a list or an array of row numbers."""
     rows = np.asarray(index) if isinstance(index, (list, np.ndarray)) else np.empty(0)
     if rows.dtype.kind not in "iu" or x.dtype.char not in "fd" or g.dtype != x.dtype:
         return NotImplemented

@@ -1,9 +1,8 @@
 """The update rules in compiled loops, made from their formulas: each takes its whole step in one pass.
 
-Written with array operations, Adam goes over its vectors a dozen times. Here its formula (optim/formula.py) is worked
-out for one weight after the other: a function of one element, in a loop over the part of the vectors that a thread has
-in hand. Nothing here knows any rule by name, so a rule of your own is compiled too if it has a formula. `source` says
-what it is compiled from:
+Written with array operations, Adam makes a dozen passes over its vectors. Here its formula (optim/formula.py) is fused
+into one: a function of one element, in a loop over one thread's part of the vectors. Nothing here knows any rule by
+name, so a rule of your own is compiled too if it has a formula. `source` returns the code that is compiled:
 
     print(source(rule.lines(), rule.vectors, keeps_step=False, dtype="float32"))
 """
@@ -31,7 +30,7 @@ Lines: TypeAlias = "tuple[tuple[str, str, str], ...]"
 
 
 class Rule(Protocol):
-    """What an update rule (optim/rule.py) shows of itself here."""
+    """The attributes of an update rule (optim/rule.py) that are used here."""
 
     vectors: tuple[str, ...]
     rate: float
@@ -59,7 +58,7 @@ def step(rule: Rule) -> Any:
 
 
 def fits(array: Any, w: Array) -> bool:
-    """Whether the loop can go along both at once."""
+    """Whether one loop can traverse both."""
     return type(array) is np.ndarray and array.dtype == w.dtype and array.shape == w.shape and array.flags.c_contiguous
 
 
@@ -67,22 +66,22 @@ def fits(array: Any, w: Array) -> bool:
 def made(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str) -> tuple[Parts, Callable[..., None]]:
     """The parts of a formula, and its loop: update(team, numbers, w, g, *state, *p)."""
     written = lines, vectors, keeps_step, dtype
-    # numba knows functions by their names, the next time too: those of another formula must have others
+    # numba's cache identifies functions by name: those of another formula need another name
     name = f"rule_{hashlib.sha256(source(*written).encode()).hexdigest()[:16]}"
     exec(compile(source(*written, name), __file__, "exec"), scope := dict(_SCOPE))
     return apart(lines, vectors), scope[name]
 
 
 def apart(lines: Lines, vectors: tuple[str, ...]) -> Parts:
-    """What is worked out once for a step, and what for each weight; state nearer to 0 than _smallest becomes 0."""
+    """What is computed once per step, and what for each weight; state closer to 0 than _smallest becomes 0."""
     pairs = [(symbol, expression) for symbol, expression, _ in lines]
     pairs += [(name, f"0 if abs({name}) < _smallest else {name}") for name in vectors]
     return take_apart(tuple(pairs), ("w_old", "g", *(f"{name}_old" for name in vectors)), (*vectors, "p"))
 
 
 def source(lines: Lines, vectors: tuple[str, ...], keeps_step: bool, dtype: str, name: str = "update") -> str:
-    """The loop in Python: for one weight, for a part of them, and for all. Arrays are w_, g_, m_, ...: so none of them
-    has the name of a symbol or of a word that is used here."""
+    """The loop in Python: for one weight, for a part of them, and for all. Arrays are named w_, g_, m_, ..., so that no
+    name clashes with a symbol or with another name used here."""
     parts, stored = apart(lines, vectors), [*vectors, *(["p"] if keeps_step else []), "w"]
     arrays = [f"{vector}_" for vector in ("w", "g", *stored[:-1])]
     given = [f"{vector.removesuffix('_old')}_[i]" for vector in parts.vectors]
@@ -105,18 +104,18 @@ def {name}(team, numbers, {", ".join(arrays)}):
 """
 
 
-# ---- what that is written in ----
+# ---- functions that the source uses ----
 
 
 @part
 def cuts(n):
-    """How many parts so many weights are cut into."""
+    """How many parts this many weights are split into."""
     return max(1, min(16, n // WORTH))
 
 
 @part
 def stretch(n, i, parts):
-    """The weights of part i: whole lines of the cache."""
+    """The weights of part i: whole cache lines."""
     lines = (n + 15) // 16
     return slice(16 * (lines * i // parts), min(n, 16 * (lines * (i + 1) // parts)))
 

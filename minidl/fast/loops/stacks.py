@@ -1,7 +1,7 @@
-"""Products of stacks of matrices, as attention has them: each matrix by one call of BLAS, as NumPy does it.
+"""Products of stacks of matrices, as in attention: one BLAS call for each matrix, as in NumPy.
 
-So the bits are NumPy's, while threads share the matrices. What NumPy does without BLAS's gemm is left to it: vectors,
-a matrix times itself turned. So are stacks that lie in another order than that of their axes.
+So the bits are NumPy's, while threads share the matrices. What NumPy computes without BLAS's gemm is left to it:
+vectors, and a matrix times its own transpose. So are stacks whose axes are permuted in memory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from minidl.fast.loops.words import entry, gemm
 from minidl.tensor import Tensor, record
 
 WORTH = 1 << 18  # multiplications of a part
-# Where (p, q) matrices lie: the address of the first, the bytes to the next p and the next q; whether BLAS is to read
-# them turned, and the numbers from one row, or column, to the next.
+# The layout of (p, q) matrices: the address of the first, the strides in bytes of p and of q, whether BLAS reads the
+# matrices transposed, and their leading dimension in elements.
 Stack: TypeAlias = "tuple[int, int, int, int, int]"
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -36,7 +36,7 @@ def products_part(i, parts, address, sizes, a, b, c):
 
 @loop
 def products(team, address, sizes, a, b, c):
-    """c[j] = a[j] @ b[j] for each j = p * (their number of q) + q: (n, k) @ (k, m) -> (n, m). a and b are Stacks."""
+    """c[j] = a[j] @ b[j] for each j = p * (number of q) + q: (n, k) @ (k, m) -> (n, m). a and b are Stacks."""
     parts = max(1, min(16, len(c), c.size * sizes[2] // WORTH))
     share(team, parts, entry(products_part, (parts, address, sizes, a, b, c)))
 
@@ -48,7 +48,7 @@ def matmul(a: Tensor, b: Any) -> Any:
     """See ops.matmul. (..., n, k) @ (..., k, m) -> (..., n, m), b a stack."""
     try:
         y = product(a.data, b.data)
-    except ValueError:  # stacks that do not broadcast: the reference says so
+    except ValueError:  # stacks that do not broadcast: the reference reports it
         return NotImplemented
     return record(
         "matmul",
@@ -74,20 +74,20 @@ def product(a: Array, b: Array) -> Array:
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """np.broadcast_shapes, at once for the commonest cases. Raises ValueError where they do not fit."""
+    """np.broadcast_shapes, with a short cut for the common cases. Raises ValueError where they do not broadcast."""
     return a if a == b else b if not a else np.broadcast_shapes(a, b)
 
 
 def readable(x: Array) -> Array:
-    """x, or a copy where its numbers lie so that BLAS could not read them, as those of a broadcast gradient."""
+    """x, or a copy if its strides are such that BLAS could not read it, as for a broadcast gradient."""
     size, (n, m), (row, column) = x.itemsize, x.shape[-2:], x.strides[-2:]
     by_rows = column == size and row % size == 0 and row >= m * size
     by_columns = row == size and column % size == 0 and column >= n * size
-    return x if by_rows or by_columns else x.copy()  # in the order in which its axes lie
+    return x if by_rows or by_columns else x.copy()  # in the order of its axes
 
 
 def stack_of(x: Array) -> Stack:
-    """How the matrices of x lie."""
+    """The layout of the matrices of x."""
     size, strides = x.itemsize, x.strides
     turned = strides[-1] != size
     p, q = (strides[-i] if x.ndim >= i and x.shape[-i] > 1 else 0 for i in (4, 3))
@@ -95,6 +95,6 @@ def stack_of(x: Array) -> Stack:
 
 
 def in_order(stack: Stack) -> bool:
-    """Whether NumPy would go through its matrices as they are numbered, and lay the products out so."""
+    """Whether NumPy would traverse the matrices in the order of their indices, and store the products in that order."""
     _, p, q, *_ = stack
     return q >= 0 and (p == 0 or p >= q)

@@ -1,5 +1,5 @@
-"""Sums over axes: means, variances, and what broadcasting spread out. float32 is added in double precision, as by
-tensor.total; NumPy converts each number before it adds, on one core.
+"""Reductions over axes: for means, variances and the gradients of broadcasting. float32 is accumulated in double
+precision, as in tensor.total; NumPy converts each element before it adds, on one core.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from minidl.fast.loops.layout import crew, cuts
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
 
-WORTH = 1 << 11  # numbers: with fewer, NumPy has done it before a loop is found
+WORTH = 1 << 11  # elements: with fewer, NumPy is done before a loop is even dispatched
 
 
 @adding
 def sum_of(row):
-    """The sum of some numbers, in double precision."""
+    """The sum of a vector, in double precision."""
     total = 0.0
     for j in range(len(row)):
         total += row[j]
@@ -66,12 +66,12 @@ def stacks_part(i, parts, x, n, y):
 @loop
 def of_stacks(team, x, n, y):
     """y = the sums over the middle axis of x, divided by n. x (j, m, k), y (j, k)."""
-    parts = cuts(len(y) if len(y) > 1 else y.shape[1] // 16, x.size)  # a line of the cache has 16 numbers
+    parts = cuts(len(y) if len(y) > 1 else y.shape[1] // 16, x.size)  # a cache line holds 16 elements
     share(team, parts, entry(stacks_part, (parts, x, n, y)))
 
 
 def total(x: Array, dims: tuple[int, ...] | None, keepdims: bool, n: float) -> Any:
-    """See tensor.total; for float32, and for axes that lie side by side in memory, as those of an image do."""
+    """See tensor.total; for float32, and for axes that are adjacent in memory, as those of an image are."""
     if x.dtype.char != "f" or x.size < WORTH:
         return NotImplemented
     dims = tuple(range(x.ndim)) if dims is None else dims
@@ -89,7 +89,7 @@ def total(x: Array, dims: tuple[int, ...] | None, keepdims: bool, n: float) -> A
 
 
 def turned(x: Array, dims: tuple[int, ...], keepdims: bool, n: float) -> Any:
-    """The same where the axes of x lie in another order."""
+    """The same for an x whose axes are permuted in memory."""
     order = sorted(range(x.ndim), key=x.strides.__getitem__, reverse=True)
     lying = x.transpose(order)
     y = total(lying, tuple([order.index(d) for d in dims]), True, n) if lying.flags.c_contiguous else NotImplemented

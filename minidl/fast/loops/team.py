@@ -1,18 +1,18 @@
-"""Threads that share a compiled loop: work is handed over in a microsecond, and none waits for one that is late.
+"""A thread pool for compiled loops: work is dispatched in a microsecond, and no thread waits for one that is late.
 
-Handing work to a thread through Python takes some 100 microseconds: it must wake up, and get Python's lock. Here
-the helpers wait in compiled code, without that lock, and look at a board: a few numbers that all threads see.
+Dispatching work to a thread through Python takes some 100 microseconds: the thread must wake up and acquire the GIL.
+Here the helpers spin in compiled code, without the GIL, and poll a board: a small array in shared memory.
 
     share(team, parts, entry(part, (parts, x, y)))      calls part(i, parts, x, y) once for each i in range(parts)
 
-The leader writes on the board which function it is, and each thread takes the next part as long as there is one:
-`NEXT` holds the number of the job and that of its next part in one word, so that a late helper takes nothing. Which
-thread does which part is chance; what a part computes depends on its number alone. So the bits are the same for any
+The leader writes the address of the function to the board, and each thread takes the next part while there is one:
+`NEXT` holds the number of the job and the index of its next part in one word, so a late helper takes nothing. Which
+thread computes which part is chance; what a part computes depends on its index alone. So the bits are the same for any
 number of threads.
 
-A helper that has found nothing to do for a while goes to sleep in Python. On a busy machine the system may take a
-helper's core away in the middle of a part. The leader notices, since it has to wait; then it works alone for twenty
-times as long as it has lost, and tries again. So that costs a twentieth at most.
+A helper that has found no work for a while goes to sleep in Python. On a busy machine the system may preempt a helper
+in the middle of a part. The leader notices, since it has to wait; it then works alone for twenty times as long as it
+has lost before it tries again. So contention costs a twentieth at most.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.words import add, call, load, pause, store, swap, ticks
 from minidl.fast.threads import threads
 
-NEXT, DONE, BUSY, AWAKE = 0, 8, 16, 24  # written by all: each has a line of the cache to itself
-CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 40  # written by who leads
-BITS = 16  # of NEXT, for the number of a part
-NONE_LEFT = (1 << BITS) - 1  # more than there are parts
-PATIENCE = 60_000  # looks at the board, some two milliseconds: to be woken may take longer
-ENOUGH = 1 << 20  # multiplications, below which nothing is handed over
-Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may come
+NEXT, DONE, BUSY, AWAKE = 0, 8, 16, 24  # written by all threads: each on a cache line of its own
+CODE, ARGS, PARTS, HELPERS, FAILED, ALONE_UNTIL, SIZE = 32, 33, 34, 35, 36, 37, 40  # written by the leader
+BITS = 16  # of NEXT, for the index of a part
+NONE_LEFT = (1 << BITS) - 1  # more than the number of parts
+PATIENCE = 60_000  # polls of the board, some two milliseconds: waking up may take longer
+ENOUGH = 1 << 20  # multiplications; below this nothing is dispatched
+Team: TypeAlias = "tuple[Array, int]"  # the board, and how many helpers may join
 
 
 @part
 def take(board, job):
-    """Do parts of this job as long as there are any; returns how many."""
+    """Compute parts of this job while there are any; returns how many."""
     code, args, parts, count = load(board, CODE), load(board, ARGS), load(board, PARTS), 0
     while True:
         word = load(board, NEXT)
         i = word - (job << BITS)
-        if i < 0 or i >= parts:  # all are taken, or it is another job
+        if i < 0 or i >= parts:  # all parts are taken, or it is another job
             return count
         if swap(board, NEXT, word, word + 1):  # then the job has not ended, so code and args are its own
             if call(code, i, args):
@@ -59,7 +59,7 @@ def take(board, job):
 
 @part
 def share(team, parts, job):
-    """Do all parts of a job, with helpers where there are some."""
+    """Compute all parts of a job, with helpers if there are any."""
     board, helpers = team
     code, args = job
     failed = 0
@@ -91,7 +91,7 @@ def _lead(board, helpers, parts, code, args):
     waited = ticks() - done
     if waited > 2 * (done - begun) // max(count, 1) + LATE:  # more than twice what a part takes
         store(board, ALONE_UNTIL, ticks() + 20 * waited)
-    store(board, NEXT, (job << BITS) + NONE_LEFT)  # closed, before anything of the next job is written
+    store(board, NEXT, (job << BITS) + NONE_LEFT)  # closed before anything of the next job is written
     return load(board, FAILED)
 
 
@@ -100,7 +100,7 @@ LATE = 100_000  # ticks: some tens of microseconds
 
 @loop
 def help_out(board, me):
-    """Wait for jobs and take part in them, until there has been none for a while."""
+    """Spin for jobs and help with them, until there has been none for a while."""
     add(board, AWAKE, 1)
     seen, looks = -1, 0
     while looks < PATIENCE:
@@ -117,21 +117,21 @@ def help_out(board, me):
 
 @loop
 def now():
-    """The clock of the board."""
+    """The clock that the board uses."""
     return ticks()
 
 
 class _Helper:
-    """A thread that sleeps, is woken, looks at the board for a while, and sleeps again."""
+    """A thread that sleeps, is woken, polls the board for a while, and sleeps again."""
 
     def __init__(self, board: Array, me: int) -> None:
         self.board, self.me, self.id = board, me, 0
-        self.wanted: SimpleQueue[None] = SimpleQueue()  # a signal's handler may compute, and wake, inside `wake`
+        self.wanted: SimpleQueue[None] = SimpleQueue()  # reentrant: a signal handler may call `wake` inside `wake`
         threading.Thread(target=self._live, name=f"minidl-loops-{me}", daemon=True).start()
 
     def wake(self, cores: set[int]) -> None:
-        """Let it go on, on one of these cores: the system would wake it on that of who wakes it, where it is in the
-        way of just that one, and notice some hundredths of a second later."""
+        """Wake it on one of these cores. The system would wake it on the core of the waking thread, where the two
+        compete, and move it only some hundredths of a second later."""
         if self.wanted.empty():  # else it has been woken already
             if cores and self.id:
                 os.sched_setaffinity(self.id, cores)
@@ -142,7 +142,7 @@ class _Helper:
         while True:
             self.wanted.get()
             if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))  # any core will do again
+                os.sched_setaffinity(0, os.sched_getaffinity(os.getpid()))  # allow all cores again
             help_out(self.board, self.me)
 
 
@@ -151,12 +151,12 @@ class _Team:
 
     def __init__(self) -> None:
         self.board = np.zeros(SIZE, np.int64)
-        self.words = memoryview(self.board.data)  # read from Python in a moment
+        self.words = memoryview(self.board.data)  # fast to read from Python
         self.lock = threading.RLock()
         self.helpers: list[_Helper] = []
 
     def ready(self, multiplications: int = ENOUGH) -> Team:
-        """What compiled loops take as their first argument. Helpers that sleep are woken if there is enough to do."""
+        """What compiled loops take as their first argument. Wakes sleeping helpers if there is enough work."""
         helpers = threads() - 1 if multiplications >= ENOUGH else 0
         if helpers > 0 and self.words[AWAKE] < helpers:
             if self.words[ALONE_UNTIL] and now() < self.words[ALONE_UNTIL]:
@@ -166,7 +166,7 @@ class _Team:
         return self.board, helpers
 
     def _wake(self, count: int) -> None:
-        with self.lock, suppress(RuntimeError):  # the system gives no more threads, or Python ends: we do without
+        with self.lock, suppress(RuntimeError):  # no more threads, or Python is shutting down: continue without
             while len(self.helpers) < count:
                 self.helpers.append(_Helper(self.board, len(self.helpers)))
         cores = os.sched_getaffinity(0) - {_core()} if _core() >= 0 else set()
@@ -175,7 +175,7 @@ class _Team:
 
 
 def _find_core() -> Callable[[], int]:
-    """A function that gives the number of the core that we are on; -1 where the system has none: only Linux does."""
+    """A function that returns the number of the current core; -1 on systems other than Linux."""
     try:
         found: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
     except (AttributeError, OSError, TypeError):
