@@ -1,4 +1,4 @@
-"""Dense layers: matrix products by BLAS, and what goes with them while the numbers are in the cache."""
+"""Dense layers: matrix products by BLAS, with bias and ReLU applied while the output is in the cache."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from minidl.fast.loops.sums import sum_columns
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry, gemm
 
-WORTH = 1 << 19  # multiplications of a part: 10 microseconds, far more than it costs to take it
-LINES = 64  # rows or columns of a part: with fewer, BLAS spends its time on arranging the other matrix
-PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most, and of how many lines each is a multiple
-# BLAS copies matrices into an order of its own before it multiplies, and with AVX-512, where it multiplies twice as
-# fast, this takes a fifth of the time. Small ones it multiplies as they lie. So there a product is a sum of small ones:
-# of SMALL multiplications at most, WIDE columns and DEEP terms; of a b^T, of FLAT results at most, if its sums are not
-# SHORT: those are faster the other way.
+WORTH = 1 << 19  # multiplications in a part: 10 microseconds, far more than it costs to take one
+LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on packing the other matrix
+PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
+# BLAS packs matrices before it multiplies them, and with AVX-512, where it multiplies twice as fast, packing takes a
+# fifth of the time. Small matrices it multiplies without packing. So with AVX-512 a product is split into blocks of at
+# most SMALL multiplications, WIDE columns and DEEP terms; a product a b^T into blocks of at most FLAT results, unless
+# its sums are SHORT: then it is faster as a whole.
 SMALL = 900_000 if compiles_for("avx512f") else 0
 WIDE, DEEP, FLAT, SHORT = 64, 800, 1024, 112
-LONG, NARROW = 4096, 16  # terms of a layer's sums, from which on these may be cut, too, where the layer is so narrow
-NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is turned
+LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
+NEITHER, LEFT, RIGHT = range(3)  # which matrix of a product is transposed
 
 
 @part
 def cuts(c, terms, lines):
-    """How many parts a product c, of so many terms in each sum, is cut into along so many lines: by its shape alone."""
+    """How many parts a product c of sums of this many terms is split into along its lines: by shape alone."""
     return max(1, min(PARTS, lines // LINES, c.size * terms // WORTH))
 
 
 @part
 def cut(c, terms):
-    """Whether a product c is cut along its rows, and into how many parts. Each needs all of the other matrix."""
+    """Whether a product c is split by rows, not columns, and into how many parts. Each needs all of the other matrix."""
     by_rows = len(c) > 2 * c.shape[1]
     return by_rows, cuts(c, terms, len(c) if by_rows else c.shape[1])
 
 
 @part
 def lines_of(i, parts, lines):
-    """The lines that are part i."""
+    """The lines of part i."""
     start, stop = lines * i // parts // STEP * STEP, lines * (i + 1) // parts // STEP * STEP
     return slice(start, lines if i + 1 == parts else stop)
 
 
 @part
 def sizes(m, n, k, dots):
-    """How many rows, columns and terms of a product (m, k) @ (k, n) BLAS is given at a time; `dots`: it is a @ b^T."""
+    """The block (rows, columns, terms) of a product (m, k) @ (k, n) that BLAS gets at a time; `dots`: it is a @ b^T."""
     as_it_is = k < SHORT if dots and m * n > FLAT else m * n * k <= SMALL
     if as_it_is or not SMALL:
         return m, n, k
@@ -55,14 +55,14 @@ def sizes(m, n, k, dots):
 
 @part
 def even(n, most, step):
-    """The size of a piece, a multiple of step, where n are cut into as few as can be, each of `most` at most."""
+    """The block size, a multiple of step, that splits n evenly into as few blocks of at most `most` as possible."""
     pieces = (n + most - 1) // most
     return ((n + pieces - 1) // pieces + step - 1) // step * step
 
 
 @part
 def product(blas, a, b, c, beta):
-    """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). In each, rows or columns lie side by side."""
+    """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). Each is row-major or column-major."""
     m, n = c.shape
     k = a.shape[1]
     turn_a = a.strides[1] != a.itemsize and k > 1
@@ -80,7 +80,7 @@ def product(blas, a, b, c, beta):
 
 @part
 def product_part(i, parts, by_rows, blas, a, b, c):
-    """The rows, or the columns, of a product that are part i."""
+    """Part i of a product: some rows, or some columns."""
     lines = lines_of(i, parts, len(c) if by_rows else c.shape[1])
     if by_rows:
         product(blas, a[lines], b, c[lines], 0)
@@ -90,7 +90,7 @@ def product_part(i, parts, by_rows, blas, a, b, c):
 
 @part
 def deep(c, terms):
-    """How many parts of the sums a product c of few rows and columns is cut into; 0 where these suffice."""
+    """How many parts the sums of a product c with few rows and columns are split into (split-K); else 0."""
     few = max(c.shape) < 2 * LINES or (terms >= LONG and min(c.shape) <= NARROW and c.size <= LONG)
     parts = cuts(c, terms, terms)
     return parts if few and parts > 1 else 0
@@ -98,14 +98,14 @@ def deep(c, terms):
 
 @part
 def deep_part(i, parts, blas, a, b, sums):
-    """What the columns of a and the rows of b that are part i give."""
+    """The partial sums of part i: some columns of a times the same rows of b."""
     some = slice(len(b) * i // parts, len(b) * (i + 1) // parts)
     product(blas, a[:, some], b[some], sums[i], 0)
 
 
 @part
 def add_up(sums, c):
-    """c = the sum of what deep_part gave."""
+    """c = the sum of the results of deep_part, in order."""
     for row in range(len(c)):
         out = c[row]
         for j in range(len(out)):
@@ -157,7 +157,7 @@ def finish(y, b, relu):
 
 @part
 def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
-    """The rows, or the columns, that are part i, with bias and ReLU."""
+    """Part i: some rows, or some columns, with bias and ReLU."""
     lines = lines_of(i, parts, len(y) if by_rows else len(w))
     product_part(i, parts, by_rows, blas, x, w.T, y)
     if by_rows:
@@ -186,7 +186,7 @@ def forward(team, blas, x, w, b, y, relu):
 
 @part
 def mask_part(i, parts, g, y, masked):
-    """The gradient where the ReLU let something through."""
+    """The gradient where the ReLU was active, else 0."""
     n, zero = g.size, g.dtype.type(0)
     lines = slice(n * i // parts, n * (i + 1) // parts)
     g, y, masked = g.ravel()[lines], y.ravel()[lines], masked.ravel()[lines]
@@ -196,7 +196,7 @@ def mask_part(i, parts, g, y, masked):
 
 @part
 def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, dw, db):
-    """First the parts of w's gradient, then those of x's, and at last that of b."""
+    """Part i: first come the parts of w's gradient, then those of x's, and last that of b."""
     if i < len(sums):
         deep_part(i, for_w, blas, g.T, x, sums)
     elif i < for_w:
@@ -209,7 +209,7 @@ def backward_part(i, for_w, by_rows, sums, for_x, x_by_rows, blas, g, x, w, dx, 
 
 @loop
 def backward(team, blas, g, y, x, w, dx, dw, db):
-    """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are left out.
+    """The gradients of x (n, in), w (out, in), b (out,) from that of the output, g (n, out); empty ones are skipped.
 
     y  the output, where a ReLU follows; else empty
     """

@@ -1,4 +1,4 @@
-"""GELU, x times the normal distribution's Phi(x): the result and its slope in one pass, with one e^x for both."""
+"""GELU, x times the normal distribution's Phi(x): the output and its slope in one pass, sharing one e^x."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _tail(z, e):
 
 @part
 def exact_part(i, parts, x, y, slope):
-    """Some numbers: Phi(x) = erfc(-x / sqrt 2) / 2, and its own slope is e^(-x^2 / 2) / sqrt(2 pi)."""
+    """Some elements: Phi(x) = erfc(-x / sqrt 2) / 2, and its slope is e^(-x^2 / 2) / sqrt(2 pi)."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, slope, real = x[some], y[some], slope[some], x.dtype.type
     zero, one, half = real(0), real(1), real(0.5)
@@ -64,7 +64,7 @@ def exact_part(i, parts, x, y, slope):
 
 @part
 def tanh_part(i, parts, x, y, slope):
-    """Some numbers: (1 + tanh u) / 2 = 1 / (1 + e^(-2u)) for Phi, u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    """Some elements: (1 + tanh u) / 2 = 1 / (1 + e^(-2u)) for Phi, u = sqrt(2 / pi) (x + 0.044715 x^3)."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, slope, real = x[some], y[some], slope[some], x.dtype.type
     zero, one, two, c, k, three, most = real(0), real(1), real(2), real(C), real(K), real(3 * K), real(88)
@@ -92,7 +92,7 @@ def by_tanh(team, x, y, slope):
 
 @part
 def times_part(i, parts, a, b, out):
-    """Some numbers."""
+    """Some elements."""
     some = slice(len(a) * i // parts, len(a) * (i + 1) // parts)
     a, b, out = a[some], b[some], out[some]
     for j in range(len(a)):

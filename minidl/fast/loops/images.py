@@ -1,9 +1,9 @@
-"""Convolutions, some lines of an image at a time: as much as stays in the cache.
+"""Convolutions, some lines of an image at a time: as many as stay in the cache.
 
-The windows of these lines are laid out as a matrix (windows.py), used at once, and overwritten for the next lines;
-backward lays them out again. A part of the work is some of the images.
+The windows of these lines are copied to a matrix (im2col, see windows.py), used at once, and overwritten for the next
+lines; backward copies them again. A part of the work is some of the images.
 
-A max pooling behind the convolution takes its results while they are in the cache, and only what it leaves is kept.
+A max pooling after the convolution reads its output while it is in the cache, and only the pooled output is stored.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.windows import add_back, blocks, cut_in, joined, lay_out, padded, padding_room
 from minidl.fast.loops.words import copy, entry
 
-WORTH = 1 << 19  # multiplications of a part
+WORTH = 1 << 19  # multiplications in a part
 
 
 @part
 def cuts(images, multiplications):
-    """How many parts so many images are cut into, with so many multiplications in all."""
+    """How many parts this many images, with this many multiplications in all, are split into."""
     return max(1, min(16, images, multiplications // WORTH))
 
 
@@ -40,9 +40,9 @@ def finish_planes(y, b, relu):
 
 @part
 def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel, stride, padding, relu, pool):
-    """Some images. x as padded() takes it, w (K, out) for K numbers of a window, y (N, OH, OW, out) or its planes.
+    """Some images. x as padded() takes it, w (K, out) for K elements of a window, y (N, OH, OW, out) or planes.
 
-    winners  where the pooling found its numbers, y; empty without a pooling
+    winners  where the pooling found the maxima, y; empty without a pooling
     pool     its kernel, stride and padding
     """
     count, k, out = len(y), len(w), w.shape[1]
@@ -69,7 +69,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
                 part_of = planes[:, : lines * ow]
                 if few:
                     product(blas, w.T, rows.T, part_of, 0)
-                else:  # to turn the windows would take BLAS three times as long as the product
+                else:  # transposing the windows would take BLAS three times as long as the product
                     product(blas, rows, w, pixels[: lines * ow], 0)
                     turn(pixels, part_of)
                 for o in range(out):
@@ -107,7 +107,7 @@ def forward(team, blas, x, w, b, y, winners, few, few_out, size, kernel, stride,
 
 @part
 def masked(g, y, out):
-    """The gradient where the ReLU let something through."""
+    """The gradient where the ReLU was active, else 0."""
     zero = g.dtype.type(0)
     g, y, out = g.ravel(), y.ravel(), out.ravel()
     for j in range(len(g)):
@@ -116,13 +116,13 @@ def masked(g, y, out):
 
 @part
 def room_for(images, size, out, few_out, dtype):
-    """Memory for so many of the convolution's results."""
+    """A buffer for the convolution's output of this many images."""
     return np.empty((images, out, *size) if few_out else (images, *size, out), dtype)
 
 
 @part
 def given_back(g, y, winners, n, m, relu, memory):
-    """The gradient of the convolution's own results, for images n to n + m: through the ReLU, and the pooling."""
+    """The gradient of the convolution's own output, for images n to n + m: back through the pooling and the ReLU."""
     zero = g.dtype.type(0)
     if winners.size:
         for j in range(m):
@@ -152,9 +152,9 @@ def sum_pixels(blas, ones, dy, few_out, db):
 
 @part
 def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, size, kernel, padding, relu):
-    """Some images at stride 1: x's gradient is a convolution of g with the filters turned by 180 degrees.
+    """Some images at stride 1: x's gradient is a convolution of g with the filters rotated by 180 degrees.
 
-    w and dws[i] are those filters, (K, C) for K numbers of a window of g.
+    w and dws[i] are those filters and their gradient, (K, C) for K elements of a window of g.
     """
     (count, h, width, c), k, out = x.shape, len(w), g.shape[1] if few_out else g.shape[3]
     start, stop = count * i // parts, count * (i + 1) // parts
@@ -184,9 +184,9 @@ def through_part(i, parts, blas, g, y, winners, x, w, dx, dws, dbs, few_out, siz
 def across_part(
     i, parts, blas, g, y, winners, x, w, turned, dx, dws, dbs, few, few_out, size, kernel, stride, padding, relu
 ):
-    """Some images at any stride: x's gradient, where it is asked for, is added up from those of its windows.
+    """Some images at any stride: x's gradient, where it is needed, is summed from those of its windows.
 
-    w and dws[i] are the filters, (K, out) for K numbers of a window of x; `turned` is w^T.
+    w and dws[i] are the filters and their gradient, (K, out) for K elements of a window of x; `turned` is w^T.
     """
     count, k, out = len(g), len(w), w.shape[1]
     oh, ow = size
@@ -242,7 +242,7 @@ def add_up(parts, total):
 
 @loop
 def through(team, blas, g, y, winners, x, w, dx, dw, db, few_out, size, kernel, padding, relu):
-    """The gradients of x, the turned filters w (K, C) and b, at stride 1; y, winners and relu as in forward()."""
+    """The gradients of x, the rotated filters w (K, C) and b, at stride 1; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * dx.size * len(w))
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
     share(
@@ -258,7 +258,7 @@ def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kern
     """The gradients of x (or empty), the filters w (K, out) and b; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * len(x) * size[0] * size[1] * w.size)
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
-    turned = np.ascontiguousarray(w.T)  # BLAS reads it so without a copy of its own for each product
+    turned = np.ascontiguousarray(w.T)  # contiguous, so that BLAS need not transpose it for each product
     share(
         team, parts,
         entry(across_part, (parts, blas, g, y, winners, x, w, turned, dx, dws, dbs, few, few_out, size, kernel, stride,

@@ -1,6 +1,6 @@
-"""Linear and Conv2d in compiled loops (dense.py, images.py), each perhaps with the ReLU that follows.
+"""Linear and Conv2d in compiled loops (dense.py, images.py), optionally fused with the ReLU that follows.
 
-The first gradient that backward() asks for brings the others: they share what they read.
+The first gradient that backward() requests computes all of them: they share their inputs.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from minidl.fast.loops.team import ready
 from minidl.ops_conv import Pair, Size, _pair
 from minidl.tensor import Reading, Tensor, record
 
-SHORT = 16  # numbers in a row of a window: images with fewer are read as planes
+SHORT = 16  # elements in a row of a window: images with fewer are read as planes
 
 
 class Gradients:
-    """What an operation's backward gives, all at once: `make(g)` returns {name: gradient}."""
+    """The gradients of an operation, computed together: `make(g)` returns {name: gradient}."""
 
     def __init__(self, make: Callable[[Array], dict[str, Array]]) -> None:
         self.make = make
-        self.g: Array | None = None  # what was found belongs to it
+        self.g: Array | None = None  # the output gradient that `found` belongs to
         self.found: dict[str, Array] = {}
 
     def of(self, name: str) -> Callable[[Array], Array]:
@@ -45,12 +45,12 @@ class Gradients:
 
 @cache
 def nothing(ndim: int, dtype: Any) -> Array:
-    """An array without elements: what is not given, or not asked for."""
+    """An empty array: stands for what is not given, or not needed."""
     return np.empty((0,) * ndim, dtype)
 
 
 def asked(t: Tensor | None) -> bool:
-    """Whether backward() will want its gradient."""
+    """Whether backward() needs its gradient."""
     return t is not None and t.requires_grad
 
 
@@ -85,20 +85,20 @@ def linear(x: Tensor, w: Any, b: Any = None, *, relu: bool = False) -> Any:
 
 
 def added(b: Tensor | None, n: int, dtype: Any, relu: bool) -> Array:
-    """What is added to each row of results: the bias; without one, zeros where that pass has a ReLU to do too."""
+    """What is added to each row of the output: the bias; without one, zeros if that pass also applies a ReLU."""
     if b is not None:
-        return np.ascontiguousarray(b.data)  # as the loops copy it; it may be a column of a matrix
+        return np.ascontiguousarray(b.data)  # contiguous, for the loops: it may be a column of a matrix
     return np.zeros(n, dtype) if relu else nothing(1, dtype)
 
 
 def linear_relu(x: Tensor, w: Any, b: Any) -> Any:
-    """Linear and ReLU: the pass over the results adds the bias and cuts at 0."""
+    """Linear and ReLU fused: one pass over the output adds the bias and clamps at 0."""
     return linear(x, w, b, relu=True)
 
 
 def matmul(a: Tensor, b: Any) -> Any:
-    """See ops.matmul. a (..., n, k) and one matrix b (k, m) -> (..., n, m): one product, of all rows of a. Two stacks:
-    stacks.py.
+    """See ops.matmul. a (..., n, k) and one matrix b (k, m) -> (..., n, m): one product, of all rows of a. For two
+    stacks, see stacks.py.
     """
     if not plain(a, b) or a.ndim < 2 or a.shape[-1:] != b.shape[-2:-1] or not a.data.size * b.data.size:
         return NotImplemented
@@ -137,7 +137,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
 
 
 def conv2d_relu(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Any:
-    """Conv2d and ReLU."""
+    """Conv2d and ReLU fused."""
     if not usual_convolution(x, w, b, stride, padding):
         return NotImplemented
     return Convolution(x, w, b, stride, padding, relu=True).output()
@@ -147,7 +147,7 @@ def conv2d_max_pool2d(
     x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size | None, k_padding: Size,
     relu: bool = False,
 ) -> Any:  # fmt: skip
-    """Conv2d and MaxPool2d: what lies between them, the network's largest array, stays in the cache."""
+    """Conv2d and MaxPool2d fused: the array between them, the network's largest, stays in the cache."""
     if not usual_convolution(x, w, b, stride, padding) or len(w) < FEW:
         return NotImplemented
     convolution = Convolution(x, w, b, stride, padding, relu)
@@ -155,11 +155,11 @@ def conv2d_max_pool2d(
     return NotImplemented if window is None else convolution.pooled(window).output()
 
 
-conv2d_relu_max_pool2d = partial(conv2d_max_pool2d, relu=True)  # or the ReLU last: the largest, or 0, either way
+conv2d_relu_max_pool2d = partial(conv2d_max_pool2d, relu=True)  # or with the ReLU last: the two commute
 
 
 def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
-    """Whether this is a convolution that we compute; with anything else, the reference says what is wrong."""
+    """Whether these loops support the convolution; for anything else the reference reports what is wrong."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     pad, steps = _pair(padding), _pair(stride)
@@ -168,12 +168,12 @@ def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) ->
 
 
 class Convolution:
-    """One use of the loops in images.py: how the arrays lie, and the filters as the matrix that they want.
+    """One use of the loops in images.py: the layouts of the arrays, and the filters as a matrix.
 
-    few, few_out  whether x, and the output, lie as planes
-    size          (OH, OW) of the convolution's own results
-    pool          the window, stride and padding of a max pooling behind it
-    y             the output; winners: where in the convolution's results the pooling found it, or empty
+    few, few_out  whether x, and the output, are stored as planes
+    size          (OH, OW) of the convolution's own output
+    pool          the window, stride and padding of a max pooling after it
+    y             the output; winners: where in the convolution's output the pooling found it, or empty
     """
 
     pool: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (0, 0))
@@ -190,7 +190,7 @@ class Convolution:
         self.winners = nothing(4, np.int32)
 
     def pooled(self, window: tuple[Pair, Pair, Pair]) -> Convolution:
-        """With a max pooling behind it."""
+        """Add a max pooling after it."""
         self.pool = window
         self.y = empty(results((len(self.x), len(self.w), *self.size), *window), self.dtype, few=False)
         self.winners = CPU.empty(self.y.shape, np.int32)
@@ -211,14 +211,14 @@ class Convolution:
         return record(name, usual(self.y, self.few_out), *edges)
 
     def _goes_through(self) -> bool:
-        """Whether backward is a convolution too: one that does no more than a quarter in vain on pixels at the edges,
-        and lays out windows of no more than twice as many channels."""
+        """Whether backward is computed as a convolution too: if it wastes at most a quarter on pixels at the edges, and
+        its windows have no more than twice as many channels."""
         (oh, ow), (h, w), (kh, kw), (ph, pw) = self.size, self.x.shape[2:], self.kernel, self.padding
         pays = 4 * h * w <= 5 * oh * ow and len(self.w) <= 2 * self.x.shape[1]
         return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and pays
 
     def gradients(self, g: Array) -> dict[str, Array]:
-        """Those of x, w and b, from that of the output."""
+        """The gradients of x, w and b, from that of the output."""
         dtype, w, asks, kernel = self.dtype, self.w, self.x.requires_grad, tuple(self.kernel)
         dx = CPU.empty(self.images.shape, dtype) if asks else nothing(4, dtype)
         db = place(self.b) if self.b is not None and self.b.requires_grad else CPU.empty((len(w),), dtype)
@@ -230,7 +230,7 @@ class Convolution:
             matrix, back = CPU.empty(turned.shape, dtype), (kh - 1 - ph, kw - 1 - pw)
             images.through(*known, turned, dx, matrix, db, self.few_out, self.size, kernel, back, self.relu)
             from_matrix(matrix, turn(dw), self.few_out)
-        if not through or np.isnan(matrix).any():  # around g there are zeros, which spread an infinite pixel of x
+        if not through or np.isnan(matrix).any():  # g is padded with zeros, which make NaN of an infinite pixel of x
             matrix = CPU.empty(self.filters.shape, dtype)
             images.across(
                 *known, self.filters, dx, matrix, db, self.few, self.few_out, self.size, kernel, self.stride,
@@ -241,16 +241,16 @@ class Convolution:
 
 
 def turn(w: Array) -> Array:
-    """The view of filters (out, C, kh, kw) as filters (C, out, kh, kw), each turned by 180 degrees."""
+    """The view of filters (out, C, kh, kw) as filters (C, out, kh, kw), each rotated by 180 degrees."""
     return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
 
 
 def as_matrix(w: Array, few: bool) -> Array:
-    """Filters (out, C, kh, kw) as a matrix (K, out), in the order of a window's numbers."""
+    """Filters (out, C, kh, kw) as a matrix (K, out), in the order of a window's elements."""
     return np.ascontiguousarray(w.transpose((1, 2, 3, 0) if few else (2, 3, 1, 0))).reshape(-1, len(w))
 
 
 def from_matrix(matrix: Array, w: Array, few: bool) -> None:
-    """The other way: fill w."""
+    """The inverse: fill w."""
     filters = w.transpose((1, 2, 3, 0) if few else (2, 3, 1, 0))
     filters[...] = matrix.reshape(filters.shape)

@@ -1,4 +1,4 @@
-"""Cross-entropy in one pass over the rows of a batch; what backward needs, the softmax, is kept."""
+"""Cross-entropy in one pass over the rows of a batch; the softmax is kept for backward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def entropy_part(i, parts, logits, labels, p, losses):
 
 @loop
 def entropy(team, logits, labels, p):
-    """The mean of -log softmax(logits)[label]; p (N, classes): the softmax. And whether all labels are some."""
+    """The mean of -log softmax(logits)[label]; p (N, classes): the softmax. And whether all labels are in range."""
     for n in range(len(labels)):
         if labels[n] < 0 or labels[n] >= logits.shape[1]:
             return 0.0, False
@@ -61,7 +61,7 @@ def entropy_back_part(i, parts, p, labels, scale, d):
 
 @loop
 def entropy_back(team, p, labels, scale, d):
-    """d = (p - the one-hot truth) * scale. p, d (N, classes)."""
+    """d = (p - the one-hot labels) * scale. p, d (N, classes)."""
     parts = cuts(len(p), p.size)
     share(team, parts, entry(entropy_back_part, (parts, p, labels, scale, d)))
 

@@ -1,4 +1,4 @@
-"""Average pooling in loops, as pools.py does the largest; pixels around the image count as 0."""
+"""Average pooling in loops that traverse images as those of pools.py do; padding counts as 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minidl.tensor import Tensor, record
 
 @part
 def add_pixels(i, parts, x, kernel, stride, padding, y, back):
-    """Images (N, H, W, C) and the means of their windows; `back`: from these to those."""
+    """From images (N, H, W, C) to the means of their windows; with `back`, their gradients the other way."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w, _) = kernel, stride, padding, x.shape
     fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
@@ -42,7 +42,7 @@ def add_pixels(i, parts, x, kernel, stride, padding, y, back):
 
 @part
 def add_line(line, step, fraction, mean, back):
-    """The same place of a line of windows, which are `step` apart."""
+    """One place of all windows in a line, which are `step` apart."""
     if back:
         for k in range(len(mean)):
             line[k * step] += mean[k] * fraction
@@ -53,7 +53,7 @@ def add_line(line, step, fraction, mean, back):
 
 @part
 def add_2_by_2(lines, fraction, mean, back):
-    """All windows 2 x 2 of a plane, that pick_up() gave."""
+    """All 2 x 2 windows of a plane, as gathered by pick_up()."""
     upper, lower, zero = lines[0], lines[1], mean.dtype.type(0)
     for k in range(len(mean)):
         if back:
@@ -95,8 +95,8 @@ def add_planes(i, parts, x, kernel, stride, padding, y, back):
 
 @loop
 def means(team, x, kernel, stride, padding, y, back):
-    """y (N, OH, OW, C): the mean of each window of x (N, H, W, C). Or x, with `back`: each number of y shared evenly
-    among the pixels of its window."""
+    """y (N, OH, OW, C): the mean of each window of x (N, H, W, C). Or x, with `back`: each element of y spread evenly
+    over the pixels of its window."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(add_pixels, (parts, x, kernel, stride, padding, y, back)))
 

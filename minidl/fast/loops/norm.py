@@ -1,8 +1,8 @@
-"""Batch normalization in four loops: two forward, two backward. The first of each adds up, the second does the rest.
+"""Batch normalization in four loops: two forward, two backward. The first of each computes sums, the second applies them.
 
-Here x is a matrix of `lines`, each of the same channels in the same order: of images (N, H, W, C) a line of pixels, of
-planes (N, C, H, W) an image, of vectors (N, C) just that. All loops run down its columns, side by side, and the columns
-of a channel come together in the end. A number is read, and what is needed of it worked out again; nothing is stored.
+Here x is a matrix of `lines`, each with the same channels in the same order: for images (N, H, W, C) a line is a row of
+pixels, for planes (N, C, H, W) an image, for vectors (N, C) a vector. All loops reduce its columns in parallel, and the
+columns of a channel are combined at the end. Normalized values are recomputed from x, never stored.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
 from minidl.tensor import Reading, Tensor, record
 
-LINES = 16  # at a time: they stay in the cache, and their sums are exact enough in their own precision
+LINES = 16  # per block: they stay in the cache, and their sums are exact enough in their own precision
 
 # ---- forward ----
 
 
 @part
 def measure_part(i, parts, x, means, squares):
-    """The mean of each column, and the sum of the squared distances to it, over the lines that are part i.
+    """The mean of each column, and the sum of squared deviations from it, over the lines of part i.
 
-    Chan, Golub & LeVeque (1979): those of two groups give those of both.
+    Blocks are combined as in Chan, Golub & LeVeque (1979).
     """
     start, stop = len(x) * i // parts, len(x) * (i + 1) // parts
     mean, square = means[i], squares[i]
@@ -40,7 +40,7 @@ def measure_part(i, parts, x, means, squares):
         lines = x[first : min(first + LINES, stop)]
         m[:] = 0
         s[:] = 0
-        base = lines[0]  # distances to it are small numbers, which add up without loss
+        base = lines[0]  # deviations from it are small, and add up without loss
         for r in range(len(lines)):
             line = lines[r]
             for j in range(len(line)):
@@ -89,7 +89,7 @@ def measure(team, x, groups, mean, var):
 
 @part
 def add_channels(columns, weight, total):
-    """total (C,) += the columns (a, C, b) of each channel."""
+    """total (C,) += weight * the sum of the columns (a, C, b) of each channel."""
     for a in range(len(columns)):
         for c in range(len(total)):
             for b in range(columns.shape[2]):
@@ -98,7 +98,7 @@ def add_channels(columns, weight, total):
 
 @part
 def spread(numbers, groups):
-    """The other way: the numbers (C,) of the channels, at each of their columns."""
+    """The inverse: the values (C,) of the channels, broadcast to their columns."""
     columns = np.empty(groups, numbers.dtype)
     for a in range(groups[0]):
         for c in range(groups[1]):
@@ -118,7 +118,7 @@ def normalize_part(i, parts, x, mean, scale, bias, least, y):
 
 @loop
 def normalize(team, x, groups, mean, scale, bias, least, y):
-    """y = (x - mean) * scale + bias, and no less than `least`: 0 with a ReLU, else NaN, which nothing is less than."""
+    """y = (x - mean) * scale + bias, but at least `least`: 0 with a ReLU, else NaN, which bounds nothing."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
     share(team, parts, entry(normalize_part, (parts, x, mean, scale, bias, least, y)))
@@ -173,13 +173,13 @@ def back_part(i, parts, g, x, mean, scale, bias, least, level, slope, dx):
         for j in range(len(line)):
             d = line[j] - mean[j]
             dy = zero if d * scale[j] + bias[j] <= least else line_g[j]
-            pull = d * slope[j] if slope[j] != 0 else zero  # in evaluation none, from an infinite d either
+            pull = d * slope[j] if slope[j] != 0 else zero  # 0 in evaluation, even for an infinite d
             out[j] = (dy - level[j] - pull) * scale[j]
 
 
 @loop
 def back(team, g, x, groups, mean, scale, bias, least, level, slope, dx):
-    """dx = (g - level - (x - mean) * slope) * scale: without what moves all values of a channel, or scales them."""
+    """dx = (g - level - (x - mean) * slope) * scale: g without what shifts or scales a whole channel."""
     parts = cuts(len(x), x.size)
     mean, scale, bias = spread(mean, groups), spread(scale, groups), spread(bias, groups)
     level, slope = spread(level, groups), spread(slope, groups)
@@ -201,7 +201,7 @@ def batch_norm(
     *,
     relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm; with `relu` the ReLU behind it in the same passes."""
+    """See ops.batch_norm; with `relu`, fused with the ReLU that follows."""
     if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not x.data.size or not eps > 0:
         return NotImplemented
     c = x.shape[1]
@@ -256,7 +256,7 @@ def as_lines(x: Array) -> tuple[Array, tuple[int, int, int]]:
 
 
 def as_given(lines: Array, shape: tuple[int, ...]) -> Array:
-    """The way back, in x's shape."""
+    """The inverse: lines in the shape of x."""
     if len(shape) == 2:
         return lines
     n, c, h, w = shape
@@ -267,7 +267,7 @@ def batch_norm_relu(
     x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
     eps: float,
 ) -> Any:  # fmt: skip
-    """BatchNorm1d or 2d and ReLU; `batches` counts. See fuse.batch_norm."""
+    """BatchNorm1d or 2d and ReLU; `batches` is incremented. See fuse.batch_norm."""
     y = NotImplemented
     if x.ndim == ndim:
         y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, relu=True)

@@ -1,4 +1,4 @@
-"""What is done to each number by itself, in one pass over the memory: activations, dropout, bytes made numbers."""
+"""Elementwise operations, each in one pass over the memory: activations, dropout, converting bytes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ RELU, SIGMOID, TANH, LEAKY = range(4)
 
 @part
 def exp_32(x):
-    """e^x = 2^k e^r with |r| <= log(2) / 2: a polynomial (Cephes' expf), which is done by vectors. Within 2 ulp."""
+    """e^x = 2^k e^r with |r| <= log(2) / 2: a polynomial (Cephes' expf), which vectorizes. Within 2 ulp."""
     one = np.float32(1)
     v = min(max(x, np.float32(-87.3)), np.float32(88.37))
     k = np.floor(v * np.float32(1.44269504) + np.float32(0.5))
-    r = v - k * np.float32(0.693359375) + k * np.float32(2.12194440e-4)  # log(2) in two pieces, the first one short
+    r = v - k * np.float32(0.693359375) + k * np.float32(2.12194440e-4)  # log(2) as the sum of two constants, the first with few bits
     p = np.float32(1.9875691500e-4)
     p = p * r + np.float32(1.3981999507e-3)
     p = p * r + np.float32(8.3334519073e-3)
@@ -41,7 +41,7 @@ def exp_32(x):
 
 
 def exp(x):
-    """e^x in compiled loops. Where it is less than the smallest number, that, and not 0; nor infinity."""
+    """e^x in compiled loops. In float32 it saturates: it is never less than the smallest normal number, nor infinity."""
     raise NotImplementedError
 
 
@@ -54,7 +54,7 @@ def _exp(x):
 
 @part
 def tanh_32(x):
-    """tanh x = 1 - 2 / (e^2x + 1), and near 0, where that has few digits, a polynomial (Cephes' tanhf). For vectors."""
+    """tanh x = 1 - 2 / (e^2x + 1), and near 0, where that loses digits, a polynomial (Cephes' tanhf). It vectorizes."""
     one, two, size, z = np.float32(1), np.float32(2), abs(x), x * x
     p = np.float32(-5.70498872745e-3)
     p = p * z + np.float32(2.06390887954e-2)
@@ -70,7 +70,7 @@ def tanh_32(x):
 
 @part
 def forward_part(i, parts, kind, slope, x, y):
-    """Some numbers."""
+    """Some elements."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y, zero, one = x[some], y[some], x.dtype.type(0), x.dtype.type(1)
     if kind == RELU:
@@ -80,7 +80,7 @@ def forward_part(i, parts, kind, slope, x, y):
         for j in range(len(x)):
             y[j] = x[j] if x[j] > zero else slope * x[j]
     else:
-        least = x.dtype.type(-88 if x.itemsize == 4 else -math.inf)  # exp of float32 goes on to no more than e^88.37
+        least = x.dtype.type(-88 if x.itemsize == 4 else -math.inf)  # exp of float32 saturates at e^88.37
         for j in range(len(x)):
             y[j] = zero if x[j] < least else one / (one + exp(-x[j]))
 
@@ -94,7 +94,7 @@ def forward(team, kind, slope, x, y):
 
 @part
 def tanh_part(i, parts, x, y):
-    """Some numbers."""
+    """Some elements."""
     some = slice(len(x) * i // parts, len(x) * (i + 1) // parts)
     x, y = x[some], y[some]
     for j in range(len(x)):
@@ -110,7 +110,7 @@ def tanh_forward(team, x, y):
 
 @part
 def backward_part(i, parts, kind, slope, g, y, dx):
-    """Some numbers."""
+    """Some elements."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, y, dx, zero, one = g[some], y[some], dx[some], g.dtype.type(0), g.dtype.type(1)
     if kind == RELU:
@@ -145,12 +145,12 @@ def sigmoid(x: Tensor) -> Any:
 
 
 def tanh(x: Tensor) -> Any:
-    """See ops.tanh. Any shape. In double precision NumPy's own."""
+    """See ops.tanh. Any shape. In double precision it is NumPy's."""
     return _activation("tanh", TANH, x)
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
-    """See ops.leaky_relu. Any shape. With a slope below 0 the result would not tell where x is above 0."""
+    """See ops.leaky_relu. Any shape. No slope below 0: the output would not show where x is above 0."""
     known = isinstance(negative_slope, (int, float)) and negative_slope >= 0
     return _activation("leaky_relu", LEAKY, x, negative_slope) if known else NotImplemented
 
@@ -177,17 +177,17 @@ def _activation(name: str, kind: int, x: Tensor, slope: float = 0.0) -> Any:
 
 
 def planar(x: Array) -> bool:
-    """Whether x lies in the usual order; else as images (N, H, W, C)."""
+    """Whether x is in the usual layout; else it is images stored as (N, H, W, C)."""
     return x.ndim != 4 or x.flags.c_contiguous or not channels_last(x).flags.c_contiguous
 
 
 def flat(x: Array, few: bool) -> Array:
-    """The numbers of x in one row, as they lie, or are to lie: images in the one order or the other."""
+    """The elements of x as a vector, in memory order; images in the layout that `few` selects."""
     return (np.ascontiguousarray(x) if x.ndim != 4 else stored(x, few)).reshape(-1)
 
 
 def shaped(numbers: Array, shape: tuple[int, ...], few: bool) -> Array:
-    """The way back."""
+    """The inverse of flat()."""
     if few:
         return numbers.reshape(shape)
     n, c, h, w = shape
@@ -199,7 +199,7 @@ def shaped(numbers: Array, shape: tuple[int, ...], few: bool) -> Array:
 
 @part
 def philox(counter, step, key_0, key_1):
-    """Philox 4x64 with ten rounds (Salmon et al. 2011): four random words of 64 bits, as NumPy's generator has them."""
+    """Philox 4x64 with ten rounds (Salmon et al. 2011): four random words of 64 bits, the same as NumPy's generator."""
     a, b, c, d = np.uint64(counter), np.uint64(0), np.uint64(step), np.uint64(0)
     for _ in range(10):
         m, n = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
@@ -211,11 +211,11 @@ def philox(counter, step, key_0, key_1):
 
 @part
 def drop_part(i, parts, x, p, scale, key, step, keep, y):
-    """Some numbers: eight for each block of random bits."""
+    """Some elements: eight for each block of random bits."""
     n, zero, key_0, key_1 = (len(x) + 7) // 8, x.dtype.type(0), np.uint64(key[0]), np.uint64(key[1])
     start, stop = n * i // parts * 8, min(len(x), n * (i + 1) // parts * 8)
     for first in range(start, stop, 8):
-        words, at = philox(first // 8 + 1, step, key_0, key_1), first  # NumPy counts before it draws
+        words, at = philox(first // 8 + 1, step, key_0, key_1), first  # NumPy increments before it draws
         for word in words:
             for half in (np.uint64(word & np.uint64(0xFFFFFFFF)), np.uint64(word >> np.uint64(32))):
                 if at < stop:
@@ -228,14 +228,14 @@ def drop_part(i, parts, x, p, scale, key, step, keep, y):
 
 @loop
 def drop(team, x, p, scale, key, step, keep, y):
-    """y = x * scale where a random number in [0, 1) is at least p, else x * 0; keep says where. All flat."""
+    """y = x * scale where a random number in [0, 1) is at least p, else x * 0; keep is the mask. All flat."""
     parts = cuts(len(x), len(x))
     share(team, parts, entry(drop_part, (parts, x, p, scale, key, step, keep, y)))
 
 
 @part
 def masked_part(i, parts, g, scale, keep, dx):
-    """Some numbers."""
+    """Some elements."""
     some = slice(len(g) * i // parts, len(g) * (i + 1) // parts)
     g, keep, dx, zero = g[some], keep[some], dx[some], g.dtype.type(0)
     for j in range(len(g)):
@@ -244,13 +244,13 @@ def masked_part(i, parts, g, scale, keep, dx):
 
 @loop
 def masked(team, g, scale, keep, dx):
-    """dx = g * scale where `keep` says so, else g * 0."""
+    """dx = g * scale where `keep` is true, else g * 0."""
     parts = cuts(len(g), len(g))
     share(team, parts, entry(masked_part, (parts, g, scale, keep, dx)))
 
 
 def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
-    """See ops.dropout. Any shape; the mask is in the usual order, so the result is, too."""
+    """See ops.dropout. Any shape; the mask is in the usual layout, so the output is too."""
     if type(x) is not Tensor or not plain(x) or not x.data.size or type(rng) is not CounterRng or not 0 <= p < 1:
         return NotImplemented
     scale, key, step = x.dtype.type(1 / (1 - p)), np.array(rng.key, np.uint64), rng.next_step()
@@ -279,13 +279,13 @@ def take_part(i, parts, images, chosen, scale, x):
 
 @loop
 def take_images(team, images, chosen, scale, x):
-    """x (n, pixels) = scale * the chosen ones of images (N, pixels), which are bytes."""
+    """x (n, pixels) = scale * images[chosen], of images (N, pixels) in bytes."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(take_part, (parts, images, chosen, scale, x)))
 
 
 def take(images: Array, labels: Array, chosen: Array, dtype: Any) -> Any:
-    """A batch, see data/batches.py: (x (n, 1, H, W) of numbers in [0, 1], labels), from images (N, H, W) of bytes."""
+    """A batch, see data/batches.py: (x (n, 1, H, W) in [0, 1], labels), from images (N, H, W) in bytes."""
     dtype = np.dtype(dtype)
     if images.dtype != np.uint8 or images.ndim != 3 or not images.flags.c_contiguous or dtype.char not in "fd":
         return NotImplemented

@@ -1,8 +1,8 @@
 """Max pooling in loops: any window, stride and padding. A part of the work is some of the images.
 
-Of images (N, H, W, C) a window is looked through pixel by pixel, all channels in one run. Planes are images of one
-channel, (N * C, H, W): there a line of windows is looked through at once, each at the same place, then at the next.
-Only the pixels of a window that lie in the image count. The mean of windows is in mean_pools.py.
+In images (N, H, W, C) a window is scanned pixel by pixel, with all channels in one contiguous loop. Planes are images of
+one channel, (N * C, H, W): there a line of windows is scanned together, one place of the windows after another. Pixels
+of a window outside the image are ignored. Average pooling is in mean_pools.py.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from minidl.tensor import Tensor, record
 
 @part
 def inside(place, kernel, stride, padding, size):
-    """(first, from, to): the pixel where a window begins along an axis, and which of its places lie in the image."""
+    """(first, from, to): the pixel where a window starts along an axis, and which of its places are in the image."""
     first = place * stride - padding
     return first, max(0, -first), min(kernel, size - first)
 
 
 @part
 def within(place, stride, padding, size, count):
-    """(from, to): of so many windows along an axis, those that have this place of theirs in the image."""
+    """(from, to): those of `count` windows along an axis that have this place in the image."""
     return max(0, -((place - padding) // stride)), min(count, (size - 1 + padding - place) // stride + 1)
 
 
-# ---- the largest ----
+# ---- the maximum ----
 
 
 @part
 def best_of_pixel(pixel, at, channels, y, winner):
-    """One more pixel of a window. y, winner (C,): the largest numbers so far, and where in the image they are."""
+    """One more pixel of a window. y, winner (C,): the maxima so far, and their indices in the image."""
     for c in range(len(y)):
         v = pixel[c]
-        more = v > y[c] or v != v  # NaN wins; of equal numbers the first
+        more = v > y[c] or v != v  # NaN wins; of equal values the first
         y[c] = v if more else y[c]
         winner[c] = at + channels[c] if more else winner[c]
 
 
 @part
 def best_of_window(pixels, places):
-    """The largest of the four of a window 2 x 2, and its place. NaN wins; of equal numbers the first."""
+    """The maximum of a 2 x 2 window, and its place. NaN wins; of equal values the first."""
     (best, u, v, w), (place, at_u, at_v, at_w) = pixels, places
     more = u > best or u != u
     best, place = u if more else best, at_u if more else place
@@ -61,7 +61,7 @@ def best_of_window(pixels, places):
 
 @part
 def best_of_4(pixels, places, channels, y, winner):
-    """All of the usual window, 2 x 2, in one loop."""
+    """The whole of the usual window, 2 x 2, in one loop."""
     a, b, c, d = pixels
     for k in range(len(y)):
         y[k], place = best_of_window((a[k], b[k], c[k], d[k]), places)
@@ -102,14 +102,14 @@ def best_part(i, parts, x, kernel, stride, padding, y, winners):
 
 @loop
 def largest(team, x, kernel, stride, padding, y, winners):
-    """y (N, OH, OW, C): the largest number of each window of x (N, H, W, C); winners: where in the image it is."""
+    """y (N, OH, OW, C): the maximum of each window of x (N, H, W, C); winners: its index in the image."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(best_part, (parts, x, kernel, stride, padding, y, winners)))
 
 
 @part
 def best_of_line(line, step, at, y, winner):
-    """The same place of a line of windows, which are `step` apart."""
+    """One place of all windows in a line, which are `step` apart."""
     for k in range(len(y)):
         v = line[k * step]
         more = v > y[k] or v != v
@@ -119,15 +119,15 @@ def best_of_line(line, step, at, y, winner):
 
 @part
 def two_by_two(kernel, stride, padding):
-    """Whether windows are the usual ones: 2 x 2, side by side."""
+    """Whether windows are the usual ones: 2 x 2, non-overlapping."""
     return kernel[0] == kernel[1] == stride[0] == stride[1] == 2 and padding[0] == padding[1] == 0
 
 
 @part
 def pick_up(x, lines, size, back):
-    """The upper lines of the windows 2 x 2 of a plane one after the other, and the lower; `back`: from these to x.
+    """Gather the upper lines of the 2 x 2 windows of a plane, and the lower; with `back`, scatter them to x.
 
-    A line of windows is short, so it pays to do all of a plane in one loop. lines (2, 2 * OH * OW)
+    A line of windows is short, so it pays to process a plane in one loop. lines (2, 2 * OH * OW)
     """
     oh, ow = size
     for i in range(oh):
@@ -140,8 +140,8 @@ def pick_up(x, lines, size, back):
 
 @part
 def best_of_2_by_2(lines, begin, width, y, winner):
-    """All windows 2 x 2 of a plane of this width, that pick_up() gave. y, winner, begin: what a window gives, and the
-    place where it begins."""
+    """All 2 x 2 windows of a plane of this width, as gathered by pick_up(). y, winner, begin: the maximum of each
+    window, its index, and that of the window's first pixel."""
     upper, lower, one, width = lines[0], lines[1], np.int32(1), np.int32(width)
     places = np.int32(0), one, width, width + one
     for k in range(len(begin)):
@@ -173,7 +173,7 @@ def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
                     k0, k1 = within(b, sw, pw, w, count)
                     first = k0 * sw - pw + b
                     line, at, best, winner = x[n, top + a, first:], (top + a) * w + first, y[n, oh], winners[n, oh]
-                    if sw == 1:  # a number that is known beforehand lets it be done by vectors
+                    if sw == 1:  # a constant step lets the loop be vectorized
                         best_of_line(line, 1, at, best[k0:k1], winner[k0:k1])
                     elif sw == 2:
                         best_of_line(line, 2, at, best[k0:k1], winner[k0:k1])
@@ -201,7 +201,7 @@ def give_part(i, parts, g, winners, dx):
 
 @loop
 def give(team, g, winners, dx):
-    """Each gradient to where the largest number was. g, winners (N, numbers of a result), dx (N, those of an image)."""
+    """Scatter each gradient to where the maximum was. g, winners (N, elements of an output), dx (N, those of an image)."""
     parts = cuts(len(dx), dx.size)
     share(team, parts, entry(give_part, (parts, g, winners, dx)))
 
@@ -229,7 +229,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 
 def fitting(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
-    """(window, stride, padding), or None where that is nothing that we compute; the reference says what is wrong."""
+    """(window, stride, padding), or None where these loops do not support it; then the reference reports what is wrong."""
     if len(shape) != 4 or 0 in shape:
         return None
     kernel, pad = _pair(k), _pair(padding)
@@ -246,5 +246,5 @@ def results(shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -
 
 
 def one_channel(images: Array, few: bool) -> Array:
-    """Planes (N, C, H, W) as (N * C, H, W); images that lie otherwise as they are."""
+    """Planes (N, C, H, W) as (N * C, H, W); images in the other layout as they are."""
     return images.reshape(-1, *images.shape[2:]) if few else images

@@ -1,4 +1,4 @@
-"""softmax and log_softmax of the last axis: each row in a few passes while it is in the cache, and one for its
+"""softmax and log_softmax over the last axis: a few passes over each row while it is in the cache, and one for its
 gradient.
 """
 
@@ -19,12 +19,12 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
 from minidl.tensor import Tensor, record
 
-LOWEST = (-87, -708)  # of float32, float64: e to less is subnormal, and 0 beside the largest, which is 1
+LOWEST = (-87, -708)  # of float32, float64: below it e^x is subnormal, and negligible beside the largest, 1
 
 
 @part
 def forward_part(i, parts, x, p, log_p):
-    """Some rows. e^x of all of them in one loop: a row may be too short for vectors."""
+    """Some rows. e^x of all of them in one loop: a row may be too short to vectorize."""
     rows = slice(len(p) * i // parts, len(p) * (i + 1) // parts)
     x, p, log_p = x[rows], p[rows], log_p[rows]
     numbers, zero, lowest = p.ravel(), p.dtype.type(0), p.dtype.type(LOWEST[p.itemsize // 4 - 1])
@@ -84,7 +84,7 @@ def backward_part(i, parts, log, g, p, dx):
 
 @loop
 def backward(team, log, g, p, dx):
-    """dx = p * (g - sum of g p), of softmax; with `log` g - p * sum of g, of log_softmax. All (rows, classes)."""
+    """dx = p * (g - sum of g p), for softmax; with `log`, g - p * sum of g, for log_softmax. All (rows, classes)."""
     parts = cuts(len(p), 2 * p.size)
     share(team, parts, entry(backward_part, (parts, log, g, p, dx)))
 

@@ -83,7 +83,7 @@ def readable(x: Array) -> Array:
     size, (n, m), (row, column) = x.itemsize, x.shape[-2:], x.strides[-2:]
     by_rows = column == size and row % size == 0 and row >= m * size
     by_columns = row == size and column % size == 0 and column >= n * size
-    return x if by_rows or by_columns else x.copy()  # in the order of its axes
+    return x if by_rows or by_columns else x.copy()  # in C order
 
 
 def stack_of(x: Array) -> Stack:

@@ -1,9 +1,9 @@
-"""The windows of images, laid out as a matrix: for some lines of pixels at a time, as much as stays in the cache.
+"""im2col, the windows of images as a matrix: for some lines of pixels at a time, as many as stay in the cache.
 
-A convolution is a matrix product once every window is a row of a matrix. Images with many channels lie in memory as
-(N, H, W, C): a row of a window is one stretch of kw * C numbers. Those with few, such as grey or colour pictures, lie
-as they come, (N, C, H, W): there the stretches are the lines of a channel, and the windows become columns. Both are
-arrays of four axes here; `few` says which, and BLAS takes a matrix with its rows or its columns side by side.
+A convolution is a matrix product once every window is a row of a matrix. Images with many channels are stored as
+(N, H, W, C): a row of a window is one contiguous run of kw * C elements. Those with few, such as grey or colour images,
+are stored as (N, C, H, W): there the contiguous runs are the lines of a channel, and the windows become columns. Both
+are arrays of four axes here; `few` says which, and BLAS takes the matrix row-major or column-major.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from minidl.fast.loops.compiler import part
 from minidl.fast.loops.words import copy
 
-CACHE = 1 << 18  # bytes of laid out windows at a time, ...
-PIXELS = 192  # ... but windows of so many pixels at least: for each product BLAS arranges the filters anew
+CACHE = 1 << 18  # bytes of windows at a time, ...
+PIXELS = 192  # ... but windows of at least this many pixels: BLAS packs the filters for each product
 
 
 @part
 def blocks(images, size, k, itemsize):
-    """(images, lines) that are laid out at a time, of so many images; k numbers in a window."""
+    """The block (images, lines) whose windows are copied at a time, of this many images; k elements in a window."""
     lines = max(1, PIXELS // size[1], CACHE // (size[1] * k * itemsize))
     together = max(1, min(images, lines // size[0]))
     return together, min(lines, together * size[0])
@@ -27,7 +27,7 @@ def blocks(images, size, k, itemsize):
 
 @part
 def padding_room(images, x, few, padding, step):
-    """Memory for padded(): images like x with zeros around them, and their halves; empty where it needs none."""
+    """Buffers for padded(): images like x with zero padding, and their halves; empty where they are not needed."""
     ph, pw = padding
     a, b, c = x.shape[1:]
     two = few and step == 2
@@ -39,10 +39,10 @@ def padding_room(images, x, few, padding, step):
 
 @part
 def padded(x, few, padding, whole, halves):
-    """Some images with zeros around them, in the memory of padding_room(); themselves where there is nothing to do.
+    """Some images with zero padding, in the buffers of padding_room(); the images themselves if they need none.
 
-    Of planes with windows two pixels apart, the halves: the pixels at even places of the lines, then those at odd ones.
-    So what neighbouring windows have at the same place lies side by side.
+    For planes at stride 2, their halves: the pixels at even places of the lines, then those at odd ones. So what
+    neighbouring windows have at the same place is contiguous.
     """
     ph, pw = padding
     m, a, b, c = x.shape
@@ -63,7 +63,7 @@ def padded(x, few, padding, whole, halves):
 
 @part
 def halve(images, halves):
-    """The pixels of planes at even places of their lines, and those at odd ones, as two planes of their own."""
+    """Split each plane into two: the pixels at even places of its lines, and those at odd ones."""
     for i in range(len(images)):
         for j in range(images.shape[1]):
             pixels, even, odd = images[i, j].ravel(), halves[i, 2 * j].ravel(), halves[i, 2 * j + 1].ravel()
@@ -74,7 +74,7 @@ def halve(images, halves):
 
 @part
 def joined(halves):
-    """The planes whose halves these are."""
+    """The inverse of halve(): the planes."""
     m, two, lines, width = halves.shape
     images = np.empty((m, two // 2, lines, 2 * width), halves.dtype)
     for i in range(m):
@@ -88,9 +88,9 @@ def joined(halves):
 
 @part
 def lay_out(images, few, line, lines, size, kernel, stride, windows):
-    """The windows of some lines of pixels as a matrix: rows (pixels, kh*kw*C), of few channels (C*kh*kw, pixels).
+    """im2col: the windows of some lines of pixels as a matrix (pixels, kh*kw*C), for few channels (C*kh*kw, pixels).
 
-    images  with their padding; the lines are those of all images one after the other, OH for each
+    images  with their padding; the lines are those of all images in sequence, OH for each
     """
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
     planes = 2 if sw == 2 else 1  # of a channel: see padded()
@@ -119,7 +119,7 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
 
 @part
 def add_back(windows, few, line, lines, size, kernel, stride, images):
-    """The way back: each number is added to the place that it would have come from."""
+    """col2im, the inverse direction: each element is added to the place that lay_out() reads it from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
     planes = 2 if sw == 2 else 1  # of a channel: see padded()
     for nth in range(lines):
@@ -151,7 +151,7 @@ def add_back(windows, few, line, lines, size, kernel, stride, images):
 
 @part
 def cut_in(x, few, padding, places):
-    """Some images without the zeros around them: fills x."""
+    """Copy some images without their zero padding: fills x."""
     ph, pw = padding
     m, a, b, c = x.shape
     for i in range(m):

@@ -1,4 +1,4 @@
-"""What Python has no words for: numbers that several threads change, the address of a function, BLAS."""
+"""Intrinsics for what Python cannot express: atomic operations, function pointers, BLAS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @intrinsic
 def load(_: Any, board: Any, i: Any) -> Any:
-    """board[i], as the other threads have left it."""
+    """board[i], by an atomic load."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load_atomic(_place(context, builder, sig, args), "seq_cst", 8)
@@ -29,7 +29,7 @@ def load(_: Any, board: Any, i: Any) -> Any:
 
 @intrinsic
 def store(_: Any, board: Any, i: Any, value: Any) -> Any:
-    """board[i] = value; a thread that reads it sees all that was written before."""
+    """board[i] = value, by an atomic store: a thread that reads it sees everything written before it."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], _place(context, builder, sig, args), "seq_cst", 8)
@@ -40,7 +40,7 @@ def store(_: Any, board: Any, i: Any, value: Any) -> Any:
 
 @intrinsic
 def add(_: Any, board: Any, i: Any, value: Any) -> Any:
-    """board[i] += value, in one piece."""
+    """board[i] += value, atomically."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", _place(context, builder, sig, args), args[2], "seq_cst")
@@ -50,7 +50,7 @@ def add(_: Any, board: Any, i: Any, value: Any) -> Any:
 
 @intrinsic
 def swap(_: Any, board: Any, i: Any, old: Any, new: Any) -> Any:
-    """board[i] = new if it is still `old`, in one piece. Returns whether it was."""
+    """Compare and swap: board[i] = new if it is still `old`, atomically. Returns whether it was."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = _place(context, builder, sig, args)
@@ -61,7 +61,7 @@ def swap(_: Any, board: Any, i: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def pause(_: Any) -> Any:
-    """Let the other half of this core go on, where there is one."""
+    """A hint that this thread spins: another hyperthread of the core, if there is one, may go first."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [])
@@ -76,7 +76,7 @@ def pause(_: Any) -> Any:
 
 @intrinsic
 def ticks(_: Any) -> Any:
-    """A clock without a unit; 0 on processors that we don't know."""
+    """A hardware counter as a clock, in no fixed unit; 0 on unknown processors."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(WORD, [])
@@ -91,9 +91,9 @@ def ticks(_: Any) -> Any:
 
 @intrinsic
 def entry(typing: Any, function: Any, args: Any) -> Any:
-    """(address of a plain function, address of the args), for `call`: it calls function(i, *args).
+    """(address of a C function, address of the args), for `call`: the C function calls function(i, *args).
 
-    The args lie in the caller's memory: they are gone when it returns.
+    The args are on the caller's stack: they are gone when it returns.
     """
     kinds = (types.int64, *args.types)
 
@@ -118,7 +118,7 @@ def entry(typing: Any, function: Any, args: Any) -> Any:
 
 
 def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """An array without its count of references, which all threads would change at each slice. The caller has it."""
+    """An array without its reference count, which all threads would contend for at each slice. The caller holds it."""
     if not isinstance(kind, types.Array):
         return value
     array = context.make_array(kind)(context, builder, value)
@@ -128,7 +128,7 @@ def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 @intrinsic
 def call(_: Any, code: Any, i: Any, args: Any) -> Any:
-    """Do part i of what `entry` gave. Returns 1 where it failed, for lack of memory."""
+    """Compute part i of what `entry` returned. Returns 1 if it failed, for lack of memory."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         kind = ir.FunctionType(WORD, [WORD, WORD])
@@ -140,8 +140,8 @@ def call(_: Any, code: Any, i: Any, args: Any) -> Any:
 @intrinsic
 def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any,
          beta: Any, c: Any, ldc: Any) -> Any:  # fmt: skip
-    """BLAS's cblas_?gemm at that address: C = op(A) op(B) + beta C, by rows. c is an array that begins there; a and b
-    are too, or the addresses of one."""
+    """BLAS's cblas_?gemm at that address: C = op(A) op(B) + beta C, row-major. c is an array that starts at C; a and
+    b are arrays too, or addresses."""
     size = types.int64
     flag = types.int64
     real = c.dtype
@@ -170,7 +170,7 @@ def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any,
 
 @intrinsic
 def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
-    """The first numbers of one contiguous array into another: so short a stretch that a loop would be longer."""
+    """Copy the first `count` elements of one contiguous array to another: for runs too short to be worth a loop."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         arrays = [
@@ -186,7 +186,7 @@ def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
 
 @intrinsic
 def multiply_high(_: Any, a: Any, b: Any) -> Any:
-    """The upper 64 of the 128 bits of a product."""
+    """The upper 64 bits of the 128-bit product."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         wide = [builder.zext(value, ir.IntType(128)) for value in values]
