@@ -30,7 +30,7 @@ def cuts(c, terms, lines):
 
 @part
 def cut(c, terms):
-    """Whether a product c is split by rows, not columns, and into how many parts. Each needs all of the other matrix."""
+    """Whether a product c is split by rows or by columns, and into how many parts. Each needs all of the other one."""
     by_rows = len(c) > 2 * c.shape[1]
     return by_rows, cuts(c, terms, len(c) if by_rows else c.shape[1])
 

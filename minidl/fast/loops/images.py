@@ -258,7 +258,7 @@ def across(team, blas, g, y, winners, x, w, dx, dw, db, few, few_out, size, kern
     """The gradients of x (or empty), the filters w (K, out) and b; y, winners and relu as in forward()."""
     parts = cuts(len(x), 2 * len(x) * size[0] * size[1] * w.size)
     dws, dbs = np.empty((parts, *dw.shape), g.dtype), np.empty((parts, len(db)), g.dtype)
-    turned = np.ascontiguousarray(w.T)  # contiguous, so that BLAS need not transpose it for each product
+    turned = np.ascontiguousarray(w.T)  # contiguous: BLAS then makes no copy for each product
     share(
         team, parts,
         entry(across_part, (parts, blas, g, y, winners, x, w, turned, dx, dws, dbs, few, few_out, size, kernel, stride,

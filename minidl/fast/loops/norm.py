@@ -1,4 +1,4 @@
-"""Batch normalization in four loops: two forward, two backward. The first of each computes sums, the second applies them.
+"""Batch normalization in four loops, two forward and two backward: the first of each pair sums, the second applies.
 
 Here x is a matrix of `lines`, each with the same channels in the same order: for images (N, H, W, C) a line is a row of
 pixels, for planes (N, C, H, W) an image, for vectors (N, C) a vector. All loops reduce its columns in parallel, and the

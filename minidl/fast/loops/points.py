@@ -29,7 +29,7 @@ def exp_32(x):
     one = np.float32(1)
     v = min(max(x, np.float32(-87.3)), np.float32(88.37))
     k = np.floor(v * np.float32(1.44269504) + np.float32(0.5))
-    r = v - k * np.float32(0.693359375) + k * np.float32(2.12194440e-4)  # log(2) as the sum of two constants, the first with few bits
+    r = v - k * np.float32(0.693359375) + k * np.float32(2.12194440e-4)  # log(2) as a sum, its first term short
     p = np.float32(1.9875691500e-4)
     p = p * r + np.float32(1.3981999507e-3)
     p = p * r + np.float32(8.3334519073e-3)
@@ -41,7 +41,7 @@ def exp_32(x):
 
 
 def exp(x):
-    """e^x in compiled loops. In float32 it saturates: it is never less than the smallest normal number, nor infinity."""
+    """e^x in compiled loops. In float32 it saturates: it is never below the smallest normal number, nor infinity."""
     raise NotImplementedError
 
 

@@ -1,8 +1,8 @@
 """Max pooling in loops: any window, stride and padding. A part of the work is some of the images.
 
-In images (N, H, W, C) a window is scanned pixel by pixel, with all channels in one contiguous loop. Planes are images of
-one channel, (N * C, H, W): there a line of windows is scanned together, one place of the windows after another. Pixels
-of a window outside the image are ignored. Average pooling is in mean_pools.py.
+In images (N, H, W, C) a window is scanned pixel by pixel, with all channels in one contiguous loop. Planes are images
+of one channel, (N * C, H, W): there a line of windows is scanned together, one place of the windows after another.
+Pixels of a window outside the image are ignored. Average pooling is in mean_pools.py.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def give_part(i, parts, g, winners, dx):
 
 @loop
 def give(team, g, winners, dx):
-    """Scatter each gradient to where the maximum was. g, winners (N, elements of an output), dx (N, those of an image)."""
+    """Scatter each gradient to where the maximum was. g, winners (N, elements of an output), dx (N, of an image)."""
     parts = cuts(len(dx), dx.size)
     share(team, parts, entry(give_part, (parts, g, winners, dx)))
 
@@ -229,7 +229,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 
 def fitting(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
-    """(window, stride, padding), or None where these loops do not support it; then the reference reports what is wrong."""
+    """(window, stride, padding), or None where these loops do not support it; the reference reports what is wrong."""
     if len(shape) != 4 or 0 in shape:
         return None
     kernel, pad = _pair(k), _pair(padding)
