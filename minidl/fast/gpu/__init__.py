@@ -1,10 +1,9 @@
-"""The fast forms on a GPU. They compute what the reference in ops*.py computes.
+"""The fast kernels on a GPU. They compute what the reference in ops*.py computes.
 
-A kernel has to prove itself: before its first use on a device it is compared with the reference, on the CPU, for a
-small example. One that does not compile there, or gives other numbers, is left out with a warning, and the reference
-runs.
+A kernel is checked before its first use on a device: it is compared with the reference, on the CPU, on a small example.
+One that does not compile there, or gives different results, is skipped with a warning, and the reference runs.
 
-kernels.cu, images.cu   what the GPU runs, in C     launch.py   compiling and starting it
+kernels.cu, images.cu   what the GPU runs, in C     launch.py   compiling and launching it
 products.py   matrix products, by cuBLAS            graph.py    a whole training step as one launch, with slip.py
 dense.py, images.py, convolution.py   the operations            rules.py    the update rules
 """
@@ -37,10 +36,10 @@ def checked(
     call: Any = None,
     **more: Any,
 ) -> Callable[..., Any]:
-    """The fast form, used where it has been compared with the reference: on random Tensors of these shapes.
+    """The fast form, used only if it agrees with the reference on random Tensors of these shapes.
 
-    call  how either is called with the Tensors; by default form(*tensors, **more)
-    more  their other arguments: an array goes to their device, a function is called for each of the two
+    call  how both are called with the Tensors; by default form(*tensors, **more)
+    more  their other arguments: an array is copied to their device, a function is called for each of the two
     """
 
     @cache
@@ -97,7 +96,7 @@ GPU_KERNELS["batch_norm"] = checked(
 
 
 def together(fast: Callable[..., Any], *kinds: type[Module]) -> tuple[Kinds, Callable[..., Any]]:
-    """A form of these layers, compared with their operations one by one: see fuse.py."""
+    """A fused form of these layers, checked against their operations one by one: see fuse.py."""
     rows, filters, channels = [(6, 4), (5, 4), (5,)], [IMAGES, (4, 3, 3, 2), (4,)], [(3,)] * 4
     shapes = {Linear: rows, Conv2d: filters, BatchNorm2d: [IMAGES, *channels]}[kinds[0]]
     rest = {Linear: (), Conv2d: (1, 1), MaxPool2d: (2, 2, 0), ReLU: ()}  # strides, paddings and windows
@@ -114,7 +113,7 @@ GPU_KERNELS["Sequential.forward"] = Fused(dict((
     together(dense.linear_relu, Linear, ReLU),
     together(convolution.conv2d_relu, Conv2d, ReLU),
     together(convolution.conv2d_relu_max_pool2d, Conv2d, ReLU, MaxPool2d),
-    together(convolution.conv2d_relu_max_pool2d, Conv2d, MaxPool2d, ReLU),  # a maximum and a ReLU change places freely
+    together(convolution.conv2d_relu_max_pool2d, Conv2d, MaxPool2d, ReLU),  # max and ReLU commute
     together(images.batch_norm_relu, BatchNorm2d, ReLU),
 )))  # fmt: skip
 GPU_KERNELS["take"] = loop.take

@@ -1,4 +1,4 @@
-"""Convolution on a GPU: a matrix product of the windows that the filters see, and the filters. See images.py first."""
+"""Convolution on a GPU: a matrix product of the windows of the images and the filters. See images.py first."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Tensor, record
 
 FEW = 96  # filters up to which a convolution needs no matrix of windows
-FEW_PIXELS = 16384  # pixels below which such a kernel has too few blocks at work, unless its windows are small
-BLOCKS = 1056  # blocks among which a convolution's weight gradient is shared out: eight for each of 132 multiprocessors
+FEW_PIXELS = 16384  # pixels below which such a kernel has too few active blocks, unless its windows are small
+BLOCKS = 1056  # blocks among which a convolution's weight gradient is split: eight for each of 132 multiprocessors
 
 
 def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
@@ -25,7 +25,7 @@ def conv2d(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0
 
 
 def conv2d_relu(x: Tensor, w: Any, b: Any = None, stride: Size = 1, padding: Size = 0) -> Any:
-    """relu(conv2d(...)): bias and ReLU in one pass, there and back."""
+    """relu(conv2d(...)): bias and ReLU in one pass, forward and backward."""
     return _conv2d(x, w, b, stride, padding, with_relu=True)
 
 
@@ -46,7 +46,7 @@ def _conv2d(x: Tensor, w: Any, b: Any, stride: Size, padding: Size, with_relu: b
 def conv2d_relu_max_pool2d(
     x: Tensor, w: Any, b: Any, stride: Size, padding: Size, k: Size, k_stride: Size, k_padding: Size
 ) -> Any:
-    """The three in a row: bias, ReLU and pooling are one pass, and so is their way back."""
+    """The three fused: bias, ReLU and pooling are one pass, and so is their backward."""
     sizes = _conv_sizes(x, w, b, stride, padding)
     if sizes is None:
         return NotImplemented
@@ -78,10 +78,10 @@ def _conv_sizes(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> Sizes
 class Convolution:
     """The products of one convolution: its windows (N*OH*OW, kh*kw*C) times its filters (kh*kw*C, out).
 
-    There are three ways. Windows of one pixel are the image's rows themselves. For up to FEW filters over many pixels,
-    kernels fetch the windows from the image where they need them (`direct`, see CONVOLVE in images.cu). For more
-    filters cuBLAS is so much better at products that it pays to lay the windows out in memory; and for few pixels,
-    since it can share one sum out among many blocks.
+    There are three algorithms. For windows of one pixel the image itself is the matrix. For up to FEW filters over many
+    pixels, kernels read the windows from the image as they need them (`direct`, an implicit im2col: see CONVOLVE in
+    images.cu). For more filters cuBLAS is so much faster that it pays to copy the windows to memory (im2col); and for
+    few pixels, since it can split one sum among many blocks.
     """
 
     def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:
@@ -96,14 +96,14 @@ class Convolution:
         self.direct = self._is_direct(self.n * s.oh * s.ow, self.across, self.filters)
 
     def _is_direct(self, pixels: int, across: int, columns: int) -> bool:
-        """Whether a product (pixels, across) @ (across, columns) fetches its windows itself."""
+        """Whether a product (pixels, across) @ (across, columns) reads its windows from the image."""
         return not self.one_pixel and columns <= FEW and (pixels >= FEW_PIXELS or across <= 64)
 
     def empty(self, *shape: int) -> Array:
         return self.xp.empty(shape, self.x.dtype)
 
     def forward(self, b: Tensor | None, with_relu: bool) -> Array:
-        """The result as a matrix (N*OH*OW, out)."""
+        """The output as a matrix (N*OH*OW, out)."""
         y = self.empty(self.n * self.sizes.oh * self.sizes.ow, self.filters)
         bias = None if b is None else contiguous(b.data)
         if self.direct:
@@ -117,7 +117,7 @@ class Convolution:
         return y
 
     def edges(self, rows_of: Any) -> list[Edge]:
-        """How the gradient of the result reaches x and w; rows_of makes of it a matrix (N*OH*OW, out)."""
+        """How the gradient of the output reaches x and w; rows_of reshapes it to a matrix (N*OH*OW, out)."""
         return [
             (self.x, lambda g: self._back_to_pixels(rows_of(g))),
             (self.w, into(self.w, lambda g, out: self._back_to_filters(rows_of(g), out))),
@@ -194,10 +194,10 @@ class Convolution:
         return out
 
     def _in_order(self) -> bool:
-        """Whether (C, kh, kw) and (kh, kw, C) are one order."""
+        """Whether (C, kh, kw) and (kh, kw, C) are the same order in memory."""
         return self.sizes.c == 1 or self.taps == 1
 
 
 def _rows(g: Array) -> Array:
-    """Images (N, C, H, W) as a matrix of pixels (N*H*W, C); no copy where they lie channels last."""
+    """Images (N, C, H, W) as a matrix of pixels (N*H*W, C); no copy if they are stored channels last."""
     return last(g).reshape(-1, g.shape[1])

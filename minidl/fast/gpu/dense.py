@@ -1,6 +1,6 @@
 """Dense layers, activations, dropout and the loss on a GPU. They compute what the reference in ops*.py computes.
 
-A GPU works through a small batch faster than Python can tell it what to do: what the reference writes as ten array
+For a small batch a GPU runs kernels faster than Python can launch them: what the reference writes as ten array
 operations is one kernel here (kernels.cu), and the matrix products are cuBLAS's (products.py).
 """
 
@@ -20,11 +20,11 @@ from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
 from minidl.tensor import Edge, Tensor, record
 
-CLASSES = 512  # from here on the reference form of cross_entropy has more to do at once than a thread for each row
+CLASSES = 512  # from here on the reference form of cross_entropy has more parallelism than one thread per row
 
 
 def once(f: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """f, but the edges of one operation, called with the same gradient in turn, share its result."""
+    """f with its last result cached: the edges of one operation, called with the same gradient in turn, share it."""
     kept: list[Any] = [None, None]
 
     def shared(g: Array) -> Any:
@@ -36,7 +36,7 @@ def once(f: Callable[[Array], Any]) -> Callable[[Array], Any]:
 
 
 def contiguous(x: Array) -> Array:
-    """x with its last axis fastest: itself where it lies so."""
+    """x in C order: itself if it is C-contiguous, else a copy."""
     return x if x.flags.c_contiguous else xp_of(x).ascontiguousarray(x)
 
 
@@ -49,7 +49,7 @@ def linear(x: Tensor, w: Any, b: Any = None) -> Any:
 
 
 def linear_relu(x: Tensor, w: Any, b: Any = None) -> Any:
-    """relu(linear(x, w, b)): bias and ReLU in one pass, there and back."""
+    """relu(linear(x, w, b)): bias and ReLU in one pass, forward and backward."""
     return _linear(x, w, b, with_relu=True)
 
 
@@ -77,7 +77,7 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
 def before_activation(
     y: Array, b: Tensor | None, with_relu: bool
 ) -> tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]:
-    """The gradient before bias and ReLU from the one behind them, both (rows, columns), and the bias's into `out`."""
+    """Two functions of the gradient after bias and ReLU: that before them (rows, columns), and the bias's, to `out`."""
     xp, (rows, columns) = xp_of(y), y.shape
     kernels = kernels_for(xp, y.dtype)
 
@@ -102,11 +102,11 @@ def before_activation(
 
 
 def elementwise(name: str, kernels_of: tuple[str, str], x: Tensor, *more: float, arrays: int = 1) -> Any:
-    """An operation on each number alone, of any shape; images channels last stay so.
+    """An elementwise operation, of any shape; images stored channels last stay so.
 
-    kernels_of  the kernels there and back
-    more        numbers that both are given
-    arrays      that the first makes: the result and, of two, what the way back needs in its place
+    kernels_of  the forward and the backward kernel
+    more        numbers that both take
+    arrays      written by the forward kernel: the output and, if two, what the backward kernel needs instead of it
     """
     if not plain(x) or not 0 < x.size <= MANY:
         return NotImplemented
@@ -131,19 +131,19 @@ def activation(kernel: str, x: Tensor, *more: float) -> Any:
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
-    """See ops.leaky_relu. With a slope below 0 the result would not tell where x is above 0."""
+    """See ops.leaky_relu. No slope below 0: the output would not show where x is above 0."""
     known = isinstance(negative_slope, (int, float)) and negative_slope >= 0
     return activation("leaky_relu", x, negative_slope) if known else NotImplemented
 
 
 def gelu(x: Tensor, approximate: str = "none") -> Any:
-    """See ops.gelu. Its slope is made together with the result."""
+    """See ops.gelu. Its slope is computed together with the output."""
     form = {"none": "gelu", "tanh": "gelu_tanh"}.get(approximate)
     return elementwise("gelu", (form, "multiply"), x, arrays=2) if form else NotImplemented
 
 
 def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
-    """See ops.dropout: the mask is drawn on the device, in both directions, by the counter-based generator."""
+    """See ops.dropout: the mask is drawn on the device, in forward and again in backward, by a counter-based RNG."""
     if not plain(x) or not 0 < x.size <= MANY or not isinstance(rng, CounterRng) or not 0 <= p < 1:
         return NotImplemented
     kernels, n, threads = kernels_for(xp_of(x.data), x.dtype), x.size, -(-x.size // 8)
@@ -161,7 +161,7 @@ def dropout(x: Tensor, p: float, rng: Any = None) -> Any:
 
 
 def cross_entropy(logits: Tensor, labels: Any) -> Any:
-    """See ops.cross_entropy. The gradient, softmax - truth, is made together with the loss."""
+    """See ops.cross_entropy. The gradient, softmax - one-hot labels, is computed together with the loss."""
     if not plain(logits) or logits.ndim != 2 or not 0 < logits.shape[1] < CLASSES or not logits.shape[0]:
         return NotImplemented
     labels = contiguous(_labels(logits, labels).astype(np.int64, copy=False))
@@ -171,7 +171,7 @@ def cross_entropy(logits: Tensor, labels: Any) -> Any:
     kernels("cross_entropy", ((1,), (BLOCK,)), loss, d, contiguous(logits.data), labels, *logits.shape)
 
     def vjp(g: Array) -> Array:
-        if g is unit:  # the loss itself is what backward() began with
+        if g is unit:  # backward() was called on the loss itself
             return d
         dx = xp.empty(d.shape, d.dtype)
         kernels("times", d.size, dx, d, g, d.size)
@@ -192,11 +192,11 @@ def count_right(logits: Tensor, labels: Any) -> Any:
     return right
 
 
-# ---- how images lie ----
+# ---- the memory layout of images ----
 
 
 def like(x: Array) -> Array:
-    """Fresh memory for an array like x; images (N, C, H, W) that lie channels last will lie so again."""
+    """Fresh memory for an array like x; images (N, C, H, W) that are stored channels last stay so."""
     if x.ndim == 4 and not x.flags.c_contiguous:
         n, c, h, w = x.shape
         return xp_of(x).empty((n, h, w, c), x.dtype).transpose(0, 3, 1, 2)
@@ -204,12 +204,12 @@ def like(x: Array) -> Array:
 
 
 def in_order(x: Array) -> Array:
-    """The same numbers as memory has them, where `like` made it."""
+    """The elements of x in memory order: a contiguous view where `like` allocated x."""
     return contiguous(channels_last(x) if x.ndim == 4 and not x.flags.c_contiguous else x)
 
 
 def as_last(g: Array, y: Array) -> Array:
-    """g, lying in memory as y does."""
+    """g in the memory layout of y."""
     if g.strides == y.strides:
         return g
     if y.ndim == 4 and not y.flags.c_contiguous:

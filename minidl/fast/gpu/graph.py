@@ -1,19 +1,19 @@
 """A whole training step as one CUDA graph.
 
 A step of a small network is some thirty kernels of a few microseconds each, and Python takes longer to launch one of
-them than the GPU to run it: the GPU waits. A CUDA graph is a recording of such a sequence. Recorded once ("captured",
-nothing runs meanwhile), it is launched as a whole, again and again, with one call.
+them than the GPU to run it: the GPU is idle most of the time. A CUDA graph is a recording of such a sequence. Recorded
+once ("captured"; nothing runs meanwhile), it is launched as a whole, again and again, with one call.
 
-What is replayed is exactly what was recorded: the same kernels on the same places in memory. So
+A replay is exactly what was recorded: the same kernels on the same addresses. So
 
 - the batch is copied to where the recorded step reads it;
-- what Python works out for each step (rates, bias corrections, the step's number for dropout) is written on a slip,
-  which is sent ahead of each launch (slip.py);
-- the memory that the step takes for its results in between comes from a pool of its own;
-- there is one graph for each shape of batch, and for each form of the optimizer's rule, so a new one after a switch.
+- what Python computes for each step (learning rates, bias corrections, the index of the step for dropout) is written
+  on a slip, which is copied to the device before each launch (slip.py);
+- the step allocates its intermediate results from a memory pool of its own;
+- there is one graph for each shape of batch and each form of the optimizer's rule, so a new one after a switch.
 
-The first steps of a kind run as usual, which compiles and checks the kernels. Captured or not, a step gives the same
-bits. What can't be captured (an own layer that reads values from the GPU, a rule without a formula) trains as usual.
+The first steps of a kind run eagerly, which compiles and checks the kernels. Captured or not, a step gives the same
+bits. What can't be captured (a custom layer that reads values from the GPU, a rule without a formula) trains eagerly.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from minidl.fast.gpu.slip import LENGTH, Slip, number, recording
 from minidl.module import Module, watchers
 from minidl.tensor import Tensor, record
 
-WARM_UP = 2  # steps of a kind that run as usual
-ROWS, ROW = 1024, 8 * LENGTH  # slips on the host, and bytes of one. It is written again when its step is surely done
-RESULTS = 4096  # steps whose results lie in one piece of memory
-RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and memory, are not looked at
+WARM_UP = 2  # steps of a kind that run eagerly
+ROWS, ROW = 1024, 8 * LENGTH  # slips on the host, a ring, and bytes of one; reused only after its step is done
+RESULTS = 4096  # steps whose results share one allocation
+RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and allocations, are not checked
 HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice
-CAPTURING = RLock()  # one capture at a time in a process, and no graph is thrown away meanwhile
+CAPTURING = RLock()  # one capture at a time in a process, and no graph is destroyed meanwhile
 
 
 def captured(loss_of: Callable[..., Any], optimizer: Any, model: Module | None = None) -> Callable[..., Any]:
     """A training step, as one launch where it runs on a GPU.
 
-    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or the loss
-               and some single numbers as arrays (0-d). It is called while a step is recorded, not at each step: what it
-               takes from Python's numbers stays as it was then
+    loss_of    a function of two arrays (a batch's images and its labels) that returns the loss, a Tensor; or a tuple
+               of the loss and scalars as 0-d arrays. It is called while a step is recorded, not at each step: Python
+               numbers that it uses keep the value that they had then
     optimizer  takes the step
-    model      the Module inside loss_of: what its layers count in Python is then counted at each step
+    model      the Module inside loss_of: counters that its layers keep in Python then advance at each step
 
         step = captured(lambda x, y: ops.cross_entropy(model(Tensor(x)), y), optimizer, model)
         loss = step(x, y)        # zero_grad, forward, backward, the optimizer's step
 
-    On the CPU, and for what can't be captured, the step runs as usual.
+    On the CPU, and where it can't be captured, the step runs eagerly.
     """
     return Captured(loss_of, optimizer, model)
 
 
 class Captured:
-    """See `captured`. `why` says why steps are not captured, or is None."""
+    """See `captured`. `why` is the reason why steps are not captured, or None."""
 
     def __init__(self, loss_of: Callable[..., Any], optimizer: Any, model: Module | None) -> None:
         self.loss_of, self.optimizer = loss_of, optimizer
@@ -104,7 +104,7 @@ class Captured:
         return results
 
     def _kind(self, inputs: tuple[Array, ...]) -> Any:
-        """All that decides which kernels a step runs; None where it must run as usual."""
+        """Everything that determines which kernels a step runs; None where it must run eagerly."""
         rule = self.optimizer.kind()
         if rule is None or not all(type(a) is self.xp.ndarray and a.nbytes % 4 == 0 for a in inputs):
             return None
@@ -113,17 +113,17 @@ class Captured:
         return shapes, rule, settings, tuple([module.training for module in self.modules]), using_tf32()
 
     def _capture(self, key: Any, inputs: tuple[Array, ...]) -> bool:
-        """Record the step for inputs of this kind; False, and a warning, where that can't be done."""
+        """Record the step for inputs of this kind. Returns False, with a warning, where that fails."""
         before = [_counted(module) for module in self.modules]
         try:
             self.graphs[key] = Graph(self, inputs)
             after = [_counted(module) for module in self.modules]
             self.graphs[key].counts = _differences(self.modules, before, after)
-        except Exception as error:  # whatever an own layer does that CUDA can't record, it can be computed as usual
+        except Exception as error:  # whatever CUDA can't record of a custom layer still runs eagerly
             self.why = " ".join(str(error).split())[:200]
             self.graphs.pop(key, None)
             warnings.warn(
-                f"training steps are not captured, and so are slower: {self.why}", RuntimeWarning, stacklevel=3
+                f"training steps are not captured, so they are slower: {self.why}", RuntimeWarning, stacklevel=3
             )
         for module, values in zip(self.modules, before, strict=True):
             for name, value in values.items():
@@ -146,15 +146,15 @@ class Graph:
         self.inputs = [xp.empty(a.shape, a.dtype) for a in inputs]
         self.slip = Slip(xp.zeros(LENGTH, np.uint64))
         self.memory = xp.cuda.alloc_pinned_memory(ROWS * ROW)  # slips on the host
-        self.given: list[Any] = []  # the batch of the launch under way
-        self.event: Any = None  # recorded half a round of slips ago
+        self.given: list[Any] = []  # the batch of the current launch
+        self.event: Any = None  # recorded half a ring of slips ago
         self.pool, self.handle = xp.cuda.MemoryPool(), Handle(xp)
         self.results: Any = xp.empty((0, 1), np.uint64)
         self.row = 0
         stream = xp.cuda.Stream(non_blocking=True)
         memory = xp.cuda.using_allocator(self.pool.malloc)
         with own_handle(self.handle), stream:
-            product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS prepares itself at its first use
+            product(xp.ones((2, 2), np.float32), xp.ones((2, 2), np.float32))  # cuBLAS initializes at its first use
         with CAPTURING, recording(self.slip), own_handle(self.handle), no_crossing(), no_collection(), memory, stream:
             stream.begin_capture(RELAXED)
             try:
@@ -183,13 +183,13 @@ class Graph:
         to, _ = number(self._next_place)
         for k, array in enumerate(arrays):
             if array.shape or array.itemsize not in (4, 8):
-                raise ValueError(f"a captured step returns single numbers, this is an array of shape {array.shape}")
+                raise ValueError(f"a captured step must return scalars, got an array of shape {array.shape}")
             kernels("deliver", 1, to, array, array.itemsize, 8 * k)
-        self.kept = arrays  # what the graph writes must not be given to anyone else
+        self.kept = arrays  # the memory that the graph writes must not be reused
         self.kinds = [(array.dtype, isinstance(part, Tensor)) for array, part in zip(arrays, parts, strict=True)]
 
     def _next_place(self) -> int:
-        """The address of the results of the step that is about to be launched: a new place for each."""
+        """The address for the results of the next launch: a new one for each step."""
         self.row += 1
         if self.row >= len(self.results):
             self.results, self.row = self.xp.empty((RESULTS, len(self.kinds)), np.uint64), 0
@@ -213,7 +213,7 @@ class Graph:
         return results if self.is_tuple else results[0]
 
     def _free_row(self, stream: Any) -> int:
-        """Where in the memory on the host a slip can be written that no step in flight still reads."""
+        """The offset in host memory of a slip that no step in flight still reads."""
         half, at = divmod(self.turn, ROWS // 2)
         if at == 0:
             if half:
@@ -233,7 +233,7 @@ class Graph:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """What Python throws away meanwhile, such as an older graph, waits: to free it would wait for the GPU."""
+    """Pause garbage collection: freeing something meanwhile, such as an older graph, would wait for the GPU."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -245,18 +245,18 @@ def no_collection() -> Iterator[None]:
 
 def _abandon(stream: Any) -> None:
     """End a capture that has failed."""
-    with suppress(Exception):  # CUDA says once more that it has failed: the first reason is on its way up
+    with suppress(Exception):  # CUDA reports the failure again; the first error is being raised
         stream.end_capture()
 
 
 def _counted(module: Module) -> dict[str, Any]:
-    """A layer's own values in Python, as they are now: numbers, texts, small arrays, NumPy's generators."""
+    """A copy of a layer's Python state: numbers, strings, small arrays, NumPy generators."""
     kinds = (bool, int, float, str, tuple, np.ndarray, np.random.Generator)
     return {name: deepcopy(value) for name, value in vars(module).items() if isinstance(value, kinds)}
 
 
 def _differences(modules: list[Module], before: list[Any], after: list[Any]) -> list[tuple[Module, str, Any]]:
-    """What each layer counts in a step. Raises ValueError for a change that is no counting."""
+    """What each layer's counters gain in a step. Raises ValueError for any other change."""
     found = []
     for module, old, new in zip(modules, before, after, strict=True):
         for name in old.keys() | new.keys():

@@ -1,8 +1,8 @@
 """Pooling and batch normalization on a GPU. They compute what the reference in ops*.py computes.
 
-Images lie in memory as (N, H, W, C) behind the usual shape, so that a batch's pixels are the rows of a matrix and the
-channels its columns: what is done to each channel (a bias, batch norm's statistics) goes along the rows, and a window's
-rows are pieces of memory in one run.
+Images are stored as (N, H, W, C) behind the usual shape, so that a batch's pixels are the rows of a matrix and the
+channels its columns: operations per channel (a bias, batch norm's statistics) read memory row by row, and each row of a
+window is contiguous.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from minidl.grad_mode import is_recording
 from minidl.ops_conv import Size, _pair
 from minidl.tensor import Edge, Tensor, record
 
-NORM_PARTS = 132  # each block of batch norm's second kernel adds up all parts once more, so there are few
+NORM_PARTS = 132  # few, because each block of batch norm's second kernel sums all parts again
 
 
 class Sizes(NamedTuple):
@@ -39,7 +39,7 @@ class Sizes(NamedTuple):
 
 
 def sizes_of(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> Sizes | None:
-    """The numbers of a convolution or pooling; None where a window does not fit, or there are too many elements."""
+    """The sizes of a convolution or pooling; None where a window does not fit, or there are too many elements."""
     (n, c, h, w), (kh, kw), (sh, sw), (ph, pw) = shape, kernel, stride, padding
     if min(kh, kw, sh, sw) < 1 or min(ph, pw) < 0 or kh > h + 2 * ph or kw > w + 2 * pw:
         return None
@@ -48,13 +48,13 @@ def sizes_of(shape: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> 
 
 
 def grid(n: int, height: int, width: int, across: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """A block for each row of pixels; its threads: channels, pixels."""
+    """One block for each row of pixels; its threads: channels, pixels."""
     channels = min(32, across)
     return (n * height,), (channels, max(1, min(width, 256 // channels)))
 
 
 def last(x: Array) -> Array:
-    """Images (N, C, H, W) as (N, H, W, C) in one piece of memory."""
+    """Images (N, C, H, W) as (N, H, W, C), contiguous."""
     y = channels_last(x)
     if y.flags.c_contiguous or not x.flags.c_contiguous:
         return contiguous(y)
@@ -73,7 +73,7 @@ def first(y: Array) -> Array:
 
 
 class MaxPool:
-    """A max pooling of images (n, h, w, c), with a bias and a ReLU on its way."""
+    """A max pooling of images (n, h, w, c), optionally fused with a bias before it and a ReLU."""
 
     def __init__(self, like: Array, n: int, sizes: Sizes) -> None:
         self.xp, self.dtype, self.n, self.sizes = xp_of(like), like.dtype, n, sizes
@@ -127,7 +127,7 @@ def avg_pool2d(x: Tensor, kernel_size: Size, stride: Size | None = None, padding
 
 
 def pool_sizes(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> Sizes | None:
-    """The numbers of a pooling; None where it does not fit."""
+    """The sizes of a pooling; None where it does not fit."""
     size = _pair(k)
     pad = _pair(padding)
     if 2 * pad[0] > size[0] or 2 * pad[1] > size[1] or size[0] * size[1] >= 65535:
@@ -149,9 +149,10 @@ def batch_norm(
     eps: float = 1e-5,
     with_relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm: two kernels there and two back. The first of each sums by channel, the second does the rest.
+    """See ops.batch_norm: two kernels forward and two backward. The first of each sums by channel, the second
+    applies the sums.
 
-    with_relu  a ReLU behind it, in the same passes
+    with_relu  fused with a ReLU after it
     """
     if not plain(x, running_mean, running_var, weight, bias) or x.ndim not in (2, 4) or not 0 < x.size <= MANY:
         return NotImplemented
@@ -165,7 +166,7 @@ def batch_norm(
     y = xp.empty(a.shape, x.dtype)
     if not training:
         if is_recording() or with_relu or mean_now is None or var_now is None:
-            return NotImplemented  # its gradient is rarely asked for
+            return NotImplemented  # its gradient is rarely needed
         kernels("norm_known", a.size, y, a, mean_now, var_now, w, b, eps, columns, a.size)
         return record("batch_norm", first(y) if x.ndim == 4 else y)
     if rows < 2:
@@ -208,7 +209,7 @@ def batch_norm_relu(
     x: Tensor, ndim: int, batches: Any, mean: Any, var: Any, weight: Any, bias: Any, training: bool, momentum: float,
     eps: float,
 ) -> Any:  # fmt: skip
-    """relu(batch_norm(...)) in the passes of batch norm; `batches` counts. See fuse.batch_norm."""
+    """relu(batch_norm(...)) in the passes of batch norm; `batches` is incremented. See fuse.batch_norm."""
     if x.ndim != ndim:
         return NotImplemented
     y = batch_norm(x, mean, var, weight, bias, training, momentum, eps, with_relu=True)

@@ -1,7 +1,7 @@
-"""Compiling the kernels, and telling the GPU to run one.
+"""Compiling the kernels, and launching them.
 
 All kernels of kernels.cu and images.cu are compiled together, once for float32 and once for float64, when the first of
-them is needed; CuPy keeps the result on the disk. A kernel is called by its name:
+them is needed; CuPy caches the result on disk. A kernel is launched by its name:
 
     kernels = kernels_for(xp, dtype)
     kernels("relu", n, y, x, n)        # as many threads as there are elements
@@ -26,11 +26,11 @@ import numpy as np
 from minidl.backend import Array, to_numpy
 
 SOURCES = ("kernels.cu", "images.cu")
-ANNOUNCED = 8192  # characters of a source from which compiling it takes a noticeable time
+ANNOUNCED = 8192  # characters of source code, from which compiling takes a noticeable time
 BLOCK = 512  # threads in a block, unless a launch says otherwise
-MANY = 2**31 - 1  # elements from which a 32-bit index would overflow
+MANY = 2**31 - 1  # elements, beyond which a 32-bit index would overflow
 KERNEL = re.compile(r"^KERNEL (\w+)\(([^)]*)\)", re.MULTILINE)
-MACRO = re.compile(r"^#define (\w+)\(NAME[^\n]*\nKERNEL NAME\(([^)]*)\)", re.MULTILINE)  # one that makes kernels
+MACRO = re.compile(r"^#define (\w+)\(NAME[^\n]*\nKERNEL NAME\(([^)]*)\)", re.MULTILINE)  # one that defines kernels
 SIZES = "int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw"
 
 CUDA = """
@@ -42,7 +42,7 @@ CUDA = """
 #define UNROLL _Pragma("unroll")
 """
 Grid: TypeAlias = "int | tuple[tuple[int, ...], tuple[int, ...]]"
-NULL = np.uint64(0)  # an array that is left out
+NULL = np.uint64(0)  # an array that is not given
 
 
 class Kernels:
@@ -68,22 +68,22 @@ class Kernels:
 
 
 def announce(xp: Any, code: str) -> None:
-    """Say that kernels are compiled where that takes a moment: at their first use on a machine."""
+    """Print that kernels are being compiled where that takes a while: at their first use on a machine."""
     if not hasattr(xp, "cuda") or len(code) < ANNOUNCED:
         return
     capability, version = xp.cuda.Device().compute_capability, xp.__version__
     name = f"minidl-{hashlib.sha256(f'{capability} {version} {code}'.encode()).hexdigest()[:16]}"
     cache = _cache()
     if cache is None or not (done := cache / name).exists():
-        print("compiling the kernels for this GPU, which happens once ...", file=sys.stderr, flush=True)
-        with suppress(OSError):  # then it will be said again
+        print("compiling the kernels for this GPU (once) ...", file=sys.stderr, flush=True)
+        with suppress(OSError):  # then it is printed again next time
             if cache is not None:
                 cache.mkdir(parents=True, exist_ok=True)
                 done.touch()
 
 
 def _cache() -> Path | None:
-    """CuPy's folder of compiled kernels; None for a user without a home."""
+    """CuPy's cache of compiled kernels; None for a user without a home folder."""
     try:
         return Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
     except RuntimeError:
@@ -102,7 +102,7 @@ def signatures(source: str) -> dict[str, list[str]]:
 
 
 def _converters(arguments: list[str]) -> list[type | None]:
-    """How each argument of a kernel is handed over: None for an array, else the NumPy type of the number."""
+    """How each argument of a kernel is passed: None for an array, else the NumPy type of the scalar."""
     types = {"int": np.int32, "u64": np.uint64, "double": np.float64}
     return [None if "*" in argument else types[argument.split()[0]] for argument in arguments]
 
@@ -124,11 +124,11 @@ def sum_rows(
     name: str, kernels: Kernels, empty: Callable[..., Array], rows: int, columns: int, *args: Any,
     count: int = 1, out: Array | None = None,
 ) -> Array:  # fmt: skip
-    """Sums over the rows of a matrix, by one of the kernels that are made with SUM_ROWS: an array (count * columns,).
+    """Sums over the rows of a matrix, by one of the kernels that SUM_ROWS defines: an array (count * columns,).
 
-    The matrix is cut into parts, so that some five hundred blocks have work and each thread at least eight rows.
+    The matrix is split into parts, so that some five hundred blocks have work and each thread at least eight rows.
     args   the kernel's arguments between `out` and `rows`
-    empty  empty(shape) makes the memory for the sums;  out  where they go, if that is known
+    empty  empty(shape) allocates memory for the sums;  out  where they go, if given
     """
     tiles, parts, per_part = cut(rows, columns)
     across = count * columns
@@ -143,7 +143,7 @@ def sum_rows(
 
 
 def cut(rows: int, columns: int, blocks: int = 512) -> tuple[int, int, int]:
-    """How a matrix is cut: into tiles of 32 columns, parts of the rows, and how many rows a part has."""
+    """How a matrix is split: the number of tiles of 32 columns, of parts along the rows, and of rows in a part."""
     wide = min(columns, 32)
     tiles, lanes = -(-columns // wide), BLOCK // wide
     per_part = max(8 * lanes, -(-rows // max(1, blocks // tiles)))
@@ -151,13 +151,13 @@ def cut(rows: int, columns: int, blocks: int = 512) -> tuple[int, int, int]:
 
 
 def trusted(what: str, both_ways: Callable[[], list[tuple[Array, Array]]]) -> bool:
-    """Whether a kernel's arrays are the reference's, pair by pair; warns if not."""
+    """Whether a kernel's arrays agree with the reference's, pair by pair; warns if not."""
     try:
         for reference, kernel in both_ways():
             np.testing.assert_allclose(to_numpy(kernel), to_numpy(reference), rtol=1e-4, atol=1e-5)
     except MemoryError:
         raise
-    except Exception as error:  # whatever goes wrong in a compiler or a driver: there is another way to compute it
+    except Exception as error:  # whatever fails in a compiler or a driver: the reference remains
         reason = " ".join(str(error).split())[:200]
         warnings.warn(f"the GPU kernel of {what} is not used: {reason}", RuntimeWarning, stacklevel=4)
         return False

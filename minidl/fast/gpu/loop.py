@@ -1,4 +1,4 @@
-"""The small things around a training step on a GPU: a batch, clipping, a projection's products, good weights kept."""
+"""Small kernels around a training step on a GPU: batches, clipping, dot products, keeping the last good weights."""
 
 from __future__ import annotations
 

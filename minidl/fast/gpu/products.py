@@ -1,8 +1,8 @@
 """Matrix products on the GPU, by NVIDIA's cuBLAS.
 
 CuPy's own products can't be part of a CUDA graph (graph.py), so where `nvmath-python` is installed cuBLAS is called
-through its bindings; without it, CuPy's `dot` does the same work outside of graphs. cuBLAS counts columns first, as
-Fortran does: what is (m, n) here is its transpose (n, m) there, so a product a @ b is asked for as b.T @ a.T.
+through its bindings; without it, CuPy's `dot` does the same work outside of graphs. cuBLAS is column-major, as
+Fortran is: a row-major (m, n) here is its transpose (n, m) there, so a product a @ b is requested as b.T @ a.T.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from minidl.backend import Array, xp_of
 from minidl.fast.gpu.launch import kernels_for
 
 NUMBERS = {np.dtype(t): (np.ones(1, t), np.zeros(1, t)) for t in (np.float32, np.float64)}  # alpha and beta
-THIN = 16  # rows of a weight gradient up to which cuBLAS is far faster at its transpose
+THIN = 16  # rows of a weight gradient, up to which cuBLAS computes its transpose far faster
 DEFAULT_MATH, TF32_MATH = 0, 3  # cublasMath_t
 _tf32: ContextVar[bool] = ContextVar("tf32", default=False)
 
 
 @contextmanager
 def tf32(on: bool = True) -> Iterator[None]:
-    """`with tf32():` products of float32 on the tensor cores, their factors rounded to 10 bits behind the point."""
+    """`with tf32():` products of float32 on the tensor cores, their factors rounded to 10 bits of mantissa."""
     token = _tf32.set(on)
     try:
         yield
@@ -37,7 +37,7 @@ def tf32(on: bool = True) -> Iterator[None]:
 
 
 def using_tf32() -> bool:
-    """Whether products are rounded now."""
+    """Whether products use TF32 now."""
     return _tf32.get()
 
 
@@ -54,8 +54,8 @@ def cublas() -> Any:
 class Handle:
     """cuBLAS's context: its workspace, and the stream and the precision last set.
 
-    A handle belongs to one thread, and each captured step has one of its own: two products at once in one workspace
-    would wait for each other's counters for ever.
+    A handle belongs to one thread, and each captured step has its own: two concurrent products in one workspace would
+    deadlock, each waiting for the other's counters.
     """
 
     def __init__(self, xp: Any) -> None:
@@ -70,12 +70,12 @@ class Handle:
             self.lib.destroy(self.pointer)
 
     def ready(self, stream: int) -> int:
-        """The handle, set to this stream and to the precision that is asked for."""
+        """The handle, set to this stream and to the requested precision."""
         if stream != self.stream:
             self.lib.set_stream(self.pointer, stream)
             self.lib.set_workspace(
                 self.pointer, self.workspace.data.ptr, self.workspace.nbytes
-            )  # set_stream forgets it
+            )  # set_stream resets it
             self.stream = stream
         math = TF32_MATH if _tf32.get() else DEFAULT_MATH
         if math != self.math:
@@ -133,16 +133,16 @@ def _product(xp: Any, a: Any, b: Any, out: Any) -> None:
 
 
 def _laid_out(a: Array) -> Array:
-    """A matrix that lies in memory as it is or as its transpose does: a copy of one such as w[::-1] or w[:, ::2]."""
+    """a itself if it is row-major or column-major, else a copy, as of w[::-1] or w[:, ::2]."""
     row, column = a.strides
     fits = min(row, column) > 0 and (a.itemsize in (row, column) or 1 in a.shape)
     return a if fits else xp_of(a).ascontiguousarray(a)
 
 
 def _layout(a: Array) -> tuple[int, int]:
-    """cuBLAS's words for a matrix: whether it is a transpose (1) or not (0), and how far it is from row to row."""
+    """How cuBLAS describes a matrix: whether it is transposed (1) or not (0), and its leading dimension."""
     if a.strides[1] == a.itemsize or a.shape[1] == 1:
         return 0, max(a.shape[1], a.strides[0] // a.itemsize)
     if a.strides[0] == a.itemsize or a.shape[0] == 1:
         return 1, max(a.shape[0], a.strides[1] // a.itemsize)
-    raise ValueError(f"product: an array of shape {a.shape} with strides {a.strides} is no matrix or transpose")
+    raise ValueError(f"product: an array of shape {a.shape} with strides {a.strides} is not row- or column-major")

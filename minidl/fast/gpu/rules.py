@@ -1,10 +1,10 @@
-"""The update rules in C: on a GPU each takes its whole step in one kernel, made from the rule's formula.
+"""The update rules in C: on a GPU each takes its whole step in one kernel, generated from the rule's formula.
 
-Written with array operations, Adam goes over its vectors a dozen times, and on a GPU each pass is a kernel that reads
-them from memory and writes them back. Here the formula is worked out for one element: the kernel reads g, w and the
-state once and writes them once. The NumPy form of a rule stays the reference: a kernel is compared with it before its
-first use, and left alone if the two differ. Nothing here knows any rule by name, so a rule of your own has a kernel too
-if it has a formula (optim/formula.py).
+Written with array operations, Adam makes a dozen passes over its vectors, and on a GPU each pass is a kernel that reads
+them from memory and writes them back. Here the formula is fused into one kernel, which reads g, w and the state once
+and writes them once. The NumPy form of a rule stays the reference: a kernel is compared with it before its first use,
+and not used if the two differ. Nothing here knows any rule by name, so a rule of your own has a kernel too if it has a
+formula (optim/formula.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minidl.fast.written import c_expression
 
 
 class Rule(Protocol):
-    """What an update rule (optim/rule.py) shows of itself here."""
+    """The attributes of an update rule (optim/rule.py) that are used here."""
 
     name: Any
     vectors: tuple[str, ...]
@@ -37,14 +37,14 @@ class Rule(Protocol):
 
 
 def step(rule: Rule) -> Any:
-    """Add the step at rule.rate to all parameters, in one kernel; NotImplemented for a rule that has none."""
+    """Add the step at rule.rate to all parameters, in one kernel; NotImplemented for a rule without a kernel."""
     parts, flat = _parts(rule), rule.flat
     kernels = None if parts is None or flat.w.size > MANY else _checked(rule, parts)
     if parts is None or kernels is None:
         if is_recording_step():
-            raise CantRepeat(f"the rule '{rule.name}' has no kernel, so its numbers would stay as they are now")
+            raise CantRepeat(f"the rule '{rule.name}' has no kernel, so a replay would repeat this step's numbers")
         return NotImplemented
-    # Later, when a captured step is replayed, the rule's numbers are others; the parts are the same.
+    # When a captured step is replayed, the rule's numbers change, but not the parts.
     at, now = numbers(lambda: parts.work_out(rule.given(rule.rate)))
     vectors = [getattr(rule, name) for name in rule.vectors]
     kept = () if rule.p is None else (rule.p,)
@@ -53,7 +53,7 @@ def step(rule: Rule) -> Any:
 
 
 def formula(rule: Rule) -> Any:
-    """The lines of the rule's next step; None where it has none: what decides which kernel it runs."""
+    """The formula of the rule's next step, which determines its kernel; None where it has none."""
     return rule.lines()
 
 
@@ -65,7 +65,7 @@ def _parts(rule: Rule) -> Parts | None:
     return take_apart(pairs, ("w_old", "g", *(f"{name}_old" for name in rule.vectors)), (*rule.vectors, "p"))
 
 
-_kernels: dict[Any, Any] = {}  # those made so far; None for one that failed its check
+_kernels: dict[Any, Any] = {}  # those compiled so far; None for one that failed its check
 
 
 def _key(rule: Rule, parts: Parts) -> Any:
@@ -88,9 +88,9 @@ def _checked(rule: Rule, parts: Parts) -> Any:
 
 
 def source(parts: Parts, vectors: tuple[str, ...], keeps_step: bool) -> str:
-    """The kernel's source. Its numbers are arguments, or lie on the device at `at` (see slip.py).
+    """The kernel's source. Its numbers are arguments, or on the device at `at` (see slip.py).
 
-    The arrays are w_, g_, m_, ...; the values of one element x_w, x_g, x_m, ..., so no symbol meets a word of C.
+    The arrays are w_, g_, m_, ...; the values of one element x_w, x_g, x_m, ..., so no symbol clashes with a C name.
     """
     stored = [*vectors, *(["p"] if keeps_step else [])]
     constants = [name for name, _ in parts.numbers]
@@ -110,7 +110,7 @@ def source(parts: Parts, vectors: tuple[str, ...], keeps_step: bool) -> str:
 def _both_ways(rule: Rule, parts: Parts, kernels: Kernels) -> list[tuple[Array, Array]]:
     """w and the state after one step from random vectors: by the rule's own form on the CPU, and by its kernel.
 
-    The step is taken at rate 1, where a wrong one can't hide behind the weights.
+    The learning rate is 1, so that large weights can't hide a wrong step.
     """
     backend, dtype = backend_of(rule.flat.w), rule.flat.w.dtype
     rng, names = np.random.default_rng(0), ("w", "g", *rule.vectors)

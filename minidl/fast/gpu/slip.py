@@ -1,9 +1,9 @@
-"""What changes from step to step, where a step is replayed: a slip of numbers that lies on the device.
+"""What changes from step to step when a step is replayed: a slip, a small array of numbers on the device.
 
-A captured step (graph.py) is the same work on the same memory each time. Whatever Python works out anew for each step,
-a learning rate, a bias correction, the number of the step, must lie on the device when the work begins. A kernel that
-needs such a number asks for it here. Outside of a capture it gets the number itself; while one is recorded, it gets
-the place on the slip where the number will stand, and the function is remembered: it is called before each replay.
+A captured step (graph.py) does the same work on the same memory each time. Whatever Python computes for each step, such
+as a learning rate, a bias correction or the index of the step, must be on the device before the step starts. A kernel
+that needs such a number requests it here. Outside of a capture it gets the number itself; during one, it gets the place
+on the slip where the number will be, and the function that computes it is stored and called before each replay.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ LENGTH = 64  # numbers on a slip
 
 
 class CantRepeat(RuntimeError):
-    """A step does something that a recording of it would not do again."""
+    """A step does something that a replay would not repeat."""
 
 
 class Slip:
     """Numbers of 8 bytes each, float64 or uint64, in one small array on the device.
 
     words   the array on the device (LENGTH,) uint64
-    makers  how they are made: functions without arguments that give a number or a list, in the order of their places
-    form    the same as the module struct has it
+    makers  functions without arguments that return a number or a list, in the order of their places
+    form    the types of the numbers, as a format string of the module struct
     """
 
     def __init__(self, words: Array) -> None:
@@ -36,7 +36,7 @@ class Slip:
         self.makers: list[Callable[[], Any]] = []
 
     def place(self, make: Callable[[], Any], letter: str, count: int = 1) -> Array:
-        """Keep a function that gives a number, or a list of `count` of them; returns where they will stand."""
+        """Store a function that returns a number, or a list of `count` of them; returns their place."""
         start, self.used = self.used, self.used + count
         if self.used > LENGTH:
             raise CantRepeat(f"a step has more than {LENGTH} numbers that change")
@@ -58,7 +58,7 @@ _recording: ContextVar[Slip | None] = ContextVar("slip", default=None)
 
 @contextmanager
 def recording(slip: Slip) -> Iterator[None]:
-    """While a step is recorded: numbers are places on this slip."""
+    """While a step is recorded, numbers are places on this slip."""
     token = _recording.set(slip)
     try:
         yield
