@@ -1,14 +1,14 @@
-// What minidl computes for images on a GPU: see kernels.cu, which stands before this.
+// What minidl computes for images on a GPU: see kernels.cu, which precedes this file.
 
 // ---- images ---------------------------------------------------------------------------------------------------------
 
 // SIZES: images (., h, w, c), windows of kh x kw at every sh-th row and sw-th column from (-ph, -pw) on, (oh, ow) of them.
-// A block works on one row of pixels: a thread on every blockDim.y-th of them, and there on every blockDim.x-th channel.
+// A block processes one row of pixels: a thread every blockDim.y-th of them, and of those every blockDim.x-th channel.
 #define SIZES int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw
 #define EACH_PIXEL(width) for (int z = threadIdx.y; z < width; z += blockDim.y)
 #define EACH_CHANNEL for (int ch = threadIdx.x; ch < c; ch += blockDim.x)
 
-// Row p of the result (N*oh*ow, kh*kw*c) is the window at output pixel p; outside of the image are zeros.
+// im2col: row p of the result (N*oh*ow, kh*kw*c) is the window at output pixel p, with zeros outside the image.
 KERNEL windows(T *rows, const T *x, SIZES) {
     const int n = blockIdx.x / oh, y = blockIdx.x % oh, across = kw * c;
     EACH_PIXEL(ow) {
@@ -24,8 +24,8 @@ KERNEL windows(T *rows, const T *x, SIZES) {
     }
 }
 
-// The way back: each pixel adds up what it gets from the windows that see it. Window (y, x) has the pixel
-// at `place`.
+// Backward: each pixel sums what it gets from the windows that contain it. Window (y, x) has the pixel at
+// `place`.
 #define FROM_WINDOWS(ADD)                                                                                             \
     const int n = blockIdx.x / h, row = blockIdx.x % h + ph, last_y = row / sh < oh ? row / sh : oh - 1;              \
     EACH_PIXEL(w) {                                                                                                   \
@@ -44,8 +44,8 @@ KERNEL windows(T *rows, const T *x, SIZES) {
 
 KERNEL pixels(T *dx, const T *rows, SIZES) { FROM_WINDOWS(total += rows[(at * kh * kw + place) * c + ch];) }
 
-// The largest value of each window, and the place in it of the first that is so large. On the way a bias (where there is
-// one) and a ReLU (where it is asked for; then a window without a positive value has no winner, NONE).
+// The maximum of each window, and its place in the window (the first of equal ones). Fused with a bias, if there is one,
+// and a ReLU, if with_relu (then a window without a positive value has no winner, NONE).
 #define NONE 65535
 KERNEL max_pool(T *best, unsigned short *winner, const T *x, const T *bias, int with_relu, SIZES) {
     const int n = blockIdx.x / oh, top = blockIdx.x % oh * sh - ph;
@@ -90,16 +90,17 @@ KERNEL avg_pool_back(T *dx, const T *g, SIZES) { FROM_WINDOWS(total += g[at * c 
 
 // ---- convolution ----------------------------------------------------------------------------------------------------
 
-// A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. The windows need not be
-// laid out in memory: each is fetched from the image where the product needs it. A block computes BM pixels by BN columns
-// of the result, eight of a window's numbers at a time: while its BM threads multiply eight that lie in the shared memory,
-// they fetch the next eight, each thread four for two pixels. A thread keeps 8 x TN sums in registers.
+// A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. The windows are never
+// copied to global memory (implicit im2col): they are fetched from the image as the product needs them. A block computes a
+// tile of BM pixels by BN columns, eight elements of the windows at a time (double buffering): while its BM threads
+// multiply eight from shared memory, they fetch the next eight, each thread four for two pixels. A thread keeps 8 x TN
+// sums in registers.
 
 #define STEP 8
 typedef struct ALIGN { T v[4]; } quad;
 
-// The thread's next four numbers of both windows, (a, b, ch) being the place of the first, and its part of the filters'
-// next eight rows. Four channels in a row are one piece of 16 bytes.
+// The thread's next four elements of both windows, (a, b, ch) being the place of the first, and its part of the filters'
+// next eight rows. Four consecutive channels are one load of 16 bytes.
 #define FETCH(BM, BN)                                                                                                 \
     if (c % STEP == 0) {                                                                                              \
         for (int q = 0; q < 2; q++) {                                                                                 \
@@ -128,7 +129,7 @@ typedef struct ALIGN { T v[4]; } quad;
     for (int j = 0; j < STEP * BN / BM; j++) of_w[now][0][threadIdx.x + j * BM] = more[j];                            \
     SYNC
 
-// out (pixels, columns) = windows of x @ filters (kh*kw*c, padded) + bias, with a ReLU where it is asked for.
+// out (pixels, columns) = windows of x @ filters (kh*kw*c, padded) + bias, then a ReLU if with_relu.
 #define CONVOLVE(NAME, BM, BN, TN)                                                                                    \
 KERNEL NAME(T *out, const T *x, const T *filters, const T *bias, int with_relu, int columns, int padded, int pixels,  \
             SIZES) {                                                                                                  \
@@ -179,9 +180,9 @@ CONVOLVE(convolve_64_32, 64, 32, 4)
 CONVOLVE(convolve_128_64, 128, 64, 8)
 CONVOLVE(convolve_64_64, 64, 64, 8)
 
-// The filters as that product wants them: (taps, c, padded), the filter fastest, from weight (filters, c, taps). Backwards
-// (taps, filters, padded), the channel fastest and the taps in the opposite order: with these, and the gradient of the
-// result in the place of x, the same product gives the gradient of x (for strides of one).
+// The filters as that product needs them: (taps, c, padded), filters last, from weight (filters, c, taps). Backwards:
+// (taps, filters, padded), channels last and the taps in reverse order: with these, and the gradient of the output in
+// place of x, the same product gives the gradient of x (at stride 1).
 KERNEL lay_filters(T *out, const T *weight, int filters, int c, int taps, int backwards, int padded, int n) {
     EACH(n)
     const int last = i % padded, middle = i / padded % (backwards ? filters : c), tap = i / padded / (backwards ? filters : c);
@@ -190,8 +191,8 @@ KERNEL lay_filters(T *out, const T *weight, int filters, int c, int taps, int ba
 }
 
 // The gradient of the filters: out (parts, kh*kw*c, columns) = (windows of x).T @ g, each part from per_part pixels. A
-// block computes BM numbers of the window by BN columns, sixteen pixels at a time. A thread fetches the same four numbers
-// of the window, at (a, b, ch), of every EVERY-th pixel.
+// block computes a tile of BM elements of the window by BN columns, sixteen pixels at a time. A thread fetches the same
+// four elements of the window, at (a, b, ch), for every EVERY-th pixel.
 #define PIXELS 16
 #define FETCH_BACK(BM, BN)                                                                                            \
     for (int j = 0; j < PIXELS / EVERY; j++) {                                                                        \
@@ -261,7 +262,7 @@ CONVOLVE_BACK(convolve_back_64_64, 64, 64)
 CONVOLVE_BACK(convolve_back_64_32, 64, 32)
 CONVOLVE_BACK(convolve_back_32_32, 32, 32)
 
-// ... and as weights lie: weight (filters, c, taps) from (taps, c, filters).
+// ... and in the layout of the weights: weight (filters, c, taps) from (taps, c, filters).
 KERNEL as_weights(T *weight, const T *in, int filters, int c, int taps, int n) {
     EACH(n)
     weight[i] = in[(i % taps * c + i / taps % c) * filters + i / (taps * c)];

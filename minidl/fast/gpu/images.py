@@ -149,8 +149,7 @@ def batch_norm(
     eps: float = 1e-5,
     with_relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm: two kernels forward and two backward. The first of each sums by channel, the second
-    applies the sums.
+    """See ops.batch_norm: two kernels forward and two backward. The first of each sums by channel.
 
     with_relu  fused with a ReLU after it
     """

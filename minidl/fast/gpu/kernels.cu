@@ -1,12 +1,12 @@
-// What minidl computes on a GPU beside cuBLAS's matrix products, in the C that CUDA is written in.
+// What minidl computes on a GPU besides cuBLAS's matrix products, in CUDA C.
 //
-// A kernel is a function that thousands of threads run at once. They come in blocks (blockIdx says which block, threadIdx
-// which thread in it); the threads of a block share a little fast memory and can wait for each other (SYNC). What costs
-// time is memory: threads that stand side by side should read numbers that lie side by side, and each number once.
+// A kernel is a function that thousands of threads run at once. They come in blocks (blockIdx is the index of the block,
+// threadIdx that of the thread in it); the threads of a block have a little fast shared memory and can wait for each
+// other (SYNC). Memory is the bottleneck: adjacent threads should read adjacent elements (coalesced), and each only once.
 //
-// T is float or double. Arrays are contiguous; images lie as (N, H, W, C), the channel fastest, so that the pixels of a
-// batch are the rows of a matrix (N*H*W, C). KERNEL, SYNC and BLOCK (threads in a block) come from launch.py. The text
-// is plain C but for CUDA's own words, so that tests can run it on any machine with a C compiler.
+// T is float or double. Arrays are contiguous; images are stored as (N, H, W, C), channels last, so that the pixels of a
+// batch are the rows of a matrix (N*H*W, C). KERNEL, SYNC and BLOCK (threads in a block) come from launch.py. The source
+// is plain C except for CUDA's own keywords, so that tests can run it on any machine with a C compiler.
 
 typedef unsigned long long u64;
 
@@ -26,7 +26,7 @@ KERNEL leaky_relu_back(T *dx, const T *g, const T *y, double slope, int n) {
     dx[i] = y[i] > 0 ? g[i] : (T)slope * g[i];
 }
 
-// GELU, x Phi(x), and its slope, Phi(x) + x phi(x), which is all that the way back needs.
+// GELU, x Phi(x), and its slope, Phi(x) + x phi(x), which is all that backward needs.
 KERNEL gelu(T *y, T *slope, const T *x, int n) {
     EACH(n)
     const T a = x[i], Phi = (1 + erf(a * (T)0.7071067811865476)) * (T)0.5;  // sqrt(1 / 2)
@@ -45,7 +45,7 @@ KERNEL gelu_tanh(T *y, T *slope, const T *x, int n) {
 
 KERNEL multiply(T *y, const T *a, const T *b, int n) { EACH(n) y[i] = a[i] * b[i]; }
 
-// y (rows, columns) += b, then a ReLU where it is asked for.
+// y (rows, columns) += b, then a ReLU if with_relu.
 KERNEL add_bias(T *y, const T *b, int columns, int with_relu, int n) {
     EACH(n)
     const T value = y[i] + b[i % columns];
@@ -62,10 +62,10 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
 
 // ---- sums over rows -------------------------------------------------------------------------------------------------
 
-// The threads of a block stand `wide` columns side by side and `lanes` rows deep; each adds up every lanes-th row of the
-// block's part of the matrix (rows, columns), and then they add up their sums in a tree. COUNT sums are made at once:
-// the last argument sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) has each part's; a second launch
-// adds up the parts. All in one fixed order: the same numbers give the same bits.
+// The threads of a block form a grid of `wide` columns and `lanes` rows; each sums every lanes-th row of the block's part
+// of the matrix (rows, columns), and a tree reduction adds their sums. COUNT sums are computed at once: the last argument
+// sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) holds the sums of each part; a second
+// launch adds the parts. The order is fixed: the same numbers give the same bits.
 #define LAYOUT                                                                                                        \
     const int wide = columns < 32 ? columns : 32, lanes = BLOCK / wide;                                               \
     const int lane = threadIdx.x / wide, column = blockIdx.x * wide + threadIdx.x % wide;                             \
@@ -122,12 +122,12 @@ KERNEL clip(T *g, const double *square, double most, int n) {
 
 // ---- batch normalization --------------------------------------------------------------------------------------------
 
-// Sums of x - x[0] and of its square, by channel: taken from a value of the channel, so that a large mean costs no digits.
+// Sums of x - x[0] and of its square, by channel: subtracting a value of the channel keeps precision if the mean is large.
 KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
     SUM_ROWS(double, 2, v[0] = (double)x[i] - x[column]; v[1] = v[0] * v[0];)
 }
 
-// Every block first adds up the parts' sums for its own columns: sum[q][c] of all rows.
+// Every block first adds the parts' sums for its own columns: sum[q][c] over all rows.
 #define ALL_PARTS                                                                                                     \
     SHARED double sum[2][BLOCK];                                                                                      \
     LAYOUT                                                                                                            \
@@ -140,8 +140,8 @@ KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
     TREE(2)                                                                                                           \
     const double first = sum[0][threadIdx.x % wide] / rows, second = sum[1][threadIdx.x % wide] / rows;
 
-// y = weight (x - mean) / sqrt(var + eps) + bias. The first block of each column keeps mean and 1/sqrt(var + eps) for the
-// way back, and moves the running statistics.
+// y = weight (x - mean) / sqrt(var + eps) + bias. The first block of each column stores mean and 1/sqrt(var + eps) for
+// backward, and updates the running statistics.
 KERNEL normalize(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, const T *x, const double *sums, const T *weight,
             const T *bias, int with_relu, int parts, double momentum, double eps, int rows, int columns, int per_part) {
     ALL_PARTS
@@ -164,7 +164,7 @@ KERNEL normalize(T *y, T *mean, T *inv_std, T *running_mean, T *running_var, con
     }
 }
 
-// The same with statistics that are known, in evaluation.
+// The same with given statistics, in evaluation.
 KERNEL norm_known(T *y, const T *x, const T *mean, const T *var, const T *weight, const T *bias, double eps, int columns,
                   int n) {
     EACH(n)
@@ -174,7 +174,7 @@ KERNEL norm_known(T *y, const T *x, const T *mean, const T *var, const T *weight
 }
 
 // Sums of g and of g x_hat, x_hat = (x - mean) / sqrt(var + eps): the gradients of bias and weight, once added up.
-// Where a ReLU follows, g counts where its input was positive.
+// If a ReLU follows, g counts only where its input was positive.
 #define BEFORE_RELU(w, b) (!with_relu || (x[i] - m) * s * (w) + (b) > 0 ? g[i] : 0)
 KERNEL norm_back_sums(double *out, const T *g, const T *x, const T *mean, const T *inv_std, const T *weight, const T *bias,
                       int with_relu, int rows, int columns, int per_part) {
@@ -200,8 +200,8 @@ KERNEL norm_back(T *dx, T *dweight, T *dbias, const T *g, const T *x, const doub
 
 // ---- loss, accuracy -------------------------------------------------------------------------------------------------
 
-// Mean loss over the rows of x (rows, classes), and its gradient d = (softmax - truth) / rows. One block; a thread takes
-// every BLOCK-th row. A label out of range makes the loss NaN: the run will say so.
+// Mean loss over the rows of x (rows, classes), and its gradient d = (softmax - one-hot labels) / rows. One block; a thread
+// takes every BLOCK-th row. A label out of range makes the loss NaN, which the run reports.
 KERNEL cross_entropy(T *loss, T *d, const T *x, const long long *labels, int rows, int classes) {
     SHARED T sum[1][BLOCK];
     const int wide = 1, lanes = BLOCK, lane = threadIdx.x;
@@ -221,7 +221,7 @@ KERNEL cross_entropy(T *loss, T *d, const T *x, const long long *labels, int row
     if (lane == 0) loss[0] = sum[0][0] / rows;
 }
 
-// How many rows have their largest value, the first of equal ones, at their label.
+// How many rows have their maximum, the first of equal ones, at their label.
 KERNEL count_right(long long *right, const T *x, const long long *labels, int rows, int classes) {
     SHARED long long sum[1][BLOCK];
     const int wide = 1, lanes = BLOCK, lane = threadIdx.x;
@@ -239,7 +239,7 @@ KERNEL count_right(long long *right, const T *x, const long long *labels, int ro
 
 // ---- dropout --------------------------------------------------------------------------------------------------------
 
-// Philox4x64-10 (Salmon et al. 2011), as NumPy has it: block b of step s is a function of (key, b, s) alone. A block is
+// Philox4x64-10 (Salmon et al. 2011), the same as NumPy's: block b of step s is a function of (key, b, s) alone. A block is
 // eight 32-bit numbers, and each becomes a number in [0, 1).
 KERNEL dropout(T *y, const T *x, u64 key0, u64 key1, const u64 *at, u64 step, double p, double scale, int n) {
     SHARED float drawn[8][BLOCK];
@@ -273,20 +273,20 @@ KERNEL take(T *x, long long *y, const unsigned char *images, const unsigned char
     if (threadIdx.x == 0) y[k] = labels[from];
 }
 
-// Keep the weights while all losses so far are finite; then judge this step's loss.
+// Keep the weights while all losses so far are finite; then check this step's loss.
 KERNEL keep_if(T *kept, const T *w, const unsigned char *good, int n) { EACH(n) if (good[0]) kept[i] = w[i]; }
 KERNEL judge(unsigned char *good, const T *loss) {
     if (blockIdx.x + threadIdx.x == 0 && !(loss[0] - loss[0] == 0)) good[0] = 0;
 }
 
-// A batch, images and labels, from the addresses that lie at `at` to where the captured step reads it.
+// Copy a batch, images and labels, from the addresses stored at `at` to where the captured step reads it.
 KERNEL fetch(int *x, int *y, const u64 *at, int n, int m) {
     EACH(n + m)
     if (i < n) x[i] = ((const int *)at[0])[i];
     else y[i - n] = ((const int *)at[1])[i - n];
 }
 
-// One number of 4 or 8 bytes to the place whose address lies at `at`: a captured step's result.
+// Copy one number of 4 or 8 bytes to the address stored at `at`: a captured step's result.
 KERNEL deliver(const u64 *at, const void *number, int bytes, int offset) {
     if (blockIdx.x + threadIdx.x) return;
     char *to = (char *)at[0] + offset;

@@ -75,7 +75,7 @@ class Handle:
             self.lib.set_stream(self.pointer, stream)
             self.lib.set_workspace(
                 self.pointer, self.workspace.data.ptr, self.workspace.nbytes
-            )  # set_stream resets it
+            )  # set_stream resets the workspace
             self.stream = stream
         math = TF32_MATH if _tf32.get() else DEFAULT_MATH
         if math != self.math:
