@@ -1,28 +1,28 @@
-"""How fast is minidl beside its peers? `python -m tests.bench` trains the same models in each and prints the ratios.
+"""How fast is minidl beside other libraries? `python -m tests.bench` trains the same models in each and prints ratios.
 
-Speed on a shared machine jumps by a factor of two within seconds, so a column's absolute speed says little. Here all
-columns take turns of a fraction of a second, each in a live process of its own, and a ratio is taken within each
+Speed on a shared machine varies by a factor of two within seconds, so a column's absolute speed means little. Here all
+columns take turns of a fraction of a second, each in a live process of its own, and ratios are taken within each
 round: what disturbs the machine disturbs both. A round in which other programs took more than a tenth of the machine
-is run again, and of at most twice as many rounds the least disturbed are kept. And a process is fast or slow as a
-whole, by where its memory happens to lie, so all of them are started anew a few times. The table shows the median
-ratio over all rounds, and its range.
+is repeated, and of at most twice as many rounds the least disturbed are kept. A process is also fast or slow as a
+whole, by where its memory happens to lie, so all processes are restarted a few times. The table shows the median ratio
+over all rounds, and its range.
 
-Each library chooses the instructions that it finds best here. A variable that holds one of them to older ones is left
-out (such as OPENBLAS_CORETYPE, with which NumPy's matrix products can take twice as long, and PyTorch's no longer than
-before). `--avx2` holds all of them to AVX2, for numbers as on the many laptops that have no AVX-512.
+Each library chooses its best instruction set here. Environment variables that restrict one of them to an older set are
+removed (such as OPENBLAS_CORETYPE, with which NumPy's matrix products can take twice as long, and PyTorch's no longer
+than before). `--avx2` restricts all of them to AVX2, for numbers as on the many laptops without AVX-512.
 
     python -m tests.bench                                  everything that is installed, about ten minutes
     python -m tests.bench --models cnn --opts adam         one case
     python -m tests.bench --columns minidl torch-fused jax
-    python -m tests.bench --columns minidl --before DIR    beside the minidl of another checkout, as a column `before`
+    python -m tests.bench --columns minidl --before DIR    also the minidl of another checkout, as a column `before`
     python -m tests.bench --field                          the networks of tests/field.py with Adam, an hour
-    python -m tests.bench --field keras lenet5 --json F    some of them; those that F has already are in the table too
-    python -m tests.bench --field keras lenet5 --columns torch torch-fused --restarts 1 --turn 0.15    a quick look
-    python -m tests.bench --hand                           those that are written by hand (tests/field_hand.py)
-    python -m tests.bench --busy                           alone, and with two busy processes a core beside it
+    python -m tests.bench --field keras lenet5 --json F    some of them; the table includes those already in F
+    python -m tests.bench --field keras lenet5 --columns torch torch-fused --restarts 1 --turn 0.15    a quick check
+    python -m tests.bench --hand                           networks with a handwritten forward (tests/field_hand.py)
+    python -m tests.bench --busy                           alone, and next to two busy processes per core
     python -m tests.bench --growth FOLDER                  plots: cost against batch size, width and image size
     python -m tests.bench --profile                        one step of each model, by operation
-    python -m tests.bench --costs                          peak memory, import, and whole commands beside PyTorch
+    python -m tests.bench --costs                          peak memory, import time, and whole commands beside PyTorch
     python -m tests.bench --avx2 ...                       any of these, without AVX-512
 """
 
@@ -47,7 +47,7 @@ from tests.bench_turns import ROOT, TORCH, Setting, best_torch, compare, ratios
 from tests.bench_workers import COLUMNS, MODELS, OPTIMIZERS
 from tests.field import BY_NAME
 
-AVX2 = {  # what holds each library to AVX2
+AVX2 = {  # what restricts each library to AVX2
     **pins(),
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -57,18 +57,18 @@ AVX2 = {  # what holds each library to AVX2
 
 
 def choose_instructions(avx2: bool) -> None:
-    """Start this program anew where its environment is not as the comparison needs it: libraries read it once."""
+    """Restart this program if its environment is not what the comparison needs: libraries read it only once."""
     held = {name: os.environ[name] for name in (*AVX2, "OPENBLAS_L2_SIZE") if name in os.environ}
     wanted = AVX2 if avx2 else {}
     if held != wanted:
         for name in held.keys() - wanted.keys():
-            print(f"left out: {name}={held[name]}", file=sys.stderr)
+            print(f"removed from the environment: {name}={held[name]}", file=sys.stderr)
         env = {name: value for name, value in os.environ.items() if name not in held} | wanted
         os.execve(sys.executable, [sys.executable, "-m", "tests.bench", *sys.argv[1:]], env)
 
 
 def kernels() -> str:
-    """NumPy's version, and the kernels that its matrix products take here."""
+    """NumPy's version, and the BLAS kernels that its matrix products use here."""
     found = [library for library in threadpool_info() if library["user_api"] == "blas"]
     blas = ", ".join(
         f"{library['internal_api']} {library['version']}, {library.get('architecture')} kernels, "
@@ -96,7 +96,7 @@ def report(model: str, opt: str, batch: int, speeds: dict[str, list[float]]) -> 
 
 
 def processor() -> str:
-    """The processor's name, as far as the system says it, and how many cores this program may use."""
+    """The processor's name, if the system reports it, and how many cores this program may use."""
     try:
         about = dict(line.partition(":")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines())
         named = {name.strip(): value.strip() for name, value in about.items()}
@@ -115,25 +115,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--field", nargs="*", metavar="NAME", help=f"only: of {' '.join(BY_NAME)}; all by default")
     parser.add_argument(
         "--hand", nargs="*", metavar="NAME",
-        help=f"only those written by hand: of {' '.join(field_hand.BY_NAME)}; all by default",
+        help=f"only handwritten networks: of {' '.join(field_hand.BY_NAME)}; all by default",
     )  # fmt: skip
     parser.add_argument("--batches", nargs="+", type=batch_size, default=[OWN], metavar="N", help="of --field")
     parser.add_argument(
         "--busy", nargs="?", const="python", choices=bench_busy.BUSY,
-        help="only: alone, and with two busy processes a core beside it, of plain Python (the default) or of products",
+        help="only: alone, and next to two busy processes per core, of plain Python (the default) or of products",
     )  # fmt: skip
     parser.add_argument("--columns", nargs="+", choices=peers, metavar="COLUMN", help=f"of {', '.join(peers)}")
     parser.add_argument("--before", type=Path, metavar="DIR", help="another checkout, as a column `before`")
-    parser.add_argument("--rounds", type=int, default=3, help="of turns, with the same processes")
-    parser.add_argument("--restarts", type=int, default=3, help="of all processes, each with as many rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of turns, with the same processes")
+    parser.add_argument("--restarts", type=int, default=3, help="restarts of all processes, each with that many rounds")
     parser.add_argument("--turn", type=float, default=0.3, help="seconds for one turn of one column")
     parser.add_argument("--patience", type=float, default=5, help="seconds to wait for a quiet machine, each restart")
     parser.add_argument("--python", nargs="+", default=[], metavar="COLUMN=PYTHON", help="another environment's Python")
-    parser.add_argument("--json", type=Path, help="write every round's numbers here too")
+    parser.add_argument("--json", type=Path, help="also write every round's numbers here")
     parser.add_argument("--profile", action="store_true", help="only: one step of minidl by operation")
     parser.add_argument("--growth", type=Path, help="only: plots of cost against size, into this folder")
     parser.add_argument("--costs", action="store_true", help="only: peak memory and import time")
-    parser.add_argument("--avx2", action="store_true", help="hold all libraries to AVX2")
+    parser.add_argument("--avx2", action="store_true", help="restrict all libraries to AVX2")
     args = parser.parse_args(argv)
     args.networks = []
     for option, names, there in ("--field", args.field, BY_NAME), ("--hand", args.hand, field_hand.BY_NAME):
@@ -145,7 +145,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     usual = TORCH if args.networks else [column for column in peers if not column.startswith("minidl-")]
     usual = bench_busy.COLUMNS if args.busy else usual
     args.columns = list(args.columns or usual)
-    if "minidl" not in args.columns:  # the ratios are to it
+    if "minidl" not in args.columns:  # ratios are relative to it
         args.columns.insert(0, "minidl")
     return args
 
@@ -166,7 +166,7 @@ def main() -> None:
     setting = Setting(roots, args.rounds, args.restarts, args.turn, args.patience, pythons)
     print(
         f"training, {args.restarts} x {args.rounds} rounds of {args.turn:g} s turns"
-        + (", all libraries held to AVX2" if args.avx2 else "")
+        + (", all libraries restricted to AVX2" if args.avx2 else "")
     )
     if args.networks:
         return bench_field.field(cases(args.networks, args.batches), setting, record, args.json)

@@ -1,8 +1,8 @@
-"""A step beside other programs: `python -m tests.bench --busy`.
+"""A step under contention with other programs: `python -m tests.bench --busy`.
 
-minidl as it is, minidl with one thread and PyTorch as it is take turns, first alone and then with two busy processes
-for each core beside them, so that all meet the same load. Alone the default should lose nothing; beside the others it
-should take at most 1.3 times what one thread takes at that moment.
+minidl with its default threads, minidl with one thread and PyTorch with its default take turns, first alone and then
+next to two busy processes per core, so that all face the same load. Alone, the default should lose no speed; under load
+it should take at most 1.3 times as long as one thread does at that moment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.bench_turns import Setting, Worker, measure, started
 
 LIMIT = 1.3
 COLUMNS = ("minidl", "minidl-one", "torch-fused")
-BUSY = {  # what the other programs do for ever
+BUSY = {  # what the other programs run forever
     "python": "while True: pass",
     "products": "import numpy as np\na = np.ones((512, 512), 'f4')\nwhile True: a @ a",
 }
@@ -31,7 +31,7 @@ BUSY = {  # what the other programs do for ever
 
 @contextmanager
 def busy_processes(work: str, count: int) -> Iterator[None]:
-    """So many processes that never rest, each with one thread."""
+    """This many processes that never idle, each with one thread."""
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     others = [subprocess.Popen([sys.executable, "-c", BUSY[work]], env=env) for _ in range(count)]
     try:
@@ -43,7 +43,7 @@ def busy_processes(work: str, count: int) -> Iterator[None]:
 
 
 def both(setting: Setting, model: str, batch: int, work: str) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of a step, alone and busy, of every column, round by round."""
+    """Milliseconds per step of every column, alone and busy, round by round."""
     found: dict[str, dict[str, list[float]]] = {"alone": defaultdict(list), "busy": defaultdict(list)}
 
     def add(when: str, workers: list[Worker], **more: Any) -> None:
@@ -72,7 +72,7 @@ def lines(model: str, found: dict[str, dict[str, list[float]]]) -> list[str]:
 
 
 def busy(models: list[str], setting: Setting, batch: int, work: str, record: dict[str, Any], file: Path | None) -> None:
-    print(f"\ntwo busy processes a core ({work}); ms a step, medians; the limit of default / one thread is {LIMIT}")
+    print(f"\ntwo busy processes per core ({work}); ms per step, medians; the limit of default / one thread is {LIMIT}")
     names = "".join(f"{name:>12}" for name in ("default", "one thread", "PyTorch", "before"))
     print(f"{'':22}{names}{'default / one thread':>24}{'default / before':>24}", flush=True)
     results = {}

@@ -1,4 +1,4 @@
-"""Which networks of tests/field.py a bench trains, at which batches, and what it says of all of them together."""
+"""Which networks of tests/field.py a benchmark trains, at which batch sizes, and its summary of all of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from tests.field import Network
 
-OWN = "own"  # the class of batches that the networks' sources name
+OWN = "own"  # the class of the batch sizes that the networks' sources use
 
 
 class Case(NamedTuple):
-    """One line of the table. A network whose own batch is 128 is measured once and belongs to both classes."""
+    """One line of the table. A network whose own batch size is 128 is measured once and belongs to both classes."""
 
     network: Network
     batch: int
@@ -41,7 +41,7 @@ def median_and_range(values: list[float]) -> str:
 
 
 def means(results: list[tuple[Case, dict[str, list[float]]]]) -> list[str]:
-    """For each class of batches and each ratio (name -> round by round): the geometric mean, and the least network."""
+    """For each class of batch sizes and each ratio (name -> by round): the geometric mean, and the lowest network."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for case, ratios in results:
         for ratio, values in ratios.items():

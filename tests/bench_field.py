@@ -1,7 +1,7 @@
-"""The networks of tests/field.py, beside PyTorch: `python -m tests.bench --field`.
+"""The networks of tests/field.py compared with PyTorch: `python -m tests.bench --field`.
 
-Each trains with Adam at the batch that its source names. A line says what a step takes in each column, and how much
-faster minidl is than PyTorch's best mode on this network. The last lines are for all networks together.
+Each trains with Adam at the batch size of its source. A line shows the time of a step in each column, and how much
+faster minidl is than PyTorch's best mode on this network. The last lines summarize all networks.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def line(case: Case, speeds: dict[str, list[float]], columns: list[str]) -> str:
 
 
 def kept(file: Path | None, record: dict[str, Any], todo: list[Case], columns: list[str]) -> list[dict[str, Any]]:
-    """What an earlier part of this table has measured, of other networks: on this processor, with these columns."""
+    """The results in the file for other networks, if measured on this processor, with these columns."""
     if file is None or not file.exists():
         return []
     found = json.loads(file.read_text())
     same = all(found.get(key) == record.get(key) for key in ("processor", "kernels", "avx2"))
     if not same or any(set(result["ms"]) - set(columns) for result in found["results"]):
-        raise SystemExit(f"{file}: was measured on another processor or with other columns; give another --json")
+        raise SystemExit(f"{file}: was measured on another processor or with other columns; choose another --json")
     now = {(case.network.name, case.batch) for case in todo}
     return [result for result in found["results"] if (result["network"], result["batch"]) not in now]
 
@@ -69,7 +69,7 @@ def speeds_of(result: dict[str, Any]) -> dict[str, list[float]]:
 def field(todo: list[Case], setting: Setting, record: dict[str, Any], file: Path | None) -> None:
     """Print the table, and write every round's milliseconds to the file, line by line.
 
-    A file that is there already is gone on with: its networks come first in the table, and count in the means.
+    An existing file is continued: its networks come first in the table, and count in the means.
     """
     columns = list(setting.columns)
     results = kept(file, record, todo, columns)

@@ -1,18 +1,18 @@
-"""How fast is minidl on a GPU, beside its peers? `python -m tests.bench_gpu` prints microseconds of training steps.
+"""How fast is minidl on a GPU, compared with other libraries? `python -m tests.bench_gpu` prints microseconds per step.
 
-    python -m tests.bench_gpu                         the bench's three models at batch 128 and 1024, every column
-    python -m tests.bench_gpu --field                 the networks of tests/field.py, each at its own batch
+    python -m tests.bench_gpu                         the three models of tests.bench at batch 128 and 1024, all columns
+    python -m tests.bench_gpu --field                 the networks of tests/field.py, each at its own batch size
     python -m tests.bench_gpu --field --batches own 128 1024 --networks lenet5 keras
-    python -m tests.bench_gpu --anatomy bn-cnn        where a step of minidl goes: launches, kernels by name
-    python -m tests.bench_gpu --dry-run               a few steps on the CPU, to see that the program works
+    python -m tests.bench_gpu --anatomy bn-cnn        where the time of a minidl step goes: launches, kernels by name
+    python -m tests.bench_gpu --dry-run               a few steps on the CPU, to check that the program works
 
-Steps train with Adam in float32 (TF32 off for all) from batches that lie on the device. The columns (gpu_columns.py)
-take turns of a fraction of a second in one process, another begins each round, and the table shows medians over the
-rounds: minidl as it is and as a captured graph; PyTorch eager with its fused Adam, with torch.compile (which compiles
-long: in the field only if named) and as a captured graph; JAX compiled, one step a call and 50 steps in one scan. A
-ratio is the median of the rounds' ratios; above 1 minidl is faster. Columns that can't run are left out, with the
-reason. It needs CuPy, and PyTorch with CUDA and JAX for their columns; a network takes some 5 seconds.
-`bench_gpu.json` holds every round, written after each network.
+Steps train with Adam in float32 (TF32 off for all) on batches that are already on the device. The columns
+(gpu_columns.py) take turns of a fraction of a second in one process, each round starts with a different column, and the
+table shows medians over the rounds: minidl eager and as a captured graph; PyTorch eager with its fused Adam, with
+torch.compile (which compiles slowly: with --field only if named) and as a captured graph; JAX compiled, one step per
+call and 50 steps in one scan. A ratio is the median of the rounds' ratios; above 1, minidl is faster. Columns that
+can't run are skipped, with the reason. It needs CuPy, and PyTorch with CUDA and JAX for their columns; a network takes
+some 5 seconds. `bench_gpu.json` holds every round, written after each network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.gpu_columns import COLUMNS, OURS, Column, Setting, missing
 
 
 def seconds(step: Step, wait: Callable[[], None], calls: int) -> float:
-    """Time of some calls, the device's part counted."""
+    """Time of some calls, including the device's work."""
     wait()
     begin = time.perf_counter()
     for _ in range(calls):
@@ -52,11 +52,11 @@ def seconds(step: Step, wait: Callable[[], None], calls: int) -> float:
 
 def left_out(what: str, error: Exception) -> None:
     reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
-    print(f"  {what} left out: {reason}", file=sys.stderr, flush=True)
+    print(f"  {what} skipped: {reason}", file=sys.stderr, flush=True)
 
 
 def measure(case: Case, columns: dict[str, Column], setting: Setting) -> dict[str, list[float]]:
-    """Microseconds of one step of each column, round by round."""
+    """Microseconds per step of each column, round by round."""
     network, batch, _ = case
     ready: dict[str, tuple[Step, Callable[[], None], int]] = {}
     for name, column in columns.items():
@@ -64,7 +64,7 @@ def measure(case: Case, columns: dict[str, Column], setting: Setting) -> dict[st
             step, wait = column.build(network, batch, setting)
             seconds(step, wait, 3)  # compiles, captures
             once = seconds(step, wait, 3) / 3
-        except Exception as error:  # left out, with this reason
+        except Exception as error:  # skipped, with this reason
             left_out(f"{network.name} {batch}: {name}", error)
             continue
         ready[name] = step, wait, max(1, round(setting.turn / once))
@@ -72,7 +72,7 @@ def measure(case: Case, columns: dict[str, Column], setting: Setting) -> dict[st
     for k in range(setting.rounds):
         names = list(ready)
         start = k % max(1, len(names))
-        for name in names[start:] + names[:start]:  # another one begins each round
+        for name in names[start:] + names[:start]:  # each round starts with another one
             step, wait, calls = ready[name]
             try:
                 times[name].append(seconds(step, wait, calls) / (calls * columns[name].steps) * 1e6)
@@ -83,7 +83,7 @@ def measure(case: Case, columns: dict[str, Column], setting: Setting) -> dict[st
 
 
 def forget(setting: Setting) -> None:
-    """Give the last network's memory back to the device."""
+    """Release the last network's memory on the device."""
     gc.collect()
     if setting.backend.name == "gpu":
         setting.backend.xp.get_default_memory_pool().free_all_blocks()
@@ -93,7 +93,7 @@ def forget(setting: Setting) -> None:
 
 
 def card(setting: Setting) -> dict[str, Any]:
-    """What the device can do at best: copies within its memory, and a large product of float32 matrices."""
+    """The device's peak rates: copies within its memory, and a large product of float32 matrices."""
     xp, on_gpu = setting.backend.xp, setting.backend.name == "gpu"
     n, side = (1 << 28, 8192) if on_gpu else (1 << 20, 256)
     a, b = xp.zeros(n, "float32"), xp.empty(n, "float32")
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 
 
 def ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Of each peer: its time over minidl's best column, round by round."""
+    """For each other library: its time over that of minidl's best column, round by round."""
     ours = next((name for name in OURS if name in times), None)
     if ours is None:
         return {}
@@ -141,11 +141,11 @@ def ratios(times: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def heading(columns: list[str]) -> str:
-    return f"{'us a step (median)':22}{'batch':>6}" + "".join(f"{c:>16}" for c in columns) + "   torch graph / minidl"
+    return f"{'us per step (median)':22}{'batch':>6}" + "".join(f"{c:>16}" for c in columns) + "   torch graph / minidl"
 
 
 def line(case: Case, times: dict[str, list[float]], columns: list[str]) -> str:
-    """A network's medians, and how much faster minidl is than PyTorch's captured graph, with the rounds' range."""
+    """A network's medians, and how much faster minidl is than PyTorch's captured graph, with the range over rounds."""
     cells = "".join(f"{statistics.median(times[c]):16,.1f}" if c in times else f"{'-':>16}" for c in columns)
     over = ratios(times).get("torch graph / minidl")
     text = median_and_range(over) if over else f"{'-':>6}"
@@ -157,10 +157,10 @@ def line(case: Case, times: dict[str, list[float]], columns: list[str]) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--field", action="store_true", help="the networks of the field")
-    parser.add_argument("--anatomy", metavar="NETWORK", choices=BY_NAME, help="only: where this one's step goes")
+    parser.add_argument("--field", action="store_true", help="the networks of tests/field.py")
+    parser.add_argument("--anatomy", metavar="NETWORK", choices=BY_NAME, help="only: where this network's time goes")
     parser.add_argument("--networks", nargs="+", choices=BY_NAME, metavar="NAME", help=f"of {' '.join(BY_NAME)}")
-    parser.add_argument("--batches", nargs="+", type=batch_size, help="numbers, or 'own': the one its source names")
+    parser.add_argument("--batches", nargs="+", type=batch_size, help="numbers, or 'own': the batch size of its source")
     parser.add_argument("--columns", nargs="+", choices=COLUMNS, metavar="COLUMN", help=f"of {', '.join(COLUMNS)}")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--turn", type=float, default=0.05, help="seconds for one turn of one column")
@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
     columns = {name: COLUMNS[name] for name in args.columns}
     for name in [name for name, column in columns.items() if missing(column)]:
-        print(f"  {name} left out: there is no {columns.pop(name).needs}", file=sys.stderr)
+        print(f"  {name} skipped: there is no {columns.pop(name).needs}", file=sys.stderr)
     best = card(setting)
     print(
         f"{datetime.date.today()}, {best['name']}: copies {best['bandwidth_GBs']:,.0f} GB/s (read and written), "

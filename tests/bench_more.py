@@ -1,4 +1,4 @@
-"""Where the time and the memory of minidl go: one step by operation, cost against size, memory and start-up."""
+"""Where minidl spends time and memory: one step by operation, cost against size, peak memory and start-up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def timed(times: dict[str, list[float]], name: str, f: Callable[..., Any]) -> Callable[..., Any]:
-    """f, with the seconds of each call noted under `name`."""
+    """f, with the seconds of each call recorded under `name`."""
 
     def call(*args: Any) -> Any:
         begin = time.perf_counter()
@@ -70,7 +70,7 @@ def profile(models: list[str], repeats: int = 100) -> None:
 
 
 def growth(folder: Path, columns: list[str]) -> None:
-    """How the time per sample grows with the batch, the width and the image: a PNG each."""
+    """How the time per sample grows with batch size, width and image size: one PNG for each."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,7 +121,7 @@ print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def costs(models: list[str], columns: list[str], before: Path | None = None) -> None:
-    """Peak memory of a process that trains the model, whole commands, the first command's start, and imports."""
+    """Peak memory of a process that trains the model, whole commands, start-up of the first command, and imports."""
     print("\npeak memory of the process, MB")
     for model in models:
         for column in [*columns, *(["before"] if before else [])]:
@@ -135,11 +135,11 @@ def costs(models: list[str], columns: list[str], before: Path | None = None) -> 
 
 
 class Command(NamedTuple):
-    """A command line, and where and how it runs. OUT stands for a folder that is made anew for each run."""
+    """A command line, and where and how it runs. OUT stands for a fresh folder for each run."""
 
     run: list[str]
     root: Path = ROOT
-    env: dict[str, str] = {}  # noqa: RUF012 (nobody changes it)
+    env: dict[str, str] = {}  # noqa: RUF012 (never modified)
 
     def cost(self) -> tuple[float, float] | None:
         """Seconds and peak memory in MB; None where it failed."""
@@ -157,7 +157,7 @@ class Command(NamedTuple):
 
 
 def table(title: str, commands: dict[str, Command], rounds: int = 5) -> None:
-    """What each command costs, all in turns."""
+    """The cost of each command, measured in turns."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(rounds):
         for name, command in commands.items():
@@ -175,7 +175,7 @@ def table(title: str, commands: dict[str, Command], rounds: int = 5) -> None:
 
 
 def whole_commands(torch: bool, before: Path | None) -> None:
-    """Training on the full MNIST as a user starts it, imports and files included, beside PyTorch or what was before."""
+    """Training on the full MNIST as a user runs it, with imports and files, beside PyTorch or an earlier checkout."""
     train = ["-m", "minidl.train", "--out", "OUT", "--model"]
     ours = {
         "mlp, 1 epoch": [*train, "mlp", "--epochs", "1"],
@@ -192,7 +192,7 @@ def whole_commands(torch: bool, before: Path | None) -> None:
 
 
 def starts(before: Path | None) -> None:
-    """How long the first result takes, and what of it the compiled loops cost: not yet compiled, compiled, left out."""
+    """Time to the first result, with the loops not yet compiled, compiled, and disabled."""
     first = ["-m", "minidl.train", "--dataset", "mnist5k", "--epochs", "1", "--out", "OUT", "--model"]
     commands = {f"import {name}": Command(["-c", f"import {name}"]) for name in IMPORTS}
     for model in ("mlp", "cnn"):

@@ -1,11 +1,11 @@
-"""What a step costs: `python -m tests.bench_optim`, on one thread, over 1.9 million float32 parameters.
+"""The cost of an optimizer step: `python -m tests.bench_optim`, on one thread, over 1.9 million float32 parameters.
 
-Adam is timed beside the same arithmetic written by hand on whole vectors, in place, with preallocated scratch memory;
+Adam is compared with the same arithmetic written by hand on whole vectors, in place, with preallocated scratch memory;
 the two take turns, so that a slow moment of the machine hits both, and only this process's CPU time counts. The ratio
 of the medians must be at most 1.3.
 
-Then a table of rules: NumPy's form, the compiled loop (with the extra `fast`) and PyTorch's fused form (where it is
-installed), over two numbers of weights. With one thread it is this thread's CPU time, with two the time on the clock.
+Then a table of rules: NumPy's form, the compiled loop (with the extra `fast`) and PyTorch's fused form (if installed),
+for two numbers of weights. With one thread it shows this thread's CPU time, with two the wall-clock time.
 """
 
 # ruff: noqa: E402 (the number of threads is set before NumPy is imported)
@@ -63,7 +63,7 @@ def made(make, n=N):
 
 
 def interleaved(steps, rounds=ROUNDS, clock=time.process_time):
-    """Median milliseconds of each, taking turns."""
+    """Median milliseconds of each; the steps take turns."""
     times = {name: [] for name in steps}
     for _ in range(rounds + 3):
         for name, step in steps.items():
@@ -77,7 +77,7 @@ def interleaved(steps, rounds=ROUNDS, clock=time.process_time):
 
 
 def in_adam_phase(params):
-    """SWATS, which would switch at once, for the gradient is always the same."""
+    """SWATS before its switch; it would switch at once, since the gradient is always the same."""
     rule = SWATS(params)
     rule.switch = AfterSteps(10**9)
     return rule
@@ -103,7 +103,7 @@ def with_numpy(step):
 
 
 def with_torch(name, options, n):
-    """A step of PyTorch's rule; None where there is none."""
+    """A step of PyTorch's rule; None if PyTorch is not installed."""
     try:
         torch = importlib.import_module("torch")
     except ImportError:

@@ -1,4 +1,4 @@
-"""Columns of `tests.bench` for peers, where they are installed: JAX (compiled, pooling by reshape) and DeZero."""
+"""Columns of `tests.bench` for other libraries, if installed: JAX (compiled, pooling by reshape) and DeZero."""
 
 from __future__ import annotations
 

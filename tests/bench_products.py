@@ -1,11 +1,11 @@
-"""The matrix products of a training step and nothing else, cut as suits them best: a bound that hardly a step reaches.
+"""The matrix products of a training step alone, split in the best way: a lower bound that a step hardly reaches.
 
-Each thread computes its share of every product with one thread of BLAS, and all meet once, at the end of the step. A
-share of a dense layer is some rows or columns. A share of a convolution is some images, done in pieces: of a quarter
-of an image's rows to four images, from matrices that stay in the cache, as a step does it that lays out its windows
-piece by piece. A share of any product may be done in small pieces, too, for which some BLAS do not rearrange matrices.
-How a product is cut, and in which order its matrices lie in memory, is tried once, each product by itself. Whole
-products with BLAS's own threads are tried too.
+Each thread computes its share of every product with one BLAS thread, and all synchronize once, at the end of the step.
+A share of a dense layer is some rows or columns. A share of a convolution is some images, computed in blocks: of a
+quarter of an image's rows to four images, from matrices that stay in the cache, as in a step that does im2col block by
+block. A share of any product may also be computed in small blocks, for which some BLAS libraries skip packing. How a
+product is split, and the memory order of its matrices, are tuned once, for each product by itself. Whole products with
+BLAS's own threads are tried too.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from threadpoolctl import ThreadpoolController
 
 from tests.bench_workers import Step, field, network
 
-CACHE = 1 << 19  # bytes that the pieces of one call may take: half of a core's second cache on many processors
-SMALL = 900_000  # multiplications that OpenBLAS with AVX-512 does with the matrices as they lie
+CACHE = 1 << 19  # bytes that the blocks of one call may take: half of a core's L2 cache on many processors
+SMALL = 900_000  # multiplications that OpenBLAS with AVX-512 does without packing the matrices
 
 
 class Product(NamedTuple):
@@ -36,7 +36,7 @@ class Product(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """One way to compute a thread's share: so many calls of NumPy with these matrices, the last one of fewer pieces."""
+    """One way to compute a thread's share: this many NumPy calls with these matrices, the last with fewer blocks."""
 
     a: Any
     b: Any
@@ -55,14 +55,14 @@ class Cut(NamedTuple):
         return self._replace(a=self.a.copy("K"), b=self.b.copy("K"), out=self.out.copy("K"))
 
     def seconds(self) -> float:
-        """Of the whole share, worked out from one call."""
+        """Time of the whole share, extrapolated from one call."""
         pieces = len(self.out) if self.out.ndim == 3 else 1
         once = best_of_five(lambda: np.matmul(self.a, self.b, out=self.out))
         return once * (self.calls + self.rest / pieces)
 
 
 def products(model: str, batch: int) -> list[Product]:
-    """Of a step: forward, the weights' gradients, the inputs' gradients but for the first layer."""
+    """The products of a step: forward, the weights' gradients, the inputs' gradients except for the first layer."""
     described = network(model)
     found: list[Product] = []
     shapes = field().shapes(described)
@@ -81,14 +81,14 @@ def products(model: str, batch: int) -> list[Product]:
 
 
 def array(shape: tuple[int, ...], fortran: bool) -> Any:
-    """Ones, each matrix in C's order or in Fortran's."""
+    """Ones, each matrix in C or Fortran order."""
     if fortran:
         return np.ones((*shape[:-2], shape[-1], shape[-2]), np.float32).swapaxes(-1, -2)
     return np.ones(shape, np.float32)
 
 
 def dense_cuts(of: Product, threads: int) -> Iterator[Cut]:
-    """A thread's share: some rows, or some columns, of the layer's own matrices. They lie as a layer has them."""
+    """A thread's share: some rows, or some columns, of the layer's own matrices, in their memory order."""
     n, k, m = of.sizes
     for rows, fortran in product((True, False), repeat=2):
         r, c = (-(-n // threads), m) if rows else (n, -(-m // threads))
@@ -97,20 +97,20 @@ def dense_cuts(of: Product, threads: int) -> Iterator[Cut]:
 
 
 def image_cuts(of: Product, threads: int) -> Iterator[Cut]:
-    """A thread's share: pieces of an image, or of a few, as many in one call as the cache holds."""
+    """A thread's share: blocks of an image, or of a few, as many in one call as fit in the cache."""
     share = -(-of.sizes[of.along] // threads)  # pixels
     for images, fortran_a, fortran_b, fortran_out in product((1 / 4, 1 / 2, 1, 2, 4), *((True, False),) * 3):
         length = min(share, max(1, round(of.pixels * images)))
         n, k, m = (length if axis == of.along else size for axis, size in enumerate(of.sizes))
         pieces = -(-share // length)
         together = min(pieces, max(1, CACHE // (4 * (n * k + k * m + n * m))))
-        b = (k, m) if of.along == 0 else (together, k, m)  # the weights are the same for all pieces
+        b = (k, m) if of.along == 0 else (together, k, m)  # the weights are the same for all blocks
         matrices = array((together, n, k), fortran_a), array(b, fortran_b), array((together, n, m), fortran_out)
         yield Cut(*matrices, pieces // together, pieces % together)
 
 
 def small_cuts(of: Product, threads: int) -> Iterator[Cut]:
-    """A thread's share, in pieces of so few multiplications, eight in a call; their sums over terms are left out."""
+    """A thread's share, in blocks of few multiplications, eight per call; adding up their sums is not counted."""
     for columns, most in product((16, 32, 64, 128), (256, 512, 1024)):
         terms, m = min(of.sizes[1], most), min(of.sizes[2], columns)
         rows = min(of.sizes[0], max(1, min(SMALL // (terms * m), 1200 // m if of.forward else SMALL)))
@@ -126,7 +126,7 @@ def fastest(of: Product, threads: int) -> Cut:
 
 
 def shared(cuts: list[Cut], threads: int) -> Step:
-    """All threads do their share of all products, each with matrices of its own."""
+    """All threads compute their share of all products, each with its own matrices."""
     shares = [[cut.copy() for cut in cuts] for _ in range(threads)]
     pool = ThreadPoolExecutor(threads)
 
@@ -144,7 +144,7 @@ def shared(cuts: list[Cut], threads: int) -> Step:
 
 @cache
 def blas() -> tuple[Any, int]:
-    """What holds BLAS to so many threads, and how many it takes by itself."""
+    """The controller that limits BLAS's threads, and its default number of threads."""
     found = ThreadpoolController().select(user_api="blas")
     return found, max((library["num_threads"] for library in found.info()), default=1)
 
@@ -156,7 +156,7 @@ def gemm(model: str, opt: str, batch: int) -> Step:
     found = products(model, batch)
     whole = None if any(of.pixels for of in found) else shared([fastest(of, 1) for of in found], 1)
     time_of_whole = best_of_five(whole) if whole else 0.0
-    time.sleep(0.2)  # its threads go on spinning for a while
+    time.sleep(0.2)  # its threads keep spinning for a while
     held.limit(limits=1)
     parts = shared([fastest(of, threads) for of in found], threads)
     if whole and time_of_whole < best_of_five(parts):

@@ -1,9 +1,9 @@
-"""What recording costs: the same training with and without a Recorder, in turns; the page's making counted too.
+"""The cost of recording: the same training with and without a Recorder, in turns; building the page is counted too.
 
     python -m tests.bench_trace --rounds 5
 
-Each pair trains the same run, so that its times differ by the recording alone. Wall time says what a user waits;
-processor time hardly minds what else the machine does.
+Each pair trains the same run, so that its times differ by the recording alone. Wall time is what a user waits for;
+CPU time hardly depends on the load of the machine.
 """
 
 import argparse
@@ -28,7 +28,7 @@ RUNS = {
 
 
 def seconds(config: Config, record: bool) -> tuple[float, float, float]:
-    """Wall and processor time of the training; processor time with the making of the page, where there is one."""
+    """Wall and CPU time of the training, and CPU time including the page, if there is one."""
     trainer = prepare(config, dataset=load_mnist(name=config.dataset)).trainer
     wall, cpu = time.perf_counter(), time.process_time()
     if not record:
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 order = (True, False) if i % 2 else (False, True)
                 times = {record: seconds(RUNS[name], record) for record in order}
                 added.append([100 * (a / b - 1) for a, b in zip(times[True], times[False], strict=True)])
-            what = ("wall time", "processor time", "processor time with the page")
+            what = ("wall time", "CPU time", "CPU time with the page")
             parts = [
                 f"{statistics.median(column):.1f} % of {words} ({min(column):.1f} to {max(column):.1f})"
                 for words, column in zip(what, zip(*added, strict=True), strict=True)

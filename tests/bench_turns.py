@@ -19,18 +19,18 @@ from tests.bench_workers import ENVIRONMENT, LOAD
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = ("torch", "torch-fused", "torch-compile")
-SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP go on spinning for a while
+SETTLE = 0.1  # seconds between two turns: the threads of OpenBLAS and OpenMP keep spinning for a while
 DISTURBED = 0.1  # of the machine's time, taken by other programs
 
 
 class Setting(NamedTuple):
-    """What is compared and how long: each of `restarts` sets of processes takes `rounds` of `turn` seconds."""
+    """What is compared and for how long: each of `restarts` sets of processes runs `rounds` of `turn` seconds."""
 
     columns: dict[str, Path]  # each with the checkout whose minidl it imports
     rounds: int = 3
     restarts: int = 3
     turn: float = 0.3
-    patience: float = 5  # seconds for which a set of processes waits for a quiet machine, in all
+    patience: float = 5  # seconds that a set of processes waits for a quiet machine, in total
     pythons: Mapping[str, str] = MappingProxyType({})  # a column's own Python
 
 
@@ -49,7 +49,7 @@ class Worker:
     def run(self, model: str, opt: str, batch: int, steps: int) -> float:
         """Seconds that the steps took. Raises RuntimeError where this column can't run the model.
 
-        Afterwards `foreign` is the share of the machine that other programs took meanwhile.
+        Sets `foreign` to the share of the machine that other programs took meanwhile.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -74,7 +74,7 @@ class Worker:
 
 
 def busy_seconds() -> float:
-    """CPU seconds that all programs together have used since the machine started; 0 where the system doesn't say."""
+    """CPU seconds that all programs together have used since boot; 0 where the system doesn't report them."""
     try:
         user, nice, system, _idle, _wait, *rest = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     except OSError:
@@ -83,7 +83,7 @@ def busy_seconds() -> float:
 
 
 def wait_for_quiet(patience: float) -> float:
-    """Sleep until other programs let go of the machine, at most so many seconds; returns what is left of them."""
+    """Sleep until other programs leave the machine idle, at most `patience` seconds; returns the seconds left."""
     cores, end = os.cpu_count() or 1, time.perf_counter() + patience
     while (left := end - time.perf_counter()) > 0:
         begin, busy = time.perf_counter(), busy_seconds()
@@ -94,14 +94,14 @@ def wait_for_quiet(patience: float) -> float:
 
 
 def warm_up(workers: list[Worker], model: str, opt: str, batch: int, turn_seconds: float) -> dict[Worker, int]:
-    """Those that can run this, each with how many steps fill a turn."""
+    """The workers that can run this, each with the number of steps that fill a turn."""
     steps = {}
     for worker in workers:  # a first turn builds the model
         try:
             worker.run(model, opt, batch, 3)
             once = worker.run(model, opt, batch, 5) / 5
         except RuntimeError as error:
-            print(f"  {worker.column} left out: {error}", file=sys.stderr)
+            print(f"  {worker.column} skipped: {error}", file=sys.stderr)
             continue
         steps[worker] = max(2, round(turn_seconds / once))
     return steps
@@ -127,16 +127,16 @@ def measure(
     patience: float = 0,
     busy: bool = False,
 ) -> dict[str, list[float]]:
-    """Samples per second of every column that can run this, round by round; of twice as many, the least disturbed.
+    """Samples per second of every column that can run this, by round: the least disturbed of twice as many at most.
 
-    busy  other programs are meant to be there: a round is for getting used to them, and all others count
+    busy  other programs run on purpose: the first round is a warm-up, and all others count
     """
     steps = warm_up(workers, model, opt, batch, turn_seconds)
     most, bound = (rounds + 1, -1.0) if busy else (2 * rounds, DISTURBED)
     found: list[tuple[float, dict[str, float]]] = []
     while steps and len(found) < most and sum(foreign <= bound for foreign, _ in found) < rounds:
         patience = wait_for_quiet(patience)
-        found.append(one_round(steps, model, opt, batch, first=len(found) % len(steps)))  # another one begins each
+        found.append(one_round(steps, model, opt, batch, first=len(found) % len(steps)))  # the first one rotates
     chosen = found[1:] if busy else sorted(found, key=lambda round_: round_[0])[:rounds]
     if not busy and chosen and chosen[-1][0] > DISTURBED:
         share = f"{chosen[0][0]:.0%} to {chosen[-1][0]:.0%}"
@@ -157,7 +157,7 @@ def best_torch(speeds: dict[str, list[float]]) -> str | None:
 
 @contextmanager
 def started(setting: Setting) -> Iterator[list[Worker]]:
-    """A set of processes, which end with the block."""
+    """A set of processes, which are closed at the end of the block."""
     workers = [
         Worker(column, setting.pythons.get(column, sys.executable), root) for column, root in setting.columns.items()
     ]
@@ -169,7 +169,7 @@ def started(setting: Setting) -> Iterator[list[Worker]]:
 
 
 def compare(setting: Setting, model: str, opt: str, batch: int) -> dict[str, list[float]]:
-    """Samples per second of every column that can run this, round by round, all restarts one after the other."""
+    """Samples per second of every column that can run this, round by round, over all restarts."""
     speeds: dict[str, list[float]] = defaultdict(list)
     for _ in range(setting.restarts):
         with started(setting) as workers:

@@ -1,9 +1,9 @@
-"""What `tests.bench` measures: each column (minidl and its peers) trains the same models in a live process of its own.
+"""What `tests.bench` measures: each column (minidl or another library) trains the models in a live process of its own.
 
 A worker reads one JSON line per turn, {"model", "opt", "batch", "steps"}, trains that many steps and answers with the
-seconds it took, and the CPU seconds. Between its turns it sleeps on the pipe, so that no other column is disturbed.
-A model is built and warmed up on its first turn and then kept. `before` is the minidl of the folder that the process
-was started in.
+wall and CPU seconds that it took. Between its turns it blocks on the pipe, so that no other column is disturbed. A
+model is built and warmed up on its first turn and then kept. `before` is the minidl of the folder that the process was
+started in.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import Any
 
 MODELS = ("mlp", "mlp1024", "cnn")
-# Runs this file (argv[1]) in a process whose minidl is that of its working directory, where `-c` looks first.
+# Runs this file (argv[1]) in a process that imports minidl from its working directory, where `-c` looks first.
 LOAD = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("bench_workers", sys.argv[1])
 workers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(workers)
 """
-ENVIRONMENT = {"minidl-no-fast": {"MINIDL_NO_FAST": "1"}}  # of a column's process, beside the machine's
+ENVIRONMENT = {"minidl-no-fast": {"MINIDL_NO_FAST": "1"}}  # of a column's process, added to the machine's
 OPTIMIZERS = ("adam", "momentum", "hybrid")
 Step = Callable[[], Any]  # trains on the next batch
 
 
 @functools.cache
 def field(name: str = "field") -> Any:
-    """tests/field.py, or field_hand.py, as it is beside this file: the checkout whose minidl runs may have another."""
+    """The tests/field.py, or field_hand.py, next to this file: the checkout whose minidl runs may have another."""
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -42,9 +42,9 @@ def field(name: str = "field") -> Any:
 
 
 def network(model: str) -> Any:
-    """What tests/field.py says of "mlp", "mlp1024", "cnn" and "field:NAME", or field_hand.py of the latter.
+    """The network of tests/field.py for "mlp", "mlp1024", "cnn" or "field:NAME", or of field_hand.py for the latter.
 
-    Of any size: "mlp:64" has two hidden layers of 64, "cnn:64" is given images of 64 pixels a side.
+    Of any size: "mlp:64" has two hidden layers of 64, "cnn:64" takes images of 64 x 64 pixels.
     """
     described, (name, _, size) = field(), model.partition(":")
     if name == "field":
@@ -159,7 +159,7 @@ def torch_fused(model: str, opt: str, batch: int) -> Step:
 
 
 def torch_malloc(model: str, opt: str, batch: int) -> Step:
-    """PyTorch's fused mode with the C library's allocator set as minidl's programs set it."""
+    """PyTorch's fused mode with malloc tuned as minidl's programs tune it."""
     if not tune_allocator():
         raise RuntimeError("this C library has no mallopt")
     return torch(model, opt, batch, fused=True)
@@ -197,7 +197,7 @@ COLUMNS: dict[str, Callable[[str, str, int], Step]] = {
 def serve(column: str) -> None:
     """Answer turns until the pipe closes."""
     built: dict[tuple[Any, ...], Step] = {}
-    out, sys.stdout = sys.stdout, sys.stderr  # nothing but answers on the pipe
+    out, sys.stdout = sys.stdout, sys.stderr  # only answers go to the pipe
     for line in sys.stdin:
         turn = json.loads(line)
         key = (turn["model"], turn["opt"], turn["batch"])
@@ -211,7 +211,7 @@ def serve(column: str) -> None:
             for _ in range(turn["steps"]):
                 built[key]()
             answer: dict[str, Any] = {"seconds": time.perf_counter() - begin, "cpu": time.process_time() - cpu}
-        except Exception as error:  # the column is left out of the table, with this reason
+        except Exception as error:  # the column is skipped, with this reason
             answer = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), file=out, flush=True)
 

@@ -1,9 +1,9 @@
-"""Networks of the field: what people train, each described once and built for minidl, PyTorch and JAX.
+"""Well-known networks that people train, each described once and built for minidl, PyTorch and JAX.
 
-`NETWORKS` is the list; a network says who published it, what it is given and its layers in order. Where a source
-leaves a detail open or uses a layer that minidl has not (dropout of whole channels, depthwise convolutions), the
-nearest one here stands for it. `minidl_net` and `torch_net` make a Sequential of it; `jax_net` (field_jax.py) two plain
-functions. All three hold their weights by the same names and in the same layout ("0.weight", (out, in, height, width)).
+`NETWORKS` is the list; each network states its source, its input and its layers in order. Where a source leaves a
+detail open or uses a layer that minidl does not have (dropout of whole channels, depthwise convolutions), the nearest
+one here replaces it. `minidl_net` and `torch_net` build a Sequential from it, `jax_net` (field_jax.py) two plain
+functions. All three name their weights alike and use the same layout ("0.weight", (out, in, height, width)).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 
 
 class Layer(NamedTuple):
-    """One layer: its class in minidl.nn and torch.nn, and the numbers that matter; how many come in follows."""
+    """One layer: its class in minidl.nn and torch.nn, and its sizes; its input size follows from the layer before."""
 
     kind: str
     out: int = 0  # features or channels
@@ -62,7 +62,7 @@ def dropout(p: float) -> Layer:
 
 RELU, TANH, SIGMOID, FLATTEN = Layer("ReLU"), Layer("Tanh"), Layer("Sigmoid"), Layer("Flatten")
 GELU, LEAKY = Layer("GELU"), Layer("LeakyReLU")
-NORM = Layer("BatchNorm")  # of features or of channels, whichever come in
+NORM = Layer("BatchNorm")  # of features or of channels, by its input
 
 
 def mlp(*widths: int, act: Layer = RELU, between: tuple[Layer, ...] = ()) -> list[Layer]:
@@ -75,14 +75,14 @@ def conv_norm(out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[
 
 
 def norm_conv(out: int, kernel: int, stride: int = 1, padding: int = 0) -> list[Layer]:
-    """As Keras's users write it: the normalization behind the ReLU."""
+    """As Keras users write it: the normalization after the ReLU."""
     return [conv(out, kernel, stride, padding), RELU, NORM]
 
 
 DIGIT, FLAT, COLOUR = (1, 28, 28), (784,), (3, 32, 32)
 
 NETWORKS = [
-    # what minidl's bench and its review measured
+    # what minidl's benchmark and its review measured
     Network("mlp", "minidl's bench", FLAT, 128, mlp(256, 128, 10)),
     Network("mlp1024", "minidl's bench", FLAT, 128, mlp(1024, 1024, 10)),
     Network("cnn", "minidl's bench", DIGIT, 128, [
@@ -155,7 +155,7 @@ NETWORKS = [
     Network("odd", "nobody: sizes that nothing divides", (1, 31, 29), 33, [
         conv(13, (5, 3), (2, 1)), RELU, max_pool(3, 2), conv(21, 3), TANH, avg_pool((2, 3)), FLATTEN, *mlp(37, 7)],
         classes=7),
-    # ten and more that were chosen after the loops were written
+    # ten and more that were chosen after the loops had been written
     Network("quickstart", "tensorflow.org, quickstart for beginners", FLAT, 32, mlp(128, 10, between=(dropout(0.2),))),
     Network("gelu-mlp", "a perceptron with the transformers' activation", FLAT, 128, mlp(512, 512, 10, act=GELU)),
     Network("encoder", "an autoencoder's layers, named by its 784 pixels", FLAT, 128,
@@ -207,7 +207,7 @@ def pair(size: int | Pair) -> Pair:
 
 
 def shapes(network: Network) -> list[tuple[int, ...]]:
-    """The shape of one example as it comes into each layer, and as it leaves the last."""
+    """The shape of one example at the input of each layer, and at the output of the last."""
     found = [network.shape]
     for layer in network.layers:
         shape = found[-1]
@@ -224,15 +224,15 @@ def shapes(network: Network) -> list[tuple[int, ...]]:
 
 
 def sizes(network: Network) -> list[int]:
-    """How many features or channels come into each layer."""
+    """The number of input features or channels of each layer."""
     return [shape[0] for shape in shapes(network)[:-1]]
 
 
-EARLIER = {"kaiming": "he", "xavier": "glorot"}  # as checkouts before 585521f call them: `tests.bench --before`
+EARLIER = {"kaiming": "he", "xavier": "glorot"}  # their names in checkouts before 585521f: `tests.bench --before`
 
 
 def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
-    """The network of a library whose layers have PyTorch's names and arguments."""
+    """The network, built from a library whose layers have PyTorch's names and arguments."""
     layers: list[Any] = []
     for i, (layer, n) in enumerate(zip(network.layers, sizes(network), strict=True)):
         more: dict[str, Any] = {"rng": i} if seeded else {}
@@ -257,14 +257,14 @@ def sequential(network: Network, library: Any, drop: bool, seeded: bool) -> Any:
 
 
 def minidl_net(network: Network, drop: bool = True) -> nn.Sequential:
-    """`drop`: with its dropout, or with all of them set to 0."""
-    from minidl import nn  # here, so that the benches' processes of PyTorch run without it
+    """The network in minidl. Without `drop`, all dropout probabilities are 0."""
+    from minidl import nn  # imported here, so that the benchmark's PyTorch processes run without it
 
     return sequential(network, nn, drop, seeded=True)
 
 
 def torch_net(network: Network, drop: bool = True) -> Any:
-    """See minidl_net; the weights are PyTorch's own (set torch.manual_seed before)."""
+    """See minidl_net; the weights are initialized by PyTorch (call torch.manual_seed first)."""
     import torch
 
     return sequential(network, torch.nn, drop, seeded=False)

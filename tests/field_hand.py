@@ -1,7 +1,7 @@
-"""Networks that people write by hand, line by line, and not as a list of layers: each text is for minidl and PyTorch.
+"""Networks with a handwritten forward, not a list of layers: the same code runs in minidl and in PyTorch.
 
-`nn` is minidl.nn or torch.nn, `f` minidl.ops or torch: they have the same names. What a row of layers is trained with
-does not help here: each product, sum and activation is an operation of its own.
+`nn` is minidl.nn or torch.nn, `f` minidl.ops or torch: they have the same names. Fusing the layers of a Sequential does
+not help here: each product, sum and activation is a separate operation.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Written(NamedTuple):
-    """A network, with the fields that tests/field.py's networks have and the benches ask for."""
+    """A network, with those fields of tests/field.py's networks that the benchmarks use."""
 
     name: str
     source: str
@@ -24,7 +24,7 @@ class Written(NamedTuple):
 
 
 def weight(nn: Any, *shape: int) -> Any:
-    """A parameter, the same for both: of so many rows, which come in."""
+    """A random parameter, the same for both libraries; its rows are the inputs."""
     return parameter(nn, np.random.default_rng(sum(shape)).normal(0, shape[0] ** -0.5, shape).astype(np.float32))
 
 

@@ -23,10 +23,10 @@ ACTIVATIONS = {
 def jax_net(network: Network, drop: bool = True, cpu: bool = False) -> tuple[Callable[[], Any], Callable[..., Any]]:
     """`init() -> weights, statistics` and `apply(weights, statistics, x, key) -> logits, statistics`, for training.
 
-    Both are dictionaries by minidl's names, and init gives minidl's numbers; the statistics are batch norm's. The key
+    Weights and statistics (batch norm's) are dictionaries with minidl's names, initialized to minidl's values. The key
     is for dropout (JAX's default generator).
 
-    cpu  as XLA is fastest on a CPU: channels behind the pixels, and pooling by reshape where no windows overlap
+    cpu  what XLA runs fastest on a CPU: channels last, and pooling by reshape where windows do not overlap
     """
 
     def init() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -72,7 +72,7 @@ def convolve(x: Any, w: Any, b: Any, layer: Layer, cpu: bool) -> Any:
 
 
 def normalize(x: Any, scale: Any, shift: Any, cpu: bool) -> tuple[Any, dict[str, Any]]:
-    """The batch normalized, and its statistics."""
+    """The normalized batch, and its statistics."""
     axes = (0,) if x.ndim == 2 else (0, 1, 2) if cpu else (0, 2, 3)
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     n = x.size // mean.size
@@ -88,7 +88,7 @@ def pool(x: Any, layer: Layer, combine: Any, cpu: bool) -> Any:
         return combine(x[:, : h // kh * kh, : w // kw * kw].reshape(n, h // kh, kh, w // kw, kw, c), (2, 4))
 
     def wide(image: tuple[Any, Any], other: Any) -> Any:
-        """What is said of rows and columns, and something else of examples and channels, in the layout's order."""
+        """A setting for rows and columns, and `other` for examples and channels, in the order of the layout."""
         return (other, *image, other) if cpu else (other, other, *image)
 
     start, reduce = (-jnp.inf, lax.max) if combine is jnp.max else (0.0, lax.add)

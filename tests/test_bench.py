@@ -44,7 +44,7 @@ def test_what_holds_a_library_is_left_out_and_named(
     (env,) = started
     assert not env.keys() & {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
     assert env["ANOTHER"] == "stays"
-    assert "left out: OPENBLAS_CORETYPE=Nehalem" in capsys.readouterr().err
+    assert "removed from the environment: OPENBLAS_CORETYPE=Nehalem" in capsys.readouterr().err
 
 
 def test_avx2_holds_all_libraries_once(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

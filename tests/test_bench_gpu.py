@@ -80,9 +80,9 @@ def test_a_column_that_fails_says_why_and_the_others_go_on(tmp_path, monkeypatch
     assert status == 0
     assert list(record["results"][0]["us"]) == ["minidl"]
     assert capsys.readouterr().err.splitlines() == [
-        "  absent left out: there is no minidl.no_such.module",
-        "  digits-mlp 4: never left out: ZeroDivisionError: division by zero",
-        "  digits-mlp 4: late left out: RuntimeError: late error",
+        "  absent skipped: there is no minidl.no_such.module",
+        "  digits-mlp 4: never skipped: ZeroDivisionError: division by zero",
+        "  digits-mlp 4: late skipped: RuntimeError: late error",
     ]
 
 
@@ -135,7 +135,7 @@ def test_pytorch_runs_beside_it_and_what_can_not_is_left_out(tmp_path, capsys):
     for result in record["results"]:
         assert set(result["us"]) == {"minidl", "torch"}
     captured = capsys.readouterr()
-    assert "torch graph left out: RuntimeError: a CUDA graph needs a GPU" in captured.err
+    assert "torch graph skipped: RuntimeError: a CUDA graph needs a GPU" in captured.err
     assert "torch / minidl: geometric mean" not in captured.err
     assert "geometric mean" in captured.out
 
