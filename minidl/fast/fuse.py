@@ -35,7 +35,7 @@ def batch_norm(x: Any, ndim: int, batches: Any, mean: Any, var: Any, weight: Any
 
 
 NORM = ("ndim", "num_batches_tracked", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # and the layer's arguments to them
+OPERATIONS: dict[type[Module], tuple[Callable[..., Tensor], tuple[str, ...]]] = {  # each with the layer's arguments
     Linear: (ops.linear, ("weight", "bias")),
     Conv2d: (ops.conv2d, ("weight", "bias", "stride", "padding")),
     BatchNorm2d: (batch_norm, NORM),  # and BatchNorm1d, which has the same forward

@@ -6,9 +6,10 @@ stops the program while the kernel finds a free page and zeroes it. Writing to n
 writing to memory that was used before: tutorial 13 measures it.
 
 glibc maps fresh pages for every large block (mmap) and returns pages as soon as the top of its heap is free (trim).
-With both thresholds at a gigabyte it keeps the memory it has. The process then never shrinks: that is for a program to
-decide, so the library never makes this setting. A CNN's step takes 1.2 times as long without it. (A buffer pool of our
-own, by reference counts, was as fast together with it, slower without it, and took 50 MB more.)
+With both thresholds at a gigabyte it keeps the memory it has. Memory once used then stays with the process: whether it
+should is for a program to decide, so the library never makes this setting. A CNN's step takes 1.2 times as long without
+it. (A buffer pool of our own, by reference counts, was as fast together with it, slower without it, and took 50 MB
+more.)
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class _Team:
             while self.size < size:
                 try:
                     threading.Thread(target=self._help, name=f"minidl-{self.size + 1}", daemon=True).start()
-                except RuntimeError:  # no more threads to be had, or Python is shutting down: continue without
+                except RuntimeError:  # no more threads available, or Python is shutting down: continue without
                     return
                 self.size += 1
 

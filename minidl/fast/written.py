@@ -17,7 +17,7 @@ def python_source(
 
     Its arguments are the elements of the vectors, then the numbers (see `Parts.work_out`); it returns the `results`.
 
-    number  formats a constant of the formula, to give it a precision
+    number  formats a constant of the formula, with its precision
     """
     arguments = ", ".join([*parts.vectors, *(number for number, _ in parts.numbers)])
     comments = [f"    # {number} = {expression}" for number, expression in parts.numbers]

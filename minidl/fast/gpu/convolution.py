@@ -80,8 +80,8 @@ class Convolution:
 
     There are three algorithms. For windows of one pixel the image itself is the matrix. For up to FEW filters over many
     pixels, kernels read the windows from the image as they need them (`direct`, an implicit im2col: see CONVOLVE in
-    images.cu). For more filters cuBLAS is so much faster that it pays to copy the windows to memory (im2col); and for
-    few pixels, since it can split one sum among many blocks.
+    images.cu). For more filters cuBLAS is so much faster that it pays to copy the windows to memory (im2col); so it
+    does for few pixels, since cuBLAS can split one sum among many blocks.
     """
 
     def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:

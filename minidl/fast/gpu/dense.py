@@ -20,7 +20,7 @@ from minidl.ops_nn import _labels
 from minidl.rng import CounterRng
 from minidl.tensor import Edge, Tensor, record
 
-CLASSES = 512  # from here on the reference form of cross_entropy has more parallelism than one thread per row
+CLASSES = 512  # from this many on the reference form of cross_entropy has more parallelism than a thread per row
 
 
 def once(f: Callable[[Array], Any]) -> Callable[[Array], Any]:

@@ -1,8 +1,8 @@
 """A whole training step as one CUDA graph.
 
 A step of a small network is some thirty kernels of a few microseconds each, and Python takes longer to launch one of
-them than the GPU to run it: the GPU is idle most of the time. A CUDA graph is a recording of such a sequence. Recorded
-once ("captured"; nothing runs meanwhile), it is launched as a whole, again and again, with one call.
+them than the GPU to run it: the GPU waits. A CUDA graph is a recording of such a sequence. Recorded once ("captured";
+nothing runs meanwhile), it is launched as a whole, again and again, with one call.
 
 A replay is exactly what was recorded: the same kernels on the same addresses. So
 

@@ -173,7 +173,7 @@ class Convolution:
     few, few_out  whether x, and the output, are stored as planes
     size          (OH, OW) of the convolution's own output
     pool          the window, stride and padding of a max pooling after it
-    y             the output; winners: where in the convolution's output the pooling found it, or empty
+    y             the output; winners: where in the convolution's output each maximum was, or empty
     """
 
     pool: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (0, 0))

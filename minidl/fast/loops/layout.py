@@ -80,7 +80,7 @@ def planes(x: Array) -> Array:
 
 def stored(x: Array, few: bool) -> Array:
     """Images (N, C, H, W) in the layout of the loops: (N, H, W, C), or with few channels (N, C, H, W). Never read-only,
-    as broadcast arrays are: the loops that write to images in backward are not compiled for those.
+    unlike broadcast arrays: the loops that write to images in backward are not compiled for those.
     """
     images = planes(x) if few else last(x)
     return images if images.flags.writeable else images.copy()

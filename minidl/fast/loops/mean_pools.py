@@ -1,4 +1,4 @@
-"""Average pooling in loops that traverse images as those of pools.py do; padding counts as 0."""
+"""Average pooling in loops, structured as in pools.py; padding counts as 0."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Batch normalization in four loops, two forward and two backward: the first of each pair sums, the second applies.
+"""Batch normalization in two loops forward and two backward: the first of each computes sums, the second uses them.
 
 Here x is a matrix of `lines`, each with the same channels in the same order: for images (N, H, W, C) a line is a row of
-pixels, for planes (N, C, H, W) an image, for vectors (N, C) a vector. All loops reduce its columns in parallel, and the
-columns of a channel are combined at the end. Normalized values are recomputed from x, never stored.
+pixels, for planes (N, C, H, W) an image, for vectors (N, C) a vector. Every loop goes line by line, all columns side by
+side, and the sums of a channel's columns are combined at the end. Normalized values are recomputed from x, not stored.
 """
 
 from __future__ import annotations

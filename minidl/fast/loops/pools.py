@@ -201,7 +201,7 @@ def give_part(i, parts, g, winners, dx):
 
 @loop
 def give(team, g, winners, dx):
-    """Scatter each gradient to where the maximum was. g, winners (N, elements of an output), dx (N, of an image)."""
+    """Scatter each gradient to the place of its maximum. g, winners (N, output elements), dx (N, image elements)."""
     parts = cuts(len(dx), dx.size)
     share(team, parts, entry(give_part, (parts, g, winners, dx)))
 

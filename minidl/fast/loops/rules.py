@@ -1,4 +1,4 @@
-"""The update rules in compiled loops, made from their formulas: each takes its whole step in one pass.
+"""The update rules in compiled loops, generated from their formulas: each takes its whole step in one pass.
 
 Written with array operations, Adam makes a dozen passes over its vectors. Here its formula (optim/formula.py) is fused
 into one: a function of one element, in a loop over one thread's part of the vectors. Nothing here knows any rule by
@@ -24,7 +24,7 @@ from minidl.fast.loops.team import ready, share
 from minidl.fast.loops.words import entry
 from minidl.fast.written import python_source
 
-WORTH = 1 << 15  # weights of a part
+WORTH = 1 << 15  # weights in a part
 DTYPES = {"f": "float32", "d": "float64"}
 Lines: TypeAlias = "tuple[tuple[str, str, str], ...]"
 

@@ -19,7 +19,7 @@ from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry
 from minidl.tensor import Tensor, record
 
-LOWEST = (-87, -708)  # of float32, float64: below it e^x is subnormal, and negligible beside the largest, 1
+LOWEST = (-87, -708)  # of float32, float64: below it e^x is subnormal, and negligible beside the largest, which is 1
 
 
 @part

@@ -17,7 +17,7 @@ from minidl.fast.loops.team import ready, share
 from minidl.fast.loops.words import entry, gemm
 from minidl.tensor import Tensor, record
 
-WORTH = 1 << 18  # multiplications of a part
+WORTH = 1 << 18  # multiplications in a part
 # The layout of (p, q) matrices: the address of the first, the strides in bytes of p and of q, whether BLAS reads the
 # matrices transposed, and their leading dimension in elements.
 Stack: TypeAlias = "tuple[int, int, int, int, int]"

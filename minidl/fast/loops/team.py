@@ -1,7 +1,7 @@
 """A thread pool for compiled loops: work is dispatched in a microsecond, and no thread waits for one that is late.
 
 Dispatching work to a thread through Python takes some 100 microseconds: the thread must wake up and acquire the GIL.
-Here the helpers spin in compiled code, without the GIL, and poll a board: a small array in shared memory.
+Here the helpers spin in compiled code, without the GIL, and poll a board: a small array that all threads share.
 
     share(team, parts, entry(part, (parts, x, y)))      calls part(i, parts, x, y) once for each i in range(parts)
 
@@ -12,7 +12,7 @@ number of threads.
 
 A helper that has found no work for a while goes to sleep in Python. On a busy machine the system may preempt a helper
 in the middle of a part. The leader notices, since it has to wait; it then works alone for twenty times as long as it
-has lost before it tries again. So contention costs a twentieth at most.
+has lost before it tries again. So such stalls cost a twentieth at most.
 """
 
 from __future__ import annotations

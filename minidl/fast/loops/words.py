@@ -13,7 +13,7 @@ WORD = ir.IntType(64)
 
 
 def _place(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    """The address of board[i], the first two arguments."""
+    """The address of board[i]; board and i are the first two arguments."""
     return builder.gep(context.make_array(sig.args[0])(context, builder, args[0]).data, [args[1]])
 
 
@@ -61,7 +61,7 @@ def swap(_: Any, board: Any, i: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def pause(_: Any) -> Any:
-    """A hint that this thread spins: another hyperthread of the core, if there is one, may go first."""
+    """A spin-wait hint: lets the other hyperthread of this core, if there is one, run."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [])
@@ -170,7 +170,7 @@ def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any,
 
 @intrinsic
 def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
-    """Copy the first `count` elements of one contiguous array to another: for runs too short to be worth a loop."""
+    """Copy the first `count` elements of a contiguous array to another: for short runs, where a loop would cost more."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         arrays = [
