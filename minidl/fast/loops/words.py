@@ -170,7 +170,7 @@ def gemm(_: Any, address: Any, turn_a: Any, turn_b: Any, m: Any, n: Any, k: Any,
 
 @intrinsic
 def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
-    """Copy the first `count` elements of a contiguous array to another: for short runs, where a loop would cost more."""
+    """Copy the first `count` elements of a contiguous array to another: for short runs, where a loop costs more."""
 
     def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         arrays = [
