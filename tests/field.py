@@ -87,7 +87,7 @@ NETWORKS = [
     Network("mlp1024", "minidl's bench", FLAT, 128, mlp(1024, 1024, 10)),
     Network("cnn", "minidl's bench", DIGIT, 128, [
         conv(16, 3, padding=1), RELU, max_pool(), conv(32, 3, padding=1), RELU, max_pool(), FLATTEN, *mlp(128, 10)]),
-    Network("lenet5", "LeNet-5 as it is written today", DIGIT, 64, [
+    Network("lenet5", "LeNet-5 in its modern form", DIGIT, 64, [
         conv(6, 5, padding=2), RELU, max_pool(), conv(16, 5), RELU, max_pool(), FLATTEN, *mlp(120, 84, 10)]),
     Network("lenet5-tanh", "LeCun et al. 1998, all maps connected", DIGIT, 64, [
         conv(6, 5, padding=2), TANH, avg_pool(), conv(16, 5), TANH, avg_pool(), FLATTEN, *mlp(120, 84, 10, act=TANH)]),
@@ -110,13 +110,13 @@ NETWORKS = [
     Network("softmax", "d2l.ai, softmax regression", FLAT, 256, mlp(10)),
     Network("bn-mlp", "six layers of 256 with batch norm (cs231n, assignment 2)", FLAT, 128, [
         *[layer for _ in range(6) for layer in (dense(256), NORM, RELU)], dense(10)]),
-    Network("tanh-mlp", "deep-learning tutorials of Theano's time, smaller", FLAT, 100, mlp(100, 10, act=TANH)),
+    Network("tanh-mlp", "the Theano deep-learning tutorials, smaller", FLAT, 100, mlp(100, 10, act=TANH)),
     Network("lenet-300-100", "LeCun et al. 1998; the lottery tickets' MLP", FLAT, 512, mlp(300, 100, 10)),
     Network("digits-mlp", "scikit-learn's digits, MLPClassifier", (64,), 32, mlp(32, 10)),
     # more convolutions
     Network("digits-cnn", "scikit-learn's digits", (1, 8, 8), 32, [
         conv(8, 3, padding=1), RELU, max_pool(), conv(16, 3, padding=1), RELU, FLATTEN, dense(10)]),
-    Network("blitz", "pytorch.org, a 60-minute blitz", COLOUR, 4, [
+    Network("blitz", "pytorch.org, 60-minute blitz", COLOUR, 4, [
         conv(6, 5), RELU, max_pool(), conv(16, 5), RELU, max_pool(), FLATTEN, *mlp(120, 84, 10)]),
     Network("d2l-lenet", "d2l.ai, LeNet", DIGIT, 256, [
         conv(6, 5, padding=2), SIGMOID, avg_pool(), conv(16, 5), SIGMOID, avg_pool(), FLATTEN,
@@ -133,9 +133,9 @@ NETWORKS = [
     Network("fashion", "Kaggle, Fashion-MNIST with PyTorch", DIGIT, 100, [
         *conv_norm(32, 3, padding=1), max_pool(), *conv_norm(64, 3), max_pool(), FLATTEN,
         dense(600), dropout(0.25), *mlp(120, 10)]),
-    Network("lecun1989", "LeCun et al. 1989, as Karpathy wrote it again", (1, 16, 16), 32, [
+    Network("lecun1989", "LeCun et al. 1989, as reimplemented by Karpathy", (1, 16, 16), 32, [
         conv(12, 5, 2, 2), TANH, conv(12, 5, 2, 2), TANH, FLATTEN, *mlp(30, 10, act=TANH)]),
-    Network("strided", "tensorflow.org's DCGAN, its judge with ReLU and ten classes", DIGIT, 256, [
+    Network("strided", "the discriminator of tensorflow.org's DCGAN, with ReLU and ten classes", DIGIT, 256, [
         conv(64, 5, 2, 2), RELU, dropout(0.3), conv(128, 5, 2, 2), RELU, dropout(0.3), FLATTEN, dense(10)]),
     Network("all-conv", "Springenberg et al. 2014, a third as wide", COLOUR, 128, [
         conv(32, 3, padding=1), RELU, conv(32, 3, padding=1), RELU, conv(32, 3, 2, 1), RELU,
@@ -152,13 +152,13 @@ NETWORKS = [
         *conv_norm(64, 7, 2, 3), max_pool(3, 2, 1), *conv_norm(64, 3, padding=1), avg_pool(7), FLATTEN, dense(10)]),
     Network("letters", "EMNIST, balanced", DIGIT, 128, [
         conv(32, 3), RELU, max_pool(), conv(64, 3), RELU, max_pool(), FLATTEN, *mlp(256, 47)], classes=47),
-    Network("odd", "nobody: sizes that nothing divides", (1, 31, 29), 33, [
+    Network("odd", "none: sizes that nothing divides", (1, 31, 29), 33, [
         conv(13, (5, 3), (2, 1)), RELU, max_pool(3, 2), conv(21, 3), TANH, avg_pool((2, 3)), FLATTEN, *mlp(37, 7)],
         classes=7),
     # ten and more that were chosen after the loops had been written
     Network("quickstart", "tensorflow.org, quickstart for beginners", FLAT, 32, mlp(128, 10, between=(dropout(0.2),))),
-    Network("gelu-mlp", "a perceptron with the transformers' activation", FLAT, 128, mlp(512, 512, 10, act=GELU)),
-    Network("encoder", "an autoencoder's layers, named by its 784 pixels", FLAT, 128,
+    Network("gelu-mlp", "an MLP with the activation of transformers", FLAT, 128, mlp(512, 512, 10, act=GELU)),
+    Network("encoder", "an autoencoder's layers, with its 784 pixels as classes", FLAT, 128,
             mlp(256, 64, 256, 784, act=SIGMOID), classes=784),
     Network("moons", "scikit-learn's two moons", (2,), 32, mlp(16, 16, 2, act=TANH), classes=2),
     Network("keras-cifar", "Keras's cifar10_cnn", COLOUR, 32, [
@@ -171,7 +171,7 @@ NETWORKS = [
         conv(16, 3, 2, 1), RELU, conv(16, 3, 2, 1), RELU, conv(10, 3, 2, 1), RELU, avg_pool(4), FLATTEN]),
     Network("simard", "Simard et al. 2003", DIGIT, 64, [
         conv(5, 5, 2, 2), TANH, conv(50, 5, 2, 2), TANH, FLATTEN, *mlp(100, 10, act=TANH)]),
-    Network("leaky", "tensorflow.org's DCGAN, its judge with ten classes", DIGIT, 256, [
+    Network("leaky", "the discriminator of tensorflow.org's DCGAN, with ten classes", DIGIT, 256, [
         conv(64, 5, 2, 2), LEAKY, dropout(0.3), conv(128, 5, 2, 2), LEAKY, dropout(0.3), FLATTEN, dense(10)]),
     Network("gelu-cnn", "the bench's CNN with GELU, one dense layer", DIGIT, 64, [
         conv(16, 3, padding=1), GELU, max_pool(), conv(32, 3, padding=1), GELU, max_pool(), FLATTEN, dense(10)]),
@@ -179,13 +179,13 @@ NETWORKS = [
         conv(32, 3, padding=1), RELU, max_pool(3, 2), conv(16, 1), RELU, conv(64, 3, padding=1), RELU,
         conv(16, 1), RELU, conv(64, 3, padding=1), RELU, max_pool(3, 2), conv(32, 1), RELU,
         conv(128, 3, padding=1), RELU, conv(10, 1), RELU, avg_pool(7), FLATTEN]),
-    Network("mobile", "MobileNet's rows of 1x1 and 3x3, small", DIGIT, 64, [
+    Network("mobile", "MobileNet's sequence of 1x1 and 3x3, small", DIGIT, 64, [
         *conv_norm(16, 3, 2, 1), *conv_norm(32, 1), *conv_norm(32, 3, 2, 1), *conv_norm(64, 1), avg_pool(7), FLATTEN,
         dense(10)]),
     Network("vgg-plain", "VGG-11's first four convolutions", COLOUR, 64, [
         conv(64, 3, padding=1), RELU, max_pool(), conv(128, 3, padding=1), RELU, max_pool(),
         conv(128, 3, padding=1), RELU, conv(128, 3, padding=1), RELU, max_pool(), FLATTEN, *mlp(256, 10)]),
-    Network("large-image", "AlexNet's order, for 64 pixels", (3, 64, 64), 32, [
+    Network("large-image", "AlexNet's layer order, for 64 x 64 pixels", (3, 64, 64), 32, [
         conv(24, 7, 2, 3), RELU, max_pool(3, 2, 1), conv(48, 3, 2, 1), RELU, conv(48, 1), RELU, avg_pool(8), FLATTEN,
         dense(10)]),
 ]  # fmt: skip

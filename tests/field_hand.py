@@ -199,12 +199,12 @@ def mixer(nn: Any, f: Any) -> Any:
 
 ROWS = (28, 28)
 WRITTEN = [
-    Written("products", "a perceptron of products, x @ w + b", (784,), 128, products),
-    Written("norm-by-hand", "batch norm by mean and var", (784,), 128, norm_by_hand),
-    Written("residual", "a perceptron with three residual blocks", (784,), 128, residual_perceptron),
+    Written("products", "an MLP of matrix products, x @ w + b", (784,), 128, products),
+    Written("norm-by-hand", "batch norm from mean and var", (784,), 128, norm_by_hand),
+    Written("residual", "an MLP with three residual blocks", (784,), 128, residual_perceptron),
     Written("resnet", "He et al. 2016: three residual blocks, batch norm, 16 to 64 channels", (1, 28, 28), 64, resnet),
-    Written("densenet", "Huang et al. 2017: four blocks that put channels side by side", (1, 28, 28), 64, densenet),
-    Written("swish", "an activation of one's own, x * sigmoid(x)", (784,), 128, swish),
+    Written("densenet", "Huang et al. 2017: four blocks that concatenate channels", (1, 28, 28), 64, densenet),
+    Written("swish", "a custom activation, x * sigmoid(x)", (784,), 128, swish),
     Written("by-rows", "a recurrent network that reads a digit row by row", ROWS, 64, by_rows),
     Written("mixer", "Tolstikhin et al. 2021: two blocks over 49 patches", (1, 28, 28), 64, mixer),
     Written("transformer", "two blocks of attention over a digit's rows", ROWS, 32, transformer),

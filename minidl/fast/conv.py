@@ -5,7 +5,7 @@ matrix is far larger than the cache, and writing it and reading it back takes lo
 for a few images, use it at once, and overwrite it for the next; backward rebuilds it rather than load it from memory. A
 ReLU and a pooling after the convolution also work on its output while it is in the cache: see pool.py.
 
-Results lie in memory as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one contiguous run
+Results are stored as (N, H, W, C), behind the usual shape (N, C, H, W). Then a row of a window is one contiguous run
 of kw * C elements, copied at once, and the product's rows (one per pixel) are the image itself, with no transposing.
 """
 
