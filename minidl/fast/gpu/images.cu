@@ -2,8 +2,9 @@
 
 // ---- images ---------------------------------------------------------------------------------------------------------
 
-// SIZES: images (., h, w, c), windows of kh x kw at every sh-th row and sw-th column from (-ph, -pw) on, (oh, ow) of them.
-// A block processes one row of pixels: a thread every blockDim.y-th of them, and of those every blockDim.x-th channel.
+// SIZES: images (., h, w, c), windows of kh x kw at every sh-th row and sw-th column from (-ph, -pw) on, (oh, ow) of
+// them. A block processes one row of pixels: a thread every blockDim.y-th of them, and of those every blockDim.x-th
+// channel.
 #define SIZES int c, int h, int w, int oh, int ow, int kh, int kw, int sh, int sw, int ph, int pw
 #define EACH_PIXEL(width) for (int z = threadIdx.y; z < width; z += blockDim.y)
 #define EACH_CHANNEL for (int ch = threadIdx.x; ch < c; ch += blockDim.x)
@@ -44,8 +45,8 @@ KERNEL windows(T *rows, const T *x, SIZES) {
 
 KERNEL pixels(T *dx, const T *rows, SIZES) { FROM_WINDOWS(total += rows[(at * kh * kw + place) * c + ch];) }
 
-// The maximum of each window, and its place in the window (the first of equal ones). Fused with a bias, if there is one,
-// and a ReLU, if with_relu (then a window without a positive value has no winner, NONE).
+// The maximum of each window, and its place in the window (the first of equal ones). Fused with a bias, if there is
+// one, and a ReLU, if with_relu (then a window without a positive value has no winner, NONE).
 #define NONE 65535
 KERNEL max_pool(T *best, unsigned short *winner, const T *x, const T *bias, int with_relu, SIZES) {
     const int n = blockIdx.x / oh, top = blockIdx.x % oh * sh - ph;
@@ -90,17 +91,17 @@ KERNEL avg_pool_back(T *dx, const T *g, SIZES) { FROM_WINDOWS(total += g[at * c 
 
 // ---- convolution ----------------------------------------------------------------------------------------------------
 
-// A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. The windows are never
-// copied to global memory (implicit im2col): they are fetched from the image as the product needs them. A block computes a
-// tile of BM pixels by BN columns, eight elements of the windows at a time (double buffering): while its BM threads
-// multiply eight from shared memory, they fetch the next eight, each thread four for two pixels. A thread keeps 8 x TN
-// sums in registers.
+// A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. Here the windows are
+// not copied to global memory (implicit im2col): they are fetched from the image as the product needs them. A block
+// computes a tile of BM pixels by BN columns, eight elements of the windows at a time (double buffering): while its BM
+// threads multiply eight from shared memory, they fetch the next eight, each thread four for two pixels. A thread keeps
+// 8 x TN sums in registers.
 
 #define STEP 8
 typedef struct ALIGN { T v[4]; } quad;
 
-// The thread's next four elements of both windows, (a, b, ch) being the place of the first, and its part of the filters'
-// next eight rows. Four consecutive channels are one load of 16 bytes.
+// The thread's next four elements of both windows, (a, b, ch) being the place of the first, and its part of the
+// filters' next eight rows. Four consecutive channels are one load of 16 bytes.
 #define FETCH(BM, BN)                                                                                                 \
     if (c % STEP == 0) {                                                                                              \
         for (int q = 0; q < 2; q++) {                                                                                 \

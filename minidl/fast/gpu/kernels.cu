@@ -1,12 +1,13 @@
 // What minidl computes on a GPU besides cuBLAS's matrix products, in CUDA C.
 //
-// A kernel is a function that thousands of threads run at once. They come in blocks (blockIdx is the index of the block,
-// threadIdx that of the thread in it); the threads of a block have a little fast shared memory and can wait for each
-// other (SYNC). Memory is the bottleneck: adjacent threads should read adjacent elements (coalesced), and each only once.
+// A kernel is a function that thousands of threads run at once. They come in blocks (blockIdx is the index of the
+// block, threadIdx that of the thread in it); the threads of a block have a little fast shared memory and can wait for
+// each other (SYNC). Memory is the bottleneck: adjacent threads should read adjacent elements (coalesced), and each
+// only once.
 //
-// T is float or double. Arrays are contiguous; images are stored as (N, H, W, C), channels last, so that the pixels of a
-// batch are the rows of a matrix (N*H*W, C). KERNEL, SYNC and BLOCK (threads in a block) come from launch.py. The source
-// is plain C except for CUDA's own keywords, so that tests can run it on any machine with a C compiler.
+// T is float or double. Arrays are contiguous; images are stored as (N, H, W, C), channels last, so that the pixels of
+// a batch are the rows of a matrix (N*H*W, C). KERNEL, SYNC and BLOCK (threads in a block) come from launch.py. The
+// source is plain C except for CUDA's own keywords, so that tests can run it on any machine with a C compiler.
 
 typedef unsigned long long u64;
 
@@ -62,10 +63,10 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
 
 // ---- sums over rows -------------------------------------------------------------------------------------------------
 
-// The threads of a block form a grid of `wide` columns and `lanes` rows; each sums every lanes-th row of the block's part
-// of the matrix (rows, columns), and a tree reduction adds their sums. COUNT sums are computed at once: the last argument
-// sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) holds the sums of each part; a second
-// launch adds the parts. The order is fixed: the same numbers give the same bits.
+// The threads of a block form a grid of `wide` columns and `lanes` rows; each sums every lanes-th row of the block's
+// part of the matrix (rows, columns), and a tree reduction adds their sums. COUNT sums are computed at once: the last
+// argument sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) holds the sums of each part;
+// a second launch adds the parts. The order is fixed: the same numbers give the same bits.
 #define LAYOUT                                                                                                        \
     const int wide = columns < 32 ? columns : 32, lanes = BLOCK / wide;                                               \
     const int lane = threadIdx.x / wide, column = blockIdx.x * wide + threadIdx.x % wide;                             \
@@ -122,7 +123,8 @@ KERNEL clip(T *g, const double *square, double most, int n) {
 
 // ---- batch normalization --------------------------------------------------------------------------------------------
 
-// Sums of x - x[0] and of its square, by channel: subtracting a value of the channel keeps precision if the mean is large.
+// Sums of x - x[0] and of its square, by channel: subtracting a value of the channel keeps precision if the mean is
+// large.
 KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
     SUM_ROWS(double, 2, v[0] = (double)x[i] - x[column]; v[1] = v[0] * v[0];)
 }
@@ -200,8 +202,8 @@ KERNEL norm_back(T *dx, T *dweight, T *dbias, const T *g, const T *x, const doub
 
 // ---- loss, accuracy -------------------------------------------------------------------------------------------------
 
-// Mean loss over the rows of x (rows, classes), and its gradient d = (softmax - one-hot labels) / rows. One block; a thread
-// takes every BLOCK-th row. A label out of range makes the loss NaN, which the run reports.
+// Mean loss over the rows of x (rows, classes), and its gradient d = (softmax - one-hot labels) / rows. One block; a
+// thread takes every BLOCK-th row. A label out of range makes the loss NaN, which the run reports.
 KERNEL cross_entropy(T *loss, T *d, const T *x, const long long *labels, int rows, int classes) {
     SHARED T sum[1][BLOCK];
     const int wide = 1, lanes = BLOCK, lane = threadIdx.x;
@@ -239,8 +241,8 @@ KERNEL count_right(long long *right, const T *x, const long long *labels, int ro
 
 // ---- dropout --------------------------------------------------------------------------------------------------------
 
-// Philox4x64-10 (Salmon et al. 2011), the same as NumPy's: block b of step s is a function of (key, b, s) alone. A block is
-// eight 32-bit numbers, and each becomes a number in [0, 1).
+// Philox4x64-10 (Salmon et al. 2011), the same as NumPy's: block b of step s is a function of (key, b, s) alone. A
+// block is eight 32-bit numbers, and each becomes a number in [0, 1).
 KERNEL dropout(T *y, const T *x, u64 key0, u64 key1, const u64 *at, u64 step, double p, double scale, int n) {
     SHARED float drawn[8][BLOCK];
     u64 c0 = 1 + blockIdx.x * (u64)BLOCK + threadIdx.x, c1 = 0, c2 = at ? at[0] : step, c3 = 0;
