@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1. Bytes to pictures
 #
-# **Goal.** Read an image of a handwritten digit out of a file, byte by byte, with nothing but Python. No data
-# set is a mystery after that: it is a list of numbers, and somebody wrote down what they mean.
+# **Goal.** Read an image of a handwritten digit from a file, byte by byte, with nothing but Python. A data set is a
+# list of numbers and a description of what they mean.
 #
 # **Time.** 15 minutes. **Before this:** one term of Python, lists and slices.
 #
@@ -24,28 +24,28 @@ for path in sorted(folder.glob("*.gz")):
     print(f"{path.name:32} {path.stat().st_size:>8,} bytes")
 
 # %% [markdown]
-# Four files: images and labels, to train with and to test with. They are compressed with gzip. Unpacked, a file
-# is one long row of bytes, and a byte is a number from 0 to 255. Here are the first 16 of the training images,
-# in hexadecimal, two digits a byte.
+# Four files: images and labels, each for training and for testing. They are compressed with gzip. Decompressed, a
+# file is one long sequence of bytes, and a byte is a number from 0 to 255. Here are the first 16 bytes of the
+# training images, in hexadecimal, two digits per byte.
 
 # %%
 raw = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
-print(f"{len(raw):,} bytes unpacked")
+print(f"{len(raw):,} bytes decompressed")
 print(raw[:16].hex(" "))
 
 # %% [markdown]
-# The format is called IDX. Its whole description:
+# The format is called IDX. This is its full description:
 #
 # | bytes | meaning |
 # |---|---|
 # | 0, 1 | always `00 00` |
-# | 2 | what an element is: `08` is one byte, 0 to 255 |
-# | 3 | how many dimensions the array has |
+# | 2 | the type of an element: `08` is one byte, 0 to 255 |
+# | 3 | the number of dimensions of the array |
 # | then 4 bytes for each dimension | its size, the most significant byte first ("big-endian") |
-# | then | the elements, row after row |
+# | the rest | the elements, row by row |
 #
-# **Predict before you run.** How many dimensions does this array have? Bytes 4 to 7 are the first size: work it
-# out by hand. (Hexadecimal `0f` is 15, and `a0` is 160; each place to the left counts 256 times as much.)
+# **Predict before you run.** How many dimensions does this array have? Bytes 4 to 7 are the first size: work it out
+# by hand. (Hexadecimal `0f` is 15, and `a0` is 160; each byte to the left counts 256 times as much.)
 
 # %%
 dimensions = raw[3]
@@ -53,8 +53,8 @@ sizes = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimens
 print(dimensions, "dimensions:", sizes)
 
 # %% [markdown]
-# So there are that many images, each with 28 rows of 28 pixels. Does the file have room for exactly that, and
-# nothing more? A reader that does not ask gets shifted images one day and never knows.
+# So there are 4,000 images, each with 28 rows of 28 pixels. Does the file hold exactly that many bytes? A reader that
+# does not check may one day return shifted images without anyone noticing.
 
 # %%
 header = 4 + 4 * dimensions
@@ -63,8 +63,8 @@ print("expected", f"{header + count * rows * columns:,}", "bytes, found", f"{len
 assert len(raw) == header + count * rows * columns
 
 # %% [markdown]
-# The first image is the next 784 bytes. 0 is black, the paper; 255 is white, the ink. Cut out the middle and
-# look at the numbers themselves:
+# The first image is the next 784 bytes. 0 is black, the paper; 255 is white, the ink. Here are the numbers in the
+# middle of the image:
 
 # %%
 first = raw[header : header + rows * columns]
@@ -72,8 +72,8 @@ image = [list(first[r * columns : (r + 1) * columns]) for r in range(rows)]  # a
 show.numbers(np.array(image)[4:24, 4:24])
 
 # %% [markdown]
-# That is all a picture is to a computer. Now all images as one array. `np.frombuffer` looks at the same bytes
-# without copying them; `reshape` says how to cut them up.
+# To a computer, an image is nothing more than these numbers. Now read all images into one array. `np.frombuffer` uses
+# the same bytes without copying them; `reshape` divides them into images, rows and columns.
 
 # %%
 images = np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(count, rows, columns)
@@ -82,8 +82,8 @@ labels = np.frombuffer(raw_labels, dtype=np.uint8, offset=8)
 show.digits(images[::200][:20], labels[::200][:20])
 
 # %% [markdown]
-# **Predict before you run.** What does the *average* of all images of a 0 look like, and which digit's average
-# will be the most blurred? Blur means that people write this digit in different ways.
+# **Predict before you run.** What does the *average* of all images of a 0 look like, and which digit's average will
+# be the most blurred? An average is blurred when people write the digit in different ways.
 
 # %%
 averages = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)])
@@ -91,13 +91,13 @@ show.digits(averages, range(10))
 spread = [images[labels == digit].std(axis=0).mean() for digit in range(10)]
 order = np.argsort(spread)[::-1]
 print("from the most blurred to the sharpest:", *order)
-print(f"spread of a pixel, on average: {spread[order[0]]:.0f} for {order[0]}, {spread[order[-1]]:.0f} for {order[-1]}")
+print(f"mean deviation of a pixel: {spread[order[0]]:.0f} for {order[0]}, {spread[order[-1]]:.0f} for {order[-1]}")
 
 # %% [markdown]
 # The 0 is a ring with a hole. The 2 is the most blurred: its loop, its slant and its foot differ from hand to hand.
-# The 1 is the sharpest, for it is one stroke, and only its slant differs.
+# The 1 is the sharpest: it is a single stroke, and only its slant differs.
 #
-# A classifier already hides in this picture: compare a new image with the ten averages and take the nearest.
+# These averages already give a classifier: compare a new image with all ten and choose the nearest.
 
 # %%
 test = data.load_mnist(name="mnist5k")
@@ -107,10 +107,10 @@ print(f"right: {(guesses == test.test_labels).mean():.1%} of {len(guesses):,} te
 show.digits(test.test_images[::50][:20], test.test_labels[::50][:20], guesses[::50][:20])
 
 # %% [markdown]
-# Green is right, red is wrong. Everything that follows in these tutorials is about doing better than this.
+# Green is right, red is wrong. The following lessons are about doing better than this.
 #
-# The library's own `read_idx` does what you just did, and it also asks what can go wrong: a file cut short, a
-# web page saved under the wrong name, a header that claims more than is there. Let us cut a file short.
+# The library's `read_idx` does what you just did, and also checks for what can go wrong: a truncated file, a web page
+# saved under the wrong name, a header that claims more data than there is. Let us truncate a file.
 
 # %%
 same = read_idx(folder / "train-images-idx3-ubyte.gz")
@@ -127,8 +127,7 @@ damaged.unlink()
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Print image number 1234 with its label, from `raw` and `raw_labels` alone, without making the big
-# array.
+# **1.** Show image number 1234 with its label, using only `raw` and `raw_labels`, not the big array.
 #
 # <details><summary>Answer</summary>
 #
@@ -139,12 +138,12 @@ damaged.unlink()
 # assert np.array_equal(picture, images[1234])
 # ```
 #
-# The image's place in the file follows from its number: nothing has to be searched.
+# The position of an image in the file follows from its number, so no search is needed.
 #
 # </details>
 #
-# **2.** Most computers keep numbers the other way round, least significant byte first ("little-endian"). What
-# size does a program read that takes IDX for little-endian?
+# **2.** Most computers store numbers the other way round, least significant byte first ("little-endian"). What number
+# of images does a program read if it takes IDX for little-endian?
 #
 # <details><summary>Answer</summary>
 #
@@ -154,7 +153,7 @@ damaged.unlink()
 # assert wrong > 1_000_000_000
 # ```
 #
-# More images than the file has bytes. This is why a reader compares what the header claims with what is there.
+# More images than the file has bytes. This is why a reader compares the header with the length of the file.
 #
 # </details>
 #
@@ -176,11 +175,11 @@ damaged.unlink()
 # assert list(content[12:17]) == [255, 0, 0, 0, 255]
 # ```
 #
-# Twelve bytes of header, for two dimensions need two sizes, and then 35 pixels, row after row.
+# Twelve bytes of header, because two dimensions need two sizes, and then 35 pixels, row by row.
 #
 # </details>
 #
-# **4.** The nearest average is wrong most often for one digit. Which, and what is it taken for?
+# **4.** For which digit is the nearest average wrong most often, and what is that digit mistaken for?
 #
 # <details><summary>Answer</summary>
 #
@@ -190,17 +189,16 @@ damaged.unlink()
 # show.numbers(table)  # row: the label; column: the guess
 # off_diagonal = table - np.diag(table.diagonal())
 # worst = off_diagonal.sum(axis=1).argmax()
-# print("worst:", worst, "taken for", off_diagonal[worst].argmax())
+# print("worst:", worst, "mistaken for", off_diagonal[worst].argmax())
 # assert (worst, off_diagonal[worst].argmax()) == (5, 3)
 # ```
 #
-# The 5, of which more than a third is taken for something else, most often for a 3: the two differ in one short
-# stroke, and where that is depends on the hand. Such a table is called a *confusion matrix*; tutorial 17 begins
-# with one.
+# The 5: more than a third are mistaken for another digit, most often for a 3. The two differ in one short stroke, and
+# its position differs from writer to writer. Such a table is called a *confusion matrix*; lesson 17 uses one.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`data/idx.py`](../data/idx.py) is the same reader with every check in place; its first twenty lines are the
-# table above. Then [tutorial 2](02_one_neuron.ipynb): how a single neuron learns.
+# [`data/idx.py`](../data/idx.py) is the same reader with every check; its docstring describes the format.
+# Then [lesson 2](02_one_neuron.ipynb): how a single neuron learns.

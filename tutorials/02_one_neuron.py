@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 2. One neuron
 #
-# **Goal.** Compute by hand how one neuron's output depends on each of its weights; let the computer do the
-# same; and see the graph that it walks to do so.
+# **Goal.** Compute by hand how the loss of one neuron depends on each of its weights; let the computer do the same;
+# and see the graph that it uses to do so.
 #
-# **Time.** 20 minutes. **Before this:** what a derivative is. Tutorial 1 is not needed.
+# **Time.** 20 minutes. **Before this:** derivatives and the chain rule. Lesson 1 is not needed.
 #
 # *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
@@ -19,8 +19,8 @@ from minidl.optim import SGD
 from minidl.teach import draw, show
 
 # %% [markdown]
-# A neuron takes some numbers, multiplies each by a weight, adds them up and a bias too, and squeezes the sum.
-# With two inputs, and tanh to squeeze:
+# A neuron multiplies each of its inputs by a weight, adds up the products and a bias, and applies a nonlinear
+# function, the *activation*, to the sum. With two inputs and tanh as the activation:
 #
 # $$y = \tanh(w_1 x_1 + w_2 x_2 + b)$$
 
@@ -33,14 +33,14 @@ y = math.tanh(s)
 print(f"s = {s:.4f}, y = {y:.4f}")
 
 # %% [markdown]
-# We want y to be 1, so we measure how wrong it is: `loss = (y - 1)**2`. How does the loss change when $w_1$
-# changes a little? The chain rule says: multiply the slopes along the way.
+# We want y to be 1. The *loss* measures how far off it is: `loss = (y - 1)**2`. How does the loss change when $w_1$
+# changes a little? By the chain rule, multiply the derivatives along the path from $w_1$ to the loss:
 #
-# $$\frac{d\,\text{loss}}{dw_1} = \underbrace{2(y-1)}_{\text{loss by } y}\;\cdot\;
-# \underbrace{(1-y^2)}_{y \text{ by } s}\;\cdot\;\underbrace{x_1}_{s \text{ by } w_1}$$
+# $$\frac{d\,\text{loss}}{dw_1} = \underbrace{2(y-1)}_{d\,\text{loss}/dy}\;\cdot\;
+# \underbrace{(1-y^2)}_{dy/ds}\;\cdot\;\underbrace{x_1}_{ds/dw_1}$$
 #
-# **Predict before you run.** The slopes by $w_1$ and by $w_2$ share the first two factors. So which of the two
-# is larger, and do they have the same sign?
+# **Predict before you run.** The derivatives with respect to $w_1$ and $w_2$ share the first two factors. Which of
+# the two is larger, and do they have the same sign?
 
 # %%
 loss = (y - 1) ** 2
@@ -50,7 +50,7 @@ by_hand = {"w1": by_s * x1, "w2": by_s * x2, "b": by_s}
 print({name: round(slope, 6) for name, slope in by_hand.items()})
 
 # %% [markdown]
-# Is it right? The honest test is to move each weight a little and see what the loss does.
+# Is it right? To check, change each weight a little and measure how much the loss changes.
 
 
 # %%
@@ -69,10 +69,9 @@ for name in by_hand:
     assert abs(by_hand[name] - measured[name]) < 1e-6
 
 # %% [markdown]
-# ## The computer does it
+# ## Autograd: the computer does the same
 #
-# A `Tensor` is a number (or an array) that remembers how it was computed. We write the same formula with
-# Tensors.
+# A `Tensor` is a number (or an array) that remembers how it was computed. Here is the same formula with Tensors.
 
 # %%
 w1, w2, b = (Tensor(np.array(v), requires_grad=True) for v in (0.5, 1.5, 0.8))
@@ -84,12 +83,14 @@ loss = error**2.0
 draw.graph(loss, w1=w1, w2=w2, b=b, a=a, s=s, y=y, error=error, loss=loss)
 
 # %% [markdown]
-# Read the picture twice. From left to right: values, as they were computed. From right to left: gradients, as
-# `backward()` finds them. Each box passes the gradient on to its inputs, times its own slope. Where the sum `s`
-# splits into `a` and `b`, both get the same gradient: a sum has slope 1 towards each of its parts.
+# Read the graph twice. From left to right it shows the values in the order in which they were computed: the *forward
+# pass*. From right to left it shows the gradients in the order in which `backward()` computes them: the *backward
+# pass*. Each box multiplies the gradient that it receives by its own derivative and passes the product on to its
+# inputs. `s` is the sum of `a` and `b`, so both receive the same gradient: the derivative of a sum with respect to
+# each of its terms is 1.
 #
-# **Predict before you run.** Look at the box `y` and the box `s`. By which number was the gradient multiplied
-# on its way from one to the other? Which formula gives that number?
+# **Predict before you run.** Look at the boxes `y` and `s`. By which number was the gradient multiplied on the way
+# from `y` to `s`? Which formula gives that number?
 
 # %%
 print(f"1 - y**2 = {1 - y.item() ** 2:.4f}")
@@ -99,9 +100,11 @@ for name, weight in (("w1", w1), ("w2", w2), ("b", b)):
     assert abs(weight.grad - by_hand[name]) < 1e-12
 
 # %% [markdown]
-# ## One step of learning
+# ## Learning step by step
 #
-# The gradient points uphill. A small step against it makes the loss smaller. Do it thirty times:
+# The gradient points in the direction in which the loss grows fastest, so a small step in the opposite direction
+# makes the loss smaller. This is *gradient descent*, and the length of the step is set by the *learning rate*, `lr`.
+# Here are thirty steps:
 
 # %%
 optimizer = SGD([w1, w2, b], lr=0.1)
@@ -117,8 +120,8 @@ show.curves({"loss": losses})
 # %% [markdown]
 # ## A neuron that learns a rule
 #
-# One neuron can learn "and": the answer is 1 only where both inputs are 1, else -1. All four cases at once are
-# an array, and the neuron is the same formula.
+# One neuron can learn "and": the answer is 1 only if both inputs are 1, and -1 otherwise. Put all four cases into one
+# array; the formula of the neuron stays the same.
 
 # %%
 inputs = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -144,7 +147,7 @@ for case, answer in zip(inputs, answers, strict=True):
     print(f"{case[0]:.0f} and {case[1]:.0f}: {answer:+.2f}")
 
 # %% [markdown]
-# **Predict before you run.** Now "either, but not both" (xor). Will the loss go to zero as well?
+# **Predict before you run.** Now "either, but not both" (xor). Will its loss go to zero as well?
 
 # %%
 answers, xor_losses = learn(np.array([-1.0, 1.0, 1.0, -1.0]))
@@ -152,13 +155,13 @@ print("answers for xor:", np.round(answers, 2) + 0.0)
 show.curves({"and": and_losses, "xor": xor_losses})
 
 # %% [markdown]
-# It cannot: a single neuron draws one straight line through the plane of its inputs, and no line has (0,1) and
-# (1,0) on one side, (0,0) and (1,1) on the other. That is why networks have layers.
+# It cannot. A single neuron divides the plane of its inputs by one straight line, and no line has (0,1) and (1,0) on
+# one side and (0,0) and (1,1) on the other. That is why networks have more than one layer.
 #
 # ## Exercises
 #
-# **1.** Use a weight twice: `y = w * w + w` at w = 3. What is the slope by hand? Draw the graph. Which boxes
-# hand a gradient to `w`, and what happens with them?
+# **1.** Use a weight several times: `y = w * w + w` at w = 3. Compute the derivative by hand. Draw the graph. Which
+# boxes pass a gradient to `w`, and how are these gradients combined?
 #
 # <details><summary>Answer</summary>
 #
@@ -170,13 +173,13 @@ show.curves({"and": and_losses, "xor": xor_losses})
 # assert w.grad == 7.0
 # ```
 #
-# By hand: 2w + 1 = 7. The product gives 3 for each of its two sides, the sum gives 1, and the contributions are
-# *added*: 3 + 3 + 1. Gradients of one thing along several paths always add up.
+# By hand: 2w + 1 = 7. The product passes 3 to each of its two inputs, the sum passes 1, and the contributions are
+# *added*: 3 + 3 + 1. Gradients that reach a tensor along several paths always add up.
 #
 # </details>
 #
-# **2.** Replace tanh by the sigmoid, $1/(1+e^{-s})$, whose slope is y (1 - y). Compute the slope of the loss by
-# $w_1$ by hand at the first values above (0.5, 1.5, 0.8), and check it.
+# **2.** Replace tanh with the sigmoid, $y = 1/(1+e^{-s})$, whose derivative is y (1 - y). Compute the derivative of
+# the loss with respect to $w_1$ by hand at the initial values above (0.5, 1.5, 0.8), and check it.
 #
 # <details><summary>Answer</summary>
 #
@@ -191,13 +194,13 @@ show.curves({"and": and_losses, "xor": xor_losses})
 # assert abs(by_hand - w.grad[0]) < 1e-12
 # ```
 #
-# Only the middle factor of the chain has changed: 1 - y² became y (1 - y). The others do not know what squeezes the
-# sum.
+# Only the formula of the middle factor has changed, from 1 - y² to y (1 - y). The other two do not depend on the
+# choice of the activation.
 #
 # </details>
 #
-# **3.** Write an operation of your own, `cube(x)`, with its slope beside it, and let `gradcheck` judge it. Then
-# make a mistake in the slope and see what `gradcheck` says.
+# **3.** Write an operation of your own, `cube(x)`, with its derivative, and test it with `gradcheck`. Then make a
+# mistake in the derivative and see what `gradcheck` reports.
 #
 # <details><summary>Answer</summary>
 #
@@ -221,12 +224,12 @@ show.curves({"and": and_losses, "xor": xor_losses})
 #     print(error)
 # ```
 #
-# It names the worst element, with the slope that was claimed and the one that was measured. At x = 1 the wrong slope
-# happens to be right, which is why one tries several numbers.
+# It names the worst element, with the gradient from `backward()` and the measured one. At x = 1 the wrong formula
+# happens to give the right value, which is why one should test several values.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`minidl/tensor.py`](../minidl/tensor.py): the class `Tensor`, and `backward()`, which is the walk that you
-# saw. Then [tutorial 3](03_order_of_the_walk.ipynb): in which order must it visit the boxes?
+# [`minidl/tensor.py`](../minidl/tensor.py): the class `Tensor`, and `backward()`, the backward pass that you saw.
+# Then [lesson 3](03_order_of_the_walk.ipynb): in which order must it visit the boxes?

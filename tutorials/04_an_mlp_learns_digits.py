@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 4. An MLP learns digits
 #
-# **Goal.** Train a network of two layers on real handwritten digits with a loop of a few lines, see what it
-# learned, and know how to check that its gradients are right.
+# **Goal.** Train a network of two layers on real handwritten digits with a loop of a few lines, see what it has
+# learned, and check that its gradients are right.
 #
-# **Time.** 20 minutes. **Before this:** tutorials 1 and 2.
+# **Time.** 20 minutes. **Before this:** lessons 1 and 2.
 #
 # *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
@@ -22,8 +22,9 @@ from minidl.teach import draw, show
 from minidl.tensor import record
 
 # %% [markdown]
-# The data: 5,000 digits that come with the library. Of the training images a tenth is set aside for validation:
-# to see how the network does on images that it did not learn from. With `name="mnist"` you get all 70,000.
+# The data set has 5,000 digits that come with the library. A tenth of the training images is set aside for
+# *validation*: to see how well the network does on images that it was not trained on. With `name="mnist"` you get all
+# 70,000.
 
 # %%
 splits = split(load_mnist(name="mnist5k"), val_fraction=0.1, seed=0)
@@ -33,9 +34,9 @@ show.digits(splits.train.images[:20], splits.train.labels[:20])
 # %% [markdown]
 # ## The network
 #
-# An image has 784 numbers. The first layer makes 64 new numbers out of them, each a weighted sum like the
-# neuron of tutorial 2; `ReLU` sets the negative ones to 0; the second layer makes ten numbers, one for each
-# digit. The largest of the ten is the answer. MLP stands for multi-layer perceptron.
+# An image has 784 pixels. The first layer computes 64 weighted sums of them, like the neuron of lesson 2, and `ReLU`
+# sets the negative ones to 0: these are the *hidden units*. The second layer computes ten numbers from them, one for
+# each digit, and the largest of the ten is the answer. This is an MLP, a *multi-layer perceptron*.
 
 # %%
 rng = np.random.default_rng(0)
@@ -49,11 +50,11 @@ print(model)
 print(sum(p.size for p in model.parameters()), "weights")
 
 # %% [markdown]
-# The ten numbers are called logits. `softmax` turns them into probabilities, and the loss, the *cross-entropy*,
-# is minus the logarithm of the probability that the network gives to the right digit. Sure and right: near 0.
-# Sure and wrong: large.
+# The ten numbers are called *logits*. The function *softmax* turns them into probabilities. The loss, the
+# *cross-entropy*, is minus the logarithm of the probability that the network gives to the right digit: near 0 if the
+# network is confident and right, large if it is confident and wrong.
 #
-# **Predict before you run.** The network has not learned anything yet; say that it gives each digit about the
+# **Predict before you run.** The network has not learned anything yet. Suppose that it gives each digit about the
 # same probability, 1/10. What is the loss, roughly?
 
 # %%
@@ -63,12 +64,13 @@ print(f"loss {loss.item():.2f}; -log(1/10) = {-math.log(1 / 10):.2f}")
 draw.graph(loss, **{name.replace(".", "_"): p for name, p in model.named_parameters()})
 
 # %% [markdown]
-# That is the whole graph. The weights are arrays now, so the boxes show shapes instead of numbers. The images
-# are not in it, nor is flattening them: nobody asks for the gradient of a pixel.
+# That is the whole graph. The weights are arrays now, so the boxes show shapes instead of numbers. The images and the
+# `Flatten` are not in it, because no gradient with respect to the pixels is needed.
 #
 # ## The loop
 #
-# Take a batch of images, compute the loss, walk back, step. Once through all images is an *epoch*.
+# Take a *batch* of images, compute the loss, compute the gradients with `backward()`, and let the optimizer take a
+# step. One pass over all training images is an *epoch*.
 
 # %%
 optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -76,7 +78,7 @@ train_losses, val_losses, val_accuracies = [], [], []
 
 
 def validate():
-    """Loss and accuracy on the validation images; nothing is recorded for a backward()."""
+    """Loss and accuracy on the validation images; no graph is recorded."""
     with no_grad():
         x, labels = next(batches(splits.val.images, splits.val.labels, len(splits.val)))
         logits = model(x)
@@ -102,8 +104,8 @@ ends = [steps_per_epoch * (i + 1) for i in range(len(val_losses))]
 show.curves({"training, each batch": train_losses, "validation, each epoch": (ends, val_losses)})
 
 # %% [markdown]
-# Two things to see: the training loss is noisy, because each batch is another sample of the images; and it goes
-# on falling where the validation loss has stopped. Tutorial 9 is about that.
+# Notice two things. The training loss is noisy, because each batch is a different sample of the images. And it
+# continues to fall after the validation loss has stopped falling; lesson 9 is about that.
 #
 # ## What it gets wrong
 
@@ -116,27 +118,27 @@ print(len(wrong), "of", len(labels), "are wrong:")
 show.digits(splits.val.images[wrong], labels[wrong], guesses[wrong])
 
 # %% [markdown]
-# Would you have got all of them?
+# Would you have read all of them correctly?
 #
 # ## What it has learned
 #
-# Each of the 64 hidden numbers has 784 weights, one for each pixel: they are a picture. Red is positive: ink
-# there makes the number larger. Blue is negative.
+# Each of the 64 hidden units has 784 weights, one for each pixel, so its weights can be shown as an image. Red is
+# positive: ink there makes the unit's value larger. Blue is negative.
 #
-# **Predict before you run.** Will these pictures look like digits?
+# **Predict before you run.** Will these images look like digits?
 
 # %%
 show.digits(model[1].weight.numpy()[:20].reshape(-1, 28, 28), signed=True)
 
 # %% [markdown]
-# They look like strokes, spots and borders: parts that many digits share. At the rim, where no image has any
-# ink, the weights are still the random ones from the start: a pixel that is always 0 never gives its weight a
-# gradient.
+# They look like strokes, spots and edges: parts that many digits share. At the border, where no image has any ink,
+# the weights still have their random initial values: a pixel that is always 0 never gives its weight a gradient.
 #
 # ## Are the gradients right?
 #
-# A network with a wrong gradient often still learns, only worse: nobody notices. `gradcheck` notices. It moves
-# every input a little and compares what the output does with what `backward()` says. A small network is enough.
+# A network with a wrong gradient often still learns, only worse, and the error goes unnoticed. `gradcheck` finds it:
+# it changes every input a little and compares the change of the output with the gradient from `backward()`. A small
+# network is enough.
 
 # %%
 small = np.random.default_rng(1)
@@ -151,7 +153,7 @@ def network(x, w1, b1, w2, b2):
 print("all gradients right:", gradcheck(network, [x, w1, b1, w2, b2]))
 
 # %% [markdown]
-# Now with a mistake of a common kind: a ReLU whose gradient does not ask whether the input was negative.
+# Now with a common mistake: a ReLU whose gradient is not set to 0 where the input was negative.
 
 
 # %%
@@ -172,7 +174,7 @@ except GradientError as error:
 # ## Exercises
 #
 # **1.** Start with all weights of both layers at zero. Predict which gradients are zero at the first step, then
-# look.
+# check.
 #
 # <details><summary>Answer</summary>
 #
@@ -187,12 +189,12 @@ except GradientError as error:
 # assert np.abs(zero[1].weight.grad).max() == 0 and np.abs(zero[3].bias.grad).max() > 0
 # ```
 #
-# Only the last bias gets a gradient. The hidden numbers are all 0, so the last weights have no effect yet; and
-# the way back to the first layer leads through those weights, which are 0. Random weights break this.
+# Only the last bias gets a gradient. The hidden units are all 0, so the gradient of the last weights is 0. And the
+# gradient of the first layer is multiplied by the last weights, which are 0. Random initial weights avoid this.
 #
 # </details>
 #
-# **2.** Leave out `optimizer.zero_grad()`. What do the gradients become, and what does the loss do?
+# **2.** Leave out `optimizer.zero_grad()`. What happens to the gradients, and what to the loss?
 #
 # <details><summary>Answer</summary>
 #
@@ -218,17 +220,17 @@ except GradientError as error:
 #
 # with warnings.catch_warnings(record=True) as said:
 #     with_it, without_it = train(forget=False), train(forget=True)
-# print("the library says:", said[0].message)
+# print("the library warns:", said[0].message)
 # show.curves({"with zero_grad": with_it, "without": without_it})
 # assert np.mean(without_it[-30:]) > np.mean(with_it[-30:])
 # ```
 #
-# Gradients add up, so each step repeats all steps before it: momentum that never fades. The loss swings.
-# Nothing crashes, which is why the library looks out for this and warns.
+# Gradients add up, so each step uses the sum of all gradients so far, the oldest with the same weight as the newest.
+# The loss oscillates. No error is raised, so the library watches for this and warns.
 #
 # </details>
 #
-# **3.** Take out the `ReLU`. How good is the network then, and why is it no better than a single layer?
+# **3.** Remove the `ReLU`. How good is the network then, and why is it no better than a single layer?
 #
 # <details><summary>Answer</summary>
 #
@@ -259,12 +261,12 @@ except GradientError as error:
 # assert max(without, single) < with_relu
 # ```
 #
-# Not better than a single layer, and clearly worse than with the ReLU: a weighted sum of weighted sums is a weighted
-# sum. Only something that is not linear between them makes the second layer worth having.
+# It is no better than a single layer, and clearly worse than with the ReLU: a weighted sum of weighted sums is again
+# a weighted sum. A second layer helps only if there is a nonlinear function between the two.
 #
 # </details>
 #
-# **4.** Read the test accuracy once, now that all is decided.
+# **4.** Compute the test accuracy once, now that everything is decided.
 #
 # <details><summary>Answer</summary>
 #
@@ -276,13 +278,13 @@ except GradientError as error:
 # assert accuracy > 0.9
 # ```
 #
-# It lies near the validation accuracy, within the luck of 1,000 images (one or two points either way). Had you
-# chosen among many networks by these images, it would be too good; see exercise 4 of tutorial 9.
+# It is close to the validation accuracy: with 1,000 images, chance alone moves it by one or two points either way.
+# Had you chosen among many networks by their test accuracy, it would be too optimistic; see exercise 4 of lesson 9.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`minidl/nn.py`](../minidl/nn.py): what a layer is. [`minidl/trainer.py`](../minidl/trainer.py): the loop
-# above, with all that a long run needs. And from the command line: `python -m minidl.train`. Then [tutorial
-# 5](05_sgd_momentum_nesterov.ipynb): what does a step do?
+# [`minidl/nn.py`](../minidl/nn.py): what a layer is. [`minidl/trainer.py`](../minidl/trainer.py): the loop above,
+# with everything that a long run needs. And from the command line: `python -m minidl.train`. Then [lesson
+# 5](05_sgd_momentum_nesterov.ipynb): what does a step of the optimizer do?

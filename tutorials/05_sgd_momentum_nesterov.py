@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 5. SGD, momentum, Nesterov
 #
-# **Goal.** Watch three ways of going downhill in a landscape with two weights, where every step can be drawn,
-# and understand what momentum buys and what it costs.
+# **Goal.** Watch three optimizers minimize a loss with only two weights, where every step can be drawn, and
+# understand what momentum gains and what it costs.
 #
-# **Time.** 15 minutes. **Before this:** tutorial 2.
+# **Time.** 15 minutes. **Before this:** lesson 2.
 #
 # *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
 # restart the session. Elsewhere: see the [README of the tutorials](README.md).
@@ -17,29 +17,31 @@ from minidl.teach import show
 from minidl.teach.landscape import descend, paths, ravine
 
 # %% [markdown]
-# The landscape is a ravine: $f(x, y) = (x^2 + 25\,y^2)/2$. Its slope is $(x,\; 25\,y)$: across the ravine it is
-# 25 times as steep as along. Real losses are like that, in thousands of directions at once.
+# The loss has the shape of a ravine: $f(x, y) = (x^2 + 25\,y^2)/2$. Its gradient is $(x,\; 25\,y)$: at the same
+# distance from the minimum, it is 25 times as steep across the ravine as along it. The losses of real networks are
+# similar, but in thousands of directions at once.
 #
-# Plain gradient descent: `w = w - lr * g`. We start at (-2, 1) and take 40 steps.
+# Plain gradient descent is `w = w - lr * g`, with the gradient `g` and the *learning rate* `lr`. We start at (-2, 1)
+# and take 40 steps.
 
 # %%
 start = (-2.0, 1.0)
 
 
 def sgd(lr, momentum=0.0, nesterov=False, steps=40, loss=ravine):
-    """Where SGD walks."""
+    """The path of SGD."""
     return descend(loss, lambda w: SGD(w, lr, momentum, nesterov=nesterov), start, steps)
 
 
 paths(ravine, {f"SGD, lr = {lr}": sgd(lr) for lr in (0.01, 0.03, 0.07, 0.078)})
 
 # %% [markdown]
-# The star is where we want to go. A small rate crawls along the ravine. A larger rate gets there, but jumps
-# from wall to wall. The walls, not the floor, limit the rate: one step changes y to $y - \text{lr}\cdot 25\,y =
-# (1 - 25\,\text{lr})\,y$.
+# The star marks the minimum. With a small learning rate, progress along the ravine is slow. With a larger one, SGD
+# gets there, but jumps from wall to wall. The steep direction limits the learning rate: one step changes y to $y -
+# \text{lr}\cdot 25\,y = (1 - 25\,\text{lr})\,y$.
 #
-# **Predict before you run.** At which rate does the walk no longer come down the walls at all? Work it out from
-# $(1 - 25\,\text{lr})$, then run the next cell.
+# **Predict before you run.** At which learning rate does y no longer shrink? Work it out from the factor $(1 -
+# 25\,\text{lr})$, then run the next cell.
 
 # %%
 for lr in (0.079, 0.08, 0.081):
@@ -47,24 +49,24 @@ for lr in (0.079, 0.08, 0.081):
     print(f"lr = {lr}: factor {1 - 25 * lr:+.3f} a step; |y| after 40 steps {abs(y):.3f}")
 
 # %% [markdown]
-# Beyond 2/25 each jump lands higher than the last: training *diverges*. So the walls set the limit for the
-# rate; and along the ravine, where a step changes x by the factor $1 - \text{lr}$ only, we have to make do
-# with that.
+# Above 2/25 each jump lands higher than the last: training *diverges*. So the steep direction sets the limit for the
+# learning rate, and along the ravine, where a step multiplies x by $1 - \text{lr}$, we have to live with it: progress
+# is slow.
 #
 # ## Momentum
 #
-# Keep a sum of past gradients that fades, and step along that:
+# Keep a sum of past gradients in which older ones fade, and step along this sum:
 #
 # ```
 # v = mu * v + g
 # w = w - lr * v
 # ```
 #
-# Across the ravine, gradients alternate in sign and cancel in the sum. Along the ravine they agree and add up,
-# to $1/(1-\mu)$ times a single one.
+# Across the ravine, gradients alternate in sign and cancel in the sum. Along the ravine they have the same sign and
+# add up, to at most $1/(1-\mu)$ times a single one.
 #
-# **Predict before you run.** With mu = 0.9 and a gradient that never changes, how long is a step in the end,
-# compared with the first?
+# **Predict before you run.** With mu = 0.9 and a constant gradient, how long is a step in the end, compared with the
+# first?
 
 # %%
 v, steps = 0.0, []
@@ -78,9 +80,8 @@ walks = {f"momentum {mu}": sgd(0.03, mu) for mu in (0.0, 0.5, 0.8, 0.95)}
 paths(ravine, walks)
 
 # %% [markdown]
-# More momentum gets along the ravine faster, and too much of it rolls past the star and up the other side, like
-# a ball with little friction. Now the same as curves: how high above the lowest point is the walk after each
-# step?
+# More momentum moves faster along the ravine, but too much of it overshoots the star and climbs up the other side,
+# like a ball with little friction. Here are the same paths as curves: what is the loss after each step?
 
 
 # %%
@@ -93,18 +94,18 @@ show.curves({name: heights(walk) for name, walk in walks.items()}, log=True)
 # %% [markdown]
 # ## Nesterov
 #
-# Nesterov's idea: the momentum step will be taken anyway, so look at the slope *there*, where it leads, and not
-# here. In the form that is used in practice:
+# Nesterov's idea: the momentum step will be taken anyway, so compute the gradient at the point where it leads, not at
+# the current point. In the form that is used in practice:
 #
 # ```
 # v = mu * v + g
 # w = w - lr * (g + mu * v)
 # ```
 #
-# It brakes before the wall, not after it.
+# This slows the step down before it climbs the wall, not after.
 #
-# **Predict before you run.** In the picture of the paths, where will Nesterov's differ most from momentum's:
-# along the ravine or across?
+# **Predict before you run.** Where will the path of Nesterov differ most from that of momentum: along the ravine or
+# across it?
 
 # %%
 walks = {
@@ -119,8 +120,8 @@ show.curves({name: heights(walk) for name, walk in walks.items()}, log=True)
 # %% [markdown]
 # ## The S in SGD
 #
-# In training the gradient is that of one batch: the true one plus noise. Let us add noise to the ravine.
-# Momentum adds up the noise as well.
+# SGD is *stochastic* gradient descent: in training, the gradient is that of a random batch, the true gradient plus
+# noise. Let us add noise to the ravine. Momentum adds up the noise as well.
 
 
 # %%
@@ -135,13 +136,13 @@ walks = {f"lr = {lr}, momentum {mu}": sgd(lr, mu, steps=150, loss=noisy(0)) for 
 paths(ravine, walks)
 for name, walk in walks.items():
     x, y = walk[-50:].T
-    print(f"{name}: the last 50 steps lie around ({x.mean():+.2f}, {y.mean():+.2f}), y spreads by {y.std():.3f}")
+    print(f"{name}: mean of the last 50 steps ({x.mean():+.2f}, {y.mean():+.2f}), deviation of y {y.std():.3f}")
 
 # %% [markdown]
-# With noise a walk never comes to rest: once it has arrived it wanders in a cloud around the star: the larger lr/(1 -
-# mu), the larger the cloud. The smallest rate has the smallest cloud, but it has not arrived: after 150
-# steps it is still more than a whole unit away. That is why training starts with a large rate, to get there, and
-# ends with a small one, to be exact; a *schedule* does so step by step (tutorial 17).
+# With noise, SGD never comes to rest: once it has arrived, it wanders in a cloud around the star. The larger lr/(1 -
+# mu), the larger the cloud. The smallest learning rate has the smallest cloud, but it has not arrived: after 150
+# steps it is still more than one unit away. That is why training starts with a large learning rate, to get near the
+# minimum, and ends with a small one, to reduce the noise. A *schedule* lowers it step by step (lesson 17).
 #
 # ## Exercises
 #
@@ -156,12 +157,12 @@ for name, walk in walks.items():
 # show.curves({"SGD, 0.03": plain[:, 0], "momentum 0.9, 0.003": heavy[:, 0]}, ylabel="x")
 # ```
 #
-# Along the ravine nearly: the gradient changes slowly there, so the sum is about ten gradients, once it has
-# filled up. Across it no: SGD jumps at once, momentum swings.
+# Along the ravine, nearly: the gradient changes slowly there, so after some steps the sum is about ten gradients.
+# Across it, no: SGD moves down the wall at once, while momentum oscillates.
 #
 # </details>
 #
-# **2.** Find, by trying, the momentum with which 40 steps at lr = 0.03 end lowest.
+# **2.** Try different values: with which momentum do 40 steps at lr = 0.03 end at the lowest loss?
 #
 # <details><summary>Answer</summary>
 #
@@ -172,17 +173,17 @@ for name, walk in walks.items():
 #
 # tried = np.round(np.arange(0, 1, 0.05), 2)
 # best = min(tried, key=end)
-# print(f"best momentum {best}, height {end(best):.2g}")
+# print(f"best momentum {best}, loss {end(best):.2g}")
 # assert 0.5 < best < 0.9
 # ```
 #
-# Neither none nor nearly one. Along x, momentum acts like friction on a ball: too much friction creeps, too
-# little swings, and in between is a value that does neither.
+# Neither zero nor nearly one. Along x, SGD with momentum moves like a ball with friction: too little momentum (much
+# friction) creeps, too much oscillates, and a value in between does neither.
 #
 # </details>
 #
-# **3.** Make a ravine that lies at an angle: $f = (x - y)^2 + 0.05\,(x + y)^2$. Does SGD do better or worse on
-# it?
+# **3.** Make a ravine that is not parallel to an axis: $f = (x - y)^2 + 0.05\,(x + y)^2$. Does SGD do better or worse
+# on it?
 #
 # <details><summary>Answer</summary>
 #
@@ -198,12 +199,12 @@ for name, walk in walks.items():
 # paths(tilted, walks)
 # ```
 #
-# The same: gradient descent does not care how the axes lie. Remember this for Adam, which does.
+# The same: gradient descent does not depend on the direction of the axes. Adam does, as lesson 6 shows.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`optim/sgd.py`](../optim/sgd.py): the two rules above are its last ten lines.
-# [`optim/schedule.py`](../optim/schedule.py): large rates first, small ones later. Then [tutorial
-# 6](06_adam_one_line_at_a_time.ipynb): a rate for each weight.
+# [`optim/schedule.py`](../optim/schedule.py): large learning rates first, small ones later. Then [lesson
+# 6](06_adam_one_line_at_a_time.ipynb): a step size for each weight.
