@@ -6,8 +6,8 @@
 #
 # **Time.** 25 minutes. **Before this:** lesson 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 from itertools import permutations
@@ -263,6 +263,6 @@ print(f"gradient {x.grad:.6f}, and 1.0001 ** 10000 = {1.0001**10_000:.6f}")
 # ## What to read next
 #
 # `backward` and `_topological_order` in [`minidl/tensor.py`](../minidl/tensor.py): you now know what both do. In
-# [`minidl/ops.py`](../minidl/ops.py) each operation stands beside its derivative. The homework for this lesson is
+# [`minidl/ops.py`](../minidl/ops.py) each operation stands beside its derivative. The assignment for this lesson is
 # [A1](assignments/A1/README.md): write the operations and the backward pass yourself. Then [lesson
 # 4](04_an_mlp_learns_digits.ipynb): a network that reads handwritten digits.

@@ -6,8 +6,8 @@
 #
 # **Time.** 15 minutes. **Before this:** lesson 2.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import numpy as np

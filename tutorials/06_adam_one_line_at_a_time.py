@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 6. Adam, one line at a time
 #
-# **Goal.** Follow the numbers of a single weight through every line of Adam, first in plain Python, then inside
-# a network that learns digits; and see what each line is for by taking it out.
+# **Goal.** Follow a single weight through every line of Adam, first in plain Python, then inside a network that
+# learns digits, and see what the lines are for.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 5.
+# **Time.** 20 minutes. **Before this:** lesson 5.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 from math import sqrt
@@ -27,12 +27,12 @@ from minidl.teach.landscape import descend, paths, ravine
 # ```
 # m = b1 * m + (1 - b1) * g        the mean of the gradient           b1 = 0.9
 # v = b2 * v + (1 - b2) * g**2     the mean of its square             b2 = 0.999
-# m_hat = m / (1 - b1**t)          m and v start at 0: undo the pull towards it
+# m_hat = m / (1 - b1**t)          m and v start at 0: correct this bias
 # v_hat = v / (1 - b2**t)
 # w = w - lr * m_hat / (sqrt(v_hat) + eps)
 # ```
 #
-# Here are five gradients of one weight. Let us do the first step by hand.
+# Here are five gradients of one weight. Let us compute the first step by hand.
 
 # %%
 gradients = [0.3, 0.1, -0.2, 0.4, 0.2]
@@ -45,11 +45,11 @@ print(f"m = {m:.4f}, though the only gradient so far is {g}")
 print(f"v = {v:.6f}, though its square is {g**2:.4f}")
 
 # %% [markdown]
-# Both are far too small, for they are averages with the zeros they started from. That is what the division
-# undoes.
+# Both are far too small, because they are averages that include the zeros they started from. The division corrects
+# for that: it is called *bias correction*.
 #
-# **Predict before you run.** At t = 1, what is m_hat? What is v_hat? So how long is the first step, in units of
-# lr, and would it be longer if the gradient were 300 instead of 0.3?
+# **Predict before you run.** At t = 1, what is m_hat? What is v_hat? So how long is the first step, as a multiple of
+# lr? Would it be longer if the gradient were 300 instead of 0.3?
 
 # %%
 m_hat, v_hat = m / (1 - b1**1), v / (1 - b2**1)
@@ -60,8 +60,9 @@ for g1 in (0.3, 300.0, 0.000_3):
     print(f"first gradient {g1:>8}: first step {step:.6f}")
 
 # %% [markdown]
-# The first step is lr, whatever the gradient is. That is Adam's character: it looks at the *sign* of a gradient
-# and at how *steady* it is, hardly at its size. Now all five steps, and the library's Adam beside them.
+# The first step is lr, whatever the size of the gradient. This is the main property of Adam: its steps depend on the
+# *sign* of a gradient and on how *steady* it is, hardly on its size. Now compute all five steps, and compare them
+# with the library's Adam.
 
 # %%
 weight = Tensor(np.array([1.0]), requires_grad=True)
@@ -83,17 +84,17 @@ for t, g in enumerate(gradients, start=1):
 print("the library has the same numbers, to the last digits")
 
 # %% [markdown]
-# Look at t = 3: the gradient is negative, but the step still goes down. m remembers the two positive ones
-# before it.
+# Look at t = 3: the gradient is negative, but the step is still positive and w still decreases, because m is
+# dominated by the two positive gradients before it.
 #
 # ## Steady or noisy
 #
-# The step is lr times m_hat / sqrt(v_hat). For a gradient that never changes, this ratio is 1. For one that is
-# pure noise, the mean m is near 0 while the mean square v is not: the ratio is small. Adam goes far where it is
-# sure.
+# The step is lr times m_hat / sqrt(v_hat). For a constant gradient, this ratio is 1. For one that is pure noise, the
+# mean m is near 0 while the mean square v is not, so the ratio is small. Adam takes large steps where the gradient is
+# consistent.
 #
-# **Predict before you run.** Two gradients with mean 0.1. One has noise of size 0.1, the other of size 1. Which
-# ratio will be nearer to 1?
+# **Predict before you run.** Take two gradients with mean 0.1, and add noise to each: to one with a standard deviation
+# of 0.1, to the other ten times as much. For which will the ratio be nearer to 1?
 
 
 # %%
@@ -119,13 +120,12 @@ show.curves(
 )
 
 # %% [markdown]
-# ## Without the correction
+# ## Without bias correction
 #
-# What if we leave out the two divisions? At t = 1, m is (1 - b1) = 0.1 of what it should be, and sqrt(v) is
-# sqrt(1 - b2) of it.
+# What happens without the two divisions? At t = 1, m is too small by the factor 1 - b1 = 0.1, and sqrt(v) by the
+# factor sqrt(1 - b2).
 #
-# **Predict before you run.** So is the first step too short without the correction, or too long, and how many
-# times?
+# **Predict before you run.** So is the first step too short or too long without the correction, and by which factor?
 
 # %%
 with_correction, without = [], []
@@ -138,12 +138,12 @@ print(f"without: first step {without[0]:.2f} times lr; the largest {max(without)
 show.curves({"with": with_correction, "without": without}, ylabel="step / lr")
 
 # %% [markdown]
-# Too long, for a thousand steps and more. Forgetting the correction is the commonest mistake in home-made
-# Adams: nothing crashes, training is only wilder at its start.
+# It is too long, and so are the steps that follow, for more than a thousand steps. Forgetting the bias correction is
+# a common mistake when one writes Adam: no error is raised, but the first part of training is less stable.
 #
 # ## A weight in a real network
 #
-# Now a network that learns digits. We pick one weight of its first layer and write down what Adam does with it.
+# Now train a network on digits, pick one weight of its first layer, and record what Adam does with it.
 
 # %%
 splits = split(load_mnist(name="mnist5k"), seed=0)
@@ -169,8 +169,8 @@ for _epoch in range(4):
 show.curves(record, ylabel="value")
 
 # %% [markdown]
-# The gradient jumps about from batch to batch; m_hat is a smooth version of it; sqrt(v_hat) is its usual size.
-# Below, the weight itself.
+# The gradient varies strongly from batch to batch; m_hat is a smoothed version of it; sqrt(v_hat) is its typical
+# size. Here is the weight itself:
 
 # %%
 lengths = np.abs(np.diff(walk)) / 0.001
@@ -180,7 +180,8 @@ show.curves({"the weight": walk}, ylabel="w")
 # %% [markdown]
 # ## On the ravine
 #
-# In tutorial 5, the walls of the ravine limited the rate of SGD. Adam gives each direction its own scale.
+# In lesson 5, the steep direction of the ravine limited the learning rate of SGD. Adam scales the step of each weight
+# separately.
 #
 # **Predict before you run.** In which direction will Adam's first step go?
 
@@ -195,12 +196,12 @@ paths(
 )
 
 # %% [markdown]
-# At first along the diagonal: both weights move by lr, though one slope is many times the other. Adam does not
-# see that the ravine is narrow.
+# Along the diagonal: both weights move by lr, though one component of the gradient is much larger than the other. For
+# Adam's first steps it makes no difference that the ravine is narrow.
 #
 # ## Exercises
 #
-# **1.** On the ravine, make eps very large, say 10, and lr = 0.3. Which optimizer that you know does Adam
+# **1.** On the ravine, set eps to a very large value, say 10, and lr = 0.3. Which optimizer that you know does Adam
 # become?
 #
 # <details><summary>Answer</summary>
@@ -215,8 +216,9 @@ paths(
 # )
 # ```
 #
-# With eps far above sqrt(v_hat), the step is nearly lr/eps times m_hat: SGD with momentum, whose sum v is
-# m/(1 - b1). (Not quite: across the ravine the gradient is large enough to be seen beside eps.)
+# With eps much larger than sqrt(v_hat), the step is nearly lr/eps times m_hat. This is SGD with momentum, whose sum v
+# is m/(1 - b1), with the learning rate (1 - b1) lr/eps = 0.003. (Not exactly: across the ravine, the gradient is not
+# negligible compared with eps.)
 #
 # </details>
 #
@@ -239,22 +241,23 @@ paths(
 #
 # </details>
 #
-# **3.** Multiply the loss of the ravine by 1000. What happens to Adam's walk, and what would happen to SGD's?
+# **3.** Multiply the loss of the ravine by 1000. What happens to the path of Adam, and what would happen to that of
+# SGD?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
 # normal = descend(ravine, lambda p: Adam(p, lr=0.1), start, 60)
 # scaled = descend(lambda w: 1000.0 * ravine(w), lambda p: Adam(p, lr=0.1), start, 60)
-# print("largest difference of the two walks:", f"{np.abs(normal - scaled).max():.1e}")
+# print("largest difference between the two paths:", f"{np.abs(normal - scaled).max():.1e}")
 # assert np.abs(normal - scaled).max() < 1e-5
 # ```
 #
-# The same walk: m and sqrt(v) both grow a thousandfold, and only their ratio counts. SGD would fly off.
+# The path is the same: m and sqrt(v) both grow a thousandfold, and only their ratio counts. SGD would diverge.
 #
 # </details>
 #
-# **4.** Turn the ravine by 45 degrees (the last exercise of tutorial 5). Is Adam still at ease in it?
+# **4.** Rotate the ravine by 45 degrees (see the last exercise of lesson 5). Does Adam do as well as before?
 #
 # <details><summary>Answer</summary>
 #
@@ -266,21 +269,21 @@ paths(
 #
 # turned = (-2.0 * 0.5**0.5 + 0.5**0.5, -2.0 * 0.5**0.5 - 0.5**0.5)
 # walks = {
-#     "straight": descend(ravine, lambda p: Adam(p, lr=0.1), start, 40),
-#     "turned": descend(tilted, lambda p: Adam(p, lr=0.1), turned, 40),
+#     "original": descend(ravine, lambda p: Adam(p, lr=0.1), start, 40),
+#     "rotated": descend(tilted, lambda p: Adam(p, lr=0.1), turned, 40),
 # }
 # for (name, walk), loss in zip(walks.items(), (ravine, tilted)):
 #     print(f"{name}: loss after 40 steps {loss(Tensor(walk[-1])).item():.4f}")
-# paths(tilted, {"turned": walks["turned"]})
+# paths(tilted, {"rotated": walks["rotated"]})
 # ```
 #
-# It is another walk. Adam scales each weight by itself, so what it does depends on how the axes lie. SGD's does
-# not.
+# The path is a different one. Adam scales each weight separately, so its path depends on the direction of the axes.
+# That of SGD does not.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`optim/adam.py`](../optim/adam.py): the same lines, on all weights at once. AdamW, in the same file, is one line
-# more. The homework to tutorials 5 and 6 is [A2](assignments/A2/README.md): write SGD and Adam yourself. Then
-# [tutorial 7](07_the_switch.ipynb): why leave Adam at all, and when?
+# more. The assignment for lessons 5 and 6 is [A2](assignments/A2/README.md): write SGD and Adam yourself. Then [lesson
+# 7](07_the_switch.ipynb): why switch from Adam to SGD, and when?

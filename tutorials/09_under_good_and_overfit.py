@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 9. Under-fit, good fit, over-fit
 #
-# **Goal.** See the three ways in which training can end, tell them apart by two curves, and learn what helps
-# against each.
+# **Goal.** See the three possible outcomes of training, tell them apart by two curves, and learn what helps against
+# under-fitting and over-fitting.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 4.
+# **Time.** 20 minutes. **Before this:** lesson 4.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 from dataclasses import replace
@@ -22,7 +22,7 @@ from minidl.trainer import Trainer, evaluate
 from minidl.training.models import count_parameters, perceptron
 
 # %% [markdown]
-# Of the 4,000 training images we keep 800 for validation. `only(800)` is a smaller training set: with few
+# Of the 4,000 training images we set 800 aside for validation. `only(800)` is a smaller training set: with few
 # images, the effects are large.
 
 # %%
@@ -35,7 +35,7 @@ def only(n):
 
 
 def network(hidden, dropout=0.0):
-    """A perceptron with so many hidden units in each layer."""
+    """An MLP with these numbers of hidden units, layer by layer."""
     rng = np.random.default_rng(0)
     return perceptron(splits.image_size, hidden, splits.classes, rng, dropout)
 
@@ -47,11 +47,11 @@ def train(model, n=800, epochs=16, **options):
 
 
 # %% [markdown]
-# Three trainings: a network with 3 hidden units; one with 512 and 256, with dropout, on all 3,200 images; and
-# one with 512 and 512 on 800 images, with nothing to hold it back.
+# We train three networks: one with 3 hidden units; one with 512 and 256, with dropout (see exercise 3), on all 3,200
+# images; and one with 512 and 512 on 800 images, without dropout.
 #
-# **Predict before you run.** For each, sketch the loss on training and on validation images over the epochs.
-# Which of the three has the largest gap between the two? Which ends lowest on validation?
+# **Predict before you run.** For each, sketch the training loss and the validation loss over the epochs. Which of the
+# three has the largest gap between the two? Which ends with the lowest validation loss?
 
 # %%
 trainings = {
@@ -76,21 +76,20 @@ for name, record in records.items():
 # %% [markdown]
 # How to read such a pair of curves:
 #
-# | training loss | validation loss | it is called | what helps |
+# | training loss | validation loss | name | what helps |
 # |---|---|---|---|
 # | high | nearly the same | under-fit | a larger model, longer training |
-# | falling | falling with it | good so far | go on |
+# | falling | falling with it | good so far | train longer |
 # | near zero | stopped falling, or rising | over-fit | more data, stop earlier, dropout, weight decay |
 #
-# Mind that over-fitting shows in the *loss* first. The accuracy only asks which digit is first; the loss also
-# asks how sure the network is, and an over-fit network is very sure, also where it is wrong.
+# Over-fitting shows in the *loss* first. The accuracy depends only on which digit has the largest probability. The
+# loss also depends on how confident the network is, and an over-fit network is very confident even when it is wrong.
 #
 # ## How large should a network be?
 #
-# Let us vary one thing, the number of hidden units.
+# Let us vary only the number of hidden units.
 #
-# **Predict before you run.** Will the validation accuracy go down again when the network is made much too
-# large?
+# **Predict before you run.** Will the validation accuracy fall again when the network is far too large?
 
 # %%
 widths = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
@@ -108,17 +107,17 @@ show.curves(
 )
 
 # %% [markdown]
-# From some width on the training images are learned by heart, yet the validation accuracy hardly suffers. That
-# networks far larger than their data still do well is one of the things that theory did not expect. What
-# decides is not only what a network *can* represent, but also which of the many perfect solutions the optimizer
-# walks into: that is what tutorial 10 is about.
+# Above some width, the network memorizes the training images, yet the validation accuracy hardly suffers. Classical
+# theory did not predict that networks with far more weights than training examples still generalize well. It depends
+# not only on what a network *can* represent, but also on which of the many perfect solutions the optimizer finds:
+# lesson 10 is about that.
 #
-# ## What a large network can learn by heart
+# ## What a large network can memorize
 #
-# Now we shuffle the labels: a picture of a 3 may be called 7. There is nothing left to understand.
+# Now shuffle the labels: the label of a 3 may be 7. There is no pattern left to learn.
 #
-# **Predict before you run.** Which accuracy will the large network reach on these training images? And on
-# validation?
+# **Predict before you run.** Which accuracy will the large network reach on these training images? And on the
+# validation images?
 
 # %%
 few = only(800)
@@ -136,13 +135,14 @@ show.curves(
 )
 
 # %% [markdown]
-# It learns the nonsense, image by image (Zhang et al. 2017 did this first). So a high training accuracy proves
-# nothing by itself. Only images that it has never seen tell.
+# It memorizes the random labels, image by image (Zhang et al. 2017 were the first to do this). So a high training
+# accuracy proves nothing by itself. Only images that were not used for training can show what the network has
+# learned.
 #
-# ## The best cure
+# ## The best remedy
 #
-# **Predict before you run.** A network with 256 and 128 hidden units, with 100, 200, ... training images: how
-# does the gap change?
+# **Predict before you run.** Train a network with 256 and 128 hidden units on 100, 200, ... images: how does the gap
+# change?
 
 # %%
 counts = [100, 200, 400, 800, 1600, 3200]
@@ -159,12 +159,12 @@ show.curves(
 )
 
 # %% [markdown]
-# More data closes the gap like nothing else. Where there is no more data, the exercises try the other cures.
+# Nothing closes the gap as well as more data. The exercises try what else you can do when there is no more data.
 #
 # ## Exercises
 #
-# **1.** *Early stopping.* At which epoch was the validation loss of the over-fit network lowest? How much is
-# lost by training on?
+# **1.** *Early stopping.* In which epoch was the validation loss of the over-fit network lowest? How much worse is it
+# at the end?
 #
 # <details><summary>Answer</summary>
 #
@@ -175,7 +175,7 @@ show.curves(
 # assert val_losses[best] < val_losses[-1]
 # ```
 #
-# The loss gets worse; look at the accuracies too before you conclude that training on is bad.
+# The loss gets worse. Look at the accuracies too before you conclude that longer training is bad.
 #
 # </details>
 #
@@ -197,15 +197,14 @@ show.curves(
 # assert gaps[0] < min(gaps[1:])
 # ```
 #
-# Here it does not: the gap grows a little, for all three learn the training images by heart while the validation
-# accuracy falls. A little decay lowers the validation *loss*, since smaller weights make less sure answers; more of
-# it raises the loss too. A cure has to be tried, not believed.
+# Here the gap does not shrink: it grows a little, because all three networks memorize the training images while the
+# validation accuracy falls. A little decay lowers the validation *loss*, since smaller weights make less confident
+# predictions; more decay raises the loss too. Whether a remedy helps has to be measured.
 #
 # </details>
 #
-# **3.** *Dropout* sets random hidden numbers to zero in training. Give `perceptron` `dropout=0.5` and hidden
-# layers of 512 and 512. Why is the training accuracy in the record *lower* than the validation accuracy in the
-# first epochs?
+# **3.** *Dropout* sets randomly chosen hidden units to zero during training. Use `dropout=0.5` and hidden layers of
+# 512 and 512. Why is the training accuracy in the record *lower* than the validation accuracy in the first epochs?
 #
 # <details><summary>Answer</summary>
 #
@@ -219,13 +218,13 @@ show.curves(
 # assert record[0]["train_accuracy"] < record[0]["val_accuracy"]
 # ```
 #
-# For two reasons: in training half of the network is switched off, in validation none of it; and the training
-# accuracy is counted *during* the epoch, the validation accuracy at its end.
+# For two reasons: in training, half of the hidden units are switched off, in validation none; and the training
+# accuracy is measured *during* the epoch, the validation accuracy at its end.
 #
 # </details>
 #
-# **4.** Somebody trains 20 networks and keeps the one with the best *test* accuracy. Why is that number too
-# good? Make the case with numbers: 20 "networks" that guess at random on 100 images.
+# **4.** Someone trains 20 networks and keeps the one with the best *test* accuracy. Why is that accuracy too
+# optimistic? Simulate it: 20 "networks" that guess at random on 100 images.
 #
 # <details><summary>Answer</summary>
 #
@@ -236,13 +235,13 @@ show.curves(
 # assert accuracies.max() > accuracies.mean() + 0.02
 # ```
 #
-# The best of many is lucky as well as good. Choose by validation; look at the test images once, at the end.
+# The best of many is lucky as well as good. Choose by validation accuracy, and use the test images once, at the end.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`minidl/training/models.py`](../minidl/training/models.py): the models by name.
-# [`minidl/trainer.py`](../minidl/trainer.py): how the record of an epoch is made. Then [tutorial
-# 10](10_where_adaptive_methods_fail.ipynb): data on which the choice of the optimizer decides between all right and
-# hopeless.
+# [`minidl/trainer.py`](../minidl/trainer.py): how the record of an epoch is made. Then [lesson
+# 10](10_where_adaptive_methods_fail.ipynb): data on which one optimizer gets every new example right and the others
+# fail.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 10. Where adaptive methods fail
 #
-# **Goal.** Build a small data set on which Adam, RMSprop and AdaGrad learn every training example and are no
-# better than a blind guess on new ones, while SGD gets all of them right; and understand why, with a
-# calculation that fits on a page. The construction is that of Wilson et al. 2017, section 3.3.
+# **Goal.** Build a small data set on which Adam, RMSprop and AdaGrad learn every training example but predict the
+# same label for every new one, while SGD gets all of them right; and understand why, with a calculation that fits on
+# a page. The construction is that of Wilson et al. 2017, section 3.3.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 6 and 9.
+# **Time.** 25 minutes. **Before this:** lessons 6 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import numpy as np
@@ -22,12 +22,13 @@ from minidl.teach import show
 #
 # Each example has a label, +1 or -1; +1 is more frequent. Its features:
 #
-# - feature 1 **is the label**: everything that one needs to know;
-# - features 2 and 3 are always 1: they say nothing;
-# - and each example has features of its own that no other example has: one of them if its label is +1, five if it is
-#   -1. They too say nothing about *other* examples.
+# - feature 1 **is the label**: all the information there is;
+# - features 2 and 3 are always 1: they carry no information;
+# - and each example has features that no other example has: one if its label is +1, five if it is -1. They say
+#   nothing about *other* examples either.
 #
-# Think of e-mails: one word that gives spam away, two words that every mail has, and names that occur once.
+# Think of classifying e-mails: one word that gives spam away, two words that are in every e-mail, and names that
+# occur only once.
 
 
 # %%
@@ -47,25 +48,24 @@ print("labels:", few_labels.astype(int))
 show.numbers(few, signed=True)
 
 # %% [markdown]
-# A new example has the label in feature 1, ones in features 2 and 3, and features of its own *that never
-# occurred in training*. Their weights are still what they were at the start: zero. So on a new example only
-# three weights count: $w_1 y + w_2 + w_3$, and the answer is the sign of that.
+# A new example has its label in feature 1, ones in features 2 and 3, and features of its own *that never occurred in
+# training*. The weights of those features still have their initial value, zero. So on a new example only three
+# weights count: the prediction is the sign of $w_1 y + w_2 + w_3$.
 #
-# **Predict before you run.** When is this right for both labels? And what if all three weights happen to be
-# equal?
+# **Predict before you run.** When is this right for both labels? And what if all three weights are equal?
 #
 # ## Train
 #
-# The model is linear, the loss is the mean square, and training starts from zero with the full gradient.
-# Nothing is random but the labels.
+# The model is linear, the loss is the mean squared error, and training starts from zero with the gradient over all
+# examples. Only the labels are random.
 
 # %%
 x, y = make_data(60, seed=1)
-unseen = make_data(400, seed=2)[1]  # of a new example, the label says it all
+unseen = make_data(400, seed=2)[1]  # a new example is determined by its label
 
 
 def fit(make, steps=3000):
-    """Train from w = 0; returns the optimizer, the weights, and the three numbers that count."""
+    """Train from w = 0; returns the optimizer, the weights and three accuracies."""
     w = Tensor(np.zeros((x.shape[1], 1)), requires_grad=True)
     optimizer = make([w])
     for _ in range(steps):
@@ -93,12 +93,13 @@ results = {name: fit(make) for name, make in optimizers.items()}
 show.bars({name: accuracy for name, (_, _, accuracy) in results.items()})
 
 # %% [markdown]
-# All four learn the training data perfectly. On new examples SGD is right every time. The three adaptive
-# methods say "+1" to everything, also to those whose first feature shouts -1.
+# All four learn the training data perfectly. On new examples SGD is right every time. The three adaptive methods
+# predict +1 for every example, even if its first feature is -1.
 #
 # ## Why
 #
-# Look at the weights of the three features that all examples share, and at those of the examples' own features.
+# Look at the weights of the three features that all examples share, and at those of the features that belong to a
+# single example.
 
 # %%
 for name, (_, weights, _) in results.items():
@@ -107,17 +108,17 @@ for name, (_, weights, _) in results.items():
     print(f"{name:8} shared {shared}   own: from {own.min():+.3f} to {own.max():+.3f}")
 
 # %% [markdown]
-# **Adaptive methods.** From w = 0 the gradient is a negative multiple of $X^T y$: for each feature, the sum of
-# the labels of the examples that have it. Feature 1: every example says +1 (label times label). Features 2 and
-# 3: more examples say +1 than -1. So these three have the same *sign*, and an adaptive step divides the size
-# away (tutorial 6): **all weights move by the same amount**. After one step w is a multiple of $\text{sign}(X^T
-# y)$, and then something unlucky happens: for such a w all examples are equally far from being right, so all
-# gradients keep their signs, and so on to the end. Three equal weights: $w y + w + w$ is positive for y = +1
-# and for y = -1.
+# **Adaptive methods.** At w = 0 the gradient is a negative multiple of $X^T y$: for each feature, the sum of feature
+# times label over all examples. For feature 1, every example contributes +1 (label times label). For features 2 and
+# 3, more examples contribute +1 than -1. So the sum has the same *sign* for these three features, and an adaptive
+# step removes the size of the gradient (lesson 6): **all weights move by the same amount**. After one step w is a
+# multiple of $\text{sign}(X^T y)$. For such a w the error is the same for all examples, up to the sign of the label,
+# so all gradients keep their signs, and the same happens in every step that follows. The three weights stay equal,
+# and $w y + w + w$ is positive for y = +1 and for y = -1.
 #
-# The weights can be written down without any training: an example with label +1 has three shared features and
-# one of its own, so 4w = 1. One with label -1 has $-w + w + w$ from the shared ones, and five of its own with
-# weight -w: that makes -4w = -1.
+# The final weights follow without any training: an example with label +1 has three shared features and one of its
+# own, so 4w = 1. One with label -1 gets $-w + w + w$ from the shared features and -5w from its own five, so -4w = -1.
+# Both give w = 1/4.
 
 # %%
 by_hand = np.sign(x.T @ y) / 4
@@ -127,33 +128,34 @@ for name, most in ("AdaGrad", 0.00001), ("RMSprop", 0.001), ("Adam", 0.00001):
     assert difference < most
 
 # %% [markdown]
-# RMSprop may go on circling around it: it divides the size of the last, tiny gradients away too, so its steps can stay
-# nearly as long as its rate, 0.001.
+# RMSprop may keep oscillating around this solution: it removes the size of the last, tiny gradients too, so its steps
+# can stay nearly as long as its learning rate, 0.001.
 
 # %% [markdown]
-# **SGD** never leaves the plane that the examples themselves span: each step is a sum of examples. Of all the
-# perfect solutions it finds the one in that plane, which is the shortest: the *minimum-norm* solution.
+# **SGD** never leaves the subspace that the training examples span, because each step is a weighted sum of examples.
+# Of all the perfect solutions it finds the one in this subspace, and that is the shortest: the *minimum-norm*
+# solution.
 #
 # **Predict before you run.** Which of the two solutions, Adam's and SGD's, is longer?
 
 # %%
 shortest = np.linalg.pinv(x) @ y
 assert np.abs(results["SGD"][1] - shortest).max() < 1e-5
-print("SGD's solution is the shortest one that there is")
+print("SGD finds the shortest solution")
 for name, (_, weights, _) in results.items():
     print(f"{name:8} length of w: {np.linalg.norm(weights):.3f}")
 
 # %% [markdown]
-# The shortest solution puts its weight where it serves the most examples: on feature 1. That is why it
+# The shortest solution gives a large weight to the feature that helps with all examples, feature 1. That is why it
 # generalizes.
 #
 # ## Does a switch help?
 #
-# Adam first, then SGD. SGD does not undo what Adam has done: it adds the shortest solution of *what is left to
-# learn*. So the question is how much is left.
+# Now use Adam first, then SGD. SGD does not undo what Adam has done: it adds the shortest solution of *what is left
+# to learn*. So the question is how much is left.
 #
-# **Predict before you run.** Adam's rate is 0.001, and its weights end at 1/4. About how many steps does that
-# take? And after how many of them is it too late to switch?
+# **Predict before you run.** Adam's learning rate is 0.001, and its weights end at ±1/4. About how many steps does
+# that take? And after how many of them is it too late to switch?
 
 
 # %%
@@ -171,13 +173,12 @@ show.curves(
 )
 
 # %% [markdown]
-# All or nothing: there is a moment before which every new example is classified rightly after the switch, and
-# behind it none with label -1. Once Adam has learned the training data by heart, the loss is zero and so is its
-# gradient, and no optimizer can learn anything from that. A switch has to come while there is something left to
-# learn.
+# All or nothing: after a switch before a certain step, every new example is classified correctly; after a later
+# switch, none with label -1 is. Once Adam has fitted the training data perfectly, the loss and its gradient are zero,
+# and no optimizer can learn anything more. The switch has to come while there is something left to learn.
 #
-# Of course this data set was built against adaptive methods. Real data is not like that, and how much of it
-# carries over is a question for experiments: tutorial 12.
+# This data set was built to make adaptive methods fail. Real data is not like that, and how much of this result
+# carries over is a question for experiments: see lesson 12.
 #
 # ## Exercises
 #
@@ -191,8 +192,9 @@ show.curves(
 #     print(f"seed {seed}: sum of the labels {even_y.sum():+.0f}, signs {np.sign(even_x.T @ even_y)[:3]}")
 # ```
 #
-# The sign of features 2 and 3 is that of the majority. With p = 0.5 either label may be in the majority: then
-# all new examples go to that one. Only an exact tie leaves feature 1 alone.
+# The sign of features 2 and 3 is that of the majority label. With p = 0.5 either label may be in the majority, and
+# then that label is predicted for all new examples. Only in an exact tie are the weights of features 2 and 3 zero, so
+# that feature 1 alone decides.
 #
 # </details>
 #
@@ -219,12 +221,11 @@ show.curves(
 # assert from_random(optimizers["SGD"]) == 1.0 and from_random(optimizers["Adam"]) < 0.9
 # ```
 #
-# The argument was exact only for w = 0, but small changes do not turn it around.
+# The argument is exact only for w = 0, but a small change of the initial weights does not change the result.
 #
 # </details>
 #
-# **3.** Give Adam weight decay, in the gradient and decoupled (`AdamW`). Does either make it prefer the short
-# solution?
+# **3.** Give Adam weight decay, in the gradient and decoupled (`AdamW`). Does either lead it to the short solution?
 #
 # <details><summary>Answer</summary>
 #
@@ -243,13 +244,14 @@ show.curves(
 #     print(f"{name:14} shared {np.round(weights[:3], 3)}", accuracy)
 # ```
 #
-# Decay in the gradient changes which solution is the minimum, towards the shortest one: with enough of it, Adam
-# gets there. Decoupled decay shrinks all weights alike and leaves the three of them equal.
+# Decay in the gradient moves the minimum towards the shortest solution: with enough of it, Adam gets there. Decoupled
+# decay shrinks all weights by the same factor, so the three shared weights stay equal.
 #
 # </details>
 #
-# **4.** Find the moment by calculation. Adam leaves the weights at c sign(X'y), so each example still lacks 1 -
-# 4c of its label, and SGD adds (1 - 4c) times the shortest solution. At which c does label -1 tip over?
+# **4.** Calculate the latest step for the switch. Adam leaves the weights at c sign(X'y), so each example is still
+# short of its label by the fraction 1 - 4c, and SGD adds (1 - 4c) times the shortest solution. From which c on is
+# label -1 predicted wrongly?
 #
 # <details><summary>Answer</summary>
 #
@@ -258,7 +260,7 @@ show.curves(
 #
 #
 # def margin(c):
-#     """w1 - w2 - w3 in the end: positive if new examples with label -1 are right."""
+#     """w1 - w2 - w3 at the end: positive if new examples with label -1 are right."""
 #     left = 1 - 4 * c
 #     return (c + left * s1) - (2 * c + left * (s2 + s3))
 #
@@ -276,13 +278,13 @@ show.curves(
 #     print(f"after {moment} steps c = {w.numpy()[0, 0]:.4f}")
 # ```
 #
-# Once Adam has come that far, the equal weights that it leaves outweigh what SGD can still add. Adam passes this c
-# between 150 and 300 steps, just where the curve above falls.
+# From this c on, the equal weights that Adam leaves outweigh what SGD can still add. Adam passes this c between 150
+# and 300 steps, where the curve above falls.
 #
 # </details>
 #
 # ## What to read next
 #
-# Wilson, Roelofs, Stern, Srebro & Recht 2017, *The marginal value of adaptive gradient methods in machine
-# learning*, section 3.3. [`tests/test_wilson.py`](../tests/test_wilson.py): the same as a test. Then [tutorial
+# Wilson, Roelofs, Stern, Srebro & Recht 2017, *The marginal value of adaptive gradient methods in machine learning*,
+# section 3.3. [`tests/test_wilson.py`](../tests/test_wilson.py): the same construction as a test. Then [lesson
 # 11](11_on_a_gpu.ipynb): the same code on other hardware.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 11. The same code on a GPU
 #
-# **Goal.** Run the same network on a graphics card without changing a line, and know what it costs to move data
-# there and back. On a machine without a GPU you *count* what would be moved; with one, you measure it too.
+# **Goal.** Run the same network on a GPU without changing a line, and know what it costs to move data to the GPU and
+# back. On a machine without a GPU you *count* the transfers; with one, you also measure them.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 4. **Optional:** no other lesson needs it.
+# **Time.** 20 minutes. **Before this:** lesson 4. **Optional:** no other lesson needs it.
 #
-# *On Colab:* choose a runtime with a GPU; run `!git clone URL minidl` (the address of this repository) and
+# *On Colab:* choose a runtime with a GPU; run `!git clone URL minidl` (URL: the address of this repository) and
 # `%pip install "./minidl[gpu-cuda12]"`, then restart the session. Elsewhere: see the [README of the
-# tutorials](README.md).
+# lessons](README.md).
 
 # %%
 import sys
@@ -32,17 +32,17 @@ from tests.counting import Counting
 
 try:
     gpu = get_backend("gpu")
-    print("there is a GPU, and CuPy can use it")
+    print("GPU found: CuPy can use it")
 except DeviceError:
     gpu = None
-    print("no GPU here: what only a GPU can tell is left out below")
+    print("no GPU found: the measurements below are skipped")
 
 # %% [markdown]
 # ## Two memories
 #
-# A GPU has a memory of its own. NumPy's arrays lie in the computer's memory, CuPy's in the GPU's. CuPy has the
-# same functions under the same names, so the library asks an array where it lives and takes its functions from
-# there:
+# A GPU has its own memory. NumPy's arrays are in the memory of the CPU, the *host*; CuPy's are in that of the GPU,
+# the *device*. CuPy has the same functions under the same names, so the library looks up which module an array
+# belongs to and calls the functions of that module:
 
 
 # %%
@@ -54,14 +54,14 @@ def softplus(x):
 print(softplus(np.array([-1.0, 0.0, 1.0])))
 
 # %% [markdown]
-# That is the whole trick: one formula, two places. What is left to think about is the way across, over a bus
-# that is far slower than either memory; and that reading one number from the GPU makes the computer *wait*
-# until everything before it is done.
+# So one formula serves both devices. What remains is the cost of transfers: they go over a bus that is far slower
+# than either memory, and reading even one number from the GPU makes the CPU *wait* until the GPU has finished
+# everything that was started before.
 #
 # ## Counting
 #
-# The library's tests have a device that is made of NumPy and counts. Its arrays lie in a box of their own: like
-# a GPU's, they can only be reached through the device's own functions, and every way across is written down.
+# The library's tests include a simulated device, built on NumPy, that counts transfers. As on a GPU, its arrays can
+# only be used through the device's own functions, and every transfer is recorded.
 
 # %%
 device = Counting("counting")
@@ -77,8 +77,8 @@ print(traffic)
 # %% [markdown]
 # ## What training moves
 #
-# **Predict before you run.** 3,600 training, 400 validation and 1,000 test images of 28 by 28 pixels go across,
-# once. How many bytes is that, if a pixel is one byte? And if it were sent as a float of 4 bytes?
+# **Predict before you run.** 3,600 training, 400 validation and 1,000 test images of 28 by 28 pixels are transferred
+# once. How many bytes is that with one byte per pixel? And with a 4-byte float per pixel?
 
 # %%
 dataset = load_mnist(name="mnist5k")
@@ -88,12 +88,12 @@ print(traffic)
 print(f"pixels as bytes: {5_000 * 28 * 28:,}, as floats: {5_000 * 28 * 28 * 4:,}")
 
 # %% [markdown]
-# (The labels go as well.) The pixels stay bytes until their batch is drawn: on the device they are scaled to
-# floats, where memory is fast.
+# (The labels are transferred as well.) The pixels stay bytes until their batch is drawn, and are converted to floats
+# on the device, where memory is fast.
 #
-# Now the model, and one epoch of training.
+# Now count the transfers of the model, and of one epoch of training.
 #
-# **Predict before you run.** An epoch is 57 steps. What has to be sent to the device in it? What has to come
+# **Predict before you run.** An epoch has 57 steps. What must be sent to the device during an epoch? What must come
 # back?
 
 
@@ -113,39 +113,40 @@ with device.measure() as traffic:
 print("an epoch:", traffic)
 
 # %% [markdown]
-# One upload: the random order of the images, drawn by NumPy so that a seed means the same on every device. And
-# what comes back comes once, at the end of the epoch: all its losses and all its counts of right answers. No
-# image, no weight, no gradient crosses.
+# There is one upload: the random order of the images, drawn by NumPy so that a seed gives the same order on every
+# device. All losses and all counts of correct predictions come back at the end of the epoch. No image, weight or
+# gradient is transferred.
 #
-# It is easy to spoil this. Suppose that you print the loss at every step:
+# It is easy to lose this advantage. Suppose that you print the loss at every step:
 
 # %%
 curious = Trainer(model, Adam(model.parameters()), splits, batch_size=64, read_every=1)
 with device.measure() as traffic:
     steps = list(curious.steps())
-print("an epoch, looking at each loss:", traffic)
+print("an epoch, reading each loss:", traffic)
 
 # %% [markdown]
-# Hardly more bytes. But the *number* of downloads counts, for each of them waits. (`launches` are calculations.
-# Each is a small program that the computer starts on the GPU, which costs some microseconds too.)
+# This transfers hardly more bytes. But the *number* of downloads matters, because the CPU waits for each. (`launches`
+# counts computations. Each is a *kernel*, a small program that the CPU starts on the GPU, which costs some
+# microseconds too.)
 #
 # ## What it costs
 #
-# A crossing costs a fixed time, however small it is, and a time for each byte. Put in your own numbers; these
-# are round ones, of the size that one sees on a common machine, and not measured here.
+# A transfer costs a fixed time, however small it is (the *latency*), and a time for each byte (from the *bandwidth*).
+# Put in your own numbers: these are round ones, typical of a common machine, and were not measured here.
 #
-# **Predict before you run.** For a single number, which of the two parts matters? From how many bytes on does
+# **Predict before you run.** For a single number, which of the two parts matters more? From how many bytes on does
 # the other?
 
 # %%
-WAIT = 20e-6  # seconds for one crossing, however small
-PER_BYTE = 1 / 10e9  # seconds: ten gigabytes a second
+WAIT = 20e-6  # seconds for one transfer, however small
+PER_BYTE = 1 / 10e9  # seconds: ten gigabytes per second
 
 sizes = np.geomspace(4, 1e9, 40)
 show.curves(
     {
-        "crossing": (np.log10(sizes), (WAIT + PER_BYTE * sizes) * 1e6),
-        "the wait alone": (np.log10(sizes), np.full(40, WAIT * 1e6)),
+        "transfer": (np.log10(sizes), (WAIT + PER_BYTE * sizes) * 1e6),
+        "latency alone": (np.log10(sizes), np.full(40, WAIT * 1e6)),
     },
     xlabel="bytes, as a power of 10",
     ylabel="microseconds",
@@ -155,7 +156,7 @@ show.curves(
 # %%
 ways = {
     "data set once, as bytes": (1, 5_000 * 784),
-    "each batch anew, as floats": (57, 3_600 * 784 * 4),
+    "every batch, as floats": (57, 3_600 * 784 * 4),
     "losses once an epoch": (1, 57 * 16),
     "loss at every step": (57, 57 * 16),
 }
@@ -163,13 +164,13 @@ for name, (crossings, size) in ways.items():
     print(f"{name:28} {(crossings * WAIT + size * PER_BYTE) * 1e6:8.0f} microseconds")
 
 # %% [markdown]
-# For a network this small a step on a GPU takes some hundred microseconds, so these numbers are not small: a
-# GPU that waits at every step may be slower than no GPU at all.
+# For a network this small, a step on a GPU takes some hundred microseconds, so these times are not negligible: a GPU
+# that waits at every step may be slower than no GPU at all.
 #
 # ## With a GPU
 #
-# The same numbers measured, and the same training on both devices. To measure a GPU, one has to wait for it at
-# the end: calls return before the work is done.
+# Here the same costs are measured, and the same network is trained on both devices. A timing must end by waiting for
+# the GPU, because calls return before the work is done.
 
 
 # %%
@@ -185,7 +186,7 @@ def seconds(action, repeats=20):
 
 
 if gpu is None:
-    print("not measured: no GPU here")
+    print("not measured: no GPU")
 else:
     one, many = np.zeros(1, np.float32), np.zeros(25_000_000, np.float32)
     on_gpu = gpu.from_host(many)
@@ -205,8 +206,8 @@ else:
 # %% [markdown]
 # ## The same result
 #
-# The order of the images, the first weights and the dropout masks are drawn on the computer for both devices.
-# So the same seed means the same run, up to rounding: sums are added up in another order there.
+# The order of the images, the initial weights and the dropout masks are drawn on the CPU for both devices. So the
+# same seed gives the same run, up to rounding: a GPU adds up sums in a different order.
 
 # %%
 results = {}
@@ -221,7 +222,7 @@ for name, (loss, accuracy) in results.items():
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Count what crosses when `evaluate` runs over the validation images. Why so little?
+# **1.** Count what is transferred when `evaluate` runs over the validation images. Why so little?
 #
 # <details><summary>Answer</summary>
 #
@@ -233,28 +234,28 @@ for name, (loss, accuracy) in results.items():
 # assert traffic.uploads == 0
 # ```
 #
-# The images are there already, and the sums of losses and of right answers stay there too, until the end.
+# The images are already on the device, and the sums of losses and of correct predictions stay there until the end.
 #
 # </details>
 #
-# **2.** How many bytes are the weights, the gradients and Adam's two averages for this network? Would you send
-# them across at every step?
+# **2.** How many bytes do the weights, the gradients and Adam's two averages of this network take? Would you transfer
+# them at every step?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
 # n = sum(p.size for p in model.parameters())
 # print(f"{n:,} weights: {4 * n:,} bytes each for w, g, m and v, {16 * n:,} in all")
-# print(f"to and fro at every step: {2 * 16 * n * PER_BYTE * 1e6:.0f} microseconds")
+# print(f"there and back at every step: {2 * 16 * n * PER_BYTE * 1e6:.0f} microseconds")
 # ```
 #
-# No: that alone takes longer than a step of such a network on a GPU. All four live on the device from the first
-# step to the last, and the optimizer works there.
+# No: that alone takes longer than a step of such a network on a GPU. All four stay on the device from the first step
+# to the last, and the optimizer runs there.
 #
 # </details>
 #
-# **3.** The full MNIST is 70,000 images. Does it fit into a GPU of 8 GB as bytes? As floats? And how often
-# would it have to cross if it did not fit?
+# **3.** The full MNIST has 70,000 images. Does it fit into the 8 GB of a GPU as bytes? As floats? How often would it
+# have to be transferred if it did not fit?
 #
 # <details><summary>Answer</summary>
 #
@@ -263,13 +264,13 @@ for name, (loss, accuracy) in results.items():
 #     print(f"as {name}: {70_000 * 784 * size / 1e9:.3f} GB")
 # ```
 #
-# It fits easily. A data set that does not has to cross once an epoch, and one sends the next batch while this
-# one is computed.
+# It fits easily. A data set that does not must be transferred once per epoch; the next batch can be sent while the
+# current one is computed.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`minidl/backend.py`](../minidl/backend.py): the only file that knows of CuPy.
-# [`data/batches.py`](../data/batches.py): bytes until the last moment. From the command line: `python -m
-# minidl.train --device gpu`. Then [tutorial 12](12_read_the_study.ipynb): which optimizer, after all?
+# [`minidl/backend.py`](../minidl/backend.py): the only file that uses CuPy. [`data/batches.py`](../data/batches.py):
+# pixels stay bytes until their batch is drawn. From the command line: `python -m minidl.train --device gpu`. Then
+# [lesson 12](12_read_the_study.ipynb): which optimizer is better?

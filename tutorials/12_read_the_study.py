@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 12. Read the study's report; run your own
 #
-# **Goal.** Does the switch from Adam to SGD help, and how would one know? Run a small study, read its table,
-# see how easily one is fooled, and then read the large one.
+# **Goal.** Does the switch from Adam to SGD help, and how can one tell? Run a small study, read its results, see how
+# easy it is to fool yourself, and then read the large study.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 7 and 9.
+# **Time.** 25 minutes. **Before this:** lessons 7 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install
-# "./minidl[study]"`, then restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install "./minidl[study]"`,
+# then restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import csv
@@ -31,14 +31,15 @@ from minidl.teach import show
 #
 # "Hybrid got 97.9 %, Adam 97.6 %: the switch helps." Before you believe such a sentence, ask:
 #
-# 1. **Was each tuned with the same effort?** With a good rate against a bad one, anything wins.
-# 2. **On which images was it chosen?** Rates are chosen by validation; the test images are looked at once.
-# 3. **How many seeds?** Another seed gives other first weights and another order, and so another accuracy.
-# 4. **What is the control?** After the switch the *rate* is another one too. Perhaps that alone is what helped!
+# 1. **Was each tuned with the same effort?** With a good learning rate, anything wins against a bad one.
+# 2. **On which images was it chosen?** Learning rates are chosen by validation; the test images are used once.
+# 3. **How many seeds?** Another seed gives other initial weights and another order of the images, and so another
+#    accuracy.
+# 4. **What is the control?** The switch also changes the *learning rate*. Perhaps that alone helped.
 #
-# For the fourth, there must be a contestant that stays with Adam and only cuts its rate, at the same step.
+# The fourth question needs a contestant that stays with Adam and only lowers its learning rate, at the same step.
 #
-# The library's study does all four. Here is a small one: a network, 1,000 images, four contestants.
+# The library's study takes care of all four. Here is a small one: one network, 1,000 images, four contestants.
 
 # %%
 keys = ("sgd", "adam", "hybrid", "adam-cut")
@@ -52,25 +53,25 @@ regime = Regime(
     val_images=1_000,
     epochs=6,
     batch_size=50,
-    looks=6,  # at the validation split, while it trains
-    shows=Shows(train=(0.9, 1.0), gap=(0.0, 0.2)),  # what it must show to be what we say it is
+    looks=6,  # evaluations on the validation split during training
+    shows=Shows(train=(0.9, 1.0), gap=(0.0, 0.2)),  # where Adam and SGD must end
     hidden=(64,),
-    margin=0.005,  # differences below half a point do not matter to us: decided now, not later
+    margin=0.005,  # smaller differences do not matter to us: decided before the runs
 )
 study = Study(
     name="mine",
     dataset="mnist5k",
     regimes=(regime,),
     contestants=contestants,
-    seeds=(0, 1, 2, 3, 4, 5, 6, 7),  # of the runs that count
-    tuning_seeds=(100, 101, 102),  # of the runs that only choose the settings
+    seeds=(0, 1, 2, 3, 4, 5, 6, 7),  # of the final runs
+    tuning_seeds=(100, 101, 102),  # of the tuning runs, which only choose the settings
     rounds=((6, 1), (2, 3)),  # six settings with one seed each; the best two get three
 )
 print(study.runs_of(regime), "runs in all")
 
 # %% [markdown]
-# **Predict before you run.** Which of the four will be best, and by how much? Write down a number. And how far
-# apart will the eight seeds of *one* contestant be?
+# **Predict before you run.** Which of the four will be best, and by how much? Write down a number. And how far apart
+# will the eight seeds of *one* contestant lie?
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -81,7 +82,7 @@ write_tables(plan, folder)
 
 
 def read(path):
-    """The table as a list of rows; a row is a dict from column to text."""
+    """The CSV file as a list of rows; a row is a dict from column name to text."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
@@ -92,20 +93,21 @@ print(len(rows), "rows, of which", final, "are final runs")
 print("columns:", ", ".join(list(rows[0])[:8]), "...")
 
 # %% [markdown]
-# Each run is a row. First the tuning: the settings were drawn at random, evenly on a logarithmic scale. Which were
-# tried, and what did validation say? A seed above 100 means that the setting was among the better two.
+# Each run is a row. First the tuning: the settings were drawn at random, uniformly on a logarithmic scale. Which
+# learning rates were tried for Adam, and how did they do on the validation images? A seed above 100 means that the
+# setting was among the best two.
 
 # %%
 for row in rows:
     if row["purpose"] == "tuning" and row["contestant"] == "adam":
         accuracy = float(row["val_accuracy"])
-        print(f"rate {float(row['lr']):.5f}, seed {row['seed']}: validation accuracy {accuracy:.3f}")
+        print(f"learning rate {float(row['lr']):.5f}, seed {row['seed']}: validation accuracy {accuracy:.3f}")
 
 # %% [markdown]
-# One seed would have chosen the rate by luck; three make that rarer. A setting of which one run collapses is not
-# chosen at all, however well the others did.
+# With one seed, the choice of the learning rate depends much on luck; with three, less. A setting with a run that
+# collapses is never chosen, however good its other runs are.
 #
-# Now the runs that count, each a dot, with a bar at the mean.
+# Now the final runs: each is a dot, with a bar at the mean.
 
 
 # %%
@@ -122,12 +124,13 @@ by_contestant = {key: accuracies(rows, regime.name, key) for key in keys}
 show.dots({key: list(values.values()) for key, values in by_contestant.items()}, "test accuracy")
 
 # %% [markdown]
-# Look at how far apart the dots of *one* contestant lie, beside the distance of the bars. So who is better?
+# Compare the distance between the dots of *one* contestant with the distance between the bars. Which contestant is
+# better?
 #
 # ## Pairs
 #
-# With the same seed, all contestants have the same images, the same first weights and the same order. So
-# compare *within* a seed: what a lucky seed gives to both cancels out.
+# With the same seed, all contestants have the same images, the same initial weights and the same order of the images.
+# So compare them *within* a seed: the effect of a lucky seed on both cancels out.
 
 
 # %%
@@ -143,14 +146,15 @@ for other in ("adam", "sgd", "adam-cut"):
 # %% [markdown]
 # ## Words from numbers
 #
-# When may one say "better"? The study's report has one way, fixed beforehand. It takes the mean of these
-# differences without the largest and smallest fifth, so that one run gone wrong does not decide. Around it lies
-# an interval, by mixing the seeds at random again and again (a *bootstrap*), wide enough that *all* intervals of the
-# report are right at once in 95 of 100 studies. And then it asks about a margin, here half a point:
+# When may one say "better"? The study's report follows a rule that was fixed in advance. It takes the mean of these
+# differences without the largest and the smallest fifth (a *trimmed mean*), so that a single failed run does not
+# decide. It computes an interval around this mean by resampling the seeds many times (a *bootstrap*), wide enough
+# that *all* intervals of the report are right at once in 95 of 100 studies. Then it compares the interval with a
+# margin, here half a point:
 #
-# - the whole interval lies within the margin: **equivalent**. That is more than "no difference was found"!
-# - else, it lies above zero: **better**; below zero: **worse**
-# - else: **these runs cannot tell**
+# - the whole interval lies within the margin: **equivalent**. This says more than "no difference was found";
+# - otherwise, it lies above zero: **better**, or below zero: **worse**;
+# - otherwise: **these runs cannot tell**.
 
 # %%
 (block,) = analyse(plan)
@@ -159,20 +163,21 @@ for verdict in block.verdicts:
     if claim.measure == "accuracy":
         found = f"{100 * x.estimate:+.2f} ({100 * x.low:+.2f} to {100 * x.high:+.2f})"
         print(f"{claim.a:8} against {claim.b:8}: {found}: {verdict.word}")
-print("the title's question, the switch against a cut of the rate:", block.word(TITLE))
-print("what the regime does not show of what it must:", "; ".join(block.misses) or "nothing")
+print("the question of the title, the switch against a cut of the learning rate:", block.word(TITLE))
+print("conditions that the regime does not meet:", "; ".join(block.misses) or "nothing")
 
 # %% [markdown]
-# "These runs cannot tell" is a result too, and with eight seeds a common one. And where they
-# can tell, the verdict is about *this* network, these thousand images, six epochs and six settings to tune
-# with. The hybrid has a moment, two rates and a momentum to choose, Adam has one rate: among four numbers, six settings
-# do not go far. Change something and run it again before you believe more than that.
+# "These runs cannot tell" is a result too, and with eight seeds a common one. Where the runs can tell, the verdict
+# holds for *this* network, these thousand images, six epochs and six settings per contestant. The hybrid has four
+# hyperparameters to tune, the time of the switch, two learning rates and a momentum, while Adam has one learning
+# rate: for four hyperparameters, six settings are few. Change something and run the study again before you draw a
+# wider conclusion.
 #
 # ## How to fool yourself
 #
-# **Predict before you run.** Suppose that there is no difference at all: two contestants, both with accuracies
-# of 90 % that vary by one point from seed to seed. Somebody runs each with *one* seed. How often is the second
-# "better by half a point or more"? With ten seeds each?
+# **Predict before you run.** Suppose that there is no difference at all: two contestants, both with a mean accuracy
+# of 90 % and a standard deviation of one point from seed to seed. Someone runs each with *one* seed. How often is the
+# second "better by half a point or more"? And with ten seeds each?
 
 # %%
 rng = np.random.default_rng(0)
@@ -181,20 +186,20 @@ for n in (1, 3, 10, 30):
     print(f"{n:2} seeds: 'better by half a point or more' in {(b - a > 0.5).mean():.1%} of all such studies")
 
 # %% [markdown]
-# And if you compare twenty variants that are all the same, one of them will be "significantly" better: that is
-# what 95 % means. That is why the report's intervals are wide enough for all of its comparisons together.
+# And if you compare twenty variants that are all the same, on average one of them will differ "significantly": that
+# is what 95 % means. That is why the report's intervals are wide enough for all of its comparisons together.
 #
 # ## The large study
 #
 # `python -m minidl.study --preset paper --out studies/paper` has seven regimes, two dozen contestants, twenty
-# settings for each of them and twenty seeds. Its [plan](study/PLAN.md) was written before its first run. Where
-# its table lies beside this tutorial, read it: how often was the switch ahead of a cut of the rate, seed by
-# seed?
+# settings for each of them and twenty seeds. Its [plan](study/PLAN.md) was written before its first run. If its
+# results are in the folder `study` beside this lesson, read them: for how many seeds was the switch better than a cut
+# of the learning rate?
 
 # %%
 table = Path("study") / "results.csv"
 if not table.exists():
-    print("no table of the large study here: run the command above, or go on with your own")
+    print("no results of the large study here: run the command above, or continue with your own")
 else:
     large, switch = read(table), {}
     for name in dict.fromkeys(row["regime"] for row in large):
@@ -207,16 +212,16 @@ else:
         show.dots(switch, "hybrid - adam-cut, percentage points of test accuracy, a dot for each seed")
 
 # %% [markdown]
-# The line against `adam-cut` is the one to look at: it asks whether the *switch* helps, or only the smaller
-# rate that came with it. Now open the [report](study/report.html). Its first three sentences answer just that,
-# with the words from above; below them lie the maps: a cell is a network trained in full, its place says when
-# it left Adam and at what rate it went on. Look for three things: where the best cells lie, how wide the good
-# region is, and where runs collapse.
+# The comparison with `adam-cut` is the important one: it asks whether the *switch* helps, or only the smaller
+# learning rate that comes with it. Now open the [report](study/report.html). Its first three sentences answer this
+# question with the verdicts above. Below them are the maps: each cell is one full training run, and its position
+# shows when the run switched from Adam to SGD and with which learning rate it continued. Look for three things: where
+# the best cells are, how wide the good region is, and where runs collapse.
 #
 # ## Exercises
 #
-# **1.** How large is the spread of one contestant over the seeds, and that of the differences of hybrid and
-# Adam? What is the gain of pairing?
+# **1.** How large is the standard deviation of hybrid minus Adam, first as if the seeds were not paired, then paired
+# by seed? What does pairing gain?
 #
 # <details><summary>Answer</summary>
 #
@@ -227,14 +232,14 @@ else:
 # print(f"not paired {100 * alone:.2f} points, paired {100 * paired:.2f} points")
 # ```
 #
-# The smaller the second number is beside the first, the more the seeds explain, and the fewer seeds are enough.
-# Where it is not smaller, the seed's luck with one contestant says nothing about the other. (With eight seeds,
-# both numbers are rough themselves.)
+# The smaller the second number is compared with the first, the more of the variation comes from the seeds, and the
+# fewer seeds are needed. If it is not smaller, a seed that is lucky for one contestant is not lucky for the other.
+# (With eight seeds, both numbers are rough estimates.)
 #
 # </details>
 #
-# **2.** Add a contestant of your own to the study: RMSprop, or the hybrid that switches after 40 %. How many
-# runs are made when you start it in the same folder?
+# **2.** Add a contestant to the study: RMSprop, or the hybrid that switches after 40 % of the steps. How many runs
+# are done when you start it in the same folder?
 #
 # <details><summary>Answer</summary>
 #
@@ -251,12 +256,13 @@ else:
 # assert 0 < made <= 6 + 2 * 2 + len(study.seeds)
 # ```
 #
-# Only those of the new contestant: a run is stored under a description of all that decides it, and found again.
+# Only those of the new contestant: a run is stored under a description of everything that determines it, and is
+# reused.
 #
 # </details>
 #
-# **3.** Somebody tunes the hybrid with eight settings and Adam with one. By how much can that alone make the
-# hybrid "better"? Use the tuning runs of Adam: best rate against the average one.
+# **3.** Someone tunes the hybrid with eight settings and Adam with one. By how much can that alone make the hybrid
+# "better"? Use the tuning runs of Adam: compare the best with the average.
 #
 # <details><summary>Answer</summary>
 #
@@ -270,7 +276,7 @@ else:
 # assert max(tuning) > np.mean(tuning)
 # ```
 #
-# Compare that with the differences above. Tune one side better than the other, and you can get any result.
+# Compare that with the differences above. If you tune one side better than the other, you can get any result.
 #
 # </details>
 #
@@ -286,16 +292,16 @@ else:
 #     print(f"{key:9} train {train:.2f} %, test {test:.2f} %, gap {train - test:.2f} points")
 # ```
 #
-# A network that has learnt less has a smaller gap: one that guesses has none at all. So a small gap may only
-# mean that training stopped early. At equal training loss, both have learnt the training images equally well,
-# and the one with the smaller validation loss carries over better.
+# A network that has learned less has a smaller gap: one that guesses has none at all. So a small gap may only mean
+# that training stopped early. At equal training loss, both fit the training images equally well, and the one with the
+# smaller validation loss generalizes better.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`minidl/study/contestants.py`](../minidl/study/contestants.py) and
-# [`minidl/study/regimes.py`](../minidl/study/regimes.py): who takes part, and on what.
-# The homework to this lesson is [A5](assignments/A5/README.md): a small study of your own. That was the way from the
-# bytes of a file to a question that is still open. [Tutorial 13](13_as_fast_as_the_arithmetic.ipynb) is for those who
-# wonder why it did not take longer; [tutorial 16](16_signals_through_a_deep_net.ipynb) goes on to deep networks.
+# [`minidl/study/regimes.py`](../minidl/study/regimes.py): the contestants, and the tasks they are compared on. The
+# assignment for this lesson is [A5](assignments/A5/README.md): a small study of your own. You have come from the bytes
+# of a file to a question that is still open. [Lesson 13](13_as_fast_as_the_arithmetic.ipynb) shows where the time of
+# a training step goes; [lesson 16](16_signals_through_a_deep_net.ipynb) is about deep networks.

@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 13. As fast as the arithmetic allows
 #
-# **Goal.** Know where the time of a training step goes. Most of it should be multiplications; what else costs
-# time is nearly always *memory*, and can be recovered without writing a line of C.
+# **Goal.** Know where the time of a training step goes. Most of it should be spent on multiplications; what costs
+# time beyond that is nearly always *memory access*, and most of it can be avoided without writing a line of C.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 6 and 8. **Optional:** no other lesson needs it.
+# **Time.** 25 minutes. **Before this:** lessons 6 and 8. **Optional:** no other lesson needs it.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import subprocess
@@ -24,7 +24,7 @@ from minidl.teach import show
 
 
 def seconds(action, repeats=30):
-    """The shortest time of several: whatever else the machine does can only make it longer."""
+    """The shortest time of several: other work on the machine can only make it longer."""
     action()
     times = []
     for _ in range(repeats):
@@ -35,16 +35,18 @@ def seconds(action, repeats=30):
 
 
 # %% [markdown]
-# Every number below is of the machine that ran this page, on one core. Yours will give others; what they have in
-# common is what this lesson is about.
+# All times below were measured on one core of the machine that ran this notebook. Yours will give others, but the
+# pattern should be the same.
 #
-# ## The floor
+# ## The lower bound
 #
-# A step of a perceptron is three matrix products for each layer: the output, the gradient of the weights, and the
-# gradient of the input (which the first layer does not need). Nothing can be faster than these products alone.
+# A training step of an MLP needs three matrix products for each layer: for the output, for the gradient of the
+# weights, and for the gradient of the input (which the first layer does not need). No step can be faster than these
+# products alone.
 #
-# **Predict before you run.** 128 images, layers of 784, 256, 128 and 10: how many multiplications is that? A core
-# of 3 GHz can do some 16 to 32 multiplications and as many additions per tick. How long does a step take at least?
+# **Predict before you run.** With 128 images and layers of 784, 256, 128 and 10 units, how many multiplications is
+# that? A core at 3 GHz can do some 16 to 32 multiplications and as many additions per clock cycle. How long does a
+# step take at least?
 
 # %%
 BATCH, WIDTHS = 128, [784, 256, 128, 10]
@@ -64,15 +66,15 @@ def all_products():
 
 floor = seconds(all_products)
 print(f"{multiplications / 1e6:.0f} million multiplications in {floor * 1e6:.0f} microseconds:")
-print(f"{multiplications / floor / 1e9:.0f} billion a second")
+print(f"{multiplications / floor / 1e9:.0f} billion per second")
 
 # %% [markdown]
-# NumPy hands a product to a library, BLAS, that was tuned for this processor for years. There is nothing to gain
-# here. All else is ours.
+# NumPy passes a matrix product on to BLAS, a library that has been tuned for this processor over years. There is
+# nothing to gain here. Everything else is up to us.
 #
-# ## A step as one writes it first
+# ## A step in plain NumPy
 #
-# Forward, backward and Adam, each formula as it stands in the book:
+# The forward pass, the backward pass and Adam, each formula written as in a textbook:
 
 # %%
 images, labels = rng.random((BATCH, 784), dtype=np.float32), rng.integers(0, 10, BATCH)
@@ -93,14 +95,14 @@ def plain_step():
     for x, w in zip(h[::-1], weights[::-1], strict=True):
         gradients.insert(0, g.T @ x)
         g = (g @ w) * (x > 0)
-    for k, g in enumerate(gradients):  # Adam, without its correction for the start
+    for k, g in enumerate(gradients):  # Adam, without bias correction
         m[k] = 0.9 * m[k] + 0.1 * g
         v[k] = 0.999 * v[k] + 0.001 * g**2
         weights[k] = weights[k] - 1e-3 * m[k] / (np.sqrt(v[k]) + 1e-8)
 
 
 # %% [markdown]
-# And the same network in the library:
+# And the same network with the library:
 
 # %%
 net = nn.Sequential(nn.Linear(784, 256, rng=0), nn.ReLU(), nn.Linear(256, 128, rng=1), nn.ReLU(), nn.Linear(128, 10))
@@ -116,21 +118,22 @@ def library_step(model=net, optimizer=adam, x=images, y=labels):
 
 
 # %% [markdown]
-# **Predict before you run.** The library records a graph, calls a function for every edge of it, checks labels and
-# shapes. Is it slower or faster than the plain step, and by how much?
+# **Predict before you run.** The library records a graph, calls a function for each of its edges, and checks labels
+# and shapes. Is it slower or faster than the plain step, and by how much?
 
 # %%
 for name, action in (("products alone", all_products), ("plain NumPy", plain_step), ("the library", library_step)):
     print(f"{name:16} {seconds(action) * 1e6:6.0f} microseconds")
 
 # %% [markdown]
-# ## Fresh memory is slow
+# ## New memory is slow
 #
-# `c = a + b` does not only add. It asks for memory for `c`, and the system gives large blocks out as pages that do
-# not exist yet. At the first write to a page the program is stopped, and the system finds a page and fills it with
-# zeros. The second write to the same array goes to memory that is there.
+# `c = a + b` does not only add. It also allocates memory for `c`, and the operating system hands out large blocks as
+# *pages* that are not backed by memory yet. The first write to a page causes a *page fault*: the program is
+# interrupted while the system finds a free page and fills it with zeros. A second write to the same array causes no
+# page faults.
 #
-# **Predict before you run.** How many times as long does the first write take?
+# **Predict before you run.** How many times as long as the second write does the first one take?
 
 # %%
 sizes, kept = [2**k for k in range(12, 24)], []  # `kept`, so that no array gets the memory of an earlier one
@@ -156,12 +159,13 @@ show.curves(
 )
 
 # %% [markdown]
-# Whether `a + b` pays for that each time is up to the C library that Python stands on. Linux's usual one keeps what
-# was given back, up to 32 MB and if it lies well; others return it to the system at once. So the same line is fast
-# in one program and slow in another.
+# Whether `a + b` pays this cost each time depends on the memory allocator of the C library. The usual one on Linux
+# keeps freed blocks for reuse, but only up to 32 MB and depending on where they lie in memory; others return them to
+# the system at once. So the same line can be fast in one program and slow in another.
 #
-# A training step makes the same arrays every time, so minidl's programs do not leave them to luck: they ask that
-# library, once, to keep what it was given back. That lasts as long as the process, so let us look at one of its own.
+# A training step allocates arrays of the same sizes every time, so minidl's programs do not leave this to chance: at
+# the start they tell the allocator to keep freed memory. This setting lasts as long as the process, so we try it in a
+# separate one.
 
 # %%
 program = """
@@ -169,25 +173,25 @@ import time
 import numpy as np
 from minidl.fast.malloc import tune_allocator
 
-def write(n=2**24):  # 64 MB, more than is kept by itself
+def write(n=2**24):  # 64 MB, more than is kept by default
     start = time.perf_counter()
     np.empty(n, np.float32).fill(1)
     return round((time.perf_counter() - start) / n * 1e9, 2)
 
 print([write() for _ in range(5)], "nanoseconds per element")
 tune_allocator()
-print([write() for _ in range(5)], "when memory is kept")
+print([write() for _ in range(5)], "when freed memory is kept")
 """
 print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
 
 # %% [markdown]
-# ## Near memory and far memory
+# ## Cache and main memory
 #
-# A processor has a small memory at its side, the cache, and a large one far away. Adam makes a dozen passes over
-# five vectors: w, g, m, v and the step. If the vectors are long, each pass fetches them from afar. So an update is
-# done in blocks: all passes over the first block, then all over the next.
+# A processor has a small, fast memory, the *cache*, and a large, slow one, the main memory. Adam makes a dozen passes
+# over five vectors: w, g, m, v and the step. If the vectors are long, each pass reads them from main memory again. So
+# the library updates them in blocks: all passes over the first block, then all over the next.
 #
-# **Predict before you run.** Which length of a block is best, and what is lost at either end?
+# **Predict before you run.** Which block length is best? Why are shorter and longer blocks slower?
 
 # %%
 n = 2**22
@@ -211,12 +215,12 @@ show.curves(
 )
 
 # %% [markdown]
-# Short blocks pay for a dozen calls from Python each; long ones leave the cache, which costs the more the smaller it
-# is. The library takes 2 to the 16.
+# Each short block still costs a dozen calls from Python; a long block does not fit into the cache, which costs more
+# the smaller the cache is. The library uses blocks of 2 to the 16.
 #
-# The same holds for convolution. Its windows, laid out as rows of a matrix (tutorial 8), take nine times the room
-# of the image. Here are the windows and the product of a layer of 16 channels and 32 filters, for 128 images, some
-# at a time:
+# The same holds for convolution. Its windows, laid out as rows of a matrix (lesson 8), take nine times the memory of
+# the image. Here are the windows and the product of a layer with 16 channels and 32 filters, for 128 images,
+# processed some at a time:
 
 # %%
 pictures = rng.random((128, 14, 14, 16), dtype=np.float32)  # (N, H, W, C)
@@ -239,16 +243,16 @@ show.curves(
 )
 
 # %% [markdown]
-# The same picture: the fewer images share a call, the more it costs each; and the windows of all 128 together, 14 MB,
-# leave the cache.
+# The result is similar: the fewer images share a call, the more the call costs per image; and the windows of all 128
+# together, 14 MB, do not fit into the cache.
 #
-# ## Numbers too small
+# ## Subnormal numbers
 #
-# A float32 has all its digits down to 1.2e-38. Below that it gets *subnormal*: fewer and fewer digits, down to
-# 1.4e-45, and slow, because the processor does such numbers on a side path.
+# A float32 has its full precision down to 1.2e-38. Below that it is *subnormal*: it has fewer and fewer digits, down
+# to 1.4e-45, and it can be slow, because many processors handle such numbers by a special, slower path.
 #
-# Who has such numbers? Adam's m of a weight that gets no gradient, such as that of a pixel in the corner. It
-# shrinks by a tenth every step.
+# Where do such numbers occur? In Adam's m of a weight that gets no gradient, such as that of a pixel in a corner. It
+# shrinks by a tenth at every step.
 #
 # **Predict before you run.** After how many steps is it zero?
 
@@ -262,23 +266,24 @@ for _ in range(1000):
 print("a thousand steps later:", shrinking)
 
 # %% [markdown]
-# It never is: nine tenths of the last few subnormal numbers round to themselves, and there it stays.
+# It never becomes zero: for the smallest subnormal numbers, 0.9 times the number is rounded back to the number
+# itself, so it stays there.
 
 # %%
-for name, value in (("usual", 1e-3), ("subnormal", 1e-40)):
+for name, value in (("normal", 1e-3), ("subnormal", 1e-40)):
     short = np.full(10_000, value, np.float32)
     taken = seconds(lambda short=short: np.multiply(short, 0.9, out=p[:10_000]), 100)
     print(f"{name:10} numbers: {taken / 10_000 * 1e9:.2f} nanoseconds each")
 
 # %% [markdown]
-# Some processors take it calmly, others need up to forty times as long. On one of these, the twelfth epoch of Adam on
-# MNIST took a third longer than the first. [`optim/subnormal.py`](../optim/subnormal.py) sets such numbers
-# to zero now and then.
+# On some processors this makes little difference, on others it takes up to forty times as long. On one of these, the
+# twelfth epoch of Adam on MNIST took a third longer than the first. [`optim/subnormal.py`](../optim/subnormal.py)
+# sets such numbers to zero now and then.
 #
-# ## All of it together
+# ## Everything together
 #
-# `reference_only()` runs every operation as it stands in `ops*.py`, without the fast forms. A convolutional
-# network, a step with and without:
+# `reference_only()` runs every operation as written in `ops*.py`, without the fast implementations. Here is a step of
+# a CNN, with and without them:
 
 # %%
 digits = rng.random((BATCH, 1, 28, 28), dtype=np.float32)
@@ -311,13 +316,13 @@ for name in ("reference", "fast"):
 assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 
 # %% [markdown]
-# The same losses: the fast forms compute the same sums, only in another order and in other memory. That is why both
-# stay in the library, the readable one as the judge of the other.
+# The losses are the same: the fast implementations compute the same sums, only in another order and in other memory.
+# The library has both: the readable one is the reference that the fast one is tested against.
 #
 # ## Exercises
 #
-# **1.** What does a step cost that has nearly nothing to calculate? Take layers of 8 and one image. What is that
-# time spent on, and what follows for small batches?
+# **1.** How long does a step take that has hardly anything to compute? Use layers of 8 units and a batch of one
+# example. What is the time spent on, and what does this mean for small batches?
 #
 # <details><summary>Answer</summary>
 #
@@ -329,12 +334,12 @@ assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 # print(f"{nothing * 1e6:.0f} of {seconds(library_step) * 1e6:.0f} microseconds")
 # ```
 #
-# On Python: the calls, the graph, the checks. It is the same for every batch, so small batches pay it most often
-# per image.
+# On Python: the calls, the graph, the checks. This cost is the same for every batch, so it is highest per image for
+# small batches.
 #
 # </details>
 #
-# **2.** Write an operation of your own, such as a ReLU that squares, without a thought about memory, and put it into
+# **2.** Write an operation of your own, such as a squared ReLU, without optimizing its use of memory, and put it into
 # the network. What does it cost?
 #
 # <details><summary>Answer</summary>
@@ -354,12 +359,12 @@ assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 # print(f"{seconds(library_step) * 1e6:.0f} with the library's ReLU")
 # ```
 #
-# Not much, at this size: its arrays are small enough for memory that the process has already. Make the layer ten
-# times as wide, and look again.
+# Not much at this size: its arrays are small enough to fit into memory that the process already has. Make the layer
+# ten times as wide and measure again.
 #
 # </details>
 #
-# **3.** `m *= 0.9` and `m = 0.9 * m` give the same numbers. For how many weights is the first one clearly faster?
+# **3.** `m *= 0.9` and `m = 0.9 * m` give the same values. From how many weights on is the first clearly faster?
 #
 # <details><summary>Answer</summary>
 #
@@ -370,28 +375,31 @@ assert np.allclose(losses["reference"], losses["fast"], atol=1e-3)
 #     print(f"2^{k}: {fresh / same:.1f} times as long")
 # ```
 #
-# Where the memory comes fresh from the system each time: on Linux mostly from 32 MB on, elsewhere far earlier.
+# From the size at which the memory is newly allocated by the system each time: on Linux mostly from 32 MB on, on
+# other systems far earlier.
 #
 # </details>
 #
-# **4.** How many bytes a second does one core get from far memory? What would a second core add, if both wait for it?
+# **4.** How many bytes per second does one core get from main memory? What would a second core add, if both wait for
+# memory?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
 # a, b = np.ones(2**24, np.float32), np.ones(2**24, np.float32)
 # taken = seconds(lambda: np.add(a, a, out=b), 5)
-# print(f"{2 * a.nbytes / taken / 1e9:.0f} billion bytes a second, with one core")
+# print(f"{2 * a.nbytes / taken / 1e9:.0f} billion bytes per second, with one core")
 # ```
 #
-# Often little: one or two cores use up what memory gives. Work that stays in a core's own cache is what a second core
-# does beside the first, which is one more reason for blocks, and for few images at a time.
+# Often little: one or two cores use up the bandwidth of the memory. A second core helps with work that stays in its
+# own cache, which is one more reason for blocks, and for processing few images at a time.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`minidl/fast/malloc.py`](../minidl/fast/malloc.py), then [`minidl/fast/linear.py`](../minidl/fast/linear.py) and
-# [`minidl/fast/conv.py`](../minidl/fast/conv.py): the fast forms, beside their references in `ops*.py`;
-# [`minidl/fast/threads.py`](../minidl/fast/threads.py): when a second thread pays. `python -m tests.bench` sets the
-# library beside PyTorch on your machine, and `python -m tests.bench --profile` shows a step by operation.
+# [`minidl/fast/conv.py`](../minidl/fast/conv.py): the fast implementations, to compare with the reference in
+# `ops*.py`; [`minidl/fast/threads.py`](../minidl/fast/threads.py): when a second thread pays off. `python -m
+# tests.bench` compares the library with PyTorch on your machine, and `python -m tests.bench --profile` shows the time
+# of a step by operation.

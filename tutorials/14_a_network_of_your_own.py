@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 14. A network of your own
 #
-# **Goal.** Build a network that nobody has built for you, and take it the whole way: data, split, training, curves,
-# the test, a saved file, resuming another day, PyTorch and back. Meet the slips that train without a word, and see
-# what the library says of them.
+# **Goal.** Build a network of your own and take it through every stage: data, split, training, curves, the test, a
+# saved file, resuming on another day, PyTorch and back. See common mistakes that raise no error in Python, and how
+# the library reports them.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 4 and 8.
+# **Time.** 25 minutes. **Before this:** lessons 4 and 8.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import tempfile
@@ -26,8 +26,8 @@ folder = Path(tempfile.mkdtemp())  # for what this lesson saves
 # %% [markdown]
 # ## Data
 #
-# `load_mnist` takes a name, or a folder with four files of your own. `split` sets some training images aside, to
-# choose by. The test images are for the end.
+# `load_mnist` takes the name of a data set, or a folder with four files of your own. `split` sets some training
+# images aside for validation. The test images are for the end.
 
 # %%
 data = load_mnist("mnist5k")
@@ -38,8 +38,9 @@ print(splits.train)
 # %% [markdown]
 # ## A network
 #
-# A network is a class with two methods. `__init__` makes its layers, as attributes. `forward` says what happens to a
-# batch `x`. Here the input goes around two convolutions and is added to what they give, which no `Sequential` can say.
+# A network is a class with two methods. `__init__` makes its layers, as attributes. `forward` computes the output for
+# a batch `x`. This one has a *skip connection*: the input of two convolutions is added to their output, which a
+# `Sequential` cannot express.
 
 
 # %%
@@ -59,15 +60,15 @@ class Around(nn.Module):
         return self.last(x.flatten(1))  # logits (N, 10)
 
 
-with seed(0):  # the same first weights in each run
+with seed(0):  # the same initial weights in each run
     net = Around()
 print(net)
 
 # %% [markdown]
-# Before you train it, send one batch through: a wrong shape shows here.
+# Before you train it, run the network once: a wrong shape shows here.
 #
-# **Predict before you run.** The network has not learned anything. How large will its loss be, about, for ten
-# classes? (It is the mean of -log of the probability that it gives to the right one.)
+# **Predict before you run.** The network has not learned anything yet. About how large will its loss be, for ten
+# classes? (The loss is the mean of -log of the probability that the network gives to the right class.)
 
 # %%
 loss, accuracy = evaluate(net, splits.val)
@@ -76,22 +77,23 @@ print(f"before training: loss {loss:.2f}, accuracy {accuracy:.1%}; -log(1/10) is
 # %% [markdown]
 # ## Training
 #
-# A Trainer takes the network, an optimizer over its parameters, and the data. `fit(3)` trains three epochs, and prints
-# a line for each. With `folder=` the run is kept: settings, the record, checkpoints, and the results at its end.
+# A Trainer takes the network, an optimizer for its parameters, and the data. `fit(3)` trains for three epochs and
+# prints a line for each. With `folder=` the run is saved: its settings, the metrics of each epoch, checkpoints, and
+# the final results.
 
 # %%
 trainer = Trainer(net, Adam(net.parameters(), lr=3e-3), splits, batch_size=64, seed=0, folder=folder / "around")
 trainer.fit(3)
 
 # %%
-trainer.fit(2)  # two more, as in Keras
+trainer.fit(2)  # two more epochs, as in Keras
 
 # %%
 show.curves(trainer.metrics)
 
 # %% [markdown]
-# Now, once, the test images. `predict` gives the probability of each class, and `show.mistakes` the images whose label
-# got the least of it.
+# Now use the test images, once. `predict` gives the probability of each class, and `show.mistakes` shows the images
+# whose label got the lowest probability.
 
 # %%
 result = evaluate(net, splits.test)
@@ -100,12 +102,13 @@ images, labels = splits.test
 show.mistakes(images, labels, trainer.predict(images), n=10)
 
 # %% [markdown]
-# ## Another day
+# ## Resuming on another day
 #
-# `load_run` finds a run by its folder. The network's class is yours, so you give it; all else it finds.
+# `load_run` loads a run from its folder. The class of the network is yours, so you pass it; everything else is in the
+# folder.
 #
-# **Predict before you run.** One run trains five epochs, is closed, and trains one more the next day. Another trains
-# six without a break. Will their weights be equal: about, to the last digit, or in every bit?
+# **Predict before you run.** One run trains for five epochs, stops, and trains for one more the next day. Another
+# trains for six without a break. Will their weights be equal: roughly, to the last printed digit, or in every bit?
 
 # %%
 run = load_run(folder / "around", model=Around)
@@ -119,13 +122,13 @@ same = [
 print(f"{sum(same)} of {len(same)} arrays are equal in every bit")
 
 # %% [markdown]
-# The same holds after Ctrl-C, or the stop button of a notebook: training stops between two steps, saves, and `fit`
+# The same holds after Ctrl-C or the stop button of a notebook: training stops between two steps and saves, and `fit`
 # continues from there.
 #
 # ## The weights alone
 #
-# A file of weights alone is for other programs. PyTorch's `load_state_dict` takes it: the names and the shapes are its
-# own.
+# A file with only the weights is for other programs. PyTorch's `load_state_dict` accepts it, because the names and
+# the shapes are those of PyTorch.
 
 # %%
 run.model.save(folder / "around.safetensors")
@@ -135,10 +138,10 @@ again = Around().load(folder / "around.safetensors")
 print(evaluate(again, splits.test) == run.evaluate())
 
 # %% [markdown]
-# ## Slips
+# ## Common mistakes
 #
-# These programs have no error that Python would see, and all of them learn nothing, or less than they could. What the
-# library can notice it says, once.
+# Python finds no error in these programs, but they learn nothing, or less than they could. The library reports each
+# mistake that it can detect, once.
 
 
 # %%
@@ -152,11 +155,11 @@ class Rebinds(Rule):
     name = "rebinds"
 
     def rule(self, g, p, lr):
-        p = -lr * g  # noqa: F841 (that is the slip)
+        p = -lr * g  # noqa: F841 (this is the mistake)
 
 
 def told(program):
-    """Run it, and print what is said."""
+    """Run it, and print its errors and warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -181,7 +184,7 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Leave out the way around: `x = self.pool(around.relu())`. Is the network worse for it on the validation images?
+# **1.** Leave out the skip connection: `x = self.pool(around.relu())`. Is the network worse on the validation images?
 #
 # <details><summary>Answer</summary>
 #
@@ -200,13 +203,13 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # assert record[-1]["val_accuracy"] > 0.9
 # ```
 #
-# Hardly, in a network so shallow: one seed can't tell. The way around pays in networks of ten layers and more (see
-# tutorial 16).
+# Hardly, in such a shallow network: one seed can't tell. Skip connections help in networks of ten layers and more
+# (see lesson 16).
 #
 # </details>
 #
-# **2.** Write Lion (Chen et al. 2023), a rule of two lines, and train with it: the step is
-# `-lr sign(0.9 m + 0.1 g)`, then `m <- 0.99 m + 0.01 g`. Its rate is a tenth of Adam's.
+# **2.** Write the optimizer Lion (Chen et al. 2023), a rule of two lines, and train with it: the step is `-lr
+# sign(0.9 m + 0.1 g)`, then `m <- 0.99 m + 0.01 g`. Use a tenth of Adam's learning rate.
 #
 # <details><summary>Answer</summary>
 #
@@ -225,12 +228,13 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # assert record[-1]["val_accuracy"] > 0.8
 # ```
 #
-# `p[...] =` and `m[...] =` write into the arrays that the library gave, and `vectors` names those that it is to keep.
+# `p[...] =` and `m[...] =` write into the arrays that the library passes in, and `vectors` names those that it keeps
+# from step to step.
 #
 # </details>
 #
-# **3.** Let Adam go on until the validation accuracy is above 93 %, then SGD, by a condition of your own. Which step
-# was it?
+# **3.** Use Adam until the validation accuracy is above 93 %, then SGD, with a condition of your own. At which step
+# is the switch?
 #
 # <details><summary>Answer</summary>
 #
@@ -247,12 +251,12 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # assert hybrid.switch_event is not None
 # ```
 #
-# `history` is empty before the first epoch has ended, so `default=0`. The verdict names the step and the condition.
+# `history` is empty until the first epoch has ended, hence `default=0`. The verdict names the step and the condition.
 #
 # </details>
 #
-# **4.** A batch for a convolution needs an axis for its channels. Give the network `splits.val.images[:5]`, which has
-# none, scaled to numbers from 0 to 1, and read the error. Fix it.
+# **4.** A batch for a convolution needs a channel axis. Give the network `splits.val.images[:5]`, which has none,
+# scaled to values from 0 to 1, and read the error. Fix it.
 #
 # <details><summary>Answer</summary>
 #
@@ -267,12 +271,14 @@ told(lambda: Trainer(a, Hybrid(a.parameters(), Adam(), SGD(lr=0.01), switch=Plat
 # assert net.eval()(Tensor(x[:, None])).shape == (5, 10)
 # ```
 #
-# `x[:, None]` has the shape (5, 1, 28, 28): five images of one channel. `predict` and the Trainer do this themselves.
+# `x[:, None]` has the shape (5, 1, 28, 28): five images with one channel. `predict` and the Trainer add this axis
+# themselves.
 #
 # </details>
 #
 # ## What to read next
 #
-# [Three programs](pages/programs.md) of at most thirty lines, each whole. [`minidl/trainer.py`](../minidl/trainer.py):
-# the loop behind `fit`. [`minidl/program/load.py`](../minidl/program/load.py): what a folder can make again by itself,
-# and what it has to ask for.
+# [Three complete programs](pages/programs.md) of at most thirty lines each.
+# [`minidl/trainer.py`](../minidl/trainer.py): the loop behind `fit`.
+# [`minidl/program/load.py`](../minidl/program/load.py): what `load_run` restores from a folder, and what you must
+# pass.

@@ -2,12 +2,12 @@
 # # 15. Your own digits
 #
 # **Goal.** Let a network that reads test images well read a digit on a sheet of paper, see it fail, and find out why:
-# the picture differs from what it has learned in five ways, and each can be taken away in a line or two.
+# the photograph differs from the training images in five ways, each of which can be removed in a few lines.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 4. A pen, paper and a phone, if you like.
+# **Time.** 20 minutes. **Before this:** lesson 4. A pen, paper and a phone, if you like.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 from pathlib import Path
@@ -30,7 +30,7 @@ test, labels = digits.test_images[::10] / np.float32(255), digits.test_labels[::
 
 
 def answers(images):
-    """For images (N, 28, 28): the digit that the network says, and how sure it is."""
+    """For images (N, 28, 28): the predicted digits, and their probabilities."""
     chances = trainer.predict(np.asarray(images, np.float32))
     return chances.argmax(1), chances.max(1)
 
@@ -41,8 +41,8 @@ print(f"right: {(said == labels).mean():.0%} of {len(test)} test images")
 # %% [markdown]
 # ## A photograph
 #
-# Not everybody has a camera at hand, so we make photographs of the same digits: each is written with dark ink somewhere
-# on a sheet of 400 by 300 pixels, and the light comes from one side.
+# Not everyone has a camera at hand, so we simulate photographs of the same digits: each is written in dark ink
+# somewhere on a sheet of 400 by 300 pixels, lit from one side.
 
 
 # %%
@@ -61,31 +61,31 @@ photographs = [photograph(digit, rng) for digit in test]
 show.digits(np.stack(photographs[::10]), labels[::10], columns=5)
 
 # %% [markdown]
-# The network takes 28 by 28 pixels. So we make the sheet that small, which is what any program does that is given a
-# picture and asked for no more.
+# The network takes 28 by 28 pixels. So we scale the whole sheet down to this size, the simplest thing that a program
+# can do with a photograph.
 #
-# **Predict before you run.** How many of the hundred will be right? And how sure will the network be of its answers?
+# **Predict before you run.** How many of the hundred will be right? And how confident will the network be?
 
 # %%
 small = np.stack([resized(photo, (28, 28)) for photo in photographs])
 said, sure = answers(small)
-print(f"right: {(said == labels).mean():.0%}; sure, on average: {sure.mean():.0%}")
+print(f"right: {(said == labels).mean():.0%}; mean confidence: {sure.mean():.0%}")
 print("answers:", np.unique(said, return_counts=True))
 show.digits(small[::10], labels[::10], said[::10])
 
 # %% [markdown]
-# It says nearly the same of every sheet, and is sure of it. A network has no way to say "I have never seen such a
-# thing": softmax shares out one hundred per cent among ten digits, whatever comes in.
+# It gives nearly the same answer for every sheet, and with high confidence. A network has no way to say "this is no
+# digit": softmax distributes a total probability of 1 among the ten digits, whatever the input is.
 #
-# ## What it has seen
+# ## What the network was trained on
 #
-# All it knows is its training images. What do they have in common? The darkest and brightest pixel, the longer side of
-# the digit's box, and the place of its centre of mass:
+# The network knows only its training images. What do they have in common? We measure the brightness of their top and
+# bottom rows, the longer side of the digit's bounding box, and the position of its centre of mass:
 
 
 # %%
 def box(image, edge=0.25):
-    """The rows and columns from the first to the last that have ink."""
+    """The bounding box: the rows and the columns from the first to the last with ink."""
     rows, columns = (np.flatnonzero((image > edge).any(axis)) for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
@@ -99,26 +99,28 @@ def centre(image):
 train = digits.train_images[:1000] / np.float32(255)
 longer = np.array([max(image[box(image)].shape) for image in train])
 centres = np.array([centre(image) for image in train])
-print(f"rim: {train[:, [0, -1]].mean():.3f} on average; the paper is black")
+print(f"top and bottom rows: {train[:, [0, -1]].mean():.3f} on average; the paper is black")
 print(f"longer side of the box: {longer.mean():.1f} pixels, deviation {longer.std():.1f}")
 row, column = centres.mean(0)
 print(f"centre of mass: row {row:.1f}, column {column:.1f}, deviation {centres.std(0).max():.1f}")
 
 # %% [markdown]
-# White on black, the longer side 20 pixels, the centre of mass at 14.5, which is the middle of the fifteenth pixel.
-# [That is how MNIST was made](http://yann.lecun.com/exdb/mnist/): every digit was put into this frame before anybody
-# trained on it. The network has never seen one elsewhere, so nothing made it learn that place and size do not matter.
+# They are white on black, the longer side has 20 pixels, and the centre of mass is at 14.5, the middle of the
+# fifteenth pixel. [That is how MNIST was made](http://yann.lecun.com/exdb/mnist/): every digit was scaled and centred
+# in this way. The network has never seen a digit at another place or of another size, so it had no reason to learn
+# that position and size do not matter.
 #
 # ## One difference at a time
 #
-# **Predict before you run.** Five steps, each on top of the ones before. Which will bring the most?
+# **Predict before you run.** Here are five preprocessing steps, each applied after the ones before. Which will help
+# the most?
 #
-# 1. *Turned*: light on dark.
-# 2. *Without paper*: the paper's own brightness is taken away, at each place. A `closing` finds it: it fills whatever
-#    is dark and narrower than a window with the brightness around it.
-# 3. *Cut out*: only the digit's box, made 28 by 28.
-# 4. *Framed*: its longer side 20 pixels, the shorter one in proportion, the box in the middle.
-# 5. *Centred*: the centre of mass at 14.5.
+# 1. *Inverted*: light on dark.
+# 2. *Background removed*: the brightness of the paper at each pixel is removed. A `closing` finds it: it replaces
+#    everything that is dark and narrower than a window with the brightness around it.
+# 3. *Cropped*: only the digit's bounding box, resized to 28 by 28.
+# 4. *Scaled*: the longer side has 20 pixels, the shorter one is in proportion, and the bounding box is in the middle.
+# 5. *Centred*: the centre of mass is at 14.5.
 
 
 # %%
@@ -146,24 +148,23 @@ def cut_out(ink):
 inks = [without_paper(photo) for photo in photographs]
 steps = {
     "as it is": small,
-    "turned": 1 - small,
-    "without paper": [resized(ink, (28, 28)) for ink in inks],
-    "cut out": [cut_out(ink) for ink in inks],
-    "framed": [framed(ink, by_mass=False) for ink in inks],
+    "inverted": 1 - small,
+    "no background": [resized(ink, (28, 28)) for ink in inks],
+    "cropped": [cut_out(ink) for ink in inks],
+    "scaled": [framed(ink, by_mass=False) for ink in inks],
     "centred": [framed(ink, by_mass=True) for ink in inks],
 }
 for name, images in steps.items():
     said, sure = answers(images)
-    print(f"{name:14} right {(said == labels).mean():4.0%}   sure {sure.mean():4.0%}")
+    print(f"{name:14} right {(said == labels).mean():4.0%}   confidence {sure.mean():4.0%}")
 show.digits(np.concatenate([np.stack(images)[5:95:10] for images in steps.values()]), columns=9)
 
 # %% [markdown]
-# Each row of the picture is one step. The first three bring nothing by themselves: a digit of seven pixels in a
-# corner, or one that is stretched over the whole image, is as strange to the network as a white sheet. Size and
-# proportions bring most, and the centre of mass the rest, up to what the network can do with the test images
-# themselves.
+# Each row of images is one step. The first three do not help by themselves: to the network, a digit of seven pixels
+# in a corner, or one stretched over the whole image, is as unfamiliar as a white sheet. The right size and
+# proportions help most, and the centre of mass brings the accuracy up to that on the test images themselves.
 #
-# How exact must the place be? Move the test images themselves, which the network reads well, to the right.
+# How exact must the position be? Shift the test images themselves, which the network reads well, to the right.
 
 # %%
 moved = [(np.roll(test, k, axis=2), k) for k in range(7)]
@@ -171,14 +172,15 @@ for images, k in moved:
     print(f"{k} pixels: right {(answers(images)[0] == labels).mean():4.0%}")
 
 # %% [markdown]
-# One pixel, which no reader would notice, costs several digits of a hundred, and three pixels half of them. This is why
-# the place is worth so much care.
+# A shift of one pixel, which no human reader would notice, costs several digits of a hundred, and one of three pixels
+# half of them. This is why the position matters so much.
 #
 # ## The library's way
 #
-# `python -m minidl.predict` does these five steps with a little more care: it finds out whether a picture is dark on
-# light, leaves out the lines of the paper, makes the strokes of a thin pen as thick as MNIST's, and separates
-# several digits. `look` is the function behind it. Here is a sheet with three digits, saved as a JPEG as a phone does.
+# `python -m minidl.predict` performs these five steps with a little more care: it detects whether the digits are dark
+# on light, removes the lines of ruled paper, thickens the strokes of a thin pen to those of MNIST, and separates
+# several digits. `look` is the function behind it. Here is a sheet with three digits, saved as a JPEG as a phone
+# would.
 
 # %%
 page = np.zeros((140, 420), np.float32)
@@ -197,9 +199,9 @@ print("written:", labels[chosen])
 show.digits(np.stack([image.pixels for image in seen]), said)
 
 # %% [markdown]
-# **Your own.** Write a digit on paper, photograph it, and put the file beside this lesson:
-# `look("photo.jpg", (28, 28))` gives what the network would see. Or train one on the command line and draw on a page,
-# where the network answers while you draw:
+# **Your own digits.** Write a digit on paper, photograph it, and put the file into the folder of this lesson:
+# `look("photo.jpg", (28, 28))` gives what the network would see. Or train a network on the command line, and draw on
+# a page where the network answers while you draw:
 #
 # ```sh
 # python -m minidl.train --dataset mnist5k --model mlp --opt adam --out runs/adam
@@ -209,8 +211,8 @@ show.digits(np.stack([image.pixels for image in seen]), said)
 #
 # ## Exercises
 #
-# **1.** Could the network learn by itself that place does not matter? Give it training images that are shifted by up to
-# four pixels, and repeat the shifts.
+# **1.** Could the network learn that the position does not matter? Train it on images that are shifted by up to four
+# pixels, and repeat the test with shifted images.
 #
 # <details><summary>Answer</summary>
 #
@@ -232,13 +234,14 @@ show.digits(np.stack([image.pixels for image in seen]), said)
 # assert (other.predict(moved[4][0]).argmax(1) == labels).mean() > (answers(moved[4][0])[0] == labels).mean() + 0.2
 # ```
 #
-# Shifts of the size that it was trained with cost it little. What the data do not show, a network does not know: either
-# take the difference away, as above, or show it.
+# Shifts of the size that it was trained with cost it little. A network learns only what its training data show:
+# either remove a difference from the input, as above, or include it in the training data (*data augmentation*, lesson
+# 17).
 #
 # </details>
 #
-# **2.** Can the network's own certainty tell the good pictures from the hopeless ones? Refuse every answer below 90 %,
-# for the sheets as they are and for the centred digits.
+# **2.** Does the network's confidence tell the good images from the hopeless ones? Reject every answer with a
+# confidence below 90 %, for the sheets as they are and for the centred digits.
 #
 # <details><summary>Answer</summary>
 #
@@ -250,13 +253,13 @@ show.digits(np.stack([image.pixels for image in seen]), said)
 #     print(f"{name:10} answered {kept.mean():4.0%}, of these wrong {wrong.mean() if kept.any() else 0:4.0%}")
 # ```
 #
-# Among centred digits the certainty tells something: those that are kept are nearly all right. Of pictures that are
-# unlike anything it has learned it tells nothing.
+# For centred digits the confidence is useful: of the answers that are kept, nearly all are right. For images that are
+# unlike the training images, it means nothing.
 #
 # </details>
 #
-# **3.** MNIST's frame is one choice. Cut the digits out and put the *box* in the middle in place of the centre of mass,
-# for the test images themselves. Which digits suffer most?
+# **3.** MNIST centres digits by their centre of mass. Crop the test images themselves, and centre their *bounding
+# box* instead. Which digits suffer most?
 #
 # <details><summary>Answer</summary>
 #
@@ -269,11 +272,11 @@ show.digits(np.stack([image.pixels for image in seen]), said)
 # assert (by_mass == labels).mean() >= (by_box == labels).mean()
 # ```
 #
-# Those whose mass is not in the middle of their box, such as 7 and 9, move furthest.
+# Digits whose centre of mass is not in the middle of their bounding box, such as 7 and 9, are shifted the most.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`minidl/handwriting/`](../minidl/handwriting) in the order that its first lines give;
-# [your own digits](pages/own-digits.md) has the commands.
+# [`minidl/handwriting/`](../minidl/handwriting) in the order given at the top of its `__init__.py`; [your own
+# digits](pages/own-digits.md) has the commands.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 16. Signals through a deep net
 #
-# **Goal.** See why a deep network may not learn at all though every line of it is right; find the size that the first
-# weights must have, with a calculation of three lines; and see what batch normalization does for a network whose
-# weights have the wrong size.
+# **Goal.** See why a deep network may not learn at all although its code is right; find the right scale of the
+# initial weights with a calculation of three lines; and see what batch normalization does for a network whose initial
+# weights have the wrong scale.
 #
-# **Time.** 20 minutes. **Before this:** tutorial 4.
+# **Time.** 20 minutes. **Before this:** lesson 4.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import numpy as np
@@ -22,15 +22,15 @@ from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
 
 # %% [markdown]
-# A network with eight hidden layers of 100 units. The library draws its first weights with the right size; `factor`
-# multiplies them, to see what happens with the wrong one.
+# The network has eight hidden layers of 100 units. The library draws its initial weights with the right scale;
+# `factor` multiplies them, to show what happens with a wrong scale.
 
 # %%
 splits = split(load_mnist(name="mnist5k"), seed=0)
 
 
 def deep(factor=1.0, norm=False, layers=8, width=100):
-    """Eight hidden layers with ReLU, and with batch normalization if wanted; first weights `factor` times He's."""
+    """Eight hidden layers with ReLU, and batch normalization if `norm`; initial weights `factor` times He's."""
     rng = np.random.default_rng(0)
     parts, inputs = [nn.Flatten()], 784
     for _ in range(layers):
@@ -44,19 +44,21 @@ def deep(factor=1.0, norm=False, layers=8, width=100):
 print(deep())
 
 # %% [markdown]
-# ## The way forward
+# ## The forward pass
 #
-# Send a batch of images through and write down how large the numbers are behind each ReLU: their standard deviation.
+# Send a batch of images through the network and record the size of the *activations*, the outputs of each ReLU, by
+# their standard deviation.
 #
-# **Predict before you run.** Weights 0.3 times as large make each layer's numbers 0.3 times as large, and there are
-# eight layers. By which factor have the numbers shrunk behind the eighth? And with weights three times as large?
+# **Predict before you run.** Weights 0.3 times as large make the outputs of each layer 0.3 times as large, and there
+# are eight layers. By which factor are the activations smaller after the eighth? And with weights three times as
+# large?
 
 # %%
 x, labels = next(batches(splits.train.images, splits.train.labels, 256))
 
 
 def sizes(model):
-    """Send the batch through; returns the standard deviation behind each ReLU."""
+    """Send the batch through; returns the standard deviation after each ReLU."""
     signal, found = x, []
     for layer in model:
         signal = layer(signal)
@@ -69,7 +71,7 @@ factors = (0.3, 1.0, 3.0)
 forward = {factor: sizes(deep(factor)) for factor in factors}
 for factor, found in forward.items():
     first, last = (np.format_float_positional(found[i], 2, fractional=False, trim="-") for i in (0, -1))
-    print(f"weights x {factor}: {first} behind the first layer, {last} behind the eighth")
+    print(f"weights x {factor}: {first} after the first layer, {last} after the eighth")
 layers = np.arange(1, 9)
 show.curves(
     {f"weights x {factor}": (layers, found) for factor, found in forward.items()},
@@ -79,24 +81,25 @@ show.curves(
 )
 
 # %% [markdown]
-# Straight lines on a logarithmic axis: each layer multiplies. Only with the factor 1 does the signal arrive with the
-# size that it had, 0.28 behind the first layer and 0.27 behind the eighth. The others end at 0.000018 and at 1800.
+# The lines are straight on a logarithmic axis: each layer multiplies by about the same factor. Only with the factor 1
+# does the signal keep its size, 0.28 after the first layer and 0.27 after the eighth. The others end at 0.000018 and
+# at 1800.
 #
-# ## The size that keeps the size
+# ## Weights that preserve the size
 #
-# One unit computes $s = \sum_j w_j x_j$ over n inputs. Let the weights be drawn with mean 0 and variance $\sigma^2$.
-# The terms of the sum are independent and of mean 0, so their variances add up:
+# One unit computes $s = \sum_j w_j x_j$ over n inputs. Let the weights be drawn independently with mean 0 and
+# variance $\sigma^2$. The terms of the sum are then uncorrelated and have mean 0, so their variances add up:
 #
 # $$\text{var}(s) = n\,\sigma^2\,\text{mean}(x^2)$$
 #
-# The ReLU sets the negative half to 0. What is left has half the mean square: $\text{mean}(x^2) = \text{var}(s)/2$
-# for the next layer. So a layer multiplies the mean square by $n\,\sigma^2/2$, and this is 1 for
+# The ReLU sets the negative half to 0, which halves the mean square: $\text{mean}(x^2) = \text{var}(s)/2$ for the
+# next layer. So a layer multiplies the mean square by $n\,\sigma^2/2$, and this factor is 1 for
 #
 # $$\sigma^2 = 2/n$$
 #
-# This is He's initialization (He et al. 2015), which `nn.Linear` uses. Without the ReLU it would be 1/n.
+# This is He (or Kaiming) initialization (He et al. 2015), which `nn.Linear` uses. Without the ReLU it would be 1/n.
 #
-# **Predict before you run.** Weights with variance 1/n, right for a layer without ReLU: by which factor does the
+# **Predict before you run.** Weights with variance 1/n are right for layers without a ReLU. By which factor does the
 # signal shrink in eight layers *with* ReLU?
 
 # %%
@@ -112,10 +115,11 @@ for variance, name in ((2, "2/n"), (1, "1/n")):
 print(f"sqrt(1/2)**8 = {0.5**4:.4f}")
 
 # %% [markdown]
-# ## The way back
+# ## The backward pass
 #
 # The gradient goes back through the same matrices, transposed, and each multiplies it by the same factor. But the
-# gradient of a layer's *weights* is a product: what came in from the front, times what came back from behind.
+# gradient of a layer's *weights* is a product: the layer's input from the forward pass, times the gradient of its
+# output from the backward pass.
 #
 # **Predict before you run.** With weights x 0.3, which layer gets the smallest gradient: the first, the last, or is
 # it small everywhere?
@@ -123,7 +127,7 @@ print(f"sqrt(1/2)**8 = {0.5**4:.4f}")
 
 # %%
 def gradients(model):
-    """The standard deviation of the gradient by the weights, layer by layer."""
+    """The standard deviation of the gradient of the weights, layer by layer."""
     ops.cross_entropy(model(x), labels).backward()
     return [float(layer.weight.grad.std()) for layer in model if isinstance(layer, nn.Linear)]
 
@@ -140,13 +144,14 @@ show.curves(
 )
 
 # %% [markdown]
-# Small everywhere: each weight's gradient has all eight factors in it, some from the front and the others from
-# behind. This is the *vanishing* gradient; the upper line is the *exploding* one.
+# It is small everywhere: the gradient of each layer's weights contains the factors of all the other layers, those
+# before it through its input and those after it through the gradient of its output. This is the *vanishing* gradient;
+# the upper line shows the *exploding* gradient.
 #
 # ## Does it learn?
 #
-# **Predict before you run.** Three epochs with the same optimizer. What will the three networks' accuracies be, when
-# guessing gives 10 %?
+# **Predict before you run.** Train the three networks for three epochs with the same optimizer. What will their
+# accuracies be, if guessing gives 10 %?
 
 
 # %%
@@ -155,7 +160,7 @@ def learn(factor, norm=False, epochs=3):
     model = deep(factor, norm)
     trainer = Trainer(model, SGD(model.parameters(), lr=0.05, momentum=0.9), splits, batch_size=64)
     try:
-        with np.errstate(all="ignore"):  # numbers beyond all bounds are what we want to see
+        with np.errstate(all="ignore"):  # overflow is expected here
             return [record["val_accuracy"] for record in trainer.fit(epochs, verbose=False)]
     except Diverged:
         return f"diverged at step {trainer.progress.step + 1}"
@@ -166,32 +171,33 @@ for factor, result in plain.items():
     print(f"weights x {factor}:", result if isinstance(result, str) else f"accuracy {result[-1]:.1%}")
 
 # %% [markdown]
-# 9.2 % is a guess, 86.2 % has learned, and the third did not survive step 3: its logits were in the thousands, so was
-# its gradient, and one step threw the weights off for good. All that differs is a factor in the first weights.
+# The first network, with 9.2 %, only guesses; the second, with 86.2 %, has learned; the third diverged at step 3: its
+# logits were in the thousands, and so was its gradient, so that a single step ruined the weights. The only difference
+# is the scale of the initial weights.
 #
-# (Adam, which does not look at the size of a gradient, makes something of the first and the third network too, but
-# far less than of the second: exercise 3.)
+# (Adam, whose steps do not depend on the size of the gradient, also trains the first and the third network to some
+# extent, but far less well than the second: see exercise 3.)
 #
 # ## Batch normalization
 #
-# Ioffe & Szegedy 2015 do not trust the first weights. They *measure* the size of the signal in each batch and
-# divide it away: for each unit, over the images of the batch,
+# Ioffe & Szegedy 2015 do not rely on the initial weights. They *measure* the mean and the variance of the signal in
+# each batch and normalize it: for each unit, over the images of the batch,
 #
 # $$y = \frac{s - \text{mean}(s)}{\sqrt{\text{var}(s) + \varepsilon}}\cdot\gamma + \beta$$
 #
-# $\gamma$ and $\beta$ begin at 1 and 0 and are learned, so that the network may have another size if it wants one.
+# $\gamma$ and $\beta$ start at 1 and 0 and are learned, so the network can still choose another scale and mean.
 
 # %%
 s = np.random.default_rng(2).normal(5, 3, (64, 4)).astype(np.float32)
 by_hand = (s - s.mean(0)) / np.sqrt(s.var(0) + 1e-5)
 layer = nn.BatchNorm1d(4)
 assert np.allclose(layer(Tensor(s)).numpy(), by_hand, atol=1e-5)
-print("mean and spread of each unit before:", s.mean(0).round(1), s.std(0).round(1))
-print("after:                             ", np.abs(by_hand.mean(0)).round(1), by_hand.std(0).round(1))
+print("mean and deviation of each unit before:", s.mean(0).round(1), s.std(0).round(1))
+print("after:                                ", np.abs(by_hand.mean(0)).round(1), by_hand.std(0).round(1))
 
 # %% [markdown]
-# **Predict before you run.** The three networks again, with batch normalization before each ReLU. How large is the
-# signal behind the eighth layer now, and which of the three learn?
+# **Predict before you run.** Train the three networks again, with batch normalization before each ReLU. How large is
+# the signal after the eighth layer now, and which of the three learn?
 
 # %%
 normed = {factor: learn(factor, norm=True) for factor in factors}
@@ -200,14 +206,14 @@ for factor, result in normed.items():
     print(f"weights x {factor}: signal from {found[0]:.2f} to {found[-1]:.2f}, accuracy {result[-1]:.1%}")
 
 # %% [markdown]
-# The signal is the same for all three, from 0.58 to 0.59, and all three learn: 91.5 %, 91.5 % and 88.0 %. They are
-# not quite the same network: weights three times as large turn three times as slowly under steps of the same length
-# (exercise 2).
+# The size of the signal is the same for all three, from 0.58 to 0.59, and all three learn: 91.5 %, 91.5 % and 88.0 %.
+# They are not quite equivalent: if weights are three times as large, a step of the same length changes their
+# direction only a third as much (exercise 2).
 #
-# ## The price
+# ## The cost
 #
-# What a unit says of an image now depends on the *other images of its batch*. In use there may be only one image, so
-# the layer keeps running averages of mean and variance while it trains, and uses these after `eval()`.
+# The output for an image now depends on the *other images of its batch*. At test time there may be only one image, so
+# the layer keeps running averages of the mean and the variance during training, and uses these after `eval()`.
 
 # %%
 model = deep(norm=True)
@@ -225,13 +231,14 @@ assert np.allclose(alone, among, atol=1e-4)
 assert np.abs(one_batch - another).max() > 0.01
 
 # %% [markdown]
-# To forget `eval()` is the commonest mistake with batch normalization: the network answers differently each time, and
-# a batch of one image has no variance at all.
+# Forgetting `eval()` is the most common mistake with batch normalization: the output for an image then depends on its
+# batch, and a batch of one image has no variance at all.
 #
 # ## Exercises
 #
-# **1.** Glorot's variance, 2/(inputs + outputs), was made for `tanh`. Send a signal through eight layers of `tanh`
-# with He's and with Glorot's. Which keeps its size better? Why does neither explode?
+# **1.** Glorot (or Xavier) initialization, with variance 2/(inputs + outputs), was designed for `tanh`. Send a signal
+# through eight layers with `tanh`, with He's and with Glorot's initialization. Which preserves the size better? Why
+# does neither explode?
 #
 # <details><summary>Answer</summary>
 #
@@ -244,17 +251,17 @@ assert np.abs(one_batch - another).max() > 0.01
 #         signal = nn.Linear(inputs, 100, init=init, rng=rng)(signal).tanh()
 #         spread.append(float(signal.numpy().std()))
 #     flat = np.mean(np.abs(signal.numpy()) > 0.95)
-#     print(f"{init:7}: from {spread[0]:.2f} to {spread[-1]:.2f}; {flat:.1%} of the last units beyond 0.95")
+#     print(f"{init:7}: from {spread[0]:.2f} to {spread[-1]:.2f}; {flat:.1%} of the last units beyond ±0.95")
 # ```
 #
-# Neither exactly: He's grows a little, and the squeeze of tanh takes back what is too much, for no output is beyond
-# 1; Glorot's fades slowly. The signal of tanh cannot explode, but with weights that are much too large its units
-# stick near -1 and 1, where tanh is flat and no gradient passes.
+# Neither exactly. With He's the signal grows a little, until tanh limits the growth, because no output is beyond ±1;
+# with Glorot's it shrinks slowly. With tanh the signal cannot explode, but with weights that are much too large its
+# units *saturate* near -1 and 1, where tanh is flat and hardly any gradient passes.
 #
 # </details>
 #
-# **2.** Double the weights of a layer that batch normalization follows. What becomes of the output? And of the
-# gradient of these weights? What does this mean for the rate?
+# **2.** Double the weights of a layer that is followed by batch normalization. What happens to the output? And to the
+# gradient of these weights? What does this mean for the learning rate?
 #
 # <details><summary>Answer</summary>
 #
@@ -274,13 +281,13 @@ assert np.abs(one_batch - another).max() > 0.01
 # assert np.allclose(once, twice, atol=1e-3) and np.allclose(g2, g1 / 2, atol=1e-4)
 # ```
 #
-# The output stays: what was multiplied is divided away. The gradient is halved. A step is half as long on weights
-# twice as large, so the weights *turn* at a quarter of the speed: large weights mean a small rate in effect. That
-# is why the third network above was the slowest.
+# The output does not change, because the normalization divides the factor out. The gradient is halved. So a step is
+# half as long on weights twice as large, and the *direction* of the weights changes a quarter as fast: large weights
+# mean a small effective learning rate. That is why the third network above was the slowest.
 #
 # </details>
 #
-# **3.** Train the three networks without batch normalization by Adam. Does it make up for the wrong size?
+# **3.** Train the three networks without batch normalization with Adam. Does it compensate for the wrong scale?
 #
 # <details><summary>Answer</summary>
 #
@@ -301,13 +308,13 @@ assert np.abs(one_batch - another).max() > 0.01
 # assert found[1.0] > max(found[0.3], found[3.0]) > 0.3
 # ```
 #
-# In part. Adam divides the size of each gradient away, so all three learn something. But what the layers *say* has
-# the wrong size until the weights have been moved there, and that takes many steps of 0.001.
+# In part. Adam's steps do not depend on the size of the gradient, so all three learn something. But the outputs of
+# the layers have the wrong scale until the weights have been changed enough, and that takes many steps of 0.001.
 #
 # </details>
 #
-# **4.** A *residual* block adds its input to its output: `x + relu(linear(x))`. Build the eight layers from such
-# blocks, weights x 0.3, without batch normalization. Does it learn now?
+# **4.** A *residual* block adds its input to its output: `x + relu(linear(x))`. Replace the last seven of the eight
+# layers by such blocks, with weights x 0.3 and without batch normalization. Does the network learn now?
 #
 # <details><summary>Answer</summary>
 #
@@ -330,13 +337,13 @@ assert np.abs(one_batch - another).max() > 0.01
 # assert result[-1]["val_accuracy"] > 0.8
 # ```
 #
-# Yes. The sum has a way through on which nothing is multiplied, forward and back (a sum hands its gradient on to both
-# sides). He et al. 2016 trained networks of more than a hundred layers with this.
+# Yes. The sum gives the signal and the gradient a path on which nothing is multiplied (a sum passes its gradient on
+# to both terms). He et al. 2016 trained networks of more than a hundred layers in this way.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`minidl/init.py`](../minidl/init.py): the three initializations, in one line each. `batch_norm` in
-# [`minidl/ops_nn.py`](../minidl/ops_nn.py): the formula above with its derivative. Then [tutorial
+# [`minidl/ops_nn.py`](../minidl/ops_nn.py): the formula above with its derivative. Then [lesson
 # 17](17_the_recipe_to_99.ipynb): from a network that learns to one that is good.

@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 17. The recipe to 99 %
 #
-# **Goal.** Go from a network that learns to one that is good: look at its errors, change one thing at a time, and know
-# which of the changes helped and which were luck. Schedule, augmentation, dropout and random search are the tools; an
-# interval is what keeps you honest.
+# **Goal.** Go from a network that learns to one that is good: look at its errors, change one thing at a time, and
+# tell the changes that helped from those that were only lucky. The tools are a learning-rate schedule, data
+# augmentation, dropout, random search, and confidence intervals.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 8 and 9.
+# **Time.** 25 minutes. **Before this:** lessons 8 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 import math
@@ -23,11 +23,11 @@ from minidl.optim.schedule import cosine
 from minidl.teach import show
 
 # %% [markdown]
-# Of the 4,000 training images we learn from 2,000 and keep 2,000 for validation. So many, because we want to see
-# *small* differences. The test images stay in the drawer until the end.
+# Of the 4,000 training images we train on 2,000 and use the other 2,000 for validation. We need so many because we
+# want to detect *small* differences. The test images are not used until the end.
 #
-# The network is a small CNN, and the training loop is the one of tutorial 4, with three switches: each is a change
-# that we might make.
+# The network is a small CNN, and the training loop is that of lesson 4, with three options: each is a change that we
+# might make.
 
 # %%
 dataset = load_mnist(name="mnist5k")
@@ -51,7 +51,7 @@ def network(seed, dropout=0.0):
 
 
 def shifted(images, by, rng):
-    """Each image moved at random by up to `by` pixels, up or down and left or right."""
+    """Each image shifted at random by up to `by` pixels, up or down and left or right."""
     padded = np.pad(images, ((0, 0), (by, by), (by, by)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, images.shape[1:], axis=(1, 2))
     down, right = rng.integers(0, 2 * by + 1, (2, len(images)))
@@ -59,7 +59,7 @@ def shifted(images, by, rng):
 
 
 def train(seed, schedule=False, shift=0, dropout=0.0, epochs=8, lr=0.005, data=splits.train):
-    """Train a network; every choice has a default that leaves it out."""
+    """Train a network; by default without a schedule, shifts or dropout."""
     model, rng = network(seed, dropout), np.random.default_rng(seed)
     steps = epochs * math.ceil(len(data) / 50)
     optimizer = Adam(model.parameters(), lr=cosine(lr, steps) if schedule else lr)
@@ -90,16 +90,17 @@ print(f"{sum(p.size for p in base.parameters()):,} weights, validation accuracy 
 # %% [markdown]
 # ## How exactly do we know this?
 #
-# 2,000 images are a sample. Had we drawn others, another number would stand there. The accuracy p of n images has a
-# standard error of $\sqrt{p(1-p)/n}$, and about 19 times of 20 the truth lies within two of these.
+# The 2,000 images are a sample. With another sample we would have got another accuracy. The accuracy p on n images
+# has a standard error of $\sqrt{p(1-p)/n}$, and in about 19 of 20 cases the true accuracy is within two standard
+# errors.
 #
-# **Predict before you run.** How wide is the interval with 2,000 images? How many images would one need to tell
-# 99.0 % from 99.1 %?
+# **Predict before you run.** How wide is the interval with 2,000 images? How many images are needed to tell 99.0 %
+# from 99.1 %?
 
 
 # %%
 def interval(p, n):
-    """Wilson's interval for a share p of n, 95 %. Near 0 and 1 it is right where two standard errors are not."""
+    """Wilson's 95 % interval for a fraction p of n. Unlike two standard errors, it holds near 0 and 1 too."""
     z = 1.96
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -115,13 +116,14 @@ needed = 2 * 1.96**2 * 0.99 * 0.01 / 0.001**2
 print(f"to tell 99.0% from 99.1% with two samples: about {needed:,.0f} images each")
 
 # %% [markdown]
-# More than MNIST has. (Two networks on the *same* images can be compared more finely, since what is hard for one is
-# hard for the other: exercise 1.) Keep this in mind when somebody reports an improvement of a tenth of a point.
+# That is more than MNIST has. (Two networks can be compared more precisely on the *same* images, since what is hard
+# for one is often hard for the other: see exercise 1.) Keep this in mind when someone reports an improvement of a
+# tenth of a point.
 #
 # ## Look at the errors first
 #
-# Before any change: what does it get wrong? A *confusion matrix* has the label by row and the answer by column; the
-# right ones, on the diagonal, are left out here.
+# Before any change, look at what the network gets wrong. A *confusion matrix* has a row for each label and a column
+# for each prediction. The diagonal, with the correct predictions, is set to zero here.
 
 # %%
 logits = answers(base, splits.val)
@@ -131,11 +133,12 @@ np.add.at(confusion, (labels, guesses), 1)
 np.fill_diagonal(confusion, 0)
 show.numbers(confusion)
 worst = np.dstack(np.unravel_index(np.argsort(confusion, axis=None)[::-1][:5], (10, 10)))[0]
-print(f"{confusion.sum()} errors; most often:", ", ".join(f"{a} taken for {b} ({confusion[a, b]})" for a, b in worst))
+print(f"{confusion.sum()} errors; most often", ", ".join(f"{a} mistaken for {b} ({confusion[a, b]})" for a, b in worst))
 
 # %% [markdown]
-# **Predict before you run.** Below are the errors of which the network was most sure. What is special about these
-# images? Which change would help: a larger network, more images, or images that are moved, tilted, thicker?
+# **Predict before you run.** The next cell shows the errors that the network made with the highest confidence. What
+# is special about these images? Which change would help: a larger network, more images, or copies of the images that
+# are shifted, tilted or thicker?
 
 # %%
 wrong = np.flatnonzero(guesses != labels)
@@ -145,9 +148,9 @@ show.digits(splits.val.images[order], labels[order], guesses[order])
 print(f"the network gave its wrong answer a probability of {np.sort(sure)[-20:].mean():.1%} on average")
 
 # %% [markdown]
-# Some are hard for us too. Many are plain digits written in another way: slanted, wide, off the middle. The network
-# has seen too few ways of writing. It is very sure, too, which is what over-fitting looks like (tutorial 9): on the
-# 2,000 images that it learned from it makes hardly an error.
+# Some are hard for us too. Many are clear digits in an unusual handwriting: slanted, wide, off centre. The network
+# has seen too few styles of handwriting. It is also very confident, which is typical of over-fitting (lesson 9): on
+# its 2,000 training images it makes hardly any errors.
 
 # %%
 print(f"training accuracy {accuracy(base, splits.train):.1%}")
@@ -155,18 +158,18 @@ print(f"training accuracy {accuracy(base, splits.train):.1%}")
 # %% [markdown]
 # ## One change at a time
 #
-# Three changes, each by itself:
+# We try three changes, each by itself:
 #
-# - **schedule**: the rate falls along a cosine to zero over the run (`optim/schedule.py`);
-# - **shifts**: *augmentation*. In each epoch each image is moved by up to one pixel: the digit stays the same, and
-#   the network hardly sees the same picture twice;
-# - **dropout**: in training a fifth of the 64 units is set to zero, other ones at each step.
+# - **schedule**: the learning rate falls to zero along a cosine over the run (`optim/schedule.py`);
+# - **shifts**: *data augmentation*. In each epoch each image is shifted at random by up to one pixel. The label stays
+#   the same, but the network sees different versions of each image;
+# - **dropout**: in training each of the 64 units is set to zero with probability 0.2, at random at each step.
 #
-# One run of each says little: another seed is another network. So each is run with four seeds, and compared with
-# the baseline *of the same seed*. The mean of the four differences has an interval too: Student's, with 3.18
-# standard errors for four values.
+# One run of each says little, because the result depends on the seed. So each is run with four seeds and compared
+# with the baseline *of the same seed*. The mean of the four differences has an interval too: from Student's
+# t-distribution, plus or minus 3.18 standard errors for four values.
 #
-# **Predict before you run.** Rank the three changes by what they bring. Will their gains add up?
+# **Predict before you run.** Rank the three changes by their gain. Will their gains add up?
 
 # %%
 changes = {
@@ -193,23 +196,23 @@ for name, values in found.items():
 show.dots({name: 100 * values for name, values in found.items()}, xlabel="validation accuracy in %")
 
 # %% [markdown]
-# Alone, neither the schedule (-0.01 points) nor dropout (+0.01 points) does anything that four seeds could show. The
-# shifts bring about one point, +0.91 points, but even so their interval still has zero in it: two seeds more and we
-# would know. Only the last row is clear of zero: +1.50 points, from +0.47 to +2.53. Gains do *not* add up; here the
-# schedule is worth something only to a network that has not learned all its images by heart.
+# By themselves, neither the schedule (-0.01 points) nor dropout (+0.01 points) has an effect that four seeds could
+# show. The shifts gain about one point, +0.91 points, but their interval still contains zero: a few more seeds might
+# settle it. Only the interval of the last row does not contain zero: +1.50 points, from +0.47 to +2.53. Gains do
+# *not* add up: here the schedule helps only a network that has not memorized all its images.
 #
-# Without the intervals we would have thrown the schedule away, and kept the dropout of a lucky seed. Batch
-# normalization (tutorial 16) and weight decay (tutorial 9) would be rows of the same table.
+# From single runs we might have dropped the schedule and kept dropout because of a lucky seed. Batch normalization
+# (lesson 16) and weight decay (lesson 9) could be tested in the same way.
 #
 # ## Random search
 #
-# The changes have numbers of their own: which rate, how much dropout, how far to shift? To try all combinations on
-# a grid wastes runs: with 3 values for each of 3 numbers, 27 runs try only 3 rates. Bergstra & Bengio 2012: draw
-# each number at random, and every run tries a new value of each. Rates are drawn by their logarithm, for what
-# matters is the factor.
+# The changes have *hyperparameters*: which learning rate, how much dropout, how far to shift? Trying all combinations
+# on a grid wastes runs: with 3 values for each of 3 hyperparameters, 27 runs try only 3 learning rates. In *random
+# search* (Bergstra & Bengio 2012), each run draws every value at random, so it tries a new value of each. Learning
+# rates are drawn uniformly on a logarithmic scale, because it is their ratio that matters.
 #
-# **Predict before you run.** Eight runs of four epochs. Will the best of them be as good when it is run again with
-# other seeds?
+# **Predict before you run.** We make eight runs of four epochs. Will the best of them be as good when it is run again
+# with other seeds?
 
 # %%
 rng = np.random.default_rng(3)
@@ -225,21 +228,21 @@ for _ in range(8):
     trials.append((accuracy(train(seed=0, **how)), how))
 trials.sort(key=lambda trial: -trial[0])
 for value, how in trials:
-    print(f"{value:.2%}  rate {how['lr']:.4f}, dropout {how['dropout']}, shift {how['shift']}")
+    print(f"{value:.2%}  learning rate {how['lr']:.4f}, dropout {how['dropout']}, shift {how['shift']}")
 best_value, best = trials[0]
 again = [accuracy(train(seed, **best)) for seed in (11, 12, 13)]
-print(f"the best again, with three other seeds: {np.mean(again):.2%} on average, when it was chosen {best_value:.2%}")
+print(f"the best again, with three other seeds: {np.mean(again):.2%} on average; when chosen: {best_value:.2%}")
 
 # %% [markdown]
-# The best was 94.85% when it was chosen and has 94.33% when it is run again. It was chosen for its luck too: the
-# best of eight is good *and* lucky, and only new seeds tell how much of which. The list also shows what matters
-# most: all the slow rates are at its bottom, whatever else was drawn. So one searches again, near the good rates,
-# with more epochs; `python -m minidl.tune` does such a search.
+# The best setting had 94.85% when it was chosen and has 94.33% when it is run again. The best of eight is good *and*
+# lucky, and only new seeds show how much of it was luck. The list also shows what matters most: all the small
+# learning rates are at the bottom, whatever else was drawn. The next step would be another search near the good
+# learning rates, with more epochs; `python -m minidl.tune` does such a search.
 #
 # ## The recipe, once
 #
-# Now all is decided: schedule and shifts, twice as many epochs, for augmented images are not used up so soon, and all
-# 4,000 training images. The test images are looked at once.
+# Now everything is decided: schedule and shifts; twice as many epochs, because augmented images can be used for
+# longer before the network over-fits; and all 4,000 training images. The test images are used once.
 
 # %%
 everything = split(dataset, val_fraction=0.0, seed=0).train
@@ -251,11 +254,11 @@ print(f"test accuracy {score:.1%}, 95 % interval {low:.1%} to {high:.1%}; the ba
 assert after > before
 
 # %% [markdown]
-# From 94.2% to 96.8%: nearly half of the errors are gone, and not one of the changes was a larger network. 99 % is
+# The accuracy has risen from 94.2% to 96.8%: nearly half of the errors are gone, without a larger network. 99 % is
 # out of reach with 4,000 images; it takes the full MNIST.
 #
-# On the full MNIST, measured on 2026-11-27 with the functions of this lesson (`name="mnist"`, 50,000 images to learn
-# from and 10,000 to validate with; the mean of three seeds; one run takes about 20 seconds on one core):
+# On the full MNIST, measured on 2026-11-27 with the functions of this lesson (`name="mnist"`, 50,000 images for
+# training and 10,000 for validation; the mean of three seeds; one run takes about 20 seconds on one core):
 #
 # | | validation | test |
 # |---|---|---|
@@ -266,16 +269,16 @@ assert after > before
 # | schedule and shifts | 98.90 % | 99.14 % |
 # | schedule and shifts, 16 epochs, all 60,000 images | | **99.22 %** |
 #
-# Two things to take home. 99 % is there, with 27,690 weights. And the order is another one: with 25 times as
-# many images the schedule, which did nothing above, brings more than the shifts. What helps depends on what is
-# lacking; with 2,000 images it is ways of writing. A recipe that was found on one data set is a suggestion for the
-# next, no law.
+# Two conclusions. 99 % is reached, with 27,690 weights. And the ranking is different: with 25 times as many images
+# the schedule, which had no effect above, gains more than the shifts. What helps depends on what is missing; with
+# 2,000 images it is the variety of handwriting. A recipe that was found on one data set is a suggestion for the next,
+# not a rule.
 #
 # ## Exercises
 #
-# **1.** Two networks on the same images: only the images count on which just one of them is right. If they were
-# equally good, each of these would be like the toss of a coin (McNemar's test). Compare `base` and `final` on the
-# test images.
+# **1.** To compare two networks on the same images, only the images on which exactly one of them is right count. If
+# the networks were equally good, which one is right would be like a coin toss for each of these images (McNemar's
+# test). Compare `base` and `final` on the test images.
 #
 # <details><summary>Answer</summary>
 #
@@ -290,8 +293,8 @@ assert after > before
 # assert chance < 0.05
 # ```
 #
-# The images that both get right or both get wrong say nothing about the difference, and most are of that kind. So a
-# difference shows here that two intervals, side by side, would not have shown.
+# Images that both get right or both get wrong say nothing about the difference, and most images are of this kind. So
+# this test can detect a difference that two separate intervals would not show.
 #
 # </details>
 #
@@ -304,19 +307,19 @@ assert after > before
 # print(f"shifts of up to 1: {found['schedule and shifts'][:2].mean():.2%}; of up to 3: {np.mean(far):.2%}")
 # ```
 #
-# Not within the same number of epochs. MNIST's digits are centred, so images that lie far off the middle are work for
-# the network that no test image asks for. Augmentation should make what *could have been* in the data.
+# Not within the same number of epochs. MNIST's digits are centred, so the network has to learn shifts that do not
+# occur in the test images. Augmentation should produce images that *could have been* in the data.
 #
 # </details>
 #
-# **3.** Turn the digits by up to 10 degrees, too. What must one *not* do to digits that one may do to photographs
-# of cats?
+# **3.** Rotate the digits by up to 10 degrees as well. Which augmentation is *not* allowed for digits, but is for
+# photographs of cats?
 #
 # <details><summary>Answer</summary>
 #
 # ```python
 # def turned(images, degrees, rng):
-#     """Each image turned by a random angle, the nearest pixel taken."""
+#     """Each image rotated by a random angle, by nearest-neighbour interpolation."""
 #     angle = np.radians(rng.uniform(-degrees, degrees, len(images)))[:, None, None]
 #     y, x = np.mgrid[:28, :28] - 13.5
 #     down = np.rint(np.cos(angle) * y - np.sin(angle) * x + 13.5).astype(int).clip(0, 27)
@@ -328,12 +331,12 @@ assert after > before
 # show.digits(np.concatenate([sample, turned(sample, 10, np.random.default_rng(0))]))
 # ```
 #
-# One must not mirror them, and not turn them far: a 6 on its head is a 9. A cat in a mirror is a cat.
+# Digits must not be mirrored or rotated far: a 6 upside down is a 9. A mirrored cat is still a cat.
 #
 # </details>
 #
-# **4.** Somebody tries 100 settings with one seed each and reports the best validation accuracy. How far above the
-# truth is it, if all are equally good, with 98 % on 2,000 images?
+# **4.** Someone tries 100 settings with one seed each and reports the best validation accuracy on 2,000 images. How
+# far is it above the true accuracy, if all settings are equally good, with 98 %?
 #
 # <details><summary>Answer</summary>
 #
@@ -344,13 +347,13 @@ assert after > before
 # assert best_of_100.mean() > 0.985
 # ```
 #
-# Nearly a point, from luck alone: half of all errors gone without anything having improved. Whoever tries more must
-# check the winner on images that did not choose it.
+# About 0.7 points, from luck alone: more than a third of the errors seem to be gone, though nothing has improved. The
+# more settings you try, the more important it is to check the best one on images that were not used to choose it.
 #
 # </details>
 #
 # ## What to read next
 #
 # [`optim/schedule.py`](../optim/schedule.py): schedules. [`minidl/tune.py`](../minidl/tune.py): random search from
-# the command line, `python -m minidl.tune --help`. [Tutorial 12](12_read_the_study.ipynb): the same honesty for a
-# comparison of optimizers. Then [tutorial 18](18_what_it_looks_at.ipynb): what does such a network look at?
+# the command line, `python -m minidl.tune --help`. [Lesson 12](12_read_the_study.ipynb): the same methods for a
+# comparison of optimizers. Then [lesson 18](18_what_it_looks_at.ipynb): what does such a network look at?

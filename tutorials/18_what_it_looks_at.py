@@ -1,14 +1,14 @@
 # %% [markdown]
 # # 18. What it looks at
 #
-# **Goal.** Ask a trained network why it answers as it does, in four ways: by the gradient of its answer by each pixel,
-# by covering parts of the image, by making images that excite it, and by attacking it. And see what it does with
-# labels that are wrong.
+# **Goal.** Find out how a trained network arrives at its predictions, in four ways: by the gradient of its output
+# with respect to the pixels, by covering parts of the image, by generating images with a high score, and by attacking
+# it. And see what wrong labels do to training.
 #
-# **Time.** 25 minutes. **Before this:** tutorials 8 and 9.
+# **Time.** 25 minutes. **Before this:** lessons 8 and 9.
 #
-# *On Colab:* run `!git clone URL minidl` (the address of this repository) and `%pip install ./minidl`, then
-# restart the session. Elsewhere: see the [README of the tutorials](README.md).
+# *On Colab:* run `!git clone URL minidl` (URL: the address of this repository) and `%pip install ./minidl`, then
+# restart the session. Elsewhere: see the [README of the lessons](README.md).
 
 # %%
 from dataclasses import replace
@@ -27,7 +27,7 @@ splits = split(load_mnist(name="mnist5k"), seed=0)
 
 
 def network(seed=0):
-    """The small CNN of tutorial 17."""
+    """The small CNN of lesson 17, without dropout."""
     rng = np.random.default_rng(seed)
     return nn.Sequential(
         nn.Conv2d(1, 8, 5, stride=2, rng=rng),
@@ -58,11 +58,11 @@ right = logits_of(cnn, images).argmax(1) == labels
 print(f"test accuracy {right.mean():.1%}")
 
 # %% [markdown]
-# ## The gradient by the pixel
+# ## The gradient with respect to the pixels
 #
-# In tutorial 4 nobody asked for the gradient of a pixel. Now we do: `requires_grad=True` on the *image*, and one
-# `backward()` from the logit of the network's answer. The result is an image again: how much would the answer rise if
-# this pixel got a little lighter? (Simonyan et al. 2013 call it a saliency map.)
+# Lesson 4 did not need the gradient with respect to the pixels. Now we compute it: set `requires_grad=True` on the
+# *image*, and call `backward()` on the logit of the predicted digit. The result is again an image: how much would the
+# logit rise if this pixel got a little brighter? This is called a *saliency map* (Simonyan et al. 2013).
 #
 # **Predict before you run.** Where will the large values be: on the stroke, beside it, or in the empty corners?
 
@@ -71,7 +71,7 @@ chosen = [int(np.flatnonzero((labels == digit) & right)[2]) for digit in range(1
 
 
 def pixel_gradients(model, x, classes):
-    """The gradient of each image's logit of that class by the pixels, (N, H, W)."""
+    """The gradient of the logit of each image's class with respect to its pixels, (N, H, W)."""
     pixels = Tensor(x, requires_grad=True)
     logits = model(pixels)
     logits[np.arange(len(x)), classes].sum().backward()
@@ -84,13 +84,13 @@ show.digits(gradients, signed=True)
 
 
 # %% [markdown]
-# On the stroke and closely beside it, in both signs: red where more ink would speak for this digit, blue where it
-# would speak against it. But it is not tidy: far from any ink there are values too.
+# They are on the stroke and close to it, with both signs: red where more ink would raise the logit of this digit,
+# blue where it would lower it. But the maps are noisy: there are values far from any ink too.
 
 
 # %%
 def around(image, by=2):
-    """Where there is ink, and where there is some within `by` pixels: two masks (28, 28)."""
+    """Two masks (28, 28): where there is ink, and where there is ink within `by` pixels."""
     ink = image > 0.1
     near = np.zeros_like(ink)
     for down in range(-by, by + 1):
@@ -109,17 +109,17 @@ for where, share, area in zip(("on the ink", "near it", "farther"), np.mean(shar
     print(f"{where:10}: {share:.1%} of all gradient, on {area:.1%} of the image")
 
 # %% [markdown]
-# The ink is 16.5% of the image and has 29.1% of the gradient, nearly twice its share; far from it there is less
-# than its share, but not nothing. A gradient is a *local* answer: what a very small change of this pixel would do.
-# That is not the same as what the network needs. For that, take something away and look.
+# The ink covers 16.5% of the image and has 29.1% of the gradient, nearly twice its share; the area far from it has
+# less than its share, but still a good part. A gradient is *local*: it tells what a very small change of a pixel
+# would do, not which parts of the image the network needs. To find those, remove a part and see what happens.
 #
-# ## Covering
+# ## Occlusion
 #
-# Put a black square of 6 by 6 pixels over every place of the image, and note the probability that is left for the
-# right digit (Zeiler & Fergus 2014 call it occlusion). 529 places are 529 images: one batch.
+# Put a black square of 6 by 6 pixels at every position of the image, and record the probability of the right digit
+# that remains. This is called *occlusion* (Zeiler & Fergus 2014). 529 positions give 529 images: one batch.
 #
-# **Predict before you run.** Which part of a 4 must be covered to make it another digit? And is there such a part
-# of a 7?
+# **Predict before you run.** Which part of a 4 must be covered to make it another digit? And does a 7 have such a
+# part?
 
 
 # %%
@@ -129,7 +129,7 @@ def probabilities(logits):
 
 
 def covered(model, image, label, size=6):
-    """The right digit's probability by the square's place, and the answer where it is lowest."""
+    """The right digit's probability at each position of the square; the image where it is lowest; its prediction."""
     n = 28 - size + 1
     batch = np.repeat(image[None], n * n, axis=0)
     for k in range(n * n):
@@ -145,16 +145,16 @@ show.digits(np.array(maps), [f"{m.min():.3f}" for m in maps])
 show.digits(np.array(hardest), labels[chosen], becomes)
 
 # %% [markdown]
-# Above, dark is where the square hurts, with the lowest probability as title; below, the image at its worst place,
-# and what it is taken for. Six pixels are enough for some. Cover the upper bow of the 9 and it is a 4; cover the
-# middle of the 8 and it is a 0. Nothing that one square hides makes another digit of the 0, the 2, the 3 or the
-# 7: what is left of them still says it. This is nearer to "what the network needs" than a gradient, and costs 529
-# images for one answer.
+# In the first figure, dark marks the positions where covering lowers the probability; the title is the lowest
+# probability. The second shows each image with the square at its worst position, and the prediction. For some digits,
+# 6 by 6 pixels are enough: cover the top of the loop of the 9 and it becomes a 4; cover the middle of the 8 and it
+# becomes a 0. No single square turns the 0, the 2, the 3 or the 7 into another digit: what remains of them is enough.
+# This comes closer to what the network needs than a gradient does, but one map takes 529 images.
 #
-# ## Images that excite
+# ## Images with a high score
 #
-# The other way round: start from noise and change the *image*, by the same optimizer that trains weights, until the
-# network is sure of a digit. The weights stay as they are.
+# Now the other way round: start from noise and train the *image*, with the same optimizer that trains weights, until
+# the network is confident that it shows a certain digit. The weights do not change.
 #
 # **Predict before you run.** Will the ten images look like digits?
 
@@ -173,18 +173,18 @@ show.digits(dream.data, range(10))
 print(f"lowest of the ten probabilities: {sure.min():.4f}")
 
 # %% [markdown]
-# Noise, and the network is all but certain of it. It has never been told what is *no* digit: it divides all of the
-# space of images among ten answers, and nearly all of that space looks like this. A high probability does not mean "I
-# have seen such a thing".
+# They look like noise, yet the network is almost certain of each. It was never trained on images that are *not*
+# digits: it divides the whole space of images among ten classes, and nearly all of that space looks like this. A high
+# probability does not mean that an image is similar to the training images.
 #
 # ## An attack
 #
-# So if the image may be changed, how *little* is enough? Goodfellow et al. 2015: move each pixel by the same small
-# amount in the direction in which the loss rises, x + epsilon sign(gradient). Each pixel's change is hardly seen,
-# but 784 of them push in the same direction.
+# How *small* a change of an image is enough to change the prediction? The fast gradient sign method of Goodfellow et
+# al. 2015 changes each pixel by the same small amount epsilon in the direction in which the loss rises: x + epsilon
+# sign(gradient). Each change is hardly visible, but all 784 of them raise the loss.
 #
-# **Predict before you run.** A pixel goes from 0 to 1. With epsilon = 0.1, what will the accuracy be? And with
-# *random* signs of the same size?
+# **Predict before you run.** Pixels have values from 0 to 1. With epsilon = 0.1, what will the accuracy be? And with
+# *random* signs and the same epsilon?
 
 # %%
 pixels = Tensor(images, requires_grad=True)
@@ -206,26 +206,25 @@ moved = (images[chosen] + np.float32(0.1) * direction[chosen]).clip(0, 1)
 show.digits(moved, labels[chosen], logits_of(cnn, moved).argmax(1))
 
 # %% [markdown]
-# Random signs of size 0.1 do next to nothing: 95.4% are still right. The same size in the direction of the gradient
-# leaves 53.3%, and 0.2 leaves 8.2%, worse than guessing. You would read every one of these digits. In 784
-# dimensions a random direction hardly meets the few in which the network is easily moved, but whoever has the
-# gradient knows them.
+# Random signs with epsilon = 0.1 have almost no effect: 95.4% are still right. In the direction of the gradient, the
+# same epsilon leaves 53.3%, and 0.2 leaves 8.2%, worse than guessing. You would still read every one of these digits.
+# In 784 dimensions, a random direction has almost nothing in common with the few directions in which the network is
+# sensitive; the gradient shows exactly those. Such images are called *adversarial examples*.
 #
-# ## Labels that are wrong
+# ## Wrong labels
 #
-# In real data some labels are wrong. We give a share of 2,000 training images another label at random, and look at
-# two things: what this does to the validation accuracy, and whether the network can tell us *which* labels are
-# wrong.
+# In real data some labels are wrong. We give a part of 2,000 training images another label at random, and ask two
+# questions: what does this do to the validation accuracy, and can the network tell us *which* labels are wrong?
 #
-# **Predict before you run.** With 20 % of the labels wrong, will the accuracy fall by 20 points? At which epoch
-# will it be best?
+# **Predict before you run.** With 20 % of the labels wrong, will the accuracy fall by 20 points? In which epoch will
+# it be highest?
 
 # %%
 epochs = 10
 
 
 def with_wrong_labels(share):
-    """2,000 training images, that share of them with another label; and which."""
+    """2,000 training images, that share of them with a wrong label; and a mask of the wrong ones."""
     rng = np.random.default_rng(1)
     told = splits.train.labels[:2000].copy()
     wrong = rng.random(2000) < share
@@ -247,17 +246,17 @@ for share in (0.0, 0.1, 0.2, 0.4):
     heart = evaluate(model, data.train)[1]
     best = int(np.argmax(scores)) + 1
     print(f"{share:4.0%} wrong: best {max(scores):.1%} (epoch {best}), at the end {scores[-1]:.1%}", end="; ")
-    print(f"of the labels it was told it has learned {heart:.1%}")
+    print(f"training accuracy {heart:.1%}")
 show.curves(curves, xlabel="epoch", ylabel="validation accuracy")
 
 # %% [markdown]
-# No: at its best epoch it loses 3 points, from 95.0% to 92.2%. Wrong labels contradict each other and right ones
-# agree, so what is *common* is learned first, and it is right. Then the network begins to learn the exceptions by
-# heart, as in tutorial 9, and that is what spoils it: 83.2% at the end, with 20 % wrong. Early stopping is worth
-# most where labels are bad.
+# No: in the best epoch the accuracy is 3 points lower, 92.2% instead of 95.0%. Wrong labels are inconsistent and
+# right ones consistent, so the network first learns the *common* patterns, which are right. Then it begins to
+# memorize the exceptions, as in lesson 9, and the accuracy falls, to 83.2% at the end with 20 % wrong. Early stopping
+# helps most if many labels are wrong.
 #
-# **Predict before you run.** Stop after two epochs with 20 % wrong, and sort the training images by their loss. How
-# many of the worst are images with a wrong label?
+# **Predict before you run.** Train for only two epochs with 20 % wrong, and sort the training images by their loss.
+# How many of the images with the highest loss have a wrong label?
 
 # %%
 model, data, wrong, _ = learn(0.2, epochs=2)
@@ -270,14 +269,13 @@ print(
 show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], logits[suspects[:20]].argmax(1))
 
 # %% [markdown]
-# 89.3% of the suspects have a wrong label, where blind guessing would find 19 %. Above each image stands what the
-# network says, beside the label that it was told. Lists like this are how the errors in real data sets, MNIST too,
-# are found.
+# 89.3% of these images have a wrong label; a random choice would find 19 %. The title of each image shows its label
+# and the prediction of the network. Label errors in real data sets, including MNIST, are found with such lists.
 #
 # ## Exercises
 #
-# **1.** Draw the gradient by the pixel of an MLP beside that of the CNN, for the same images. Which is tidier, and
-# why?
+# **1.** Show the saliency maps of an MLP for the same images, and compare them with those of the CNN. Which are less
+# noisy, and why?
 #
 # <details><summary>Answer</summary>
 #
@@ -292,13 +290,13 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # print(f"from pixel to pixel it changes by {rough[0]:.2f} of its size (MLP) and {rough[1]:.2f} (CNN)")
 # ```
 #
-# Neither is tidy, and they differ in kind. The MLP has a weight of its own for each pixel, also where hardly an
-# image has ink; there these weights are still nearly those of the start. In the CNN the same few filters are used
+# Both are noisy, for different reasons. The MLP has separate weights for each pixel, even where hardly any image has
+# ink, and there these weights still have nearly their random initial values. The CNN uses the same few filters
 # everywhere.
 #
 # </details>
 #
-# **2.** Make an attack that aims: change the 4 until it is taken for a 9, with as small an epsilon as will do.
+# **2.** Write a *targeted* attack: change the 4 until it is classified as a 9, with an epsilon as small as possible.
 #
 # <details><summary>Answer</summary>
 #
@@ -307,7 +305,7 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # pixels = Tensor(four, requires_grad=True)
 # ops.cross_entropy(cnn(pixels), np.array([9])).backward()
 # for epsilon in np.arange(0.01, 0.4, 0.01, dtype=np.float32):
-#     aimed = (four - epsilon * np.sign(pixels.grad)).clip(0, 1)  # down: the loss of "9" should fall
+#     aimed = (four - epsilon * np.sign(pixels.grad)).clip(0, 1)  # minus: the loss of "9" should fall
 #     if logits_of(cnn, aimed).argmax() == 9:
 #         break
 # print(f"epsilon {epsilon:.2f} is enough")
@@ -315,11 +313,12 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # assert logits_of(cnn, aimed).argmax() == 9
 # ```
 #
-# Downhill on the loss of the answer that one wants. Nothing but the target's label has changed.
+# The attack goes down on the loss for the target class, instead of up on the loss for the true one. The rest is the
+# same.
 #
 # </details>
 #
-# **3.** Does an image that was made to deceive the CNN deceive another network, which nobody looked into?
+# **3.** Do images that were made to fool the CNN also fool another network, whose gradient was not used?
 #
 # <details><summary>Answer</summary>
 #
@@ -330,17 +329,19 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # scores = {}
 # for name, model in (("itself", cnn), ("another", other.eval())):
 #     scores[name] = (logits_of(model, moved).argmax(1) == labels).mean()
-#     print(f"epsilon 0.1, made from the first network, {name}: {scores[name]:.1%}")
+#     print(f"epsilon 0.1, made with the first network, {name}: {scores[name]:.1%}")
 # assert scores["itself"] < scores["another"]
 # ```
 #
-# In part: it does better than the one that was attacked and worse than without an attack. Two networks that learned
-# from the same images lean on some of the same things. So hiding the weights is no protection.
+# In part: its accuracy is higher than that of the attacked network and lower than without an attack. Two networks
+# trained on the same images rely on some of the same features. So keeping the weights secret does not protect a
+# network.
 #
 # </details>
 #
-# **4.** The cure of Goodfellow et al.: train on attacked images too. Write the loop: for each batch an attack with
-# epsilon = 0.1, then a step on it. What does it cost on clean images?
+# **4.** The remedy of Goodfellow et al. is *adversarial training*: train on attacked images too. Write the loop:
+# attack each batch with epsilon = 0.1, then take a step on both the clean and the attacked batch. What does it cost
+# in accuracy on clean images?
 #
 # <details><summary>Answer</summary>
 #
@@ -366,13 +367,14 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # assert under > attacked[sizes.index(0.1)]
 # ```
 #
-# It takes twice the work and brings back most of what the attack took, against *this* attack. Stronger attacks, of
-# many small steps, need stronger training.
+# It takes three forward and backward passes per batch instead of one, and costs little accuracy on clean images. It
+# recovers most of what the attack took, against *this* attack. Stronger attacks, of many small steps, need stronger
+# training.
 #
 # </details>
 #
 # ## What to read next
 #
-# [`minidl/tensor.py`](../minidl/tensor.py) once more: `requires_grad` on an image is all that this lesson needed.
-# The replay page shows the filters of a network while they form: `python -m minidl.train --model cnn --trace
-# replay.html`.
+# [`minidl/tensor.py`](../minidl/tensor.py) once more: `requires_grad` on an image is all that most of this lesson
+# needed. The replay page shows how the filters of a network change during training: `python -m minidl.train --model
+# cnn --trace replay.html`.
