@@ -127,8 +127,8 @@ print("y, c, x gives", walk([y, c, x]))
 print("y, x, c gives", walk([y, x, c]))
 
 # %% [markdown]
-# An autograd that was tested only on chains may work in all of its tests and fail on a network with a skip
-# connection. The classic test is a diamond with a tail:
+# An autograd that was tested only on chains may pass all its tests and still fail on a network that uses a value
+# twice. The classic test case is a diamond with a tail:
 
 # %%
 x = Tensor(np.array(3.0), requires_grad=True)

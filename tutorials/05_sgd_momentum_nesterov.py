@@ -49,9 +49,8 @@ for lr in (0.079, 0.08, 0.081):
     print(f"lr = {lr}: factor {1 - 25 * lr:+.3f} a step; |y| after 40 steps {abs(y):.3f}")
 
 # %% [markdown]
-# Above 2/25 each jump lands higher than the last: training *diverges*. So the steep direction sets the limit for the
-# learning rate, and along the ravine, where a step multiplies x by $1 - \text{lr}$, we have to live with it: progress
-# is slow.
+# Above 2/25 each jump lands higher than the last: training *diverges*. So the steep direction limits the learning
+# rate, and along the ravine, where a step multiplies x by $1 - \text{lr}$, such a learning rate means slow progress.
 #
 # ## Momentum
 #
@@ -177,8 +176,8 @@ for name, walk in walks.items():
 # assert 0.5 < best < 0.9
 # ```
 #
-# Neither zero nor nearly one. Along x, SGD with momentum moves like a ball with friction: too little momentum (much
-# friction) creeps, too much oscillates, and a value in between does neither.
+# Neither zero nor nearly one. Along x, SGD with momentum moves like a ball with friction: with too little momentum it
+# creeps, with too much it oscillates, and a value in between avoids both.
 #
 # </details>
 #

@@ -194,8 +194,8 @@ show.curves(
 # long. One epoch later the loss is back among the others. With `lr_after=0.01` and the same switch the peak is gone:
 # try it.
 #
-# Which is better? One run with one seed on 5,000 digits cannot tell: with another seed, the curves may come in
-# another order. Lesson 12 makes a fair comparison.
+# Which is better? One run with one seed on 5,000 digits cannot tell: with another seed, the curves may be in a
+# different order. Lesson 12 makes a fair comparison.
 #
 # ## The momentum at the switch
 #

@@ -108,9 +108,9 @@ show.curves(
 
 # %% [markdown]
 # Above some width, the network memorizes the training images, yet the validation accuracy hardly suffers. Classical
-# theory did not predict that networks with far more weights than training examples still generalize well. It depends
-# not only on what a network *can* represent, but also on which of the many perfect solutions the optimizer finds:
-# lesson 10 is about that.
+# theory did not predict that networks with far more weights than training examples still generalize well. What
+# matters is not only what a network *can* represent, but also which of the many perfect solutions the optimizer
+# finds: lesson 10 is about that.
 #
 # ## What a large network can memorize
 #

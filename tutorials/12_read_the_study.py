@@ -31,15 +31,17 @@ from minidl.teach import show
 #
 # "Hybrid got 97.9 %, Adam 97.6 %: the switch helps." Before you believe such a sentence, ask:
 #
-# 1. **Was each tuned with the same effort?** With a good learning rate, anything wins against a bad one.
+# 1. **Was each tuned with the same effort?** Anything with a good learning rate beats anything with a bad one.
 # 2. **On which images was it chosen?** Learning rates are chosen by validation; the test images are used once.
 # 3. **How many seeds?** Another seed gives other initial weights and another order of the images, and so another
 #    accuracy.
 # 4. **What is the control?** The switch also changes the *learning rate*. Perhaps that alone helped.
 #
-# The fourth question needs a contestant that stays with Adam and only lowers its learning rate, at the same step.
+# The fourth question needs a control: a contestant that stays with Adam and only lowers its learning rate, at the
+# same step.
 #
-# The library's study takes care of all four. Here is a small one: one network, 1,000 images, four contestants.
+# The library's study takes care of all four. Here is a small one, with four contestants and one *regime*: a network,
+# its training images and the number of epochs.
 
 # %%
 keys = ("sgd", "adam", "hybrid", "adam-cut")

@@ -2,7 +2,7 @@
 # # 15. Your own digits
 #
 # **Goal.** Let a network that reads test images well read a digit on a sheet of paper, see it fail, and find out why:
-# the photograph differs from the training images in five ways, each of which can be removed in a few lines.
+# the photograph differs from the training images in five ways, and each difference can be removed in a few lines.
 #
 # **Time.** 20 minutes. **Before this:** lesson 4. A pen, paper and a phone, if you like.
 #

@@ -269,8 +269,9 @@ print(
 show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], logits[suspects[:20]].argmax(1))
 
 # %% [markdown]
-# 89.3% of these images have a wrong label; a random choice would find 19 %. The title of each image shows its label
-# and the prediction of the network. Label errors in real data sets, including MNIST, are found with such lists.
+# 89.3% of these images have a wrong label; a random choice would find 19 %. The title of each image shows the
+# prediction of the network, and the given label if that is another digit. Label errors in real data sets, including
+# MNIST, are found with such lists.
 #
 # ## Exercises
 #
