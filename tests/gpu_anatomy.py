@@ -89,7 +89,7 @@ def show(network: Network, batch: int, columns: dict[str, Column], setting: Sett
                 found |= {"kernels": sum(k.us for k in kernels), "launches": sum(k.launches for k in kernels)}
                 tables[name] = table(kernels)
         except Exception as error:  # the others are shown
-            print(f"  {name} left out: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}")
+            print(f"  {name} skipped: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}")
             continue
         keys = ("step", "host", "kernels", "launches")
         print(f"{name:36}" + "".join(f"{found[key]:10,.1f}" if key in found else f"{'-':>10}" for key in keys))
