@@ -224,11 +224,16 @@ SCENARIOS = {
 
 def play(scenario: str, family: str, **env: str) -> str:
     """The scenario's last line, in a process of its own: the hash of what it found, all of it equal."""
-    environment = {**os.environ, **({"OPENBLAS_CORETYPE": family} if family else {}), **env}
-    run = [sys.executable, "-m", "tests.test_same_bits", scenario]
-    done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = with_kernels(family, "-m", "tests.test_same_bits", scenario, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
+
+
+def with_kernels(family: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"OPENBLAS_CORETYPE": family} if family else {}), **env}
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -239,6 +244,9 @@ def test_same_bits(scenario: str, family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_any_limit_of_blas(family: str) -> None:
+    alone = "import numpy as np; np.ones((256, 784)) @ np.ones((784, 100))"
+    if with_kernels(family, "-c", alone).returncode < 0:
+        pytest.skip(f"OpenBLAS 0.3.34 on Zen 4 and 5 crashes in float64 with the kernels for {family}: its issue 6026")
     found = {n: play("everything", family, OPENBLAS_NUM_THREADS=n) for n in ("1", "2", "4")}
     assert len(set(found.values())) == 1, found
 
