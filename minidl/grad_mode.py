@@ -1,4 +1,4 @@
-"""Whether operations are remembered for backward(): yes, except inside `with no_grad():`."""
+"""Whether operations are recorded for backward(): yes, except inside `with no_grad():`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from contextvars import ContextVar
 
 from minidl.telling import block
 
-# Whether operations are recorded. A context variable belongs to one thread: no_grad() in one leaves others alone.
+# Whether operations are recorded. A context variable is per thread: no_grad() in one does not affect the others.
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 @block
 def no_grad() -> Iterator[None]:
-    """`with no_grad():` operations are not recorded, which saves time and memory when no gradient is wanted.
+    """`with no_grad():` operations are not recorded, which saves time and memory when no gradient is needed.
 
     `@no_grad()` does the same for a whole function.
     """

@@ -1,7 +1,7 @@
 """Is a gradient right? Nudge each input a little both ways and watch the output: no calculus needed.
 
 (f(x + h) - f(x - h)) / 2h is the slope up to an error of order h^2. In float64, with h around 1e-6, it agrees with a
-right gradient to about nine digits; a wrong one is off in the first.
+correct gradient to about nine digits; a wrong one is off in the first.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def gradcheck(
 
     fn      takes Tensors, returns one Tensor of any shape; it must give the same output for the same inputs. A model
             has float64 weights after model.to(dtype="float64")
-    inputs  a Tensor or array, or a list of them, copied to float64 on the CPU. Tensors that require no gradient are
+    inputs  a Tensor or array, or a list of them, copied to float64 on the CPU. Tensors that do not require grad are
             held fixed
     h       step, times max(1, |x|);  a gradient may differ by rtol * (the largest of its array) + atol
 
-    The gradients are made by backward(), which also adds to the .grad of other leaves that fn reads, such as a model's
-    weights. Raises ValueError where no input requires a gradient.
+    The gradients come from backward(), which also adds to the .grad of other leaves that fn reads, such as a model's
+    weights. Raises ValueError if no input requires grad.
 
-    A function with a corner (relu at 0, max at a tie) has no slope there: choose inputs away from it.
+    A function with a kink (relu at 0, max at a tie) has no slope there: choose inputs away from it.
     """
     tensors = [_float64_leaf(x) for x in ([inputs] if isinstance(inputs, (Tensor, np.ndarray)) else inputs)]
     out = fn(*tensors)
-    # The output may be an array: check the gradient of one scalar, its sum with fixed irregular weights.
+    # The output may be an array: check the gradient of one scalar, its sum weighted by fixed irregular weights.
     weights = np.cos(np.arange(out.size, dtype=np.float64)).reshape(out.shape)
 
     def scalar() -> float:
@@ -67,7 +67,7 @@ def gradcheck(
 
 
 def _central_differences(f: Callable[[], float], x: Array, h: float) -> Array:
-    """df/dx by moving each element of x, in place and back."""
+    """df/dx by moving each element of x in place, and back."""
     slope = np.empty_like(x)
     for index in np.ndindex(x.shape):
         kept = x[index]

@@ -1,7 +1,7 @@
-"""Initial weights: random, and of the size that neither amplifies nor attenuates the signal from layer to layer.
+"""Initial weights: random, scaled so that the signal neither grows nor shrinks from layer to layer.
 
-They are drawn by NumPy on the host from a generator that is passed in, so that a seed means the same on every device.
-Of what was drawn without a seed a checksum is kept: a Trainer says so where these weights are still there.
+NumPy draws them on the host from a generator passed as an argument, so a seed gives the same weights on every device.
+For weights drawn without a seed a checksum is kept: a Trainer reports it if training starts from them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from minidl.backend import to_numpy
 from minidl.rng import generator_of, repeatable
 from minidl.tensor import Tensor
 
-Rng = np.random.Generator | int | None  # a generator, a seed, or None: the `minidl.seed` block's, else fresh entropy
+Rng = np.random.Generator | int | None  # a generator, a seed, or None: from the `minidl.seed` block, else fresh entropy
 
 
 def check_sizes(layer: str, **sizes: Any) -> None:
-    """Raise TypeError for a size that is no whole number, ValueError for one below 1."""
+    """Raise TypeError for a size that is not a whole number, ValueError for one below 1."""
     for name, n in sizes.items():
         if isinstance(n, bool) or not hasattr(n, "__index__"):
             raise TypeError(f"{layer}: {name} must be a whole number, got {n!r}")
@@ -28,15 +28,15 @@ def check_sizes(layer: str, **sizes: Any) -> None:
 
 
 def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str, rng: Rng) -> Tensor:
-    """Weights from a normal distribution whose variance keeps the signal's size from layer to layer; or smaller ones.
+    """Weights from a normal distribution whose variance preserves the signal's size from layer to layer, or smaller.
 
     "kaiming"  variance 2 / fan_in              He et al. 2015, eq. 10: a ReLU drops half of the signal
     "xavier"   variance 2 / (fan_in + fan_out)  Glorot & Bengio 2010, eq. 12
-    "pytorch"  uniform between -b and b, b = 1 / sqrt(fan_in), variance 1 / (3 fan_in): the older habit (theirs, eq. 1)
-               that PyTorch has kept
+    "pytorch"  uniform in (-b, b), b = 1 / sqrt(fan_in), variance 1 / (3 fan_in): the older heuristic (eq. 1 of Glorot &
+               Bengio) that is still PyTorch's default
     """
     if init not in ("kaiming", "xavier", "pytorch"):
-        now = {"he": " (he is kaiming now)", "glorot": " (glorot is xavier now)"}.get(str(init), "")
+        now = {"he": " (he is called kaiming)", "glorot": " (glorot is called xavier)"}.get(str(init), "")
         raise ValueError(f"init must be 'kaiming', 'xavier' or 'pytorch', got {init!r}{now}")
     generator = generator_of(rng)
     if init == "pytorch":
@@ -48,7 +48,7 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str
 
 
 def drawn_by_chance(weight: Tensor, rng: Rng) -> int | None:
-    """A checksum of weights that were drawn by fresh entropy, which no seed repeats; None where a seed does."""
+    """A checksum of weights that were drawn from fresh entropy, which no seed repeats; None if a seed does."""
     return None if repeatable(rng) else crc_of(weight)
 
 

@@ -1,4 +1,4 @@
-"""What an operation is given: two Tensors that broadcast together, and the axes of a reduction."""
+"""Checks of an operation's arguments: two Tensors that broadcast together, and the axes of a reduction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def operands(op: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
 
 @lru_cache
 def together(op: str, *shapes: tuple[int, ...]) -> None:
-    """Raise ValueError where these shapes do not broadcast."""
+    """Raise ValueError if these shapes do not broadcast."""
     try:
         np.broadcast_shapes(*shapes)
     except ValueError as error:
@@ -36,20 +36,20 @@ def together(op: str, *shapes: tuple[int, ...]) -> None:
 
 
 def tell_column(op: str, a: Any, b: Any) -> None:
-    """Predictions (N, 1) meet targets (N,): a loss of all N * N pairs is silently another one."""
+    """Warn of predictions (N, 1) with targets (N,): they broadcast silently to a loss over all N * N pairs."""
     if a.ndim + b.ndim != 3:
         return
     column, row = (a, b) if a.ndim == 2 else (b, a)
     n, learn = row.size, [t.requires_grad for t in (a, b) if isinstance(t, Tensor)]
     if n > 1 and column.shape == (n, 1) and sum(learn) == 1 and recording.get():
-        tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), each number with each: for one with one make both "
-             "one shape, y[:, None] or t.squeeze(1); y[None, :] says that all are meant")  # fmt: skip
+        tell(f"{op}: shapes {a.shape} and {b.shape} give ({n}, {n}), all pairs: for element by element give both the "
+             "same shape, y[:, None] or t.squeeze(1); y[None, :] says that all pairs are meant")  # fmt: skip
 
 
 def reduced(op: str, dim: Dims, ndim: int, keepdim: bool) -> tuple[int, ...]:
-    """The axes of a reduction, such as sum, that may keep them with size 1."""
+    """The axes of a reduction such as sum, with keepdim checked."""
     if not isinstance(keepdim, bool):  # as in x.sum(0, 1)
         raise TypeError(f"{op}: keepdim must be True or False, got {keepdim!r}; several axes are one dim, (0, 1)")
     if isinstance(dim, (Tensor, np.ndarray)):
-        raise TypeError(f"{op}: dim must be an axis or several, got an array; of two arrays ops.maximum(a, b)")
+        raise TypeError(f"{op}: dim must be one or several axes, got an array; for two arrays ops.maximum(a, b)")
     return axes(op, dim, ndim)

@@ -1,7 +1,7 @@
-"""What you can write with Tensors: operators and methods. For NumPy's own functions see numpy_functions.py.
+"""A Tensor's operators and methods. For NumPy's own functions see numpy_functions.py.
 
-Each operator and each method is a function of ops.py. What has no gradient, such as a comparison or an argmax, gives an
-array.
+Each operator and each method calls a function of ops.py. Operations without a gradient, such as comparisons and argmax,
+return an array.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ElementCount(int):
-    """How many elements a Tensor has. Called, as PyTorch's size() is, its shape, or its length along `dim`."""
+    """The number of elements of a Tensor. Called like PyTorch's size(), it gives the shape, or the length of `dim`."""
 
     shape: tuple[int, ...]
 
@@ -39,7 +39,7 @@ class Operators(NumPyFunctions, Named):
 
     __slots__ = ()
     _otherwise = OWN
-    __pandas_priority__ = 5000  # above its DataFrame: column * t is an operation of ours, with its gradient
+    __pandas_priority__ = 5000  # above DataFrame's: column * t is our operation, with its gradient
 
     if not TYPE_CHECKING:
 
@@ -50,7 +50,7 @@ class Operators(NumPyFunctions, Named):
 
     @property
     def size(self) -> ElementCount:
-        """How many elements it has; size() is its shape, and size(0) the length of its first axis."""
+        """The number of elements; size() is the shape, and size(0) the length of the first axis."""
         size = ElementCount(self.data.size)
         size.shape = self.data.shape
         return size
@@ -100,7 +100,7 @@ class Operators(NumPyFunctions, Named):
     def __abs__(self) -> Tensor:
         return minidl.ops.abs(self)
 
-    # ---- w -= u: a weight keeps its place, and only its values change; all else gets a new Tensor, t = t - u -------
+    # ---- w -= u: a weight is changed in place; for any other Tensor this is t = t - u, a new Tensor ----------------
 
     def __iadd__(self, other: Any) -> Tensor:
         return _in_place(self, operator.iadd, other) if _is_weight(self) else _anew(self, self + other, "+=")
@@ -115,12 +115,12 @@ class Operators(NumPyFunctions, Named):
         return _in_place(self, operator.itruediv, other) if _is_weight(self) else _anew(self, self / other, "/=")
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError("a Tensor's values are not set by an index: t.data[index] = value does it, without a gradient; "
-                        "ops.where(mask, value, t) makes a new one, with its gradient")  # fmt: skip
+        raise TypeError("a Tensor's values can't be set by index: t.data[index] = value sets them, without a gradient; "
+                        "ops.where(mask, value, t) makes a new Tensor, with its gradient")  # fmt: skip
 
     # ---- comparisons: arrays of booleans, without a gradient ------------------------------------------------------
 
-    __hash__ = object.__hash__  # a Tensor is a key by what it is, not by its values
+    __hash__ = object.__hash__  # as a key a Tensor counts by identity, not by value
 
     def __eq__(self, other: Any) -> Array:  # type: ignore[override]
         return _compare(self, "equal", other)
@@ -144,7 +144,7 @@ class Operators(NumPyFunctions, Named):
 
     @property
     def T(self) -> Tensor:
-        """Its axes in the other order, as NumPy has it: (3, 4) -> (4, 3)."""
+        """Its axes in reverse order, as in NumPy: (3, 4) -> (4, 3)."""
         flip = range(self.data.ndim)[::-1]
         return minidl.ops.transpose(self, 0, 1) if len(flip) == 2 else minidl.ops.permute(self, *flip)
 
@@ -251,28 +251,28 @@ class Operators(NumPyFunctions, Named):
         return len(self.data)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter([self[i] for i in range(len(self))])  # of a single number len() says that it has no length
+        return iter([self[i] for i in range(len(self))])  # len() raises for a scalar
 
 
 def _is_weight(t: Any) -> bool:
-    """Whether it is a leaf that learns, or was made to."""
+    """Whether it is a leaf that is trained, or that was made to be."""
     return t.node is None and (t.parameter or t.requires_grad)
 
 
 def _in_place(weight: Any, change: Callable[[Any, Any], Any], other: Any) -> Any:
-    """The same weight with its values changed, as PyTorch has it: only where no gradient is recorded."""
+    """The same weight with its values changed in place; as in PyTorch, only where no gradient is recorded."""
     learns = weight.requires_grad or getattr(other, "requires_grad", False)
     if is_recording() and learns:
         name = {"iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/="}[change.__name__]
-        raise RuntimeError(f"w {name} ... on a weight that learns: do it inside `with no_grad():`, or write "
+        raise RuntimeError(f"w {name} ... on a weight that requires grad: do it inside `with no_grad():`, or write "
                            f"w.data {name} ...; w = w + u makes a new Tensor, with its gradient")  # fmt: skip
     change(weight.data, other.data if isinstance(other, Operators) else other)
-    weight.version += 1  # a graph that was recorded before can tell
+    weight.version += 1  # a graph recorded before this can tell
     return weight
 
 
 class _Alone:
-    """How often what one name alone holds is referred to inside `t += u`."""
+    """Measures the reference count inside `t += u` of an object that only one name holds."""
 
     def __iadd__(self, other: Any) -> Any:
         return _references(self)
@@ -287,26 +287,26 @@ _alone += 0
 
 
 def _anew(t: Any, result: Any, sign: str) -> Any:
-    """The result of t += u, a new Tensor. Where t is in a list too, has another name, or shows a part of a weight,
-    PyTorch would have changed it there; then this warns. Of an argument, such as forward's x, the new one is meant."""
+    """The result of t += u, a new Tensor. If t is also in a list, has another name, or is a view of a weight, PyTorch
+    would have changed it there: then this warns. For an argument, such as forward's x, the new Tensor is meant."""
     shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
     if shared and t.node is None and not result.requires_grad:
         user = _getframe(2)
         if not any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount]):
             tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
-                 f"t.data {sign} ... changes them there too")  # fmt: skip
+                 f"t.data {sign} ... changes those too")  # fmt: skip
     return result
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:
-    """a < b and the like, element by element: an array of booleans where a is. Shapes broadcast."""
+    """a < b and the like, element by element: an array of booleans on a's device. Shapes broadcast."""
     xp = xp_of(a.data)
-    listed = isinstance(b, (list, tuple)) or hasattr(b, "__pandas_priority__")  # pandas left it to us
+    listed = isinstance(b, (list, tuple)) or hasattr(b, "__pandas_priority__")  # pandas deferred to us
     other = b.data if isinstance(b, Operators) else xp.asarray(b) if listed else b
     if not isinstance(other, (int, float, np.generic, np.ndarray, type(a.data))):
         return NotImplemented
     if isinstance(other, np.ndarray) and xp is not np:
-        raise TypeError(f"{name}: an array of the host and a Tensor on the GPU: bring them together, with .numpy()")
+        raise TypeError(f"{name}: an array on the host and a Tensor on the GPU: copy the Tensor there with .numpy()")
     try:
         return xp.asarray(getattr(xp, name)(a.data, other))
     except ValueError as error:

@@ -40,7 +40,7 @@ def test_arrays_reach_a_network_as_tensors() -> None:
     np.testing.assert_array_equal(net(IMAGES[::-1]).numpy(), net(Tensor(IMAGES[::-1])).numpy())
     pixels = (IMAGES * 9).astype(np.uint8)
     np.testing.assert_array_equal(net(pixels).numpy(), net(Tensor(pixels)).numpy())
-    with pytest.raises(TypeError, match=r"float64 on the cpu and float32 on the cpu meet: .*model.to\(dtype=\)"):
+    with pytest.raises(TypeError, match=r"float64 on the cpu and float32 on the cpu: convert .*model.to\(dtype=\)"):
         net(IMAGES.astype(np.float64))
 
 

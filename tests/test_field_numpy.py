@@ -48,7 +48,7 @@ def test_on_a_device_numpys_functions_say_what_to_write() -> None:
     for got in (t > 2, t == t, t <= device.from_host(T)):
         assert type(got) is device.array_type
         assert device.to_host(got).dtype == bool
-    with pytest.raises(TypeError, match="equal: an array of the host and a Tensor on the GPU"):
+    with pytest.raises(TypeError, match="equal: an array on the host and a Tensor on the GPU"):
         t == T  # noqa: B015
     assert f"{t.sum():.1f}" == "15.0"
 

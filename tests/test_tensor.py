@@ -300,7 +300,7 @@ def test_no_grad_ends_after_an_exception():
 def test_a_wrong_vjp_of_ones_own_operation_is_named():
     x = leaf(1.0, 2.0)
     y = record("mine", x.data * 2, (x, lambda g: g[:1]))
-    with pytest.raises(ValueError, match=r"'mine' gave shape \(1,\) for an input of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"'mine' returned shape \(1,\) for an input of shape \(2,\)"):
         y.backward([1.0, 1.0])
     z = Tensor(np.ones((2, 3)), requires_grad=True)
     with pytest.raises(ValueError, match=r"'turned' gave shape \(3, 2\)"):
