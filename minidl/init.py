@@ -36,7 +36,7 @@ def initial_weights(shape: tuple[int, ...], fan_in: int, fan_out: int, init: str
                Bengio) that is still PyTorch's default
     """
     if init not in ("kaiming", "xavier", "pytorch"):
-        now = {"he": " (he is called kaiming)", "glorot": " (glorot is called xavier)"}.get(str(init), "")
+        now = {"he": " (he is kaiming now)", "glorot": " (glorot is xavier now)"}.get(str(init), "")
         raise ValueError(f"init must be 'kaiming', 'xavier' or 'pytorch', got {init!r}{now}")
     generator = generator_of(rng)
     if init == "pytorch":

@@ -28,7 +28,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     (height, width).
     """
     if not isinstance(x, Tensor):
-        return conv2d(as_tensor(x, like=weight), weight, bias, stride, padding)  # anew: there may be a kernel for it
+        return conv2d(as_tensor(x, like=weight), weight, bias, stride, padding)  # again: there may be a kernel for it
     w, b = as_tensor(weight), None if bias is None else as_tensor(bias)
     alike("conv2d", x, w, b)
     if x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1]:
@@ -36,7 +36,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
         if x.ndim == 3 and x.shape[0] == w.shape[1]:
             hint = ": one image (C, H, W) is x[None]"
         if x.ndim == w.ndim == 4 and x.shape[3] == w.shape[1]:
-            hint = ": channels come first, x.permute(0, 3, 1, 2), of an array x.transpose(0, 3, 1, 2)"
+            hint = ": channels come first, x.permute(0, 3, 1, 2), for an array x.transpose(0, 3, 1, 2)"
         raise ValueError(f"conv2d: x {x.shape} and weight {w.shape} must be (N, C, H, W) and (out, C, kh, kw){hint}")
     kernel = (w.shape[2], w.shape[3])
     stride, padding = _pair(stride, "conv2d: stride"), _pair(padding, "conv2d: padding")
@@ -55,7 +55,7 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Size = 1, padding: Siz
     ]
     if b is not None:
         if b.shape != w.shape[:1]:
-            raise ValueError(f"conv2d: bias {b.shape} must be ({w.shape[0]},), a number for each filter of {w.shape}")
+            raise ValueError(f"conv2d: bias {b.shape} must be ({w.shape[0]},), one value per filter of {w.shape}")
         y += b.data
         edges.append((b, lambda g: total(g, (0, 2, 3))))
     return record("conv2d", y.transpose(0, 3, 1, 2), *edges)
@@ -69,7 +69,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     stride       from window to window; None: the window's size
     padding      at most half a window. The border never wins, as if padded with less than -infinity
 
-    Of equal values the first gets the gradient, and of NaNs, which win, the last, as in PyTorch.
+    Among equal values the first gets the gradient. NaN always wins, and among NaNs the last gets it, as in PyTorch.
     """
     x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
     xp = xp_of(x.data)
@@ -105,7 +105,7 @@ def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
 def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
     """Every position of the window: a view (N, C, OH, OW, kh, kw) of x (N, C, H, W).
 
-    A step along OH moves `stride` rows on, a step along kh one row: both walk over the same memory.
+    A step along OH moves down `stride` rows, a step along kh one row: both index the same memory.
     """
     n, c, h, w = x.shape
     (kh, kw), (sh, sw) = kernel, stride
@@ -116,13 +116,13 @@ def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
 
 
 def _by_place(windows: Array) -> Array:
-    """One place of all windows after the other, a copy: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
+    """A copy with the places in the window as axis 0: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
     n, c, oh, ow, kh, kw = windows.shape
     return windows.transpose(4, 5, 0, 1, 2, 3).reshape(kh * kw, n, c, oh, ow)
 
 
 def _first(mask: Array) -> Array:
-    """The mask, true only at the first of the places, axis 0, where it was: changed in place."""
+    """Keep the mask true only at the first place, along axis 0, where it is true; changed in place."""
     found = mask[0].copy()
     for place in mask[1:]:
         xp_of(mask).greater(place, found, out=place)  # true, and not found before
@@ -133,7 +133,7 @@ def _first(mask: Array) -> Array:
 def _scatter(per_window: Array, x: Tensor, stride: Pair, padding: Pair) -> Array:
     """The transpose of `_windows`: (N, C, OH, OW, kh, kw) summed into the padded image's pixels.
 
-    One strided addition for each place (i, j) in the window: there, different windows touch different pixels.
+    One strided addition per place (i, j) in the window: at one place, different windows touch different pixels.
     """
     n, c, oh, ow, kh, kw = per_window.shape
     (sh, sw), (ph, pw) = stride, padding
@@ -157,7 +157,7 @@ def _unpad(x: Array, padding: Pair) -> Array:
 
 
 def _pair(size: Any, name: str = "kernel_size, stride and padding", least: int | None = None) -> Pair:
-    """(height, width) of one number for both, or of two. TypeError for others, ValueError for one below `least`."""
+    """(height, width) from one number for both, or two. TypeError for anything else, ValueError below `least`."""
     sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
     if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes) or not 1 <= len(sizes) <= 2:
         advice = ": (k - 1) // 2 keeps the images' size for an odd window k" if size == "same" else ""
@@ -180,7 +180,7 @@ def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size
 
 
 def _output_size(op: str, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> None:
-    """Raises ValueError where the window is larger than the padded image, or a size makes no sense."""
+    """Raise ValueError if the window is larger than the padded image, or a size is out of range."""
     height, width = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
     if min(stride) < 1 or min(kernel) < 1 or min(padding) < 0:
         raise ValueError(f"{op}: window {kernel} and stride {stride} must be >= 1, padding {padding} >= 0")

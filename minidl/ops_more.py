@@ -1,4 +1,4 @@
-"""Operations that the networks here do without, but other programs use."""
+"""Operations that the networks here do not need, but other programs do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minidl.tensor import Dims, Edge, Tensor, alike, as_tensor, axes, record, to
 
 
 def sqrt(x: Any) -> Tensor:
-    """Square root of x, element by element. At 0 its slope is infinite."""
+    """Square root of x, element by element. At 0 the gradient is infinite."""
     x = as_tensor(x)
     y = xp_of(x.data).sqrt(x.data)
     return record("sqrt", y, (x, lambda g: g / (2 * y)))
@@ -38,7 +38,7 @@ def abs(x: Any) -> Tensor:
 
 
 def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
-    """x, but not below `min` and not above `max`: numbers, or None for no limit. Beyond them the gradient is 0."""
+    """x limited to the range from `min` to `max`, numbers or None for no limit. Outside it the gradient is 0."""
     x = as_tensor(x)
     for name, limit in (("min", min), ("max", max)):
         if limit is not None and not isinstance(limit, (int, float, np.number)):
@@ -52,10 +52,10 @@ def clamp(x: Any, min: float | None = None, max: float | None = None) -> Tensor:
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
-    """a where the condition, an array of booleans, holds, else b. Shapes broadcast."""
+    """a where `condition`, a boolean array, is True, else b. Shapes broadcast."""
     a, b = operands("where", a, b)
     xp = xp_of(a.data)
-    chosen = xp.array(condition.data if isinstance(condition, Tensor) else condition)  # it may be changed afterwards
+    chosen = xp.array(condition.data if isinstance(condition, Tensor) else condition)  # a copy: the original may change
     if chosen.dtype != bool:
         raise TypeError(f"where: the condition must be booleans, such as x > 0; it has dtype {chosen.dtype}")
     for x in (a, b):
@@ -70,13 +70,13 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
 
 
 def maximum(a: Any, b: Any) -> Tensor:
-    """The larger of a and b, element by element; NaN where one of them is. Of equals each gets half the gradient, as in
-    PyTorch. Shapes broadcast."""
+    """The larger of a and b, element by element; NaN if either is. At a tie each gets half the gradient, as in PyTorch.
+    Shapes broadcast."""
     return _chosen("maximum", a, b, lambda x, y: x < y)
 
 
 def minimum(a: Any, b: Any) -> Tensor:
-    """The smaller of a and b, element by element; NaN and equals as for maximum. Shapes broadcast."""
+    """The smaller of a and b, element by element; NaN and ties as for maximum. Shapes broadcast."""
     return _chosen("minimum", a, b, lambda x, y: x > y)
 
 
@@ -96,7 +96,7 @@ def _chosen(op: str, a: Any, b: Any, loses: Callable[[Array, Array], Array]) -> 
 
 @accelerated
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
-    """x where it is above 0, else negative_slope x (Maas et al. 2013). At 0 the gradient is the slope."""
+    """x where x > 0, else negative_slope * x (Maas et al. 2013). At 0 the gradient is negative_slope."""
     x = as_tensor(x)
     xp, slope = xp_of(x.data), x.dtype.type(negative_slope)
     up = x.data > 0
@@ -106,10 +106,10 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
 
 @accelerated
 def gelu(x: Any, approximate: str = "none") -> Tensor:
-    """x Phi(x), Phi the normal distribution's (Hendrycks & Gimpel 2016).
+    """x Phi(x), with Phi the standard normal CDF (Hendrycks & Gimpel 2016).
 
-    approximate  "none": by erf, SciPy's where it is installed, else Python's own, which is slow;
-                 "tanh": (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2 for Phi
+    approximate  "none": by erf, SciPy's if it is installed, else Python's own, which is slow;
+                 "tanh": Phi approximated by (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2
     """
     check_approximate(approximate)
     x = as_tensor(x)
@@ -126,7 +126,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
 
 
 def check_approximate(word: str) -> None:
-    """Raise ValueError for a word that gelu does not know."""
+    """Raise ValueError for a name that gelu does not know."""
     if word not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {word!r}")
 
@@ -137,7 +137,7 @@ def check_approximate(word: str) -> None:
 def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
     """Variance of x over `dim` (an axis, several, or None for all), with keepdim as for sum.
 
-    correction  squared distances from the mean are summed and divided by n - correction; 0 gives the biased variance
+    correction  the sum of squared deviations is divided by n - correction; 0 gives the biased variance
     """
     refuse("var", other)
     x = as_tensor(x)
@@ -151,7 +151,7 @@ def var(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
 
 
 def std(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool = False, **other: Any) -> Tensor:
-    """Standard deviation of x, the root of var, which has the same arguments: dim, correction, keepdim.
+    """Standard deviation of x, the square root of var, with the same arguments: dim, correction, keepdim.
 
     Where it is 0 the gradient is 0, as in PyTorch.
     """
@@ -163,9 +163,9 @@ def std(x: Any, dim: Dims = None, *, correction: float | None = 1, keepdim: bool
 
 
 def norm(x: Any, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Euclidean norm of x over `dim`, the root of the sum of squares. Where it is 0 the gradient is 0, as in PyTorch.
+    """Euclidean norm of x over `dim`: sqrt of the sum of squares. Where it is 0 the gradient is 0, as in PyTorch.
 
-    p  2, or its name "fro"; no other
+    p  2, or "fro", the same; no other
     """
     if p not in (2, "fro"):
         raise ValueError(f"norm: p must be 2, got {p!r}; an axis is dim=..., and ops.abs(x).sum(dim) is the 1-norm")
@@ -178,7 +178,7 @@ def norm(x: Any, p: Any = 2, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 
 class Extremes(Tensor):
-    """The result of max(dim) or min(dim): to take it for PyTorch's pair of values and places is a TypeError."""
+    """The result of max(dim) or min(dim): using it as PyTorch's pair (values, indices) raises TypeError."""
 
     __slots__ = ()
 
@@ -192,22 +192,22 @@ class Extremes(Tensor):
 
 
 NO_PAIR = (
-    "max(dim) and min(dim) give the values alone, not PyTorch's pair (values, indices): x.argmax(dim) gives the "
-    "places; one of the values is .numpy()[i]"
+    "max(dim) and min(dim) give only the values, not PyTorch's pair (values, indices): x.argmax(dim) gives the "
+    "indices; a single value is .numpy()[i]"
 )
 
 
 def values_alone(t: Tensor, dim: Dims) -> Tensor:
-    """t, marked as such a result where `dim` is one axis: of several PyTorch gives no pair either."""
+    """t, marked as such a result if `dim` is one axis: for several, PyTorch gives no pair either."""
     if isinstance(dim, Integral):
         t.__class__ = Extremes
     return t
 
 
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) -> Array:
-    """Where the largest value of x is, the first of equals: int64 indices along `dim`, or (None) in x laid out flat.
+    """Index of the largest value of x, the first at a tie: int64, along `dim`, or (None) into the flattened x.
 
-    keepdim leaves the axis, with size 1. The result is an array, for it has no gradient.
+    keepdim keeps the axis, with size 1. The result is an array, since it has no gradient.
     """
     refuse("argmax", other)
     x = as_tensor(x)
@@ -223,7 +223,7 @@ def argmax(x: Any, dim: int | None = None, keepdim: bool = False, **other: Any) 
 
 
 def squeeze(x: Any, dim: Dims = None) -> Tensor:
-    """x without its axes of size 1: all of them, or those that `dim` names."""
+    """x without its axes of size 1: all of them, or those in `dim`."""
     x = as_tensor(x)
     gone = {d for d in axes("squeeze", dim, x.ndim) if x.shape[d] == 1}
     y = x.data.reshape([n for d, n in enumerate(x.shape) if d not in gone])
@@ -231,7 +231,7 @@ def squeeze(x: Any, dim: Dims = None) -> Tensor:
 
 
 def unsqueeze(x: Any, dim: int) -> Tensor:
-    """x with one more axis, of size 1, at `dim`."""
+    """x with a new axis of size 1 at `dim`."""
     x = as_tensor(x)
     (at,) = axes("unsqueeze", dim, x.ndim + 1)
     y = x.data.reshape(*x.shape[:at], 1, *x.shape[at:])
@@ -246,7 +246,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
     refuse("cat", other)
     parts = _several("cat", tensors)
     if any(p.ndim == 0 for p in parts):
-        raise ValueError("cat: a number has no axis to go along: ops.stack puts numbers in a row")
+        raise ValueError("cat: a scalar has no axis to join along: ops.stack makes a vector of scalars")
     (at,) = axes("cat", dim, parts[0].ndim)
     rest = {(*p.shape[:at], *p.shape[at + 1 :]) for p in parts}
     if len({p.ndim for p in parts}) > 1 or len(rest) > 1:

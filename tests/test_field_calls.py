@@ -152,7 +152,7 @@ def test_the_largest_of_nothing_is_refused_by_name(shape: tuple[int, ...]) -> No
 
 
 def test_numbers_are_stacked_not_joined() -> None:
-    with pytest.raises(ValueError, match=r"a number has no axis to go along: ops.stack"):
+    with pytest.raises(ValueError, match=r"a scalar has no axis to join along: ops.stack"):
         ops.cat([Tensor(1.0), Tensor(2.0)])
     np.testing.assert_array_equal(ops.stack([Tensor(1.0), Tensor(2.0)]).numpy(), [1, 2])
 
@@ -388,7 +388,7 @@ def test_a_softmax_before_the_loss_is_told_once(last: nn.Module, word: str) -> N
             train()
         slips = [str(each.message) for each in told if "ends with a" in str(each.message)]
         assert len(slips) == 1
-        assert slips[0].startswith(f"the network ends with a {word}, and the loss, cross-entropy, takes the softmax")
+        assert slips[0].startswith(f"the network ends with a {word}, and the loss, cross-entropy, applies the softmax")
 
 
 def test_a_network_that_ends_with_logits_is_not_told() -> None:

@@ -231,7 +231,7 @@ def test_one_image_of_several_channels_is_told() -> None:
 @pytest.mark.parametrize(("last", "word"), [(nn.Sigmoid(), "sigmoid"), (nn.Softmax(1), "softmax")])
 def test_a_sigmoid_before_a_loss_that_takes_one_is_told(last: nn.Module, word: str, form: str) -> None:
     net, real = nn.Sequential(nn.Linear(4, 5, rng=0), nn.ReLU(), nn.Linear(5, 2, rng=1), last), np.ones((6, 2))
-    words = rf"ends with a {word}, and the loss, cross-entropy, takes the sigmoid .*: leave the {word} out"
+    words = rf"ends with a {word}, and the loss, cross-entropy, applies the sigmoid .*: remove the {word}"
     with FORMS[form]():
         with pytest.warns(UserWarning, match=words):
             nn.BCEWithLogitsLoss()(net(X), real)
@@ -243,7 +243,7 @@ def test_a_sigmoid_before_a_loss_that_takes_one_is_told(last: nn.Module, word: s
 def test_axes_in_another_order_are_permuted() -> None:
     t = Tensor(np.zeros((2, 3, 4)))
     for use in (lambda: t.transpose(2, 0, 1), lambda: ops.transpose(t, 2, 0, 1)):
-        with pytest.raises(TypeError, match=r"^transpose swaps two axes: permute\(2, 0, 1\) puts them all"):
+        with pytest.raises(TypeError, match=r"^transpose swaps two axes: permute\(2, 0, 1\) reorders them all"):
             use()
     assert t.permute(2, 0, 1).shape == t.numpy().transpose(2, 0, 1).shape == (4, 2, 3)
 

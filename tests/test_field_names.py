@@ -93,7 +93,7 @@ def test_labels_of_another_kind_are_told_what_makes_them_whole(labels: Any, reme
 
 @pytest.mark.parametrize("labels", [[1, 2, 3], [-1, 1, 1]])
 def test_labels_that_do_not_count_from_zero_are_told(labels: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"is not in \[0, 3\): labels count from 0, and the network has an output for"):
+    with pytest.raises(ValueError, match=r"is not in \[0, 3\): labels count from 0, and the network needs an output"):
         ops.cross_entropy(np.zeros((3, 3)), labels)
 
 
@@ -313,7 +313,7 @@ def test_what_is_no_observer_is_told_how_to_write_one(wrong: Any) -> None:
 
 def test_images_in_kerass_layout_and_images_before_a_dense_layer() -> None:
     for x, conv in ((np.zeros((2, 8, 8, 3), np.float32), nn.Conv2d(3, 4, 3, rng=0)),):
-        with pytest.raises(ValueError, match=r"channels come first, x.permute\(0, 3, 1, 2\), of an array x.transpose"):
+        with pytest.raises(ValueError, match=r"channels come first, x.permute\(0, 3, 1, 2\), for an array x.transpose"):
             conv(x)
         assert conv(x.transpose(0, 3, 1, 2)).shape == conv(Tensor(x).permute(0, 3, 1, 2)).shape == (2, 4, 6, 6)
     with pytest.raises(
