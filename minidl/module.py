@@ -1,9 +1,9 @@
 """What all layers and models have in common: their weights have names, and can be saved, loaded and moved.
 
-A Module's parameters are its Tensor attributes that were made to be learned, with requires_grad=True or as a
-Parameter, and stay so while they are frozen; its buffers (batch norm's running statistics) are the other Tensors and
-the arrays, but for what `forward` keeps of its results to be looked at, such as self.attention. Both are found by
-walking the attributes, and named by their path, as in PyTorch: `features.3.bias`.
+A Module's parameters are the Tensor attributes created with requires_grad=True or as a Parameter, and remain so while
+frozen. Its buffers (batch norm's running statistics) are its other Tensors and its arrays, except for results that
+`forward` stores for inspection, such as self.attention. Both are found by walking the attributes, and named by their
+path, as in PyTorch: `features.3.bias`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from minidl.telling import tell
 from minidl.tensor import Tensor
 from minidl.weights import load_weights, save_weights, shapes_in_words
 
-BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other usual scale reaches so far
+BRIGHT = 16  # pixels above this are bytes, 0 to 255: no other common scale goes this high
 See: TypeAlias = "Callable[[str, Module, Tensor], Tensor | None]"
 watchers: ContextVar[tuple[tuple[dict[Any, str], Any], ...]] = ContextVar("watchers", default=())  # `watched` blocks
 Net = TypeVar("Net", bound="Module")
@@ -31,19 +31,19 @@ Out = TypeVar("Out", covariant=True)
 
 
 class Forward(Protocol[Out]):
-    """To a type checker net(x) is what the network's own forward says that it returns."""
+    """For type checkers: net(x) has the return type of the network's own forward."""
 
     def forward(self, *inputs: Any, **named: Any) -> Out: ...
 
 
-# Of each `evaluating` block, by id: a module and its mode there. What is held can't lend its id to another.
+# For each `evaluating` block, by id: a module and its mode there. While a module is held, its id can't be reused.
 _modes: ContextVar[tuple[dict[int, tuple[Module, bool]], ...]] = ContextVar("modes", default=())
 
 
 def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
-    """`data`, an array or a Tensor, as a Tensor that is a Module's parameter, with the same memory where it is float.
+    """`data`, an array or a Tensor, as a Tensor that is a parameter of its Module; float data shares its memory.
 
-    With requires_grad=False it is frozen: training leaves it.
+    With requires_grad=False it is frozen: training does not change it.
     """
     made = Tensor(data.data if isinstance(data, Tensor) else data, requires_grad=True)
     made.requires_grad = requires_grad
@@ -51,7 +51,7 @@ def Parameter(data: Any, requires_grad: bool = True) -> Tensor:
 
 
 class Module(Named):
-    """Base of all layers and models. A subclass creates its weights and layers as attributes and writes `forward`.
+    """Base of all layers and models. A subclass creates its weights and layers as attributes and defines `forward`.
 
     class Net(nn.Module):
         def __init__(self):
@@ -63,7 +63,7 @@ class Module(Named):
     """
 
     def __init__(self, *more: Any, **unknown: Any) -> None:
-        refuse(type(self).__name__, unknown, more)  # what is left is no argument of the layer
+        refuse(type(self).__name__, unknown, more)  # what is left is not an argument of the layer
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
@@ -74,12 +74,12 @@ class Module(Named):
                 else f"a value of type {type(value).__name__}"
             )
             raise TypeError(
-                f"{type(self).__name__}.{name} is a parameter, {what} would not be learned: "
+                f"{type(self).__name__}.{name} is a parameter, {what} would not be trained: "
                 f"assign nn.Parameter(...), or set its values with {name}.data[...] = values"
             )
         if name in ("trainable", "requires_grad") and not hasattr(type(self), name):
-            tell(f"{name} of a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
-        kept = vars(self).setdefault("_results", None)  # names that forward gave to results; None before any call
+            tell(f"{name} on a Module freezes nothing: write for p in net.parameters(): p.requires_grad = {value}")
+        kept = vars(self).setdefault("_results", None)  # names under which forward stored results; None before any call
         if kept is not None and isinstance(value, Tensor) and value.node is not None and not isinstance(old, Tensor):
             kept.add(name)
         object.__setattr__(self, name, value)
@@ -88,7 +88,7 @@ class Module(Named):
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x)")
 
     def __call__(self: Forward[Out], *inputs: Any, **named: Any) -> Out:
-        """What forward makes of the inputs. Arrays of floats or bytes reach it as Tensors, all else as it is."""
+        """Call forward. Arrays of floats or bytes are passed as Tensors, anything else unchanged."""
         if named or not all(isinstance(x, Tensor) for x in inputs):
             inputs, named = _inputs(inputs), dict(zip(named, _inputs(named.values()), strict=True))
         vars(self)["_results"] = vars(self).get("_results") or set()
@@ -101,9 +101,9 @@ class Module(Named):
 
     @contextmanager
     def watched(self, see: See) -> Iterator[None]:
-        """`with model.watched(see):` see(name, layer, y) gets the output y of each layer, and the model continues with
-        the Tensor that it returns, or with y where that is None. Layers are the modules with none inside; a block in
-        another thread sees nothing."""
+        """`with model.watched(see):` calls see(name, layer, y) with the output y of each layer; the model continues
+        with the Tensor that it returns, or with y if that is None. Layers are the modules without submodules; calls in
+        other threads are not seen."""
         names = {module: name for name, module in self.named_modules() if not list(module.named_children())}
         mine = (names, see)
         watchers.set((*watchers.get(), mine))
@@ -125,28 +125,28 @@ class Module(Named):
         return _once(self._walk(prefix))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """The tensors made to be learned, each once, frozen ones too, with their paths, in the order of definition.
+        """All parameters, frozen ones too, each once, with their paths, in order of definition.
 
-        Raises TypeError where an attribute is a list with layers or parameters in it, where they would not be found.
+        Raises TypeError if an attribute is a list with layers or parameters in it: they would not be found there.
         """
         for name, value in _once(self._named_state()):
             if isinstance(value, Tensor) and (value.parameter or value.requires_grad):
                 yield name, value
 
     def parameters(self) -> Iterator[Tensor]:
-        """The tensors made to be learned, each once, frozen ones too, in the order of definition."""
+        """All parameters, frozen ones too, each once, in order of definition."""
         for _, parameter in self.named_parameters():
             yield parameter
 
     def _walk(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """As named_modules, but a module that has two names comes under both."""
+        """Like named_modules, but a module with two names is listed under both."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child._walk(f"{prefix}.{name}" if prefix else name)
 
     def _named_state(self) -> Iterator[tuple[str, Tensor | Array]]:
-        """Every tensor and array, parameters and buffers, under all their names. What is lost in a list is refused, so
-        that a file without it is not written."""
+        """Every parameter and buffer, under all its names. Raises TypeError for what is lost in a list, so that no file
+        is written without it."""
         for path, module in self.named_modules():
             module._check_attributes(path)
         for path, module in self._walk():
@@ -165,9 +165,9 @@ class Module(Named):
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
-        """A copy of every parameter and buffer by name, as NumPy arrays, in PyTorch's names and layout.
+        """A copy of every parameter and buffer by name, as NumPy arrays, with PyTorch's names and layout.
 
-        So it stays as it was while training goes on; what is written into it reaches the network by load_state_dict.
+        Further training does not change it; changes to it reach the network only through load_state_dict.
         """
         return {
             name: to_numpy(value.data if isinstance(value, Tensor) else value).copy()
@@ -175,10 +175,10 @@ class Module(Named):
         }
 
     def load_state_dict(self, state: Mapping[str, Any], **other: Any) -> None:
-        """Copy the values in `state` (arrays, Tensors, PyTorch CPU tensors) to parameters and buffers of these names.
+        """Copy the values in `state` (arrays, Tensors, PyTorch CPU tensors) to the parameters and buffers by name.
 
         Nothing is changed unless everything fits. Raises KeyError for missing or unexpected names, ValueError for
-        another shape and TypeError for what is no number.
+        a wrong shape and TypeError for values that are not real numbers.
         """
         refuse("load_state_dict", other)
         if not hasattr(state, "keys") or isinstance(state, Module):
@@ -191,7 +191,7 @@ class Module(Named):
                 f"load_state_dict: these {len(state)} values are not the {len(own)} of this {type(self).__name__}: "
                 f"missing {_some(missing)}, unexpected {_some(unexpected)}"
             )
-        new = {name: _fitting(name, state[name], target) for name, target in own.items()}  # copies, so that it may swap
+        new = {name: _fitting(name, state[name], target) for name, target in own.items()}  # copies: it may alias own
         for name, target in own.items():
             array = target.data if isinstance(target, Tensor) else target
             array[...] = new[name]  # in place: an optimizer's views stay valid
@@ -201,21 +201,21 @@ class Module(Named):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights and buffers, and nothing else, to `path`: a safetensors file, for PyTorch too (weights.py).
 
-        A training run that is to be resumed is saved by its Trainer. Raises OSError where it can't be written.
+        To resume training later, save the Trainer instead. Raises OSError if the file can't be written.
         """
         save_weights(path, self.state_dict())
 
     def load(self: Net, path: str | os.PathLike[str]) -> Net:
-        """Take the weights of the file `path` that `save` wrote, or of a run's checkpoint; returns the model.
+        """Load the weights from the file `path` that `save` wrote, or from a run's checkpoint; returns the model.
 
-        Raises WeightsError where it can't be read, and as load_state_dict does where it does not fit.
+        Raises WeightsError if it can't be read, and the errors of load_state_dict if it does not fit.
         """
         weights = load_weights(path)
         try:
             self.load_state_dict(weights)
         except (KeyError, ValueError, TypeError) as error:
             theirs, own = shapes_in_words(weights), shapes_in_words(self.state_dict())
-            which = f"{path} holds {theirs}: another network's, for this {type(self).__name__} has {own}"
+            which = f"{path} holds {theirs}: another network's, since this {type(self).__name__} has {own}"
             raise type(error)(f"{which}; {error.args[0]}") from error
         return self
 
@@ -223,7 +223,7 @@ class Module(Named):
 
     @property
     def training(self) -> bool:
-        """False after eval(): dropout passes everything, batch norm uses its running statistics."""
+        """False after eval(): dropout is off, batch norm uses its running statistics."""
         for modes in _modes.get():
             if here := modes.get(id(self)):
                 return here[1]
@@ -240,7 +240,7 @@ class Module(Named):
     def train(self: Net, mode: bool = True) -> Net:
         """Put this module and all inside it in training mode (or, with False, in evaluation mode).
 
-        Each module's own `train` is called, so that one may stay as it is, such as a batch norm with frozen statistics.
+        Each module's own `train` is called, so a class may override it, such as a batch norm with frozen statistics.
         """
         self.training = mode
         for _, child in self.named_children():
@@ -249,13 +249,13 @@ class Module(Named):
 
     def eval(self: Net) -> Net:
         """Evaluation mode: train(False)."""
-        self.train(False)  # one of the user's own may return nothing
+        self.train(False)  # a user's own train() may return None
         return self
 
     def to(self: Net, device: str | None = None, dtype: Any = None) -> Net:
         """Move to a device ("cpu", "gpu") and/or another float dtype. Do this before building the optimizer.
 
-        A weight that is there already keeps its gradient. Raises TypeError for a dtype of no floats.
+        A weight that need not change keeps its gradient. Raises TypeError for a dtype that is not float.
         """
         if dtype is not None and np.dtype(dtype).kind != "f":
             raise TypeError(f"a model's weights are floats: to(dtype='float32') or 'float64', not {dtype!r}")
@@ -277,21 +277,21 @@ class Module(Named):
 
 
 def dtype_of(model: Module) -> Any:
-    """The float dtype of its weights, which its inputs need too; float32 where it has none."""
+    """The float dtype of the model's weights, which its inputs need too; float32 if it has none."""
     first = next(iter(model.parameters()), None)
     return np.dtype(np.float32) if first is None else first.dtype
 
 
 def device_of(model: Module) -> str:
-    """Where its weights are: "cpu" or "gpu"; "cpu" where it has none."""
+    """The device of the model's weights, "cpu" or "gpu"; "cpu" if it has none."""
     first = next(iter(model.parameters()), None)
     return "cpu" if first is None else first.device
 
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """`with evaluating(model):` all of it is in evaluation mode here; for other threads, and afterwards, each module is
-    in its own mode, such as a batch norm that was put in eval() alone."""
+    """`with evaluating(model):` the whole model is in evaluation mode, in this thread. In other threads, and
+    afterwards, each module has its own mode, even a batch norm that alone was put in eval()."""
     modules = [module for _, module in model.named_modules()]
     of_class = [(module, module.training) for module in modules if type(module).training is not Module.training]
     mine = {id(module): (module, module.training) for module in modules}
@@ -300,14 +300,14 @@ def evaluating(model: Module) -> Iterator[None]:
         model.eval()
         yield
     finally:
-        mine.clear()  # so that this ends wherever it is known: a generator may be closed in another thread, or late
+        mine.clear()  # ends this block in every context: a generator may be closed in another thread, or late
         _modes.set(tuple(filter(None, _modes.get())))
-        for module, training in of_class:  # a class that has a `training` of its own
+        for module, training in of_class:  # a class with its own `training`
             module.training = training
 
 
 def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
-    """Arrays of floats and bytes as Tensors. Other whole numbers may be labels or indices, and stay what they are."""
+    """Arrays of floats and bytes as Tensors. Other integers may be labels or indices, and stay as they are."""
 
     def numbers(x: Any) -> bool:
         dtype = getattr(x, "dtype", None)
@@ -329,7 +329,7 @@ def _some(names: list[str]) -> str:
 
 
 def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Each thing under the first of its names."""
+    """Each object once, under the first of its names."""
     seen: set[int] = set()
     for name, thing in named:
         if id(thing) not in seen:
@@ -338,7 +338,7 @@ def _once(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
 
 
 def _fitting(name: str, value: Any, target: Tensor | Array) -> Array:
-    """A copy of the value with the dtype and on the device of what it is for. Raises where it does not fit."""
+    """A copy of the value with the dtype and device of its target. Raises if it does not fit."""
     value, array = _host_array(value), target.data if isinstance(target, Tensor) else target
     if value.shape != array.shape:
         raise ValueError(f"load_state_dict: {name} has shape {value.shape}, this model needs {array.shape}")

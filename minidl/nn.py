@@ -1,7 +1,7 @@
 """Layers: an operation together with the weights that it owns (see module.py for what they have in common).
 
-Convolution and pooling are in nn_conv.py, rarer layers in nn_more.py; here all have their names.
-Initial weights are drawn as init.py says.
+Convolution and pooling are in nn_conv.py, rarer layers in nn_more.py; all can be imported from here.
+init.py draws the initial weights.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ __all__ = [
 
 
 class _Layers(Module):
-    """Layers in a row, named "0", "1", ... or as their OrderedDict says."""
+    """A sequence of layers, named "0", "1", ... or by the keys of an OrderedDict."""
 
     def _add(self, name: str, layer: Any) -> None:
         self._check(name, layer)
         if "." in name or hasattr(self, name):
-            why = "a dot leads into a layer" if "." in name else "that name is taken"
+            why = "a dot separates names in a path" if "." in name else "that name is taken"
             raise ValueError(f"{type(self).__name__}: a layer can't be named {name!r}: {why}")
         setattr(self, name, layer)
 
@@ -45,14 +45,14 @@ class _Layers(Module):
             raise TypeError(f"{kind}: layer {name} is the class {layer.__name__} itself: write {layer.__name__}(...)")
         if not isinstance(layer, Module):
             what = getattr(layer, "__name__", type(layer).__name__)
-            raise TypeError(f"{kind}: layer {name} is no Module but {what!r}: nn.ReLU() for a function relu, *layers "
-                            "for a list, else a class of your own with forward(self, x)")  # fmt: skip
+            raise TypeError(f"{kind}: layer {name} is not a Module but {what!r}: nn.ReLU() for a function relu, "
+                            "*layers for a list, else a class of your own with forward(self, x)")  # fmt: skip
 
     def __iter__(self) -> Iterator[Module]:
         return (layer for _, layer in self.named_children())
 
     def __getitem__(self, i: Any) -> Any:
-        """The layer at place i; of a slice, these layers by themselves, with their weights shared."""
+        """The layer at index i; for a slice, a new container of these layers, with the same weights."""
         if not isinstance(i, slice):
             return list(self)[i]
         part = ModuleList() if isinstance(self, ModuleList) else Sequential()  # a subclass may need arguments
@@ -61,25 +61,25 @@ class _Layers(Module):
         return part
 
     def __setitem__(self, i: int, layer: Module) -> None:
-        """Another layer at place i, such as a new head, under the name of the one before."""
+        """Replace the layer at index i, for example by a new head. The name stays."""
         name = list(self.named_children())[operator.index(i)][0]
         self._check(name, layer)
         setattr(self, name, layer)
 
     def __delitem__(self, i: Any) -> None:
-        raise TypeError("layers are not taken out: net[:-1] is a network without the last one, with the same weights")
+        raise TypeError("layers can't be deleted: net[:-1] is a network without the last one, with the same weights")
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def append(self, layer: Module) -> Any:
-        """One more layer at the end."""
+        """Add a layer at the end; returns the container."""
         self._add(str(len(self)), layer)
         return self
 
 
 class Sequential(_Layers):
-    """Layers, one after the other, named "0", "1", ... and reached as model[0]; an OrderedDict names them itself."""
+    """Layers applied in order, named "0", "1", ..., or by the keys of an OrderedDict; model[0] is the first."""
 
     def __init__(self, *layers: Any) -> None:
         named = layers[0].items() if len(layers) == 1 and isinstance(layers[0], dict) else enumerate(layers)
@@ -95,11 +95,11 @@ class Sequential(_Layers):
 
 
 class ModuleList(_Layers):
-    """A list of layers, whose weights are found, named and saved. Your own forward says how they are applied.
+    """A list of layers whose weights are found, named and saved. Your own forward applies them.
 
     layers  Modules, named "0", "1", ...
 
-    Raises TypeError for what is no Module.
+    Raises TypeError for anything but a Module.
     """
 
     def __init__(self, layers: Iterable[Module] = ()) -> None:
@@ -113,8 +113,8 @@ class ModuleList(_Layers):
 class Linear(Module):
     """y = x W^T + b, (..., in_features) -> (..., out_features). weight (out_features, in_features), bias zeros or None.
 
-    init  "kaiming", the default, where a ReLU follows, else "xavier", or "pytorch" (init.py); another: ValueError
-    rng   a Generator, a seed, or None: a stream of the `minidl.seed` block around, else fresh entropy
+    init  "kaiming" (default) before a ReLU, "xavier" otherwise, or "pytorch" (see init.py); anything else: ValueError
+    rng   a Generator, a seed, or None: the next stream of the enclosing `minidl.seed` block, else fresh entropy
     """
 
     def __init__(
@@ -154,9 +154,9 @@ class _BatchNorm(Module):
         if not eps > 0:
             raise ValueError(f"{name}: eps must be above 0, got {eps}")
         if momentum is None:
-            raise TypeError(f"{name}: momentum=None, a mean over all batches, is not here: give a number, such as 0.1")
+            raise TypeError(f"{name}: momentum=None, a mean over all batches, is not supported: give a number like 0.1")
         if not 0 <= momentum <= 1:
-            raise ValueError(f"{name}: momentum must be a fraction, of a batch's statistics, got {momentum}")
+            raise ValueError(f"{name}: momentum must be in [0, 1], the weight of the new batch, got {momentum}")
         self.eps, self.momentum = eps, momentum
         self.weight = Tensor(np.ones(num_features, np.float32), requires_grad=True) if affine else None
         self.bias = Tensor(np.zeros(num_features, np.float32), requires_grad=True) if affine else None
@@ -182,12 +182,12 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Batch normalization of (N, C) by channel, in the same shape; see ops.batch_norm, which has the paper.
+    """Batch normalization of (N, C) per channel, in the same shape; see ops.batch_norm for the paper.
 
     num_features  C
     eps           > 0, keeps the division finite
-    momentum      how far the running statistics move at each step of training, in [0, 1] (Keras's is 1 - momentum)
-    affine        False: without weight and bias
+    momentum      how far the running statistics move at each training step, in [0, 1] (Keras's is 1 - momentum)
+    affine        False: no weight and no bias
 
     weight (C,) of ones, bias (C,) of zeros, float32; running_mean and running_var (C,) are saved with them.
     Raises ValueError for eps <= 0 and a momentum outside [0, 1].
@@ -197,9 +197,9 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalization of (N, C, H, W) by channel, over images and pixels; else as BatchNorm1d.
+    """Batch normalization of (N, C, H, W) per channel, over images and pixels; otherwise like BatchNorm1d.
 
-    num_features, eps, momentum, affine  as there
+    num_features, eps, momentum, affine  as for BatchNorm1d
     """
 
     ndim = 4
@@ -209,7 +209,7 @@ class BatchNorm2d(_BatchNorm):
 
 
 class Standardize(Module):
-    """(x - mean) / std: what is done to a network's input, as its first layer. torchvision's name for it is Normalize.
+    """(x - mean) / std: standardizes the input, as a network's first layer. torchvision calls it Normalize.
 
     mean, std  numbers, or arrays that broadcast with x. They are not parameters, but part of the state dict, so they
                are saved with the weights
@@ -221,7 +221,7 @@ class Standardize(Module):
         self.mean, self.std = Tensor(np.asarray(mean, np.float32)), Tensor(np.asarray(std, np.float32))
         if not (self.std.data > 0).all():
             least = self.std.data.min()
-            raise ValueError(f"Standardize: std must be above 0, got {least:g}: make it 1 where x is always the same")
+            raise ValueError(f"Standardize: std must be above 0, got {least:g}: make it 1 where x is constant")
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -231,12 +231,12 @@ class Standardize(Module):
 
 
 class Dropout(Module):
-    """In training, each value set to 0 with probability p, the others scaled by 1/(1-p); nothing in evaluation.
+    """In training, sets each value to 0 with probability p and scales the others by 1/(1-p); off in evaluation.
 
     p    in [0, 1)
     rng  a Generator, a seed, or None (see Linear): the layer draws its key from it (see rng.py)
 
-    Raises ValueError for another p. Srivastava et al. 2014.
+    Raises ValueError for any other p. Srivastava et al. 2014.
     """
 
     def __init__(self, p: float = 0.5, *more: Any, rng: Rng = None, **other: Any) -> None:
@@ -253,7 +253,7 @@ class Dropout(Module):
 
 
 class Flatten(Module):
-    """(N, C, H, W) -> (N, C*H*W); with other axes than those from `start_dim` to `end_dim` kept, see ops.flatten."""
+    """(N, C, H, W) -> (N, C*H*W): merges the axes from `start_dim` to `end_dim`, see ops.flatten."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         self.start_dim, self.end_dim = start_dim, end_dim

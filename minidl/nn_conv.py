@@ -1,4 +1,4 @@
-"""Layers over images: convolution and pooling. Their operations are in ops_conv.py; all are in nn too."""
+"""Layers for images: convolution and pooling. Their operations are in ops_conv.py; nn exports all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from minidl.tensor import Tensor
 
 
 class Conv2d(Module):
-    """Filters over images: (N, in_channels, H, W) -> (N, out_channels, OH, OW), see ops.conv2d.
+    """2-d convolution of images: (N, in_channels, H, W) -> (N, out_channels, OH, OW), see ops.conv2d.
 
     kernel_size      height and width of the filters (kh, kw), or one number for both
     stride, padding  in pixels, a number or a pair
-    bias, init, rng  as for Linear. By name only: in PyTorch `dilation` would come first
+    bias, init, rng  as for Linear; keyword-only, because in PyTorch `dilation` comes first
 
     weight (out_channels, in_channels, kh, kw), bias (out_channels,) of zeros, float32.
     """
@@ -80,7 +80,7 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """The mean of each window, zeros of the border included: (N, C, H, W) -> (N, C, OH, OW).
+    """The mean of each window, padding zeros included: (N, C, H, W) -> (N, C, OH, OW).
 
     kernel_size, stride, padding  as for MaxPool2d
     """

@@ -1,4 +1,4 @@
-"""Layers that the networks here do without, but other programs use; and losses as modules. All are in nn too."""
+"""Layers that the networks here do not need, but other programs do; and losses as modules. nn exports all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl.tensor import Tensor
 
 
 class LeakyReLU(Module):
-    """x where it is above 0, else negative_slope x, in the shape of x (Maas et al. 2013)."""
+    """x where x > 0, else negative_slope * x, in the shape of x (Maas et al. 2013)."""
 
     def __init__(self, negative_slope: float = 0.01, *more: Any, **other: Any) -> None:
         super().__init__(*more, **other)
@@ -25,7 +25,7 @@ class LeakyReLU(Module):
 
 
 class GELU(Module):
-    """x Phi(x), in the shape of x; approximate="tanh" is quicker, and needs no SciPy (see ops.gelu)."""
+    """x Phi(x), in the shape of x; approximate="tanh" is faster and needs no SciPy (see ops.gelu)."""
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
@@ -39,7 +39,7 @@ class GELU(Module):
 
 
 class Softmax(Module):
-    """e^x / sum(e^x) along `dim`. A network that is trained by cross-entropy ends with logits, without it."""
+    """e^x / sum(e^x) along `dim`. A network trained with cross-entropy outputs logits and must not end with it."""
 
     def __init__(self, dim: int = -1, **other: Any) -> None:
         super().__init__(**other)
@@ -58,7 +58,7 @@ class Softmax(Module):
 class CrossEntropyLoss(Module):
     """loss = CrossEntropyLoss()(logits, labels), logits (N, classes), labels (N,): see ops.cross_entropy.
 
-    reduction        "mean", "sum", or "none" for a loss per example
+    reduction        "mean", "sum", or "none" for one loss per example
     label_smoothing  in [0, 1], see there
     """
 
@@ -74,9 +74,9 @@ class CrossEntropyLoss(Module):
 
 
 class MSELoss(Module):
-    """loss = MSELoss()(prediction, target), of one shape: see ops.mse_loss.
+    """loss = MSELoss()(prediction, target), both of the same shape: see ops.mse_loss.
 
-    reduction  "mean", "sum", or "none" for all squared errors
+    reduction  "mean", "sum", or "none" for the squared error of each element
     """
 
     def __init__(self, *, reduction: str = "mean", **other: Any) -> None:
@@ -91,7 +91,7 @@ class MSELoss(Module):
 
 
 class BCEWithLogitsLoss(MSELoss):
-    """loss = BCEWithLogitsLoss()(logits, target), of one shape: see ops.binary_cross_entropy_with_logits.
+    """loss = BCEWithLogitsLoss()(logits, target), both of the same shape: see ops.binary_cross_entropy_with_logits.
 
     reduction  as for MSELoss
     """

@@ -125,7 +125,7 @@ def test_a_parameter_is_not_replaced_by_what_would_not_be_learned() -> None:
         with pytest.raises(TypeError, match=r"Linear.weight is a parameter.*nn.Parameter.*weight.data\[...\] = values"):
             net.last.weight = Tensor(np.zeros((2, 6), np.float32))
         for value in (np.zeros((2, 6), np.float32), 0.0, [0.0], net.last.weight * 2):  # PyTorch refuses these too
-            with pytest.raises(TypeError, match=r"Linear.weight is a parameter, a .* would not be learned: assign"):
+            with pytest.raises(TypeError, match=r"Linear.weight is a parameter, a .* would not be trained: assign"):
                 net.last.weight = value
     net.last.weight = nn.Parameter(np.zeros((2, 6), np.float32))
     assert [name for name, _ in net.named_parameters()] == names

@@ -190,7 +190,7 @@ def test_threads_are_counted(n: Any) -> None:
 @pytest.mark.parametrize("name", ["trainable", "requires_grad"])
 def test_a_whole_network_is_not_frozen_by_a_word(name: str) -> None:
     net = network()
-    with pytest.warns(UserWarning, match=rf"^{name} of a Module freezes nothing: .*p.requires_grad = False$"):
+    with pytest.warns(UserWarning, match=rf"^{name} on a Module freezes nothing: .*p.requires_grad = False$"):
         setattr(net, name, False)
 
     class Own(nn.Module):

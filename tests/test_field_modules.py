@@ -76,7 +76,7 @@ def test_models_are_copied_also_after_an_optimizer_was_built() -> None:
 def test_what_is_no_module_is_refused() -> None:
     linear = nn.Linear(4, 3)
     for wrong, words in (
-        (ops.relu, "layer 1 is no Module but 'relu'.*nn.ReLU"),
+        (ops.relu, "layer 1 is not a Module but 'relu'.*nn.ReLU"),
         (nn.ReLU, r"layer 1 is the class ReLU itself: write ReLU\(...\)"),
         ([linear], "list"),
         (3, "int"),
@@ -99,7 +99,7 @@ def test_an_ordered_dict_names_the_layers() -> None:
     assert model.append(nn.ReLU())[3].__class__ is nn.ReLU
     with pytest.raises(ValueError, match="'1': that name is taken"):
         nn.Sequential(OrderedDict([("1", nn.ReLU())])).append(nn.ReLU())
-    with pytest.raises(ValueError, match=r"'a\.b': a dot leads into a layer"):
+    with pytest.raises(ValueError, match=r"'a\.b': a dot separates names in a path"):
         nn.Sequential(OrderedDict([("a.b", nn.ReLU())]))
 
 

@@ -313,7 +313,7 @@ def test_a_layer_takes_anothers_place() -> None:
     net[-1] = nn.Linear(5, 7, rng=2)
     assert list(net.state_dict()) == names
     np.testing.assert_array_equal(net(X).numpy(), nn.Sequential(*network()[:-1], nn.Linear(5, 7, rng=2))(X).numpy())
-    with pytest.raises(TypeError, match="layer 1 is no Module but 'relu'"):
+    with pytest.raises(TypeError, match="layer 1 is not a Module but 'relu'"):
         net[1] = ops.relu
     with pytest.raises(IndexError):
         net[3] = nn.ReLU()
