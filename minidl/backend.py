@@ -28,12 +28,12 @@ Kernels: TypeAlias = "dict[str, Callable[..., Any]]"
 
 
 class DeviceError(RuntimeError):
-    """The device asked for is not there. The message says what to install or which name to use."""
+    """The requested device is not available. The message says what to install or which name to use."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A device: its name, its array module, and the two ways across.
+    """A device: its name, its array module, and the transfers in both directions.
 
     name        what `--device` and `Tensor.to` take: "cpu" or "gpu"
     xp          the array module, `numpy` or `cupy`
@@ -41,7 +41,7 @@ class Backend:
     from_host   NumPy array -> array on this device
     to_host     array on this device -> NumPy array (waits for the device)
     kernels     faster forms of some operations on this device, by the operation's name (see `accelerated`)
-    compiled    gives still faster ones: they are made when the first is needed
+    compiled    returns still faster ones; they are compiled when the first is needed
     """
 
     name: str
@@ -53,13 +53,13 @@ class Backend:
     compiled: list[Callable[[], Kernels]] = field(default_factory=list, compare=False)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An array with arbitrary contents, in C order, for results. How memory is used again: fast/malloc.py."""
+        """An uninitialized array, in C order, for results. How memory is reused: fast/malloc.py."""
         array: Array = self.xp.empty(shape, dtype)
         return array
 
 
 CPU = Backend("cpu", np, np.ndarray, np.asarray, np.asarray)
-GPU_KERNELS: Kernels = {}  # of "gpu"; filled by minidl/fast/gpu
+GPU_KERNELS: Kernels = {}  # the GPU's; filled by minidl/fast/gpu
 _loaded: dict[str, Backend] = {"cpu": CPU}  # devices in use so far, by name
 
 
@@ -79,7 +79,7 @@ def _load_gpu() -> Backend:
     if count == 0:
         raise DeviceError(no_gpu.no_device(None))
     try:
-        float((cupy.ones((2, 2)) @ cupy.ones((2, 2))).sum())  # asks for the driver, the compiler and cuBLAS
+        float((cupy.ones((2, 2)) @ cupy.ones((2, 2))).sum())  # needs the driver, the compiler and cuBLAS
     except Exception as error:  # whatever is missing or broken, the reason is in CUDA's own words
         raise DeviceError(no_gpu.no_use(error)) from error
 
@@ -99,7 +99,7 @@ def _load_gpu() -> Backend:
 def get_backend(device: str | None = None) -> Backend:
     """The backend of a device name: "cpu" (also for None), "gpu", or "auto" (the GPU where there is one).
 
-    Raises DeviceError where the device is unknown or can't be used here.
+    Raises DeviceError if the device is unknown or can't be used here.
     """
     if device == "auto":
         try:
@@ -109,26 +109,26 @@ def get_backend(device: str | None = None) -> Backend:
     name = device or "cpu"
     if name not in _loaded:
         if name != "gpu":
-            dtype = "" if isinstance(name, str) else "; a dtype goes by its name, net.to(dtype=...)"
+            dtype = "" if isinstance(name, str) else "; a dtype is passed by name, net.to(dtype=...)"
             raise DeviceError(f"unknown device {name!r}: choose cpu, gpu (CUDA) or auto{dtype}")
         _loaded[name] = _load_gpu()
     return _loaded[name]
 
 
 def moved(array: Array, device: str) -> Array:
-    """The array on this device: itself where it is there already."""
+    """The array on this device, or itself if it is already there."""
     here, there = backend_of(array), get_backend(device)
     return array if here is there else there.from_host(here.to_host(array))
 
 
 def register(backend: Backend) -> None:
-    """Make another device known by its name (the tests' counting device is one)."""
+    """Register another device under its name (the tests' counting device is one)."""
     _loaded[backend.name] = backend
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend that an array belongs to. Raises TypeError for anything that is no array."""
-    return CPU if type(array) is np.ndarray else _other_backend_of(array)  # without a loop where it is NumPy's
+    """The backend that an array belongs to. Raises TypeError for anything but an array."""
+    return CPU if type(array) is np.ndarray else _other_backend_of(array)  # no loop for NumPy's
 
 
 def _other_backend_of(array: Any) -> Backend:
@@ -140,7 +140,7 @@ def _other_backend_of(array: Any) -> Backend:
         if isinstance(array, gpu.array_type):
             return gpu
     kind = type(array).__name__
-    raise TypeError(f"expected a NumPy or CuPy array, got {kind}; a weight's values are set by w.data[...] = values")
+    raise TypeError(f"expected a NumPy or CuPy array, got {kind}; set a weight's values with w.data[...] = values")
 
 
 def xp_of(array: Any) -> Any:
@@ -150,7 +150,7 @@ def xp_of(array: Any) -> Any:
 
 @cache
 def one(backend: Backend, dtype: Any, shape: tuple[int, ...]) -> Array:
-    """The number 1 on a GPU: made once, and never changed. The gradient of a loss with respect to itself."""
+    """The number 1 on a GPU, created once and never changed: the gradient of a loss with respect to itself."""
     number: Array = backend.xp.ones(shape, dtype)
     return number
 
@@ -167,26 +167,26 @@ def erf(x: Array) -> Array:
 
         return on_device(x)
     try:
-        from scipy.special import erf as quick  # here: SciPy is no requirement, and takes long to import
+        from scipy.special import erf as quick  # here: SciPy is optional, and slow to import
     except ImportError:
         return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)
     return np.asarray(quick(x), x.dtype)
 
 
 def read_together(xp: Any, values: list[Any]) -> list[float]:
-    """Some single numbers that lie on a device as Python's, with one wait for the device in all."""
+    """Scalars on a device as Python floats, with a single wait for the device."""
     numbers: list[float] = to_numpy(xp.stack(values).astype(np.float64)).tolist()
     return numbers
 
 
-# ---- what may cross ----
+# ---- transfers ----
 
 _crossing_forbidden: ContextVar[bool] = ContextVar("crossing_forbidden", default=False)
 
 
 @contextmanager
 def no_crossing() -> Iterator[None]:
-    """`with no_crossing():` an array that is sent to the GPU or read from it raises DeviceError."""
+    """`with no_crossing():` sending an array to the GPU, or reading one from it, raises DeviceError."""
     token = _crossing_forbidden.set(True)
     try:
         yield
@@ -198,7 +198,7 @@ def no_crossing() -> Iterator[None]:
 
 
 class _SameBits(ContextDecorator):
-    """`with same_bits:` nothing else in this process changes a bit of what is computed: see fast/blas.py."""
+    """`with same_bits:` nothing else in this process can change a bit of the result: see fast/blas.py."""
 
     hold: Callable[[], None] = staticmethod(lambda: None)
     release: Callable[[], None] = staticmethod(lambda: None)
@@ -220,13 +220,13 @@ Op = TypeVar("Op", bound=Callable[..., Any])
 
 
 def accelerated(reference: Op) -> Op:
-    """Marks an operation on Tensors that a device may have a faster form of, a kernel: see fast/ for the CPU's.
+    """Mark an operation on Tensors for which a device may have a faster form, a kernel; those of the CPU are in fast/.
 
-    The function below the mark says what the operation is. The kernel computes the same, or answers NotImplemented
-    to what it was not made for; then, and on a device without one, the function itself runs. A layer's
+    The decorated function defines the operation. The kernel computes the same, or returns NotImplemented for inputs
+    that it does not handle; then, and on a device without one, the function itself runs. A layer's
     forward(self, x) may be marked too; its kernel is named "Class.forward".
     """
-    name, at = reference.__qualname__, int(reference.__code__.co_varnames[0] == "self")  # where the Tensor stands
+    name, at = reference.__qualname__, int(reference.__code__.co_varnames[0] == "self")  # the Tensor's position
 
     @wraps(reference)
     def op(*args: Any, **kwargs: Any) -> Any:
@@ -241,7 +241,7 @@ def accelerated(reference: Op) -> Op:
 
 
 def _in_order(op: Callable[..., Any], args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments by position; left over is what goes by name only, unless it is as by default."""
+    """The arguments by position, and the keyword-only ones that differ from their defaults."""
     known = signature(op)
     refuse(op.__qualname__, {name: value for name, value in kwargs.items() if name not in known.parameters})
     bound = known.bind(*args, **{name: value for name, value in kwargs.items() if name in known.parameters})
@@ -251,8 +251,8 @@ def _in_order(op: Callable[..., Any], args: Any, kwargs: Any) -> tuple[tuple[Any
 
 
 def kernel_for(array: Any, name: str) -> Callable[..., Any] | None:
-    """The kernel of this name on the device of the array; None where there is none, or inside reference_only()."""
-    if type(array) is np.ndarray:  # the commonest case, answered without a loop
+    """The kernel of this name on the array's device; None if there is none, or inside reference_only()."""
+    if type(array) is np.ndarray:  # the most common case, without a loop
         backend: Backend | None = CPU
     else:
         backend = next((each for each in _loaded.values() if isinstance(array, each.array_type)), None)
@@ -270,13 +270,13 @@ def reference_only_now() -> bool:
 
 @block
 def reference_only() -> Iterator[None]:
-    """`with reference_only():` every operation runs as it is written in ops*.py, without kernels."""
+    """`with reference_only():` every operation runs as written in ops*.py, without kernels."""
     yield from _only(PLAIN)
 
 
 @block
 def no_fast() -> Iterator[None]:
-    """`with no_fast():` nothing runs in compiled loops, as where the extra `fast` is not installed."""
+    """`with no_fast():` nothing runs in compiled loops, as if the extra `fast` were not installed."""
     yield from _only(min(NUMPY, _forms.get()))
 
 

@@ -1,4 +1,4 @@
-"""How good a model is, on examples that it does not learn from, and what it says of an image."""
+"""How good a model is on examples that it was not trained on, and what it predicts for an image."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Result(NamedTuple):
 def evaluate(
     model: Module, examples: Examples | tuple[Any, Any], batch_size: int | None = None, threads: int | None = None
 ) -> Result:
-    """Mean loss and accuracy (a fraction) of the model on examples it does not learn from, as (loss, accuracy).
+    """Mean loss and accuracy (a fraction) of the model on held-out examples, as (loss, accuracy).
 
     examples    Examples, such as `split(data).test`, or a pair of arrays (images, labels)
     batch_size  examples at a time; None: more than in training if they are small, which saves a third of the time
-    threads     to compute with; None: as many as there are cores
+    threads     to compute with; None: one per core
 
-    Waits for the device once. Raises ValueError where there are no examples.
+    Waits for the device once. Raises ValueError if there are no examples.
     """
     examples = examples_of(examples)
     tell_unscaled(examples.images)
@@ -46,7 +46,7 @@ def evaluate(
 
 @same_bits
 def measure(model: Module, examples: Examples, batch_size: int | None = None) -> Result:
-    """`evaluate` for a loop that calls it after each epoch: it prints no warnings."""
+    """Like `evaluate`, but without warnings, for a loop that calls it after each epoch."""
     if not len(examples):
         raise ValueError("there are no examples to evaluate on: val_fraction=0, or a Trainer's (x, y), leaves that "
                          "split empty")  # fmt: skip
@@ -65,23 +65,23 @@ def measure(model: Module, examples: Examples, batch_size: int | None = None) ->
 
 @same_bits
 def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple[int, int] | None = None) -> Array:
-    """The probability of each class, a NumPy array (N, classes), for images (N, H, W) or (N, C, H, W); (H, W) is one.
+    """The probability of each class, a NumPy array (N, classes), for images (N, H, W), (N, C, H, W) or one (H, W).
 
     model       from images to logits; evaluated in eval mode
-    images      bytes (scaled by 1/255) or numbers as the model was trained on; Examples are taken too
+    images      bytes (scaled by 1/255), or floats scaled as in training; Examples are accepted too
     batch_size  images at a time
-    image_size  (height, width) that it was trained on, for a warning where these are others, such as (H, W, RGB)
+    image_size  (height, width) of the training images: other sizes, such as (H, W, RGB), give a warning
 
-    `argmax(1)` of it gives the likeliest class of each. Raises ValueError where the network gives anything else, and
-    TypeError for what holds no pixels, such as a file's name.
+    `.argmax(1)` gives the most likely class of each image. Raises ValueError if the network's output is not
+    (N, classes), and TypeError for anything but pixels, such as a file name.
     """
     given = images.images if isinstance(images, Examples) else plain_array(images)
     if given.dtype.kind in "OSUMmc" or (given.ndim < 2 and given.size):
         what = f"{given.dtype} of shape {given.shape}" if given.ndim else f"a {type(images).__name__}"
-        raise TypeError(f"predict takes the pixels of images, (N, H, W), (N, C, H, W) or one (H, W), not {what}; those "
-                        'of a picture are np.asarray(PIL.Image.open(file).convert("L"))')  # fmt: skip
+        raise TypeError(f"predict takes the pixels of images, (N, H, W), (N, C, H, W) or one (H, W), not {what}; read "
+                        'an image file with np.asarray(PIL.Image.open(file).convert("L"))')  # fmt: skip
     given = given[None] if given.ndim == 2 else given
-    if not len(given) and given.ndim > 2:  # none: what the network says of a blank one has the classes
+    if not len(given) and given.ndim > 2:  # none: the output for a blank one has the number of classes
         return predict(model, np.zeros((1, *given.shape[1:]), given.dtype))[:0]
     tell_unscaled(given)
     if image_size and len(given) and given.shape[-2:] != image_size:
@@ -93,7 +93,7 @@ def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple
             logits = model(x.to(device))
             if logits.ndim != 2:
                 raise ValueError(f"predict: the network gave {logits.shape} for images {x.shape}, not (N, classes); "
-                                 "of rows (N, F) net(x).softmax(1) gives probabilities")  # fmt: skip
+                                 "for rows (N, F), net(x).softmax(1) gives probabilities")  # fmt: skip
             parts.append(ops.softmax(logits).numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 

@@ -1,8 +1,8 @@
 """The training loop: batches through the model, gradients into the optimizer, the validation split after each epoch.
 
-A Trainer knows at every moment exactly where it stands, so that a program can stop after any step, save that, and
-resume later with the same bits. The order of the examples in epoch e is drawn from (seed, e) alone. Whatever else
-happens while it trains, from a progress bar to checkpoints, is done by observers.
+A Trainer always knows exactly where training stands, so a program can stop after any step, save, and resume later with
+the same bits. The order of the examples in epoch e depends on (seed, e) alone. Everything else that happens during
+training, from the progress bar to checkpoints, is done by observers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from minidl.training.slips import check_settings, tell_resting, tell_slips
 
 
 class StepLosses(NamedTuple):
-    """What is read later of a step. Nothing here waits for the device."""
+    """The results of a step, to be read later. Nothing here waits for the device."""
 
     step: int  # its number
     loss: Array  # 0-d
@@ -53,13 +53,13 @@ class Trainer(Named):
 
     model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)
     optimizer   over the model's parameters
-    data        Splits; a Dataset, of which a tenth is for validation; Examples or (images, labels), without validation
-    batch_size  examples per step; the last batch of an epoch takes what is left
+    data        Splits; a Dataset, a tenth of it for validation; or Examples or (images, labels), without validation
+    batch_size  examples per step; the last batch of an epoch may be smaller
     seed        decides the order of the examples, together with the epoch's number
     folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
-                It must hold no run yet: to resume one, `load_run(folder)`. None: nothing is written
-    read_every  steps between two readings of the losses. On the CPU reading is free; on a GPU it waits for the device
-    threads     to compute with; None: as many as there are cores. It changes no bit of any result
+                It must not hold a run yet: to resume one, `load_run(folder)`. None: nothing is written
+    read_every  read the losses every so many steps; None: every step on the CPU, every 50 on a GPU, where reading waits
+    threads     to compute with; None: one per core. The number does not change a bit of any result
     """
 
     def __init__(
@@ -85,29 +85,29 @@ class Trainer(Named):
         self.read_every = read_every or (1 if on_cpu else 50)
         self.progress = Position()
         self._unread: list[StepLosses] = []  # steps whose losses have not been read
-        self._sums = 0.0, 0, 0  # the epoch's sums without the step that is being taken
+        self._sums = 0.0, 0, 0  # the epoch's sums before the current step
         self._last_good = LastGoodWeights(optimizer) if self.read_every > 1 else None
         self._captured = None  # on a GPU: a whole step in one launch, with the same bits
         if not on_cpu:
             self._captured = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
-        self.between_steps = True  # model, optimizer and progress fit together: the moment to save
+        self.between_steps = True  # model, optimizer and progress are consistent: safe to save
         self.run: Any = None  # what writes the folder (program/folder.py)
         if folder is not None:
             program_above().begin(self, folder)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the last, smaller one included."""
+        """Batches in an epoch, including the last, smaller one."""
         return steps_per_epoch(len(self.splits.train), self.batch_size)
 
     @property
     def train_loss(self) -> float:
-        """Mean loss over this epoch's examples so far, each at the moment when it was trained on."""
+        """Mean loss over this epoch's examples so far, each just before it was trained on."""
         return self.progress.loss_sum / max(1, self.progress.seen)
 
     @property
     def train_accuracy(self) -> float:
-        """Share of this epoch's examples so far that were classified right just before they were trained on."""
+        """Fraction of this epoch's examples so far that were classified correctly just before they were trained on."""
         return self.progress.correct / max(1, self.progress.seen)
 
     # ---- all epochs, one epoch, one step ------------------------------------------------------------------------
@@ -122,17 +122,17 @@ class Trainer(Named):
         threads: int | None = None,
         **other: Any,
     ) -> History:
-        """Train `epochs` more epochs. Returns the record of each epoch so far, those of earlier calls too.
+        """Train `epochs` more epochs. Returns the record of each epoch so far, including those of earlier calls.
 
         observers  called in this order, see training/observer.py; a Recorder of minidl.trace is one
-        validate   evaluate on the validation split after each epoch; else, and where that is empty, val_loss and
+        validate   evaluate on the validation split after each epoch; if False, or if that is empty, val_loss and
                    val_accuracy are None
-        verbose    print a line for each epoch, and show a bar while it runs, as `python -m minidl.train` does
+        verbose    print a line per epoch and show a progress bar, as `python -m minidl.train` does
         threads    as for the Trainer, for this call
 
-        Ctrl-C stops between two steps, saves where there is a folder, and raises KeyboardInterrupt; `fit` with the
-        epochs that are left resumes with the same bits. Once more, and it stops at once. Raises Diverged where the loss
-        is not finite, and RuntimeError where another `fit` of this Trainer is running.
+        Ctrl-C stops between two steps, saves if there is a folder, and raises KeyboardInterrupt; `fit` with the
+        remaining epochs resumes with the same bits. A second Ctrl-C stops at once. Raises Diverged if the loss is not
+        finite, and RuntimeError if another `fit` of this Trainer is running.
         """
         refuse("fit", other)
         program_above().fit(self, epochs, observers, validate, verbose, threads)
@@ -144,31 +144,31 @@ class Trainer(Named):
         return History(self.progress.metrics)
 
     def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
-        """Loss and accuracy on some examples, or a pair (images, labels); None: on the test split. See `evaluate`."""
+        """Loss and accuracy on Examples or a pair (images, labels); None: on the test split. See minidl.evaluate."""
         with threads_or_as_before(self.threads):
             return evaluate(self.model, self.splits.test if examples is None else examples)
 
     def predict(self, images: Any) -> Array:
-        """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W). See `predict`."""
+        """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W). See minidl.predict."""
         with threads_or_as_before(self.threads):
             return predict(self.model, images, image_size=self.splits.image_size)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
         """Write all that `load_run(folder)` needs to resume; returns the folder.
 
-        folder  a new one; None: the Trainer's own. The weights alone are written by model.save(path)
+        folder  a new one; None: the Trainer's own. model.save(path) writes the weights alone
 
-        Where the weights are others than `fit` left, the folder's results go; fit(0) measures them anew. While `fit`
-        runs, its observers may save; another thread is refused, with a RuntimeError.
+        If the weights have changed since `fit`, the folder's results are removed; fit(0) measures them again. While
+        `fit` runs, its observers may save; in another thread this raises RuntimeError.
         """
         return Path(program_above().save(self, folder))
 
     def train_to(self, epochs: int, observers: Sequence[Observer] = (), validate: bool = True) -> list[dict[str, Any]]:
-        """Train until `epochs` epochs are done in all, or an observer asks to stop; `fit` without what it shows.
+        """Train until `epochs` epochs are done in all, or an observer asks to stop; like `fit`, but it shows nothing.
 
         observers, validate  as for `fit`
 
-        Raises Diverged where the loss is not finite.
+        Raises Diverged if the loss is not finite.
         """
         with ExitStack() as stack, self.forms():
             for observer in observers:
@@ -187,10 +187,10 @@ class Trainer(Named):
         return self.progress.metrics
 
     def steps(self) -> Iterator[int]:
-        """The steps of the rest of this epoch one by one, to be driven by hand; yields each one's number after it."""
+        """Take the remaining steps of this epoch one at a time; yields the number of each step after taking it."""
         steps = self._steps(())
         while True:
-            with self.forms():  # the caller, between two steps, computes as before
+            with self.forms():  # not in between, where the caller computes
                 step = next(steps, None)
             if step is None:
                 return
@@ -198,7 +198,7 @@ class Trainer(Named):
 
     def _steps(self, observers: Sequence[Observer]) -> Iterator[Step]:
         p, train, dtype = self.progress, self.splits.train, dtype_of(self.model)
-        self.model.train()  # a train() of the user's may return nothing
+        self.model.train()  # a user's own train() may return None
         training = self.model.training
         rng = np.random.default_rng([self.seed, 1, p.epoch])
         start = time.perf_counter()
@@ -217,7 +217,7 @@ class Trainer(Named):
         self._read()
 
     def _take(self, step: Step, observers: Sequence[Observer]) -> None:
-        """One step. One that fails counts nowhere, and may be taken again."""
+        """Take one step. A step that fails is not counted, and may be taken again."""
         p = self.progress
         self._sums = p.loss_sum, p.correct, p.seen
         try:
@@ -231,7 +231,7 @@ class Trainer(Named):
             raise
 
     def forms(self) -> AbstractContextManager[None]:
-        """`with trainer.forms():` what computes is what the Trainer's run, if any, was begun with: see Run.forms."""
+        """`with trainer.forms():` compute as the Trainer's run, if any, was started, fast or not: see Run.forms."""
         return nullcontext() if self.run is None else self.run.forms()
 
     @same_bits
@@ -253,7 +253,7 @@ class Trainer(Named):
         return loss
 
     def _forward(self, x: Tensor, labels: Array) -> tuple[Tensor, Tensor, Array]:
-        """The logits, their loss, and how many are right."""
+        """The logits, their loss, and how many are correct."""
         logits = self.model(x)
         loss = ops.cross_entropy(logits, labels)
         if self._last_good is not None:
@@ -291,13 +291,13 @@ class Trainer(Named):
     # ---- losses -------------------------------------------------------------------------------------------------
 
     def _note(self, loss: Tensor, correct: Array, x: Tensor, lr: float) -> None:
-        """Read the losses, or put that off. On the CPU this is before the update: the weights are still good then."""
+        """Read the losses now or later. On the CPU this is before the update, while the weights are still good."""
         self._unread.append(StepLosses(self.progress.step + 1, loss.data, correct, x, lr))
         if len(self._unread) >= self.read_every:
             self._read()
 
     def _read(self) -> None:
-        """Bring the losses that are unread to the host, in one transfer, and check them."""
+        """Copy the unread losses to the host, in one transfer, and check them."""
         steps, self._unread = self._unread, []
         if not steps:
             return
@@ -321,7 +321,7 @@ class Trainer(Named):
     # ---- saving and resuming ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Where training stands, as JSON; the weights and the optimizer's vectors are not in it."""
+        """Where training stands, as JSON, without the weights and the optimizer's vectors."""
         self._read()
         return {
             **asdict(self.progress),
@@ -338,7 +338,7 @@ class Trainer(Named):
 
 
 def program_above() -> Any:
-    """What shows a Trainer's run and writes its folder. It stands above the loop, which knows it by name alone."""
+    """The package that shows a Trainer's run and writes its folder. It is a higher layer, so it is imported by name."""
     return importlib.import_module("minidl.program")
 
 

@@ -76,8 +76,8 @@ def test_a_checkpoint_that_memory_has_no_room_for(here, monkeypatch, capsys):
         raise MemoryError
 
     monkeypatch.setattr(weights, "_read_tensors", full)
-    assert "bytes, which memory has no room for" in said(capsys, predict, here / "run", here / "x.idx", status=2)
-    with pytest.raises(weights.WeightsError, match="no room for"):
+    assert "bytes, more than fits in memory" in said(capsys, predict, here / "run", here / "x.idx", status=2)
+    with pytest.raises(weights.WeightsError, match="more than fits in memory"):
         nn.Linear(2, 2).load(here / "run")
 
 

@@ -66,7 +66,7 @@ def test_no_images_have_no_rows_but_the_classes() -> None:
     ],
 )
 def test_what_holds_no_pixels_is_named(given: Any, words: str) -> None:
-    with pytest.raises(TypeError, match=f"predict takes the pixels of images.* {words}; those of a picture are np"):
+    with pytest.raises(TypeError, match=f"predict takes the pixels of images.* {words}; read an image file with np"):
         predict(net(), given)
 
 
@@ -241,5 +241,5 @@ def test_weights_of_a_kind_that_numpy_lacks_are_no_damage(tmp_path: Path) -> Non
     """As PyTorch's bfloat16; the file is written by hand: its header's length, the header, the numbers."""
     header = b'{"0.weight":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
-    with pytest.raises(WeightsError, match=r"^\S*w.safetensors has numbers of kind BF16, .* write float32"):
+    with pytest.raises(WeightsError, match=r"^\S*w.safetensors has tensors of dtype BF16, .* write float32"):
         net().load(tmp_path / "w.safetensors")

@@ -281,7 +281,7 @@ def test_what_is_not_here_is_named() -> None:
         with pytest.raises(minidl.DeviceError, match=r"unknown device 'cuda': choose cpu, gpu \(CUDA\) or auto$"):
             thing.to("cuda")
         with pytest.raises(
-            minidl.DeviceError, match=r"unknown device .*float64.*; a dtype goes by its name, net.to\(dt"
+            minidl.DeviceError, match=r"unknown device .*float64.*; a dtype is passed by name, net.to\(dt"
         ):
             thing.to(np.float64)
     for wrong in (network(), "weights.npz", [X]):
