@@ -1,18 +1,15 @@
-"""Names of other libraries, PyTorch's above all, that minidl does not have: what to write instead.
+"""Names from other libraries, above all PyTorch, that minidl does not have, with what to write instead.
 
-refuse.py says it to whoever uses them. What is written here as code is tried beside PyTorch in tests/test_field_*.py.
+refuse.py puts this advice into an error. tests/test_field_*.py compare the code in it with PyTorch.
 Arguments are in arguments.py.
 """
 
 from __future__ import annotations
 
-FIRST_ONLY = (
-    "there are no second derivatives: a gradient's norm is learned as the slope along it, see "
-    "tutorials/pages/from-pytorch.md"
-)
-_DTYPE = "Tensor(t.numpy().astype(...)) has another dtype, model.to(dtype=...) a whole model"
-_GRAPH = "t.numpy().copy() copies the values, t.detach() cuts them off, t * 1 goes on with the gradient"
-_SHAPES = "shapes broadcast by themselves"
+FIRST_ONLY = "there are no second derivatives: for a penalty on a gradient's norm see tutorials/pages/from-pytorch.md"
+_DTYPE = "Tensor(t.numpy().astype(...)) changes the dtype, model.to(dtype=...) that of a whole model"
+_GRAPH = "t.numpy().copy() copies the values, t.detach() drops the graph, t * 1 keeps the gradient"
+_SHAPES = "shapes broadcast automatically"
 _MADE_ONCE = "with rng = np.random.default_rng(seed), made once"
 _RANDOM = f"Tensor(rng.standard_normal(shape, np.float32)), {_MADE_ONCE}"
 _NORMAL = f"Tensor(rng.normal(mean, std, shape).astype(np.float32)), {_MADE_ONCE}"
@@ -21,8 +18,8 @@ _UNIFORM = f"Tensor(rng.random(shape, np.float32)), {_MADE_ONCE}"
 _ONE_HOT = "np.eye(n, dtype=np.float32)[labels]"
 _ONE_MEAN = "x.mean((2, 3)) is the mean of each channel"
 _BINARY = (
-    "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); of logits "
-    "ops.binary_cross_entropy_with_logits, which no p of 0 or 1 stops"
+    "-(y * p.clamp(1e-7, 1).log() + (1 - y) * (1 - p).clamp(1e-7, 1).log()).mean(); for logits "
+    "ops.binary_cross_entropy_with_logits, where p of 0 or 1 is no problem"
 )
 _SILU = "x * x.sigmoid()"
 _L1 = "ops.abs(a - b).mean()"
@@ -44,7 +41,7 @@ _PATCHES = (
     "x.reshape(n, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * k * k) are patches side by side"
 )
 _CLIPPED = "np.clip(p.grad, -c, c, out=p.grad) for each p of net.parameters()"
-_OWN_AVERAGE = "optim.average.AveragedAdam; by hand, of a copy: with no_grad(): a *= 0.99; a += 0.01 * p"
+_OWN_AVERAGE = "optim.average.AveragedAdam; or in a copy a of each p, with no_grad(): a *= 0.99; a += 0.01 * p"
 _KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
 _LOGSIGMOID = "-ops.binary_cross_entropy_with_logits(x, 0 * x.data + 1, reduction='none')"
 _ELU = "ops.where(x > 0, x, ops.where(x > 0, 0, x).exp() - 1)"
@@ -60,9 +57,9 @@ _DRAWN = (
 _TWICE = (
     "(x[:, :, :, None, :, None] * np.ones((1, 1, 1, 2, 1, 2), x.dtype)).reshape(n, c, 2 * h, 2 * w) is twice as large"
 )
-_ENLARGED = f"{_TWICE}, and nn.Conv2d goes on from there"
-_SEEDED = "with minidl.seed(0): around what draws weights"
-_OF_STEP = "lr=lambda k: a rate for step k"
+_ENLARGED = f"{_TWICE}, followed by nn.Conv2d"
+_SEEDED = "with minidl.seed(0): around the code that draws weights"
+_OF_STEP = "lr=lambda k: a learning rate for step k"
 _CHOSEN = "x[chosen], labels[chosen]"
 _FOCAL = "((1 - (-ls).exp()) ** 2 * ls).mean(), with ls = ops.cross_entropy(z, y, reduction='none')"
 _POISSON = "(x.exp() - t * x).mean()"
@@ -70,15 +67,15 @@ _GAUSSIAN = "(0.5 * (t.log() + (a - b) ** 2 / t)).mean(), t the variance"
 _HINGE = "ops.where(y > 0, a, (1 - a).relu()).mean(), y of -1 and 1"
 _SOFT_MARGIN = "ops.binary_cross_entropy_with_logits(x, (y + 1) / 2), y of -1 and 1"
 _WEIGHT_NORM = "w = g * v / v.norm(dim=1, keepdim=True), and ops.linear(x, w, b)"
-_RULE = "it is a rule of your own: tutorials/pages/own-rule.md"
-_NLL = "ops.cross_entropy(logits, labels), which takes the softmax itself"
+_RULE = "write it as a rule of your own: tutorials/pages/own-rule.md"
+_NLL = "ops.cross_entropy(logits, labels), which applies the softmax itself"
 _RECURRENT = "there are no recurrent layers: a loop over the steps with nn.Linear, or a window of steps as features"
 _LOADER = "minidl.batches(images, labels, 64, rng)"
 _SPLIT = "order = np.random.default_rng(0).permutation(len(x)), then x[order[:n]] and x[order[n:]]"
 _GRADS = "each weight's .grad after backward()"
-OWN = "put it together from what minidl.ops has, or write it with tensor.record"
+OWN = "compose it from minidl.ops, or write it with tensor.record"
 
-ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call, and what to write here
+ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and what to write here
     # methods of a Tensor
     "cpu": ".to('cpu')", "cuda": ".to('gpu')", "clone": _GRAPH, "copy": _GRAPH, "contiguous": "leave it out",
     "tolist": "t.numpy().tolist()", "dim": "t.ndim", "ndimension": "t.ndim", "numel": "t.size", "nelement": "t.size",
@@ -97,17 +94,17 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
     "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
     "values": "t.max(dim) and t.min(dim) are the values alone", "indices": "t.argmax(dim)",
-    "median": "np.median(t.numpy()), of an even count the mean of the middle two, where PyTorch takes the smaller",
+    "median": "np.median(t.numpy()), for an even count the mean of the middle two, where PyTorch takes the smaller",
     "absolute": "ops.abs(t)", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
     "register_hook": "backward() fills the .grad of leaves; change it before the step",
-    "requires_grad_": "t.requires_grad = True, or for a weight that rests p.requires_grad = False",
-    "retain_grad": "model.watched shows what is in between; e = Tensor(np.zeros_like(t), requires_grad=True), added "
+    "requires_grad_": "t.requires_grad = True, or to freeze a weight p.requires_grad = False",
+    "retain_grad": "model.watched shows each layer's output; e = Tensor(np.zeros_like(t), requires_grad=True), added "
     "to t, has t's gradient in e.grad",
     "grad_fn": "t.node",
     "isnan": "np.isnan(t)", "isfinite": "np.isfinite(t)", "sort": "np.sort(t.numpy())",
-    "topk": "np.argsort(-t.numpy())[..., :k] are the places",
+    "topk": "np.argsort(-t.numpy())[..., :k] are the indices",
     "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
-    "realize": "leave it out: nothing is put off", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
+    "realize": "leave it out: nothing is lazy", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
@@ -129,7 +126,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "Generator": "np.random.default_rng(seed)", "DataLoader": _LOADER, "TensorDataset": _LOADER,
     "random_split": _SPLIT, "train_test_split": _SPLIT,
     "manual_seed": _SEEDED, "save": "net.save(path)", "load": "net.load(path)",
-    "autograd": "backward() and the leaves' .grad, no second derivatives; an operation of your own is written with "
+    "autograd": "backward() and the leaves' .grad, no second derivatives; write an operation of your own with "
     "minidl.tensor.record",
     "hessian": FIRST_ONLY,
     "enable_grad": "minidl.grad_mode.enable_grad()", "is_grad_enabled": "minidl.grad_mode.is_recording()",
@@ -145,7 +142,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "value_and_grad": "loss.backward(), and then the .grad of each leaf, such as w.grad",
     "vmap": "operations take a whole batch, along the first axis", "jit": "leave it out: nothing is traced",
     "Value": "Tensor(2.0, requires_grad=True)", "Variable": "Tensor(array, requires_grad=True)",
-    "Function": "an operation of your own is written with minidl.tensor.record",
+    "Function": "write an operation of your own with minidl.tensor.record",
     "layers": "minidl.nn", "losses": "ops.cross_entropy and ops.mse_loss", "optimizers": "minidl.optim",
     "callbacks": "trainer.fit(epochs, observers=[...]), each a minidl.Observer",
     "EarlyStopping": "an Observer whose after_epoch(record) returns True ends the training",
@@ -190,7 +187,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "ConvTranspose2d": _ENLARGED, "conv_transpose2d": _ENLARGED, "Unfold": _PATCHES, "unfold": _PATCHES,
     "Hardswish": _HARDSWISH, "hardswish": _HARDSWISH, "Hardsigmoid": _HARDSIGMOID, "hardsigmoid": _HARDSIGMOID,
     "conv1d": "ops.conv2d(x[:, :, None], w[:, :, None], b)[:, :, 0] of signals (N, C, L)", "Softmax2d": "nn.Softmax(1)",
-    "prod": "t.log().sum(dim).exp(), where all are above 0", "addcmul": "t + value * a * b",
+    "prod": "t.log().sum(dim).exp(), if all are above 0", "addcmul": "t + value * a * b",
     "addcdiv": "t + value * a / b", "diagonal": "t[np.arange(n), np.arange(n)]",
     "var_mean": "t.var(dim), t.mean(dim)", "narrow": "slices, t[a:b]", "new_tensor": "Tensor(...)",
     "gumbel_softmax": "((t + rng.gumbel(size=t.shape).astype(t.dtype)) / tau).softmax(-1)",
@@ -200,8 +197,8 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "swa_utils": _OWN_AVERAGE, "AveragedModel": _OWN_AVERAGE, "EMA": _OWN_AVERAGE,
     "CosineAnnealingWarmRestarts": _OF_STEP,
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
-    "param_groups": "optimizer.lr is the rate, and may be set: optimizer.lr = 0.01",
-    "add_param_group": "give all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
+    "param_groups": "optimizer.lr is the learning rate, and may be set: optimizer.lr = 0.01",
+    "add_param_group": "pass all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
     "state": "state_dict()",
     "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
     "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
@@ -225,7 +222,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "LSTM": _RECURRENT, "GRU": _RECURRENT, "RNN": _RECURRENT,
     "LayerNorm": _LAYER_NORM, "Softplus": _SOFTPLUS, "SmoothL1Loss": _HUBER, "HuberLoss": _HUBER, "Upsample": _TWICE,
     "ReLU6": "x.clamp(0, 6)", "PReLU": "ops.where(x > 0, x, a * x), with a = nn.Parameter(np.float32([0.25]))",
-    "Unflatten": "x.reshape(n, ...)", "Conv3d": "2-d convolutions alone are here", "LSTMCell": _RECURRENT,
+    "Unflatten": "x.reshape(n, ...)", "Conv3d": "there are only 2-d convolutions", "LSTMCell": _RECURRENT,
     "GRUCell": _RECURRENT, "RNNCell": _RECURRENT, "NAdam": _RULE, "RAdam": _RULE, "Adadelta": _RULE, "Adamax": _RULE,
     "get_weights": "state_dict()", "set_weights": "load_state_dict(state)",
     "save_weights": "save(path)", "load_weights": "load(path)",
@@ -233,7 +230,7 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "trainable_weights": "parameters()", "kernel": "weight", "cleargrads": "p.grad = None for each p of parameters()",
     "predict_proba": "minidl.predict(net, images), or net(x).softmax(1)",
     "score": "minidl.evaluate(net, (x, y)).accuracy", "History.history": "history.of('train_loss')",
-    "Trainer.score": "trainer.evaluate((x, y)).accuracy", "partial_fit": "trainer.fit(1), which goes on",
+    "Trainer.score": "trainer.evaluate((x, y)).accuracy", "partial_fit": "trainer.fit(1), which continues",
     "loss_curve_": "trainer.metrics['train_loss']", "coefs_": "the .weight of each nn.Linear, (out, in)",
     "Linear.W": "weight", "Linear.b": "bias", "Linear.w": "weight", "Sequential.layers": "net[i], or a loop over net",
     "Dense": "nn.Linear(in_features, out_features)", "SiLU": _SILU, "AdaptiveAvgPool2d": _ONE_MEAN,
@@ -241,9 +238,9 @@ ELSEWHERE: dict[str, str] = {  # what else programs for PyTorch and others call,
     "NLLLoss": _NLL,
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
-    "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the numbers; minidl.batches loads",
+    "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the values; minidl.batches loads",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
-    "reset_parameters": "a layer made anew, net[0] = nn.Linear(...), before the optimizer is built",
+    "reset_parameters": "a new layer, net[0] = nn.Linear(...), before the optimizer is built",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",
     "Sequential.add": "net.append(layer)",
     "pop": "net[:-1], without the last layer", "summary": "print(net)",

@@ -1,9 +1,9 @@
-"""Names and arguments that minidl does not have are refused by name, with what to write instead.
+"""Errors for names and arguments that minidl does not have, with what to write instead.
 
-What is said of each is in elsewhere.py and arguments.py.
+The advice for each is in elsewhere.py and arguments.py.
 
-An argument that has no meaning here is refused by its name. Otherwise a user would learn after a training run that a
-`dilation` was ignored. At the value that PyTorch gives it by default it changes nothing, and passes.
+An unsupported argument is an error: otherwise a user might learn only after a training run that `dilation` was
+ignored. With PyTorch's default value it changes nothing, and is accepted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from minidl.elsewhere import ELSEWHERE, OWN
 
 
 class Named:
-    """A class in which users may look for PyTorch's names: a missing one says what to write instead."""
+    """A class on which users may look for PyTorch's names: the error for a missing one says what to write instead."""
 
     __slots__ = ()
     _otherwise = ""  # what to do about a name that is not listed here
@@ -26,16 +26,16 @@ class Named:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if hasattr(type(self), name):  # a property of the user's, in which another name is missing
+            if hasattr(type(self), name):  # a user's own property, which failed on another missing name
                 return object.__getattribute__(self, name)
             known = [each for each in dir(type(self)) if each[0] != "_"] if type(self)._otherwise else ()
             raise missing(type(self).__name__, name, type(self)._otherwise, known)
 
 
 def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError:
-    """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or which of
-    the `known` names is like it."""
-    said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean another thing there
+    """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or the most
+    similar of the `known` names."""
+    said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean something else there
     if said or name.startswith("_"):
         remedy = said
     elif name.endswith("_") and otherwise:  # not scikit-learn's loss_curve_, of a Trainer
@@ -48,8 +48,8 @@ def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = 
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """Which of the names is meant, where they differ in capitals and underscores only; else those that begin with it;
-    else the one with most of its letters."""
+    """The known name that differs only in capitals and underscores; else those that start with the name; else the most
+    similar one."""
     plain = {each: each.replace("_", "").lower() for each in known}
     bare = name.replace("_", "").lower()
     same = [each for each in plain if plain[each] == bare]
@@ -58,17 +58,17 @@ def _near(name: str, known: Iterable[str]) -> str:
     begin = [each for each in plain if len(bare) > 2 and plain[each].startswith(bare) and plain[each] != bare]
     letters = difflib.get_close_matches(bare, plain.values(), n=1, cutoff=0.8) if len(bare) > 4 else []
     found = begin or [each for each in plain if plain[each] in letters and plain[each] != bare]
-    return f"nearest to it is {' or '.join(found)}" if found else ""
+    return f"did you mean {' or '.join(found)}?" if found else ""
 
 
 def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) -> None:
-    """Raise TypeError for the first of these arguments of `name` that would change something, and for `more` that have
-    no name."""
+    """Raise TypeError for the first of these arguments of `name` that would have an effect, and for `more`, positional
+    ones."""
     if more and hasattr(more[0], "shape"):
-        raise TypeError(f"{name}: a layer is made first, and then called with what it computes of: nn.{name}()(x)")
+        raise TypeError(f"{name}: a layer is created first, and then called on its input: nn.{name}()(x)")
     if more:
-        raise TypeError(f"{name}: {more[0]!r} is one positional argument too many; others have names, bias=False, "
-                        "and PyTorch's inplace=True is left out")  # fmt: skip
+        raise TypeError(f"{name}: {more[0]!r} is one positional argument too many; pass others by name, bias=False, "
+                        "and leave out PyTorch's inplace=True")  # fmt: skip
     for argument, value in arguments.items():
         default, remedy = BEYOND.get(f"{name}.{argument}") or BEYOND.get(argument, (NotImplemented, ""))
         if not any(_is(value, same) for same in (default, (default, default))):
@@ -76,33 +76,33 @@ def refuse(name: str, arguments: Mapping[str, Any], more: Sequence[Any] = ()) ->
 
 
 def _is(value: Any, default: Any) -> bool:
-    """Whether the value is this default, with its type: arrays and pairs of arrays are none."""
+    """Whether the value is this default, of the same type: arrays and pairs of arrays are not."""
     if isinstance(value, tuple) and isinstance(default, tuple):
         return len(value) == len(default) and all(map(_is, value, default))
     return type(value) is type(default) and bool(value == default)
 
 
 def to_labels(labels: Any) -> str:
-    """What makes whole numbers 0, 1, ... of an array of labels of another kind."""
+    """How to turn labels of another kind into whole numbers 0, 1, ..."""
     if labels.ndim > 2:
         return "the images come first, (images, labels)"
     if labels.ndim == 2 and labels.shape[1] > 1:
-        return "labels.argmax(1) of one-hot rows"
+        return "labels.argmax(1) for one-hot rows"
     if labels.dtype.kind in "OUS":
         return "np.unique(labels, return_inverse=True)[1] numbers the names"
     if labels.dtype.kind == "f" and bool((labels != labels).any()):
-        return "some are NaN: leave out the examples that have no label"
+        return "some are NaN: leave out the examples without a label"
     if labels.dtype.kind == "f":
         return "labels.astype(int); to learn numbers, write a loop of your own with ops.mse_loss"
     return "labels.ravel()" if labels.ndim == 2 else "labels.astype(int)"
 
 
 def to_classes(labels: Any) -> str:
-    """The same for a cross-entropy, which soft labels have too."""
+    """The same for cross_entropy, where labels may also be soft."""
     if labels.ndim == 2:
-        return to_labels(labels) + "; with soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
+        return to_labels(labels) + "; for soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
     names = labels.dtype.kind in "OUS"
-    return to_labels(labels) if names else "give an array of them, labels.astype(int), and no Tensor"
+    return to_labels(labels) if names else "give an array of integers, labels.astype(int), not a Tensor"
 
 
 def to_examples(ndim: int) -> str:
@@ -114,15 +114,15 @@ def to_examples(ndim: int) -> str:
 
 
 def to_rows(x: Any, w: Any) -> str:
-    """How images become the rows that a weight takes, where they would fit."""
+    """How images become the rows that a weight takes, if they would fit."""
     fits = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]
-    return ": nn.Flatten(), or x.flatten(1), makes rows of it" if fits else ""
+    return ": nn.Flatten(), or x.flatten(1), makes it rows" if fits else ""
 
 
 def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:
     """Raise TypeError for what Tensor(data, requires_grad, device) does not take."""
     refuse("Tensor", other)
     raise TypeError(
-        f"Tensor: requires_grad must be True or False, got {requires_grad!r}: sizes go to np.zeros((3, 4)), "
-        "a dtype is the array's own, array.astype(dtype), a device has its name, device='gpu'"
+        f"Tensor: requires_grad must be True or False, got {requires_grad!r}: for a shape write np.zeros((3, 4)), "
+        "for a dtype array.astype(dtype), for a device device='gpu'"
     )

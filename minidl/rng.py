@@ -1,8 +1,8 @@
-"""Random numbers that every device can draw for itself, so that a seed means the same everywhere.
+"""Random numbers that every device can draw for itself, so that a seed gives the same ones everywhere.
 
-A usual generator goes from one number to the next. A counter-based one (Salmon et al. 2011, "Parallel random numbers:
-as easy as 1, 2, 3") computes number n of step s from (key, s, n) alone, in any order, on as many threads as there are.
-NumPy has it as Philox; minidl/fast/gpu/kernels.cu has the same thirty lines for the GPU.
+An ordinary generator computes each number from the last. A counter-based one (Salmon et al. 2011, "Parallel random
+numbers: as easy as 1, 2, 3") computes number n of step s from (key, s, n) alone, in any order, on any number of
+threads. NumPy calls it Philox; minidl/fast/gpu/kernels.cu has the same thirty lines for the GPU.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from minidl.telling import Function
 class CounterRng:
     """A stream of random numbers for one layer: each step has its own, which no other draw can shift.
 
-    rng   a Generator, from which the key is drawn, a seed, or None: the `seed` block's next stream, else fresh entropy
-    key   two 64-bit numbers that say which stream it is
-    step  draws made so far; with `key` all that a checkpoint needs
+    rng   a Generator to draw the key from, a seed, or None: the `seed` block's next stream, else fresh entropy
+    key   two 64-bit numbers that identify the stream
+    step  the number of draws so far; with `key` all that a checkpoint needs
     """
 
     def __init__(self, rng: Any = None) -> None:
-        self.by_chance = not repeatable(rng)  # drawn by fresh entropy, which no seed repeats
+        self.by_chance = not repeatable(rng)  # drawn from fresh entropy, which no seed repeats
         words = generator_of(rng).integers(0, 2**64, 2, np.uint64)
         self.key: tuple[int, int] = (int(words[0]), int(words[1]))
         self.step = 0
 
     def next_step(self) -> int:
-        """The number of this draw; the next one gets the next."""
+        """Return the number of this draw, and count it."""
         self.step += 1
         return self.step - 1
 
     def random(self, shape: Any, dtype: Any = np.float32) -> Array:
         """The numbers of the next draw, in [0, 1), as numpy.random.Generator.random gives them."""
-        key = np.array(self.key, np.uint64)  # given as Python's numbers, NumPy would round them to float64
+        key = np.array(self.key, np.uint64)  # NumPy would round Python's ints to float64
         philox = np.random.Philox(key=key, counter=np.array([0, 0, self.next_step(), 0], np.uint64))
         return np.random.Generator(philox).random(shape, dtype=dtype)
 
@@ -58,18 +58,18 @@ class CounterRng:
 
 # ---- one seed for a whole network ----
 
-# the `seed` block around: its seed, the numbers of its streams, and what was around it
+# the enclosing `seed` block: its seed, its count of streams, and the block around it
 _seeded: ContextVar[tuple[int, Iterator[int], Any] | None] = ContextVar("seeded", default=None)
 
 
 def seed(n: int) -> _Seeded:
-    """`with minidl.seed(0): net = Net()` each layer made inside without an rng of its own gets a stream of its own.
+    """`with minidl.seed(0): net = Net()` gives each layer created inside, unless it has an rng, a stream of its own.
 
-    n  a whole number, 0 or more. The first layer has stream 0, the next one 1, and so on, so that the same program
-       draws the same weights. A layer that is given its `rng` takes none
+    n  a whole number, 0 or more. The first layer gets stream 0, the next one stream 1, and so on, so the same program
+       draws the same weights. A layer with an `rng` of its own takes none
 
-    It holds for this block alone, in this thread; nothing is set for the rest of the program, and `minidl.seed(0)` in a
-    line of its own warns that it does nothing. Raises ValueError for another n.
+    It applies to this block and this thread only. Nothing is set for the rest of the program: `minidl.seed(0)` on a
+    line of its own does nothing, and warns. Raises ValueError for any other n.
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
         raise ValueError(f"a seed is a whole number, 0 or more, got {n!r}")
@@ -77,7 +77,7 @@ def seed(n: int) -> _Seeded:
 
 
 class _Seeded(ContextDecorator):
-    """The block of one seed; each time that it is entered, in any thread, its streams begin anew."""
+    """A `seed` block. Each time it is entered, in any thread, its streams start over."""
 
     def __init__(self, n: int) -> None:
         self.n, self.used = n, False
@@ -94,18 +94,18 @@ class _Seeded(ContextDecorator):
     def __call__(self, function: Function) -> Function:
         self.used = True
         if isgeneratorfunction(function):
-            raise TypeError(f"seed({self.n}) over a generator seeds nothing, for it draws later: give each layer its "
+            raise TypeError(f"seed({self.n}) on a generator seeds nothing, since it draws later: give each layer its "
                             "rng, or return a list")  # fmt: skip
         return super().__call__(function)
 
     def __del__(self) -> None:
         if not self.used:
-            warnings.warn(f"seed({self.n}) in a line of its own seeds nothing: write `with minidl.seed({self.n}):` and "
-                          "make the network inside", stacklevel=2)  # fmt: skip
+            warnings.warn(f"seed({self.n}) on a line of its own seeds nothing: write `with minidl.seed({self.n}):` and "
+                          "create the network inside", stacklevel=2)  # fmt: skip
 
 
 def generator_of(rng: Any) -> np.random.Generator:
-    """rng itself, or one from a seed; for None the next stream of the `seed` block around, else fresh entropy."""
+    """rng itself, or one from a seed; for None the next stream of the enclosing `seed` block, else fresh entropy."""
     around = _seeded.get()
     if rng is not None or around is None:
         return np.random.default_rng(rng)

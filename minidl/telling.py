@@ -1,5 +1,5 @@
-"""Warnings of what may be meant and is most likely a slip: at the user's own line, with what to write instead;
-commands as they are typed; and counts in words."""
+"""Warnings about probable mistakes, at the user's own line, with what to write instead; commands quoted for the shell;
+and counts in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def tell(words: str) -> None:
-    """A warning, at the line of the user's program that called into minidl."""
+    """Warn at the line of the user's program that called into minidl."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
@@ -28,7 +28,7 @@ def tell(words: str) -> None:
 
 
 def typed(*words: str) -> str:
-    """Words of a command as this system's shell takes them: the two of Windows know only double quotes alike."""
+    """A command quoted for this system's shell. On Windows, only double quotes work in both shells."""
     if os.name != "nt":
         return shlex.join(words)
     return " ".join(word if re.fullmatch(r"[\w\\/:.+=-]+", word) else f'"{word}"' for word in words)
@@ -40,7 +40,7 @@ def counted(n: int, word: str) -> str:
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in ("minidl", "contextlib") and "%2E" not in module  # which loader.py gives users'
+    return module.partition(".")[0] in ("minidl", "contextlib") and "%2E" not in module  # loader.py puts %2E in users'
 
 
 class _Entered(threading.local):
@@ -51,7 +51,7 @@ class _Entered(threading.local):
 
 
 class Block:
-    """`with f():`, or `@f()` over a function. In a line of its own it does nothing, and says so."""
+    """`with f():`, or `@f()` on a function. On a line of its own it does nothing, and warns."""
 
     def __init__(self, name: str, make: Callable[[], AbstractContextManager[None]]) -> None:
         self.name, self.make, self.used = name, make, False
@@ -78,7 +78,7 @@ class Block:
         return cast(Function, inside)
 
     def _over_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """It computes each of its values inside the block; whoever takes them is outside."""
+        """Each value is computed inside the block; the code that consumes it runs outside."""
 
         @wraps(function)
         def inside(*args: Any, **kwargs: Any) -> Any:
@@ -95,18 +95,18 @@ class Block:
 
     def __del__(self) -> None:
         if not self.used:
-            warnings.warn(f"{self.name} in a line of its own does nothing: write `with {self.name}:`, and inside what "
-                          "it is for", stacklevel=2)  # fmt: skip
+            warnings.warn(f"{self.name} on a line of its own does nothing: write `with {self.name}:`, and put the code "
+                          "it is for inside", stacklevel=2)  # fmt: skip
 
 
 def block(function: Callable[P, Iterator[None]]) -> Callable[P, Block]:
-    """contextlib's contextmanager, whose blocks warn where they are never entered."""
+    """Like contextlib.contextmanager, but a block that is never entered warns."""
     make = contextmanager(function)
 
     @wraps(function)
     def made(*args: P.args, **kwargs: P.kwargs) -> Block:
         if args and callable(args[0]):
-            raise TypeError(f"{function.__name__} over a function has parentheses: @{function.__name__}()")
+            raise TypeError(f"{function.__name__} on a function needs parentheses: @{function.__name__}()")
         make(*args, **kwargs)  # raises here for wrong arguments
         return Block(f"{function.__name__}({', '.join(map(repr, args))})", partial(make, *args, **kwargs))
 

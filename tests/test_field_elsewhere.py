@@ -104,12 +104,12 @@ def test_pairs_that_are_meant_are_not_told() -> None:
 def test_a_block_in_a_line_of_its_own_is_told(name: str) -> None:
     make: Any = getattr(minidl, name)
     given = (2,) if name == "use_threads" else ()
-    with pytest.warns(UserWarning, match=rf"^{name}\(2?\) in a line of its own does nothing: write `with {name}\("):
+    with pytest.warns(UserWarning, match=rf"^{name}\(2?\) on a line of its own does nothing: write `with {name}\("):
         make(*given)
     with make(*given):
         pass
     assert make(*given)(lambda: 3)() == 3
-    with pytest.raises(TypeError, match=rf"{name} over a function has parentheses: @{name}\(\)"):
+    with pytest.raises(TypeError, match=rf"{name} on a function needs parentheses: @{name}\(\)"):
         make(lambda: 3)
     with pytest.raises(TypeError):
         make(1, 2)
@@ -174,7 +174,7 @@ def test_a_block_over_a_generator_holds_for_its_values_alone() -> None:
     with pytest.raises(StopIteration) as ended:
         next(last)
     assert ended.value.value == "end"
-    with pytest.raises(TypeError, match=r"seed\(0\) over a generator seeds nothing"):
+    with pytest.raises(TypeError, match=r"seed\(0\) on a generator seeds nothing"):
         minidl.seed(0)(values)
 
 

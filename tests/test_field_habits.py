@@ -363,11 +363,11 @@ def test_a_loader_of_pytorchs_kind() -> None:
             minidl.split(given)
 
 
-# ---- seed(0) in a line of its own ----
+# ---- seed(0) on a line of its own ----
 
 
 def test_a_seed_without_a_block_is_told() -> None:
-    words = r"seed\(3\) in a line of its own seeds nothing: write `with minidl.seed\(3\):`"
+    words = r"seed\(3\) on a line of its own seeds nothing: write `with minidl.seed\(3\):`"
     with pytest.warns(UserWarning, match=words):
         minidl.seed(3)
 

@@ -132,7 +132,7 @@ def test_images_that_are_not_finite_are_named_not_the_rate(bad: float) -> None:
         ("validation_data", "Splits"),
         ("class_weight", r"\(w\[y\] .*reduction='none'\)\)\.mean\(\)"),
         ("metrics", "observer"),
-        ("shuffle", "draws another order"),
+        ("shuffle", "draws a new order"),
         ("criterion", "cross-entropy"),
         ("accumulate_grad_batches", "a loop of your own"),
         ("patience", "Observer"),
@@ -198,7 +198,7 @@ def test_the_record_of_a_training_by_name() -> None:
         (network(), "predict_proba", "minidl.predict"),
         (Tensor(X), "leaky_relu", r"it is a function, minidl.ops.leaky_relu\(t\)"),
         (Tensor(X), "cleargrad", "t.grad = None"),
-        (Tensor(X), "no_such", "put it together"),
+        (Tensor(X), "no_such", "compose it from"),
     ],
 )
 def test_names_of_other_libraries_say_what_to_write(where: Any, name: str, words: str) -> None:
@@ -320,7 +320,7 @@ def test_images_in_kerass_layout_and_images_before_a_dense_layer() -> None:
         ValueError, match=r"linear: x \(2, 4, 4\) and weight \(3, 16\) .*: nn.Flatten\(\), or x.flatten\(1\)"
     ):
         nn.Linear(16, 3, rng=0)(np.zeros((2, 4, 4), np.float32))
-    with pytest.raises(TypeError, match=r"^ReLU: a layer is made first, and then called .*: nn.ReLU\(\)\(x\)$"):
+    with pytest.raises(TypeError, match=r"^ReLU: a layer is created first, and then called .*: nn.ReLU\(\)\(x\)$"):
         nn.ReLU(Tensor(X))
 
 
@@ -435,7 +435,7 @@ def test_a_dilation_of_a_window_stays_one_while_it_learns() -> None:
 def test_padding_stands_for_ceil_mode_where_it_is_never_the_largest() -> None:
     torch = pytest.importorskip("torch")
     x = -1 - RNG.random((2, 3, 6, 6))
-    with pytest.raises(TypeError, match="for a maximum with -inf"):
+    with pytest.raises(TypeError, match="with -inf for a maximum"):
         nn.MaxPool2d(3, 2, ceil_mode=True)
     padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=-np.inf)
     wanted = torch.nn.functional.max_pool2d(torch.from_numpy(x), 3, 2, ceil_mode=True)

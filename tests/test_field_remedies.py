@@ -191,7 +191,7 @@ def test_arguments_by_place_stop_where_pytorchs_order_differs() -> None:
         lambda: nn.Conv2d(1, 6, 5, 1, 2, True),
     ):
         with pytest.raises(
-            TypeError, match=r"^\w+: True is one positional argument too many; others have names, bias=False"
+            TypeError, match=r"^\w+: True is one positional argument too many; pass others by name, bias=False"
         ):
             make()
     with pytest.raises(TypeError, match="Softmax has no argument 'axis': here it is called dim"):
@@ -299,9 +299,9 @@ def test_what_is_not_here_is_named() -> None:
 def test_soft_labels_are_named_and_the_remedy_is_right() -> None:
     torch = pytest.importorskip("torch")
     soft = np.random.default_rng(2).dirichlet(np.ones(4), 6).astype(np.float32)
-    with pytest.raises(TypeError, match=r"labels.argmax\(1\) of one-hot rows; with soft ones (.*)$") as told:
+    with pytest.raises(TypeError, match=r"labels.argmax\(1\) for one-hot rows; for soft ones (.*)$") as told:
         ops.cross_entropy(X, soft)
-    remedy = str(told.value).split("with soft ones ")[1]
+    remedy = str(told.value).split("for soft ones ")[1]
     wanted = torch.nn.functional.cross_entropy(torch.from_numpy(X), torch.from_numpy(soft)).item()
     value = eval(remedy, {"labels": soft, "logits": Tensor(X), "ops": ops})
     assert value.item() == pytest.approx(wanted, rel=1e-6)
