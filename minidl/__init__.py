@@ -7,22 +7,22 @@
     with seed(0):                                            # the same weights in each run
         net = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10, init="xavier"))
     trainer = Trainer(net, Adam(net.parameters()), data, folder="runs/first")
-    trainer.fit(5)                                           # five epochs; once more, five more
+    trainer.fit(5)                                           # five epochs; call it again for five more
     print(evaluate(net, data.test))                          # loss and accuracy on images that it never saw
     net.save("net.safetensors")                              # the weights alone, for PyTorch too; net.load(...)
-    load_run("runs/first").predict(data.test.images[:3])     # later, in another program; .fit(2) goes on
+    load_run("runs/first").predict(data.test.images[:3])     # later, in another program; .fit(2) continues
 
-A network of your own is a subclass of nn.Module: `__init__` makes its layers, as attributes, and `forward(self, x)`
-says what becomes of a batch of images (N, 1, 28, 28), up to logits (N, 10). help(minidl.Trainer), help(minidl.nn),
-help(minidl.optim) and help(minidl.data) tell the rest; minidl.teach.show draws digits, curves and mistakes.
-`python -m minidl` names the commands.
+A network of your own is a subclass of nn.Module: `__init__` creates its layers as attributes, and `forward(self, x)`
+computes logits (N, 10) from a batch of images (N, 1, 28, 28). For the rest see help(minidl.Trainer), help(minidl.nn),
+help(minidl.optim) and help(minidl.data). minidl.teach.show draws digits, curves and mistakes.
+`python -m minidl` lists the commands.
 
-tutorials/pages/read-it.md says in which order to read the source.
+tutorials/pages/read-it.md gives an order for reading the source.
 """
 
 from __future__ import annotations
 
-from minidl.cli import early as _early  # noqa: F401 (Ctrl-C from here on, where this is a command)
+from minidl.cli import early as _early  # noqa: F401 (handles Ctrl-C from here on, if this is a command)
 
 # isort: split
 import importlib
@@ -79,7 +79,7 @@ __all__ = [
     "split",
     "use_threads",
 ]
-_LATER = {  # what stands above the engine is imported when it is first asked for
+_LATER = {  # layers above the engine are imported on first use
     "Examples": "minidl.data.batches",
     "LoadedRun": "minidl.program",
     "Observer": "minidl.training.observer",
@@ -97,11 +97,11 @@ _LATER = {  # what stands above the engine is imported when it is first asked fo
 class _NoFunction(ModuleType):
     def __call__(self, *values: Any, **other: Any) -> Any:
         raise TypeError(
-            f"{self.__name__} is a module: Tensor(values) makes a Tensor, of a float array in the same memory"
+            f"{self.__name__} is a module: Tensor(values) makes a Tensor, which shares a float array's memory"
         )
 
 
-sys.modules["minidl.tensor"].__class__ = _NoFunction  # who comes from PyTorch calls it
+sys.modules["minidl.tensor"].__class__ = _NoFunction  # users of PyTorch may call it
 
 _PARTS = ("data", "optim", "teach")  # `import minidl` is enough for minidl.data.batches and the like
 

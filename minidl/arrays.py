@@ -1,4 +1,4 @@
-"""Which array a Tensor holds: that of what a user gives, and that of what an operation has computed."""
+"""The array that a Tensor holds: made from a user's data, or from the result of an operation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from minidl.operators import Operators
 
 
 def as_array(data: Any, dtype: Any = np.float32) -> Array:
-    """Floating-point numbers of a device as they are; whole numbers, a number or a (nested) list as `dtype`; a
-    subclass's numbers, as of np.matrix; of what is read-only or of the other byte order a copy.
+    """Float arrays on any device as they are; integer arrays, numbers and (nested) lists as `dtype`. A subclass such as
+    np.matrix becomes a plain array; an array that is read-only or not in native byte order is copied.
     """
     if isinstance(data, Operators):
         raise TypeError("this is a Tensor already: use it as it is, or t.detach() for one without history")
@@ -25,8 +25,8 @@ def as_array(data: Any, dtype: Any = np.float32) -> Array:
     except TypeError:  # a number or a (nested) list
         if recording.get() and _any_learns(data):
             raise TypeError("a list of Tensors would lose their gradient: ops.stack(tensors) or ops.cat(tensors) makes "
-                            "one of them; of numbers for a plot write t.item(), of a network's outputs take one by "
-                            "one: logits, other = net(x)") from None  # fmt: skip
+                            "one Tensor; for numbers to plot write t.item(), and unpack a network's several outputs: "
+                            "logits, other = net(x)") from None  # fmt: skip
         if hasattr(data, "toarray"):
             raise TypeError("a Tensor of a sparse matrix: write X.toarray()") from None
         data = np.asarray(data)
@@ -34,7 +34,7 @@ def as_array(data: Any, dtype: Any = np.float32) -> Array:
     if isinstance(data, np.ndarray):
         data = np.asarray(data)
         if not (data.flags.writeable and data.dtype.isnative):
-            data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and loops take no other
+            data = data.astype(data.dtype.newbyteorder("="))  # weights are written to, and loops need native order
     if data.dtype.kind in "iub":
         data = data.astype(dtype)
     if data.dtype.kind != "f":
@@ -50,11 +50,11 @@ def _any_learns(data: Any) -> bool:
 
 
 def array_of(name: str, value: Any) -> Array:
-    """The value of an operation that is no NumPy array: one of a device as it is, one of NumPy's numbers as 0-d."""
+    """An operation's value that is not a NumPy array: a device's array as it is, a NumPy scalar as a 0-d array."""
     if isinstance(value, np.generic):  # NumPy makes a scalar of a 0-d result
         return np.asarray(value)
     if isinstance(value, (Operators, list, tuple, float, int)):
         if isinstance(value, Operators) and name in minidl.ops.__all__:
-            raise TypeError(f"the .data of an input of '{name}' is a Tensor: write t.data[...] = u.data for t.data = u")
-        raise TypeError(f"the value of '{name}' is a {type(value).__name__}, and must be an array, as x.data ** 2 is")
+            raise TypeError(f"the .data of an input of '{name}' is a Tensor: t.data[...] = u.data, not t.data = u")
+        raise TypeError(f"the value of '{name}' is a {type(value).__name__}: give an array, such as x.data ** 2")
     return value

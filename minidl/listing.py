@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 
 from minidl.tensor import Tensor
 
-Module: TypeAlias = "Any"  # module.py stands above this file
+Module: TypeAlias = "Any"  # module.py imports this file
 
 
 def listing(model: Module) -> str:
-    """The table; of a layer with no module inside one line, as it is written in a program: Linear(784, 10)."""
+    """The table; for a layer without submodules one line, as written in a program: Linear(784, 10)."""
     if not list(model.named_children()) and not lost(model):
         return f"{type(model).__name__}({model.extra_repr()})"
     rows = [row for path, module in model.named_modules() if path for row in _rows(path, module)]
@@ -23,8 +23,8 @@ def listing(model: Module) -> str:
 
 
 def lost(module: Module) -> list[tuple[str, str, Any]]:
-    """Layers and parameters of an attribute that is a list, a tuple, a set or a dict, where they would not be found:
-    the attribute, what it is, and the first of them. What is an attribute of its own, too, is not lost."""
+    """Attributes that are a list, tuple, set or dict of layers or parameters, which would not be found there: name,
+    type and the first such object of each. An object that is also an attribute by itself is not lost."""
     held = [(name, value, thing) for name, value in vars(module).items() for thing in _inside(value) if _learns(thing)]
     if not held:
         return []
@@ -44,7 +44,7 @@ def _learns(thing: Any) -> bool:
 
 
 def _inside(value: Any, depth: int = 0) -> list[Any]:
-    """The things in a list, a tuple, a set or a dict, and in such ones inside it."""
+    """The objects in a list, tuple, set or dict, and in those nested in it."""
     if not isinstance(value, (list, tuple, set, frozenset, dict)) or depth > 8:
         return [] if depth == 0 else [value]
     things = value.values() if isinstance(value, dict) else value
@@ -61,7 +61,7 @@ def _rows(path: str, module: Module) -> list[tuple[str, str, str, str]]:
 
 
 def _own(model: Module) -> list[tuple[str, str, str, str]]:
-    """Parameters that the model has itself, beside its layers."""
+    """Parameters of the model itself, besides those of its layers."""
     own = [(name, v) for name, v in vars(model).items() if isinstance(v, Tensor) and v.parameter]
     return [(name, "Parameter", _shape(t), f"{t.size:,}") for name, t in own] + _lost_rows("", model)
 
@@ -78,7 +78,7 @@ def _shape(t: Tensor) -> str:
 
 
 def _learned(model: Module) -> list[Tensor]:
-    """Each parameter once; unlike model.parameters(), it raises nothing."""
+    """Each parameter once; unlike model.parameters(), this never raises."""
     found: dict[int, Tensor] = {}
     for _, module in model.named_modules():
         for value in vars(module).values():

@@ -1,4 +1,5 @@
-"""NumPy's functions of Tensors: the operators' are operations; others take the values, and warn of a lost gradient."""
+"""NumPy's functions on Tensors: those behind operators are operations; others use the values, and warn if a gradient is
+lost."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ NAMES = {
 
 
 class NumPyFunctions:
-    """What NumPy asks of an object that its functions are given."""
+    """NumPy's protocol for objects that are passed to its functions."""
 
     __slots__ = ()
     data: Array
@@ -48,18 +49,18 @@ class NumPyFunctions:
 
 
 def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) -> Any:
-    """A NumPy function of the values. Warns where its result would need the gradient that it does not have."""
+    """A NumPy function of the values. Warns if a gradient is lost."""
     learning: list[NumPyFunctions] = []
     result = function(*_values(args, learning), **_values(kwargs, learning))
     parts = result if isinstance(result, (tuple, list)) else [result]
     floats = any(getattr(part, "dtype", np.dtype(bool)).kind == "f" for part in parts)
     if learning and floats and is_recording() and not name.endswith("_like"):
-        remedy = ELSEWHERE.get(name, "np.")  # of np.median there is none that has a gradient
+        remedy = ELSEWHERE.get(name, "np.")  # for np.median there is none with a gradient
         other = "what minidl.ops has" if remedy.startswith("np.") else remedy
         ours = f"minidl.ops.{name}" if name in minidl.ops.__all__ else other
-        ours = "a = a + t in place of a += t" if kwargs.get("out") else ours
+        ours = "a = a + t instead of a += t" if kwargs.get("out") else ours
         warnings.warn(
-            f"np.{name} of a Tensor that needs a gradient gives the values alone: {ours} keeps the gradient; "
+            f"np.{name} of a Tensor that needs a gradient gives only the values: {ours} keeps the gradient; "
             "t.detach() says that none is wanted",
             stacklevel=3,
         )
@@ -67,30 +68,30 @@ def _of_values(function: Callable[..., Any], name: str, args: Any, kwargs: Any) 
 
 
 def _tell_lost(user: FrameType, dtype: Any, copy: bool | None, computed: bool) -> None:
-    """NumPy asks no leave for array.dot(t) and array[i] = t: it takes the values. Which it is, the code of the function
-    that calls says. To copy a weight is no slip, nor p.data[...] = p - lr * p.grad, but another result that is
-    `computed` would go on without its gradient."""
+    """For array.dot(t) and array[i] = t NumPy takes the values without asking. The calling function's bytecode shows
+    which of the two it is. Copying a weight is no mistake, nor is p.data[...] = p - lr * p.grad, but any other
+    `computed` result would lose its gradient unnoticed."""
     code = user.f_code
     if dis.opname[code.co_code[user.f_lasti]] in ("STORE_SUBSCR", "STORE_SLICE"):  # copy=True before NumPy 2.3
         if computed and not re.match(r"[^=]*\.data\[", linecache.getline(code.co_filename, user.f_lineno)):
-            tell("array[i] = t of a Tensor that needs a gradient keeps the values alone: ops.stack([t, ...]) of a list "
+            tell("array[i] = t of a Tensor that needs a gradient keeps only the values: ops.stack([t, ...]) of a list "
                  "keeps the gradient; t.detach() says that none is wanted")  # fmt: skip
     elif copy is None and dtype is None:
         _tell_table(user)
     elif copy is None and "dot" in code.co_names:
-        tell("array.dot(t) of a Tensor that needs a gradient gives the values alone: array @ t keeps the gradient")
+        tell("array.dot(t) of a Tensor that needs a gradient gives only the values: array @ t keeps the gradient")
 
 
 def _tell_table(caller: FrameType) -> None:
-    """The same for df @ t of pandas and X @ t of scipy's sparse matrices, which would go on without a gradient of t."""
+    """The same for df @ t of pandas and X @ t of SciPy's sparse matrices, which would lose the gradient of t."""
     library = caller.f_globals.get("__name__", "").partition(".")[0]
     if library in ("pandas", "scipy") and caller.f_code.co_name in ("dot", "_matmul_dispatch"):
-        tell(f"a product of {library}'s with a Tensor that needs a gradient gives the values alone: df.to_numpy() @ t, "
-             "or X.toarray() @ t of a sparse matrix, keeps the gradient")  # fmt: skip
+        tell(f"a {library} product with a Tensor that needs a gradient gives only the values: df.to_numpy() @ t, "
+             "or X.toarray() @ t for a sparse matrix, keeps the gradient")  # fmt: skip
 
 
 def _values(thing: Any, learning: list[NumPyFunctions]) -> Any:
-    """The arguments of a NumPy function, with arrays for Tensors; those that need a gradient are noted."""
+    """The arguments of a NumPy function, with arrays for Tensors; those that need a gradient go to `learning`."""
     if isinstance(thing, NumPyFunctions):
         if thing.requires_grad:
             learning.append(thing)

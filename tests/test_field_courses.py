@@ -121,7 +121,7 @@ def test_data_that_is_a_tensor_is_told() -> None:
     w = leaf(np.ones(3))
     w.data = w * 2
     with pytest.raises(
-        TypeError, match=r"^the .data of an input of 'mul' is a Tensor: write t.data\[\.\.\.\] = u.data for t.data = u$"
+        TypeError, match=r"^the .data of an input of 'mul' is a Tensor: t.data\[\.\.\.\] = u.data, not t.data = u$"
     ):
         w * w
 
@@ -293,5 +293,5 @@ def test_a_network_of_two_outputs_in_a_trainer_is_told() -> None:
             return self.last(x.flatten(1)), x
 
     net = Two()
-    with pytest.raises(TypeError, match=r"of a network's outputs take one by one: logits, other = net\(x\)$"):
+    with pytest.raises(TypeError, match=r"unpack a network's several outputs: logits, other = net\(x\)$"):
         minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y)).fit(1, verbose=False)

@@ -330,13 +330,13 @@ def test_arithmetic_of_a_column_with_a_tensor_keeps_the_gradient() -> None:
     for found in (column > t, t < column):
         np.testing.assert_array_equal(found, values > t.numpy())
     assert (column == t).mean() == (t == column).mean() == 1 / 3
-    with pytest.warns(UserWarning, match="a product of pandas's with a Tensor that needs a gradient gives the values"):
+    with pytest.warns(UserWarning, match="a pandas product with a Tensor that needs a gradient gives only the values"):
         table.T @ Tensor(np.ones(3), requires_grad=True)
 
 
 def test_a_sparse_matrix() -> None:
     x = pytest.importorskip("scipy.sparse").csr_matrix(X)
-    with pytest.warns(UserWarning, match=r"a product of scipy's with a Tensor .* values alone: .*X.toarray\(\) @ t"):
+    with pytest.warns(UserWarning, match=r"a scipy product with a Tensor .* only the values: .*X.toarray\(\) @ t"):
         x @ Tensor(np.ones((X.shape[1], 2)), requires_grad=True)
     with pytest.raises(TypeError, match=r"write X.toarray\(\)"):
         network()(x)

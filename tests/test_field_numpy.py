@@ -70,7 +70,7 @@ def test_a_gradient_is_not_lost_without_a_word() -> None:
     with pytest.warns(UserWarning, match=r"np.mean"):
         np.testing.assert_array_equal(np.mean(x, axis=0), T.mean(0))
     total = np.ones((2, 3))
-    with pytest.warns(UserWarning, match=r"np.subtract of .* values alone: a = a \+ t in place of a \+= t keeps"):
+    with pytest.warns(UserWarning, match=r"np.subtract of .* only the values: a = a \+ t instead of a \+= t keeps"):
         total -= x
     np.testing.assert_array_equal(total, 1 - T)
     assert np.argmax(x) == 5

@@ -157,7 +157,7 @@ def test_kerass_calls_are_named() -> None:
     ],
 )
 def test_numpys_functions_say_what_keeps_the_gradient(call: Any, words: str) -> None:
-    with pytest.warns(UserWarning, match=rf"gives the values alone: {words} keeps the gradient"):
+    with pytest.warns(UserWarning, match=rf"gives only the values: {words} keeps the gradient"):
         call(Tensor(X[:4], requires_grad=True))
 
 

@@ -1,1 +1,1 @@
-"""Pictures for lessons: graphs, digits, curves and the geometry of a step."""
+"""Figures for lessons: graphs, digits, curves and the geometry of a step."""

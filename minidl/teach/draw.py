@@ -1,7 +1,7 @@
-"""The graph of a computation as a picture: what `backward()` walks through, drawn without any other program.
+"""Draws a computation graph: what `backward()` walks through, as SVG, without any other program.
 
 Each tensor is a box with its operation, its values and its gradient; arrows show what it was computed from. The boxes
-stand in layers, inputs on the left: an operation is one layer to the right of its last input. Within a layer each box
+are in layers, inputs on the left: an operation is one layer to the right of its last input. Within a layer each box
 moves to the middle of its neighbours, which keeps most arrows from crossing (Sugiyama, Tagawa & Toda 1981).
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 from minidl.backend import Array
 from minidl.tensor import Tensor, _edges, _fit, _seed, _topological_order
 
-CHAR, LINE, PAD, GAP_X, GAP_Y = 6.65, 15, 6, 26, 14  # pixels: a monospaced letter, a line of text, the spaces
+CHAR, LINE, PAD, GAP_X, GAP_Y = 6.65, 15, 6, 26, 14  # pixels: a monospaced letter, a line of text, the gaps
 LEAF, INNER, LOSS = "#dfeaf6", "#ffffff", "#fbe3e3"  # fills
 
 
 @dataclass(eq=False)
 class Box:
-    """A tensor in the picture, or one stop of an arrow that passes a layer: as wide as that, and without lines."""
+    """A tensor in the drawing, or a stop where an arrow passes through a layer: as wide as that, without text."""
 
     lines: list[str]
     fill: str = INNER
@@ -58,7 +58,7 @@ class Drawing:
         return self.text
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the picture as an SVG file."""
+        """Write the drawing as an SVG file."""
         Path(path).write_text(self.svg, encoding="utf-8")
 
 
@@ -66,10 +66,10 @@ def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Drawing
     """Draw what `root` was computed from: graph(loss, w=w, b=b).
 
     root            the tensor at the end, such as a loss; its graph must not have been freed by backward()
-    with_gradients  write d(root)/d(tensor) into each box, where root has one element
-    names           what to call tensors; a whole model's: graph(loss, **dict(model.named_parameters()))
+    with_gradients  write d(root)/d(tensor) into each box, if root has one element
+    names           names for tensors; for a whole model: graph(loss, **dict(model.named_parameters()))
 
-    Inputs that need no gradient are not in the graph: backward() has no business there.
+    Inputs that need no gradient are not in the graph: backward() does not visit them.
     """
     order = _topological_order(root)
     grads = gradients(root, order) if with_gradients and root.size == 1 and root.requires_grad else {}
@@ -84,7 +84,7 @@ def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Drawing
 
 
 def gradients(root: Tensor, order: list[Tensor] | None = None) -> dict[Tensor, Array]:
-    """d(root)/d(tensor) of every tensor in the graph, inner ones too. No `.grad` changes, and the graph stays."""
+    """d(root)/d(tensor) for every tensor in the graph, also inner ones. No `.grad` changes, and the graph is kept."""
     grads = {root: _seed(root, None)}
     for tensor in reversed(order or _topological_order(root)):
         for parent, vjp in _edges(tensor.node) if tensor.node else ():
@@ -93,7 +93,7 @@ def gradients(root: Tensor, order: list[Tensor] | None = None) -> dict[Tensor, A
     return grads
 
 
-# ---- what a box says ----
+# ---- text ----
 
 
 def _lines(tensor: Tensor, name: str | None, grad: Array | None) -> list[str]:
@@ -104,7 +104,7 @@ def _lines(tensor: Tensor, name: str | None, grad: Array | None) -> list[str]:
 
 
 def _short(array: Array) -> str:
-    """Up to four numbers; of a larger array its shape."""
+    """Up to four values; for a larger array its shape."""
     if array.size > 4:
         return "x".join(map(str, array.shape))
     if array.size == 1:
@@ -116,18 +116,18 @@ def _fill(tensor: Tensor, root: Tensor) -> str:
     return LOSS if tensor is root else INNER if tensor.node else LEAF
 
 
-# ---- where it stands ----
+# ---- layout ----
 
 
 def _arrange(boxes: list[Box]) -> list[list[Box]]:
-    """Give each box its place; returns the layers. `boxes` come inputs first."""
+    """Place each box; returns the layers. `boxes` are ordered inputs first."""
     for box in boxes:
         box.layer = 1 + max((b.layer for b in box.inputs), default=-1)
     for box in boxes:  # a leaf stands just before its first use
         if not box.inputs and box.outputs:
             box.layer = min(b.layer for b in box.outputs) - 1
     layers: list[list[Box]] = [[] for _ in range(1 + max(b.layer for b in boxes))]
-    for box in [*reversed(boxes), *_stops(boxes)]:  # backwards, first operands are above second ones
+    for box in [*reversed(boxes), *_stops(boxes)]:  # in reverse, first operands are above second ones
         layers[box.layer].append(box)
     _stack(layers)
     for _ in range(4):
@@ -146,7 +146,7 @@ def _arrange(boxes: list[Box]) -> list[list[Box]]:
 
 
 def _stops(boxes: list[Box]) -> list[Box]:
-    """Cut each arrow that is longer than one layer into pieces that are not, with a stop in each layer between."""
+    """Split each arrow that spans more than one layer, with a stop in each layer in between."""
     stops: list[Box] = []
     for box in boxes:
         for i, start in enumerate(box.inputs):
@@ -161,7 +161,7 @@ def _stops(boxes: list[Box]) -> list[Box]:
 
 
 def _stack(layers: list[list[Box]]) -> None:
-    """The boxes of a layer one above the other, all layers centred on one line."""
+    """Stack the boxes of each layer, with all layers centred on one line."""
     for layer in layers:
         y = -(sum(b.height for b in layer) + GAP_Y * (len(layer) - 1)) / 2
         for box in layer:
@@ -173,7 +173,7 @@ def _middle(neighbours: list[Box], otherwise: float) -> float:
     return sum(b.y for b in neighbours) / len(neighbours) if neighbours else otherwise
 
 
-# ---- how it is drawn ----
+# ---- drawing ----
 
 
 def _svg(layers: list[list[Box]]) -> str:

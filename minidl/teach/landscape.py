@@ -1,7 +1,7 @@
 """A loss of two weights is a landscape, and an optimizer's path through it can be drawn.
 
-`descend` lets an optimizer walk; `paths` draws the walks over the contour lines. Nothing else about such an optimizer
-is special: it is the one that trains the networks.
+`descend` runs an optimizer; `paths` draws such walks over the contour lines. They are the same optimizers that train
+the networks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def ravine(w: Tensor) -> Tensor:
 
 
 def descend(loss: Loss, make: Callable[[list[Tensor]], Optimizer], start: Sequence[float], steps: int) -> Array:
-    """Let an optimizer walk; returns the weights before the first step and after each, (steps + 1, 2).
+    """Run an optimizer; returns the weights before the first step and after each, (steps + 1, 2).
 
     make  builds the optimizer from the list of parameters: lambda p: SGD(p, lr=0.1)
     """
@@ -49,9 +49,9 @@ def paths(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """Draw each walk (n, 2) over the contour lines of the loss, one small picture each, cut off at the ranges x and y.
+    """Draw each walk (n, 2) over the contour lines of the loss, one panel each, limited to the ranges x and y.
 
-    A star marks the lowest point that the picture has. Returns the figure; `figure` and `save` as in show.py.
+    A star marks the lowest point shown. Returns the figure; `figure` and `save` as in show.py.
     """
     rows = -(-len(walks) // columns)
     with drawing(figure, (4.6 * columns, 2.6 * rows), save) as target:

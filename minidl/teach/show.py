@@ -1,10 +1,10 @@
-"""Pictures for a lesson or a program: digits with what the model says of them, numbers in their cells, curves, a step's
+"""Figures for a lesson or a program: digits with a model's predictions, arrays with their values, curves, a step's
 geometry.
 
-Each function returns its figure (matplotlib's), and shows it: in a notebook at once, in a program in a window where
-there is a screen. `save="digits.png"` writes it to a file. Give it a `figure` of yours, or a part of one, and it draws
-there instead, for a picture of several parts. A lesson run as a script saves its pictures beside where it was started,
-and says where.
+Each function returns its matplotlib figure, and shows it: in a notebook inline, in a program in a window if there is a
+screen. `save="digits.png"` writes it to a file. Pass a `figure` or subfigure of your own to draw there instead, for a
+figure of several parts. A lesson run as a script saves its figures in the folder pictures/ where it was started, and
+prints their paths.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def drawing(figure: FigureBase | None, size: tuple[float, float], save: Save = N
         if save is not None:
             figure.savefig(save)  # type: ignore[attr-defined]
         return
-    import matplotlib.pyplot as plt  # only here: a picture drawn into a figure of yours needs no window
+    import matplotlib.pyplot as plt  # only here: drawing into a figure of yours needs no window
 
     new = plt.figure(figsize=size, dpi=100, layout="constrained")
     try:
@@ -58,8 +58,8 @@ def digits(
     """Images (N, H, W) or (N, 1, H, W) in a grid.
 
     labels       a word or number above each
-    predictions  what a model says; shown in green where it is the label, else in red beside it
-    signed       numbers around 0, such as weights or gradients: negative ones blue, positive ones red
+    predictions  a model's; green if it is the label, else red, with the label next to it
+    signed       for values around 0, such as weights or gradients: negative ones blue, positive ones red
     """
     images = np.asarray(images).reshape(-1, *np.shape(images)[-2:])
     columns = min(columns, max(1, len(images)))
@@ -81,7 +81,7 @@ def digits(
 def numbers(
     array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None, save: Save = None
 ) -> FigureBase:
-    """A small array (H, W) as a picture with each number written in its cell."""
+    """A small array (H, W) as an image with each value written in its cell."""
     array = np.atleast_2d(array)
     cell = min(0.42, 9.5 / array.shape[1])  # inches
     with drawing(figure, (cell * array.shape[1] + 0.2, cell * array.shape[0] + 0.2), save) as target:
@@ -109,11 +109,11 @@ def curves(
     """Draw lines over a common axis: {"training": losses}, or {"validation": (steps, losses)}.
 
     Given a run's record instead, trainer.metrics or what `fit` returned, it draws loss and accuracy by epoch. Epochs
-    count from 1, and an axis of them, or of steps, has whole numbers only.
+    count from 1; an axis of epochs or steps has whole numbers only.
 
     log    a logarithmic vertical axis
     marks  vertical dashed lines, by name: {"switch": 120}
-    ylim   the part of the vertical axis to show, where a few far values would flatten the rest
+    ylim   the range of the vertical axis, if a few outliers would flatten the rest
     """
     if not isinstance(lines, Mapping):
         return _record(lines, figure, save)
@@ -139,7 +139,7 @@ def bars(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}. What a group lacks has none."""
+    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}. Missing values have none."""
     with drawing(figure, (7.2, 3.2), save) as target:
         axes = target.subplots()
         names = list(dict.fromkeys(name for group in groups.values() for name in group))
@@ -160,9 +160,9 @@ def bars(
 def dots(
     groups: Mapping[str, Any], xlabel: str = "accuracy", figure: FigureBase | None = None, save: Save = None
 ) -> FigureBase:
-    """A row of dots for each name, one for each value, and a bar at their mean: {"adam": [0.97, 0.98], ...}.
+    """A row of dots for each name, one dot per value, with a bar at their mean: {"adam": [0.97, 0.98], ...}.
 
-    Where there are values on both sides of 0, a dotted line stands there.
+    If there are values on both sides of 0, a dotted line marks 0.
     """
     with drawing(figure, (7.2, 0.42 * len(groups) + 0.9), save) as target:
         axes = target.subplots()
@@ -182,15 +182,15 @@ def dots(
 
 
 def projection(p: Array, g: Array, figure: FigureBase | None = None, save: Save = None) -> FigureBase:
-    """The step p and the gradient g, drawn in the plane of the two: how SWATS finds its rate (see optim/projection.py).
+    """The step p and the gradient g, in their common plane: how SWATS finds its learning rate (optim/projection.py).
 
-    The dotted line stands at a right angle on p. Where it meets the direction of -g lies the SGD step -gamma g whose
-    shadow on p is p itself. Lengths are those of p and -gamma g; -g itself is drawn as long as p.
+    The dotted line is perpendicular to p. It meets the direction of -g at the SGD step -gamma g, whose projection on p
+    is p itself. p and -gamma g are drawn to scale; -g is drawn as long as p.
     """
     p, g = np.asarray(p, dtype=np.float64).reshape(-1), np.asarray(g, dtype=np.float64).reshape(-1)
     length, norm = float(np.linalg.norm(p)), float(np.linalg.norm(g))
     if length == 0 or norm == 0:
-        raise ValueError("projection: p and g must not be zero, for a zero vector has no direction")
+        raise ValueError("projection: p and g must not be zero: a zero vector has no direction")
     cosine = float(-(p @ g) / (length * norm))
     sine = math.sqrt(max(0.0, 1 - cosine**2))
     gamma = float(p @ p) / -float(p @ g) if p @ g else math.inf
@@ -223,7 +223,7 @@ def mistakes(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """The worst mistakes of a model: the n images whose label it gave the least probability, the worst first.
+    """A model's worst mistakes: the n misclassified images whose label got the lowest probability, the worst first.
 
     probabilities  (N, classes), as trainer.predict(images) gives them
     """
@@ -239,7 +239,7 @@ def mistakes(
 
 
 def _record(metrics: Sequence[Mapping[str, Any]], figure: FigureBase | None, save: Save) -> FigureBase:
-    """Loss and accuracy by epoch, of training and, where there is any, of validation."""
+    """Loss and accuracy by epoch, for training and, if there is any, for validation."""
     epochs = [r["epoch"] for r in metrics]
     with drawing(figure, (9.6, 3.4), save) as target:
         for axes, quantity in zip(target.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -268,7 +268,7 @@ def _whole(axes: Any, xlabel: str) -> None:
 
 
 def _image(axes: Any, image: Array, signed: bool) -> None:
-    """Black is 0, or what is below it; a number that is not finite has no part in the scale."""
+    """Black is 0, or the lowest value if that is negative; values that are not finite do not affect the scale."""
     finite = image[np.isfinite(image)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if signed:

@@ -1,4 +1,4 @@
-"""Where a picture goes: into the notebook, into a window, into a file."""
+"""Where a figure goes: into the notebook, a window or a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LESSON = re.compile(r"\d\d_\w+\.py")
 
 
 def shown(figure: Any, save: str | os.PathLike[str] | None = None) -> None:
-    """Show a figure of pyplot's, or save it, by what runs the program.
+    """Show a pyplot figure, or save it, depending on what runs the program.
 
-    save  a file: it is written, in a notebook shown too
+    save  a file to write; in a notebook the figure is shown too
     """
     import matplotlib.pyplot as plt
 
@@ -49,13 +49,13 @@ def is_script() -> bool:
 
 
 def lesson_file() -> Path | None:
-    """The lesson that is run as a script, if one is: it lies beside tutorials/build.py."""
+    """The lesson that is run as a script, if any: it lies beside tutorials/build.py."""
     file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
     return file if LESSON.fullmatch(file.name) and (file.parent / "build.py").is_file() else None
 
 
 def next_picture(lesson: Path) -> Path:
-    """pictures/07_the_switch-1.png, -2.png, ..., in the working directory; the program itself keeps the count."""
+    """pictures/07_the_switch-1.png, -2.png, ..., in the working directory; the count is kept in __main__."""
     folder = Path("pictures")
     folder.mkdir(exist_ok=True)
     main: Any = sys.modules["__main__"]
@@ -64,7 +64,7 @@ def next_picture(lesson: Path) -> Path:
 
 
 def once_more(figure: Any) -> Callable[[], None]:
-    """What a notebook calls where the figure is a cell's last value: nothing in the cell that has shown it already."""
+    """What a notebook calls if the figure is a cell's last value: it does nothing in the cell that has shown it."""
     from IPython import get_ipython
     from IPython.display import Image, display
 

@@ -1,13 +1,13 @@
-"""The operations: each is one function in which the forward value and its derivatives stand side by side.
+"""The operations. Each is one function, with the forward value and its derivatives side by side.
 
-`record(name, value, (a, vjp_a), (b, vjp_b))` reads: this is the value, and a gradient g of the loss with respect
-to it reaches `a` as vjp_a(g). Where an input was broadcast, backward() sums the gradient over the copies.
-Arguments follow PyTorch: `dim` and `keepdim`. What layers and losses are made of is in ops_nn.py and ops_conv.py.
+`record(name, value, (a, vjp_a), (b, vjp_b))` means: this is the value, and a gradient g of the loss with respect
+to it reaches `a` as vjp_a(g). If an input was broadcast, backward() sums its gradient over the copies.
+Arguments follow PyTorch: `dim` and `keepdim`. The operations behind layers and losses are in ops_nn.py and ops_conv.py.
 
-`x`, `a`, `b` and the like are Tensors, or arrays and numbers as Tensor() takes them; a result has their float dtype,
-and is on their device. Every operation raises ValueError where shapes or a number do not fit. Devices never mix, which
-is a TypeError. Of two float dtypes arithmetic gives the wider, as in NumPy; matmul, linear, conv2d and batch_norm raise
-TypeError. Each message names both.
+`x`, `a`, `b` and the like are Tensors, or arrays and numbers that Tensor() accepts; the result has their float dtype
+and device. Every operation raises ValueError for shapes or numbers that do not fit, and TypeError for mixed devices.
+With two float dtypes arithmetic gives the wider, as in NumPy; matmul, linear, conv2d and batch_norm raise TypeError.
+Each message names both.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def neg(a: Any) -> Tensor:
 
 
 def pow(a: Any, b: Any) -> Tensor:
-    """a ** b. Shapes broadcast. The gradient of a**0 is 0, at 0 too; that of b needs a > 0, or a = 0 and b >= 0."""
+    """a ** b. Shapes broadcast. The gradient of a**0 is 0, also at 0; that of b needs a > 0, or a = 0 and b >= 0."""
     a, b = operands("pow", a, b)
     xp, y = xp_of(a.data), _power(a.data, b.data)
 
     def vjp_a(g: Array) -> Array:
-        power = _power(a.data, xp.where(b.data == 0, 1, b.data - 1))  # of x**0 not x**-1, which has no value at 0
+        power = _power(a.data, xp.where(b.data == 0, 1, b.data - 1))  # x**0 must not need x**-1, undefined at 0
         return xp.where(b.data == 0, 0, g * b.data * power)
 
     def vjp_b(g: Array) -> Array:
@@ -112,7 +112,7 @@ def pow(a: Any, b: Any) -> Tensor:
 
 
 def _power(a: Array, b: Array) -> Array:
-    """a ** b. A cube by products on the CPU: NumPy's power takes forty times as long (it knows squares and roots)."""
+    """a ** b. On the CPU a cube is two products: NumPy's power, fast for squares and roots only, takes 40x as long."""
     return a * a * a if isinstance(b, np.ndarray) and b.ndim == 0 and b == 3 else a**b
 
 
@@ -139,7 +139,7 @@ def relu(x: Any) -> Tensor:
 
 @accelerated
 def sigmoid(x: Any) -> Tensor:
-    """1 / (1 + e^-x), from e^-|x|, which can't overflow."""
+    """1 / (1 + e^-x), computed from e^-|x|, which can't overflow."""
     raise NotImplementedError("A1: sigmoid is yours to write")
 
 
@@ -155,12 +155,12 @@ def tanh(x: Any) -> Tensor:
 
 
 def sum(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Sum of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
+    """Sum of x over `dim` (an axis, several, or None for all); keepdim keeps these axes, with size 1."""
     raise NotImplementedError("A1: sum is yours to write")
 
 
 def mean(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor:
-    """Mean of x over `dim` (an axis, several, or None for all); keepdim leaves these axes, with size 1."""
+    """Mean of x over `dim` (an axis, several, or None for all); keepdim keeps these axes, with size 1."""
     raise NotImplementedError("A1: mean is yours to write")
 
 
@@ -187,7 +187,7 @@ def min(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
 @accelerated
 def reshape(x: Any, *shape: int | Sequence[int]) -> Tensor:
-    """The values of x in another `shape`: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is worked out."""
+    """The values of x in another `shape`: reshape(x, 3, -1) or reshape(x, (3, -1)). One -1 is inferred."""
     x = as_tensor(x)
     new = _unpack(shape)
     try:
@@ -209,7 +209,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def transpose(x: Any, dim0: int, dim1: int, *more: int) -> Tensor:
     """x with the axes `dim0` and `dim1` swapped."""
     if more:
-        raise TypeError(f"transpose swaps two axes: permute{(dim0, dim1, *more)} puts them all in another order")
+        raise TypeError(f"transpose swaps two axes: permute{(dim0, dim1, *more)} reorders them all")
     x = as_tensor(x)
     (i,), (j,) = axes("transpose", dim0, x.ndim or 1), axes("transpose", dim1, x.ndim or 1)
     order = [{i: j, j: i}.get(d, d) for d in range(x.ndim)]
@@ -217,7 +217,7 @@ def transpose(x: Any, dim0: int, dim1: int, *more: int) -> Tensor:
 
 
 def permute(x: Any, *dims: int | Sequence[int]) -> Tensor:
-    """The axes of x in another order: axis i of the result is axis dims[i] of x."""
+    """x with its axes reordered: axis i of the result is axis dims[i] of x."""
     x = as_tensor(x)
     named = _unpack(dims)
     order = axes("permute", named, x.ndim) if named else ()
@@ -228,15 +228,15 @@ def permute(x: Any, *dims: int | Sequence[int]) -> Tensor:
 
 
 def getitem(x: Any, index: Any) -> Tensor:
-    """x[index]: numbers, slices, None, integer or boolean arrays. An element taken twice gets both gradients.
+    """x[index]: integers, slices, None, integer or boolean arrays. An element taken twice gets both gradients.
 
-    Raises IndexError for an index beyond the end, or of anything but whole numbers.
+    Raises IndexError for an index that is out of range or of another type.
     """
     raise NotImplementedError("A1: getitem is yours to write")
 
 
 def add_at(x: Array, index: Any, g: Array) -> None:
-    """x[index] += g, where NumPy would count an element that `index` names twice once."""
+    """x[index] += g, but an element that `index` names twice is added to twice; NumPy would do it once."""
     kernel = kernel_for(x, "add_at")
     if kernel is None or kernel(x, index, g) is NotImplemented:
         xp_of(x).add.at(x, index, g)
@@ -275,7 +275,7 @@ def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], Iterable) else sizes
 
 
-for _name, _method in vars(Operators).items():  # so that help(Tensor.sum) says what ops.sum does
+for _name, _method in vars(Operators).items():  # so that help(Tensor.sum) shows the docstring of ops.sum
     if _name in __all__ and not _method.__doc__:
         _method.__doc__ = globals()[_name].__doc__
 

@@ -1,4 +1,4 @@
-"""The operations that layers and losses are made of: linear, normalization, dropout, softmax, cross-entropy.
+"""The operations behind layers and losses: linear, normalization, dropout, softmax, cross-entropy.
 
 Images are (N, C, H, W) and weights (out, in), as in PyTorch. Convolution and pooling are in ops_conv.py.
 """
@@ -37,18 +37,18 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Batch normalization (Ioffe & Szegedy 2015, Alg. 1): weight * (x - mean) / sqrt(var + eps) + bias, by channel.
+    """Batch normalization (Ioffe & Szegedy 2015, Alg. 1): weight * (x - mean) / sqrt(var + eps) + bias, per channel.
 
     x                          (N, C) or (N, C, H, W)
-    running_mean, running_var  (C,) Tensors without a gradient, or None in training
+    running_mean, running_var  (C,) Tensors without a gradient; in training, None keeps no running statistics
     weight, bias               (C,) each, or None for 1 and 0
-    training                   True: mean and (biased) variance are the batch's, and the running ones move towards them,
-                               towards the unbiased variance, as in PyTorch. False: the running ones are used
+    training                   True: use the batch's mean and (biased) variance, and move the running ones towards them,
+                               with the unbiased variance, as in PyTorch. False: use the running ones
     momentum                   how far the running ones move, a fraction: new = (1 - momentum) old + momentum batch
     eps                        > 0, keeps the division finite
 
-    Raises ValueError for another shape of x, vectors of another length than C, an eps not above 0, in training where a
-    channel has fewer than two values, and else where a running vector is None.
+    Raises ValueError for any other shape of x, vectors not of length C, eps <= 0, fewer than two values per channel in
+    training, and a running vector that is None in evaluation.
     """
     x = as_tensor(x)
     weight, bias = (None if t is None else as_tensor(t) for t in (weight, bias))
@@ -69,8 +69,8 @@ def batch_norm(
     if training:
         if n < 2:
             raise ValueError(
-                f"batch_norm: training needs more than one value per channel, x is {x.shape}: leave a last batch of "
-                "one out, with batches(..., drop_last=True) or another batch size; to predict, call model.eval() first"
+                f"batch_norm: training needs more than one value per channel, x is {x.shape}: avoid a last batch of "
+                "one, with batches(..., drop_last=True) or another batch size; to predict, call model.eval() first"
             )
         mu = total(x.data, dims, True, n)
         centred = x.data - mu
@@ -88,7 +88,7 @@ def batch_norm(
 
     def vjp_x(g: Array) -> Array:
         dx_hat = g if weight is None else g * weight.data.reshape(column)
-        if training:  # mean and variance depend on x too: take out what moves all values alike, and what scales them
+        if training:  # mean and variance depend on x too: remove the parts that shift or scale all values together
             dx_hat = dx_hat - total(dx_hat, dims, True, n) - x_hat * total(dx_hat * x_hat, dims, True, n)
         return dx_hat * inv_std
 
@@ -105,17 +105,17 @@ def batch_norm(
 
 @accelerated
 def dropout(x: Any, p: float, rng: np.random.Generator | CounterRng | None = None) -> Tensor:
-    """Each value of x set to 0 with probability p, the others divided by 1 - p (Srivastava et al. 2014).
+    """x with each value set to 0 with probability p, and the others divided by 1 - p (Srivastava et al. 2014).
 
     p    in [0, 1)
-    rng  draws the mask: a NumPy Generator, on the host; or a CounterRng, whose numbers every device can draw itself.
-         Either way a seed gives the same mask on every device. It must be given: no operation has a hidden one
+    rng  draws the mask: a NumPy Generator, on the host, or a CounterRng, whose numbers every device can draw itself.
+         Either way a seed gives the same mask on every device. Required: no operation has a hidden generator
     """
     x = as_tensor(x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), got {p}")
     if rng is None or not hasattr(rng, "random"):
-        raise TypeError(f"dropout: rng must be a generator, got {rng!r}; whether it is training nn.Dropout knows")
+        raise TypeError(f"dropout: rng must be a generator, got {rng!r}; nn.Dropout knows whether it is training")
     keep = rng.random(x.shape, dtype=np.float32) >= p
     mask = backend_of(x.data).from_host((keep / (1 - p)).astype(x.dtype))
     return record("dropout", x.data * mask, (x, lambda g: g * mask))
@@ -138,31 +138,31 @@ def log_softmax(x: Any, dim: int = -1, **other: Any) -> Tensor:
 
 @accelerated
 def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
-    """Mean of -log softmax(logits)[label] over the batch, a scalar; as `reduction`, also "sum", or "none" for (N,).
+    """Mean of -log softmax(logits)[label] over the batch, a scalar; reduction="sum" sums, "none" gives losses (N,).
 
     logits (N, classes); labels (N,) integers in [0, classes): a NumPy array, a list, or an array on the device.
-    Labels on the host are checked; to check those on the device would have to wait for it.
-    label_smoothing e: the truth is 1 - e for the label plus e/classes for each class (Szegedy et al. 2016, sec. 7).
+    Labels on the host are checked; checking them on the device would have to wait for it.
+    label_smoothing e: the target is 1 - e for the label plus e/classes for each class (Szegedy et al. 2016, sec. 7).
     """
     raise NotImplementedError("A1: cross_entropy is yours to write")
 
 
 @accelerated
 def count_right(logits: Any, labels: Any) -> Array:
-    """How many rows of logits (N, classes) are largest at their label, labels (N,): a 0-d array of integers there."""
+    """How many rows of logits (N, classes) are largest at their label, labels (N,): a 0-d integer array, on device."""
     return (as_tensor(logits).data.argmax(1) == labels).sum()
 
 
 def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """(prediction - target)^2: its mean over all elements, a scalar, or as `reduction` says, as for cross_entropy.
+    """Mean of (prediction - target)^2 over all elements, a scalar; `reduction` as for cross_entropy.
 
-    prediction and target are of one shape.
+    prediction and target have the same shape.
     """
     prediction = as_tensor(prediction)
     target = as_tensor(target, like=prediction)
     alike("mse_loss", prediction, target, dtype=False)
     if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have one shape")
+        raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have the same shape")
     d = prediction.data - target.data
     y, share = _reduced("mse_loss", d * d, reduction)
     scale = 2 * share
@@ -170,9 +170,9 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
 
 
 def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "mean", **other: Any) -> Tensor:
-    """-y log s(z) - (1-y) log(1 - s(z)), s the sigmoid: the loss of yes-or-no questions, from logits.
+    """-y log s(z) - (1-y) log(1 - s(z)), s the sigmoid: the loss for yes-or-no questions, from logits.
 
-    z and target are of one shape, target in [0, 1]: 0 for no, 1 for yes. reduction: as for cross_entropy.
+    z and target have the same shape, target in [0, 1]: 0 for no, 1 for yes. reduction: as for cross_entropy.
     It is computed as max(z, 0) - z y + log(1 + e^-|z|), which can't overflow.
     """
     op, z = "binary_cross_entropy_with_logits", as_tensor(z)
@@ -182,7 +182,7 @@ def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "m
     target = as_tensor(target, like=z)
     alike(op, z, target, dtype=False)
     if z.shape != target.shape:
-        raise ValueError(f"{op}: logits {z.shape} and target {target.shape} must have one shape")
+        raise ValueError(f"{op}: logits {z.shape} and target {target.shape} must have the same shape")
     xp, y = xp_of(z.data), target.data
     e = xp.exp(-xp.abs(z.data))
     yes = xp.where(z.data < 0, e, 1) / (1 + e)  # s(z)
@@ -196,9 +196,9 @@ SOFTENED = ("softmax", "sigmoid")
 
 
 def tell_softened(name: str, taken: str = "softmax") -> None:
-    """A softmax of a softmax dulls the gradient, and so does a sigmoid of a sigmoid."""
-    tell(f"the network ends with a {name}, and the loss, cross-entropy, takes the {taken} of what it is given: leave "
-         f"the {name} out, and let the network end with its last Linear")  # fmt: skip
+    """A softmax of a softmax weakens the gradient, and so does a sigmoid of a sigmoid."""
+    tell(f"the network ends with a {name}, and the loss, cross-entropy, applies the {taken} itself: remove "
+         f"the {name}, so that the network ends with its last Linear")  # fmt: skip
 
 
 def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
@@ -206,7 +206,7 @@ def _log_softmax(x: Array, dims: tuple[int, ...]) -> Array:
 
 
 def _reduced(op: str, losses: Array, reduction: str) -> tuple[Array, float]:
-    """The mean or the sum of the losses, or the losses themselves; and the share that each has in it."""
+    """The mean or the sum of the losses, or the losses themselves; and the weight of each in it."""
     if reduction == "none":
         return losses, 1.0
     if reduction not in ("mean", "sum"):
@@ -230,5 +230,5 @@ def _labels(logits: Tensor, labels: Any) -> Array:
     if wrong.any():
         i = int(wrong.argmax())
         raise ValueError(f"cross_entropy: label {labels[i]} at position {i} is not in [0, {classes}): labels count "
-                         "from 0, and the network has an output for each")  # fmt: skip
+                         "from 0, and the network needs an output for each")  # fmt: skip
     return backend_of(logits.data).from_host(labels.copy())  # they may be changed before backward()

@@ -22,40 +22,40 @@ from minidl.refuse import refuse, refuse_for_tensor
 
 Vjp: TypeAlias = Callable[[Array], Array]  # gradient of the output -> gradient of one input
 Edge: TypeAlias = "tuple[Tensor, Vjp]"  # an input of an operation, and how the gradient reaches it
-Reading: TypeAlias = "Edge | tuple[Tensor, Vjp, Tensor] | tuple[Tensor, Vjp, Tensor, Tensor]"  # and what that reads
+Reading: TypeAlias = "Edge | tuple[Tensor, Vjp, Tensor] | tuple[Tensor, Vjp, Tensor, Tensor]"  # + what it reads
 Dims: TypeAlias = "int | Sequence[int] | None"  # an axis, several, or all
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-WIDER = {"e": np.float32, "f": np.float64}  # in which numbers of these kinds are added up
+WIDER = {"e": np.float32, "f": np.float64}  # sums of these kinds are accumulated in a wider dtype
 
 
 class Tensor(Operators):
     """An array with a gradient.
 
-    data           array, list or number. A float array stays as it is (no copy, same dtype), but for one that is
-                   read-only or not in native byte order, which is copied; all else becomes float32
+    data           array, list or number. A float array is used as is (no copy, same dtype), unless it is read-only or
+                   not in native byte order: then it is copied. Anything else becomes float32
     requires_grad  True for a leaf whose `.grad` backward() fills in, such as a weight
     device         "cpu", "gpu" or "auto"; None leaves the array where it is
 
-    `.grad` is None or an array of the shape of `.data`; it accumulates until it is set to None.
-    Between an operation and its backward() the values that backward() reads must stay: an optimizer's step or
-    load_state_dict there is noticed (`version`). What you write through `.data` or `.numpy()` can't be seen.
+    `.grad` is None or an array of the same shape as `.data`; it accumulates until it is set to None.
+    The values that backward() reads must not change before it runs: an optimizer step or load_state_dict in between
+    is detected (`version`), a write through `.data` or `.numpy()` is not.
     """
 
     __slots__ = ("__weakref__", "base", "data", "grad", "home", "node", "parameter", "requires_grad", "version")
 
     def __init__(self, data: Any, requires_grad: bool = False, device: str | None = None, **other: Any) -> None:
-        if other or not isinstance(requires_grad, (bool, np.bool_)):  # as Tensor(3, 4), or Tensor(x, np.float64)
+        if other or not isinstance(requires_grad, (bool, np.bool_)):  # Tensor(3, 4), Tensor(x, np.float64)
             refuse_for_tensor(requires_grad, other)
         self.data: Array = _as_float_array(data, device)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
-        self.parameter = requires_grad  # made to be learned; stays so while it is frozen: see module.Parameter
-        self.version = 0  # how often minidl has written new values into it
-        self.base: Tensor | None = None  # the tensor whose memory this one shows, where it is a view
+        self.parameter = requires_grad  # trainable; stays True while it is frozen: see module.Parameter
+        self.version = 0  # how often minidl has changed its values in place
+        self.base: Tensor | None = None  # the tensor that this one is a view of, if any
         self.node: Node | None = None  # the operation that made this tensor; None for a leaf
         self.home: Home | None = None  # its place in an optimizer's vectors, if it has one
 
-    # ---- what it is -------------------------------------------------------------------------------------------
+    # ---- attributes -------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ class Tensor(Operators):
 
     @property
     def ndim(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return self.data.ndim
 
     @property
@@ -74,13 +74,13 @@ class Tensor(Operators):
 
     @property
     def device(self) -> str:
-        """Where it is: "cpu" or "gpu"."""
+        """The device it is on: "cpu" or "gpu"."""
         return backend_of(self.data).name
 
     def numpy(self) -> Array:
         """The values as a NumPy array. On the CPU it shares this tensor's memory; from the GPU it is a copy.
 
-        An optimizer moves its parameters to memory of its own: an array taken before it was built is not updated.
+        Building an optimizer moves its parameters to new memory: an array taken before that is not updated.
         """
         return to_numpy(self.data)
 
@@ -92,13 +92,13 @@ class Tensor(Operators):
     # ---- copies and moves -------------------------------------------------------------------------------------
 
     def detach(self) -> Tensor:
-        """The same values (shared memory), cut off from the graph."""
+        """The same values (shared memory), detached from the graph."""
         out = Tensor(self.data)
         out.base = self if self.base is None else self.base
         return out
 
     def to(self, device: str | None = None, **other: Any) -> Tensor:
-        """This tensor on another device; itself where it is there already. Gradients cross back."""
+        """This tensor on another device, or itself if it is already there. Gradients flow back to the first device."""
         refuse("to", other)
         here = backend_of(self.data)
         there = here if device is None else get_backend(device)
@@ -107,20 +107,20 @@ class Tensor(Operators):
         data = there.from_host(here.to_host(self.data))
         return record("to", data, (self, lambda g: here.from_host(there.to_host(g))))
 
-    def __reduce__(self) -> Any:  # for copy and pickle: a leaf of its own, with no optimizer yet
+    def __reduce__(self) -> Any:  # for copy and pickle: a separate leaf, without an optimizer
         return _leaf, (self.data, self.grad, self.requires_grad, self.parameter)
 
     # ---- backward ---------------------------------------------------------------------------------------------
 
     @same_bits
     def backward(self, gradient: Any = None, retain_graph: bool = False, **other: Any) -> None:
-        """Add d(self)/d(leaf) to `.grad` of every leaf that requires it. Raises RuntimeError where none does.
+        """Add d(self)/d(leaf) to `.grad` of every leaf that requires grad. Raises RuntimeError if none does.
 
-        gradient      d(loss)/d(self), an array of this shape; may be left out when self has one element (then 1)
-        retain_graph  keep the graph for another backward(); by default it is freed, and with it its memory
+        gradient      d(loss)/d(self), an array of this shape; optional if self has one element (default: 1)
+        retain_graph  keep the graph for another backward(); by default it is freed, together with its memory
 
         Reverse-mode differentiation (Linnainmaa 1970; Griewank & Walther 2008, ch. 3): each operation is visited
-        once, after all the operations that used its output, so that its output's gradient is complete by then.
+        once, after all operations that used its output, so the gradient of its output is complete by then.
         """
         raise NotImplementedError("A1: Tensor.backward is yours to write")
 
@@ -128,21 +128,21 @@ class Tensor(Operators):
         if self.grad is not None:
             if self.home is not None:
                 self.home.accumulates(self.grad)
-            self.grad += g  # in place, so that a gradient that lies in the optimizer's vector stays there
+            self.grad += g  # in place: a gradient in the optimizer's vector stays there
         elif self.home is not None:
             self.grad = self.home.fill(g)
         else:
-            self.grad = xp_of(self.data).array(g)  # a copy of our own: g may be shared
+            self.grad = xp_of(self.data).array(g)  # a copy: g may be shared
 
 
 @dataclass(slots=True, eq=False)
 class Home:
-    """The place of a weight in an optimizer's vectors: `.data` lies in w, and its gradient is to lie in g.
+    """A weight's place in an optimizer's vectors: `.data` is a slice of w, and its gradient belongs in a slice of g.
 
-    owner    has the vectors (optim.FlatParameters)
-    grad     the weight's stretch of g
-    free     False while a vjp has taken `grad` to write to, see fast.linear.into
-    stepped  whether an optimizer has made a step of the gradient that is in `grad`
+    owner    what holds the vectors (optim.FlatParameters)
+    grad     the weight's slice of g
+    free     False while a vjp has claimed `grad` to write to, see fast.linear.into
+    stepped  whether an optimizer step has used the gradient that is in `grad`
     """
 
     owner: Any
@@ -151,22 +151,22 @@ class Home:
     stepped: bool = False
 
     def fill(self, g: Array | float) -> Array:
-        """`grad`, with the numbers of g in it, which may be there already."""
+        """Copy g into `grad`, unless it is there already, and return `grad`."""
         if g is not self.grad:
             if getrefcount(self.grad) > ALONE or getrefcount(self.owner.memory) > self.owner.views:
-                self.owner.renew()  # the user has kept it, g = w.grad, or a view of it, g = w.grad.ravel()
+                self.owner.renew()  # the user holds it, g = w.grad, or a view of it, g = w.grad.ravel()
             self.grad[...] = g
         self.free, self.stepped = True, False
         return self.grad
 
     def accumulates(self, now: Array | float) -> None:
-        """A gradient is added to `now`. Where that is zeros, p.grad[...] = 0 was written since the step."""
+        """A gradient is about to be added to `now`. If that is zeros, p.grad[...] = 0 was written since the step."""
         if self.stepped:
             self.stepped = bool(now if isinstance(now, (int, float)) else now.any())
 
 
 _home = Home(None, np.zeros(0))
-ALONE = getrefcount(_home.grad)  # of an array that only its Home refers to, and getrefcount itself
+ALONE = getrefcount(_home.grad)  # for an array that only its Home, and getrefcount itself, refer to
 
 
 @dataclass(slots=True, eq=False)
@@ -178,19 +178,19 @@ class Node:
     reads: tuple[tuple[Tensor, int], ...] = ()  # the leaves whose values its vjps read, with their versions
 
 
-# Operations whose output may show their input's memory.
+# Operations whose output may be a view of their input.
 VIEWS = frozenset({"getitem", "permute", "reshape", "squeeze", "transpose", "unsqueeze"})
 
 
 def record(name: str, value: Array, *edges: Reading) -> Tensor:
-    """The Tensor of an operation's output, with the operation remembered for backward().
+    """An operation's output as a Tensor, with the operation recorded for backward().
 
-    name   of the operation, for messages and drawings; value: its output, an array
-    edges  (input, vjp) for each Tensor that the output depends on, then the Tensors whose values the vjp reads, which
-           backward() checks for changes. Where the input was broadcast, a vjp may return the gradient in the output's
-           shape: backward() sums over the copies.
+    name   the operation's name, for messages and drawings; value: its output, an array
+    edges  (input, vjp) for each Tensor that the output depends on, followed by the Tensors whose values the vjp reads,
+           which backward() checks for changes. If the input was broadcast, the vjp may return the gradient in the
+           output's shape: backward() sums over the copies.
 
-    This is all it takes to write an operation of your own:
+    This is all you need for an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
     value = value if type(value) is np.ndarray else array_of(name, value)
@@ -209,15 +209,15 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
 
 
 def alike(op: str, *tensors: Tensor | None, dtype: bool = True) -> None:
-    """Raise TypeError, with what to do, where Tensors on two devices, or with `dtype` of two dtypes, meet."""
+    """Raise TypeError, with a remedy, if the Tensors differ in device or, with `dtype`, in dtype."""
     known = [t for t in tensors if t is not None]
     if len({(type(t.data), t.dtype if dtype else None) for t in known}) > 1:
         places = " and ".join(dict.fromkeys(f"{t.dtype} on the {t.device}" for t in known))
-        raise TypeError(f"{op}: {places} meet: bring all to one, with .to(device), model.to(dtype=) or array.astype()")
+        raise TypeError(f"{op}: {places}: convert all to one, with .to(device), model.to(dtype=) or array.astype()")
 
 
 def as_tensor(value: Any, like: Any = None) -> Tensor:
-    """`value` as a Tensor: itself if it is one. What has no float dtype takes that of `like`, if that is a Tensor."""
+    """`value` as a Tensor, or itself if it is one. A value without a float dtype takes that of `like`, if a Tensor."""
     return value if isinstance(value, Tensor) else _made(value, like)
 
 
@@ -225,23 +225,23 @@ def _made(value: Any, like: Any) -> Tensor:
     if not isinstance(like, Tensor):
         return Tensor(value)
     if isinstance(value, (int, float, np.integer, np.floating)):
-        return Tensor(xp_of(like.data).full((), value, like.dtype))  # made on the device: nothing is sent there
+        return Tensor(xp_of(like.data).full((), value, like.dtype))  # created on the device: no transfer
     return Tensor(as_array(value, like.dtype))
 
 
 def axes(op: str, dim: Dims, ndim: int) -> tuple[int, ...]:
-    """The axes that `dim` names (one, several, or None for all), from 0 on. A number has the axis 0, as in PyTorch."""
+    """The axes in `dim` (one, several, or None for all), none negative. A scalar has an axis 0, as in PyTorch."""
     n, dims = max(ndim, 1), range(ndim) if dim is None else dim if isinstance(dim, (tuple, list, range)) else (dim,)
     if not all(isinstance(d, (int, np.integer)) and not isinstance(d, bool) and -n <= d < n for d in dims):
         raise ValueError(f"{op}: dim {dim} is out of range for {ndim} axes")
     found = tuple([int(d) % n for d in dims])
     if len(set(found)) < len(found) or (not found and dim is not None):
-        raise ValueError(f"{op}: dim {dim} must name each axis once, and at least one; None is all")
+        raise ValueError(f"{op}: dim {dim} must name at least one axis, and each axis once; None means all")
     return found if ndim else ()
 
 
 def total(x: Array, dims: tuple[int, ...] | None = None, keepdims: bool = False, n: float = 1) -> Array:
-    """The sum over these axes, divided by n; float32 is added in float64, float16 in float32: terms may be many."""
+    """The sum over these axes, divided by n. float32 is summed in float64, float16 in float32: terms may be many."""
     kernel = kernel_for(x, "total")
     y: Any = NotImplemented if kernel is None else kernel(x, dims, keepdims, n)
     if y is NotImplemented:
@@ -263,7 +263,7 @@ def _as_float_array(data: Any, device: str | None) -> Array:
 
 
 def _seed(tensor: Tensor, gradient: Any) -> Array:
-    """d(loss)/d(tensor), with which the walk begins."""
+    """d(loss)/d(tensor), from which the walk starts."""
     if gradient is None:
         if tensor.data.size != 1:
             raise RuntimeError(f"backward() starts from a scalar, not {tensor.shape}: take .sum(), or pass a gradient")
@@ -272,48 +272,48 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
     g = gradient.data if isinstance(gradient, Tensor) else xp_of(tensor.data).asarray(gradient, tensor.dtype)
     if g.shape != tensor.shape:
         raise ValueError(f"backward(): the gradient has shape {g.shape}, the tensor {tensor.shape}")
-    return g[...]  # an object of its own for each walk: by it a kernel knows which gradients it has found already
+    return g[...]  # a new object for each walk, by which a kernel knows which gradients it has already computed
 
 
 def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
-        raise RuntimeError(f"'{node.name}' was freed by backward(): say retain_graph=True there, or compute again")
+        raise RuntimeError(f"'{node.name}' was freed by backward(): pass retain_graph=True there, or compute it again")
     for tensor, version in node.reads:
         if tensor.version != version:
             raise RuntimeError(f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed "
-                               "since, by a step or load_state_dict: first compute the loss again")  # fmt: skip
+                               "since, by a step or load_state_dict: compute the loss again first")  # fmt: skip
     return [edge for edge in node.edges if edge[0].requires_grad]  # an input may have been frozen since
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
-    """All tensors that `root` is made of, inputs first. A stack of our own: Python's recursion ends at a thousand."""
+    """All tensors that `root` was computed from, inputs first. An explicit stack: Python limits recursion to 1,000."""
     raise NotImplementedError("A1: _topological_order is yours to write")
 
 
 def _fit(g: Array, parent: Tensor, op: str) -> Array:
-    """A gradient in the shape and dtype of the input that it belongs to."""
+    """A gradient in the shape and dtype of its input."""
     raise NotImplementedError("A1: _fit is yours to write")
 
 
 def _cast(g: Array, parent: Tensor, op: str) -> Array:
     if parent.dtype.kind != "f":
         raise TypeError(f"the .data of an input of '{op}' was replaced by {parent.dtype}, and its gradient would be "
-                        "cut to that: t.data[...] = values sets the values and stays float")  # fmt: skip
+                        "cast to that: t.data[...] = values sets the values and keeps the float dtype")  # fmt: skip
     return g.astype(parent.dtype)
 
 
 def _summed(g: Any, parent: Tensor, op: str) -> Array:
     """The gradient summed over the axes along which its input was broadcast."""
     if not hasattr(g, "shape"):
-        raise TypeError(f"the vjp of '{op}' gave a {type(g).__name__}, and must give an array, as g * 2 * x.data is")
+        raise TypeError(f"the vjp of '{op}' returned a {type(g).__name__}: return an array, such as g * 2 * x.data")
     if g.shape != parent.shape:
-        extra = g.ndim - parent.ndim  # axes that broadcasting put in front
+        extra = g.ndim - parent.ndim  # axes that broadcasting added in front
         stretched = tuple(i + extra for i, n in enumerate(parent.shape) if n == 1) if extra >= 0 else ()
         summed = total(g, (*range(extra), *stretched), keepdims=True)
         if extra < 0 or summed.shape[extra:] != parent.shape:
-            raise ValueError(f"the vjp of '{op}' gave shape {g.shape} for an input of shape {parent.shape}")
+            raise ValueError(f"the vjp of '{op}' returned shape {g.shape} for an input of shape {parent.shape}")
         g = summed.reshape(parent.shape)
     return np.asarray(g) if isinstance(g, np.generic) else g
 
 
-from minidl import ops  # noqa: E402, F401 (at the end: ops is made of Tensors, and a Tensor's operators are its functions)
+from minidl import ops  # noqa: E402, F401 (at the end: ops imports Tensor, and a Tensor's operators call ops)

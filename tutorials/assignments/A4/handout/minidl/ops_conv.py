@@ -38,7 +38,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
     stride       from window to window; None: the window's size
     padding      at most half a window. The border never wins, as if padded with less than -infinity
 
-    Of equal values the first gets the gradient, and of NaNs, which win, the last, as in PyTorch.
+    Among equal values the first gets the gradient. NaN always wins, and among NaNs the last gets it, as in PyTorch.
     """
     raise NotImplementedError("A4: max_pool2d is yours to write")
 
@@ -55,19 +55,19 @@ def avg_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
 def _windows(x: Array, kernel: Pair, stride: Pair) -> Array:
     """Every position of the window: a view (N, C, OH, OW, kh, kw) of x (N, C, H, W).
 
-    A step along OH moves `stride` rows on, a step along kh one row: both walk over the same memory.
+    A step along OH moves down `stride` rows, a step along kh one row: both index the same memory.
     """
     raise NotImplementedError("A4: _windows is yours to write")
 
 
 def _by_place(windows: Array) -> Array:
-    """One place of all windows after the other, a copy: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
+    """A copy with the places in the window as axis 0: (N, C, OH, OW, kh, kw) -> (kh*kw, N, C, OH, OW)."""
     n, c, oh, ow, kh, kw = windows.shape
     return windows.transpose(4, 5, 0, 1, 2, 3).reshape(kh * kw, n, c, oh, ow)
 
 
 def _first(mask: Array) -> Array:
-    """The mask, true only at the first of the places, axis 0, where it was: changed in place."""
+    """Keep the mask true only at the first place, along axis 0, where it is true; changed in place."""
     found = mask[0].copy()
     for place in mask[1:]:
         xp_of(mask).greater(place, found, out=place)  # true, and not found before
@@ -78,7 +78,7 @@ def _first(mask: Array) -> Array:
 def _scatter(per_window: Array, x: Tensor, stride: Pair, padding: Pair) -> Array:
     """The transpose of `_windows`: (N, C, OH, OW, kh, kw) summed into the padded image's pixels.
 
-    One strided addition for each place (i, j) in the window: there, different windows touch different pixels.
+    One strided addition per place (i, j) in the window: at one place, different windows touch different pixels.
     """
     raise NotImplementedError("A4: _scatter is yours to write")
 
@@ -92,7 +92,7 @@ def _unpad(x: Array, padding: Pair) -> Array:
 
 
 def _pair(size: Any, name: str = "kernel_size, stride and padding", least: int | None = None) -> Pair:
-    """(height, width) of one number for both, or of two. TypeError for others, ValueError for one below `least`."""
+    """(height, width) from one number for both, or two. TypeError for anything else, ValueError below `least`."""
     sizes = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
     if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes) or not 1 <= len(sizes) <= 2:
         advice = ": (k - 1) // 2 keeps the images' size for an odd window k" if size == "same" else ""
@@ -115,7 +115,7 @@ def _pool_arguments(op: str, x: Any, k: Size, stride: Size | None, padding: Size
 
 
 def _output_size(op: str, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> None:
-    """Raises ValueError where the window is larger than the padded image, or a size makes no sense."""
+    """Raise ValueError if the window is larger than the padded image, or a size is out of range."""
     height, width = x.shape[2] + 2 * padding[0], x.shape[3] + 2 * padding[1]
     if min(stride) < 1 or min(kernel) < 1 or min(padding) < 0:
         raise ValueError(f"{op}: window {kernel} and stride {stride} must be >= 1, padding {padding} >= 0")
