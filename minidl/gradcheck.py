@@ -15,7 +15,7 @@ from minidl.tensor import Tensor
 
 
 class GradientError(AssertionError):
-    """A gradient disagrees with its finite difference. The message names the input, the index and both numbers."""
+    """A gradient disagrees with its finite difference. The message names the input, the index and both values."""
 
 
 def gradcheck(

@@ -145,8 +145,8 @@ class Module(Named):
             yield from child._walk(f"{prefix}.{name}" if prefix else name)
 
     def _named_state(self) -> Iterator[tuple[str, Tensor | Array]]:
-        """Every parameter and buffer, under all its names. Raises TypeError for what is lost in a list, so that no file
-        is written without it."""
+        """Every parameter and buffer, under all its names. Raises TypeError for weights lost in a list, so that no file
+        is written without them."""
         for path, module in self.named_modules():
             module._check_attributes(path)
         for path, module in self._walk():

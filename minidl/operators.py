@@ -255,7 +255,7 @@ class Operators(NumPyFunctions, Named):
 
 
 def _is_weight(t: Any) -> bool:
-    """Whether it is a leaf that is trained, or that was made to be."""
+    """Whether it is a trainable leaf, frozen or not."""
     return t.node is None and (t.parameter or t.requires_grad)
 
 

@@ -262,7 +262,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
 
 
 def stack(tensors: Sequence[Any], dim: int = 0, **other: Any) -> Tensor:
-    """Tensors of one shape stacked along a new axis at `dim`: n of shape (a, b) give (n, a, b) for dim=0.
+    """Tensors of the same shape stacked along a new axis at `dim`: n of shape (a, b) give (n, a, b) for dim=0.
 
     tensors  a list, at least one
     """

@@ -93,7 +93,7 @@ def to_labels(labels: Any) -> str:
     if labels.dtype.kind == "f" and bool((labels != labels).any()):
         return "some are NaN: leave out the examples without a label"
     if labels.dtype.kind == "f":
-        return "labels.astype(int); to learn numbers, write a loop of your own with ops.mse_loss"
+        return "labels.astype(int); for regression, write a loop of your own with ops.mse_loss"
     return "labels.ravel()" if labels.ndim == 2 else "labels.astype(int)"
 
 
@@ -106,7 +106,7 @@ def to_classes(labels: Any) -> str:
 
 
 def to_examples(ndim: int) -> str:
-    """How logits of one example, or of many places in each, become rows of classes."""
+    """How logits of one example, or of several positions in each, become rows of classes."""
     if ndim < 2:
         return ": logits[None] is one example"
     order = (0, *range(2, ndim), 1)

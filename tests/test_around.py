@@ -100,7 +100,7 @@ def test_a_run_tells_of_images_of_another_size(tmp_path: Path) -> None:
     [
         ((np.arange(4), np.zeros((4, 28, 28), np.uint8)), r"uint8 of shape \(4, 28, 28\): the images come first"),
         ((np.zeros((2, 28, 28)), np.array([1.0, np.nan])), "some are NaN: leave out the examples without a label"),
-        ((np.zeros((2, 28, 28)), np.array([1.0, 0.0])), r"labels.astype\(int\); to learn numbers"),
+        ((np.zeros((2, 28, 28)), np.array([1.0, 0.0])), r"labels.astype\(int\); for regression"),
         ((np.zeros((2, 28, 28)),) * 4, r"a pair \(images, labels\), not a tuple of 4"),
     ],
 )

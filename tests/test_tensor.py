@@ -303,7 +303,7 @@ def test_a_wrong_vjp_of_ones_own_operation_is_named():
     with pytest.raises(ValueError, match=r"'mine' returned shape \(1,\) for an input of shape \(2,\)"):
         y.backward([1.0, 1.0])
     z = Tensor(np.ones((2, 3)), requires_grad=True)
-    with pytest.raises(ValueError, match=r"'turned' gave shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"'turned' returned shape \(3, 2\)"):
         record("turned", z.data, (z, lambda g: g.T)).backward(np.ones((2, 3)))
 
 
