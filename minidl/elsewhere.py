@@ -93,7 +93,7 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
     "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
     "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
-    "values": "t.max(dim) and t.min(dim) are the values alone", "indices": "t.argmax(dim)",
+    "values": "t.max(dim) and t.min(dim) give only the values", "indices": "t.argmax(dim)",
     "median": "np.median(t.numpy()), for an even count the mean of the middle two, where PyTorch takes the smaller",
     "absolute": "ops.abs(t)", "sign": "np.sign(t.numpy())", "round": "np.round(t.numpy())",
     "register_hook": "backward() fills the .grad of leaves; change it before the step",
