@@ -126,7 +126,7 @@ class Tensor(Operators):
             refuse("backward", other)
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that needs no gradient: set requires_grad=True on an input; "
-                               "a Tensor converted to an array on the way, as in np.array([t]), has lost it")  # fmt: skip
+                               "a Tensor converted to an array on the way, by np.array([t]), has lost it")  # fmt: skip
         pending: dict[Tensor, Array] = {self: _seed(self, gradient)}  # gradients not yet passed on
         order = _topological_order(self)
         while order:
