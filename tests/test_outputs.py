@@ -175,7 +175,7 @@ def test_a_report_in_the_run_s_folder_that_is_somebody_s(made, tmp_path, capsys)
 def test_a_study_begins_in_no_folder_with_such_a_file(name, tmp_path, capsys):
     (tmp_path / name).write_text("mine")
     said = refused(capsys, study.main, ["--preset", "quick", "--out", tmp_path])
-    assert f"holds a {name} that is of no study" in said
+    assert f"holds a {name} that is not from a study" in said
     assert (tmp_path / name).read_text() == "mine"
 
 

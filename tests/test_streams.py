@@ -165,7 +165,7 @@ def test_a_signal_ends_a_study_with_the_line_that_goes_on(place, times, number, 
     assert process.exitcode == 128 + number
     lines = [line for line in log.read_text().splitlines() if line and "stopping" not in line]
     more = f"  python -m minidl.study {' '.join(STUDY)} --out {out}"
-    assert lines[-2:] == ["stopped; all finished runs are kept. Go on with", more]
+    assert lines[-2:] == ["stopped; all finished runs are kept. Continue with", more]
     assert "Traceback" not in log.read_text()
 
 

@@ -600,16 +600,16 @@ def test_rows_made_otherwise_do_not_mix(finished, tmp_path):
     (tmp_path / PACK).write_bytes(plan.store.pack().read_bytes())
     other = open_plan(TINY, plan.dataset, tmp_path)
     other.made = here | {"numpy": "1.0"}
-    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=r"made otherwise.*numpy"):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(ValueError, match=r"made in another environment.*numpy"):
         execute(other, executor, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_what_is_no_plain_file_is_told_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / PACK)
-    assert Store(tmp_path).damaged == [f"{tmp_path / PACK} is no plain file"]
+    assert Store(tmp_path).damaged == [f"{tmp_path / PACK} is not a regular file"]
     (tmp_path / "runs" / "0123.json").mkdir(parents=True)
-    with pytest.raises(ValueError, match="is no plain file: take it away"):
+    with pytest.raises(ValueError, match="is not a regular file: remove it"):
         Store(tmp_path)
 
 
@@ -642,13 +642,13 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seeds": (0, 1000)}, r"\[1000\] are both for tuning and for final runs"),
+        ({"seeds": (0, 1000)}, r"\[1000\] are used both for tuning and for final runs"),
         ({"seeds": (0,)}, "at least two seeds"),
         ({"rounds": ((3, 1), (4, 2))}, "fewer settings and more seeds"),
         ({"rounds": ((3, 1), (1, 3))}, "ask for 3 tuning seeds, there are 2"),
         ({"contestants": TINY.contestants[:1] * 2}, "two contestants have the key 'sgd'"),
-        ({"seeds": (0, 1, 0)}, "the seed 0 comes twice in seeds: the same run would count as two"),
-        ({"tuning_seeds": (1000, 1000)}, "the seed 1000 comes twice in tuning_seeds"),
+        ({"seeds": (0, 1, 0)}, "the seed 0 appears twice in seeds: the same run would count as two"),
+        ({"tuning_seeds": (1000, 1000)}, "the seed 1000 appears twice in tuning_seeds"),
         ({"seeds": (0, -1)}, "each of seeds must be a whole number >= 0, got -1"),
         ({"seeds": (0, 0.5)}, "each of seeds must be a whole number >= 0, got 0.5"),
         ({"regimes": ()}, "at least one regime"),
@@ -657,7 +657,7 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         ({"regimes": TINY.regimes[:1] * 2}, "two regimes are called .*: their results would be mixed"),
         (  # each had the other's maps and curves in the report
             {"regimes": tuple(replace(TINY.regimes[0], name=name) for name in ("Net", "CNN", "net"))},
-            "'Net' and 'net' would share the names of their pictures",
+            "'Net' and 'net' would share the file names of their figures",
         ),
         ({"regimes": (replace(TINY.regimes[0], contestants=("adan",)),)}, "unknown contestant 'adan'"),
     ],

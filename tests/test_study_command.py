@@ -138,8 +138,8 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
         file.unlink()
     publish(ONE, part, here)
     text = (here / "README.md").read_text()
-    assert "under way: 0 of 1 regimes are done" in text
-    assert "more become known as the tuning ends" in (here / "report.html").read_text()
+    assert "in progress: 0 of 1 regimes are done" in text
+    assert "more become known as tuning finishes" in (here / "report.html").read_text()
     assert "old" not in text
     assert text.startswith("# A\n")
     assert text.endswith("## B\n")
@@ -148,7 +148,7 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
     for file in set(gone) - set(cells):
         shutil.copy(done / "runs" / file.name, file)
     publish(ONE, part, here)
-    assert f"{len(cells)} runs that are known to be needed are missing" in (here / "report.html").read_text()
+    assert f"{len(cells)} runs known to be needed are missing" in (here / "report.html").read_text()
     assert "they are cells of the maps" in (here / "report.html").read_text()
     assert "All 1 regimes are done" in (here / "README.md").read_text()
     publish(ONE, done, here)
@@ -158,7 +158,7 @@ def test_publishing_in_the_middle_and_at_the_end(done, tmp_path):
     for name in ("results.csv", "commands.json"):
         assert (here / name).read_bytes() == (done / name).read_bytes()
     assert Store(here).all() == Store(done).all()
-    with pytest.raises(ValueError, match=f"{len(cells)} runs that are published are not in"):
+    with pytest.raises(ValueError, match=f"{len(cells)} published runs are not in"):
         publish(ONE, part, here)
     with pytest.raises(ValueError, match="there is no study"):
         publish(ONE, tmp_path / "nowhere", here)
@@ -222,7 +222,7 @@ def test_an_optimizer_and_a_network_of_ones_own_on_own_data(compiled, own_data, 
     ):
         assert words in page
     assert "other shares of wrong labels, per-layer switches" in page  # one's own may be Lookahead or SAM
-    assert "was begun --with" in fails("--report-only", "--dataset", own_data, "--out", out, module="minidl.study")
+    assert "was started --with" in fails("--report-only", "--dataset", own_data, "--out", out, module="minidl.study")
     before = {path.name for path in (out / "runs").iterdir()}
     mine.write_text(MINE.replace("32", "33"))
     result = study("--preset", "tiny", "--with", mine, "--dataset", own_data, "--out", out, "--workers", 1)
@@ -253,23 +253,23 @@ def test_a_folder_called_as_mnist_need_not_show_what_mnist_must(own_data, tmp_pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (MINE.replace("    axes", "    other"), 'say what is tuned of Lion, as in  axes = {"lr": (1e-5, 1e-2)}'),
-        ("x = 1", "brings no optimizer (a Rule with `axes`), no network"),
+        (MINE.replace("    axes", "    other"), 'say what is tuned in Lion, as in  axes = {"lr": (1e-5, 1e-2)}'),
+        ("x = 1", "defines no optimizer (a Rule with `axes`), no network"),
         ("def net(classes): pass", "If net makes a network, say so: def net(...) -> nn.Module"),
-        ("from minidl import nn\ndef net(width) -> nn.Sequential: pass", "net wants width, which nobody gives"),
+        ("from minidl import nn\ndef net(width) -> nn.Sequential: pass", "net requires width, but a study passes"),
         (MINE.replace("(1e-5, 1e-2)", "(1e-2, 1e-5)"), "needs 0 < low < high"),
         (MINE.replace('"lr": (1e-5', '"rate": (1e-5'), "rate"),
         (MINE.replace("nn.Linear(32, classes)", "nn.Linear(9, classes)"), "Net"),
         (MINE + "1 / 0", "ZeroDivisionError"),
         ("contestants = [3]", "must be a list of Contestant"),
         ("contestants = 5", "must be a list of Contestant, not int"),
-        (MINE.replace("(1e-5, 1e-2)", "1e-3"), "'lr' has 0.001, it must be a pair (low, high)"),
+        (MINE.replace("(1e-5, 1e-2)", "1e-3"), "'lr' is 0.001, but must be a pair (low, high)"),
         (MINE.replace('{"lr": (1e-5, 1e-2)}', '["lr"]'), "the axes of Lion must be a dict"),
-        (MINE.replace("image_size, classes)", "image_size, classes, width)"), "Net wants width"),
+        (MINE.replace("image_size, classes)", "image_size, classes, width)"), "Net requires width"),
         (MINE.replace('"lion"', '"adam"'), "two contestants have the key 'adam'"),
         (MINE.replace("p[...] =", "p ="), "Lion.rule left p as it was"),
         (MINE.replace("m[...] = 0.99 * m", "raise KeyError(3)"), "KeyError"),
-        (MINE.replace("-lr * np.sign(", "-np.exp(1000 + "), "weights that are no numbers"),
+        (MINE.replace("-lr * np.sign(", "-np.exp(1000 + "), "weights that are not finite"),
         (
             "from minidl.study import Contestant, Log\n"
             "contestants = [Contestant('x', 'X', 'own', (('opt', 'adam'),), (Log('lrr', 1, 2),))]",
@@ -359,7 +359,7 @@ def test_report_only_of_a_study_that_has_just_begun(tmp_path):
         (("--preset", "qiuck"), "qiuck"),
         (("--workers", "0"), "at least 1 .*got 0"),
         (("--dataset", "nowhere"), "no data set 'nowhere'"),
-        (("--check", "nowhere"), "is no folder"),
+        (("--check", "nowhere"), "is not a folder"),
         (("--report-only",), "there is no study in"),
         (("--dataset", ""), "an argument is empty, after --dataset"),
         (("--check", ".", "--rows", "0"), "at least 1, got 0"),
@@ -428,7 +428,7 @@ def test_the_report_says_where_its_numbers_come_from(done):
 
 
 def test_the_report_says_how_it_tuned_and_what_a_loss_is_measured_in(done, tmp_path):
-    assert "tried 3 settings, drawn at random from ranges fixed beforehand, each trained in full with one seed;" in (
+    assert "tried 3 settings, drawn at random from ranges fixed in advance, each trained in full with one seed;" in (
         (done / "report.html").read_text()
     )
     plan = open_plan(replace(ONE, rounds=((3, 2), (1, 2))), load_mnist(name="mnist5k"), tmp_path / "study")

@@ -59,14 +59,14 @@ def test_rows_of_two_devices_never_mix(device, tmp_path):
     run = there.missing()[0]
     there.store.put(run, perform(run, device="counting"))
     there.check_alike()
-    with pytest.raises(ValueError, match=r"device kernels \w+, name counting and cpu.*Take the --device"):
+    with pytest.raises(ValueError, match=r"device kernels \w+, name counting and cpu.*Use the --device"):
         open_plan(SMALL, data, tmp_path / "study").check_alike()
     # nor where a worker of the other kind hands one in
     other = open_plan(SMALL, data, tmp_path / "other", device="counting")
     with ThreadPoolExecutor(1) as pool:
         execute(other, pool, 1, work=perform)
     assert not other.store.all()
-    assert all("it was made with other things than the rest" in error for error in other.crashed().values())
+    assert all("it was made in another environment than the others" in error for error in other.crashed().values())
 
 
 @pytest.mark.extra("jinja2", "matplotlib")
@@ -146,6 +146,6 @@ def test_what_differs_is_told_in_words():
     cpu = {"pins": {"none": "Haswell"}}
     gpu = {"pins": {"none": "gpu"}, "device": {"name": "gpu", "card": "NVIDIA H200"}}
     assert differing(cpu, gpu) == [
-        "pins not held to any (Haswell) and not held to any (gpu)",
+        "pins unrestricted (Haswell) and unrestricted (gpu)",
         "device cpu and card NVIDIA H200, name gpu",
     ]

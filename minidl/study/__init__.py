@@ -5,8 +5,8 @@
     if __name__ == "__main__":  # its worker processes run this file again
         run_study(QUICK, "studies/quick", own="mine.py")
 
-An optimizer or a network of your own takes part from a file: see own.py. A study of your own is a Study of Regimes and
-Contestants, whose axes are Log and Remainder.
+To add an optimizer or a network of your own, put it in a file: see own.py. To define a study of your own, build a Study
+from Regimes and Contestants, whose axes are Log and Remainder.
 """
 
 from minidl.study.contestants import CONTESTANTS, Contestant

@@ -43,13 +43,13 @@ EXAMPLES = """examples:
   python -m minidl.study --preset quick --with mine.py --dataset FOLDER --out studies/mine
       the same with an optimizer and a network of your own, on your own data
   python -m minidl.study --preset paper --out studies/paper --workers 8
-      the paper's study on full MNIST. Interrupt it whenever you like: the same command continues
+      the paper's study on full MNIST. Interrupt it at any time: the same command resumes it
   python -m minidl.study --preset paper --out studies/paper --cluster tcp://10.0.0.7:8786
-      the same on a Dask cluster, with the same results; before its workers: eval "$(python -m minidl.study --pins)"
+      the same on a Dask cluster, same results; before starting its workers: eval "$(python -m minidl.study --pins)"
   python -m minidl.study --preset paper --device gpu --out studies/gpu
-      the same on a GPU, whose rows never mix with those of CPUs
+      the same on a GPU; its rows are never mixed with those of CPUs
   python -m minidl.study --check studies/paper --rows 20
-      make 20 rows of a study again, and compare their bits
+      rerun 20 rows of a study and compare their bits
 """
 
 
@@ -72,15 +72,15 @@ def make_parser() -> argparse.ArgumentParser:
     how_many = f"runs at a time (default: one per core; on a GPU {AT_ONCE})"
     parser.add_argument("--workers", type=int, metavar="N", help=how_many)
     parser.add_argument(
-        "--device", default="cpu", metavar="D", help="cpu, or gpu: runs side by side on one card (default: cpu)"
+        "--device", default="cpu", metavar="D", help="cpu, or gpu: concurrent runs on one card (default: cpu)"
     )
     parser.add_argument("--cluster", metavar="tcp://...", help="address of a Dask scheduler, instead of processes here")
     add_options(parser, Options, only=["no_fast"])
-    parser.add_argument("--report-only", action="store_true", help="make no runs: report on the existing ones")
-    parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and stop")
-    parser.add_argument("--check", type=place, metavar="DIR", help="make rows of the study in DIR again, and compare")
-    parser.add_argument("--rows", type=int, metavar="N", help="rows for --check to draw at random (default: 20)")
-    parser.add_argument("--draw", type=int, metavar="SEED", help="the seed of that draw (default: another each time)")
+    parser.add_argument("--report-only", action="store_true", help="start no runs: report on the existing ones")
+    parser.add_argument("--pack", action="store_true", help="write all runs into one file, runs.jsonl.gz, and exit")
+    parser.add_argument("--check", type=place, metavar="DIR", help="rerun rows of the study in DIR, compare their bits")
+    parser.add_argument("--rows", type=int, metavar="N", help="how many rows --check draws at random (default: 20)")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="seed of that draw (default: a new one each time)")
     parser.add_argument("--pins", action="store_true", help="print the pins of the paper's study as shell commands")
     return parser
 
@@ -104,9 +104,9 @@ def study(words: list[str], stop: StopOnSignal) -> int:
                 if args.check:
                     return check_rows(args)
                 if args.rows is not None or args.draw is not None:
-                    raise ValueError("--rows and --draw are for --check DIR, which makes rows of a study again")
+                    raise ValueError("--rows and --draw are for --check DIR, which reruns rows of a study")
                 if (args.report_only or args.pack) and not out.is_dir():
-                    raise ValueError(f"there is no study in {out}: --report-only and --pack need one that is begun")
+                    raise ValueError(f"there is no study in {out}: --report-only and --pack need one that was started")
                 plan = prepare(args, out)
                 if args.pack:
                     return pack(plan)
@@ -122,24 +122,24 @@ def study(words: list[str], stop: StopOnSignal) -> int:
             except (ValueError, RuntimeError) as error:
                 return complain(error, BAD_INPUT, NAME)
         except OSError as error:  # a full disk, a cluster that is gone
-            return complain(f"{error}. Finished runs are kept in {out}: the same line goes on with them", FAILED, NAME)
+            return complain(f"{error}. Finished runs are kept in {out}: the same command resumes", FAILED, NAME)
         except StopNow:
             stopped(stop.status, words)
-            os._exit(stop.status)  # at once: without waiting for the runs that are under way
+            os._exit(stop.status)  # at once: without waiting for the runs in progress
 
 
 def prepare(args: argparse.Namespace, out: Path) -> Plan:
-    """The study as it is in its folder. Raises ValueError for what is impossible, before any run is made."""
+    """Open the study in its folder. Raises ValueError for impossible arguments, before any run."""
     check_arguments(args.workers, out)
     args.device = get_backend(args.device).name
     if args.cluster and args.device != "cpu":
-        raise ValueError(f"--device {args.device} is a card of this machine, a --cluster has its own: give one of them")
+        raise ValueError(f"--device {args.device} is a card of this machine, a --cluster has its own: give only one")
     study = STUDIES[args.preset]
     if args.dataset:
         study = replace(study, dataset=absolute(args.dataset))
     dataset = load_mnist(name=study.dataset)
     if args.report_only and not args.own and (own := begun_with(out)):
-        raise ValueError(f"the study in {out} was begun --with {own}: say that here too")
+        raise ValueError(f"the study in {out} was started --with {own}: give that here too")
     if args.own:
         study = with_own(study, args.own, dataset)
     elif args.dataset:
@@ -148,28 +148,28 @@ def prepare(args: argparse.Namespace, out: Path) -> Plan:
     if args.own:
         brought = [c.key for c in study.contestants if c.block == "own"]
         brought += [regime.name for regime in study.regimes if regime.network]
-        print(f"{NAME}: {args.own} brings {', '.join(brought)}", file=sys.stderr)
+        print(f"{NAME}: {args.own} adds {', '.join(brought)}", file=sys.stderr)
     for line in plan.store.damaged[:5]:
-        print(shown(f"{NAME}: {line}; it is made again"), file=sys.stderr)
+        print(shown(f"{NAME}: {line}; it will be run again"), file=sys.stderr)
     if more := plan.store.damaged[5:]:
         print(f"{NAME}: and {len(more)} more", file=sys.stderr)
     return plan
 
 
 def check_there(plan: Plan) -> None:
-    """Say how many runs are missing. Raises ValueError, before a report is replaced, where none is of this study."""
+    """Print how many runs are missing. Raises ValueError, before a report is replaced, if all are another study's."""
     wanted, there = {run.key for _, run in plan.wanted()}, plan.store.all().keys()
     if there and not wanted & there:
         raise ValueError(
-            f"none of the {len(there):,} runs in {plan.store.folder} is of this study as it is now: its images, its "
-            "--with file or its preset are others. Put those back, or make the runs: leave --report-only out"
+            f"none of the {len(there):,} runs in {plan.store.folder} belongs to this study: its images, its --with "
+            "file or its preset have changed. Restore those, or make the runs: omit --report-only"
         )
     if missing := len(wanted - there - plan.store.failed()):
-        print(f"{NAME}: runs that are known to be needed and not made yet: {missing:,}", file=sys.stderr)
+        print(f"{NAME}: runs known to be needed and not made yet: {missing:,}", file=sys.stderr)
 
 
 def check_arguments(workers: int | None, out: Path) -> None:
-    """Raise ValueError for impossible numbers and folders, and where the report could not be written in the end."""
+    """Raise ValueError for impossible numbers and folders, and if the report could not be written at the end."""
     if missing := [name for name in ("jinja2", "matplotlib") if importlib.util.find_spec(name) is None]:
         raise ValueError(f'the study needs {" and ".join(missing)}: pip install "minidl[study]"')
     if workers is not None and not 1 <= workers <= 4096:
@@ -177,11 +177,11 @@ def check_arguments(workers: int | None, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file: give a folder")
     if not is_study(out) and (there := [name for name in WRITTEN if os.path.lexists(out / name)]):
-        raise ValueError(f"--out {out} holds a {there[0]} that is of no study: choose another folder, or remove it")
+        raise ValueError(f"--out {out} holds a {there[0]} that is not from a study: choose another folder or remove it")
 
 
 def choose_executor(args: argparse.Namespace, plan: Plan, stack: ExitStack) -> tuple[Executor, int]:
-    """Where the runs are made, and how many at a time; it is shut down with the stack."""
+    """The executor that makes the runs, and how many at a time; the stack shuts it down."""
     if args.cluster:
         return connect(args.cluster, stack)
     pool, workers = local_pool(args.device, args.workers, plan.study.pinned)
@@ -189,9 +189,9 @@ def choose_executor(args: argparse.Namespace, plan: Plan, stack: ExitStack) -> t
 
 
 def check_rows(args: argparse.Namespace) -> int:
-    """Make rows of a study again; returns the exit status: FAILED where one has other bits."""
+    """Rerun rows of a study; returns the exit status: FAILED if one has other bits."""
     if not args.check.is_dir():
-        raise ValueError(f"--check {args.check} is no folder: give the folder of a study")
+        raise ValueError(f"--check {args.check} is not a folder: give the folder of a study")
     rows = 20 if args.rows is None else args.rows
     if rows < 1:
         raise ValueError(f"--rows must be at least 1, got {rows}")
@@ -212,23 +212,23 @@ def pack(plan: Plan) -> int:
 
 def report(plan: Plan, out: Path) -> int:
     """Write the report; returns the exit status."""
-    from minidl.study.report import write_report  # here: it takes a second, and the extra `study`
+    from minidl.study.report import write_report  # here: it takes a second to import and needs the extra `study`
 
-    plan.given_up |= plan.store.failed()  # the report goes on without them, as the study did
+    plan.given_up |= plan.store.failed()  # the report leaves them out, as the study did
     crashed = plan.crashed()
     for error in sorted(set(crashed.values())):
         count = sum(e == error for e in crashed.values())
         print(shown(f"{NAME}: {count} run{'s' * (count > 1)} crashed: {error}"), file=sys.stderr)
     if crashed:
-        print("the same line tries them again", file=sys.stderr)
+        print("the same command tries them again", file=sys.stderr)
     for path in write_report(plan, out):
         print(f"written: {path}")
     return FAILED if crashed else DONE
 
 
 def stopped(status: int, words: Sequence[str]) -> int:
-    """Say how to continue; returns the exit status."""
-    print("stopped; all finished runs are kept. Go on with", file=sys.stderr)
+    """Print how to continue; returns the exit status."""
+    print("stopped; all finished runs are kept. Continue with", file=sys.stderr)
     print(f"  python -m minidl.study {typed(*words)}", file=sys.stderr)
     return status
 

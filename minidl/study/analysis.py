@@ -1,4 +1,4 @@
-"""From the runs to what can be said: each regime's final runs, its levels, the comparisons and their words."""
+"""From runs to conclusions: each regime's final runs, its levels, and the comparisons with their verdicts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from minidl.study.store import Record
 from minidl.study.study import MAPS, Plan, collapsed
 from minidl.study.tuning import Tuned
 
-REFERENCES = ("adam", "sgd")  # those who must show that a regime deserves its name
-EASIER = 1.25  # the speed's level leaves an error so many times as large as the tuned winners'
-REACHED = 0.75  # of the pairs, for the comparison at equal training loss
-ADAMS = ("swats", "swats-rel", "swats-tensor")  # Adam, with the same settings to choose from, until they switch
+REFERENCES = ("adam", "sgd")  # their final runs must show that a regime deserves its name
+EASIER = 1.25  # the level for speed allows this many times the error of the weakest tuned winner
+REACHED = 0.75  # share of the pairs that must reach the level, for speed and at equal training loss
+ADAMS = ("swats", "swats-rel", "swats-tensor")  # until they switch, they are Adam, tuned from the same settings
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Entry:
     """A contestant in a regime.
 
     tried      validation accuracy of every setting with the first tuning seed;   tuning  the winner's tuning runs
-    finals     the final runs by seed;   collapsed  how many of them did
-    seeds      how many final runs there are when all are made and none has crashed
+    finals     the final runs by seed;   collapsed  how many of them collapsed
+    seeds      how many final runs there are once all are done and none has crashed
     """
 
     contestant: Contestant
@@ -44,7 +44,7 @@ class Entry:
         return [self.finals[seed]["result"] for seed in sorted(self.finals)]
 
     def middle(self, name: str) -> float:
-        """The trimmed mean of a number of the final results."""
+        """The trimmed mean of one field of the final results."""
         return trimmed_mean([result[name] for result in self.results()])
 
     def tuned_accuracy(self) -> float:
@@ -52,7 +52,7 @@ class Entry:
         return sum(record["result"]["val_accuracy"] for record in self.tuning) / len(self.tuning)
 
     def tuned_loss(self) -> float | None:
-        """The mean of their last training losses; None where all diverged."""
+        """The mean of those runs' last training losses; None if all diverged."""
         results = [record["result"] for record in self.tuning]
         found = [r["curve"][-1]["train_loss"] for r in results if r["diverged"] is None]
         return sum(found) / len(found) if found else None
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Levels:
-    """From tuning runs alone: the validation accuracy to be reached, the training loss to compare at; None if none."""
+    """From tuning runs alone: the validation accuracy to reach and the training loss to compare at; None if none."""
 
     accuracy: float | None
     train_loss: float | None
@@ -68,7 +68,7 @@ class Levels:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim in a regime: the difference (positive is better), the margin, and the word."""
+    """A claim in a regime: the difference (positive is better) and the word for it."""
 
     claim: Claim
     regime: Regime
@@ -80,8 +80,8 @@ class Verdict:
 class Block:
     """A regime with its entries, in the order of the study.
 
-    misses    what it does not show of what it must, in words; none: it deserves its name
-    complete  whether no final run is still to come: what they say stays
+    misses    the requirements it does not meet, in words; empty if it deserves its name
+    complete  whether no final run is still to come, so the verdicts are final
     maps      by kind: {(moment, value): records}
     """
 
@@ -99,12 +99,12 @@ class Block:
         return self.complete and bool(self.entries) and not self.misses
 
     def word(self, claim: Claim) -> str | None:
-        """What was found of a claim; None where it was not asked."""
+        """The verdict on a claim; None if it was not asked."""
         return next((v.word for v in self.verdicts if v.claim == claim), None)
 
 
 def analyse(plan: Plan) -> list[Block]:
-    """All regimes, with the contestants whose final runs are begun. The intervals hold over all of them together."""
+    """All regimes, with the contestants whose final runs started. Intervals are simultaneous over all that count."""
     drafts = [_draft(plan, regime) for regime in plan.study.regimes]
     counted = [i for i, block in enumerate(drafts) if block.counted]
     asked = [_asked(plan, draft.entries) for draft in drafts]
@@ -113,7 +113,7 @@ def analyse(plan: Plan) -> list[Block]:
         zip(counted, simultaneous([differences[i] for i in counted]), strict=True) if counted else ()
     )
     for i in range(len(drafts)):
-        if i not in found:  # outside of the family: intervals of its own, and no part in the headlines
+        if i not in found:  # outside the family: intervals of its own, and no part in the headlines
             found[i] = simultaneous([differences[i]])[0]
     return [
         replace(d, verdicts=tuple(_verdict(c, d.regime, x) for c, x in zip(asked[i], found[i], strict=True)))
@@ -122,7 +122,7 @@ def analyse(plan: Plan) -> list[Block]:
 
 
 def _asked(plan: Plan, entries: dict[str, Entry]) -> list[Claim]:
-    """The claims about contestants that are all there."""
+    """The claims whose two contestants are both there."""
     return [claim for claim in claims_for(plan.study.contestants) if {claim.a, claim.b} <= set(entries)]
 
 
@@ -157,9 +157,9 @@ def _complete(plan: Plan, regime: Regime) -> bool:
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
-    """guessing  the accuracy of a guess; a level that is no higher is none, for every run is there from the start.
+    """guessing  its accuracy; a level no higher than that is None, because every run reaches it from the start.
 
-    An optimizer of the user's own moves no level: what is said of the others would change with it.
+    A user's own optimizer does not change a level: the verdicts on the others would change with it.
     """
 
     def involved(measure: str) -> list[Entry]:
@@ -173,7 +173,7 @@ def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float)
 
 
 def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
-    """What a regime does not show of what it must."""
+    """The requirements that a regime does not meet, in words."""
     shows, found = regime.shows, []
     for key in REFERENCES:
         if key not in entries:
@@ -192,9 +192,9 @@ def _misses(regime: Regime, entries: dict[str, Entry]) -> list[str]:
 
 
 def difference(block: Block, claim: Claim) -> list[float]:
-    """a minus b by seed of the regime, positive where a is better; NaN where the comparison can't be made.
+    """a minus b for each seed of the regime, positive where a is better; NaN where the comparison can't be made.
 
-    To twelve digits: what lies beyond is rounding, and would make equal differences unequal.
+    To twelve decimals: rounding errors beyond that would make equal differences unequal.
     """
     a, b = block.entries[claim.a].finals, block.entries[claim.b].finals
     seeds = sorted(a.keys() & b.keys())
@@ -202,7 +202,7 @@ def difference(block: Block, claim: Claim) -> list[float]:
     y = [measured(b[seed], claim.measure, block.levels) for seed in seeds]
     found = [round(SIGNS[claim.measure] * (p - q), 12) for p, q in zip(x, y, strict=True)]
     if claim.measure == SPEED:
-        told = sum(min(p, q) < 1 for p, q in zip(x, y, strict=True))  # where neither gets there, who is sooner?
+        told = sum(min(p, q) < 1 for p, q in zip(x, y, strict=True))  # if neither gets there, neither is sooner
     else:
         told = sum(math.isfinite(d) for d in found)
     by_seed = dict(zip(seeds, found, strict=True)) if told >= REACHED * len(found) else {}
@@ -214,8 +214,8 @@ def measured(record: Record, measure: str, levels: Levels) -> float:
     """A final run by one measure.
 
     accuracy   on the test split;   test loss  the logarithm of the loss there
-    speed      the share of the run until the level is reached; 1 where it never is
-    gap        the logarithm of the validation loss where the training loss has come down to its level; NaN if never
+    speed      the share of the run until the level is reached; 1 if it never is
+    gap        the logarithm of the validation loss where the training loss has fallen to its level; NaN if never
     """
     result = record["result"]
     curve = result["curve"]
@@ -241,7 +241,7 @@ def planned_steps(record: Record) -> int:
 
 
 def decided_before(block: Block, claim: Claim) -> bool:
-    """Whether, in most pairs, both were at the level of speed before either left its first rate: it compares those."""
+    """Whether, in most pairs, both reached the level for speed before either left its first learning rate."""
     moments = [step for key in (claim.a, claim.b) if (step := _moment(block, key)) is not None]
     first = min(moments, default=0)
     a, b = (block.entries[key].finals for key in (claim.a, claim.b))
@@ -258,9 +258,9 @@ def _moment(block: Block, key: str) -> int | None:
 
 
 def tuned_again(block: Block) -> list[tuple[Entry, float]]:
-    """The kinds of SWATS that never switched in a final run, with their test accuracy against Adam's, as in a claim.
+    """The SWATS variants that never switched in a final run, with their test accuracy minus Adam's, as in a claim.
 
-    They are Adam then, tuned from the same settings: the difference is what the luck of one tuning can bring.
+    They are then Adam, tuned from the same settings: the difference shows how much the luck of one tuning can matter.
     """
     if "adam" not in block.entries:
         return []

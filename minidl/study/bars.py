@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a bar per regime and one for all, with the time left."""
+"""Progress bars of a running study: one per regime and one for all, with the time left."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from minidl.study.study import Plan
 
-PLAIN_EVERY = 30.0  # seconds between two lines where the output is no terminal
+PLAIN_EVERY = 30.0  # seconds between two lines if the output is not a terminal
 
 
 class Bars:
-    """A live table on a terminal; elsewhere, such as in a log, a line now and then.
+    """Live bars on a terminal; elsewhere, such as in a log, a line now and then.
 
     A bar per regime: its runs, and how many contestants have finished their tuning. The time left is estimated for
-    each regime by what its runs have taken so far, in earlier invocations too, for their costs differ widely.
+    each regime from the time of its runs so far, including earlier invocations, because costs differ widely.
     """
 
     def __init__(self, plan: Plan, workers: int) -> None:
@@ -50,7 +50,7 @@ class Bars:
             bar.close()
 
     def next_round(self) -> None:
-        """More runs have become known. One that two contestants have in common counts for both."""
+        """More runs have become known. A run that two contestants share counts for both."""
         self.regime_of: dict[str, str] = {}
         self.done, self.seconds = Counter[str](), dict.fromkeys((regime.name for regime in self.regimes), 0.0)
         for regime, run in self.plan.wanted():

@@ -1,7 +1,7 @@
-"""Checking published results: some rows, drawn at random, are run again and must have the same bits.
+"""Checking published results: rows drawn at random are run again and must have the same bits.
 
-A row can be compared where what decides bits agrees: `bits`, the versions, the machine and the pins; the sources'
-hash may differ, because this check is what shows whether the change left the results alone.
+A row can be checked where everything that affects its bits agrees: `bits`, the versions, the machine and the pins. The
+hash of the sources may differ: this check is what shows whether the change left the results alone.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def check(
     tell: Callable[[str], None] = print,
     pool: Callable[[str, int | None, bool], tuple[Executor, int]] = local_pool,
 ) -> bool:
-    """Run `rows` of a study's rows again and say of each whether it has the same bits. Returns whether all have.
+    """Rerun `rows` rows of a study and report for each whether it has the same bits. Returns whether all have.
 
-    dataset  where the data lie on this machine (default: where they lay when the row was made)
-    workers  how many rows at a time; None: as many as there are places
-    seed     of the draw; None: another one each time, which is printed
+    dataset  where the data are on this machine (default: where they were when the row was made)
+    workers  how many rows at a time; None: the default of `pool`
+    seed     of the draw; None: a new one each time, which is printed
 
-    Raises ValueError where the study has no rows, or none that could be checked here.
+    Raises ValueError if the study has no rows, or none that can be checked here.
     """
     records = list(store.all().values())
     if not records:
         raise ValueError(f"{store.folder} has no runs to check")
     pinned, device = has_pins(records[0]["made"]), device_of(records[0]["made"])
     if pinned and not can_hold_pins():
-        raise ValueError("these rows were made with the instructions of AVX2, which this processor or BLAS has not")
+        raise ValueError("these rows were made with AVX2 instructions, which this processor or BLAS does not have")
     here = identity(to_be_made(pinned, device=device))
     able = [record for record in records if identity(record["made"]) == here]
     if not able:
@@ -51,7 +51,7 @@ def check(
         raise ValueError(f"none of the {len(records):,} rows can be checked here: made with {theirs}, this is {here}")
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     drawn = random.Random(seed).sample(sorted(able, key=lambda r: trial_of(r["run"]).key), min(rows, len(able)))
-    tell(f"{len(able):,} of {len(records):,} rows can be checked here; {len(drawn)} are drawn (--draw {seed})")
+    tell(f"{len(able):,} of {len(records):,} rows can be checked here; {len(drawn)} drawn (--draw {seed})")
     found = dict[str, Record | str]()
     runs = [_here(trial_of(record["run"]), dataset) for record in drawn]
     executor, places = pool(device, workers, pinned)

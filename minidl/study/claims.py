@@ -1,4 +1,4 @@
-"""What the study asks, one comparison each, fixed before any number is known (tutorials/study/PLAN.md)."""
+"""The study's questions, one comparison each, fixed before any result was known (tutorials/study/PLAN.md)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from minidl.study.contestants import Contestant
 from minidl.study.regimes import Regime
 
 ACCURACY, SPEED, GAP, LOSS = "accuracy", "speed", "gap", "test loss"
-SIGNS = {ACCURACY: 1, SPEED: -1, GAP: -1, LOSS: -1}  # of a difference that is better
+SIGNS = {ACCURACY: 1, SPEED: -1, GAP: -1, LOSS: -1}  # of a difference in which a is better
 OTHER_MARGIN = 0.05  # of the run's length for speed; of the logarithm of a loss
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Contestant `a` against contestant `b` by one measure; what is found is read as a word about a."""
+    """Contestant `a` against contestant `b` by one measure; the verdict is about a."""
 
     text: str
     a: str
@@ -65,7 +65,7 @@ CLAIMS = (
 
 
 def claims_for(contestants: Sequence[Contestant]) -> list[Claim]:
-    """The claims about those that take part, and those that an optimizer of the user's own brings."""
+    """The claims about these contestants, including those that a user's own optimizer adds."""
     keys = {c.key for c in contestants}
     own = [
         Claim(f"{c.name} against {words}", c.key, other, measure)

@@ -1,6 +1,6 @@
-"""Past one machine: the same runs on a Dask cluster, whose workers need minidl and the data set.
+"""Beyond one machine: the same runs on a Dask cluster, whose workers need minidl and the data set.
 
-A worker that dies costs only the time of its own runs: the scheduler gives them to another.
+A worker that dies costs only the time of its own runs: the scheduler hands them to another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PATIENCE = 10  # seconds to wait for the scheduler
 def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
     """The cluster's executor, and how many runs to hand to it at a time; the connection is closed with the stack.
 
-    Raises ValueError where the extra is missing or no scheduler answers.
+    Raises ValueError if the extra is missing or no scheduler answers.
     """
     try:
         from distributed import Client
@@ -26,4 +26,4 @@ def connect(address: str, stack: ExitStack) -> tuple[Executor, int]:
         message = f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`"
         raise ValueError(message) from error
     threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
-    return client.get_executor(pure=False), 2 * max(1, threads)  # the next run is there when one is done
+    return client.get_executor(pure=False), 2 * max(1, threads)  # the next run is already there when one is done

@@ -1,7 +1,7 @@
-"""Who takes part: optimizers, hybrids, and the controls that tell the switch from the change of rate that it brings.
+"""The contestants: optimizers, hybrids, and controls that tell the switch from the change of learning rate it brings.
 
 A Contestant is a name, a recipe for its optimizer, and the axes along which it is tuned. A recipe is plain data, such
-as {"opt": "hybrid", "lr": 0.001, "lr_sgd": 0.01, "momentum": 0.9, "at": 0.6}; it decides the optimizer completely.
+as {"opt": "hybrid", "lr": 0.001, "lr_sgd": 0.01, "momentum": 0.9, "at": 0.6}; it determines the optimizer completely.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Contestant:
 
 
 def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_per_epoch: int) -> Optimizer:
-    """The optimizer of a recipe, for a run of so many steps. Beside what `training.build` takes, a recipe knows
+    """The optimizer of a recipe, for a run of `steps` steps. Besides the options of `training.build`, a recipe may have
 
     at      the share of the steps before the switch
-    factor  no switch at that moment, only a cut: the rate is multiplied by this from there on
+    factor  no switch at that moment, only a cut: from there on the learning rate is multiplied by this
     opt     "sgd-adam": SGD first, then Adam; "adam-ema", "schedule-free", "swats-tensor"; "file.py:Name", a user's
     """
     options = dict(recipe)
@@ -106,7 +106,7 @@ def cut(lr: float, at_step: int, factor: float) -> Schedule:
     return lambda k: lr if k < at_step else lr * factor
 
 
-# ---- who takes part; the ranges were fixed by a pilot that was thrown away (tutorials/study/PLAN.md) ----
+# ---- the contestants; their ranges were fixed by a pilot that was discarded (tutorials/study/PLAN.md) ----
 
 ADAM = Log("lr", 1e-4, 3e-2)
 SGD_LR = Log("lr", 3e-3, 1.0)

@@ -16,12 +16,12 @@ from minidl.training.observer import Observer, Step
 
 
 class Curve(Observer):
-    """Evaluates on the validation split at evenly spaced steps; its clock leaves out the time that this takes.
+    """Evaluates on the validation split at evenly spaced steps; its clock excludes the time that this takes.
 
-    every_look  False: only at the last; the training loss since the look before is kept there all the same
+    every_look  False: evaluate at the last step only; train_loss there still covers just the last interval
 
-    points      a dict per look: step, val_accuracy, val_loss, train_loss (mean over the examples since the look before,
-                each at the moment when it was trained on), lr;   seconds  of CPU time spent on training by then
+    points      a dict per evaluation: step, val_accuracy, val_loss, train_loss (mean over the examples since the one
+                before, each when it was trained on), lr;   seconds  of CPU time spent on training by then
     """
 
     def __init__(self, trainer: Trainer, steps: int, looks: int, every_look: bool) -> None:
@@ -30,12 +30,12 @@ class Curve(Observer):
         self.evaluated = self.due if every_look else {steps}
         self.points: list[dict[str, float]] = []
         self.seconds: list[float] = []
-        self._unread: list[tuple[Array, int]] = []  # loss and size of each batch since the last look
+        self._unread: list[tuple[Array, int]] = []  # loss and size of each batch of this interval
         self._evaluating = 0.0
         self._start = time.thread_time()
 
     def clock(self) -> float:
-        """CPU seconds of this thread spent on training: on a machine that is shared, others do not count."""
+        """CPU seconds of this thread spent on training: on a shared machine, other processes do not count."""
         return round(time.thread_time() - self._start - self._evaluating, 4)
 
     def after_step(self, step: Step) -> None:
@@ -54,21 +54,21 @@ class Curve(Observer):
         self._evaluating += time.thread_time() - began
 
     def _train_loss(self) -> float:
-        """Mean over the examples since the last look; the next begins anew."""
+        """Mean over the examples of this interval; starts the next one."""
         unread, self._unread = self._unread, []
         losses = read_together(xp_of(unread[0][0]), [loss for loss, _ in unread])
         return sum(loss * n for loss, (_, n) in zip(losses, unread, strict=True)) / sum(n for _, n in unread)
 
 
 def as_evaluated(optimizer: Optimizer) -> AbstractContextManager[None]:
-    """Inside, the weights are those that count: for an optimizer that averages them, the average."""
+    """Inside, the model has the weights to evaluate: for an optimizer that averages them, the average."""
     averaged = getattr(optimizer, "averaged", None)
     return nullcontext() if averaged is None else averaged()
 
 
 def digits(x: float) -> float:
-    """x to six digits, or the largest float where it is not finite, for JSON has no infinity.
+    """x to six digits, or the largest float if it is not finite, because JSON has no infinity.
 
-    Whether two runs have the same bits shows in their weights' fingerprints, not in these numbers.
+    Runs are compared bit for bit by the fingerprints of their weights, not by these numbers.
     """
     return float(f"{x:.6g}") if math.isfinite(x) else float(np.finfo(np.float64).max)

@@ -1,4 +1,4 @@
-"""Carrying a study out: round after round, what can be done next is done, until nothing is missing."""
+"""Running a study: round after round, all runs that can be made are made, until none is missing."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def run_study(
     own: str | Path | None = None,
     device: str = "cpu",
 ) -> Plan:
-    """Make what is still missing of a study in the folder `out`, and write its report there.
+    """Make the runs that a study in the folder `out` still lacks, and write its report there.
 
-    executor  any concurrent.futures.Executor; None: a process per core of this machine. They run the calling script
-              again, so guard this call with `if __name__ == "__main__":`
+    executor  any concurrent.futures.Executor; None: a process per core of this machine. These run the calling
+              script again, so guard this call with `if __name__ == "__main__":`
     at_once   how many runs to hand to it at a time (default: the number of cores)
-    own       a file with optimizers and networks of your own that take part; see own.py
-    device    "gpu": the runs are made on the GPU of this machine, side by side in this process; see streams.py
+    own       a file with optimizers and networks of your own; see own.py
+    device    "gpu": the runs are made concurrently on the GPU of this machine, in this process; see streams.py
 
-    Raises ValueError for a data set that is not available or too small, and for what is wrong in `own`; RuntimeError
-    where no worker process can start.
+    Raises ValueError for a data set that is not available or too small, and for errors in `own`; RuntimeError if
+    no worker process can start.
     """
     from minidl.study.report import write_report  # here: it needs the extra `study`
 
@@ -61,15 +61,15 @@ def execute(
 ) -> None:
     """Make all runs that the study still needs, `workers` at a time. Each result is on disk as soon as it is known.
 
-    A run that crashes is noted in the store, and tried again when the study is started again. Raises ValueError where
-    the folder's runs were made with other versions or pins than those that are to come: one report can't mix them.
+    A run that crashes is recorded in the store, and tried again when the study is next started. Raises ValueError if
+    the folder's runs were made with other versions or pins than the runs to come: one report can't mix them.
     """
     plan.check_alike()
     with Bars(plan, workers) as bars:
 
         def done(run: Trial, record: dict[str, Any]) -> None:
             if others := differing(record["made"], plan.made):
-                return failed(run, f"it was made with other things than the rest: {'; '.join(others)}")
+                return failed(run, f"it was made in another environment than the others: {'; '.join(others)}")
             plan.store.put(run, record)
             bars.run_done(run.key, record["times"]["seconds"])
 

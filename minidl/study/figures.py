@@ -1,7 +1,7 @@
-"""The pictures of the report, as matplotlib figures.
+"""The report's figures, by matplotlib.
 
-Lines of text and axes have one colour, INK, which the report turns into that of the page: so a picture can be read on
-a light and on a dark page.
+Text and axes have one colour, INK, which the report replaces with the page's own, so a figure is legible on a light and
+on a dark page.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from minidl.study.statistics import BETTER, EQUIVALENT, WORSE, expected_best, tr
 from minidl.study.study import collapsed
 from minidl.teach.colours import BLUE, CYAN, GREEN, PURPLE, RED, YELLOW
 
-INK = "#010203"  # black to the eye, and like no other colour in the picture
+INK = "#010203"  # looks black, and no other element has this colour
 GREY = "#888888"
 COLOURS = (BLUE, RED, GREEN, YELLOW, CYAN, PURPLE, GREY)
 DASHES = ("-", "--", "-.", ":")
 WIDTH = 6.4  # inches
 WORDS = {BETTER: GREEN, WORSE: RED, EQUIVALENT: BLUE}
 
-PANELS = {  # of the curves: who is drawn with whom
+PANELS = {  # of the curves: the contestants that share a figure
     "the switch and its controls": ("adam", "adam-cut", "hybrid", "sgd", "sgd-cut", "sgd-adam"),
     "decay and averages": (
         "hybrid", "hybrid-cosine", "adam-cosine", "adam-linear", "sgd-cosine", "adam-ema", "schedule-free",
@@ -34,8 +34,8 @@ PANELS = {  # of the curves: who is drawn with whom
         "hybrid-20", "hybrid-40", "hybrid-80", "hybrid-plateau", "swats-window", "swats-tensor", "gnmt", "blend",
     ),
 }  # fmt: skip
-AUTOMATIC = ("hybrid-plateau", "swats-rel", "swats-tensor", "swats-window")  # their switches stand beside the maps
-MAP_NAMES = {"hybrid": "SGD's rate after the switch", "adam-cut": "factor of Adam's rate"}
+AUTOMATIC = ("hybrid-plateau", "swats-rel", "swats-tensor", "swats-window")  # their switches are listed below the maps
+MAP_NAMES = {"hybrid": "SGD's learning rate", "adam-cut": "factor on Adam's learning rate"}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and the file is small
@@ -66,8 +66,8 @@ def _figure(height: float, width: float = WIDTH) -> tuple[Figure, Any]:
 def heat_map(block: Block, kind: str) -> Figure:
     """A map of a regime: mean validation accuracy of the runs that did not collapse, in per cent.
 
-    A cell with collapsed runs says how many; one where all have is empty. A ring marks the best cell. The two maps of a
-    regime have one scale of colours.
+    A cell with collapsed runs says how many; one whose runs all collapsed has no colour. A ring marks the best cell.
+    The two maps of a regime share a colour scale.
     """
     found = {k: _cells(block, records) for k, records in block.maps.items() if _known(records)}
     whole = np.concatenate([means[np.isfinite(means)] for means, _ in found.values()])
@@ -77,7 +77,7 @@ def heat_map(block: Block, kind: str) -> Figure:
     means, dead = found[kind]
     moments, values = _axes(block.maps[kind])
     with rc_context(STYLE):
-        figure, ax = _figure(3.0, width=4.0)  # two beside each other are as wide as half a page
+        figure, ax = _figure(3.0, width=4.0)  # two side by side fill half the width of a page
         image = ax.imshow(means, origin="lower", aspect="auto", cmap="viridis", vmin=low, vmax=high)
         ax.grid(False)
         ax.set_xticks(range(len(moments)), [f"{100 * at:g}" for at in moments])
@@ -153,19 +153,19 @@ def budgets(block: Block, keys: Sequence[str]) -> Figure:
 
 
 def entries_of(block: Block, keys: Sequence[str]) -> list[Entry]:
-    """The entries that there are, in this order; a user's own are always among them."""
+    """The entries that exist for these keys, in this order; a user's own always come first."""
     own = [key for key, entry in block.entries.items() if entry.contestant.block == "own"]
     return [block.entries[key] for key in (*own, *keys) if key in block.entries]
 
 
 def learners(block: Block, keys: Sequence[str]) -> list[Entry]:
-    """Those of them with at least two runs that did not diverge: a curve is the mean of these."""
+    """Those of them with at least two runs that did not diverge; a curve is the mean of such runs."""
     found = entries_of(block, keys)
     return [entry for entry in found if sum(r["diverged"] is None for r in entry.results()) > 1]
 
 
 def curves(block: Block, keys: Sequence[str]) -> Figure:
-    """Validation accuracy by step: the trimmed mean over the seeds, and where most switched."""
+    """Validation accuracy by step: the trimmed mean over the seeds, with a dot where most of them switched."""
     with rc_context(STYLE):
         figure, ax = _figure(4.0)
         starts, tops = [], []
@@ -178,7 +178,7 @@ def curves(block: Block, keys: Sequence[str]) -> Figure:
             _mark_switch(ax, entry, steps, mean, colour)
             starts.append(mean[len(mean) // 5])
             tops.append(float(mean.max()))
-        if tops:  # the first steps would squeeze all that matters into the top of the picture
+        if tops:  # the first steps would squeeze everything else into the top of the figure
             low, high = float(np.quantile(starts, 0.25)), max(tops)
             ax.set_ylim(low, high + 0.05 * (high - low) + 0.01)
         ax.set(xlabel="step", ylabel="validation accuracy, %")
@@ -197,9 +197,9 @@ def _mark_switch(ax: Any, entry: Entry, steps: Sequence[int], mean: Any, colour:
 
 
 def differences(verdicts: Sequence[Verdict], label: str) -> Figure:
-    """Each comparison with its simultaneous interval, times 100, in the colour of its word; the margin as a band.
+    """Each comparison with its simultaneous interval, times 100, in the colour of its verdict; the margin as a band.
 
-    A few that lie far off would squeeze the others: an arrowhead at the end of the axis stands for what lies beyond it.
+    Outliers would squeeze the others: an arrowhead at the end of the axis marks an interval that continues beyond it.
     """
     with rc_context(STYLE):
         figure, ax = _figure(0.7 + 0.24 * len(verdicts))

@@ -1,7 +1,7 @@
-"""With what a run was made: everything that may change the last bits of its result, and the code that it was.
+"""The environment of a run: everything that may change the last bits of its result, and which code it was.
 
-Pins hold the libraries to the instructions of AVX2, which nearly every processor of the last ten years has, so that
-one machine's rows can be checked on another. They are environment variables that are read when a library is loaded:
+Pins restrict the libraries to AVX2 instructions, which nearly every processor of the last ten years has, so one
+machine's rows can be checked on another. They are environment variables that a library reads when it is loaded:
 `pinned` sets them for worker processes that start inside it.
 """
 
@@ -30,14 +30,14 @@ from minidl.backend import get_backend
 from minidl.fast.gpu.launch import SOURCES
 from minidl.training.run import BITS
 
-_HASWELL = (  # what LLVM calls its instructions: by its name alone, numba leaves the features of this processor on
+_HASWELL = (  # LLVM's names for its features: given the name alone, numba keeps the features of this processor on
     "64bit cmov cx16 cx8 fxsr mmx sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt sahf crc32 pclmul aes avx avx2 bmi bmi2 "
     "fma f16c lzcnt movbe fsgsbase invpcid rdrnd xsave xsaveopt"
 )
 NAMES = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")
 # What must agree for two runs to have the same bits:
 SAME = ("bits", "minidl", "numpy", "fast", "machine", "pins", "device")
-MIXED = (*SAME, "sources")  # and for two rows to stand in one report
+MIXED = (*SAME, "sources")  # and for two rows to be in one report
 
 
 def pins() -> dict[str, str]:
@@ -54,7 +54,7 @@ def can_hold_pins() -> bool:
 
 @contextmanager
 def pinned(wanted: bool = True) -> Iterator[None]:
-    """Processes that start inside have the pins; with `wanted` False, what this one has."""
+    """Processes that start inside have the pins; with `wanted` False, this process's own settings."""
     before = {name: os.environ.get(name) for name in NAMES}
     if wanted:
         os.environ.update(pins())
@@ -68,7 +68,7 @@ def pinned(wanted: bool = True) -> Iterator[None]:
 
 
 def made(device: str = "cpu") -> dict[str, Any]:
-    """With what this process makes runs on a device. Only what are no CPU's say on which they were made."""
+    """This process's environment for runs on a device, which is named only if it is not the CPU."""
     found: dict[str, Any] = {
         "bits": BITS,
         "minidl": __version__,
@@ -85,7 +85,7 @@ def made(device: str = "cpu") -> dict[str, Any]:
 
 @cache
 def _card(device: str) -> dict[str, str]:
-    """A GPU and all on it that may change a run's last bits."""
+    """A GPU, and everything about it that may change a run's last bits."""
     xp, folder = get_backend(device).xp, Path(fast.__file__).parent / "gpu"
     kernels = hashlib.sha256(b"".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
     if not hasattr(xp, "cuda"):  # the tests' device
@@ -120,26 +120,26 @@ def has_pins(made: dict[str, Any]) -> bool:
 
 
 def to_be_made(with_pins: bool, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
-    """With what worker processes of this one, or this one on a GPU, will make runs. A GPU needs no pins."""
+    """The environment of runs to come: of the worker processes or, on a GPU, of this one. A GPU needs no pins."""
     found = made(device)
     found |= {"pins": pins()} if with_pins and device == "cpu" else {}
     return found | ({"fast": None} if numpy_alone else {})
 
 
 def identity(made: dict[str, Any]) -> str:
-    """What of it must agree with another run's for the same bits, as text."""
+    """The part of it that two runs must share to have the same bits, as text."""
     return json.dumps({name: made.get(name) for name in SAME}, sort_keys=True)
 
 
 def differing(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """In what two can't stand in one report, in words."""
+    """The differences that keep two runs out of one report, in words."""
     names = [name for name in MIXED if a.get(name) != b.get(name)]
     return [f"{name} {_short(name, a.get(name))} and {_short(name, b.get(name))}" for name in names]
 
 
 def _short(name: str, value: Any) -> str:
     if name == "pins":
-        return "held to AVX2" if has_pins({"pins": value}) else f"not held to any ({value.get('none')})"
+        return "restricted to AVX2" if has_pins({"pins": value}) else f"unrestricted ({value.get('none')})"
     if name == "device":
         return "cpu" if value is None else ", ".join(f"{k} {v}" for k, v in sorted(value.items()))
     return str(value)[:24]
@@ -162,7 +162,7 @@ def sources() -> str:
 
 @cache
 def commit() -> str | None:
-    """The commit that the package was installed from, as pip noted it (PEP 610), or a clean clone's; else None."""
+    """The commit that the package was installed from, as pip recorded it (PEP 610), or a clean clone's; else None."""
     try:
         noted = json.loads(metadata.distribution("minidl").read_text("direct_url.json") or "{}")
     except (metadata.PackageNotFoundError, ValueError):

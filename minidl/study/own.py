@@ -1,15 +1,15 @@
 """Bring your own: `python -m minidl.study --with mine.py`, or run_study(QUICK, "out", own="mine.py").
 
-Of the file, these take part:
+The file may define:
 
-- each Rule of its own that says what is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair is the ends of a range that
-  is even on a logarithmic scale; Log and Remainder (training/search.py) say more
-- each Module of its own, and each function that says it returns one (`def net(classes) -> nn.Module`), as a network to
-  be trained: a regime with the images, epochs and batches of the preset's last. It is called as `Net()`, or with those
-  of `image_size` and `classes` that its parameters name. Where the file has one, the preset's own networks stay out
-- the Contestants in a list `contestants`, where more than that is to be said
+- Rules, each with the axes along which it is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair gives the ends of a
+  range on a logarithmic scale; for other scales see Log and Remainder (training/search.py)
+- Modules, and functions annotated to return one (`def net(classes) -> nn.Module`): networks to train, each in a regime
+  with the images, epochs and batches of the preset's last. One is called as `Net()`, or with `image_size` and `classes`
+  if its parameters have these names. If there is one, the preset's own networks are not used
+- a list `contestants` of Contestants, for anything beyond that
 
-An optimizer takes part beside the preset's, tuned on the same budget, and has claims of its own (claims.py).
+An optimizer joins those of the preset, tuned on the same budget, and has claims of its own (claims.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from minidl.study.study import Study
 from minidl.training.loader import UserError, load, own_things
 from minidl.training.search import Axis, Log, Remainder
 
-VAL_SHARE = 0.2  # of a data set that is smaller than a regime asks for
+VAL_SHARE = 0.2  # of a data set that is smaller than a regime needs
 
 
 def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
-    """The study with what a file brings, and its regimes cut to the size of the data set.
+    """The study with the contents of a file added, and its regimes reduced to the size of the data set.
 
-    Raises UserError, a ValueError, where the file can't be used.
+    Raises UserError, a ValueError, if the file can't be used.
     """
     path = Path(file).expanduser().absolute()
     things = own_things(path)
@@ -47,20 +47,20 @@ def with_own(study: Study, file: str | Path, dataset: Dataset) -> Study:
         raise UserError(f"{path.name}: `contestants` must be a list of Contestant, not {type(listed).__name__}")
     listed = list(listed)
     if bare := [t.__name__ for t in things.values() if _is(t, Optimizer) and t not in optimizers and not listed]:
-        raise UserError(f'{path.name}: say what is tuned of {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
+        raise UserError(f'{path.name}: say what is tuned in {bare[0]}, as in  axes = {{"lr": (1e-5, 1e-2)}}')
     if parts and not networks:
         name, wants = parts[0]
         raise UserError(
-            f"{path.name}: {name} wants {', '.join(wants)}, which nobody gives: a study calls a network with those of "
-            "image_size and classes that its parameters name, so give the others defaults"
+            f"{path.name}: {name} requires {', '.join(wants)}, but a study passes a network only image_size and "
+            "classes: give its other parameters defaults"
         )
     if not optimizers and not networks and not listed:
         functions = [name for name, t in things.items() if inspect.isfunction(t)]
         hint = f". If {functions[0]} makes a network, say so: def {functions[0]}(...) -> nn.Module" if functions else ""
-        raise UserError(f"{path.name} brings no optimizer (a Rule with `axes`), no network and no `contestants`{hint}")
+        raise UserError(f"{path.name} defines no optimizer (a Rule with `axes`), no network and no `contestants`{hint}")
     if strange := [c for c in listed if not isinstance(c, Contestant)]:
         raise UserError(
-            f"{path.name}: `contestants` must be a list of Contestant, it has a {type(strange[0]).__name__}"
+            f"{path.name}: `contestants` must be a list of Contestant, but has a {type(strange[0]).__name__}"
         )
     contestants = [_contestant(path, optimizer) for optimizer in optimizers]
     contestants += [replace(contestant, block="own") for contestant in listed]
@@ -73,17 +73,17 @@ def _is(thing: Any, kind: type) -> bool:
 
 
 def _returns_one(thing: Any) -> bool:
-    """Whether it is a function that says it returns a network."""
+    """Whether it is a function annotated to return a network."""
     if not inspect.isfunction(thing):
         return False
     try:
         return _is(inspect.signature(thing, eval_str=True).return_annotation, Module)
-    except Exception:  # an annotation may be any text of the user's: it is no network that is named
+    except Exception:  # an annotation may be any text: this one does not name a network
         return False
 
 
 def _wants(network: Any) -> list[str]:
-    """What it must be given beside image_size and classes; then it is a part of another network."""
+    """The arguments it requires besides image_size and classes; with any, it is a part of another network."""
     takes = inspect.signature(network).parameters.values()
     needed = [p.name for p in takes if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [name for name in needed if name not in ("image_size", "classes")]
@@ -108,7 +108,7 @@ def _axis(name: str, given: Any) -> Axis:
     if isinstance(given, (Log, Remainder)):
         return replace(given, name=name)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
-        raise ValueError(f"{name!r} has {given!r}, it must be a pair (low, high)")
+        raise ValueError(f"{name!r} is {given!r}, but must be a pair (low, high)")
     return Log(name, float(given[0]), float(given[1]))
 
 
@@ -120,7 +120,7 @@ def _regime(like: Regime, path: Path, name: str) -> Regime:
 
 
 def fit(regimes: tuple[Regime, ...], dataset: Dataset, own: list[Contestant]) -> tuple[Regime, ...]:
-    """The regimes with as many images as there are. What they must show is said of MNIST alone, and left out else."""
+    """The regimes with no more images than there are. What they must show is only required for MNIST."""
     there, fitted = len(dataset.train_labels), []
     for regime in regimes:
         val = min(regime.val_images, round(VAL_SHARE * there))

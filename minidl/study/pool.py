@@ -1,7 +1,7 @@
-"""Where runs are carried out: on processes of this machine, or on any executor; and what happens when one of them dies.
+"""Carrying out runs in processes of this machine or on any executor, and what happens when a process dies.
 
-Any concurrent.futures.Executor will do, Dask's among them. The runs are independent and each is exact, so that neither
-their order nor the place can change a result.
+Any concurrent.futures.Executor will do, including Dask's. Runs are independent and each is exact, so neither their
+order nor their place can change a result.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ UNGUARDED = (
     "the study's worker processes can't start. Each runs your script again to find its functions: put the call of "
     'run_study under  if __name__ == "__main__":'
 )
-ATTEMPTS = 3  # a run whose process died this often is given up, until the study is started again
+ATTEMPTS = 3  # a run whose process died this many times is given up until the study is next started
 
 
 class LocalPool(Executor):
-    """So many processes, each a pool of its own: one that is killed loses only its own run.
+    """Several processes, each a pool of its own: if one is killed, only its own run is lost.
 
-    with_pins  hold their libraries to the instructions of AVX2, see made.py
+    with_pins  restrict their libraries to AVX2 instructions, see made.py
 
-    Raises RuntimeError where no process can start.
+    Raises RuntimeError if no process can start.
     """
 
     def __init__(self, workers: int, with_pins: bool = False) -> None:
@@ -50,10 +50,10 @@ class LocalPool(Executor):
         return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_settle_in)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Hand work to a process that is free; with all of them busy, to the first."""
+        """Hand work to an idle process; if all are busy, to the first."""
         free = (i for i, future in enumerate(self._busy) if future is None or future.done())
         i = next(free, 0)
-        with pinned(self._with_pins):  # it may be now that the process starts
+        with pinned(self._with_pins):  # the process may start only now
             try:
                 future = self._pools[i].submit(fn, *args, **kwargs)
             except BrokenProcessPool:
@@ -64,19 +64,19 @@ class LocalPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the processes end, after the work that they have."""
+        """Let the processes exit once their work is done."""
         for pool in self._pools:
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
 def end_if_a_worker_is_starting() -> None:
-    """In a worker that runs an unguarded script to get its functions: end quietly; the study's process says why."""
+    """In a worker that runs an unguarded script to get its functions: exit quietly; the main process says why."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(1)
 
 
 def _settle_in() -> None:
-    """In a new worker: leave Ctrl-C to the study, and do not outlive it."""
+    """In a new worker: leave Ctrl-C to the main process, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -97,9 +97,9 @@ def carry_out(
     stopped: Callable[[], bool],
     work: Callable[[Trial], dict[str, Any]] = perform,
 ) -> None:
-    """Carry out the runs, at most `at_once` at a time, and report the result or the error of each as it is done.
+    """Carry out the runs, at most `at_once` at a time, and report the result or the error of each when it ends.
 
-    Once `stopped` says so no further run begins, and those that are under way are waited for.
+    Once `stopped` returns True, no further run starts, and those in progress are waited for.
     """
     waiting, flying, attempts = deque(runs), dict[Future[Any], Trial](), Counter[str]()
     while flying or (waiting and not stopped()):
@@ -110,7 +110,7 @@ def carry_out(
         for future in finished:
             run = flying.pop(future)
             attempts[run.key] += 1
-            error = CancelledError("the executor gave it up") if future.cancelled() else future.exception()
+            error = CancelledError("the executor cancelled it") if future.cancelled() else future.exception()
             if error is None:
                 done(run, future.result())
             elif isinstance(error, BrokenProcessPool) and attempts[run.key] < ATTEMPTS:

@@ -22,12 +22,12 @@ WRITTEN = ("report.html", "table.md", "results.csv", "times.csv", "figures")  # 
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a study was begun there."""
+    """Whether a study was started there."""
     return any((folder / name).exists() for name in (FILE, PACK, "runs"))
 
 
 def note_command(folder: Path, words: list[str]) -> None:
-    """Add a command to the list of those that worked on the study in this folder."""
+    """Add a command to the list of those run on the study in this folder."""
     commands = read_commands(folder)
     now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     commands.append({"command": f"python -m minidl.study {shlex.join(words)}".strip(), "started": now, **machine()})
@@ -36,7 +36,7 @@ def note_command(folder: Path, words: list[str]) -> None:
 
 
 def read_commands(folder: Path) -> list[dict[str, Any]]:
-    """The commands so far; none where the list is not there or damaged."""
+    """The commands so far; none if the list is missing or damaged."""
     try:
         commands = read_json(folder / FILE)
     except Damaged:
@@ -46,7 +46,7 @@ def read_commands(folder: Path) -> list[dict[str, Any]]:
 
 
 def begun_with(folder: Path) -> str | None:
-    """The file that the last command here had --with it; None where it had none."""
+    """The --with file of the last command here; None if it had none."""
     words = shlex.split(str((read_commands(folder) or [{}])[-1].get("command", "")))
     return next((b for a, b in pairwise(words) if a == "--with"), None)
 
@@ -67,7 +67,7 @@ def _processor() -> str:
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
-    """All that the report says about where its numbers come from."""
+    """Everything the report says about where its numbers come from."""
     known = {run.key: plan.store.get(run) for _, run in plan.wanted()}
     records = {key: record for key, record in known.items() if record}
     made = Counter(json.dumps(record["made"], sort_keys=True) for record in records.values())

@@ -1,8 +1,8 @@
-"""The regimes of learning: under-fit, good fit, over-fit, and over-fit on labels that are partly wrong.
+"""The learning regimes: under-fit, good fit, over-fit, and over-fit on partly wrong labels.
 
-Under-fit: the network is too small for its training set. Good fit: it learns it and carries over. Over-fit: a large
-network learns a small part of MNIST by heart, with nothing to hold it back. What a regime must show to deserve its
-name is fixed beforehand; the report checks it, and one that is not what it claims takes no part in the headlines.
+Under-fit: the network is too small for its training set. Good fit: it learns the set and generalizes. Over-fit: a large
+network memorizes a small part of MNIST, with no regularization. What a regime must show to deserve its name is fixed in
+advance; the report checks it, and a regime that fails takes no part in the headlines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANY: Bounds = (-1.0, 1.0)
 class Shows:
     """What the final runs of Adam and of SGD must show: lowest and highest mean of each.
 
-    train  accuracy on the training set;   gap  that minus the accuracy on the validation set;   test  accuracy there
+    train  accuracy on the training set;   gap  that minus the validation accuracy;   test  accuracy on the test set
     """
 
     train: Bounds = FULL
@@ -31,7 +31,7 @@ class Shows:
 
 @dataclass(frozen=True)
 class Map:
-    """A heat map: which moments, which values after them, and with how many seeds."""
+    """A heat map: the moments, the values after them, and the seeds of each cell."""
 
     moments: tuple[float, ...]  # shares of the run
     rates: tuple[float, ...]  # of SGD after the switch
@@ -41,17 +41,17 @@ class Map:
 
 @dataclass(frozen=True)
 class Regime:
-    """What is trained, on how much, and for how long; and what is decided about it before any run.
+    """What is trained, on how much data and for how long, and what is fixed about it before any run.
 
-    filters, hidden  the network: convolutions of so many filters, each with ReLU and a 2x2 pool, then layers of so
-                     many hidden units. No filters: a perceptron
-    network          instead: a class or function of a user's file, as "nets.py:Net"
-    train_images     drawn from the training images by the run's seed; and so many others for validation
+    filters, hidden  the network: convolutions with these numbers of filters, each with ReLU and a 2x2 pool, then hidden
+                     layers of these sizes. No filters: an MLP
+    network          instead of these: a class or function of a user's file, as "nets.py:Net"
+    train_images     drawn from the training images by the run's seed, as are `val_images` others for validation
     wrong_labels     this share of the training and of the validation labels is replaced by another class
-    looks            at the validation split in a final run, evenly spaced over its steps
+    looks            how many evaluations on the validation split a final run has, evenly spaced over its steps
     margin           differences of test accuracy below this do not matter
     floor            a run that ends below this validation accuracy counts as collapsed
-    contestants      the keys of those that take part; None: all of the study
+    contestants      the keys of those that take part; None: all those of the study
     """
 
     name: str
@@ -81,5 +81,5 @@ class Regime:
 
 
 def slug(name: str) -> str:
-    """A regime's name as a part of its pictures' names."""
+    """A regime's name, as part of its figures' file names."""
     return re.sub(r"[\W_]+", "-", name.lower()).strip("-")

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, the pictures as files, and the answer with its table in Markdown."""
+"""The report: one HTML file that needs no network, the figures as files, and the answer with its table in Markdown."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ TITLE = "When should training leave Adam, and what does it buy?"
 ROWS = ("adam", "adam-cut", "hybrid", "hybrid-cosine", "adam-cosine", "adam-ema", "sgd", "sgd-cosine")  # first table
 LABELS = {  # of the differences' axes, times 100
     ACCURACY: "points of test accuracy, better to the right",
-    SPEED: "% of the run, sooner to the right",
-    GAP: "100 log of the loss, smaller to the right",
-    LOSS: "100 log of the loss, smaller to the right",
+    SPEED: "% of the run, faster to the right",
+    GAP: "100 log of the loss, lower to the right",
+    LOSS: "100 log of the loss, lower to the right",
 }
 
 
 def write_report(plan: Plan, folder: Path, blocks: list[Block] | None = None) -> list[Path]:
     """Write report.html, table.md, results.csv, times.csv and figures/ from the runs that are done.
 
-    blocks  what `analyse` makes of the plan, where that is known
+    blocks  analyse(plan), if it is already known
 
-    Raises ValueError where the rows were not all made by the same code with the same versions and pins.
+    Raises ValueError unless all rows were made by the same code, with the same versions and pins.
     """
     check_unmixed(plan)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,13 +75,13 @@ def write_report(plan: Plan, folder: Path, blocks: list[Block] | None = None) ->
 
 
 def check_unmixed(plan: Plan) -> None:
-    """Raise ValueError where two rows were made by other code or with other versions or pins."""
+    """Raise ValueError if two rows differ in code, versions or pins."""
     records = [record for _, run in plan.wanted() if (record := plan.store.get(run))]
     for record in records[1:]:
         if others := differing(record["made"], records[0]["made"]):
             raise ValueError(
-                f"the rows in {plan.store.folder} can't stand in one report: they differ in {'; '.join(others)}. "
-                "Take the runs of one of the two out of its folder runs/"
+                f"the rows in {plan.store.folder} can't be in one report: they differ in {'; '.join(others)}. "
+                "Move the runs of one of the two out of its folder runs/"
             )
 
 
@@ -106,18 +106,18 @@ def _pictures(plan: Plan, blocks: Sequence[Block]) -> dict[str, Figure]:
 
 
 def _save(figure: Figure, path: Path) -> Markup:
-    """Write the picture as SVG and PNG; returns the SVG to stand in a page, in the page's ink."""
+    """Write the figure as SVG and PNG; returns the SVG to inline in a page, in the page's text colour."""
     svg = io.BytesIO()
-    with rc_context({**figures.STYLE, "svg.hashsalt": path.name}):  # the same picture is the same file
+    with rc_context({**figures.STYLE, "svg.hashsalt": path.name}):  # the same figure gives the same file
         figure.savefig(svg, format="svg", metadata={"Date": None})
-        figure.set_layout_engine("none")  # it is laid out now
+        figure.set_layout_engine("none")  # it has been laid out
         with atomic_file(path.with_suffix(".png")) as file:
             figure.savefig(file, format="png", facecolor="white")
     text = svg.getvalue().decode()
     write_text(path.with_suffix(".svg"), text)
     text = text[text.index("<svg") :].replace(figures.INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # Names inside a picture must not meet those of another picture in the same page.
+    # The ids in a figure must not clash with those of another figure in the same page.
     text = re.sub(r'(id="|#|url\(#)(?=[A-Za-z_])(?![0-9a-f]{6}\b)', rf"\g<1>{path.name}-", text)
     return Markup(text)
 
@@ -155,8 +155,8 @@ def spread(entry: Entry) -> str:
 def setting(recipe: Recipe) -> str:
     """The tuned part of a recipe."""
     names = {
-        "lr": "rate", "lr_sgd": "SGD's rate", "lr_after": "Adam's rate", "momentum": "momentum", "factor": "factor",
-        "decay": "average's decay", "rtol": "tolerance", "at": "after",
+        "lr": "learning rate", "lr_sgd": "SGD's learning rate", "lr_after": "Adam's learning rate",
+        "momentum": "momentum", "factor": "factor", "decay": "average's decay", "rtol": "tolerance", "at": "after",
     }  # fmt: skip
     shown = [
         (names.get(k, k), f"{100 * v:.3g} %" if k == "at" else f"{v:g}")
@@ -177,16 +177,16 @@ def at_edges(entry: Entry) -> str:
 
 
 def switches(entry: Entry) -> str:
-    """How many final runs switched, and the median step and rate."""
+    """How many final runs switched, and the median step and learning rate."""
     events = [result["switch"] for result in entry.results() if result["switch"]]
     if not events:
         return ""
     step, rate = median(e["step"] for e in events), median(e["lr"] for e in events)
-    return f"{len(events)} of {len(entry.finals)}, step {step:g}, rate {rate:.3g}"
+    return f"{len(events)} of {len(entry.finals)}, step {step:g}, learning rate {rate:.3g}"
 
 
 def automatic(block: Block) -> str:
-    """What the automatic conditions chose, beside the maps."""
+    """What the automatic conditions chose, for comparison with the maps."""
     found = [(k, block.entries[k]) for k in figures.AUTOMATIC if k in block.entries]
     said = []
     for key, entry in found:
@@ -194,7 +194,7 @@ def automatic(block: Block) -> str:
         if events:
             at = 100 * median(e["step"] for e in events) / block.regime.steps
             rate, share = median(e["lr"] for e in events), f"{len(events)} of {len(entry.finals)} runs"
-            said.append(f"{key} at {at:.0f} % with rate {rate:.2g} ({share})")
+            said.append(f"{key} at {at:.0f} % with learning rate {rate:.2g} ({share})")
         else:
             said.append(f"{key} never")
     return "; ".join(said)
@@ -204,8 +204,8 @@ def network(regime: Regime) -> str:
     """The network in words."""
     if regime.network is not None:
         return regime.network.rpartition(":")[2]
-    parts = [f"convolutions of {' and '.join(map(str, regime.filters))} filters"] if regime.filters else []
-    parts += [f"hidden layers of {' and '.join(map(str, regime.hidden))} units"] if regime.hidden else []
+    parts = [f"convolutions with {' and '.join(map(str, regime.filters))} filters"] if regime.filters else []
+    parts += [f"hidden layers with {' and '.join(map(str, regime.hidden))} units"] if regime.hidden else []
     return ", ".join(parts)
 
 
@@ -220,7 +220,7 @@ def shown(verdict: Verdict) -> str:
 
 
 def word_class(word: str) -> str:
-    """The class of a word on the page."""
+    """The CSS class of a verdict."""
     return {BETTER: "more", WORSE: "less", EQUIVALENT: "same"}.get(word, "note")
 
 
@@ -270,10 +270,10 @@ def markdown(blocks: Sequence[Block], keys: Collection[str]) -> str:
     ]
     lines += ["| | " + " | ".join(_in_cell(block.regime.name) for block in done) + " |", "|---" * (len(done) + 1) + "|"]
     lines += [f"| {_in_cell(name)} | " + " | ".join(cells) + " |" for name, cells in table_rows(blocks)]
-    lines += [""] + [f"{b.regime.name} is left out of the answer: {'; '.join(b.misses)}." for b in done if b.misses]
+    lines += [""] + [f"{b.regime.name} is excluded from the answer: {'; '.join(b.misses)}." for b in done if b.misses]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _in_cell(name: str) -> str:
-    """A user's name for something, whose bars would end the cell."""
+    """A user's name for something, with bars escaped: they would end the cell."""
     return name.replace("|", "\\|")

@@ -1,7 +1,7 @@
-"""The tables `results.csv` and `times.csv`: a row per run.
+"""The CSV files `results.csv` and `times.csv`: a row per run.
 
-`results.csv` is in an order that follows from the study and not from who was done first, and has nothing that a clock
-decides: the same study gives the same file, byte for byte. What the clock says is in `times.csv`.
+The order of `results.csv` follows from the study, not from which run finished first, and nothing in it depends on a
+clock: the same study gives the same file, byte for byte. Times are in `times.csv`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETTINGS = ("at", "lr", "lr_sgd", "lr_after", "momentum", "factor", "decay", "rt
 
 
 def write_tables(plan: Plan, folder: Path) -> None:
-    """Write results.csv and times.csv for all runs that are done."""
+    """Write results.csv and times.csv for all finished runs."""
     rows, times = [], []
     for names, run, record in _done(plan):
         about = _about(names, run)
@@ -34,7 +34,7 @@ def write_tables(plan: Plan, folder: Path) -> None:
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
-    """A dict for each run that is done: what results.csv has, as numbers. `pandas.DataFrame(rows(plan))` takes it."""
+    """A dict for each finished run: with the columns of results.csv. `pandas.DataFrame(rows(plan))` takes them."""
     return [_about(names, run) | _row(plan, names["regime"], record) for names, run, record in _done(plan)]
 
 

@@ -1,7 +1,7 @@
-"""One run of the study: from its description, which is plain data, to its result, which is plain data too.
+"""One run of the study: from its description to its result, both plain data.
 
-The same description gives the same result, bit for bit, in whatever process it is carried out. Its hash is the
-name under which the result is kept.
+The same description gives the same result, bit for bit, in any process. Its hash is the name under which the result is
+stored.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from minidl.training.run import BITS
 
 @dataclass(frozen=True)
 class Trial:
-    """All that decides a run of the study.
+    """Everything that determines a run of the study.
 
-    dataset   where to load it: a name or a folder;   sha256  what must be in it
+    dataset   where to load it: a name or a folder;   sha256  the hash it must have
     network   None, or "file.py:Name" instead of filters and hidden
     recipe    the optimizer, see contestants.make_optimizer, as sorted pairs
-    final     True: the run counts, curves are kept and the test split is read, once, at its end.
+    final     True: the run counts, its whole curve is kept, and the test split is read once, at its end.
               False: it is for tuning or a map, and only the validation split is read
-    code      ("file.py:Name", sha256 of the file) of each piece of a user's own that takes part
+    code      ("file.py:Name", sha256 of the file) of each class or function from a user's file
     """
 
     dataset: str
@@ -69,7 +69,7 @@ class Trial:
 
     @cached_property
     def key(self) -> str:
-        """The run's address: a hash of all that decides its result. Where data and files lie does not."""
+        """The run's key: a hash of everything that determines its result, so not of where data and files are."""
         content = {name: value for name, value in vars(self).items() if name not in ("dataset", "code", "key")}
         text = json.dumps([BITS, content], sort_keys=True)
         for own, sha256 in self.code:
@@ -78,15 +78,15 @@ class Trial:
 
 
 def own_code(network: str | None, recipe: Recipe) -> list[str]:
-    """Which of a run's pieces are a user's own, as "file.py:Name"."""
+    """The classes and functions of a run that are from a user's file, as "file.py:Name"."""
     return [text for text in (network, recipe["opt"]) if isinstance(text, str) and is_own(text)]
 
 
 def trial_of(description: dict[str, Any]) -> Trial:
-    """The Trial that a record's "run" describes, as JSON gives it back. Raises ValueError where it describes none."""
+    """The Trial that a record's "run" describes, as read from JSON. Raises ValueError if it describes none."""
     names = {field.name for field in fields(Trial)}
     if strange := sorted(set(description) ^ names):
-        raise ValueError(f"it is no description of a run of this version: {', '.join(strange)}")
+        raise ValueError(f"it does not describe a run of this version: {', '.join(strange)}")
     return Trial(**{name: _frozen(value) for name, value in description.items()})
 
 
@@ -95,12 +95,12 @@ def _frozen(value: Any) -> Any:
 
 
 def perform(run: Trial, numpy_alone: bool = False, device: str = "cpu") -> dict[str, Any]:
-    """Carry out a run, on one core. Returns its record: the run, the result, the times and where it was made.
+    """Carry out a run, on one core. Returns its record: the run, the result, the times and the environment.
 
-    numpy_alone  leave the extra `fast` out
-    device       where its arrays lie; the core then only says what is to be done there
+    numpy_alone  do not use the extra `fast`
+    device       where its arrays are; on a GPU, the core only launches the work
 
-    Raises UserError where a user's own piece fails, with its line.
+    Raises UserError if a user's own code fails, with its line.
     """
     began = time.perf_counter()
     forms = no_fast() if numpy_alone else nullcontext()
@@ -111,13 +111,13 @@ def perform(run: Trial, numpy_alone: bool = False, device: str = "cpu") -> dict[
         return {"run": asdict(run), "result": result, "times": times, "made": made(device)}
 
 
-@lru_cache(maxsize=1)  # once in each worker
+@lru_cache(maxsize=1)  # once per worker
 def _load(name: str, sha256: str) -> Dataset:
     tune_allocator()
     dataset = load_mnist(name=name)
     if dataset.sha256 != sha256:
         raise DataError(
-            f"the data set {name} of this machine is not the study's (sha256 {dataset.sha256[:12]}..., not "
+            f"the data set {name} on this machine is not the study's (sha256 {dataset.sha256[:12]}..., not "
             f"{sha256[:12]}...): put the same files here"
         )
     return dataset
@@ -154,7 +154,7 @@ def _train(run: Trial, dataset: Dataset, device: str) -> tuple[dict[str, Any], d
 
 
 def draw_splits(run: Trial, dataset: Dataset) -> Splits:
-    """Training and validation images by the run's seed, their labels partly wrong where the run says so."""
+    """Training and validation images drawn by the run's seed, with a share of wrong labels if the run has one."""
     splits = split(dataset, seed=run.seed, counts=(run.train_images, run.val_images))
     if not run.wrong_labels:
         return splits
@@ -195,7 +195,7 @@ def _check_code(run: Trial) -> None:
     for text, sha256 in run.code:
         if load(text).sha256 != sha256:
             file = Path(text.rpartition(":")[0])
-            raise ValueError(f"{file} has changed since the study began with it: start the study again")
+            raise ValueError(f"{file} has changed since the study was started: start the study again")
 
 
 # ---- what is kept ----
@@ -215,7 +215,7 @@ def fingerprint(model: Module) -> str:
 
 
 def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
-    """Step and rate of the switch; for a control without a switch, of the cut. None where there was neither."""
+    """Step and learning rate of the switch or, for a control without one, of the cut. None if there was neither."""
     recipe, event = dict(run.recipe), trainer.optimizer.switch_event
     if event is not None:
         return {"step": event.step, "lr": event.lr}

@@ -1,7 +1,7 @@
-"""The statistics of the report: one estimator, one set of simultaneous intervals, and words against a margin.
+"""The statistics of the report: one estimator, one set of simultaneous intervals, and verdicts given a margin.
 
 Contestants are compared seed by seed: runs with the same seed have the same data split, initial weights and order of
-examples, so that what these bring is taken out of the difference.
+examples, whose common effect drops out of the difference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
-TRIM = 0.2  # the share of the differences that is left out at each end
+TRIM = 0.2  # the share of the differences that is trimmed at each end
 CONFIDENCE = 0.95
 RESAMPLES, ROUNDS = 10_000, 10  # 100,000 in all, a tenth at a time: c is then known to about 0.01
 BETTER, WORSE, EQUIVALENT, OPEN = "better", "worse", "equivalent", "these runs cannot tell"
@@ -24,20 +24,20 @@ BETTER, WORSE, EQUIVALENT, OPEN = "better", "worse", "equivalent", "these runs c
 def trimmed(values: Array) -> tuple[Array, Array]:
     """The trimmed mean along the last axis, and its standard error (Yuen 1974): a few collapsed runs don't decide it.
 
-    The error is s_w / ((1 - 2 TRIM) sqrt(n)), s_w the deviation of the values with the trimmed ones moved inwards.
+    The error is s_w / ((1 - 2 TRIM) sqrt(n)), s_w the winsorized deviation: a trimmed value counts as the nearest kept.
     """
     n = values.shape[-1]
     g = int(TRIM * n)
     inner = np.sort(values, axis=-1)[..., g : n - g]
     mean = inner.mean(-1)
     about = inner - mean[..., None]
-    low, high = about[..., 0], about[..., -1]  # g times each, in place of what was trimmed
+    low, high = about[..., 0], about[..., -1]  # g times each, in place of the trimmed values
     squares = np.einsum("...i,...i", about, about) + g * (low**2 + high**2) - (g * (low + high)) ** 2 / n
     return mean, np.sqrt(squares / (n - 1)) / ((1 - 2 * TRIM) * math.sqrt(n))
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
-    """The trimmed mean of a few numbers."""
+    """The trimmed mean of a sequence."""
     return float(trimmed(np.array(values, np.float64))[0]) if len(values) > 1 else float(values[0])
 
 
@@ -51,7 +51,7 @@ class Interval:
     n: int
 
     def word(self, margin: float) -> str:
-        """What it says of a difference that matters from `margin` on; positive is better."""
+        """The verdict, for a difference that matters from `margin` on; positive is better."""
         if -margin <= self.low and self.high <= margin:
             return EQUIVALENT
         if self.low > 0:
@@ -62,16 +62,16 @@ class Interval:
 def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -> list[list[Interval]]:
     """Intervals for the trimmed means of many sets of differences, all right at once in 95 % of studies (max-t).
 
-    families  per regime, the differences of each comparison by seed; NaN where a pair is missing. The seeds of a regime
-              are mixed alike for all of its comparisons, which so keep what they have in common
+    families  per regime, the differences of each comparison by seed; NaN where a pair is missing. All comparisons
+              of a regime use the same mixtures of its seeds, which keeps the correlation between them
 
-    Each resample replaces the seeds by as many mixtures of them, with normal weights, of the differences about their
-    mean: that keeps how they spread and go together, and the truth is 0 (the multiplier bootstrap, Chernozhukov et al.
-    2013). Of |trimmed mean / its error|, the largest of all comparisons has the 95 % quantile c, and an interval is the
-    mean +- c errors (Westfall & Young 1993; Romano & Wolf 2005). Fewer than three differences have an interval without
-    ends. Where all that is not trimmed is equal, as with few test images it often is, the error would be 0, and the
-    interval is the range of the differences instead. Why seeds are not drawn with replacement: twenty with many twice
-    have errors far too small now and then, and c comes out half as large again as it should
+    Each resample replaces the seeds by as many mixtures of them, with normal weights, of the centred differences: this
+    keeps their spread and correlation, and the true mean is 0 (the multiplier bootstrap, Chernozhukov et al. 2013). The
+    largest |trimmed mean / standard error| of all comparisons has the 95 % quantile c, and an interval is the mean +- c
+    standard errors (Westfall & Young 1993; Romano & Wolf 2005). With fewer than three differences it is unbounded. If
+    all untrimmed differences are equal, which is common with few test images, the error would be 0, and the interval is
+    the range of the differences instead. Seeds are not drawn with replacement: of twenty, many can be drawn twice, the
+    error is then sometimes far too small, and c comes out half as large again as it should
     (tests/test_study_statistics.py).
     """
     rng = np.random.default_rng(seed)
@@ -90,11 +90,12 @@ def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -
 
 
 def _estimate(d: Array) -> tuple[float, float, int]:
-    """Trimmed mean, error and number of the differences that are there; no mean of none, no error of fewer than 3."""
+    """Trimmed mean, standard error and number of the finite differences. Of none, the mean is NaN; of fewer than 3, the
+    error is infinite."""
     d = d[np.isfinite(d)]
     if len(d) < 3:
         return float(d.mean()) if len(d) else math.nan, math.inf, len(d)
-    middle = np.median(d)  # about it, differences that are equal are 0, whatever a sum of them rounds to
+    middle = np.median(d)  # relative to it, equal differences are exactly 0, whatever their sum rounds to
     mean, error = trimmed(d - middle)
     return float(middle + mean), float(error), len(d)
 
@@ -102,7 +103,7 @@ def _estimate(d: Array) -> tuple[float, float, int]:
 def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
     """The largest |trimmed mean / its error| of a regime's comparisons, for each resample.
 
-    In float32, which sorts six times as fast; the ratio has no scale, so the differences are brought to 1.
+    In float32, which sorts six times as fast; the ratio is scale-free, so the differences are scaled to at most 1.
     """
     seeds = max(map(len, family), default=0)
     weights = rng.standard_normal((seeds, RESAMPLES, seeds), np.float32)  # from a seed to a mixture
@@ -131,14 +132,14 @@ def expected_best(values: Sequence[float]) -> list[float]:
     """
     ordered = np.sort(np.array(values, np.float64))
     n = len(ordered)
-    shares = np.arange(n + 1) / max(n, 1)  # none were tried where nothing is tuned
+    shares = np.arange(n + 1) / max(n, 1)  # none were tried if nothing is tuned
     return [float((ordered * np.diff(shares**k)).sum()) for k in range(1, n + 1)]
 
 
 def first_below(losses: Sequence[float], others: Sequence[float], level: float) -> float | None:
-    """`others` where `losses` first comes down to `level`, interpolated linearly between two evaluations.
+    """`others` where `losses` first falls to `level`, interpolated between two evaluations.
 
-    The line is drawn over the logarithm of the loss. None where it never comes down.
+    The interpolation is linear in the logarithm of the loss. None if it never falls to the level.
     """
     for i, loss in enumerate(losses):
         if loss <= level:
@@ -150,7 +151,7 @@ def first_below(losses: Sequence[float], others: Sequence[float], level: float) 
 
 
 def first_above(steps: Sequence[float], values: Sequence[float], level: float) -> float | None:
-    """The step at which `values` first comes up to `level`, interpolated linearly between two evaluations."""
+    """The step at which `values` first reaches `level`, interpolated linearly between two evaluations."""
     if values and values[0] >= level:
         return steps[0]
     for (s, a), (t, b) in pairwise(zip(steps, values, strict=True)):

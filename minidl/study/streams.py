@@ -1,8 +1,8 @@
-"""Runs side by side on one GPU: a small network's step leaves most of a card idle, so that many fit beside each other.
+"""Concurrent runs on one GPU: a small network's step leaves most of a card idle, so many runs fit at once.
 
-Each run has a thread and a stream. What is launched on one stream runs in order, and beside what other streams have;
-each run's steps are captured (fast/gpu/graph.py), so that a thread needs Python's lock for a moment in each step. A
-run has the same bits alone and beside others.
+Each run has a thread and a stream. Work on one stream runs in order, and concurrently with that on other streams; each
+run's steps are captured (fast/gpu/graph.py), so a thread holds the GIL only briefly in each step. A run has the same
+bits alone and beside others.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from minidl.backend import get_backend
 from minidl.fast.gpu.graph import CAPTURING
 from minidl.study.pool import LocalPool
 
-AT_ONCE = 16  # runs of an MLP that fill an H200: twice as many were no faster
+AT_ONCE = 16  # runs of an MLP that saturate an H200: twice as many were no faster
 
 
 class SideBySide(ThreadPoolExecutor):
-    """So many threads, each with a stream of its own on a device. The first run goes alone: it compiles the kernels.
+    """Threads, each with its own stream on a device. The first run goes alone: it compiles the kernels.
 
-    Weights know the vectors that they lie in, and these the weights; a Trainer and its graphs know each other too. So
-    only Python's garbage collector takes back what they hold on the card. It is called as often as all threads have
-    made a run: by itself it knows nothing of the card's memory.
+    Weights and the vectors that they are parts of refer to each other, as do a Trainer and its graphs, so only Python's
+    garbage collector frees their memory on the card. It is called each time `at_once` runs have ended: on its own it
+    knows nothing of the card's memory.
     """
 
     def __init__(self, device: str, at_once: int) -> None:
@@ -42,7 +42,7 @@ class SideBySide(ThreadPoolExecutor):
             self._mine.stream.use()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Hand work to a thread that is free."""
+        """Hand work to an idle thread."""
         return super().submit(self._carry_out, fn, *args, **kwargs)
 
     def _carry_out(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -64,11 +64,11 @@ class SideBySide(ThreadPoolExecutor):
 
 
 def local_pool(device: str, workers: int | None, with_pins: bool) -> tuple[Executor, int]:
-    """Where runs are made on this machine, and how many at a time: processes on the CPU, threads for a GPU.
+    """The executor for runs on this machine, and how many at a time: processes on the CPU, threads for a GPU.
 
     workers  None: a process per core, or AT_ONCE threads
 
-    Raises RuntimeError where no process can start.
+    Raises RuntimeError if no process can start.
     """
     if device == "cpu":
         workers = workers or os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The studies that come with the package: a quick one for every machine, and the paper's."""
+"""The studies that come with the package: a quick one for any machine, and the paper's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PAPER = Study(
     pinned=True,
 )
 
-# Of 4,000 training images: a network that learns them is further from the validation images than on full MNIST.
+# Of 4,000 training images: the gap between training and validation accuracy is wider than on full MNIST.
 UNDER_5K = Shows(train=(0.0, 0.95), gap=(-0.06, 0.06))
 GOOD_5K = Shows(train=(0.9, 1.0), gap=(-0.01, 0.08))
 MAP_3 = Map((0.05, 0.2, 0.6), (0.003, 0.03, 0.3), (0.01, 0.1, 0.5), (2000,))

@@ -1,7 +1,7 @@
-"""The experiment: regimes x contestants x seeds, each contestant tuned first, and maps; and which runs that needs.
+"""The experiment: regimes x contestants x seeds, each contestant tuned first, and maps; and the runs that it needs.
 
-What to do next follows from the results so far and from nothing else, so an interrupted study can continue, and one
-that was edited makes only the runs that are new.
+What to do next depends only on the results so far, so an interrupted study can continue, and an edited one makes only
+the new runs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from minidl.training.loader import load
 from minidl.training.own import telling
 from minidl.training.search import Rank, draw, rank, values
 
-COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run: behind all others
-MAPS = ("hybrid", "adam-cut")  # whose moment, and what comes after it, are mapped
-SEARCH_SEED = 20261127  # of the settings that are drawn
+COLLAPSED = 1.0  # added to the rank of a setting with a collapsed run, which puts it behind all others
+MAPS = ("hybrid", "adam-cut")  # mapped over the moment and the value after it
+SEARCH_SEED = 20261127  # for drawing the settings
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Study:
     """An experiment.
 
     seeds         of the final runs
-    tuning_seeds  no seed may be in both
+    tuning_seeds  of the tuning runs; no seed may be in both
     rounds        of the tuning: (settings, seeds) each; see tuning.py
-    pinned        whether the runs are made with the pins of made.py, so that any machine with AVX2 can repeat them
+    pinned        whether the runs are made with the pins of made.py, so any machine with AVX2 can repeat them
     """
 
     name: str
@@ -59,19 +59,19 @@ class Study:
             check_seeds(what, seeds)
         check_regimes(self.regimes, [contestant.key for contestant in self.contestants])
         if shared := set(self.seeds) & set(self.tuning_seeds):
-            raise ValueError(f"the seeds {sorted(shared)} are both for tuning and for final runs: choose others")
+            raise ValueError(f"the seeds {sorted(shared)} are used both for tuning and for final runs: choose others")
         if len(self.seeds) < 2 or not self.tuning_seeds:
             raise ValueError("a study needs at least two seeds for its final runs, and one for tuning")
         if bare := [regime.name for regime in self.regimes if regime.val_images < 1]:
-            raise ValueError(f"{bare[0]} has no validation images, by which its settings would be chosen: give it some")
+            raise ValueError(f"{bare[0]} has no validation images, on which its settings would be chosen: give it some")
         keys = [contestant.key for contestant in self.contestants]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise ValueError(
-                f"two contestants have the key {min(twice)!r}: give one of them another (a Rule: its `name`)"
+                f"two contestants have the key {min(twice)!r}: give one of them another (for a Rule, its `name`)"
             )
         counts, numbers = [r[0] for r in self.rounds], [r[1] for r in self.rounds]
         if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or numbers != sorted(numbers):
-            raise ValueError(f"each round of the tuning has fewer settings and more seeds, got {self.rounds}")
+            raise ValueError(f"each round of tuning must have fewer settings and more seeds, got {self.rounds}")
         if numbers[0] < 1 or numbers[-1] > len(self.tuning_seeds):
             raise ValueError(f"the rounds ask for {numbers[-1]} tuning seeds, there are {len(self.tuning_seeds)}")
 
@@ -80,7 +80,7 @@ class Study:
         return [c for c in self.contestants if regime.contestants is None or c.key in regime.contestants]
 
     def runs_of(self, regime: Regime) -> int:
-        """How many runs a regime needs in all; runs that two contestants or the maps have in common count twice."""
+        """How many runs a regime needs in all; runs shared by two contestants or maps count twice."""
         there, rounds = self.taking_part(regime), list(pairwise(((0, 0), *self.rounds)))
         tuning = sum((n if c.axes else 1) * (seeds - before) for c in there for (_, before), (n, seeds) in rounds)
         keys, contestants = {c.key for c in there}, tuning + len(there) * len(self.seeds)
@@ -93,13 +93,13 @@ class Study:
 
 @dataclass(repr=False)
 class Plan:
-    """A study on its data set, with the results so far: what is tuned, what is chosen, what is to be done."""
+    """A study on its data set, with the results so far: what is tuned, what was chosen, what is still to be done."""
 
     study: Study
     dataset: Dataset
     store: Store
-    made: dict[str, Any] = field(default_factory=dict)  # with what its runs are made from now on, see made.py
-    code: dict[str, str] = field(default_factory=dict)  # the hash of each piece of a user's own, by file and name
+    made: dict[str, Any] = field(default_factory=dict)  # the environment of its runs from now on, see made.py
+    code: dict[str, str] = field(default_factory=dict)  # the hash of each class or function of a user's, by file:name
     given_up: set[str] = field(default_factory=set)  # keys of runs that crashed since the study was started
 
     def __repr__(self) -> str:
@@ -115,20 +115,20 @@ class Plan:
         return max(sum(p.size for p in make_network(run, size, classes).parameters()) for run in runs)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dict for each run that is done, with all that results.csv has."""
+        """A dict for each finished run, with the columns of results.csv."""
         from minidl.study.results import rows  # it stands above this file
 
         return rows(self)
 
     def check_alike(self) -> None:
-        """Raise ValueError where the runs that are done were not all made with what the others will be."""
+        """Raise ValueError if finished runs were made in another environment than the runs to come."""
         for _, run in self.wanted():
             record = self.store.get(run)
             if record is not None and (others := differing(record["made"], self.made)):
                 raise ValueError(
-                    f"the runs in {self.store.folder} were made otherwise than this installation makes them "
-                    f"({'; '.join(others)}): rows of both in one report would be no comparison. Take the --device "
-                    "and the version that made them, or another --out"
+                    f"the runs in {self.store.folder} were made in another environment than this one "
+                    f"({'; '.join(others)}): one report must not mix the two. Use the --device and the version "
+                    "that made them, or another --out"
                 )
 
     def run(self, regime: Regime, recipe: Recipe, seed: int, final: bool) -> Trial:
@@ -152,13 +152,13 @@ class Plan:
         )
 
     def _sha256(self, text: str) -> str:
-        """Of a user's file, as it was when the study began with it: a run finds one that was edited since."""
+        """The hash of a user's file at the start of the study: a run fails if the file was edited since."""
         if text not in self.code:
             self.code[text] = load(text).sha256
         return self.code[text]
 
     def tuned(self, regime: Regime, contestant: Contestant) -> Tuned:
-        """How the tuning stands. Who has nothing to tune has one setting, and tuning runs all the same."""
+        """The state of a contestant's tuning. One with nothing to tune has one setting, but still has tuning runs."""
         count = self.study.rounds[0][0]
         points = draw(contestant.axes, count, SEARCH_SEED)
 
@@ -202,9 +202,9 @@ class Plan:
         return list(tuning.values()) + self.final_runs(regime, contestant, tuned)
 
     def map_runs(self, regime: Regime, kind: str) -> dict[tuple[float, float], list[Trial]]:
-        """The runs of a heat map by (moment, value after it); none while the tuning that it builds on goes on.
+        """The runs of a heat map by (moment, value after it); none until the tuning that it builds on is finished.
 
-        kind  "hybrid": the rate of SGD after the switch; "adam-cut": the factor of Adam's rate
+        kind  "hybrid": SGD's learning rate after the switch; "adam-cut": the factor on Adam's learning rate
         """
         contestant = next((c for c in self.study.taking_part(regime) if c.key == kind), None)
         if regime.map is None or contestant is None or not (tuned := self.tuned(regime, contestant)).finished:
@@ -212,7 +212,7 @@ class Plan:
         name, places = ("lr_sgd", regime.map.rates) if kind == "hybrid" else ("factor", regime.map.factors)
         recipe = contestant.recipe(tuned.winner)
         if kind == "hybrid":
-            recipe["momentum"] = 0.9  # so that the rates of one map mean the same
+            recipe["momentum"] = 0.9  # so that the learning rates of one map are comparable
         return {
             (at, value): [self.run(regime, recipe | {"at": at, name: value}, s, final=False) for s in regime.map.seeds]
             for at in regime.map.moments
@@ -232,7 +232,7 @@ class Plan:
             yield from ((regime, run) for run in self.wanted_of(regime))
 
     def missing(self) -> list[Trial]:
-        """The runs that can be made now, without those that crashed: of the first regime that is not done."""
+        """The runs of the first unfinished regime that can be made now, without those that crashed."""
         for regime in self.study.regimes:
             runs = {run.key: run for run in self.wanted_of(regime)}
             missing = [r for key, r in runs.items() if self.store.get(r) is None and key not in self.given_up]
@@ -241,11 +241,11 @@ class Plan:
         return []
 
     def crashed(self) -> dict[str, str]:
-        """The error of each run that crashed when it was last tried, by the run's key."""
+        """The error of each run that crashed at its last attempt, by the run's key."""
         return {run.key: error for _, run in self.wanted() if (error := self.store.error(run))}
 
     def records(self, runs: list[Trial]) -> list[Record]:
-        """The results of those of the runs that are done."""
+        """The records of those of the runs that are done."""
         return [record for run in runs if (record := self.store.get(run))]
 
 
@@ -256,9 +256,9 @@ def collapsed(record: Record, regime: Regime) -> bool:
 
 
 def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = False, device: str = "cpu") -> Plan:
-    """The study as it stands in a folder; a new folder begins it. Its missing runs are to be made on this device.
+    """The study with the results in a folder, which may be new. Its missing runs are to be made on this device.
 
-    Raises ValueError where the data are too few, or a network or an optimizer can't be made: before any run.
+    Raises ValueError, before any run, if there are too few images or a network or an optimizer can't be made.
     """
     largest, there = max(r.train_images + r.val_images for r in study.regimes), len(dataset.train_labels)
     if largest > there:
@@ -275,9 +275,9 @@ def open_plan(study: Study, dataset: Dataset, folder: Path, numpy_alone: bool = 
 
 
 def _try_out(plan: Plan, regime: Regime) -> None:
-    """Make each network and each optimizer once, for what is wrong with them to be told now.
+    """Make each network and each optimizer once, so that their errors are reported now.
 
-    What is a user's own takes a training step too, on noise.
+    A user's own code also takes a training step, on noise.
     """
     dataset = plan.dataset
     size = (dataset.train_images.shape[1], dataset.train_images.shape[2])
@@ -293,7 +293,7 @@ def _try_out(plan: Plan, regime: Regime) -> None:
                 _one_step(model, optimizer, size, dataset.classes)
             if not all(np.isfinite(value).all() for value in model.state_dict().values()):
                 raise ValueError(
-                    f"the first step of {contestant.key!r} on {regime.name} makes weights that are no numbers, at "
+                    f"the first step of {contestant.key!r} on {regime.name} makes weights that are not finite, at "
                     f"{values(contestant.axes, tuple(0.5 for _ in contestant.axes))}"
                 )
 

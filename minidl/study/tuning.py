@@ -1,8 +1,8 @@
 """Fair tuning: every contestant gets the same number of settings, drawn at random, and each is trained in full.
 
-The first round trains every setting with one seed. The better ones get more seeds, round by round: halving adds seeds,
-it never shortens a run, for a tenth of a run favours the largest rates. A setting with a collapsed run is never chosen
-while there is one without.
+The first round trains every setting with one seed. The better ones get more seeds, round by round: halving adds
+seeds and never shortens a run, because a tenth of a run favours the largest learning rates. A setting with a collapsed
+run is never chosen if there is one without.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 from minidl.training.search import Axis, Point, Rank
 
-Round = tuple[int, int]  # so many settings are left, each with so many seeds
-OUTER = 0.1  # a winner this near to an end of its range is reported
+Round = tuple[int, int]  # the number of settings left, and of seeds for each
+OUTER = 0.1  # a winner this close to an end of its range is reported
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How the tuning of a contestant stands.
+    """The state of a contestant's tuning.
 
     points  the settings, as drawn
-    ranks   how each did over the seeds that it has had so far; None while a run of it is missing
-    needed  (setting's number, seeds that it needs) of all that is known to be needed so far
-    best    the winner's number; None while the tuning is not finished
+    ranks   the rank of each over its seeds so far; None while one of its runs is missing
+    needed  (index of a setting, seeds that it needs), for all that are known to be needed so far
+    best    the winner's index; None until the tuning is finished
     """
 
     points: list[Point]
@@ -42,10 +42,10 @@ class Tuned:
 
 
 def tune(points: list[Point], rounds: Sequence[Round], judge: Callable[[int, int], Rank | None]) -> Tuned:
-    """Where the tuning stands.
+    """The state of the tuning.
 
-    rounds  (settings, seeds), the first with all settings; each following one has the better of those before
-    judge   rank of a setting over its first so many seeds, None where a run is missing
+    rounds  (settings, seeds), the first with all settings; each following one has the best of those before
+    judge   (setting, seeds) -> the setting's rank over that many seeds, None if a run is missing
     """
     alive = list(range(len(points)))
     ranks: list[Rank | None] = [None] * len(points)

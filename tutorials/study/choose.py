@@ -1,10 +1,10 @@
-"""Presets and rates as the study's validation images choose them: `python -m tutorials.study.choose studies/paper`.
+"""Presets and learning rates chosen by the study's validation images: `python -m tutorials.study.choose studies/paper`.
 
 Two of its networks are models of the command line, on the same data: good-fit MLP is `mlp`, good-fit CNN is `cnn`. For
-each that is done, this prints the row for PRESETS and the rates for DEFAULTS (minidl/training/presets.py). Each
-contestant's setting is the one that its tuning chose; of the hybrids, the one with the best mean validation accuracy
-of the final runs is taken. The test split is not looked at. Afterwards `python -m tests.compare` makes the table of all
-optimizers (tutorials/pages/optimizers.md) again. Defaults change, runs whose settings are given keep their bits.
+each that is done, this prints the row for PRESETS and the learning rates for DEFAULTS (minidl/training/presets.py).
+Each contestant has the setting that its tuning chose; the hybrid is the one with the best mean validation accuracy of
+the final runs. The test split is not used. Afterwards run `python -m tests.compare` to update the table of all
+optimizers (tutorials/pages/optimizers.md). Only defaults change: runs with explicit settings keep their bits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPTIONS = {"sgd": "momentum"} | {key: key for key in ("adam", "adamw", "rmsprop"
 
 
 def choices(study: Study, folder: Path, models: Mapping[str, str] = MODELS) -> list[str]:
-    """Lines that say what is chosen. Raises ValueError where the folder has none of these regimes done."""
+    """Lines that say what is chosen. Raises ValueError if none of these regimes is done in the folder."""
     blocks = analyse(open_plan(study, load_mnist(name=study.dataset), folder))
     done = [block for block in blocks if block.complete and block.regime.name in models]
     if not done:

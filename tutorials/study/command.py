@@ -1,4 +1,4 @@
-"""What the commands of this folder take, a study's folder and which study it is, and how they end."""
+"""The command line of this folder's commands: a study's folder and which study it is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(name: str, words: str | None, lines: Callable[[Study, Path], Iterabl
     lines  of a study and its folder; raises ValueError or OSError for bad input
     """
     parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the study")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the study's folder")
     parser.add_argument("--preset", choices=STUDIES, default="paper", help="which study (default: paper)")
     args = parser.parse_args()
     try:

@@ -1,8 +1,8 @@
-"""Publish a study here: `python -m tutorials.study.publish studies/paper`, in the middle of it or at its end.
+"""Publish a study here, finished or not: `python -m tutorials.study.publish studies/paper`.
 
-From a study's folder, which it only reads, it writes runs.jsonl.gz and commands.json (from which any machine can go
-on), results.csv, report.html, the heat maps and the state of things in README.md. Nothing that is published gets lost:
-a folder that lacks runs which are here is refused.
+From a study's folder, which it only reads, it writes runs.jsonl.gz and commands.json (from which any machine can
+continue), results.csv, report.html, the heat maps and the current state in README.md. No published run is lost: a
+folder that lacks runs which are already here is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATE = re.compile(r"(?<=<!-- state -->\n).*?(?=<!-- end of state -->)", re.DOTA
 def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
     """Write what is published of the study in `source` to the folder `here`. Returns the files.
 
-    Raises ValueError where `source` is no study, has damaged records, or lacks runs that are published.
+    Raises ValueError if `source` is not a study, has damaged records, or lacks runs that are published.
     """
     if not source.is_dir():
         raise ValueError(f"there is no study in {source}")
@@ -44,7 +44,7 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
     if not there:
         raise ValueError(f"the study in {source} has no runs yet")
     if lost := Store(here).all().keys() - there.keys():
-        raise ValueError(f"{len(lost):,} runs that are published are not in {source}: copy {here / PACK} there first")
+        raise ValueError(f"{len(lost):,} published runs are not in {source}: copy {here / PACK} there first")
     blocks = analyse(plan)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
@@ -59,7 +59,7 @@ def publish(study: Study, source: Path, here: Path = HERE) -> list[Path]:
     text = readme.read_text(encoding="utf-8")
     if not STATE.search(text):
         raise ValueError(
-            f"{readme} has no place for the state of things, between <!-- state --> and <!-- end of state -->"
+            f"{readme} has no place for the current state, between <!-- state --> and <!-- end of state -->"
         )
     write_text(readme, STATE.sub(lambda _: state(plan, blocks, table), text))
     return [*written, readme]
@@ -80,9 +80,9 @@ def state(plan: Plan, blocks: list[Block], table: str) -> str:
     else:
         begun = ", ".join(block.regime.name for block in blocks if block.entries and not block.complete)
         head = (
-            f"**The runs are under way: {done} of {total} regimes {'is' if done == 1 else 'are'} done"
-            f"{f', {begun} begun' if begun else ''}; {runs:,} runs.** Smaller regimes come first. Until all "
-            "are done, the answer is about few and small networks:"
+            f"**The runs are in progress: {done} of {total} regimes {'is' if done == 1 else 'are'} done"
+            f"{f', {begun} started' if begun else ''}; {runs:,} runs.** Smaller regimes come first. Until all "
+            "are done, the answer is about a few small networks only:"
         )
     return f"{head}\n\n{table}"
 
