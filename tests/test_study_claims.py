@@ -116,7 +116,7 @@ def test_the_answer_counts_the_regimes(words, first):
     assert spelled(counts) in found[0]
     every = f"better in all {len(words)} regimes" if len(words) > 1 else "better in the one regime"  # Adam is at 0.9
     assert f"the switch was {every}; the cut was {every}." in found[1]
-    assert f"with a cosine after it was {spelled(tally(blocks, BOTH))}." in details(blocks)
+    assert f"followed by a cosine was {spelled(tally(blocks, BOTH))}." in details(blocks)
     assert not details([])
 
 
@@ -165,7 +165,7 @@ def test_a_speed_that_was_decided_before_the_switch_is_told(step, early):
     assert decided_before(found, claim) is early
     (interval,) = simultaneous([[difference(found, claim)]])[0]
     found = replace(found, verdicts=(*found.verdicts, _verdict(claim, REGIME, interval)))
-    said = "about as many in the one regime (in the a regime most runs got there before the switch or the cut)"
+    said = "about as fast in the one regime (in the a regime most runs got there before the switch or the cut)"
     assert (said in details([found])) is early
 
 
@@ -175,7 +175,7 @@ def test_what_never_switched_is_adam_tuned_again():
         ("swats", 0.01),
         ("swats-tensor", -0.02),
     ]
-    assert details([found]).endswith("it is Adam tuned once more, and ended -2.01 to +1.00 points from Adam.")
+    assert details([found]).endswith("it is Adam tuned again, and ended -2.01 to +1.00 points from Adam.")
     found.entries["swats-tensor"].finals[0]["result"]["switch"] = {"step": 5, "lr": 0.1}
     assert [e.contestant.key for e, _ in tuned_again(found)] == ["swats"]
     assert "measure of luck" not in details([block(adam=0.95, hybrid=0.97, adam_cut=0.97)])
@@ -236,7 +236,7 @@ def test_counts_in_words():
         "better in 2 of 5 regimes, equivalent in 1, undecided in 2"
     )
     assert spelled({BETTER: 0, EQUIVALENT: 0, WORSE: 0, OPEN: 6}) == "undecided in all 6 regimes"
-    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, way=True) == "fewer in the one regime"
+    assert spelled({BETTER: 1, EQUIVALENT: 0, WORSE: 0, OPEN: 0}, way=True) == "faster in the one regime"
     assert spelled(dict.fromkeys((BETTER, EQUIVALENT, WORSE, OPEN), 0)) == "not compared"
 
 

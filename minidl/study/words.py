@@ -39,9 +39,9 @@ def details(blocks: Sequence[Block]) -> str:
         tally(counted, claim) for claim in (COSINE, BOTH, _same(TITLE, SPEED), _same(TITLE, LOSS))
     )
     return (
-        f"Compared with Adam with a cosine, the switch was {spelled(cosine)}; the switch with a cosine after it was "
-        f"{spelled(both)}. Compared with the cut, the switch's steps to a good validation accuracy were "
-        f"{spelled(speed, way=True)}{_early(counted)}; its test loss was {spelled(loss)}. Undecided means that "
+        f"Compared with Adam on a cosine schedule, the switch was {spelled(cosine)}; the switch followed by a cosine "
+        f"was {spelled(both)}. Compared with the cut, in steps to a good validation accuracy the switch was "
+        f"{spelled(speed, way=True)}{_early(counted)}; in test loss it was {spelled(loss)}. Undecided means that "
         f"these runs cannot tell.{_luck(counted)}"
     )
 
@@ -59,7 +59,7 @@ def _luck(blocks: Sequence[Block]) -> str:
     if not found:
         return ""
     return (
-        f" As a measure of luck: where SWATS never switched, it is Adam tuned once more, and ended {min(found):+.2f} "
+        f" As a measure of luck: where SWATS never switched, it is Adam tuned again, and ended {min(found):+.2f} "
         f"to {max(found):+.2f} points from Adam."
     )
 
@@ -127,7 +127,7 @@ def tally(blocks: Sequence[Block], claim: Claim) -> dict[str, int]:
 
 def spelled(counts: dict[str, int], way: bool = False) -> str:
     """For example: better in 2 of 5 regimes, equivalent in 1, undecided in 2. Or: better in all 5 regimes."""
-    names = {BETTER: "fewer", WORSE: "more", EQUIVALENT: "about as many"} if way else {}
+    names = {BETTER: "faster", WORSE: "slower", EQUIVALENT: "about as fast"} if way else {}
     total, words = sum(counts.values()), {OPEN: "undecided"} | names
     parts = [f"{words.get(word, word)} in {n}" for word, n in counts.items() if n]
     if not parts:
