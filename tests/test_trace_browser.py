@@ -254,7 +254,7 @@ def test_the_story_of_a_switch_says_of_momentum_what_the_rule_has(chrome, pages)
     visit(chrome, pages / "swats.html")
     told = [p.text for p in chrome.find_elements("css selector", ".moral")]
     assert f"times 1 {MINUS} μ = 0.1" in told[1]
-    assert "for its momentum begins empty" in told[0]
+    assert "since its momentum starts at zero" in told[0]
     visit(chrome, pages / "gnmt.html")
     told = [p.text for p in chrome.find_elements("css selector", ".moral")]
     assert re.search(r"here 0.5 · \S+ = ", told[0])
@@ -398,7 +398,7 @@ def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):
     assert f"of {shown_step(chrome)} (" in chrome.find_element("id", "status").text
     minibatch = chrome.find_element("css selector", ".minibatch").text
     assert re.search(r"\d → \?\nnot a number", minibatch)
-    assert ": 0 of 16 right" in minibatch
+    assert ": 0 of 16 correct" in minibatch
     assert "not finite" in chrome.find_element("id", "main").text
     assert console(chrome) == []
 

@@ -133,7 +133,7 @@ def test_a_run_resumed_without_its_page_says_what_is_missing(data, tmp_path):
     run(tmp_path, data, "run", page=False, sabotage=stop, status=128 + signal.SIGINT)
     page = tmp_path / "late.html"
     page.write_text("something else")
-    assert "is no replay page" in fails("--resume", tmp_path / "run", "--trace", page)
+    assert "is not a replay page" in fails("--resume", tmp_path / "run", "--trace", page)
     assert page.read_text() == "something else"
     page.unlink()
     status, output = train("--resume", tmp_path / "run", "--trace", page, log=tmp_path / "log")

@@ -46,7 +46,7 @@ def told(cell: str) -> float:
 
 
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-GAMMA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{MINUS SIGN}"
+GAMMA, LAMBDA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{GREEK CAPITAL LETTER LAMDA}", "\N{MINUS SIGN}"
 
 
 # ---- the story of the switch ----
@@ -61,7 +61,7 @@ def test_the_switch_is_told_in_numbers(chrome, pages):
     visit(chrome, pages / "hybrid.html", "#weight=5")
     rows = table(chrome, ".story")
     assert rows["rule"] == ["adam", "sgd"]
-    assert [told(cell) for cell in rows["rate η"]] == [0.003, 0.01]
+    assert [told(cell) for cell in rows["learning rate η"]] == [0.003, 0.01]
     for name, key in (("length of the gradient |g|", "g"), ("length of the whole step |p|", "p")):
         assert [told(cell) for cell in rows[name]] == pytest.approx(
             [f["geometry"][key] for f in (before, after)], 0.006
@@ -77,9 +77,9 @@ def test_the_switch_is_told_in_numbers(chrome, pages):
         assert float(percent) == pytest.approx(100 * recording["epochs"][k - 1]["val_accuracy"], abs=0.051)
     first, second = (p.text for p in chrome.find_elements("css selector", ".story .moral"))
     times = before["geometry"]["p"] / after["geometry"]["p"]
-    assert "The rate goes up, from 0.003 to 0.01, and yet the whole step shrinks" in first
-    assert float(re.search(r"shrinks ([\d.,]+) times", first)[1]) == pytest.approx(times, 0.06)
-    assert f"The rate is 0.01; {GAMMA} of the step before the switch would have suggested" in second
+    assert "The learning rate goes up, from 0.003 to 0.01, and yet the whole step shrinks" in first
+    assert float(re.search(r"shrinks by a factor of ([\d.,]*\d)", first)[1]) == pytest.approx(times, 0.06)
+    assert f"The learning rate is 0.01; {GAMMA} of the step before the switch would have suggested" in second
     suggested = re.search(rf"suggested (\S+?)\. {GAMMA} is", second.replace("\n", " "))[1]
     assert told(suggested) == pytest.approx(before["geometry"]["gamma"], 0.006)
     assert console(chrome) == []
@@ -101,7 +101,7 @@ def test_a_chart_that_only_counts_is_left_out_and_the_legend_is_a_sentence(chrom
     assert "waits for epochs finished" not in chrome.find_element("css selector", ".switch").text
     visit(chrome, pages / "projected.html")
     words = chrome.find_element("css selector", ".rates figcaption").text
-    assert f"band the tolerance, mean of the last {GAMMA}, which is compared." in words
+    assert f"band: the tolerance; mean of the last {GAMMA}, which is compared with {LAMBDA}." in words
 
 
 # ---- what if ----
@@ -220,11 +220,11 @@ def test_two_runs_say_what_they_differ_in(chrome, pages):
     visit(chrome, pages / "both.html")
     rows = table(chrome, ".differences")
     expected = {n.replace("_", " ") for n in a["config"] if n != "run" and a["config"][n] != b["config"][n]} | {
-        "rate of step 1"
+        "learning rate at step 1"
     }
     assert set(rows) == expected
     assert rows["opt"] == ["hybrid", "adam"]
-    assert rows["rate of step 1"] == ["0.003", "0.001"]
+    assert rows["learning rate at step 1"] == ["0.003", "0.001"]
     parted = int(np.flatnonzero(a["loss"] != b["loss"])[0]) + 1
     assert f"differ from step {parted} on" in chrome.find_element("css selector", ".differences").text
 
@@ -310,10 +310,10 @@ def test_speeds_of_playing(chrome, pages):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("-lr * g", "The step is the gradient times the rate, 0.01."),
-        ("-lr * mhat / (sqrt(vhat) + eps)", "looks at the gradient's sign alone: the step is about the rate, 0.01"),
-        ("-lr * g / (sqrt(s) + eps)", "The rate is 0.01."),  # RMSprop's first step is ten times as long as its rate
-        ("-lr * (d + mu * v)", "The rate is 0.01."),
+        ("-lr * g", "The step is minus the gradient times the learning rate, 0.01."),
+        ("-lr * mhat / (sqrt(vhat) + eps)", "uses only the gradient's sign: the step is about the learning rate, 0.01"),
+        ("-lr * g / (sqrt(s) + eps)", "The learning rate is 0.01."),  # RMSprop's first step is ten times its rate
+        ("-lr * (d + mu * v)", "The learning rate is 0.01."),
     ],
 )
 def test_the_tour_says_of_the_rate_what_the_formula_does(chrome, pages, how, words):
@@ -329,7 +329,7 @@ def test_the_tour_of_a_hybrid_without_a_step_after_its_switch_says_what_became_o
     last = recording["frames"][-1]["step"]
     recording["switch"] |= {"event": {**recording["switch"]["event"], "step": last}, "verdict": "switched at the end"}
     trace.write(pages / "late.html", trace.page([recording]))
-    for name, words in (("late", "Switched at the end."), ("adam", "This run has nothing to switch to.")):
+    for name, words in (("late", "Switched at the end."), ("adam", "This run has no switch.")):
         visit(chrome, pages / f"{name}.html", "#tour=4")
         assert chrome.find_element("css selector", "#tour p").text.startswith(f"{words} The drawing shows")
     assert console(chrome) == []
@@ -341,7 +341,7 @@ def test_the_lens_says_what_moves_the_weight(chrome, pages):
     script = """const terms = new Map([['w_old', {value: 0.4}], ['w', {value: 0.3, formula: arguments[0]}]]);
       return moves(terms, 0)"""
     decay = chrome.execute_script(script, "w_shrunk + p")
-    assert decay == "the weight shrinks by its decay and moves by p."
+    assert decay == "the weight decays and moves by p."
     assert chrome.execute_script(script, "") == "the weight moves."
 
 

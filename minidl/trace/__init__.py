@@ -1,6 +1,6 @@
-"""Replay: a training run in one HTML file, to be stepped through down to the numbers of a single weight.
+"""Replay: a training run in one HTML file that you can step through, down to the values of a single weight.
 
-Reading order: choose (which steps, which weights), layers (watching), keep (pictures), frame, recorder, pack, page.
+Reading order: choose (which steps, which weights), layers (watching), keep (images), frame, recorder, pack, page.
 """
 
 from minidl.trace.command import traced

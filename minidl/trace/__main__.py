@@ -1,6 +1,6 @@
-"""Two recorded runs on one page, stepping together: `python -m minidl.trace A.html B.html --out both.html`.
+"""Put two recorded runs on one page, which steps them together: `python -m minidl.trace A.html B.html --out both.html`.
 
-With one page, what it holds is written again, as this version of minidl writes pages.
+Given one page, its recording is written again as a page of this version of minidl.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def put_together(argv: Sequence[str] | None) -> int:
     """The command itself."""
-    what = "Put two recorded runs on one page, to step through side by side; or write the page of one again."
+    what = "Put two recorded runs on one page, to step through side by side; or rewrite the page of one."
     parser = Parser(prog="minidl.trace", description=what)
     parser.add_argument("pages", nargs="+", type=place, metavar="PAGE", help="one or two, by minidl.train --trace PAGE")
     parser.add_argument("--out", type=place, required=True, metavar="FILE", help="the page to write")
@@ -30,7 +30,7 @@ def put_together(argv: Sequence[str] | None) -> int:
         check_replaceable(args.out, args.pages)
         recordings = [recording for path in args.pages for recording in read(path)]  # a page may hold two
         if len(recordings) > 2:
-            raise PageError(f"{len(recordings)} runs were given, but two fit side by side")
+            raise PageError(f"{len(recordings)} runs were given, but at most two fit side by side")
         html = page(recordings)
     except PageError as error:
         return complain(error, BAD_INPUT, parser.prog)

@@ -1,7 +1,7 @@
-"""What is recorded: which steps, and which of the weights. All of a run would be a terabyte; a page has megabytes.
+"""What is recorded: which steps and which weights. All of a run would be a terabyte; a page has a few megabytes.
 
-Steps: densely at the start and after the switch, where everything changes, then at distances that grow by a fifth, and
-the last step of each epoch. The few steps before a switch, which can't be foreseen, are kept in memory meanwhile.
+Steps: every one at the start and after the switch, where everything changes, then at intervals that grow by a fifth,
+and the last step of each epoch. A switch can't be foreseen, so the last few steps are kept in memory meanwhile.
 Weights: spread evenly over each layer; small layers whole.
 """
 
@@ -17,10 +17,10 @@ import numpy as np
 from minidl.backend import Array
 
 DENSE, GROWTH = 10, 1.2  # every one of the first DENSE steps; then each GROWTH times as far from the start as the last
-BEFORE = 8  # steps before a switch, or before the end of a run that failed, of which the lens is kept
-WHOLE = 200  # a parameter of up to so many weights is recorded whole
-SIDE = 16  # of a larger one, a grid of so many outputs and inputs
-PIXELS = 6  # of a layer that looks at images, so many rows and columns of pixels
+BEFORE = 8  # steps before a switch, or before a run fails, whose weights under the lens are kept
+WHOLE = 200  # a parameter of up to this many weights is recorded whole
+SIDE = 16  # of a larger one, a grid of this many outputs and inputs
+PIXELS = 6  # of a layer whose inputs are images, this many rows and columns of pixels
 
 
 def _schedule() -> Iterator[int]:
@@ -34,7 +34,7 @@ SCHEDULE = frozenset(takewhile(lambda k: k < 10**9, _schedule()))
 
 
 def wanted(step: int, switch: int | None, ends_epoch: bool) -> bool:
-    """Whether to record this step (from 1 on). `switch` is the step after which the optimizer switched, if it has."""
+    """Whether to record this step (from 1). `switch` is the step after which the optimizer switched, if it has."""
     return ends_epoch or (step if switch is None else step - switch) in SCHEDULE
 
 
@@ -58,10 +58,10 @@ class Grid:
 
 
 def grid(name: str, shape: Sequence[int], image: tuple[int, int]) -> Grid:
-    """Spread over a parameter of this shape: whole kernels of a convolution, pixels in rows and columns, any others
-    evenly.
+    """The grid of a parameter of this shape: whole kernels of a convolution, rows and columns of pixels, anything else
+    evenly spaced.
 
-    image  (height, width) of the data: a layer with as many inputs looks at images
+    image  (height, width) of the data: a layer with that many inputs is taken to see images
     """
     outputs, inputs = shape[0], math.prod(shape[1:])
     kernel = math.prod(shape[2:])
@@ -81,7 +81,7 @@ def grid(name: str, shape: Sequence[int], image: tuple[int, int]) -> Grid:
 
 
 def spread(n: int, most: int, inner: bool = False) -> Array:
-    """At most so many of 0, 1, ..., n-1, evenly; `inner` leaves out the two ends, such as an image's empty border."""
+    """At most `most` of 0, 1, ..., n-1, evenly spaced; `inner` omits both ends, such as an image's empty border."""
     if n <= most:
         return np.arange(n)
     if inner:

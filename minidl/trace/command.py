@@ -1,4 +1,4 @@
-"""Recording a run of `python -m minidl.train`. If training diverges the page is written too: then it is needed most."""
+"""Recording a run of `python -m minidl.train`. If training diverges the page is written too: it is needed most then."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from minidl.training.run import Run
 
 @contextmanager
 def traced(run: Run) -> Iterator[list[Recorder]]:
-    """Record the block's training where the run's options ask for it, and write the page. Yields the observer, if any.
+    """Record the block's training if the run's options ask for it, and write the page. Yields the observer, if any.
 
-    Raises PageError where the page can't be written after all; the run itself is complete then.
+    Raises PageError if the page can't be written in the end; the run itself is then complete.
     """
     path = run.options.trace
     if path is None or run.finished:
@@ -37,7 +37,7 @@ def traced(run: Run) -> Iterator[list[Recorder]]:
 
 
 def write_page(run: Run, recorder: Recorder, path: Path) -> None:
-    """Write the page, with what the run folder says of the run."""
+    """Write the page, with what the run folder says about the run."""
     done = run.job.trainer.progress.epoch >= run.job.epochs and run.summary is not None
     facts = recorder.facts
     facts["config"] = without_folders(run.settings)
@@ -48,13 +48,13 @@ def write_page(run: Run, recorder: Recorder, path: Path) -> None:
     try:
         write(path, html)
     except OSError as error:
-        raise PageError(f"the replay page can't be written: {error}. The run itself is whole") from error
+        raise PageError(f"the replay page can't be written: {error}. The run itself is complete") from error
     steps = counted(len(recording["frames"]), "step")
     print(f"replay: {path} ({len(html) / 1e6:.1f} MB, {steps}): open it in a browser", flush=True)
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings, the files of the user's own by their names alone: the page may stand in a course's folder."""
+    """A run's settings, with the user's own files by name only: the page may be shared with a class."""
     files = {"files": {Path(file).name: sha256 for file, sha256 in settings.get("files", {}).items()}}
     named = {option: of_file(settings[option]) for option in ("model", "opt")}
     return {**settings, **named, **(files if files["files"] else {})}
@@ -68,9 +68,9 @@ def title_of(run: Run) -> str:
 
 
 def earlier(run: Run, path: Path) -> dict[str, Any] | None:
-    """What the page already has of this run up to where it is resumed; None where it has nothing that fits on.
+    """The page's recording of this run up to where it is resumed; None if it has none that this run continues.
 
-    Raises PageError where a file is there that is no sound page.
+    Raises PageError if the file there is not a valid page.
     """
     step = run.job.trainer.progress.step
     if not step or not path.exists():

@@ -1,4 +1,4 @@
-"""What the page shows of a hybrid's switch: the condition as it stood at each recorded step, and gamma and Lambda."""
+"""What the page shows of a hybrid's switch: the state of its condition at each recorded step, and gamma and Lambda."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minidl.optim.switch_state import singles, standings, state
 
 
 def note_of(optimizer: Optimizer, step: int) -> dict[str, Any] | None:
-    """How the switch's condition stands now, in words and numbers; None for an optimizer that has none."""
+    """The present state of the switch's condition, in words and numbers; None for an optimizer that has none."""
     if not isinstance(optimizer, (Hybrid, SWATS)):
         return None
     now = [vars(one) for one in standings(optimizer.switch, optimizer.progress)]
@@ -36,7 +36,7 @@ def switch_of(optimizer: Optimizer) -> dict[str, Any] | None:
 
 
 def rates_of(projection: Projection, conditions: Sequence[Condition]) -> dict[str, Any]:
-    """gamma and Lambda of each step, and for the first condition on them what it compares, within which tolerance."""
+    """gamma and Lambda of each step and, if a condition is on them, what it compares and within what tolerance."""
     gammas, lambdas = np.array(projection.gammas), np.array(projection.lambdas)
     rates: dict[str, Any] = {"gamma": gammas, "lambda": lambdas, "compared": None, "tolerance": None}
     for condition in conditions:

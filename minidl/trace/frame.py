@@ -1,4 +1,4 @@
-"""A frame: all that the page shows of one step. Copied during training; made into pictures and histograms later."""
+"""A frame: everything the page shows of one step, copied during training and made into images and histograms later."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from minidl.trace import keep
 from minidl.trace.choose import Grid
 from minidl.trace.layers import WatchedLayer
 
-IMAGES = 24  # of the minibatch that are shown
+IMAGES = 24  # of the minibatch that are shown, at most
 
 
 class Frame:
-    """One step: what was under the lens, and, where `add` was called, everything else."""
+    """One step: the weights under the lens and, once `add` is called, everything else."""
 
     def __init__(self, step: int, look: Look | None = None) -> None:
         self.step, self.look = step, look
@@ -35,7 +35,7 @@ class Frame:
         self.filters: Array | None = None
 
     def add(self, model: Module, grids: Sequence[Grid], seen: Sequence[WatchedLayer], x: Array, labels: Array) -> None:
-        """Copy what the page shows of a step whose arrays are still there. Of one that failed there are fewer."""
+        """Copy what the page shows of a step, while its arrays still exist. A step that failed has fewer."""
         logits = seen[-1].output if seen else None
         if logits is not None and logits.ndim == 2 and len(logits) == len(x):
             self.batch = worst_first(logits, x, labels)
@@ -49,7 +49,7 @@ class Frame:
         self.filters = first_filters(grids[0], parameters[0].data, x.shape[-2:])
 
     def measure(self, p: Array, g: Array) -> None:
-        """How the step relates to the gradient: their lengths, the angle between p and -g, and SWATS's gamma."""
+        """How the step relates to the gradient: their norms, the angle between p and -g, and SWATS's gamma."""
         pp, pg, gg = to_numpy(dots64((p, p), (p, g), (g, g))).tolist()
         if pp > 0 and gg > 0:
             cos = max(-1.0, min(1.0, -pg / math.sqrt(pp * gg)))
@@ -62,7 +62,7 @@ class Frame:
             }
 
     def packed(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The frame as the page has it."""
+        """The frame in the page's form."""
         terms = [] if self.look is None else optimizer.terms(self.look)
         return {
             "step": self.step,
@@ -102,8 +102,8 @@ def _number(value: Any) -> Any:
 
 
 def worst_first(logits: Array, x: Array, labels: Array) -> dict[str, Any]:
-    """The minibatch's examples by falling loss; the images of the first IMAGES. Where the network said nothing that is
-    a number, the class predicted is -1."""
+    """The minibatch's examples by decreasing loss, with the images of the first IMAGES. Where the network's output is
+    NaN, the predicted class is -1."""
     with no_grad():
         log_p = to_numpy(ops.log_softmax(Tensor(logits)).data)
     truth, n = to_numpy(labels).astype(np.int32), len(log_p)
@@ -124,7 +124,7 @@ def worst_first(logits: Array, x: Array, labels: Array) -> dict[str, Any]:
 
 
 def first_filters(grid: Grid, weight: Array, image: Sequence[int]) -> Array | None:
-    """What the first layer looks for, as images (units, height, width); None where it does not look at images."""
+    """The first layer's weights as images (units, height, width); None if its inputs are not images."""
     rows = backend_of(weight).from_host(grid.outputs)
     if weight.ndim == 4:
         return to_numpy(weight[rows][:, 0])

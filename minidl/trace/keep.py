@@ -1,7 +1,7 @@
-"""What is kept of an array: a picture in 64 shades, and a histogram. Little is copied during training.
+"""What is kept of an array: an image in 64 shades, and a histogram. Little is copied during training.
 
-A histogram is made of 4,096 values at random places, the same places at each step. The eye sees no difference, and
-taking them costs a fraction of a pass over the array. What can be done later is done later.
+A histogram is made of 4,096 values at random positions, the same at each step. The eye sees no difference, and sampling
+costs a fraction of a pass over the array. All that can be deferred is done later.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SAMPLE = 4096  # values that a histogram is made of
 BARS = 32
 SHADES = 64
 LOST = 255  # the shade of a NaN or an infinity
-AREA = 3136  # numbers in the picture of a layer at most: four maps of 28 x 28
-MAPS = 8  # of a convolution's output at most
+AREA = 3136  # most values in the image of a layer: four maps of 28 x 28
+MAPS = 8  # most maps of a convolution's output
 
 
 @lru_cache(maxsize=256)
@@ -37,7 +37,7 @@ def sample(array: Array) -> Array:
 
 
 def histogram(values: Array) -> dict[str, Any]:
-    """Bars from 0 to 255 of a sample's values but for zeros; the mean with them; the shares of zeros and of NaNs."""
+    """Bars from 0 to 255 of a sample's nonzero values; the mean with zeros; the shares of zeros and of non-finite."""
     values = to_numpy(values)
     finite = values[np.isfinite(values)]
     others, n = finite[finite != 0], max(1, len(values))
@@ -56,7 +56,7 @@ def histogram(values: Array) -> dict[str, Any]:
 
 
 def shades(values: Array) -> dict[str, Any]:
-    """An array as shades: 0 is `low`, SHADES - 1 is `high`, LOST is no number."""
+    """An array as shades: 0 is `low`, SHADES - 1 is `high`, LOST is not finite."""
     values = to_numpy(values).astype(np.float64)
     good = np.isfinite(values)
     low, high = (float(values[good].min()), float(values[good].max())) if good.any() else (0.0, 0.0)
@@ -65,7 +65,7 @@ def shades(values: Array) -> dict[str, Any]:
 
 
 def maps(array: Array, example: Any) -> Array:
-    """A copy of what a layer has for one example of the batch, cut to what a picture shows: (maps, height, width)."""
+    """A copy of a layer's values for one example of the batch, cropped to what a page shows: (maps, height, width)."""
     one = array[example]
     if one.ndim == 3:
         return one[: max(1, min(MAPS, AREA // max(1, one[0].size)))].copy()

@@ -1,7 +1,7 @@
 """Watching a model compute: each layer's output, and the gradient that comes back to it.
 
-The output of each layer passes through an operation whose derivative is one, so that the gradient is noted on its way
-back. Nothing is copied and no number changes.
+The output of each layer passes through an operation whose derivative is one, which notes the gradient on its way back.
+Nothing is copied and no value changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WatchedLayer:
 
 @contextmanager
 def watched_layers(model: Module) -> Iterator[list[WatchedLayer]]:
-    """What the layers of the model do inside the block, in the order of computation."""
+    """The model's layers as they compute inside the block, in order."""
     found: list[WatchedLayer] = []
     told: set[Node] = set()
 
@@ -51,10 +51,10 @@ def watched_layers(model: Module) -> Iterator[list[WatchedLayer]]:
 
 
 def called_before(y: Tensor, told: set[Node]) -> list[str]:
-    """The operations between the layers before and this one, whose output is y: what the model called as functions,
+    """The operations between the previous layers and this one, whose output is y: what the model called as functions,
     such as `x.relu()` or a sum of two branches. The library's layers are one operation each, so y's own is the layer.
 
-    told  the operations named for an earlier layer, which are not named again; these are added
+    told  the operations already named for an earlier layer, which are not named again; the new ones are added
     """
     names: list[str] = []
     todo = [] if y.node is None or y.node.name == WATCH else [parent for parent, _ in y.node.edges or ()]

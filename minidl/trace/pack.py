@@ -1,7 +1,7 @@
-"""A recording as bytes: nested lists and dictionaries, with NumPy arrays among them, in one compressed piece.
+"""A recording as compressed bytes: nested lists and dictionaries, with NumPy arrays among them.
 
-JSON for everything but the arrays; each array is a note in the JSON of where its bytes lie behind it. A page's
-data.js reads it in a few lines, and so does `unpack`.
+Everything but the arrays is JSON; for an array, the JSON has the offset of its bytes, which follow the JSON. A page's
+data.js reads this in a few lines, and so does `unpack`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 1 << 30  # bytes of a recording, unfolded
-ALIGN = 8  # bytes: where JavaScript may lay a view of any of these types
+LARGEST = 1 << 30  # bytes of a recording, decompressed
+ALIGN = 8  # bytes: JavaScript can only make typed arrays at such offsets
 TYPES = ("uint8", "int32", "float32", "float64")
 
 
 def pack(value: Any) -> bytes:
-    """The value as bytes. Arrays keep their dtype, one of TYPES; numbers that JSON lacks, such as NaN, are kept."""
+    """The value as bytes. Arrays keep their dtype, one of TYPES; values that JSON lacks, such as NaN, are kept."""
     arrays: list[bytes] = []
     length = 0
 
@@ -30,7 +30,7 @@ def pack(value: Any) -> bytes:
         if isinstance(value, np.ndarray):
             name = value.dtype.name
             if name not in TYPES:
-                raise TypeError(f"pack knows arrays of {', '.join(TYPES)}, not of {name}")
+                raise TypeError(f"pack takes arrays of {', '.join(TYPES)}, not of {name}")
             data = _planes(np.ascontiguousarray(value))
             note = {"$": [name, list(value.shape), length]}
             data += bytes(-len(data) % ALIGN)
@@ -53,7 +53,7 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The value that was packed. Raises ValueError where these bytes are none of ours."""
+    """The value that was packed. Raises ValueError if the bytes are not a recording."""
     try:
         return _unpacked(_unzipped(data))
     except (
@@ -76,7 +76,7 @@ def _unzipped(data: bytes) -> bytes:
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(content) > LARGEST:
-        raise ValueError(f"it unfolds to more than {LARGEST >> 20:,} MiB")
+        raise ValueError(f"it decompresses to more than {LARGEST >> 20:,} MiB")
     return content
 
 
@@ -98,7 +98,7 @@ def _unpacked(data: bytes) -> Any:
 
 
 def _planes(array: np.ndarray[Any, Any]) -> bytes:
-    """All first bytes of the numbers, then all second bytes, ...: the exponents side by side, which compress well."""
+    """All first bytes of the values, then all second bytes, ...: adjacent exponents compress well."""
     return array.reshape(-1).view(np.uint8).reshape(-1, array.itemsize).T.tobytes()
 
 

@@ -1,6 +1,6 @@
 """The page: recordings packed into one HTML file, with its style and scripts, that opens anywhere without a network.
 
-The files under web/ are plain HTML, CSS and JavaScript; here they are put into each other, nothing more.
+The files under web/ are plain HTML, CSS and JavaScript; here they are only inlined.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
 LIMIT = 8_000_000  # bytes of a page with one recording
-LARGEST = 1 << 28  # that are read: a recording that can't be thinned out may be larger than LIMIT
+LARGEST = 1 << 28  # of a page to be read: one that can't be thinned out further may be larger than LIMIT
 FORMAT = 1  # of a recording; raised when its meaning changes
 SCRIPTS = (
     "data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "whatif.js", "story.js", "switch.js",
@@ -51,7 +51,7 @@ _RECORDING = table(  # what other parts of the program read of one; the rest is 
 
 
 class PageError(ValueError):
-    """A file that is no replay page, or a place where none can be written. The message names it."""
+    """A file that is not a replay page, or a place where none can be written. The message names it."""
 
 
 @cache
@@ -60,7 +60,7 @@ def _file(name: str) -> str:
 
 
 def page(recordings: Sequence[dict[str, Any]], limit: int = LIMIT) -> str:
-    """The HTML of one recording, or of two side by side. Each takes its share of `limit` bytes per recording."""
+    """The HTML of one recording, or of two side by side. `limit` is in bytes per recording."""
     room = limit - sum(len(_file(name).encode()) for name in ("page.html", "page.css", *SCRIPTS))
     blobs = [base64.b64encode(fitting(recording, room * 3 // 4)).decode() for recording in recordings]
     scripts = "\n".join(_file(name) for name in SCRIPTS)
@@ -74,12 +74,12 @@ def page(recordings: Sequence[dict[str, Any]], limit: int = LIMIT) -> str:
 
 
 def fitting(recording: dict[str, Any], room: int) -> bytes:
-    """The recording packed into so many bytes: where it is larger, every other of the sparse steps is left out."""
+    """The recording packed into `room` bytes: while it is larger, every other one of its sparse steps is dropped."""
     frames, data = recording["frames"], pack(recording)
     while len(data) > room:
         kept = thinned(recording, frames)
         if len(kept) == len(frames):
-            break  # what is left has to stay
+            break  # the steps left must stay
         frames = kept
         dropped = len(recording["frames"]) - len(frames)
         note = f"{dropped} of {len(recording['frames'])} recorded steps, to keep the page small"
@@ -88,7 +88,7 @@ def fitting(recording: dict[str, Any], room: int) -> bytes:
 
 
 def thinned(recording: dict[str, Any], frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without every other step of those far from the start, the switch and the end."""
+    """The frames without every other step of those far from the start, the switch and the end."""
     event = (recording["switch"] or {}).get("event")
     near = {recording["last"], *range(DENSE + 1)}
     if event:
@@ -99,12 +99,12 @@ def thinned(recording: dict[str, Any], frames: list[dict[str, Any]]) -> list[dic
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The recordings of a page. Raises PageError where the file is missing or none of ours."""
+    """The recordings of a page. Raises PageError if the file is missing or not a replay page."""
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise PageError(f"{path} is no plain file: give a page that minidl.train --trace wrote")
+            raise PageError(f"{path} is not a regular file: give a page that minidl.train --trace wrote")
         if (size := os.path.getsize(path)) > LARGEST:
-            raise PageError(f"{path} has {size:,} bytes: no replay page has so many")
+            raise PageError(f"{path} has {size:,} bytes: no replay page is that large")
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PageError(f"{path} can't be read as a replay page: {error}") from error
@@ -113,7 +113,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except ValueError as error:
         raise PageError(f"{path} holds {error}") from error
     if not recordings:
-        raise PageError(f"{path} is no replay page: write one with python -m minidl.train --trace FILE.html")
+        raise PageError(f"{path} is not a replay page: write one with python -m minidl.train --trace FILE.html")
     for recording in recordings:
         _check(recording, path)
     return recordings
@@ -121,7 +121,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def _check(recording: Any, path: str | os.PathLike[str]) -> None:
     if not isinstance(recording, dict) or recording.get("format") != FORMAT:
-        raise PageError(f"{path} was written by another version of minidl, which has to read it")
+        raise PageError(f"{path} was written by another version of minidl: read it with that one")
     try:
         _RECORDING(recording, "")
     except WrongKind as error:
@@ -137,8 +137,8 @@ def write(path: str | os.PathLike[str], html: str) -> None:
 
 
 def check_replaceable(path: str | os.PathLike[str], pages: Sequence[str | os.PathLike[str]] = ()) -> None:
-    """Raise PageError where no page can be written, before hours go into what it would show; and where a file is there
-    that is no sound replay page, or one of the `pages` that are read: it may be all that is left of something."""
+    """Raise PageError, before hours of training, if no page can be written there; or if the file there is not a valid
+    replay page, or is one of the `pages` to be read: it may be the only copy of something."""
     path = Path(path)
     try:
         check_place(path, PAGE, str(path))
@@ -153,5 +153,5 @@ def check_replaceable(path: str | os.PathLike[str], pages: Sequence[str | os.Pat
 
 
 def inline(html: str) -> str:
-    """The page in a frame, for a notebook."""
+    """The page in an iframe, for a notebook."""
     return f'<iframe srcdoc="{markup.escape(html)}" style="width:100%;height:900px;border:0" title="replay"></iframe>'

@@ -1,7 +1,7 @@
 """The Recorder is an observer that keeps what a page needs to replay a run.
 
-It changes nothing: with and without it, training gives the same bits. At every step it notes the loss, the rate and
-the numbers of the weights under the lens; the steps that choose.py names it wants whole, for the picture.
+It changes nothing: training gives the same bits with and without it. At every step it notes the loss, the learning rate
+and the values of the weights under the lens; the steps that choose.py selects it records in full.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Recorder(Observer):
         self._layers: list[dict[str, Any]] = []
         self._first = trainer.progress.step + 1
         self._event = trainer.optimizer.switch_event
-        self._look: Look | None = None  # of the step under way, as the next three
+        self._look: Look | None = None  # of the current step, as the next three
         self._step: Step | None = None
         self._seen: list[WatchedLayer] = []
         self._watching = ExitStack()
@@ -74,7 +74,7 @@ class Recorder(Observer):
     # ---- called by the Trainer -----------------------------------------------------------------------------------
 
     def wants(self, step: int) -> bool:
-        """Whether this step will have a frame, as far as one can know."""
+        """Whether this step will have a frame, as far as can be known."""
         progress, since = self.trainer.progress, None if self._event is None else self._event.step
         return choose.wanted(step, since, progress.batch + 1 == self.trainer.steps_per_epoch)
 
@@ -113,7 +113,7 @@ class Recorder(Observer):
         if not self._layers:
             self._layers = [describe(seen) for seen in self._seen]
 
-    def after_epoch(self, record: dict[str, Any]) -> None:  # the optimizer has heard of it, and may have switched
+    def after_epoch(self, record: dict[str, Any]) -> None:  # the optimizer was told of it, and may have switched
         if self.trainer.optimizer.switch_event != self._event:
             self._recent_to_frames()
         self._note_condition(record["step"])
@@ -121,13 +121,13 @@ class Recorder(Observer):
         self._ready()
 
     def close(self) -> None:
-        """Training is over: keep what there is of a step that failed. It has outputs, but no gradient and no update."""
+        """Training is over: keep what exists of a step that failed. It has outputs, but no gradient and no update."""
         self._watching.close()
         if self._step is not None:
             self._recent_to_frames()
             trained = [i for i, seen in enumerate(self._seen, start=1) if seen.trains]
-            del self._seen[max(trained, default=len(self._seen)) :]  # what the search for the first NaN saw once more
-            if not self._seen:  # then once more: this step is the one to look at
+            del self._seen[max(trained, default=len(self._seen)) :]  # noted again by the search for the first NaN
+            if not self._seen:  # then compute them again: this step is the one to look at
                 with no_grad(), watched_layers(self.trainer.model) as self._seen:
                     self.trainer.model(Tensor(self._step.x.data))
             self._add(Frame(self._step.number), self._step)
@@ -151,7 +151,7 @@ class Recorder(Observer):
         self._recent.clear()
 
     def _ready(self) -> None:
-        """Bring the frames into the form of the page: work that was put off while training was at it."""
+        """Convert the frames to the page's form: work that was deferred during training."""
         self.frames.extend(frame.packed(self.trainer.optimizer) for frame in self._raw)
         self._raw.clear()
 
@@ -166,7 +166,7 @@ class Recorder(Observer):
         phases = [item for item in earlier["phases"] if item[0] < self._first]
         phases += [item for item in self._phases if not phases or item[1] != phases[-1][1]]
         notes = [note for note in earlier["history"] if note["step"] < self._first] + self._history
-        by_step = {note["step"]: note for note in notes}  # the end of an epoch brings news of its last step
+        by_step = {note["step"]: note for note in notes}  # the end of an epoch updates the note of its last step
         losses = np.array([float(to_numpy(loss)) for loss in self._losses], np.float32)
         rates = np.array(self._rates, np.float64)
         if before:
@@ -198,18 +198,18 @@ class Recorder(Observer):
         }  # fmt: skip
 
     def _left_out(self) -> list[str]:
-        """What is not on the page, in words."""
+        """What is not on the page, in sentences."""
         weights, resumed = sum(math.prod(grid.shape) for grid in self.grids), self._first > 1 and not self.earlier
         lost = f"Steps 1 to {self._first - 1:,}, before the run was resumed, were not recorded."
         return [
-            f"Of {self.trainer.progress.step:,} steps those with a mark on the timeline are recorded: the first "
-            f"{choose.DENSE} and the first {choose.DENSE} after a switch, then at distances that grow by a fifth, and "
-            f"the last of each epoch; of the {choose.BEFORE} steps before a switch, the weights under the lens only. "
-            "Loss and rate are there for every step.",
-            f"Of {weights:,} weights {len(self.places):,} are under the lens, spread over all layers, with every digit "
-            "of their float32 numbers.",
-            f"Pictures have {keep.SHADES} shades, and layers of images up to {keep.MAPS} of their channels; histograms "
-            f"are of up to {keep.SAMPLE:,} values at random places; of the minibatch there are the {IMAGES} worst.",
+            f"Of {self.trainer.progress.step:,} steps, those marked on the timeline are recorded: the first "
+            f"{choose.DENSE} and the first {choose.DENSE} after a switch, then at intervals that grow by a fifth, and "
+            f"the last of each epoch; of the {choose.BEFORE} steps before a switch, only the weights under the lens. "
+            "Loss and learning rate are recorded at every step.",
+            f"Of {weights:,} weights, {len(self.places):,} are under the lens, spread over all layers, with all digits "
+            "of their float32 values.",
+            f"Images have {keep.SHADES} shades and show up to {keep.MAPS} of a layer's channels; histograms are of up "
+            f"to {keep.SAMPLE:,} values at random positions; of the minibatch, the {IMAGES} worst examples are shown.",
             *([lost] if resumed else []),
         ]
 

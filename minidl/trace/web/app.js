@@ -1,4 +1,4 @@
-// The page as a whole: where we stand, what the keys and buttons do, and drawing it anew.
+// The page as a whole: the current position, the keys and buttons, and redrawing.
 
 class App {
   constructor(runs) {
@@ -10,7 +10,7 @@ class App {
     const common = this.steps.filter((step) => runs.every((run) => run.recorded.includes(step)));
     this.walk = common.length > 5 ? common : this.steps; // where the arrow keys lead: two runs at the same step
     runs.forEach((run, i) => {
-      const grid = run.weights[0]; // to begin with, one in the middle
+      const grid = run.weights[0]; // initially, one in the middle
       if (grid) this.choose(i, grid.at + Math.floor(grid.outputs.length / 2) * grid.inputs.length + Math.floor(grid.inputs.length * 0.4));
     });
     this.timeline = new Timeline(runs, (step) => this.go(this.nearest(step)));
@@ -24,7 +24,7 @@ class App {
     if (stop) this.tour.stop(stop - 1);
   }
 
-  // ---- where we stand ----
+  // ---- the current position ----
 
   nearest(step) {
     return this.steps.reduce((best, s) => (Math.abs(s - step) < Math.abs(best - step) ? s : best), this.steps[0]);
@@ -58,7 +58,7 @@ class App {
     this.go(walk[Math.max(0, Math.min(walk.length - 1, at + n))]);
   }
 
-  // To the first step by the new rule; when there already, to the last one by the old.
+  // To the first step by the new rule or, if already there, to the last one by the old.
   toSwitch() {
     const events = this.runs.map((run) => run.event).filter(Boolean);
     if (!events.length) return;
@@ -176,7 +176,7 @@ class App {
   }
 }
 
-// A name by which what has the focus is found again after the page was drawn anew.
+// A key to find the focused element again after the page is redrawn.
 function keyOf(node) {
   const run = node && node.closest("article");
   return run ? run.className + (node.title || node.getAttribute("aria-label") || node.id || node.textContent) : "";
@@ -205,7 +205,7 @@ function runPanel(run, state, act, letter) {
   return article;
 }
 
-// On a narrow page, where the panels stand one below the other: buttons that lead to each.
+// On a narrow page, where the panels are stacked: buttons that scroll to each.
 function sectionsBar(article) {
   const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView({ behavior: "smooth" }) }, name);
   return el("nav", { className: "sections", "aria-label": "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
@@ -216,7 +216,7 @@ function factsPanel(run, frame) {
   const epoch = Math.floor((step - 1) / run.steps_per_epoch) + 1, whole = run.nearest(step, (f) => f.layers.length);
   const deads = whole ? whole.layers.filter((layer) => layer.dead !== null) : [];
   const facts = [fact("step", step.toLocaleString("en")), fact("epoch", String(epoch)), fact("phase", run.phase(step)),
-    ...(step <= run.last ? [fact("rate", number(run.rate(step)))] : []), fact("loss of this minibatch", number(run.loss(step)))];
+    ...(step <= run.last ? [fact("learning rate", number(run.rate(step)))] : []), fact("loss of this minibatch", number(run.loss(step)))];
   if (deads.length) facts.push(fact([tip("dead units", DEAD)], String(deads.reduce((sum, layer) => sum + layer.dead, 0))));
   const last = upTo(step, run.epochs);
   if (last && last.val_accuracy !== null) facts.push(fact(`validation accuracy, epoch ${last.epoch}`, last.val_accuracy.toFixed(4)));
@@ -235,7 +235,7 @@ function aboutPanel(run) {
     results.length ? el("h4", {}, "Results") : null, results.length ? list(results) : null);
 }
 
-// A setting in words: a number, a text, a list, or names with their values, as of files.
+// A setting as text: a number, a string, a list, or names with their values, as for files.
 function setting(value) {
   if (value === null || typeof value !== "object") return typeof value === "number" ? short5(value) : String(value);
   return (Array.isArray(value) ? value.map(setting) : Object.entries(value).map(([name, one]) => `${name} ${setting(one)}`)).join(", ");

@@ -1,4 +1,4 @@
-// Charts as SVG: lines over steps, bars, arrows. Every chart has a sentence for those who hear it.
+// Charts as SVG: lines over steps, bars, arrows. Every chart has a label for screen readers.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -30,7 +30,7 @@ function axis(a, b, c, d, log = false) {
   return map;
 }
 
-// Round numbers within the axis, about n of them, and two or more: one alone tells no scale.
+// Round numbers within the axis, about n of them, but at least two: one alone shows no scale.
 function ticks(map, n) {
   const [a, b] = map.range;
   if (map.log) {
@@ -50,19 +50,19 @@ function ticks(map, n) {
   return found.length > 1 || n > 50 ? found : ticks(map, 2 * n);
 }
 
-// What is written at ticks: three digits, or as many as tell one from the next.
+// Tick labels: three digits, or as many as distinguish neighbours.
 function labelled(values) {
   const gap = Math.min(...values.slice(1).map((v, i) => v - values[i])), place = (v) => Math.floor(Math.log10(Math.abs(v)) + 1e-9);
   return values.map((v) => [v, short(v, Math.max(3, place(v) - place(gap) + 1))]);
 }
 
-// The pixels that the longest of these labels takes, in letters of eleven pixels.
+// The width in pixels of the longest of these labels, in 11-pixel type.
 function room(labels) { return 12 + 6.6 * Math.max(0, ...labels.map(([, words]) => words.length)); }
 
-// Steps are whole.
+// Steps are whole numbers.
 function stepTicks(map, n) { return ticks(map, n).filter(Number.isInteger); }
 
-// The path through points (x, y); a point that is no number interrupts it.
+// The path through points (x, y); a point that is not finite interrupts it.
 function path(points, attributes) {
   let d = "", pen = "M";
   for (const [x, y] of points) {
@@ -73,7 +73,7 @@ function path(points, attributes) {
   return svg("path", { d, fill: "none", ...attributes });
 }
 
-// A curve of many values as one point, or one upright stroke from the lowest to the highest, per pixel.
+// A curve of many values as one point, or one vertical stroke from the lowest to the highest, per pixel.
 function dense(values, first, x, y) {
   const points = [];
   let i = 0;
@@ -132,10 +132,10 @@ function bars(histogram, label) {
     el("figcaption", {}, el("span", {}, short(low)), el("span", {}, short(high)), el("span", { className: "mean" }, `mean ${short(histogram.mean)}`)));
 }
 
-// A chart of curves over steps, with axes, a cursor, and what else belongs in it.
+// A chart of curves over steps, with axes, a cursor, and options:
 //   curves: [{values, first, class}] (a value per step) or [{points: [[step, value]], class}]
-//   level: a dashed line to reach; band: {low, high, first} a stripe; log: the axis of values
-//   range: of the axis, where a few far values would flatten the rest: arrowheads at its edge stand for what lies beyond
+//   level: a dashed line to reach; band: {low, high, first} a stripe; log: a logarithmic axis of values
+//   range: of the axis, if outliers would flatten the other values: arrowheads at its edge mark values beyond it
 function stepChart({ curves, label, first, last, cursor, level = null, band = null, log = false, range = null, height = 130 }) {
   const width = 460, bottom = height - 20;
   const all = curves.flatMap((c) => (c.values ? [...c.values] : c.points.map((p) => p[1])));

@@ -1,8 +1,8 @@
-// The recordings of this page: unpacked, and asked for the step nearest to the one that is wanted.
+// The recordings of this page: decompressing them, and finding the recorded step nearest to a given one.
 
 const ARRAYS = { uint8: Uint8Array, int32: Int32Array, float32: Float32Array, float64: Float64Array };
 
-// The value that pack.py packed: JSON, in which {"$": [type, shape, place]} stands for an array behind it.
+// The value that pack.py packed: JSON, in which {"$": [type, shape, offset]} stands for an array whose bytes follow it.
 async function unpack(base64) {
   const bytes = Uint8Array.from(atob(base64.replace(/\s/g, "")), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
@@ -34,19 +34,19 @@ function array(type, shape, at, data, start) {
   return result;
 }
 
-// The last of these that is not after the step, for they are in order; undefined where all are.
+// The last of these items, which are in order, that is not after the step; undefined if all are.
 function upTo(step, items) {
   let found;
   for (const item of items) if (item.step <= step) found = item;
   return found;
 }
 
-// A recording, and what the page asks of it.
+// A recording, and the queries that the page makes.
 class Run {
   constructor(data) {
     Object.assign(this, data);
     this.recorded = this.frames.map((frame) => frame.step);
-    let at = 0; // where each parameter's weights begin in a term's values
+    let at = 0; // where each parameter's weights start in a term's values
     for (const grid of this.weights) {
       grid.at = at;
       grid.count = grid.outputs.length * grid.inputs.length;
@@ -56,7 +56,7 @@ class Run {
     this.event = this.switch && this.switch.event;
   }
 
-  // The frame of this step, or the nearest earlier one; the first where there is none.
+  // The frame of this step, or the nearest earlier one; the first if there is none.
   frame(step) { return this.nearest(step, () => true); }
 
   // The same among the frames that have pictures, or that have terms.
@@ -71,10 +71,10 @@ class Run {
     return name;
   }
 
-  // What the condition of the switch was like at this step: the nearest earlier note of it.
+  // The state of the switch's condition at this step: the latest note up to it.
   standing(step) { return upTo(step, this.history); }
 
-  // The momentum of the rule after the switch; 0 where it has none, or was not recorded.
+  // The momentum of the rule after the switch; 0 if it has none or was not recorded.
   momentumAfter() {
     const frame = this.event && this.frames.find((f) => f.step > this.event.step && f.terms.length);
     return frame?.terms.find((t) => t.words === "momentum")?.value || 0; // SWATS calls it b1
@@ -101,7 +101,7 @@ class Run {
 
 async function loadRuns() {
   if (typeof DecompressionStream === "undefined")
-    throw new Error("this browser is too old to unpack the page: any of Chrome 80, Safari 16.4, Firefox 113 or later does");
+    throw new Error("this browser is too old to decompress the page: use Chrome 80, Safari 16.4, Firefox 113 or later");
   const blobs = [...document.querySelectorAll("script.recording")];
   const data = await Promise.all(blobs.map((blob) => unpack(blob.textContent)));
   blobs.forEach((blob) => blob.remove());

@@ -1,4 +1,4 @@
-// Small helpers: elements, numbers as text, and pictures on a canvas.
+// Small helpers: elements, numbers as text, and images on a canvas.
 
 function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -41,14 +41,14 @@ function short(value, n = 3) { // for labels: three digits, in plain text, in th
   return at < 0 ? text.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : `${text.slice(0, at)}·10${raised(text.slice(at + 1))}`;
 }
 
-// An angle in degrees. What is below a hundredth is rounding, not an angle.
+// An angle in degrees. Anything below a hundredth is rounding error.
 function angle(degrees) { return `${short(Math.round(degrees * 100) / 100)}°`; }
 
 function raised(exponent) { return [...exponent].map((c) => ({ "−": "⁻" })[c] || "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join(""); }
 
 function minus(text) { return text.replaceAll("-", "−"); }
 
-// A share. What there is a little of is not 0.0%, and what is not all of it not 100.0%.
+// A percentage. A small share is not shown as 0.0%, nor an incomplete one as 100.0%.
 function percent(share) {
   if (share > 0 && share < 0.0005) return "<0.1%";
   return share < 1 && share >= 0.9995 ? ">99.9%" : `${(100 * share).toFixed(1)}%`;
@@ -62,7 +62,7 @@ function rgb(name) {
   return [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
 
-// From a number between -1 and 1 to a colour: blue below, the page's ground at 0, red above.
+// From a number between -1 and 1 to a colour: blue below, the page's background at 0, red above.
 function scale() {
   const [low, zero, high] = ["negative", "zero", "positive"].map(rgb), N = 128; // steps on either side
   const palette = Array.from({ length: 2 * N + 1 }, (_, k) => {
@@ -72,9 +72,9 @@ function scale() {
   return (x) => palette[Math.round(N + N * Math.max(-1, Math.min(1, x)))];
 }
 
-// ---- pictures ----
+// ---- images ----
 
-// Draws `height` rows of numbers, each number a pixel of the canvas; CSS makes it larger, without smoothing.
+// Draws `height` rows of values, each value a pixel of the canvas; CSS makes it larger, without smoothing.
 function paint(canvas, values, width, height, toColour) {
   canvas.width = width;
   canvas.height = height;
@@ -90,8 +90,8 @@ function paint(canvas, values, width, height, toColour) {
   context.putImageData(image, 0, 0);
 }
 
-// Numbers that may be negative, by colour, the fullest for the largest; what is no number in a colour of its own.
-// In a picture of few numbers a dash marks the negative ones, for greyscale and for eyes that do not tell red from blue.
+// Signed values by colour, the strongest for the largest magnitude; values that are not finite have a colour of their own.
+// In an image of few values a dash marks the negative ones, for greyscale and for readers who can't tell red from blue.
 const FEW = 600, CELL = 9;
 function paintSigned(canvas, values, width, height, [low, high] = extent(values)) {
   const largest = Math.max(Math.abs(low), Math.abs(high)) || 1, map = scale(), lost = rgb("lost");
@@ -112,17 +112,17 @@ function paintSigned(canvas, values, width, height, [low, high] = extent(values)
 
 // What the colours mean, as a bar from the most negative to the most positive.
 function legend() {
-  const canvas = el("canvas", { className: "legend-bar", role: "img", "aria-label": "from blue, negative, over the ground, zero, to red, positive" });
+  const canvas = el("canvas", { className: "legend-bar", role: "img", "aria-label": "from blue (negative) through the background (zero) to red (positive)" });
   paintSigned(canvas, Float32Array.from({ length: 21 }, (_, i) => (i - 10) / 10), 21, 1);
-  return el("p", { className: "legend hint" }, "negative ", canvas, " positive", el("span", {}, "; the fullest colour is the largest number of a picture, and a dash marks what is negative"));
+  return el("p", { className: "legend hint" }, "negative ", canvas, " positive", el("span", {}, "; the strongest colour is the largest magnitude in an image, and a dash marks negative values"));
 }
 
-// Words with an explanation: it shows on pointing at them, and when they are tapped or reached by Tab.
+// Words with an explanation, shown on hover, on tap, and when they are focused with Tab.
 function tip(words, explanation) {
   return el("span", { className: "tip", tabIndex: 0, title: explanation, "aria-label": `${words.textContent || words}: ${explanation}` }, words);
 }
 
-// keep.py's shades as numbers.
+// keep.py's shades as values.
 const SHADES = 64, LOST = 255;
 function unshade({ pixels, low, high }) {
   return Float32Array.from(pixels, (p) => (p === LOST ? NaN : low + ((high - low) * p) / (SHADES - 1)));
@@ -135,13 +135,13 @@ function paintDigit(canvas, pixels, width, height) {
   paint(canvas, pixels, width, height, (p) => shades[p]);
 }
 
-// How to lay n numbers out when they have no shape of their own.
+// How to lay out n values that have no shape of their own.
 function fold(n) {
   const width = n <= 16 ? n : Math.min(64, Math.ceil(Math.sqrt(n * 2) / 4) * 4);
   return [width, Math.ceil(n / width)];
 }
 
-// Maps side by side in one picture, a gap between them.
+// Maps side by side in one image, with gaps between them.
 function sideBySide(values, n, height, width) {
   if (n === 1 && height === 1) {
     const [w, h] = fold(width);

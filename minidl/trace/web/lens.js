@@ -1,4 +1,4 @@
-// One weight under the lens: the terms that the optimizer gave for its update, with this weight's numbers put in.
+// One weight under the lens: the terms that the optimizer gave for its update, with this weight's values filled in.
 
 const SYMBOLS = {
   lr: "η", b1: "β₁", b2: "β₂", eps: "ε", mu: "μ", mu1: "μ₁", mu2: "μ₂", alpha: "α", wd: "λ", mhat: "m̂", vhat: "v̂", Lambda: "Λ", gamma: "γ",
@@ -12,14 +12,14 @@ function symbol(name) {
   return el("var", {}, letter, below ? el("sub", {}, below) : null);
 }
 
-// A formula in Python's syntax, cut into names, numbers and signs.
+// A formula in Python's syntax, split into names, numbers and signs.
 const NAME = /^[\p{L}_]/u;
 const FUNCTIONS = { sqrt: Math.sqrt, exp: Math.exp, log: Math.log, abs: Math.abs, min: Math.min, max: Math.max, sign: Math.sign };
 function tokensOf(source) {
   return source.match(/[\p{L}_][\p{L}\p{N}_]*|(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?|\*\*|[<>=!]=|[-+*/()<>,]/gu) || [];
 }
 
-// The formula as nodes. `put` says what stands for a symbol: its name, or its number.
+// The formula as nodes. `put` gives the nodes for a symbol: its name or its value.
 const SIGNS = { "*": " · ", "/": " / ", ",": ", ", "<": " < ", ">": " > ", "<=": " ≤ ", ">=": " ≥ ", "==": " = ", "!=": " ≠ ", if: " if ", else: " else " };
 function formula(source, put) {
   const tokens = Array.isArray(source) ? source : tokensOf(source), nodes = [];
@@ -53,7 +53,7 @@ function closing(tokens, i) {
   return i - 1;
 }
 
-// Where the power that begins here ends.
+// Where the power that starts here ends.
 function endOfPower(tokens, i) {
   if (tokens[i] === "-") return endOfPower(tokens, i + 1);
   const end = tokens[i] in FUNCTIONS ? closing(tokens, i + 1) : tokens[i] === "(" ? closing(tokens, i) : i;
@@ -99,22 +99,22 @@ function lensPanel(run, state, act) {
   section.append(
     el("p", { className: "rule" }, `Step ${frame.step.toLocaleString("en")}, ${run.phase(frame.step)}`, frame.step === state.step ? "" : ", the nearest recorded one",
       ": ", moves(terms, state.weight)),
-    el("div", { className: "reveal" }, el("button", { type: "button", title: "Hide the results, let the class predict (H)", onclick: () => act.hide() }, state.hide ? "show all results" : "hide the results"),
+    el("div", { className: "reveal" }, el("button", { type: "button", title: "Hide the results, so the class can predict them (H)", onclick: () => act.hide() }, state.hide ? "show all results" : "hide the results"),
       state.hide ? el("span", { className: "hint" }, "Predict, then click a row.") : null),
     el("table", { className: `terms ${state.hide ? "covered" : ""}` }, el("caption", { className: "unseen" }, `The update of ${name} at step ${frame.step}`),
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "term"), el("th", { scope: "col" }, "how it comes about"), el("th", { scope: "col" }, "number"))),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "term"), el("th", { scope: "col" }, "how it is computed"), el("th", { scope: "col" }, "value"))),
       el("tbody", {}, ...given.map(row)), el("tbody", {}, ...derived.map(row))),
     whatIfPanel(run, state, frame), weightCurve(run, state, name));
   return section;
 }
 
-// What becomes of the weight: a decay apart from the step moves it too, and so may an update of a rule's own.
+// How the weight changes: a decoupled decay moves it too, and so may a rule's own update.
 function moves(terms, place) {
-  if (valueAt(terms.get("w_old"), place) === valueAt(terms.get("w"), place)) return "the weight stays where it is.";
-  return { "w_old + p": "the weight moves by p.", "w_shrunk + p": "the weight shrinks by its decay and moves by p." }[terms.get("w").formula] || "the weight moves.";
+  if (valueAt(terms.get("w_old"), place) === valueAt(terms.get("w"), place)) return "the weight does not change.";
+  return { "w_old + p": "the weight moves by p.", "w_shrunk + p": "the weight decays and moves by p." }[terms.get("w").formula] || "the weight moves.";
 }
 
-// Where this weight has been at the recorded steps.
+// This weight at the recorded steps.
 function weightCurve(run, state, name) {
   const points = run.frames.filter((f) => f.terms.length).map((f) => [f.step, valueAt(f.terms.find((t) => t.symbol === "w"), state.weight)]);
   return el("figure", { className: "chart" }, el("figcaption", {}, symbol("w"), ` at the recorded steps`),

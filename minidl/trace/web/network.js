@@ -6,15 +6,15 @@ function stages(run) {
   const forward = run.layers.map((layer, i) => ({ way: "forward", layer: i, words: `forward, layer ${i + 1} of ${n}: ${layer.kind}` }));
   const backward = [...forward.keys()].reverse().map((i) => ({ way: "backward", layer: i, words: `backward, layer ${i + 1} of ${n}: ${run.layers[i].kind}` }));
   return [
-    { way: "forward", layer: -1, words: "the minibatch comes in" },
+    { way: "forward", layer: -1, words: "the minibatch enters" },
     ...forward,
-    { way: "backward", layer: n, words: "the loss compares with the labels; its gradient starts back" },
+    { way: "backward", layer: n, words: "the loss compares the outputs with the labels; its gradient starts back" },
     ...backward,
     { way: "update", layer: -1, words: "the optimizer moves every weight by its step p" },
   ];
 }
 
-const DEAD = "A unit of a ReLU that is 0 for every image of the minibatch gets no gradient: it learns nothing from this step.";
+const DEAD = "A ReLU unit that is 0 for every image of the minibatch gets no gradient: it learns nothing from this step.";
 
 function shapeOf(layer) { return layer.shape.join("×") || "1"; }
 function size(shape) { return shape.reduce((a, b) => a * b, 1); }
@@ -41,19 +41,19 @@ function networkPanel(run, state, act) {
   const walk = el("div", { className: "walk" },
     el("button", { type: "button", onclick: () => act.stage(-1), title: "Previous stage (K)", "aria-label": "Previous stage" }, "‹"),
     el("button", { type: "button", onclick: () => act.stage(1), title: "Next stage (J)", "aria-label": "Next stage" }, "›"),
-    el("span", {}, tip("stage", "A step has these parts: forward through the layers, the loss, back through them, the update. J and K walk through them."), ` ${state.stage + 1} of ${all.length}: ${all[state.stage].words}`));
+    el("span", {}, tip("stage", "A step consists of the forward pass through the layers, the loss, the backward pass, and the update. J and K move through them."), ` ${state.stage + 1} of ${all.length}: ${all[state.stage].words}`));
   return el("section", { className: "network" }, el("h3", {}, "The network"), walk, graph(run, state, act), legend(),
-    frame ? layerPanel(run, frame, state, act) : el("p", { className: "notice" }, "No step of this run was recorded with pictures."));
+    frame ? layerPanel(run, frame, state, act) : el("p", { className: "notice" }, "No step of this run was recorded in full."));
 }
 
 // Output, gradient and weights of the chosen layer.
 function layerPanel(run, frame, state, act) {
   const layer = run.layers[state.layer], seen = frame.layers[state.layer];
-  const parts = [el("h4", {}, `${layer.name || "model"}: ${layer.kind}(${layer.arguments})`, el("small", {}, ` ${shapeOf(layer)} for each example`))];
-  if (frame.step !== run.frame(state.step).step) parts.push(el("p", { className: "notice" }, `Pictures of step ${frame.step.toLocaleString("en")}, the nearest earlier one that has them.`));
+  const parts = [el("h4", {}, `${layer.name || "model"}: ${layer.kind}(${layer.arguments})`, el("small", {}, ` ${shapeOf(layer)} per example`))];
+  if (frame.step !== run.frame(state.step).step) parts.push(el("p", { className: "notice" }, `Images of step ${frame.step.toLocaleString("en")}, the nearest earlier one that has them.`));
   if (!seen) return el("div", { className: "layer-panel" }, ...parts, el("p", { className: "notice" }, "The step ended before this layer."));
   const way = stages(run)[state.stage].way, cards = [layerCard("Output", layer, seen.output, way === "forward")];
-  if (seen.gradient) cards.push(layerCard("Gradient of the loss by this output", layer, seen.gradient, way === "backward"));
+  if (seen.gradient) cards.push(layerCard("Gradient of the loss w.r.t. this output", layer, seen.gradient, way === "backward"));
   if (seen.dead !== null) {
     const units = layer.shape[0], what = layer.shape.length > 1 ? "channels" : "units";
     parts.push(el("p", { className: "dead" }, el("b", {}, `${seen.dead} of ${units} ${what}`), " are ", tip("dead", DEAD), " at this step: zero for the whole minibatch."));
@@ -64,7 +64,7 @@ function layerPanel(run, frame, state, act) {
 }
 
 function layerCard(title, layer, { picture: shown, histogram }, lit) {
-  const words = `${title} of ${layer.kind} for the worst example, from ${short(shown.low)} to ${short(shown.high)}`;
+  const words = `${layer.kind}: ${title} for the worst example, from ${short(shown.low)} to ${short(shown.high)}`;
   const canvas = el("canvas", { className: "picture", role: "img", "aria-label": words });
   const [n, h, w] = shown.pixels.shape, laid = sideBySide(unshade(shown), n, h, w);
   paintSigned(canvas, laid.values, laid.width, laid.height);
@@ -81,7 +81,7 @@ const SAMPLE = 4096; // keep.py's: the values that a histogram is made of
 function weightCards(run, frame, name, state, act, lit) {
   const grid = run.weights.find((g) => g.name === name), i = run.weights.indexOf(grid);
   const terms = (run.nearest(state.step, (f) => f.terms.length) || { terms: [] }).terms;
-  return [["weight", "w", "Weights"], ["gradient", "g", "Gradient by the weights"]].map(([key, symbol, title]) => {
+  return [["weight", "w", "Weights"], ["gradient", "g", "Gradient w.r.t. the weights"]].map(([key, symbol, title]) => {
     const term = terms.find((t) => t.symbol === symbol), histogram = frame.weights[i][key];
     const card = el("div", { className: `card ${lit ? "lit" : ""}` }, el("h5", {}, `${title} ${name}`));
     if (term) {
@@ -126,7 +126,7 @@ function marker(left, top, width, height) {
   return node;
 }
 
-// The first layer's units as images of what they look for. Where a pixel's weight is under the lens it can be clicked.
+// The first layer's units as images of their weights. A pixel whose weight is under the lens can be clicked.
 function filterPanel(run, state, act) {
   const frame = run.nearest(state.step, (f) => f.filters);
   if (!frame) return null;
@@ -156,7 +156,7 @@ function filterPanel(run, state, act) {
     return el("figure", { className: "filter-box" }, box, el("figcaption", {}, `${grid.outputs[unit]}`));
   });
   const words = few
-    ? `${n} of ${grid.shape[0]} units, ${grid.inputs.length} of the ${area} pixels of each are under the lens: a click takes the nearest.`
+    ? `${n} of ${grid.shape[0]} units; of each, ${grid.inputs.length} of the ${area} pixels are under the lens: a click picks the nearest.`
     : `${n} of ${grid.shape[0]} filters; click a pixel to put its weight under the lens.`;
   return el("section", { className: "filters" }, el("h3", {}, "First-layer filters"), el("p", { className: "hint" }, words), el("div", { className: "filter-row" }, ...filters));
 }
@@ -175,6 +175,6 @@ function batchPanel(run, state) {
       el("figcaption", {}, right ? el("b", {}, `${labels[i]} ✓`) : el("b", {}, `${labels[i]} → ${said}`), el("span", {}, short(loss[i]))));
   });
   return el("section", { className: "minibatch" }, el("h3", {}, "The minibatch, worst first"),
-    el("p", { className: "hint" }, `Step ${frame.step.toLocaleString("en")}: ${correct} of ${order.length} right before the update. Below each: true → predicted label, loss.`),
+    el("p", { className: "hint" }, `Step ${frame.step.toLocaleString("en")}: ${correct} of ${order.length} correct before the update. Below each: true → predicted label, loss.`),
     el("div", { className: "batch" }, ...digits));
 }

@@ -1,6 +1,6 @@
-// The story of a switch in numbers: what was before it and what after; and what two runs differ in.
+// The story of a switch in numbers, before and after; and how two runs differ.
 
-// The step before the switch and the one after it, as far as they were recorded whole.
+// The step before the switch and the one after it, if they were recorded in full.
 function aroundSwitch(run) {
   const whole = run.frames.filter((f) => f.geometry);
   return { before: upTo(run.event.step, whole), after: whole.find((f) => f.step > run.event.step) };
@@ -13,7 +13,7 @@ function storyPanel(run, state) {
   const { name } = run.weight(state.weight), moves = (f) => (f.terms.length ? [short(valueAt(f.terms.find((t) => t.symbol === "p"), state.weight))] : ["–"]);
   const rows = [
     [["rule"], (f) => [run.phase(f.step)]],
-    [["rate ", symbol("lr")], (f) => [short(run.rate(f.step), 4)]],
+    [["learning rate ", symbol("lr")], (f) => [short(run.rate(f.step), 4)]],
     [["length of the gradient |", symbol("g"), "|"], (f) => [short(f.geometry.g)]],
     [["length of the whole step |", symbol("p"), "|"], (f) => [short(f.geometry.p)]],
     [["angle between ", symbol("p"), " and −", symbol("g")], (f) => [angle(f.geometry.degrees)]],
@@ -28,40 +28,41 @@ function storyPanel(run, state) {
     el("p", { className: "moral" }, ...moral(run, before, after)), el("p", { className: "moral" }, ...suggested(run, before)));
 }
 
-// Why the rates before and after can't be compared.
+// Why the learning rates before and after can't be compared.
 function moral(run, before, after) {
   const rates = [run.rate(before.step), run.rate(after.step)], times = before.geometry.p / after.geometry.p;
-  const rate = rates[1] > rates[0] ? "goes up" : rates[1] < rates[0] ? "goes down" : "stays as it is";
-  const step = times > 1.05 ? `shrinks ${short(times, 2)} times` : times < 1 / 1.05 ? `grows ${short(1 / times, 2)} times` : "keeps its length";
+  const way = rates[1] > rates[0] ? "up" : rates[1] < rates[0] ? "down" : "";
+  const rate = way ? `goes ${way}, from ${short(rates[0])} to ${short(rates[1])}` : `stays at ${short(rates[0])}`;
+  const step = times > 1.05 ? `shrinks by a factor of ${short(times, 2)}` : times < 1 / 1.05 ? `grows by a factor of ${short(1 / times, 2)}` : "keeps its length";
   const against = (rates[1] > rates[0]) === (times > 1) && rates[1] !== rates[0] ? "and yet" : "and";
-  const words = [`The rate ${rate}, from ${short(rates[0])} to ${short(rates[1])}, ${against} the whole step ${step}. `];
+  const words = [`The learning rate ${rate}, ${against} the whole step ${step}. `];
   if (measuresAnother(run, before, after))
-    words.push("The two rates measure different things: an adaptive rule divides each weight's gradient by its usual size, so that its rate is about how far every weight goes; SGD multiplies the gradient, so that a step is small where the gradient is small", product(run, after), ".");
+    words.push("The two rates measure different things: an adaptive rule divides each weight's gradient by its typical size, so its rate is about how far every weight moves; SGD multiplies the gradient, so its step is small where the gradient is small", product(run, after), ".");
   return words;
 }
 
 function measuresAnother(run, before, after) { return /^(adam|adagrad|rmsprop)/.test(run.phase(before.step)) && /^sgd/.test(run.phase(after.step)); }
 
-// Where momentum has nothing to add yet, a step is as long as rate times gradient: in numbers.
+// If momentum has nothing to add yet, the length of a step is the learning rate times that of the gradient: in numbers.
 function product(run, after) {
-  const rate = run.rate(after.step), { p, g } = after.geometry, empty = run.momentumAfter() > 0 ? ", for its momentum begins empty" : "";
+  const rate = run.rate(after.step), { p, g } = after.geometry, empty = run.momentumAfter() > 0 ? ", since its momentum starts at zero" : "";
   return Math.abs(p / (rate * g) - 1) < 0.01 ? `: here ${short(rate)} · ${short(g)} = ${short(p)}${empty}` : "";
 }
 
-// What the projection of the last step says of the rate, beside the one that was taken.
+// The learning rate that the projection of the last step suggests, compared with the one that was taken.
 function suggested(run, before) {
   const { gamma, degrees } = before.geometry, projected = run.switch.projection, rate = run.event.lr;
-  const words = [`The rate is ${short(rate)}; `, symbol("gamma"), ` of the step before the switch would have suggested ${short(gamma)}`];
-  if (gamma <= 0) return [`The rate is ${short(rate)}. `, symbol("gamma"), ` of the step before the switch, ${short(gamma)}, suggests none: the step led uphill along the gradient of its own minibatch.`];
+  const words = [`The learning rate is ${short(rate)}; `, symbol("gamma"), ` of the step before the switch would have suggested ${short(gamma)}`];
+  if (gamma <= 0) return [`The learning rate is ${short(rate)}. `, symbol("gamma"), ` of the step before the switch, ${short(gamma)}, suggests none: the step went uphill by the gradient of its own minibatch.`];
   if (projected && Math.abs(projected.lambda[run.event.step - 1] - rate) > 1e-12 * rate && run.momentumAfter() > 0)
-    words.push(", and ", symbol("Lambda"), `, its running average, ${short(projected.lambda[run.event.step - 1])}: times 1 − μ = ${short(1 - run.momentumAfter())}, for momentum makes each step 1/(1 − μ) times as long`);
-  words.push(". ", symbol("gamma"), ` is the rate whose SGD step casts a shadow as long as the step that was taken: at ${angle(degrees)} between them it has to be long`, degrees > 80 ? ", here very long, and differs from minibatch to minibatch: no rate to go on with by itself." : ".");
+    words.push(", and ", symbol("Lambda"), `, its running average, ${short(projected.lambda[run.event.step - 1])}: times 1 − μ = ${short(1 - run.momentumAfter())}, because momentum makes each step 1/(1 − μ) times as long`);
+  words.push(". ", symbol("gamma"), ` is the learning rate whose SGD step, projected onto the step that was taken, has the same length: at ${angle(degrees)} between them it has to be long`, degrees > 80 ? ", here very long, and it varies from minibatch to minibatch: γ alone is no learning rate to continue with." : ".");
   return words;
 }
 
 // ---- two runs ----
 
-const NOT_A_CHOICE = new Set(["bits", "fast", "run"]); // of a run's settings: its name and its machine rather than the experiment
+const NOT_A_CHOICE = new Set(["bits", "fast", "run"]); // of a run's settings: these name the run or its machine, not the experiment
 
 function differencesPanel([a, b]) {
   const plain = (value) => (value === null || value === undefined ? "–" : setting(value));
@@ -72,7 +73,7 @@ function differencesPanel([a, b]) {
   let parted = first;
   while (parted <= last && a.loss(parted) === b.loss(parted)) parted++;
   const rates = [a, b].map((run) => run.rate(first));
-  if (rates[0] !== rates[1]) rows.push([`rate of step ${first}`, ...rates.map((rate) => short(rate))]);
+  if (rates[0] !== rates[1]) rows.push([`learning rate at step ${first}`, ...rates.map((rate) => short(rate))]);
   const story = parted > last ? "Their losses are the same at every step that both have." : parted === first ? `Their losses differ from step ${first} on.`
     : `Their losses are the same, to the last digit, up to step ${(parted - 1).toLocaleString("en")}, and differ from step ${parted.toLocaleString("en")} on.`;
   return el("section", { className: "differences" }, el("h3", {}, rows.length ? "A and B differ in" : "A and B have the same settings"),

@@ -1,25 +1,25 @@
-// The switch, explained: what it waits for, how near it is, and the geometry of the projected rate.
+// The switch, explained: what it waits for, how close it is, and the geometry of the projected learning rate.
 
-// What a chart would say nothing about: it only counts up. gamma and Lambda have a chart of their own.
+// No chart for these: some only count up, and gamma and Lambda have a chart of their own.
 const COUNTS = new Set(["step", "epochs finished", "|Lambda - gamma|"]);
-const GAMMA = "The SGD rate whose step, seen from the step that was taken, has just its length: γ = p·p / −(p·g). Λ is its running average.";
+const GAMMA = "The SGD learning rate whose step, projected onto the step that was taken, has the same length: γ = p·p / −(p·g). Λ is its running average.";
 
 function sentence(words) { return `${words[0].toUpperCase()}${words.slice(1)}.`; }
 
 function switchPanel(run, state) {
   const section = el("section", { className: "switch" }, el("h3", {}, "The switch, explained"));
   if (!run.switch) {
-    section.append(el("p", {}, `This run has one optimizer, ${run.phases.length ? run.phases[0][1] : "none"}, and nothing to switch.`), projection(run, state));
+    section.append(el("p", {}, `This run has one optimizer, ${run.phases.length ? run.phases[0][1] : "none"}, and no switch.`), projection(run, state));
     return section;
   }
   const { condition, event, verdict } = run.switch, told = (name, value, words = name) => fact(words, value, { id: `switch-${name}-${run.id}` });
   section.append(el("p", { className: "verdict" }, sentence(verdict)),
     event
-      ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch), "epochs finished"), told("rate", number(event.lr)), told("condition", event.condition))
+      ? el("dl", { className: "facts" }, told("step", event.step.toLocaleString("en")), told("epoch", String(event.epoch), "epochs finished"), told("rate", number(event.lr), "learning rate"), told("condition", event.condition))
       : el("dl", { className: "facts" }, told("condition", condition)));
   if (event) section.append(storyPanel(run, state));
   const note = run.standing(state.step), over = event && state.step > event.step;
-  if (note) section.append(el("p", { className: "standing" }, over ? "It has switched; the condition is not asked any more. Last: " : `At step ${note.step.toLocaleString("en")}: `, el("b", {}, note.words)));
+  if (note) section.append(el("p", { className: "standing" }, over ? "It has switched; the condition is no longer checked. Last: " : `At step ${note.step.toLocaleString("en")}: `, el("b", {}, note.words)));
   if (run.switch.projection) section.append(rates(run, state));
   run.switch.conditions.forEach((one, i) => {
     if (one.metric && !COUNTS.has(one.metric)) section.append(towards(run, state, one, i));
@@ -28,7 +28,7 @@ function switchPanel(run, state) {
   return section;
 }
 
-// A condition's number on its way to its level; for a plateau, the metric itself too.
+// A condition's value on its way to its level; for a plateau, the metric itself too.
 function towards(run, state, one, i) {
   const points = run.history.filter((h) => h.standings[i].value !== null).map((h) => [h.step, h.standings[i].value]);
   const level = run.history.length ? run.history[run.history.length - 1].standings[i].level : null;
@@ -42,7 +42,7 @@ function towards(run, state, one, i) {
   return figure;
 }
 
-// gamma and Lambda over time. The axis has most of them, for single gammas may lie far out: arrowheads stand for those.
+// gamma and Lambda over time. The axis covers most of them; arrowheads stand for outliers.
 function rates(run, state) {
   const { gamma, lambda, compared, tolerance } = run.switch.projection, curves = [{ values: gamma, first: 1, class: "gamma" }];
   if (compared) curves.push({ values: compared, first: 1, class: "compared" });
@@ -57,14 +57,14 @@ function rates(run, state) {
   const now = k >= 0 ? [` Step ${(k + 1).toLocaleString("en")}: `, el("var", {}, "γ"), " = ", ...number(gamma[k]), ", ", el("var", {}, "Λ"), " = ", ...number(lambda[k])] : [];
   if (k >= 0 && tolerance) now.push(", tolerance ", ...number(tolerance[k]));
   return el("figure", { className: "chart rates" },
-    el("figcaption", {}, tip(el("span", { className: "key gamma" }, "γ"), GAMMA), " the SGD rate that explains each step best, ", el("span", { className: "key lambda" }, "Λ"), " its running average, ", el("span", { className: "key band" }, "band"), " the tolerance",
-      ...(compared ? [", ", el("span", { className: "key compared" }, "mean"), " of the last γ, which is compared."] : ["."]),
+    el("figcaption", {}, tip(el("span", { className: "key gamma" }, "γ"), GAMMA), ": the SGD learning rate that each step suggests; ", el("span", { className: "key lambda" }, "Λ"), ": its running average; ", el("span", { className: "key band" }, "band"), ": the tolerance",
+      ...(compared ? ["; ", el("span", { className: "key compared" }, "mean"), " of the last γ, which is compared with Λ."] : ["."]),
       far.length ? ` Arrowheads: ${far.length} of ${gamma.length.toLocaleString("en")} γ lie beyond the axis, the farthest at ${short(farthest[0])} (step ${farthest[1].toLocaleString("en")}).` : null),
     stepChart({ curves, label: "gamma and Lambda over the steps", first: 1, last: Math.max(2, gamma.length), cursor: Math.min(state.step, gamma.length), band, range, height: 170 }),
     el("p", { className: "now" }, ...now));
 }
 
-// The step p and the gradient's direction -g, drawn to scale in the plane in which both lie.
+// The step p and the direction -g, drawn to scale in the plane that contains both.
 function projection(run, state) {
   const frame = run.nearest(state.step, (f) => f.geometry);
   if (!frame) return el("p", { className: "hint" }, "No step of this run was recorded with its geometry.");
@@ -72,15 +72,15 @@ function projection(run, state) {
   const caption = [`Step ${frame.step.toLocaleString("en")}: the step `, el("var", {}, "p"), " is ", ...number(length), " long and ", `${angle(degrees)} off the direction −`, el("var", {}, "g"), ". "];
   const figure = el("figure", { className: "chart arrows" });
   if (!(cos > 0.02)) {
-    caption.push(cos <= 0 ? "It does not lead down the gradient at all, so that no SGD rate fits it." : "They are nearly at right angles: no SGD rate of any use fits it.");
+    caption.push(cos <= 0 ? "It does not go down the gradient at all, so no SGD learning rate fits it." : "They are nearly at right angles: no useful SGD learning rate fits it.");
   } else {
-    caption.push("With the rate ", el("var", {}, "γ"), " = ", ...number(gamma), " the shadow of the SGD step −", el("var", {}, "γg"), " on ", el("var", {}, "p"), " is ", el("var", {}, "p"), " itself: this is what ", el("var", {}, "γ"), " means.");
+    caption.push("With the learning rate ", el("var", {}, "γ"), " = ", ...number(gamma), ", the SGD step −", el("var", {}, "γg"), " projected onto ", el("var", {}, "p"), " is ", el("var", {}, "p"), " itself: this defines ", el("var", {}, "γ"), ".");
   }
   figure.append(arrows(cos, degrees), el("figcaption", {}, ...caption));
   return figure;
 }
 
-// -gamma g to the right; p at its angle, as long as the shadow of -gamma g on it.
+// -gamma g to the right; p at its angle, as long as the projection of -gamma g onto it.
 function arrows(cos, degrees) {
   const width = 460, turn = (degrees * Math.PI) / 180, fits = cos > 0.02, reach = 340, length = fits ? reach * cos : 120;
   const height = Math.max(80, length * Math.sin(turn) + 60), x0 = fits ? 40 : width / 2 - 60, y0 = height - 24;

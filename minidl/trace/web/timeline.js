@@ -1,4 +1,4 @@
-// The timeline: loss, validation accuracy, rate and phase of all steps; the recorded ones as marks; click to go there.
+// The timeline: loss, validation accuracy, learning rate and phase of all steps; marks for the recorded ones; click to go there.
 
 const LETTERS = ["A", "B"];
 
@@ -7,8 +7,8 @@ class Timeline {
     this.runs = runs;
     this.node = document.getElementById("timeline");
     this.first = Math.min(...runs.map((run) => run.first));
-    this.last = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded])); // one that failed has begun its last step
-    this.end = Math.max(this.last, this.first + 1); // of the axis, which has a length
+    this.last = Math.max(...runs.flatMap((run) => [run.last, ...run.recorded])); // one that failed has started its last step
+    this.end = Math.max(this.last, this.first + 1); // of the axis, which needs a length
     this.node.addEventListener("pointerdown", (event) => { this.dragging = true; this.seek(event, go); });
     this.node.addEventListener("pointermove", (event) => this.dragging && this.seek(event, go));
     window.addEventListener("pointerup", () => { this.dragging = false; });
@@ -26,7 +26,7 @@ class Timeline {
     const top = 16, bottom = narrow ? 78 : 96;
     const [low, high] = extent(this.runs.flatMap((run) => [...run.losses]), true);
     const loss = axis(low, Math.max(high, low * 1.1), bottom, top, true);
-    const validated = (run) => run.epochs.filter((epoch) => epoch.val_accuracy !== null); // some runs validate on nothing
+    const validated = (run) => run.epochs.filter((epoch) => epoch.val_accuracy !== null); // some runs have no validation images
     const accuracies = this.runs.flatMap((run) => validated(run).map((epoch) => epoch.val_accuracy));
     const [worst, best] = extent(accuracies), margin = (best - worst || 0.05) * 0.15;
     const accuracy = axis(Math.max(0, worst - margin), Math.min(1, best + margin), bottom, top);
@@ -58,7 +58,7 @@ class Timeline {
     this.move(this.step || this.first);
   }
 
-  // Phase, rate and recorded steps of a run, one above the other.
+  // Phase, learning rate and recorded steps of a run, stacked.
   strip(parts, run, i, x, y, left, right, narrow) {
     const tall = 13;
     if (this.runs.length > 1) parts.push(text(left - 6, y + 10, LETTERS[i], { "text-anchor": "end", class: `letter run-${i}` }));
@@ -77,20 +77,20 @@ class Timeline {
     if (run.event) {
       const at = x(run.event.step);
       parts.push(svg("line", { x1: at, x2: at, y1: 8, y2: y + 5, class: "switch-line" }));
-      const side = at > right - 60 ? -1 : 1; // of the line, where there is room; one below the other, for both may be at one step
+      const side = at > right - 60 ? -1 : 1; // of the line, where there is room; stacked, because both may be at the same step
       parts.push(text(at + 4 * side, 10 + 11 * i, this.runs.length > 1 ? `switch ${LETTERS[i]}` : "switch", { "text-anchor": side > 0 ? "start" : "end", class: "switch-label" }));
     }
     return y + 8;
   }
 
-  // The length of the whole step at the recorded steps, by its logarithm.
+  // The length of the whole step at the recorded steps, on a log scale.
   lengths(parts, run, i, x, y, right, narrow) {
     const found = run.frames.filter((f) => f.geometry).map((f) => [f.step, f.geometry.p]);
     if (found.length < 2) return y;
     const tall = narrow ? 16 : 22, [low, high] = extent(found.map(([, p]) => p), true), map = axis(low, Math.max(high, low * 1.1), y + tall - 2, y + 2, true);
     const line = path(found.map(([step, p]) => [x(step), map(p)]), { class: `step-length run-${i}` });
     line.append(svg("title"));
-    line.firstChild.textContent = `length of the whole step |p|, by its logarithm: from ${short(high)} down to ${short(low)}`;
+    line.firstChild.textContent = `length of the whole step |p|, on a log scale from ${short(high)} down to ${short(low)}`;
     parts.push(line, text(right + 6, y + tall / 2 + 4, "|p|", { class: "rate-label" }));
     return y + tall + 2;
   }

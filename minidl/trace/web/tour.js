@@ -2,36 +2,36 @@
 
 const PANELS = ["network", "filters", "minibatch", "lens", "switch"];
 
-// What the rate means to the step, where its formula says so.
+// What the learning rate means for the step, if its formula tells.
 function aboutRate({ terms }, rate) {
   const how = terms.find((t) => t.symbol === "p")?.formula, first = terms.length && valueAt(terms[0], 0) === 1;
-  if (how === "-lr * g") return `The step is the gradient times the rate, ${rate}. Open “What if?” and turn the rate.`;
+  if (how === "-lr * g") return `The step is minus the gradient times the learning rate, ${rate}. Open “What if?” and change the learning rate.`;
   if (how === "-lr * mhat / (sqrt(vhat) + eps)" && first)
-    return `At its first step this rule looks at the gradient's sign alone: the step is about the rate, ${rate}, however large g is. Open “What if?” and leave the bias correction out.`;
-  return `The rate is ${rate}. Open “What if?” and turn it.`;
+    return `At its first step this rule uses only the gradient's sign: the step is about the learning rate, ${rate}, however large g is. Open “What if?” and turn off the bias correction.`;
+  return `The learning rate is ${rate}. Open “What if?” and change it.`;
 }
 
-// Each stop: a title, what to say, the step to stand at, the panel to look at, and where in it.
+// Each stop: a title, the text, the step to go to, the panel to look at, and the stage in it.
 function tourOf(run) {
   const first = run.recorded[0], last = run.recorded[run.recorded.length - 1], classes = run.frame(first).batch ? run.layers[run.layers.length - 1].shape[0] : 0;
   const n = run.layers.length, rate = short(run.rate(first));
-  const guess = classes > 1 ? ` A blind guess among ${classes} classes costs log ${classes} = ${short(Math.log(classes))}.` : "";
+  const guess = classes > 1 ? ` A blind guess among ${classes} classes has a loss of log ${classes} = ${short(Math.log(classes))}.` : "";
   const scored = run.epochs.filter((epoch) => epoch.val_accuracy !== null), end = scored[scored.length - 1];
-  const right = (step) => { const { batch } = run.nearest(step, (f) => f.batch) || {}; return batch ? ` ${batch.correct} of the ${batch.order.length} images of this minibatch are right.` : ""; };
+  const right = (step) => { const { batch } = run.nearest(step, (f) => f.batch) || {}; return batch ? ` ${batch.correct} of the ${batch.order.length} images of this minibatch are classified correctly.` : ""; };
   const { before, after } = run.event ? aroundSwitch(run) : {};
   return [
     { title: "Before anything is learned", step: first, panel: "minibatch",
-      words: `Step ${first}. The first minibatch comes in, the worst examples first. Its loss is ${short(run.loss(first))}.${guess}${right(first)} Everything on this page belongs to one such step.` },
+      words: `Step ${first}. The first minibatch enters; the worst examples are shown first. Its loss is ${short(run.loss(first))}.${guess}${right(first)} Everything on this page is about one such step.` },
     { title: "Forward, and back", step: first, panel: "network", stage: n + 1,
-      words: `The images went forward through ${n} layers to the loss; now its gradient starts back. J and K walk through the stages. Click a layer: above is what it put out for the worst example, beside it the gradient that came back. Red is positive, blue negative.` },
+      words: `The images went forward through ${n} layers to the loss; now its gradient starts back. J and K move through the stages. Click a layer: you see its output for the worst example and, beside it, the gradient that came back. Red is positive, blue negative.` },
     { title: "One weight", step: first, panel: "lens",
-      words: `A single weight and every line of its update, with its own numbers. ${aboutRate(run.frame(first), rate)}` },
+      words: `A single weight and every line of its update, with its own values. ${aboutRate(run.frame(first), rate)}` },
     after ? { title: "The switch", step: after.step, panel: "switch",
-      words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table has the step before and the one after: the rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}.${measuresAnother(run, before, after) ? " The two rates measure different things." : ""}` }
+      words: `After step ${run.event.step.toLocaleString("en")} the rule changed. The table compares the steps before and after: the learning rate went from ${short(run.rate(before.step))} to ${short(run.rate(after.step))}, the length of the whole step from ${short(before.geometry.p)} to ${short(after.geometry.p)}.${measuresAnother(run, before, after) ? " The two rates measure different things." : ""}` }
       : { title: "Step and gradient", step: run.recorded[Math.floor(run.recorded.length / 2)], panel: "switch",
-        words: `${run.switch ? sentence(run.switch.verdict) : "This run has nothing to switch to."} The drawing shows how its step lies to the gradient: SGD without momentum goes straight along −g, an adaptive rule at an angle.` },
+        words: `${run.switch ? sentence(run.switch.verdict) : "This run has no switch."} The drawing shows the angle between step and gradient: SGD without momentum moves straight along −g, an adaptive rule at an angle.` },
     { title: run.ending ? "Where it ended" : "What was learned", step: last, panel: run.ending ? "network" : "filters",
-      words: run.ending ? `The last recorded step: ${run.ending}` : `The last step. The first layer's weights were noise; now they look for parts of what the images show.${right(last)}${end ? ` Of the validation images ${percent(end.val_accuracy)} are right.` : ""} Now walk by yourself: the arrow keys step, ? lists all keys.` },
+      words: run.ending ? `The last recorded step: ${run.ending}` : `The last step. The first layer's weights were noise; now they respond to parts of the images.${right(last)}${end ? ` The validation accuracy is ${percent(end.val_accuracy)}.` : ""} Now explore on your own: the arrow keys step, ? lists all keys.` },
   ];
 }
 
@@ -54,7 +54,7 @@ class Tour {
     const press = (label, what, props = {}) => el("button", { type: "button", onclick: what, ...props }, label);
     if (stage !== undefined) view.stage = stage;
     this.node.replaceChildren(el("h2", {}, `${k + 1} of ${stops.length}: ${title}`), el("p", {}, words),
-      el("div", { className: "buttons-row" }, press("‹ back", () => this.stop(k - 1), { disabled: k === 0 }), press(k === stops.length - 1 ? "end of the tour" : "next ›", () => this.stop(k + 1), { id: "tour-next" }), press("close", () => this.end())));
+      el("div", { className: "buttons-row" }, press("‹ back", () => this.stop(k - 1), { disabled: k === 0 }), press(k === stops.length - 1 ? "end tour" : "next ›", () => this.stop(k + 1), { id: "tour-next" }), press("close", () => this.end())));
     this.node.hidden = false;
     this.node.classList.toggle("left", panel === "lens" || panel === "switch"); // beside the panel, not on it
     document.body.classList.add("touring");
@@ -63,7 +63,7 @@ class Tour {
     document.getElementById("tour-next").focus({ preventScroll: true });
   }
 
-  // Mark the panel, and bring it into view above the words.
+  // Mark the panel, and bring it into view above the text.
   show(panel) {
     this.panel = panel;
     this.mark();
@@ -109,7 +109,7 @@ class Lecture {
     this.app.draw();
   }
 
-  // The buttons that choose the panel, and letters as large as fit: 28 pixels on 1,080 lines, where the panel is too long down to 24.
+  // The buttons that choose the panel, and the largest type that fits: 28 pixels on 1,080 lines, down to 24 if the panel is too long.
   fit() {
     const main = document.getElementById("main");
     document.getElementById("panels").hidden = !this.on;

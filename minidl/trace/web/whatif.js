@@ -1,4 +1,4 @@
-// What if? The same step of the same weight with other numbers, worked out by the formulas that the recorder gave.
+// What if? The same step of the same weight with other values, computed by the recorded formulas.
 
 // The value of a formula in Python's syntax: recursive descent, an `if`, a comparison, sums, products, a power, a call.
 function evaluate(source, value) {
@@ -52,14 +52,14 @@ function evaluate(source, value) {
   return choice();
 }
 
-// The numbers that can be turned, each with its way from a slider's place (0 to 1) to a value and back.
+// The values that can be changed, each with its map from a slider's position (0 to 1) to a value and back.
 const near1 = { value: (at) => 1 - 10 ** (-4 * at), place: (v) => -Math.log10(1 - Math.min(v, 0.9999)) / 4 }; // 0 to 0.9999
 const KNOBS = { lr: null, b1: near1, b2: near1, eps: { value: (at) => 10 ** (-12 + 12 * at), place: (v) => (Math.log10(Math.max(v, 1e-12)) + 12) / 12 }, mu: near1, alpha: near1 };
-function knob(name, real) { // a rate: from a hundredth to a hundred times what it was
+function knob(name, real) { // a learning rate: from a hundredth to a hundred times what it was
   return KNOBS[name] || { value: (at) => real * 10 ** (4 * at - 2), place: (v) => (Math.log10(v / real) + 2) / 4 };
 }
 
-// The step of this weight with other numbers. What the weight brought along, g, m and v before the step, stays.
+// The step of this weight with other values. What it starts from, g and the old m and v, stays.
 function imagine(terms, place, wish) {
   const values = new Map(), real = (term) => Number(valueAt(term, place));
   const look = (name) => values.get(name);
@@ -106,8 +106,8 @@ function whatIfPanel(run, state, frame) {
   show();
   const adaptive = !/^(sgd|momentum|nesterov)/.test(rule);
   return el("details", { className: "what-if", open: Boolean(wish.open), ontoggle: (event) => { wish.open = event.target.open; } },
-    el("summary", {}, "What if? Other numbers for this very step"),
+    el("summary", {}, "What if? Other values for this same step"),
     el("div", { className: "knobs" }, ...Object.keys(KNOBS).filter((name) => names.has(name) && truth.get(name) > 0).map(slider),
       names.has("mhat") ? check("uncorrected", "without bias correction") : null, adaptive && names.has("lr") ? check("sgd", "as SGD, −η g, with this η") : null, again),
-    result, el("p", { className: "hint" }, "What the weight brought along (", symbol("g"), ...[...names].filter((name) => name.endsWith("_old") && name !== "w_old").flatMap((name) => [", ", symbol(name)]), ") stays as it was: this is another step, not another run."));
+    result, el("p", { className: "hint" }, "What the step starts from (", symbol("g"), ...[...names].filter((name) => name.endsWith("_old") && name !== "w_old").flatMap((name) => [", ", symbol(name)]), ") stays as it was: this is another step, not another run."));
 }
