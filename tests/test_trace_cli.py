@@ -191,7 +191,7 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     assert side_by_side([pages[0], str(tmp_path / "none.html"), "--out", str(both)]) == 2
     assert side_by_side([*pages, pages[0], "--out", str(both)]) == 2
     told = capsys.readouterr().err
-    assert "3 runs were given, but two fit side by side" in told
+    assert "3 runs were given, but at most two fit side by side" in told
     assert "two runs" in COMMANDS["trace"], "the list of commands promises no more"
     assert side_by_side([str(both), "--out", str(tmp_path / "again.html")]) == 0
     assert [r["title"] for r in trace.read(tmp_path / "again.html")] == [r["title"] for r in found]

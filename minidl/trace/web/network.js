@@ -81,7 +81,7 @@ const SAMPLE = 4096; // keep.py's: the values that a histogram is made of
 function weightCards(run, frame, name, state, act, lit) {
   const grid = run.weights.find((g) => g.name === name), i = run.weights.indexOf(grid);
   const terms = (run.nearest(state.step, (f) => f.terms.length) || { terms: [] }).terms;
-  return [["weight", "w", "Weights"], ["gradient", "g", "Gradient w.r.t. the weights"]].map(([key, symbol, title]) => {
+  return [["weight", "w", "Weights"], ["gradient", "g", "Gradient w.r.t."]].map(([key, symbol, title]) => {
     const term = terms.find((t) => t.symbol === symbol), histogram = frame.weights[i][key];
     const card = el("div", { className: `card ${lit ? "lit" : ""}` }, el("h5", {}, `${title} ${name}`));
     if (term) {
@@ -89,7 +89,7 @@ function weightCards(run, frame, name, state, act, lit) {
       const part = grid.count < size(grid.shape) ? `${grid.count} of ${size(grid.shape).toLocaleString("en")}` : `all ${grid.count}`;
       card.append(el("p", { className: "hint" }, `${part} (${grid.shape.join("×")}); click one`));
     }
-    if (histogram) card.append(bars(histogram, title), el("p", { className: "hint" }, `${size(grid.shape) > SAMPLE ? `${SAMPLE.toLocaleString("en")} of` : "all"} ${size(grid.shape).toLocaleString("en")}`));
+    if (histogram) card.append(bars(histogram, `${title} ${name}`), el("p", { className: "hint" }, `${size(grid.shape) > SAMPLE ? `${SAMPLE.toLocaleString("en")} of` : "all"} ${size(grid.shape).toLocaleString("en")}`));
     return card;
   });
 }
