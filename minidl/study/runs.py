@@ -69,7 +69,7 @@ class Trial:
 
     @cached_property
     def key(self) -> str:
-        """The run's key: a hash of everything that determines its result, so not of where data and files are."""
+        """The run's key: a hash of everything that determines its result. Where data and files are does not."""
         content = {name: value for name, value in vars(self).items() if name not in ("dataset", "code", "key")}
         text = json.dumps([BITS, content], sort_keys=True)
         for own, sha256 in self.code:

@@ -51,7 +51,7 @@ class Interval:
     n: int
 
     def word(self, margin: float) -> str:
-        """The verdict, for a difference that matters from `margin` on; positive is better."""
+        """The verdict; differences up to `margin` do not matter, and positive is better."""
         if -margin <= self.low and self.high <= margin:
             return EQUIVALENT
         if self.low > 0:

@@ -168,11 +168,11 @@ class Plan:
         return tune(points, self.study.rounds, judge)
 
     def tuning_runs(self, regime: Regime, recipe: Recipe, seeds: int) -> list[Trial]:
-        """The runs by which a setting is judged, with so many of the tuning seeds."""
+        """The runs by which a setting is judged, with the first `seeds` tuning seeds."""
         return [self.run(regime, recipe, seed, final=False) for seed in self.study.tuning_seeds[:seeds]]
 
     def _rank(self, regime: Regime, runs: list[Trial]) -> Rank | None:
-        """Mean validation accuracy, and of equals the smaller validation loss; behind all where a run collapsed."""
+        """Mean validation accuracy, then the lower validation loss; behind all others if a run collapsed."""
         if any(run.key in self.given_up for run in runs):
             return 2 * COLLAPSED, 0.0
         records = self.records(runs)
@@ -184,7 +184,7 @@ class Plan:
         return first + COLLAPSED * any(collapsed(record, regime) for record in records), second
 
     def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None = None) -> list[Trial]:
-        """The runs that count; none while the tuning is not finished. tuned: how it stands, where that is known."""
+        """The runs that count; none until the tuning is finished. tuned: its state, if already known."""
         tuned = tuned or self.tuned(regime, contestant)
         if not tuned.finished:
             return []

@@ -54,7 +54,7 @@ def _early(blocks: Sequence[Block]) -> str:
 
 
 def _luck(blocks: Sequence[Block]) -> str:
-    """The differences that tuning the same rule once more made."""
+    """The differences that came from tuning the same rule again."""
     found = [100 * difference for block in blocks for _, difference in tuned_again(block)]
     if not found:
         return ""
