@@ -46,7 +46,7 @@ def told(cell: str) -> float:
 
 
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-GAMMA, LAMBDA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\N{GREEK CAPITAL LETTER LAMDA}", "\N{MINUS SIGN}"
+GAMMA, LAMBDA, MINUS = "\N{GREEK SMALL LETTER GAMMA}", "\u039b", "\N{MINUS SIGN}"
 
 
 # ---- the story of the switch ----
