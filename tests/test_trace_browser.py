@@ -253,7 +253,7 @@ def test_the_story_of_a_switch_says_of_momentum_what_the_rule_has(chrome, pages)
     assert near(event["lr"], 0.1 * lambdas[event["step"] - 1])
     visit(chrome, pages / "swats.html")
     told = [p.text for p in chrome.find_elements("css selector", ".moral")]
-    assert f"times 1 {MINUS} μ = 0.1" in told[1]
+    assert f"to be multiplied by 1 {MINUS} μ = 0.1" in told[1]
     assert "since its momentum starts at zero" in told[0]
     visit(chrome, pages / "gnmt.html")
     told = [p.text for p in chrome.find_elements("css selector", ".moral")]

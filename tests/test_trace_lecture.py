@@ -91,7 +91,7 @@ def test_a_projected_rate_is_told_with_lambda_and_momentum(chrome, pages):
     visit(chrome, pages / "projected.html")
     words = chrome.find_elements("css selector", ".story .moral")[1].text
     assert "its running average" in words
-    average = told(re.search(rf"average, (\S+): times 1 {MINUS} μ = 0\.1", words)[1])
+    average = told(re.search(rf"average, (\S+), to be multiplied by 1 {MINUS} μ = 0\.1", words)[1])
     assert average == pytest.approx(lambdas[event["step"] - 1], 0.006)
     assert average / 10 == pytest.approx(event["lr"], 0.006)
 

@@ -102,8 +102,8 @@ def _number(value: Any) -> Any:
 
 
 def worst_first(logits: Array, x: Array, labels: Array) -> dict[str, Any]:
-    """The minibatch's examples by decreasing loss, with the images of the first IMAGES. Where the network's output is
-    NaN, the predicted class is -1."""
+    """The minibatch's examples by decreasing loss, with the images of the first IMAGES. If the network's output
+    has NaN, the predicted class is -1."""
     with no_grad():
         log_p = to_numpy(ops.log_softmax(Tensor(logits)).data)
     truth, n = to_numpy(labels).astype(np.int32), len(log_p)

@@ -82,7 +82,7 @@ def fitting(recording: dict[str, Any], room: int) -> bytes:
             break  # the steps left must stay
         frames = kept
         dropped = len(recording["frames"]) - len(frames)
-        note = f"{dropped} of {len(recording['frames'])} recorded steps, to keep the page small"
+        note = f"{dropped} of {len(recording['frames'])} recorded steps were dropped to keep the page small."
         data = pack({**recording, "frames": frames, "left_out": [*recording["left_out"], note]})
     return data
 

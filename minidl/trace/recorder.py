@@ -1,7 +1,7 @@
 """The Recorder is an observer that keeps what a page needs to replay a run.
 
 It changes nothing: training gives the same bits with and without it. At every step it notes the loss, the learning rate
-and the values of the weights under the lens; the steps that choose.py selects it records in full.
+and the values of the weights under the lens; steps selected by choose.py are recorded in full.
 """
 
 from __future__ import annotations

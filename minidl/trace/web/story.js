@@ -55,8 +55,8 @@ function suggested(run, before) {
   const words = [`The learning rate is ${short(rate)}; `, symbol("gamma"), ` of the step before the switch would have suggested ${short(gamma)}`];
   if (gamma <= 0) return [`The learning rate is ${short(rate)}. `, symbol("gamma"), ` of the step before the switch, ${short(gamma)}, suggests none: the step went uphill by the gradient of its own minibatch.`];
   if (projected && Math.abs(projected.lambda[run.event.step - 1] - rate) > 1e-12 * rate && run.momentumAfter() > 0)
-    words.push(", and ", symbol("Lambda"), `, its running average, ${short(projected.lambda[run.event.step - 1])}: times 1 − μ = ${short(1 - run.momentumAfter())}, because momentum makes each step 1/(1 − μ) times as long`);
-  words.push(". ", symbol("gamma"), ` is the learning rate whose SGD step, projected onto the step that was taken, has the same length: at ${angle(degrees)} between them it has to be long`, degrees > 80 ? ", here very long, and it varies from minibatch to minibatch: γ alone is no learning rate to continue with." : ".");
+    words.push(", and ", symbol("Lambda"), `, its running average, ${short(projected.lambda[run.event.step - 1])}, to be multiplied by 1 − μ = ${short(1 - run.momentumAfter())}, because momentum makes each step 1/(1 − μ) times as long`);
+  words.push(". ", symbol("gamma"), ` is the learning rate whose SGD step, projected onto the step that was taken, has the same length: with ${angle(degrees)} between the two, the SGD step has to be long`, degrees > 80 ? ", here very long, and γ varies from minibatch to minibatch: alone, it is not a learning rate to continue with." : ".");
   return words;
 }
 
