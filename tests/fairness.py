@@ -298,7 +298,7 @@ return record('max', y if keepdim else y.squeeze(dims), (x, lambda g: first * g.
 """
         },
         92,
-        "here the first gets all of it",
+        "yours gives all of it to the first",
     ),
     "A1: a list is asked with `in`": (
         "A1",
@@ -333,7 +333,7 @@ for tensor in reversed(_topological_order(self)):
 """
         },
         95,
-        "keep the walk's gradients apart from .grad",
+        "keep a pass's gradients apart from .grad",
     ),
     "A2: m and v themselves are corrected": (
         "A2",

@@ -371,7 +371,7 @@ WORKS = {
     ),
     "A1: _fit leaves float64": Work("A1", {"_fit": FIT}, 93, "expected dtype float32"),
     "A1: _fit in other words": Work("A1", {"_fit": FIT + ".astype(parent.dtype)"}, 100),
-    "A1: leaves share a gradient": Work("A1", {"Tensor.backward": BACKWARD}, 95, "the same array for .grad"),
+    "A1: leaves share a gradient": Work("A1", {"Tensor.backward": BACKWARD}, 95, "share one array as .grad"),
     "A1: backward in other words": Work(
         "A1", {"Tensor.backward": BACKWARD.replace("tensor.grad = g ", "tensor.grad = g.copy() ")}, 100
     ),

@@ -185,7 +185,7 @@ MISTAKES = {
         x = as_tensor(x)
         y = _log_softmax(x.data, dim)
         return record("log_softmax", y, (x, lambda g: g - np.exp(y) * g))
-    """}, {"softmax"}, "moves all outputs"),
+    """}, {"softmax"}, "affects all outputs"),
     "cross_entropy is a sum": Mistake("A1", {"cross_entropy": """
         logits = as_tensor(logits)
         rows, log_p = np.arange(len(labels)), _log_softmax(logits.data, -1)
@@ -207,7 +207,7 @@ MISTAKES = {
             if n == 1 and g.shape[i] != 1:
                 g = g.mean(i, keepdims=True)
         return np.asarray(g)
-    """}, {"_fit"}, "not a mean"),
+    """}, {"_fit"}, "don't average"),
     # ---- A2 ----
     "no bias correction": Mistake("A2", {"Adam.rule": ADAM.format(step="m / (v**0.5 + self.eps)")}, ADAM_ITEMS,
         "did you forget the bias correction"),

@@ -1,6 +1,6 @@
-"""A1, the teacher's part: each operation's value and gradients, and the walk back through a graph.
+"""A1, the teacher's part: each operation's value and gradients, and the backward pass through a graph.
 
-The oracles are the derivatives from a table of calculus, in float64.
+The expected values are textbook derivatives, in float64.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from tutorials.assignments.graph import Operation, run, unbroadcast, wide
 
 
 def spread_of(g: Array, shape: list[int], dims: list[int]) -> Array:
-    """The gradient of a sum over `dims`, for a submission that has `_spread` wrong."""
+    """The gradient of a sum over `dims`: stands in for a wrong `_spread`."""
     kept = [1 if i in dims else n for i, n in enumerate(shape)]
     return np.broadcast_to(g.reshape(kept), shape)
 
 
 def log_softmax_part(x: Array, dims: list[int]) -> Array:
-    """The same for `_log_softmax`."""
+    """Stands in for a wrong `_log_softmax`."""
     shifted = x.astype(np.float64) - x.max(tuple(dims), keepdims=True)
     return (shifted - np.log(np.exp(shifted).sum(tuple(dims), keepdims=True))).astype(x.dtype)
 
 
 def fit_of(g: Array, shape: list[int]) -> Array:
-    """The same for `_fit`."""
+    """Stands in for a wrong `_fit`."""
     return unbroadcast(g, tuple(shape))
 
 
 def order_of(edges: Array, n: int) -> list[int]:
-    """The same for `_topological_order`, of n tensors and the edges to their inputs: by the longest way to a leaf."""
+    """Stands in for a wrong `_topological_order`: n tensors, sorted by the longest path along `edges` to a leaf."""
     depth = [0] * n
     for _ in range(n):
         for tensor, parent in edges.tolist():
@@ -60,7 +60,7 @@ def mul(call: Call, rng: np.random.Generator) -> None:
             op = run(call, "mul", [x, y])
             op.value(exact(a * b, 1))
             g = normal(rng, (a * b).shape, dtype)
-            swapped = "Each input's gradient is g times the other input." if a.shape == b.shape else ""
+            swapped = "The gradient of each input is g times the other input." if a.shape == b.shape else ""
             op.gradients(
                 g, [exact(unbroadcast(g * b, a.shape), 30, unbroadcast(np.abs(g * b), a.shape)),
                     exact(unbroadcast(g * a, b.shape), 30, unbroadcast(np.abs(g * a), b.shape))],
@@ -75,14 +75,14 @@ def div(call: Call, rng: np.random.Generator) -> None:
             x, y = normal(rng, shapes[0], dtype), rng.uniform(0.5, 2, shapes[1]).astype(dtype)
             a, b = wide(x, y)
             op = run(call, "div", [x, y])
-            op.value(exact(a / b, 1), {"This is b / a.": lambda: b / a})
+            op.value(exact(a / b, 1), {"You computed b / a.": lambda: b / a})
             g = normal(rng, (a / b).shape, dtype)
             to_b = -g * a / b**2
             op.gradients(
                 g, [exact(unbroadcast(g / b, a.shape), 30, unbroadcast(np.abs(g / b), a.shape)),
                     exact(unbroadcast(to_b, b.shape), 40, unbroadcast(np.abs(to_b), b.shape))],
                 {"d(a/b)/da = 1/b.": lambda: unbroadcast(g * b, a.shape)},
-                {"The sign: d(a/b)/db = -a / b^2.": lambda: unbroadcast(-to_b, b.shape),
+                {"The sign is wrong: d(a/b)/db = -a / b^2.": lambda: unbroadcast(-to_b, b.shape),
                  "d(a/b)/db = -a / b^2: the square is missing.": lambda: unbroadcast(-g * a / b, b.shape),
                  "d(a/b)/db = -a / b^2: a is missing.": lambda: unbroadcast(-g / b**2, b.shape)},
             )  # fmt: skip
@@ -94,7 +94,7 @@ def log(call: Call, rng: np.random.Generator) -> None:
         x = rng.uniform(0.1, 5, (3, 4)).astype(dtype)
         (a,) = wide(x)
         op = run(call, "log", [x])
-        op.value(exact(np.log(a), 4, 1 + np.abs(np.log(a))), {"The natural logarithm, not log10.": lambda: np.log10(a)})
+        op.value(exact(np.log(a), 4, 1 + np.abs(np.log(a))), {"Use the natural log, not log10.": lambda: np.log10(a)})
         g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g / a, 2)], {"d(log x)/dx = 1/x.": lambda: g * np.log(a)})
 
@@ -106,11 +106,11 @@ def relu(call: Call, rng: np.random.Generator) -> None:
         x[0, :2] = 0
         (a,) = wide(x)
         op = run(call, "relu", [x])
-        op.value(exact(np.maximum(a, 0), 0), {"This is |x|.": lambda: np.abs(a)})
+        op.value(exact(np.maximum(a, 0), 0), {"You computed |x|.": lambda: np.abs(a)})
         g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g * (a > 0), 0)], {
-            "At x = 0 the gradient is 0 here, as in PyTorch: x > 0, not x >= 0.": lambda: g * (a >= 0),
-            "The gradient passes where x > 0 only.": lambda: np.array(g),
+            "At x = 0 the gradient is 0, as in PyTorch: use x > 0, not x >= 0.": lambda: g * (a >= 0),
+            "The gradient passes only where x > 0.": lambda: np.array(g),
         })  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def sigmoid(call: Call, rng: np.random.Generator) -> None:
         g = normal(rng, a.shape, dtype)
         op.gradients(g, [exact(g * y * (1 - y), 40, np.abs(g))], {
             "The derivative of the sigmoid is y (1 - y).": lambda: g * y,
-            "The derivative is y (1 - y) with y the sigmoid itself, not x.": lambda: g * a * (1 - a),
+            "The derivative is y (1 - y), where y is the sigmoid of x, not x.": lambda: g * a * (1 - a),
         })  # fmt: skip
 
 
@@ -139,7 +139,7 @@ DIMS: tuple[dict[str, Any], ...] = (
     {"dim": 1, "keepdim": True},
     {"dim": [-1, 0], "keepdim": True},
 )
-_KEEP = "Is keepdim obeyed? With keepdim=True the axis stays, with length 1."
+_KEEP = "Check keepdim: with keepdim=True the reduced axes stay, with length 1."
 
 
 def reduced(x: Array, options: dict[str, Any], how: Any) -> Array:
@@ -150,7 +150,7 @@ def reduced(x: Array, options: dict[str, Any], how: Any) -> Array:
 
 
 def spread(g: Array, x: Array, options: dict[str, Any]) -> Array:
-    """Each summand gets the gradient of its sum."""
+    """Each element gets the gradient of the sum that it is in."""
     kept = reduced(np.zeros(x.shape), {**options, "keepdim": True}, np.sum).shape
     return np.broadcast_to(np.asarray(g, np.float64).reshape(kept), x.shape)
 
@@ -176,14 +176,14 @@ def mean(call: Call, rng: np.random.Generator) -> None:
             (a,) = wide(x)
             op = run(call, "mean", [x], **options)
             right = exact(reduced(a, options, np.mean), 26, reduced(np.abs(a), options, np.mean))
-            op.value(right, {"This is the sum.": lambda: reduced(a, options, np.sum)})
+            op.value(right, {"You computed the sum.": lambda: reduced(a, options, np.sum)})
             g = normal(rng, right.value.shape, dtype)
             n = a.size / right.value.size
             op.gradients(g, [exact(spread(g, a, options) / n, 2)], {
-                "Each value's share of the mean is 1/n: did you forget to divide?": lambda: spread(g, a, options),
-                "n is the number of values that each mean is of, not the number of rows.":
+                "Each element contributes 1/n to the mean: did you forget to divide?": lambda: spread(g, a, options),
+                "n is the number of elements averaged into each mean, not the number of rows.":
                     lambda: spread(g, a, options) / len(a),
-                "n is the number of values that each mean is of, not of all values.":
+                "n is the number of elements averaged into each mean, not the number of all elements.":
                     lambda: spread(g, a, options) / a.size,
             })  # fmt: skip
 
@@ -203,15 +203,15 @@ def max_(call: Call, rng: np.random.Generator) -> None:
             all_of_it = spread(g, a, options) * winners
             axis = tuple(options["dim"]) if isinstance(options.get("dim"), list) else options.get("dim")
             op.gradients(g, [exact(all_of_it / ties, 3)], {
-                "Equal maxima share the gradient evenly: divide by how many there are.": lambda: all_of_it,
-                "Equal maxima share the gradient evenly; here the first gets all of it.":
+                "Tied maxima share the gradient evenly: divide by the number of ties.": lambda: all_of_it,
+                "Tied maxima share the gradient evenly; yours gives all of it to the first.":
                     lambda: all_of_it * _first(winners, axis),
-                "Only the largest values get a gradient.": lambda: spread(g, a, options),
+                "Only the maxima get a gradient.": lambda: spread(g, a, options),
             })  # fmt: skip
 
 
 def _first(winners: Array, axis: Any) -> Array:
-    """The first of the winners along some axes, row by row."""
+    """The first winner along the given axes, in row-major order."""
     axes = range(winners.ndim) if axis is None else np.atleast_1d(axis) % winners.ndim
     order = np.arange(winners.size).reshape(winners.shape)
     firsts = np.where(winners, order, winners.size).min(tuple(int(i) for i in axes), keepdims=True)
@@ -235,7 +235,7 @@ def getitem(call: Call, rng: np.random.Generator) -> None:
         np.add.at(right, taken, g)
         once[taken] = g
         op.gradients(g, [exact(right, 4)], {
-            "An element that is taken twice gets both gradients: dx[index] += g counts it once, np.add.at all of them.":
+            "An element selected twice gets both gradients: dx[index] += g counts it once, np.add.at each time.":
                 lambda: once})  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def matmul(call: Call, rng: np.random.Generator) -> None:
 
 
 def matmul_gradients(a: Array, b: Array, g: Array) -> tuple[Array, Array]:
-    """Of sum(g * (a @ b)), summed over the copies."""
+    """The gradients of sum(g * (a @ b)), summed over broadcast axes."""
     a2, b2 = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
     g2 = g[None] if a.ndim == 1 else g[..., None] if b.ndim == 1 else g
     da = np.einsum("...nm,...km->...nk", g2, np.broadcast_to(b2, (*g2.shape[:-2], *b2.shape[-2:])))
@@ -282,14 +282,14 @@ def linear(call: Call, rng: np.random.Generator) -> None:
         rights = [exact(g64 @ w64, 4, np.abs(g64) @ np.abs(w64)), exact(g64.T @ x64, 7, np.abs(g64.T) @ np.abs(x64)),
                   exact(g64.sum(0), 7, np.abs(g64).sum(0))]  # fmt: skip
         op = run(call, "linear", [x, w, b])
-        op.value(exact(x64 @ w64.T + b64, 6, size), {"Where is b?": lambda: x64 @ w64.T})
-        op.gradients(g, rights, {}, {}, {"b is added to every row: its gradient is the sum over them.":
+        op.value(exact(x64 @ w64.T + b64, 6, size), {"b is missing.": lambda: x64 @ w64.T})
+        op.gradients(g, rights, {}, {}, {"b is added to every row: its gradient is the sum over the rows.":
                                          lambda: g64.mean(0)})  # fmt: skip
         op = run(call, "linear", [x, w])
         op.value(exact(x64 @ w64.T, 5, size))
         op.gradients(g, rights[:2])
         op = run(call, "linear", [x.reshape(2, 3, 4), w, b])  # the same rows, in a batch
-        op.told += ", where x is (..., in)"
+        op.told += ", where x has shape (..., in)"
         op.value(exact(x64 @ w64.T + b64, 6, size).of_shape(2, 3, 3))
         op.gradients(g.reshape(2, 3, 3), [rights[0].of_shape(2, 3, 4), *rights[1:]])
 
@@ -315,16 +315,16 @@ def softmax(call: Call, rng: np.random.Generator) -> None:
             op = run(call, "log_softmax", [x], dim=dim)
             op.value(exact(log_p, 12, size))
             op.gradients(g, [exact(g - p * np.sum(g, dim, keepdims=True), 1, g_size)], {
-                "Each input moves all outputs of its row: the p in front multiplies the sum of g.": lambda: g - p * g,
+                "Each input affects all outputs of its row: p multiplies the sum of g over the row.": lambda: g - p * g,
                 "The gradient of log_softmax is g - p sum(g).": lambda: g - p,
             })  # fmt: skip
             op = run(call, "softmax", [x], dim=dim)
             op.value(
                 exact(p, 20, size),
-                {"Which axis? The sum over `dim` is 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % a.ndim))},
+                {"Wrong axis: the sum over `dim` must be 1.": lambda: np.exp(log_softmax_of(a, 1 - dim % a.ndim))},
             )
             op.gradients(g, [exact(p * (g - np.sum(g * p, dim, keepdims=True)), 1, g_size)], {
-                "Each input moves all outputs of its row, not only its own.": lambda: g * p * (1 - p),
+                "Each input affects all outputs of its row, not only its own.": lambda: g * p * (1 - p),
             })  # fmt: skip
 
 
@@ -340,33 +340,33 @@ def cross_entropy(call: Call, rng: np.random.Generator) -> None:
             told = f"cross_entropy of logits (6, 4), labels {labels.tolist()}, in {np.dtype(dtype)}"
             op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels, options={}))
             op.value(exact(losses.mean(), 20, size), {
-                "The mean over the batch, not the sum.": lambda: losses.sum(),
-                "The sign: it is -log p.": lambda: -losses.mean(),
-                "The mean over the examples, not over examples and classes.": lambda: losses.mean() / 4,
-                "The logarithm of the softmax, or the softmax itself?": lambda: -np.exp(-losses).mean(),
-                **{f"Never take the logarithm of a softmax, whatever is added to it: log p = x - max - log(sum(e^(x - "
-                   f"max))).{' ' * i}": partial(_bounded, losses, least)
+                "The loss is the mean over the batch, not the sum.": lambda: losses.sum(),
+                "The sign is wrong: the loss is -log p.": lambda: -losses.mean(),
+                "Take the mean over the examples, not over examples and classes.": lambda: losses.mean() / 4,
+                "The loss is -log p, not -p: is the logarithm missing?": lambda: -np.exp(-losses).mean(),
+                **{f"Don't take the logarithm of a softmax, even with a small number added to it: log p = x - max - "
+                   f"log(sum(e^(x - max))).{' ' * i}": partial(_bounded, losses, least)
                    for i, least in enumerate((1e-16, 1e-15, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6))},
             })  # fmt: skip
             g = np.array(1.5, dtype)
             p = np.exp(log_p)
             op.gradients(g, [exact(1.5 * (p - one_hot) / 6, 40, size)], {
                 "The loss is a mean: divide by the number of examples.": lambda: 1.5 * (p - one_hot),
-                "Take the one-hot truth from the softmax.": lambda: 1.5 * p / 6,
-                "The gradient g of the loss multiplies all of it.": lambda: (p - one_hot) / 6,
-                "The sign: it is p minus the one-hot truth.": lambda: 1.5 * (one_hot - p) / 6,
+                "Subtract the one-hot target from the softmax.": lambda: 1.5 * p / 6,
+                "Multiply the result by g, the gradient of the loss.": lambda: (p - one_hot) / 6,
+                "The sign is wrong: it is p minus the one-hot target.": lambda: 1.5 * (one_hot - p) / 6,
             })  # fmt: skip
     for options in ({"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.2}):
         _with_options(call, rng, options)
 
 
 def _bounded(losses: Array, least: float) -> Array:
-    """The mean loss where every probability has this number added."""
+    """The mean loss if this number is added to every probability."""
     return np.asarray(-np.log(np.exp(-losses) + least).mean())
 
 
 def _with_options(call: Call, rng: np.random.Generator, options: dict[str, Any]) -> None:
-    """cross_entropy as its docstring has it: the sum, the losses themselves, or softer labels."""
+    """cross_entropy with the options in its docstring: the sum, one loss per example, or smoothed labels."""
     x, labels, e = normal(rng, (6, 4)), rng.integers(0, 4, 6), options.get("label_smoothing", 0)
     log_p = log_softmax_of(x, 1)
     hows: dict[str, Any] = {"sum": np.sum, "none": np.array}
@@ -377,17 +377,17 @@ def _with_options(call: Call, rng: np.random.Generator, options: dict[str, Any])
     op = Operation(call, told, [x], call("cross_entropy", inputs=[x], labels=labels, options=options))
     plain = -log_p[np.arange(6), labels].mean()
     size = 2 * np.abs(x).max() + 5
-    op.value(exact(how(losses), 40, 6 * size), {f"{next(iter(options))} is not obeyed.": lambda: plain})
+    op.value(exact(how(losses), 40, 6 * size), {f"{next(iter(options))} is ignored.": lambda: plain})
     g = normal(rng, np.shape(how(losses)))
     right = g.reshape(-1, 1) * (np.exp(log_p) - truth) / (6 if how is np.mean else 1)
     op.gradients(g, [exact(right, 40, 6 * size)])
 
 
-# ---- the walk back ----
+# ---- the backward pass ----
 
 
 def paths(leaves: int, nodes: list[Any]) -> np.ndarray[Any, Any]:
-    """d(last node)/d(leaf) for each leaf, by forward mode: no walk back is involved."""
+    """d(last node)/d(leaf) for each leaf, by forward mode: no backward pass is involved."""
     rows = [np.eye(leaves)[i] for i in range(leaves)]
     for node in nodes:
         rows.append(sum(c * rows[i] for i, c in node))
@@ -395,7 +395,7 @@ def paths(leaves: int, nodes: list[Any]) -> np.ndarray[Any, Any]:
 
 
 def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mistakes: Any = None, **how: Any) -> Any:
-    """Run backward() and check every leaf's gradient and that every edge was used once for each backward()."""
+    """Run backward(); check every leaf's gradient, and that each backward() used every edge once."""
     got = call("backward", leaves=leaves, nodes=nodes, **how)
     right, times = paths(len(leaves), nodes), how.get("times", 1)
     for k, leaf in enumerate(leaves):
@@ -403,7 +403,7 @@ def walk_back(call: Call, told: str, leaves: list[Array], nodes: list[Any], mist
         expect(got["gradients"][k], exact(value, 0), leaf.dtype, f"{told}: leaf {k}",
                {said: partial(np.full, leaf.shape, value) for said, value in (mistakes or {}).items()})  # fmt: skip
     for k, node in enumerate(nodes):
-        require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more often than once")
+        require(got["used"][k] == times * len(node), f"{told}: operation {k} was visited more than once per backward()")
     return got
 
 
@@ -416,10 +416,10 @@ def fit(call: Call, rng: np.random.Generator) -> None:
             (g64,) = wide(g)
             right = exact(unbroadcast(g64, shape), g.size, unbroadcast(np.abs(g64), shape))
             expect(got, right, dtype, f"a leaf of shape {shape} that was broadcast to {out}", {
-                "A sum over the copies, not a mean.": lambda: unbroadcast(g64, shape) * np.prod(shape) / g.size,
+                "Sum over the copies, don't average.": lambda: unbroadcast(g64, shape) * np.prod(shape) / g.size,
             })  # fmt: skip
     got = call("broadcast", shape=[3], g=np.ones((2, 3)), dtype="float32")
-    told = "a leaf of float32, whose vjp gave a gradient of float64"
+    told = "a float32 leaf whose vjp returned a float64 gradient"
     expect(got, exact(np.full(3, 2.0), 1), np.float32, told)
 
 
@@ -430,19 +430,19 @@ def order(call: Call, rng: np.random.Generator) -> None:
     one = [np.ones(2)]
     walk_back(call, "a chain of three", one, [[[0, 2]], [[1, 3]], [[2, 5]]])
     walk_back(call, "a chain of three, backward(gradient=[2, -3])", one, [[[0, 2]], [[1, 3]], [[2, 5]]],
-              {"The walk begins with `gradient` where one is given, not with ones: _seed tells.": 30},
+              {"If `gradient` is given, start from it, not from ones: call _seed.": 30},
               gradient=np.array([2.0, -3.0]))  # fmt: skip
     walk_back(call, "x * 3 + x * 4", one, [[[0, 3], [0, 4]]], {"An input that is used twice gets both gradients.": 4})
-    # x -> a -> b and c, c -> d, and b + d: whoever hands on a's gradient when b is done leaves out what comes through d
+    # x -> a -> b and c, c -> d, and b + d: passing on a's gradient as soon as b is done misses what comes through d
     diamond = [[[0, 2]], [[1, 3]], [[1, 5]], [[3, 7]], [[2, 1], [4, 1]]]
     walk_back(call, "a diamond with one longer side", one, diamond, {
-        "A tensor's gradient was handed on before it was complete: only one side of the diamond came through.": 70,
-        "One side of the diamond is missing, the longer one.": 6,
-        "The first part of the gradient was handed on twice, once with each side.": 82,
+        "A tensor's gradient was passed on before it was complete: only one side of the diamond is included.": 70,
+        "The longer side of the diamond is missing.": 6,
+        "The first part of a gradient was passed on twice, once with each side of the diamond.": 82,
     })  # fmt: skip
     ladder = [[[0, 1]], *([[k, 1], [k, 1]] for k in range(1, 13))]  # 2^12 paths
     walk_back(call, "a ladder with 4,096 paths and 13 operations", one, ladder)
-    for _ in range(3):  # at random: each node uses some of those before it
+    for _ in range(3):  # random graphs: each node uses some of the nodes before it
         nodes: list[Any] = [[[0, 2], [1, 3]]]
         for k in range(3, 12):
             used = sorted({k - 1, *(int(i) for i in rng.integers(0, k, 2))})
@@ -452,24 +452,24 @@ def order(call: Call, rng: np.random.Generator) -> None:
 
 @ITEMS.item("backward: gradients add up, and share no memory", 5, "Tensor.backward", lesson=3)
 def accumulate(call: Call, rng: np.random.Generator) -> None:
-    add = [[[0, 1], [1, 1]]]  # a + b: both inputs are given the very same array
+    add = [[[0, 1], [1, 1]]]  # a + b: both inputs receive the same array
     two = [np.ones(3), np.ones(3)]
-    shared = "a + b hands one array to both inputs: += into it changes both. Make a new array (or copy it first)."
+    shared = "a + b passes one array to both inputs: += into it changes both. Make a new array (or copy it first)."
     got = walk_back(call, "a + b", two, add, {shared: 2})
     require(
-        not got["shared"], "a + b: both leaves have the same array for .grad; who changes one changes the other: copy"
+        not got["shared"], "a + b: both leaves share one array as .grad, so changing one changes the other: copy it"
     )
     walk_back(call, "(a + b) + a", two, [*add, [[2, 1], [0, 1]]], {shared: 2, "": 1})
     walk_back(call, "a + b, backward() twice, retain_graph=True", two, add,
-              {"The second backward() must add to .grad.": 1, shared: 4, "Is the seed of the walk changed?": 3},
+              {"The second backward() must add to .grad.": 1, shared: 4, "Is the initial gradient changed in place?": 3},
               times=2, retain_graph=True)  # fmt: skip
-    again = "The second backward() hands on what the first one did, too: keep the walk's gradients apart from .grad."
+    again = "The second backward() passes on the first one's gradients too: keep a pass's gradients apart from .grad."
     walk_back(call, "(a + b) + a, backward() twice, retain_graph=True", two, [*add, [[2, 1], [0, 1]]],
               {again: 5, f"{again} ": 3}, times=2, retain_graph=True)  # fmt: skip
     try:
         call("backward", leaves=two, nodes=add, times=2)
     except Wrong as wrong:
-        require("RuntimeError" in str(wrong), f"a second backward() should raise RuntimeError, and not: {wrong}")
+        require("RuntimeError" in str(wrong), f"a second backward() should raise RuntimeError, got: {wrong}")
     else:
         raise Wrong("backward() twice without retain_graph must raise RuntimeError: set node.edges to None when done")
 
