@@ -46,7 +46,7 @@ p[...] = -lr * (m / (1 - b1**t)) / (np.sqrt(v) + self.eps)
 """
         },
         75,
-        "m is corrected, v is not",
+        "m is corrected, but v is not",
     ),
     "A2: p is filled, then added to": (
         "A2",

@@ -248,45 +248,43 @@ WORKS = {
         "A2",
         {"SGD.rule": SGD.replace("-lr * (g + self.momentum * v) if self.nesterov else -lr * v", "-lr * v")},
         92,
-        "look ahead",
+        "Nesterov's lookahead",
     ),
     "A2: the root is forgotten": Work("A2", {"Adam.rule": RULE.format(HATS.replace(" ** 0.5", ""))}, 75, "square root"),
     "A2: eps inside": Work(
         "A2",
         {"Adam.rule": RULE.format("-lr * (m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")},
         75,
-        "inside the root",
+        "inside the square root",
     ),
     "A2: eps and betas are constants": Work(
         "A2", {"Adam.rule": RULE.format("-lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)) ** 0.5 + 1e-8)")}, 90
     ),
     "A2: plus instead of minus": Work("A2", {"Adam.rule": RULE.format(HATS[1:])}, 75, "climbs"),
-    "A2: a new p in Adam": Work(
-        "A2", {"Adam.rule": RULE.format(HATS).replace("p[...]", "p")}, 75, "no step arrives in p"
-    ),
+    "A2: a new p in Adam": Work("A2", {"Adam.rule": RULE.format(HATS).replace("p[...]", "p")}, 75, "p holds no step"),
     "A2: a new p in both": Work(
         "A2",
         {"Adam.rule": OWN_MOMENTS.replace("p[...]", "p") + " " + HATS, "SGD.rule": SGD.replace("p[...]", "p")},
         75,
-        "no step arrives in p",
+        "p holds no step",
     ),
-    "A2: a new p in SGD": Work("A2", {"SGD.rule": SGD.replace("p[...]", "p")}, 90, "no step arrives in p"),
+    "A2: a new p in SGD": Work("A2", {"SGD.rule": SGD.replace("p[...]", "p")}, 90, "p holds no step"),
     "A2: a new p in SGD, which climbs": Work(
-        "A2", {"SGD.rule": SGD.replace("p[...]", "p").replace("-lr", "lr")}, 75, "no step arrives in p"
+        "A2", {"SGD.rule": SGD.replace("p[...]", "p").replace("-lr", "lr")}, 75, "p holds no step"
     ),
-    "A2: Adam.rule does nothing": Work("A2", {"Adam.rule": "pass"}, 60, "no step arrives in p"),
-    "A2: both do nothing": Work("A2", {"Adam.rule": "pass", "SGD.rule": "pass"}, 20, "no step arrives in p"),
+    "A2: Adam.rule does nothing": Work("A2", {"Adam.rule": "pass"}, 60, "p holds no step"),
+    "A2: both do nothing": Work("A2", {"Adam.rule": "pass", "SGD.rule": "pass"}, 20, "p holds no step"),
     "A2: the step is returned, in both": Work(
         "A2",
         {"Adam.rule": RULE.format(HATS).replace("p[...] =", "return"), "SGD.rule": SGD.replace("p[...] =", "return")},
         75,
-        "no step arrives in p",
+        "p holds no step",
     ),
     "A2: the last element is forgotten": Work(
         "A2", {"SGD.rule": SGD.replace("p[...] = -lr * g", "p[:5] = -lr * g[:5]", 1)}, 90, "not written: p has 6"
     ),
     "A2: t is counted once more, as in the paper": Work(
-        "A2", {"Adam.rule": "self.t += 1\n" + RULE.format(HATS)}, 75, "self.t grows by 2 in a step"
+        "A2", {"Adam.rule": "self.t += 1\n" + RULE.format(HATS)}, 75, "self.t grows by 2 per step"
     ),
     "A2: moments returns new ones": Work(
         "A2",
@@ -297,15 +295,17 @@ WORKS = {
         75,
         "m and v are not kept from step to step",
     ),
-    "A2: scratch is read": Work("A2", {"moments": MOMENTS.format("g**2") + " + 0 * scratch"}, 90, "of no use"),
+    "A2: scratch is read": Work(
+        "A2", {"moments": MOMENTS.format("g**2") + " + 0 * scratch"}, 90, "Don't use the contents of"
+    ),
     "A2: Nesterov turned round": Work(
-        "A2", {"SGD.rule": SGD.replace("(g + self.momentum * v)", "(v + self.momentum * g)")}, 92, "wrong way round"
+        "A2", {"SGD.rule": SGD.replace("(g + self.momentum * v)", "(v + self.momentum * g)")}, 92, "g and v swapped"
     ),
     "A2: v is the step, as in Keras": Work(
         "A2",
         {"SGD.rule": SGD.replace("v += g", "v -= lr * g").replace("-lr * (g +", "(-lr * g +").replace("-lr * v", "v")},
         95,
-        "The rate is inside v",
+        "v contains the learning rate",
     ),
     "A2: t - 1": Work(
         "A2", {"Adam.rule": RULE.format(HATS.replace("**t", "**(t - 1)"))}, 75, "self.t is 1 there, not 0"

@@ -215,7 +215,7 @@ MISTAKES = {
         "Adam.rule": ADAM.format(step=RIGHT_STEP.replace("**t", "**max(t - 1, 1)"))},
         ADAM_ITEMS - {"Adam: the first step"}, "one step late"),
     "eps inside the root": Mistake("A2", {"Adam.rule": ADAM.format(
-        step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")}, ADAM_ITEMS, "eps stands inside the root"),
+        step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps) ** 0.5")}, ADAM_ITEMS, "eps is inside the square root"),
     "eps before the correction": Mistake("A2", {"Adam.rule": ADAM.format(
         step="(m / (1 - b1**t)) / ((v**0.5 + self.eps) / (1 - b2**t) ** 0.5)")}, ADAM_ITEMS, "eps is added before"),
     "no square root": Mistake("A2", {"Adam.rule": ADAM.format(step="(m / (1 - b1**t)) / (v / (1 - b2**t) + self.eps)")},
@@ -223,7 +223,7 @@ MISTAKES = {
     "moments into new arrays": Mistake("A2", {"moments": "m = b1 * m + (1 - b1) * g\nv = b2 * v + (1 - b2) * g**2"},
         {"moments"}, "a new array is lost"),
     "moments unweighted": Mistake("A2", {"moments": "m *= b1\nm += g\nv *= b2\nv += g * g"}, {"moments"},
-        "must get (1 - b1) g"),
+        "Add (1 - b1) g to m"),
     "SGD climbs": Mistake("A2", {"SGD.rule": "p[...] = lr * g if v is None else 0"},
         {"SGD: w", "SGD with", "SGD: the rate", "Nesterov"}, "This climbs"),
     "SGD climbs everywhere": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v *= self.momentum\n    v += g",
@@ -240,9 +240,9 @@ MISTAKES = {
         v *= self.momentum
         v += lr * g
         p[...] = -(lr * g + self.momentum * v if self.nesterov else v)
-    """}, {"SGD: the rate"}, "The rate is inside v"),
+    """}, {"SGD: the rate"}, "v contains the learning rate"),
     "no Nesterov": Mistake("A2", {"SGD.rule": MOMENTUM.format(v="v *= self.momentum\n    v += g", step="v")},
-        {"Nesterov"}, "without Nesterov's look ahead"),
+        {"Nesterov"}, "without Nesterov's lookahead"),
     "the gradient is used up": Mistake("A2", {"SGD.rule": """
         if v is not None:
             v *= self.momentum

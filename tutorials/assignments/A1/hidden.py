@@ -461,7 +461,7 @@ def accumulate(call: Call, rng: np.random.Generator) -> None:
     )
     walk_back(call, "(a + b) + a", two, [*add, [[2, 1], [0, 1]]], {shared: 2, "": 1})
     walk_back(call, "a + b, backward() twice, retain_graph=True", two, add,
-              {"The second backward() must add to .grad.": 1, shared: 4, "Is the initial gradient changed in place?": 3},
+              {"The second backward() must add to .grad.": 1, shared: 4, "Do you modify the initial gradient?": 3},
               times=2, retain_graph=True)  # fmt: skip
     again = "The second backward() passes on the first one's gradients too: keep a pass's gradients apart from .grad."
     walk_back(call, "(a + b) + a, backward() twice, retain_graph=True", two, [*add, [[2, 1], [0, 1]]],

@@ -1,7 +1,7 @@
-"""A2, the teacher's part: what is asked, what is right, and what the usual mistakes give.
+"""A2, the teacher's part: the items, the right answers, and what common mistakes give.
 
-Every oracle is the textbook's formula in float64, with the mistakes as its arguments. It also adds up its slack (see
-check.py): how many roundings of which size stand between the formula and an answer in the input's precision.
+The right answers come from the textbook formulas in float64, whose extra arguments switch on the mistakes. They also
+accumulate the slack (see check.py): the number and size of the roundings that an answer in the input's precision has.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from tutorials.assignments.check import Array, Exact, Mistakes, Wrong, exact, ex
 
 
 def moments_of(g: Array, m: Array, v: Array, b1: float, b2: float) -> list[Array]:
-    """m <- b1 m + (1-b1) g and v <- b2 v + (1-b2) g^2, for a submission that has them wrong."""
+    """m <- b1 m + (1-b1) g and v <- b2 v + (1-b2) g^2: stands in for a wrong `moments`."""
     wide = [np.asarray(a, np.float64) for a in (g, m, v)]
     new = b1 * wide[1] + (1 - b1) * wide[0], b2 * wide[2] + (1 - b2) * wide[0] ** 2
     return [each.astype(g.dtype) for each in new]
 
 
 ITEMS = Items(lesson=6, parts={"moments": moments_of})
-NOTHING = 12345.0  # what stands in p where no step is written: see calls.py
+NOTHING = 12345.0  # what p holds where no step was written: see calls.py
 BOTH = (np.float32, np.float64)
 
-# Slips that show in several items: they are paid for once.
+# Slips that can affect several items: a student pays for them once.
 CLIMBS = "This climbs: is the sign of the step right? p is added to w."
-UNWRITTEN = "no step arrives in p: write into it, p[...] = ...; p = ... or return ... makes a new array, which is lost"
+UNWRITTEN = "p holds no step: write into it with p[...] = ...; p = ... or return ... makes a new array, which is lost"
 DAMPED = "Is the gradient multiplied by 1 - mu? Here v <- mu v + g."
-FORGETS = "v is not kept from step to step: write into it (v *= mu; v += g), a new array is lost."
-FORGETS_BOTH = "m and v are not kept from step to step: `moments` must write into them, a new array is lost."
-SCRATCH = "What `scratch` holds is of no use (here NaN): write into it before you read it, or leave it alone."
-INSIDE = "The rate is inside v. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v."
+FORGETS = "v is not kept from step to step: update it in place (v *= mu; v += g); a new array is lost."
+FORGETS_BOTH = "m and v are not kept from step to step: `moments` must update them in place; a new array is lost."
+SCRATCH = "Don't use the contents of `scratch` (here NaN): write into it before you read it, or ignore it."
+INSIDE = "v contains the learning rate. PyTorch's convention, and ours: v <- mu v + g, then p = -lr v."
 
 
 def sgd(w: Array, gradients: Array, lr: float, mu: float = 0, decay: float = 0, nesterov: bool = False,
         damped: bool = False, lr_inside: bool = False, forgets: bool = False, turned: bool = False,
         sign: int = -1) -> Exact:  # fmt: skip
-    """w after each step; v <- mu v + g, w <- w - lr v. damped: v <- mu v + (1-mu) g, and so on."""
+    """w after each step; v <- mu v + g, w <- w - lr v. The last arguments are mistakes, as v <- mu v + (1-mu) g."""
     w, v = np.array(w, np.float64), np.zeros(len(w))
     size, v_size, values, slacks = np.zeros(len(w)), np.zeros(len(w)), [], []
     for t, g in enumerate(np.asarray(gradients, np.float64), 1):
@@ -60,7 +60,7 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
          correct_m: bool = True, rate: float = 1.0, sign: int = -1, no_eps: bool = False,
          from_0: bool = False, twice: bool = False, forgets: bool = False,
          corrected: bool = False) -> Exact:  # fmt: skip
-    """w after each step of Kingma & Ba's Algorithm 1; the last arguments are the ways to get it wrong."""
+    """w after each step of Kingma & Ba's Algorithm 1; the last arguments are mistakes."""
     w, m, v, m_size = np.array(w, np.float64), *np.zeros((3, len(w)))
     size, values, slacks = np.zeros(len(w)), [], []
     if swapped:
@@ -89,33 +89,33 @@ def adam(w: Array, gradients: Array, lr: float = 1e-3, b1: float = 0.9, b2: floa
 
 
 def start(rng: np.random.Generator, dtype: Any, steps: int, n: int = 6) -> tuple[Array, Array]:
-    """Weights, and gradients of sizes from 0.01 to 100."""
+    """Weights, and gradients with scales from 0.01 to 100."""
     return normal(rng, n, dtype), (normal(rng, (steps, n)) * 10.0 ** rng.uniform(-2, 2, n)).astype(dtype)
 
 
 def trajectory(call: Call, rule: str, options: dict[str, Any], w: Array, g: Array, forgiving: bool = True) -> Any:
-    """The student's weights after each step. Where no step arrives in p and that has been paid for, with the steps that
-    the rule has made in an array of its own."""
+    """The student's weights after each step. If p holds no step and the student has already paid for that, the steps
+    are those that the rule left in a new array."""
     got = call("steps", rule=rule, options=options, w=w, gradients=g)
     left = [np.full(g.shape, NOTHING), (1 - options.get("betas", (0.9, 0.999))[1]) * g.astype(np.float64) ** 2]
     same = isinstance(got, np.ndarray) and got.shape == g.shape
-    for p in left:  # what stands in p before the rule, or after `moments` that has used it as its scratch
+    for p in left:  # what p holds before the rule, or after `moments` has used it as scratch
         if same and np.allclose(got, w + np.cumsum(p, 0), rtol=1e-3, atol=1e-6):
             arrived(call, f"{given(rule, options, w, g)}: {UNWRITTEN}", forgiving)
             return call("steps", rule=rule, options=options, w=w, gradients=g, rebound=True)
     if same and np.isclose(got[0] - w, NOTHING, rtol=1e-3).any():
-        raise Wrong(f"{given(rule, options, w, g)}: part of the step is not written: p has {len(w)} elements here")
+        raise Wrong(f"{given(rule, options, w, g)}: part of p is not written: p has {len(w)} elements here")
     return got
 
 
 def arrived(call: Call, message: str, forgiving: bool = True) -> None:
-    """No step has arrived in p: raise Wrong where that has not been paid for."""
+    """p holds no step: raise Wrong unless the student has already paid for that."""
     if not (forgiving and call.ledger.forgives(UNWRITTEN)):
         raise Wrong(message, UNWRITTEN)
 
 
 def given(rule: str, options: dict[str, Any], w: Array, g: Array) -> str:
-    """The input in words."""
+    """A description of the input."""
     arguments = ", ".join(f"{k}={tuple(v) if isinstance(v, list) else v}" for k, v in options.items())
     few = np.array2string(g[0][:3], precision=4, separator=", ")
     return f"{rule}({arguments}), {len(g)} step{'s' * (len(g) > 1)} in {w.dtype}, first gradients {few}"
@@ -136,18 +136,18 @@ def plain(call: Call, rng: np.random.Generator) -> None:
 
 
 def momentum_slips(w: Array, g: Array, lr: float, mu: float, nesterov: bool) -> Mistakes:
-    """What the usual slips with v give."""
+    """What common slips with v give."""
 
     def wrong(**slip: Any) -> Any:
         return lambda: sgd(w, g, lr, mu, **{"nesterov": nesterov, **slip}).value
 
     return {
         DAMPED: wrong(damped=True), FORGETS: wrong(forgets=True), CLIMBS: wrong(sign=1),
-        "v gets mu g, and not g: v <- mu v + g.": lambda: sgd(w, mu * g, lr, mu, nesterov=False).value,
-        "This is plain SGD: is the step made from v, or from g?": lambda: sgd(w, g, lr).value,
+        "You add mu g to v instead of g: v <- mu v + g.": lambda: sgd(w, mu * g, lr, mu, nesterov=False).value,
+        "This is plain SGD: do you compute the step from g instead of v?": lambda: sgd(w, g, lr).value,
         "This is Nesterov's step although nesterov=False." if not nesterov else
-        "This is momentum without Nesterov's look ahead: p = -lr (g + mu v).": wrong(nesterov=not nesterov),
-        "Are g and v the wrong way round? p = -lr (g + mu v).": wrong(turned=True),
+        "This is momentum without Nesterov's lookahead: p = -lr (g + mu v).": wrong(nesterov=not nesterov),
+        "Are g and v swapped? p = -lr (g + mu v).": wrong(turned=True),
     }  # fmt: skip
 
 
@@ -167,10 +167,10 @@ def changing_rate(call: Call, rng: np.random.Generator) -> None:
     asked = {"name": "SGD", "options": {"momentum": 0.9}, "g": g, "state": {"v": v}, "t": 3, "lr": 0.01}
     got = call("rule", **asked)
     if (got["p"] == NOTHING).all():
-        arrived(call, f"one step with a v from before: {UNWRITTEN}")
+        arrived(call, f"one step from a given v: {UNWRITTEN}")
         got = call("rule", **asked, rebound=True)
     right = exact(-0.01 * (0.9 * v + g), 6, 0.01 * (np.abs(v) + np.abs(g)))
-    expect(got["p"], right, np.float64, "one step with a v from before, at the rate 0.01", {
+    expect(got["p"], right, np.float64, "one step from a given v, lr = 0.01", {
         INSIDE: lambda: -(0.9 * v + 0.01 * g), DAMPED: lambda: -0.01 * (0.9 * v + 0.1 * g),
         CLIMBS: lambda: 0.01 * (0.9 * v + g), f"{INSIDE} ": lambda: 0.9 * v - 0.01 * g,
     }, call.ledger)  # fmt: skip
@@ -195,18 +195,18 @@ def sgd_in_place(call: Call, rng: np.random.Generator) -> None:
 
 
 def untouched(call: Call, rng: np.random.Generator, name: str, options: dict[str, Any], state: dict[str, Any]) -> None:
-    """One bare call of a rule leaves g alone, fills p and keeps no hold of g."""
+    """A single call of a rule does not change g, fills p and keeps no reference to g."""
     g = normal(rng, 5)
     got = call("rule", name=name, options=options, g=g, state=state, t=1, lr=0.1)
     arguments = ", ".join(f"{k}={v}" for k, v in options.items())
     told = f"{name}({arguments}).rule(g, p, lr{''.join(f', {k}' for k in state)})"
-    require(np.array_equal(got["g"], g), f"{told}: g was changed, but it is the caller's: work on p or on a copy")
+    require(np.array_equal(got["g"], g), f"{told}: g was changed, but it belongs to the caller: work on p or on a copy")
     if (got["p"] == NOTHING).all():
         arrived(call, f"{told}: {UNWRITTEN}")
         got = call("rule", name=name, options=options, g=g, state=state, t=1, lr=0.1, rebound=True)
-    require(not (got["p"] == NOTHING).any(), f"{told}: the step must be written into p, and part of it was not")
+    require(not (got["p"] == NOTHING).any(), f"{told}: part of p was not written")
     kept = [k for k, v in got["state"].items() if (v == 12345.0).any()]
-    require(not kept, f"{told}: {', '.join(kept)} shares memory with g and changes with it: copy its numbers")
+    require(not kept, f"{told}: {', '.join(kept)} shares memory with g, so it changes with g: copy the values")
 
 
 # ---- Adam ----
@@ -223,57 +223,59 @@ def moments(call: Call, rng: np.random.Generator) -> None:
         told = f"m and v after moments(g, scratch, m, v, 0.8, 0.95) in {np.dtype(dtype)}, g = {few}"
         right = exact(0.8 * m64 + (1 - 0.8) * g64, 4, np.abs(m64) + np.abs(g64))
         expect(got["m"], right, dtype, f"m: {told}", {
-            "m did not change: write into it (m *= b1; m += ...), a new array is lost.": lambda: m64,
-            "m must get (1 - b1) g, not g.": lambda: 0.8 * m64 + g64,
-            "Are b1 and b2 the wrong way round?": lambda: 0.95 * m64 + 0.05 * g64,
-            "Are b1 and 1 - b1 the wrong way round?": lambda: 0.2 * m64 + 0.8 * g64,
-            "m averages g itself, this is its square.": lambda: 0.8 * m64 + 0.2 * g64**2,
-            "The old m is forgotten.": lambda: 0.2 * g64, SCRATCH: lambda: np.full_like(m64, np.nan),
+            "m did not change: update it in place (m *= b1; m += ...); a new array is lost.": lambda: m64,
+            "Add (1 - b1) g to m, not g.": lambda: 0.8 * m64 + g64,
+            "Are b1 and b2 swapped?": lambda: 0.95 * m64 + 0.05 * g64,
+            "Are b1 and 1 - b1 swapped?": lambda: 0.2 * m64 + 0.8 * g64,
+            "m averages g, not its square.": lambda: 0.8 * m64 + 0.2 * g64**2,
+            "The old m is missing.": lambda: 0.2 * g64, SCRATCH: lambda: np.full_like(m64, np.nan),
         })  # fmt: skip
         expect(got["v"], exact(0.95 * v64 + (1 - 0.95) * g64**2, 5), dtype, f"v: {told}", {
-            "v did not change: write into it, a new array is lost.": lambda: v64,
+            "v did not change: update it in place; a new array is lost.": lambda: v64,
             SCRATCH: lambda: np.full_like(v64, np.nan),
             "v averages the square of g.": lambda: 0.95 * v64 + 0.05 * g64,
-            "v must get (1 - b2) g^2, not g^2.": lambda: 0.95 * v64 + g64**2,
-            "The square is of g alone: (1 - b2) g^2, not ((1 - b2) g)^2.": lambda: 0.95 * v64 + (0.05 * g64) ** 2,
-            "v averages the square of g, this is its absolute value.": lambda: 0.95 * v64 + 0.05 * np.abs(g64),
-            "Are b1 and b2 the wrong way round?": lambda: 0.8 * v64 + 0.2 * g64**2,
+            "Add (1 - b2) g^2 to v, not g^2.": lambda: 0.95 * v64 + g64**2,
+            "Square only g: (1 - b2) g^2, not ((1 - b2) g)^2.": lambda: 0.95 * v64 + (0.05 * g64) ** 2,
+            "v averages the square of g, not its absolute value.": lambda: 0.95 * v64 + 0.05 * np.abs(g64),
+            "Are b1 and b2 swapped?": lambda: 0.8 * v64 + 0.2 * g64**2,
             "v averages the square of g, not of the average m.":
                 lambda: 0.95 * v64 + 0.05 * (0.8 * m64 + 0.2 * g64) ** 2,
         })  # fmt: skip
 
 
 def adam_mistakes(call: Call, w: Array, g: Array, **options: Any) -> dict[str, Any]:
-    """What the usual slips give."""
+    """What common slips give."""
 
     def wrong(**slip: Any) -> Any:
         return lambda: adam(w, g, **options, **slip).value
 
-    def from_0() -> Any:  # NaN from the first step on; but a rule that gives NaN for any t is not early
+    def from_0() -> Any:  # NaN from the first step on; but a rule that gives NaN for any t has another fault
         state = {"m": np.ones(3), "v": np.ones(3)}
         later = call("rule", name="Adam", options={}, g=np.ones(3), state=state, t=3, lr=0.1)["p"]
         return adam(w, g, **options, from_0=bool(np.isfinite(later).all())).value
 
     return {
         "Did you forget the bias correction, the divisions by 1 - b^t?": wrong(correct=False),
-        "m is corrected, v is not: divide v by 1 - b2^t as well.": wrong(correct_v=False),
-        "v is corrected, m is not: divide m by 1 - b1^t as well.": wrong(correct_m=False),
-        "The bias correction is one step late: self.t counts this step, it is 1 at the first.": wrong(late=True),
-        "1 - b^t is 0 at the first step, and divides by 0: self.t is 1 there, not 0.": from_0,
-        "The bias correction is one step early: self.t counts this step already, it is not t + 1.": wrong(early=True),
-        "The bias correction does not move with t.": wrong(constant_t=True),
-        "self.t grows by 2 in a step: it has been counted before the rule, leave it as it is.": wrong(twice=True),
+        "m is corrected, but v is not: divide v by 1 - b2^t as well.": wrong(correct_v=False),
+        "v is corrected, but m is not: divide m by 1 - b1^t as well.": wrong(correct_m=False),
+        "The bias correction is one step late: self.t includes this step; it is 1 at the first.": wrong(late=True),
+        "At the first step you divide by 1 - b^t = 0: self.t is 1 there, not 0.": from_0,
+        "The bias correction is one step early: self.t already includes this step, so don't add 1.": wrong(early=True),
+        "The bias correction does not change with t.": wrong(constant_t=True),
+        "self.t grows by 2 per step: it is counted before the rule runs, so don't change it.": wrong(twice=True),
         FORGETS_BOTH: wrong(forgets=True),
-        "m and v themselves are corrected, which the next step goes on from: correct copies.": wrong(corrected=True),
+        "You corrected m and v themselves, but the next step needs them uncorrected: correct copies.": wrong(
+            corrected=True
+        ),
         "Did you forget the square root of v?": wrong(root=False),
-        "eps stands inside the root: it is sqrt(vhat) + eps.": wrong(eps_inside=True),
+        "eps is inside the square root: it should be sqrt(vhat) + eps.": wrong(eps_inside=True),
         "eps is added before v is corrected, as in the paper's second form (end of its section 2); here, as in its "
         "Algorithm 1, it is sqrt(v / (1 - b2^t)) + eps.": wrong(eps_first=True),
         "eps is missing.": wrong(no_eps=True),
         "The step is not multiplied by lr.": wrong(rate=1 / options.get("lr", 1e-3)),
-        "This climbs: is the sign of the step right? p is added to w, so it has a minus.": wrong(sign=1),
-        "v averages the square of the gradient, this is its absolute value.": wrong(absolute=True),
-        "Are b1 and b2 the wrong way round?": wrong(swapped=True),
+        "This climbs: is the sign of the step right? p is added to w, so it needs a minus.": wrong(sign=1),
+        "v averages the square of the gradient, not its absolute value.": wrong(absolute=True),
+        "Are b1 and b2 swapped?": wrong(swapped=True),
         "m and v need the factors (1 - b1) and (1 - b2).": wrong(unweighted=True),
     }
 
@@ -301,7 +303,7 @@ def many_steps(call: Call, rng: np.random.Generator) -> None:
 
 
 def from_before(call: Call, rng: np.random.Generator) -> None:
-    """One bare call in the middle: all that a step depends on is in the arguments, and in self.t."""
+    """A single call in the middle of training: a step depends only on the arguments and self.t."""
     g, m, v = normal(rng, 5), normal(rng, 5), 0.1 + np.abs(normal(rng, 5))
 
     def step(m: Array = m, v: Array = v, lr: float = 0.03, t: int = 7) -> Array:
@@ -310,10 +312,11 @@ def from_before(call: Call, rng: np.random.Generator) -> None:
 
     got = call("rule", name="Adam", options={}, g=g, state={"m": m, "v": v}, t=7, lr=0.03)
     none, size = np.zeros(5), 0.03 * (np.abs(m) + np.abs(g)) / (1 - 0.9**7) / np.sqrt(v)
-    arguments = "m and v are those of the arguments: an average of your own in self is not kept for each stretch."
-    expect(got["p"], exact(step(), 60, size), np.float64, "one step at t = 7 with m and v from before, lr = 0.03", {
-        "The rate is the argument lr: self.lr (0.001 here) need not be this stretch's.": lambda: step(lr=1e-3),
-        "t is self.t: a count of your own does not go on where a training is resumed.": lambda: step(t=1),
+    arguments = "Use the arguments m and v: averages that you store in self are not kept separately for each slice."
+    expect(got["p"], exact(step(), 60, size), np.float64, "one step at t = 7 from given m and v, lr = 0.03", {
+        "Use the argument lr: self.lr (here 0.001) may differ from the learning rate of this slice.":
+            lambda: step(lr=1e-3),
+        "Use self.t: your own counter starts again when training is resumed.": lambda: step(t=1),
         arguments: lambda: step(none, none), f"{arguments} ": lambda: step(none, none, t=1),
     })  # fmt: skip
 
@@ -325,7 +328,7 @@ def other_options(call: Call, rng: np.random.Generator) -> None:
         options = {"lr": 0.05, "betas": (b1, b2), "eps": eps}
         right = adam(w, g, 0.05, b1, b2, eps)
         told = given("Adam", options, w, g)
-        mistakes = {"Are betas and eps taken from the arguments?": lambda: adam(w, g, 0.05).value}
+        mistakes = {"Do you use self.betas and self.eps, not constants?": lambda: adam(w, g, 0.05).value}
         mistakes |= adam_mistakes(call, w, g, lr=0.05, b1=b1, b2=b2, eps=eps)
         expect(trajectory(call, "Adam", options, w, g), right, np.float64, told, mistakes, call.ledger)
 
@@ -337,15 +340,15 @@ def adamw(call: Call, rng: np.random.Generator) -> None:
         w64, g64 = w.astype(np.float64), g.astype(np.float64)
         got = call("decayed", w=w, g=g, lr=0.05, weight_decay=0.3)
         told = f"AdamW(weight_decay=0.3).decayed(w, g, lr=0.05) in {np.dtype(dtype)}, w = {_few(w)}"
-        through = "The decay goes through m and v: AdamW shrinks w itself, by 1 - lr lambda, and returns g as it is."
-        expect(got["returned"], exact(g64, 0), dtype, f"{told}: what it returns", {
+        through = "Your decay goes through m and v: AdamW multiplies w itself by 1 - lr lambda and returns g unchanged."
+        expect(got["returned"], exact(g64, 0), dtype, f"{told}: the return value", {
             through: lambda: g64 + 0.3 * w64, f"{through} ": lambda: g64 + 0.05 * 0.3 * w64})  # fmt: skip
         expect(got["w"], exact(w64 * (1 - 0.05 * 0.3), 4, 2 * np.abs(w64)), dtype, f"{told}: w afterwards", {
-            "There is no decay: write into w (w *= ...), a new array is lost.": lambda: w64,
+            "w did not change: update it in place (w *= ...); a new array is lost.": lambda: w64,
             "The decay is not multiplied by lr: w <- w - lr lambda w.": lambda: w64 * (1 - 0.3),
-            "It shrinks by lr alone: w <- w - lr lambda w.": lambda: w64 * (1 - 0.05),
-            "It grows: w <- w - lr lambda w.": lambda: w64 * (1 + 0.05 * 0.3),
-            "It shrinks to lr lambda, not by it: w <- w - lr lambda w.": lambda: w64 * 0.05 * 0.3,
+            "The decay is not multiplied by lambda: w <- w - lr lambda w.": lambda: w64 * (1 - 0.05),
+            "w grows instead of shrinking: w <- w - lr lambda w.": lambda: w64 * (1 + 0.05 * 0.3),
+            "w is multiplied by lr lambda, not by 1 - lr lambda.": lambda: w64 * 0.05 * 0.3,
         })  # fmt: skip
 
 
@@ -360,5 +363,5 @@ def adam_in_place(call: Call, rng: np.random.Generator) -> None:
     try:
         got = call("decayed", w=normal(rng, 5), g=g, lr=0.1, weight_decay=0.1)
     except Wrong:
-        return  # that it does not run is paid for above
-    require(np.array_equal(got["g"], g), "AdamW.decayed(w, g, lr): g was changed, but it is the caller's")
+        return  # the item above has charged for this
+    require(np.array_equal(got["g"], g), "AdamW.decayed(w, g, lr): g was changed, but it belongs to the caller")
