@@ -151,7 +151,7 @@ return record('conv2d', y, *edges)
 """
         },
         80,
-        "as mathematicians",
+        "as in mathematics",
     ),
     "A4: a border of zeros wins": (
         "A4",
@@ -396,7 +396,7 @@ return record('max_pool2d', y, (x, vjp))
 """
         },
         88,
-        "here they share it",
+        "yours splits it among them",
     ),
     "A5: accuracies are printed after each epoch": (
         "A5",

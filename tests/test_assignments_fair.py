@@ -375,7 +375,7 @@ WORKS = {
     "A1: backward in other words": Work(
         "A1", {"Tensor.backward": BACKWARD.replace("tensor.grad = g ", "tensor.grad = g.copy() ")}, 100
     ),
-    "A3: gamma without its sign": Work("A3", {"Projection.add": ADD}, 80, "no abs"),
+    "A3: gamma without its sign": Work("A3", {"Projection.add": ADD}, 80, "don't take abs"),
     "A1: a Tensor in a vjp": Work(
         "A1",
         {"log": "x = as_tensor(x)\nreturn record('log', np.log(x.data), (x, lambda g: g / x))"},
@@ -392,7 +392,7 @@ WORKS = {
         "A1", {"sigmoid": "return div(1, add(1, exp(mul(-1, x))))"}, 95, "does exp overflow"
     ),
     "A4: stride=None is 1 in the mean": Work(
-        "A4", {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))")}, 94, "the window's size, not 1"
+        "A4", {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))")}, 94, "means the window's size, not 1"
     ),
     "A4: stride=None is 1 in both": Work(
         "A4",
@@ -408,7 +408,7 @@ WORKS = {
         "A4",
         {"_windows": COPIES},
         90,
-        "as a view it takes no memory",
+        "a view takes no memory",
     ),
     "A3: (1 - mu) is forgotten": Work(
         "A3",
@@ -429,7 +429,7 @@ WORKS = {
         "model.eval()",
     ),
     "A4: by einsum": Work("A4", {"conv2d": CONV.format("[None, :, None, None]")}, 100),
-    "A4: b along the width": Work("A4", {"conv2d": CONV.format("")}, 65, "those lie along axis 1"),
+    "A4: b along the width": Work("A4", {"conv2d": CONV.format("")}, 65, "filters are along axis 1"),
     "A5: in other words": Work("A5", {"train_once": TRAINS, "tune": CHOOSES.format(how="np.mean", better=">")}, 100),
     "A5: an optimizer for each epoch": Work(
         "A5",
@@ -450,7 +450,9 @@ WORKS = {
         "draws first the model's weights",
     ),
     "A5: the luckiest seed": Work("A5", {"tune": CHOOSES.format(how="max", better=">")}, 85, "the mean over the seeds"),
-    "A5: of equals the last": Work("A5", {"tune": CHOOSES.format(how="np.mean", better=">=")}, 85, "the first"),
+    "A5: of equals the last": Work(
+        "A5", {"tune": CHOOSES.format(how="np.mean", better=">=")}, 85, "take the first rate"
+    ),
     "A5: s / n": Work(
         "A5",
         {"mean_and_interval": INTERVAL.replace("values)) /", "values, ddof=1)) /").replace("n**0.5", "n")},
@@ -469,14 +471,14 @@ WORKS = {
         "A5", {"compare": RESULTS.format("tune_seeds", "data.test")}, 90, "train once with each of `seeds`"
     ),
     "A5: judged on the validation data": Work(
-        "A5", {"compare": RESULTS.format("seeds", "data.val")}, 90, "data.test was not looked at"
+        "A5", {"compare": RESULTS.format("seeds", "data.val")}, 90, "data.test was not used"
     ),
     "A5: tuples": Work("A5", {"compare": COMPARES}, 90, "returns a Result"),
     "A5: n below": Work(
         "A5",
         {"mean_and_interval": INTERVAL},
         90,
-        "n - 1 below",
+        "divides by n - 1",
     ),
     "A5: tuned on the test data": Work(
         "A5",

@@ -94,12 +94,12 @@ return record("cross_entropy", np.asarray(y, p.dtype), (logits, vjp))
     "reduction and label_smoothing are ignored": Luck("A1", {"cross_entropy": LOSSES + """
 p[rows, labels] -= 1
 return record("cross_entropy", -log_p[rows, labels].mean(), (logits, lambda g: g * p / len(p)))
-"""}, 93, "reduction is not obeyed"),
+"""}, 93, "reduction is ignored"),
     "a logarithm of the softmax plus 1e-12": Luck("A1", {"cross_entropy": LOSSES + """
 loss = -np.log(p[rows, labels] + p.dtype.type(1e-12)).mean()
 p[rows, labels] -= 1
 return record("cross_entropy", loss, (logits, lambda g: g * p / len(p)))
-"""}, 93, "Never take the logarithm of a softmax"),
+"""}, 93, "Don't take the logarithm of a softmax"),
     "getitem of rows only": Luck("A1", {"getitem": """
 x = as_tensor(x)
 def vjp(g):
@@ -124,28 +124,28 @@ for tensor in reversed(_topological_order(self)):
         pending[parent] = pending[parent] + part if parent in pending else part
     if not retain_graph:
         tensor.node.edges = None
-"""}, 92, "begins with `gradient`"),
+"""}, 92, "If `gradient` is given, start from it"),
     "Adam with averages in self": Luck("A2", {"Adam.rule": """
 b1, b2 = self.betas
 old_m, old_v = getattr(self, "own", (0, 0))
 self.own = (b1 * old_m + (1 - b1) * g, b2 * old_v + (1 - b2) * g**2)
 own_m, own_v = self.own
 p[...] = -lr * (own_m / (1 - b1**self.t)) / ((own_v / (1 - b2**self.t)) ** 0.5 + self.eps)
-"""}, 85, "m and v are those of the arguments"),
+"""}, 85, "Use the arguments m and v"),
     "Adam with self.lr": Luck("A2", {"Adam.rule": """
 b1, b2 = self.betas
 moments(g, p, m, v, b1, b2)
 p[...] = -self.lr * (m / (1 - b1**self.t)) / ((v / (1 - b2**self.t)) ** 0.5 + self.eps)
-"""}, 85, "The rate is the argument lr"),
+"""}, 85, "Use the argument lr"),
     "Adam with a count of its own": Luck("A2", {"Adam.rule": """
 b1, b2 = self.betas
 moments(g, p, m, v, b1, b2)
 self.count = getattr(self, "count", 0) + 1
 p[...] = -lr * (m / (1 - b1**self.count)) / ((v / (1 - b2**self.count)) ** 0.5 + self.eps)
-"""}, 85, "t is self.t"),
+"""}, 85, "Use self.t: your own counter"),
     "NaN at first": Luck("A3", {"Plateau.standing": STANDING.format(
         first="next(iter(progress.history(self.metric)), None)", up="self.min_delta", rest="[1:]")},
-        90, "NaN is no improvement"),
+        90, "NaN is not an improvement"),
     "min_delta for losses only": Luck("A3", {"Plateau.standing": STANDING.format(first="None", up="0", rest="")},
         90, "expected the best 0.5, got 0.58"),
     "an accuracy of 0 before the first": Luck("A3", {"Plateau.standing": STANDING.format(
@@ -158,7 +158,7 @@ import numpy as np
 (n, c, h, w), (kh, kw), (sh, sw), size = x.shape, kernel, stride, x.itemsize
 return np.lib.stride_tricks.as_strided(x, (n, c, (h - kh) // sh + 1, (w - kw) // sw + 1, kh, kw), tuple(
     size * n for n in (c * h * w, h * w, sh * w, sw, w, 1)))
-"""}, 90, "x.strides says how it lies"),
+"""}, 90, "not C-contiguous: use x.strides"),
     "a border of -1000": Luck("A4", {"max_pool2d": POOL.format(border="-1000", each="np.zeros_like(kept)")},
         90, "The border must never win"),
     "gradients are added to a kept array": Luck("A4", {"max_pool2d": POOL.format(border="-np.inf", each="kept")},
@@ -170,7 +170,7 @@ n = _windows(_pad(np.ones_like(x.data), padding), kernel, stride).sum((4, 5))
 def vjp(g):
     return _unpad(_scatter(np.broadcast_to((g / n)[..., None, None], windows.shape), x, stride, padding), padding)
 return record("avg_pool2d", windows.sum((4, 5)) / n, (x, vjp))
-"""}, 94, "zeros of the border count"),
+"""}, 94, "zeros of the padding count"),
     "a mean of the batches' accuracies": Luck("A5", {"accuracy": """
 model.eval()
 parts = range(0, len(split[1]), 10)
@@ -179,9 +179,9 @@ with no_grad():
 return float(np.mean([(out == split[1][i : i + 10]).mean() for i, out in zip(parts, outs)]))
 """}, 90, "43 examples"),
     "gradients cleared once an epoch": Luck("A5", {"train_once": TRAINS.format(
-        **RIGHT | {"once": "optimizer.zero_grad()", "each": "pass"})}, 90, "add up during an epoch"),
+        **RIGHT | {"once": "optimizer.zero_grad()", "each": "pass"})}, 90, "accumulate during an epoch"),
     "two steps for a batch": Luck("A5", {"train_once": TRAINS.format(**RIGHT | {"then": "\n        optimizer.step()"})},
-        90, "makes two steps"),
+        90, "make two steps"),
     "the sum of the losses": Luck("A5", {"train_once": TRAINS.format(**RIGHT | {"loss": " * len(batch)"})},
         90, "not the sum"),
     "tuned for one epoch": Luck("A5", {"compare": """
@@ -191,7 +191,7 @@ for name, make in optimizers.items():
     judged = [accuracy(train_once(make_model, make, rate, data, seed, epochs), data.test) for seed in seeds]
     found[name] = Result(rate, judged, *mean_and_interval(judged))
 return found
-"""}, 90, "trains for epochs=8"),
+"""}, 90, "expected epochs=8 in each run"),
     # ---- right ----
     "accuracy in batches": Luck("A5", {"accuracy": """
 model.eval()

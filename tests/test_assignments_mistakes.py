@@ -273,7 +273,7 @@ MISTAKES = {
         self.lam = self.beta2 * self.lam + (1 - self.beta2) * gamma
         self.gammas.append(gamma)
         self.lambdas.append(self.lam / (1 - self.beta2 ** len(self.gammas)))
-    """}, {"Projection"}, "lam stays as it is"),
+    """}, {"Projection"}, "lam is unchanged"),
     "the projection in float32": Mistake("A3", {
         "Projection.measure": "self.measured = np.array([float(p @ p), float(p @ g)])"
     }, {"Projection"}, "use dots64"),
@@ -293,10 +293,10 @@ MISTAKES = {
             else:
                 waited += 1
         return sign * best, waited
-    """}, {"Plateau"}, "equal value is no improvement"),
+    """}, {"Plateau"}, "equal value is not an improvement"),
     "SWATS scales v itself": Mistake("A3", {
         "SWATS._sgd": "v *= self.betas[0]\nv += g\nv *= 1\np[...] = -lr * v\nv *= 1 - self.betas[0]"},
-        {"SWATS: the switch"}, "so that it fades"),
+        {"SWATS: the switch"}, "so v shrinks with every step"),
     "Hybrid takes a negative rate": Mistake("A3", {"Hybrid._decide": """
         if not self.switch(self.progress):
             return
@@ -307,11 +307,11 @@ MISTAKES = {
         if rate is not None:
             self.then.set_peak(abs(rate))
         self.switch_event = SwitchEvent(self.switch_step, self.progress.epoch, self.then.lr, reason)
-    """}, {"Hybrid: the switch"}, "expected the switch after step 5, it came after step 2"),
+    """}, {"Hybrid: the switch"}, "expected the switch after step 5, but it came after step 2"),
     # ---- A4 ----
     "the filter is turned round": Mistake("A4", {"conv2d": CONV.format(w="w.data[:, :, ::-1, ::-1]",
         w_back="w.data[:, :, ::-1, ::-1]", to_b="sum((0, 2, 3))")},
-        {"conv2d: the value"}, "With the filter turned round"),
+        {"conv2d: the value"}, "You flipped the filter"),
     "b's gradient is a mean": Mistake("A4", {
         "conv2d": CONV.format(w="w.data", w_back="w.data", to_b="mean((0, 2, 3))")},
         {"conv2d: the gradient of the filters"}, ""),
@@ -352,7 +352,7 @@ MISTAKES = {
         {"train_once: the seed"}, "not from np.random"),
     "the last batch is dropped": Mistake("A5", {
         "train_once": TRAIN.format(**TRAIN_RIGHT | {"stop": "len(x) - batch_size + 1"})},
-        {"train_once: every"}, "last, smaller batch"),
+        {"train_once: every"}, "include the last, smaller batch"),
     "never shuffled": Mistake("A5", {"train_once": TRAIN.format(**TRAIN_RIGHT | {"order": "np.arange(len(x))"})},
         {"train_once: every", "train_once: the seed"}, "shuffle"),
     "the interval has n below": Mistake("A5", {"mean_and_interval": """
@@ -361,7 +361,7 @@ MISTAKES = {
             raise ValueError("too few")
         half = T95[n] * float(np.std(values)) / n**0.5
         return mean, mean - half, mean + half
-    """}, {"mean_and_interval"}, "n - 1 below"),
+    """}, {"mean_and_interval"}, "divides by n - 1"),
     "accuracy in train mode": Mistake("A5", {"accuracy": """
         return float((model(Tensor(split[0])).numpy().argmax(1) == split[1]).mean())
     """}, {"accuracy"}, "model.eval()"),

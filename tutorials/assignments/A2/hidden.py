@@ -264,9 +264,7 @@ def adam_mistakes(call: Call, w: Array, g: Array, **options: Any) -> dict[str, A
         "The bias correction does not change with t.": wrong(constant_t=True),
         "self.t grows by 2 per step: it is counted before the rule runs, so don't change it.": wrong(twice=True),
         FORGETS_BOTH: wrong(forgets=True),
-        "You corrected m and v themselves, but the next step needs them uncorrected: correct copies.": wrong(
-            corrected=True
-        ),
+        "You corrected m and v in place, which spoils the next step: correct copies.": wrong(corrected=True),
         "Did you forget the square root of v?": wrong(root=False),
         "eps is inside the square root: it should be sqrt(vhat) + eps.": wrong(eps_inside=True),
         "eps is added before v is corrected, as in the paper's second form (end of its section 2); here, as in its "

@@ -1,4 +1,4 @@
-"""A3, the teacher's part: conditions, the projected rate, Hybrid's switch, SWATS."""
+"""A3, the teacher's part: conditions, the projected learning rate, Hybrid's switch, SWATS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tutorials.assignments.check import Array, Exact, exact, expect, normal, req
 
 
 def rate_after_of(lr_after: Any, mu: float, nesterov: bool, lam: float | None, ratio: float | None) -> float | None:
-    """The rate after the switch, for a submission that has it wrong."""
+    """The learning rate after the switch: stands in for a wrong `Hybrid._rate_after`."""
     if lr_after == "projected":
         return None if lam is None else (1 - mu) * lam
     if lr_after == "matched":
@@ -46,13 +46,13 @@ def plateau(call: Call, rng: np.random.Generator) -> None:
         told = f"Plateau({', '.join(f'{k}={v!r}' for k, v in options.items())}), {metric} {values}"
         hint = ""
         if values == [3, 2, 2, 2] and got[1] == 0:
-            hint = "\n  An equal value is no improvement: beat the best by more than min_delta."
+            hint = "\n  An equal value is not an improvement: it must beat the best by more than min_delta."
         elif metric != "val_loss" and got[0] == min(values, default=math.inf):
-            hint = "\n  Of an accuracy, higher is better: _higher_is_better(metric) tells."
+            hint = "\n  For an accuracy, higher is better: use _higher_is_better(metric)."
         elif any(map(math.isnan, values)):
-            hint = "\n  NaN is no improvement; every comparison with it is False."
+            hint = "\n  NaN is not an improvement; every comparison with NaN is False."
         elif got[1] > waited:
-            hint = "\n  An improvement starts the count anew: epochs in a row."
+            hint = "\n  Count consecutive epochs: an improvement resets the count."
         require(got[0] == best, f"{told}\n  expected the best {best}, got {got[0]}{hint}")
         require(got[1] == waited, f"{told}\n  expected {waited} epochs waited, got {got[1]}{hint}")
         answer = waited >= options.get("patience", 2)
@@ -67,8 +67,8 @@ def gap_and_joined(call: Call, rng: np.random.Generator) -> None:
         got = call("gap", level=level, reports=reports)
         told = f"Gap({level}) with train_accuracy {train}, val_accuracy {val} in the last of two epochs"
         hint = "\n  Only the last epoch counts." if (train, val) == (0.95, 0.93) else ""
-        hint = "\n  It has reached the level when it equals it: >=." if train - val == level else hint
-        hint = "\n  The difference has a sign: train - val." if (train, val) == (0.5, 0.9) else hint
+        hint = "\n  A gap equal to the level has reached it: use >=." if train - val == level else hint
+        hint = "\n  Keep the sign of the difference, train - val: no abs." if (train, val) == (0.5, 0.9) else hint
         require(got is answer, f"{told}: expected {answer}, got {got}{hint}")
     require(call("gap", level=0.05, reports=[]) is False, "Gap before the first report: expected False")
     for which, combine in (("AnyOf", any), ("AllOf", all)):
@@ -88,33 +88,34 @@ def projected(call: Call, rng: np.random.Generator) -> None:
             got, answer = call("projected", options=options, gammas=gammas[:k], lambdas=lambdas[:k])
             told = f"Projected({', '.join(f'{n}={v}' for n, v in options.items())}) after {k} steps"
             if k < 2 * window:
-                require(got is None, f"{told}: expected None, it is too early before step 2 window, got {got}")
+                require(got is None, f"{told}: expected None, because it is too early before step 2 window, got {got}")
                 continue
             require(isinstance(got, list), f"{told}: expected two numbers, got {got}")
             lam, gamma = lambdas[k - 1], gammas[k - window : k].mean()
             tolerance = options["rtol"] * lam if "rtol" in options else options.get("eps", 1e-9)
             expect(np.array(got), exact([abs(lam - gamma), tolerance], 20, 2.0), float, told, {
-                "With a window it is the mean of the last gammas, not the last one.":
+                "Use the mean of the last `window` gammas, not only the last one.":
                     lambda: [abs(lam - gammas[k - 1]), tolerance],
                 "rtol is relative: the tolerance is rtol |Lambda|.":
                     lambda: [abs(lam - gamma), options.get("rtol", 0.0)],
-                "The mean of all gammas, or of the last `window`?": lambda: [abs(lam - gammas[:k].mean()), tolerance],
-                "A distance has no sign: |Lambda - gamma|.": lambda: [-abs(lam - gamma), tolerance],
+                "Use the mean of the last `window` gammas, not of all.":
+                    lambda: [abs(lam - gammas[:k].mean()), tolerance],
+                "A distance is not negative: |Lambda - gamma|.": lambda: [-abs(lam - gamma), tolerance],
             })  # fmt: skip
             near = bool(abs(lam - gamma) < tolerance)
-            require(answer is near, f"{told}: the condition should say {near}, and says {answer}")
+            require(answer is near, f"{told}: expected the condition to return {near}, got {answer}")
     got, _ = call("projected", options={"rtol": 0.5}, gammas=[-1.0, -3.0], lambdas=[-1.0, -2.0])
     require(
         got == [1.0, 1.0],
-        f"Projected(rtol=0.5) with Lambda -2, gamma -3: expected [1, 1], got {got}: |Lambda|, without its sign",
+        f"Projected(rtol=0.5) with Lambda -2, gamma -3: expected [1, 1], got {got}: use |Lambda|, without its sign",
     )
 
 
-# ---- the projected rate ----
+# ---- the projected learning rate ----
 
 
 def projection_of(ps: Array, gs: Array, b2: float, **slip: Any) -> dict[str, Array]:
-    """gamma, lam and Lambda by Algorithm 1; the arguments are the ways to get it wrong."""
+    """gamma, lam and Lambda by Algorithm 1; the keyword arguments are mistakes."""
     lam, gammas, lambdas, lams = 0.0, [], [], []
     for k, (p, g) in enumerate(zip(ps.astype(np.float64), gs.astype(np.float64), strict=True), 1):
         with np.errstate(all="ignore"):
@@ -145,30 +146,30 @@ def projection(call: Call, rng: np.random.Generator) -> None:
     none = ps.copy()
     none[3] = 0  # p.g = 0: no gamma, but the step counts
     got = call("projection", beta2=0.9, ps=none, gs=gs)
-    _compare(got, none, gs, "eight steps of which the fourth is 0, so that p.g = 0")
+    _compare(got, none, gs, "eight steps, the fourth of which is 0, so p.g = 0")
     huge, tiny = ps.copy(), gs.copy()
     huge[2], tiny[2] = 1e10, -1e-310  # gamma overflows
     got = call("projection", beta2=0.9, ps=huge, gs=tiny)
-    _compare(got, huge, tiny, "eight steps of which the third has a gamma that overflows")
+    _compare(got, huge, tiny, "eight steps; the gamma of the third overflows")
     gs = normal(rng, (2, 70_001), np.float32)
     ps = (-0.01 * gs + 0.02 * normal(rng, gs.shape)).astype(np.float32)
     got = call("projection", beta2=0.9, ps=ps, gs=gs)
     gammas = projection_of(ps, gs, 0.9)["gammas"]
-    require(bool(np.allclose(got["gammas"], gammas, rtol=1e-10, atol=0)), "two steps of 70,001 float32 numbers\n"
+    require(bool(np.allclose(got["gammas"], gammas, rtol=1e-10, atol=0)), "two steps of 70,001 float32 elements\n"
             f"  gamma: expected {gammas}, got {got['gammas']}\n"
-            "  Added up in float32 it is off in the seventh digit, the switch needs nine: use dots64.")  # fmt: skip
+            "  Summed in float32 it is off in the seventh digit, but the switch needs nine: use dots64.")  # fmt: skip
 
 
 def _compare(got: dict[str, Array], ps: Array, gs: Array, told: str) -> None:
     right = projection_of(ps, gs, 0.9)
     slips = {
-        "gamma = p.p / -(p.g): the sign.": {"sign": True},
-        "A step that goes uphill, p.g > 0, has a negative gamma: no abs.": {"absolute": True},
-        "gamma = p.p / -(p.g), this is one over it.": {"upside_down": True},
-        "gamma has p.p above, the square of the length.": {"length": True},
-        "The step is projected on p, and not p on the gradient.": {"on_g": True},
+        "The sign is wrong: gamma = p.p / -(p.g).": {"sign": True},
+        "A step that goes uphill, p.g > 0, has a negative gamma: don't take abs.": {"absolute": True},
+        "This is 1 / gamma: gamma = p.p / -(p.g).": {"upside_down": True},
+        "The numerator is p.p, the square of the length.": {"length": True},
+        "Project the SGD step onto p, not p onto the gradient.": {"on_g": True},
         "Lambda = lam / (1 - b2^k): did you forget the bias correction?": {"uncorrected": True},
-        "lam gets (1 - b2) gamma.": {"unweighted": True},
+        "Add (1 - b2) gamma to lam, not gamma.": {"unweighted": True},
     }
     for name in ("gammas", "lams", "lambdas"):
         missing = np.isnan(right[name])
@@ -178,7 +179,7 @@ def _compare(got: dict[str, Array], ps: Array, gs: Array, told: str) -> None:
         )
         require(np.array_equal(np.isnan(got[name]), missing),
                 f"{told}\n  {name}: expected {right[name]}, got {got[name]}\n"
-                "  Where p.g is 0 gamma is NaN, lam stays as it is, and the step counts.")  # fmt: skip
+                "  If p.g is 0 or gamma overflows, gamma is NaN, lam is unchanged, and the step counts.")  # fmt: skip
         value = np.where(missing, 0, right[name])
         size = np.abs(value) + np.abs(value).max()
         expect(np.where(missing, 0, got[name]), exact(value, 200, size), np.float64, f"{told}\n  {name}", {
@@ -196,9 +197,9 @@ def _slipped(ps: Array, gs: Array, name: str, slip: dict[str, Any]) -> Array:
 def rate_after(call: Call, rng: np.random.Generator) -> None:
     lam, ratio = float(rng.uniform(0.1, 1)), float(rng.uniform(0.1, 1))
     for lr_after, momentum, nesterov, has, right, hint in (
-        (None, 0.9, False, True, None, "None leaves the second rule its own rate."),
-        (0.3, 0.9, False, True, 0.3, "A number is the rate itself."),
-        ("function", 0.9, False, True, 1.5, "A function is asked with the progress."),
+        (None, 0.9, False, True, None, "With None the second rule keeps its own learning rate."),
+        (0.3, 0.9, False, True, 0.3, "A number is the learning rate itself."),
+        ("function", 0.9, False, True, 1.5, "Call the function with the progress."),
         (
             "projected",
             0.9,
@@ -207,12 +208,12 @@ def rate_after(call: Call, rng: np.random.Generator) -> None:
             (1 - 0.9) * lam,
             "(1 - mu) Lambda: momentum multiplies a step by 1 / (1 - mu).",
         ),
-        ("projected", 0.8, True, True, (1 - 0.8) * lam, "(1 - mu) Lambda, for Nesterov as well."),
+        ("projected", 0.8, True, True, (1 - 0.8) * lam, "It is (1 - mu) Lambda for Nesterov as well."),
         ("projected", 0.0, False, True, lam, "Without momentum it is Lambda."),
-        ("projected", 0.9, False, False, None, "None while there is no Lambda."),
+        ("projected", 0.9, False, False, None, "Return None while there is no Lambda."),
         ("matched", 0.9, False, True, ratio, "SGD's first step is lr g: |p| / |g| makes it as long as p."),
         ("matched", 0.6, True, True, ratio / 1.6, "Nesterov's first step is lr (1 + mu) g: divide by 1 + mu."),
-        ("matched", 0.0, False, False, None, "None while there is no ratio."),
+        ("matched", 0.0, False, False, None, "Return None while there is no ratio."),
     ):
         got = call("rate_after", lr_after=lr_after, momentum=momentum, nesterov=nesterov,
                    lam=lam if has else None, ratio=ratio if has else None)  # fmt: skip
@@ -224,7 +225,7 @@ def rate_after(call: Call, rng: np.random.Generator) -> None:
 
 
 def trained(w: Array, gradients: Array, at: int, lr: float, mu: float, carry: bool = False, **slip: Any) -> Exact:
-    """Adam(0.01) for `at` steps, then SGD from where it stands; v starts at 0 or, carried, at mhat / (1 - mu)."""
+    """Adam(0.01) for `at` steps, then SGD from there; v starts at 0, or with carry at mhat / (1 - mu)."""
     first = adam(w, gradients[:at], 0.01)
     w, slack, v, m = first.value[-1], first.slack[-1], np.zeros(len(w)), np.zeros(len(w))
     for g in gradients[:at].astype(np.float64):
@@ -244,20 +245,20 @@ def trained(w: Array, gradients: Array, at: int, lr: float, mu: float, carry: bo
 def switched(
     call: Call, told: str, w: Array, g: Array, event: list[Any], right: Exact, mistakes: Any = None, **how: Any
 ) -> None:
-    """Train on the student's side and check event, phases and weights."""
+    """Train in the student's process and check event, phases and weights."""
     got = call("hybrid", w=w, gradients=g, **how)
-    require(got["event"] is not None, f"{told}: expected a switch after step {event[0]}, there was none")
+    require(got["event"] is not None, f"{told}: expected a switch after step {event[0]}, but there was none")
     step, epoch, lr, condition = got["event"]
-    require(step == event[0], f"{told}: expected the switch after step {event[0]}, it came after step {step}")
+    require(step == event[0], f"{told}: expected the switch after step {event[0]}, but it came after step {step}")
     phases = ["adam"] * event[0] + ["sgd"] * (len(g) - event[0])
-    require(got["phases"] == phases, f"{told}: after the switch the phase must be 'sgd', it is {got['phases'][-1]!r}")
-    expect(np.array(lr), exact(event[2], 4), np.float64, f"{told}: the rate in switch_event", mistakes)
+    require(got["phases"] == phases, f"{told}: expected the phase 'sgd' after the switch, got {got['phases'][-1]!r}")
+    expect(np.array(lr), exact(event[2], 4), np.float64, f"{told}: switch_event.lr", mistakes)
     require([epoch, condition] == [event[1], event[3]],
             f"{told}: expected {event[1]} and {event[3]!r} as switch_event's epoch and condition, got {epoch} and"
             f" {condition!r}")  # fmt: skip
     expect(got["w"], right, w.dtype, f"{told}: the weights after each step", mistakes)
-    require(got["step"] == event[0], f"{told}: expected switch_step {event[0]}, got {got['step']}: note it")
-    require(got["released"], f"{told}: the first rule still holds its vectors: first.release() gives up their memory")
+    require(got["step"] == event[0], f"{told}: expected switch_step {event[0]}, got {got['step']}: set it")
+    require(got["released"], f"{told}: the first rule still holds its vectors: first.release() frees them")
 
 
 @ITEMS.item("Hybrid: the switch", 12, "Hybrid._decide", "Hybrid._start_then")
@@ -269,11 +270,11 @@ def hybrid(call: Call, rng: np.random.Generator) -> None:
                  {"Is `then` bound to the same weights (then.bind(self.flat))?": lambda: adam(w, g, 0.01).value},
                  condition=["AfterSteps", 5], lr_after=None, **how)  # fmt: skip
         switched(call, "AfterEpochs(3), lr_after=0.1", w, g, [6, 3, 0.1, "epoch:3"], trained(w, g, 6, 0.1, 0.5),
-                 {"lr_after was not handed on: then.set_peak(rate).": lambda: trained(w, g, 6, 0.02, 0.5).value},
+                 {"lr_after was not applied: then.set_peak(rate).": lambda: trained(w, g, 6, 0.02, 0.5).value},
                  condition=["AfterEpochs", 3], lr_after=0.1, **how)  # fmt: skip
     how["lambdas"] = [-0.5, -0.5, -0.2, 0.0, 0.1, 0.1, 0.1, *[0.1] * 5]
     switched(call, "AfterSteps(2), lr_after='projected', Lambda <= 0 until step 4", w, g, [5, 2, 0.05, "step:2"],
-             trained(w, g, 5, 0.05, 0.5), {"(1 - mu) Lambda.": lambda: trained(w, g, 5, 0.1, 0.5).value},
+             trained(w, g, 5, 0.05, 0.5), {"It is (1 - mu) Lambda.": lambda: trained(w, g, 5, 0.1, 0.5).value},
              condition=["AfterSteps", 2], lr_after="projected", **how)  # fmt: skip
 
 
@@ -284,9 +285,9 @@ def carried(call: Call, rng: np.random.Generator) -> None:
                lr_after=None, carry="momentum", lambdas=[])  # fmt: skip
     told = "AfterSteps(4), carry='momentum': the weights after each step"
     expect(got["w"], trained(w, g, 4, 0.02, 0.5, carry=True), w.dtype, told, {
-        "v starts at 0, it should start at m / ((1 - b1^t) (1 - mu)).": lambda: trained(w, g, 4, 0.02, 0.5).value,
-        "m is corrected by 1 - b1^t first.": lambda: trained(w, g, 4, 0.02, 0.5, carry=True, uncorrected=True).value,
-        "A sum of gradients, not their mean: divide by 1 - mu.":
+        "v starts at 0, but it should start at m / ((1 - b1^t) (1 - mu)).": lambda: trained(w, g, 4, 0.02, 0.5).value,
+        "Divide m by 1 - b1^t first.": lambda: trained(w, g, 4, 0.02, 0.5, carry=True, uncorrected=True).value,
+        "v is a sum of gradients, not their mean: divide by 1 - mu.":
             lambda: trained(w, g, 4, 0.02, 0.5, carry=True, unscaled=True).value,
     })  # fmt: skip
 
@@ -308,13 +309,13 @@ def swats_adam(call: Call, rng: np.random.Generator) -> None:
 
             expect(got["w"], adam(w, g, 0.02, b1, b2, eps, eps_first=True), dtype, told, {
                 "Did you forget the bias correction?": wrong(correct=False),
-                "The correction has sqrt(1 - b2^k) above and 1 - b1^k below.": wrong(correct_v=False),
+                "The correction is sqrt(1 - b2^k) / (1 - b1^k).": wrong(correct_v=False),
                 "In SWATS eps is added to sqrt(a) before the correction, in Adam after it.": wrong(),
             })  # fmt: skip
 
 
 def swats_of(w: Array, g: Array, lam: float, b1: float = 0.9, **slip: Any) -> Exact:
-    """From the weights at the switch on: v <- b1 v + g, w <- w - (1-b1) Lambda v."""
+    """Starting from the weights at the switch: v <- b1 v + g, w <- w - (1-b1) Lambda v."""
     w, slack, v, v_size = w.astype(np.float64), np.abs(w), np.zeros(len(w)), np.zeros(len(w))
     values, slacks = [], []
     for t, each in enumerate(g.astype(np.float64), 1):
@@ -337,15 +338,15 @@ def swats_switch(call: Call, rng: np.random.Generator) -> None:
         w, g = start(rng, dtype, 20)
         got = call("swats", options={"lr": 0.01}, w=w, gradients=g, at=6, lam=0.08)
         told = f"SWATS(lr=0.01) that switches after step 6 with Lambda = 0.08, 20 steps in {np.dtype(dtype)}"
-        require(got["event"] is not None, f"{told}: switch_event is None, it should tell of the switch")
-        require(got["event"][0] == 6, f"{told}: switch_event.step is {got['event'][0]}, should be 6")
-        at, g = got["w"][5], g[6:]  # the steps before it are the item above
+        require(got["event"] is not None, f"{told}: switch_event is None: set it at the switch")
+        require(got["event"][0] == 6, f"{told}: expected switch_event.step 6, got {got['event'][0]}")
+        at, g = got["w"][5], g[6:]  # the item above checks the steps before the switch
         expect(got["w"][6:], swats_of(at, g, 0.08), dtype, f"{told}: after the switch", {
-            "The rate is (1 - b1) Lambda: momentum multiplies a step by 1 / (1 - b1).":
+            "The learning rate is (1 - b1) Lambda: momentum multiplies a step by 1 / (1 - b1).":
                 lambda: swats_of(at, g, 0.08, whole=True).value,
-            "v itself is scaled by (1 - b1), so that it fades: scale the step, not v.":
+            "You scale v itself by (1 - b1), so v shrinks with every step: scale the step, not v.":
                 lambda: swats_of(at, g, 0.08, aliased=True).value,
-            "v is not kept from step to step: write into it.": lambda: swats_of(at, g, 0.08, forgets=True).value,
+            "v is not kept from step to step: update it in place.": lambda: swats_of(at, g, 0.08, forgets=True).value,
         })  # fmt: skip
         expect(np.array(got["event"][1]), exact(0.1 * 0.08, 4), np.float64, f"{told}: switch_event.lr", {
-            "It is the rate of the SGD phase, (1 - b1) Lambda.": lambda: 0.08})  # fmt: skip
+            "It should be the learning rate of the SGD phase, (1 - b1) Lambda.": lambda: 0.08})  # fmt: skip

@@ -1,4 +1,4 @@
-"""A4, the teacher's part: convolution and pooling by plain loops over the formula, and their gradients."""
+"""A4, the teacher's part: convolution, pooling and their gradients, by plain loops over the formulas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 
 
 def windows_of(x: Array, kernel: Pair, stride: Pair) -> Array:
-    """Every position of the window (N, C, OH, OW, kh, kw), for a submission that has it wrong."""
+    """Every position of the window, (N, C, OH, OW, kh, kw): stands in for a wrong `_windows`."""
     padded, found = places(x, kernel, stride, 0)
     i, j, _ = found[-1]
     y = np.zeros((*x.shape[:2], i + 1, j + 1, *kernel))
@@ -25,7 +25,7 @@ def windows_of(x: Array, kernel: Pair, stride: Pair) -> Array:
 
 
 def scatter_of(per_window: Array, size: Pair, stride: Pair, padding: Pair) -> Array:
-    """The windows added up at their places in a padded image, whose size without the border is given."""
+    """The windows added at their positions in a padded image, whose size without the border is given."""
     n, c, _, _, kh, kw = per_window.shape
     padded, found = places(np.zeros((n, c, *size)), (kh, kw), stride, padding)
     for i, j, window in found:
@@ -45,9 +45,9 @@ def unpad_of(x: Array, padding: Pair) -> Array:
 
 
 ITEMS = Items(lesson=8, parts={"_windows": windows_of, "_pad": pad_of, "_scatter": scatter_of, "_unpad": unpad_of})
-# The same slip in the value and in the gradient is paid for once.
+# A student pays only once for the same slip in the value and in the gradient.
 ADD = "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign."
-TURNED = "With the filter turned round, as mathematicians have it: pixel (i, j) of a window meets w[i, j]."
+TURNED = "You flipped the filter, as in mathematics: here pixel (i, j) of a window is multiplied by w[i, j]."
 BOTH = (np.float32, np.float64)
 
 
@@ -79,7 +79,7 @@ def conv(x: Array, w: Array, b: Array | None, stride: Any = 1, padding: Any = 0)
 def conv_gradients(
     x: Array, w: Array, g: Array, stride: Any = 1, padding: Any = 0, add: bool = True
 ) -> tuple[Array, Array, Array]:
-    """Of sum(g * y): each output hands its gradient to all that went into it. Without `add`: a mistake."""
+    """The gradients of sum(g * y): each output passes its gradient to all its inputs. Without `add`: a mistake."""
     padded, found = places(x, w.shape[2:], stride, padding)
     dx, dw = np.zeros_like(padded), np.zeros_like(w)
     for i, j, window in found:
@@ -106,7 +106,7 @@ def pool(x: Array, k: Any, how: Any, stride: Any = None, padding: Any = 0, fill:
 def pool_gradient(
     x: Array, k: Any, share: Any, g: Array, stride: Any = None, padding: Any = 0, fill: float = 0.0, add: bool = True
 ) -> Array:
-    """share(window): which part of its output's gradient each pixel of a window gets. Without `add`: a mistake."""
+    """share(window): the fraction of its output's gradient that each pixel gets. Without `add`: a mistake."""
     padded, found = places(x, k, k if stride is None else stride, padding, fill)
     dx = np.zeros_like(padded)
     for i, j, window in found:
@@ -115,7 +115,7 @@ def pool_gradient(
 
 
 def first_winner(window: Array) -> Array:
-    """1 at the first of the largest values of each window, else 0."""
+    """1 at the first maximum of each window, else 0."""
     flat = window.reshape(*window.shape[:2], -1)
     return (np.arange(flat.shape[2]) == flat.argmax(2)[..., None]).reshape(window.shape)
 
@@ -149,9 +149,9 @@ def windows(call: Call, rng: np.random.Generator) -> None:
             right[:, :, i, j] = padded[window]
         got = call("windows", x=x, kernel=kernel, stride=stride, order=order)
         told = f"_windows of {shape}, window {tuple(kernel)}, stride {tuple(stride)}"
-        told += ", of an x that does not lie row by row: x.strides says how it lies" if order == "F" else ""
+        told += ", where x is not C-contiguous: use x.strides" if order == "F" else ""
         expect(got["values"], exact(right, 0), np.float64, told)
-        require(got["is_view"], f"{told}: a copy; as a view it takes no memory, however much the windows overlap")
+        require(got["is_view"], f"{told}: this is a copy; a view takes no memory, however much the windows overlap")
 
 
 CONVOLUTIONS: tuple[Any, ...] = (
@@ -163,7 +163,7 @@ CONVOLUTIONS: tuple[Any, ...] = (
 def convolve(
     call: Call, rng: np.random.Generator, dtype: Any, shape: Any, filters: Any, options: Any, bias: bool
 ) -> Any:
-    """The arrays of a convolution, in float64, and the student's run of it."""
+    """The arrays of a convolution, in float64, and the student's result."""
     x, w, b = (normal(rng, s, dtype) for s in (shape, filters, filters[:1]))
     inputs = [x, w, b] if bias else [x, w]
     return *wide(x, w, b), run(call, "conv2d", inputs, **options)
@@ -180,18 +180,18 @@ def conv_value(call: Call, rng: np.random.Generator) -> None:
                 no_padding = {k: v for k, v in options.items() if k != "padding"}
                 op.value(exact(conv(x, w, c, **options), w[0].size + 2, size), {
                     TURNED: lambda: conv(x, w[:, :, ::-1, ::-1], c, **options),
-                    "Where is b?": lambda: conv(x, w, None, **options),
-                    "b has a number for each filter, and those lie along axis 1: b[:, None, None].":
+                    "b is missing.": lambda: conv(x, w, None, **options),
+                    "b has one element per filter, and filters are along axis 1: use b[:, None, None].":
                         lambda: along_width(conv(x, w, None, **options), b),
-                    "Is the padding there?": lambda: conv(x, w, c, **no_padding),
-                    "Is the stride obeyed?": lambda: conv(x, w, c, padding=options.get("padding", 0)),
-                    "A stride of two numbers is (height, width).":
+                    "The padding is missing.": lambda: conv(x, w, c, **no_padding),
+                    "The stride is ignored.": lambda: conv(x, w, c, padding=options.get("padding", 0)),
+                    "A stride given as a pair is (height, width).":
                         lambda: conv(x, w, c, **{**options, "stride": pair(options.get("stride", 1))[::-1]}),
                 })  # fmt: skip
 
 
 def along_width(y: Array, b: Array) -> Array:
-    """y + b as NumPy adds them; NaN where that does not fit."""
+    """y + b as NumPy broadcasts it; NaN if the shapes don't fit."""
     return y + (b if len(b) in (1, y.shape[-1]) else np.nan)
 
 
@@ -204,7 +204,7 @@ def conv_filters(call: Call, rng: np.random.Generator) -> None:
 def conv_images(call: Call, rng: np.random.Generator) -> None:
     try:
         _gradients(call, rng, which=(0,))
-    except Wrong as wrong:  # b has no part in it: a slip with b has cost its marks above
+    except Wrong as wrong:  # b does not affect it: a slip with b has cost its marks above
         try:
             _gradients(call, rng, which=(0,), bias=False)
         except Wrong:
@@ -227,12 +227,12 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bia
             op.only(which).gradients(g, exacts, mistakes, {TURNED: lambda: rights[1][:, :, ::-1, ::-1]}, {
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
-                "b is added to every image: sum over the images, too.": lambda: g64[0].sum((1, 2)),
+                "b is added to every image: sum over the images as well.": lambda: g64[0].sum((1, 2)),
             }, ledger=call.ledger)  # fmt: skip
 
 
 BORDER = "The border must never win: pad with -infinity, not with 0 or another number."
-STRIDE = "stride=None is the window's size, not 1."
+STRIDE = "stride=None means the window's size, not 1."
 POOLS: tuple[Any, ...] = (
     ((2, 2, 4, 6), 2, {}), ((1, 2, 5, 7), 2, {}), ((2, 1, 6, 6), 3, {"stride": 1}),
     ((1, 2, 6, 7), [2, 3], {"stride": [1, 2]}),
@@ -241,7 +241,7 @@ POOLS: tuple[Any, ...] = (
 
 
 def steps_by_1(call: Call, op: Operation, k: Any, options: Any) -> bool:
-    """Whether stride=None is taken for 1 here, and has been paid for."""
+    """Whether the answer takes stride=None as 1, a slip that the student has already paid for."""
     by_1 = pool(op.inputs[0], k, lambda v: v.max((2, 3)), stride=1)
     taken = "stride" not in options and np.shape(op.reply["value"]) == by_1.shape
     return bool(taken and call.ledger.forgives(STRIDE))
@@ -252,7 +252,7 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
     for dtype in BOTH:
         for shape, k, options in POOLS:
             x = (normal(rng, shape) - 2).astype(dtype)  # mostly negative: a border of zeros would win
-            if dtype is np.float64:  # and here one of -1e9
+            if dtype is np.float64:  # and here a border of -1e9 would win
                 x *= 1e30 * np.sign(-x)
             (a,) = wide(x)
             right = exact(pool(a, k, lambda v: v.max((2, 3)), **options, fill=-np.inf), 0)
@@ -260,7 +260,7 @@ def max_value(call: Call, rng: np.random.Generator) -> None:
             border = float(np.max(op.reply["value"])) if dtype is np.float64 else 0.0
             op.value(right, {
                 BORDER: partial(pool, a, k, lambda v: v.max((2, 3)), **options, fill=border),
-                "This is the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
+                "You computed the mean.": lambda: pool(a, k, lambda v: v.mean((2, 3)), **options),
                 STRIDE: lambda: pool(a, k, lambda v: v.max((2, 3)), **{"stride": 1, **options}),
             })  # fmt: skip
 
@@ -279,11 +279,11 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
             if steps_by_1(call, op, k, options):
                 continue
             op.gradients(g, [exact(right, 12, size)], {
-                "Of equal values the first gets the gradient; here all of them do.":
+                "Of tied maxima, the first gets the gradient; yours gives it to all of them.":
                     lambda: pool_gradient(a, k, all_winners, g64, **how),
-                "Of equal values the first gets the gradient; here they share it.":
+                "Of tied maxima, the first gets the gradient; yours splits it among them.":
                     lambda: pool_gradient(a, k, shares_of, g64, **how),
-                "Of equal values the first gets the gradient; here the last does.":
+                "Of tied maxima, the first gets the gradient; yours gives it to the last.":
                     lambda: pool_gradient(a, k, last_winner, g64, **how),
                 ADD:
                     lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
@@ -292,11 +292,11 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
 
 
 SUM = "This is the sum: divide by kh * kw."
-ZEROS = "The zeros of the border count: divide by kh * kw everywhere."
+ZEROS = "The zeros of the padding count: divide by kh * kw everywhere."
 
 
 def inside(x: Array, k: Any, options: Any) -> Array:
-    """For each window, which part of it is no border."""
+    """For each window, the fraction of it that is not border."""
     return pool(np.ones_like(x), k, lambda v: v.mean((2, 3)), **options)
 
 
