@@ -76,9 +76,9 @@ def attacks(victim: Path) -> dict[str, Attack]:
     return {
         # ---- getting marks for nothing ----
         "exit at import": ended("import sys; sys.exit(0)", said="SystemExit"),
-        "hard exit at import": ended("import os; os._exit(0)", said="ended itself (exit status 0)"),
+        "hard exit at import": ended("import os; os._exit(0)", said="exited (status 0)"),
         "exit inside a function": Attack(body="import sys; sys.exit(0)", score=NO_RULE, said="remove the exit"),
-        "hard exit inside a function": Attack(body="import os; os._exit(0)", score=NO_RULE, said="ended itself"),
+        "hard exit inside a function": Attack(body="import os; os._exit(0)", score=NO_RULE, said="exited (status 0)"),
         "exit at the end": ended("import atexit, os; atexit.register(os._exit, 0)", 100),
         "perfect results on the screen": Attack(f"print('''{PERFECT}''')", 0, "is yours to write", bare=True),
         "perfect results in a file": Attack(TRY + f"""
@@ -201,7 +201,7 @@ while True:
         os.fork()
     except OSError:
         pass
-""", said="never ends", limits=SHORT),
+""", said="an infinite loop", limits=SHORT),
         "a daemon": harmless("""
 import os, subprocess, multiprocessing, ctypes
 attempt(lambda: os.fork())
@@ -254,7 +254,7 @@ for number in range(1, 65):
         pass
 while True:
     time.sleep(1)
-""", said="never ends", limits=SHORT),
+""", said="an infinite loop", limits=SHORT),
         "a thread that never ends": ended("""
 import threading, time
 threading.Thread(target=time.sleep, args=(10**6,)).start()
@@ -269,7 +269,7 @@ import threading, time
 threading.stack_size(1 << 15)
 while True:
     threading.Thread(target=time.sleep, args=(10**6,), daemon=True).start()
-""", said="it had more than 64 threads"),
+""", said="it started more than 64 threads"),
         "threads without end, while it answers": ended("""
 import os, struct, sys, threading, time
 threading.stack_size(1 << 15)
@@ -308,16 +308,16 @@ wire = sys.modules["tutorials.assignments.wire"]
 message = wire.pack({"loading": "x" * (15 << 20)})
 while True:
     frames.f_locals["answers"].write(message)
-""", 100 - ADAM_MARKS, "no answer"),
-        "a loop that never ends, at import": ended("while True: pass", said="never ends", limits=SHORT),
-        "a loop that never ends, in a function": Attack(body="while True: pass", score=90, said="ended after 1 s",
+""", 100 - ADAM_MARKS, "not an answer"),
+        "a loop that never ends, at import": ended("while True: pass", said="an infinite loop", limits=SHORT),
+        "a loop that never ends, in a function": Attack(body="while True: pass", score=90, said="stopped after 1 s",
                                                      function="A2 AdamW.decayed",
                                                      limits=Limits(call_seconds=60, total_seconds=120, cpu_seconds=1)),
-        "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="More memory",
+        "memory without end": ended("x = []\nwhile True: x.append(bytearray(1 << 24))", said="more memory than",
                                     limits=replace(PATIENT, memory=768 << 20)),
-        "one huge array": Attack(body="import numpy as np; np.ones((1 << 40,))", score=NO_RULE, said="More memory"),
+        "one huge array": Attack(body="import numpy as np; np.ones((1 << 40,))", score=NO_RULE, said="more memory"),
         "a huge answer": Attack(body="import numpy as np; m.resize(1 << 25, refcheck=False)", score=NO_RULE, said=""),
-        "output without end": ended("while True: print('perfect ' * 100)", said="has printed more than 64 MB"),
+        "output without end": ended("while True: print('perfect ' * 100)", said="it printed more than 64 MB"),
         "recursion without end": Attack(body="self.rule(g, p, lr, m, v)", score=NO_RULE, said="RecursionError"),
         "the stack overflows": Attack(body="""
             import sys
@@ -329,7 +329,7 @@ while True:
         "a crash": Attack(body="import ctypes; ctypes.string_at(0)", score=NO_RULE, said="crashed (SIGSEGV)"),
         "an abort": Attack(body="import os; os.abort()", score=NO_RULE, said="crashed (SIGABRT)"),
         # ---- answers that are none ----
-        "NaN": Attack(body="p[...] = float('nan')", score=NO_RULE + 5, said="A NaN or an infinity"),
+        "NaN": Attack(body="p[...] = float('nan')", score=NO_RULE + 5, said="There is a NaN or an infinity"),
         "a lambda": Attack("import numpy; copy = numpy.array\nnumpy.array = lambda *a, **k: (lambda: 0)", 0, bare=True),
         "objects": Attack("import numpy; numpy.array = lambda *a, **k: numpy.ndarray((1,), object)", 0, bare=True),
     }  # fmt: skip
@@ -424,7 +424,7 @@ def test_an_answer_of_many_boxes_is_no_crash():
     value: object = 1
     for _ in range(5000):
         value = [value]
-    with Session(A2, {}) as session, pytest.raises(Wrong, match="no answer"):
+    with Session(A2, {}) as session, pytest.raises(Wrong, match="not an answer"):
         session._value({"value": value})
 
 

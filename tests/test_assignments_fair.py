@@ -314,7 +314,7 @@ WORKS = {
         "A2",
         {},
         60,
-        "must stay, with their names",
+        "Keep the arguments of the functions to write, and their names",
         {"optim/sgd.py": "SGD.rule = lambda self, g, p, lr, velocity=None: None"},
     ),
     "A2: lr is forgotten": Work("A2", {"Adam.rule": RULE.format(HATS.replace("-lr * ", "-"))}, 75, "multiplied by lr"),
@@ -333,10 +333,10 @@ WORKS = {
     "A2: two slips in two functions": Work("A2", {"moments": MOMENTS.format("g"), "AdamW.decayed": "return g"}, 80),
     "A2: the same slip twice": Work("A2", {"SGD.rule": SGD.replace("-lr", "lr")}, 90, "climbs"),
     "A2: float64 on the way": Work("A2", {"Adam.rule": RULE.format(HATS.replace("m /", "m.astype('float64') /"))}, 100),
-    "A2: an endless loop in Adam": Work("A2", {"Adam.rule": WAITS}, 60, "a loop that never ends"),
-    "A2: an endless loop at import": Work("A2", {}, 40, "a loop that never ends", {"optim/adam.py": WAITS}),
+    "A2: an endless loop in Adam": Work("A2", {"Adam.rule": WAITS}, 60, "an infinite loop"),
+    "A2: an endless loop at import": Work("A2", {}, 40, "an infinite loop", {"optim/adam.py": WAITS}),
     "A2: adam.py is missing": Work("A2", {}, 40, "not handed in", {"optim/adam.py": "-"}),
-    "A2: adam.py is empty": Work("A2", {}, 60, "names must stay", {"optim/sgd.py": "="}),
+    "A2: adam.py is empty": Work("A2", {}, 60, "keep all names", {"optim/sgd.py": "="}),
     "A2: a name was changed": Work("A2", {}, 90, "no attribute 'moments'", {"optim/adam.py": "del moments"}),
     "A2: an exit at the end": Work("A2", {}, 60, "remove the exit", {"optim/sgd.py": "raise SystemExit"}),
     "A2: input() is left": Work("A2", {}, 60, "remove it", {"optim/sgd.py": "input()"}),
@@ -348,7 +348,7 @@ WORKS = {
     "A2: plots on the side": Work(
         "A2", {}, 60, "NumPy and the hand-out", {"optim/sgd.py": "import matplotlib.pyplot as plt"}
     ),
-    "A2: writes a file": Work("A2", {}, 60, "or touch other files", {"optim/sgd.py": "open('log.txt', 'w')"}),
+    "A2: writes a file": Work("A2", {}, 60, "or open other files", {"optim/sgd.py": "open('log.txt', 'w')"}),
     "A1: the ratio of exponentials": Work(
         "A1", {"sigmoid": SIGMOID.format("e = np.exp(x.data)\ny = e / (1 + e)")}, 95, "does exp overflow"
     ),
@@ -398,7 +398,7 @@ WORKS = {
         "A4",
         {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))"), "max_pool2d": BY_1 + MAX},
         90,
-        "Right but for this, which has cost marks above: stride=None",
+        "Right except for this, which has already cost marks above: stride=None",
     ),
     "A4: a sum for a mean": Work("A4", {"avg_pool2d": AVG.format("1", "windows.sum((4, 5))")}, 94, "divide by kh * kw"),
     "A4: the gradient is not shared": Work(

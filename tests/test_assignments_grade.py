@@ -133,9 +133,9 @@ def test_results_are_checked_against_gradescopes_fields():
     for bad, said in (
         ([], "must be an object"), ({}, "neither score nor tests"), ({"score": "1"}, "score has the wrong type"),
         ({"score": True}, "wrong type"), ({"score": 1, "marks": 2}, "marks is not a field"),
-        ({"score": 1, "visibility": "secret"}, "should be one of hidden, after_due_date"),
+        ({"score": 1, "visibility": "secret"}, "must be one of hidden, after_due_date"),
         ({"tests": [{"score": 3, "max_score": 2}]}, "tests[0].score is not between"),
-        ({"tests": [{"score": 1, "status": "ok"}]}, "should be one of passed, failed"),
+        ({"tests": [{"score": 1, "status": "ok"}]}, "must be one of passed, failed"),
         ({"tests": [{"score": 1, "number": 3}]}, "tests[0].number has the wrong type"),
     ):  # fmt: skip
         assert any(said in problem for problem in problems(bad)), bad
@@ -150,7 +150,7 @@ def test_one_submission_on_the_command_line(tmp_path):
     result = command("A2", student, "--out", out, "--visibility", "after_due_date", module=GRADE)
     assert (result.returncode, result.stderr) == (0, "")
     assert "   0 / 10   AdamW: decay apart from the gradient" in result.stdout
-    assert "The decay goes through m and v" in result.stdout
+    assert "Your decay goes through m and v" in result.stdout
     assert re.search(r"^  90 / 100  in [\d.]+ s$", result.stdout, re.MULTILINE)
     written = json.loads(out.read_text())
     assert problems(written) == []
@@ -304,7 +304,7 @@ def test_a_number_is_right_within_its_bound_only():
     expect(np.array([1 + 3 * u, -2], np.float32), right, np.float32, "x")
     for wrong, said in (
         (np.array([1 + 20 * u, -2], np.float32), "expected 1 at index (0,)"),
-        (np.array([1, np.nan], np.float32), "A NaN or an infinity"), (np.array([1.0, -2.0]), "expected dtype float32"),
+        (np.array([1, np.nan], np.float32), "a NaN or an infinity"), (np.array([1.0, -2.0]), "expected dtype float32"),
         (np.array([[1, -2]], np.float32), "expected shape (2,), got (1, 2)"), (None, "got None"),
         ([1, 2], "got [1, 2]"),
         (np.array([2, -1], np.float32), "upside down"),

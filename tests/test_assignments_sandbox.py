@@ -281,7 +281,7 @@ def test_the_filters_numbers_are_linuxs(header, column):
 
 
 def test_another_processor_is_told_as_untried(monkeypatch):
-    assert is_on("on, but untried on aarch64")
+    assert is_on("on, but untested on aarch64")
     assert not is_on("off: only Linux has it")
     for machine, said in (("aarch64", None), ("riscv64", "not written for Linux on riscv64")):
         program = seccomp.program(machine, 4711) if machine in seccomp.MACHINES else b""

@@ -1,10 +1,10 @@
-"""When is a number right? When it is as near to the exact one as rounding allows, in whatever order it was summed.
+"""When is a number right? When it is as close to the exact one as rounding allows, whatever the order of summation.
 
-Each of a computation's roundings is off by at most u of its result (u = 2^-24 in float32, 2^-53 in float64). A sum of
-n terms, in any order, is off by at most about n u times the sum of the terms' sizes (Higham 2002, sec. 4.2). So each
-oracle in hidden.py returns two things: the value, computed in float64, and its `slack`: roundings times size, worked
-out by the same formula on absolute values. An answer passes within slack * u; a wrong formula is off by many times
-that.
+Each rounding has a relative error of at most u (2^-24 in float32, 2^-53 in float64). A sum of n terms, in any order,
+has an error of at most about n u times the sum of the absolute values of the terms (Higham 2002, sec. 4.2). So each
+reference formula in hidden.py gives two things: the value, computed in float64, and its `slack`: the number of
+roundings times the size, from the same formula on absolute values. An answer passes if it is within slack * u; a wrong
+formula is off by many times that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 class Wrong(Exception):
     """The submission fails an item; the message is the feedback.
 
-    slip  the known mistake behind it, "" if there is none
+    slip  the known mistake behind it, "" if none
     """
 
     def __init__(self, message: str, slip: str = "") -> None:
@@ -31,38 +31,38 @@ class Wrong(Exception):
 
 @dataclass
 class Ledger:
-    """One mistake is paid for once.
+    """Keeps track of mistakes, so that each one costs marks only once.
 
-    charged  mistakes and parts that have cost an item its marks
-    notes    those of them that were met again in the item that is being looked at, and forgiven
+    charged  mistakes that have cost an item its marks
+    notes    the charged mistakes found and forgiven in the current item
     """
 
     charged: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
     def forgives(self, slip: str) -> bool:
-        """Whether this mistake has been paid for already."""
+        """Whether this mistake has already been charged."""
         if slip in self.charged and slip not in self.notes:
             self.notes.append(slip)
         return slip in self.charged
 
 
 class Exact(NamedTuple):
-    """What the answer should be: the value in float64, and how many units of rounding it may be off, by element."""
+    """The right answer: the value in float64, and for each element the error allowed, in units of rounding u."""
 
     value: Array
     slack: Array
 
     def of_shape(self, *shape: int) -> Exact:
-        """The same numbers in another shape."""
+        """The same values in another shape."""
         return Exact(np.reshape(self.value, shape), np.reshape(self.slack, shape))
 
 
-Mistakes = Mapping[str, Callable[[], Any]]  # what to say -> the value that this mistake gives
+Mistakes = Mapping[str, Callable[[], Any]]  # the feedback for a mistake -> the value that it gives
 
 
 def normal(rng: np.random.Generator, shape: Any, dtype: Any = np.float64) -> Array:
-    """Random numbers, normally distributed, as an array."""
+    """An array of normally distributed random numbers."""
     return np.asarray(rng.normal(size=shape), dtype)
 
 
@@ -75,11 +75,11 @@ def require(condition: bool, message: str) -> None:
 def expect(
     got: Any, exact: Exact, dtype: Any, given: str, mistakes: Mistakes | None = None, ledger: Ledger | None = None
 ) -> None:
-    """Raise Wrong, with the number that is furthest off and the likeliest mistake, unless `got` is right.
+    """Raise Wrong, with the element that is furthest off and the most likely mistake, unless `got` is right.
 
-    given     the input, in words
+    given     a description of the input
     mistakes  known mistakes and what they would give
-    ledger    mistakes that were paid for: an answer that is right but for one of them passes
+    ledger    mistakes already charged: an answer that is right except for one of them passes
     """
     dtype, value = np.dtype(dtype), np.asarray(exact.value, np.float64)
     if not isinstance(got, np.ndarray):
@@ -88,7 +88,7 @@ def expect(
         slip, _ = _likeliest(got, dtype, exact, mistakes)
         raise Wrong(f"{given}\n  expected shape {value.shape}, got {got.shape}{_hint(slip)}", slip)
     if got.dtype != dtype:
-        raise Wrong(f"{given}\n  expected dtype {dtype} as the input has, got {got.dtype}: what changes it?")
+        raise Wrong(f"{given}\n  expected dtype {dtype}, as in the input, got {got.dtype}: which step changes it?")
     if close(got, exact, dtype):
         return
     slip, sure = _likeliest(got, dtype, exact, mistakes, ledger.charged if ledger else ())
@@ -99,24 +99,24 @@ def expect(
     at = f" at index {tuple(int(i) for i in index)}" if value.ndim else ""
     hint = _hint(slip)
     if not slip and not np.isfinite(got).all():
-        hint = "\n  A NaN or an infinity: does exp overflow (beyond 88 in float32)? A division by zero, a log of 0?"
+        hint = "\n  There is a NaN or an infinity: does exp overflow (above 88 in float32)? Is there a 1/0 or a log(0)?"
     if (
         not hint
         and dtype == np.float64
         and np.allclose(got, value, rtol=1e-5, atol=1e-6 * np.abs(value).max(initial=0))
     ):
-        hint = "\n  Right to about seven digits: is a float32 on the way, or a small number such as 1e-8 added?"
+        hint = "\n  Right to about seven digits: do you use float32 somewhere, or add a small number such as 1e-8?"
     raise Wrong(f"{given}\n  {_told_apart(value[index], got[index], at)}{hint}", slip)
 
 
 def close(got: Array, exact: Exact, dtype: Any) -> bool:
-    """Whether every element is within its bound. NaN is not."""
+    """Whether every element is within its bound. NaN never is."""
     value = np.asarray(exact.value, np.float64)
     return got.shape == value.shape and bool((np.abs(got.astype(np.float64) - value) <= bound(exact, dtype)).all())
 
 
 def bound(exact: Exact, dtype: Any) -> Array:
-    """How far off an element may be: slack * u, and u more for the rounding of the result itself."""
+    """The error allowed for each element: slack * u, plus u for rounding the result itself."""
     info = np.finfo(dtype)
     u = float(info.eps) / 2
     size = np.abs(exact.value) + np.asarray(exact.slack, np.float64)
@@ -124,7 +124,7 @@ def bound(exact: Exact, dtype: Any) -> Array:
 
 
 def exact(value: Any, roundings: int, size: Any = None) -> Exact:
-    """`roundings` operations on numbers of that size; by default the value's own."""
+    """The value after `roundings` roundings of numbers of that size (default: the size of the value)."""
     value = np.asarray(value, np.float64)
     return Exact(value, roundings * np.abs(value if size is None else np.broadcast_to(size, value.shape)))
 
@@ -132,10 +132,10 @@ def exact(value: Any, roundings: int, size: Any = None) -> Exact:
 def _likeliest(
     got: Array, dtype: Any, right: Exact, mistakes: Mistakes | None, charged: Collection[str] = ()
 ) -> tuple[str, bool]:
-    """The known mistake whose value is nearest to what was got, and whether it is that value to within rounding.
+    """The known mistake whose value is nearest to `got`, and whether the two agree to within rounding.
 
-    One that is further off than a thousand times the bound of a right answer is none, nor is one that gives about the
-    right answer here; "" then. One that has been charged before is meant rather than another that gives the same here.
+    It is "" if the nearest is more than a thousand times a right answer's bound away, or gives about the right answer
+    here. A mistake that has been charged before takes precedence over another that gives the same value here.
     """
     nearest, least = "", min(1000.0, _off(got, right.value, dtype, right) / 2)
     for message, wrong in (mistakes or {}).items():
@@ -152,7 +152,7 @@ def _likeliest(
 
 
 def _off(got: Array, value: Array, dtype: Any, right: Exact) -> float:
-    """How far `got` is from a value, in bounds of a right answer; infinitely far where the shapes differ."""
+    """The distance of `got` from a value, in units of a right answer's bound; infinite if the shapes differ."""
     if not got.shape == value.shape == np.shape(right.value):
         return np.inf
     own = bound(Exact(np.abs(right.value) + np.abs(value), right.slack), dtype)
@@ -166,6 +166,6 @@ def _hint(slip: str) -> str:
 
 
 def _told_apart(right: Any, got: Any, at: str) -> str:
-    """Both numbers, in as many digits as it takes to see the difference."""
+    """Both numbers, with enough digits to show the difference."""
     digits = next((n for n in (7, 10, 17) if f"{float(right):.{n}g}" != f"{float(got):.{n}g}"), 17)
     return f"expected {float(right):.{digits}g}{at}, got {float(got):.{digits}g}"

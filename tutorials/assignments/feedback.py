@@ -1,4 +1,4 @@
-"""What an item's feedback adds for the student: which lines it is about, and which lesson explains them."""
+"""What the feedback adds for the student: the lines to look at, and the lesson that explains them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOT_RUN = ("not run", "not handed in", "the file can't be loaded", "not written
 def explained(
     said: str, functions: Iterable[str], lesson: int, submission: Submission, broken: Mapping[str, str]
 ) -> str:
-    """The feedback with the lines of these functions in the student's file, and the lesson."""
+    """The feedback, with the lines of these functions in the student's file and the lesson."""
     if said.startswith(_NOT_RUN):
         return said
     found = {name: _places(name, submission, broken) for name in functions}
@@ -25,14 +25,14 @@ def explained(
         lines.append(f"Look at {', '.join(places)}.")
     missing = [name for name, each in found.items() if not each]
     if missing and not (broken or submission.problems):
-        lines.append(f"No def of {', '.join(missing)} is found: names must stay as the hand-out has them.")
+        lines.append(f"There is no def of {', '.join(missing)}: keep the names as they are in the hand-out.")
     if lesson:
-        lines.append(f"Lesson {lesson}, {LESSONS[lesson]}, explains it.")
+        lines.append(f"Lesson {lesson}, {LESSONS[lesson]}, explains this.")
     return "\n".join(lines)
 
 
 def _places(name: str, submission: Submission, broken: Mapping[str, str]) -> list[str]:
-    """Where the student has written this function."""
+    """Where this function is in the student's files."""
     for path, data in submission.files.items():
         if path not in broken:
             found = _lines(as_utf8(data).decode("utf-8", "replace").splitlines(), name)
@@ -42,9 +42,9 @@ def _places(name: str, submission: Submission, broken: Mapping[str, str]) -> lis
 
 
 def _lines(source: list[str], name: str) -> tuple[int, int] | None:
-    """The first and last line of a function, by its qualified name. The file is not parsed: it may be made to crash us.
+    """The first and last line of a function, by its qualified name. The file is not parsed: it might crash the parser.
 
-    Of several the last one counts, as in Python.
+    If there are several definitions, the last one counts, as in Python.
     """
     begin, end, indent = 0, len(source), 0
     *classes, function = name.split(".")
@@ -63,6 +63,6 @@ def _lines(source: list[str], name: str) -> tuple[int, int] | None:
 
 
 def _ends(line: str, indent: int) -> bool:
-    """Whether a block that is indented so far ends before this line."""
+    """Whether a block with this indentation ends before this line."""
     text = line.strip()
     return bool(text) and not text.startswith(("#", ")")) and len(line) - len(line.lstrip()) <= indent

@@ -1,4 +1,4 @@
-"""Gradescope's side: the results.json that it reads, and the zip that it runs.
+"""For Gradescope: the results.json that it reads, and the zip that it runs.
 
 https://gradescope-autograders.readthedocs.io/en/latest/specs/
 """
@@ -16,7 +16,7 @@ from tutorials.assignments.sandbox import is_on
 
 VISIBILITIES = ("hidden", "after_due_date", "after_published", "visible")
 FORMATS = ("text", "html", "simple_format", "md", "ansi")
-MOST_ROWS = 20  # of files that are not graded
+MOST_ROWS = 20  # for files that are not graded
 _NUMBER, _TEXT = (int, float), (str,)
 _TOP: dict[str, tuple[type, ...]] = {
     "score": _NUMBER, "execution_time": _NUMBER, "output": _TEXT, "output_format": _TEXT, "visibility": _TEXT,
@@ -33,7 +33,7 @@ _CHOICES = {
 
 
 def results(report: Report, visibility: str = "visible") -> dict[str, Any]:
-    """The results.json of a report. `visibility` is that of the items: who sees them, and when."""
+    """The results.json of a report. `visibility` says who sees the items, and when."""
     tests = [
         {
             "score": mark.score, "max_score": mark.item.marks, "status": "passed" if mark.score else "failed",
@@ -60,7 +60,7 @@ def results(report: Report, visibility: str = "visible") -> dict[str, Any]:
 
 
 def heading(report: Report) -> str:
-    """What was graded, what could not be, and what was left alone, each with the reason."""
+    """What was graded, what could not be graded, and what was skipped, with the reasons."""
     work, lines = report.submission, []
     for path, digest in work.hashes.items():
         if path not in report.broken:
@@ -73,26 +73,26 @@ def heading(report: Report) -> str:
     ]
     lines += [f"not graded: {path}: {why}" for path, why in list(work.skipped.items())[:MOST_ROWS]]
     if len(work.skipped) > MOST_ROWS:
-        lines.append(f"not graded: {len(work.skipped) - MOST_ROWS} more, for like reasons")
+        lines.append(f"not graded: {len(work.skipped) - MOST_ROWS} more, for similar reasons")
     if report.printed_bytes > len(report.printed.encode()):
         lines.append(
             f"printed: {report.printed_bytes:,} bytes, of which the first {len(report.printed):,} characters are kept: "
-            "take out the prints that are left over"
+            "remove leftover prints"
         )
     on = [name for name, state in report.protections.items() if is_on(state)]
-    lines += [f"held in by: {', '.join(on)}"] if on else []
-    lines += [f"{name} {state}" for name, state in report.protections.items() if "untried" in state]
-    lines += [f"not held in: {report.unprotected}"] if report.unprotected else []
+    lines += [f"sandboxed by: {', '.join(on)}"] if on else []
+    lines += [f"{name} {state}" for name, state in report.protections.items() if "untested" in state]
+    lines += [f"not sandboxed: {report.unprotected}"] if report.unprotected else []
     return plain("\n".join(line(each, 1000) for each in lines))
 
 
 def problems(value: Any) -> list[str]:
-    """What is wrong with a results.json, by Gradescope's list of fields; [] if nothing is."""
+    """What is wrong with a results.json according to Gradescope's list of fields; [] if nothing is."""
     if not isinstance(value, dict):
         return ["the results must be an object"]
     found = _wrong_fields(value, _TOP, "")
     if "score" not in value and not value.get("tests"):
-        found.append("neither score nor tests")
+        found.append("there is neither score nor tests")
     for i, test in enumerate(value.get("tests", [])):
         found += _wrong_fields(test, _TEST, f"tests[{i}].")
         if not 0 <= test.get("score", 0) <= test.get("max_score", float("inf")):
@@ -106,7 +106,7 @@ def _wrong_fields(value: dict[str, Any], fields: dict[str, tuple[type, ...]], wh
         if name in value and (not isinstance(value[name], types) or isinstance(value[name], bool)):
             found.append(f"{where}{name} has the wrong type")
         elif name in value and name in _CHOICES and value[name] not in _CHOICES[name]:
-            found.append(f"{where}{name} is {value[name]!r}, should be one of {', '.join(_CHOICES[name])}")
+            found.append(f"{where}{name} is {value[name]!r}, must be one of {', '.join(_CHOICES[name])}")
     return found
 
 
@@ -115,7 +115,7 @@ def _wrong_fields(value: dict[str, Any], fields: dict[str, tuple[type, ...]], wh
 # https://gradescope-autograders.readthedocs.io/en/latest/specs/: setup.sh runs once as root when the image is built,
 # run_autograder for each submission.
 _SETUP = """#!/usr/bin/env bash
-# Python and NumPy. The grader's own files are closed to the user that a submission runs as.
+# Python and NumPy. The user that a submission runs as can't read the grader's own files.
 set -euo pipefail
 apt-get update && apt-get install -y python3 python3-venv
 python3 -m venv /opt/minidl && /opt/minidl/bin/python -m pip install "numpy>=2.0" "threadpoolctl>=3.5"
@@ -130,7 +130,7 @@ exec "$python" -m tutorials.assignments.grade {name} "$home/submission" --out "$
 
 
 def write_zip(assignment: Assignment, path: Path) -> None:
-    """The autograder bundle: upload it as it is. Raises FileExistsError rather than overwrite."""
+    """Write the autograder bundle: upload it as it is. Raises FileExistsError rather than overwrite a file."""
     sources = [p for folder in ("minidl", "optim", "data") for p in (ROOT / folder).rglob("*.py")]
     sources += [p for p in HERE.rglob("*") if p.suffix in (".py", ".md") and "handout" not in p.relative_to(HERE).parts]
     with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:

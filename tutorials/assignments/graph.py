@@ -1,4 +1,4 @@
-"""An operation of the student's seen from the grader: its value, and its gradients by the grader's own walk back."""
+"""A student's operation as the grader sees it: its value, and its gradients by the grader's own backward pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tutorials.assignments.check import Array, Exact, Ledger, Mistakes, Wrong, e
 
 
 class Operation:
-    """One run of an operation on the student's side: the value is checked, then the gradient of each input."""
+    """One run of an operation in the student's process: check its value, then the gradient of each input."""
 
     def __init__(self, call: Call, told: str, inputs: Sequence[Array], reply: Any) -> None:
         self.call, self.told, self.inputs, self.reply = call, told, inputs, reply
         self.dtype = inputs[0].dtype
         self.which: Sequence[int] = range(len(inputs))
         for before, after in zip(inputs, reply["inputs"], strict=True):
-            require(np.array_equal(before, after, equal_nan=True), f"{told}: it changes its input; work on a copy")
+            require(np.array_equal(before, after, equal_nan=True), f"{told}: it changes its input: work on a copy")
 
     def only(self, which: Sequence[int]) -> Operation:
         """Check the gradients of these inputs only."""
@@ -33,7 +33,7 @@ class Operation:
         got = self._walk(g)
         for k in self.which:
             told = f"{self.told}: gradient of input {k}" if len(rights) > 1 else f"{self.told}: gradient"
-            require(got[k] is not None, f"{told}\n  there is none: has record() an edge for it?")
+            require(got[k] is not None, f"{told}\n  there is none: does record() get an edge for it?")
             expect(
                 np.asarray(got[k]).astype(self.dtype),
                 rights[k],
@@ -44,10 +44,10 @@ class Operation:
             )
 
     def _walk(self, g: Array) -> list[Array | None]:
-        """Backward over the graph, by the grader: a tensor is done when all that use it are done."""
+        """The grader's backward pass over the graph: a tensor is ready when all tensors that use it are done."""
         graph, shapes = self.reply["graph"], self.reply["shapes"]
-        require(len(graph) <= 50, f"{self.told}: {len(graph)} operations were recorded for it, which are far too many")
-        leads = set(self.which)  # the tensors through which a gradient gets to the inputs that are asked for
+        require(len(graph) <= 50, f"{self.told}: it recorded {len(graph)} operations, which is far too many")
+        leads = set(self.which)  # the tensors through which gradients reach the inputs in `which`
         for _ in graph:
             leads |= {i for i, edges in enumerate(graph) if leads.intersection(edges)}
         waiting = [sum(edges.count(i) for edges in graph) for i in range(len(graph))]
@@ -64,14 +64,14 @@ class Operation:
                 result, after, again = self.call("vjp", tensor=tensor, edge=edge, g=sent)
                 require(
                     np.array_equal(sent, after, equal_nan=True),
-                    f"{self.told}: the vjp changes g, which others may share",
+                    f"{self.told}: the vjp changes g, which other operations may share: work on a copy",
                 )
                 part = _summed(result, tuple(shapes[parent]), self.told)
                 require(
                     np.shape(again) == result.shape
                     and np.allclose(result, again, rtol=1e-3, atol=1e-6, equal_nan=True),
-                    f"{self.told}: the vjp gives another gradient when it is asked a second time, as after "
-                    "backward(retain_graph=True): it changes an array that it keeps; work on a copy",
+                    f"{self.told}: the vjp returns a different gradient when called a second time, as after "
+                    "backward(retain_graph=True): it changes an array that it keeps: work on a copy",
                 )
                 pending[parent] = part if pending[parent] is None else pending[parent] + part
                 waiting[parent] -= 1
@@ -81,7 +81,7 @@ class Operation:
 
 
 def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operation:
-    """Run an operation by its name: `run(call, "sum", [x], dim=0)`."""
+    """Run an operation by name: `run(call, "sum", [x], dim=0)`."""
     shapes = ", ".join(f"{a.shape}" for a in inputs)
     extra = "".join(f", {k}={v}" for k, v in options.items())
     told = f"{op}({shapes}{extra}) in {inputs[0].dtype}"
@@ -90,16 +90,16 @@ def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operati
 
 def _summed(g: Any, shape: tuple[int, ...], told: str) -> Array:
     """g summed over the axes along which an input of this shape was broadcast, as backward() will."""
-    require(isinstance(g, np.ndarray), f"{told}: the vjp gives {g!r:.100}, not an array")
+    require(isinstance(g, np.ndarray), f"{told}: the vjp returns {g!r:.100}, not an array")
     try:
         np.broadcast_to(np.empty(shape), g.shape)
     except ValueError:
-        raise Wrong(f"{told}: the vjp gives shape {g.shape} for an input of shape {shape}") from None
+        raise Wrong(f"{told}: the vjp returns shape {g.shape} for an input of shape {shape}") from None
     return unbroadcast(g, shape)
 
 
 def wide(*arrays: Array) -> list[Array]:
-    """The same numbers in float64."""
+    """The same arrays in float64."""
     return [np.asarray(a, np.float64) for a in arrays]
 
 

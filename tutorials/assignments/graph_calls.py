@@ -1,7 +1,7 @@
-"""Running one of the student's operations, and its derivatives, edge by edge. This runs in the student's process.
+"""Runs one of the student's operations and its derivatives, edge by edge. This is in the student's process.
 
-`forward` tells the graph that an operation has recorded, `vjp` runs one edge of it; the walk over the graph is the
-grader's (graph.py). So an operation is marked apart from the student's own backward().
+`forward` returns the graph that an operation has recorded, `vjp` runs one edge of it; the grader walks the graph
+(graph.py). So operations are marked independently of the student's own backward().
 """
 
 from copy import deepcopy
@@ -9,13 +9,13 @@ from typing import Any
 
 from minidl.tensor import Tensor
 
-_tensors: list[Tensor] = []  # of the graph that forward() made last
+_tensors: list[Tensor] = []  # of the graph that forward() last made
 
 
 def forward(op: Any, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Run an operation, a function of Tensors. Its graph: for each tensor the numbers of those that its edges lead to.
+    """Run an operation on Tensors. Its graph lists, for each tensor, the indices of those that its edges lead to.
 
-    The inputs, which have no edges, come first. A tuple among the options has become a list on its way here.
+    The inputs, which have no edges, come first. Tuples among the options have become lists on their way here.
     """
     leaves = [Tensor(a, requires_grad=True) for a in inputs]
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
@@ -40,7 +40,7 @@ def forward(op: Any, inputs: list[Any], options: dict[str, Any]) -> dict[str, An
 
 
 def vjp(tensor: int, edge: int, g: Any) -> list[Any]:
-    """What one edge makes of the gradient g; g afterwards; and what the edge makes of the same g when asked again."""
+    """The result of one edge's vjp for the gradient g; g afterwards; and the result of a second call with that g."""
     back, same = _edges(_tensors[tensor])[edge][1], g.copy()
     out = deepcopy(back(g))  # it may be an array that the edge keeps
     return [out, g, back(same)]

@@ -1,7 +1,7 @@
-"""Marking a submission: every item is asked of the student's code in its own process, and either passes or doesn't.
+"""Marking a submission: every item is checked against the student's code, in its own process, and passes or fails.
 
-One mistake costs one item. Where it shows again, in what builds on the same part or repeats the same slip, and all
-else is right, the item passes with a word on it.
+A mistake costs one item. If it shows up again in a later item, which uses the same part or repeats the same slip but is
+otherwise right, that item passes with a note.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SEED = 2017
 
 @dataclass
 class Mark:
-    """An item's outcome: its marks or 0, and why; with marks, what is to be said all the same.
+    """An item's outcome: its marks or 0, and the feedback; an item with marks may have feedback, too.
 
-    slip  the known mistake that it was, "" if it is none
+    slip  the known mistake behind it, "" if none
     """
 
     item: Item
@@ -40,12 +40,12 @@ class Mark:
 
 @dataclass
 class Report:
-    """What became of a submission.
+    """The result of grading a submission.
 
     protections    which are on; see sandbox.py
-    unprotected    what is missing of them, where the grader was told to go on all the same
+    unprotected    the essential ones that are off, if the grader was told to continue without them
     broken         files that can't be loaded -> why
-    printed        the beginning of what was printed, and `printed_bytes`, all of it
+    printed        the beginning of what was printed; `printed_bytes` counts all of it
     """
 
     assignment: Assignment
@@ -75,7 +75,7 @@ def grade(
     unsafe: bool = False,
     without: Iterable[str] = (),
 ) -> Report:
-    """Mark one submission. The seed decides the inputs: the same for all of a class. Raises session.Unprotected."""
+    """Mark one submission. The seed determines the inputs: use one for a class. Raises session.Unprotected."""
     begin, items = time.monotonic(), load_items(assignment)
     report = Report(assignment, submission, [])
     if not submission.files:
@@ -92,7 +92,7 @@ def grade(
 
 
 class _Asked:
-    """A session's calls, and the ledger of what has been paid for."""
+    """A session's calls, and the ledger of mistakes already charged."""
 
     def __init__(self, session: Session) -> None:
         self.session, self.ledger = session, Ledger()
@@ -102,7 +102,7 @@ class _Asked:
 
 
 class _Marker:
-    """Marks the items of one submission, one after another."""
+    """Marks the items of one submission, in order."""
 
     def __init__(self, session: Session, hidden: Items, submission: Submission, seed: int) -> None:
         self.session, self.hidden, self.submission, self.seed = session, hidden, submission, seed
@@ -110,15 +110,15 @@ class _Marker:
         self.charged: list[str] = []  # parts that have cost an item its marks
 
     def mark(self, number: int, item: Item) -> Mark:
-        """The item's mark: full where it is right, or right but for what was paid for before."""
+        """The item's mark: full if it is right, or right except for mistakes already charged."""
         wrong = self._wrong(number, item)
         if wrong is None:
-            said = [f"Right but for this, which has cost marks above: {note}" for note in self.asked.ledger.notes]
+            said = [f"Right except for this, which has already cost marks above: {n}" for n in self.asked.ledger.notes]
             return Mark(item, item.marks, "\n".join(said))
         before = [name for name in self.charged if name not in item.of]
         if before and self._passes_with(number, item, before):
             names = ", ".join(before)
-            return Mark(item, item.marks, f"Right, once {names} is right: that has cost marks above.")
+            return Mark(item, item.marks, f"Right, given a correct {names}, which has already cost marks above.")
         own = [name for name in self.hidden.parts if name in item.of]
         culprit = "" if own else self._culprit(number, item)
         if wrong.slip:
@@ -126,12 +126,12 @@ class _Marker:
         self.charged += [name for name in (*own, culprit) if name and name not in self.charged]
         told, places = str(wrong), item.of
         if culprit:
-            told, places = f"{told}\n  With the right numbers from {culprit} it is right: look there.", (culprit,)
+            told, places = f"{told}\n  With a correct {culprit} this item is right: look there.", (culprit,)
         told = explained(told, places, item.lesson, self.submission, self.session.broken)
         return Mark(item, 0, told, wrong.slip.strip())
 
     def _wrong(self, number: int, item: Item) -> Wrong | None:
-        """What is wrong with an item; None if nothing is."""
+        """What is wrong with an item; None if it is right."""
         self.asked.ledger.notes.clear()
         rng = np.random.default_rng([self.seed, number])
         try:
@@ -139,24 +139,24 @@ class _Marker:
         except Wrong as wrong:
             return wrong
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            # A check trusts the form of what calls.py returns; a process that forges its answers breaks that trust.
-            return Wrong(f"the answer has a form that the grader can't use ({line(str(error))})")
+            # A check assumes the structure that calls.py returns; a process that forges its answers breaks that.
+            return Wrong(f"the grader can't use the structure of the answer ({line(str(error))})")
         return None
 
     def _culprit(self, number: int, item: Item) -> str:
-        """The part that alone spoils this item, together with those that were paid for; "" if there is none."""
+        """The part that makes this item fail, by itself or with parts already charged; "" if there is none."""
         for name in self.hidden.parts:
             if name not in self.charged and self._passes_with(number, item, [*self.charged, name]):
                 return name
         return ""
 
     def _passes_with(self, number: int, item: Item, parts: list[str]) -> bool:
-        """Whether an item is right where the grader computes these parts."""
+        """Whether an item is right if the grader computes these parts."""
         try:
             self.session.give({name: self.hidden.parts[name] for name in parts})
             return self._wrong(number, item) is None
         except Wrong:
             return False
         finally:
-            with contextlib.suppress(Wrong):  # the process may have ended: a new one begins with its own parts
+            with contextlib.suppress(Wrong):  # the process may have ended: a new one starts with its own parts
                 self.session.give({})

@@ -1,6 +1,6 @@
-"""A page for the class: how the marks are spread, how each item went, and the commonest mistakes. It has no names.
+"""A page for the class: the distribution of marks, the success of each item, and the most common mistakes. No names.
 
-Nothing that a submission says is on it, only the grader's own words.
+It shows nothing from a submission, only the grader's own words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tutorials.assignments.marking import Mark, Report
 _KINDS = {
     "not written yet": "not written", "not handed in": "the file is missing", "not run: there": "the file is missing",
     "the file can't be loaded": "the file can't be loaded", "not run": "no time was left",
-    "no answer after": "a loop that never ends", "the program crashed": "a crash",
+    "no answer after": "an infinite loop", "the program crashed": "a crash",
 }  # fmt: skip
 _STYLE = """
 body { font: 17px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -29,10 +29,10 @@ td { overflow-wrap: break-word } small { color: #777; display: block }
 
 
 def class_page(reports: list[Report]) -> str:
-    """The page, HTML that needs nothing else. Raises AssignmentError where nobody was graded."""
+    """The page, as self-contained HTML. Raises AssignmentError if no submission was graded."""
     graded = [report for report in reports if not report.submission.ungraded]
     if not graded:
-        raise AssignmentError("nobody was graded: there is nothing to show")
+        raise AssignmentError("no submission was graded: there is nothing to show")
     assignment, most = graded[0].assignment, graded[0].most
     scores = [report.score for report in graded]
     rows = [_bar(f"{low} to {low + 9}" if low < most else str(most), n, len(graded)) for low, n in _tens(scores, most)]
@@ -43,18 +43,18 @@ def class_page(reports: list[Report]) -> str:
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>{_STYLE}</style>
 <h1>{title}</h1>
-<p>{many}; {mean(scores):.1f} of {most} marks on average, {median(scores):g} in the middle.</p>
+<p>{many}; mean {mean(scores):.1f} of {most} marks, median {median(scores):g}.</p>
 <h2>Marks</h2>
 <table>{"".join(rows)}</table>
 <h2>Items</h2>
-<table class="items"><tr><th>item</th><th>marks</th><th>right</th><th></th><th>commonest mistakes</th></tr>
+<table class="items"><tr><th>item</th><th>marks</th><th>right</th><th></th><th>most common mistakes</th></tr>
 {"".join(items)}</table>
 </html>
 """
 
 
 def _tens(scores: list[int], most: int) -> list[tuple[int, int]]:
-    """How many scores lie in each ten, the full marks in one of their own."""
+    """How many scores fall in each range of ten; full marks have a range of their own."""
     lows = [*range(0, most, 10), most]
     return [(low, sum(low <= s <= (low + 9 if low < most else low) for s in scores)) for low in reversed(lows)]
 
@@ -66,7 +66,7 @@ def _bar(label: str, n: int, of: int) -> str:
 
 def _item(marks: list[Mark]) -> str:
     item = marks[0].item
-    wrong = [mark for mark in marks if mark.score < item.marks]  # some marks of a teacher's own do not make it right
+    wrong = [mark for mark in marks if mark.score < item.marks]  # partial marks from a teacher do not make it right
     right, kinds = len(marks) - len(wrong), Counter(map(kind, wrong))
     named = [f"<li>{escape(said)} ({n})</li>" for said, n in kinds.most_common(3) if said]
     lesson = f" <small>lesson {item.lesson}, {escape(LESSONS[item.lesson])}</small>" if item.lesson else ""
@@ -78,10 +78,10 @@ def _item(marks: list[Mark]) -> str:
 
 
 def kind(mark: Mark) -> str:
-    """The grader's word for why an item does not have its marks."""
+    """Why an item has lost its marks, in the grader's words."""
     if mark.slip:
         return mark.slip
     for begin, said in _KINDS.items():
         if mark.feedback.startswith(begin):
             return said
-    return "another number, or an error"
+    return "a wrong number, or an error"

@@ -1,7 +1,7 @@
-"""The process that a submission runs in, seen from the grader: it is sent a message and gives an answer, or none.
+"""The process that a submission runs in, as seen from the grader: it gets a message and sends an answer, or none.
 
-Whatever the student's code does to its process, the worst that reaches this side is a message that can't be read or
-none at all. The process is killed when the time is up and after the last call: it is never asked to end.
+Whatever the student's code does to its process, the worst that reaches the grader is an unreadable message or none at
+all. The process is killed when its time is up and after the last call; it is never asked to exit.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin",
 }  # fmt: skip
 Parts = Mapping[str, Callable[..., Any]]
-_MOST_TOLD = 1000  # files that are told to be loaded: more is a forgery
-_LOOK_SECONDS = 0.05  # between two looks at a process: in this time a bomb makes a thousand threads at most
+_MOST_TOLD = 1000  # messages about files being loaded: more is a forgery
+_LOOK_SECONDS = 0.05  # between two checks of a process: meanwhile a bomb starts a thousand threads at most
 
 
 _CRASHES = {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGKILL"}  # by name: Windows lacks some
 
 
 class Gone(Exception):
-    """The process gave no answer and is no more; the message says why.
+    """The process ended without an answer; the message says why.
 
-    slow  it was given up because its time was up
+    slow  it was killed for exceeding a limit of time, output or threads
     """
 
     def __init__(self, reason: str, slow: bool = False) -> None:
@@ -52,7 +52,7 @@ class Gone(Exception):
 
 
 class _TooMany(Exception):
-    """A process has more threads than a right answer could need."""
+    """The process has more threads than a right answer could need."""
 
 
 class Process:
@@ -60,8 +60,8 @@ class Process:
 
     stage    the folder with the student's files and the hand-out's
     files    the student's files in it
-    states   which protections are on, known before any line of the student's has run
-    loading  files that have begun to be loaded and have not ended, the innermost last
+    states   which protections are on, known before any of the student's code has run
+    loading  files whose import has started but not finished, the innermost last
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Whether it can be sent requests."""
         return self._process is not None
 
     def load(self, seconds: float) -> Any:
-        """Import the student's files: what the worker says of it. Raises Gone."""
+        """Import the student's files; returns the worker's reply. Raises Gone."""
         self._send("go", seconds)
         end = time.monotonic() + seconds
         for _ in range(_MOST_TOLD):
@@ -108,10 +108,10 @@ class Process:
                     del self.loading[self.loading.index(reply["loaded"]) :]
             else:
                 return reply
-        raise Gone(self._end("the program sent something that is no answer"))
+        raise Gone(self._end("the program sent something that is not an answer"))
 
     def ask(self, request: Any, seconds: float, parts: Parts | None = None) -> Any:
-        """The answer to a request; before it come questions for parts that are given. Raises Gone."""
+        """The answer to a request; before that, the worker may ask for the given parts. Raises Gone."""
         self._send(request, seconds)
         end = time.monotonic() + seconds
         while True:
@@ -121,7 +121,7 @@ class Process:
             self._send(_computed(reply, parts), end - time.monotonic())
 
     def kill(self) -> int:
-        """End it and its threads; its exit status."""
+        """Kill the process with its threads; returns its exit status."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
@@ -138,7 +138,7 @@ class Process:
         return status
 
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """As Output.wait, with a look at the process now and then. Raises _TooMany where it has too many threads."""
+        """Like Output.wait, but checks the number of threads now and then. Raises _TooMany if there are too many."""
         while True:
             now = time.monotonic()
             if now >= self._next_look:
@@ -163,7 +163,7 @@ class Process:
         except TooMuch:
             raise Gone(self._end(self._printed_too_much()), slow=True) from None
         except _TooMany:
-            raise Gone(self._end(f"it had more than {self.limits.threads} threads"), slow=True) from None
+            raise Gone(self._end(f"it started more than {self.limits.threads} threads"), slow=True) from None
         except BrokenPipeError:
             raise Gone(self._end()) from None
 
@@ -187,31 +187,31 @@ class Process:
         except TooMuch:
             raise Gone(self._end(self._printed_too_much()), slow=True) from None
         except _TooMany:
-            raise Gone(self._end(f"it had more than {self.limits.threads} threads"), slow=True) from None
+            raise Gone(self._end(f"it started more than {self.limits.threads} threads"), slow=True) from None
         except EOFError:
             raise Gone(self._end()) from None
         except wire.WireError as error:
             raise Gone(self._end(str(error))) from None
 
     def _end(self, reason: str = "") -> str:
-        """End the process and say why it gave no answer."""
+        """Kill the process and return the reason why there is no answer."""
         status = self.kill()
         if reason:
             return reason
         if status == -signal.SIGXCPU:
-            return f"ended after {self.limits.cpu_seconds} s of computing: is there a loop that never ends?"
+            return f"stopped after {self.limits.cpu_seconds} s of CPU time: is there an infinite loop?"
         if status < 0:
             name = _name(-status)
-            likely = "endless recursion, or far too much memory" if name in _CRASHES else "a timer of its own"
+            likely = "infinite recursion, or far too much memory" if name in _CRASHES else "does it set a timer"
             return f"the program crashed ({name}): {likely}?"
-        return f"the program ended itself (exit status {status}) before it gave an answer: is there an exit in it?"
+        return f"the program exited (status {status}) before it gave an answer: does it call exit?"
 
     def _printed_too_much(self) -> str:
-        return f"it has printed more than {self.output.most >> 20} MB: is there a print in a loop that never ends?"
+        return f"it printed more than {self.output.most >> 20} MB: is there a print in an infinite loop?"
 
 
 def _computed(question: dict[str, Any], parts: Parts) -> dict[str, Any]:
-    """What the grader computes for a part. The arguments come from the student's process: they may be anything."""
+    """What the grader computes for a part. The arguments come from the student's process and may be anything."""
     try:
         arguments = question["arguments"]
         if not all(_is_small(each) for each in arguments):
@@ -224,7 +224,7 @@ def _computed(question: dict[str, Any], parts: Parts) -> dict[str, Any]:
 
 
 def _is_small(value: Any) -> bool:
-    """Whether an argument is of a size that the items ask for: a large shape or border would take our memory."""
+    """Whether an argument has a size that the items use: a large shape or border would exhaust our memory."""
     if isinstance(value, np.ndarray):
         return value.size <= 10_000
     if isinstance(value, list):
@@ -234,11 +234,11 @@ def _is_small(value: Any) -> bool:
 
 
 def _endless(seconds: float) -> str:
-    return f"no answer after {max(seconds, 0):.2g} s: is there a loop that never ends?"
+    return f"no answer after {max(seconds, 0):.2g} s: is there an infinite loop?"
 
 
 def _name(number: int) -> str:
-    """A signal's name, or its number where it has none."""
+    """A signal's name, or its number if it has none."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -246,7 +246,7 @@ def _name(number: int) -> str:
 
 
 def _threads(pid: int) -> int:
-    """How many threads a process has, by the folders that Linux shows for them; 0 where that can't be seen."""
+    """The number of threads of a process, from the folders in /proc; 0 if that can't be read."""
     try:
         return os.stat(f"/proc/{pid}/task").st_nlink - 2
     except OSError:
@@ -254,7 +254,7 @@ def _threads(pid: int) -> int:
 
 
 def _hung_up(descriptor: int) -> bool:
-    """Whether the other side has closed the pipe, as a process does that has ended."""
+    """Whether the other side has closed the pipe, as when its process has ended."""
     watch = select.poll()
     watch.register(descriptor, 0)
     return any(event & select.POLLHUP for _, event in watch.poll(0))

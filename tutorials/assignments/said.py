@@ -1,6 +1,6 @@
-"""What a student's program says, made fit to be shown: in one line, without control characters, and never as our word.
+"""Makes a submission's text safe to show: on one line, without control characters, never mistaken for the grader's.
 
-A message or a value may hold line ends that look like rows of marks, or characters that drive a terminal.
+A message or a value may contain newlines that look like rows of marks, or characters that control a terminal.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ MOST = 500  # characters of one text
 
 
 def plain(text: str) -> str:
-    """The text without the control characters that names and messages of a submission may hold for a terminal."""
+    """The text with control characters, which names and messages of a submission may contain, replaced by "?"."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def line(text: str, most: int = MOST) -> str:
-    """In one line, shortened, without control characters."""
+    """The text on one line, shortened, without control characters."""
     return plain(" | ".join(part.strip() for part in text.splitlines() if part.strip()))[:most]
 
 
 def tame(value: Any) -> Any:
-    """The value with every text in it in one line."""
+    """The value, with every string in it on one line."""
     if isinstance(value, str):
         return line(value)
     if isinstance(value, list):
@@ -35,7 +35,7 @@ def tame(value: Any) -> Any:
 
 
 def explained(error: Mapping[str, str]) -> str:
-    """An error for the student: its type and message, the line that it came from, and what it may mean."""
+    """An error, for the student: its type and message, the line that raised it, and what it may mean."""
     kind, message = line(error["error"]), line(error["message"])
     said = f"{kind}: {message}" if message else kind
     where = line(error["where"])
@@ -45,9 +45,9 @@ def explained(error: Mapping[str, str]) -> str:
         said += f"\n  {line(error['line'], 200)}"
     hint = _HINTS.get(kind, "")
     if kind == "TypeError" and _ARGUMENTS.search(message):
-        hint = "The arguments of the functions to write must stay, with their names, as the hand-out has them."
+        hint = "Keep the arguments of the functions to write, and their names, as they are in the hand-out."
     if message == "a Tensor is neither an array nor a number":
-        hint = "Numbers are due here, and this is a Tensor: compute with x.data, the array in it."
+        hint = "An array or a number is expected here, but this is a Tensor: compute with x.data, the array in it."
     if "[Errno 38]" in message:
         hint = _HINTS["PermissionError"]
     return said + (f"\n{hint}" if hint else "")
@@ -55,18 +55,18 @@ def explained(error: Mapping[str, str]) -> str:
 
 _ARGUMENTS = re.compile(r"unexpected keyword argument|required (positional|keyword-only) argument|takes .* but \d+ w")
 _HINTS = {
-    "SystemExit": 'Your file ends the program: remove the exit, or move it below `if __name__ == "__main__":`.',
-    "PermissionError": "While it is graded your code can't start programs, use the network, or touch other files.",
-    "MemoryError": "More memory than a right answer could need: look at the shapes.",
-    "RecursionError": "A function calls itself without end, or a graph is walked by recursion.",
-    "ModuleNotFoundError": "Your code may import the standard library, NumPy and the hand-out; of your own files "
-    "those alone that were asked for.",
-    "ImportError": "A name that the hand-out has is missing in a file, or has changed: names must stay.",
-    "SyntaxError": f"Python can't read the file; the grader runs Python {platform.python_version()}.",
-    "IndentationError": f"Python can't read the file; the grader runs Python {platform.python_version()}.",
-    "TabError": "Tabs and spaces are mixed: let your editor turn tabs into spaces.",
-    "NameError": "A name that is not defined here: is it spelled as above, and is its import at the top of the file?",
-    "UnboundLocalError": "The function sets this name on some ways through it only, or only below.",
-    "EOFError": "Nobody is there to answer input(): remove it.",
-    "BdbQuit": "A debugger's breakpoint() or pdb.set_trace() is left in the file: remove it.",
+    "SystemExit": 'Your file exits the program: remove the exit, or move it below `if __name__ == "__main__":`.',
+    "PermissionError": "While it is graded, your code can't start programs, use the network, or open other files.",
+    "MemoryError": "This needs more memory than a right answer could: check the shapes.",
+    "RecursionError": "A function calls itself without end, or walks a graph by recursion.",
+    "ModuleNotFoundError": "Your code may import the standard library, NumPy and the hand-out; of your own files, "
+    "only those that you were asked to hand in.",
+    "ImportError": "A name in the hand-out is missing from a file, or was changed: keep all names.",
+    "SyntaxError": f"Python can't parse the file; the grader runs Python {platform.python_version()}.",
+    "IndentationError": f"Python can't parse the file; the grader runs Python {platform.python_version()}.",
+    "TabError": "Tabs and spaces are mixed: let your editor convert tabs to spaces.",
+    "NameError": "This name is not defined: is it spelled correctly, and is its import at the top of the file?",
+    "UnboundLocalError": "The function uses this name before assigning it, at least on one path through the code.",
+    "EOFError": "Nobody can answer input() while your code is graded: remove it.",
+    "BdbQuit": "breakpoint() or pdb.set_trace() is left in the file: remove it.",
 }

@@ -174,7 +174,7 @@ def _seccomp() -> str:
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
     _check(_libc().prctl(22, 2, fprog, 0, 0), "seccomp")  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-    return "on" if machine in seccomp.TRIED else f"on, but untried on {machine}"
+    return "on" if machine in seccomp.TRIED else f"on, but untested on {machine}"
 
 
 # ---- the C library ----

@@ -1,6 +1,6 @@
-"""A submission that runs: hand it a call, get back values or the reason why not, in words for the student.
+"""A running submission: give it a call, and get back values or, in words for the student, the reason why not.
 
-A file that can't be loaded spoils only what is in it: the hand-out's own stands in for it, and the rest is graded.
+A file that can't be loaded affects only its own items: the hand-out's version replaces it, and the rest is graded.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from tutorials.assignments.said import explained, tame
 from tutorials.assignments.sandbox import Limits, is_on, open_to_all
 from tutorials.assignments.text import as_utf8
 
-HURRIED = 0.2  # of the time for a call, once one has not ended
-MOST_PATIENT = 8.0  # times as long as on a machine that does nothing else
+HURRIED = 0.2  # of the time limit for a call, once one call has not ended
+MOST_PATIENT = 8.0  # times as long as on an idle machine
 
 
 class Unprotected(Exception):
-    """This machine lacks a protection without which no unknown code should run."""
+    """This machine lacks a protection that is needed to run unknown code."""
 
 
 class Session:
-    """The worker of one submission. Use it in a `with`: its process and its folder are gone afterwards.
+    """The worker of one submission. Use it in a `with`: its process and its folder are removed afterwards.
 
-    files   the student's files by their path in the hand-out; everything else there is the hand-out's own
-    unsafe  go on where an essential protection is missing
+    files   the student's files by their path in the hand-out; all other files are the hand-out's
+    unsafe  continue even if an essential protection is missing
     states  which protections are on: "on", "on, but ..." or "off: why"
-    broken  files that could not be loaded -> why. The hand-out's own are in their place
+    broken  files that could not be loaded -> why. The hand-out's versions replace them
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class Session:
 
     @property
     def printed(self) -> str:
-        """What the student's code has printed so far, its beginning."""
+        """The beginning of what the student's code has printed so far."""
         return self.output.text
 
     def call(self, function: str, /, **arguments: Any) -> Any:
-        """The value of a function of calls.py. Raises Wrong, with the reason in words, if there is none."""
+        """The value of a function of calls.py. Raises Wrong, with the reason, if there is none."""
         process = self._running()
         try:
             reply = process.ask({"call": function, "arguments": arguments}, self._seconds(), self._given)
@@ -95,7 +95,7 @@ class Session:
         return self._value(reply)
 
     def give(self, parts: Parts) -> None:
-        """Compute these parts here from now on, and have the student's own do all others."""
+        """Compute these parts here from now on; all others are the student's own."""
         if parts or self._given:
             self._given = dict(parts)
             self.call("give_parts", names=list(parts))
@@ -127,11 +127,11 @@ class Session:
     # ---- the process ----
 
     def _running(self) -> Process:
-        """A process that has loaded all that can be loaded."""
+        """A process that has loaded every file that can be loaded."""
         if self._process is not None and self._process.alive:
             return self._process
         if os.name != "posix":
-            raise Unprotected("grade on Linux (WSL will do): this system can't hold a program in")
+            raise Unprotected("grade on Linux (WSL is fine): this system can't sandbox a program")
         while True:
             process, seconds = self._started(), self._seconds()
             try:
@@ -147,7 +147,7 @@ class Session:
             self._replace(self._culprit(culprit, process.loading), reason)
 
     def _started(self) -> Process:
-        """A new process, its protections looked at."""
+        """A new process, with its protections checked."""
         self._seconds()
         try:
             process = Process(self._stage, list(self._files), self.limits, self.without, self.output)
@@ -158,13 +158,13 @@ class Session:
         if missing and not self.unsafe:
             self._kill()
             raise Unprotected(
-                f"this machine can't hold a program in ({missing}): grade on Linux 5.13 or later, or in a container "
-                "made for one submission and with --unsafe"
+                f"this machine can't sandbox a program ({missing}): grade on Linux 5.13 or later, or use --unsafe in "
+                "a container made for one submission"
             )
         return process
 
     def _culprit(self, told: str, loading: list[str]) -> list[str]:
-        """The file that can't be loaded; all of them where it can't be told."""
+        """The file that can't be loaded; all files if that is not known."""
         for path in (told, *reversed(loading)):
             if path in self._files:
                 return [path]
@@ -177,7 +177,7 @@ class Session:
             self._write(path, self._handout[path])
 
     def missing(self) -> str:
-        """The essential protections that are off; "" if there are none."""
+        """The essential protections that are off; "" if none are."""
         off = {name: state for name, state in self.states.items() if not is_on(state)}
         missing = [f"{name} {off[name]}" for name in ("limits", "seccomp") if name in off]
         if "landlock" in off and ("user" in off or open_to_all(self.assignment.folder / "hidden.py")):
@@ -185,11 +185,11 @@ class Session:
         return "; ".join(missing)
 
     def _seconds(self) -> float:
-        """For the next call. Raises Wrong where the submission's time is up."""
+        """The time limit for the next call. Raises Wrong if the submission's time is up."""
         patience, limits = _programs_per_core(), self.limits
         left = self._begun + patience * limits.total_seconds - time.monotonic()
         if left <= 0:
-            raise Wrong(f"not run: the submission's {patience * limits.total_seconds:.2g} s were used up before")
+            raise Wrong(f"not run: the submission had already used up its {patience * limits.total_seconds:.2g} s")
         return min(patience * limits.call_seconds * (HURRIED if self._hurried else 1), left)
 
     def _kill(self) -> None:
@@ -199,14 +199,14 @@ class Session:
     # ---- what it says ----
 
     def _value(self, reply: Any) -> Any:
-        """What a reply holds. It comes from the student's process: it may be anything."""
+        """The value in a reply. It comes from the student's process and may be anything."""
         if not isinstance(reply, dict) or not ({"value", "error"} & reply.keys()):
-            raise Wrong("the program sent something that is no answer")
+            raise Wrong("the program sent something that is not an answer")
         if "value" in reply:
             try:
                 return tame(reply["value"])
             except RecursionError:
-                raise Wrong("the program sent something that is no answer") from None
+                raise Wrong("the program sent something that is not an answer") from None
         error = {key: str(reply.get(key, "")) for key in ("error", "message", "where", "line", "file")}
         if error["error"] == "NotImplementedError" and "is yours to write" in error["message"]:
             raise Wrong(self._unwritten(error["message"]))
@@ -215,7 +215,7 @@ class Session:
         raise Wrong(explained(error))
 
     def _unwritten(self, message: str) -> str:
-        """Why a function is empty: its file is missing or broken, or it was not written."""
+        """Why a function is empty: its file is missing or can't be loaded, or the function was not written."""
         for path, functions in self.assignment.cuts.items():
             if any(f": {name} is yours" in message for name in functions):
                 if path in self.broken:
@@ -223,12 +223,12 @@ class Session:
                     self._told.add(path)
                     return f"the file can't be loaded: {self.broken[path] if first else f'{path}, see above'}"
                 if path not in self._files:
-                    return f"not handed in: {path}, where {message.partition(': ')[2].partition(' is')[0]} belongs"
+                    return f"not handed in: {path}, which must contain {message.partition(': ')[2].partition(' is')[0]}"
         return f"not written yet: {tame(message)}"
 
 
 class _NotLoaded(Wrong):
-    """The student's files can't be imported, because of this one ("" if that is not known)."""
+    """The student's files can't be imported because of `file` ("" if it is not known)."""
 
     def __init__(self, reason: str, file: str) -> None:
         super().__init__(reason)
@@ -237,12 +237,12 @@ class _NotLoaded(Wrong):
 
 @cache
 def _bytecode(path: str, source: bytes) -> tuple[str, bytes]:
-    """What all submissions share is compiled once: its .pyc, to be taken unchecked (PEP 552), and where it belongs."""
+    """The path and the contents of a .pyc that Python uses unchecked (PEP 552): shared files are compiled only once."""
     code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     place = Path(path).parent / "__pycache__" / f"{Path(path).stem}.{sys.implementation.cache_tag}.pyc"
     return str(place), MAGIC_NUMBER + (1).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
 
 
 def _programs_per_core() -> float:
-    """Between 1 and 8: on a busy machine a right answer takes so many times as long, and must not fail for that."""
+    """A factor from 1 to 8: on a busy machine a right answer takes that much longer, and must not fail for it."""
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), MOST_PATIENT)
