@@ -89,7 +89,7 @@ def test_of_several_attempts_the_last_counts_and_a_row_says_so(tmp_path):
     (tmp_path / "class.zip").write_bytes(zipped(BLACKBOARD))
     for place in (write(BLACKBOARD, tmp_path / "class"), tmp_path / "class.zip"):
         rows = students(place, A2)["ada1"]().skipped
-        assert rows[f"SGD_and Adam_ada1_attempt_{FIRST}_adam.py"] == f"an earlier attempt than that of {LAST}"
+        assert rows[f"SGD_and Adam_ada1_attempt_{FIRST}_adam.py"] == f"an earlier attempt than the one of {LAST}"
 
 
 OLD = ADAM + b"# old\n"
@@ -116,7 +116,7 @@ def test_what_came_last_counts_by_its_number_or_date_and_a_row_tells_of_the_othe
     for place in (write(TWICE[how], tmp_path / "class"), tmp_path / "class.zip"):
         work = students(place, A2)["lee_1"]()
         assert list(work.files.values()) == [SGD, ADAM]
-        assert "handed in before" in str(work.skipped) or "holds it twice: the last counts" in str(work.skipped)
+        assert "handed in before" in str(work.skipped) or "has it twice: the last one counts" in str(work.skipped)
 
 
 NAMESAKES = {
@@ -198,7 +198,7 @@ def test_what_one_hands_in_takes_nothing_from_the_others(tmp_path):
     assert works["zoe.zip"].files == RIGHT
     assert "it can't be read as a zip archive" in str(works["aa"].skipped)
     assert "archives of more than 256 MB in all" in str(works["aa"].skipped)
-    assert works["grades.csv"].ungraded == "grades.csv is no folder, no archive and no .py file"
+    assert works["grades.csv"].ungraded == "grades.csv is not a folder, an archive or a .py file"
     (tmp_path / "outer.zip").write_bytes(zipped({"all.zip": zipped({"ada.zip": zipped(RIGHT), "bob/sgd.py": SGD})}))
     works = {name: reader() for name, reader in students(tmp_path / "outer.zip", A2).items()}
     assert {name: list(work.files) for name, work in works.items()} == {
@@ -224,7 +224,7 @@ def test_a_class_with_everything_in_it(tmp_path):
         "a": "100", "b.ZIP": "100", "c": "100", "d.rar": "", "notes.txt": "", "'=cmd|' calc'!A1": "0", "ü": "0",
     }  # fmt: skip
     assert "a rar archive" in rows["d.rar"]["not graded"]
-    assert "no folder, no archive and no .py file" in rows["notes.txt"]["not graded"]
+    assert "is not a folder, an archive or a .py file" in rows["notes.txt"]["not graded"]
 
 
 @pytest.mark.parametrize("code", ["ascii", "cp1252"])

@@ -224,7 +224,7 @@ def test_bad_input_is_said_in_a_line(tmp_path):
     for folder in (tmp_path / "flat", tmp_path / "one"):
         names = {path.rsplit("/", folder.name == "flat")[-1]: text for path, text in reference("A2").items()}
         message = fails("A2", write(names, folder), "--csv", tmp_path.parent / "marks.csv", module=GRADE)
-        assert "looks like one submission, for it holds optim/sgd.py, optim/adam.py: leave out --csv" in message
+        assert "looks like one submission, because it contains optim/sgd.py, optim/adam.py: leave out --csv" in message
     (tmp_path / "old.zip").write_text("mine")
     assert "File exists" in fails("A2", "--zip", tmp_path / "old.zip", module=GRADE)
     assert (tmp_path / "old.zip").read_text() == "mine"

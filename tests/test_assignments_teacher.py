@@ -135,19 +135,19 @@ def test_a_second_grading_is_explained(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     changed = result.stdout.partition("What has changed:\n")[2].splitlines()
     assert changed == [
-        "ada: 92 -> 100 (the same files, another grader)", "    Nesterov momentum: 0 -> 8",
-        "cy: 90 -> 100 (other files)", "    AdamW: decay apart from the gradient: 0 -> 10",
-        "dee: 92, is not there now",
+        "ada: 92 -> 100 (same files, different grader)", "    Nesterov momentum: 0 -> 8",
+        "cy: 90 -> 100 (different files)", "    AdamW: decay apart from the gradient: 0 -> 10",
+        "dee: 92, no longer there",
     ]  # fmt: skip
     assert "3 submissions" in (tmp_path / "class.html").read_text()
-    assert "is no table of marks" in fails(
+    assert "is not a table of marks" in fails(
         "A2", group, "--csv", new, "--regrade", group / "ada/optim/sgd.py", module=GRADE
     )
     rows = "submission,item,marks,reason\nada,Nesterov momentum,4,handed in late\n"
     (tmp_path / "own.csv").write_text(rows)
     result = command("A2", group, "--regrade", new, "--adjust", tmp_path / "own.csv", module=GRADE)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "ada: 100 -> 96 (the same files, another grader)" in result.stdout
+    assert "ada: 100 -> 96 (same files, different grader)" in result.stdout
     assert "Nesterov momentum: 8 -> 4: Your teacher: 4 marks, not 8: handed in late" in result.stdout
     (tmp_path / "own.csv").write_text(rows + "adaa,Nesterov momentum,4,handed in late\n")
     result = command("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)
@@ -163,7 +163,11 @@ def test_a_second_grading_is_explained(tmp_path):
     (row,) = (row for row in csv.DictReader(new.read_text().splitlines()) if row["submission"] == "dan.zip")
     assert (row["score"], row["Nesterov momentum"]) == ("8", "8")
     assert "can't be read as a zip" in row["not graded"]
-    for wrong, said in (("Nestorov", "which is no item"), ("Nesterov momentum,9,x", "has 8 marks"), ("x,,", "line 2")):
+    for wrong, said in (
+        ("Nestorov", "which is not an item"),
+        ("Nesterov momentum,9,x", "has 8 marks"),
+        ("x,,", "line 2"),
+    ):
         old = "Nesterov momentum,4,handed in late" if "," in wrong else "Nesterov momentum"
         (tmp_path / "own.csv").write_text(rows.replace(old, wrong))
         assert said in fails("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)

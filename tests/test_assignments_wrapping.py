@@ -158,7 +158,7 @@ def said(layout, tmp_path) -> tuple[Report, str]:
     ("a virtual environment", ["not graded: aenv/: a virtual environment"]),
     ("a zip from VS Code", ["not graded: .history/: a hidden folder", "not graded: hw/.history/: a hidden folder",
                             "not graded: __pycache__/: compiled files"]),
-    ("a zip from a Mac", ["not graded: __MACOSX/: a Mac's own notes"]),
+    ("a zip from a Mac", ["not graded: __MACOSX/: macOS metadata"]),
     ("installed packages", ["not graded: lib/site-packages/: installed packages"]),
     ("a zip in a folder", ["not graded: one other file: not asked for (report.pdf)"]),
     ("a browser's second copies", ["from sgd (1).py", "from adam(2).py"]),
@@ -168,8 +168,8 @@ def said(layout, tmp_path) -> tuple[Report, str]:
     ("notebooks", ["from sgd.ipynb", "from optim/adam (1).ipynb"]),
     ("a notebook beside the module", ["not graded: adam.ipynb: optim/adam.py was taken from optim/adam.py"]),
     ("names that differ in case", ["optim/ADAM.py: optim/adam.py was taken from optim/adam.py"]),
-    ("a name twice in a zip", ["adam.py, the first of that name: the archive holds it twice: the last counts"]),
-    ("a name twice in a tar", ["optim/adam.py, the first of that name: the archive holds it twice: the last counts"]),
+    ("a name twice in a zip", ["adam.py, first copy: the archive has it twice: the last one counts"]),
+    ("a name twice in a tar", ["optim/adam.py, first copy: the archive has it twice: the last one counts"]),
     ("old versions of the course", ["not asked for (test_adam.py)"]),
 ])  # fmt: skip
 def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
@@ -217,7 +217,7 @@ def test_bombs_end_early(tmp_path):
         ("b.zip", zipped({"a.zip": zipped({"b.zip": zipped({"c.zip": zipped({"d.zip": zipped(FLAT)})})})})),
     ):
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(AssignmentError, match="unpacks to more than 64 MB"):
+    with pytest.raises(AssignmentError, match="decompresses to more than 64 MB"):
         read(tmp_path / "a.tar.gz", A2)
     assert read(tmp_path / "a.zip", A2).files == {}
     deep = read(tmp_path / "b.zip", A2)
@@ -237,10 +237,10 @@ def test_bombs_of_names_end_early(tmp_path):
             target.addfile(entry, io.BytesIO(b"0\n".ljust(512, b"\0")))
     long = zipped({"-1" * 32_000 + f"{i}.py": b"" for i in range(200)} | {"a/" * 30_000 + "adam.py": b"", **FLAT})
     (tmp_path / "c.zip").write_bytes(table)
-    with pytest.raises(AssignmentError, match="a table of contents of more than 16 MB"):
+    with pytest.raises(AssignmentError, match="a central directory of more than 16 MB"):
         read(tmp_path / "c.zip", A2)
     for name, data, why in (
-        ("a.zip", zipped({"in.zip": table}), "a table of contents of more than 16 MB"),
+        ("a.zip", zipped({"in.zip": table}), "a central directory of more than 16 MB"),
         ("b.zip", zipped({"in.tar": sparse.getvalue()}), "a tar archive of more than 64 MB"),
         ("d.zip", long, "a path of more than 1,000 characters"),
     ):

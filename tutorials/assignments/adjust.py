@@ -1,4 +1,4 @@
-"""A teacher's own word on a mark: a table of adjustments, which holds for every grading that it is given to."""
+"""Marks that a teacher overrides: a table of adjustments, applied in every grading that it is passed to."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ Adjustments = dict[tuple[str, str], tuple[int, str]]  # (submission, item) -> (m
 
 
 def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustments, list[str]]:
-    """The table, a CSV with the columns submission, item, marks and reason; and the names in it that are nobody's here.
+    """The adjustments in a CSV with the columns submission, item, marks and reason; and its names without a submission.
 
-    submissions  all that there are. In the table their names may be as they are or as the table of marks has them.
-    Raises AssignmentError.
+    submissions  all names. The CSV may have them as they are or as in the table of marks. Raises AssignmentError.
     """
     names = {name: name for name in submissions}
     names |= {str(cell(name)): name for name in names}
-    composed = {normalize("NFC", each): name for each, name in names.items()}  # in a Mac's folders ü may be two letters
+    composed = {normalize("NFC", each): name for each, name in names.items()}  # on macOS ü may be two characters
     found: Adjustments = {}
     nobodys: dict[str, None] = {}
     for number, row in enumerate(read_table(path, "adjustments"), 2):
@@ -38,18 +37,20 @@ def read_adjustments(path: Path, submissions: Iterable[str]) -> tuple[Adjustment
 
 
 def adjust(report: Report, adjustments: Adjustments) -> None:
-    """Put the teacher's marks in place of the grader's, with the reason in the feedback. Raises AssignmentError."""
+    """Replace the grader's marks with the teacher's, with the reason in the feedback. Raises AssignmentError."""
     own = {item: new for (name, item), new in adjustments.items() if name == report.submission.name}
     work = report.submission
-    if own and work.ungraded:  # it is now, by the teacher
+    if own and work.ungraded:  # now the teacher has graded it
         work.skipped, work.ungraded = {work.name: work.ungraded}, ""
     for i, mark in enumerate(report.marks):
         if mark.item.name in own:
             marks, reason = own.pop(mark.item.name)
             if marks > mark.item.marks:
-                raise AssignmentError(f"{mark.item.name!r} has {mark.item.marks} marks, an adjustment says {marks}")
+                raise AssignmentError(
+                    f"{mark.item.name!r} has {mark.item.marks} marks, but an adjustment gives {marks}"
+                )
             said = f"Your teacher: {marks} marks, not {mark.score}: {reason}"
             report.marks[i] = replace(mark, score=marks, feedback=f"{said}\n{mark.feedback}".strip())
     if own:
         items = ", ".join(mark.item.name for mark in report.marks)
-        raise AssignmentError(f"an adjustment is for {next(iter(own))!r}, which is no item: {items}")
+        raise AssignmentError(f"an adjustment is for {next(iter(own))!r}, which is not an item: {items}")

@@ -1,7 +1,7 @@
-"""What lies in a hand-in: a folder, or an archive of any usual kind, and the archives in these. Nothing is unpacked.
+"""The files in a submission: a folder or an archive, and the archives inside it. Nothing is extracted to disk.
 
-Each file is listed with its path, and read only when it is asked for, up to a limit: an archive may be a bomb. Links
-are not followed. What is not looked at (a virtual environment, an editor's folders) is listed too, with the reason.
+Each file is listed with its path, and read only on request, up to a limit: an archive may be a bomb. Links are not
+followed. What is skipped (a virtual environment, an editor's folders) is listed too, with the reason.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ MOST_ARCHIVES = 256 << 20  # bytes of all archives inside another
 LONGEST_PATH = 1000  # characters
 DEEPEST = 3  # archives in archives
 
-_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # what Macs and Windows leave in a folder
+_JUNK = {".ds_store", "thumbs.db", "desktop.ini"}  # files that macOS and Windows leave in folders
 _NOT_LOOKED_AT = {
-    "__macosx": "a Mac's own notes", "__pycache__": "compiled files", "node_modules": "installed packages",
+    "__macosx": "macOS metadata", "__pycache__": "compiled files", "node_modules": "installed packages",
     "site-packages": "installed packages", "dist-packages": "installed packages",
 }  # fmt: skip
 
 
 @dataclass
 class Found:
-    """files: path -> how to read it, which may raise Problem;  skipped: file or folder -> why it is not looked at."""
+    """files: path -> how to read it, which may raise Problem;  skipped: file or folder -> why it is skipped."""
 
     files: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    archives: int = 0  # bytes of archives inside, so far
+    archives: int = 0  # bytes of nested archives read so far
 
 
 def look(place: Path) -> Found:
-    """What a folder, an archive or a single file holds. Raises Problem where it is an archive that can't be read."""
+    """The files in a folder or an archive, or a single file. Raises Problem if it is an archive that can't be read."""
     members = _folder(place) if place.is_dir() else members_of(place)
     return collected([(place.name, partial(_read_at_most, place))] if members is None else members)
 
 
 def collected(members: Iterable[Member]) -> Found:
-    """What these members come to."""
+    """The files among these members and in the archives among them."""
     found = Found()
     _collect(found, members, "", 0)
     return found
 
 
 def _collect(found: Found, members: Iterable[Member], prefix: str, depth: int) -> None:
-    """Add the members to what was found; those that are archives are looked into.
+    """Add the members to `found`; archives among them are opened.
 
-    Where an archive holds a name twice the last one counts, as when it is unpacked, and a row says so.
+    If an archive contains a name twice, the last one counts, as when it is extracted, and a row says so.
     """
     listed = [(plain(path.replace("\\", "/").replace("\n", "?")).strip("/"), read) for path, read in members]
     environments = {str(PurePosixPath(path).parent) for path, _ in listed if path.endswith("pyvenv.cfg")} - {"."}
@@ -89,14 +89,14 @@ def _collect(found: Found, members: Iterable[Member], prefix: str, depth: int) -
                 found.skipped[prefix + path] = str(problem)
         else:
             if prefix + path in found.files:
-                found.skipped[f"{prefix}{path}, the first of that name"] = "the archive holds it twice: the last counts"
+                found.skipped[f"{prefix}{path}, first copy"] = "the archive has it twice: the last one counts"
             reading = code_of if name.lower().endswith(".ipynb") else _limited
             found.files[prefix + path] = partial(reading, name, read)
 
 
 def _look_into(found: Found, path: str, read: Callable[[int], bytes], depth: int) -> None:
     if depth > DEEPEST:
-        raise Problem("an archive in an archive in an archive: hand in the files themselves")
+        raise Problem("archives are nested too deeply: hand in the files themselves")
 
     def counted(most: int) -> bytes:
         data = read(most)
@@ -107,12 +107,12 @@ def _look_into(found: Found, path: str, read: Callable[[int], bytes], depth: int
 
     members = members_in((path, counted))
     if members is None:
-        raise Problem("no archive, in spite of its name")
+        raise Problem("not an archive, despite its name")
     _collect(found, members, f"{path}/", depth)
 
 
 def _left_out(path: str, environments: set[str]) -> tuple[str, str] | None:
-    """The folder on the way to a file that is not looked into, and why."""
+    """The skipped folder that a path is in, and why it is skipped; None if there is none."""
     parts = path.split("/")
     for i, part in enumerate(parts[:-1]):
         folder = "/".join(parts[: i + 1])

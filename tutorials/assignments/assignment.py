@@ -1,4 +1,4 @@
-"""What an assignment is: which functions are cut out of which files, and the items that are marked."""
+"""What an assignment is: the functions that are cut out of the library's files, and the items that are marked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tutorials.assignments.check import Ledger
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order in which a class does them
+NAMES = ("A1", "A2", "A3", "A4", "A5")  # in the order of the course
 
 
 class Call(Protocol):
@@ -35,14 +35,14 @@ LESSONS = {
 
 
 class AssignmentError(Exception):
-    """The request makes no sense; the message says what does."""
+    """The request can't be carried out; the message says what to do instead."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something that is marked: all its checks pass, or it gets nothing.
+    """One row of the table of marks: it gets all its marks if its check passes, otherwise none.
 
-    of      the function that it is about, as in the assignment's cuts, or several
+    of      the functions that it tests, named as in the assignment's cuts
     lesson  the number of the lesson that explains it
     """
 
@@ -57,11 +57,10 @@ class Item:
 class Assignment:
     """One assignment.
 
-    cuts      file -> qualified names of the functions that the student writes. These files are what is handed in
-    drop      file -> functions and assignments that are taken out altogether, because they spell out the solution in
-              other words
+    cuts      file -> qualified names of the functions that the student writes. Students hand in these files
+    drop      file -> functions and assignment statements that are removed, because they give the solution away
     base      the folder that the files are relative to: the library, or for A5 the assignment's own folder
-    library   packages of the library that the hand-out has whole, for A5; elsewhere it has what the cut files import
+    library   packages that the hand-out contains whole, for A5; elsewhere it contains what the cut files import
     """
 
     name: str
@@ -80,9 +79,9 @@ class Assignment:
 class Items:
     """The items of an assignment, collected by `@items.item(name, marks, of)` in its hidden.py.
 
-    lesson  that explains them, where an item does not name another
-    parts   functions on which others build -> the grader's own. Whoever has one of them wrong is asked again with
-            the right numbers in its place, so that the mistake is paid for once
+    lesson  the lesson that explains an item which does not name another
+    parts   functions that others build on -> the grader's versions. If a student has one of them wrong, items that
+            use it are checked again with the grader's version, so that a student pays for the mistake once
     """
 
     lesson: int = 0
@@ -98,7 +97,7 @@ class Items:
 
 
 def load(name: str) -> Assignment:
-    """The assignment of that name. Raises AssignmentError if there is none."""
+    """The assignment with this name. Raises AssignmentError if there is none."""
     if name.upper() not in NAMES:
         raise AssignmentError(f"there is no assignment {name!r}: choose one of {', '.join(NAMES)}")
     assignment: Assignment = _part(name.upper(), "spec").ASSIGNMENT
@@ -106,12 +105,12 @@ def load(name: str) -> Assignment:
 
 
 def load_items(assignment: Assignment) -> list[Item]:
-    """What is marked: the teacher's part, which no hand-out contains."""
+    """The items, which are the teacher's part: no hand-out contains them."""
     return load_hidden(assignment).all
 
 
 def load_hidden(assignment: Assignment) -> Items:
-    """The items with what belongs to all of them."""
+    """The items, with the lesson and the parts that they share."""
     items: Items = _part(assignment.name, "hidden").ITEMS
     return items
 

@@ -1,10 +1,10 @@
-"""A class: a folder or an archive with everybody's work, as it was collected or as a learning platform exports it.
+"""A class: a folder or an archive with all submissions, as collected or as a learning platform exports them.
 
-ada/, bob.zip, cy.py       one of each for a student
-submitted/ada/A2/          nbgrader, whose folder of a student may hold other assignments, too
+ada/, bob.zip, cy.py       one folder, archive or file for each student
+submitted/ada/A2/          nbgrader, where a student's folder may contain other assignments, too
 layouts.py                 Moodle, Canvas, Blackboard, Brightspace
 
-Links are not followed. What is no work has a row that says why.
+Links are not followed. What is not a submission gets a row that says why.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _JUNK = ("thumbs.db", "desktop.ini")
 
 
 def students(place: Path, assignment: Assignment) -> dict[str, Reader]:
-    """Everybody in a folder or an archive, by name, and how to read their work. Raises AssignmentError if nobody is."""
+    """All students in a folder or an archive, by name, and how to read their work. Raises AssignmentError if none."""
     if place.is_dir():
         found = _of_folder(place, assignment)
     elif place.is_file():
@@ -37,12 +37,12 @@ def students(place: Path, assignment: Assignment) -> dict[str, Reader]:
 
 
 def _check_class(place: Path, paths: set[str], assignment: Assignment) -> None:
-    """Raise AssignmentError where the files that one student is to hand in lie here themselves."""
+    """Raise AssignmentError if this folder or archive itself contains the files of one submission."""
     found = [path for path in assignment.cuts if path in paths or PurePosixPath(path).name in paths]
     if len(found) > 1:
         raise AssignmentError(
-            f"{place} looks like one submission, for it holds {', '.join(found)}: leave out --csv; that is for a "
-            "folder with a folder or an archive for each student"
+            f"{place} looks like one submission, because it contains {', '.join(found)}: leave out --csv, which "
+            "expects a folder or an archive for each student"
         )
 
 
@@ -51,7 +51,7 @@ def _is_work(name: str) -> bool:
 
 
 def _no_work(name: str) -> Submission:
-    return Submission(name, ungraded=f"{name} is no folder, no archive and no .py file")
+    return Submission(name, ungraded=f"{name} is not a folder, an archive or a .py file")
 
 
 # ---- a folder ----
@@ -87,7 +87,7 @@ def _one(place: Path, assignment: Assignment) -> Submission:
         )
     if place.is_file() and not _is_work(place.name):
         try:
-            opened = place.name not in look(place).files  # an archive by another name
+            opened = place.name not in look(place).files  # an archive under another name
         except (Problem, OSError):
             opened = True
         if not opened:
@@ -99,7 +99,7 @@ def _one(place: Path, assignment: Assignment) -> Submission:
 
 
 def _together(student: str, places: list[Path], assignment: Assignment) -> Submission:
-    """What a platform's folders or files of one student hold together."""
+    """The submission in a platform's folders or files for one student."""
     own, why = own_names(place.name for place in places)
     found = Found(skipped=why)
     by_name = {place.name: place for place in places}
@@ -116,7 +116,7 @@ def _together(student: str, places: list[Path], assignment: Assignment) -> Submi
         for path, reader in part.files.items():
             inside = path if place.is_dir() else own_name if path == name else f"{own_name}/{path}"
             if inside in found.files:
-                found.skipped[f"{inside}, the first of that name"] = f"handed in before that in {name}"
+                found.skipped[f"{inside}, first copy"] = f"handed in before the one in {name}"
             found.files[inside] = reader
         found.skipped |= part.skipped
     return made_of(student, found, assignment)
@@ -126,7 +126,7 @@ def _together(student: str, places: list[Path], assignment: Assignment) -> Submi
 
 
 def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
-    """Each student's files are looked at on their own: what one hands in takes nothing from the others."""
+    """Each student's files are read separately, so the limits for one student do not affect the others."""
     try:
         members = members_of(place)
         while members is not None and len(members) == 1 and is_archive(members[0][0]):
@@ -141,7 +141,7 @@ def _of_archive(place: Path, assignment: Assignment) -> dict[str, Reader]:
     shared = _shared_folder([*(path for path, _ in named), *empty], {path.split("/")[0] for path in assignment.cuts})
     inside = [(path.removeprefix(shared), reading) for path, reading in named]
     _check_class(place, {path for path, _ in inside}, assignment)
-    nothing = [path.removeprefix(shared).partition("/")[0] for path in empty]  # such a student has a row, too
+    nothing = [path.removeprefix(shared).partition("/")[0] for path in empty]  # these students get a row, too
     nothing = [top for top in nothing if not top.startswith(".")]
     whose = owners([*(path.partition("/")[0] for path, _ in inside), *nothing])
     groups: dict[str, list[Member]] = {student: [] for student in whose.values()}
@@ -156,7 +156,7 @@ def _is_junk(path: str) -> bool:
 
 
 def _of_members(name: str, members: list[Member], assignment: Assignment) -> Submission:
-    """What the members of a class's archive that are one student's hold together."""
+    """The submission in one student's members of a class's archive."""
     if [path for path, _ in members] == [name] and not _is_work(name):
         return _no_work(name)
     own, why = own_names(dict.fromkeys(path.partition("/")[0] for path, _ in members))
@@ -172,7 +172,7 @@ def _of_members(name: str, members: list[Member], assignment: Assignment) -> Sub
 
 
 def _shared_folder(paths: list[str], places: set[str]) -> str:
-    """The folder in which all of a class lies, with its slash; "" if there is none."""
+    """The folder that contains the whole class, with its slash; "" if there is none."""
     shared = ""
     while True:
         tops = {path.removeprefix(shared).partition("/")[0] for path in paths if "/" in path.removeprefix(shared)}

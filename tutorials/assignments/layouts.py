@@ -1,14 +1,14 @@
-"""The names that learning platforms give to what they export: whose a file or folder is, and what it was called.
+"""The names of files that learning platforms export: the student and the file's original name.
 
-Moodle       Ada Lovelace_123_assignsubmission_file_/adam.py     a folder for each student, and each kind of hand-in
-             Ada Lovelace_123_assignsubmission_file_adam.py      the same, side by side
-Canvas       lovelaceada_LATE_123_4567_adam-1.py                 all files side by side
+Moodle       Ada Lovelace_123_assignsubmission_file_/adam.py     a folder for each student and submission type
+             Ada Lovelace_123_assignsubmission_file_adam.py      the same, in one folder
+Canvas       lovelaceada_LATE_123_4567_adam-1.py                 all files in one folder
 Blackboard   SGD and Adam_s123_attempt_2026-01-15-14-30-22_adam.py, and a .txt for each attempt
 Brightspace  12-34 - Ada Lovelace - Jan 15, 2026 230 PM - adam.py, or a folder without the file's name
 
-Canvas numbers its files as they come in, the second number, and makes adam-1.py of a second adam.py.
-Namesakes are told apart: in Brightspace by their numbers, in Blackboard, where a_weber's title may end with _a, by more
-of the name.
+Canvas numbers files in order of arrival (the second number) and renames a second adam.py to adam-1.py.
+Students with the same name are told apart: in Brightspace by their numbers; in Blackboard, where the title before
+a_weber may end with _a, by more of the name.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _KNOWN = [re.compile(pattern) for pattern in _PATTERNS]
 
 
 class HandedIn(NamedTuple):
-    """Whose it is, and the student's own name for it.
+    """A file's student and original name.
 
-    attempt  which of several, "" where that is not told
-    when     later is larger: Canvas's number alone, or Brightspace's date; () where neither is told
-    person   the beginning of the name, which is another for each person; "" where `student` tells them apart
+    attempt  which of several attempts, "" if unknown
+    when     later is larger: Canvas's number, or Brightspace's date; () if unknown
+    person   the beginning of the name, which differs for each person; "" if `student` is enough to tell them apart
     """
 
     student: str
@@ -44,7 +44,7 @@ class HandedIn(NamedTuple):
 
 
 def handed_in(name: str) -> HandedIn | None:
-    """What a platform's name of a file or folder says; None if it is no such name."""
+    """The parts of a platform's name of a file or folder; None if it is not such a name."""
     for known in _KNOWN:
         if match := known.fullmatch(name):
             parts = match.groupdict()
@@ -55,7 +55,7 @@ def handed_in(name: str) -> HandedIn | None:
 
 
 def owners(names: Iterable[str]) -> dict[str, str]:
-    """Whose each file or folder of a class is: name -> student. What no platform has named is its own."""
+    """name -> student for the files and folders of a class. A name that is not a platform's is its own student."""
     known = {name: handed_in(name) or HandedIn(name, name) for name in names}
     persons: dict[str, set[str]] = {}
     for each in known.values():
@@ -70,14 +70,14 @@ def owners(names: Iterable[str]) -> dict[str, str]:
 
 
 def own_names(names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What one student has handed in: name -> the student's own, earliest first; and why each other doesn't count."""
+    """One student's files: name -> original name, earliest first; and name -> why it doesn't count, for the others."""
     known = {name: handed_in(name) or HandedIn(name, name) for name in names}
     last = max((each.attempt for each in known.values()), default="")
     own: dict[str, str] = {}
     why: dict[str, str] = {}
     for name, each in sorted(known.items(), key=lambda item: (item[1].when, item[0])):
         if each.attempt and each.attempt != last:
-            why[name] = f"an earlier attempt than that of {last}"
+            why[name] = f"an earlier attempt than the one of {last}"
             continue
         first = _AGAIN.sub("", each.file)
         file = first if len(each.when) == 1 and first in own.values() else each.file
@@ -94,7 +94,7 @@ _DATE = re.compile(r"([A-Za-z]{3})[a-z]*\.? (\d+), (\d+) (\d{1,2}):?(\d\d) ([AP]
 
 
 def _minute(date: str) -> tuple[int, ...]:
-    """Brightspace's date, Jan 15, 2026 230 PM, as year, month, day, hour, minute; () if it is none."""
+    """Brightspace's date, Jan 15, 2026 230 PM, as year, month, day, hour, minute; () if it is not a date."""
     match = _DATE.fullmatch(date)
     if not match or match[1].lower() not in _MONTHS:
         return ()

@@ -1,9 +1,9 @@
-"""A submission: which of its files are the ones that were asked for. It is only read, and only what is named is read.
+"""A submission: which of its files are the wanted ones. Nothing is written, and only the candidates are read.
 
-A file is found at its place in the hand-out (optim/adam.py), by its name alone (adam.py), since many upload pages
-flatten folders, or by what browsers, editors and upload pages make of names (`adam (1).py`, `Adam.py`, `adam.py.txt`);
-last of all as a notebook of that name, by the code in its cells.
-Of copies that say the same one is taken; a copy of the bare hand-out is never taken before one that was written in.
+A file is found by its path in the hand-out (optim/adam.py), by its name (adam.py), since many upload pages flatten
+folders, or by a name as browsers, editors and upload pages change it (`adam (1).py`, `Adam.py`, `adam.py.txt`); as a
+last resort, as a notebook of that name, from the code in its cells.
+Of identical copies one is taken; an unchanged copy of the hand-out is never preferred to one that was edited.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Submission:
 
     files     wanted path -> content
     problems  wanted path -> why there is none
-    sources   wanted path -> where it was found, if that is another name
+    sources   wanted path -> where it was found, if the path is different
     skipped   what else was handed in -> why it is not graded
-    ungraded  why this is no submission at all, "" if it is one
+    ungraded  why this is not a submission at all, "" if it is one
     """
 
     name: str
@@ -42,14 +42,14 @@ class Submission:
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file that is graded: what `sha256sum` says of the student's own."""
+        """SHA-256 of each graded file, the same as `sha256sum` of the student's own file."""
         return {path: hashlib.sha256(data).hexdigest() for path, data in self.files.items()}
 
 
 def read(place: Path, assignment: Assignment) -> Submission:
     """The files of an assignment in a folder, an archive or a single file.
 
-    Raises AssignmentError where there is nothing to read at all.
+    Raises AssignmentError if there is nothing to read.
     """
     return made_of(place.name, _look(place), assignment)
 
@@ -60,7 +60,7 @@ def read_submission(place: Path, wanted: Iterable[str]) -> Submission:
 
 
 def made_of(name: str, found: Found, assignment: Assignment) -> Submission:
-    """The submission of an assignment that these files make. It is none where all that there is can't be opened."""
+    """The submission of an assignment made of these files; ungraded if there is nothing that can be opened."""
     closed = [f"{path}: {why}" for path, why in found.skipped.items() if not path.endswith("/")]
     if closed and not found.files:
         return Submission(name, skipped=dict(found.skipped), ungraded="; ".join(closed))
@@ -68,7 +68,7 @@ def made_of(name: str, found: Found, assignment: Assignment) -> Submission:
 
 
 def _without_others(found: Found, own: str) -> Found:
-    """Without the folders of other assignments where this one has its own: A2/ beside A1/, as nbgrader lays it out."""
+    """Without the folders of other assignments, if this one has its own: A2/ beside A1/, as in nbgrader's layout."""
     folders = {path: path.lower().split("/")[:-1] for path in found.files}
     if not any(own.lower() in parts for parts in folders.values()):
         return found
@@ -85,7 +85,7 @@ def _without_others(found: Found, own: str) -> Found:
 
 def _look(place: Path) -> Found:
     if place.is_symlink() and not place.exists():
-        raise AssignmentError(f"{place} is a link that leads nowhere")
+        raise AssignmentError(f"{place} is a broken link")
     if not (place.is_dir() or place.is_file()):
         raise AssignmentError(f"there is no submission at {place}: name a folder, a .zip or a .py file")
     try:
@@ -97,7 +97,7 @@ def _look(place: Path) -> Found:
 
 
 def choose(name: str, found: Found, wanted: list[str], bare: Mapping[str, str]) -> Submission:
-    """The submission that these files make."""
+    """The submission made of these files."""
     submission = Submission(name, skipped=dict(found.skipped))
     left = dict.fromkeys(found.files)
     for path in wanted:
@@ -123,7 +123,7 @@ def choose(name: str, found: Found, wanted: list[str], bare: Mapping[str, str]) 
 
 
 def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) -> tuple[str, bytes]:
-    """Where the wanted file lies, and what is in it. Raises Problem."""
+    """The path of the wanted file, and its contents. Raises Problem."""
     ranks: dict[int, list[str]] = {}
     own = PurePosixPath(wanted).name
     others = {PurePosixPath(each).name for each in all_wanted} - {own}
@@ -163,13 +163,13 @@ def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) ->
 
 
 def _text(data: bytes) -> bytes:
-    """The text apart from its encoding and its line ends."""
+    """The text without differences in encoding and line endings."""
     return b"\n".join(line.rstrip() for line in as_utf8(data).removeprefix(b"\xef\xbb\xbf").splitlines()).strip()
 
 
-_LONGEST_NAME = 255  # characters, as on every disk; in an archive a name may have any length
+_LONGEST_NAME = 255  # characters, as on every file system; in an archive a name may have any length
 
-# How a name may have changed on its way, least first.
+# How a name may have been changed, the smallest change first.
 _COPY = re.compile(r"( ?\(\d+\)| - copy| copy| kopie| - kopie|[-_ ]\d{1,2}| ?\[\d+\])+$")
 _UPLOAD = re.compile(r"^.*_\d+_\d+_")  # Canvas: name_student_file_
 _ENDINGS = "final|new|done|solved|fixed|version|ver|v|submission|edited"  # adam_final_v2.py
@@ -177,7 +177,7 @@ _OTHER = {"test", "tests", "old", "backup", "bak", "notes", "handout", "original
 
 
 def _rank(path: str, wanted: str) -> int | None:
-    """How well a path fits a wanted one, 0 best; None if it does not."""
+    """How well a path matches a wanted one, 0 is best; None if it does not match."""
     name = PurePosixPath(wanted).name
     parts, low = path.split("/"), path.lower()
     if len(parts[-1]) > _LONGEST_NAME:

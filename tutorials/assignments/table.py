@@ -1,4 +1,4 @@
-"""The marks of a class as a CSV: a row for each submission, a column for each item. Safe to open in a spreadsheet."""
+"""The marks of a class as CSV: a row for each submission, a column for each item. Safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tutorials.assignments.text import as_utf8
 
 _FORMULA = re.compile(
     r"(^\s*|;[\s\"]*)([=+\-@|%\uff1d\uff0b\uff0d\uff20])"
-)  # the last four: wide = + - @, which count in Japanese
+)  # the last four: full-width = + - @, which Excel accepts in Japanese
 FIRST = ("submission", "score", "of")
 
 
 def table(reports: list[Report]) -> str:
-    """The whole table. What is not graded has a row, too, without marks and with the reason."""
+    """The whole table. A submission that is not graded has a row without marks and with the reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     items = [mark.item.name for mark in reports[0].marks]
@@ -29,13 +29,13 @@ def table(reports: list[Report]) -> str:
     for report in reports:
         writer.writerow([cell(value) for value in _row(report, len(items))])
     whole = text.getvalue()
-    return whole if whole.isascii() else "\ufeff" + whole  # by this mark Excel knows UTF-8
+    return whole if whole.isascii() else "\ufeff" + whole  # a byte order mark, by which Excel recognizes UTF-8
 
 
 def read_table(path: Path, what: str) -> list[dict[str, str]]:
-    """The rows of a CSV that a spreadsheet may have saved: with commas, semicolons or tabs, in UTF-8 or its own code.
+    """The rows of a CSV as a spreadsheet may save it: with commas, semicolons or tabs, in UTF-8 or its own encoding.
 
-    Rows without a word are left out. Raises AssignmentError; `what` says what the table should be.
+    Empty rows are skipped. Raises AssignmentError; `what` says what the table should contain.
     """
     try:
         text = as_utf8(path.read_bytes()).decode("utf-8-sig")
@@ -60,8 +60,8 @@ def _row(report: Report, items: int) -> list[Any]:
 
 
 def cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: what begins like one gets an apostrophe before it.
+    """A value that no spreadsheet takes for a formula: text that starts like one gets an apostrophe in front.
 
-    In half of the world a semicolon ends a cell, so after one the same holds, and a quotation mark may follow it.
+    Many locales separate cells by semicolons, so the same holds after a semicolon, even before a quotation mark.
     """
     return _FORMULA.sub(r"\1'\2", line(value, 2000)) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""A source file as Python can read it, whatever the editor made of it."""
+"""Converts source files to an encoding that Python can read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.B
 
 
 def as_utf8(data: bytes) -> bytes:
-    """The source in UTF-8 where an editor has saved it as UTF-16 or UTF-32, or in Windows' code page 1252.
+    """The source in UTF-8, if an editor has saved it as UTF-16 or UTF-32, or in Windows code page 1252.
 
-    A file that names its encoding, or is UTF-8, stays as it is, and so does what is no text at all.
+    A file that declares its encoding or is UTF-8 is unchanged, and so is a file that is not text.
     """
     for mark, encoding in _MARKS.items():
         if data.startswith(mark):

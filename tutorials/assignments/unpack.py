@@ -1,6 +1,6 @@
-"""What archives hold, member by member: zip, tar in any compression, single compressed files. No file is written.
+"""The members of archives: zip, tar with any compression, single compressed files. Nothing is written to disk.
 
-An archive is known by what it is, not by its name. It may be a bomb: what is read of it has limits everywhere.
+An archive is recognized by its contents, not by its name. It may be a bomb, so every read has a limit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-LARGEST_ARCHIVE = 64 << 20  # bytes of an archive inside another, and of all that a tar holds
-LARGEST_CONTENTS = 16 << 20  # bytes of a zip's table of contents
+LARGEST_ARCHIVE = 64 << 20  # bytes of an archive inside another, and of all files in a tar
+LARGEST_CONTENTS = 16 << 20  # bytes of a zip's central directory
 MOST_FILES = 100_000
 
 _OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar"}
@@ -30,18 +30,18 @@ class Problem(Exception):
     """Why a file or an archive can't be read."""
 
 
-Member = tuple[str, Callable[[int], bytes]]  # path, and how to read at most so many bytes of it
+Member = tuple[str, Callable[[int], bytes]]  # path, and how to read at most n bytes of it
 
 
 def members_of(place: Path) -> list[Member] | None:
-    """What an archive holds, archives in it unopened; None if the file is no archive. Raises Problem."""
+    """The members of an archive, with nested archives unopened; None if it is not an archive. Raises Problem."""
     with place.open("rb") as file:
         members = _members(file, place.name)
     return None if members is None else list(_reopened(place, members))
 
 
 def members_in(member: Member) -> list[Member] | None:
-    """What an archive inside another holds; None if it is none. Raises Problem."""
+    """The members of an archive inside another; None if it is not an archive. Raises Problem."""
     path, read = member
     data = read(LARGEST_ARCHIVE + 1)
     if len(data) > LARGEST_ARCHIVE:
@@ -50,12 +50,12 @@ def members_in(member: Member) -> list[Member] | None:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is called as an archive is."""
+    """Whether a file has the name of an archive."""
     return name.lower().endswith(_NAMES)
 
 
 def _members(file: IO[bytes], name: str) -> list[Member] | None:
-    """The members of an archive by what it is, not by what it is called; None if it is none. Raises Problem."""
+    """The members of an archive, recognized by its contents; None if it is not an archive. Raises Problem."""
     head = file.read(512)
     file.seek(0)
     for magic, kind in _OTHER_ARCHIVES.items():
@@ -72,7 +72,7 @@ def _members(file: IO[bytes], name: str) -> list[Member] | None:
 
 
 def empty_folders(place: Path) -> list[str]:
-    """The folders in a zip that hold nothing, each with its slash; none where it is no zip."""
+    """The empty folders in a zip, each with its slash; [] if the file is not a zip."""
     try:
         with place.open("rb") as file, zipfile.ZipFile(_Careful(file)) as archive:
             paths = [entry.filename for entry in archive.infolist()[:MOST_FILES]]
@@ -84,7 +84,7 @@ def empty_folders(place: Path) -> list[str]:
 
 
 class _Careful:
-    """A zip's file. Its table of contents is read at once and takes ten times its bytes in memory: it may be a bomb."""
+    """A zip file that limits its central directory, which is read at once and takes ten times its size in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -93,9 +93,9 @@ class _Careful:
         return getattr(self._file, name)
 
     def read(self, n: int = -1) -> bytes:
-        """At most as much as a table of contents may have."""
+        """At most as much as a central directory may have."""
         if n > LARGEST_CONTENTS:
-            raise Problem(f"a zip with a table of contents of more than {LARGEST_CONTENTS >> 20} MB")
+            raise Problem(f"a zip with a central directory of more than {LARGEST_CONTENTS >> 20} MB")
         return self._file.read(n)
 
 
@@ -110,7 +110,7 @@ def _zip(file: IO[bytes]) -> Iterator[Member]:
 
 
 def _read_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
-    """At most `most` bytes are unpacked, whatever the archive says of its size."""
+    """Decompress at most `most` bytes, whatever size the archive declares."""
     name = entry.filename
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise Problem(f"{name} is a link, not a file: hand in the file itself")
@@ -120,14 +120,14 @@ def _read_zipped(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) ->
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, ValueError, lzma.LZMAError) as e:
         raise Problem(f"{name} can't be read from the archive: {e}") from e
     except Exception as error:
-        raise Problem(f"{name} can't be unpacked ({type(error).__name__})") from error
+        raise Problem(f"{name} can't be decompressed ({type(error).__name__})") from error
 
 
 def _tar(file: IO[bytes]) -> Iterator[Member]:
-    """The files are read at once: a compressed tar can't be entered in the middle."""
+    """All files are read at once: a compressed tar has no random access."""
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (there is no file of its own to close)
-        size = 0  # of all, holes in sparse files included, of which the archive has no bytes
+        size = 0  # of all files, including holes in sparse files, which take no bytes in the archive
         for number, entry in enumerate(archive):
             size += max(entry.size, 0)
             if max(size, entry.offset_data + entry.size) > LARGEST_ARCHIVE or number > MOST_FILES:
@@ -148,9 +148,9 @@ def _compressed(file: IO[bytes], opened: Callable[..., Any], name: str) -> Itera
         with opened(file) as unpacked:
             data = unpacked.read(LARGEST_ARCHIVE + 1)
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
-        raise Problem(f"it can't be unpacked: {error}") from error
+        raise Problem(f"it can't be decompressed: {error}") from error
     if len(data) > LARGEST_ARCHIVE:
-        raise Problem(f"it unpacks to more than {LARGEST_ARCHIVE >> 20} MB")
+        raise Problem(f"it decompresses to more than {LARGEST_ARCHIVE >> 20} MB")
     if data[257:262] == b"ustar":
         return _tar(io.BytesIO(data))
     return iter([(name.rpartition(".")[0] or name, partial(_first, data))])
@@ -165,7 +165,7 @@ def _no_file(name: str, most: int) -> bytes:
 
 
 def _reopened(place: Path, members: list[Member]) -> Iterator[Member]:
-    """The same members, those of a zip read from the file opened anew each time."""
+    """The same members; those of a zip are read from the file, reopened each time."""
     for path, read in members:
         if isinstance(read, partial) and read.func is _read_zipped:
             yield path, partial(_read_zipped_from, place, read.args[1])
