@@ -212,7 +212,7 @@ def test_names_and_messages_cannot_drive_the_terminal(tmp_path):
 def test_bad_input_is_said_in_a_line(tmp_path):
     assert "choose one of A1" in fails("A9", tmp_path, module=GRADE)
     assert "there is no submission at" in fails("A2", tmp_path / "nobody", module=GRADE)
-    assert "lies in the submission" in fails("A2", tmp_path, "--out", tmp_path / "results.json", module=GRADE)
+    assert "is inside the submission" in fails("A2", tmp_path, "--out", tmp_path / "results.json", module=GRADE)
     assert "holds no folder" in fails("A2", tmp_path, "--csv", tmp_path.parent / "marks.csv", module=GRADE)
     for option, wrong in (
         ("--seed", "-1"), ("--seed", "1.5"), ("--seconds", "0"), ("--seconds", "-5"), ("--seconds", "nan"),

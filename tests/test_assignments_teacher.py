@@ -152,7 +152,7 @@ def test_a_second_grading_is_explained(tmp_path):
     (tmp_path / "own.csv").write_text(rows + "adaa,Nesterov momentum,4,handed in late\n")
     result = command("A2", group, "--adjust", tmp_path / "own.csv", module=GRADE)
     assert result.returncode == 0
-    assert result.stderr == f"{tmp_path / 'own.csv'}: there is no submission adaa here: its rows are left alone\n"
+    assert result.stderr == f"{tmp_path / 'own.csv'}: there is no submission adaa here: its rows are ignored\n"
     (group / "dan.zip").write_bytes(b"PK no")
     for old in (new, new):
         result = command("A2", group, "--csv", new, "--regrade", old, module=GRADE)

@@ -1,7 +1,7 @@
-"""Cutting solutions out of a source file: the function's head and docstring stay, its body becomes an error to replace.
+"""Cuts solutions out of a source file: the signature and docstring stay, the body becomes an error to replace.
 
-The marks are the qualified names of functions ("SGD.rule"), so the library's own files carry no trace of the classroom.
-What is taken out altogether may be an assignment too ("Adam.formula").
+Functions are given by qualified name ("SGD.rule"), so the library's own files need no markers.
+What is removed altogether may also be an assignment statement ("Adam.formula").
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _parsing = threading.Lock()
 
 
 def tree_of(source: str) -> ast.Module:
-    """The source as a tree. One thread at a time: two may end in a SystemError of Python 3.11's parser."""
+    """The source as a tree. One thread at a time: two at once may cause a SystemError in Python 3.11's parser."""
     with _parsing:
         return ast.parse(source)
 
 
 def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] = ()) -> str:
-    """The source with the bodies of these functions replaced, and those of `drop` taken out altogether.
+    """The source with the bodies of these functions replaced, and those in `drop` removed altogether.
 
     Raises KeyError for a name that is not there.
     """
@@ -43,13 +43,13 @@ def cut(source: str, names: Iterable[str], assignment: str, drop: Iterable[str] 
 
 
 def bodies(source: str, names: Iterable[str]) -> dict[str, list[str]]:
-    """What `cut` takes away: for each name the lines of its body, stripped."""
+    """What `cut` removes: for each name, the lines of its body, stripped."""
     lines, functions = source.splitlines(), _definitions(tree_of(source))
     return {name: [s.strip() for s in lines[_head(functions[name]) : functions[name].end_lineno]] for name in names}
 
 
 def _head(function: Definition) -> int:
-    """The number of the line where the function's head and docstring end, counted from 1."""
+    """The line, counted from 1, on which the function's signature and docstring end."""
     if isinstance(function, ast.Assign):
         return function.lineno
     first = function.body[0]
@@ -63,7 +63,7 @@ def _head(function: Definition) -> int:
 
 
 def _definitions(tree: ast.Module) -> dict[str, Definition]:
-    """All functions and assignments by qualified name, those inside functions left out."""
+    """All functions and assignments by qualified name, except those inside functions."""
     found: dict[str, Definition] = {}
 
     def look(body: list[ast.stmt], prefix: str) -> None:

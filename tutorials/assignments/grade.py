@@ -5,8 +5,8 @@
     python -m tutorials.assignments.grade A2 class/ --csv new.csv --regrade marks.csv     what has changed, and why
     python -m tutorials.assignments.grade A2 --zip autograder.zip           a bundle for Gradescope
 
-Exit status: 0 graded (whatever the marks), 1 this machine can't hold a program in, or what is printed can't be written,
-2 bad input; stopped by signal n: 128 + n.
+Exit status: 0 graded (whatever the marks), 1 this machine can't sandbox a program, or the output can't be written,
+2 bad input, 128 + n stopped by signal n.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _command(argv: list[str] | None) -> int:
 
 
 def summary(report: Report) -> str:
-    """A report to be read in a terminal."""
+    """A report for the terminal."""
     lines = [
         f"{report.assignment.name}, {report.assignment.title}: {line(report.submission.name)}",
         heading(report),
@@ -92,7 +92,7 @@ def summary(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """A report for the student, to be read anywhere. What the submission says stands in blocks of code."""
+    """A report for the student, as Markdown. Text from the submission is in code blocks."""
     if report.submission.ungraded:
         return "\n".join(
             [f"# {report.assignment.name}: not graded", "", *_block(plain(report.submission.ungraded)), ""]
@@ -105,7 +105,7 @@ def markdown(report: Report) -> str:
 
 
 def _block(text: str) -> list[str]:
-    """Indented: no line of it can end the block, or be taken for a title or a link."""
+    """An indented code block: no line of the text can end it, or become a heading or a link."""
     return [f"    {each}" for each in text.splitlines()]
 
 
@@ -118,7 +118,7 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
     readers = students(args.submission, assignment)
     adjustments, nobodys = read_adjustments(args.adjust, readers) if args.adjust else ({}, [])
     for name in nobodys:
-        print(f"{args.adjust}: there is no submission {line(name)} here: its rows are left alone", file=sys.stderr)
+        print(f"{args.adjust}: there is no submission {line(name)} here: its rows are ignored", file=sys.stderr)
     files = _file_names(readers)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
 
 
 def _file_names(names: Iterable[str]) -> dict[str, str]:
-    """Each student's name as that of a file, no two the same on any system: a name in an archive may hold anything."""
+    """Each student's name as a file name, valid and unique on any system: a name in an archive may contain anything."""
     files: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
@@ -177,42 +177,42 @@ def _write_results(path: Path, report: Report, visibility: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a reader never sees half a file, and two that write at once do not meet.
+    """Write all of the file or nothing: a reader never sees half a file, and concurrent writers do not collide.
 
-    As data.atomic does it, which this process does not load: nothing of the library is in it.
+    Like data.atomic, which this process does not import: it loads nothing of the library.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
-    except OSError as error:  # a full disk's names no file
+    except OSError as error:  # for a full disk it names no file
         raise AssignmentError(f"{path} can't be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
 
 
 def _keep_out(submission: Path, *outputs: Path | None) -> None:
-    """Nothing is written among a student's files."""
+    """Raise AssignmentError if an output is inside the submission."""
     for output in outputs:
         if output is not None and output.resolve().is_relative_to(submission.resolve()):
             raise AssignmentError(
-                f"{output} lies in the submission: name a place outside, so that no work is overwritten"
+                f"{output} is inside the submission: name a path outside it, so that no work is overwritten"
             )
 
 
 def _check_places(*outputs: Path | None) -> None:
-    """What is written at the end can be: looked at before a class is graded."""
+    """Check before grading that the outputs can be written."""
     for output in outputs:
         if output is None:
             continue
         if output.is_dir():
             raise AssignmentError(f"{output} is a folder: give a file")
         if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-            raise AssignmentError(f"{output} can't be written: there is no folder {output.parent}, or it is read-only")
+            raise AssignmentError(f"{output} can't be written: {output.parent} does not exist or is read-only")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its errors are one line."""
+    """A parser whose error messages are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -221,26 +221,26 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tutorials.assignments.grade",
-        description="Grade an assignment. The student's code runs in a process of its own that can't read the hidden "
+        description="Grade an assignment. The student's code runs in a separate process that can't read the hidden "
         "tests, write files, use the network or start programs, and that never holds a mark.",
     )
     add = parser.add_argument
     add("assignment", help=f"one of {', '.join(NAMES)}")
     add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
-    add("--out", type=Path, help="write results.json here; with --csv a folder, for a NAME.json and NAME.md each")
+    add("--out", type=Path, help="write results.json here; with --csv a folder, for NAME.json and NAME.md of each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
-    add("--page", type=Path, help="write a page for the class here, HTML, without names")
+    add("--page", type=Path, help="write an HTML page for the class here, without names")
     add(
         "--regrade",
         type=Path,
         metavar="OLD.csv",
-        help="grade a class again, and say what has changed since this table, and why",
+        help="grade a class again and report what has changed since this table, and why",
     )
-    add("--adjust", type=Path, metavar="CSV", help="the teacher's own marks: submission, item, marks, reason")
+    add("--adjust", type=Path, metavar="CSV", help="marks to override: submission, item, marks, reason")
     add("--zip", type=Path, help="write the autograder bundle for Gradescope here")
-    add("--jobs", type=_count, default=2 * (os.cpu_count() or 1), help="submissions at a time (default: two a core)")
-    add("--seed", type=_seed, default=SEED, help="of the random inputs (default: %(default)s, the same for everybody)")
-    add("--seconds", type=_seconds, default=Limits.total_seconds, help="for one submission (default: %(default)g)")
+    add("--jobs", type=_count, default=2 * (os.cpu_count() or 1), help="submissions at a time (default: two per core)")
+    add("--seed", type=_seed, default=SEED, help="seed of the random inputs (default: %(default)s, the same for all)")
+    add("--seconds", type=_seconds, default=Limits.total_seconds, help="time for a submission (default: %(default)g)")
     add("--visibility", choices=VISIBILITIES, default="visible", help="who sees the items (default: %(default)s)")
     add("--unsafe", action="store_true", help="grade even where submissions can't be sandboxed")
     return parser
@@ -248,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of submissions")
+        raise argparse.ArgumentTypeError(f"must be a number of submissions, got {text!r}")
     return int(text)
 
 
@@ -264,7 +264,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds, more than 0, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text}")
     return seconds
 
 

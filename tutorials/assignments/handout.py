@@ -1,11 +1,11 @@
 """A hand-out: the part of the library that an assignment needs, with the functions to write left empty.
 
-It is made from the library's source each time, so it cannot drift from it. Which files are needed follows from their
-imports; NumPy is all that has to be installed. The functions of later assignments are left empty too: no hand-out shows
-a solution before its time. Those of earlier assignments are there: hand out A2 when A1 has been collected.
+It is generated from the library's source each time, so the two can't diverge. The files needed follow from their
+imports; it requires only NumPy. The functions of later assignments are left empty too, so no hand-out shows a solution
+too early. Those of earlier assignments are filled in: hand out A2 after A1 has been collected.
 
     python -m tutorials.assignments.handout A2 FOLDER    only into a new or empty folder: no file is ever overwritten
-    python -m tutorials.assignments.handout A2 FOLDER --solutions     the files as the library has them, for the teacher
+    python -m tutorials.assignments.handout A2 FOLDER --solutions     the library's version of the files, for teachers
     python -m tutorials.assignments.handout --update     bring the copies in tutorials/assignments/*/handout up to date
 """
 
@@ -60,7 +60,7 @@ def handout(assignment: Assignment) -> dict[str, str]:
 
 
 def _needed(texts: Iterable[str]) -> set[str]:
-    """The library's files that these sources import, and those that these import, and so on."""
+    """The library's files that these sources import, directly or indirectly."""
     todo, found = list(texts), set[str]()
     while todo:
         for path in _imports(todo.pop()) - found:
@@ -96,17 +96,17 @@ def write(files: dict[str, str], folder: Path) -> None:
 
 
 def to_write(assignment: Assignment) -> dict[str, str]:
-    """The files that the student writes, as handed out: these are kept in the repository to be read there."""
+    """The files that the student completes, as handed out: the repository keeps copies of these for readers."""
     return {path: text for path, text in handout(assignment).items() if path in assignment.cuts}
 
 
 def solutions(assignment: Assignment) -> dict[str, str]:
-    """The files that the student writes, as the library has them. For the teacher alone."""
+    """The library's versions of the files that the student completes. Only for the teacher."""
     return {path: (assignment.base / path).read_text("utf-8") for path in assignment.cuts}
 
 
 def update() -> None:
-    """Write the copies kept in the repository anew."""
+    """Rewrite the copies kept in the repository."""
     for assignment in map(load, NAMES):
         for path, text in to_write(assignment).items():
             target = assignment.folder / "handout" / path
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tutorials.assignments.handout", description=__doc__.split("\n")[0])
     parser.add_argument("assignment", nargs="?", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("folder", nargs="?", type=Path, help="a new or empty folder")
-    parser.add_argument("--solutions", action="store_true", help="for the teacher: the files as they should be")
+    parser.add_argument("--solutions", action="store_true", help="for the teacher: write the completed files")
     parser.add_argument("--update", action="store_true", help="bring the copies in the repository up to date")
     args = parser.parse_args(argv)
     try:

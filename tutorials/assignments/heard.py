@@ -1,5 +1,5 @@
-"""How the grader meets streams and signals: as every command of minidl does (minidl/cli/command.py, which this process
-does not load: nothing of the library is in it). tutorials/pages/streams-and-signals.md has the table."""
+"""How the grader handles streams and signals: like every command of minidl (minidl/cli/command.py, which this process
+does not import: it loads nothing of the library). tutorials/pages/streams-and-signals.md has the table."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class Unheard(Exception):
-    """What is printed can't be written."""
+    """The output can't be written."""
 
 
 class Stopped(BaseException):
-    """A signal; no Exception, so that nothing on its way takes it for an error."""
+    """A signal; not an Exception, so no `except Exception` catches it."""
 
 
 def tell(text: str) -> None:
-    """Print on stdout. Raises Unheard where that fails."""
+    """Print on stdout. Raises Unheard if that fails."""
     try:
         print(text, flush=True)
     except OSError as error:
-        with open(os.devnull, "wb") as nowhere:  # else Python complains once more at its end
+        with open(os.devnull, "wb") as nowhere:  # otherwise Python reports the error again at exit
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise Unheard(error) from None
 
 
 def heard(name: str, work: Callable[[], int]) -> int:
-    """Do the work of a command; returns its exit status, also where nobody hears it, or a signal stops it."""
+    """Run a command; returns its exit status, even if the output can't be written or a signal stops it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: the next file that is opened would get its number, and what is printed
+        except OSError:  # closed: the next file opened would get its number, and with it the output
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console that has no letter for a student's name shows its number
+        if isinstance(stream, io.TextIOWrapper):  # show characters that the console lacks, as in a name, as escapes
             stream.reconfigure(errors="backslashreplace")
     before = [(number, signal.getsignal(number)) for number in SIGNALS]
     try:
-        with suppress(ValueError):  # only the main thread may: elsewhere signals are the host's business
+        with suppress(ValueError):  # only the main thread may; in other threads the host handles signals
             for number, handler in before:
                 if handler is not signal.SIG_IGN:
                     signal.signal(number, _stop)

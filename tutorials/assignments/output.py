@@ -1,6 +1,6 @@
-"""What a submission prints: it comes through a pipe, its beginning is kept, and the rest is counted and dropped.
+"""What a submission prints: it arrives through a pipe; the beginning is kept, the rest is counted and dropped.
 
-A file would be a place to write to, with disk behind it; and a right answer that prints a lot would end at its limit.
+A file would let the submission write to the disk; and a right answer that prints a lot would hit the file's size limit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ KEPT = 10_000  # characters
 
 
 class TooMuch(Exception):
-    """More has been printed than anybody will read."""
+    """The submission has printed more than is allowed."""
 
 
 class Output:
-    """One pipe after another, of the processes of one submission, read while the grader waits for answers.
+    """The output pipes of a submission's processes, one at a time, read while the grader waits for answers.
 
     most  bytes that one process may print
-    size  how many have been printed in all
+    size  bytes printed so far by all processes
     """
 
     def __init__(self, most: int) -> None:
@@ -30,14 +30,14 @@ class Output:
         self._pipe: int | None = None
 
     def open(self) -> int:
-        """The end to print into, for a new process."""
+        """The write end of a new pipe, for a new process."""
         self._before = self.size
         self._pipe, end = os.pipe()
         os.set_blocking(self._pipe, False)
         return end
 
     def wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Until the event of select.poll() happens there; printing goes on meanwhile. Raises TimeoutError, TooMuch."""
+        """Wait for an event of select.poll() while reading what is printed. Raises TimeoutError, TooMuch."""
         watch = select.poll()
         watch.register(descriptor, event)
         if self._pipe is not None:
@@ -55,7 +55,7 @@ class Output:
                 return
 
     def close(self) -> None:
-        """Take in what is left of a process that has ended."""
+        """Read what is left in the pipe of a process that has ended."""
         if self._pipe is not None:
             self._take_rest()
             os.close(self._pipe)
@@ -68,7 +68,7 @@ class Output:
         return self._kept.decode("utf-8", "replace")[:KEPT]
 
     def _take_rest(self) -> None:
-        """What is in the pipe now, and no more than a pipe holds: who prints without end does not stop us."""
+        """Read what is in the pipe now, at most as much as a pipe holds: endless printing must not block the grader."""
         with contextlib.suppress(BlockingIOError):
             for _ in range(16):
                 if self._pipe is None or not self._take():

@@ -1,7 +1,7 @@
-"""Parts of an assignment that the grader computes, when it asks whether the rest is right. In the student's process.
+"""Parts of an assignment that the grader computes to find out whether the rest is right. In the student's process.
 
-A part that is wrong or unwritten spoils what builds on it. So the grader asks again with that part given: here a
-stand-in takes its place, which sends the arguments over and gets the numbers back. No reference's code comes here.
+If a part is wrong or unwritten, everything built on it fails. So the grader checks again with that part replaced by a
+stand-in, which sends the arguments to the grader and gets the result back. No reference code enters this process.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ _own: dict[str, Any] = {}
 
 
 def ask(part: str, *arguments: Any) -> Any:
-    """What the grader computes for a part; the worker puts its pipe in this place."""
+    """The grader's result for a part; the worker replaces this function by one that uses its pipe."""
     raise NotImplementedError("only the worker can ask")
 
 
 def give(parts: Mapping[str, Part], names: list[str]) -> None:
-    """Put stand-ins in the place of these parts, and the student's own in the place of all others."""
+    """Replace these parts by their stand-ins, and restore the student's own version of all others."""
     for name, (owner, attribute, stand_in) in parts.items():
         own = _own.setdefault(name, owner.__dict__.get(attribute))
         if name in names or own is not None:

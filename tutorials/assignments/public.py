@@ -1,4 +1,4 @@
-"""Runs the public tests of an assignment and says which pass: `python test_public.py`. (pytest runs them as well.)"""
+"""Runs the public tests of an assignment and shows which pass: `python test_public.py`. (pytest runs them as well.)"""
 
 import sys
 import traceback
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def same(got: Any, wanted: Any, rtol: float = 1e-6, atol: float = 0.0) -> None:
-    """Raise AssertionError, with the first number that is off, unless `got` is `wanted` to within rounding."""
+    """Raise AssertionError with the first element that is off, unless `got` is `wanted` to within rounding."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     if got.shape != wanted.shape:
         raise AssertionError(f"expected shape {wanted.shape}, got {got.shape}")
@@ -23,7 +23,7 @@ def same(got: Any, wanted: Any, rtol: float = 1e-6, atol: float = 0.0) -> None:
 
 
 def _own(path: Path) -> bool:
-    """Whether a file belongs to the hand-out, and not to a package that is installed."""
+    """Whether a file belongs to the hand-out, not to an installed package."""
     return path.is_relative_to(HERE) and "site-packages" not in path.parts
 
 

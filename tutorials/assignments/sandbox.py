@@ -1,14 +1,15 @@
-"""A process gives up, for good, what a student's code has no need of. Called in the worker before that code is loaded.
+"""A process gives up, for good, what a student's code does not need. The worker calls this before it loads that code.
 
-    limits    memory, CPU time, size of a file, open files (setrlimit): a runaway ends itself
+    limits    memory, CPU time, file size, open files (setrlimit): a runaway process is stopped
     landlock  Linux 5.13: only Python's own files and the submission's folder can be read, nothing can be written;
               Linux 6.12: no signal reaches another process
-    user      where root grades, the worker becomes `nobody` if nobody can read Python's files; capabilities go anyway
-    seccomp   Linux: a list of the system calls that are left (seccomp.py): no new processes or programs, no network, no
-              signals to others, and no file can be opened but to read it. Nobody can take it off again, root included
+    user      if root grades, the worker becomes `nobody`, provided `nobody` can read Python's files; capabilities are
+              dropped in any case
+    seccomp   Linux: only the system calls on a list (seccomp.py): no new processes or programs, no network, no signals
+              to other processes, and files can be opened only for reading. It can't be undone, not even by root
 
-`enter` says which of them are on. seccomp must be, and one of landlock and user, which keep the hidden tests unread; a
-grader refuses to go on otherwise, unless it is told --unsafe.
+`enter` returns which of them are on. Unless run with --unsafe, the grader requires limits and seccomp, and that the
+hidden tests can't be read: by landlock, or by user if their file permissions keep others out.
 """
 
 from __future__ import annotations
@@ -29,30 +30,30 @@ NOBODY = 65534
 
 @dataclass(frozen=True)
 class Limits:
-    """What a student's code may use up."""
+    """The resources that a student's code may use."""
 
-    call_seconds: float = 10.0  # by the clock, for one call; longer where programs share the cores (session.py)
-    total_seconds: float = 60.0  # the same for the whole submission
+    call_seconds: float = 10.0  # wall-clock time of one call; longer if programs share the cores (session.py)
+    total_seconds: float = 60.0  # the same, for the whole submission
     cpu_seconds: int = 30  # of one worker
     memory: int = 2 << 30  # bytes of address space, Python and NumPy included
     printed: int = 64 << 20  # bytes; only the beginning is kept
-    file_size: int = 0  # bytes: there is no file that it may write, and none that may grow
+    file_size: int = 0  # bytes: it may not write or extend any file
     files: int = 64
-    threads: int = 64  # no limit of the system's counts those of one process: the grader looks (process.py)
+    threads: int = 64  # no system limit counts the threads of one process, so the grader checks (process.py)
 
 
 class Unavailable(Exception):
-    """This system does not offer the measure; the message says why."""
+    """This system does not support the protection; the message says why."""
 
 
 def enter(
     limits: Limits, readable: Sequence[Path], listable: Sequence[Path], without: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Take all measures that this system offers; returns for each "on", "on, but ..." or "off: why".
+    """Turn on every protection that this system supports; returns for each "on", "on, but ..." or "off: why".
 
-    readable  what landlock leaves open to reading
-    listable  folders whose names it leaves open, but not their files
-    without   measures to leave out, to see how the grader does without them
+    readable  what landlock allows to be read
+    listable  folders that may be listed, but whose files may not be read
+    without   protections to leave out, to test the grader without them
     """
     measures: dict[str, Callable[[], str]] = {
         "limits": lambda: _set_limits(limits, "seccomp" in without),
@@ -63,7 +64,7 @@ def enter(
     states = {}
     for name, measure in measures.items():
         if name == "seccomp" and sys.platform == "linux":
-            # PR_SET_PDEATHSIG, SIGKILL: where the grader dies, so do we. A new user undoes it, the filter refuses it
+            # PR_SET_PDEATHSIG, SIGKILL: if the grader dies, so do we. Changing user resets it, the filter refuses it
             _libc().prctl(1, 9)
         try:
             states[name] = "off: left out on request" if name in without else measure()
@@ -73,7 +74,7 @@ def enter(
 
 
 def is_on(state: str) -> bool:
-    """Whether a state says that the measure is taken."""
+    """Whether a state says that the protection is on."""
     return state.partition(",")[0] == "on"
 
 
@@ -90,12 +91,12 @@ def _set_limits(limits: Limits, may_fork: bool) -> str:
         r.RLIMIT_CORE: 0,
     }
     if sys.platform == "linux":
-        wanted[r.RLIMIT_AS] = limits.memory  # macOS knows the name but not the limit
-        wanted[r.RLIMIT_SIGPENDING] = limits.files  # signals that wait: all of a user's share one pool
+        wanted[r.RLIMIT_AS] = limits.memory  # macOS has the name but not the limit
+        wanted[r.RLIMIT_SIGPENDING] = limits.files  # pending signals: all of a user's processes share one pool
     if may_fork or sys.platform != "linux":
-        wanted[r.RLIMIT_NPROC] = 0  # counts the user's processes everywhere, so it can only be all or nothing
+        wanted[r.RLIMIT_NPROC] = 0  # counts all of the user's processes, so it can only be all or nothing
     for what, most in wanted.items():
-        # Past the soft limit of time comes SIGXCPU, which says what it is; past the hard one SIGKILL, which does not.
+        # Beyond the soft CPU limit comes SIGXCPU, which names the cause; beyond the hard limit SIGKILL, which does not.
         hard, allowed = most + (what == r.RLIMIT_CPU), r.getrlimit(what)[1]
         hard = hard if allowed == r.RLIM_INFINITY else min(hard, allowed)
         r.setrlimit(what, (min(most, hard), hard))
@@ -116,9 +117,9 @@ def _landlock(readable: Iterable[Path], listable: Iterable[Path]) -> str:
     handled = (1 << _RIGHTS.get(version, 16)) - 1  # every right it knows is refused where no rule grants it
     attributes = struct.pack("Q", handled)
     if version >= 4:
-        attributes += struct.pack("Q", 3)  # no TCP, to or from
+        attributes += struct.pack("Q", 3)  # no TCP, neither bind nor connect
     if version >= 6:
-        attributes += struct.pack("Q", 3)  # no abstract socket and no signal out of here, by whatever call
+        attributes += struct.pack("Q", 3)  # no abstract sockets and no signals to the outside, by any call
     ruleset = _syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     for path in readable:
         if path.exists():
@@ -157,7 +158,7 @@ def _drop_root(readable: Iterable[Path]) -> str:
 
 
 def open_to_all(path: Path) -> bool:
-    """Whether any user can read this file or folder and come to it."""
+    """Whether any user can reach and read this file or folder."""
     path = path.resolve()
     return bool(path.stat().st_mode & 0o004) and all(parent.stat().st_mode & 0o001 for parent in path.parents)
 

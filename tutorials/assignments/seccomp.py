@@ -1,10 +1,10 @@
-"""The system calls that a student's code may make: those of this list, with these arguments. All others are not there.
+"""The system calls that a student's code may make: those on this list, with these arguments, and no others.
 
-A list of what is refused is never complete: fcntl alone has a command that lets a pipe send SIGKILL to any process of
-the same user (F_SETOWN, F_SETSIG, O_ASYNC), fallocate one that takes disk beyond a file's end. So this is a list of
-what Python and NumPy need to compute; anything else answers ENOSYS, as on a kernel that does not know the call. Linux's
-filter sees numbers and no memory behind pointers, so what takes its arguments in memory (clone3, openat2) is left out:
-the C library falls back on the older call. https://docs.kernel.org/userspace-api/seccomp_filter.html
+A deny-list is never complete: fcntl alone has a command that lets a pipe send SIGKILL to any process of the same user
+(F_SETOWN, F_SETSIG, O_ASYNC), and fallocate one that takes disk space beyond a file's end. So this is an allow-list of
+what Python and NumPy need to compute; any other call returns ENOSYS, as on a kernel that does not have it. Linux's
+filter sees numbers but not memory behind pointers, so calls that take their arguments in memory (clone3, openat2) are
+left out: the C library falls back to the older call. https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the table, name of it in the kernel
+MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of the table, the kernel's audit number
 TRIED = ("x86_64",)
-_ = -1  # there is no such call on this processor
+_ = -1  # this architecture has no such call
 
 # The numbers on x86-64 and on arm64, from Linux's tables.
 CALLS: Mapping[str, tuple[int, int]] = {
-    # what is open: to read and to write it, but not where no file has been
+    # open files: reading and writing, but not beyond the end of a file
     "read": (0, 63), "readv": (19, 65), "pread64": (17, 67), "preadv": (295, 69), "write": (1, 64), "writev": (20, 66),
     "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "dup": (32, 23), "dup2": (33, _), "dup3": (292, 24),
-    # files: to look at them; Landlock says which
+    # metadata of files; Landlock says which
     "stat": (4, _), "lstat": (6, _), "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, _),
     "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, _), "readlinkat": (267, 78),
     "getdents64": (217, 61), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
-    # its own memory, of which the limits count every page
+    # its own memory, every page of which counts towards the limits
     "brk": (12, 214), "munmap": (11, 215), "mprotect": (10, 226), "mremap": (25, 216),
     # its own threads, and time
     "futex": (202, 98), "set_robust_list": (273, 99), "rseq": (334, 293), "sched_yield": (24, 124),
@@ -38,25 +38,25 @@ CALLS: Mapping[str, tuple[int, int]] = {
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "rt_sigpending": (127, 136),
     "rt_sigtimedwait": (128, 137), "sigaltstack": (131, 132), "pause": (34, _), "alarm": (37, _),
     "setitimer": (38, 103), "getitimer": (36, 102),
-    # questions about itself
+    # information about itself
     "getpid": (39, 172), "gettid": (186, 178), "getppid": (110, 173), "getuid": (102, 174), "geteuid": (107, 175),
     "getgid": (104, 176), "getegid": (108, 177), "getresuid": (118, 148), "getresgid": (120, 150),
     "getgroups": (115, 158), "getpgrp": (111, _), "getpgid": (121, 155), "getsid": (124, 156),
     "getrlimit": (97, 163), "getrusage": (98, 165), "uname": (63, 160),
     "sysinfo": (99, 179), "getrandom": (318, 278),
-    # to wait and to end
+    # waiting and exiting
     "poll": (7, _), "ppoll": (271, 73), "select": (23, _), "pselect6": (270, 72), "exit": (60, 93),
     "exit_group": (231, 94),
-    # by their arguments only, below
+    # restricted by their arguments, below
     "open": (2, _), "openat": (257, 56), "mmap": (9, 222), "madvise": (28, 233), "fcntl": (72, 25), "ioctl": (16, 29),
     "prctl": (157, 167), "clone": (56, 220), "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261),
     "setrlimit": (160, 164), "sched_getaffinity": (204, 123),
 }  # fmt: skip
-OWN = -1  # stands for the process's own number
+OWN = -1  # stands for the process's own id
 
 
 class Only(NamedTuple):
-    """A call that is allowed where `argument & mask` is one of `values`, and answers `error` elsewhere."""
+    """A call that is allowed if `argument & mask` is one of `values`, and otherwise returns `error`."""
 
     argument: int
     values: tuple[int, ...]
@@ -68,7 +68,7 @@ _TO_CHANGE = 0o3 | 0o100 | 0o1000 | 0o20000 | 0o20000000  # O_WRONLY and O_RDWR,
 ONLY: Mapping[str, Only] = {
     "open": Only(1, (0,), mask=_TO_CHANGE),
     "openat": Only(2, (0,), mask=_TO_CHANGE),
-    "mmap": Only(3, (0,), mask=0x40000 | 0x2000),  # not MAP_HUGETLB and MAP_LOCKED, which take from everybody
+    "mmap": Only(3, (0,), mask=0x40000 | 0x2000),  # not MAP_HUGETLB or MAP_LOCKED, which take from a shared pool
     # NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, HUGEPAGE and its opposite, DONTDUMP and its opposite
     "madvise": Only(2, (0, 1, 2, 3, 4, 8, 14, 15, 16, 17), errno.EINVAL),
     "fcntl": Only(1, (0, 1, 2, 3, 1030), errno.ENOSYS),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
@@ -84,10 +84,10 @@ _KILL, _ALLOW, _ERROR = 0x80000000, 0x7FFF0000, 0x00050000
 
 
 def program(machine: str, own: int) -> bytes:
-    """The filter, in the kernel's small machine language: for each call a test, and what to answer.
+    """The filter, as BPF code for the kernel: for each call a test, and the answer.
 
     machine  a key of MACHINES
-    own      the number of the process that it is for
+    own      the id of the process that it is for
     """
     column, audit = MACHINES[machine]
     code = [_load(4), _skip_unless(audit, 1, 0), _answer(_KILL), _load(0)]
@@ -99,7 +99,7 @@ def program(machine: str, own: int) -> bytes:
 
 
 def _checked(only: Only, own: int) -> list[bytes]:
-    """An answer by the low 32 bits of an argument, which are all that the kernel reads of these."""
+    """The answer for a call, from the low 32 bits of an argument: the kernel reads no more of these arguments."""
     values = [own if value == OWN else value for value in only.values]
     tests = [_skip_unless(value, len(values) - i, 0) for i, value in enumerate(values)]
     return [
@@ -120,7 +120,7 @@ def _load(offset: int) -> bytes:
 
 
 def _skip_unless(value: int, equal: int, other: int) -> bytes:
-    """Skip `equal` steps where the value loaded is this one, else `other`."""
+    """Skip `equal` instructions if the loaded value equals `value`, otherwise `other`."""
     return _op(0x15, value, equal, other)
 
 

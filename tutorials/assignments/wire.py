@@ -1,7 +1,7 @@
-"""Values over a pipe: a JSON head, then the arrays' bytes. Nothing in it can run when it is read.
+"""Values over a pipe: a JSON header, then the arrays' bytes. Reading a message executes nothing in it.
 
-A message is two lengths (4 bytes each), the head, the body. The head holds the value, with {"array": i} where an array
-stands, and the dtype and shape of each. The reader believes nothing: lengths, dtypes and shapes are checked first.
+A message is two lengths (4 bytes each), the header, the body. The header has the value, with {"array": i} in place of
+each array, and the arrays' dtypes and shapes. The reader trusts nothing: it checks lengths, dtypes and shapes first.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-LIMIT = 16 << 20  # bytes of a message; the longest answer to any question is far below
+LIMIT = 16 << 20  # bytes of a message; the longest answer to any request is far shorter
 DTYPES = ("<f2", "<f4", "<f8", "<i4", "<i8", "|b1", "|u1")
 
 
 class WireError(Exception):
-    """What came over the pipe is no message."""
+    """What came over the pipe is not a message."""
 
 
 def pack(value: Any) -> bytes:
-    """A message: None, bools, numbers, texts, arrays, and lists and dicts of them. TypeError for anything else."""
+    """A message with a value: None, bool, number, str, array, or lists and dicts of these; otherwise TypeError."""
     arrays: list[np.ndarray[Any, Any]] = []
     head = json.dumps({"value": _take_out(value, arrays), "arrays": [[a.dtype.str, a.shape] for a in arrays]}).encode()
     body = b"".join(a.tobytes() for a in arrays)
@@ -34,7 +34,7 @@ def pack(value: Any) -> bytes:
 
 def _take_out(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        array = np.array(value, subok=False)  # of a subclass only the numbers
+        array = np.array(value, subok=False)  # a subclass becomes a plain array
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
         if array.dtype.str not in DTYPES:
             raise TypeError(f"an array of dtype {array.dtype} is not made of plain numbers")
@@ -50,7 +50,7 @@ def _take_out(value: Any, arrays: list[np.ndarray[Any, Any]]) -> Any:
 
 
 def unpack(read: Callable[[int], bytes]) -> Any:
-    """The next message; read(n) gives exactly n bytes. Raises WireError if it is none."""
+    """The value in the next message; read(n) returns exactly n bytes. Raises WireError if it is not a message."""
     sizes = struct.unpack(">II", read(8))
     if sum(sizes) > LIMIT:
         raise WireError(f"an answer of {sum(sizes):,} bytes: too large")

@@ -1,8 +1,8 @@
-"""The student's process: it calls the student's functions and sends back what they return. It knows no answer.
+"""The student's process: it calls the student's functions and sends back what they return. It has no answers.
 
-It first gives up all that the code has no need of (sandbox.py), then loads calls.py, which imports the student's files,
-then answers one call after another: the name of a function in calls.py and its arguments come in, values or an error go
-out. What is right, what it is worth and what will be asked next stays with the parent (session.py).
+It first gives up everything that the code does not need (sandbox.py), then loads calls.py, which imports the student's
+files, then serves one call after another: the name of a function in calls.py and its arguments come in, a value or an
+error goes out. The right answers, the marks and the next requests stay with the parent (session.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tutorials.assignments import sandbox, wire
 
 
 def main(argument: str) -> None:
-    """Serve calls until the parent hangs up. `argument` is JSON, from session.py."""
+    """Serve calls until the parent closes the pipe. `argument` is JSON, from process.py."""
     options = json.loads(argument)
     stage = Path(options["stage"])
     requests, answers = os.fdopen(options["requests"], "rb"), os.fdopen(options["answers"], "wb")
@@ -60,7 +60,7 @@ def main(argument: str) -> None:
         try:
             reply = {"value": getattr(calls, request["call"])(**request["arguments"])}
             message = wire.pack(reply)
-        except BaseException as error:  # sys.exit() and the like are answers, too
+        except BaseException as error:  # sys.exit() and the like are reported, too
             message = wire.pack(_report(error, stage, watch.files))
         answers.write(message)
         answers.flush()
@@ -72,20 +72,20 @@ def python_folders() -> list[Path]:
 
 
 def python_files() -> list[Path]:
-    """The standard library and the system's libraries; packages installed beside them are left out."""
+    """The standard library and the system's libraries, without installed packages."""
     inside = [p for folder in python_folders() for p in folder.iterdir()]
     system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo", "/dev/urandom"]
     return [*(p for p in inside if p.name not in ("site-packages", "dist-packages")), *map(Path, system)]
 
 
 def numpy_files() -> list[Path]:
-    """NumPy's folder, and that of the libraries that come with it."""
+    """The folders of NumPy and of the libraries bundled with it."""
     folder = Path(np.__file__).parent
     return [folder, folder.with_name("numpy.libs")]
 
 
 class _Watch(MetaPathFinder):
-    """Tells which of the student's files is being imported, so that a loop or an exit in it is put down to it."""
+    """Reports which of the student's files is being imported, so that a loop or an exit is attributed to it."""
 
     def __init__(self, stage: Path, files: list[str], tell: Callable[[Any], None]) -> None:
         self.files = {str(stage / path): path for path in files}
@@ -99,7 +99,7 @@ class _Watch(MetaPathFinder):
         return spec
 
     def of(self, error: BaseException) -> str:
-        """The file that an ImportError is about: it lacks a name that another file imports. "" if there is none."""
+        """The file that an ImportError is about, which lacks a name that another file imports; "" if there is none."""
         return self.files.get(getattr(error, "path", None) or "", "")
 
 
@@ -118,9 +118,9 @@ _CALLS = ("calls.py", "graph_calls.py", "part_calls.py")
 
 
 def _report(error: BaseException, stage: Path, own: Collection[str]) -> dict[str, str]:
-    """The error in the student's words: its type, its message, and the line that it came from.
+    """The error, for the student: its type, its message, and the line that raised it.
 
-    own  the student's files: the line is in one of them, or else in the hand-out's, if the error went through any
+    own  the student's files. The line is in one of them if the error passed through any, otherwise in the hand-out's
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = [f for f in frames if f.filename.startswith(f"{stage}{os.sep}") and Path(f.filename).name not in _CALLS]
@@ -131,7 +131,7 @@ def _report(error: BaseException, stage: Path, own: Collection[str]) -> dict[str
     if isinstance(error, SyntaxError) and error.filename:
         where, line = f"{Path(error.filename).name}, line {error.lineno}", error.text or ""
     elif isinstance(error, ImportError):
-        message = message.partition(f" ({stage}")[0]  # where the file lies for us tells the student nothing
+        message = message.partition(f" ({stage}")[0]  # the grader's path means nothing to the student
     return {"error": type(error).__name__, "message": message[:500], "where": where, "line": line[:300]}
 
 
@@ -144,7 +144,7 @@ def _receive(file: Any) -> Any:
     def read(n: int) -> bytes:
         data: bytes = file.read(n)
         if len(data) < n:
-            os._exit(0)  # the parent has hung up
+            os._exit(0)  # the parent has closed the pipe
         return data
 
     return wire.unpack(read)
