@@ -1,4 +1,4 @@
-"""What the grader can ask of a submission of A1. This runs in the student's process."""
+"""The calls that the grader can make to a submission of A1. This runs in the student's process."""
 
 import itertools
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["backward", "broadcast", "cross_entropy", "getitem", "give_parts", "o
 
 
 def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """One of ops.py."""
+    """An operation of ops.py."""
     return forward(getattr(ops, op), inputs, options)
 
 
@@ -39,8 +39,8 @@ def backward(
 ) -> dict[str, Any]:
     """Gradients of a graph of linear nodes, each [[input, coefficient], ...] -> the sum of coefficient * input.
 
-    The last node is the loss, with this gradient, or 1 for each element; where it has one element only, that is left
-    to backward(). Also how often each edge was used, and whether two of the gradients lie in the same memory.
+    The last node is the loss. Its gradient is `gradient`, or ones; for one element, the default of backward() is used.
+    Also returns how often each node's edges were used, and whether any two gradients share memory.
     """
     tensors = [Tensor(a, requires_grad=True) for a in leaves]
     used = [0] * len(nodes)
@@ -60,18 +60,18 @@ def backward(
 def _times(c: float, k: int, used: list[int]) -> Any:
     def vjp(g: Any) -> Any:
         used[k] += 1
-        return g if c == 1 else g * c  # as in a + b: the inputs share one array
+        return g if c == 1 else g * c  # for c == 1 the inputs share one array, as in a + b
 
     return vjp
 
 
 def broadcast(shape: list[int], g: Any, dtype: str) -> Any:
-    """_fit by itself: the gradient of a leaf of this shape and dtype that one operation has broadcast to g's shape."""
+    """_fit by itself: the gradient of a leaf of this shape and dtype that was broadcast to g's shape."""
     return tensor._fit(g, Tensor(np.zeros(shape, dtype), requires_grad=True), "stretch")
 
 
 def give_parts(names: list[str]) -> None:
-    """Have the grader compute the helpers."""
+    """Let the grader compute these helpers."""
 
     def ask_spread(x: Any, dims: Any) -> Any:
         return lambda g: part_calls.ask("_spread", g, x.shape, dims)

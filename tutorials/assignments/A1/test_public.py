@@ -1,4 +1,4 @@
-"""Public tests of A1, small enough to check by hand. The hidden tests ask for more inputs and all functions."""
+"""Public tests of A1, small enough to check by hand. The hidden tests cover all functions, with more inputs."""
 
 import numpy as np
 import public
@@ -38,7 +38,7 @@ def test_backward_diamond():
 
 
 def test_broadcast():
-    """_fit: a number that is added to six places gets six gradients"""
+    """_fit: a scalar broadcast to six elements gets the sum of six gradients"""
     _, _, b = gradients(ops.add, np.zeros((2, 3)), 1.0)
     same(b, 6.0)
 
@@ -71,14 +71,14 @@ def test_sigmoid():
 
 
 def test_mean():
-    """mean over the columns: each of three values has a third"""
+    """mean along dim=1: each of three elements gets 1/3"""
     y, x = gradients(ops.mean, [[1.0, 2.0, 6.0]], dim=1)
     same(y, [3])
     same(x, [[1 / 3] * 3])
 
 
 def test_max():
-    """max: two equal winners share the gradient"""
+    """max: two tied maxima share the gradient"""
     y, x = gradients(ops.max, [1.0, 4.0, 4.0])
     same(y, 4)
     same(x, [0, 0.5, 0.5])
@@ -105,27 +105,27 @@ def test_linear():
 
 
 def test_softmax():
-    """log_softmax of large numbers stays finite"""
+    """log_softmax of large inputs stays finite"""
     y, _ = gradients(ops.log_softmax, [[1000.0, 1000.0]])
     same(y, [[-np.log(2)] * 2])
 
 
 def test_cross_entropy():
-    """cross_entropy of equal logits: log 2, and the gradient is (p - truth) / N"""
+    """cross_entropy of equal logits: log 2, and the gradient is (p - target) / N"""
     y, x = gradients(lambda x: ops.cross_entropy(x, [0, 1]), [[0.0, 0.0], [0.0, 0.0]])
     same(y, np.log(2))
     same(x, [[-0.25, 0.25], [0.25, -0.25]])
 
 
 def test_cross_entropy_sum():
-    """cross_entropy, reduction="sum": twice log 2 for two examples, and the gradient is p - truth"""
+    """cross_entropy, reduction="sum": 2 log 2 for two examples, and the gradient is p - target"""
     y, x = gradients(lambda x: ops.cross_entropy(x, [0, 1], reduction="sum"), [[0.0, 0.0], [0.0, 0.0]])
     same(y, 2 * np.log(2))
     same(x, [[-0.5, 0.5], [0.5, -0.5]])
 
 
 def test_cross_entropy_smoothed():
-    """cross_entropy, label_smoothing=0.5: the truth is 3/4 at the label, 1/4 at the other"""
+    """cross_entropy, label_smoothing=0.5: the target is 3/4 at the label, 1/4 at the other class"""
     y, x = gradients(lambda x: ops.cross_entropy(x, [0], label_smoothing=0.5), [[0.0, 0.0]])
     same(y, np.log(2))
     same(x, [[-0.25, 0.25]])

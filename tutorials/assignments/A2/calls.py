@@ -1,4 +1,4 @@
-"""What the grader can ask of a submission of A2. This runs in the student's process."""
+"""The calls that the grader can make to a submission of A2. This runs in the student's process."""
 
 import sys
 from typing import Any
@@ -11,12 +11,12 @@ from minidl.optim.adam import Adam, AdamW
 from minidl.optim.sgd import SGD
 from minidl.tensor import Tensor
 
-UNWRITTEN = 12345.0  # stands in p before a rule: no step of a test comes near it
+UNWRITTEN = 12345.0  # what p holds before a rule: no step of a test is near it
 RULES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 
 
 def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: bool = False) -> Any:
-    """The weights after each step, with the gradients (steps, n) given; rebound: see `_filled`."""
+    """The weights after each step with these gradients, (steps, n); rebound: see `_filled`."""
     parameter = Tensor(w, requires_grad=True)
     optimizer = RULES[rule]([parameter], **_options(options))
     optimizer.rule = _filled(optimizer.rule, rebound)
@@ -29,9 +29,9 @@ def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: b
 
 
 def _filled(rule: Any, rebound: bool) -> Any:
-    """The rule with a p that holds UNWRITTEN: what is not written into it stays so.
+    """The rule, called with a p full of UNWRITTEN: elements that the rule does not write stay so.
 
-    rebound  whether p gets what the rule has made in a new array (p = ..., return ...), which else is lost
+    rebound  also copy to p what the rule left in a new array (p = ..., return ...), which would otherwise be lost
     """
 
     def marked(g: Any, p: Any, lr: float, *more: Any, **state: Any) -> None:
@@ -44,7 +44,7 @@ def _filled(rule: Any, rebound: bool) -> Any:
 
 
 def _last_p(rule: Any, *arguments: Any, **state: Any) -> Any:
-    """What the rule returns, or else what the name p stands for at its end."""
+    """What the rule returns, or else the value of its variable p at the end."""
     own, found = getattr(getattr(rule, "__func__", rule), "__code__", None), None
 
     def watch(frame: Any, event: str, returned: Any) -> None:
@@ -63,13 +63,13 @@ def _last_p(rule: Any, *arguments: Any, **state: Any) -> Any:
 def rule(
     name: str, options: dict[str, Any], g: Any, state: dict[str, Any], t: int, lr: float, rebound: bool = False
 ) -> dict[str, Any]:
-    """One bare call of `rule`: the step p, the state vectors, and the gradient afterwards; rebound: see `_filled`."""
+    """A single call of `rule`: the step p, the state vectors, and the gradient afterwards; rebound: see `_filled`."""
     optimizer = RULES[name](None, **_options(options))
     optimizer.t = t
     p = np.empty_like(g)
     _filled(optimizer.rule, rebound)(g, p, lr, **state)
     p_first, g_after = p.copy(), g.copy()
-    g[...] = 12345.0  # whoever kept g itself, instead of its numbers, now holds these
+    g[...] = 12345.0  # a rule that kept g itself, not a copy, now has these values in its state
     return {"p": p_first, "g": g_after, "state": state}
 
 
@@ -86,7 +86,7 @@ def decayed(w: Any, g: Any, lr: float, weight_decay: float) -> dict[str, Any]:
 
 
 def give_parts(names: list[str]) -> None:
-    """Have the grader compute `moments`."""
+    """Let the grader compute `moments`."""
     part_calls.give({"moments": (adam, "moments", _moments)}, names)
 
 

@@ -1,4 +1,4 @@
-"""Public tests of A2, small enough to check by hand. The hidden tests take more steps, with other numbers."""
+"""Public tests of A2, small enough to check by hand. The hidden tests take more steps, with other inputs."""
 
 import numpy as np
 from public import run, same
@@ -35,7 +35,7 @@ def test_nesterov():
 
 
 def test_adam_first_step():
-    """Adam: the first step has the length lr, whatever the gradient's size"""
+    """Adam: the first step has length lr, whatever the size of the gradient"""
     same(train(lambda p: Adam(p, lr=0.1), 1.0, [0.003]), [0.9])
     same(train(lambda p: Adam(p, lr=0.1), 1.0, [-3000.0]), [1.1])
 
@@ -46,7 +46,7 @@ def test_adam_two_steps():
 
 
 def test_adamw():
-    """AdamW: with no gradient the weight only shrinks, by 1 - lr lambda = 0.95"""
+    """AdamW: with a zero gradient the weight is only multiplied by 1 - lr lambda = 0.95"""
     same(train(lambda p: AdamW(p, lr=0.1, weight_decay=0.5), 1.0, [0.0]), [0.95])
 
 

@@ -1,6 +1,6 @@
-"""What the grader can ask of a submission of A3. This runs in the student's process.
+"""The calls that the grader can make to a submission of A3. This runs in the student's process.
 
-Where one part builds on another, the other's numbers are given, so that each part is marked by itself.
+If one part builds on another, the other part's results are given, so that each part is marked by itself.
 """
 
 from array import array
@@ -30,24 +30,24 @@ def projection(beta2: float, ps: Any, gs: Any) -> dict[str, Any]:
 
 
 def plateau(options: dict[str, Any], reports: list[dict[str, float]]) -> list[Any]:
-    """Plateau.standing, and the answer of the condition."""
+    """Plateau.standing, and what the condition returns."""
     condition, progress = switch.Plateau(**options), _reported(reports)
     best, waited = condition.standing(progress)
     return [float(best), int(waited), bool(condition(progress))]
 
 
 def gap(level: float, reports: list[dict[str, float]]) -> bool:
-    """Gap's answer."""
+    """What Gap returns."""
     return bool(switch.Gap(level)(_reported(reports)))
 
 
 def _reported(reports: list[dict[str, float]]) -> Progress:
-    """A training of two steps an epoch, as far as these reports."""
+    """The progress of a training with two steps per epoch, after these reports."""
     return Progress(step=2 * len(reports), epoch=len(reports), reports=reports)
 
 
 def joined(which: str, answers: list[bool]) -> bool:
-    """AnyOf or AllOf of conditions that give these answers."""
+    """AnyOf or AllOf of conditions that return these answers."""
     return bool(getattr(switch, which)(tuple(_saying(answer) for answer in answers))(Progress()))
 
 
@@ -56,7 +56,7 @@ def _saying(answer: bool) -> Any:
 
 
 def projected(options: dict[str, Any], gammas: Any, lambdas: Any) -> list[Any]:
-    """Projected.distance, and the answer of the condition."""
+    """Projected.distance, and what the condition returns."""
     progress = Progress(step=len(gammas), gammas=array("d", gammas), lambdas=array("d", lambdas))
     condition = switch.Projected(**options)
     found = condition.distance(progress)
@@ -64,7 +64,7 @@ def projected(options: dict[str, Any], gammas: Any, lambdas: Any) -> list[Any]:
 
 
 def rate_after(lr_after: Any, momentum: float, nesterov: bool, lam: float | None, ratio: float | None) -> Any:
-    """Hybrid._rate_after, with this Lambda and this ratio of lengths. "function" stands for one of the progress."""
+    """Hybrid._rate_after, with this Lambda and length ratio. "function" stands for a function of the progress."""
     chosen = (lambda progress: 0.25 * progress.step) if lr_after == "function" else lr_after
     own = Hybrid(_leaf(np.zeros(2)), Adam(), SGD(momentum=momentum, nesterov=nesterov), switch.AfterSteps(9), chosen)
     own.progress.step = 6
@@ -77,7 +77,7 @@ def rate_after(lr_after: Any, momentum: float, nesterov: bool, lam: float | None
 def hybrid(
     w: Any, gradients: Any, then: dict[str, Any], condition: list[Any], lr_after: Any, carry: str, lambdas: list[float]
 ) -> dict[str, Any]:
-    """Train with Adam(lr=0.01), then SGD; an epoch is two steps. Each step's Lambda is given."""
+    """Train with Adam(lr=0.01), then SGD; an epoch has two steps. Lambda is given for each step."""
     own = Hybrid(
         parameters := _leaf(w), Adam(lr=0.01), SGD(**then), getattr(switch, condition[0])(condition[1]), lr_after, carry
     )
@@ -105,7 +105,7 @@ def hybrid(
 
 
 def swats(options: dict[str, Any], w: Any, gradients: Any, at: int | None, lam: float) -> dict[str, Any]:
-    """SWATS that is made to switch after step `at` with this Lambda; None: never."""
+    """SWATS, forced to switch after step `at` (None: never) with this Lambda."""
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     own = SWATS(parameters := _leaf(w), **options)
     own.switch = switch.AfterSteps(at or 10**6)
@@ -127,12 +127,12 @@ def swats(options: dict[str, Any], w: Any, gradients: Any, at: int | None, lam: 
 
 
 def give_parts(names: list[str]) -> None:
-    """Have the grader compute Hybrid._rate_after."""
+    """Let the grader compute Hybrid._rate_after."""
     part_calls.give({"Hybrid._rate_after": (Hybrid, "_rate_after", _rate_after)}, names)
 
 
 def _rate_after(self: Any) -> Any:
-    """What the rate depends on goes over, the rate comes back."""
+    """Send what the rate depends on to the grader; returns the rate."""
     then, lam, ratio = self.then, self.progress.lam, self._read_length_ratio()
     return part_calls.ask("Hybrid._rate_after", self.lr_after, then.momentum, then.nesterov, lam, ratio)
 

@@ -1,4 +1,4 @@
-"""Public tests of A3, small enough to check by hand. The hidden tests ask for the corner cases, too."""
+"""Public tests of A3, small enough to check by hand. The hidden tests include corner cases."""
 
 import numpy as np
 from public import run, same
@@ -46,7 +46,7 @@ def test_joined():
 
 
 def test_projection():
-    """p = -0.1 g is the SGD step of rate 0.1: gamma is 0.1, and so is Lambda"""
+    """p = -0.1 g is the SGD step with learning rate 0.1: gamma is 0.1, and so is Lambda"""
     projection = Projection(0.9)
     g = np.array([1.0, 2.0])
     for _ in range(3):
@@ -65,7 +65,7 @@ def test_projected():
 
 
 def ready_to_switch(lam):
-    """A Hybrid after its first step, with this Lambda, that is to switch after one."""
+    """A Hybrid after its first step, with this Lambda, set to switch after one step."""
     parameters = [Tensor(np.array([1.0]), requires_grad=True)]
     then = SGD(lr=0.5, momentum=0.9)
     optimizer = Hybrid(parameters, Adam(lr=0.01), then, switch=AfterSteps(1), lr_after="projected")
@@ -74,12 +74,12 @@ def ready_to_switch(lam):
 
 
 def test_rate_after():
-    """Hybrid: with momentum 0.9 the projected rate of Lambda = 0.5 is 0.05"""
+    """Hybrid: with momentum 0.9 and Lambda = 0.5, the projected rate is 0.05"""
     same(ready_to_switch(0.5)._rate_after(), 0.05)
 
 
 def test_a_rate_that_climbs():
-    """Hybrid: with Lambda = -0.5 there is no rate to go on with, so it waits"""
+    """Hybrid: with Lambda = -0.5 there is no usable rate, so it waits"""
     optimizer = ready_to_switch(-0.5)
     optimizer._decide()
     assert optimizer.switch_event is None
@@ -87,7 +87,7 @@ def test_a_rate_that_climbs():
 
 
 def test_hybrid():
-    """Hybrid: a step of Adam (length 0.01), then SGD with the rate 0.1"""
+    """Hybrid: one step of Adam (length 0.01), then SGD with learning rate 0.1"""
     optimizer, w = train(
         lambda p: Hybrid(p, Adam(lr=0.01), SGD(lr=0.5), switch=AfterSteps(1), lr_after=0.1), [2.0, 2.0, 2.0]
     )
@@ -101,7 +101,7 @@ def test_swats():
     optimizer, w = train(lambda p: SWATS(p, lr=0.01), [2.0, 2.0, 2.0])
     assert optimizer.switch_event is not None
     assert optimizer.switch_event.step == 2
-    same(optimizer.lr, 0.1 * 0.005)  # Adam's step 0.01 is that of an SGD with rate 0.01 / 2
+    same(optimizer.lr, 0.1 * 0.005)  # Adam's step of 0.01 is an SGD step with rate 0.01 / 2
     same(w, [0.99, 0.98, 0.98 - 0.1 * 0.005 * 2])
 
 

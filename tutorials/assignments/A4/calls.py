@@ -1,4 +1,4 @@
-"""What the grader can ask of a submission of A4. This runs in the student's process."""
+"""The calls that the grader can make to a submission of A4. This runs in the student's process."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def operation(op: str, inputs: list[Any], options: dict[str, Any]) -> dict[str, 
 
 
 def windows(x: Any, kernel: list[int], stride: list[int], order: str) -> dict[str, Any]:
-    """_windows, and whether it is a view of x. order: how x lies in memory, "C" row by row or "F", column by column."""
+    """_windows, and whether it is a view of x. order: the memory layout of x, "C" or "F"."""
     x = np.asfortranarray(x) if order == "F" else np.array(x)
     view = ops_conv._windows(x, (kernel[0], kernel[1]), (stride[0], stride[1]))
     values = view.copy()
@@ -26,7 +26,7 @@ def windows(x: Any, kernel: list[int], stride: list[int], order: str) -> dict[st
 
 
 def give_parts(names: list[str]) -> None:
-    """Have the grader compute the helpers."""
+    """Let the grader compute these helpers."""
 
     def ask_windows(x: Any, kernel: Any, stride: Any) -> Any:
         return part_calls.ask("_windows", x, kernel, stride)

@@ -31,20 +31,20 @@ def test_windows():
 
 
 def test_conv():
-    """conv2d: the filter [[1, 0], [0, 2]] gives 1 + 2 * 5 = 11 at the first place"""
+    """conv2d: the filter [[1, 0], [0, 2]] gives 1 + 2 * 5 = 11 at the first position"""
     y, _, _ = gradients(conv2d, IMAGE, [[[[1.0, 0], [0, 2]]]])
     same(y, [[[[11, 14], [20, 23]]]])
 
 
 def test_conv_filters():
-    """conv2d: a filter's gradient is the sum of what it met"""
+    """conv2d: a weight's gradient is the sum of the pixels that it was multiplied by"""
     _, _, w, b = gradients(conv2d, IMAGE, [[[[1.0, 0], [0, 2]]]], [0.0])
     same(w, [[[[12, 16], [24, 28]]]])
     same(b, [4])
 
 
 def test_conv_images():
-    """conv2d: a pixel's gradient is the sum of the weights that it met"""
+    """conv2d: a pixel's gradient is the sum of the weights that it was multiplied by"""
     _, x, _ = gradients(conv2d, IMAGE, [[[[1.0, 0], [0, 2]]]])
     same(x, [[[[1, 1, 0], [1, 3, 2], [0, 2, 2]]]])
 
@@ -57,7 +57,7 @@ def test_conv_against_finite_differences():
 
 
 def test_max_pool():
-    """max_pool2d with stride 1: 9 wins once, 5 wins once"""
+    """max_pool2d with stride 1: 5, 6, 8 and 9 are each the maximum of one window"""
     y, x = gradients(max_pool2d, IMAGE, kernel_size=2, stride=1)
     same(y, [[[[5, 6], [8, 9]]]])
     same(x, [[[[0, 0, 0], [0, 1, 1], [0, 1, 1]]]])

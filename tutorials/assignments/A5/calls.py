@@ -1,7 +1,7 @@
-"""What the grader can ask of a submission of A5. This runs in the student's process.
+"""The calls that the grader can make to a submission of A5. This runs in the student's process.
 
-The models and optimizers handed to the study are spies: they tell which examples were shown to them, in which mode,
-from which weights they started and at which rate. Feature 0 of each example is its number.
+The models and optimizers passed to the study are spies: they log the examples shown to them and the mode, the initial
+weights and the learning rate. Feature 0 of each example is its number.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ MAKERS = {
 
 
 class Ends:
-    """An optimizer whose every step ends at the same weights, whatever the gradients are."""
+    """An optimizer whose every step sets the same weights, whatever the gradients are."""
 
     def __init__(self, parameters: Any, weights: list[Any]) -> None:
         self.parameters, self.weights = list(parameters), weights
@@ -40,7 +40,7 @@ class Ends:
 
 
 class Spy(nn.Module):
-    """A linear model that notes what it is shown."""
+    """A linear model that logs its inputs."""
 
     def __init__(self, features: int, classes: int, rng: Any, log: list[Any]) -> None:
         self.layer = nn.Linear(features, classes, rng=rng)
@@ -55,7 +55,7 @@ class Spy(nn.Module):
         mode = modes.get((is_recording(), self.training), "mixed")
         self.run["shown"].append([mode, np.round(x.data[:, 0]).astype(np.int64)])
         shown = x.data.copy()
-        shown[:, 0] = 1.0  # the number is not to be learned from
+        shown[:, 0] = 1.0  # the model must not learn from the example's number
         return self.layer(Tensor(shown))
 
 
@@ -83,14 +83,14 @@ def _data(arrays: list[Any]) -> Any:
 
 
 def train_once(arrays: list[Any], maker: str, rate: float, seed: int, epochs: int, batch_size: int, noise: int) -> Any:
-    """Train; what was shown, the weights, the ones that the seed's generator draws first, and whether the data stayed.
+    """Train; returns the log, the initial weights that the seed gives, the final ones, and whether the data is intact.
 
     `noise` seeds NumPy's global generator, which must make no difference.
     """
     log: list[Any] = []
     first, before = _digest(Spy(arrays[0].shape[1], 3, np.random.default_rng(seed), [])), [a.copy() for a in arrays]
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
-    np.random.seed(noise)  # noqa: NPY002 (a student may have used it)
+    np.random.seed(noise)  # noqa: NPY002 (a student may use it)
     model = study.train_once(make_model, spied(MAKERS[maker]), rate, _data(arrays), seed, epochs, batch_size)
     kept = all(np.array_equal(a, b) for a, b in zip(arrays, before, strict=True))
     weights = [p.data for p in model.parameters()]
@@ -98,18 +98,18 @@ def train_once(arrays: list[Any], maker: str, rate: float, seed: int, epochs: in
 
 
 def accuracy(x: Any, labels: Any, weight: Any) -> dict[str, Any]:
-    """The accuracy of a linear model with these weights, and the mode in which it was asked."""
+    """The accuracy of a linear model with these weights, and the log, which has the mode."""
     log: list[Any] = []
     model = Spy(x.shape[1], len(weight), 0, log)
     model.layer.weight.data[...] = weight
     got = study.accuracy(model, (x, labels))
-    return {"accuracy": got.item() if isinstance(got, np.generic) else got, "log": log}  # NumPy's floats are floats
+    return {"accuracy": got.item() if isinstance(got, np.generic) else got, "log": log}  # accept NumPy's floats
 
 
 def tune(
     arrays: list[Any], maker: str, rates: list[float], seeds: list[int], epochs: int, ends: list[Any] | None = None
 ) -> dict[str, Any]:
-    """The rate chosen, and what was tried. ends: for each rate, the weights that its runs come to, one by one."""
+    """The chosen rate, and the log. ends: for each rate, the final weights of its runs, in order."""
     log: list[Any] = []
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
     left = [itertools.cycle(weights) for weights in ends or []]
@@ -126,7 +126,7 @@ def mean_and_interval(values: list[float]) -> Any:
 def compare(
     arrays: list[Any], makers: list[str], rates: list[float], tune_seeds: list[int], seeds: list[int], epochs: int
 ) -> dict[str, Any]:
-    """The results, and all that was run for them."""
+    """The results, and the log of all runs."""
     log: list[Any] = []
     make_model, spied = _spies(log, arrays[0].shape[1], 3)
     optimizers = {name: spied(MAKERS[name]) for name in makers}
@@ -141,7 +141,7 @@ def compare(
 
 
 def give_parts(names: list[str]) -> None:
-    """Have the grader compute what these functions do with numbers; the log is kept here."""
+    """Let the grader compute the results of these functions; the log is kept here."""
 
     def train_once(
         make_model: Any, make_optimizer: Any, rate: float, data: Any, seed: int, epochs: int, *_: Any
@@ -180,12 +180,12 @@ def give_parts(names: list[str]) -> None:
 
 
 def _train(model: Any, x: Any, epochs: int) -> None:
-    """Note that the model was shown all of x in each epoch."""
+    """Log that the model was shown all of x in each epoch."""
     model.run["shown"] += [["train", np.round(x[:, 0]).astype(np.int64)]] * epochs
 
 
 def _seen(x: Any) -> Any:
-    """What the model sees of the examples: not their numbers."""
+    """The examples as the model sees them, without their numbers."""
     seen = x.copy()
     seen[:, 0] = 1.0
     return seen

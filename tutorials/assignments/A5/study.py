@@ -1,8 +1,8 @@
 """A small study of your own: which optimizer generalizes best here, and how sure can we be?
 
-A fair comparison has three rules. Every optimizer gets the same chances: the same rates to try, the same weights to
-start from, the same examples in the same order. The rate is chosen on the validation data; the test data is looked at
-once, at the end. And one run proves nothing: each number comes from several seeds, with an interval around it.
+A fair comparison has three rules. Every optimizer gets the same chances: the same learning rates to try, the same
+initial weights, the same examples in the same order. The learning rate is chosen on the validation data; the test data
+is used once, at the end. And one run proves nothing: each number comes from several seeds, with an interval.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from minidl import Tensor, nn, no_grad, ops
 
 Array = Any
-Split = tuple[Array, Array]  # inputs (N, features) in float32, labels (N,) integers
+Split = tuple[Array, Array]  # inputs (N, features) in float32, integer labels (N,)
 MakeModel = Callable[[np.random.Generator], nn.Module]  # draws the initial weights from the generator
 MakeOptimizer = Callable[[Iterable[Tensor], float], Any]  # (parameters, rate) -> optimizer
 
-# t such that a Student-t variable with n - 1 degrees of freedom lies in [-t, t] with probability 0.95; n -> t
+# n -> t such that a Student-t variable with n - 1 degrees of freedom lies in [-t, t] with probability 0.95
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 
 class Data(NamedTuple):
-    """What there is to learn from, to choose by, and to judge by."""
+    """The data to train on, to choose the learning rate by, and to evaluate on."""
 
     train: Split
     val: Split
@@ -32,9 +32,9 @@ class Data(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a study says of one optimizer."""
+    """The result for one optimizer."""
 
-    rate: float  # the rate that was chosen
+    rate: float  # the chosen learning rate
     accuracies: list[float]  # on the test data, one for each seed
     mean: float
     low: float  # 95 % interval of the mean
@@ -47,8 +47,8 @@ def train_once(
 ) -> nn.Module:  # fmt: skip
     """A model trained on data.train with cross-entropy.
 
-    All that is random comes from one generator, np.random.default_rng(seed): first the model's weights, then, for each
-    epoch, the order of the examples. An epoch takes every example once, batch_size at a time; the last batch may be
+    Everything random comes from one generator, np.random.default_rng(seed): first the model's weights, then, for each
+    epoch, the order of the examples. An epoch uses every example once, batch_size at a time; the last batch may be
     smaller. The same seed gives the same weights, bit for bit.
     """
     rng = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def train_once(
 
 
 def accuracy(model: nn.Module, split: Split) -> float:
-    """The fraction of examples whose largest output is that of the true class. In eval mode, without recording."""
+    """The fraction of examples whose largest output is that of the true class, in eval mode and without recording."""
     x, labels = split
     model.eval()
     with no_grad():
@@ -80,7 +80,7 @@ def tune(
     make_model: MakeModel, make_optimizer: MakeOptimizer, rates: Sequence[float], data: Data, seeds: Sequence[int],
     epochs: int,
 ) -> float:  # fmt: skip
-    """The rate with the best mean accuracy over the seeds, on the validation data. Of equals the first."""
+    """The rate with the best validation accuracy, averaged over the seeds; the first one if several are equal."""
     means = []
     for rate in rates:
         models = [train_once(make_model, make_optimizer, rate, data, seed, epochs) for seed in seeds]
@@ -91,7 +91,7 @@ def tune(
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """(mean, low, high): the mean and its 95 % interval, mean -+ t s / sqrt(n).
 
-    s is the sample's standard deviation, with n - 1 below; t comes from T95. Raises ValueError for fewer than two
+    s is the sample standard deviation, which divides by n - 1; t comes from T95. Raises ValueError for fewer than two
     values, which say nothing about their spread.
     """
     n = len(values)
@@ -106,7 +106,7 @@ def compare(
     make_model: MakeModel, optimizers: Mapping[str, MakeOptimizer], rates: Sequence[float], data: Data,
     tune_seeds: Sequence[int], seeds: Sequence[int], epochs: int,
 ) -> dict[str, Result]:  # fmt: skip
-    """For each optimizer: tune its rate with tune_seeds, train once with each of `seeds`, judge on the test data."""
+    """For each optimizer: tune the rate with tune_seeds, train once with each of `seeds`, evaluate on the test data."""
     results = {}
     for name, make_optimizer in optimizers.items():
         rate = tune(make_model, make_optimizer, rates, data, tune_seeds, epochs)

@@ -1,4 +1,4 @@
-"""Public tests of A5. The hidden tests look more closely at what your functions do with the data."""
+"""Public tests of A5. The hidden tests check more closely what your functions do with the data."""
 
 import numpy as np
 from public import run, same
@@ -9,7 +9,7 @@ from minidl.optim import SGD, Adam
 
 
 def make_model(rng):
-    """A linear model of two features and two classes."""
+    """A linear model with two features and two classes."""
     return nn.Linear(2, 2, rng=rng)
 
 
