@@ -317,7 +317,7 @@ return order
 """
         },
         92,
-        "Right, given a correct _topological_order",
+        "Right apart from _topological_order",
     ),
     "A1: the walk's gradients lie in .grad": (
         "A1",

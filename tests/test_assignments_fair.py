@@ -398,7 +398,7 @@ WORKS = {
         "A4",
         {"avg_pool2d": BY_1 + AVG.format("n", "windows.mean((4, 5))"), "max_pool2d": BY_1 + MAX},
         90,
-        "Right except for this, which has already cost marks above: stride=None",
+        "Right apart from this, for which you lost marks above: stride=None",
     ),
     "A4: a sum for a mean": Work("A4", {"avg_pool2d": AVG.format("1", "windows.sum((4, 5))")}, 94, "divide by kh * kw"),
     "A4: the gradient is not shared": Work(

@@ -90,7 +90,7 @@ def vjp(g):
     p -= truth.astype(p.dtype)
     return p * np.reshape(g * share, (-1, 1))
 return record("cross_entropy", np.asarray(y, p.dtype), (logits, vjp))
-"""}, 93, "asked a second time"),
+"""}, 93, "called a second time"),
     "reduction and label_smoothing are ignored": Luck("A1", {"cross_entropy": LOSSES + """
 p[rows, labels] -= 1
 return record("cross_entropy", -log_p[rows, labels].mean(), (logits, lambda g: g * p / len(p)))
@@ -162,7 +162,7 @@ return np.lib.stride_tricks.as_strided(x, (n, c, (h - kh) // sh + 1, (w - kw) //
     "a border of -1000": Luck("A4", {"max_pool2d": POOL.format(border="-1000", each="np.zeros_like(kept)")},
         90, "The border must never win"),
     "gradients are added to a kept array": Luck("A4", {"max_pool2d": POOL.format(border="-np.inf", each="kept")},
-        88, "asked a second time"),
+        88, "called a second time"),
     "the border does not count": Luck("A4", {"avg_pool2d": """
 x, kernel, stride, padding = _pool_arguments("avg_pool2d", x, kernel_size, stride, padding)
 windows = _windows(_pad(x.data, padding), kernel, stride)

@@ -52,7 +52,7 @@ def test_feedback_says_what_a_student_needs():
     first, last = map(int, re.search(r"Look at moments in optim/adam.py, lines (\d+) to (\d+)", said).groups())
     assert files[first - 1].startswith("def moments(")
     assert files[last - 1].strip() == "v += (1 - b2) * g**2"
-    assert "Lesson 6, Adam, one line at a time, explains this." in said
+    assert "See lesson 6: Adam, one line at a time." in said
     report = grade(load("A2"), submission(with_bodies("A2", {"AdamW.decayed": "return w.nothing"})))
     said = next(mark.feedback for mark in report.marks if not mark.score)
     assert re.search(r"AttributeError: .*nothing.* \(optim/adam.py, line \d+\)\n  return w.nothing\n", said)

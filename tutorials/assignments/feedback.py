@@ -22,12 +22,12 @@ def explained(
     places = [place for each in found.values() for place in each]
     lines = [said]
     if places:
-        lines.append(f"Look at {', '.join(places)}.")
+        lines.append(f"Look at {'; '.join(places)}.")
     missing = [name for name, each in found.items() if not each]
     if missing and not (broken or submission.problems):
         lines.append(f"There is no def of {', '.join(missing)}: keep the names as they are in the hand-out.")
     if lesson:
-        lines.append(f"Lesson {lesson}, {LESSONS[lesson]}, explains this.")
+        lines.append(f"See lesson {lesson}: {LESSONS[lesson]}.")
     return "\n".join(lines)
 
 

@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("assignment", help=f"one of {', '.join(NAMES)}")
-    add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a folder of these")
+    add("submission", nargs="?", type=Path, help="a folder, an archive or a .py file; with --csv a class of these")
     add("--out", type=Path, help="write results.json here; with --csv a folder, for NAME.json and NAME.md of each")
     add("--csv", type=Path, help="grade a whole class and write its marks here")
     add("--page", type=Path, help="write an HTML page for the class here, without names")

@@ -113,12 +113,12 @@ class _Marker:
         """The item's mark: full if it is right, or right except for mistakes already charged."""
         wrong = self._wrong(number, item)
         if wrong is None:
-            said = [f"Right except for this, which has already cost marks above: {n}" for n in self.asked.ledger.notes]
+            said = [f"Right apart from this, for which you lost marks above: {n}" for n in self.asked.ledger.notes]
             return Mark(item, item.marks, "\n".join(said))
         before = [name for name in self.charged if name not in item.of]
         if before and self._passes_with(number, item, before):
             names = ", ".join(before)
-            return Mark(item, item.marks, f"Right, given a correct {names}, which has already cost marks above.")
+            return Mark(item, item.marks, f"Right apart from {names}, for which you lost marks above.")
         own = [name for name in self.hidden.parts if name in item.of]
         culprit = "" if own else self._culprit(number, item)
         if wrong.slip:

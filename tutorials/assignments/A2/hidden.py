@@ -27,7 +27,7 @@ BOTH = (np.float32, np.float64)
 
 # Slips that can affect several items: a student pays for them once.
 CLIMBS = "This climbs: is the sign of the step right? p is added to w."
-UNWRITTEN = "p holds no step: write into it with p[...] = ...; p = ... or return ... makes a new array, which is lost"
+UNWRITTEN = "p holds no step: write it with `p[...] = ...`; `p = ...` or `return ...` makes a new array, which is lost"
 DAMPED = "Is the gradient multiplied by 1 - mu? Here v <- mu v + g."
 FORGETS = "v is not kept from step to step: update it in place (v *= mu; v += g); a new array is lost."
 FORGETS_BOTH = "m and v are not kept from step to step: `moments` must update them in place; a new array is lost."

@@ -206,7 +206,7 @@ def rate_after(call: Call, rng: np.random.Generator) -> None:
             False,
             True,
             (1 - 0.9) * lam,
-            "(1 - mu) Lambda: momentum multiplies a step by 1 / (1 - mu).",
+            "It is (1 - mu) Lambda: momentum multiplies a step by 1 / (1 - mu).",
         ),
         ("projected", 0.8, True, True, (1 - 0.8) * lam, "It is (1 - mu) Lambda for Nesterov as well."),
         ("projected", 0.0, False, True, lam, "Without momentum it is Lambda."),
