@@ -185,7 +185,7 @@ def _write(path: Path, text: str) -> None:
     try:
         part.write_text(text, encoding="utf-8")
         os.replace(part, path)
-    except OSError as error:  # for a full disk it names no file
+    except OSError as error:  # if the disk is full, it names no file
         raise AssignmentError(f"{path} can't be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -21,8 +21,8 @@ _PATTERNS = (
     r"(?P<student>.+_\d+)_assignsubmission_[a-z]+(_(?P<file>[^/]*))?",
     r"(?P<person>.+_(?P<student>[^_/]+))_attempt_(?P<attempt>\d{4}(-\d\d){5})(_(?P<file>[^/]+)|\.txt)",
     r"(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_(?P<number>\d+)_(?P<file>[^/]+)",
-    r"(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_(?P<file>(text|link)\.html)",  # Canvas, written on its page
-    r"(?P<student>anon[^_/]*)(_LATE)?_(?P<id>\w+?)_(?P<number>\d+)_(?P<file>[^/]+)",  # Canvas, marked without names
+    r"(?P<student>[^_/]+)(_LATE)?_(?P<id>\d+)_(?P<file>(text|link)\.html)",  # Canvas, text entry
+    r"(?P<student>anon[^_/]*)(_LATE)?_(?P<id>\w+?)_(?P<number>\d+)_(?P<file>[^/]+)",  # Canvas, anonymous grading
     r"(?P<person>\d+-\d+ - (?P<student>.+?)) - (?P<date>[^/]*? [AP]M)( - (?P<file>[^/]+))?",
 )
 _KNOWN = [re.compile(pattern) for pattern in _PATTERNS]

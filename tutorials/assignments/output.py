@@ -44,7 +44,7 @@ class Output:
             watch.register(self._pipe, select.POLLIN)
         while True:
             left = deadline - time.monotonic()
-            ready = [each for each, _ in watch.poll(max(left, 0) * 1000)]  # once at least, however late it is
+            ready = [each for each, _ in watch.poll(max(left, 0) * 1000)]  # poll at least once, even when late
             if not ready:
                 raise TimeoutError
             if self._pipe in ready and not self._take():

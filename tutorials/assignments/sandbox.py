@@ -114,7 +114,7 @@ def _landlock(readable: Iterable[Path], listable: Iterable[Path]) -> str:
     if sys.platform != "linux":
         raise Unavailable(f"only Linux has it, this is {platform.system()}")
     version = _syscall(_CREATE_RULESET, None, 0, 1)
-    handled = (1 << _RIGHTS.get(version, 16)) - 1  # every right it knows is refused where no rule grants it
+    handled = (1 << _RIGHTS.get(version, 16)) - 1  # every right it knows is denied unless a rule grants it
     attributes = struct.pack("Q", handled)
     if version >= 4:
         attributes += struct.pack("Q", 3)  # no TCP, neither bind nor connect

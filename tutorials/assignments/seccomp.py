@@ -20,7 +20,7 @@ _ = -1  # this architecture has no such call
 
 # The numbers on x86-64 and on arm64, from Linux's tables.
 CALLS: Mapping[str, tuple[int, int]] = {
-    # open files: reading and writing, but not beyond the end of a file
+    # open files: read and write them, but not with pwrite or fallocate
     "read": (0, 63), "readv": (19, 65), "pread64": (17, 67), "preadv": (295, 69), "write": (1, 64), "writev": (20, 66),
     "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "dup": (32, 23), "dup2": (33, _), "dup3": (292, 24),
     # metadata of files; Landlock says which

@@ -70,7 +70,7 @@ class Session:
             self._write_stage()
         except BaseException as error:
             shutil.rmtree(self._folder)
-            if isinstance(error, OSError):  # a full disk's names no file
+            if isinstance(error, OSError):  # if the disk is full, it names no file
                 raise OSError(error.errno, error.strerror, str(self._folder)) from error
             raise
         return self
