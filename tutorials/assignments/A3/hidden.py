@@ -88,7 +88,7 @@ def projected(call: Call, rng: np.random.Generator) -> None:
             got, answer = call("projected", options=options, gammas=gammas[:k], lambdas=lambdas[:k])
             told = f"Projected({', '.join(f'{n}={v}' for n, v in options.items())}) after {k} steps"
             if k < 2 * window:
-                require(got is None, f"{told}: expected None, because it is too early before step 2 window, got {got}")
+                require(got is None, f"{told}: expected None (before step {2 * window} it is too early), got {got}")
                 continue
             require(isinstance(got, list), f"{told}: expected two numbers, got {got}")
             lam, gamma = lambdas[k - 1], gammas[k - window : k].mean()
