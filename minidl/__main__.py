@@ -1,4 +1,4 @@
-"""`python -m minidl` names the commands."""
+"""`python -m minidl` lists the commands."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from minidl.cli.parser import BAD_INPUT, complain
 COMMANDS = {
     "train": "train a network: python -m minidl.train --opt hybrid",
     "predict": "classify pictures with a trained run",
-    "report": "a page about a run: curves, confusion matrix, worst mistakes",
-    "compare": "runs side by side, in the terminal and as a page",
-    "data": "make a data set of a folder of pictures",
-    "tune": "find the switch that suits a model and data of your own",
+    "report": "write an HTML report of a run: curves, confusion matrix, worst mistakes",
+    "compare": "compare runs, in the terminal and as a page",
+    "data": "make a data set from a folder of pictures",
+    "tune": "find the best switch for your own model and data",
     "study": "compare optimizers fairly, over many seeds",
-    "trace": "lay the replays of two runs side by side",
-    "fast": "compile the fast loops beforehand",
+    "trace": "put the replays of two runs side by side",
+    "fast": "compile the fast loops ahead of time",
 }
 
 
@@ -28,14 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def list_commands(words: Sequence[str]) -> int:
-    """The command itself. Words that ask for something else are an error: a script would take it for done."""
+    """The command itself. Any other argument is an error: a script would otherwise take it as done."""
     if words and words[0] not in ("-h", "--help", "--version"):
-        meant = f"write python -m minidl.{words[0]}" if words[0] in COMMANDS else "python -m minidl lists the commands"
-        return complain(f"{words[0]} is no argument of python -m minidl: {meant}", BAD_INPUT, "minidl")
-    print(f"minidl {__version__}: the commands are\n")
+        meant = f"use python -m minidl.{words[0]}" if words[0] in COMMANDS else "python -m minidl lists the commands"
+        return complain(f"python -m minidl has no argument {words[0]}: {meant}", BAD_INPUT, "minidl")
+    print(f"minidl {__version__} has these commands:\n")
     for name, words in COMMANDS.items():
         print(f"  python -m minidl.{name:<9} {words}")
-    print("\nEach has --help. In Python: import minidl; help(minidl).")
+    print("\nEach takes --help. In Python: import minidl; help(minidl).")
     return 0
 
 

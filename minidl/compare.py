@@ -1,4 +1,4 @@
-"""Runs side by side: `python -m minidl.compare RUN RUN...` in the terminal, and with --out FILE.html as a page."""
+"""Compare runs: `python -m minidl.compare RUN RUN...` in the terminal, and with --out FILE.html as a page."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def compare(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.compare",
-        description="Put runs side by side: their results, the settings in which they differ and, with --out, their "
-        "curves. The numbers are those of the run folders; nothing is recomputed.",
+        description="Compare runs: their results, the settings that differ and, with --out, their curves. All numbers "
+        "are read from the run folders; nothing is recomputed.",
         epilog="example: python -m minidl.compare runs/*-mlp-* --out compare.html",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "runs", type=place, nargs="+", metavar="RUN", help="run folders that minidl.train or a Trainer wrote"
+        "runs", type=place, nargs="+", metavar="RUN", help="run folders, written by minidl.train or a Trainer"
     )
-    parser.add_argument("--out", type=place, metavar="FILE", help="write a page, FILE.html, too")
+    parser.add_argument("--out", type=place, metavar="FILE", help="also write the comparison as a page, FILE.html")
     args = parser.parse_args(argv)
     try:
         if args.out is not None:

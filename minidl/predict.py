@@ -1,7 +1,7 @@
 """Classify images with a trained run: `python -m minidl.predict RUN IMAGE...`.
 
-Called in a program, `predict(model, images)`, it is the function of minidl.evaluation. It raises
-ValueError where the network does not give (N, classes).
+Called from Python as `predict(model, images)`, it is the function of minidl.evaluation, which raises
+ValueError if the network's output is not (N, classes).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from minidl.training.results import CHECKPOINT, stranger
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: that of bad input where one file could not be classified."""
+    """Run the command; returns the exit status, BAD_INPUT if any file could not be classified."""
     return command("minidl.predict", lambda stop: predict(argv))
 
 
@@ -50,7 +50,7 @@ def predict(argv: Sequence[str] | None) -> int:
         parser.error("the following arguments are required: IMAGE")
     try:
         if args.show:
-            from minidl.handwriting.shown import MOST, show  # takes as long as all else
+            from minidl.handwriting.shown import MOST, show  # this import takes as long as everything else
 
             check_output(args.show, "predict", PICTURE, "--show", args.images)
         model, size = load_model(args.run, get_backend(args.device).name, args.model)
@@ -69,7 +69,7 @@ def predict(argv: Sequence[str] | None) -> int:
                     count += 1
                     if args.show and count <= MOST:
                         seen.append((image, chances))
-            except (ValueError, OSError, TypeError, ArithmeticError, MemoryError) as error:  # others may be sound
+            except (ValueError, OSError, TypeError, ArithmeticError, MemoryError) as error:  # the others may be fine
                 sys.stdout.flush()
                 status = complain(error, BAD_INPUT, parser.prog)
     if seen:
@@ -107,47 +107,49 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(
         prog="minidl.predict",
-        description="Classify images with the checkpoint of a run: pictures of your own handwriting (PNG, JPEG, TIFF, "
-        "BMP, GIF, WebP, PNM) or IDX files. For a network that learned MNIST, a picture is brought into MNIST's form: "
-        "the ink is found on its paper, made light on dark, scaled to 20 pixels and centred by its mass, digit by "
-        "digit; pictures of the training size are only made light on dark. Each line says what was done.",
+        description="Classify images with a trained run: pictures of your own handwriting (PNG, JPEG, TIFF, BMP, GIF, "
+        "WebP, PNM) or IDX files. For a network trained on MNIST, pictures are preprocessed as MNIST was: each digit "
+        "is separated from the paper, inverted to light on dark, scaled to 20 pixels and centred by its mass. Pictures "
+        "of the training size are only inverted if needed. Each output line says what was done.",
         epilog="example: python -m minidl.predict runs/20261123-101500-cnn-hybrid digit.jpg --show seen.png",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=place, metavar="RUN", help="run folder that minidl.train wrote")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder, written by minidl.train or a Trainer")
     parser.add_argument(
         "images",
         type=place,
         nargs="*",
         metavar="IMAGE",
-        help="picture, or IDX file of images; with --page a second run",
+        help="picture, or IDX file of images; with --page, a second run",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
         "--as-is", dest="how", action="store_const", const="as-is", default="auto",
-        help="take pictures as they are: not inverted, cut out or centred, only scaled to the training size",
+        help="use pictures as they are: not inverted, cropped or centred, only scaled to the training size",
     )  # fmt: skip
     how.add_argument(
         "--normalize", dest="how", action="store_const", const="normalize",
-        help="make every picture like MNIST's: those of the training size, and for networks that learned other data",
+        help="preprocess every picture like MNIST, also those of the training size and for networks trained on other "
+        "data",
     )  # fmt: skip
     parser.add_argument(
         "--page", type=place, metavar="FILE.html",
-        help="write a page to draw on, where the network answers; two side by side: predict RUN RUN --page FILE.html",
+        help="write a page to draw on, where the network classifies as you draw; two networks side by side: "
+        "predict RUN RUN --page FILE.html",
     )  # fmt: skip
     parser.add_argument("--show", type=place, metavar="FILE.png", help="write a picture of what the network saw")
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu or auto (default: cpu)")
     parser.add_argument(
-        "--model", metavar="FILE:NAME", help="the network's class, for a run of a Trainer with a class of your own"
+        "--model", metavar="FILE:NAME", help="class of the network, for a Trainer's run with your own class"
     )
     add_options(parser, Options, only=["no_fast"])
     return parser
 
 
 def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tuple[Module, tuple[int, int]]:
-    """The trained model of a run folder, ready to predict there, and the image size (height, width) that it takes.
+    """The trained model of a run folder, ready to predict on `device`, and its image size (height, width).
 
-    given  FILE.py:NAME of its class, for a run that a Trainer wrote with a class of the user's own
+    given  FILE.py:NAME of its class, for a Trainer's run with a user-defined class
     """
     checkpoint = load_run_checkpoint(run / CHECKPOINT)
     if note := stranger(run, checkpoint.state):
@@ -159,24 +161,24 @@ def load_model(run: Path, device: str = "cpu", given: str | None = None) -> tupl
 
 
 def classify(model: Module, pixels: Array) -> Array:
-    """The probability of each class (classes,) for one image (H, W) of numbers in [0, 1]."""
-    with no_grad(), np.errstate(over="ignore", invalid="ignore"):  # `describe` says what comes of that
+    """The probability of each class (classes,) for one image (H, W) with values in [0, 1]."""
+    with no_grad(), np.errstate(over="ignore", invalid="ignore"):  # `describe` reports an overflow
         return ops.softmax(model(Tensor(pixels[None, None].astype(np.float32), device=device_of(model)))).numpy()[0]
 
 
 def describe(probabilities: Array, names: Sequence[str] = ()) -> str:
-    """The most likely class and the next one, in words. Raises ValueError for what is no probability."""
+    """The most likely class and the next one, in words. Raises ValueError for probabilities that are not finite."""
     if not np.isfinite(probabilities).all():
-        raise ValueError("the network's output is no number: its weights, finite as they are, overflow on this image")
+        raise ValueError("the network's output is not finite: its weights are, but they overflow on this image")
     if len(probabilities) == 1:
         return f"{names[0] if names else 0} ({probabilities[0]:.1%}; there is no other class)"
-    first, second = (-probabilities).argsort(kind="stable")[:2]  # of equals the first, as accuracy counts
+    first, second = (-probabilities).argsort(kind="stable")[:2]  # ties go to the first, as in accuracy
     most, next_ = (names[k] if k < len(names) else k for k in (first, second))
     return f"{most} ({probabilities[first]:.1%}; next {next_}, {probabilities[second]:.1%})"
 
 
 class _Command(ModuleType):
-    """This module. Once it was imported, Python has it under the name `minidl.predict`, which else is the function."""
+    """This module, callable. Importing it binds it to the name `minidl.predict`, which otherwise is the function."""
 
     def __call__(self, model: Module, images: Any, *more: Any, **named: Any) -> Array:
         """`predict(model, images)`: see minidl.evaluation."""

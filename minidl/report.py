@@ -1,4 +1,4 @@
-"""How a run ended, and what its network gets wrong, as a page: `python -m minidl.report RUN`."""
+"""Write an HTML report of a run, its results and its mistakes: `python -m minidl.report RUN`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ def report(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.report",
-        description="Write a page about a run: its curves and its switch, and, from the validation split, the "
-        "confusion matrix, the accuracy of each class and the worst mistakes. One file, to be opened in any browser.",
+        description="Write an HTML report of a run: its curves and switch and, from the validation split, the "
+        "confusion matrix, the accuracy of each class and the worst mistakes. One file, opens in any browser.",
         epilog="example: python -m minidl.report runs/20261123-101500-cnn-hybrid",
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=place, metavar="RUN", help="run folder that minidl.train or a Trainer wrote")
+    parser.add_argument("run", type=place, metavar="RUN", help="run folder, written by minidl.train or a Trainer")
     parser.add_argument("--out", type=place, metavar="FILE", help=f"the page to write (default: RUN/{REPORT})")
-    parser.add_argument("--dataset", metavar="NAME", help="where the same data are now")
-    parser.add_argument("--model", metavar="NAME", help="the network's class, as mine.py:Net, of a run from Python")
+    parser.add_argument("--dataset", metavar="NAME", help="where the data of the run are now, if they have moved")
+    parser.add_argument(
+        "--model", metavar="FILE:NAME", help="class of the network, for a Trainer's run with your own class"
+    )
     args = parser.parse_args(argv)
     out = args.out or args.run / REPORT
     try:

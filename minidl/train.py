@@ -42,11 +42,11 @@ from minidl.training.run import Checkpoints, Run
 
 EXAMPLES = """examples:
   python -m minidl.train --opt hybrid
-      train an MLP, with Adam first and SGD after the switch that suits model and data
+      train an MLP with Adam first, then SGD, with the switch preset for this model and data set
   python -m minidl.train --model cnn --dataset mnist --epochs 8 --seed 1
-      a convolutional network on the full MNIST, which is fetched if it is not at hand
+      a convolutional network on the full MNIST, which is downloaded if it is not on this machine
   python -m minidl.train --model race --val-fraction 0
-      99 % after one epoch: the network, Adam's settings and the one-cycle schedule that belong together, on all images
+      99 % after one epoch: a network, Adam settings and a one-cycle schedule tuned together; trains on all images
   python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
@@ -56,11 +56,11 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line: what `--help` shows."""
     parser = Parser(
         prog="minidl.train",
-        description="Train a neural network on MNIST or on IDX files of your own, and write a folder\n"
+        description="Train a neural network on MNIST or on your own IDX files, and write a run folder\n"
         "with its configuration, metrics, curves, summary and checkpoint.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,  # what is not given is not set: Config holds the defaults
+        argument_default=argparse.SUPPRESS,  # options not given stay unset: Config holds the defaults
         allow_abbrev=False,
     )
     add_options(parser, Config, Options)
@@ -70,9 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume",
         type=place,
         metavar="RUN",
-        help="continue the run in this folder; everything else comes from its checkpoint, but --dataset may say where "
-        "the same data are now, and --device what to compute on. With --epochs N --out NEW: a new run that begins "
-        "where this one ended, N epochs its total. --model and --opt may say where files of your own are now",
+        help="continue the run in this folder with the settings in its checkpoint. Only these may change: --device, "
+        "and --dataset, --model and --opt if the same data or your own files have moved. With --epochs N --out NEW: "
+        "start a new run where this one ended, N epochs in total",
     )
     return parser
 
@@ -100,32 +100,32 @@ def set_up_and_train(args: dict[str, Any], stop: StopOnSignal, stack: ExitStack)
         return complain(f"the run folder can't be written: {error}", FAILED)
     try:
         with (
-            np.errstate(over="ignore", invalid="ignore"),  # a loss that is not finite gets a message of our own
+            np.errstate(over="ignore", invalid="ignore"),  # a non-finite loss gets our own message
             use_threads(run.options.threads),
             traced(run) as recorder,
             telling(run.job.config.model, run.job.config.opt),
         ):
             return train(run, stop, recorder)
     except StopNow as now:
-        say(now, f"stopped at once; go on from the last checkpoint with\n  {resume_command(run)}")
+        say(now, f"stopped at once; resume from the last checkpoint with\n  {resume_command(run)}")
         now.told = True
         raise
     except PageError as error:
         return complain(error, FAILED)
     except UserError as error:
-        return complain(f"{error}\nThe last checkpoint stays in {run.where}", FAILED)
+        return complain(f"{error}\nThe last checkpoint is in {run.where}", FAILED)
     except ScheduleEnded as error:
-        return complain(f"{error}. The last checkpoint stays in {run.where}", FAILED)
+        return complain(f"{error}. The last checkpoint is in {run.where}", FAILED)
     except Diverged as error:
-        return complain(f"{error}. The last good checkpoint stays in {run.where}", FAILED)
+        return complain(f"{error}. The last good checkpoint is in {run.where}", FAILED)
     except MemoryError as error:
-        return complain(f"{out_of_memory(error)}. The last checkpoint stays in {run.where}", FAILED)
+        return complain(f"{out_of_memory(error)}. The last checkpoint is in {run.where}", FAILED)
     except OSError as error:
         return complain(lost_place(run, error), FAILED)
 
 
 def set_up(args: dict[str, Any], stack: ExitStack) -> Run:
-    """From the command line to a Run, whose folder is locked, and whose forms compute, until `stack` is closed."""
+    """The Run that the command line asks for; its folder is locked, and its forms active, until `stack` is closed."""
     options = {f.name: args.pop(f.name) for f in fields(Options) if f.name in args}
     chosen = Options(**options)  # complains about a bad value
     if chosen.trace is not None:
@@ -134,17 +134,17 @@ def set_up(args: dict[str, Any], stack: ExitStack) -> Run:
     if resume is not None and is_trainers(resume):
         run = resume_from_python(resume, out, args, options, stack)
         p = run.job.trainer.progress
-        print(f"going on with {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
+        print(f"resuming {resume} after step {p.step} ({p.epoch} of {run.job.epochs} epochs done)")
     elif resume is not None and out is not None and "epochs" in args:
         run = begin_from(resume, out, args.pop("epochs"), args, chosen, stack)
-        print(f"beginning from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
+        print(f"starting from {resume}, {run.job.trainer.progress.epoch} of {run.job.epochs} epochs done")
     elif resume is not None:
         machine: dict[str, Any] = {name: args.pop(name) for name in ("dataset", "device") if name in args}
-        machine |= {name: args.pop(name) for name in ("model", "opt") if is_own(args.get(name, ""))}  # where they are
+        machine |= {name: args.pop(name) for name in ("model", "opt") if is_own(args.get(name, ""))}  # moved files
         if args or out:
             given = ", ".join(map(flag, [*args, *(["out"] if out else [])]))
             both = set(args) == {"epochs"} and not out
-            hint = "add --out NEW for a new run that goes on from it" if both else f"leave out {given}"
+            hint = "add --out NEW for a new run that starts where it ended" if both else f"leave out {given}"
             raise ValueError(f"--resume takes everything from the checkpoint: {hint}")
         run = Run.resume(resume, options, stack, **machine)
         p = run.job.trainer.progress
@@ -158,9 +158,9 @@ def set_up(args: dict[str, Any], stack: ExitStack) -> Run:
     else:
         assert set(args) <= {f.name for f in fields(Config)}
         if {"lr_after", "lr_sgd"} <= args.keys():
-            raise ValueError("--lr-after and --lr-sgd are both the rate of the SGD phase: give one of them")
+            raise ValueError("--lr-after and --lr-sgd both set the learning rate of the SGD phase: give one of them")
         if out is not None:
-            check_unused(out)  # before minutes go into a download
+            check_unused(out)  # before a download of minutes
         run = Run.create(prepare(Config(**args)), out, chosen, stack)
     stack.enter_context(run.forms())
     describe(run)
@@ -168,12 +168,12 @@ def set_up(args: dict[str, Any], stack: ExitStack) -> Run:
 
 
 def describe(run: Run) -> None:
-    """Say what is about to be trained, on what."""
+    """Print what is about to be trained, and on which data."""
     job, steps = run.job, run.job.trainer.steps_per_epoch
     data, splits = job.dataset, job.trainer.splits
     if job.device == "cpu":
         print(f"fast: {run.fast or f'no ({fast.why_not()})'}")
-    rounds = "--tf32 is for GPUs: on the CPU it changes nothing" if job.config.tf32 and job.device == "cpu" else ""
+    rounds = "--tf32 is for GPUs: it has no effect on the CPU" if job.config.tf32 and job.device == "cpu" else ""
     for note in filter(None, (data.note, rounds, *run.notes)):
         print(shown(f"note: {note}"))
     others = f"{len(splits.val):,} validation and " if len(splits.val) else "no validation and "
@@ -191,9 +191,9 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
     """Train to the end, or until a signal asks to stop; returns the exit status."""
     trainer, checkpoints = run.job.trainer, Checkpoints(run)
     if run.finished and not (run.options.report and not (run.folder / REPORT).exists()):
-        print(f"{run.where} is finished: all {run.job.epochs} epochs are done, the results are in summary.json")
+        print(f"{run.where} is finished: all {run.job.epochs} epochs are done; the results are in summary.json")
         if run.options.trace is not None and not Path(run.options.trace).exists():
-            print("note: --trace records while a run trains, so there is no replay of it")
+            print("note: --trace records a run while it trains, so there is no replay of this one")
         return DONE
     with stop.patient():
         try:
@@ -205,13 +205,13 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
             raise
         if stop.signal:
             checkpoints.save()
-            print(f"stopped after step {trainer.progress.step}; go on with\n  {resume_command(run)}", flush=True)
+            print(f"stopped after step {trainer.progress.step}; resume with\n  {resume_command(run)}", flush=True)
             return stop.status
     summary = run.write_summary()
     try:
         closing.plot_curves(trainer.progress.metrics, summary, run.folder / "curves.png", run.held.place)
-    except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, is of no use here
-        print(f"warning: no picture of the curves: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+    except (ImportError, ValueError) as error:  # matplotlib, or the backend that MPLBACKEND names, does not work here
+        print(f"warning: the curves could not be plotted: {' '.join(str(error).split())[:200]}", file=sys.stderr)
     print(shown(closing.closing_table(summary, run.where, trainer.optimizer.verdict())))
     if words := blown_up(trainer.progress.metrics, trainer.splits.classes):
         print(f"note: {words}")
@@ -222,17 +222,17 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
 
 
 def lost_place(run: Run, error: OSError) -> str:
-    """What to do where the run's files can't be written."""
+    """What to do if the run's files can't be written."""
     if run.held.path() is None:
-        return f"{run.folder} was removed while it was trained in, with its checkpoint: nothing is left to go on from"
+        return f"{run.folder} was removed during training, with its checkpoint: there is nothing left to resume"
     return (
-        f"writing to {run.where} failed: {error}. The last checkpoint there is whole; make room, then\n"
+        f"writing to {run.where} failed: {error}. The last checkpoint there is intact; free some space, then\n"
         f"  {resume_command(run)}"
     )
 
 
 def out_of_memory(error: MemoryError) -> str:
-    """What to do where an array does not fit: the CPU's message, and CuPy's, which is a MemoryError too."""
+    """What to do if an array does not fit in memory. CuPy's error is a MemoryError too."""
     words = " ".join(str(error).split())
     return (
         f"out of memory{words and f' ({words})'}. Try a smaller --batch-size or --model; on a GPU, "

@@ -1,7 +1,7 @@
 """Find a hybrid switch for your own data: `python -m minidl.tune --model M --dataset D`.
 
-Successive halving (Jamieson & Talwalkar 2016, Alg. 1): train many settings for a part of the run, keep the better
-half, train those twice as long, and so on, until a few have had the whole run. What is better is decided by the
+Successive halving (Jamieson & Talwalkar 2016, Alg. 1): train many settings for a fraction of the run, keep the better
+half, train those twice as long, and so on, until a few are trained for the whole run. Settings are ranked by the
 validation split alone.
 """
 
@@ -38,20 +38,20 @@ from minidl.training.search import Rank, rank
 from minidl.training.tried import Tried, default_file, search_id
 
 KEEP = 2  # one in two enters the next round, which is twice as long
-ROUNDS = 3  # not more: in a tenth of the run the largest rates look best, and slower settings never get their chance
+ROUNDS = 3  # not more: in a tenth of the run the largest learning rates look best, and slower settings are dropped
 
 LR = (3e-4, 1e-3, 3e-3)  # Adam's
 LR_SGD = (0.003, 0.01, 0.03, 0.1)
-SWITCH_AT = (0.3, 0.6)  # share of the run that Adam gets
-OWN_RATES = tuple(10.0 ** (i / 2) for i in range(-4, 4))  # of an own optimizer: factors on its default
+SWITCH_AT = (0.3, 0.6)  # fraction of the run trained with Adam
+OWN_RATES = tuple(10.0 ** (i / 2) for i in range(-4, 4))  # for a user's optimizer: factors on its default
 OPTIONS = ("dataset", "model", "val_fraction", "epochs", "batch_size", "seed", "device")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A candidate: Adam's rate, SGD's rate, and the share of the run after which one gives way to the other.
+    """A candidate: the learning rates of Adam and SGD, and the fraction of the run after which to switch.
 
-    Of an optimizer of the user's own it is the rate alone.
+    For a user's own optimizer, the learning rate alone.
     """
 
     lr: float
@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Score:
-    """How a setting did: the validation split after the last epoch."""
+    """The result of a setting, on the validation split after the last epoch."""
 
     setting: Setting
     val_accuracy: float
@@ -87,18 +87,18 @@ class Score:
 
 
 def settings(opt: str = "hybrid") -> list[Setting]:
-    """The grid: of a hybrid, or of an optimizer of the user's own."""
+    """The grid for hybrid, or for a user's own optimizer."""
     if opt == "hybrid":
         return [Setting(*setting) for setting in product(LR, LR_SGD, SWITCH_AT)]
     lr = own_lr(load(opt))
     if lr is None:
-        raise UserError(f"{of_file(opt)} has no parameter lr, which is what tune would look for")
+        raise UserError(f"{of_file(opt)} has no parameter lr, so there is nothing to tune")
     return [Setting(float(f"{lr * factor:.2e}")) for factor in OWN_RATES]
 
 
 def rounds(candidates: int, epochs: int) -> list[tuple[int, int]]:
-    """(how many settings, for how many epochs) in each round; the last has all the epochs."""
-    n = min(ROUNDS, 1 + int(math.log(epochs, KEEP)))  # a short run has no parts of a whole epoch
+    """(number of settings, number of epochs) of each round; the last trains for all the epochs."""
+    n = min(ROUNDS, 1 + int(math.log(epochs, KEEP)))  # a short run has fewer rounds, of at least one epoch
     return [(candidates // KEEP**i, epochs // KEEP ** (n - 1 - i)) for i in range(n)]
 
 
@@ -107,7 +107,7 @@ def search(
 ) -> Iterator[tuple[int, list[Score]]]:
     """Yield (epochs, results best first) after each round.
 
-    tried  where results are kept, and found again
+    tried  saves the results, and has those of an earlier search
     """
     alive = settings(base.opt)
     for count, length in rounds(len(alive), epochs):
@@ -124,7 +124,7 @@ def search(
 
 
 def found_or_tried(setting: Setting, base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> Score:
-    """The score that is kept of a setting; else it is tried, and kept."""
+    """The saved score of a setting; if there is none, train it and save the score."""
     known = None if tried is None else tried.get(asdict(setting), epochs)
     if known is not None:
         return Score(setting, *known)
@@ -135,7 +135,7 @@ def found_or_tried(setting: Setting, base: Config, dataset: Dataset, epochs: int
 
 
 def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Score:
-    """Train one setting. One that diverges counts as the worst."""
+    """Train one setting. If it diverges, it ranks last."""
     job = prepare(setting.config(base, dataset, epochs), dataset)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -154,18 +154,18 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.tune",
-        description="Search on the validation split for the hybrid switch that suits a model and a data set: the "
-        "learning rates of Adam and SGD, and when to switch; or for the learning rate of an optimizer of your own, "
-        "--opt mine.py:Lion. Prints the flags for minidl.train. Results are kept: after an interruption the same "
-        "command continues.",
+        description="Find the best hybrid switch for a model and a data set, measured on the validation split: the "
+        "learning rates of Adam and SGD, and when to switch; or the learning rate of your own optimizer, "
+        "--opt mine.py:Lion. Prints the command for minidl.train. Results are saved: after an interruption, the same "
+        "command resumes the search.",
         epilog="example: python -m minidl.tune --model cnn --dataset path/to/folder",
         allow_abbrev=False,
     )
     add_options(parser, Config, Options, only=[*OPTIONS, "no_fast"])
-    own = "hybrid, or an optimizer of your own, as in mine.py:Lion (default: hybrid)"
+    own = "hybrid, or your own optimizer, as in mine.py:Lion (default: hybrid)"
     parser.add_argument("--opt", default=argparse.SUPPRESS, metavar="NAME", help=own)
     parser.add_argument(
-        "--out", type=place, metavar="FILE", help="where results are kept (default: runs/tune-MODEL-DATASET-HASH.json)"
+        "--out", type=place, metavar="FILE", help="where to save results (default: runs/tune-MODEL-DATASET-HASH.json)"
     )
     args: dict[str, Any] = vars(parser.parse_args(argv))
     out = args.pop("out")
@@ -180,12 +180,12 @@ def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal
     try:
         base = Config(**{"opt": "hybrid", **args})
         if base.opt != "hybrid" and not is_own(base.opt):
-            raise ValueError(f"tune searches for hybrid, or for an optimizer of your own, not for {base.opt}")
+            raise ValueError(f"tune works for hybrid or your own optimizer, not for {base.opt}")
         if not base.val_fraction:
-            raise ValueError("the search goes by the validation split: give a --val-fraction above 0")
+            raise ValueError("the search needs a validation split: give a --val-fraction above 0")
         dataset = load_mnist(name=base.dataset)
         epochs = base.default_epochs(dataset.name)
-        prepare(base, dataset)  # bad input shows here, before the search
+        prepare(base, dataset)  # bad input is found here, before the search
         settings(base.opt)
         tried = keep(base, dataset, epochs, out)
     except (ValueError, DeviceError) as error:
@@ -196,18 +196,19 @@ def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal
     except UserError as error:
         return complain(error, FAILED, "minidl.tune")
     except OSError as error:
-        return complain(f"{error}: what was tried before is kept; the same line goes on", FAILED, "minidl.tune")
+        return complain(f"{error}: earlier results are saved; the same command resumes", FAILED, "minidl.tune")
     except (StopNow, OutputLost) as error:
         if tried is not None and len(tried):
             why = error.words if isinstance(error, OutputLost) else f"stopped by {Signals(stop.signal).name}"
-            say(error, f"minidl.tune: {why}; {len(tried)} results are kept in {tried.file}: the same line goes on")
+            kept = f"{len(tried)} results are saved in {tried.file}"
+            say(error, f"minidl.tune: {why}; {kept}: the same command resumes")
             error.told = True
         raise
     return DONE
 
 
 def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried | None:
-    """Where results are kept; None where the usual place can't be written to. Raises ValueError for a bad `out`."""
+    """Where results are saved; None if the default file can't be written. Raises ValueError for a bad `out`."""
     search = search_id(base, dataset, epochs, fast.version())
     file = out or default_file(base, dataset, search)
     try:
@@ -215,24 +216,24 @@ def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried
     except OSError as error:
         if out is not None:
             raise ValueError(f"--out {out} can't be written: {error.strerror}") from None
-        print(f"note: nothing is kept, for {file} can't be written: {error.strerror}")
+        print(f"note: results are not saved, because {file} can't be written: {error.strerror}")
         return None
     if tried.note:
         print(f"note: {tried.note}")
     if len(tried):
-        print(f"going on with {file}: {len(tried)} results are there")
+        print(f"resuming from {file}: {len(tried)} results are saved there")
     return tried
 
 
 def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried | None) -> None:
-    """Search, and print what is found."""
+    """Search, and print the results."""
     print(f"fast: {fast.version() or f'no ({fast.why_not()})'}")
     if dataset.note:
         print(f"note: {dataset.note}")
     planned = rounds(len(settings(base.opt)), epochs)
     plan = ", then ".join(f"{n} for {counted(length, 'epoch')}" for n, length in planned)
     print(f"{of_file(base.model)} on {dataset.name} ({dataset.source}): settings to try: {plan}", flush=True)
-    lasted = 0  # epochs after which there was a setting that had not diverged
+    lasted = 0  # the most epochs after which some setting had not diverged
     for length, results in search(base, dataset, epochs, tried):
         lasted = lasted if math.isinf(results[0].val_loss) else length
         print(f"after {counted(length, 'epoch')}, the best of {len(results)}:")
@@ -240,11 +241,11 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
             print(f"  {r.setting}: val accuracy {r.val_accuracy:.4f}, loss {r.val_loss:.4f}", flush=True)
     best = results[0].setting
     if not lasted:
-        raise UserError(f"every setting diverged, the smallest rate too: there is none to use of {of_file(base.opt)}")
+        raise UserError(f"every setting of {of_file(base.opt)} diverged, even the smallest learning rate")
     if lasted < epochs:
         raise UserError(
             f"the {len(results)} settings that were best after {counted(lasted, 'epoch')} diverged later, and the "
-            f"others were not tried for so long: give --epochs {lasted}, or train with smaller rates than these"
+            f"others were not trained that long: give --epochs {lasted}, or train with smaller learning rates"
         )
     for note in at_an_end(best, settings(base.opt)):
         print(f"note: {note}")
@@ -257,16 +258,16 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
 
 
 def at_an_end(best: Setting, tried: Sequence[Setting]) -> Iterator[str]:
-    """A sentence for each rate of the best setting beyond which none was tried, so that a better one may lie there."""
+    """A sentence for each learning rate of the best setting at an end of the grid: a better one may lie beyond."""
     for name in ("lr", "lr_sgd"):
         rate, rates = getattr(best, name), {getattr(setting, name) for setting in tried} - {None}
         for end, words in ((min, ("smallest", "smaller")), (max, ("largest", "larger"))):
             if rates and rate == end(rates):
-                yield f"{flag(name)} {rate:g} is the {words[0]} that was tried: a {words[1]} one may be better still"
+                yield f"{flag(name)} {rate:g} is the {words[0]} value tried: a {words[1]} one may be better still"
 
 
 def flags(base: Config) -> list[str]:
-    """What else decides a run, where it is not the default: rates, and the step of a switch, hold for that alone."""
+    """The other options that differ from their defaults: the rates and the switch step found hold only with them."""
     default, found = Config(), []
     for name in ("batch_size", "val_fraction", "seed", "device"):
         if (value := getattr(base, name)) != getattr(default, name):

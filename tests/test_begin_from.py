@@ -60,7 +60,7 @@ def test_it_ends_as_a_run_of_that_length(options, parent, tmp_path):
 def test_it_names_its_parent_and_can_be_resumed(parent, tmp_path, capsys):
     first, new = parent("--opt", "adam"), tmp_path / "new"
     train("--resume", first, "--epochs", 3, "--out", new)
-    assert "beginning from" in capsys.readouterr().out
+    assert "starting from" in capsys.readouterr().out
     wanted = {"run": str(first), "epochs": 2, "steps": 16}
     for name in ("config.json", "summary.json"):
         written = json.loads((new / name).read_text())

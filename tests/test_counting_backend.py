@@ -151,7 +151,7 @@ def test_memory_that_is_used_up_ends_a_run_with_one_line(when, tmp_path, monkeyp
     assert message.startswith("minidl.train: error: out of memory (Out of memory allocating 7,340,032 bytes (allocated")
     assert "smaller --batch-size" in message
     assert message.count("\n") == 1
-    assert ("The last checkpoint stays in" in message) == (when == "step")
+    assert ("The last checkpoint is in" in message) == (when == "step")
 
 
 def test_memory_that_is_used_up_without_a_word():

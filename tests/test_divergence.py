@@ -58,7 +58,7 @@ def test_the_command_explains_and_keeps_a_good_checkpoint(data, tmp_path, rate, 
     assert re.search(r"training diverged at step \d+: ", message)
     assert f"the rate {float(rate):g}" in message
     assert re.search(r"layer \d+, (Linear|Conv2d)\(", message)
-    assert message.endswith(f"Try a smaller --lr. The last good checkpoint stays in {out}\n")
+    assert message.endswith(f"Try a smaller --lr. The last good checkpoint is in {out}\n")
     assert "Warning" not in output
     assert weights_are_finite(out)
     assert "NaN" not in (out / "metrics.jsonl").read_text()

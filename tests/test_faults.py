@@ -99,7 +99,7 @@ def test_weights_that_are_no_numbers(made, run, capsys, lost):
 def test_weights_that_overflow(made, run, capsys):
     weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]
     signed_anew(run, {"1.weight": np.full_like(weights, 3e38)})
-    assert "the network's output is no number" in refused(capsys, predict, run, made / "x.idx")
+    assert "the network's output is not finite" in refused(capsys, predict, run, made / "x.idx")
 
 
 def test_an_answer_where_there_is_one_class():
@@ -226,7 +226,7 @@ def test_weights_alone_prove_themselves(tmp_path):
         (["--opt", "adam", "--schedule", "step:every=x"], "expected a whole number"),
         (["--threads", "9" * 20], "--threads must be at most 4,096"),
         (["--switch", "(" * 3000], "3000 brackets are too many"),
-        (["--lr-after", "0.1", "--lr-sgd", "0.1"], "are both the rate of the SGD phase"),
+        (["--lr-after", "0.1", "--lr-sgd", "0.1"], "both set the learning rate of the SGD phase"),
         (["--model", "CNN"], "did you mean 'cnn'"),
         (["--opt", "ADAM"], "did you mean 'adam'"),
         (["--model", "x" * 5000], "xxx... (5,"),

@@ -109,7 +109,7 @@ def test_version(tmp_path):
 def test_an_unknown_backend_costs_the_picture_only(tmp_path):
     found = python(*RUN, "--out", "run", cwd=tmp_path, MPLBACKEND="nonsense")
     assert found.returncode == 0
-    assert found.stderr.startswith("warning: no picture of the curves: ")
+    assert found.stderr.startswith("warning: the curves could not be plotted: ")
     assert "'nonsense' is not a valid value" in found.stderr
     assert found.stderr.count("\n") == 1
     files = {path.name for path in (tmp_path / "run").iterdir()}

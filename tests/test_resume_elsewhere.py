@@ -373,5 +373,5 @@ def test_a_program_s_schedule_that_is_too_short_is_told(tmp_path):
     assert status == 1
     assert "Traceback" not in output
     assert "the cosine ends at step 4, this is step 5" in output
-    assert f"The last checkpoint stays in {new}" in output
+    assert f"The last checkpoint is in {new}" in output
     assert "the cosine ends" in fails("--resume", new, "--epochs", 6, "--out", tmp_path / "newer")

@@ -301,7 +301,7 @@ def test_a_folder_that_is_removed_and_begun_anew_by_another(data, whole, tmp_pat
     before = {f.name: f.read_bytes() for f in out.iterdir()}
     (tmp_path / "held" / "go").touch()
     assert held.wait() == 1
-    assert f"{out} was removed while it was trained in" in held.output
+    assert f"{out} was removed during training" in held.output
     assert "--resume" not in held.output.splitlines()[-1]
     assert before == {f.name: f.read_bytes() for f in out.iterdir()}
 

@@ -45,7 +45,7 @@ def test_the_first_ends_after_the_step_with_a_checkpoint_and_the_line_that_resum
     status, output = train(*arguments(data, out), log=log, sabotage=send)
     assert status == 128 + number
     assert "stopping after this step (once more: at once)" in output
-    assert output.endswith(f"stopped after step 2; go on with\n  python -m minidl.train --resume '{out}'\n")
+    assert output.endswith(f"stopped after step 2; resume with\n  python -m minidl.train --resume '{out}'\n")
     assert "Traceback" not in output
     assert step_saved(out) == 2
     assert train("--resume", out, log=log)[0] == 0
@@ -58,7 +58,7 @@ def test_the_second_ends_at_once(data, whole, tmp_path, number):
     send = partial(signal_at_call, 2, "minidl.trainer:ops.cross_entropy", number, times=2)
     status, output = train(*arguments(data, out), log=log, sabotage=send)
     assert status == 128 + number
-    assert output.endswith(f"stopped at once; go on from the last checkpoint with\n  {resume(out)}\n")
+    assert output.endswith(f"stopped at once; resume from the last checkpoint with\n  {resume(out)}\n")
     assert "Traceback" not in output
     assert step_saved(out) == 0
     assert train("--resume", out, log=log)[0] == 0
@@ -81,7 +81,7 @@ def test_in_the_last_step_of_an_epoch(data, whole, tmp_path):
     send = partial(signal_at_call, 1, "minidl.trainer:Trainer.finish_epoch", signal.SIGINT)
     status, output = train(*arguments(data, out), log=log, sabotage=send)
     assert status == 130
-    assert "stopped after step 3; go on with" in output
+    assert "stopped after step 3; resume with" in output
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
     assert train("--resume", out, log=log)[0] == 0
     assert not difference(outcome(out), outcome(whole))

@@ -1162,7 +1162,7 @@ def test_15_python_m_minidl_train_is_no_run_that_succeeded(capsys: pytest.Captur
     assert main(["--epochs", "3"]) == 2
     told = capsys.readouterr()
     assert not told.out
-    assert "minidl: error: train is no argument of python -m minidl: write python -m minidl.train\n" in told.err
+    assert "minidl: error: python -m minidl has no argument train: use python -m minidl.train\n" in told.err
     assert main(["--help"]) == 0
 
 

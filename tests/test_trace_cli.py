@@ -68,7 +68,7 @@ def test_the_run_is_the_same_with_and_without(data, tmp_path):
     late = tmp_path / "late.html"
     status, output = train("--resume", tmp_path / "plain", "--trace", late, log=tmp_path / "late.log")
     assert (status, late.exists()) == (0, False)
-    assert "there is no replay of it" in output
+    assert "there is no replay of this one" in output
 
 
 def test_a_run_that_diverges_leaves_its_page(data, tmp_path):

@@ -329,4 +329,4 @@ def test_one_step_and_tf32_on_a_processor(folder, tmp_path):
     """What is said before a run counts in words, and names an option that changes nothing."""
     result = command("--dataset", folder, "--epochs", 1, "--batch-size", 9999, "--tf32", "--out", tmp_path / "r")
     assert "1 epoch of 1 step\n" in result.stdout
-    assert "note: --tf32 is for GPUs: on the CPU it changes nothing\n" in result.stdout
+    assert "note: --tf32 is for GPUs: it has no effect on the CPU\n" in result.stdout

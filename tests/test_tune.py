@@ -40,8 +40,8 @@ def test_the_better_half_goes_on(monkeypatch):
 def test_a_best_rate_at_an_end_of_the_grid_is_said():
     said = [*tune.at_an_end(tune.Setting(3e-3, 0.003, 0.3), tune.settings())]
     assert said == [
-        "--lr 0.003 is the largest that was tried: a larger one may be better still",
-        "--lr-sgd 0.003 is the smallest that was tried: a smaller one may be better still",
+        "--lr 0.003 is the largest value tried: a larger one may be better still",
+        "--lr-sgd 0.003 is the smallest value tried: a smaller one may be better still",
     ]
     assert not [*tune.at_an_end(tune.Setting(1e-3, 0.03, 0.6), tune.settings())]
     own = [tune.Setting(rate) for rate in (0.01, 0.1, 1.0)]
@@ -90,11 +90,11 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch,
 
     monkeypatch.setattr(tune, "try_out", try_out)
     assert tune.main([*args, str(file)]) == 128 + number
-    said = f"stopped by {number.name}; 30 results are kept in {file}: the same line goes on"
+    said = f"stopped by {number.name}; 30 results are saved in {file}: the same command resumes"
     assert capsys.readouterr().err.splitlines()[-1] == f"minidl.tune: {said}"
     assert tune.main([*args, str(file)]) == 0
     output = capsys.readouterr().out
-    assert output.splitlines()[0] == f"going on with {file}: 30 results are there"
+    assert output.splitlines()[0] == f"resuming from {file}: 30 results are saved there"
     assert output.splitlines()[1:] == whole.splitlines()
     assert len(calls) == 31 + 24 + 12 - 30
 
@@ -149,7 +149,7 @@ def test_the_flags_are_those_that_were_searched_for(capsys):
 
 def test_nothing_is_advised_where_all_diverged(monkeypatch):
     monkeypatch.setattr(tune, "try_out", lambda setting, *_: tune.Score(setting, 0.0, np.inf))
-    with pytest.raises(UserError, match="every setting diverged"):
+    with pytest.raises(UserError, match="every setting of hybrid diverged, even the smallest learning rate"):
         tune.search_and_print(Config(model="linear", opt="hybrid"), tiny(), 1, None)
 
 
