@@ -169,7 +169,7 @@ def test_runs_without_a_validation_split_or_end(folder, tmp_path):
     command("--dataset", folder, *RUN[:-1], "0", "--opt", "adam", "--out", tmp_path / "all")
     ok(tmp_path / "all")
     text = (tmp_path / "all" / "report.html").read_text()
-    assert "set no images aside" in text
+    assert "This run has no validation split" in text
     assert Reader(text).tables == []
 
 
@@ -184,7 +184,7 @@ def test_a_report_of_a_run_that_stands_within_an_epoch_says_so(tmp_path):
     steps = trainer.steps()
     next(steps), next(steps)
     (told,) = facts_of_folder(trainer.save()).notes
-    assert told.startswith("the run stands 2 steps into epoch 2: the accuracy above and the curves end with epoch 1")
+    assert told.startswith("the run is 2 steps into epoch 2: the accuracy above and the curves end with epoch 1")
 
 
 def test_a_trainer_s_run_has_a_report_too(tmp_path):
@@ -207,7 +207,7 @@ def test_a_run_on_arrays_of_a_program_has_a_report_without_mistakes_and_from_the
     Trainer(net, Adam(net.parameters()), data, folder=tmp_path / "own").fit(1, verbose=False)
     ok(tmp_path / "own")
     text = (tmp_path / "own" / "report.html").read_text()
-    assert "trained on arrays of a program" in text
+    assert "trained on arrays from a program" in text
     assert Reader(text).tables == []
     assert facts_of_folder(tmp_path / "own", dataset=data).validation.confusion.sum() == 30
 
@@ -218,7 +218,7 @@ def test_each_accuracy_is_called_what_it_is(runs):
     summary = json.loads((runs / "adam" / "summary.json").read_text())
     told = re.findall(r"training accuracy (\d+\.\d\d) %|training (\d+\.\d\d) %", text)
     assert {float(a or b) for a, b in told} == {round(100 * summary["train_accuracy"], 2)}
-    assert "just before it was trained on" in text
+    assert "each batch measured just before its update" in text
 
 
 def test_class_names_and_odd_letters(tmp_path):
@@ -259,9 +259,9 @@ def test_runs_side_by_side(runs, tmp_path):
     best = max(range(3), key=lambda i: summaries[i]["val_accuracy"])
     assert ["*" in row for row in rows] == [i == best for i in range(3)]
     test = [100 * summary["test_accuracy"] for summary in summaries[:2]]
-    assert "A, B differ in the seed alone: validation" in out
+    assert "A, B differ only in the seed: validation" in out
     assert f"test {np.mean(test):.2f} ± {np.std(test, ddof=1):.2f} %" in out
-    assert "* the highest validation accuracy at the end" in out
+    assert "* the highest final validation accuracy" in out
     assert "  seed: A 0, B 1, C 0" in out
     assert "  switch: A none, B none, C epoch:1" in out
     out = ok(runs / "adam", runs / "adam", module="minidl.compare")
@@ -277,7 +277,7 @@ def test_a_seed_counts_once(runs):
     """A folder given twice, or a copy of it, is the same run: counted twice it would narrow the spread."""
     out = ok(runs / "adam", runs / "adam", runs / "adam1", module="minidl.compare")
     test = [100 * json.loads((runs / name / "summary.json").read_text())["test_accuracy"] for name in ("adam", "adam1")]
-    assert "A, C differ in the seed alone: validation" in out
+    assert "A, C differ only in the seed: validation" in out
     assert f"test {np.mean(test):.2f} ± {np.std(test, ddof=1):.2f} %" in out
 
 
@@ -297,8 +297,8 @@ def test_runs_of_trainers_tell_their_settings(tmp_path):
     out = ok(*(tmp_path / str(i) for i in range(5)), module="minidl.compare")
     assert "  lr: A 0.001, B 0.01, C 0.001, D none, E none" in out
     assert "adam 0.01 " in out
-    assert "A, C differ in the seed alone: validation" in out
-    assert "D, E differ in the seed alone, as far as their folders tell of code of your own: validation" in out
+    assert "A, C differ only in the seed: validation" in out
+    assert "D, E differ only in the seed, as far as their folders record your own code: validation" in out
 
 
 def test_no_mean_of_runs_that_are_not_finished(tmp_path):
@@ -313,7 +313,7 @@ def test_no_mean_of_runs_that_are_not_finished(tmp_path):
         trainer = Trainer(net, Adam(net.parameters()), data, seed=i, folder=tmp_path / str(i))
         trainer.fit(2, observers, verbose=False)
     out = ok(tmp_path / "0", tmp_path / "1", module="minidl.compare")
-    assert "A, B differ in the seed alone: not all are finished" in out
+    assert "A, B differ only in the seed: not all are finished" in out
 
 
 def test_a_run_before_the_end_of_its_first_epoch(runs, folder, tmp_path):
@@ -337,7 +337,7 @@ def test_runs_that_do_not_compare_are_told(runs, tmp_path):
     other = tiny_dataset(tmp_path / "other", images=180)
     command("--dataset", other, *RUN, "--opt", "adam", "--out", tmp_path / "r")
     out = ok(runs / "adam", tmp_path / "r", module="minidl.compare")
-    assert "note: the runs were trained on different data, so their numbers don't compare" in out
+    assert "note: the runs were trained on different data, so their numbers are not comparable" in out
     assert "*" not in out
 
 

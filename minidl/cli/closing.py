@@ -1,4 +1,4 @@
-"""What a run looks like: its curves as a picture, its results as a table."""
+"""The end of a run: its curves as a plot, its results as a table."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from minidl.telling import counted
 def plot_curves(
     metrics: Sequence[dict[str, Any]], summary: dict[str, Any], path: str | os.PathLike[str], place: int | None = None
 ) -> None:
-    """Draw loss and accuracy by epoch, for training and validation, with the switch marked, as a PNG file.
+    """Plot loss and accuracy by epoch, for training and validation, with the switch marked, as a PNG file.
 
     metrics  a record per epoch, as in metrics.jsonl
-    summary  as in summary.json; its run's id stands in the picture's metadata
-    place    a descriptor of its folder, see `atomic_file`
+    summary  as in summary.json; its run id is stored in the PNG's metadata
+    place    a file descriptor of the folder, see `atomic_file`
     """
-    from matplotlib.figure import Figure  # takes half a second: only where a picture is wanted
+    from matplotlib.figure import Figure  # takes half a second, so only when needed
 
     epochs = [r["epoch"] for r in metrics]
     figure = Figure(figsize=(10, 4), dpi=130)
-    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.12, top=0.88, wspace=0.18)  # automatic ones draw twice
+    figure.subplots_adjust(left=0.07, right=0.985, bottom=0.12, top=0.88, wspace=0.18)  # automatic margins draw twice
     what = f"{summary['model']} on {Path(summary['dataset']).name}, {summary['optimizer']}, seed {summary['seed']}"
     figure.suptitle(f"{what}: test accuracy {summary['test_accuracy']:.4f}", parse_math=False)  # a name may have $
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, line, color, label in (("train", "o-", BLUE, "training"), ("val", "s-", RED, "validation")):
             values = [r[f"{part}_{quantity}"] for r in metrics]
-            if None not in values:  # a run may validate on nothing
+            if None not in values:  # a run may have no validation split
                 axes.plot(epochs, values, line, color=color, ms=4, label=label)
         if summary["switch"]:
             _mark_switch(axes, metrics, summary["switch"])
@@ -41,7 +41,7 @@ def plot_curves(
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend()
     with atomic_file(path, place) as file:
-        how = {"compress_level": 4}  # 1 % larger than by 6, the default, and twice as fast: a fifth of all the drawing
+        how = {"compress_level": 4}  # 1 % larger than with 6, the default, and twice as fast: a fifth of the plotting
         figure.savefig(file, format="png", metadata={"run": summary.get("run", "")}, pil_kwargs=how)
 
 
@@ -57,7 +57,7 @@ def _mark_switch(axes: Any, metrics: Sequence[dict[str, Any]], switch: dict[str,
 
 
 def closing_table(summary: dict[str, Any], folder: Path, verdict: str | None) -> str:
-    """The results of a run as lines of text. `verdict` is the optimizer's sentence about its switch, if it has one."""
+    """The results of a run as lines of text. `verdict` is the optimizer's sentence about its switch, if it has any."""
     val = summary["val_accuracy"]
     rows = {
         "data": f"{summary['dataset']} ({summary['source']})",

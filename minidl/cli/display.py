@@ -1,4 +1,4 @@
-"""What a training run shows while it runs: a progress bar in a terminal, a line per epoch everywhere."""
+"""What a training run prints: a progress bar in a terminal, and a line per epoch everywhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from minidl.training.run import Run
 
 
 class Bar(Observer):
-    """A bar for the current epoch, a line for each finished one. A log gets the lines only.
+    """A bar for the current epoch, a line for each finished one. A log file gets only the lines.
 
-    trainer  whose progress it is
-    epochs   how many it will be in all
+    trainer  whose progress is shown
+    epochs   total number of epochs
     """
 
     def __init__(self, trainer: Trainer, epochs: int) -> None:
-        from tqdm import tqdm  # here: programs that only look at a run show no bar
+        from tqdm import tqdm  # here: programs that only read a run show no bar
 
         self.trainer, self.epochs = trainer, epochs
         self.optimizer, self.progress = trainer.optimizer, trainer.progress
@@ -63,11 +63,11 @@ class Bar(Observer):
         self.announce()
 
     def more(self) -> str:
-        """What else to say of an epoch."""
+        """More to print about an epoch."""
         return ""
 
     def announce(self) -> None:
-        """Say, once, that the switch happened."""
+        """Announce the switch, once."""
         e = self.optimizer.switch_event
         if e is not None and not self.announced:
             self.announced = True
@@ -77,14 +77,14 @@ class Bar(Observer):
         self.bar.close()
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         write: Callable[[str], None] = self.bar.write if not self.bar.disable else print
         write(line)
         sys.stdout.flush()
 
 
 class Display(Bar):
-    """The progress of a run of the command line."""
+    """The progress of a command-line run."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(run.job.trainer, run.job.epochs)

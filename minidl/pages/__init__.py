@@ -1,7 +1,7 @@
-"""Pages about runs, each one file that needs no network: a run's report, and runs compared.
+"""HTML pages about runs, each a single file that works offline: the report of a run, and the comparison of runs.
 
-Reading order: svg (curves), png (pictures), html (tables and the page around them), facts (what a network gets wrong),
-report, compare.
+Reading order: svg (curves), png (images), html (tables and the page itself), facts (the content of a report, with the
+network's mistakes), report, compare.
 """
 
 from minidl.pages.compare import compare_page, compare_table, read_run

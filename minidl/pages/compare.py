@@ -1,8 +1,8 @@
-"""Runs side by side: in the terminal as a table, and as a page with their curves.
+"""Comparison of runs: in the terminal as a table, and as a page with their curves.
 
-All numbers are those of the checkpoints, so nothing is recomputed, and the data are not needed. Runs that differ
-in the seed alone are also summarized, as a mean with its standard deviation. Runs on other data, or with another
-validation split, are shown too, with a note that their numbers don't compare.
+All numbers are read from the checkpoints: nothing is recomputed, and the data are not needed. Runs that differ only
+in the seed are also summarized, by mean and standard deviation. Runs on different data, or with different validation
+splits, are shown with a note that their numbers are not comparable.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from minidl.training.restore import load_run_checkpoint
 from minidl.training.results import CHECKPOINT, disagreements, full_summary
 
 COLOURS = 6  # run-0 to run-5 in the style sheet
-IDENTITY = ("dataset", "network", "optimizer", "file", "asked", "kind", "device", "model", "opt")  # shown otherwise
-USUAL = (None, False, 0, "nothing", 1e-8)  # options of a Trainer's optimizer that need no line: off, or the usual eps
+IDENTITY = ("dataset", "network", "optimizer", "file", "asked", "kind", "device", "model", "opt")  # shown elsewhere
+USUAL = (None, False, 0, "nothing", 1e-8)  # values of a Trainer's optimizer that are not shown: off, or the default eps
 HEAD = ("", "run", "data", "network", "optimizer", "epochs", "validation", "best", "test", "switch", "time")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A run in the comparison. `letter` is what it is called in tables and legends."""
+    """A run in the comparison. `letter` is its name in tables and legends."""
 
     letter: str
     folder: Path
@@ -41,7 +41,7 @@ class Compared:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings by name, those of a Trainer's optimizer among them, and how many weights there are."""
+        """The settings by name, including those of a Trainer's optimizer, and the number of weights."""
         found = {name: value for name, value in self.config.items() if name not in IDENTITY}
         return {**found, **_flat(self.config.get("optimizer")), "weights": self.summary.get("parameters")}
 
@@ -64,12 +64,12 @@ class Compared:
 
     @property
     def final(self) -> float | None:
-        """Validation accuracy after the last epoch done; None where nothing was set aside, or no epoch is done."""
+        """Validation accuracy after the last finished epoch; None without a validation split or a finished epoch."""
         return self.metrics[-1]["val_accuracy"] if self.metrics else None
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The epoch with the highest validation accuracy, the first of equals."""
+        """The epoch with the highest validation accuracy; ties go to the first."""
         known = [record for record in self.metrics if record["val_accuracy"] is not None]
         return max(known, key=lambda record: record["val_accuracy"], default=None)
 
@@ -79,7 +79,7 @@ class Compared:
 
 
 def read_run(folder: Path, place: int) -> Compared:
-    """A run's folder. Raises CheckpointError where its checkpoint is missing or damaged."""
+    """Read a run's folder. Raises CheckpointError if its checkpoint is missing or damaged."""
     letter = string.ascii_uppercase[place % 26] + (str(place // 26) if place >= 26 else "")
     return Compared(letter, folder, load_run_checkpoint(folder / CHECKPOINT).state)
 
@@ -112,7 +112,7 @@ def _row(run: Compared) -> list[str]:
 
 
 def winners(runs: Sequence[Compared]) -> list[Compared]:
-    """Those with the highest validation accuracy at their end; none where they don't compare."""
+    """The runs with the highest final validation accuracy; none if the runs are not comparable."""
     known = [run.final for run in runs if run.final is not None]
     if len(known) < 2 or warnings(runs):
         return []
@@ -120,24 +120,24 @@ def winners(runs: Sequence[Compared]) -> list[Compared]:
 
 
 def warnings(runs: Sequence[Compared]) -> list[str]:
-    """Why numbers of these runs may not be compared."""
+    """Why the numbers of these runs are not comparable."""
     found = []
     if len({run.state["data"]["sha256"] for run in runs}) > 1:
-        found.append("the runs were trained on different data, so their numbers don't compare")
+        found.append("the runs were trained on different data, so their numbers are not comparable")
     if len({run.config.get("val_fraction") for run in runs}) > 1:
-        found.append("the runs set different shares of the images aside to validate on")
+        found.append("the runs have validation splits of different sizes")
     if any(len(run.metrics) < run.config["epochs"] for run in runs):
         found.append("not all runs are finished")
     return found
 
 
 def groups(runs: Sequence[Compared]) -> list[tuple[list[Compared], str]]:
-    """Runs that differ in nothing but the seed, one for each, with what they come to together."""
+    """Groups of runs that differ only in the seed, one run per seed, each with its summary."""
     by_key: dict[str, dict[int, Compared]] = {}
     for run in runs:
         key = {name: value for name, value in run.config.items() if name not in ("seed", "split_seed", "device")}
         alike = by_key.setdefault(repr((key, run.state["data"]["sha256"], run.state.get("files"))), {})
-        alike.setdefault(run.config["seed"], run)  # the same run once more would narrow the spread
+        alike.setdefault(run.config["seed"], run)  # counting the same run twice would narrow the spread
     several = [list(alike.values()) for alike in by_key.values() if len(alike) > 1]
     return [(each, _together(each)) for each in several]
 
@@ -154,14 +154,14 @@ def _together(runs: Sequence[Compared]) -> str:
     letters = ", ".join(run.letter for run in runs)
     told = f"{', '.join(words)} (mean ± standard deviation)" if words else "not all are finished"
     hidden = any(run.config.get(part, part) is None for run in runs for part in ("network", "optimizer"))
-    limits = ", as far as their folders tell of code of your own" if hidden else ""
-    return f"{letters} differ in the seed alone{limits}: {told}"
+    limits = ", as far as their folders record your own code" if hidden else ""
+    return f"{letters} differ only in the seed{limits}: {told}"
 
 
 def differences(runs: Sequence[Compared]) -> list[list[str]]:
-    """The settings in which the runs differ: name, and the value of each."""
+    """The settings that differ between the runs: name, and the value in each run."""
     settings = [run.settings for run in runs]
-    if len({each["weights"] for each in settings} - {None}) < 2:  # a run that is not finished tells none
+    if len({each["weights"] for each in settings} - {None}) < 2:  # None for a run that is not finished
         for each in settings:
             del each["weights"]
     names = list(dict.fromkeys(name for each in settings for name in each))
@@ -170,7 +170,7 @@ def differences(runs: Sequence[Compared]) -> list[list[str]]:
 
 
 def _flat(optimizer: dict[str, Any] | None, part: str = "") -> dict[str, Any]:
-    """The options of an optimizer as `describe_optimizer` has it; those of a hybrid's rules as first_lr, then_lr."""
+    """The options in `describe_optimizer`'s output, flattened; those of a hybrid's rules as first_lr, then_lr, ..."""
     found: dict[str, Any] = {}
     for name, value in (optimizer or {}).items():
         if isinstance(value, dict) and "rule" in value:
@@ -192,14 +192,14 @@ def _value(value: Any) -> str:
 
 
 def compare_table(runs: Sequence[Compared]) -> str:
-    """The comparison as lines of text. A star marks the highest validation accuracy at the end."""
+    """The comparison as lines of text. A star marks the highest final validation accuracy."""
     best, lines = winners(runs), rows(runs)
     for run, row in zip(runs, lines, strict=True):
         row[6] += " *" if run in best else ""
     shown = [i for i in range(len(HEAD)) if any(row[i] for row in lines)]
     wide = [max(len(HEAD[i]), *(len(row[i]) for row in lines)) for i in shown]
     told = ["  ".join(row[i].ljust(w) for i, w in zip(shown, wide, strict=True)).rstrip() for row in [HEAD, *lines]]
-    told += ["* the highest validation accuracy at the end"] if best else []
+    told += ["* the highest final validation accuracy"] if best else []
     changed = differences(runs)
     if changed:
         told += ["", "settings that differ:"]
@@ -218,7 +218,7 @@ def _each(runs: Sequence[Compared], values: Sequence[str]) -> str:
 
 
 def compare_page(runs: Sequence[Compared]) -> str:
-    """The same as a page, with the curves of all runs over each other."""
+    """The same as a page, with the curves of all runs in one plot per quantity."""
     best = winners(runs)
     lines = [[_cell(i, cell, run in best) for i, cell in enumerate(_row(run))] for run in runs]
     told = [*warnings(runs), *(words for run in runs for words in run.notes)]
@@ -226,8 +226,8 @@ def compare_page(runs: Sequence[Compared]) -> str:
     changed = differences(runs)
     parts = [
         section("Results", *(note(f"Note: {each}.") for each in told), table(HEAD, lines),
-                note("Best: the epoch with the highest validation accuracy. Choose by the validation split; the test "
-                     "split tells once how good what was chosen is."),
+                note("Best: the highest validation accuracy, with its epoch. Choose by validation accuracy; use test "
+                     "accuracy only once, to measure what you have chosen."),
                 *(note(f"{words}.") for _, words in groups(runs))),
         _curves(runs),
     ]  # fmt: skip
@@ -250,8 +250,8 @@ def _curves(runs: Sequence[Compared]) -> Html:
              for mark in switch_mark(run.metrics, run.switch, look.split()[0])]  # fmt: skip
     drawn = []
     for name, words in (("val_accuracy", "validation accuracy"), ("val_loss", "validation loss"),
-                        ("train_loss", "training loss"), ("lr", "rate at the end of each epoch")):  # fmt: skip
+                        ("train_loss", "training loss"), ("lr", "learning rate at the end of each epoch")):  # fmt: skip
         lines = [Polyline(run.name, points(run.metrics, name), look) for run, look in zip(runs, looks, strict=True)]
         drawn.append(figure(chart(lines, f"{words} by epoch", marks), words, legend))
-    told = "A dashed vertical line in a run's colour is its switch." if marks else ""
+    told = "A dashed vertical line marks the switch of the run with that colour." if marks else ""
     return section("Curves", figures(*drawn), note(told) if told else "")

@@ -1,7 +1,7 @@
-"""What a report says of a run: its record, and, from the validation split, what the network gets wrong.
+"""The content of a report: a run's record and, from the validation split, the network's mistakes.
 
-The test split is not evaluated: a report is read in order to change something, and choosing by the test split uses
-it up.
+The mistakes are not taken from the test split: a report is read to decide what to change, and choosing by the test
+split overfits to it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from minidl.training.results import disagreements, full_summary
 from minidl.training.run import Run
 
 NOTHING = (
-    "This run set no images aside to validate on (--val-fraction 0), so there are none to show its mistakes with: the "
-    "test split is not for that."
+    "This run has no validation split (--val-fraction 0), so its mistakes can't be shown: the test split is not used "
+    "for that."
 )
 ARRAYS = (
-    "This run was trained on arrays of a program, which the folder does not hold. To see its mistakes, write the page "
-    "from there: report_page(facts_of_folder(folder, dataset=...)), both of minidl.pages."
+    "This run was trained on arrays from a program, which are not in the folder. To see its mistakes, write the page "
+    "from that program: report_page(facts_of_folder(folder, dataset=...)), both from minidl.pages."
 )
 WORST = 24  # mistakes in the gallery
-UNITS = 32  # pictures of the first layer's weights
+UNITS = 32  # units of the first layer that are shown
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image of the validation split that is not classified as its label says.
+    """A misclassified image of the validation split.
 
     index      in the validation split;   image  (H, W)
     label, predicted        classes
-    p_label, p_predicted    what the network gives them, probabilities
+    p_label, p_predicted    their probabilities, according to the network
     """
 
     index: int
@@ -55,10 +55,10 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Validation:
-    """What the network says of the validation split.
+    """The network's predictions on the validation split.
 
-    confusion  (classes, classes) counts: row the label, column the prediction
-    worst      mistakes, those first whose label got the least probability
+    confusion  (classes, classes) counts: rows are labels, columns predictions
+    worst      mistakes, sorted by the probability of the label, lowest first
     """
 
     confusion: Array
@@ -66,17 +66,17 @@ class Validation:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are right."""
+        """Fraction of the images classified correctly."""
         return float(self.confusion.trace() / self.confusion.sum())
 
     @property
     def by_class(self) -> list[float | None]:
-        """The same for the images of each class; None for a class without any."""
+        """The same for each class; None for a class without images."""
         counts = self.confusion.sum(1)
         return [float(self.confusion[k, k] / n) if n else None for k, n in enumerate(counts)]
 
     def confused(self, most: int = 5) -> list[tuple[int, int, int]]:
-        """The commonest confusions: (label, prediction, how often), most frequent first."""
+        """The most frequent confusions: (label, prediction, count), most frequent first."""
         wrong = self.confusion - np.diag(self.confusion.diagonal())
         order = np.argsort(-wrong, axis=None, kind="stable")[:most]
         found = [(int(i), int(j), int(wrong[i, j])) for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True)]
@@ -85,7 +85,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """The weights that look at the image itself: pictures (units, H, W), and which layer they are of."""
+    """The weights of the layer that sees the image itself, as pictures (units, H, W), and the layer's name."""
 
     name: str
     pictures: Array
@@ -94,7 +94,7 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report shows. `summary` is None while it runs; `validation` where `unseen` says why."""
+    """All that a report shows. `summary` is None until the run is finished; if `validation` is, `unseen` says why."""
 
     title: str
     config: dict[str, Any]
@@ -114,9 +114,9 @@ class Facts:
 
 
 def facts_of_folder(folder: Path, model: str | None = None, dataset: Data = None) -> Facts:
-    """The facts of a run's folder, whether the command line or a Trainer wrote it.
+    """The facts of a run's folder, written by the command line or a Trainer.
 
-    model, dataset  where the network's class and the data are now, or the data themselves, where the folder can't tell
+    model, dataset  where the network's class and the data are now, or the data themselves, if the folder can't tell
 
     Raises CheckpointError, DataError or UserError, which say what is needed.
     """
@@ -179,19 +179,17 @@ def _facts(
 
 
 def _within_an_epoch(position: dict[str, Any]) -> list[str]:
-    """That the network is further than the record, where the run stands within an epoch."""
+    """A note that the network is ahead of the record, if the run stopped within an epoch."""
     epoch, batch = position["epoch"], position["batch"]
     if not batch:
         return []
-    record = f"the accuracy above and the curves end with epoch {epoch}, " if epoch else ""
+    record = f"the accuracy above and the curves end with epoch {epoch}; " if epoch else ""
     steps = counted(batch, "step")
-    return [
-        f"the run stands {steps} into epoch {epoch + 1}: {record}what the network gets wrong and its weights are as now"
-    ]
+    return [f"the run is {steps} into epoch {epoch + 1}: {record}the mistakes and weights shown are the current ones"]
 
 
 def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> Validation:
-    """Compare the network's classes with the labels, by NumPy alone: compiling loops takes longer than one look."""
+    """Compare predictions with labels, using NumPy alone: compiling loops takes longer than one evaluation."""
     with no_fast():
         probabilities, labels = predict(model, val), to_numpy(val.labels)
     predicted = probabilities.argmax(1)
@@ -211,7 +209,7 @@ def validate(model: Module, val: Examples, classes: int, worst: int = WORST) -> 
 
 
 def first_layer(model: Module, size: tuple[int, ...] | None) -> FirstLayer | None:
-    """The first layer with weights, where each of its units can be shown as a picture; else None."""
+    """The first layer with weights, if each of its units can be shown as a picture; else None."""
     for path, layer in model.named_modules():
         if isinstance(layer, Conv2d):
             weights = layer.weight.numpy()

@@ -1,4 +1,4 @@
-"""The parts that pages are made of, as text. Whatever comes from a file or a user is escaped here, and nowhere else."""
+"""The parts of a page, as HTML. Text from files and users is escaped here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ STYLE = Path(__file__).with_name("page.css")
 
 
 class Html(str):
-    """Text that is markup already; any other text is escaped."""
+    """Text that is already markup; any other text is escaped."""
 
 
 class Cell(NamedTuple):
-    """A cell with a class and a style of its own."""
+    """A table cell with its own CSS class and style."""
 
     value: object
     look: str = ""
@@ -25,14 +25,14 @@ class Cell(NamedTuple):
 
 
 def text(value: object) -> str:
-    """A value as markup; nothing for None."""
+    """A value as markup; None becomes an empty string."""
     if value is None:
         return ""
     return value if isinstance(value, Html) else escape(str(value))
 
 
 def page(program: str, title: str, lead: str, parts: Iterable[str]) -> str:
-    """The whole page. program: the command that it is of; lead: a sentence under the title."""
+    """The whole page. program: the command that writes it; lead: a sentence under the title."""
     head = (
         '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'{page_mark(program)}\n<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
@@ -45,7 +45,7 @@ def page(program: str, title: str, lead: str, parts: Iterable[str]) -> str:
 
 
 def section(title: str, *parts: str) -> Html:
-    """A heading with its content."""
+    """A section with a heading."""
     return Html(f"<section>\n<h2>{text(title)}</h2>\n" + "\n".join(filter(None, parts)) + "\n</section>")
 
 
@@ -55,7 +55,7 @@ def note(words: object) -> Html:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]], look: str = "", caption: str = "") -> Html:
-    """A table that scrolls sideways where it is too wide; the first cell of a row is its heading."""
+    """A table that scrolls horizontally if it is too wide; the first cell of a row is its header."""
     top = "".join(f'<th scope="col">{text(each)}</th>' for each in head)
     lines = "\n".join(f"<tr>{''.join(_cell(i, each) for i, each in enumerate(row))}</tr>" for row in rows)
     told = f"<caption>{text(caption)}</caption>" if caption else ""
@@ -76,12 +76,12 @@ def _cell(i: int, value: object) -> str:
 
 
 def facts(rows: Mapping[str, object]) -> Html:
-    """Names with their values."""
+    """A list of names and values."""
     return Html("<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in rows.items()) + "</dl>")
 
 
 def figure(picture: str, caption: object, legend: Mapping[str, str] | None = None) -> Html:
-    """A picture with what it is called. legend: {name: the class of its line}."""
+    """A plot with a caption. legend: {name: CSS class of its line}."""
     if not picture:
         return Html("")
     keys = "".join(f'<span class="key {look}">{text(name)}</span>' for name, look in (legend or {}).items())
@@ -89,11 +89,11 @@ def figure(picture: str, caption: object, legend: Mapping[str, str] | None = Non
 
 
 def figures(*each: str) -> Html:
-    """Several side by side, as far as there is room."""
+    """Figures side by side, wrapped to the page's width."""
     return Html(f'<div class="figures">{"".join(each)}</div>')
 
 
 def image(address: str, alt: str, caption: object = "", look: str = "") -> Html:
-    """A small picture, its pixels left as squares."""
+    """A small image, shown without smoothing."""
     below = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
     return Html(f'<figure class="{look}"><img src="{address}" alt="{escape(alt)}">{below}</figure>')

@@ -1,4 +1,4 @@
-"""Small pictures as PNG inside a page. The format is a header and zlib, so no library of pictures is needed.
+"""Small PNG images for a page. The format is a header and zlib-compressed rows, so no image library is needed.
 
 Format: https://www.w3.org/TR/png-3/
 """
@@ -17,7 +17,7 @@ NEGATIVE, ZERO, POSITIVE = np.array([[47, 102, 176], [244, 244, 241], [194, 69, 
 
 
 def png(pixels: Array) -> bytes:
-    """A PNG file of bytes (H, W), grey, or (H, W, 3), red, green and blue."""
+    """A PNG file from bytes (H, W), grey, or (H, W, 3), RGB."""
     height, width = pixels.shape[:2]
     colour = 2 if pixels.ndim == 3 else 0
     rows = np.ascontiguousarray(pixels, np.uint8).reshape(height, -1)
@@ -32,12 +32,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def uri(pixels: Array) -> str:
-    """The same as the address of an <img>."""
+    """The same as a data URI, for an <img>."""
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
 def grey(image: Array) -> Array:
-    """An image (H, W) of bytes, or of numbers from its lowest (black) to its highest (white), as bytes."""
+    """An image (H, W) as bytes: unchanged if it is bytes, else scaled from its lowest value (black) to its highest."""
     if image.dtype == np.uint8:
         return image
     low, high = float(image.min()), float(image.max())
@@ -45,6 +45,6 @@ def grey(image: Array) -> Array:
 
 
 def signed(values: Array) -> Array:
-    """Numbers (H, W) around 0 as colours (H, W, 3): negative blue, positive red, the largest fully so."""
+    """Signed values (H, W) as colours (H, W, 3): negative blue, positive red, the largest at full saturation."""
     scaled = (values / (np.abs(values).max() or 1.0)).astype(np.float64)[..., None]
     return np.round(ZERO + np.where(scaled < 0, NEGATIVE - ZERO, POSITIVE - ZERO) * np.abs(scaled)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The report of a run: how training went, and what the network gets wrong, on one page."""
+"""The report of a run on one page: how training went, and the network's mistakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def report_page(run: Facts) -> str:
     if run.metrics:
         parts.append(_curves(run))
     if run.validation is None:
-        parts.append(section("What it gets wrong", note(run.unseen)))
+        parts.append(section("Mistakes", note(run.unseen)))
     else:
         parts += [_mistakes(run, run.validation), _confusion(run, run.validation), _classes(run, run.validation)]
     return page("report", run.title, _lead(run), [*parts, _weights(run)])
@@ -33,7 +33,7 @@ def percent(share: float | None) -> str:
 
 
 def times(n: int) -> str:
-    """How often, in words."""
+    """A count in words."""
     return {1: "once", 2: "twice"}.get(n, f"{n:,} times")
 
 
@@ -42,8 +42,8 @@ def _lead(run: Facts) -> str:
     if not run.metrics:
         return "No epoch is done yet."
     last, n = run.metrics[-1], len(run.metrics)
-    done = run.summary or last  # of the network as it is; an epoch's record has what each batch was before its step
-    which = "training accuracy" if run.summary else "training accuracy in the course of the last epoch"
+    done = run.summary or last  # the summary is of the final network, the record of each batch before its step
+    which = "training accuracy" if run.summary else "training accuracy during the last epoch"
     words = f"After {counted(n, 'epoch')}: {which} {percent(done['train_accuracy'])}"
     if done["val_accuracy"] is not None:
         words += f", validation accuracy {percent(done['val_accuracy'])}"
@@ -53,16 +53,16 @@ def _lead(run: Facts) -> str:
 
 
 def switch_words(switch: dict[str, Any] | None, phases: list[str]) -> str:
-    """When the optimizer switched, and why."""
+    """When the optimizer switched, and by which condition."""
     if switch is None:
         return "none" if len(phases) < 2 else " to ".join(phases)
     to = f" to {phases[-1]}" if len(phases) > 1 else ""
     condition = f", by {switch['condition']}" if switch.get("condition") else ""
-    return f"after step {switch['step']:,}{to}, at rate {switch['lr']:.4g}{condition}"
+    return f"after step {switch['step']:,}{to}, learning rate {switch['lr']:.4g}{condition}"
 
 
 def settings_words(config: dict[str, Any]) -> str:
-    """The optimizer's settings that are set."""
+    """The optimizer's settings that are in use."""
     given = {name: config.get(name) for name in SETTINGS if config.get(name) not in (None, "", "constant")}
     return ", ".join(f"{name.replace('_', '-')} {_plain(value)}" for name, value in given.items())
 
@@ -95,7 +95,7 @@ def _rows(run: Facts) -> dict[str, object]:
 
 
 def switch_mark(metrics: list[dict[str, Any]], switch: dict[str, Any] | None, look: str = "switch") -> list[Mark]:
-    """Where the switch lies, in epochs."""
+    """The position of the switch, in epochs."""
     if switch is None or not metrics:
         return []
     steps_per_epoch = metrics[-1]["step"] / metrics[-1]["epoch"]
@@ -103,7 +103,7 @@ def switch_mark(metrics: list[dict[str, Any]], switch: dict[str, Any] | None, lo
 
 
 def points(metrics: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """One quantity over the epochs; those without it are left out."""
+    """One quantity over the epochs; epochs without it are skipped."""
     return [(record["epoch"], record[name]) for record in metrics if record[name] is not None]
 
 
@@ -119,13 +119,13 @@ def _curves(run: Facts) -> Html:
             Polyline("validation", points(run.metrics, f"val_{quantity}"), "run-1"),
         ]
         drawn.append(figure(chart(lines, f"{quantity} by epoch", marks), quantity, legend))
-    rate = chart([Polyline("rate", points(run.metrics, "lr"), "run-2")], "rate by epoch", marks)
-    drawn.append(figure(rate, "rate at the end of each epoch", {"rate": "run-2"}))
+    rate = chart([Polyline("learning rate", points(run.metrics, "lr"), "run-2")], "learning rate by epoch", marks)
+    drawn.append(figure(rate, "learning rate at the end of each epoch", {"learning rate": "run-2"}))
     told = (
-        "Training curves are of each batch just before it was trained on, in the course of the epoch; validation is "
-        "measured at its end."
+        "The training curves average over the epoch, each batch measured just before its update; validation is "
+        "measured at the end of the epoch."
     )
-    told += " The training accuracy given above is that of the finished network." if run.summary else ""
+    told += " The training accuracy above is that of the final network." if run.summary else ""
     return section("Curves", figures(*drawn), note(told))
 
 
@@ -134,17 +134,15 @@ def _curves(run: Facts) -> Html:
 
 def _mistakes(run: Facts, val: Validation) -> Html:
     total, right = int(val.confusion.sum()), int(val.confusion.trace())
-    words = f"{total - right:,} of {total:,} images of the validation split are wrong ({percent(1 - val.accuracy)})."
+    words = f"{total - right:,} of {total:,} validation images are misclassified ({percent(1 - val.accuracy)})."
     if not val.worst:
-        return section("What it gets wrong", note(words))
+        return section("Mistakes", note(words))
     names = run.class_names
-    common = "; ".join(f"{names[i]} for {names[j]}, {times(n)}" for j, i, n in val.confused())
+    common = "; ".join(f"{names[j]} taken for {names[i]}, {times(n)}" for j, i, n in val.confused())
     words += f" Most frequent: {common}."
     gallery = Html('<div class="gallery">' + "".join(_mistake(each, names) for each in val.worst) + "</div>")
-    told = (
-        "The worst mistakes: those whose label got the least probability. Green: the label. Red: the network's answer."
-    )
-    return section("What it gets wrong", Html(f"<p>{text(words)}</p>"), note(told), gallery)
+    told = "The worst mistakes, where the label has the lowest probability. Green: the label. Red: the prediction."
+    return section("Mistakes", Html(f"<p>{text(words)}</p>"), note(told), gallery)
 
 
 def _mistake(each: Mistake, names: tuple[str, ...]) -> Html:
@@ -163,7 +161,7 @@ def _confusion(run: Facts, val: Validation) -> Html:
     for i, counts in enumerate(val.confusion):
         cells = [_count(int(n), i == j, most) for j, n in enumerate(counts)]
         rows.append([names[i], *cells])
-    told = "A row is a label, a column what the network says. The diagonal is right."
+    told = "Rows are labels, columns predictions. The diagonal is correct."
     return section("Confusion matrix", note(told), table(["", *names], rows, "confusion"))
 
 
@@ -185,7 +183,7 @@ def _classes(run: Facts, val: Validation) -> Html:
         taken = f"{run.class_names[int(wrong.argmax())]} ({int(wrong.max())})" if wrong.max() else ""
         bar = Cell(Html(f'<i style="width:{100 * (share or 0):.1f}%"></i>'), "bar")
         rows.append([run.class_names[k], f"{n:,}", percent(share), bar, Cell(taken, "word")])
-    head = ["class", "images", "right", "", "most often taken for"]
+    head = ["class", "images", "correct", "", "most often taken for"]
     return section("Accuracy by class", table(head, rows))
 
 
@@ -194,6 +192,6 @@ def _weights(run: Facts) -> Html:
         return Html("")
     shown = len(run.first.pictures)
     some = f"{shown} of {run.first.units} units" if shown < run.first.units else f"its {shown} units"
-    told = f"Layer {run.first.name}, {some}. Red: positive weights. Blue: negative. Each picture has its own scale."
+    told = f"Layer {run.first.name}, {some}. Red: positive weights. Blue: negative. Each image has its own scale."
     pictures = "".join(image(uri(signed(each)), f"weights of unit {i}") for i, each in enumerate(run.first.pictures))
-    return section("What the first layer looks for", note(told), Html(f'<div class="weights">{pictures}</div>'))
+    return section("Weights of the first layer", note(told), Html(f'<div class="weights">{pictures}</div>'))

@@ -1,4 +1,4 @@
-"""Curves as SVG, drawn by hand: matplotlib takes longer to import than a whole report may take."""
+"""Line charts as SVG, without matplotlib: importing it takes longer than a whole report may take."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 250
 RIGHT, TOP, BOTTOM = 10, 12, 34
-LETTER = 6.6  # pixels of a digit, in the style sheet's size
+LETTER = 6.6  # width of a digit in pixels, at the style sheet's font size
 
 
 @dataclass(frozen=True)
 class Polyline:
-    """A curve: (x, y) points, and what it is called. `look` is its class in the style sheet: run-0, dashed, ..."""
+    """A curve: (x, y) points and a name. `look` is its class in the style sheet: run-0, dashed, ..."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -23,7 +23,7 @@ class Polyline:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line at x, such as a switch."""
+    """A vertical line at x, such as the switch."""
 
     x: float
     name: str
@@ -31,7 +31,7 @@ class Mark:
 
 
 def chart(lines: Sequence[Polyline], title: str, marks: Sequence[Mark] = (), xlabel: str = "epoch") -> str:
-    """Lines over a common axis, as an <svg>. Points that are no finite numbers are left out; "" where none is left."""
+    """Lines over a common axis, as an <svg>. Points that are not finite are skipped; "" if none remain."""
     kept = [Polyline(each.name, _finite(each.points), each.look) for each in lines]
     points = [point for each in kept for point in each.points]
     if not points:
@@ -49,14 +49,14 @@ def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """The lowest and highest value, with a little room."""
+    """The lowest and highest value, with a small margin."""
     low, high = min(values), max(values)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
     return max(low - room, 0.0) if low >= 0 else low - room, high + room
 
 
 def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
-    """Round numbers from low to high, at most so many: steps of 1, 2 or 5 times a power of ten."""
+    """At most `most` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten."""
     width = max(high - low, 1.0 if whole else 1e-300)
     power = math.floor(math.log10(width / most))
     steps = (factor * 10.0 ** (power + k) for k in range(3) for factor in (1, 2, 5))
@@ -67,15 +67,15 @@ def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[f
 
 
 def labelled(values: Sequence[float]) -> dict[float, str]:
-    """Ticks with what is written at them: as many digits as tell one from the next."""
+    """Ticks with their labels, which have enough digits to tell one from the next."""
     step = values[1] - values[0] if len(values) > 1 else max(map(abs, values), default=1.0)
-    last = math.floor(math.log10(step or 1.0) + 1e-9)  # the place of the digit in which they differ
+    last = math.floor(math.log10(step or 1.0) + 1e-9)  # the decimal place in which they differ
     needed = (math.floor(math.log10(abs(v)) + 1e-9) - last + 1 if v else 1 for v in values)
     return {v: f"{v:.{max(4, n)}g}" for v, n in zip(values, needed, strict=True)}
 
 
 class _Plot:
-    """The place of a value in the picture."""
+    """The axes: maps values to pixels."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
         self.xs, self.ys = x if x[1] > x[0] else (x[0] - 0.5, x[1] + 0.5), y

@@ -1,7 +1,7 @@
-"""Everything that decides a run, in one place, and how it becomes data, a model, an optimizer and a Trainer.
+"""All settings that determine a run, and how data, model, optimizer and Trainer are built from them.
 
-A run is repeated by building the same Config again: it is what `config.json` and every checkpoint hold. What it writes,
-and how it is shown, is in its Options. Each option of the command line is declared here, once.
+The same Config gives the same run: it is saved in `config.json` and in every checkpoint. What a run writes and prints
+is set by its Options. Each command-line option is declared here, once.
 """
 
 from __future__ import annotations
@@ -57,51 +57,53 @@ class Config:
     dataset: str = option(
         "auto",
         "auto, mnist, mnist5k (5,000 digits that come with the package), fashion-mnist, kmnist, qmnist, emnist-letters "
-        "(or -digits, -balanced, -byclass, -bymerge, -mnist), or a folder with four IDX files; auto takes the full "
-        "MNIST if it is on this machine or can be downloaded, else mnist5k",
+        "(or -digits, -balanced, -byclass, -bymerge, -mnist), or a folder with four IDX files; auto is the full MNIST "
+        "if it is on this machine or can be downloaded, else mnist5k",
         group=DATA, metavar="NAME",
     )  # fmt: skip
     model: str = option(
-        "mlp", " ".join(MODELS) + ", or a network of your own, as in mine.py:Net", group=DATA, metavar="NAME"
+        "mlp", " ".join(MODELS) + ", or your own network, as in mine.py:Net", group=DATA, metavar="NAME"
     )
     val_fraction: float = option(
-        0.1, "share of the training images set aside for validation; 0: train on all of them, and validate on none",
+        0.1, "fraction of the training images set aside for validation; 0: train on all of them, without validation",
         group=DATA, metavar="F", check=share,
     )  # fmt: skip
     opt: str = option(
         None,
-        " ".join(OPTIMIZERS) + ", or an optimizer of your own, as in mine.py:Lion (default: hybrid; race: adam)",
+        " ".join(OPTIMIZERS) + ", or your own optimizer, as in mine.py:Lion (default: hybrid; race: adam)",
         group=OPT, metavar="NAME",
     )  # fmt: skip
     lr: float | None = option(
-        None, "learning rate (default: suits the optimizer)", group=OPT, metavar="RATE", check=positive
+        None, "learning rate (default: depends on the optimizer)", group=OPT, metavar="RATE", check=positive
     )
     betas: tuple[float, float] | None = option(
-        None, "how slowly Adam's two averages forget (default: 0.9,0.999; race: 0.7,0.9)", group=OPT, metavar="B1,B2",
+        None, "decay rates of Adam's two averages (default: 0.9,0.999; race: 0.7,0.9)", group=OPT, metavar="B1,B2",
         read=_two_numbers,
     )  # fmt: skip
-    momentum: float | None = option(None, "momentum of the SGD phase (default: suits --opt)", group=OPT, metavar="MU")
+    momentum: float | None = option(
+        None, "momentum; for hybrid, of the SGD phase (default: depends on --opt)", group=OPT, metavar="MU"
+    )
     weight_decay: float | None = option(None, "weight decay (default: 0; adamw: 0.01)", group=OPT, metavar="L")
     schedule: str | None = option(
         None,
-        "learning rate over the steps: constant, cosine, linear (to zero over the run), exponential:gamma=0.9 (by the "
-        "epoch), step:every=1000,factor=0.1 or halving:start=600,every=100, each of which takes warmup=N too; or "
-        "onecycle, up and down again over the run, with a constant momentum (default: constant; race: onecycle)",
+        "learning-rate schedule: constant, cosine, linear (to zero over the run), exponential:gamma=0.9 (per epoch), "
+        "step:every=1000,factor=0.1 or halving:start=600,every=100, each with an optional warmup=N; or onecycle, up "
+        "and down again over the run, with constant momentum (default: constant; race: onecycle)",
         group=OPT, metavar="S",
     )  # fmt: skip
     clip_norm: float | None = option(
-        None, "limit the gradient's norm to N (default: no limit)", group=OPT, metavar="N", check=positive
+        None, "clip the gradient's norm to N (default: no limit; gnmt: 5)", group=OPT, metavar="N", check=positive
     )
     switch: str | None = option(
         None,
-        "auto, step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ...; joined with | (or) and "
-        "& (and). auto takes the preset of this model and data set (default: auto)",
+        "when to switch: step:1000, epoch:3, plateau:patience=2, gap:0.02, swats, swats:rtol=1e-3, ..., combined with "
+        "| (or) and & (and); auto: the preset of this model and data set (default: auto)",
         group=SWITCH, metavar="WHEN",
     )  # fmt: skip
     lr_after: float | str | None = option(
         None,
-        "instead of --lr-sgd: a number, projected (SWATS's), or matched (first SGD step as long as Adam's last; "
-        "default: preset)",
+        "learning rate after the switch, instead of --lr-sgd: a number, projected (as in SWATS), or matched (the first "
+        "SGD step is as long as Adam's last) (default: preset)",
         group=SWITCH, metavar="RATE", read=_rate_or_word,
     )  # fmt: skip
     lr_sgd: float | None = option(
@@ -121,7 +123,7 @@ class Config:
     device: str = option("auto", "cpu, gpu or auto", group=RUN, metavar="D")
     tf32: bool = option(
         False,
-        "on a GPU: products of float32 on the tensor cores, factors rounded to 10 bits: faster, less exact",
+        "on a GPU: float32 matrix products on the tensor cores, their factors rounded to 10 bits: faster, less exact",
         group=RUN,
     )
 
@@ -138,7 +140,7 @@ class Config:
             check_seen(str(self.switch), self.val_fraction)
 
     def default_epochs(self, dataset: str) -> int:
-        """How many epochs to train where `--epochs` is not given: a small data set needs more passes."""
+        """How many epochs to train if `--epochs` is not given: a small data set needs more passes."""
         usual = recipe(self.model)
         return self.epochs or (usual.epochs_5k if dataset == "mnist5k" else usual.epochs)
 
@@ -148,7 +150,7 @@ class Options:
     """Settings that do not change the result, except that --no-fast rounds differently."""
 
     checkpoint_every: int | None = option(
-        None, "write a checkpoint every STEPS steps (default: each epoch)", group=RUN, metavar="STEPS",
+        None, "write a checkpoint every STEPS steps too, not only after each epoch", group=RUN, metavar="STEPS",
         check=at_least(1, "step", most=10**9),
     )  # fmt: skip
     test_every_epoch: bool = option(
@@ -158,19 +160,19 @@ class Options:
     )
     threads: int | None = option(
         None,
-        "compute with N threads; on a busy machine 1 can be many times faster, because threads wait for each other "
+        "number of threads; on a busy machine 1 can be many times faster, because threads wait for each other "
         "(default: the number of cores)",
         group=RUN, metavar="N", check=at_least(1, most=4096),
     )  # fmt: skip
-    no_fast: bool = option(False, "compute with NumPy alone, even if the extra `fast` is installed", group=RUN)
+    no_fast: bool = option(False, "use NumPy alone, even if the extra `fast` is installed", group=RUN)
     report: bool = option(
         False,
-        "at the end write report.html into the run folder: curves, confusion matrix, mistakes (see minidl.report)",
+        "write report.html to the run folder at the end: curves, confusion matrix, mistakes (see minidl.report)",
         group=RUN,
     )
     trace: str | None = option(
         None,
-        "record the run, and write a page, FILE.html, to step through it in a browser",
+        "record the run, and write a replay page, FILE.html, to step through it in a browser",
         group=RUN, metavar="FILE", read=lambda text: os.path.abspath(os.path.expanduser(text)),
     )  # fmt: skip
 
@@ -181,7 +183,7 @@ class Options:
 documented(Config)
 documented(Options)
 
-# All that build takes beside the name: the options of these two groups.
+# What build takes besides the name: the options of these two groups.
 OPTIMIZER_OPTIONS = [f.name for f in fields(Config) if f.metadata["group"] in (OPT, SWITCH) and f.name != "opt"]
 
 
@@ -190,7 +192,7 @@ OPTIMIZER_OPTIONS = [f.name for f in fields(Config) if f.metadata["group"] in (O
 
 @dataclass(frozen=True)
 class Job:
-    """A run ready to go: its config spelled out (see `pinned`), the data set it is on, its length, and the Trainer."""
+    """A run ready to start: its complete config (see `pinned`), data set, number of epochs, and Trainer."""
 
     config: Config
     dataset: Dataset
@@ -210,7 +212,7 @@ class Job:
 
 
 def prepare(config: Config, dataset: Dataset | None = None, model: Module | None = None) -> Job:
-    """Load the data and make the network, unless they are given, and build everything.
+    """Load the data and build the network, unless given, and everything else.
 
     Raises ValueError (DataError, SwitchError, ...) or DeviceError, with a message for the user.
     """
@@ -231,14 +233,14 @@ def prepare(config: Config, dataset: Dataset | None = None, model: Module | None
 
 
 def optimizer_of(config: Config, model: Module, epochs: int, steps_per_epoch: int) -> Optimizer:
-    """The optimizer that a config of which all is spelled out means, over a model's weights."""
+    """The optimizer of a pinned config, for a model's weights."""
     options = {name: value for name in OPTIMIZER_OPTIONS if (value := getattr(config, name)) is not None}
     total = epochs * steps_per_epoch
     return build(config.opt, model.parameters(), total_steps=total, steps_per_epoch=steps_per_epoch, **options)
 
 
 def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> Config:
-    """The config with all spelled out that may mean something else tomorrow or elsewhere: auto, presets, defaults."""
+    """The config with auto, presets and defaults replaced by their values, which may differ elsewhere or later."""
     epochs = config.default_epochs(dataset)
     given = {name: getattr(config, name) for name in OPTIMIZER_OPTIONS}
     options = decided(config.opt, given, config.model, dataset, epochs, steps_per_epoch)
@@ -247,21 +249,20 @@ def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> C
 
 
 def check_seen(switch: str, val_fraction: float) -> None:
-    """Raise ValueError for a switch condition that can't be read, or looks at a validation split that is not there."""
+    """Raise ValueError for a switch condition that can't be parsed, or that needs a validation split and has none."""
     blind = [name for name in parse_switch(switch).metrics if name.startswith("val_")]
     if blind and not val_fraction:
         raise ValueError(
-            f"--switch {switch} looks at {blind[0]}, but --val-fraction 0 sets no images aside to validate on: "
+            f"--switch {switch} uses {blind[0]}, but --val-fraction 0 leaves no images for validation: "
             "choose another condition, or a fraction above 0"
         )
 
 
 def check_name(kind: str, name: str, known: Iterable[str], example: str) -> None:
-    """Raise ValueError for an unknown name, with the nearest known one. What is in a file of the user's is not looked
-    for yet."""
+    """Raise ValueError for an unknown name, with the nearest known one. A user's file is not looked at yet."""
     known = list(known)
     if name not in known and not is_own(name):
         near: list[Any] = difflib.get_close_matches(name.lower(), known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        own = f", or one of your own, as in mine.py:{example}"
+        own = f", or your own, as in mine.py:{example}"
         raise ValueError(f"unknown {kind} {name!r}: {hint}choose one of {' '.join(known)}{own}")

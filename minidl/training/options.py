@@ -1,9 +1,9 @@
-"""An option is declared once, as a field of a dataclass: what it is, its default, its group, its check.
+"""An option is declared once, as a field of a dataclass: its help, default, group and check.
 
     epochs: int | None = option(None, "passes over the training split", group="run", metavar="N", check=at_least(1))
 
-From that follow the command line (`add_options`), the check of a value wherever it comes from (`check_options`), and
-the dataclass's documentation (`documented`). The field's type says what a value is read as.
+The command line (`add_options`), the validation of values from anywhere (`check_options`) and the dataclass's
+docstring (`documented`) are derived from it. A value is parsed as the field's type.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import Field, field, fields
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-Check = Callable[[Any], "str | None"]  # what a value must be, where it is not; None where it is
+Check = Callable[[Any], "str | None"]  # None for a valid value, else what it must be
 
 
 def option(
@@ -27,13 +27,13 @@ def option(
     check: Check | None = None,
     read: Callable[[str], Any] | None = None,
 ) -> Any:
-    """A field of a dataclass that is an option of the command line: `batch_size` is --batch-size.
+    """A field of a dataclass that is a command-line option: `batch_size` is --batch-size.
 
-    help     what it is; where the default is a value, it is added
+    help     its help text; the default is appended if it is a value
     group    its heading in the help
-    metavar  what stands for the value in the help
-    check    of a value that is not None; see at_least, positive, share
-    read     from the word on the command line to the value; else the field's type
+    metavar  stands for the value in the help
+    check    validates a value that is not None; see at_least, positive, share
+    read     parses the word on the command line; default: the field's type
     """
     told = help if default is None or isinstance(default, bool) else f"{help} (default: {default})"
     metadata = {"help": told, "group": group, "metavar": metavar, "check": check, "read": read}
@@ -41,9 +41,9 @@ def option(
 
 
 def add_options(parser: argparse.ArgumentParser, *classes: type, only: Iterable[str] | None = None) -> None:
-    """Add the options of these dataclasses, or those named, under their groups in the order of their first fields.
+    """Add the options of these dataclasses, or only those named, under their groups, in the order of the fields.
 
-    What is not given is not set: the dataclass has the default.
+    Options not given stay unset: the dataclass has the defaults.
     """
     groups: dict[str, Any] = {}
     for cls in classes:
@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser, *classes: type, only: Iterable[
 
 
 def check_options(settings: Any) -> None:
-    """Raise ValueError, with the option's name, for the first value of another type, or that its check refuses."""
+    """Raise ValueError, with the option's name, for the first value that has a wrong type or fails its check."""
     types = get_type_hints(type(settings))
     for each in _options(type(settings)):
         value, check = getattr(settings, each.name), each.metadata["check"]
@@ -78,7 +78,7 @@ def check_options(settings: Any) -> None:
 
 
 def _kind(value: Any, hint: Any) -> str | None:
-    """What a value of this type hint must be, where it is not; None where it is."""
+    """None for a value of this type hint, else what it must be."""
     hints = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if any(_is_one(value, each) for each in hints):
         return None
@@ -86,11 +86,11 @@ def _kind(value: Any, hint: Any) -> str | None:
 
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "two numbers"}
-LONGEST = 4096  # characters of a text: as long as a path may be
+LONGEST = 4096  # characters of a string: the longest path
 
 
 def _is_one(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is tuple:  # JSON has lists
+    if get_origin(hint) is tuple:  # a list in JSON
         return isinstance(value, (list, tuple)) and len(value) == 2 and all(_is_one(each, float) for each in value)
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
@@ -98,14 +98,14 @@ def _is_one(value: Any, hint: Any) -> bool:
 
 
 def documented(cls: type) -> None:
-    """Write the options into the dataclass's docstring."""
+    """Add the options to the dataclass's docstring."""
     wide = max(len(each.name) for each in _options(cls)) + 2
     lines = [f"    {each.name:<{wide}}{each.metadata['help']}" for each in _options(cls)]
     cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", *lines, "    "])
 
 
 def flag(name: str) -> str:
-    """The option of a field: batch_size is --batch-size."""
+    """The command-line option of a field: --batch-size for batch_size."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -114,7 +114,7 @@ def _options(cls: type) -> list[Field[Any]]:
 
 
 def _type(hint: Any) -> Callable[[str], Any]:
-    """The type that a word is read as: int for `int | None`."""
+    """The type that a word is parsed as: int for `int | None`."""
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
     kind: Callable[[str], Any] = kinds[0]
     return kind
@@ -124,7 +124,7 @@ def _type(hint: Any) -> Callable[[str], Any]:
 
 
 def at_least(low: int, unit: str = "", most: int = 2**31) -> Check:
-    """For whole numbers up to `most`, of a unit such as "step"."""
+    """A check for whole numbers from `low` to `most`, of a unit such as "step"."""
     wanted = f"at least {low} {unit}".rstrip() if low else "0 or more"
     return lambda value: wanted if value < low else f"at most {most:,}" if value > most else None
 
@@ -135,5 +135,5 @@ def positive(value: float) -> str | None:
 
 
 def share(value: float) -> str | None:
-    """A number between 0 and 1; 0 is one, 1 is not."""
+    """A number from 0 up to, but not including, 1."""
     return None if 0 <= value < 1 else "between 0 and 1"
