@@ -182,7 +182,7 @@ def test_other_splits_of_the_same_data_are_not_trained_on(tmp_path: Path) -> Non
     Trainer(model, SGD(model.parameters(), lr=0.1), split(DATA), folder=tmp_path / "run").fit(1, verbose=False)
     for other in (split(DATA, seed=1), split(DATA, 0.2), split(DATA, counts=(3600, 400))):
         with pytest.raises(
-            CheckpointError, match=r"was trained on mnist5k split by .*'seed': 0, .* these are split by"
+            CheckpointError, match=r"was trained on mnist5k split by .*'seed': 0, .* these data are split by"
         ):
             load_run(tmp_path / "run", data=other).fit(1, verbose=False)
     for same in (split(DATA), DATA, "mnist5k", None):

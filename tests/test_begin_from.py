@@ -86,7 +86,7 @@ def test_it_names_its_parent_and_can_be_resumed(parent, tmp_path, capsys):
 def test_what_goes_by_the_length_is_asked_for_anew(options, again, said, parent, tmp_path, capsys):
     first, new = parent(*options), tmp_path / "new"
     train("--resume", first, "--epochs", 4, "--out", new, expect=2)
-    assert f"Ask for it anew, with {said}" in capsys.readouterr().err
+    assert f"Give it again, with {said}" in capsys.readouterr().err
     assert not new.exists()
     train("--resume", first, "--epochs", 4, "--out", new, *again)
     assert len(metrics(new)) == 4
@@ -106,8 +106,8 @@ def test_a_cosine_asked_for_anew_is_that_of_the_whole_length(parent, tmp_path):
         (["--epochs", 2, "--out", "NEW"], "more than the 2"),
         (["--epochs", 4, "--out", "NEW", "--lr", 1], "leave out --lr"),
         (["--epochs", 4, "--out", "NEW", "--schedule", "cosine"], "leave out --schedule"),
-        (["--epochs", 4, "--out", "NEW", "--opt", "sgd"], "--opt can be nothing else"),
-        (["--epochs", 4, "--out", "parent"], "holds a run already"),
+        (["--epochs", 4, "--out", "NEW", "--opt", "sgd"], "--opt can't be changed"),
+        (["--epochs", 4, "--out", "parent"], "already holds a run"),
         (["--out", "NEW"], "leave out --out"),
     ],
 )
@@ -131,4 +131,4 @@ def test_a_run_that_has_not_ended_is_ended_first(parent, tmp_path, capsys):
         first / CHECKPOINT, state.model, state.optimizer, {k: v for k, v in state.state.items() if k != "optimizer"}
     )
     train("--resume", first, "--epochs", 5, "--out", tmp_path / "new", expect=2)
-    assert "is at epoch 2 of 3: first go on" in capsys.readouterr().err
+    assert "is at epoch 2 of 3: finish it first with --resume" in capsys.readouterr().err

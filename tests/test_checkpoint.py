@@ -152,15 +152,15 @@ def test_every_damaged_byte(file):
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04\x95pickle", b"<!DOCTYPE html>" * 9, b"\xff" * 300])
 def test_garbage(tmp_path, content):
     (tmp_path / "c").write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
+    with pytest.raises(CheckpointError, match="damaged or not a safetensors file"):
         load_checkpoint(tmp_path / "c")
 
 
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "no minidl checkpoint"),
-        ({"format": "pt"}, "no minidl checkpoint"),
+        (None, "not a minidl checkpoint"),
+        ({"format": "pt"}, "not a minidl checkpoint"),
         ({"minidl": '{"format": 1}'}, "has checkpoint format 1, this version reads 2"),  # had no checksum of dtypes
         ({"minidl": '{"format": 3}'}, "has checkpoint format 3, this version reads 2"),
         ({"minidl": "[1]"}, "has checkpoint format None"),

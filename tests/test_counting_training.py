@@ -213,7 +213,7 @@ def test_a_divergence_is_reported_as_on_the_cpu(data, tmp_path, capsys, device):
         args = ["--dataset", data, "--epochs", 2, "--batch-size", 30, "--model", "mlp", "--opt", "sgd", "--lr", "1e9"]
         status, output = command(capsys, *args, "--device", where, "--out", tmp_path / where)
         assert status == 1
-        messages.append(re.search(r"training diverged at step (\d+): .* the rate .*layer (\S+),", output).groups())
+        messages.append(re.search(r"training diverged at step (\d+): .* learning rate .*layer (\S+),", output).groups())
     assert messages[0] == messages[1]
 
 

@@ -56,7 +56,7 @@ def test_the_command_explains_and_keeps_a_good_checkpoint(data, tmp_path, rate, 
     message = output[output.index("minidl.train: error: ") :]
     assert len(message.splitlines()) == 1
     assert re.search(r"training diverged at step \d+: ", message)
-    assert f"the rate {float(rate):g}" in message
+    assert f"learning rate {float(rate):g}" in message
     assert re.search(r"layer \d+, (Linear|Conv2d)\(", message)
     assert message.endswith(f"Try a smaller --lr. The last good checkpoint is in {out}\n")
     assert "Warning" not in output
@@ -89,7 +89,7 @@ def test_batch_norms_statistics_count_as_weights(data):
 def test_the_last_step_of_an_epoch(data):
     """No later step would notice: the validation loss does."""
     job = prepare(Config(dataset=str(data), model="mlp", opt="sgd", lr=1e30, batch_size=180))
-    message = r"at step 1: the validation loss is (nan|inf), the rate 1e\+30; .*layer \d, Linear"
+    message = r"at step 1: the validation loss is (nan|inf), learning rate 1e\+30; .*layer \d, Linear"
     with np.errstate(all="ignore"), pytest.raises(Diverged, match=message):
         job.trainer.train_to(1)
     assert job.trainer.progress.metrics == []
@@ -125,7 +125,7 @@ def test_a_late_look_names_the_same_step_rate_and_layer(data, at, layer):
         messages.append(str(caught.value))
     assert len(set(messages)) == 1
     assert f"diverged at step {at}: the loss is " in messages[0]
-    assert f"the rate 0.05; the first output that is not finite is that of layer {layer}, Linear" in messages[0]
+    assert f"learning rate 0.05; the first output that is not finite is that of layer {layer}, Linear" in messages[0]
 
 
 def test_a_checkpoint_looks_first(data, tmp_path):

@@ -161,9 +161,9 @@ def test_kerass_arguments_of_fit_are_answered(argument: str, words: str) -> None
             minidl.Trainer(net, SGD(net.parameters()), data, **more)
     with pytest.raises(TypeError, match=r"^fit has no argument 'out': .*folder="):
         trainer.fit(1, out="runs/a")
-    with pytest.raises(TypeError, match=r"^validate is True or False, not a tuple"):
+    with pytest.raises(TypeError, match=r"^validate must be True or False, not a tuple"):
         trainer.fit(1, validate=data)
-    with pytest.raises(TypeError, match=r"^observers=\[...\] are minidl.Observers, not a builtin_function"):
+    with pytest.raises(TypeError, match=r"^observers=\[...\] must be minidl.Observers, not a builtin_function"):
         trainer.fit(1, print)
     with pytest.raises(TypeError, match=r"^Linear has no argument 'activation': it is a layer of its own"):
         nn.Linear(4, 8, activation="relu")
@@ -304,7 +304,7 @@ def test_whole_channels_drop_out() -> None:
 def test_what_is_no_observer_is_told_how_to_write_one(wrong: Any) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
     trainer = minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y))
-    with pytest.raises(TypeError, match=r"of your own, class Mine\(minidl.Observer\), not (the class|a function)"):
+    with pytest.raises(TypeError, match=r"of your own class Mine\(minidl.Observer\), not (the class|a function)"):
         trainer.fit(1, [wrong], verbose=False)
 
 

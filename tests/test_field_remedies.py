@@ -136,7 +136,7 @@ def test_kerass_calls_are_named() -> None:
     ):
         with pytest.raises(AttributeError, match=rf"has no '{name}': {words}"):
             getattr(thing, name)
-    with pytest.raises(ValueError, match=r"^epochs must be a whole number, .* got an array: the Trainer was given the"):
+    with pytest.raises(ValueError, match=r"^epochs must be a whole number, .* got an array: the Trainer already has"):
         trainer.fit(images, Y)
     with pytest.raises(ValueError, match=r"^batch_size must be .* got an array: images and labels are one argument"):
         minidl.Trainer(net, SGD(net.parameters(), lr=0.1), images, Y)

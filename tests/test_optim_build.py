@@ -103,8 +103,8 @@ def test_schedule_of_a_hybrid_ends_with_the_run(lr_after, peak):
     ("name", "options", "message"),
     [
         ("adm", {}, "unknown optimizer 'adm': did you mean 'adam'"),
-        ("adam", {"switch": "step:3"}, "switch does not apply to 'adam': it is for hybrid, swats"),
-        ("sgd", {"momentum": 0.9}, "momentum does not apply to 'sgd': it is for momentum, nesterov"),
+        ("adam", {"switch": "step:3"}, "switch does not apply to 'adam': it is an option of hybrid, swats"),
+        ("sgd", {"momentum": 0.9}, "momentum does not apply to 'sgd': it is an option of momentum, nesterov"),
         ("swats", {"lr_after": 0.1}, "lr-after does not apply to 'swats'"),
         ("gnmt", {"schedule": "cosine"}, "schedule does not apply to 'gnmt'"),
         ("swats", {"switch": "step:3"}, "got 'step:3'"),

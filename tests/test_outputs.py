@@ -155,7 +155,7 @@ def test_a_run_begins_in_no_folder_with_such_a_file(name, kind, made, tmp_path, 
     make = {"file": lambda p: p.write_text("x"), "folder": lambda p: p.mkdir(), "link": lambda p: p.symlink_to("none")}
     make[kind](tmp_path / name)
     args = ["--dataset", made / "digits", "--model", "linear", "--epochs", 1, "--out", tmp_path]
-    assert f"holds a {name} that is of no run" in refused(capsys, train.main, args)
+    assert f"holds a {name} but no run" in refused(capsys, train.main, args)
     assert os.listdir(tmp_path) == [name]
 
 

@@ -304,7 +304,7 @@ def test_a_changed_file_is_refused(mine, tmp_path):
     told = command(run, digit, "--model", f"{moved}:Net", module="minidl.predict")
     assert (told.returncode, told.stderr) == (0, "")
     mine.write_text(MINE)
-    assert "can be nothing else" in fails("--resume", run, "--model", f"{mine}:Breaks")
+    assert "--model can't be changed" in fails("--resume", run, "--model", f"{mine}:Breaks")
     assert "leave out --model" in fails("--resume", run, "--model", "cnn")
 
 

@@ -234,7 +234,7 @@ def test_where_a_new_run_goes(data, tmp_path, monkeypatch):
     job = prepare(Config(dataset=str(data), model="linear", opt="sgd"))
     folder = Run.create(job).folder
     assert folder.match("runs/2*-linear-sgd")
-    with pytest.raises(ValueError, match="holds a run already: choose another folder, or go on with --resume"):
+    with pytest.raises(ValueError, match="already holds a run: choose another folder, or resume it with --resume"):
         Run.create(job, folder)
     with pytest.raises(ValueError, match="is a file: give a folder"):
         Run.create(job, folder / "config.json")
@@ -315,7 +315,7 @@ def test_a_run_of_the_command_line_goes_on_with_its_own_splits_alone(data, tmp_p
     for other in (split(load_mnist("mnist5k"), 0.1, 0), (whole.train_images, whole.train_labels)):
         with pytest.raises(CheckpointError, match="trained on other data"):
             load_run(tmp_path / "r", data=other).fit(1, verbose=False)
-    with pytest.raises(CheckpointError, match="these are split by"):
+    with pytest.raises(CheckpointError, match="these data are split by"):
         load_run(tmp_path / "r", data=split(whole, 0.1, seed=1)).fit(1, verbose=False)
     assert len(load_run(tmp_path / "r", data=split(whole, 0.1, 0)).fit(1, verbose=False)) == 1
 

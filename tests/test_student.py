@@ -872,7 +872,7 @@ def test_10_a_run_of_a_trainer_is_a_run(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["test_accuracy"] == one.evaluate().accuracy
     assert (tmp_path / "run" / "curves.png").exists()
-    with pytest.raises(ValueError, match=r"holds a run already.*load_run"):
+    with pytest.raises(ValueError, match=r"already holds a run.*load_run"):
         trainer(folder=tmp_path / "run")
     found = load_run(tmp_path / "run", model=Net)
     assert same(found.model, one.model)
@@ -1382,7 +1382,7 @@ def test_a_layer_that_is_replaced_after_the_optimizer_was_built() -> None:
         (lambda: trainer((DATA.test_images, DATA.test_labels.astype(float))), "labels must be whole numbers"),
         (lambda: trainer((DATA.test_images.reshape(-1, 784), DATA.test_labels)), "must be .N, H, W."),
         (lambda: trainer().fit(1.5), "epochs must be a whole number"),
-        (lambda: trainer().save(), "name a folder"),
+        (lambda: trainer().save(), "give a folder"),
     ],
 )
 def test_arguments_that_are_no_such_thing(wrong: Any, words: str) -> None:
@@ -1451,6 +1451,6 @@ def test_a_rate_that_is_far_too_large_is_told_though_the_loss_stays_finite(make:
         model = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.ReLU(), nn.Linear(16, 10))
     trainer = Trainer(model, make(model.parameters(), lr=1e6), few())
     with pytest.warns(
-        UserWarning, match=r"the training loss was .*in epoch 1, where guessing has 2.3: the rate, 1e\+06"
+        UserWarning, match=r"the training loss was .*in epoch 1, while guessing gives 2.3: the learning rate, 1e\+06"
     ):
         trainer.fit(1, verbose=False)

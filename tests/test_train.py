@@ -227,7 +227,7 @@ def test_a_malformed_switch_shows_the_position():
         (("--opt", "adam", "--betas", "0.9,1"), "betas[1] must be in [0, 1), got 1.0"),
         (
             ("--opt", "sgd", "--betas", "0.9,0.99"),
-            "betas does not apply to 'sgd': it is for adam, adamw",
+            "betas does not apply to 'sgd': it is an option of adam, adamw",
         ),
         (("--schedule", "onecycl"), "did you mean 'onecycle'?"),
         (("--schedule", "exponential"), "'exponential' needs gamma=G"),
@@ -241,7 +241,7 @@ def test_a_malformed_switch_shows_the_position():
         (("--resume", "nowhere"), "there is no run folder nowhere"),
         (("--resume", "nowhere", "--lr", "0.1"), "leave out --lr"),
         (("--optimizer", "adam"), "unrecognized arguments: --optimizer"),
-        (("--out=",), "--out= has no value: is a variable of the shell not set?"),
+        (("--out=",), "--out= has no value: is a shell variable unset?"),
         (("--schedule=",), "--schedule= has no value"),
     ],
 )
@@ -272,7 +272,7 @@ def test_divergence_is_explained_and_the_last_checkpoint_stays(folder, tmp_path)
     message = fails(
         "--dataset", folder, "--opt", "sgd", "--lr", "1e9", "--checkpoint-every", "1", "--out", out, status=1
     )
-    assert re.search(r"diverged at step \d+: the loss is (nan|inf), the rate 1e\+09", message)
+    assert re.search(r"diverged at step \d+: the loss is (nan|inf), learning rate 1e\+09", message)
     assert "layer" in message
     assert all(np.isfinite(v).all() for v in load_checkpoint(out / "checkpoint.safetensors").model.values())
 

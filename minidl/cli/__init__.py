@@ -1,1 +1,1 @@
-"""What the commands share: their parser, what they show, and how they stop."""
+"""What the commands share: the parser, the output, and stopping on signals."""

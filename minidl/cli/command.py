@@ -1,11 +1,11 @@
-"""How every command meets the world: its streams and its signals. tutorials/pages/streams-and-signals.md has the table.
+"""How every command handles its streams and signals; tutorials/pages/streams-and-signals.md has the table.
 
     def main(argv=None):
         return command("minidl.predict", lambda stop: predict(argv))
 
-A stream that is closed from the start shows nothing. Output that can't be written any more ends the command, because it
-would go unseen: status 141 where the reader went away, 1 where the disk is full. A signal ends it with one line and the
-shell's status. Messages that can't be written to stderr are dropped.
+A stream that is closed from the start shows nothing. If output can no longer be written, the command stops, because
+nobody would see it: with status 141 if the reader is gone, 1 if the disk is full. A signal stops it with one line and
+the shell's status. Messages that can't be written to stderr are dropped.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from minidl.cli.signals import StopNow, StopOnSignal
 
 
 class OutputLost(BaseException):
-    """What is printed can't be written; no Exception, so that no handler on its way takes it for its own error."""
+    """Output can't be written. A BaseException, so that no handler on the way catches it as its own error."""
 
-    told = False  # whether the user has been told what was kept
+    told = False  # whether the user has been told what was saved
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
@@ -39,8 +39,8 @@ class OutputLost(BaseException):
 def command(name: str, work: Callable[[StopOnSignal], int]) -> int:
     """Do the work of a command; returns its exit status.
 
-    work  is given the signals' observer. StopNow and OutputLost may pass through it; where it has already said what was
-          kept, it sets `told = True` on them
+    work  takes the signals' observer. StopNow and OutputLost may pass through it; if it has already told the user what
+          was saved, it sets `told = True` on them
     """
     with StopOnSignal() as stop:
         try:
@@ -55,7 +55,7 @@ def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) ->
         try:
             return work(stop)
         finally:
-            sys.stdout.flush()  # here: when Python exits it could not be caught
+            sys.stdout.flush()  # here: an error while Python exits could not be caught
     except StopNow as error:
         say(error, f"{name}: stopped by {signal.Signals(stop.signal).name}")
         return stop.status
@@ -66,7 +66,7 @@ def _told(name: str, work: Callable[[StopOnSignal], int], stop: StopOnSignal) ->
 
 @contextmanager
 def _warnings_told(name: str) -> Iterator[None]:
-    """In the block, a UserWarning is one line, without a line of minidl's own source."""
+    """In the block, a UserWarning is printed as one line, without a line of minidl's source."""
     usual, ours = warnings.showwarning, str(Path(__file__).parents[1])
 
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
@@ -81,7 +81,7 @@ def _warnings_told(name: str) -> Iterator[None]:
 
 
 def say(error: StopNow | OutputLost, line: str) -> None:
-    """Print the line on stderr, unless more has been said already, where it was raised (`error.told = True`)."""
+    """Print the line on stderr, unless a better message was printed already (`error.told = True`)."""
     if not error.told:
         with suppress(OSError, ValueError):
             print(shown(line), file=sys.stderr, flush=True)
@@ -89,11 +89,11 @@ def say(error: StopNow | OutputLost, line: str) -> None:
 
 @contextmanager
 def steady_streams() -> Iterator[None]:
-    """In the block, sys.stdout raises OutputLost where it fails, and sys.stderr stays silent; both may be closed."""
+    """In the block, a failing sys.stdout raises OutputLost, and a failing sys.stderr is ignored; both may be closed."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: the next file that is opened would get its number, and what is printed
+        except OSError:  # closed: the next file opened would get its number, and receive the output
             os.open(os.devnull, os.O_RDWR)
     write_anything()
     before = sys.stdout, sys.stderr
@@ -105,7 +105,7 @@ def steady_streams() -> Iterator[None]:
 
 
 class _Stream:
-    """A text stream with another answer to errors; everything else is the stream's own."""
+    """A text stream that handles OSErrors with `failed`; everything else is passed on to the stream."""
 
     def __init__(self, stream: Any, failed: Callable[[Any, OSError], Any]) -> None:
         self._stream, self._failed = stream, failed
@@ -136,6 +136,6 @@ def _pass(stream: Any, error: OSError) -> None:
 
 
 def _drop(stream: Any) -> None:
-    """Send what the stream still holds, and all to come, nowhere: Python would complain again when it exits."""
+    """Redirect the stream to the null device, with what is buffered: Python would complain again when it exits."""
     with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

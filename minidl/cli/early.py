@@ -1,8 +1,8 @@
-"""Ctrl-C while a command's imports run: one line and the shell's status, as later on. To import this sets it up.
+"""Ctrl-C while a command is still importing: one line and the shell's status, as later on. Importing this sets it up.
 
-Python sets sys.argv to ["-m", ...] while it looks for the module that `python -m minidl.train` names, and imports
-minidl for that. So minidl knows that it is a command, and not a part of somebody's program, whose Ctrl-C is its own.
-It is imported before all else, and imports next to nothing: what comes before it is Python's.
+For `python -m minidl.train`, Python sets sys.argv to ["-m", ...] and imports minidl to find the module. That is how
+minidl knows that it runs as a command, and not inside a user's program, whose Ctrl-C it must leave alone.
+This module is imported first and imports next to nothing: a Ctrl-C before it is handled by Python.
 """
 
 import os
@@ -19,9 +19,9 @@ def _is_command() -> bool:
 def _end(number: int, frame: object) -> None:
     try:
         os.write(2, b"minidl: stopped by SIGINT\n")
-    finally:  # also where stderr is closed. An exception could be lost in what is being imported
+    finally:  # also if stderr is closed. An exception could be swallowed by the module being imported
         os._exit(128 + number)
 
 
 if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)  # until the command's own are set, see signals.py: there is nothing to keep yet
+    signal.signal(signal.SIGINT, _end)  # until signals.py sets the command's own handler: there is nothing to save yet

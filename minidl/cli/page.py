@@ -9,7 +9,7 @@ from minidl.data.atomic import write_text
 
 
 def put(path: Path, html: str, prog: str, about: str = "open it in a browser") -> int:
-    """Write the page, whole or not at all, and say where it is, its size and what it is; returns the exit status."""
+    """Write the page atomically, and print its path, size and `about`; returns the exit status."""
     try:
         write_text(path, html)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the command lines have in common: errors in one line, and exit statuses."""
+"""The commands' argument parser, with one-line errors, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 from minidl import __version__
 
 STEERS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069]")
-NO_LINE = re.compile(r"\n(?!  +\S| *\^ |[A-Z])")  # the end of a line in some name, and not between two of ours
-DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as shells have it
+NO_LINE = re.compile(r"\n(?!  +\S| *\^ |[A-Z])")  # a newline inside some name, not one between two lines of a message
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit statuses; stopped by signal n: 128 + n, as in shells
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, on any console, and that knows --version."""
+    """An argument parser with one-line errors, on any console, and --version."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -34,14 +34,14 @@ class Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         if "" in words:
             before = words[words.index("") - 1] if words[0] else "the first argument"
-            self.error(f"an argument is empty, after {before}: is a variable of the shell not set?")
+            self.error(f"an argument is empty, after {before}: is a shell variable unset?")
         options = words[: words.index("--")] if "--" in words else words
         if empty := next((word for word in options if re.fullmatch("--[a-z-]+=", word)), None):
-            self.error(f"{empty} has no value: is a variable of the shell not set?")
+            self.error(f"{empty} has no value: is a shell variable unset?")
         return super().parse_known_args(words, namespace)
 
     def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Python reads the words twice, and the second time it has forgotten the `--` before names with a dash."""
+        """Mark names that start with a dash: Python parses the words twice, and loses the `--` before them."""
         words = list(sys.argv[1:] if args is None else args)
         if "--" in words:
             at = words.index("--")
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_intermixed_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: error: {self._with_nearest(message)} (--help lists what there is)\n")
+        self.exit(BAD_INPUT, f"{self.prog}: error: {self._with_nearest(message)} (see --help)\n")
 
     def _with_nearest(self, message: str) -> str:
         """The message, with the option or choice that was probably meant."""
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _nearest(word: str, known: Sequence[str]) -> list[str]:
-    """Those among the known that it is short for, else the one most like it; dashes before it count for nothing."""
+    """The known words that start with this one, else the most similar one; leading dashes are ignored."""
     bare = {each.lstrip("-"): each for each in known}
     word = word.lstrip("-")
     near = [each for each in bare if word and each.startswith(word)] or difflib.get_close_matches(word, bare, n=1)
@@ -72,12 +72,12 @@ def _nearest(word: str, known: Sequence[str]) -> list[str]:
 
 
 def place(text: str) -> Path:
-    """A path as it was typed; a shell leaves `~` as it is in --out=~/runs, and between quotes."""
+    """A path as typed, with `~` expanded: shells don't do that in --out=~/runs, nor inside quotes."""
     return Path(os.path.expanduser(text))
 
 
 def matching(paths: Iterable[Path]) -> list[Path]:
-    """The files that names with * and ? stand for, which the shells of Windows hand on; other names as they are."""
+    """The paths with * and ? expanded, which Windows' shells don't do; other paths are kept as they are."""
     found: list[Path] = []
     for path in paths:
         pattern = str(path) if re.search("[*?]", str(path)) and not os.path.lexists(path) else ""
@@ -86,7 +86,7 @@ def matching(paths: Iterable[Path]) -> list[Path]:
 
 
 def write_anything() -> None:
-    """A console that is not UTF-8 shows what it has no letter for as \\u6570; one that is closed shows nothing."""
+    """Escape characters that a console can't encode, as \\u6570; a closed stream becomes the null device."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -96,21 +96,21 @@ def write_anything() -> None:
 
 
 def readable(message: str) -> str:
-    """The message with words of hundreds of letters cut, and nothing in it that steers a terminal: what was typed, and
-    what stands in a file, may be anything."""
+    """The message with words of hundreds of characters shortened and control characters escaped: it may quote any text
+    that was typed or read from a file."""
     short = re.sub(r"[^\s/]{300,}", lambda word: f"{word[0][:60]}... ({len(word[0]):,} characters)", message)
     return NO_LINE.sub(r"\\n", shown(short))
 
 
 def shown(text: object) -> str:
-    """Text of a file's or a user's as a terminal can show it: ESC as \\x1b, and so each control character but tabs and
-    ends of lines, and each that turns the direction of writing."""
+    """Text from a file or a user, safe for a terminal: control characters except tabs and newlines, and those that
+    change the writing direction, are escaped: ESC as \\x1b."""
     return STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def complain(error: object, status: int, program: str = "minidl.train") -> int:
-    """Print an error as the command lines have them; returns the exit status."""
+    """Print an error as argparse does; returns the exit status."""
     prefix = f"{program}: error: "
-    # A second line may point at a place in the first, so it moves along.
+    # A second line may point at a place in the first, so it is indented too.
     print(prefix + readable(str(error)).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)
     return status

@@ -1,4 +1,4 @@
-"""Stopping cleanly: Ctrl-C, SIGTERM and SIGHUP become an observer's request to stop after this step."""
+"""Clean stops: Ctrl-C, SIGTERM and SIGHUP become an observer's request to stop after the current step."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from minidl.training.observer import Observer, Step
 
 
 class StopNow(BaseException):
-    """A signal that must not wait; no Exception, so that no handler on its way takes it for an error."""
+    """A signal that must not wait. A BaseException, so that no handler on the way catches it as an error."""
 
-    told = False  # whether the user has been told what was kept
+    told = False  # whether the user has been told what was saved
 
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopOnSignal(Observer):
-    """These signals end the program. While it is `patient`, the first only asks to stop after this step."""
+    """These signals stop the program. While it is `patient`, the first only asks to stop after the current step."""
 
-    signal = 0  # the number of the signal that came, 0 if none
+    signal = 0  # the number of the signal received, 0 if none
     _patient = False
-    _raised = False  # whether StopNow was, so that the program is ending
-    _late = 0  # signals that came since
+    _raised = False  # whether StopNow was raised, so that the program is ending
+    _late = 0  # signals received since then
 
     @property
     def status(self) -> int:
-        """The exit status, as shells have it."""
+        """The exit status, as in shells."""
         return 128 + self.signal
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """While training, of which it is an observer."""
+        """In the block, the first signal waits for the end of the step: it must be an observer of the training."""
         self._patient = True
         try:
             yield
@@ -52,11 +52,11 @@ class StopOnSignal(Observer):
     def __enter__(self) -> StopOnSignal:
         self._before: dict[int, Any] = {}
         for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_IGN:  # as for a job in the background: leave it so
+            if signal.getsignal(number) is signal.SIG_IGN:  # as for a background job: leave it so
                 continue
             try:
                 self._before[number] = signal.signal(number, self._note)
-            except ValueError:  # only the main thread may do this; elsewhere signals are the host's business
+            except ValueError:  # only the main thread may do this; elsewhere signals belong to the host program
                 break
         return self
 
@@ -64,14 +64,14 @@ class StopOnSignal(Observer):
         first, self.signal = not self.signal, number
         if self._raised:
             self._late += 1
-            if self._late > 1:  # what ends the program has got stuck
+            if self._late > 1:  # the shutdown is stuck
                 os._exit(self.status)
             return
         if not (first and self._patient):
             self._raised = True
             raise StopNow
-        # Not print: the signal may have come in the middle of one, which must not be entered again.
-        with suppress(OSError):  # a terminal that was closed
+        # Not print: the signal may have come inside a print, which is not reentrant.
+        with suppress(OSError):  # the terminal may be closed
             os.write(2, b"\nstopping after this step (once more: at once)\n")
 
     def __exit__(self, *exc: object) -> None:

@@ -1,4 +1,4 @@
-"""Runs from Python: what `Trainer.fit` shows, the folder that it writes, and how a run is found again (`load_run`).
+"""Runs from Python: what `Trainer.fit` prints, the folder that it writes, and how a run is loaded again (`load_run`).
 
 Reading order: course (fit), describe (networks and optimizers as JSON), folder, load.
 """

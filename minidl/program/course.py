@@ -1,7 +1,7 @@
-"""Trainer.fit: a number of further epochs, with a table and a bar, stopped cleanly by Ctrl-C.
+"""Trainer.fit: train for more epochs, with a line per epoch and a progress bar; Ctrl-C stops it cleanly.
 
-Ctrl-C asks to stop between two steps. Then the model, the optimizer and the Trainer's position fit together, so they
-can be saved, and continuing gives the bits of a run that was never stopped.
+Ctrl-C stops between two steps. There the model, the optimizer and the Trainer's position are consistent, so they can
+be saved, and resuming gives the same bits as a run that was never stopped.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from minidl.training.observer import Observer, Step
 from minidl.training.run import Checkpoints
 from minidl.training.slips import check_parameters
 
-BLOWN_UP = 100  # times the loss of guessing: no rate that learns goes there
+BLOWN_UP = 100  # times the loss of guessing: no learning rate that works gets there
 
 
 @dataclass(eq=False)
 class Fit:
-    """A call of `fit` that is training now."""
+    """A call of `fit` in progress."""
 
     thread: threading.Thread
 
 
-# Beside the Trainers, not in them: a copy of one, which an observer makes, is not training, and may train by itself.
+# Not an attribute of the Trainer: a copy that an observer makes is not training, and may be trained on its own.
 _training: WeakKeyDictionary[Trainer, Fit] = WeakKeyDictionary()
-_lock = threading.Lock()  # of what is above
+_lock = threading.Lock()  # for _training
 
 
 def fit(
@@ -55,14 +55,14 @@ def fit(
 ) -> None:
     """See Trainer.fit."""
     if isinstance(epochs, bool) or not isinstance(epochs, Integral) or epochs < 0:
-        got = "an array: the Trainer was given the data" if hasattr(epochs, "shape") else repr(epochs)
-        raise ValueError(f"epochs must be a whole number, how many more to train, got {got}")
+        got = "an array: the Trainer already has the data" if hasattr(epochs, "shape") else repr(epochs)
+        raise ValueError(f"epochs must be a whole number, the number of further epochs, got {got}")
     if not isinstance(validate, (bool, np.bool_)):
-        raise TypeError(f"validate is True or False, not a {type(validate).__name__}: what is validated on is "
-                        "the Trainer's, split(data) or Splits(...)")  # fmt: skip
+        raise TypeError(f"validate must be True or False, not a {type(validate).__name__}: the validation data are "
+                        "given to the Trainer, as split(data) or Splits(...)")  # fmt: skip
     total = trainer.progress.epoch + int(epochs)
     if not isinstance(observers, (Observer, Iterable)):
-        raise TypeError(f"observers=[...] are minidl.Observers, not a {type(observers).__name__}")
+        raise TypeError(f"observers=[...] must be minidl.Observers, not a {type(observers).__name__}")
     observers = [observers] if isinstance(observers, Observer) else list(observers)
     _check_observers(observers)
     check_schedule(trainer, total)
@@ -81,7 +81,7 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
     try:
         with stop.listening(), np.errstate(over="ignore", invalid="ignore"):  # divergence gets a message of its own
             trainer.train_to(total, [*observers, *kept, *shown, stop], validate)
-    except KeyboardInterrupt:  # not ours: from an observer, or where no signal can be caught
+    except KeyboardInterrupt:  # not ours: raised by an observer, or outside the main thread
         if run is not None and trainer.between_steps:
             run.save()
         raise
@@ -97,48 +97,48 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
 
 
 def blown_up(metrics: Sequence[dict[str, Any]], classes: int) -> str:
-    """What to say where the loss stayed finite, but went so high that training was lost; else nothing."""
+    """A message if the loss stayed finite but became so large that training failed, else an empty string."""
     guessing = math.log(max(2, classes))
     worst = max(metrics, key=lambda record: record["train_loss"], default=None)
     if worst is None or worst["train_loss"] <= BLOWN_UP * guessing:
         return ""
     return (
-        f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, where guessing has "
-        f"{guessing:.3g}: the rate, {worst['lr']:g}, or the initial weights are far too large"
+        f"the training loss was {worst['train_loss']:.3g} in epoch {worst['epoch']}, while guessing gives "
+        f"{guessing:.3g}: the learning rate, {worst['lr']:g}, or the initial weights are far too large"
     )
 
 
 @contextmanager
 def alone(trainer: Trainer) -> Iterator[None]:
-    """While `fit` trains: a second one, of another thread or of an observer, would mix its steps with these."""
+    """Held while `fit` trains: a second one, in another thread or an observer, would mix its steps with these."""
     mine = Fit(threading.current_thread())
     try:
         with _lock:
             if (other := _training.setdefault(trainer, mine)) is not mine:
                 raise RuntimeError(
-                    f"fit: this Trainer is training already, in thread {other.thread.name}, and two at once would mix "
-                    "their steps: wait until that fit has ended, or give each a network and a Trainer of its own"
+                    f"fit: this Trainer is already training, in thread {other.thread.name}, and two at once would mix "
+                    "their steps: wait until that fit has ended, or give each its own network and Trainer"
                 )
         yield
-    finally:  # also where a Ctrl-C came before the `yield`
+    finally:  # also if a Ctrl-C came before the `yield`
         if _training.get(trainer) is mine:
             del _training[trainer]
 
 
 def check_here(trainer: Trainer) -> None:
-    """Raise RuntimeError where another thread is training: what it holds now is half a step old, half new."""
+    """Raise RuntimeError if another thread is training: the Trainer may be in the middle of a step."""
     now = _training.get(trainer)
     if now is not None and now.thread is not threading.current_thread():
         raise RuntimeError(
-            f"save: thread {now.thread.name} is training this Trainer, perhaps in the middle of a step: save in an "
-            "observer of its fit, whose after_step and after_epoch are called between two steps, or after that fit"
+            f"save: thread {now.thread.name} is training this Trainer, perhaps in the middle of a step: save after "
+            "that fit, or in an observer of it: its after_step and after_epoch are called between two steps"
         )
 
 
 @contextmanager
 def folder_held(run: Any) -> Iterator[None]:
-    """No other process writes to the run's folder meanwhile, nor has since; where there is no run nothing is done."""
-    if run is None or run.is_held:  # an observer saves while `fit` has the folder
+    """No other process writes to the run's folder in the block, or has since it was loaded. Without a run, a no-op."""
+    if run is None or run.is_held:  # an observer saves while `fit` holds the folder
         yield
         return
     with ExitStack() as stack:
@@ -154,13 +154,13 @@ def folder_held(run: Any) -> Iterator[None]:
 
 
 class StopOnCtrlC(Observer):
-    """Ctrl-C becomes a request to stop after this step. The second is Python's KeyboardInterrupt, at once."""
+    """The first Ctrl-C asks to stop after the current step. The second raises Python's KeyboardInterrupt at once."""
 
     asked = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While training. Outside the main thread, or where the program has its own handler, nothing is changed."""
+        """Catch Ctrl-C in the block. Outside the main thread, or if the program has its own handler, do nothing."""
         usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if not usual or threading.current_thread() is not threading.main_thread():
             yield
@@ -187,18 +187,18 @@ def _stopped(trainer: Trainer, total: int) -> str:
     p = trainer.progress
     left = total - p.epoch
     where = "" if trainer.run is None else f" Saved in {trainer.run.folder}."
-    return f"stopped after step {p.step:,}.{where} To go on with the same bits: fit({left})"
+    return f"stopped after step {p.step:,}.{where} To resume with the same bits: fit({left})"
 
 
 def _check_observers(observers: Sequence[Any]) -> None:
     for each in observers:
         if isinstance(each, type) or not isinstance(each, Observer):
             what = f"the class {each.__name__} itself" if isinstance(each, type) else f"a {type(each).__name__}"
-            raise TypeError(f"an observer is an object of a class of your own, class Mine(minidl.Observer), not {what}")
+            raise TypeError(f"an observer must be an object of your own class Mine(minidl.Observer), not {what}")
 
 
 def check_schedule(trainer: Trainer, total: int) -> None:
-    """A schedule that ends before these epochs do is an error now, not when it ends."""
+    """Raise now, and not when it ends, for a schedule that ends before these epochs do."""
     optimizer, rule, p = trainer.optimizer, trainer.optimizer.active, trainer.progress
     to_the_end = isinstance(optimizer, Rule) or optimizer.switch_event is not None  # else another rule may follow
     if not to_the_end or not isinstance(rule.lr_or_schedule, Made):

@@ -1,6 +1,5 @@
-"""Networks and optimizers as JSON, so that a run's folder can make them again. It is a list of known layers and rules
-with their arguments: nothing that a file says is executed. What the user has written is given by name when it is
-asked for."""
+"""Networks and optimizers as JSON, to rebuild them from a run's folder: known layers and rules with their arguments,
+so nothing in a file is executed. User-defined classes are not described: they must be given when the run is loaded."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ RULES = {each.__name__: each for each in (optim.SGD, optim.Adam, optim.AdamW, op
 
 
 class Unknown(Exception):
-    """Something of the user's own, in words: "the optimizer is Lion, a class of your own"."""
+    """Something user-defined, in words: "the optimizer is Lion, a class of your own"."""
 
 
 # ---- networks ----
@@ -43,7 +42,7 @@ def _pool(layer: Any) -> Described:
     return {name: list(getattr(layer, name)) for name in ("kernel_size", "stride", "padding")}
 
 
-LAYERS: dict[str, Callable[[Any], Described]] = {  # from a layer to the arguments that make another one like it
+LAYERS: dict[str, Callable[[Any], Described]] = {  # from a layer to the arguments of its constructor
     "Linear": lambda m: _weights(m, in_features=m.weight.shape[1], out_features=m.weight.shape[0]),
     "Conv2d": lambda m: _weights(
         m, in_channels=m.weight.shape[1], out_channels=m.weight.shape[0], kernel_size=list(m.weight.shape[2:]),
@@ -64,7 +63,7 @@ LAYERS: dict[str, Callable[[Any], Described]] = {  # from a layer to the argumen
 
 
 def describe_network(model: Module) -> Described | None:
-    """A Sequential of known layers, Sequentials among them; None for what has a class of the user's own in it."""
+    """A Sequential of known layers, perhaps nested; None if it contains a user-defined class."""
     kind = type(model)
     if kind is nn.Sequential:
         inside = {name: describe_network(layer) for name, layer in model.named_children()}
@@ -76,7 +75,7 @@ def describe_network(model: Module) -> Described | None:
 
 
 def make_network(described: Described) -> Module:
-    """The network again, with weights of no meaning, which are about to be loaded."""
+    """The network, with arbitrary weights: the trained ones are loaded next."""
     given = dict(described)
     name = given.pop("layer")
     if name == "Sequential":
@@ -95,21 +94,21 @@ def make_network(described: Described) -> Module:
 
 
 def describe_optimizer(optimizer: Optimizer) -> Described:
-    """A built-in optimizer with its options as they are now. Raises Unknown for what is of the user's own."""
+    """A built-in optimizer with its current options. Raises Unknown for anything user-defined."""
     if isinstance(optimizer, Hybrid):
         return _describe_hybrid(optimizer)
     if not isinstance(optimizer, Rule):
         raise Unknown(f"the optimizer is {type(optimizer).__name__}, a class of your own")
     if optimizer.groups:
-        raise Unknown("the optimizer has groups of parameters")
+        raise Unknown("the optimizer has parameter groups")
     kind = type(optimizer)
     if RULES.get(kind.__name__) is not kind:
         raise Unknown(f"the optimizer is {kind.__name__}, a class of your own")
     if "v" in optimizer.vectors and getattr(optimizer, "momentum", 1) == 0:
-        raise Unknown("the optimizer's momentum was set to 0 after it had been made with another")
+        raise Unknown("the optimizer's momentum was set to 0 after it was created with another")
     given = {name: getattr(optimizer, name) for name in _arguments(kind) if hasattr(optimizer, name)}
     given |= {"weight_decay": optimizer.weight_decay, "max_norm": optimizer.max_norm}
-    if optimizer.decay_scale not in (0, 1):  # by which a switch has multiplied that decay; of 0 nothing is left
+    if optimizer.decay_scale not in (0, 1):  # a switch has multiplied the decay by it; after 0 the decay is 0
         given["decay_scale"] = optimizer.decay_scale
     given["lr"] = _describe_rate(optimizer.lr_or_schedule)
     return {"rule": kind.__name__, **{name: _plain(value) for name, value in given.items()}}
@@ -124,7 +123,7 @@ def _describe_hybrid(hybrid: Hybrid) -> Described:
     if callable(hybrid.lr_after):
         raise Unknown("its lr_after is a function of your own")
     if hybrid.first.groups:
-        raise Unknown("the optimizer has groups of parameters")
+        raise Unknown("the optimizer has parameter groups")
     first, then = _describe_phase("first", hybrid.first), _describe_phase("then", hybrid.then)
     how = {"lr_after": hybrid.lr_after, "carry": hybrid.carry, "decay_after": hybrid.decay_after}
     return {"rule": "Hybrid", "first": first, "then": then, "switch": _describe_switch(hybrid.switch), **how}
@@ -133,7 +132,7 @@ def _describe_hybrid(hybrid: Hybrid) -> Described:
 def _describe_phase(part: str, rule: Rule) -> Described:
     try:
         return describe_optimizer(rule)
-    except Unknown as error:  # the whole Hybrid has to be given, not this part of it
+    except Unknown as error:  # the user must give the whole Hybrid, not this part of it
         raise Unknown(f"the optimizer is a Hybrid, and in its part {part!r} {error}") from None
 
 
@@ -150,7 +149,7 @@ def _describe_rate(rate: Any) -> Any:
     if not callable(rate):
         return rate
     if not isinstance(rate, Made):
-        raise Unknown("the rate is a function of your own")
+        raise Unknown("the learning rate is a function of your own")
     return {
         "schedule": rate.make.__name__,
         "how": [_describe_rate(each) for each in rate.how],
@@ -159,14 +158,14 @@ def _describe_rate(rate: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """The value as JSON types."""
     if isinstance(value, (tuple, list)):
         return [_plain(each) for each in value]
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
 
 
 def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Optimizer:
-    """The optimizer again, at its beginning."""
+    """The optimizer, in its initial state."""
     given = dict(described)
     name = given.pop("rule")
     if name == "Hybrid":
@@ -178,7 +177,7 @@ def make_optimizer(described: Described, params: Iterable[Tensor] | None) -> Opt
     given["lr"], scale = _make_rate(given["lr"]), above("decay_scale", given.pop("decay_scale", 1.0), 0)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     made: Rule = RULES[name](params, **arguments)  # type: ignore[arg-type]
-    made.decay_scale = scale  # the decay has it already: the state, which comes next, is not to scale it again
+    made.decay_scale = scale  # the decay is scaled already: loading the state, which comes next, must not do it again
     return made
 
 

@@ -1,7 +1,7 @@
-"""The folder of a run that a Trainer makes: the same files as those of `python -m minidl.train`.
+"""The folder of a Trainer's run: the same files as those of `python -m minidl.train`.
 
-Its settings say what the network, the optimizer and the data are, as far as words can. What they can't say, a class or
-arrays of the user's own, is asked for by name when the run is loaded (load.py).
+Its settings describe the network, the optimizer and the data as far as JSON can. What it can't describe, a user's own
+class or arrays, must be given when the run is loaded (load.py).
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ from minidl.training.run import Run
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a Trainer's run, as its config.json has it; the names are those of the command line's Config."""
+    """The settings of a Trainer's run, as in its config.json; the names are those of the command line's Config."""
 
     dataset: str
     model: str  # the class's name
     opt: str
-    epochs: int  # the total that the last `fit` asked for
+    epochs: int  # the total, set by the last `fit`
     batch_size: int
     seed: int
     device: str
     val_fraction: float | None
     split_seed: int | None
     counts: tuple[int, int] | None
-    network: dict[str, Any] | None  # see describe.py; None: the class is needed
-    optimizer: dict[str, Any] | None  # the same
-    asked: str = ""  # why the optimizer has to be given
-    file: str = ""  # where the network's class was, for the message that asks for it
+    network: dict[str, Any] | None  # see describe.py; None: the class must be given
+    optimizer: dict[str, Any] | None  # likewise
+    asked: str = ""  # why the optimizer must be given
+    file: str = ""  # where the network's class was defined, for the message that asks for it
     kind: str = PYTHON
     tf32: bool = False
-    frozen: list[str] | None = None  # the parameters that training leaves, by name; None: nothing is known of them
+    frozen: list[str] | None = None  # names of the frozen parameters; None: unknown
 
 
 class TrainerRun(Run):
     """A Trainer with the folder that it writes to."""
 
     job: Any
-    saved_checksum: str | None = None  # of the checkpoint, as this process left it in the folder or found it
-    is_held = False  # whether this process has the folder's lock
+    saved_checksum: str | None = None  # of the checkpoint, as this process wrote or found it in the folder
+    is_held = False  # whether this process holds the folder's lock
 
     def __init__(self, job: Job, *other: Any) -> None:
         super().__init__(job, *other)
-        self.splits = job.trainer.splits  # those that the job's dataset is of
+        self.splits = job.trainer.splits  # those of the job's dataset
 
     def save(self) -> None:
-        """As Run's. What the program has set since on the Trainer, network and optimizer is part of the settings."""
+        """As in Run; the settings take in what the program has changed in the Trainer, network and optimizer."""
         before = now = self.job.config
-        if isinstance(before, Settings):  # and not a run of the command line
+        if isinstance(before, Settings):  # and not a command-line run
             trainer = self.job.trainer
             now = replace(before, **described(trainer))
             if trainer.splits is not self.splits:
@@ -82,23 +82,23 @@ class TrainerRun(Run):
             self.write_config()
 
     def let_go(self) -> None:
-        """The lock is gone."""
+        """Note that the lock was released."""
         self.is_held = False
         self.hold(Held(self.folder))
 
     def check_checksum(self) -> None:
-        """Raise ValueError where another process, or another Trainer, has gone on with the run since."""
+        """Raise ValueError if another process or Trainer has continued the run since."""
         now = saved_checksum(self.folder / CHECKPOINT)
         if now is None:
-            raise ValueError(f"the run's checkpoint in {self.folder} is gone: save('FOLDER') writes the run anew")
+            raise ValueError(f"the run's checkpoint in {self.folder} is gone: save('FOLDER') writes the run again")
         if now != self.saved_checksum:
             raise ValueError(
-                f"{self.folder} was trained on by another program since it was loaded here: go on from there with "
-                f"minidl.load_run({str(self.folder)!r}), or save('FOLDER') keeps this state in another folder"
+                f"another program has continued the run in {self.folder} since it was loaded here: resume it with "
+                f"minidl.load_run({str(self.folder)!r}), or save this state to another folder with save('FOLDER')"
             )
 
     def note_checksum(self) -> None:
-        """Remember the checkpoint that is in the folder."""
+        """Remember the checksum of the checkpoint in the folder."""
         self.saved_checksum = saved_checksum(self.folder / CHECKPOINT)
 
     @property
@@ -109,7 +109,7 @@ class TrainerRun(Run):
         return model + (f" --opt {file}:NAME" if c.optimizer is None else "")
 
     def aim_at(self, epochs: int) -> None:
-        """So many epochs in all are wanted now."""
+        """Set the total number of epochs."""
         self.job = replace(self.job, epochs=epochs, config=replace(self.job.config, epochs=epochs))
         self.summary = None
         self.save()
@@ -117,29 +117,29 @@ class TrainerRun(Run):
         self.write_config()
 
     def finish(self) -> None:
-        """Write the results and the picture."""
+        """Write the results and the plot of the curves."""
         trainer = self.job.trainer
         if not trainer.progress.metrics or not len(trainer.splits.test):
-            return  # arrays of the program's own, all of them trained on: there is nothing to report on
+            return  # no test split, as with arrays that are all used for training: no results
         summary = self.write_summary()
         closing.plot_curves(trainer.progress.metrics, summary, self.folder / "curves.png", self.held.place)
 
 
 def begin(trainer: Trainer, folder: Any) -> None:
-    """Make the folder of a new run. Raises ValueError where it holds one already."""
+    """Make the folder of a new run. Raises ValueError if it already holds one."""
     path = Path(folder)
     if (path / "config.json").exists() or (path / CHECKPOINT).exists():
         raise ValueError(
-            f"{path} holds a run already: go on with minidl.load_run({str(path)!r}), or choose another folder"
+            f"{path} already holds a run: resume it with minidl.load_run({str(path)!r}), or choose another folder"
         )
     check_unused(path)
     origin = origin_of(trainer.splits)
     epochs, device = trainer.progress.epoch, device_of(trainer.model)
     settings = Settings(epochs=epochs, device=device, **sources(origin), **described(trainer))
     job = Job(settings, origin, 0, trainer)  # type: ignore[arg-type]
-    with ExitStack() as stack:  # nobody else begins a run there meanwhile
+    with ExitStack() as stack:  # locked: no other process starts a run there meanwhile
         options = Options(threads=trainer.threads, no_fast=no_fast_now())
-        trainer.run = TrainerRun.create(job, path.absolute(), options, stack)  # wherever the program goes meanwhile
+        trainer.run = TrainerRun.create(job, path.absolute(), options, stack)  # absolute: the program may call chdir
         trainer.run.note_checksum()
     trainer.run.let_go()
 
@@ -149,7 +149,7 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
     check_here(trainer)
     if folder is None and trainer.run is None:
         raise ValueError(
-            "name a folder: trainer.save('runs/mine'). For the weights alone, model.save('net.safetensors')"
+            "give a folder: trainer.save('runs/mine'). For the weights alone, model.save('net.safetensors')"
         )
     if folder is not None and (trainer.run is None or Path(folder).absolute() != trainer.run.folder.absolute()):
         own = trainer.run
@@ -163,7 +163,7 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
     begun = p.epoch + (p.batch > 0)
     with folder_held(run):
         if begun > run.job.epochs or (run.summary is not None and not _as_finished(run)):
-            run.aim_at(max(begun, run.job.epochs))  # trained on without `fit`
+            run.aim_at(max(begun, run.job.epochs))  # trained further without `fit`
         else:
             run.save()
             run.write_metrics()
@@ -171,14 +171,14 @@ def save(trainer: Trainer, folder: Any = None) -> Path:
 
 
 def _as_finished(run: TrainerRun) -> bool:
-    """Whether the network still is what the results are of: as it was saved with them."""
+    """Whether the network is still the one that the results are of, as saved with them."""
     saved, now = load_checkpoint(run.folder / CHECKPOINT).model, run.job.model.state_dict()
     alike = saved.keys() == now.keys() and all(saved[name].tobytes() == now[name].tobytes() for name in now)
     return alike and run.summary is not None and run.summary["steps"] == run.job.trainer.progress.step
 
 
 def sources(origin: Origin) -> dict[str, Any]:
-    """The settings that say what the data are."""
+    """The settings that describe the data."""
     return {
         "dataset": origin.name,
         "val_fraction": origin.val_fraction,
@@ -188,8 +188,8 @@ def sources(origin: Origin) -> dict[str, Any]:
 
 
 def described(trainer: Trainer) -> dict[str, Any]:
-    """The settings that a program may change between two calls of `fit`: a weight decay, a layer that is frozen, the
-    size of the batches, another optimizer."""
+    """The settings that a program may change between two calls of `fit`: a weight decay, frozen layers, the batch size,
+    the optimizer."""
     optimizer, asked = None, ""
     try:
         optimizer = describe_optimizer(trainer.optimizer)
@@ -210,12 +210,12 @@ def described(trainer: Trainer) -> dict[str, Any]:
 
 
 def name_of(optimizer: Optimizer) -> str:
-    """What `--opt` would call it."""
+    """Its name as in `--opt`."""
     return str(getattr(optimizer, "name", type(optimizer).__name__.lower()))
 
 
 def file_of(model: Module) -> str:
-    """The file that the network's class is in, "" where there is none, as in a notebook."""
+    """The file that defines the network's class; "" if there is none, as in a notebook."""
     try:
         file = inspect.getfile(type(model))
     except (TypeError, OSError):
@@ -224,8 +224,7 @@ def file_of(model: Module) -> str:
 
 
 def origin_of(splits: Splits) -> Origin:
-    """Where they come from; of arrays of the program's own the hash of all of them, which says later whether they are
-    the same."""
+    """Where they come from; for arrays of the program, a hash of all of them, to check later that they are the same."""
     if splits.origin is not None:
         return splits.origin
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""load_run: a run's folder as a model that predicts, a record to draw, and a Trainer that resumes.
+"""load_run: load a run's folder, to predict with its model, plot its metrics, or resume training.
 
-It takes any run's folder, whether `python -m minidl.train` or a Trainer wrote it. Nothing is built before it is asked
-for: to predict, the data need not be there.
+It takes any run's folder, written by `python -m minidl.train` or by a Trainer. Everything is built when it is first
+used: to predict, the data are not needed.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ Data: TypeAlias = Splits | Dataset | Examples | tuple[Any, Any] | str | os.PathL
 
 
 class LoadedRun:
-    """A run found again; `load_run` makes it.
+    """A run loaded from its folder; `load_run` makes it.
 
-    folder, config, metrics, summary  as its files have them; the summary is {} while the run is not finished
-    checkpoint  its weights, the optimizer's state and where training stood
-    model       the trained network; what is done with its weights is what `fit` and `save` go on from
-    data        what it was trained on: a data set or its name; None: as the run says
-    optimizer   what makes it, where it is one of your own, see `load_run`
-    trainer     stands where the checkpoint was taken; it loads the data
-    fit, evaluate, predict, save  the trainer's, or the model's
+    folder, config, metrics, summary  as in its files; the summary is {} while the run is not finished
+    checkpoint  its weights, the optimizer's state and the position of training
+    model       the trained network; `fit` and `save` use its weights as they are, with any changes made to them
+    data        the data it was trained on: a data set or its name; None: those that the run names
+    optimizer   what makes the optimizer, if it is your own, see `load_run`
+    trainer     a Trainer at the position of the checkpoint; it loads the data
+    fit, evaluate, predict, save  those of the trainer or the model
     """
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, model: Model, data: Data, optimizer: Any) -> None:
-        self.folder, self.checkpoint = folder.absolute(), checkpoint  # wherever the program goes meanwhile
+        self.folder, self.checkpoint = folder.absolute(), checkpoint  # absolute: the program may call chdir
         self.config: dict[str, Any] = dict(checkpoint.state["config"])
         self.image_size: tuple[int, int] = tuple(checkpoint.state["model"]["image_size"])
         self.classes: int = checkpoint.state["model"]["classes"]
@@ -57,19 +57,19 @@ class LoadedRun:
 
     @property
     def own(self) -> bool:
-        """Whether a Trainer wrote it, and not the command line."""
+        """Whether it was written by a Trainer, not by the command line."""
         return is_from_python(self.config)
 
     @property
     def metrics(self) -> History:
-        """The record of each epoch done."""
+        """The record of each finished epoch."""
         if "trainer" in vars(self):
             return self.trainer.metrics
         return History(self.checkpoint.state["trainer"]["metrics"])
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The results, as summary.json has them."""
+        """The results, as in summary.json."""
         if "trainer" in vars(self):
             return full_summary(self.trainer.run.state()) or {}
         return full_summary(self.checkpoint.state) or {}
@@ -81,7 +81,7 @@ class LoadedRun:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """A Trainer that resumes with the same bits, in the same folder."""
+        """A Trainer that resumes the run with the same bits, in the same folder."""
         return _trainer(self)
 
     def fit(
@@ -98,7 +98,7 @@ class LoadedRun:
         return self.trainer.fit(epochs, observers, validate, verbose=verbose, threads=threads, **other)
 
     def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
-        """Loss and accuracy, on the test split if no examples are given."""
+        """Loss and accuracy on these examples; default: the test split."""
         return evaluate(self.model, self.splits.test if examples is None else examples)
 
     def predict(self, images: Any) -> Array:
@@ -106,9 +106,9 @@ class LoadedRun:
         return predict(self.model, images, image_size=self.image_size)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> Path:
-        """Write all that `load_run(folder)` needs to resume; returns the folder.
+        """Write everything that `load_run(folder)` needs to resume; returns the folder.
 
-        folder  a new one; None: the run's own. The weights alone are written by run.model.save(path)
+        folder  a new one; None: the run's own. To write the weights alone: run.model.save(path)
         """
         return self.trainer.save(folder)
 
@@ -126,19 +126,19 @@ class LoadedRun:
 def load_run(
     folder: str | os.PathLike[str], model: Model = None, data: Data = None, *, optimizer: Any = None
 ) -> LoadedRun:
-    """Find a run again by its folder.
+    """Load a run from its folder.
 
         run = load_run("runs/lenet", model=LeNet)
         run.predict(images)
-        run.fit(3)                  # three more epochs, with the bits of a run that never stopped
+        run.fit(3)                  # three more epochs, with the same bits as a run that never stopped
 
-    model      the network's class, an object of it, or "file.py:Name"; needed where it is one of your own that the
-               folder can't make again: a Trainer's run of your own class
-    data       the data set or splits that it was trained on, or the name or folder of a data set; needed where they
-               were arrays of your own, or where the files lie elsewhere now
-    optimizer  a class or function of the parameters that makes it; needed to resume where it is one of your own
+    model      the network's class, an instance of it, or "file.py:Name"; needed if the run is a Trainer's and the
+               class is your own
+    data       the data set or splits that it was trained on, or the name or folder of a data set; needed if they
+               were your own arrays, or if the files have moved
+    optimizer  a class or function that takes the parameters; needed to resume if the optimizer is your own
 
-    Raises CheckpointError or ValueError, which says what is needed.
+    Raises CheckpointError or ValueError, with a message that says what is needed.
     """
     path = Path(folder)
     return LoadedRun(path, load_run_checkpoint(path / CHECKPOINT), model, data, optimizer)
@@ -148,7 +148,7 @@ def load_run(
 
 
 def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Module:
-    """The trained network of a checkpoint. Raises CheckpointError, with its class's name, where that must be given."""
+    """The trained network of a checkpoint. Raises CheckpointError, with the class's name, if it must be given."""
     config, facts = checkpoint.state["config"], checkpoint.state["model"]
     size, classes = tuple(facts["image_size"]), facts["classes"]
     made: Module
@@ -165,8 +165,8 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
     else:
         name, file = config["model"], Path(config["file"]).name or "FILE.py"
         raise CheckpointError(
-            f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}); on the "
-            f"command line --model {file}:{name}"
+            f"the network of {folder} is {name}, a class of your own: give it, load_run(folder, model={name}), or "
+            f"--model {file}:{name} on the command line"
         )
     if made is not model and is_from_python(config):  # the program may have called .to(dtype=...)
         name, weight = next(made.named_parameters())
@@ -187,14 +187,14 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
 
 
 def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
-    """The splits that a run was trained on, found again and compared by their hash."""
+    """The splits that a run was trained on, loaded again and compared by hash."""
     config, known = checkpoint.state["config"], checkpoint.state["data"]
     data, own = _loaded(data), is_from_python(config)
     if data is None:
         if own and config["split_seed"] is None:
             raise CheckpointError(
-                f"{folder} was trained on arrays of your own: give them, load_run(folder, data=...), as the Trainer "
-                "had them"
+                f"{folder} was trained on arrays of your own: give them, load_run(folder, data=...), as they were "
+                "given to the Trainer"
             )
         data = load_mnist(config["dataset"])
     if isinstance(data, Dataset):
@@ -206,28 +206,28 @@ def data_of(folder: Path, checkpoint: Checkpoint, data: Data) -> Splits:
         found, now = origin.sha256, {name: getattr(origin, name) for name in asked}
         if found == known["sha256"] and now != asked:
             raise CheckpointError(
-                f"{folder} was trained on {known['name']} split by {asked}, these are split by {now}: give the data "
-                "set itself, load_run(folder, data=load_mnist(...))"
+                f"{folder} was trained on {known['name']} split by {asked}, these data are split by {now}: give the "
+                "data set itself, load_run(folder, data=load_mnist(...))"
             )
     _check_data(folder, known, found)
     return data
 
 
 def _loaded(data: Data) -> Data:
-    """The data set of a name or a folder; all else as it is."""
+    """The data set of a name or folder; other data unchanged."""
     return load_mnist(os.fspath(data)) if isinstance(data, (str, os.PathLike)) else data
 
 
 def _check_data(folder: Path, known: dict[str, Any], sha256: str) -> None:
     if sha256 != known["sha256"]:
         raise CheckpointError(
-            f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), this is "
-            f"{sha256[:12]}...: give those, with --dataset, or as load_run(folder, data=...)"
+            f"{folder} was trained on other data: {known['name']} (sha256 {known['sha256'][:12]}...), these are "
+            f"{sha256[:12]}...: give the original ones, with --dataset or load_run(folder, data=...)"
         )
 
 
 def _drawn(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by which `split` drew the examples."""
+    """The arguments with which `split` drew the examples."""
     counts, own = config.get("counts"), is_from_python(config)
     seed = config["split_seed" if own else "seed"]
     return {"val_fraction": config["val_fraction"], "seed": seed, "counts": counts and tuple(counts)}
@@ -258,7 +258,7 @@ def _trainer(run: LoadedRun) -> Trainer:
 
 
 def _trainers_job(run: LoadedRun) -> Job:
-    """The Job of a Trainer's run, at its beginning."""
+    """The Job of a Trainer's run, in its initial state."""
     config = {**run.config, "counts": run.config["counts"] and tuple(run.config["counts"])}
     settings, splits = Settings(**config), run.splits
     made = _optimizer(run, settings)
@@ -276,19 +276,19 @@ def _optimizer(run: LoadedRun, settings: Settings) -> Optimizer:
         return own_optimizer(given, params, total_steps=steps * max(1, settings.epochs), steps_per_epoch=steps)
     if settings.optimizer is None:
         raise CheckpointError(
-            f"{run.folder}: {settings.asked}. To go on, give it as a function of the parameters: "
-            "load_run(folder, optimizer=lambda params: ...); on the command line --opt FILE.py:NAME"
+            f"{run.folder}: {settings.asked}. To resume, give it as a function of the parameters: "
+            "load_run(folder, optimizer=lambda params: ...), or --opt FILE.py:NAME on the command line"
         )
     with must_fit(run.folder / CHECKPOINT):
         return make_optimizer(settings.optimizer, params)
 
 
 def _job(run: LoadedRun) -> Job:
-    """The Job of a run of the command line, its network the one that is loaded already."""
+    """The Job of a command-line run, with the network that is already loaded."""
     data = _loaded(run._data)
     dataset = data if isinstance(data, Dataset) else None
     if data is not dataset:
-        data_of(run.folder, run.checkpoint, data)  # complains where these are not the run's own splits
+        data_of(run.folder, run.checkpoint, data)  # raises if these are not the run's own splits
     job = prepare(Config(**run.config), dataset, run.model)
     _check_data(run.folder, run.checkpoint.state["data"], job.dataset.sha256)
     return job

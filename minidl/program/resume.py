@@ -1,5 +1,5 @@
-"""A Trainer's run on the command line: `python -m minidl.train --resume RUN`, with --model FILE.py:Net where its class
-is one of the user's own."""
+"""Resume a Trainer's run on the command line: `python -m minidl.train --resume RUN`, with --model FILE.py:Net if its
+class is user-defined."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from minidl.training.run import Run
 
 
 def is_trainers(folder: Path) -> bool:
-    """Whether a Trainer wrote this run. False for what is no run, too: whoever reads it next says so."""
+    """Whether a Trainer wrote this run. False also if it is not a run: the next reader reports that."""
     try:
         return is_from_python(load_run_checkpoint(folder / CHECKPOINT).state["config"])
     except (CheckpointError, OSError):
@@ -34,9 +34,9 @@ def is_trainers(folder: Path) -> bool:
 def resume_from_python(
     folder: Path, out: Path | None, args: dict[str, Any], options: dict[str, Any], stack: ExitStack
 ) -> Run:
-    """Put a Trainer's run back where its checkpoint stands; with `out` and `epochs`, a new run that begins there.
+    """Restore a Trainer's run from its checkpoint; with `out` and `epochs`, start a new run from there.
 
-    args     `model` and `opt` in the user's files, `dataset`, `epochs`: all else comes from the checkpoint
+    args     `model` and `opt` in the user's files, `dataset`, `epochs`: everything else comes from the checkpoint
     options  changes to the run's Options
     stack    keeps the folder locked
 

@@ -1,1 +1,1 @@
-"""What a run is made of: its configuration, model, optimizer by name, checkpoints and folder."""
+"""The parts of a run: its configuration, models and optimizers by name, checkpoints and folder."""

@@ -1,4 +1,4 @@
-"""From a name to an optimizer: what stands behind `--opt` and its companions on the command line."""
+"""Optimizers by name, for `--opt` and the related command-line options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from minidl.training.presets import DEFAULTS
 
 NAMES = tuple(DEFAULTS)
 
-# The options that an optimizer has, beside lr, weight_decay and max_norm, which all have.
+# The options of each optimizer, besides lr, weight_decay and max_norm, which all of them have.
 _OPTIONS: dict[str, set[str]] = {
     "sgd": {"schedule"},
     "momentum": {"schedule", "momentum"},
@@ -60,21 +60,21 @@ def build(
     lr_sgd: float | None = None,
     schedule_sgd: str | None = None,
 ) -> Optimizer:
-    """The optimizer of this name (see NAMES) for these parameters, all its options decided (see presets.decided).
+    """The optimizer of this name (see NAMES) for these parameters, with all its options filled in (presets.decided).
 
-    name             or a class or function of the user's own: "mine.py:Lion" (see own.py)
+    name             one of NAMES, or a user's own class or function: "mine.py:Lion" (see own.py)
 
     total_steps      length of the run, for gnmt, blend and schedules that have an end
-    steps_per_epoch  for blend and schedules that go by epochs
-    lr               the rate; hybrid, swats, gnmt: of Adam;   lr_sgd: of hybrid's and gnmt's SGD
+    steps_per_epoch  for blend and schedules in epochs
+    lr               the learning rate; hybrid, swats, gnmt: Adam's;   lr_sgd: that of SGD in hybrid and gnmt
     lr_after         hybrid: "projected", "matched" or a number, instead of lr_sgd
-    schedule         a text for parse_schedule; in a hybrid of Adam's phase, as schedule_sgd is of SGD's, whose end is
-                     that of the run
-    betas            Adam's, in a hybrid and in swats too; None: its defaults
-    switch           a text for parse_switch. For swats: one `swats:...` condition, which sets its tolerance
+    schedule         a string for parse_schedule; in a hybrid for Adam's phase. schedule_sgd is for SGD's phase, and
+                     ends with the run
+    betas            Adam's, also in hybrid and swats; None: Adam's defaults
+    switch           a string for parse_switch. For swats: one `swats:...` condition, which sets its tolerance
 
     Raises ValueError for an unknown name, an option that the optimizer does not have, or a number out of range;
-    SwitchError and ScheduleError, which are ValueErrors too, for a text that can't be read.
+    SwitchError and ScheduleError, which are ValueErrors too, for a string that can't be parsed.
     """
     given: dict[str, Any] = {
         "momentum": momentum or None, "switch": switch, "lr_after": lr_after, "lr_sgd": lr_sgd, "schedule": schedule,
@@ -85,7 +85,7 @@ def build(
         given |= {"schedule": schedule, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
         return own_optimizer(load(name), params, **given)
     _check(name, given)
-    assert lr is not None, "only an optimizer of the user's own may have no rate"
+    assert lr is not None, "only a user's own optimizer may have no learning rate"
     momentum, weight_decay = momentum or 0.0, weight_decay or 0.0
     common: dict[str, Any] = {"max_norm": clip_norm, "weight_decay": weight_decay}
     rate: Rate = lr
@@ -113,12 +113,12 @@ def build(
         case "hybrid":
             assert switch is not None
             assert lr_sgd is not None
-            # With weight decay, Adam's decoupled form: the decay is no part of the step that is projected.
+            # With weight decay, AdamW, whose decay is decoupled: it is not part of the step that is projected.
             first = (AdamW if weight_decay else Adam)(lr=rate, **adam)
             lengths = total_steps, steps_per_epoch
             return _hybrid(params, lengths, first, switch, lr_after, lr_sgd, schedule_sgd, momentum, common)
         case _:
-            # The paper's centre and period are epochs 10 and 5 of 90: the same fractions of this run.
+            # The paper's centre and period are 10 and 5 of 90 epochs: here the same fractions of the run.
             ninetieth = total_steps / steps_per_epoch / 90
             shape = {"center": 10 * ninetieth, "period": 5 * ninetieth}
             return Blend(params, rate, steps_per_epoch=steps_per_epoch, momentum=momentum, **shape, **common)
@@ -130,7 +130,7 @@ def _check(name: str, given: dict[str, Any]) -> None:
     for option, value in given.items():
         if value is not None and option not in _OPTIONS[name]:
             having = ", ".join(n for n in NAMES if option in _OPTIONS[n])
-            raise ValueError(f"{option.replace('_', '-')} does not apply to '{name}': it is for {having}")
+            raise ValueError(f"{option.replace('_', '-')} does not apply to '{name}': it is an option of {having}")
 
 
 def _hybrid(
@@ -155,7 +155,7 @@ def _hybrid(
 
 @dataclass
 class RestOfRun:
-    """The schedule of a hybrid's SGD, over what the switch has left of the run; copied and pickled with the hybrid."""
+    """The schedule of a hybrid's SGD, over the steps left after the switch; copied and pickled with the hybrid."""
 
     text: str
     peak: float
@@ -164,14 +164,14 @@ class RestOfRun:
     hybrid: Hybrid | None = None
 
     def __post_init__(self) -> None:
-        self(0)  # a text that can't be read is an error now, not at the switch
+        self(0)  # raises now, not at the switch, if the text can't be parsed
 
     def __call__(self, k: int) -> float:
         gone = (self.hybrid and self.hybrid.switch_step) or 0
         return _read(self.text, self.peak, max(1, self.total_steps - gone), self.steps_per_epoch)(k)
 
 
-@lru_cache(maxsize=16)  # a text is read once
+@lru_cache(maxsize=16)  # parse a text once
 def _read(text: str, peak: float, steps: int, steps_per_epoch: int) -> Schedule:
     return parse_schedule(text, lr=peak, total_steps=steps, steps_per_epoch=steps_per_epoch)
 

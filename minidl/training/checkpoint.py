@@ -1,10 +1,9 @@
 """A checkpoint is one safetensors file: the weights under their PyTorch names, the optimizer's vectors, and, as JSON
 in the file's header, everything else that training needs to resume with the same bits.
 
-The format holds numbers and text only: loading one can't run code, unlike a pickle. It is written beside the old
-checkpoint and takes its name when it is complete, so that there is a whole one on the disk at every moment. A checksum
-over names, dtypes, shapes, bytes and text tells a damaged file from a sound one, for safetensors itself sees only
-whether the length is right. What must be in the text is said in restore.py.
+The format holds only numbers and text: unlike a pickle, it can't run code when it is loaded. A checkpoint is written
+to a temporary file and then renamed, so there is always a complete one on disk. safetensors checks only the length of
+a file; a checksum over names, dtypes, shapes, bytes and text detects damage. The schema of the text is in restore.py.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from minidl.backend import Array
 from minidl.data.atomic import atomic_file
 from minidl.weights import CHECKSUM, HEADER, OPTIMIZER, PREFIX, as_bytes, checksum, free_prefix, prefix_of, read_tensors
 
-FORMAT = 2  # raised when the meaning of a file's content changes
+FORMAT = 2  # incremented when the meaning of a file's content changes
 
 
 class CheckpointError(ValueError):
-    """A file that is no checkpoint, is damaged, or was written by another version. The message names it."""
+    """A file that is not a checkpoint, is damaged, or was written by another version. The message names the file."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     model      the model's state dict: NumPy arrays under PyTorch's names
     optimizer  the optimizer's state dict: {"vectors": NumPy arrays by name, "scalars": JSON values by name}
@@ -53,11 +52,11 @@ def save_checkpoint(
     state: Mapping[str, Any],
     place: int | None = None,
 ) -> None:
-    """Write a checkpoint; an existing one is replaced in one step, or left alone if anything fails.
+    """Write a checkpoint; an existing one is replaced atomically, or left alone if anything fails.
 
-    place  a descriptor of its folder, see `atomic_file`
+    place  a file descriptor of its folder, see `atomic_file`
 
-    Raises OSError where the disk is full or the folder can't be written.
+    Raises OSError if the disk is full or the folder can't be written.
     """
     prefix = free_prefix(model)
     tensors = {**model, **{prefix + name: vector for name, vector in optimizer["vectors"].items()}}
@@ -69,7 +68,7 @@ def save_checkpoint(
 
 
 def _flush_folder(folder: Path, place: int | None = None) -> None:
-    """Make the new name survive a power cut. Windows and some network drives can't: there the old one may return."""
+    """Make the rename survive a power failure. Windows and some network drives can't: there the old file may return."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY) if place is None else place
         try:
@@ -80,7 +79,7 @@ def _flush_folder(folder: Path, place: int | None = None) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint. Raises CheckpointError where it is missing, damaged, no checkpoint, or of another format."""
+    """Read a checkpoint. Raises CheckpointError if it is missing, damaged, not a checkpoint, or of another format."""
     where = os.fspath(path)
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {where}")
@@ -94,7 +93,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{where} can't be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where} is damaged or no safetensors file: {error}") from error
+        raise CheckpointError(f"{where} is damaged or not a safetensors file: {error}") from error
     found, wanted = checksum(header[HEADER], tensors), header.get(CHECKSUM)
     if found != wanted:
         raise CheckpointError(
@@ -112,7 +111,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def saved_checksum(path: str | os.PathLike[str]) -> str | None:
-    """The checksum that a checkpoint says it has, without reading it all; None where there is none."""
+    """The checksum stored in a checkpoint, without reading the whole file; None if there is none."""
     try:
         with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get(CHECKSUM)
@@ -121,9 +120,9 @@ def saved_checksum(path: str | os.PathLike[str]) -> str | None:
 
 
 def _read_header(where: str, header: Mapping[str, str]) -> dict[str, Any]:
-    """Everything but the tensors, once it is clear that this is a checkpoint of ours."""
+    """Everything but the tensors, after a check that this is a minidl checkpoint."""
     if HEADER not in header:
-        raise CheckpointError(f"{where} holds tensors but is no minidl checkpoint: its header has no '{HEADER}'")
+        raise CheckpointError(f"{where} holds tensors but is not a minidl checkpoint: its header has no '{HEADER}'")
     state = json.loads(header[HEADER])
     written = state.get("format") if isinstance(state, dict) else None
     if written != FORMAT:

@@ -1,8 +1,8 @@
-"""A new run that begins where another ended: `--resume RUN --epochs N --out NEW`.
+"""A new run that starts where another ended: `--resume RUN --epochs N --out NEW`.
 
-The new run has a folder of its own, in which config.json and summary.json name the other as its parent. N epochs are
-its total, those of the parent counted. What the parent has fixed by its own length must be given again: a cosine
-that has reached its end has no rate for more steps.
+The new run has its own folder, where config.json and summary.json name the other run as its parent. N is the total
+number of epochs, including the parent's. Settings that depend on the parent's length must be given again: a cosine
+schedule that has ended has no learning rate for further steps.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from minidl.training.results import CHECKPOINT
 from minidl.training.run import Run
 
 LONG_AS_THE_RUN = ("cosine", "linear", "onecycle")  # schedules that end with the run
-SCALED = ("gnmt", "blend")  # optimizers whose phases are shares of its length
+SCALED = ("gnmt", "blend")  # optimizers whose phases are fractions of its length
 
 
 def begin_from(
     parent: Path, out: Path, epochs: int, asked: dict[str, Any], options: Options, stack: ExitStack | None = None
 ) -> Run:
-    """The run in `out` that takes the finished run `parent` on to `epochs` epochs.
+    """A run in `out` that continues the finished run `parent` to `epochs` epochs.
 
-    asked  what else is given: `dataset`, `device`, and `model` and `opt` of the user's own, where they are now;
-           `schedule`, `schedule_sgd` and `opt`, where the parent has one that goes by its length
+    asked  the other options given: `dataset`, `device`, and `model` and `opt` if the user's own files have moved;
+           `schedule`, `schedule_sgd` and `opt`, if the parent's depends on its length
 
-    Raises CheckpointError or ValueError, before anything is written, where that can't be done.
+    Raises CheckpointError or ValueError if that is not possible, before anything is written.
     """
     check_unused(out)
     if not (parent / CHECKPOINT).exists():
@@ -45,7 +45,7 @@ def begin_from(
         config, done = Config(**checkpoint.state["config"]), checkpoint.state["trainer"]["epoch"]
         if done < (config.epochs or 0):
             raise CheckpointError(
-                f"{parent} is at epoch {done} of {config.epochs}: first go on with "
+                f"{parent} is at epoch {done} of {config.epochs}: finish it first with "
                 f"--resume {typed(str(parent))}, without --out"
             )
     check_total(epochs, done, parent)
@@ -60,32 +60,32 @@ def begin_from(
 
 
 def check_total(epochs: int, done: int, parent: Path) -> None:
-    """Raise ValueError unless so many epochs are more than the parent has done."""
+    """Raise ValueError unless the total is more than the epochs the parent has done."""
     if epochs <= done:
-        raise ValueError(f"--epochs is the new run's total: more than the {done} that {parent} has done, got {epochs}")
+        raise ValueError(f"--epochs is the new run's total: it must be more than the {done} of {parent}, got {epochs}")
 
 
 def parent_of(folder: Path, p: Position) -> dict[str, Any]:
-    """What a new run says of the one that it begins from: its folder, and where it stood."""
+    """A new run's record of its parent: the folder, and the position it starts from."""
     return {"run": str(folder.absolute()), "epochs": p.epoch, "steps": p.step}
 
 
 def _check_asked(config: Config, asked: dict[str, Any], parent: Path) -> None:
-    """Raise ValueError unless exactly what depends on the run's length is given again."""
+    """Raise ValueError unless exactly the settings that depend on the run's length are given again."""
     wanted = {}
     for name in ("schedule", "schedule_sgd"):
         text = getattr(config, name)
         if text is not None and text.split(":")[0].strip() in LONG_AS_THE_RUN:
-            wanted[name] = f"its {text} has come to its end"
+            wanted[name] = f"its {text} schedule has ended"
     if config.opt in SCALED:
-        wanted["opt"] = f"the phases of {config.opt} are shares of the run's length, and would lie elsewhere"
+        wanted["opt"] = f"the phases of {config.opt} are fractions of the run's length, and would move"
     for name, why in wanted.items():
         if name not in asked:
             value = config.opt if name == "opt" else "constant"
-            raise ValueError(f"{parent}: {why}. Ask for it anew, with {flag(name)} {value} for example")
+            raise ValueError(f"{parent}: {why}. Give it again, with {flag(name)} {value} for example")
     moved = [name for name in ("model", "opt") if same_name(getattr(config, name), asked.get(name, ""))]
     if "opt" in asked and asked["opt"] != config.opt and "opt" not in moved:
-        raise ValueError(f"{parent} was trained by {config.opt}: --opt can be nothing else")
+        raise ValueError(f"{parent} was trained with {config.opt}: --opt can't be changed")
     for name in asked:
         if name not in (*wanted, *moved, "dataset", "device"):
             raise ValueError(f"--resume takes everything from the checkpoint: leave out {flag(name)}")

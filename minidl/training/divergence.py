@@ -1,4 +1,4 @@
-"""When training diverges: notice that the loss is no longer finite, and say where that began."""
+"""Divergence: detect that the loss is no longer finite, and report where that started."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from minidl.tensor import Tensor
 
 
 class Diverged(ArithmeticError):
-    """The loss is no longer a finite number. The message names the step, the rate and the first layer affected."""
+    """The loss is no longer finite. The message names the step, the learning rate and the first layer affected."""
 
 
 def diverged(step: int, what: str, rate: float, model: Module | None = None, x: Tensor | None = None) -> Diverged:
-    """The error to raise. With the model and a batch x it names the first layer whose output is not finite, or says how
-    many of the images are not."""
+    """The error to raise. Given the model and a batch x, it names the first layer whose output is not finite, or the
+    number of images that are not."""
     where = ""
     if x is not None and (bad := _not_finite(x)):
         which = f"{bad} of this batch's {len(x)} images hold a NaN or an infinity"
-        return Diverged(f"training diverged at step {step}: {what}; {which}: leave those out, or give them a value")
+        return Diverged(f"training diverged at step {step}: {what}; {which}: remove these, or replace the values")
     if model is not None and x is not None:
         where = f"; the first output that is not finite is that of {first_non_finite(model, x)}"
-    return Diverged(f"training diverged at step {step}: {what}, the rate {rate:g}{where}. Try a smaller --lr")
+    return Diverged(f"training diverged at step {step}: {what}, learning rate {rate:g}{where}. Try a smaller --lr")
 
 
 def first_non_finite(model: Module, x: Tensor) -> str:
-    """The first layer, in the order of computation, whose output for x has a NaN or an infinity in it, in words."""
+    """The first layer, in the order of computation, whose output for x contains a NaN or an infinity, in words."""
     found: list[str] = []
 
     def see(name: str, layer: Module, y: Tensor) -> Tensor:
@@ -40,12 +40,12 @@ def first_non_finite(model: Module, x: Tensor) -> str:
 
 
 def _not_finite(x: Tensor) -> int:
-    """How many images of a batch (N, ...) hold a NaN or an infinity."""
+    """The number of images of a batch (N, ...) that contain a NaN or an infinity."""
     return int((~xp_of(x.data).isfinite(x.data)).reshape(len(x), -1).any(1).sum())
 
 
 def check_weights(model: Module, step: int, rate: float) -> None:
-    """Raise Diverged where a weight is not a finite number: the last step was too large, though its loss was finite."""
+    """Raise Diverged if a weight is not finite: the last step was too large, although its loss was finite."""
     owned = [
         (f"{name} of layer {path}, {module!r}", value.data)
         for path, module in model.named_modules()
@@ -60,17 +60,17 @@ def check_weights(model: Module, step: int, rate: float) -> None:
 
 
 class LastGoodWeights:
-    """The weights behind the last finite loss, or behind the first that is not, kept without a wait for the device.
+    """The weights that gave the last finite loss, or the first non-finite one, kept without waiting for the device.
 
-    By the time the losses are read, a NaN has spread to all weights. From these, first_non_finite still
-    sees where it began.
+    By the time the losses are read, a NaN has spread to all weights. With these weights, first_non_finite can still
+    find where it started.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         assert optimizer.flat is not None, "a Trainer's optimizer has the model's parameters"
         self.flat = optimizer.flat
         self.w: Array = self.flat.w.copy()
-        self.good: Array = self.flat.xp.ones((), bool)  # whether all losses so far are finite
+        self.good: Array = self.flat.xp.ones((), bool)  # whether all losses so far were finite
 
     def watch(self, loss: Array) -> None:
         """Before a step: keep the weights, unless an earlier loss was not finite."""

@@ -1,4 +1,4 @@
-"""Where a run may be written: to a folder that holds none yet, nor a file that would be in its way."""
+"""Where a run may be written: to a folder without a run, or a file that would be in the way."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from minidl.telling import typed
 from minidl.training.results import CHECKPOINT
 
 FILES = (CHECKPOINT, "config.json", "metrics.jsonl", "summary.json", "curves.png")
-REPORT = "report.html"  # and this, where it is asked for
+REPORT = "report.html"  # with --report
 
 
 def check_unused(folder: Path) -> None:
-    """Raise ValueError where a run could not be written to `folder` without touching another's files."""
+    """Raise ValueError if writing a run to `folder` would touch other files."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: give a folder")
     there = [name for name in (*FILES, REPORT) if os.path.lexists(folder / name)]
     if {"config.json", CHECKPOINT} & set(there):
         raise ValueError(
-            f"--out {folder} holds a run already: choose another folder, or go on with --resume {typed(str(folder))}"
+            f"--out {folder} already holds a run: choose another folder, or resume it with "
+            f"--resume {typed(str(folder))}"
         )
     if there:
-        raise ValueError(f"{folder} holds a {there[0]} that is of no run: choose another folder, or remove it")
+        raise ValueError(f"{folder} holds a {there[0]} but no run: choose another folder, or remove the file")
 
 
 def make_new(folder: Path) -> Path:
-    """Make a folder of this name, or with -2, -3, ... after it where others began a run in the same second."""
+    """Make a folder of this name, with -2, -3, ... appended if other runs started in the same second."""
     numbered, n = folder, 1
     while True:
         try:

@@ -1,4 +1,4 @@
-"""How far a run has come, and its record, epoch by epoch."""
+"""The position of a run, and its metrics, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl.telling import counted
 
 class History(Named, list[dict[str, Any]]):
     """A list of dictionaries, one for each epoch: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr,
-    phase, seconds. Printed, it says how the last one ended."""
+    phase, seconds. Printed, it shows the results of the last one."""
 
     __slots__ = ()
 
@@ -44,31 +44,31 @@ class History(Named, list[dict[str, Any]]):
     def __getitem__(self, which: SupportsIndex) -> dict[str, Any]: ...
 
     def __getitem__(self, which: Any) -> Any:
-        """The record of one epoch, or of several; by name it is `of`."""
+        """The record of one epoch, or of several; with a name, the same as `of`."""
         return self.of(which) if isinstance(which, str) else super().__getitem__(which)
 
 
 @dataclass
 class Position:
-    """Where training stands; only the Trainer writes it. All of it goes into a checkpoint, as JSON."""
+    """The position of training; only the Trainer writes it. All of it is saved in a checkpoint, as JSON."""
 
-    epoch: int = 0  # whole epochs done
-    batch: int = 0  # batches done of the current epoch
-    step: int = 0  # optimizer steps in all
+    epoch: int = 0  # finished epochs
+    batch: int = 0  # finished batches of the current epoch
+    step: int = 0  # optimizer steps in total
     loss_sum: float = 0.0  # over the examples seen in this epoch
     correct: int = 0
     seen: int = 0
-    samples: int = 0  # examples trained on in all, and the seconds this took, evaluation not counted
+    samples: int = 0  # training examples in total, and the seconds they took, without evaluation
     train_seconds: float = 0.0
-    seconds: float = 0.0  # evaluation counted too
+    seconds: float = 0.0  # with evaluation
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a record per epoch
 
     def count_step(self, examples: int, seconds: float) -> None:
-        """A step is done."""
+        """Count a finished step."""
         self.batch, self.step, self.samples = self.batch + 1, self.step + 1, self.samples + examples
         self.train_seconds, self.seconds = self.train_seconds + seconds, self.seconds + seconds
 
     def count_epoch(self, record: dict[str, Any]) -> None:
-        """The epoch that this is the record of is done: the next one begins."""
+        """Count a finished epoch, with its record."""
         self.epoch, self.batch, self.loss_sum, self.correct, self.seen = self.epoch + 1, 0, 0.0, 0, 0
         self.metrics.append(record)

@@ -116,7 +116,7 @@ def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) ->
     for option in ("model", "opt"):
         old, new = getattr(was, option), getattr(now, option)
         if new != old and not same_name(old, new):
-            raise ValueError(f"{run} was trained with {of_file(old)}: --{option} can be nothing else")
+            raise ValueError(f"{run} was trained with {of_file(old)}: --{option} can't be changed")
         check_unchanged(new, trained_with, str(run), option)
 
 
