@@ -60,7 +60,7 @@ def test_files_beside_a_checkpoint(here, capsys):
     assert said(capsys, compare.main, here / "run", here / "run", status=0).count("taken from the checkpoint") >= 3
     said(capsys, report.main, here / "run", status=0)
     said(capsys, predict, here / "run", here / "x.idx", status=0)
-    assert said(capsys, train.main, "--resume", here / "run", status=0).count("written anew from the checkpoint") == 3
+    assert said(capsys, train.main, "--resume", here / "run", status=0).count("rewritten from the checkpoint") == 3
     assert before == {name: (here / "run" / name).read_bytes() for name in before}
 
 

@@ -202,7 +202,7 @@ def test_a_run_that_goes_on_without_says_so(tmp_path):
     assert "note: begun with" not in said
     said, used = trained(tmp_path / "a", "--resume", str(tmp_path / "a"), MINIDL_NO_FAST="1")
     assert f"'fast': '{fast.version()}'" in said
-    assert "the last digits may come out differently" in said
+    assert "the last digits may differ" in said
     assert used == fast.version()  # it was done, so nothing has changed
 
 
@@ -278,7 +278,7 @@ def test_a_run_begun_inside_a_block_of_no_fast_computes_so_behind_it(tmp_path, m
 def test_from_python_too_a_run_that_goes_on_without_says_so(tmp_path):
     trainer, data = begun(tmp_path / "run")
     trainer.fit(1, verbose=False)
-    with no_fast(), pytest.warns(UserWarning, match="begun with .*: the last digits may come out differently"):
+    with no_fast(), pytest.warns(UserWarning, match="started with .*: the last digits may differ"):
         load_run(tmp_path / "run", data=data).fit(1, verbose=False)
     load_run(tmp_path / "run", data=data).fit(1, verbose=False)  # as it was begun: nothing to say
 

@@ -93,7 +93,7 @@ def test_weights_that_are_no_numbers(made, run, capsys, lost):
     weights = load_checkpoint(run / "checkpoint.safetensors").model["1.weight"]
     weights[0, 0] = lost
     signed_anew(run, {"1.weight": weights})
-    assert both_refuse(capsys, made, run).count("'1.weight' hold 1 that are NaN or infinite, of 320") == 2
+    assert both_refuse(capsys, made, run).count("1 of the 320 weights '1.weight' are NaN or infinite") == 2
 
 
 def test_weights_that_overflow(made, run, capsys):
@@ -127,12 +127,12 @@ def test_weights_of_another_dtype_signed(made, run, capsys, dtype):
         ("config.dataset", None, "--dataset must be a text, got None"),
         ("config.epochs", 10**18, "--epochs must be at most 1,000,000"),
         ("trainer.metrics", None, "trainer.metrics must be a list, not None"),
-        ("trainer.metrics", [], "not a record of metrics for each epoch"),
+        ("trainer.metrics", [], "its metrics do not have one record per epoch"),
         ("trainer.step", -1, "trainer.step must be a whole number"),
         ("trainer.loss_sum", "x", "trainer.loss_sum must be a number, not 'x'"),
         ("model.classes", 10_000_000, "model.classes must be a whole number from 1 to 65,536, not 10000000"),
         ("model.image_size", [10**6, 10**6], "model.image_size[0] must be a whole number"),
-        ("model.image_size", [60_000, 60_000], "larger than any"),
+        ("model.image_size", [60_000, 60_000], "larger than this version supports"),
         ("model.image_size", [28, 2_800], "are too few for images of 28x2800"),
         ("optimizer.current.t", "x", "optimizer.current.t must be a whole number"),
         ("run", None, "run must be a text"),
@@ -167,7 +167,7 @@ def test_files_that_repeat_the_checkpoint(made, run, capsys, name, damage):
     assert train.main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"note: {file} " in said
-    assert "written anew from the checkpoint" in said
+    assert "rewritten from the checkpoint" in said
     assert file.read_bytes() == whole
     assert read_results(run).notes == []
 
@@ -176,7 +176,7 @@ def test_what_is_missing_is_called_missing(run, capsys):
     (run / "metrics.jsonl").unlink()
     assert read_results(run).notes == [f"{run / 'metrics.jsonl'} is missing: taken from the checkpoint"]
     assert train.main(["--resume", str(run)]) == 0
-    assert f"note: {run / 'metrics.jsonl'} is missing: written anew from the checkpoint" in capsys.readouterr().out
+    assert f"note: {run / 'metrics.jsonl'} is missing: rewritten from the checkpoint" in capsys.readouterr().out
 
 
 def test_a_run_cut_off_before_its_second_file_is_not_called_damaged(tmp_path, capsys, monkeypatch):
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_run_is_known(made, run, capsys):
     assert "is of run" in capsys.readouterr().err
     assert train.main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
-    assert said.count("written anew from the checkpoint") == 3
+    assert said.count("rewritten from the checkpoint") == 3
     assert json.loads((run / "summary.json").read_text())["seed"] == 1
 
 

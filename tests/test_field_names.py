@@ -115,7 +115,7 @@ def test_images_that_are_not_finite_are_named_not_the_rate(bad: float) -> None:
     images[[1, 4], 0, 0] = bad
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
     words = (
-        r"^training diverged at step 1: the loss is nan; 2 of this batch's 6 images hold a NaN or an infinity: leave"
+        r"^training diverged at step 1: the loss is nan; 2 of this batch's 6 images hold a NaN or an infinity: remove"
     )
     with pytest.raises(ArithmeticError, match=words), np.errstate(invalid="ignore"):
         minidl.Trainer(net, SGD(net.parameters()), (images, Y)).fit(1, verbose=False)

@@ -101,9 +101,9 @@ def test_a_spawned_worker_finds_it(tmp_path):
     ("text", "message"),
     [
         ("nets.py:Wid", r"nets.py has no 'Wid': did you mean 'Wide'\?"),
-        ("nets.py:zzz", r"nets.py has no 'zzz': it has Wide, double, fails"),
+        ("nets.py:zzz", r"nets.py has no 'zzz': it defines Wide, double, fails"),
         ("nets.py:SIZE", "'SIZE' in nets.py is neither a class nor a function, but of type int"),
-        ("nets.py", r"nets.py is a file: say what in it, as in nets.py:Wide"),
+        ("nets.py", r"nets.py is a file: name something in it, as in nets.py:Wide"),
         ("nest.py:Wide", r"there is no file nest.py: did you mean .*nets.py\?"),
         ("other.py:Wide", "there is no file other.py in /.*"),
         ("s.py:Wide", "there is no file s.py in /.*"),  # what it shares with nets.py is the ending
@@ -112,7 +112,7 @@ def test_a_spawned_worker_finds_it(tmp_path):
         ("folder:Wide", "folder is a folder: give a Python file in it"),
         ("Wide", "give a file and a name in it, as in nets.py:Wide, not 'Wide'"),
         ("nets.py:a b", "give a file and a name in it"),
-        ("image.py:Wide", "image.py is no Python file: it is not in UTF-8"),
+        ("image.py:Wide", "image.py is not a Python file: it is not in UTF-8"),
     ],
 )
 def test_what_is_not_there(tmp_path, monkeypatch, text, message):
@@ -184,7 +184,7 @@ def test_a_module_beside_the_file_is_found_and_no_other_files(tmp_path):
 
 def test_a_relative_import_and_arguments_are_told_what_to_write_instead(tmp_path):
     (tmp_path / "rel.py").write_text("from .sizes import width\n\ndef net():\n    return width\n")
-    with pytest.raises(UserError, match=r"line 1: ImportError: a file by itself has no package: .*from sizes import"):
+    with pytest.raises(UserError, match=r"line 1: ImportError: this file is not in a package: .*from sizes import"):
         load(str(tmp_path / "rel.py:net"))
     with pytest.raises(UserError, match=r"def my_net\(\): return Net\(hidden=8\), and name that: .*nets.py:my_net"):
         load(str(tmp_path / "nets.py:Net(hidden=8)"))

@@ -195,7 +195,7 @@ def test_a_network_without_weights_is_on_the_cpu():
     images = np.zeros((2, 1, 3), np.uint8)
     np.testing.assert_allclose(minidl.predict(nn.Flatten(), images), np.full((2, 3), 1 / 3), rtol=1e-6)
     assert minidl.evaluate(nn.Flatten(), (images, np.array([0, 1]))).loss == pytest.approx(np.log(3))
-    with pytest.raises(ValueError, match="the optimizer moves another model's parameters"):
+    with pytest.raises(ValueError, match="the optimizer has another model's parameters"):
         minidl.Trainer(nn.Flatten(), SGD(nn.Linear(3, 3, rng=0).parameters()), (images, np.array([0, 1])))
 
 

@@ -160,16 +160,16 @@ def test_networks_are_called_with_what_they_name():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda units: None, "wants units, which nobody gives"),
+        (lambda units: None, "requires units, which is not passed"),
         (lambda: None, r"gives nothing \(None\): it must be a Module"),
-        (lambda: nn.Flatten(), "has nothing to learn"),
+        (lambda: nn.Flatten(), "has no parameters to train"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), r"makes \(2, 3\) of images .* the data has 4 classes"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(7, 4)), r"can't take images of shape \(2, 1, 2, 3\)"),
         (Adam, "is an optimizer, not a network"),
         (lambda: 5, "gives an int: it must be a Module"),
         (lambda: Odd(layers=[nn.Linear(6, 4)]), "layers is a list with a Linear in it"),
         (lambda: Odd(layers={"a": nn.Linear(6, 4)}), "layers is a dict with a Linear in it"),
-        (lambda: Odd(parameters=5), "parameters is an int, in a Module it is a method"),
+        (lambda: Odd(parameters=5), "parameters is an int, but a method of Module"),
         (lambda: Odd(after=lambda y: Tensor(np.maximum(y.data, 0))), "does not depend on the weights"),
         (lambda: Odd(after=Tensor.detach), "does not depend on the weights"),
     ],
@@ -297,7 +297,7 @@ def test_a_changed_file_is_refused(mine, tmp_path):
         ([run], "minidl.report"),
         (["--resume", run], "minidl.train"),
     ):
-        assert "which is gone: put that file back, or say where it is now, --model FILE.py:Net" in fails(
+        assert "which is gone: put that file back, or say where it is now with --model FILE.py:Net" in fails(
             *args, module=module
         )
     moved.write_text(MINE)

@@ -163,7 +163,7 @@ def test_killed_before_anything_was_trained(data, whole, tmp_path):
     kill = partial(signal_at_call, 1, "os:replace")
     assert train(*arguments(data, out), log=log, sabotage=kill)[0] == -9
     assert {f.name.split(".")[1] for f in out.iterdir()} == {"checkpoint", "minidl"}  # half of it, and the lock
-    assert "nothing was trained yet, so start the run anew" in fails("--resume", out)
+    assert "nothing was trained yet, so start the run again" in fails("--resume", out)
     assert train(*arguments(data, out), log=log)[0] == 0
     assert not difference(outcome(out), outcome(whole))
 

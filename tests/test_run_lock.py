@@ -58,7 +58,7 @@ def test_a_run_that_is_under_way_is_not_resumed(data, whole, tmp_path):
     out = tmp_path / "r"
     first = paused(5, "minidl.trainer:Trainer.train_step", tmp_path / "first", *arguments(data, out))
     before = {f.name: f.read_bytes() for f in out.iterdir()}
-    refused = f"another process is training in {out}: let it end, or stop it and go on with --resume {out}\n"
+    refused = f"another process is training in {out}: let it finish, or stop it and resume with --resume {out}\n"
     assert fails("--resume", out) == f"minidl.train: error: {refused}"
     assert before == {f.name: f.read_bytes() for f in out.iterdir()}
     (tmp_path / "first" / "go").touch()
@@ -127,7 +127,7 @@ def test_where_neither_works_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("minidl.training.lock._write", refuse)
     for _ in range(2):
         with ExitStack() as held:
-            assert "has no locks: see to it that no second process trains there" in lock(tmp_path, held).note
+            assert "has no locks: make sure that no second process trains there" in lock(tmp_path, held).note
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_of_two_that_loaded_one_state_only_the_first_goes_on(tmp_path):
     first.save()
     before = {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()}
     for work in (lambda: second.fit(1, verbose=False), second.save):
-        with pytest.raises(ValueError, match="another program has continued the run in .* since it was loaded here"):
+        with pytest.raises(ValueError, match=r"another program has continued the run in .* since it was loaded here"):
             work()
     assert before == {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()}
     second.save(tmp_path / "other")
@@ -283,7 +283,7 @@ def test_a_folder_in_the_place_of_a_file(whole, tmp_path, name):
     shutil.copytree(whole, tmp_path / "r")
     (tmp_path / "r" / name).unlink()
     (tmp_path / "r" / name).mkdir()
-    assert f"{name} is a folder, in the place of a file of the run" in fails("--resume", tmp_path / "r")
+    assert f"{name} is a folder, where a file of the run belongs" in fails("--resume", tmp_path / "r")
     own = tmp_path / "own"
     trainer(own)
     (own / name).unlink(missing_ok=True)

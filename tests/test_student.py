@@ -204,11 +204,11 @@ def test_5_unscaled_images_are_told_once_per_trainer(dtype: str) -> None:
     data = few()
     raw = Examples(data.train.images.astype(dtype), data.train.labels)
     for _ in range(2):
-        with pytest.warns(UserWarning, match=r"the images go from 0 to 255 .*x / 255") as told:
+        with pytest.warns(UserWarning, match=r"the images range from 0 to 255 .*x / 255") as told:
             trainer(raw).fit(2, verbose=False)
         assert len(told) == 1
         assert told[0].filename == __file__
-    with pytest.warns(UserWarning, match="nothing scales them"):
+    with pytest.warns(UserWarning, match="and are not scaled"):
         evaluate(net(), (raw.images, raw.labels))
 
 
@@ -1339,7 +1339,7 @@ def test_what_would_only_be_found_epochs_later() -> None:
 
     with pytest.raises(ValueError, match=r"unknown metric 'val_los'.*val_loss"):
         trainer(model=model, optimizer=hybrid(Plateau("val_los")))
-    with pytest.raises(ValueError, match="no examples to validate on"):
+    with pytest.raises(ValueError, match="there are no validation examples"):
         trainer(few().train, model, optimizer=hybrid(Crossing("val_accuracy", 0.9) | AfterEpochs(1)))
     with pytest.raises(ValueError, match="the cosine ends at step 5"):
         trainer(model=model, optimizer=Adam(model.parameters(), schedule.cosine(0.1, 5))).fit(2)

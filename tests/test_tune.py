@@ -112,7 +112,7 @@ def test_results_of_another_search_or_damaged_ones_are_not_taken(tmp_path, capsy
         assert tune.main([*args, str(path), *more]) == 2
         message = capsys.readouterr().err
         assert says in message
-        assert "It is left alone: remove it, or give another --out" in message
+        assert "It is not overwritten: remove it, or give another --out" in message
     assert file.read_bytes() == damaged
     assert (tmp_path / "sound.json").read_text() == whole
     monkeypatch.chdir(tmp_path)
@@ -120,7 +120,7 @@ def test_results_of_another_search_or_damaged_ones_are_not_taken(tmp_path, capsy
         assert tune.main(args[:-1]) == 0
         output = capsys.readouterr().out.splitlines()
         assert output[note:] == first.splitlines()
-        assert not note or (": the search begins anew" in output[0] and "is damaged" in output[0])
+        assert not note or (": the search starts again" in output[0] and "is damaged" in output[0])
         (kept,) = Path("runs").glob("tune-linear-data-*.json")
         kept.write_text(kept.read_text().replace('"val_accuracy": 0.', '"val_accuracy": 0.9', 1))
     assert tune.main([*args, str(tmp_path / "data")]) == 2  # a folder

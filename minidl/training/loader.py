@@ -1,12 +1,12 @@
 """Classes and functions from a user's own file: `path/to/file.py:Name`.
 
-The file is run under a module name made from its whole path, as if it lay inside this module. So its own name does not
-matter: it may be no identifier, be called as another module is, or be one of two files of the same name. And a worker
-process that unpickles something from it finds it by that name, which says where the file is.
+The file is imported as a submodule of this module, named by its full path. So its file name need not be an identifier,
+and may be the name of another module or file. A worker process that unpickles an object from the file finds the file by
+that module name.
 
     code = load("nets.py:Wide")     runs the file, once
     code(784, 10)                   calls Wide; an error in the file names its line
-    code.sha256                     of the file as it was run; a worker that finds another one says so
+    code.sha256                     of the file that was run; a worker that finds another file raises
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from urllib.parse import quote, unquote
 
 from minidl.data.proof import file_sha256
 
-__path__: list[str] = []  # so that modules can lie inside this one
+__path__: list[str] = []  # makes this module a package, which can have submodules
 PREFIX = f"{__name__}."
 LARGEST = 1 << 24  # bytes of a file
 
 
 class UserError(ValueError):
-    """Something is wrong with a user's file, or inside it: the message says what and where."""
+    """An error in a user's file, or in finding it: the message says what and where."""
 
 
 @dataclass(frozen=True)
 class UserCode:
-    """A class or function in a user's file. Pickled by path and name; loaded again where it is used.
+    """A class or function in a user's file. Pickled by path and name, and loaded again when it is used.
 
     path    of the file, absolute;   name  in it;   sha256  of the file
     """
@@ -52,17 +52,17 @@ class UserCode:
 
     @property
     def thing(self) -> Any:
-        """The class or function itself. Raises UserError where the file is gone or is another one now."""
+        """The class or function itself. Raises UserError if the file is gone or has changed."""
         found = load(str(self))
         if found.sha256 != self.sha256:
             raise UserError(
                 f"{self.path} has changed since it was first loaded (sha256 {found.sha256[:12]}..., it was "
-                f"{self.sha256[:12]}...): put the old file back, or begin anew"
+                f"{self.sha256[:12]}...): restore the old file, or start again"
             )
         return getattr(_module(Path(self.path)), self.name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it. Raises UserError for what goes wrong inside the file."""
+        """Call it. Raises UserError for an error inside the file."""
         thing = self.thing
         with told(self):
             return thing(*args, **kwargs)
@@ -72,18 +72,18 @@ class UserCode:
 
 
 def load(text: str) -> UserCode:
-    """The class or function that "path/to/file.py:Name" says. The file is run, unless this very file was run before.
+    """The class or function named by "path/to/file.py:Name". Runs the file, unless it ran before and has not changed.
 
-    Raises UserError, with what to do, where there is no such file or name, or the file fails.
+    Raises UserError, with what to do, if there is no such file or name, or the file fails.
     """
     file, colon, name = text.rpartition(":")
     if not colon or not name.isidentifier():
         if text.endswith(".py"):
-            raise UserError(f"{text} is a file: say what in it, as in {text}:{_some_name(text)}")
+            raise UserError(f"{text} is a file: name something in it, as in {text}:{_some_name(text)}")
         if called := re.fullmatch(r"(.+\.py):(\w+)\((.*)\)", text):
             file, name, given = called.groups()
             raise UserError(
-                f"{Path(file).name}:{name}({given}): no arguments can stand here. Write a function into {file} that "
+                f"{Path(file).name}:{name}({given}): arguments are not allowed here. Add a function to {file} that "
                 f"gives them, def my_{name.lower()}(): return {name}({given}), and name that: {file}:my_{name.lower()}"
             )
         raise UserError(f"give a file and a name in it, as in nets.py:Wide, not {text!r}")
@@ -98,7 +98,7 @@ def load(text: str) -> UserCode:
 
 
 def _module(path: Path) -> Any:
-    """The file as a module, run again where it has changed."""
+    """The file as a module; runs it again if it has changed."""
     name = PREFIX + quote(str(path), safe="/:\\ ").replace(".", "%2E")
     known = sys.modules.get(name)
     if known is not None:
@@ -110,14 +110,14 @@ def _module(path: Path) -> Any:
 
 
 class _UserFiles(MetaPathFinder, Loader):
-    """Finds the modules whose name is a path, and runs them. Nothing is written beside the user's file."""
+    """Finds the modules whose name is a path, and runs them. Writes no files (no __pycache__) next to the user's."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if not name.startswith(PREFIX):
             return None
         if not os.path.isabs(unquote(name.removeprefix(PREFIX))):
             wanted = unquote(name.removeprefix(PREFIX))
-            raise ImportError(f"a file by itself has no package: write `import {wanted}` or `from {wanted} import ...`")
+            raise ImportError(f"this file is not in a package: write `import {wanted}` or `from {wanted} import ...`")
         spec = ModuleSpec(name, self, origin=unquote(name.removeprefix(PREFIX)))
         spec.has_location = True
         return spec
@@ -131,8 +131,8 @@ class _UserFiles(MetaPathFinder, Loader):
 
 @contextmanager
 def _found_beside(folder: Path) -> Iterator[None]:
-    """While a file runs, `import helper` finds helper.py beside it, as when Python runs the file; but after all else,
-    and for this file alone: another one may have another helper.py beside it."""
+    """While a file runs, `import helper` finds helper.py next to it, as when Python runs the file; but last in
+    sys.path, and only for this file: another one may have a different helper.py."""
     if str(folder) in map(os.path.abspath, sys.path):
         yield
         return
@@ -156,7 +156,7 @@ sys.meta_path.append(_UserFiles())
 
 @contextmanager
 def told(code: UserCode | Path) -> Iterator[None]:
-    """`with told(code):` an exception from inside the user's file becomes a UserError that names its line."""
+    """`with told(code):` an exception raised inside the user's file becomes a UserError that names the line."""
     path = code.path if isinstance(code, UserCode) else str(code)
     try:
         yield
@@ -197,14 +197,14 @@ def _check_file(path: Path, file: str) -> None:
     except OSError as error:
         raise UserError(f"{file} can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{file} is no Python file: it is not in UTF-8") from None
+        raise UserError(f"{file} is not a Python file: it is not in UTF-8") from None
 
 
 def _check_name(module: ModuleType, name: str, file: str) -> None:
     if not hasattr(module, name):
         own = _own(module)
         near = difflib.get_close_matches(name, own, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(own) or 'no class or function of its own'}"
+        hint = f"did you mean {near[0]!r}?" if near else f"it defines {', '.join(own) or 'no class or function'}"
         raise UserError(f"{file} has no {name!r}: {hint}")
     if not callable(getattr(module, name)):
         kind = type(getattr(module, name)).__name__
@@ -218,9 +218,9 @@ def _own(module: ModuleType) -> list[str]:
 
 
 def own_things(file: str | Path) -> dict[str, Any]:
-    """{name: thing} of what a file defines itself: its classes, functions and values, not what it imports from others.
+    """{name: object} of the classes, functions and values that a file defines itself, without what it imports.
 
-    Raises UserError where there is no such file, or it fails.
+    Raises UserError if there is no such file, or it fails.
     """
     path = Path(file).expanduser().absolute()
     _check_file(path, str(file))
@@ -231,7 +231,7 @@ def own_things(file: str | Path) -> dict[str, Any]:
 
 
 def _some_name(file: str) -> str:
-    """A name for an example: one from the file if it is there and runs."""
+    """A name for an example: one from the file if it exists and runs."""
     path = Path(file).expanduser().absolute()
     own = _own(_module(path)) if path.is_file() else []
     return own[0] if own else "Name"

@@ -1,12 +1,12 @@
-"""One process at a time in a run's folder, whatever others do and wherever they were stopped.
+"""Locks a run's folder for one process at a time, also if processes were killed before.
 
-Two marks say that a folder is taken. The system's lock (flock) goes with its process, by SIGKILL too; but some network
-drives have none, or one that other machines don't see. The file `.minidl.lock`, which only one can make, holds there;
-but it outlives a process that is killed. So a process that finds the file and gets the lock takes it over, unless
-another machine made it. Where neither works the run says so, and no process is kept out.
+There are two locks. The system's lock (flock) ends with its process, even by SIGKILL; but some network drives have
+none, or one that other machines don't see. The file `.minidl.lock`, created exclusively, works there too; but it
+outlives a process that is killed. So a process that finds the file but gets the flock takes the file over, unless it
+was made on another machine. If neither works, the run prints a note, and other processes are not kept out.
 
-Files are written by the folder's descriptor, not by its name: a folder that is renamed takes its run along, and one
-that was removed, and made anew by another run, is left alone.
+Files are written by the folder's file descriptor, not by its name: if the folder is renamed, the run continues in it;
+if it was removed and another run has made one of the same name, that one is left alone.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LOCK = ".minidl.lock"
 
 @dataclass(frozen=True)
 class Held:
-    """A folder that this process has for itself, as long as the ExitStack it was locked with is open.
+    """A folder locked by this process, as long as the ExitStack it was locked with is open.
 
-    place  descriptor of the folder, for `atomic_file`; None where the system opens no folders (Windows)
-    note   a warning about a drive without locks; None: there is none
+    place  file descriptor of the folder, for `atomic_file`; None if the system can't open folders (Windows)
+    note   a warning about a drive without locks, or None
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Held:
     note: str | None = None
 
     def path(self) -> Path | None:
-        """Where the folder is now: it may have been renamed; None where it was removed."""
+        """Where the folder is now, as it may have been renamed; None if it was removed."""
         if self.place is None:
             return self.folder if self.folder.is_dir() else None
         with suppress(OSError):
@@ -52,9 +52,9 @@ class Held:
 
 
 def lock(folder: Path, stack: ExitStack | None) -> Held:
-    """Keep other processes from writing to this folder until `stack` is closed. None: it is not locked.
+    """Keep other processes from writing to this folder until `stack` is closed; with None, don't lock it.
 
-    Raises ValueError where another process has it.
+    Raises ValueError if another process holds the lock.
     """
     if stack is None:
         return Held(folder)
@@ -63,11 +63,11 @@ def lock(folder: Path, stack: ExitStack | None) -> Held:
     filed = _make_file(folder, place, locked, stack)
     if locked or filed:
         return Held(folder, place)
-    return Held(folder, place, f"the drive of {folder} has no locks: see to it that no second process trains there")
+    return Held(folder, place, f"the drive of {folder} has no locks: make sure that no second process trains there")
 
 
 def _name_of(place: int) -> Path:
-    """What a folder is called now, by its descriptor. Raises OSError where the system does not say."""
+    """The current path of a folder, from its descriptor. Raises OSError if the system can't tell."""
     if sys.platform == "darwin":
         import fcntl  # Windows has none
 
@@ -86,7 +86,7 @@ def _open(folder: Path, stack: ExitStack) -> int | None:
 
 
 def _flock(folder: Path, place: int | None) -> bool:
-    """Whether the system's lock is ours."""
+    """Whether we got the system's lock."""
     if place is None:
         return False
     with suppress(ImportError, OSError):
@@ -101,7 +101,7 @@ def _flock(folder: Path, place: int | None) -> bool:
 
 
 def _make_file(folder: Path, place: int | None, locked: bool, stack: ExitStack) -> bool:
-    """Whether the file is ours. One that was left by a process which is gone is replaced."""
+    """Whether we created the lock file. One left by a process that is gone is replaced."""
     token = secrets.token_hex(8)
     mine = {**_machine(), "pid": os.getpid(), "token": token}
     for _ in range(2):
@@ -114,7 +114,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, stack: ExitStack) 
             same = theirs.get("boot") == mine["boot"] or theirs.get("host") == mine["host"]
             if not locked or not same:
                 raise _taken(folder, theirs) from None
-            _remove(folder, place)  # its maker had the lock, and is gone with it
+            _remove(folder, place)  # we hold the flock, so the process that made the file is gone
         except OSError:
             return False
         else:
@@ -124,7 +124,7 @@ def _make_file(folder: Path, place: int | None, locked: bool, stack: ExitStack) 
 
 
 def _machine() -> dict[str, str]:
-    """What identifies this machine since it was last started; containers share it."""
+    """Identifies this machine since its last boot; shared by containers on it."""
     boot = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -134,7 +134,7 @@ def _machine() -> dict[str, str]:
 def _taken(folder: Path, by: dict[str, object] | None = None) -> ValueError:
     if by is None:
         return ValueError(
-            f"another process is training in {folder}: let it end, or stop it and go on with "
+            f"another process is training in {folder}: let it finish, or stop it and resume with "
             f"--resume {typed(str(folder))}"
         )
     who = f"process {by.get('pid', '?')} of {by.get('host', 'another machine')}" if by else "another process"
@@ -145,8 +145,8 @@ def _taken(folder: Path, by: dict[str, object] | None = None) -> ValueError:
 
 
 def _write(folder: Path, place: int | None, text: str) -> int | None:
-    """Make the file. On Windows it lasts as long as its descriptor, which is returned, and no one else can read it."""
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0)  # so it goes with a killed maker, too
+    """Create the file. On Windows it exists as long as its descriptor, which is returned; others can't read it."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_TEMPORARY", 0)  # removed if the process is killed
     descriptor = os.open(LOCK if place is not None else folder / LOCK, flags, 0o666, dir_fd=place)
     try:
         os.write(descriptor, text.encode())
@@ -161,7 +161,7 @@ def _write(folder: Path, place: int | None, text: str) -> int | None:
 
 
 def _read(folder: Path, place: int | None) -> dict[str, object] | None:
-    """Who made the file; {} where that can't be read, None where there is none."""
+    """The content of the file: who made it; {} if it can't be read, None if there is no file."""
     try:
         descriptor = os.open(LOCK if place is not None else folder / LOCK, os.O_RDONLY, dir_fd=place)
     except FileNotFoundError:
@@ -182,6 +182,6 @@ def _remove(folder: Path, place: int | None) -> None:
 
 
 def _release(folder: Path, place: int | None, token: str) -> None:
-    """Remove the file, if it is still the one that we made."""
+    """Remove the file if it is still ours."""
     if (_read(folder, place) or {}).get("token") == token:
         _remove(folder, place)

@@ -1,4 +1,4 @@
-"""The models that the programs know by name. Each takes the image size and the number of classes from the data."""
+"""The built-in models, by name. Each adapts to the image size and the number of classes of the data."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def mlp(size: ImageSize, classes: int, rng: Rng) -> Sequential:
 
 
 def cnn(size: ImageSize, classes: int, rng: Rng) -> Sequential:
-    """Two convolutions of 16 and 32 filters, each with a pool, then 128 hidden units: on MNIST 206,922 weights."""
+    """Two convolutions of 16 and 32 filters, each with max-pooling, then 128 hidden units: on MNIST 206,922 weights."""
     return network(size, classes, rng, filters=(16, 32), hidden=(128,))
 
 
 def race(size: ImageSize, classes: int, rng: Rng) -> Sequential:
-    """For 99 % in one epoch (github.com/tuomaso/train_mnist_fast): 24 filters 5x5, 32 of 3x3, 256 hidden units.
+    """For 99 % in one epoch (github.com/tuomaso/train_mnist_fast): 24 filters of 5x5, 32 of 3x3, 256 hidden units.
 
-    Its input is standardized; not padded, images shrink. On MNIST 215,194 weights.
+    Its input is standardized; its convolutions are not padded. On MNIST 215,194 weights.
     """
     height, width = (((n - 4) // 2 - 2) // 2 for n in size)
     if height < 1 or width < 1:
@@ -58,12 +58,12 @@ def underfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
 
 
 def goodfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
-    """Large enough to fit, held back by dropout: 512-256 hidden units."""
+    """Large enough to fit, regularized by dropout: 512-256 hidden units."""
     return perceptron(size, [512, 256], classes, rng, dropout=0.3)
 
 
 def overfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
-    """Large enough to learn the training set by heart, nothing to hold it back: 1024-1024 hidden units."""
+    """Large enough to memorize the training set, without regularization: 1024-1024 hidden units."""
     return perceptron(size, [1024, 1024], classes, rng)
 
 
@@ -73,14 +73,14 @@ MODELS: dict[str, Callable[[ImageSize, int, Rng], Sequential]] = {
 
 
 def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Module:
-    """The model of that name for images of `size` (height, width), with weights drawn by `seed`.
+    """The model of that name for images of `size` (height, width), with weights drawn from `seed`.
 
-    name  one of MODELS, or a network of the user's own: "mine.py:Net" (see own.py)
+    name  one of MODELS, or a user's own network: "mine.py:Net" (see own.py)
 
     Raises ValueError for an unknown name, or images too small for the model.
     """
     if is_own(name):
-        with random_seed(seed):  # each layer that is given no rng
+        with random_seed(seed):  # for layers without an rng
             return own_network(load(name), size, classes)
     if name not in MODELS:
         raise ValueError(unknown("model", name, MODELS))
@@ -88,14 +88,14 @@ def build_model(name: str, size: ImageSize, classes: int, seed: int = 0) -> Modu
 
 
 def standardize(model: Module, images: Array) -> None:
-    """Give the model's Standardize layers the mean and the deviation of these images, those it will be trained on."""
+    """Set the model's Standardize layers to the mean and standard deviation of these images, its training set."""
     for layer in standards(model):
         mean, std = statistics(images)
-        layer.load_state_dict({"mean": np.asarray(mean), "std": np.asarray(std or 1.0)})  # 1: all pixels are the same
+        layer.load_state_dict({"mean": np.asarray(mean), "std": np.asarray(std or 1.0)})  # 1 if all pixels are equal
 
 
 def input_of(model: Module) -> str:
-    """What happens to a pixel on its way into the model, as a formula with all its numbers."""
+    """The preprocessing of a pixel before the model, as a formula with its numbers."""
     words = "byte / 255"
     for layer in standards(model):
         words = f"({words} - {layer.mean.numpy()}) / {layer.std.numpy()}"
@@ -116,12 +116,12 @@ def network(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> Sequential:
-    """A network from images of `size` to `classes` logits, its weights drawn by `rng`.
+    """A network from images of `size` to `classes` logits, with weights drawn from `rng`.
 
-    filters  of each convolution: 3x3, padded, with a ReLU and a 2x2 pool after it, which halves the image
-    hidden   units of each fully connected layer, with a ReLU after it, and dropout if wanted
+    filters  number of filters of each convolution: 3x3, padded, followed by ReLU and 2x2 max-pooling
+    hidden   units of each fully connected layer, followed by ReLU, and by dropout unless it is 0
 
-    Raises ValueError for images that are too small for the pools.
+    Raises ValueError for images that are too small for the pooling.
     """
     layers: list[Module] = []
     channels, (height, width) = 1, size
@@ -131,8 +131,8 @@ def network(
     if not height or not width:
         least = 2 ** len(filters)
         raise ValueError(
-            f"images of {size[0]}x{size[1]} are too small for {len(filters)} pools, each of which halves them: "
-            f"use images of {least}x{least} or more, or fewer filters"
+            f"images of {size[0]}x{size[1]} are too small for {len(filters)} pooling layers, which each halve them: "
+            f"use images of {least}x{least} or more, or fewer convolutions"
         )
     widths = [channels * height * width, *hidden]
     layers.append(Flatten())
@@ -144,10 +144,10 @@ def network(
 
 
 def perceptron(size: ImageSize, hidden: Sequence[int], classes: int, rng: Rng, dropout: float = 0.0) -> Sequential:
-    """A network without convolutions."""
+    """A multilayer perceptron: a network without convolutions."""
     return network(size, classes, rng, hidden=hidden, dropout=dropout)
 
 
 def count_parameters(model: Module) -> int:
-    """The number of the model's parameters."""
+    """The number of the model's weights."""
     return sum(p.size for p in model.parameters())

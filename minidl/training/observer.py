@@ -1,4 +1,4 @@
-"""Observers of a Trainer: a progress bar, checkpoints, a recording; several at once."""
+"""Observers of a Trainer, such as a progress bar, checkpoints, a recording. A Trainer can have several."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from minidl.tensor import Tensor
 
 @dataclass
 class Step:
-    """A training step as observers are given it. What it holds is valid during the call only: copy what you keep.
+    """A training step, as passed to observers. Its content is valid only during the call: copy what you keep.
 
     number     1 for the first of a run
     x, labels  the batch: a Tensor (N, C, H, W), and an array (N,)
-    loss       before the update, a Tensor of one number; None before the step
-    logits     (N, classes), for a step that an observer wants whole; the gradients of the weights are there then too
+    loss       before the update, a scalar Tensor; None before the step
+    logits     (N, classes), only for a step that an observer `wants`; then the weights' gradients are available too
     """
 
     number: int
@@ -28,15 +28,15 @@ class Step:
 
 
 class Observer:
-    """Called at every step and epoch. It changes nothing but a batch before its step, and may ask to stop by returning
-    True.
+    """Called at every step and epoch. It may change a batch before its step, and nothing else. It asks to stop training
+    by returning True.
 
-    A subclass writes the methods that it needs.
+    A subclass overrides the methods that it needs.
     """
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """A warning of a method that is called like Keras's on_epoch_end or fastai's before_fit, where no other method
-        of the class calls it: nobody else would."""
+        """Warn about a method named like Keras's on_epoch_end or fastai's before_fit, unless another method of the
+        class calls it: the Trainer would not."""
         super().__init_subclass__(**named)
         methods = {name: method.__code__ for name, method in vars(cls).items() if hasattr(method, "__code__")}
         for name in methods:
@@ -46,48 +46,48 @@ class Observer:
                      "self, step), after_step(self, step), after_epoch(self, record) and close(self)")  # fmt: skip
 
     def wants(self, step: int) -> bool:
-        """Whether this step is to be computed operation by operation; on a GPU the others may run in one piece."""
+        """Whether this step must be computed operation by operation; on a GPU, other steps may run as one graph."""
         return False
 
     def before_epoch(self) -> None:
         """An epoch begins, or continues in a resumed run."""
 
     def before_step(self, step: Step) -> None:
-        """The step is about to be taken, on what step.x and step.labels are then, such as an augmented batch."""
+        """A step begins. It uses step.x and step.labels as they are after this call, such as an augmented batch."""
 
     def after_step(self, step: Step) -> bool | None:
-        """The step is taken and counted."""
+        """The step is done and counted."""
 
     def after_epoch(self, record: dict[str, Any]) -> bool | None:
-        """The epoch is over; `record` is a copy of its line of metrics.jsonl."""
+        """The epoch is over; `record` is a copy of its line in metrics.jsonl."""
 
     def close(self) -> None:
-        """Training is over, at its end or by an error."""
+        """Training has ended, normally or by an error."""
 
 
 def after_step(observer: Observer, step: Step) -> bool:
-    """Tell an observer of a step. Whether it asks to stop."""
+    """Call an observer's after_step; returns whether it asks to stop."""
     return _asks(observer, "after_step", observer.after_step(step))
 
 
 def after_epoch(observer: Observer, record: dict[str, Any]) -> bool:
-    """Tell an observer of an epoch, by a copy of its record. Whether it asks to stop."""
+    """Call an observer's after_epoch with a copy of the record; returns whether it asks to stop."""
     shown = dict(record)
     answer = observer.after_epoch(shown)
     same = [name for name in record if name in shown and shown[name] is record[name]]
     if changed := [str(name) for name in record | shown if name not in same]:
-        tell(f"{type(observer).__name__}.after_epoch changed {changed} in its copy of the record, which the metrics do "
-             "not show: keep values of your own in the observer, as in self.values.append(value)")  # fmt: skip
+        tell(f"{type(observer).__name__}.after_epoch changed {changed} in its copy of the record, not in the metrics: "
+             "keep your own values in the observer, as in self.values.append(value)")  # fmt: skip
     return _asks(observer, "after_epoch", answer)
 
 
 def _asks(observer: Observer, method: str, answer: Any) -> bool:
-    """Whether the answer is True. A loss or a record that a method returns by habit is no wish to stop."""
+    """Whether the answer is True. TypeError for another type, such as a loss or a record returned by habit."""
     if answer is None or isinstance(answer, bool) or (type(answer) is int and answer == 0):  # `waited and waited > 3`
         return bool(answer)
-    if str(getattr(answer, "dtype", "")) == "bool" and answer.size == 1:  # a comparison of NumPy's
+    if str(getattr(answer, "dtype", "")) == "bool" and answer.size == 1:  # a NumPy comparison
         return bool(answer)
     raise TypeError(
-        f"{type(observer).__name__}.{method} returned a value of type {type(answer).__name__}: True asks the Trainer "
-        "to stop, False or nothing lets it go on"
+        f"{type(observer).__name__}.{method} returned a value of type {type(answer).__name__}: return True to stop the "
+        "Trainer, False or nothing to continue"
     )

@@ -1,8 +1,8 @@
-"""A network or an optimizer of the user's own: `--model mine.py:Net`, `--opt mine.py:Lion`.
+"""A user's own network or optimizer: `--model mine.py:Net`, `--opt mine.py:Lion`.
 
-Each is called with what its parameters name, and nothing else. A network may name `image_size` and `classes`; an
-optimizer `total_steps` and `steps_per_epoch`, and whatever options of the command line it wants to have: `lr`,
-`weight_decay`, `max_norm` (that is --clip-norm), `momentum`, `betas`.
+Each is called only with the arguments that its parameters name. A network may name `image_size` and `classes`; an
+optimizer `total_steps` and `steps_per_epoch`, and any of these command-line options: `lr`, `weight_decay`, `max_norm`
+(--clip-norm), `momentum`, `betas`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from minidl.tensor import Tensor
 from minidl.training.loader import UserCode, UserError, load, told
 from minidl.training.options import flag
 
-# From an option of the command line to the parameter that an optimizer takes it by.
+# From a command-line option to the optimizer's parameter.
 OPTIONS = {name: name for name in ("lr", "weight_decay", "momentum", "betas")} | {"clip_norm": "max_norm"}
-LR = 1e-3  # where an optimizer has no rate of its own as a default
+LR = 1e-3  # for an optimizer whose parameter lr has no default
 
 
 # ---- names ----
 
 
 def is_own(name: str) -> bool:
-    """Whether the name of a model or an optimizer is a place in a file."""
+    """Whether the name of a model or an optimizer refers to a file."""
     return name.endswith(".py") or ".py:" in name
 
 
 def absolute_name(name: str) -> str:
-    """The name made valid in any working folder; a built-in name stays as it is."""
+    """The name with an absolute path; a built-in name is unchanged."""
     if not is_own(name):
         return name
     file, colon, inside = name.rpartition(":") if not name.endswith(".py") else (name, "", "")
@@ -49,12 +49,12 @@ def absolute_name(name: str) -> str:
 
 
 def short(name: str) -> str:
-    """What a folder or a title calls it: Net for /home/ada/mine.py:Net."""
+    """The short name, for folders and titles: Net for /home/ada/mine.py:Net."""
     return name.rpartition(":")[2] if is_own(name) else name
 
 
 def of_file(name: str) -> str:
-    """The same with its file, but without the folder: mine.py:Net."""
+    """The name with its file, but without the folder: mine.py:Net."""
     return Path(name).name if is_own(name) else name
 
 
@@ -71,29 +71,29 @@ def _file_of(name: str) -> Path:
 
 
 def check_there(name: str, run: str, option: str = "model") -> None:
-    """Raise UserError where the file of a run's model or optimizer is gone: it may have been moved."""
+    """Raise UserError if the file of a run's model or optimizer is gone: it may have been moved."""
     path = _file_of(name)
     if is_own(name) and not path.is_file():
         raise UserError(
             f"{run} was trained with {short(name)} from {path}, which is gone: put that file back, or say where it is "
-            f"now, --{option} FILE.py:{short(name)}"
+            f"now with --{option} FILE.py:{short(name)}"
         )
 
 
 def changed(name: str, trained_with: Mapping[str, str], run: str) -> str | None:
-    """A sentence where a model's file, which is there, is not the one that the run was trained with."""
+    """A warning if a model's file exists, but is not the one that the run was trained with; else None."""
     path = _file_of(name)
     if not is_own(name) or not trained_with or not path.is_file():
         return None
     if file_sha256(path) in trained_with.values():
         return None
-    return f"{path.name} has changed since {run} was trained with it: what the network says now may be something else"
+    return f"{path.name} has changed since {run} was trained with it: the network may now give other results"
 
 
 def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option: str = "model") -> None:
-    """Raise UserError where the file of a model or an optimizer is not the one of the run. It isn't run for that.
+    """Raise UserError if the file of a model or an optimizer is not the run's. The file is not executed.
 
-    trained_with  {file: sha256}, as `hashes` gave it; where the files lay then does not matter
+    trained_with  {file: sha256}, from `hashes`; only the hashes count, not the paths
     """
     if not is_own(name):
         return
@@ -104,12 +104,12 @@ def check_unchanged(name: str, trained_with: Mapping[str, str], run: str, option
         wanted = " or ".join(f"{sha256[:12]}..." for sha256 in trained_with.values())
         raise UserError(
             f"{path} has changed since {run} was trained with it (sha256 {found[:12]}..., it was {wanted}): "
-            "put the old file back, or train anew"
+            "put the old file back, or train again from the start"
         )
 
 
 def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) -> None:
-    """Raise ValueError where a Config's model or optimizer is not that of the run, or its file is another (UserError).
+    """Raise ValueError if a Config's model or optimizer is not the run's, or UserError if its file has changed.
 
     was, now  the Config of the run, and the one to continue with
     """
@@ -121,14 +121,14 @@ def check_own(was: Any, now: Any, trained_with: Mapping[str, str], run: Path) ->
 
 
 def same_name(name: str, now: str) -> bool:
-    """Whether `now` says where the same thing lies now: a class or function of that name, in a file of the user's."""
+    """Whether `now` may be the same class or function in another place: it has the same name, in a user's file."""
     return is_own(name) and is_own(now) and short(name) == short(now)
 
 
 @contextmanager
 def telling(*names: str) -> Iterator[None]:
-    """`with telling(model, opt):` what goes wrong inside the users' files, or what is found wrong with a rule in them,
-    becomes a UserError."""
+    """`with telling(model, opt):` errors raised inside the user's files, or by checks of a rule defined in them, become
+    UserErrors."""
     own = [name for name in names if is_own(name)]
     try:
         with ExitStack() as stack:
@@ -146,26 +146,26 @@ def telling(*names: str) -> Iterator[None]:
 
 
 def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: int) -> Module:
-    """The network that `make` gives: a class or function, called as `make()`, or with those of `image_size` (height,
-    width) and `classes` that its parameters name.
+    """The network that `make`, a class or function, returns. It is called with those of `image_size` (height, width)
+    and `classes` that its parameters name.
 
-    Raises UserError where it wants more than that, or is no Module that makes logits of a batch of images (N, 1, H, W).
+    Raises UserError if it needs more, or if the result is not a Module from images (N, 1, H, W) to logits.
     """
     name = _name(make)
     _check_kind(make, name, Optimizer, "an optimizer, not a network: give it as --opt")
     model = _call(make, name, {"image_size": tuple(image_size), "classes": classes}, {})
     if not isinstance(model, Module):
-        raise UserError(f"{name} gives {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
+        raise UserError(f"{name} returns {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
     for word in (word for word, thing in vars(Module).items() if callable(thing) and word[0] != "_"):
         if not callable(thing := getattr(model, word)):
-            raise UserError(f"{name}: {word} is {_kind(thing)}, in a Module it is a method: give it another name")
+            raise UserError(f"{name}: {word} is {_kind(thing)}, but a method of Module: give it another name")
     try:
         first = next(iter(model.parameters()), None)
     except TypeError as error:  # layers in a list
         raise UserError(f"{name}: {error}") from None
     if first is None:
         raise UserError(
-            f"{name} has nothing to learn: no parameters were found in it. Layers are found as attributes, "
+            f"{name} has no parameters to train. Layers are found as attributes, "
             "as in self.hidden = nn.Linear(784, 32), and in nn.Sequential"
         )
     _check_logits(make, name, model, image_size, classes)
@@ -173,7 +173,7 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
 
 
 def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tuple[int, int], classes: int) -> None:
-    """Try the network on two images of noise, in eval mode: that changes nothing in it."""
+    """Try the network on two images of noise, in eval mode, which does not change it."""
     x = Tensor(np.random.default_rng(0).random((2, 1, *size), np.float32))
     telling = told(make) if isinstance(make, UserCode) else nullcontext()
     try:
@@ -187,29 +187,29 @@ def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tupl
         raise UserError(f"{name}: forward must return a Tensor of logits (N, {classes}), it returns {_kind(logits)}")
     if logits.ndim != 2 or len(logits) != 2 or logits.shape[1] < classes:
         raise UserError(
-            f"{name} makes {logits.shape} of images {x.shape}: the data has {classes} classes, so logits must be "
-            f"(2, {classes}) here. Let its parameters name `classes`, and it is told how many"
+            f"{name} returns {logits.shape} for images {x.shape}: the data has {classes} classes, so logits must be "
+            f"(2, {classes}) here. Give it a parameter `classes` to receive the number of classes"
         )
     if not logits.requires_grad and any(p.requires_grad for p in model.parameters()) and not _learns(model, x):
         raise UserError(
-            f"{name}: forward's output does not depend on the weights, so nothing could be learned: compute it with "
-            "minidl.ops, not with NumPy, and without .data, .detach() or no_grad()"
+            f"{name}: forward's output does not depend on the weights, so it can't be trained: use "
+            "minidl.ops, not NumPy, and no .data, .detach() or no_grad()"
         )
 
 
 def _learns(model: Module, x: Tensor) -> bool:
-    """Whether a copy in training mode has a gradient: what is done in eval mode alone does no harm."""
+    """Whether the output of a copy in training mode has a gradient: only that matters."""
     with suppress(Exception), enable_grad(), np.errstate(all="ignore"):
         return bool(copy.deepcopy(model).train()(x).requires_grad)
-    return True  # it can't be copied, or wants a larger batch: training will tell
+    return True  # it can't be copied, or needs a larger batch: training will show
 
 
 # ---- optimizers ----
 
 
 def own_lr(make: Callable[..., Any], odd: float | None = LR) -> float | None:
-    """The rate that it has by itself: the default of its parameter `lr`; LR where that has none, and `odd` where it is
-    no number, as a schedule. None where it has no such parameter."""
+    """Its own learning rate: the default of its parameter `lr`; LR if that has none, and `odd` if the default is not a
+    number, but a schedule, for example. None without such a parameter."""
     parameter = _parameters(make).get("lr")
     if parameter is None:
         return None
@@ -227,18 +227,18 @@ def own_optimizer(
     schedule: str | None = None,
     **options: Any,
 ) -> Optimizer:
-    """The optimizer that `make`, a class such as a Rule or a function, gives for these parameters.
+    """The optimizer that `make`, a class such as a Rule or a function, returns for these parameters.
 
-    It is called with the parameters first, and then by name with those options that are given.
-    schedule  a text for parse_schedule, which makes of `lr` a function of the step
+    It is called with the parameters, and with the given options by name.
+    schedule  a string for parse_schedule; then `lr` becomes a function of the step
 
-    Raises UserError where an option does not apply, or where what it gives is no optimizer of these parameters.
+    Raises UserError if an option does not apply, or if the result is not an optimizer of these parameters.
     """
     name, params = _name(make), list(params)
     _check_kind(make, name, Module, "a network, not an optimizer: give it as --model")
     given = {option: value for option, value in options.items() if value is not None}
     takes = _parameters(make)
-    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())  # a Rule's own refuses what it does not know
+    anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())  # a Rule itself refuses unknown arguments
     for option in given:
         if option not in OPTIONS or not (OPTIONS[option] in takes or anything):
             named = [flag for flag, word in OPTIONS.items() if word in takes or anything]
@@ -247,14 +247,14 @@ def own_optimizer(
     if schedule is not None:
         lr = given.get("lr") or own_lr(make)
         if lr is None:
-            raise UserError(f"--schedule does not apply to {name}: it has no parameter lr, to take the rates by")
+            raise UserError(f"--schedule does not apply to {name}: it has no parameter lr")
         given["lr"] = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     optimizer = _call(make, name, lengths, {OPTIONS[option]: value for option, value in given.items()}, params)
     if not isinstance(optimizer, Optimizer):
-        raise UserError(f"{name} gives {_kind(optimizer)}: it must be an optimizer, such as a Rule of minidl.optim")
+        raise UserError(f"{name} returns {_kind(optimizer)}: it must be an optimizer, such as a Rule of minidl.optim")
     if optimizer.flat is None or [id(p) for p in optimizer.flat.params] != [id(p) for p in params]:
-        raise UserError(f"{name} does not have the network's parameters: give them on, as in super().__init__(params)")
+        raise UserError(f"{name} does not have the network's parameters: pass them on, as in super().__init__(params)")
     return optimizer
 
 
@@ -262,15 +262,15 @@ def own_optimizer(
 
 
 def _call(make: Callable[..., Any], name: str, known: dict[str, Any], given: dict[str, Any], *first: Any) -> Any:
-    """make(*first, **given), and those of `known` that its parameters name."""
+    """make(*first, **given), with those of `known` that its parameters name."""
     takes = _parameters(make)
     given = {**{word: value for word, value in known.items() if word in takes}, **given}
     others = [p for p in list(takes.values())[len(first) :] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     missing = [p.name for p in others if p.default is p.empty and p.name not in given]
     if missing:
         raise UserError(
-            f"{name} wants {', '.join(missing)}, which nobody gives: it is called with {', '.join(known)} where its "
-            "parameters name them, so give the others defaults"
+            f"{name} requires {', '.join(missing)}, which is not passed: only {', '.join(known)} are, if its "
+            "parameters name them. Give the others defaults"
         )
     return make(*first, **given)
 
@@ -296,7 +296,7 @@ def _name(make: Callable[..., Any]) -> str:
 
 
 def _kind(thing: Any) -> str:
-    """What it is, in words."""
+    """Its type, in words."""
     kind = type(thing)
     torch = any(base.__module__.startswith("torch.") for base in kind.__mro__)
     article = "a PyTorch" if torch else "an" if kind.__name__[0] in "aeiouAEIO" else "a"

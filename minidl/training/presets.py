@@ -1,8 +1,8 @@
-"""What an option that is not given means: each optimizer's defaults, and when a hybrid switches.
+"""Defaults of options that are not given: of each optimizer, and when a hybrid switches.
 
-The right moment depends on the model, the data and the length of the run. Each row of PRESETS says where its numbers
-come from; `python -m minidl.tune` derives a row for data of your own. `decided` fills in what is left open, and is the
-only place that does.
+The right moment to switch depends on the model, the data and the length of the run. Each row of PRESETS names the
+source of its numbers; `python -m minidl.tune` finds them for your own data. `decided` fills in all defaults; nothing
+else does.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from minidl.training.own import is_own, own_lr
 
 
 class Recipe(NamedTuple):
-    """What a model's runs are like where the options don't say: the optimizer, the batch, the epochs (on mnist5k: more,
-    for there are fewer images)."""
+    """A model's default optimizer, batch size and epochs (more on mnist5k, which has fewer images)."""
 
     opt: str = "hybrid"
     batch_size: int = 128
@@ -27,7 +26,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {"race": Recipe("adam", 256, 1, 15)}  # tuomaso/train_mnist_fast; 15 epochs of mnist5k are as many steps
 
-# The options of each optimizer where they are not given, for MNIST and batches of about 100. A hybrid's are in PRESETS.
+# The defaults of each optimizer, for MNIST and batches of about 100. Those of hybrid are in PRESETS.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.1},
     "momentum": {"lr": 0.02, "momentum": 0.9},
@@ -43,32 +42,32 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-# The same, for one model.
+# The same, for a model and an optimizer.
 _CYCLE: dict[str, Any] = {"betas": (0.7, 0.9), "schedule": "onecycle"}
 TAILORED = {("race", "adam"): {"lr": 0.01, **_CYCLE}}
 
 
 class Preset(NamedTuple):
-    """One row. Rates and momentum as in Hybrid(first=Adam(lr), then=SGD(lr_sgd, momentum), switch, lr_after)."""
+    """One row, with the arguments of Hybrid(first=Adam(lr), then=SGD(lr_sgd, momentum), switch, lr_after)."""
 
-    switch: float | str  # the share of the run's epochs that Adam gets, or a condition as for `--switch`
+    switch: float | str  # the fraction of the run's epochs for Adam, or a condition as for `--switch`
     lr: float  # Adam's
     lr_sgd: float  # SGD's
     momentum: float  # SGD's
     lr_after: float | str | None  # None: lr_sgd
-    schedule_sgd: str | None  # of SGD's rate, over the rest of the run; None: constant
+    schedule_sgd: str | None  # SGD's, over the remainder of the run; None: constant
     source: str
-    schedule: str | None = None  # of Adam's rate, over the whole run; None: constant
+    schedule: str | None = None  # Adam's, over the whole run; None: constant
     betas: tuple[float, float] | None = None  # Adam's; None: its defaults
 
 
-# `python -m tutorials.study.choose` prints these rows: of the hybrids, the best on validation images.
+# `python -m tutorials.study.choose` prints these rows: the hybrids that were best on validation images.
 _MLP = Preset(0.8, 1.85e-3, 0.0178, 0.9722, None, None, "the study's good-fit MLP, 20 seeds")
 _STUDY_CNN = "the study's good-fit CNN, 20 seeds"
 # 2026-11-23, twenty epochs, seed 0: after 8 or 12 epochs, SGD at 0.01 or 0.03.
-_TRIED_5K = "four runs by hand: all within 0.005 in validation accuracy"
+_TRIED_5K = "four manual runs: all within 0.005 in validation accuracy"
 # The same day, seed 0: after 0.5, 0.7 or 0.85 of the steps, SGD at 0.003, 0.01 or 0.03, linear to zero.
-_TRIED_RACE = "nine runs by hand: the latest switches were best, 0.9880 in validation accuracy; Adam to the end: 0.9883"
+_TRIED_RACE = "nine manual runs: the latest switches were best, 0.9880 in validation accuracy; Adam to the end: 0.9883"
 _LIKE_MLP = _MLP._replace(source="not measured: mlp's row")
 _TUNE = "python -m minidl.tune --model MODEL --dataset DATASET, seed 0"
 _TUNE_2 = _TUNE + ", the first two of its three rounds"
@@ -92,16 +91,16 @@ PRESETS: dict[tuple[str, str], Preset] = {
 
 
 def recipe(model: str) -> Recipe:
-    """The row of a model."""
+    """The Recipe of a model."""
     return RECIPES.get(model, Recipe())
 
 
 def preset(model: str, dataset: str, epochs: int = 10, steps_per_epoch: int | None = None) -> Preset:
-    """The row of a model and a data set, its switch as a condition for a run of that many epochs.
+    """The row of a model and a data set, with its switch as a condition for a run of that many epochs.
 
-    steps_per_epoch  if it is known, the switch comes inside the epoch where the run has only one
+    steps_per_epoch  if given, a run of one epoch switches within it
 
-    Data that has no row of its own gets the model's row for full MNIST; a network of the user's own gets that of mlp.
+    Data without a row gets the model's row for full MNIST; a user's own network gets the rows of mlp.
     Raises ValueError for an unknown model.
     """
     model = "mlp" if is_own(model) else model
@@ -124,15 +123,15 @@ def decided(
     epochs: int = 10,
     steps_per_epoch: int | None = None,
 ) -> dict[str, Any]:
-    """All options of an optimizer: those given that are not None, and what the others are then.
+    """All options of an optimizer: those given that are not None, and the defaults of the others.
 
-    model and those after it  choose a hybrid's preset (see `preset`). Its switch "auto" is the preset's
+    model, dataset, epochs, steps_per_epoch  choose a hybrid's preset (see `preset`). Its switch "auto" is the preset's
 
-    Raises ValueError for an unknown optimizer, or an unknown model of a hybrid.
+    Raises ValueError for an unknown optimizer, or an unknown model for a hybrid.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if is_own(opt):
-        lr = own_lr(load(opt), odd=None)  # then it is called without, and has its own
+        lr = own_lr(load(opt), odd=None)  # None: it is called without lr, and uses its own
         return {**({} if lr is None else {"lr": lr}), **given}
     if opt not in DEFAULTS:
         raise ValueError(unknown("optimizer", opt, DEFAULTS))
@@ -141,7 +140,7 @@ def decided(
     row = preset(model, dataset, epochs, steps_per_epoch)._asdict()
     del row["source"]
     if "lr_after" in given or "lr_sgd" in given:
-        row["lr_after"] = None  # whoever gives one of the two does not get the preset's other
+        row["lr_after"] = None  # given one of the two, the preset's other does not apply
     if given.get("switch") == "auto":
         del given["switch"]
     row["schedule_sgd"] = given.get("schedule") or row["schedule_sgd"] or "constant"

@@ -1,7 +1,7 @@
-"""What a run folder says of its run: the checkpoint holds it all, and the files beside it repeat it for people to read.
+"""The results in a run folder: the checkpoint holds all of them, and the other files repeat them in readable form.
 
-Where they disagree, the checkpoint is right: it is written first, under one checksum. So read a run's numbers
-here, and not from the files:
+If they disagree, the checkpoint is right: it is written first, under one checksum. So read a run's numbers with this
+module, not from the files:
 
     results = read_results(Path("runs/first"))
     results.summary["test_accuracy"], results.metrics[-1]["val_loss"], results.config["opt"], results.notes
@@ -21,18 +21,18 @@ from minidl.training.own import hashes, is_own, short
 from minidl.training.restore import load_run_checkpoint
 
 CHECKPOINT = "checkpoint.safetensors"
-ELSEWHERE = ("dataset", "device")  # of the configuration: may differ where a run is resumed
+ELSEWHERE = ("dataset", "device")  # settings that may change when a run is resumed
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a run has come to, by its checkpoint.
+    """The results of a run, from its checkpoint.
 
-    run      its id, which stands in all its files
-    config   its configuration, as Config has it
-    metrics  a record per epoch done, as in metrics.jsonl
+    run      its id, which is in all its files
+    config   its configuration, as in Config
+    metrics  a record per finished epoch, as in metrics.jsonl
     summary  as in summary.json; None while the run is not finished
-    notes    a sentence for each file of the folder that says something else, or is damaged
+    notes    a sentence for each file of the folder that disagrees or is damaged
     """
 
     run: str
@@ -43,14 +43,14 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """The results of a run folder, read only. Raises CheckpointError where its checkpoint is missing or damaged."""
+    """Read the results of a run folder. Raises CheckpointError if its checkpoint is missing or damaged."""
     state = load_run_checkpoint(folder / CHECKPOINT).state
     notes = [f"{what}: taken from the checkpoint" for what in disagreements(folder, state)]
     return Results(state["run"], state["config"], state["trainer"]["metrics"], full_summary(state), notes)
 
 
 def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
-    """A sentence where config.json is there and of another run than the checkpoint: one was exchanged."""
+    """A warning if config.json exists and belongs to another run than the checkpoint; else None."""
     try:
         config = read_json(folder / "config.json")
     except Damaged:
@@ -58,11 +58,11 @@ def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
     other = config.get("run", state["run"]) if isinstance(config, dict) else None
     if other == state["run"]:
         return None
-    return f"{folder / 'config.json'} is of run {other!r:.40}, the checkpoint of {state['run']!r:.40}, which answers"
+    return f"{folder / 'config.json'} is of run {other!r:.40}, the checkpoint of {state['run']!r:.40}, which is used"
 
 
 def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What summary.json holds, from a checkpoint's state: its numbers, and the times, which the Trainer has counted."""
+    """The content of summary.json, from a checkpoint's state: the results, and the times counted by the Trainer."""
     p = state["trainer"]
     if state.get("summary") is None:
         return None
@@ -71,7 +71,7 @@ def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def identity(job: Job, versions: Mapping[str, Any], parent: Mapping[str, Any] | None) -> str:
-    """A run's id: a hash of all that decides its result. Where its data lie does not."""
+    """A run's id: a hash of everything that determines its result, without the location of its data."""
     config = {name: value for name, value in asdict(job.config).items() if name != "dataset"}
     config |= {name: short(config[name]) for name in ("model", "opt")}
     files = sorted(hashes(job.config.model, job.config.opt).values())
@@ -80,12 +80,12 @@ def identity(job: Job, versions: Mapping[str, Any], parent: Mapping[str, Any] | 
 
 
 def metrics_text(run: str, metrics: Sequence[Mapping[str, Any]]) -> str:
-    """What metrics.jsonl holds: a line per epoch, with the run's id."""
+    """The content of metrics.jsonl: a line per epoch, with the run's id."""
     return "".join(json.dumps({**record, "run": run}) + "\n" for record in metrics)
 
 
 def disagreements(folder: Path, state: Mapping[str, Any]) -> list[str]:
-    """A sentence for each file of a run folder that does not say what the checkpoint's `state` does."""
+    """A sentence for each file of a run folder that disagrees with the checkpoint's `state`."""
     checks = (
         (_config, folder / "config.json"),
         (_metrics, folder / "metrics.jsonl"),
@@ -102,7 +102,7 @@ def disagreements(folder: Path, state: Mapping[str, Any]) -> list[str]:
 
 def _config(path: Path, state: Mapping[str, Any]) -> None:
     if not path.exists() and not state["trainer"]["step"]:
-        return  # the run was cut off before it was written
+        return  # the run was interrupted before it was written
     fixed = {name: value for name, value in state["config"].items() if name not in ELSEWHERE}
     wanted = {name: value for name, value in fixed.items() if name not in ("model", "opt") or not is_own(value)}
     _compare(path, {**wanted, "run": state["run"]})
@@ -113,14 +113,14 @@ def _metrics(path: Path, state: Mapping[str, Any]) -> None:
     if not path.exists():
         if metrics:
             raise Damaged(f"{path} is missing")
-        return  # the run was cut off before it was written
-    most = 2 * len(metrics_text(state["run"], metrics)) + 1000  # of any layout; a file that is larger is not read
+        return  # the run was interrupted before it was written
+    most = 2 * len(metrics_text(state["run"], metrics)) + 1000  # with any whitespace; a larger file is not read
     found = path.read_bytes() if path.is_file() and path.stat().st_size <= most else b"too large"
     may_be = [metrics]
-    if state.get("summary") is None:  # it may have been cut off between the checkpoint and the line that repeats it
+    if state.get("summary") is None:  # it may have been interrupted between the checkpoint and the line for it
         may_be.append(metrics[:-1])
     if all(found.split() != metrics_text(state["run"], part).encode().split() for part in may_be):
-        raise Damaged(f"{path} is damaged, or of another run: it does not say what the checkpoint does")
+        raise Damaged(f"{path} is damaged, or of another run: it does not agree with the checkpoint")
 
 
 def _summary(path: Path, state: Mapping[str, Any]) -> None:
@@ -128,14 +128,14 @@ def _summary(path: Path, state: Mapping[str, Any]) -> None:
     if summary is not None:
         _compare(path, summary)
     elif path.exists():
-        raise Damaged(f"{path} is not of this run, which is not finished")
+        raise Damaged(f"{path} is not from this run, which is not finished")
 
 
 def _compare(path: Path, wanted: Mapping[str, Any]) -> None:
-    """Raise Damaged unless the JSON file has these values, whatever else it has."""
+    """Raise Damaged unless the JSON file has these values; it may have others too."""
     found = read_json(path)
     if not isinstance(found, dict):
-        raise Damaged(f"{path} is damaged: it holds no JSON object")
+        raise Damaged(f"{path} is damaged: it is not a JSON object")
     for name, value in wanted.items():
         if name not in found or (found[name], type(found[name])) != (value, type(value)):
             raise Damaged(f"{path} says {name} {found.get(name)!r:.60}, the checkpoint {value!r:.60}")

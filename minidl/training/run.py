@@ -1,7 +1,7 @@
 """A run's folder: config.json, metrics.jsonl, checkpoint.safetensors, summary.json and curves.png.
 
-Every file appears whole or not at all, and the checkpoint is the first: from then on the folder alone is enough to
-resume. What else is in the folder repeats it (see results.py), and is made again where it says something else.
+Every file is written atomically, the checkpoint first: from then on the folder alone is enough to resume. The other
+files repeat its content (see results.py), and are rewritten if they disagree with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from minidl.training.own import check_own, hashes, of_file, short
 from minidl.training.restore import check_readable, check_same_data, load_run_checkpoint, must_fit, no_run, restore
 from minidl.training.results import CHECKPOINT, disagreements, full_summary, identity, metrics_text
 
-BITS = 2  # raised when the same run gives other bits than before: tests/golden.json has what they are, to rounding
+BITS = 2  # incremented when the same run gives other bits than before: tests/golden.json has them, to rounding
 
 
 class Run:
@@ -41,15 +41,15 @@ class Run:
 
     def __init__(self, job: Job, folder: Path, options: Options, held: Held | None = None) -> None:
         self.job, self.folder, self.options = job, folder, options
-        self.versions = self.versions_now()  # of what the run was begun with
-        self.parent: dict[str, Any] | None = None  # the run that it begins from (see continued.py)
-        self.files = hashes(job.config.model, job.config.opt)  # {the user's own file: sha256}, if it has any
-        self.id = ""  # stands in all its files, so that another run's file is known
-        self.summary: dict[str, Any] | None = None  # what summary.json has, but the times, once the run is finished
-        self.notes: list[str] = []  # what a user should know of the folder
+        self.versions = self.versions_now()  # those that the run was started with
+        self.parent: dict[str, Any] | None = None  # the run that it starts from (see continued.py)
+        self.files = hashes(job.config.model, job.config.opt)  # {user's own file: sha256}, if any
+        self.id = ""  # in all its files, to recognize those of another run
+        self.summary: dict[str, Any] | None = None  # summary.json without the times, once the run is finished
+        self.notes: list[str] = []  # what the user should know about the folder
         self.hold(held or Held(folder))
 
-    # ---- begin, or resume ---------------------------------------------------------------------------------------
+    # ---- start, or resume ---------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -60,10 +60,10 @@ class Run:
         stack: ExitStack | None = None,
         parent: dict[str, Any] | None = None,
     ) -> Run:
-        """Make the folder, with the first checkpoint. Raises ValueError where it holds a run already.
+        """Make the folder, with the first checkpoint. Raises ValueError if it already holds a run.
 
-        parent  the run that the job begins from: {"run": folder, "epochs": ..., "steps": ...}
-        stack   what keeps the folder locked (see `lock`); None: it is not locked
+        parent  the run that the job starts from: {"run": folder, "epochs": ..., "steps": ...}
+        stack   keeps the folder locked (see `lock`); None: it is not locked
         """
         if folder is None:
             name = f"{short(job.config.model)}-{short(job.config.opt)}"
@@ -71,7 +71,7 @@ class Run:
         check_unused(folder)
         folder.mkdir(parents=True, exist_ok=True)
         locked = lock(folder, stack)
-        check_unused(folder)  # again: what was begun and ended there in between is seen only now
+        check_unused(folder)  # again: another run may have started and ended there before we got the lock
         run = cls(job, folder, options or Options(), locked)
         run.parent, run.id = parent, identity(job, run.versions, parent)
         check_readable(run.state())
@@ -84,15 +84,15 @@ class Run:
     def resume(
         cls, folder: Path, options: dict[str, Any] | None = None, stack: ExitStack | None = None, **machine: Any
     ) -> Run:
-        """Put a run back where its checkpoint stands.
+        """Restore a run from its checkpoint.
 
         options  changes to the run's Options
-        stack    what keeps the folder locked (see `lock`); None: it is not locked
+        stack    keeps the folder locked (see `lock`); None: it is not locked
         machine  where the data set and the user's own files are now, and the device to use: `dataset`, `model`, `opt`,
                  `device`; default: as before
 
-        Raises CheckpointError where there is no checkpoint, or where the data set is not the one it was trained on;
-        UserError where the user's file is not the one.
+        Raises CheckpointError if there is no checkpoint, or the data set is not the one it was trained on; UserError if
+        a user's own file has changed.
         """
         file = folder / CHECKPOINT
         if not folder.is_dir():
@@ -101,7 +101,7 @@ class Run:
         if not file.exists() and any(folder.glob(f"*/{CHECKPOINT}")):
             raise CheckpointError(no_run(folder, CHECKPOINT))
         if not file.exists():
-            raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run anew")
+            raise CheckpointError(f"{folder} has no {CHECKPOINT}: nothing was trained yet, so start the run again")
         checkpoint = load_run_checkpoint(file)
         with must_fit(file):
             was = Config(**checkpoint.state["config"])
@@ -123,7 +123,7 @@ class Run:
 
     @property
     def needs(self) -> str:
-        """What the command line needs to resume it, beside its folder."""
+        """What the command line needs to resume it, besides its folder."""
         return ""
 
     @property
@@ -134,18 +134,18 @@ class Run:
 
     @property
     def where(self) -> Path:
-        """The folder, by the name that it has now."""
+        """The folder, by its current name."""
         return self.held.path() or self.folder
 
     @property
     def fast(self) -> str | None:
-        """What compiled the loops that the run computes in; None where NumPy does, or a GPU."""
+        """What compiled the loops that the run uses; None if it uses NumPy alone, or a GPU."""
         with self.forms():
             return fast.version() if self.job.device == "cpu" else None
 
     @contextmanager
     def forms(self) -> Iterator[None]:
-        """`with run.forms():` what computes is what the run was begun with: NumPy alone, rounded products on a GPU."""
+        """`with run.forms():` compute as the run was started: with NumPy alone, or with rounded products on a GPU."""
         with ExitStack() as begun_with:
             if self.options.no_fast:
                 begun_with.enter_context(no_fast())
@@ -154,52 +154,52 @@ class Run:
             yield
 
     def versions_now(self) -> dict[str, Any]:
-        """What may give other bits when it changes."""
+        """The versions that may change the bits of the result."""
         return {"minidl": __version__, "bits": BITS, "numpy": np.__version__, "fast": self.fast}
 
     def moved(self) -> str:
-        """A sentence, where what may give other bits has changed since the run was begun; else ""."""
+        """A warning if these versions have changed since the run was started; else ""."""
         was, now = self.versions, self.versions_now()
-        return "" if was == now else f"begun with {was}, this is {now}: the last digits may come out differently"
+        return "" if was == now else f"started with {was}, this is {now}: the last digits may differ"
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """What its files say of their numbers: the run's id, which bits, what computes, and its parent, if any."""
+        """The origin of its files' numbers: the run's id, the bits, the compiled loops, and its parent, if any."""
         stamp = {"run": self.id, "bits": BITS, "fast": self.versions["fast"]}
         return stamp | ({"parent": self.parent} if self.parent else {})
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the run; and, to be read, what is done to a pixel, whose numbers the model itself has."""
+        """Everything that determines the run, and, for readers, the preprocessing of a pixel, which the model holds."""
         files = {"files": self.files} if self.files else {}
         return {**self.stamp, **asdict(self.job.config), **files, "pixels": input_of(self.job.model)}
 
     def take_over(self, state: dict[str, Any]) -> None:
-        """Be the run that a checkpoint's state is of, with what it was begun with."""
+        """Become the run of a checkpoint's state, with the versions it was started with."""
         self.versions, self.id = {"fast": None, **state["versions"]}, state["run"]
         self.parent, self.summary = state.get("parent"), state.get("summary")
         if self.versions["fast"] is None and fast.version():  # begun with NumPy: so it goes on
             self.options = replace(self.options, no_fast=True)
 
     def sweep(self) -> None:
-        """Remove what writers that were killed have left half done; while the folder is locked.
+        """Remove partial files left by killed processes; call it while the folder is locked.
 
-        Raises CheckpointError where a folder stands in the place of a file that will be written.
+        Raises CheckpointError if there is a folder with the name of a file that will be written.
         """
         for name in FILES:
             if (path := self.folder / name).is_dir():
-                raise CheckpointError(f"{path} is a folder, in the place of a file of the run: take it away")
+                raise CheckpointError(f"{path} is a folder, where a file of the run belongs: move it away")
             for part in self.folder.glob(f".{name}.*.part"):
                 part.unlink(missing_ok=True)
 
     def hold(self, held: Held) -> None:
-        """Write to the folder as this process holds it."""
+        """Write to the folder through this lock."""
         self.held = held
         self.notes += [held.note] if held.note else []
 
     def heal(self, state: dict[str, Any]) -> None:
-        """Write again what does not say what the checkpoint does; `notes` has a sentence for each such file."""
-        self.notes += [f"{what}: written anew from the checkpoint" for what in disagreements(self.folder, state)]
+        """Rewrite the files that disagree with the checkpoint, with a sentence for each in `notes`."""
+        self.notes += [f"{what}: rewritten from the checkpoint" for what in disagreements(self.folder, state)]
         self.write_config()
         if self.summary is None:
             (self.folder / "summary.json").unlink(missing_ok=True)
@@ -213,17 +213,17 @@ class Run:
         write_text(self.folder / name, json.dumps(value, indent=2) + "\n", self.held.place)
 
     def write_config(self) -> None:
-        """Write config.json, and metrics.jsonl with the epochs done so far."""
+        """Write config.json, and metrics.jsonl with the finished epochs."""
         self.write_json("config.json", {"minidl": __version__, **self.settings})
         self.write_metrics()
 
     def write_metrics(self) -> None:
-        """Write metrics.jsonl: a line per epoch done."""
+        """Write metrics.jsonl: a line per finished epoch."""
         lines = metrics_text(self.id, self.job.trainer.progress.metrics)
         write_text(self.folder / "metrics.jsonl", lines, self.held.place)
 
     def state(self) -> dict[str, Any]:
-        """All that the checkpoint holds beside the model's and the optimizer's state, as JSON (see restore.py)."""
+        """What the checkpoint holds besides the model's and the optimizer's state, as JSON (see restore.py)."""
         job, trainer, data = self.job, self.job.trainer, self.job.dataset
         return {
             "run": self.id,
@@ -245,14 +245,14 @@ class Run:
         }
 
     def save(self) -> None:
-        """Write the checkpoint. Raises Diverged, and leaves the last one, where a weight is not a finite number."""
+        """Write the checkpoint. If a weight is not finite, raises Diverged and keeps the last checkpoint."""
         job, trainer = self.job, self.job.trainer
         check_weights(job.model, trainer.progress.step, trainer.optimizer.lr)
         path, optimizer = self.folder / CHECKPOINT, trainer.optimizer.state_dict()
         save_checkpoint(path, job.model.state_dict(), optimizer, self.state(), self.held.place)
 
     def write_summary(self) -> dict[str, Any]:
-        """Write summary.json, with its numbers in the checkpoint first."""
+        """Write summary.json, after saving its numbers in the checkpoint."""
         if self.summary is None:
             self.summary = self._summarize()
             self.save()
@@ -262,7 +262,7 @@ class Run:
         return summary
 
     def _summarize(self) -> dict[str, Any]:
-        """Evaluate the final weights on all splits, the test split for the only time."""
+        """Evaluate the final weights on all splits; the test split is used only here."""
         job, trainer, config = self.job, self.job.trainer, self.job.config
         p, splits, event = trainer.progress, trainer.splits, trainer.optimizer.switch_event
         train_loss, train_accuracy = evaluate(job.model, splits.train)
@@ -289,7 +289,7 @@ class Run:
 
 
 class Checkpoints(Observer):
-    """Writes a run's checkpoint: after each epoch, with its metrics, and every so many steps as its options say."""
+    """Writes a run's checkpoint after each epoch, with its metrics, and every `checkpoint_every` steps."""
 
     def __init__(self, run: Run) -> None:
         self.run, self._saved = run, -1
@@ -305,7 +305,7 @@ class Checkpoints(Observer):
         self.run.write_metrics()
 
     def save(self) -> None:
-        """Write it, unless that was done since the last step."""
+        """Write it, unless it was written after this step already."""
         step = self.run.job.trainer.progress.step
         if step != self._saved:
             self.run.save()

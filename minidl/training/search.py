@@ -1,7 +1,7 @@
-"""What makes one setting better than another, and how settings are drawn at random.
+"""Ranking of settings, and random search.
 
-Two searches rank alike: `minidl.tune` tries a whole grid for a part of a run, and the better half for longer; the study
-(study/tuning.py) draws settings and trains each in full.
+Two searches use the same ranking: `minidl.tune` trains a whole grid for a fraction of a run, and the better half for
+longer; the study (study/tuning.py) draws settings at random and trains each in full.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TypeAlias
 import numpy as np
 
 Rank: TypeAlias = "tuple[float, float]"  # smaller is better
-Point: TypeAlias = "tuple[float, ...]"  # a place along each axis, from 0 (its lower end) to 1
+Point: TypeAlias = "tuple[float, ...]"  # a position on each axis, from 0 (its lower end) to 1
 
 
 def rank(val_accuracy: float, val_loss: float) -> Rank:
-    """For sorting, best first, by the validation split. Of equal accuracies, the smaller loss wins."""
+    """Sort key, best first: validation accuracy, then validation loss."""
     return -val_accuracy, val_loss
 
 
 @dataclass(frozen=True)
 class Log:
-    """A number from low to high, both above 0, even on a logarithmic scale: a rate, a factor, a share."""
+    """A positive number from low to high, uniform on a logarithmic scale: a learning rate, a factor, a fraction."""
 
     name: str
     low: float
@@ -36,15 +36,15 @@ class Log:
             raise ValueError(f"the axis {self.name!r} needs 0 < low < high, got {self.low} and {self.high}")
 
     def value(self, place: float) -> float:
-        """The number at a place from 0 to 1, to three digits."""
+        """The number at a position from 0 to 1, to three digits."""
         return _three_digits(self.low * (self.high / self.low) ** place)
 
 
 @dataclass(frozen=True)
 class Remainder:
-    """A number whose distance to 1 is even on a logarithmic scale: a momentum, the decay of an average.
+    """A number whose distance to 1 is uniform on a logarithmic scale: a momentum, the decay rate of an average.
 
-    From 0.9 to 0.99 the memory of an average grows as it does from 0 to 0.9: tenfold.
+    From 0.9 to 0.99 the memory of an average grows tenfold, as it does from 0 to 0.9.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Remainder:
             raise ValueError(f"the axis {self.name!r} needs 0 <= low < high < 1, got {self.low} and {self.high}")
 
     def value(self, place: float) -> float:
-        """The number at a place from 0 to 1; what is missing to 1 has three digits."""
+        """The number at a position from 0 to 1; its distance to 1 has three digits."""
         return round(1 - _three_digits((1 - self.low) * ((1 - self.high) / (1 - self.low)) ** place), 9)
 
 
@@ -64,10 +64,10 @@ Axis: TypeAlias = "Log | Remainder"
 
 
 def draw(axes: Sequence[Axis], count: int, seed: int) -> list[Point]:
-    """So many points, drawn evenly in the unit cube of the axes (Bergstra & Bengio 2012).
+    """`count` points, drawn uniformly from the unit cube of the axes (Bergstra & Bengio 2012).
 
-    Each axis has a stream of its own, keyed by its name: two searches with an axis in common try the same places along
-    it, and differ in what they differ in, not in their luck.
+    Each axis has its own random stream, keyed by its name: two searches with a common axis try the same positions on
+    it, so neither has better luck there.
     """
     columns = [np.random.default_rng([seed, zlib.crc32(axis.name.encode())]).random(count) for axis in axes]
     return [tuple(float(u) for u in place) for place in zip(*columns, strict=True)] if axes else [()]

@@ -1,6 +1,6 @@
-"""Slips with which training runs silently and learns nothing: each is looked for once, when a Trainer is made.
+"""Mistakes with which training runs silently but learns nothing: checked once, when a Trainer is made.
 
-What can't be meant is an error; what may be meant is a warning, which says what was found, with the numbers.
+What can't be intended is an error; what may be intended is a warning, with the numbers found.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Tensor
 
-LOOK = 1000  # images are looked at, spread over all of them
+LOOK = 1000  # number of images checked, spread over all of them
 
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
-    """Raise TypeError or ValueError for arguments of a Trainer that are no such thing, or in another order."""
+    """Raise TypeError or ValueError for a Trainer's arguments of a wrong type, value or order."""
     if isinstance(model, type) and issubclass(model, Module):
         raise TypeError(f"the model is the class {model.__name__} itself: write {model.__name__}()")
     if not isinstance(model, Module):
@@ -44,7 +44,7 @@ def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threa
 
 
 def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
-    """Look for all of them. Raises ValueError or TypeError for what can't be meant."""
+    """Check for all of them. Raises ValueError or TypeError for what can't be intended."""
     check_parameters(model, optimizer)
     check_metrics(optimizer, splits)
     check_labels(splits)
@@ -56,27 +56,27 @@ def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
 
 
 def check_parameters(model: Module, optimizer: Optimizer) -> None:
-    """The optimizer's parameters are the model's."""
+    """Check that the optimizer's parameters are the model's."""
     if optimizer.flat is None:
         raise ValueError("the optimizer has no parameters: write Adam(net.parameters()), with those of this model")
     own = {id(p) for p in model.parameters()}
     foreign = [p for p in optimizer.flat.params if id(p) not in own]
     if len(foreign) == len(optimizer.flat.params):
         raise ValueError(
-            f"the optimizer moves another model's parameters: none of its {len(foreign)} is of this "
-            f"{type(model).__name__}. Build it anew, with this model's parameters()"
+            f"the optimizer has another model's parameters: none of its {len(foreign)} are of this "
+            f"{type(model).__name__}. Make a new one with this model's parameters()"
         )
     if foreign:
         optimizer.flat.tell_once(
             "foreign",
             f"{len(foreign)} of the optimizer's {len(optimizer.flat.params)} parameters are not of this "
-            f"{type(model).__name__}: of another model, or of a layer that was replaced? Build it anew, with this "
-            "model's parameters()",
+            f"{type(model).__name__}: are they of another model, or of a layer that was replaced? Make a new optimizer "
+            "with this model's parameters()",
         )
 
 
 def check_metrics(optimizer: Optimizer, splits: Splits) -> None:
-    """A switch's condition looks at metrics that a Trainer reports."""
+    """Check that a switch condition uses metrics that a Trainer reports."""
     if not isinstance(optimizer, Hybrid):
         return
     for metric in optimizer.switch.metrics:
@@ -84,15 +84,15 @@ def check_metrics(optimizer: Optimizer, splits: Splits) -> None:
             raise ValueError(f"switch {optimizer.switch}: {unknown('metric', metric, METRICS)}")
         if metric.startswith("val_") and not len(splits.val):
             raise ValueError(
-                f"switch {optimizer.switch} looks at {metric}, but there are no examples to validate on: choose "
+                f"switch {optimizer.switch} uses {metric}, but there are no validation examples: choose "
                 "another condition, or split(data, val_fraction=0.1)"
             )
 
 
 def tell_resting(step: int) -> bool:
-    """Someone has called eval() between two steps, and not train(). Returns False: whether the network trains."""
-    tell(f"after step {step} the network is in evaluation mode, and trains on so till the epoch ends: after "
-         "net.eval(), as in an observer, write net.train()")  # fmt: skip
+    """Warn that eval() was called between two steps, without train(). Returns False, the network's training mode."""
+    tell(f"after step {step} the network is in evaluation mode, and stays in it until the epoch ends: after "
+         "net.eval(), in an observer for example, call net.train()")  # fmt: skip
     return False
 
 
@@ -100,46 +100,46 @@ def tell_resting(step: int) -> bool:
 
 
 def check_labels(splits: Splits) -> None:
-    """There is something to learn from, and its labels are whole numbers."""
+    """Check that there are training examples, and that their labels are whole numbers."""
     train = splits.train
     if not len(train):
-        raise ValueError("there are no examples to learn from")
+        raise ValueError("there are no training examples")
     if len(train.images) != len(train.labels):
         raise ValueError(f"{len(train.images)} images but {len(train.labels)} labels")
     if train.images.ndim not in (3, 4):
         raise ValueError(
             f"images must be (N, H, W) or (N, C, H, W), these are {train.images.shape}; "
-            "rows of pixels become images with x.reshape(-1, 28, 28)"
+            "to turn rows of pixels into images: x.reshape(-1, 28, 28)"
         )
     if train.labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be whole numbers, these are {train.labels.dtype}: {to_labels(train.labels)}")
 
 
 def tell_unscaled(images: Array) -> None:
-    """Pixels from 0 to 255 that nothing scales. Bytes are scaled by `batches`; standardized pixels go below 0."""
+    """Warn about unscaled pixels from 0 to 255. Bytes are scaled by `batches`; standardized pixels go below 0."""
     if images.dtype.name == "uint8" or not images.size:
         return
     some = to_numpy(images[:: max(1, len(images) // LOOK)])
     low, high = float(some.min()), float(some.max())
     if low >= 0 and high > BRIGHT:
         tell(
-            f"the images go from {low:g} to {high:g} ({images.dtype}), and nothing scales them: give bytes (uint8), "
+            f"the images range from {low:g} to {high:g} ({images.dtype}) and are not scaled: give bytes (uint8), "
             "which are divided by 255, or divide them yourself, x / 255"
         )
 
 
 def tell_other_size(size: Any, learned: tuple[int, int]) -> None:
-    """Images of another height and width than those that a network was trained on."""
+    """Warn about images of another height and width than those that a network was trained on."""
     tell(f"predict takes these for images of {size[0]}x{size[1]}, the network was trained on {learned[0]}x{learned[1]}:"
-         ' of a colour picture give np.asarray(picture.convert("L")), of channels-last images x.transpose(0, 3, 1, 2), '
-         f"of rows x.reshape(-1, {learned[0]}, {learned[1]})")  # fmt: skip
+         ' for a colour picture give np.asarray(picture.convert("L")), for channels-last images '
+         f"x.transpose(0, 3, 1, 2), for rows of pixels x.reshape(-1, {learned[0]}, {learned[1]})")  # fmt: skip
 
 
 # ---- the weights ----
 
 
 def tell_by_chance(model: Module) -> None:
-    """Weights, or dropout's masks, that no seed repeats. What was loaded or edited since is not meant."""
+    """Warn about weights or dropout masks drawn without a seed, except weights that were loaded or edited since."""
     drawn = []
     for path, module in model.named_modules():
         known, weight = getattr(module, "by_chance", None), getattr(module, "weight", None)
@@ -150,6 +150,6 @@ def tell_by_chance(model: Module) -> None:
     if drawn:
         some = "layer " * drawn[0].isdigit() + ", ".join(drawn[:4]) + (", ..." if len(drawn) > 4 else "")
         tell(
-            f"the random numbers of {some} were drawn without a seed, so this run can't be repeated: make the network "
-            f"inside `with minidl.seed(0):`, or give each layer its rng"
+            f"the random numbers of {some} were drawn without a seed, so this run is not reproducible: make the "
+            f"network inside `with minidl.seed(0):`, or give each layer an rng"
         )

@@ -1,7 +1,7 @@
-"""What a search has tried so far, in a file, so that one that was stopped can continue: the same line finds it again.
+"""A file with a search's results so far, so that a stopped search can resume: the same command finds the file again.
 
-The file is named by a hash of all that decides the results, and proves itself (data/proof.py). A damaged
-one is reported and replaced; one that the user has named is left alone.
+The file's name contains a hash of everything that determines the results, and its content a checksum (data/proof.py).
+A damaged file is reported and replaced, but never one that the user has named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KINDS = {"search": text(64), "tried": listed(_TRIED)}
 
 
 def search_id(base: Config, dataset: Dataset, epochs: int, fast: str | None) -> str:
-    """A hash of all that decides what a search finds; where data and files lie does not."""
+    """A hash of everything that determines a search's results, without the location of data and files."""
     config = {name: value for name, value in asdict(base).items() if name != "dataset"}
     config |= {name: short(config[name]) for name in ("model", "opt")}
     files = sorted(hashes(base.model, base.opt).values())
@@ -36,18 +36,18 @@ def search_id(base: Config, dataset: Dataset, epochs: int, fast: str | None) -> 
 
 
 def default_file(base: Config, dataset: Dataset, search: str) -> Path:
-    """Where a search is kept by default: beside the runs."""
+    """The default file of a search, next to the runs."""
     model = of_file(base.model).replace(":", "-")
     return Path("runs") / f"tune-{model}-{Path(dataset.name).name}-{search[:8]}.json"
 
 
 class Tried:
-    """The settings of a search that are done, by setting and length.
+    """The finished results of a search, by setting and number of epochs.
 
-    named  the user has named the file
-    note   a warning where the file that was there is damaged; None: there is none
+    named  whether the user has named the file
+    note   a warning if the existing file was damaged, or None
 
-    Raises OSError where the file can't be written, and Damaged for a named one that does not hold this search.
+    Raises OSError if the file can't be written, and Damaged for a named file that does not hold this search.
     """
 
     def __init__(self, file: Path, search: str, named: bool = False) -> None:
@@ -59,23 +59,23 @@ class Tried:
             try:
                 content = read_signed(file, KINDS)
                 if content["search"] != search:
-                    raise Damaged(f"{file} belongs elsewhere: it holds a search with other options, data or versions")
+                    raise Damaged(f"{file} is of another search, with other options, data or versions")
                 self._take(content)
             except Damaged as error:
                 if named:
-                    raise Damaged(f"{error}. It is left alone: remove it, or give another --out") from None
-                self.note = f"{error}: the search begins anew"
+                    raise Damaged(f"{error}. It is not overwritten: remove it, or give another --out") from None
+                self.note = f"{error}: the search starts again"
         self._write()
 
     def __len__(self) -> int:
         return len(self._done)
 
     def get(self, setting: Mapping[str, float | None], epochs: int) -> tuple[float, float] | None:
-        """(validation accuracy, validation loss) of a setting after so many epochs; None where it was not tried yet."""
+        """(validation accuracy, validation loss) of a setting after this many epochs; None if it was not tried yet."""
         return self._done.get((_key(setting), epochs))
 
     def put(self, setting: Mapping[str, float | None], epochs: int, val_accuracy: float, val_loss: float) -> None:
-        """Keep a result, with those that another process has kept meanwhile."""
+        """Save a result, together with those that another process has saved since."""
         with suppress(Damaged):
             self._take(read_signed(self.file, KINDS, search=self.search))
         self._done[_key(setting), epochs] = val_accuracy, val_loss
