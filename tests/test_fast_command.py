@@ -199,7 +199,7 @@ def test_a_run_that_goes_on_without_says_so(tmp_path):
     new = ["--dataset", str(digits(tmp_path)), "--epochs", "1", "--model", "linear", "--out", str(tmp_path / "a")]
     trained(tmp_path / "a", *new)
     said, _ = trained(tmp_path / "a", "--resume", str(tmp_path / "a"))
-    assert "note: begun with" not in said
+    assert "note: started with" not in said
     said, used = trained(tmp_path / "a", "--resume", str(tmp_path / "a"), MINIDL_NO_FAST="1")
     assert f"'fast': '{fast.version()}'" in said
     assert "the last digits may differ" in said

@@ -161,12 +161,12 @@ def test_networks_are_called_with_what_they_name():
     ("make", "message"),
     [
         (lambda units: None, "requires units, which is not passed"),
-        (lambda: None, r"gives nothing \(None\): it must be a Module"),
+        (lambda: None, r"returns nothing \(None\): it must be a Module"),
         (lambda: nn.Flatten(), "has no parameters to train"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), r"makes \(2, 3\) of images .* the data has 4 classes"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), r"returns \(2, 3\) for images .* the data has 4 classes"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(7, 4)), r"can't take images of shape \(2, 1, 2, 3\)"),
         (Adam, "is an optimizer, not a network"),
-        (lambda: 5, "gives an int: it must be a Module"),
+        (lambda: 5, "returns an int: it must be a Module"),
         (lambda: Odd(layers=[nn.Linear(6, 4)]), "layers is a list with a Linear in it"),
         (lambda: Odd(layers={"a": nn.Linear(6, 4)}), "layers is a dict with a Linear in it"),
         (lambda: Odd(parameters=5), "parameters is an int, but a method of Module"),
@@ -210,13 +210,13 @@ def test_what_is_done_in_eval_mode_alone_does_no_harm():
     ("make", "options", "message"),
     [
         (nn.Linear, {}, "is a network, not an optimizer"),
-        (lambda params: None, {}, r"gives nothing \(None\)"),
+        (lambda params: None, {}, r"returns nothing \(None\)"),
         (lambda params, lr=1: Adam(nn.Linear(2, 2).parameters()), {}, "does not have the network's parameters"),
         (lambda params, lr=1: None, {"momentum": 0.9}, "--momentum does not apply to .* it takes --lr"),
         (lambda params, lr=1: None, {"clip_norm": 1.0}, "--clip-norm does not apply"),
         (lambda params: None, {"schedule": "cosine"}, "--schedule does not apply"),
         (lambda params, lr=1: None, {"switch": "epoch:1"}, "--switch does not apply"),
-        (lambda params, units: None, {}, "wants units"),
+        (lambda params, units: None, {}, "requires units"),
     ],
 )
 def test_an_optimizer_that_does_not_fit(make, options, message):

@@ -228,7 +228,7 @@ def test_another_version_of_numpy_is_mentioned(data, tmp_path):
     run.save()
     status, output = train("--resume", run.folder, log=tmp_path / "log")
     assert status == 0, output
-    assert re.search(r"note: begun with \{.*'numpy': '1.0'.*\}, this is \{", output)
+    assert re.search(r"note: started with \{.*'numpy': '1.0'.*\}, this is \{", output)
     assert load_checkpoint(run.folder / "checkpoint.safetensors").state["versions"]["numpy"] == "1.0"
 
 
