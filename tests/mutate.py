@@ -444,7 +444,7 @@ def judge(bench: Bench, reader: str, sign: bool) -> str:
     if "Traceback" in err or status not in (0, 1, 2):
         return f"fault: status {status}: {err[-300:]}"
     if right:
-        return "put right" if "written anew" in out else "exact"
+        return "put right" if "rewritten from the checkpoint" in out else "exact"
     return "another answer" if sign and status == 0 else f"fault: silently another answer: {out[-300:]}{err[-200:]}"
 
 
