@@ -163,7 +163,10 @@ def test_networks_are_called_with_what_they_name():
         (lambda units: None, "requires units, which is not passed"),
         (lambda: None, r"returns nothing \(None\): it must be a Module"),
         (lambda: nn.Flatten(), "has no parameters to train"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)), r"returns \(2, 3\) for images .* the data has 4 classes"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 3)),
+            r"returns \(2, 3\) for images .* the data has 4 classes",
+        ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(7, 4)), r"can't take images of shape \(2, 1, 2, 3\)"),
         (Adam, "is an optimizer, not a network"),
         (lambda: 5, "returns an int: it must be a Module"),
