@@ -121,10 +121,10 @@ def test_weights_of_another_dtype_signed(made, run, capsys, dtype):
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        ("options.trace", -1, "--trace must be a text, got -1"),
+        ("options.trace", -1, "--trace must be a string, got -1"),
         ("options.threads", 1.5, "--threads must be a whole number, got 1.5"),
         ("options.threads", 10**20, "--threads must be at most 4,096"),
-        ("config.dataset", None, "--dataset must be a text, got None"),
+        ("config.dataset", None, "--dataset must be a string, got None"),
         ("config.epochs", 10**18, "--epochs must be at most 1,000,000"),
         ("trainer.metrics", None, "trainer.metrics must be a list, not None"),
         ("trainer.metrics", [], "its metrics do not have one record per epoch"),

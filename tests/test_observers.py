@@ -197,7 +197,7 @@ def test_only_true_asks_to_stop(data, method, answer):
     trainer = trainer_of(data)
     observer = type("Answers", (Observer,), {method: lambda self, what: answer})()
     with pytest.raises(
-        TypeError, match=f"Answers.{method} returned a value of type {type(answer).__name__}: True asks"
+        TypeError, match=f"Answers.{method} returned a value of type {type(answer).__name__}: return True to stop"
     ):
         trainer.fit(2, [observer], verbose=False)
     for goes_on in (np.float32(2) > 3, 0):  # 0: of `return self.waited and self.waited > 3`

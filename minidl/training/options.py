@@ -85,7 +85,7 @@ def _kind(value: Any, hint: Any) -> str | None:
     return " or ".join(_WORDS[get_origin(each) or each] for each in hints if each is not NoneType)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", tuple: "two numbers"}
+_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", tuple: "two numbers"}
 LONGEST = 4096  # characters of a string: the longest path
 
 

@@ -178,7 +178,7 @@ class Run:
         """Become the run of a checkpoint's state, with the versions it was started with."""
         self.versions, self.id = {"fast": None, **state["versions"]}, state["run"]
         self.parent, self.summary = state.get("parent"), state.get("summary")
-        if self.versions["fast"] is None and fast.version():  # begun with NumPy: so it goes on
+        if self.versions["fast"] is None and fast.version():  # started with NumPy, so it continues with NumPy
             self.options = replace(self.options, no_fast=True)
 
     def sweep(self) -> None:
