@@ -1,11 +1,11 @@
-"""optim: every update rule of the study on one flat vector, and the switch from one to another.
+"""optim: the study's update rules, each on one flat vector, and the switch from one to another.
 
-Reading order, by growing complexity: flat, optimizer and rule (the frame), formula, sgd, adam, rmsprop, adagrad (the
+Reading order, simplest first: flat, optimizer and rule (the frame), formula, sgd, adam, rmsprop, adagrad (the
 rules), schedule, scheduler, switch (the conditions), hybrid, projection, swats, gnmt, blend. `minidl.optim.torch` has
 the same optimizers for PyTorch; it is imported only when you ask for it.
 """
 
-if __name__ == "optim":  # found by a clone's root on the path: it would be a second copy, with classes of its own
+if __name__ == "optim":  # a clone's root is on sys.path: this would be a second copy, with its own classes
     raise ImportError("import minidl.optim: the folder optim is a part of the package minidl")
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""AdaGrad: the more a weight has moved, the smaller its steps become; rare features keep their full rate."""
+"""AdaGrad: steps shrink as a weight's squared gradients add up, so weights of rare features keep large steps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 FORMULA = Formula(
-    Given("lr_decay", "how fast the rate falls"),
+    Given("lr_decay", "how fast the learning rate decays"),
     Given("eps", "keeps the division finite"),
-    Line("lr_t", "lr / (1 + (t - 1) * lr_decay)", "the rate as it falls"),
+    Line("lr_t", "lr / (1 + (t - 1) * lr_decay)", "the decayed learning rate"),
     Line("s", "s_old + g**2", "sum of squared gradients"),
     Line("p", "-lr_t * g / (sqrt(s) + eps)", "the step"),
 )
@@ -32,7 +32,7 @@ class Adagrad(Rule):
 
     lr                         learning rate, or a schedule
     lr_decay                   >= 0, as in PyTorch
-    initial_accumulator_value  what s starts from, >= 0
+    initial_accumulator_value  initial value of s, >= 0
     eps                        > 0, keeps the division finite
 
     State: s (n,) and the step number t. Raises ValueError for a hyper-parameter out of range.

@@ -1,7 +1,7 @@
-"""Adam: every weight gets a step of its own size, from running averages of its gradient and of its square.
+"""Adam: each weight gets its own step size, from running averages of its gradient and of the gradient's square.
 
 m estimates the gradient's mean and v its mean square. Their ratio m / sqrt(v) is about +-1 where the gradient's sign
-is steady and near 0 where it is noise, so the rate lr is roughly the length of a step in each coordinate.
+is steady and near 0 where it is noise, so the learning rate lr is roughly the size of a step in each coordinate.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ FORMULA = Formula(
     Given("eps", "keeps the division finite"),
     Line("m", "b1 * m_old + (1 - b1) * g", "mean of the gradient"),
     Line("v", "b2 * v_old + (1 - b2) * g**2", "mean of its square"),
-    Line("mhat", "m / (1 - b1**t)", "m without its pull towards 0"),
-    Line("vhat", "v / (1 - b2**t)", "v without its pull towards 0"),
+    Line("mhat", "m / (1 - b1**t)", "m, bias-corrected"),
+    Line("vhat", "v / (1 - b2**t)", "v, bias-corrected"),
     Line("p", "-lr * mhat / (sqrt(vhat) + eps)", "the step"),
 )
 DECOUPLED = Formula(*FORMULA.terms, decay="lr")
@@ -35,7 +35,7 @@ DECOUPLED = Formula(*FORMULA.terms, decay="lr")
 
 @cache
 def _amsgrad(adam: Formula) -> Formula:
-    """The same with the largest v so far in v's place."""
+    """The same formula, with the largest v so far in place of v."""
     *terms, vhat, p = adam.terms
     largest = Line("vmax", "max(vmax_old, v)", "the largest v so far")
     return Formula(*terms, largest, Line("vhat", "vmax / (1 - b2**t)", vhat.words), p, decay=adam.decay)
@@ -48,16 +48,17 @@ class Adam(Rule):
     v <- b2 v + (1-b2) g^2                         mean of its square
     w <- w - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
 
-    The divisions by 1 - b^t undo the pull towards the zeros that m and v start from.
+    m and v start at 0; dividing by 1 - b^t corrects the bias towards zero that this causes.
 
     lr            learning rate, or a schedule
     betas         (b1, b2), each in [0, 1)
     eps           > 0, keeps the division finite
-    weight_decay  lambda: g <- g + lambda w first, averaged and rescaled with the gradient; AdamW keeps them apart
-    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
+    weight_decay  lambda: g <- g + lambda w first, so the decay is averaged and rescaled too; AdamW decouples it
+    amsgrad       use vmax <- max(vmax, v) in place of v (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v, vmax (n,) and the step number t. Where |g| is above 1.8e19 (in PyTorch's order of multiplying, above
-    5.8e20) v is inf in float32, and the weight stands still. Raises ValueError for an argument out of range.
+    State: m, v, vmax (n,) and the step number t. Where |g| is above 1.8e19 (5.8e20 in PyTorch, which multiplies in
+    another order), v overflows to inf in float32 and the weight stops moving. Raises ValueError for an argument out of
+    range.
     """
 
     name = "adam"
@@ -89,7 +90,7 @@ class Adam(Rule):
     def rule(self, g: Array, p: Array, lr: float, m: Array, v: Array, vmax: Array | None = None) -> None:
         xp, (b1, b2), t = xp_of(g), self.betas, self.t
         moments(g, p, m, v, b1, b2)
-        unbiased = sqrt(1 - b2**t)  # numerator and denominator times this: a pass less over the vector
+        unbiased = sqrt(1 - b2**t)  # times numerator and denominator: saves a pass over the vector
         xp.sqrt(v if vmax is None else xp.maximum(vmax, v, out=vmax), out=p)
         p += self.eps * unbiased
         xp.divide(m, p, out=p)
@@ -97,10 +98,10 @@ class Adam(Rule):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w, apart.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w.
 
-    Each weight shrinks by the same factor, whatever its gradient was. The decay is no part of the step vector p, so a
-    projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as Adam's.
+    Each weight shrinks by the same factor, whatever its gradient. The decay is not part of the step vector p, so a
+    projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as in Adam.
     """
 
     name = "adamw"

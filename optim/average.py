@@ -1,4 +1,4 @@
-"""Adam with an average of its weights beside it: the noise of the last steps averages out, as under a falling rate.
+"""Adam with a running average of the weights: the noise of the last steps averages out, as with a decaying rate.
 
 An exponential moving average, as in Polyak & Juditsky 1992 (there with equal weights) and in most image models since.
 Training continues with the weights themselves; only an evaluation uses the average.
@@ -19,13 +19,13 @@ from minidl.optim.rule import Params
 
 
 class AveragedAdam(Adam):
-    """Adam, and after each of its steps:   a <- d a + (1-d) w;   the average is a / (1 - d^t)
+    """Adam, followed after each step by   a <- d a + (1-d) w;   the average is a / (1 - d^t)
 
-    The division undoes the pull towards the zeros that a starts from, as in Adam's own moments.
+    a starts at 0; the division corrects the bias towards zero that this causes, as for Adam's own moments.
 
     decay   d in [0, 1): the average remembers about 1 / (1-d) steps
 
-    Evaluate inside `with optimizer.averaged():`. Takes what Adam takes beside it; state: Adam's, and `average` (n,).
+    Evaluate inside `with optimizer.averaged():`. The other arguments are Adam's. State: Adam's, and `average` (n,).
     """
 
     def __init__(self, params: Params = None, lr: Rate = 1e-3, *, decay: float = 0.99, **adam: Any) -> None:
@@ -42,7 +42,7 @@ class AveragedAdam(Adam):
         self.average += (1 - self.decay) * self._bound().w
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Inside, the weights are the average of those so far; before the first step, the weights themselves."""
+        """Inside the block, the weights are their average so far; before the first step, the weights themselves."""
         flat = self._bound()
         return flat.showing(self.average / (1 - self.decay**self.t) if self.t else flat.w)
 

@@ -1,4 +1,4 @@
-"""No switch but a slide: from RMSprop to momentum SGD, by a convex combination that moves a little at each step."""
+"""A gradual transition in place of a switch: a convex combination moves from RMSprop to momentum SGD step by step."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 SLIDE = "exp(2 * (e - c) / T) / 2 if e < c else 1 / 2 + (e - c) / T if e < c + T / 2 else 1"
 FORMULA = Formula(
-    Given("k", "number of the optimizer's step", "steps"),
+    Given("k", "the optimizer's step number", "steps"),
     Given("n", "steps in an epoch", "steps_per_epoch"),
-    Given("c", "the epoch of half and half", "center"),
-    Given("T", "how long the slide takes, in epochs", "period"),
-    Given("lr_rms", "RMSprop's rate"),
+    Given("c", "the epoch of equal shares", "center"),
+    Given("T", "length of the transition, in epochs", "period"),
+    Given("lr_rms", "RMSprop's learning rate"),
     Given("mu1", "momentum", "momentum"),
     Given("mu2", "how slowly m forgets", "alpha"),
     Given("eps", "keeps the division finite"),
-    Line("e", "(k - 1) / n", "epoch, with its fraction"),
+    Line("e", "(k - 1) / n", "epoch, fractional"),
     Line("a_sgd", SLIDE, "SGD's share"),
     Line("a_rms", "(1 - a_sgd) * lr_rms / lr if lr > 0 else 0", "RMSprop's share, scaled"),
     Line("m", "mu2 * m_old + (1 - mu2) * g**2", "mean of the squared gradient"),
@@ -36,7 +36,7 @@ FORMULA = Formula(
 
 
 class Blend(Rule):
-    """Akiba, Suzuki & Fukuda 2017, section 2.1 ("RMSprop warm-up"), at epoch e, a fraction:
+    """Akiba, Suzuki & Fukuda 2017, section 2.1 ("RMSprop warm-up"), at the fractional epoch e:
 
     m <- mu2 m + (1-mu2) g^2
     D <- mu1 D - (a_sgd + a_rms / (sqrt(m) + eps)) g
@@ -45,10 +45,10 @@ class Blend(Rule):
     a_sgd(e) = 1/2 exp(2 (e-c) / T) for e < c;   1/2 + (e-c) / T for c <= e < c + T/2;   1 from there on
     a_rms = (1 - a_sgd) eta_rms / eta
 
-    steps_per_epoch  batches in an epoch, so that step k = 1, 2, ... is at epoch e = (k - 1) / steps_per_epoch
-    lr               eta, SGD's rate, or a schedule
-    lr_rms           eta_rms, RMSprop's rate
-    center, period   c and T, in epochs: half and half at c, all SGD from c + T/2 on
+    steps_per_epoch  batches in an epoch: step k = 1, 2, ... is at epoch e = (k - 1) / steps_per_epoch
+    lr               eta, SGD's learning rate, or a schedule
+    lr_rms           eta_rms, RMSprop's learning rate
+    center, period   c and T, in epochs: equal shares at c, all SGD from c + T/2 on
     momentum         mu1 in [0, 1)
     alpha            mu2 in [0, 1)
     eps              > 0, keeps the division finite
@@ -84,10 +84,10 @@ class Blend(Rule):
         super().__init__(params, lr, **common)
 
     def a_sgd(self, e: float) -> float:
-        """SGD's share at epoch e: near 0 long before the centre, 1/2 at it, 1 from half a period after it on.
+        """SGD's share at epoch e: near 0 long before the centre, 1/2 at the centre, 1 from half a period after it.
 
-        Some transcriptions have slope 2/T after the centre, which would overshoot to 3/2; 1/T is what reaches 1 at
-        c + T/2, as the paper says it does, and what continues the left branch, whose slope at c is 1/T.
+        Some transcriptions have slope 2/T after the centre, which would overshoot to 3/2. With 1/T the share reaches 1
+        at c + T/2, as the paper says, and continues the left branch, whose slope at c is 1/T.
         """
         x = (e - self.center) / self.period
         return 0.5 * exp(2 * x) if x < 0 else min(0.5 + x, 1.0)

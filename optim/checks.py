@@ -1,4 +1,4 @@
-"""Checks of what an optimizer is given: errors that name the number."""
+"""Argument checks for optimizers: the errors name the argument and its value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minidl.backend import Array, to_numpy
 
 
 def number(name: str, value: Any) -> float:
-    """`value` as a float: a number of Python, NumPy or PyTorch."""
+    """`value` as a float: a Python, NumPy or PyTorch number."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -27,7 +27,7 @@ def number(name: str, value: Any) -> float:
 
 
 def pythons(value: Any) -> Any:
-    """A number of NumPy's or PyTorch's as one of Python's, which a run's folder can hold; all else as it is."""
+    """A NumPy or PyTorch scalar as a Python number, which a run's folder can store; anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
@@ -68,16 +68,16 @@ def two_fractions(name: str, values: Any) -> tuple[float, float]:
     return fraction(f"{name}[0]", first), fraction(f"{name}[1]", second)
 
 
-# Options that a rule has in PyTorch and not here, and what to do.
+# Options that rules have in PyTorch but not here, and what to do instead.
 _ELSEWHERE = {
-    "maximize": "step on the loss with its sign changed",
+    "maximize": "negate the loss",
     "dampening": "it is 0 here",
-    "centered": "RMSprop without it, or Adam",
+    "centered": "use RMSprop without it, or Adam",
     "foreach": "leave it out, a step is one pass over all parameters",
     "fused": "leave it out, a step is one pass over all parameters",
     "capturable": "leave it out, steps are captured by minidl.fast.gpu.graph",
-    "differentiable": "leave it out, a step is no part of a graph",
-    "decoupled_weight_decay": "take AdamW",
+    "differentiable": "leave it out, a step is not part of a graph",
+    "decoupled_weight_decay": "use AdamW",
 }
 
 
@@ -91,7 +91,7 @@ _CALLED = {  # Keras's names, and what they are called here
 
 
 def refuse(rule: str, options: Mapping[str, Any]) -> None:
-    """Raise TypeError for options that a rule does not have, unless they only say no to what is not there."""
+    """Raise TypeError for options that a rule does not have, unless they only switch off what is not there."""
     for name, value in options.items():
         if name not in _ELSEWHERE or value not in (None, False, 0):
             said = _ELSEWHERE.get(name) or _CALLED.get(name)
@@ -100,7 +100,7 @@ def refuse(rule: str, options: Mapping[str, Any]) -> None:
 
 
 def parts_of(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The vectors and the scalars of an optimizer's state. Raises ValueError for what is no such state."""
+    """The vectors and the scalars of an optimizer's state. Raises ValueError for anything else."""
     if not isinstance(state, Mapping) or not {"vectors", "scalars"} <= state.keys():
         theirs = isinstance(state, Mapping) and "param_groups" in state
         hint = ": that of PyTorch's own optimizer goes into minidl.optim.torch.wrap(...)" if theirs else ""
@@ -109,7 +109,7 @@ def parts_of(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
 
 
 def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) -> None:
-    """Raise ValueError unless there is exactly one vector like w for each name."""
+    """Raise ValueError unless there is exactly one vector for each name, of w's shape and dtype."""
     if set(vectors) != set(names):
         raise ValueError(f"the state has the vectors {sorted(vectors)}, this optimizer needs {sorted(names)}: build it "
                          "with the options of the one that was saved")  # fmt: skip
@@ -122,7 +122,7 @@ def check_vectors(vectors: Mapping[str, Any], names: Iterable[str], w: Array) ->
 
 
 def within(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The vectors whose names start with the prefix, without it."""
+    """The vectors whose names start with the prefix, with the prefix removed."""
     return {name.removeprefix(prefix): vector for name, vector in vectors.items() if name.startswith(prefix)}
 
 
@@ -131,16 +131,16 @@ def without(vectors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name: vector for name, vector in vectors.items() if not name.startswith(prefix)}
 
 
-# ---- rules of your own ----
+# ---- custom rules ----
 
 
 def is_own_rule(rule: type) -> bool:
-    """Whether the rule is of a user's own, and so is looked at in its first step."""
+    """Whether the rule is the user's own, and so is checked at its first step."""
     return not rule.__module__.startswith("minidl.optim.")
 
 
 NOISE = (np.random.Generator, np.random.RandomState, Random)
-IN_SELF = (  # what Rule keeps in self, and hands to `rule`
+IN_SELF = (  # what Rule keeps in self or passes to `rule`
     "g", "w", "lr_or_schedule", "schedule_scale", "weight_decay", "max_norm", "t", "rate", "lr_factor", "decay_scale",
     "groups", "own_t", "whole", "name",
 )  # fmt: skip
@@ -148,15 +148,15 @@ IN_SELF = (  # what Rule keeps in self, and hands to `rule`
 
 @cache
 def check_rule(rule: type, base: type, vectors: Any = None) -> None:
-    """Raise TypeError where a subclass of Rule (`base`) lacks its name, its rule, or has vectors that its rule does
-    not take; else it would show only at the first step or the first record. Built-in rules are right."""
+    """Raise TypeError where a subclass of Rule (`base`) has no name or no rule, or vectors that its rule does not
+    take: otherwise this would show only at the first step or in the first record. Built-in rules are not checked."""
     if not is_own_rule(rule):
         return
     kind, name = rule.__name__, getattr(rule, "name", None)
     if not isinstance(name, str) or not name:
         raise TypeError(f"the rule {kind} has no name: write name = {kind.lower()!r} in its class")
     if isinstance(vectors, str):  # None: not known yet
-        raise TypeError(f"{kind}.vectors is the text {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
+        raise TypeError(f"{kind}.vectors is the string {vectors!r}: write vectors = ({vectors!r},), a tuple of names")
     if isinstance(getattr(rule, "formula", None), (str, list, tuple)):
         raise TypeError(f"{kind}.formula must be a Formula: write formula = Formula(Line('p', '-lr * g'))")
     inside = {*vars(rule), *(inspect.signature(rule).parameters if "__init__" in vars(rule) else ())}
@@ -197,14 +197,14 @@ def check_rule(rule: type, base: type, vectors: Any = None) -> None:
 
 
 class Built(NamedTuple):
-    """What a rule of one's own keeps in self before its first step."""
+    """What a custom rule keeps in self before its first step."""
 
     numbers: dict[str, Any]
     sums: dict[str, int]  # checksums of arrays and lists
 
 
 def built_of(rule: Any) -> Built:
-    """What this rule keeps in self now. Raises TypeError where it has set what the step sets: it would read that."""
+    """What this rule keeps in self now. Raises TypeError where it has set `rate` or `p`, which each step overwrites."""
     for name, empty in (("rate", rule.rate == 0), ("p", rule.p is None or hasattr(rule.p, "dtype"))):
         if not empty:
             raise TypeError(f"{type(rule).__name__} sets self.{name}, which every rule has: give it another name")
@@ -212,7 +212,7 @@ def built_of(rule: Any) -> Built:
 
 
 def _kept(rule: Any) -> dict[str, Any]:
-    """What a rule of one's own keeps in self, beside what every rule has there and its vectors."""
+    """What a custom rule keeps in self besides its vectors and what every rule has there."""
     if not is_own_rule(type(rule)):
         return {}
     skip = {*IN_SELF, *rule.vectors, "flat", "p", "_keeps_step", "_built"}
@@ -220,18 +220,18 @@ def _kept(rule: Any) -> dict[str, Any]:
 
 
 def numbers_of(rule: Any) -> dict[str, Any]:
-    """The numbers, texts and None among what it keeps, and where each generator stands that default_rng has made."""
+    """The numbers, strings and None that it keeps, and the state of each generator made by default_rng."""
     found: dict[str, Any] = {}
     for name, value in _kept(rule).items():
         if isinstance(value, (int, float, str, type(None))):
             found[name] = value
         elif isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64):
-            found[name] = value.bit_generator.state  # of whole numbers alone, which JSON can hold
+            found[name] = value.bit_generator.state  # integers only, which JSON can store
     return found
 
 
 def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
-    """Put back what `numbers_of` gave; what has come since goes."""
+    """Restore what `numbers_of` returned, and delete what was added since."""
     for name in numbers_of(rule).keys() - numbers.keys():
         delattr(rule, name)
     for name, value in numbers.items():
@@ -242,7 +242,7 @@ def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
 
 
 def sums_of(rule: Any) -> dict[str, int]:
-    """A checksum of each array, list, dict and other generator among what it keeps, which are not saved."""
+    """A checksum of each array, list, dict and other generator that it keeps; these are not saved."""
     saved = numbers_of(rule)
     return {name: found for name, value in _kept(rule).items() if name not in saved and (found := _sum(value))}
 
@@ -261,24 +261,24 @@ def _sum(value: Any, crc: int = 0) -> int:
 
 
 def tell_what_is_lost(rule: Any, before: Mapping[str, int]) -> None:
-    """A warning where a rule of one's own has changed what it keeps in self, for which its saved state has no place."""
+    """Warn where a custom rule has changed something in self that its saved state does not include."""
     for name in sorted(name for name, found in sums_of(rule).items() if rule.t and before.get(name) != found):
-        hint = "what is as long as the weights belongs in vectors; for the rest see state_dict in optim/average.py"
+        hint = "arrays as long as the weights belong in vectors; for others see state_dict in optim/average.py"
         if isinstance(getattr(rule, name), np.generic):
-            hint = "float() of a number of NumPy's is saved"
+            hint = "a NumPy number is saved only as float(...)"
         if isinstance(getattr(rule, name), NOISE):
             hint = "np.random.default_rng(seed) is saved"
         rule.flat.tell_once(
             f"lost {name}",
-            f"{type(rule).__name__} changes self.{name}, which its saved state does not hold, so that a resumed run "
-            f"would begin anew with it: {hint}",
+            f"{type(rule).__name__} changes self.{name}, which its saved state does not include, so a resumed run "
+            f"would start over with it: {hint}",
         )
 
 
 def unready(rule: Any) -> Exception:
-    """The error of a rule that can't take its step: the step was not counted, so that its rate would be 0; or options
-    that were set after it was built need vectors that it does not have."""
+    """The error of a rule that can't take its step: the step was not counted, so its rate would be 0; or options set
+    after it was built need vectors that it does not have."""
     kind = type(rule).__name__
     if not rule.t:
-        return TypeError(f"{kind}.advance has not counted the step: begin it with super().advance(), which does")
-    return ValueError(f"this {kind} was built without what {rule} remembers: build it anew, with these options")
+        return TypeError(f"{kind}.advance has not counted the step: start it with super().advance(), which does")
+    return ValueError(f"this {kind} was built without the state that {rule} needs: build a new one with these options")

@@ -1,4 +1,4 @@
-"""Clipping: a gradient whose norm is too large is made shorter, and keeps its direction (Pascanu et al. 2013)."""
+"""Clipping: a gradient with too large a norm is scaled down and keeps its direction (Pascanu et al. 2013)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One step in slow motion: at a few weights, each quantity of the update rule's formula with the number that it had.
+"""One step in slow motion: for a few weights, the value of each quantity in the update rule's formula.
 
-A Look takes the numbers out of the optimizer's own vectors, before the step and after it. What lies between them is
-worked out by the rule's formula (formula.py), so that what is shown of a step is the formula that ran.
+A Look copies values from the optimizer's own vectors before and after the step. What lies in between is computed from
+the rule's formula (formula.py), so what is shown of a step is the formula that ran.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Term(NamedTuple):
     """A quantity of a step.
 
     symbol   its name: "m"; "m_old" is what m was before the step
-    value    a number for each of the weights looked at, or one for all of them
-    formula  how it follows from the terms before it: "b1 * m_old + (1 - b1) * g"; "" for what is given
+    value    one number for each weight looked at, or one for all of them
+    formula  how it follows from the terms before it: "b1 * m_old + (1 - b1) * g"; "" if it is given
     words    what it is
     """
 
@@ -40,8 +40,8 @@ class Look:
     """The next step of an optimizer, at a few places of its flat vectors. Make one before the step, `end()` it after.
 
     places   indices into w, an integer array on the optimizer's device
-    rule     the Rule that takes the step; lr is its rate, and t, once it has ended, the steps that it has taken.
-             Where parameters are in groups, or rest, each weight looked at has its own in `terms()`
+    rule     the Rule that takes the step; lr is its learning rate, and t, after `end()`, its step count. Where
+             parameters are in groups, or rest, `terms()` has these for each weight looked at
     before   {name: values} of w and of the rule's state vectors
     after    the same, and the gradient g and the step p
 
@@ -52,7 +52,7 @@ class Look:
         self.rule: Rule = optimizer.active
         flat = self.rule._bound()
         self.places, self.lr, self.wd = places, self.rule.lr, self.rule.weight_decay
-        # The formula and the vectors themselves, for a switch inside the step takes them from the rule.
+        # Keep the formula and the vectors: a switch during the step removes them from the rule.
         self._formula, self._lines = self.rule.formula, self.rule.lines()
         self._params = flat.params
         self._groups, self._decay_scale = self.rule.groups, self.rule.decay_scale
@@ -65,10 +65,10 @@ class Look:
         self.before = {name: vector[places] for name, vector in self._state.items()}
         self.after: dict[str, Array] = {}
         self.t = 0
-        self._numbers: dict[str, Any] = {}  # those of the formula, such as Adam's betas
+        self._numbers: dict[str, Any] = {}  # constants of the formula, such as Adam's betas
 
     def end(self) -> None:
-        """The step is done: take the numbers after it."""
+        """The step is done: record the values after it."""
         self.t = self.rule.t
         self._own_t = self.rule.own_t
         self._numbers = {} if self._formula is None else self._formula.values(self.rule)
@@ -96,13 +96,13 @@ class Look:
         return [*terms, *both, Term("p", self["p"], "", "the step"), self._end()]
 
     def _given(self) -> list[Term]:
-        """What is known when the step begins: common to all rules, then the rule's own numbers and state."""
+        """What is known when the step begins: common to all rules, then the rule's own constants and state."""
         rule = self.rule
         clipped = "" if rule.max_norm is None else f", clipped to a norm of at most {rule.max_norm:g}"
         t, lr, wd = self._of_each() if self._groups or self._own_t else (self.t, self.lr, self.wd)
         terms = [
-            Term("t", t, "", "number of this step, as this rule counts"),
-            Term("lr", lr, "", "rate"),
+            Term("t", t, "", "step number, as this rule counts"),
+            Term("lr", lr, "", "learning rate"),
             Term("w_old", self["w_old"], "", "the weight before the step"),
             Term("g", self["g"], "", f"gradient of the loss{clipped}"),
         ]
@@ -119,7 +119,7 @@ class Look:
         return terms
 
     def _of_each(self) -> tuple[Array, Array, Array]:
-        """t, rate and weight decay of each weight: of its group, and of the steps that its parameter has taken."""
+        """t, learning rate and weight decay of each weight, by its group and its parameter's own step count."""
         params = self._params
         which = np.searchsorted(np.cumsum([p.size for p in params]), to_numpy(self.places), side="right")
         before = np.array(self._own_before or [self.t - 1] * len(params))
@@ -131,8 +131,7 @@ class Look:
         return t[which].astype(np.int32), lr[which], wd[which]
 
     def _agrees(self, symbol: str, value: Any) -> bool:
-        """Whether a vector holds what its formula gives, where weights moved: an `update` of one's own may have changed
-        it."""
+        """Whether a vector has the value its formula gives, where weights moved: a custom `update` may change it."""
         now = self[symbol]
         change = now - self[f"{symbol}_old"] if symbol in self.before else now
         error = np.abs(now - value)[self["p"] != 0]

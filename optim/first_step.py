@@ -1,6 +1,6 @@
-"""The first step of a rule of your own: what would go wrong in silence, or on large networks alone, is told.
+"""Checks at the first step of a custom rule, for mistakes that would stay silent or show only on large networks.
 
-The rule is called again on copies, of its arrays and of all that it keeps in self, so that this changes nothing.
+The rule is called again on copies of its arrays and of everything it keeps in self, so the checks change nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ State = Mapping[str, Array]
 
 
 def first_step_of_own(rule: Any) -> Callable[..., None]:
-    """What takes the place of `rule.rule` in the first step of a rule of one's own."""
+    """What replaces `rule.rule` in the first step of a custom rule."""
     rule.lines()  # compares its formula with it
     _check_vectors(rule)
     _check_decay(rule)
@@ -28,61 +28,61 @@ def first_step_of_own(rule: Any) -> Callable[..., None]:
 
 
 def _check_vectors(rule: Any) -> None:
-    """Raise TypeError where a vector is of another kind than the weights, so that no saved state could be loaded, or
-    lies in the memory of another."""
+    """Raise TypeError where a vector has another shape or dtype than the weights, so its saved state could not be
+    loaded, or shares memory with another array."""
     w, kind, seen = rule.flat.w, type(rule).__name__, {"the weights": rule.flat.w, "the gradient": rule.flat.g}
     for name in rule.vectors:
         vector = getattr(rule, name)
         if getattr(vector, "dtype", None) != w.dtype or vector.shape != w.shape:
             found = f"{vector.dtype} {vector.shape}" if hasattr(vector, "dtype") else f"a {type(vector).__name__}"
             raise TypeError(
-                f"{kind}.{name} is {found}, but a vector is like the weights, {w.dtype} {w.shape}: write into the one "
-                f"that is there, self.{name}[...] = ..."
+                f"{kind}.{name} is {found}, but a vector must match the weights, {w.dtype} {w.shape}: write into the "
+                f"existing one, self.{name}[...] = ..."
             )
         for other, memory in seen.items():
             if rule.flat.xp is np and len(w) and np.shares_memory(vector, memory):
                 raise TypeError(
-                    f"{kind}.{name} and {other} are one array, so what is written into one is in the other: "
+                    f"{kind}.{name} and {other} share memory, so writing to one changes the other: "
                     f"self.{name}[...] = ... copies"
                 )
         seen[name] = vector
 
 
 def _check_decay(rule: Any) -> None:
-    """A warning where a `decayed` of one's own does nothing, or is not called. It is tried on copies."""
+    """Warn where a custom `decayed` does nothing, or is never called. It is tried on copies."""
     kind, block, twin = type(rule), rule.flat.blocks[0], _twin(rule)
     if str(kind.decayed.__module__).startswith("minidl.optim."):
         return
-    twin.weight_decay = 0.5 if rule.weight_decay else 0.0  # and a rate of 0.5: in a warm-up both may round to nothing
+    twin.weight_decay = 0.5 if rule.weight_decay else 0.0  # and lr 0.5: in a warm-up the effect may round to nothing
     old, g = rule.flat.w[block], rule.flat.g[block]
     w = old.copy()
     found = twin.decayed(w, g.copy(), 0.5)
     if found is None and not rule.weight_decay:
         return
     if found is None:
-        raise TypeError(f"{kind.__name__}.decayed returns nothing, but the rule goes on with what it returns: return g")
+        raise TypeError(f"{kind.__name__}.decayed returns None, but the rule continues with what it returns: return g")
     acts, name = _differ(old, w) or _differ(g, found), f"{kind.__name__}.decayed"
     in_update = not str(kind.update.__module__).startswith("minidl.optim.")  # as in LAMB, whose decay is in the step
     if rule.weight_decay and not acts and not in_update and bool((old != 0).any()):
         rule.flat.tell_once(
             (kind, "decay"),
             f"{name} changes neither the weights nor the gradient: w *= 1 - lr * self.weight_decay is in place, "
-            "w = ... only gives the name to another array",
+            "w = ... only rebinds the name",
         )
     if acts and not rule.weight_decay:
         rule.flat.tell_once(
             (kind, "decay"),
-            f"{name} is not called, for weight_decay is 0: give its number to super().__init__(params, lr, "
+            f"{name} is not called, because weight_decay is 0: pass its value to super().__init__(params, lr, "
             "weight_decay=...), and read it as self.weight_decay",
         )
 
 
 def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None:
-    """rule.rule(g, p, lr, **state) once, with a look at what it did: into p, and into each of its vectors.
+    """Call rule.rule(g, p, lr, **state) once, and check what it wrote into p and into each of its vectors.
 
-    Raises TypeError where it wrote no step, as where `p = ...` gives the name p another array. A step of zeros, a
-    vector that stays as it is, a gradient or weights that do not, what is kept in self, and what depends on the other
-    weights are warnings: they may be meant.
+    Raises TypeError where it wrote no step, for example because `p = ...` only rebinds the name p. It only warns, since
+    these may be intended, about a step of zeros, an unchanged vector, a changed gradient or changed weights, values
+    kept in self, and a step that depends on other weights.
     """
     xp, kind, flat = xp_of(g), type(rule).__name__, (rule.whole or rule).flat
     if (looked := (type(rule), "looked at")) in flat.told:  # one block will do: the copies are of all weights
@@ -104,8 +104,8 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         say(
             name,
             f"has set self.{name}: it is called for each block of {len(rule.flat.room):,} weights, for groups on a "
-            "copy of self, and state_dict keeps only numbers and texts. Count with self.t; a number that a step "
-            "needs once goes into advance, before the gradients are gathered",
+            "copy of self, and state_dict keeps only numbers and strings. Count with self.t; compute what a step "
+            "needs once in advance(), before the gradients are gathered",
         )
     if _differ(w, flat.w):
         say("w", "writes into the weights: the step goes into p, which is added to them afterwards")
@@ -113,7 +113,7 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         return
     flat.told.add(looked)
     if lr > 0 and not bool((p != 0).any()):
-        say("zeros", f"made a first step of zeros from a gradient that is none, at the rate {lr:g}: is it meant?")
+        say("zeros", f"made a first step of zeros from a nonzero gradient, at learning rate {lr:g}: is this intended?")
     by_formula = getattr(rule.rule, "by_formula", False)  # which writes each vector, if only a 0 at first
     for name in () if by_formula else rule.vectors:
         begun = bool((getattr(rule.whole or rule, name) != 0).any())
@@ -121,23 +121,23 @@ def first_step(rule: Any, g: Array, p: Array, lr: float, **state: Array) -> None
         if same and not _writes(twin, name, (given, p, lr, before)):
             say(
                 name,
-                f"left its vector {name} as it was in the first step: {name}[...] = ... writes into it, "
-                f"{name} = ... only gives the name to another array",
+                f"left its vector {name} unchanged in the first step: {name}[...] = ... writes into it, "
+                f"{name} = ... only rebinds the name",
             )
     if not by_formula and bool(xp.isfinite(p).all()):
         _call_again(rule, twin, (g, p, lr, before, given), state, say)
 
 
 def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:
-    """Whether a rule that has left a vector at 0 writes into it all the same, as Adan does, whose mean of differences
-    begins with a 0. What is written would not stay a 1."""
+    """Whether a rule that left a vector at 0 does write into it, as Adan does, whose mean of differences starts with
+    a 0. Here the vector is filled with 1 first: a 0 written into it shows."""
     g, p, lr, before = args
     flat, state = (twin.whole or twin).flat, {other: vector.copy() for other, vector in before.items()}
     w, whole = flat.w.copy(), flat.g.copy()
     state[name][...] = 1
     try:
         _twin(twin).rule(g.copy(), p.copy(), lr, **state)
-    except Exception:  # what it makes of a state that it would never have is no fault of its own
+    except Exception:  # no fault of the rule: it would never have this state
         return True
     finally:
         flat.w[...], flat.g[...] = w, whole
@@ -145,7 +145,7 @@ def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:
 
 
 def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:
-    """rule.rule, whose error says so where a block of the weights met an array of all of them."""
+    """Call rule.rule; its error says so where a block of the weights met an array of all of them."""
     try:
         rule.rule(g, p, lr, **state)
     except (ValueError, IndexError) as error:
@@ -156,11 +156,11 @@ def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:
         raise ValueError(f"{some}: {error}. {BLOCKS}") from error
 
 
-BLOCKS = "It is called for one block of weights after the other: take the arrays that it is given, m and not self.m"
+BLOCKS = "It is called for one block of weights after the other: use the arrays that it is given, m and not self.m"
 
 
 def _no_step(rule: Any, g: Array, p: Array, lr: float, state: State, given: Array) -> Exception:
-    """The error of a rule whose first step is NaN, all of it: the call once more shows whether the NaN was p's own."""
+    """The error of a rule whose first step is all NaN: a second call, with p = 0, shows whether the NaN came from p."""
     xp, kind = xp_of(g), type(rule).__name__
     g[...], p[...] = given, 0
     rule.rule(g, p, lr, **state)
@@ -168,27 +168,27 @@ def _no_step(rule: Any, g: Array, p: Array, lr: float, state: State, given: Arra
     g[...] = given
     if bool(xp.isnan(p).any()):
         return ValueError(
-            f"{kind}.rule made a first step of NaN from a gradient that has none, at the rate {lr:g}: "
-            "look for 0 / 0, or a root or logarithm of a negative number"
+            f"{kind}.rule made a first step of NaN from a finite gradient, at learning rate {lr:g}: "
+            "look for 0 / 0, or a square root or logarithm of a negative number"
         )
     if bool((p != 0).any()):
         return TypeError(
-            f"{kind}.rule works its step out from p, which holds nothing before: write p[...] = -lr * ..., "
+            f"{kind}.rule computes its step from p, which has no value yet: write p[...] = -lr * ..., "
             "the step alone, which is added to the weights afterwards"
         )
     if into_g:
         return TypeError(
-            f"{kind}.rule writes into its first array, which is the gradient, and leaves the second as it was, into "
-            "which the step goes: rule(self, g, p, lr, ...), and p[...] = -lr * ..."
+            f"{kind}.rule writes into its first array, the gradient, and leaves the second unchanged, where the step "
+            "belongs: rule(self, g, p, lr, ...), and p[...] = -lr * ..."
         )
     return TypeError(
-        f"{kind}.rule left p as it was, so nothing would move: write p[...] = the step, in place; "
-        "p = ... only gives the name p to another array"
+        f"{kind}.rule left p unchanged, so no weight would move: write p[...] = the step, in place; "
+        "p = ... only rebinds the name p"
     )
 
 
 def _call_again(rule: Any, twin: Any, args: tuple[Any, ...], state: State, say: Callable[[str, str], None]) -> None:
-    """Look at what the rule makes of its own state, of the same arrays again, and of half of them alone."""
+    """Check the rule's step from its new state, from the same arrays again, and from half of them alone."""
     g, p, lr, before, given = args
     flat = (rule.whole or rule).flat
     w, whole, half = flat.w.copy(), flat.g.copy(), _twin(twin)
@@ -204,44 +204,44 @@ def _call_again(rule: Any, twin: Any, args: tuple[Any, ...], state: State, say: 
     if _differ(given, g) or _differ(given, step(len(p), _twin(rule), state)[0]):  # a momentum adds 0 at first
         say(
             "g",
-            "changes g, which is the user's .grad: what is accumulated on it, a hybrid's projected rate and a replay "
-            "have what it leaves there. g = 2 * g makes an array of its own, g *= 2 and out=g do not",
+            "changes g, which is the user's .grad: gradient accumulation, a hybrid's projected rate and a replay "
+            "would use the changed values. g = 2 * g makes a new array, g *= 2 and out=g do not",
         )
     if any(isinstance(value, NOISE) for value in vars(rule).values()):
-        return  # nobody can tell of a rule with noise, whose steps all differ
+        return  # the steps of a rule with noise all differ: no way to tell
     if not _near(step(len(p), twin, before)[1], p):
         return say(
             "hidden",
-            "gives another step for the same arrays when it is called again, as it was just now. What it keeps outside "
-            "self is one for all blocks, groups and optimizers, and is not saved: name it in vectors. For noise, keep "
+            "gives a different step when it is called again with the same arrays. What it keeps outside self is shared "
+            "by all blocks, groups and optimizers, and is not saved: name it in vectors. For noise, keep "
             "np.random.default_rng(seed) in self",
         )
     n, third, fourth = len(p) // 2, _twin(half), _twin(half)
     fourth.lr_or_schedule = 2 * lr + 1
     if not _near(step(len(p), fourth, before)[1], p):
-        say("lr", "reads self.lr, the rate of the next step, which knows of no groups: take lr, which it is given")
+        say("lr", "reads self.lr, the rate of the next step, which ignores groups: use lr, which it is given")
     try:
         flat.w *= 0.5
         if not _near(step(len(p), third, before)[1], p):
             say(
                 "weights",
-                "reads the weights in flat.w, of which some have moved when it is called for the next block or group. "
-                "A norm of them goes into one of its vectors, in update(), before super().update()",
+                "reads the weights in flat.w, some of which have moved when it is called for the next block or group. "
+                "Store a norm of them in one of its vectors, in update(), before super().update()",
             )
         alone = _near(step(n, half, before)[1], p[:n]) if n else True
     except Exception as error:
-        return say("others", f"fails where it sees half of the weights alone: {error}. {BLOCKS}")
+        return say("others", f"fails when it is given only half of the weights: {error}. {BLOCKS}")
     if not alone:
         say(
             "others",
-            "gives some weights another step when it sees them alone: it is called for one block of "
-            f"{len(rule.flat.room):,} weights after the other, so a norm or a mean in it is one block's. "
+            "gives some weights a different step when it is given only those: it is called for one block of "
+            f"{len(rule.flat.room):,} weights after the other, so a norm or a mean in it covers one block. "
             "(self.whole or self).flat.g is the whole gradient",
         )
 
 
 def _twin(rule: Any) -> Any:
-    """The same rule, with arrays, lists, dicts and a source of noise of its own."""
+    """A copy of the rule, with its own arrays, lists, dicts and random generators."""
     twin = object.__new__(type(rule))
     vars(twin).update({name: _copied(value) for name, value in vars(rule).items() if name != "whole"})
     twin.whole = None if rule.whole is None else _twin(rule.whole)
@@ -249,7 +249,7 @@ def _twin(rule: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A copy, down through lists and dicts; what is neither that nor an array nor a generator stays the same."""
+    """A deep copy of arrays, generators and containers; anything else is returned as it is."""
     if hasattr(value, "dtype") and hasattr(value, "copy"):
         return value.copy()
     if isinstance(value, NOISE):
@@ -264,7 +264,7 @@ def _copied(value: Any) -> Any:
 
 
 def _differ(before: Any, now: Any) -> bool:
-    """Whether an array, a list or a dict holds something else than its copy."""
+    """Whether a value differs from its earlier copy."""
     if hasattr(before, "dtype"):
         return before.shape != now.shape or not bool(((before == now) | (before != before)).all())
     if isinstance(before, dict):
@@ -275,7 +275,7 @@ def _differ(before: Any, now: Any) -> bool:
 
 
 def check_formula(rule: Any) -> None:
-    """A warning where the formula and the `rule` of a class give different first steps, here of the first block."""
+    """Warn where the formula and the `rule` of a class give different first steps, compared on the first block."""
     flat, kind, steps, what = rule.flat, type(rule).__name__, [], (type(rule), "formula")
     if what in flat.told:
         return
@@ -290,10 +290,10 @@ def check_formula(rule: Any) -> None:
         flat.tell_once(
             what,
             f"{kind}.rule and {kind}.formula give different first steps: {steps[0][i]:.6g} and {steps[1][i]:.6g} for "
-            "one weight. Plain NumPy takes the first, compiled loops and a GPU the second, so they must say the same",
+            "one weight. Plain NumPy uses the first, compiled loops and a GPU the second, so they must agree",
         )
 
 
 def _near(a: Array, b: Array) -> bool:
-    """Whether two steps are the same but for rounding."""
+    """Whether two steps are the same up to rounding."""
     return bool((abs(a - b) <= 1e-3 * abs(b).max()).all())

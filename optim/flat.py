@@ -1,8 +1,8 @@
-"""All parameters of a model, end to end in one vector `w`, and their gradients in another, `g`.
+"""All parameters of a model, concatenated in one vector `w`, and their gradients in another, `g`.
 
-Papers write an update rule for one vector w, and so do we: every parameter becomes a view of its stretch of `w`, so
-that a rule changes all of them in one pass over memory, and the projection of a whole step on the whole gradient is
-literally `p @ g`. The network notices nothing: it still reads `p.data`, which now lies in `w`.
+Papers write an update rule for one vector w, and so do we: every parameter becomes a view of its slice of `w`. A rule
+then changes all of them in one pass over memory, and the projection of a whole step on the whole gradient is literally
+`p @ g`. The network notices nothing: it still reads `p.data`, which now lies in `w`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from minidl.optim.groups import read_groups
 from minidl.telling import tell
 from minidl.tensor import Home, Tensor
 
-# Rules are element by element, so on the CPU they run block by block: the dozen passes of Adam over one block find its
-# five arrays in the cache of one core (1.3 MB of float32), where passes over the whole vector wait for main memory.
-# That saves two fifths of an update's time over 1.9 million floats, a sixth over 0.2 million.
+# Rules are elementwise, so on the CPU they run block by block: Adam's dozen passes over one block find its five arrays
+# in the cache of one core (1.3 MB of float32), where passes over the whole vector wait for main memory. This saves two
+# fifths of an update's time for 1.9 million floats, a sixth for 0.2 million.
 BLOCK = 1 << 16
-LINE = 64  # bytes that travel between memory and cache together
-SLIPS = {  # what collect() finds in the gradients; each is warned of once
+LINE = 64  # bytes in a cache line
+SLIPS = {  # mistakes that collect() finds in the gradients; each is warned about once
     "none": "this step found no gradient, and moves nothing: call loss.backward() before optimizer.step(), on a loss "
-    "of the network whose parameters() the optimizer was built with (a network that is made anew has new ones)",
-    "stale": "this step is on gradients that the step before was on already: call optimizer.zero_grad() before "
-    "loss.backward(), or else each gradient is added to all those before it",
+    "of the network whose parameters() the optimizer was built with (a network that is built again has new ones)",
+    "stale": "this step uses gradients that the previous step already used: call optimizer.zero_grad() before "
+    "loss.backward(), or each gradient is added to all those before it",
 }
 
 
 class FlatParameters:
     """The vectors w and g of a list of parameters.
 
-    params  leaves of one float dtype and on one device; frozen ones too. One that comes twice is taken once
-    w, g    (n,) arrays, n the number of all their elements; `p.data` and `p.grad` become views of them
+    params  leaves of one float dtype and on one device, frozen ones included; duplicates are taken once
+    w, g    (n,) arrays, n the total number of elements; `p.data` and `p.grad` become views of them
     blocks  slices that together cover the vectors: one on the GPU, of BLOCK elements each on the CPU
 
-    Raises ValueError where a parameter does not fit the others. `FlatParameters.of(params)` finds vectors made before.
+    Raises ValueError where a parameter does not fit the others. `FlatParameters.of(params)` reuses existing vectors.
     """
 
     def __init__(self, params: Iterable[Tensor]) -> None:
@@ -54,7 +54,7 @@ class FlatParameters:
         self.w: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.g: Array = _zeros(self.xp, n, self.params[0].dtype)
         self.blocks = _blocks(self.w)
-        self.told: set[Any] = set()  # what the user has been warned of; of a rule's own slips with its class
+        self.told: set[Any] = set()  # what the user has been warned about; for custom rules, with the class
         self._w_views: list[Array] = []
         self._homes: list[Home] = []
         start = 0
@@ -62,8 +62,8 @@ class FlatParameters:
             stretch = slice(start, start + p.size)
             self._move_in(p, self.w[stretch].reshape(p.shape), self.g[stretch].reshape(p.shape))
             start += p.size
-        self.memory = self.g.base if self.xp is np else None  # what g lies in, and g's views: as many as there are now,
-        self.views = getrefcount(self.memory) if self.xp is np else maxsize  # or the user has kept one, see Home.fill
+        self.memory = self.g.base if self.xp is np else None  # what g lies in, and the number of its views now:
+        self.views = getrefcount(self.memory) if self.xp is np else maxsize  # more: the user keeps one, see Home.fill
 
     def _move_in(self, p: Tensor, w: Array, g: Array) -> None:
         w[...] = p.data
@@ -76,7 +76,7 @@ class FlatParameters:
 
     @classmethod
     def of(cls, params: Iterable[Tensor]) -> FlatParameters:
-        """The vectors of these parameters: those that they lie in already, else new ones."""
+        """The vectors of these parameters: those that they already lie in, else new ones."""
         params, _ = read_groups(params)
         home = getattr(params[0], "home", None) if params else None
         if home is not None and home.owner.holds(params):
@@ -96,11 +96,11 @@ class FlatParameters:
         )
 
     def all_moving(self) -> bool:
-        """Whether all of the parameters ask for a gradient now."""
+        """Whether all parameters require a gradient now."""
         return all(map(attrgetter("requires_grad"), self.params))
 
     def collect(self) -> list[int]:
-        """Make `g` the gradient of this step. Returns which parameters rest, frozen or without one: `g` is 0 there.
+        """Make `g` the gradient of this step. Returns which parameters rest (frozen or without one): `g` is 0 there.
         Raises RuntimeError if a parameter's data is no longer the view of `w`: an update would not reach it."""
         resting, stale = [], False
         for i, (p, w, home) in enumerate(zip(self.params, self._w_views, self._homes, strict=True)):
@@ -114,20 +114,20 @@ class FlatParameters:
                 _move_gradient(i, p, home)
             stale = stale or home.stepped
             home.stepped = True
-            p.version += 1  # a graph that was recorded before this step can tell
+            p.version += 1  # so that a graph recorded before this step can tell
         none = len(resting) == len(self.params) and any(p.requires_grad for p in self.params)
         if none or stale:
             self.tell_once(slip := "none" if none else "stale", SLIPS[slip])
         return resting
 
     def tell_once(self, what: Any, words: str) -> None:
-        """A warning, for the first time that there is reason for it."""
+        """Warn, the first time only."""
         if what not in self.told:
             self.told.add(what)
             tell(words)
 
     def renew(self) -> None:
-        """A new vector for the gradients. On a GPU it stays the old one, which captured steps write to."""
+        """Allocate a new vector for the gradients. On a GPU the old one stays: captured steps write to it."""
         if self.xp is not np:
             return
         self.g = self.zeros()
@@ -140,7 +140,7 @@ class FlatParameters:
             start += p.size
 
     def part(self, stretch: slice) -> FlatParameters:
-        """The same vectors, but only this stretch of them, for a rule that moves it; it knows no parameters."""
+        """The same vectors restricted to this slice, for a rule that updates it; it has no parameters."""
         found = object.__new__(FlatParameters)
         found.xp, found.params = self.xp, []
         found.w, found.g = self.w[stretch], self.g[stretch]
@@ -157,7 +157,7 @@ class FlatParameters:
 
     @cached_property
     def room(self) -> Array:
-        """Memory for the steps of one block, the same at every step."""
+        """Memory for the step of one block, reused at every step."""
         return self.xp.empty_like(self.w[self.blocks[0]])
 
     @cached_property
@@ -165,13 +165,13 @@ class FlatParameters:
         return self.xp.empty_like(self.w[self.blocks[0]])
 
     def scratch(self, like: Array) -> Array:
-        """An array of that shape to work in: the same memory for each block and step, as far as it reaches."""
+        """A work array of that shape: the same memory for each block and step, if it is large enough."""
         own = self._scratch
         return own[: len(like)] if type(like) is type(own) and len(like) <= len(own) else xp_of(like).empty_like(like)
 
     @contextmanager
     def showing(self, other: Array) -> Iterator[None]:
-        """Inside, the parameters have the values of another vector (n,), such as an average of theirs."""
+        """Inside the block, the parameters have the values of another vector (n,), such as their average."""
         own = self.w.copy()
         self.w[...] = other
         try:
@@ -180,7 +180,7 @@ class FlatParameters:
             self.w[...] = own
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False and there is one."""
+        """Clear the gradients: `.grad` becomes None, or zeros where set_to_none is False and there is one."""
         if not set_to_none:
             self.g[...] = 0
         for p, home in zip(self.params, self._homes, strict=True):
@@ -189,10 +189,10 @@ class FlatParameters:
 
 
 def _zeros(xp: Any, n: int, dtype: Any) -> Array:
-    """n zeros. On the CPU they begin where a line of the cache begins.
+    """n zeros, on the CPU aligned to a cache line.
 
-    NumPy's own arrays may begin 16 bytes into one. Then every other access of a vector instruction takes two lines,
-    and an update up to 8 % longer.
+    NumPy's own arrays may start 16 bytes into one. Then every other access of a vector instruction touches two lines,
+    and an update takes up to 8 % longer.
     """
     if xp is not np:
         return xp.zeros(n, dtype)
@@ -202,18 +202,18 @@ def _zeros(xp: Any, n: int, dtype: Any) -> Array:
 
 
 def _move_gradient(i: int, p: Tensor, home: Home) -> None:
-    """What the user has assigned to `.grad` goes into the vector."""
+    """Copy what the user has assigned to `.grad` into the vector."""
     assert p.grad is not None
-    if not hasattr(p.grad, "shape"):  # NumPy's numbers have one: they are a scalar's gradient
-        what = "the number" if isinstance(p.grad, (int, float)) else f"a {type(p.grad).__name__}, no array,"
-        raise ValueError(f"parameter {i}: its .grad is {what} {p.grad}: p.grad = None starts anew")
+    if not hasattr(p.grad, "shape"):  # NumPy scalars have one: they are a scalar's gradient
+        what = "the number" if isinstance(p.grad, (int, float)) else f"a {type(p.grad).__name__}, not an array,"
+        raise ValueError(f"parameter {i}: its .grad is {what} {p.grad}: p.grad = None resets it")
     if p.grad.shape != p.shape:
         raise ValueError(f"parameter {i}: its .grad has shape {p.grad.shape}, its data {p.shape}")
     p.grad, p.home = home.fill(p.grad), home
 
 
 def _clear(p: Tensor, home: Home) -> None:
-    """No gradient in the vector; the user's, if it was there, stays outside the vector."""
+    """Zero this gradient in the vector; if the user's `.grad` lies there, it becomes a copy."""
     if p.grad is home.grad:
         p.grad = home.grad.copy()
     home.fill(0.0)
@@ -248,11 +248,11 @@ def _checked(params: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _tell_shared(params: list[Tensor]) -> None:
-    """Weights that were tied by their memory part when they move in, where in PyTorch they would stay tied."""
+    """Warn about weights tied by shared memory: moved into `w` they are no longer tied, as they would be in PyTorch."""
     for a, b in pairwise(sorted(params, key=lambda p: p.data.ctypes.data)):
         if np.shares_memory(a.data, b.data):
-            tell(f"two parameters, of shapes {a.shape} and {b.shape}, share memory, and the optimizer parts them: "
-                 "tied weights are one parameter, b.weight = a.weight, or a.weight.T in forward()")  # fmt: skip
+            tell(f"two parameters, of shapes {a.shape} and {b.shape}, share memory, and the optimizer separates them: "
+                 "to tie weights, use one parameter, b.weight = a.weight, or a.weight.T in forward()")  # fmt: skip
             return
 
 

@@ -1,12 +1,12 @@
-"""A rule's formula as data: written once, for all who need it.
+"""A rule's formula as data: written once, used everywhere.
 
-The replay page shows it with its numbers (explain.py), it becomes a compiled loop (minidl/fast/loops/rules.py) and on
-a GPU a kernel (minidl/fast/gpu/rules.py), and a rule that has no in-place form of its own is computed by it. An
-expression is in Python's syntax, over the paper's symbols. These mean the same in every formula:
+The replay page shows it with its values (explain.py), it is compiled to a loop (minidl/fast/loops/rules.py) and on a
+GPU to a kernel (minidl/fast/gpu/rules.py), and a rule without an in-place form is computed from it. Expressions are in
+Python syntax, over the paper's symbols. These mean the same in every formula:
 
-    g        the gradient                 lr   the rate of this step
-    w_old    the weight before it         t    the number of this step: 1 at the first; or a vector of such numbers
-    m_old    a state vector before it; m is the state vector after it, and has a line of its own
+    g        the gradient                 lr   the learning rate of this step
+    w_old    the weight before the step   t    the number of this step, from 1; or a vector of such numbers
+    m_old    a state vector before the step; m is the state vector after it, and has a line of its own
     p        the step: the last line. What follows, w <- w + p and weight decay, is the same for all rules
 """
 
@@ -25,15 +25,15 @@ from minidl.optim.grammar import unknown
 
 COMMON = ("g", "w_old", "lr", "t", "wd")  # wd is the weight decay
 TAKEN = (*COMMON, "d", "w", "w_shrunk")  # `Formula.whole` has lines for the last three
-WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # of the loops that are made of it; and number0, ...
+WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # names in the generated loops; also number0, ...
 
 
 class Given(NamedTuple):
-    """A number that the rule has.
+    """A constant of the rule.
 
     symbol     in the formula: "b1"
     words      what it is
-    attribute  where the rule has it, as in "betas[0]"; "": under its symbol
+    attribute  of the rule, where it is found, such as "betas[0]"; "": named like the symbol
     """
 
     symbol: str
@@ -44,8 +44,8 @@ class Given(NamedTuple):
 class Line(NamedTuple):
     """A quantity that is computed.
 
-    symbol      what it is called below
-    expression  how it follows from what is above it, in Python's syntax
+    symbol      its name in the lines below
+    expression  how it follows from what is above it, in Python syntax
     words       what it is
     """
 
@@ -55,15 +55,15 @@ class Line(NamedTuple):
 
 
 class Formula:
-    """A rule from what is given to the step p.
+    """A rule, from its constants to the step p.
 
-    terms  Givens and Lines, in the order in which they are read
-    decay  how weight decay acts: "" adds lambda w to the gradient. Else it shrinks w itself, apart from the step:
-           w <- w - decay lambda w, and this is the expression of its rate, such as "lr", the same for all weights
+    terms  Givens and Lines, in the order in which they are evaluated
+    decay  how weight decay acts: "" adds lambda w to the gradient. Otherwise it is decoupled, w <- w - decay lambda w,
+           and this is the expression of its rate, such as "lr", the same for all weights
 
-    Raises ValueError where an expression can't be read or has a symbol that is not above it, p has no line, a symbol
-    has a meaning in every formula (g w_old lr t wd, and d w w_shrunk), a line takes the decay (wd) a second time, or
-    the decay has another rate for each weight.
+    Raises ValueError where an expression can't be parsed or has a symbol that is not defined above it, p has no line, a
+    symbol is reserved (g w_old lr t wd, and d w w_shrunk), a line applies the decay (wd) a second time, or the rate of
+    the decay differs between weights.
     """
 
     def __init__(self, *terms: Given | Line, decay: str = "") -> None:
@@ -85,8 +85,8 @@ class Formula:
         for line in self.lines:
             if "wd" in names(line.expression):
                 raise ValueError(
-                    f"the formula of {line.symbol} has wd, but weight decay is added to g, or with decay='lr' shrinks "
-                    "w, without a line of yours: leave it out, or give a decay of your own another name"
+                    f"the formula of {line.symbol} has wd, but weight decay needs no line: it is added to g, or with "
+                    "decay='lr' shrinks w. Leave it out, or give a decay of your own another name"
                 )
         for line in (*self.lines, Line("decay", self.decay or "lr")):
             for name in sorted(names(line.expression) - known):
@@ -101,12 +101,12 @@ class Formula:
                 alike.add(line.symbol)
         for name in sorted(names(self.decay or "lr") - alike):
             raise ValueError(
-                f"the formula's decay {self.decay!r} has {name!r}, another number for each weight: it must be the same "
-                "for all. A decay of some weights only belongs in the line of p, with a number of its own for wd"
+                f"the formula's decay {self.decay!r} has {name!r}, which differs between weights: it must be the same "
+                "for all. A decay of only some weights belongs in the line of p, with its own constant in place of wd"
             )
 
     def values(self, rule: Any) -> dict[str, float]:
-        """The numbers given, as the rule has them now."""
+        """The constants, as the rule has them now."""
         return {symbol: look_up(rule) for symbol, look_up in self._places}
 
     @cached_property
@@ -114,7 +114,7 @@ class Formula:
         return [(given.symbol, _place(given.attribute or given.symbol)) for given in self.given]
 
     def decay_rate(self, given: Mapping[str, Any]) -> Any:
-        """The rate at which weight decay shrinks w, where it is apart: the value of `decay`."""
+        """The rate at which decoupled weight decay shrinks w: the value of `decay`."""
         scope = dict(given)
         for line in self.lines:
             if names(line.expression) <= set(scope):
@@ -132,7 +132,7 @@ class Formula:
     @cached_property
     def _decaying(self) -> tuple[Line, ...]:
         if self.decay:
-            shrunk = Line("w_shrunk", f"w_old * (1 - {self.decay} * wd)", "decay, apart")
+            shrunk = Line("w_shrunk", f"w_old * (1 - {self.decay} * wd)", "decoupled weight decay")
             return (*self.lines, shrunk, Line("w", "w_shrunk + p", "the weight after the step"))
         first = Line("d", "g + wd * w_old", "gradient with weight decay")
         return (first, *(line._replace(expression=re.sub(r"\bg\b", "d", line.expression)) for line in self._plain))
@@ -150,18 +150,18 @@ def lines_of(formula: Formula, decays: bool, rule: str, vectors: tuple[str, ...]
 
 @cache
 def remembers(formula: Formula | None) -> frozenset[str]:
-    """The vectors that a formula reads as they were before the step: an optimizer has those it was built with."""
+    """The vectors whose old values a formula reads: an optimizer has those that it was built with."""
     read = set().union(*(names(line.expression) for line in formula.lines)) if formula else set()
     return frozenset(name.removesuffix("_old") for name in read if name.endswith("_old") and name != "w_old")
 
 
 def has_formula(rule: Any) -> bool:
-    """Whether a rule's formula says what it does: no class has changed the rule or its decay after the one with it."""
+    """Whether the formula describes the rule: no subclass of the one with it overrides the rule or its decay."""
     return _says(rule, rule.formula, rule.rule, rule.decayed)
 
 
 @cache
-def _says(rule: type, *parts: Any) -> bool:  # the parts, so that a class that is changed later is looked at again
+def _says(rule: type, *parts: Any) -> bool:  # *parts: so that a class changed later is checked again
     def first(*names: str) -> int:
         own = (i for i, each in enumerate(rule.__mro__) if any(name in vars(each) for name in names))
         return next(own, len(rule.__mro__))
@@ -170,8 +170,8 @@ def _says(rule: type, *parts: Any) -> bool:  # the parts, so that a class that i
 
 
 def rule_by_formula() -> Any:
-    """What Rule.rule does, as a function of its own for each class: where a user's file has changed, IPython's
-    %autoreload writes the new code into the functions that the class has."""
+    """Rule.rule as a separate function for each class: when a user's file has changed, IPython's %autoreload writes the
+    new code into the functions that the class has."""
 
     def rule(self: Any, *args: Any, **kwargs: Any) -> None:
         self._by_formula(*args, **kwargs)
@@ -181,14 +181,14 @@ def rule_by_formula() -> Any:
 
 
 def _place(place: str) -> Callable[[Any], float]:
-    """Looks up the attribute of that name, or with "betas[0]" an item of it."""
+    """A function that looks up the attribute of that name, or an item of it, as in "betas[0]"."""
     name, _, index = place.rstrip("]").partition("[")
     i = int(index or 0)
     return (lambda rule: getattr(rule, name)[i]) if index else attrgetter(name)
 
 
 def way_taken(expression: str, values: Mapping[str, Any]) -> str:
-    """An expression `a if test else b` cut down to the way that was taken, where it was the same for all elements."""
+    """An expression `a if test else b` reduced to the branch taken, where it is the same for all elements."""
     tree = parse(expression)
     if not isinstance(tree, ast.IfExp):
         return expression

@@ -1,6 +1,6 @@
-"""The recipe of Google's translation system: Adam for a short start, then plain SGD at a rate that halves step by step.
+"""The recipe of Google's translation system: a short phase of Adam, then plain SGD at a rate halved in stages.
 
-It is a Hybrid with the switch at a fixed step. What it adds is the schedule, scaled to the length of the run.
+It is a Hybrid that switches at a fixed step. What it adds is the schedule, scaled to the length of the run.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class GNMT(Hybrid):
                   is Adam and the learning rate halves at 60%, 70%, 80% and 90%
     lr            Adam's learning rate
     lr_sgd        SGD's learning rate until the first halving
-    max_norm      clip the global norm of the gradient, in both phases; None: don't
+    max_norm      clip the global norm of the gradient, in both phases; None: no clipping
     weight_decay  lambda >= 0, in both phases: adds lambda w to the gradient
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
 
     def __init__(

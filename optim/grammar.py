@@ -1,8 +1,8 @@
-"""The little language of `--switch` and `--schedule`: a name, and after a colon its arguments.
+"""The mini-language of `--switch` and `--schedule`: a name, then a colon and its arguments.
 
     plateau:metric=val_accuracy,patience=3      step:1000      swats
 
-An error shows the text with a caret under the place, says what is wrong there and what was expected.
+An error shows the text with a caret under the position, what is wrong there and what was expected.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _WORD = re.compile(r"[^\s:,=|&()]+")
 
 
 class GrammarError(ValueError):
-    """A text that can't be read. The message has two lines: the text, and a caret under the place with the reason.
+    """A text that can't be parsed. The message has two lines: the text, and a caret under the position with the reason.
 
-    text    what was to be read
-    at      where it goes wrong, counted from 0; `position` counts from 1
+    text    what was to be parsed
+    at      the position of the error, counted from 0; `position` counts from 1
     reason  what was expected there
     """
 
     def __init__(self, text: str, at: int, reason: str) -> None:
-        super().__init__(text, at, reason)  # what pickle makes it of again
+        super().__init__(text, at, reason)  # the arguments that pickle rebuilds it from
         self.text, self.at, self.reason, self.position = text, at, reason, at + 1
 
     def __str__(self) -> str:
@@ -59,16 +59,16 @@ class Reader:
         self.skip_space()
 
     def fail(self, at: int, reason: str) -> NoReturn:
-        """Raise the error for this place."""
+        """Raise the error for this position."""
         raise self.error(self.text, at, reason)
 
     def skip_space(self) -> None:
-        """Go to the next character that is not white space."""
+        """Skip white space."""
         while self.at < len(self.text) and self.text[self.at].isspace():
             self.at += 1
 
     def take(self, mark: str) -> bool:
-        """Step over this mark and return True, if it comes next."""
+        """Consume this mark and return True, if it comes next."""
         found = self.text.startswith(mark, self.at)
         if found:
             self.at += len(mark)
@@ -76,7 +76,7 @@ class Reader:
         return found
 
     def word(self, expected: str) -> Word:
-        """Step over the word that comes next."""
+        """Consume the next word."""
         match = _WORD.match(self.text, self.at)
         if not match:
             self.fail(self.at, f"expected {expected}")
@@ -86,7 +86,7 @@ class Reader:
         return word
 
     def call(self, expected: str) -> Call:
-        """Step over `name`, or `name:arguments`."""
+        """Consume `name`, or `name:arguments`."""
         name = self.word(expected)
         arguments: list[tuple[Word | None, Word]] = []
         if self.take(":"):
@@ -126,7 +126,7 @@ class Reader:
         return found
 
     def build(self, call: Call, make: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-        """make(**values), where what `make` objects to becomes an error at this place."""
+        """make(**values); an error that it raises becomes an error at this position."""
         try:
             return make(**values)
         except (ValueError, TypeError) as error:
@@ -134,7 +134,7 @@ class Reader:
 
 
 def unknown(what: str, name: str, names: Iterable[str]) -> str:
-    """'unknown `what` ...', with the nearest of the names if one is near, else all of them."""
+    """'unknown `what` ...', with the closest name if one is close, else all of them."""
     names = list(names)
     near = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(names)}"

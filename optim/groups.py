@@ -1,8 +1,8 @@
-"""Parameters that a step treats alike: groups with a rate and a decay of their own, and what rests.
+"""Parameter groups with their own learning rate and weight decay, and parameters that rest.
 
-Most models have one kind of parameters, and a step is one pass over all of them. Three things cut it into parts: the
-user gives groups; a parameter rests, because it is frozen or has no gradient in this step; a parameter has rested
-before, so that it counts fewer steps than the others. A part is the same rule over a stretch of the same vectors.
+For most models a step is one pass over all parameters. Three things split it into parts: the user gives groups; a
+parameter rests, because it is frozen or has no gradient in this step; a parameter has rested before, so it has taken
+fewer steps than the others. A part is the same rule over a slice of the same vectors.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ KEYS = ("params", "lr", "lr_scale", "weight_decay")
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Some parameters that follow each other in the flat vector. One alike is another: a rule may take a norm of each.
+    """Consecutive parameters in the flat vector. Equal groups stay apart: a rule may take a norm of each.
 
-    count         how many they are
-    lr_scale      their rate is the rule's times this, before the switch and after it
-    weight_decay  theirs; None: the rule's
+    count         number of parameters
+    lr_scale      factor on the rule's learning rate, before and after the switch
+    weight_decay  their own; None: the rule's
     """
 
     count: int
@@ -36,25 +36,25 @@ class Group:
     weight_decay: float | None = None
 
     def times(self, factor: float) -> Group:
-        """The same, with a decay of its own that many times as large."""
+        """The same, with its own weight decay, if any, multiplied by the factor."""
         return self if self.weight_decay is None else replace(self, weight_decay=self.weight_decay * factor)
 
     def decay(self, rule: float, scale: float) -> float:
-        """Their weight decay, where that of the rule is this, and a switch has multiplied all by `scale`."""
+        """The group's weight decay, given the rule's, where a switch has multiplied all of them by `scale`."""
         return rule if self.weight_decay is None else self.weight_decay * scale
 
 
 def read_groups(params: Any, lr: Any = None) -> tuple[list[Any], list[Group]]:
-    """All parameters in a row, and their groups; no groups where all are alike.
+    """All parameters in one list, and their groups; no groups where none are given.
 
-    params  an iterable of parameters; of (name, parameter), as named_parameters() gives them; or of dictionaries
-            {"params": such an iterable, "lr": rate, "weight_decay": decay}, the rate perhaps as "lr_scale", a factor
-    lr      the rate of the rule, of which a group's "lr" is a part
+    params  an iterable of parameters; of (name, parameter), as from named_parameters(); or of dictionaries
+            {"params": such an iterable, "lr": rate, "weight_decay": decay}; "lr_scale" is a factor in place of "lr"
+    lr      the rule's learning rate, to which a group's "lr" is relative
 
-    Raises TypeError or ValueError for what can't be read.
+    Raises TypeError or ValueError for anything else.
     """
     if isinstance(params, Tensor):
-        raise TypeError("parameters are a list, also of one: SGD([w], lr=0.1)")
+        raise TypeError("parameters must be a list, even if there is only one: SGD([w], lr=0.1)")
     if not isinstance(params, Iterable):
         raise TypeError(f"parameters come first, got {params!r}: write SGD(model.parameters(), lr=0.1)")
     given = list(params)
@@ -76,15 +76,15 @@ def _params(group: Any, i: int) -> list[Any]:
         raise TypeError(f'group {i} must be a dictionary such as {{"params": [...], "lr": 0.1}}, got {group!r}')
     for key in group:
         if key not in KEYS:
-            raise ValueError(f"{unknown('option of a group', str(key), KEYS)}: the rule itself is one for all groups")
+            raise ValueError(f"{unknown('option of a group', str(key), KEYS)}: all groups share the rule itself")
     found = group["params"]
     if isinstance(found, (set, frozenset)):
-        raise TypeError("parameters need an order, which a set has not: give a list")
+        raise TypeError("parameters need an order, which a set does not have: give a list")
     return [found] if isinstance(found, Tensor) else list(found)
 
 
 def _once(params: list[Any]) -> list[Any]:
-    """Each parameter once, by itself or after its name."""
+    """The parameters without their names, each once."""
     if len({isinstance(p, tuple) for p in params}) > 1:
         raise ValueError("some parameters have names and some have none: give all or none")
     bare = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in params]
@@ -97,7 +97,7 @@ def _group(group: Mapping[str, Any], count: int, lr: Any) -> Group:
         if "lr_scale" in group:
             raise ValueError("a group has lr or lr_scale, not both")
         if callable(lr):
-            raise ValueError("the rate is a schedule: give the group its rate as lr_scale, a factor on it")
+            raise ValueError("the learning rate is a schedule: give the group lr_scale, a factor on it")
         scale = at_least("a group's lr", group["lr"], 0) / above("lr, beside that of a group,", lr, 0)
     decay = group.get("weight_decay")
     return Group(count, scale, None if decay is None else at_least("a group's weight_decay", decay, 0))
@@ -107,7 +107,7 @@ def _group(group: Mapping[str, Any], count: int, lr: Any) -> Group:
 
 
 def count_steps(rule: Rule, resting: list[int]) -> None:
-    """Bring up to date how many steps each parameter has taken, where that is not the same for all."""
+    """Update the step count of each parameter, where it is not the same for all."""
     if rule.own_t is None and resting:
         rule.own_t = [rule.t - 1] * len(rule._bound().params)
     if rule.own_t is not None:
@@ -116,10 +116,10 @@ def count_steps(rule: Rule, resting: list[int]) -> None:
 
 
 def parts(rule: Rule, resting: list[int]) -> list[Rule]:
-    """The rule once for each stretch that moves and is alike, with its own step number, rate and decay."""
+    """The rule once for each slice that is updated alike, with its own step number, learning rate and weight decay."""
     flat, still = rule._bound(), set(resting)
     groups = [group for group in rule.groups for _ in range(group.count)]
-    found: list[tuple[Any, int, int]] = []  # (what a stretch has of its own, where it starts, where it stops)
+    found: list[tuple[Any, int, int]] = []  # (a slice's own step number and group, its start, its stop)
     start = 0
     for i, p in enumerate(flat.params):
         stop = start + p.size

@@ -1,8 +1,8 @@
-"""Two optimizers in turn: an adaptive one to get going fast, then SGD to end up somewhere that generalizes.
+"""Two optimizers in sequence: an adaptive one for fast early progress, then SGD for a solution that generalizes.
 
-Hybrid runs the first rule until the switch condition is met, once, after a whole step or a report; then the second
-rule continues from the same weights. What remains to be chosen is the second rule's rate (`lr_after`) and whether it
-starts with momentum (`carry`).
+Hybrid runs the first rule until the switch condition is met, after a whole step or a report; from then on the second
+rule continues from the same weights. That leaves two choices: the second rule's learning rate (`lr_after`), and whether
+it starts with momentum (`carry`).
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 
 
 class Hybrid(Optimizer):
-    """first until `switch` is met, then `then`.
+    """`first` until `switch` is met, then `then`.
 
     params    the model's parameters, or groups of them (see Rule); a group's "lr" is on the first rule's scale, and
               keeps its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
-    switch    a condition (see switch.py) or any function of Progress that says yes or no; asked after each whole
-              step and each report, so that no step is ever split between the two
-    lr_after  the rate of `then`:
+    switch    a condition (see switch.py) or any function of Progress that returns a bool; evaluated after each whole
+              step and each report, so no step is ever split between the two
+    lr_after  the learning rate of `then`:
               None         its own
               a number     that one
               "projected"  (1 - mu) Lambda, SWATS's rate for an SGD with momentum mu (Keskar & Socher 2017, sec. 3)
-              "matched"    the rate at which SGD's first step, for the last gradient, is as long as the last step was
-              a function   of Progress, that returns the rate
+              "matched"    the rate at which SGD's first step, for the last gradient, would be as long as the last step
+              a function   of Progress that returns the rate
               If `then` has a schedule, it multiplies this rate: write it with a peak of 1.
-    carry     "nothing": `then` starts fresh, as SWATS does and as this default does, for Adam's average belongs to
-              steps of another shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would
-              have if all gradients had been Adam's mean one
+    carry     "nothing" (default): `then` starts fresh, as in SWATS, because Adam's average belongs to steps of another
+              shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would have if every
+              gradient had been Adam's mean gradient
 
-    decay_after    the weight decay of `then`. None: its own. "matched", of AdamW and an SGD that have one: such that
-                   it shrinks the weights as much as the first rule's last step did, by lr lambda per step, at the
-                   peak of `then`'s schedule: a warm-up begins below it. The same lambda for AdamW and for SGD would be
-                   another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
+    decay_after    the weight decay of `then`. None: its own. "matched", for AdamW and an SGD with weight decay: it
+                   shrinks the weights as much as the first rule's last step did, by lr lambda per step, at the peak of
+                   `then`'s schedule (a warm-up starts below it). The same lambda for AdamW and SGD would not do this:
+                   with lr 1e-3, and then lr 0.1 and mu 0.9, the weights shrink a thousand times as fast
 
-    progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
+    progress       steps, epochs, reports, and gamma and Lambda of each step where the condition or rate needs them
     switch_event   None until the switch
 
-    Raises ValueError for choices that do not fit together.
+    Raises ValueError for choices that do not go together.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Hybrid(Optimizer):
         if isinstance(self.lr_after, str) and (rate is None or not 0 < rate < math.inf):
             return  # a projected rate <= 0 would climb: wait until there is a positive one
         if callable(self.lr_after) and rate is not None:
-            at_least("the rate that lr_after gave", rate, 0)
+            at_least("the learning rate that lr_after returned", rate, 0)
         reason = self.switch.reason(self.progress)
         self.switch_step = self.progress.step
         self._start_then()
@@ -184,7 +184,7 @@ class Hybrid(Optimizer):
             self.then.set_peak(rate)
         peak = getattr(self.then.lr_or_schedule, "peak", self.then.lr) if rate is None else rate
         if self.decay_after and peak > 0:
-            assert isinstance(self.then, SGD)  # _check saw to it
+            assert isinstance(self.then, SGD)  # see _check
             shrinks = peak / (1 - self.then.momentum) * self.then.weight_decay
             self.then.scale_decay(self.first.rate * self.first.weight_decay / shrinks)
         self.switch_event = SwitchEvent(self.switch_step, self.progress.epoch, self.then.lr, reason)
@@ -196,7 +196,7 @@ class Hybrid(Optimizer):
             return float(self.lr_after(self.progress))
         if not isinstance(self.lr_after, str):
             return float(self.lr_after)
-        assert isinstance(self.then, SGD)  # _check saw to it
+        assert isinstance(self.then, SGD)  # see _check
         mu = self.then.momentum
         if self.lr_after == "projected":
             return None if self.progress.lam is None else (1 - mu) * self.progress.lam
@@ -219,7 +219,7 @@ class Hybrid(Optimizer):
             assert isinstance(self.then, SGD)
             unbiased = 1 - self.first.betas[0] ** self.first.t
             self.flat.xp.multiply(self.first.m, 1 / (unbiased * (1 - self.then.momentum)), out=self.then.v)
-        self.first.release()  # its vectors have no further use
+        self.first.release()  # its vectors are no longer needed
         self.current = self.then
 
     def terms(self, look: Look) -> list[Term]:
@@ -229,13 +229,13 @@ class Hybrid(Optimizer):
         assert isinstance(self.then, SGD)
         mu, lam = self.then.momentum, self.progress.lambdas[self.switch_step - 1]
         t, lr = (term for term in terms if term.symbol in ("t", "lr"))
-        if lr.value is not look.lr or look.lr != (1 - mu) * lam:  # groups, a schedule or the user have moved on from it
+        if lr.value is not look.lr or look.lr != (1 - mu) * lam:  # changed by groups, a schedule or the user
             return terms
         rest = [term for term in terms if term.symbol not in ("t", "lr", "mu")]
         return [
             t,
             Term("mu", mu, "", "momentum"),
-            Term("Lambda", lam, "", "Adam's rate as SGD would have it"),
+            Term("Lambda", lam, "", "the SGD rate that matches Adam's steps"),
             lr._replace(formula="(1 - mu) * Lambda"),
             *rest,
         ]
@@ -243,7 +243,7 @@ class Hybrid(Optimizer):
     # ---- reports and state ---------------------------------------------------------------------------------
 
     def verdict(self) -> str:
-        """One sentence: when and why it switched and at what rate, or that it never did, and how near it came to it."""
+        """One sentence: when and why it switched and at what rate, or that it never did, and how close it came."""
         sentence = verdict_of(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
         if self.never_heard and self.switch.needs_reports:
             sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
@@ -279,7 +279,7 @@ class Hybrid(Optimizer):
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid: "
                              "build the one that was saved")  # fmt: skip
         if bool(scalars["projection"]) != (self.projection is not None):
-            raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
+            raise ValueError("this state was saved with another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
         if rule.flat is None:
             rule.bind(self.flat)

@@ -1,4 +1,4 @@
-"""What a training loop sees of an optimizer, be it one rule (rule.py) or two in turn (hybrid.py)."""
+"""The interface of an optimizer, whether it is one rule (rule.py) or two in sequence (hybrid.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minidl.refuse import Named
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
 
-Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> rate
+Schedule: TypeAlias = Callable[[int], float]  # step number within the phase, 0, 1, 2, ... -> learning rate
 Rate: TypeAlias = "float | Schedule"
 State: TypeAlias = "dict[str, Any]"  # {"vectors": {name: NumPy array}, "scalars": {name: anything JSON can hold}}
 
@@ -26,7 +26,7 @@ class SwitchEvent(NamedTuple):
     step       optimizer steps taken before the switch
     epoch      epochs finished by then
     lr         learning rate of the first step after it
-    condition  what asked for it, in the grammar of `--switch`
+    condition  what triggered it, in the grammar of `--switch`
     """
 
     step: int
@@ -36,7 +36,7 @@ class SwitchEvent(NamedTuple):
 
 
 class Optimizer(Named, ABC):
-    """What the trainer sees of any optimizer, be it one rule or a hybrid of two."""
+    """What the trainer uses of any optimizer, one rule or a hybrid of two."""
 
     switch_event: SwitchEvent | None = None  # stays None for an optimizer of one phase
     flat: FlatParameters = None  # type: ignore[assignment] # the parameters; None until they are bound
@@ -54,7 +54,7 @@ class Optimizer(Named, ABC):
     @property
     @abstractmethod
     def lr(self) -> float:
-        """The rate of the next step. Assigning a number makes the rate constant from then on."""
+        """The learning rate of the next step. Assigning a number makes it constant from then on."""
 
     @lr.setter
     @abstractmethod
@@ -69,7 +69,7 @@ class Optimizer(Named, ABC):
 
     @abstractmethod
     def advance(self) -> None:
-        """Count the step, and fix its rate."""
+        """Count the step, and set its learning rate."""
 
     @abstractmethod
     def update(self) -> None:
@@ -77,10 +77,10 @@ class Optimizer(Named, ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Look at what the step has shown, and decide whether to switch."""
+        """Read what the step has shown, and decide whether to switch."""
 
     def kind(self) -> Any:
-        """What decides which arithmetic a step does, apart from its numbers; None where it can't be recorded."""
+        """What determines the arithmetic of a step, apart from its values; None where it can't be captured."""
         rule, flat = self.active, self._bound()
         find = kernel_for(flat.w, "formula") if rule.t else None  # the first step is not captured
         formula = None if find is None else find(rule)
@@ -100,11 +100,11 @@ class Optimizer(Named, ABC):
         """Put the optimizer back. Raises ValueError, and changes nothing, if the state is of another optimizer."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
+        """Clear the gradients: `.grad` becomes None, or zeros where set_to_none is False."""
         self._bound().zero_grad(set_to_none)
 
     def report(self, epoch: int, **metrics: float) -> None:
-        """Take in the progress: epochs finished, and metrics such as val_loss. Called after each epoch."""
+        """Record the progress: epochs finished, and metrics such as val_loss. Called after each epoch."""
 
     def verdict(self) -> str | None:
         """A sentence on whether and when the optimizer switched; None where there is nothing to switch."""
@@ -121,7 +121,7 @@ class Optimizer(Named, ABC):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in options)})"
 
     def _called_lr(self, *rate: Any) -> Any:
-        """What Keras calls `lr`: it is refused, so that to set it does not do nothing in silence."""
+        """Keras's name for `lr`: it raises, because setting it would silently do nothing."""
         raise AttributeError("it is called lr here: optimizer.lr = 0.01")
 
     learning_rate = property(_called_lr, _called_lr)

@@ -1,4 +1,4 @@
-"""How training stands: the record that a switch condition, or a function of your own, looks at."""
+"""The progress of training: the record that a switch condition, or a function of your own, reads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from minidl.optim.grammar import unknown
 
 @dataclass
 class Progress:
-    """How training stands. Conditions, and functions of your own, read it; they must not change it.
+    """The progress of training. Conditions, and functions of your own, read it; they must not change it.
 
     step     optimizer steps taken
     epoch    epochs finished
     reports  the metrics after each of them, the latest last: {"val_loss": 0.3, ...}
-    gammas   the projected rate gamma of each step (see projection.py; NaN where a step has none); empty where
-    lambdas  no condition needs it. And its bias-corrected running average Lambda
+    gammas   the projected rate gamma of each step (see projection.py; NaN where a step has none)
+    lambdas  its bias-corrected running average Lambda; both are empty where no condition needs them
     """
 
     step: int = 0

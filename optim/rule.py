@@ -1,10 +1,11 @@
-"""The frame of an update rule: what all have in common, so that a rule's own file is only its formula.
+"""The base class of update rules: what all have in common, so that a rule's own file is only its formula.
 
-A step is always the same: collect the gradient g, clip it, look up the rate, let the rule write the step vector p,
-and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vectors`) and how p follows from g (`rule`).
+A step is always the same: collect the gradient g, clip it, look up the learning rate, let the rule write the step
+vector p, and add it: w <- w + p. A rule such as Adam states which vectors it keeps (`vectors`) and how p follows from g
+(`rule`).
 
-With a formula (formula.py) the replay page shows how each number is computed, and a GPU takes the step in one kernel.
-A `rule`, in place on arrays, is faster on the CPU and may be any program; without a formula it always runs.
+With a formula (formula.py) the replay page shows how each value is computed, and a GPU takes the step in one kernel.
+A `rule`, in place on arrays, is faster on the CPU and may be any code; without a formula it always runs.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ Params: TypeAlias = "Given | None"
 
 
 class Clipping(TypedDict, total=False):
-    """What every rule takes beside its own arguments, by name; see Rule."""
+    """What every rule takes by keyword besides its own arguments; see Rule."""
 
     max_norm: float | None
 
 
 class Common(Clipping, total=False):
-    """That, and the weight decay, for rules that take it by name only."""
+    """The same and weight decay, for rules that take it by keyword only."""
 
     weight_decay: float
 
@@ -60,15 +61,15 @@ class Common(Clipping, total=False):
 class Rule(Optimizer):
     """An update rule on flat vectors. A subclass gives `name`, `vectors`, and `rule` or `formula` or both.
 
-    Every rule takes these, whatever else it takes, and raises ValueError for one that is out of range:
+    Every rule takes these besides its own, and raises ValueError for one that is out of range:
 
-    params        the model's parameters, or groups of them with a rate and a decay each (groups.py); None makes an
-                  unbound rule, for Hybrid to bind. What is frozen or has no gradient is not moved
-    lr            rate, a number >= 0, or a schedule: a function of the step number (from 0) that returns one
+    params        the model's parameters, or groups with their own learning rate and weight decay (groups.py); None
+                  makes an unbound rule, for Hybrid to bind. Parameters that are frozen or have no gradient do not move
+    lr            learning rate >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
-    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: don't
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: none
 
-    t, rate       steps taken, and the rate of the last. Inside `rule`, the steps of the parameters in hand
+    t, rate       steps taken, and the learning rate of the last. Inside `rule`, the steps of the parameters at hand
     p             (n,) the step last added to w, without decoupled weight decay; None unless `keep_step` asked for it
     """
 
@@ -78,7 +79,7 @@ class Rule(Optimizer):
     _keeps_step = False
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """A formula of your own stands before the `rule` that its class inherits."""
+        """A custom formula takes precedence over the `rule` that its class inherits."""
         super().__init_subclass__(**more)
         if "formula" in vars(cls) and "rule" not in vars(cls) and is_own_rule(cls):
             cls.rule = rule_by_formula()  # type: ignore[method-assign]
@@ -95,14 +96,14 @@ class Rule(Optimizer):
         refuse(type(self).__name__, unknown)
         check_rule(type(self), Rule)
         self.lr_or_schedule: Rate = lr if callable(lr) else at_least("lr", lr, 0)
-        self.schedule_scale = 1.0  # factor on a schedule, set by Hybrid's lr_after
+        self.schedule_scale = 1.0  # factor on a schedule, set by lr_after in Hybrid
         self.weight_decay = at_least("weight_decay", weight_decay, 0)
         self.max_norm = None if max_norm is None else above("max_norm", max_norm, 0)
         self.t, self.rate = 0, 0.0
-        self.lr_factor = 1.0  # on every rate, from outside: a PyTorch scheduler's
-        self.decay_scale = 1.0  # on every weight decay, set by Hybrid at the switch
-        self._built = Built({}, {})  # what a rule of your own keeps in self before the first step
-        self.groups: Sequence[Group] = ()  # none: one rate and one decay for all
+        self.lr_factor = 1.0  # factor on every rate, from outside: a PyTorch scheduler's
+        self.decay_scale = 1.0  # factor on every weight decay, set by Hybrid at the switch
+        self._built = Built({}, {})  # what a custom rule keeps in self before the first step
+        self.groups: Sequence[Group] = ()  # none: one learning rate and one weight decay for all
         self.own_t: list[int] | None = None  # the steps of each parameter, once some have rested
         self.whole: Rule | None = None  # the rule that this is a part of, in a step that is taken in parts
         if params is not None:
@@ -112,20 +113,20 @@ class Rule(Optimizer):
     def bind(self, flat: FlatParameters) -> None:
         """Work on these parameters from now on, with fresh state."""
         self.check()
-        self.lines()  # complains about a vector that the formula forgot
+        self.lines()  # raises where the formula has no line for a vector
         self.flat, self.t, self.rate, self.own_t = flat, 0, 0.0, None
         self.p = flat.zeros() if self._keeps_step else None
         for name in self.vectors:
             setattr(self, name, flat.zeros())
 
     def check(self) -> None:
-        """Raise TypeError where a rule of your own has no name, or its vectors are not what it takes."""
+        """Raise TypeError where a custom rule has no name, or its vectors are not those that it takes."""
         if not isinstance(self.vectors, str):
             self.vectors = tuple(self.vectors)
         check_rule(type(self), Rule, self.vectors)
 
     def release(self) -> None:
-        """Give up the parameters, the memory of the state vectors, and what a rule of your own has counted."""
+        """Release the parameters and the memory of the state vectors, and reset what a custom rule has counted."""
         if self.t:
             put_numbers(self, self._built.numbers)
         self.flat = None  # type: ignore[assignment]
@@ -134,7 +135,7 @@ class Rule(Optimizer):
             delattr(self, name)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy, or one out of a pickle: its vectors lie as its own would (see flat.py)."""
+        """For copies and pickles: the vectors are laid out as new ones would be (see flat.py)."""
         vars(self).update(state)
         if self.flat is not None:
             kept = () if self.p is None else ("p",)
@@ -146,7 +147,7 @@ class Rule(Optimizer):
     def keep_step(self) -> Array:
         """Keep every whole step from now on; returns the vector p (n,) that it is kept in.
 
-        To write it out and read it again takes a fifth of the time of an update.
+        Writing it out and reading it again takes a fifth of an update's time.
         """
         self._keeps_step = True
         if self.p is None:
@@ -157,14 +158,14 @@ class Rule(Optimizer):
 
     @property
     def formula(self) -> Formula | None:
-        """The formula of the next step: for most rules simply an attribute of their class."""
+        """The formula of the next step: for most rules an attribute of their class."""
         return None
 
     def rule(self, *args: Any, **kwargs: Any) -> None:
-        """rule(g, p, lr, **state): write the step into p and bring the state vectors up to date, in place.
+        """rule(g, p, lr, **state): write the step into p and update the state vectors, in place.
 
-        All arrays are the same stretch of the flat vectors: the formula must be element by element.
-        self.t counts this step: 1 at the first.
+        All arrays are the same slice of the flat vectors: the formula must be elementwise. self.t is the number of this
+        step, from 1.
         """
         self._by_formula(*args, **kwargs)
 
@@ -191,7 +192,7 @@ class Rule(Optimizer):
             part._move()
 
     def _parts(self, resting: list[int]) -> list[Rule]:
-        """This rule for each stretch of the vectors that is alike, where not all parameters are."""
+        """This rule for each slice of the vectors that is updated alike."""
         if is_recording_step():
             raise CantRepeat("parameters that rest, or are in groups, are updated part by part")
         if self.p is not None:
@@ -212,7 +213,7 @@ class Rule(Optimizer):
             w, g = flat.w[b], flat.g[b]
             p = steps[: len(w)] if self.p is None else steps[b]  # the same memory for each block stays in the cache
             state = {name: getattr(self, name)[b] for name in self.vectors}
-            if getattr(self.rule, "by_formula", False):  # which may read w before a decay that is apart
+            if getattr(self.rule, "by_formula", False):  # which may read w before decoupled decay
                 state["w"] = w.copy()
             rule(self.decayed(w, g, lr) if self.weight_decay else g, p, lr, **state)
             w += p
@@ -222,7 +223,7 @@ class Rule(Optimizer):
 
     @property
     def steps(self) -> int:
-        """Steps that the optimizer has taken, this one too."""
+        """Steps that the optimizer has taken, including this one."""
         return (self.whole or self).t
 
     @property
@@ -238,7 +239,7 @@ class Rule(Optimizer):
     def decayed(self, w: Array, g: Array, lr: float) -> Array:
         """The gradient that the rule sees: with weight decay, g + lambda w (`.grad` itself stays as it is).
 
-        Where the formula has the decay apart from the step, w shrinks here, and the rule sees g.
+        Where the formula has decoupled decay, w shrinks here, and the rule sees g.
         """
         if self.weight_decay == 0:
             return g
@@ -253,9 +254,9 @@ class Rule(Optimizer):
     # ---- the formula: see formula.py ----------------------------------------------------------------------------
 
     def lines(self) -> tuple[Line, ...] | None:
-        """The formula of the next step up to the new w, weight decay counted; None where there is none.
+        """The formula of the next step up to the new w, weight decay included; None where there is none.
 
-        That is so too for a class that has changed the `rule` or the decay of one that has a formula.
+        None also for a class that overrides the `rule` or the decay of one that has a formula.
         Raises ValueError where the formula has no line for one of the rule's vectors.
         """
         formula = self.formula if has_formula(type(self)) else None
@@ -265,7 +266,7 @@ class Rule(Optimizer):
         return None if formula is None else lines_of(formula, self.weight_decay > 0, self.name, self.vectors)
 
     def given(self, lr: float) -> dict[str, Any]:
-        """The numbers that the formula is worked out from, at this rate."""
+        """The values that the formula is computed from, at this learning rate."""
         own = {} if self.formula is None else self.formula.values(self)
         return {"lr": lr, "t": self.t, "wd": self.weight_decay, **own}
 
@@ -283,9 +284,9 @@ class Rule(Optimizer):
     def lr(self) -> float:
         if not callable(self.lr_or_schedule):
             return self.lr_or_schedule
-        rate = number("the rate that the schedule gave", self.lr_or_schedule(self.t)) * self.schedule_scale
+        rate = number("the learning rate that the schedule returned", self.lr_or_schedule(self.t)) * self.schedule_scale
         if not 0 <= rate < math.inf:
-            raise ValueError(f"the schedule gave the rate {rate} at step {self.t}: it must be a finite number >= 0")
+            raise ValueError(f"the schedule returned {rate} at step {self.t}: a learning rate is a finite number >= 0")
         return rate
 
     @lr.setter
@@ -293,19 +294,19 @@ class Rule(Optimizer):
         self.lr_or_schedule, self.schedule_scale = at_least("lr", rate, 0), 1.0
 
     def set_peak(self, rate: float) -> None:
-        """Continue at this rate: as a constant, or as the factor of the schedule if there is one."""
+        """Continue at this learning rate: as a constant, or as the factor of the schedule if there is one."""
         if callable(self.lr_or_schedule):
             self.schedule_scale = rate
         else:
             self.lr = rate
 
     def scale_decay(self, factor: float) -> None:
-        """Multiply all weight decays from now on."""
+        """Multiply all weight decays by this factor from now on."""
         self.weight_decay *= factor
         self.decay_scale *= factor
 
     def rates(self) -> dict[str, Any]:
-        """What a switch changes, as it stands: vars(rule).update(rates) puts it back."""
+        """The current values of what a switch changes: vars(rule).update(rates) restores them."""
         return {name: vars(self)[name] for name in ("lr_or_schedule", "schedule_scale", "weight_decay", "decay_scale")}
 
     # ---- saving and loading -----------------------------------------------------------------------------------
@@ -321,8 +322,8 @@ class Rule(Optimizer):
         }
 
     def _seldom(self) -> dict[str, Any]:
-        """What most runs never have: parameters that have rested, a decay that a switch has changed, and numbers that a
-        rule of your own has changed in self."""
+        """What most runs never have: parameters that have rested, a decay changed by a switch, and values that a custom
+        rule has changed in self."""
         numbers = numbers_of(self) if self.t else {}
         own = {name: value for name, value in numbers.items() if self._built.numbers.get(name, vars) != value}
         seldom = {"own_t": self.own_t and list(self.own_t), "decay_scale": self.decay_scale, "own": own or None}
@@ -352,7 +353,7 @@ class Rule(Optimizer):
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is '{self.name}': "
                              "build the one that was saved")  # fmt: skip
         if scalars["rate"] is None and not callable(rate):
-            raise ValueError("this state was saved under a schedule: build the optimizer with the same lr=schedule")
+            raise ValueError("this state was saved with a schedule: build the optimizer with the same lr=schedule")
         check_vectors(vectors, names, flat.w)
         own_t = scalars.get("own_t")
         if own_t is not None and len(own_t) != len(flat.params):

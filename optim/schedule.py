@@ -1,6 +1,6 @@
 """Learning-rate schedules: plain functions of the step number k = 0, 1, 2, ... that return the rate of that step.
 
-Each function here makes one; hand it to any optimizer as `lr`. In a hybrid each phase counts its own steps from 0.
+Each function here makes one; pass it to any optimizer as `lr`. In a hybrid each phase counts its own steps from 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ScheduleEnded(ValueError):
 
 
 class Made:
-    """A schedule that knows how it was made, so that it can be pickled with its optimizer."""
+    """A schedule that remembers how it was made, so that it can be pickled with its optimizer."""
 
     def __init__(self, make: Callable[..., Schedule], how: tuple[Any, ...], named: dict[str, Any]) -> None:
         self.make, self.how = make, tuple(map(pythons, how))
@@ -36,7 +36,7 @@ class Made:
 
     @property
     def peak(self) -> float:
-        """The rate that it was made with: a warm-up and a cycle begin below it."""
+        """The learning rate that it was made with: a warm-up and a cycle start below it."""
         height: Any = next(iter(signature(self.make).bind(*self.how, **self.named).arguments.values()))
         return float(getattr(height, "peak", height(0)) if callable(height) else height)
 
@@ -48,7 +48,7 @@ MAKERS: dict[str, Callable[..., Any]] = {}  # the functions below that make a sc
 
 
 def remembered(make: Callable[P, Schedule]) -> Callable[P, Schedule]:
-    """Mark a function that makes a schedule: what it makes becomes Made."""
+    """Decorator for a function that makes a schedule: the result becomes Made."""
 
     @wraps(make)
     def made(*how: P.args, **named: P.kwargs) -> Schedule:
@@ -67,9 +67,9 @@ def constant(lr: float) -> Schedule:
 
 @remembered
 def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
-    """lr factor^(k // every): multiplied by `factor` after each `every` steps.
+    """lr factor^(k // every): multiplied by `factor` after every `every` steps.
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
     at_least("lr", lr, 0)
     whole_number("every", every, 1)
@@ -78,7 +78,7 @@ def step(lr: float, every: int, factor: float = 0.1) -> Schedule:
 
 
 def _grown(lr: float, factor: float, times: int) -> float:
-    """lr factor^times; infinite where that is too large for a float, so that a run says so before it begins."""
+    """lr factor^times; infinite where that is too large for a float, so that a run fails before it starts."""
     try:
         return lr * factor**times
     except OverflowError:
@@ -87,9 +87,9 @@ def _grown(lr: float, factor: float, times: int) -> float:
 
 @remembered
 def halving(lr: float, start: int, every: int) -> Schedule:
-    """lr until step `start`, half of it from there, and half again after each `every` steps more.
+    """lr until step `start`, half of it from there, and halved again after every `every` steps.
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
     at_least("lr", lr, 0)
     whole_number("start", start, 0)
@@ -99,10 +99,10 @@ def halving(lr: float, start: int, every: int) -> Schedule:
 
 @remembered
 def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
-    """From lr at step 0 down to `final` at step total_steps along half a cosine, where it ends.
+    """From lr at step 0 down to `final` at step total_steps along half a cosine.
 
-    Loshchilov & Hutter 2017, eq. 5, without restarts. To ask for a later step is a ValueError: the curve would rise.
-    So is a number out of range.
+    Loshchilov & Hutter 2017, eq. 5, without restarts. Raises ValueError for a later step, where the curve would rise
+    again, and for an argument out of range.
     """
     at_least("lr", lr, 0)
     whole_number("total_steps", total_steps, 1)
@@ -120,10 +120,10 @@ def cosine(lr: float, total_steps: int, final: float = 0.0) -> Schedule:
 
 @remembered
 def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: float = 0.0) -> Schedule:
-    """From start_factor lr at step 0 in a straight line to end_factor lr at step total_iters, and that from there.
+    """Linear from start_factor lr at step 0 to end_factor lr at step total_iters, constant from there.
 
-    The formula and the arguments of PyTorch's LinearLR. Its defaults are a warm-up; these fall from lr to zero.
-    Raises ValueError for a number out of range.
+    The formula and the arguments of PyTorch's LinearLR. Its defaults are a warm-up; these decay from lr to zero.
+    Raises ValueError for an argument out of range.
     """
     at_least("lr", lr, 0)
     whole_number("total_iters", total_iters, 1)
@@ -136,7 +136,7 @@ def linear(lr: float, total_iters: int, start_factor: float = 1.0, end_factor: f
 def exponential(lr: float, gamma: float, steps_per_epoch: int) -> Schedule:
     """lr gamma^e in epoch e = 0, 1, 2, ...: PyTorch's ExponentialLR, stepped after each epoch.
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
     at_least("lr", lr, 0)
     at_least("gamma", gamma, 0)
@@ -154,15 +154,15 @@ def onecycle(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
-    """One cycle of the rate (Smith 2018, "Super-Convergence"): up to max_lr, then down to almost nothing.
+    """One cycle of the learning rate (Smith 2018, "Super-Convergence"): up to max_lr, then down to almost nothing.
 
     From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
-    max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as Smith has it, down as
-    slowly as up, to where it began, and then on to the least. Smith goes in straight lines, anneal_strategy="linear";
-    "cos" is half a cosine each way. To ask for a step after the end is a ValueError, and so
-    is a number out of range or another strategy.
+    max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as in Smith's paper, it
+    first falls as slowly as it rose, to where it began, and then on to the minimum. Smith uses straight lines,
+    anneal_strategy="linear"; "cos" is half a cosine each way. Raises ValueError for a step after the end, an argument
+    out of range or another strategy.
 
-    The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False: the rate alone.
+    The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False.
     """
     at_least("lr", max_lr, 0)
     whole_number("total_steps", total_steps, 1)
@@ -187,7 +187,7 @@ def onecycle(
 
 
 def along(corners: Sequence[tuple[float, float]], strategy: str, k: int) -> float:
-    """The value at step k of a curve through corners (step, value), which goes from each to the next as ANNEAL says."""
+    """The value at step k of a curve through corners (step, value), interpolated between neighbours as in ANNEAL."""
     for (start, a), (end, b) in pairwise(corners):
         if k <= end:
             return ANNEAL[strategy](a, b, (k - start) / (end - start) if end > start else 1.0)
@@ -204,7 +204,7 @@ ANNEAL: dict[str, Callable[[float, float, float], float]] = {  # (from, to, shar
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """The schedule, its first `steps` rates multiplied by 1/steps, 2/steps, ..., 1 (Goyal et al. 2017, sec. 2.2).
 
-    Raises TypeError for a rate in the schedule's place, ValueError for `steps` that is no whole number, 0 or more.
+    Raises TypeError for a number in place of the schedule, ValueError where `steps` is not a whole number >= 0.
     """
     if not callable(schedule):
         raise TypeError(f"warmup takes a schedule, as in warmup(constant({schedule}), {steps}), got {schedule!r}")
@@ -216,7 +216,7 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
 
 
 class ScheduleError(GrammarError):
-    """A `--schedule` text that can't be read."""
+    """A `--schedule` text that can't be parsed."""
 
 
 _KEYS: dict[str, dict[str, Convert]] = {
@@ -236,13 +236,13 @@ _EXPECTED = (
 
 
 def parse_schedule(text: str, *, lr: float, total_steps: int, steps_per_epoch: int | None = None) -> Schedule:
-    """The schedule that the text describes, with peak rate lr: `cosine:warmup=100`, `step:every=1000,factor=0.1`, ...
+    """The schedule that the text describes, at peak rate lr: `cosine:warmup=100`, `step:every=1000,factor=0.1`, ...
 
     total_steps      length of the run, where cosine, linear and onecycle end
     steps_per_epoch  for exponential
 
-    Each takes `warmup=STEPS`, but for onecycle, which has one of its own. cosine's `final` is a fraction of lr. Raises
-    ScheduleError, which shows the place and what was expected there.
+    All take `warmup=STEPS` except onecycle, which has its own. cosine's `final` is a fraction of lr. Raises
+    ScheduleError, which shows the position and what was expected there.
     """
     reader = Reader(text, ScheduleError)
     call = reader.call(_EXPECTED)

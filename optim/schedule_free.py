@@ -1,7 +1,7 @@
-"""Schedule-free Adam: no schedule and no end; the weights that count are a running average of the path.
+"""Schedule-free Adam: no schedule and no fixed end; the weights to evaluate are a running average of the path.
 
 Defazio et al. 2024, "The Road Less Scheduled" (arXiv:2405.15682), Algorithm 1, with their AdamW's second moment. The
-gradient is taken at y, between the fast path z and its average x, and it is x that is evaluated.
+gradient is taken at y, between the fast path z and its average x; x is what is evaluated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ScheduleFree(Rule):
     z <- z - lr_t g / (sqrt(v) + eps)         lr_t = lr sqrt(1-b2^t)
     x <- (1-c) x + c z                        c = lr_t^2 / (lr_1^2 + ... + lr_t^2)
 
-    lr            rate
+    lr            learning rate, or a schedule
     betas         (b1, b2), each in [0, 1): how near y is to the average, and how slowly v forgets
     eps           > 0, keeps the division finite
 
@@ -77,7 +77,7 @@ class ScheduleFree(Rule):
         p[...] = (1 - b1) * z + b1 * x - y
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Inside, the weights are the average x."""
+        """Inside the block, the weights are the average x."""
         return self._bound().showing(self.x)
 
     def state_dict(self) -> State:

@@ -1,15 +1,15 @@
-"""LinearLR, ExponentialLR and OneCycleLR as PyTorch has them: objects that set an optimizer's rate at each step().
+"""LinearLR, ExponentialLR and OneCycleLR as in PyTorch: objects that set an optimizer's learning rate at each step().
 
     scheduler = ExponentialLR(optimizer, gamma=0.9)
     for epoch in range(10):
         ...                     # train
         scheduler.step()
 
-They are for loops of your own, and programs brought over from PyTorch. A Trainer needs none of them: there a schedule
-is the rate itself, a function of the step, as in Adam(params, lr=schedule.onecycle(0.01, total_steps=1000)).
+They are for loops of your own, and programs ported from PyTorch. A Trainer needs none of them: there the learning rate
+itself is a schedule, a function of the step, as in Adam(params, lr=schedule.onecycle(0.01, total_steps=1000)).
 
-As in PyTorch, LinearLR and ExponentialLR multiply the rate that they find: two of them on one optimizer multiply it
-both, and one that you set yourself, optimizer.lr = 0.01, is gone on from. OneCycleLR sets it outright.
+As in PyTorch, LinearLR and ExponentialLR multiply the current rate: if there are two on one optimizer, both multiply
+it, and if you set it yourself, optimizer.lr = 0.01, they continue from there. OneCycleLR overwrites it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from minidl.optim.schedule import along, exponential, linear, onecycle
 
 
 class Scheduler:
-    """What the three share: steps counted from 0, and the rate of each.
+    """What the three share: steps counted from 0, and the learning rate of each.
 
-    last_epoch  steps of the scheduler so far; PyTorch's name, also where a step is a batch
+    last_epoch  steps of the scheduler so far; PyTorch's name, even where a step is a batch
     """
 
-    keeps_base: ClassVar[bool] = True  # whether what it multiplies is the optimizer's own rate
+    keeps_base: ClassVar[bool] = True  # whether it multiplies the optimizer's own rate
 
     def __init__(self, optimizer: Optimizer, make: Callable[[float], Schedule], base: float) -> None:
         self.optimizer, self.make = optimizer, make
@@ -39,7 +39,7 @@ class Scheduler:
         self._set()
 
     def step(self) -> None:
-        """One step further: after each epoch, or for OneCycleLR after each batch."""
+        """Advance by one step: call it after each epoch, or for OneCycleLR after each batch."""
         was, now = self.rate(self.last_epoch), self.optimizer.lr
         if self.keeps_base and now != was and was > 0:  # set by the user, or another scheduler
             self._go_from(self.base * now / was)
@@ -47,16 +47,16 @@ class Scheduler:
         self._set()
 
     def get_last_lr(self) -> list[float]:
-        """The rate as it is now, in a list, as PyTorch gives it."""
+        """The current learning rate, in a list as in PyTorch."""
         return [self.optimizer.lr]
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands, the rate now, and the one that it multiplies."""
+        """The steps so far, the current learning rate, and the one that it multiplies."""
         kept = {"base_lrs": [self.base], "_last_lr": self.get_last_lr()} if self.keeps_base else {}
         return {"last_epoch": self.last_epoch} | kept
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict()` returned."""
+        """Restore what `state_dict()` returned."""
         self.last_epoch = whole_number("last_epoch", state["last_epoch"], 0)
         if self.keeps_base and "base_lrs" in state:
             self._go_from(at_least("base_lrs[0]", state["base_lrs"][0], 0))
@@ -72,11 +72,11 @@ class Scheduler:
 
 
 class LinearLR(Scheduler):
-    """In a straight line from start_factor times the optimizer's learning rate to end_factor times it.
+    """Linear from start_factor times the optimizer's learning rate to end_factor times it.
 
-    total_iters  steps until it is there, where it stays
+    total_iters  steps until it gets there; constant from then on
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
 
     def __init__(
@@ -96,18 +96,18 @@ class ExponentialLR(Scheduler):
 class OneCycleLR(Scheduler):
     """One cycle of the learning rate (Smith 2018), a step after each batch.
 
-    optimizer         its learning rate is what is moved
+    optimizer         whose learning rate is set
     max_lr            the highest learning rate
-    total_steps       the length of the run; or else epochs and steps_per_epoch
+    total_steps       the length of the run; or give epochs and steps_per_epoch
     pct_start         the share of it until max_lr is reached
     anneal_strategy   "cos", half a cosine each way, or "linear"
-    cycle_momentum    move the momentum of SGD or RMSprop, or Adam's first beta, the other way: from
+    cycle_momentum    cycle the momentum of SGD or RMSprop, or Adam's first beta, inversely: from
                       max_momentum down to base_momentum where the learning rate is highest, and back
-    div_factor        it begins at max_lr / div_factor
+    div_factor        it starts at max_lr / div_factor
     final_div_factor  and ends at that / final_div_factor
-    three_phase       down as slowly as up, and only then to the end's (see schedule.onecycle)
+    three_phase       down as slowly as up, and only then to the final value (see schedule.onecycle)
 
-    Raises ValueError where the length or the momentum is missing, or a number is out of range.
+    Raises ValueError where the length or the momentum is missing, or an argument is out of range.
     """
 
     keeps_base = False
@@ -140,7 +140,7 @@ class OneCycleLR(Scheduler):
         rule = optimizer.active
         if cycle_momentum and not hasattr(rule, "betas") and not getattr(rule, "momentum", 0):
             raise ValueError(
-                f"{type(rule).__name__} has no momentum to cycle: give it one, SGD(..., momentum=0.9), or say "
+                f"{type(rule).__name__} has no momentum to cycle: give it one, SGD(..., momentum=0.9), or set "
                 "cycle_momentum=False"
             )
         make = partial(
@@ -162,11 +162,11 @@ class OneCycleLR(Scheduler):
 
 
 def _base(optimizer: Optimizer) -> float:
-    """The optimizer's rate, which the scheduler's factors are of. Raises TypeError for an optimizer of two phases."""
+    """The optimizer's learning rate, to be multiplied. Raises TypeError for an optimizer of two phases."""
     if not isinstance(optimizer, Rule) or callable(optimizer.lr_or_schedule):
-        what = "has a schedule already" if isinstance(optimizer, Rule) else "has phases with rates of their own"
+        what = "has a schedule already" if isinstance(optimizer, Rule) else "has phases with their own learning rates"
         raise TypeError(
-            f"this {type(optimizer).__name__} {what}: give each rule its schedule as its rate, "
+            f"this {type(optimizer).__name__} {what}: give each rule its schedule as lr, "
             "as in first=Adam(lr=schedule.linear(1e-3, 500))"
         )
     return optimizer.lr

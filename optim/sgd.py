@@ -1,4 +1,4 @@
-"""Stochastic gradient descent: step against the gradient of a batch, with momentum if wanted.
+"""Stochastic gradient descent: step against the gradient of a batch, optionally with momentum.
 
 Momentum adds up past gradients with fading weight, so that steps that agree grow and those that cancel shrink.
 Nesterov's variant looks ahead: it uses the gradient as if the momentum step had been taken already.
@@ -28,7 +28,7 @@ class SGD(Rule):
     """w <- w - lr v, with v <- mu v + g (mu = momentum); Nesterov: w <- w - lr (g + mu v).
 
     Robbins & Monro 1951, eq. 6 (mu = 0); Polyak 1964, eq. 9 (momentum); Nesterov 1983 in the form of Sutskever et
-    al. 2013, eqs. 3-4, written as PyTorch writes it: the rate multiplies v when it is used, not when it is added up.
+    al. 2013, eqs. 3-4, in PyTorch's form: the learning rate multiplies v when it is used, not when it is summed.
 
     lr            learning rate, or a schedule
     momentum      mu in [0, 1)

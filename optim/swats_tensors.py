@@ -1,8 +1,8 @@
-"""SWATS as public code has it: a gamma for each tensor, and the first tensor that settles switches them all.
+"""SWATS as in public code: one gamma per tensor, and the first tensor that settles switches them all.
 
-The paper projects the whole step on the whole gradient (swats.py). The PyTorch packages in use look at each tensor by
-itself, switch where Lambda and gamma are equal as `torch.allclose` understands it, and take that tensor's Lambda as the
-rate of all. It is here because such code, not the paper, is what people compare with.
+The paper projects the whole step on the whole gradient (swats.py). The PyTorch packages in use treat each tensor
+separately, switch where Lambda and gamma are equal according to `torch.allclose`, and use that tensor's Lambda as the
+learning rate of all. It is here because people compare with such code, not with the paper.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from minidl.optim.swats import SWATS
 
 
 class TensorSWATS(SWATS):
-    """SWATS with a gamma and a Lambda for each tensor; the others of SWATS's arguments mean the same.
+    """SWATS with a gamma and a Lambda for each tensor; SWATS's other arguments mean the same.
 
     It switches after the first step k > 1 at which a tensor has Lambda > 0 and |Lambda - gamma| <= atol + rtol |gamma|.
 
-    rtol, atol  1e-6 and 1e-8: what the packages give to `allclose`, and its own default
+    rtol, atol  1e-6, which the packages pass to `allclose`, and 1e-8, its own default
     """
 
     def __init__(self, *args: Any, rtol: float = 1e-6, atol: float = 1e-8, **swats: Any) -> None:
@@ -48,7 +48,7 @@ class TensorSWATS(SWATS):
             self._to_sgd(lam, f"Lambda = {lam:.4g} of tensor {i + 1} is its gamma to {self.rtol:g}")
 
     def _measured(self, i: int, stretch: slice) -> float | None:
-        """Take in this step of a tensor; its Lambda where that has come to its gamma."""
+        """Add this step of a tensor; returns its Lambda where gamma has reached it."""
         p, g, b2, k = self.keep_step()[stretch], self._bound().g[stretch], self.betas[1], self.progress.step
         pg = dot64(p, g)
         gamma = dot64(p, p) / -pg if pg != 0 else math.nan

@@ -1,8 +1,8 @@
 """When to leave the first phase: conditions on the progress of training, each a plain function of one record.
 
-A condition looks at the Progress and answers yes or no. Conditions hold no state of their own, so that a resumed run
-decides as the uninterrupted one. Join them with | (either) and & (both). Each prints itself in the grammar of
-`--switch`, and `parse_switch` in switch_text.py reads it back.
+A condition reads the Progress and answers yes or no. Conditions keep no state of their own, so a resumed run decides
+like an uninterrupted one. Join them with | (either) and & (both). str() gives a condition in the grammar of `--switch`,
+and `parse_switch` in switch_text.py parses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of 
 class Condition(ABC):
     """A yes-or-no question about the progress, asked after each step and each report. Joined by `|` and `&`.
 
-    A subclass is called with the Progress and answers.
+    A subclass answers in `__call__(progress)`.
     """
 
     @property
@@ -38,7 +38,7 @@ class Condition(ABC):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What it reads of the reports after each epoch: "val_loss", ..."""
+        """The metrics that it reads from the report after each epoch: "val_loss", ..."""
         return ()
 
     @abstractmethod
@@ -99,11 +99,11 @@ class AfterEpochs(Condition):
 class Plateau(Condition):
     """The metric has not improved for `patience` epochs in a row. `plateau:patience=2`.
 
-    metric     lower is better, but for one whose name ends in "accuracy" higher is
+    metric     lower is better, except that higher is where the name ends in "accuracy"
     patience   epochs, at least 1
     min_delta  >= 0. An improvement beats the best so far by more than this
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for an argument out of range.
     """
 
     metric: str = "val_loss"
@@ -124,7 +124,7 @@ class Plateau(Condition):
         return self.standing(progress)[1] >= self.patience
 
     def standing(self, progress: Progress) -> tuple[float, int]:
-        """The best value so far, and for how many epochs it has not been beaten."""
+        """The best value so far, and the number of epochs without improvement."""
         sign = 1 if _higher_is_better(self.metric) else -1
         best, waited = -math.inf, 0
         for value in progress.history(self.metric):
@@ -144,7 +144,7 @@ class Plateau(Condition):
 class Crossing(Condition):
     """The metric has reached the level: an accuracy from below, others from above. `crossing:val_accuracy=0.97`.
 
-    metric  the name of one that is reported, such as "val_loss"
+    metric  name of a reported metric, such as "val_loss"
     level   in the metric's unit; accuracies are fractions. Raises ValueError for one that is not finite
     """
 
@@ -197,13 +197,13 @@ class Projected(Condition):
 
     eps     absolute tolerance; 1e-9, the paper's, if rtol is not given either. On real data it is almost never met
     rtol    relative tolerance instead: |Lambda - gamma| < rtol |Lambda|. The practical choice
-    window  compare Lambda with the mean of the last `window` gammas, which takes out the noise of single batches;
+    window  compare Lambda with the mean of the last `window` gammas, which averages out the noise of single batches;
             1 is the paper's
 
-    Asked from step 2 window on (the paper's k > 1), for only then has Lambda seen as much outside the window as in it.
-    Still, an average of few gammas is soon near the next: join a wide tolerance with a first step to ask at, as in
-    `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is no learning rate (a case that the paper leaves
-    open). Raises ValueError for a number out of range.
+    Evaluated from step 2 window on (the paper's k > 1): only then has Lambda seen as many steps outside the window as
+    in it. Still, an average of few gammas is easily close to the next one: combine a wide tolerance with a minimum
+    step, as in `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is not a learning rate (a case that the
+    paper leaves open). Raises ValueError for an argument out of range.
     """
 
     eps: float | None = None
@@ -237,7 +237,7 @@ class Projected(Condition):
             return None
         lam, gamma = progress.lambdas[-1], sum(recent) / self.window
         tolerance = self.eps if self.rtol is None else self.rtol * abs(lam)
-        assert tolerance is not None  # __post_init__ saw to it
+        assert tolerance is not None  # see __post_init__
         return abs(lam - gamma), tolerance
 
     def __str__(self) -> str:
@@ -325,9 +325,9 @@ class AllOf(_Joined):
 
 
 def as_condition(test: Test) -> Condition:
-    """A condition as it is; any other function as a Function."""
+    """A condition unchanged; any other function as a Function."""
     if not callable(test):
-        raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a text, parse_switch(text)")
+        raise TypeError(f"a switch condition is a function of Progress, got {test!r}: for a string, parse_switch(text)")
     return test if isinstance(test, Condition) else Function(test)
 
 

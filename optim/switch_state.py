@@ -1,4 +1,4 @@
-"""How near a switch condition is to being met: a number, the level that it waits for, and a sentence.
+"""How close a switch condition is to being met: a number, the level that it waits for, and a sentence.
 
 Conditions in switch.py only say yes or no, which is all that training needs. An observer needs more.
 """
@@ -21,7 +21,7 @@ class Standing:
     metric     what the value is: "step", "epochs without improvement of val_loss", "|Lambda - gamma|", ...
     value      now, and the level to reach; None where there is no such number (yet)
     words      the state in a sentence
-    met        whether it asks for the switch
+    met        whether the condition is met
     """
 
     condition: str

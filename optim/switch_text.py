@@ -1,7 +1,7 @@
 """The text form of switch conditions, as `--switch` takes them: `plateau:patience=2 | (gap:0.02 & epoch:2)`.
 
 Three functions mirror the grammar: _either reads conditions joined with |, _both those joined with &, which binds
-tighter, and _single a condition or a parenthesis. Every condition prints itself in this form: str(condition).
+tighter, and _single a condition or a parenthesized group. str(condition) gives this form.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ METRICS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")  # what a
 
 
 class SwitchError(GrammarError):
-    """A `--switch` text that can't be read."""
+    """A `--switch` text that can't be parsed."""
 
 
 def _metric(text: str) -> str:
@@ -39,11 +39,11 @@ _EXPECTED = "a condition, such as " + ", ".join(form[-1] for form in _FORMS.valu
 def parse_switch(text: str) -> Condition:
     """The condition that the text describes: `plateau:patience=2 | epoch:10`, `(gap:0.02 | step:900) & epoch:2`.
 
-    & binds tighter than |. Raises SwitchError, which shows the place and what was expected there.
+    & binds tighter than |. Raises SwitchError, which shows the position and what was expected there.
     """
     reader = Reader(text, SwitchError)
     if text.count("(") > 50:
-        reader.fail(0, f"{text.count('(')} brackets are too many: at most 50")
+        reader.fail(0, f"{text.count('(')} parentheses are too many: at most 50")
     condition = _either(reader)
     if reader.at < len(text):
         reader.fail(reader.at, "expected | or & or the end")

@@ -1,9 +1,9 @@
-"""The same optimizers for a PyTorch model: `wrap` lays its parameters in our flat vector, where PyTorch sees them.
+"""The same optimizers for a PyTorch model: `wrap` moves its parameters into our flat vector, where PyTorch sees them.
 
     optimizer = wrap(SWATS, model.parameters(), lr=1e-3)
     loss.backward(); optimizer.step(); optimizer.zero_grad()
 
-Parameter and vector share memory, so nothing is copied but the gradients. Only this file and torch_state.py import
+Parameter and vector share memory, so only the gradients are copied. Only this file and torch_state.py import
 PyTorch.
 """
 
@@ -37,14 +37,14 @@ def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwa
     params           parameters of one dtype (float32, float64) and one device, CPU or CUDA (which needs CuPy); or
                      named_parameters(); or groups, {"params": ..., "lr": ..., "weight_decay": ...} each
 
-    Build it after model.to(...). As with PyTorch's own, a parameter whose .grad is None is not moved; nor is one that
-    is frozen.
+    Build it after model.to(...). As with PyTorch's own optimizers, a parameter that is frozen or whose .grad is None is
+    not updated.
 
     Each group's "lr" is the rate of its next step in the first phase, and any scheduler may change it. After a switch
     it stays on that scale: the second phase's rate is its own times group["lr"] / initial_lr, where initial_lr is what
-    a scheduler began with, else the rate that the group was built with. So StepLR, LambdaLR, cosine and all others go
-    on across the switch. OneCycleLR begins with max_lr / div_factor: for it, give SGD the rate to begin with. Options
-    that a scheduler cycles, "momentum" or "betas", hold in the first phase.
+    a scheduler started from, else the rate that the group was built with. So StepLR, LambdaLR, cosine and all others
+    continue across the switch. OneCycleLR starts at max_lr / div_factor: for it, give SGD the rate to start from.
+    Options that a scheduler cycles, "momentum" or "betas", apply in the first phase.
 
     After each epoch call `report(epoch, val_loss=...)`: conditions on epochs or metrics have no other source.
     """
@@ -52,7 +52,7 @@ def wrap(optimizer_class: Callable[..., Optimizer], params: Iterable[Any], **kwa
 
 
 class Wrapped(torch.optim.Optimizer):
-    """See wrap. `inner` is the optimizer of this package; report, verdict, phase and switch_event are its own."""
+    """See wrap. `inner` is the optimizer of this package; report, verdict, phase and switch_event come from it."""
 
     def __init__(
         self, optimizer_class: Callable[..., Optimizer], params: Iterable[Any], kwargs: dict[str, Any]
@@ -62,7 +62,7 @@ class Wrapped(torch.optim.Optimizer):
         params = list(params)
         if not params:
             raise ValueError("wrap needs at least one parameter, this list is empty (model.parameters() used up?)")
-        super().__init__(params, {})  # reads groups and names, and refuses what PyTorch refuses
+        super().__init__(params, {})  # parses groups and names, and rejects what PyTorch rejects
         self._closed = True
         mirror = [
             [Tensor(_as_array(p), requires_grad=p.requires_grad) for p in group["params"]]
@@ -71,7 +71,7 @@ class Wrapped(torch.optim.Optimizer):
         flat = FlatParameters.of([p for row in mirror for p in row])
         self.inner = optimizer_class(_groups(self.param_groups, mirror), **kwargs)
         assert self.inner.flat is flat  # the same list gives the same vectors
-        flat.told.update(SLIPS)  # PyTorch says nothing of these, and its users rely on that
+        flat.told.update(SLIPS)  # PyTorch does not warn about these, and its users rely on that
         self._tell_groups()
         self._lay_out()
 
@@ -88,7 +88,7 @@ class Wrapped(torch.optim.Optimizer):
         self._scales, self._told, self._steps = scales, options, 0
 
     def _lay_out(self) -> None:
-        """Let each parameter share its memory with its stretch of the flat vector."""
+        """Make each parameter share memory with its slice of the flat vector."""
         flat = self.inner.flat
         assert flat is not None
         self._pairs = list(zip([p for group in self.param_groups for p in group["params"]], flat.params, strict=True))
@@ -127,7 +127,7 @@ class Wrapped(torch.optim.Optimizer):
     # ---- rates and other options, which PyTorch keeps in the groups ---------------------------------------------
 
     def _hear_groups(self) -> None:
-        """Give the rule the rates, and in the first phase the options, that a scheduler or the user has set."""
+        """Pass the rule the rates, and in the first phase the options, that a scheduler or the user has set."""
         rule, rates = self.inner.active, [at_least("lr", float(group["lr"]), 0) for group in self.param_groups]
         for group in self.param_groups:
             refuse(type(rule).__name__, {name: group[name] for name in ABSENT if name in group})
@@ -150,7 +150,7 @@ class Wrapped(torch.optim.Optimizer):
             if name == "weight_decay" and rule.groups:  # one for each group: see _set_scales
                 continue
             if any(value != values[0] for value in values):
-                raise ValueError(f"the rule is one for all groups: set {name} to one value, not {values}")
+                raise ValueError(f"all groups share one rule: set {name} to one value, not {values}")
             if values[0] != told:
                 set_option(rule, name, values[0])
                 self._told[name] = values[0]
@@ -176,7 +176,7 @@ class Wrapped(torch.optim.Optimizer):
 
     @property
     def lr(self) -> float:
-        """The rate of the next step, in either phase; that of the first group."""
+        """The learning rate of the next step, in either phase; that of the first group."""
         self._hear_groups()
         rule = self.inner.active
         return rule.lr * (rule.groups[0].lr_scale if rule.groups else rule.lr_factor)
@@ -192,8 +192,8 @@ class Wrapped(torch.optim.Optimizer):
     # ---- saving and loading -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """{"state": the inner optimizer's, its vectors as CPU tensors, and the same by parameter, as PyTorch's own
-        optimizer of the rule keeps and takes it; "param_groups": as in PyTorch}."""
+        """{"state": the inner optimizer's, its vectors as CPU tensors, and the same by parameter, in the format of
+        PyTorch's own optimizer for the rule; "param_groups": as in PyTorch}."""
         for hook in self._optimizer_state_dict_pre_hooks.values():
             hook(self)
         state, start, groups = self.inner.state_dict(), 0, []
@@ -212,15 +212,15 @@ class Wrapped(torch.optim.Optimizer):
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Put the optimizer back: from its own state_dict(), or from that of PyTorch's optimizer of the same rule.
+        """Restore the optimizer from its own state_dict(), or from that of PyTorch's optimizer for the same rule.
 
-        Raises ValueError, and changes nothing, where that can't be gone on from.
+        Raises ValueError, and changes nothing, where it can't resume from that.
         """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict
         groups = state_dict["param_groups"]
         if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.param_groups]:
-            raise ValueError("the state has other parameter groups than this optimizer")
+            raise ValueError("the state has different parameter groups from this optimizer")
         check_fixed(groups, self._told)
         self.inner.load_state_dict(own_state(state_dict, self.inner))
         for own, group in zip(self.param_groups, groups, strict=True):
@@ -238,18 +238,18 @@ class Wrapped(torch.optim.Optimizer):
 
 
 def _check_kind(kind: Any) -> None:
-    """Raise TypeError where this is an optimizer made already, or one of PyTorch's."""
+    """Raise TypeError where this is an optimizer that is already built, or one of PyTorch's."""
     if isinstance(kind, Optimizer) or not callable(kind):
-        what = f"an {type(kind).__name__} that is made already" if isinstance(kind, Optimizer) else repr(kind)
+        what = f"an {type(kind).__name__} that is already built" if isinstance(kind, Optimizer) else repr(kind)
         raise TypeError(f"wrap takes the class and its arguments, as in wrap(Adam, params, lr=1e-3), not {what}")
     if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
         raise TypeError(
-            f"wrap takes an optimizer of minidl.optim, this {kind.__name__} is PyTorch's own: call it itself"
+            f"wrap takes an optimizer of minidl.optim, this {kind.__name__} is PyTorch's own: use it directly"
         )
 
 
 def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
-    """The parameters as our optimizers take them: in groups only where there is something of a group's own."""
+    """The parameters as our optimizers take them: in groups only where a group has options of its own."""
     own = [{k: v for k, v in group.items() if k not in ("params", "param_names", "initial_lr")} for group in groups]
     if len(groups) == 1 and not own[0]:
         return mirror[0]
@@ -260,7 +260,7 @@ def _groups(groups: list[dict[str, Any]], mirror: list[list[Tensor]]) -> Any:
 
 
 def _waits_for_reports(inner: Optimizer) -> bool:
-    """Whether it could switch only by a report, and has never heard one."""
+    """Whether it can switch only after a report, and has had none."""
     return isinstance(inner, Hybrid) and inner.never_heard and inner.switch.needs_reports
 
 
@@ -275,7 +275,7 @@ def _complain_at_the_end(inner: Any) -> None:
         )
 
 
-# ---- the memory that both see ----
+# ---- shared memory ----
 
 
 def _as_array(p: torch.Tensor) -> Array:

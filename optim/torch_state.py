@@ -1,4 +1,4 @@
-"""What PyTorch's own optimizers save, and the options that they keep in their groups, for the same rules here."""
+"""The state that PyTorch's own optimizers save, and the options in their groups, for the same rules here."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OPTIONS = (  # of a rule, under PyTorch's names; shown in each group
     "betas", "eps", "weight_decay", "momentum", "nesterov", "alpha", "lr_decay", "amsgrad",
 )  # fmt: skip
 
-ABSENT = ("maximize", "centered", "dampening")  # of PyTorch's, and not here
+ABSENT = ("maximize", "centered", "dampening")  # PyTorch's options that rules here do not have
 
-# PyTorch's names for our state vectors, by rule. Its other names have no place here.
+# PyTorch's names for our state vectors, by rule. Its other state has no counterpart here.
 VECTORS: dict[str, dict[str, str]] = {
     "adam": {"m": "exp_avg", "v": "exp_avg_sq", "vmax": "max_exp_avg_sq"},
     "adamw": {"m": "exp_avg", "v": "exp_avg_sq", "vmax": "max_exp_avg_sq"},
@@ -50,7 +50,7 @@ def set_option(rule: Rule, name: str, value: Any) -> None:
 
 
 def _set_momentum(rule: Any, mu: float) -> None:
-    """The momentum, and with it whether there is a vector of it."""
+    """Set the momentum, and add or remove its vector."""
     rest = tuple(name for name in rule.vectors if name != "v")
     if mu > 0 and "v" not in rule.vectors and rule.name != "blend":
         rule.vectors, rule.v = (*rest, "v"), rule.flat.zeros()
@@ -61,9 +61,9 @@ def _set_momentum(rule: Any, mu: float) -> None:
 
 
 def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
-    """The state for our optimizer, from what `Wrapped` saved or from what PyTorch's optimizer of its rule saved.
+    """The state for our optimizer, from what `Wrapped` saved or from what PyTorch's optimizer for its rule saved.
 
-    Raises ValueError, with the reason, where there is nothing to go on from.
+    Raises ValueError, with the reason, where it can't resume from that.
     """
     state = state_dict["state"]
     if "vectors" in state and "scalars" in state and not _gone_on(state, inner):
@@ -87,7 +87,7 @@ def own_state(state_dict: Mapping[str, Any], inner: Optimizer) -> State:
 
 
 def _gone_on(state: Mapping[Any, Any], inner: Optimizer) -> bool:
-    """Whether PyTorch's optimizer, which carries entries that it does not know along, went on from what was saved."""
+    """Whether PyTorch's optimizer, which keeps entries that it does not know, has continued from what was saved."""
     scalars, rows = state["scalars"], [row for i, row in state.items() if isinstance(i, int) and row]
     steps = scalars.get("current", scalars)["t"]
     names, prefix = VECTORS.get(inner.active.name, {}), "rule." if isinstance(inner, Hybrid) else ""
@@ -99,8 +99,8 @@ def _gone_on(state: Mapping[Any, Any], inner: Optimizer) -> bool:
 
 
 def rows_of(inner: Optimizer, vectors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    """The same state as PyTorch's own optimizer of the rule keeps it, parameter by parameter: views of the vectors, so
-    that a checkpoint is no larger, and PyTorch's optimizer goes on from it or, being of another rule, stops."""
+    """The same state in the format of PyTorch's own optimizer for the rule, per parameter: views of the vectors, so a
+    checkpoint is no larger. PyTorch's optimizer resumes from it or, if it is of another rule, stops."""
     rule, prefix = inner.active, "rule." if isinstance(inner, Hybrid) else ""
     assert rule.flat is not None
     rows, start = {}, 0
@@ -113,7 +113,7 @@ def rows_of(inner: Optimizer, vectors: Mapping[str, torch.Tensor]) -> dict[int, 
 
 
 def check_fixed(groups: Iterable[Mapping[str, Any]], told: Mapping[str, Any]) -> None:
-    """Raise ValueError where the groups of a checkpoint have another option than `told`, and one that can't change."""
+    """Raise ValueError where a checkpoint's groups differ from `told` in an option that can't change."""
     for group in groups:
         for name in ("nesterov", "amsgrad"):
             if name in told and group.get(name, told[name]) != told[name]:
@@ -122,13 +122,13 @@ def check_fixed(groups: Iterable[Mapping[str, Any]], told: Mapping[str, Any]) ->
 
 def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
     rule, groups = inner.active, state_dict["param_groups"]
-    begin = "a checkpoint of PyTorch's own optimizer can't be gone on from here"
+    begin = "can't resume from this checkpoint of PyTorch's own optimizer"
     if inner.switch_event is not None:
-        raise ValueError(f"{begin}: this one has switched already")
+        raise ValueError(f"{begin}: this optimizer has already switched")
     if rule.name not in VECTORS or getattr(inner, "projection", None) is not None:
         raise ValueError(
             f"{begin}: {type(inner).__name__} needs the projected rate, or a state, that PyTorch does not keep. Load "
-            "the model only, and let the optimizer start anew"
+            "the model only, and start with a new optimizer"
         )
     missing = [name for name in ("betas", "alpha", "lr_decay") if hasattr(rule, name) and name not in groups[0]]
     if missing:
@@ -144,7 +144,7 @@ def _check(state_dict: Mapping[str, Any], inner: Optimizer) -> None:
 
 
 def state_of(rule: Rule, state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], list[int]]:
-    """PyTorch's state of each parameter as our vectors, and the steps of each. One that has none never moved."""
+    """PyTorch's state of each parameter as our vectors, and the steps of each. One without state never moved."""
     assert rule.flat is not None
     names, params = VECTORS[rule.name], rule.flat.params
     keeps = {key for row in state.values() for key, value in row.items() if value is not None} - {"step"}

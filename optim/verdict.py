@@ -1,4 +1,4 @@
-"""One sentence on the switch: what Hybrid and SWATS answer to verdict()."""
+"""One sentence on the switch: what verdict() of Hybrid and SWATS returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl.telling import counted
 def verdict_of(
     event: SwitchEvent | None, phase: str, progress: Progress, condition: str, projection: Projection | None
 ) -> str:
-    """Whether and when it switched, at what rate and why; or how near it came. phase, condition: in words."""
+    """Whether and when it switched, at what rate and why; or how close it came. phase, condition: in words."""
     if event is not None:
         when = f"after step {event.step:,} ({counted(event.epoch, 'epoch')} finished)"
         return f"switched to {phase} {when}, rate {event.lr:.4g}: {event.condition}"

@@ -225,7 +225,7 @@ def test_weights_alone_prove_themselves(tmp_path):
         (["--schedule-sgd", "consine"], "did you mean 'cosine'"),
         (["--opt", "adam", "--schedule", "step:every=x"], "expected a whole number"),
         (["--threads", "9" * 20], "--threads must be at most 4,096"),
-        (["--switch", "(" * 3000], "3000 brackets are too many"),
+        (["--switch", "(" * 3000], "3000 parentheses are too many"),
         (["--lr-after", "0.1", "--lr-sgd", "0.1"], "both set the learning rate of the SGD phase"),
         (["--model", "CNN"], "did you mean 'cnn'"),
         (["--opt", "ADAM"], "did you mean 'adam'"),

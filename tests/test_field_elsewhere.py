@@ -204,7 +204,7 @@ def test_the_rate_is_called_lr() -> None:
     for use in (lambda: optimizer.learning_rate, lambda: setattr(optimizer, "learning_rate", 0.1)):
         with pytest.raises(AttributeError, match=r"^it is called lr here: optimizer.lr = 0.01$"):
             use()
-    with pytest.raises(TypeError, match=r"parameters are a list, also of one: SGD\(\[w\], lr=0.1\)"):
+    with pytest.raises(TypeError, match=r"parameters must be a list, even if there is only one: SGD\(\[w\], lr=0.1\)"):
         SGD(leaf([1.0]), lr=0.1)
 
 
@@ -232,7 +232,7 @@ def test_a_step_on_gradients_that_are_a_number_is_refused() -> None:
     optimizer = SGD(net.parameters(), lr=0.1)
     for p in net.parameters():
         p.grad = 0
-    with pytest.raises(ValueError, match=r"^parameter 0: its .grad is the number 0: p.grad = None starts anew$"):
+    with pytest.raises(ValueError, match=r"^parameter 0: its .grad is the number 0: p.grad = None resets it$"):
         optimizer.step()
 
 

@@ -169,7 +169,7 @@ def test_a_formula_that_can_not_be(lines, message):
 def test_a_decay_is_the_same_for_all_weights(decay, name):
     """Plain NumPy works it out before the rule, once for all."""
     lines = Given("k"), Line("m", "m_old + g"), Line("c", "m / 2"), Line("e", "k / t"), Line("p", "-lr * m")
-    with pytest.raises(ValueError, match=f"has '{name}', another number for each weight: it must be the same for all"):
+    with pytest.raises(ValueError, match=f"has '{name}', which differs between weights: it must be the same for all"):
         Formula(*lines, decay=decay)
     assert Formula(*lines, decay="lr * e * wd").decay_rate({"lr": 0.5, "k": 3, "t": 2, "wd": 0.25}) == 0.1875
 
@@ -322,7 +322,7 @@ def test_a_symbol_that_has_a_meaning_is_refused(name):
 
 def test_a_line_that_takes_the_decay_a_second_time_is_refused():
     """With weight_decay it would act twice, and without it nobody could tell its value."""
-    with pytest.raises(ValueError, match="the formula of q has wd, but weight decay is added to g"):
+    with pytest.raises(ValueError, match="the formula of q has wd, but weight decay needs no line: it is added to g"):
         Formula(Line("q", "g + wd * w_old"), Line("p", "-lr * q"))
     Formula(Line("p", "-lr * g"), decay="lr * wd")
 

@@ -146,7 +146,7 @@ def test_blocks_do_not_show(name, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.filterwarnings("ignore:this step is on gradients that the step before")
+@pytest.mark.filterwarnings("ignore:this step uses gradients that the previous step")
 @pytest.mark.parametrize("name", [*RULES, "blend", "swats", "hybrid"])
 def test_step_allocates_nothing(name):
     """But Python's small change; and where gamma is computed, two blocks in float64."""

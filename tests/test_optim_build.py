@@ -190,7 +190,9 @@ def test_a_memory_that_is_asked_for_later_is_not_left_out_in_silence(kind, optio
     optimizer = kind([w], lr=0.1)
     go(optimizer, w, 1)
     setattr(optimizer, option, value)
-    with pytest.raises(ValueError, match=rf"^this {kind.__name__} was built without what {kind.__name__}\(.*remembers"):
+    with pytest.raises(
+        ValueError, match=rf"^this {kind.__name__} was built without the state that {kind.__name__}\(.*needs"
+    ):
         go(optimizer, w, 1)
 
 

@@ -168,7 +168,9 @@ def test_weights_that_are_tied_by_their_memory_are_told(shown):
     """In PyTorch, decoder.weight.data = encoder.weight.data.T keeps them tied."""
     first, other = Tensor(np.ones((3, 4)), requires_grad=True), Tensor(np.ones(5), requires_grad=True)
     second = Tensor(shown(first.data), requires_grad=True)
-    with pytest.warns(UserWarning, match=r"two parameters, of shapes .*, share memory, and the optimizer parts them"):
+    with pytest.warns(
+        UserWarning, match=r"two parameters, of shapes .*, share memory, and the optimizer separates them"
+    ):
         SGD([first, other, second])
     wide = np.ones((3, 4))
     with warnings.catch_warnings():

@@ -144,7 +144,7 @@ def test_bad_rate_of_a_schedule():
     with pytest.raises(ValueError, match="nan at step 0"):
         optimizer.step()
     for rate in (None, np.ones(2), "0.1x"):
-        with pytest.raises(ValueError, match="the rate that the schedule gave must be one number, got"):
+        with pytest.raises(ValueError, match="the learning rate that the schedule returned must be one number, got"):
             SGD(parameters(), lr=lambda k, rate=rate: rate).step()
     assert SGD(parameters(), lr=lambda k: np.float64(0.25)).lr == 0.25
     with pytest.raises(TypeError, match=r"as in warmup\(constant\(0.1\), 5\), got 0.1"):

@@ -193,10 +193,10 @@ class Saves(Lookahead):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (Lookahead, "Lookahead changes self.slow, which its saved state does not hold.*belongs in vectors"),
+        (Lookahead, "Lookahead changes self.slow, which its saved state does not include.*belong in vectors"),
         (lambda p: Hybrid(p, Lookahead(lr=0.1), SGD(lr=0.1), AfterSteps(9)), "changes self.slow"),
         (Listed, "changes self.listed"),
-        (Norm, r"changes self.norm.*float\(\) of a number"),
+        (Norm, r"changes self.norm.*a NumPy number is saved only as float"),
         (History, "changes self.rates"),
         (lambda p: Noisy(p, make=np.random.RandomState), r"changes self.rng.*default_rng\(seed\) is saved"),
         (Noisy, None),

@@ -325,7 +325,7 @@ def test_errors_inside_the_file_are_told_with_their_line(mine, tmp_path):
     assert f"mine.py, line {line}: AttributeError" in message
     (tmp_path / "nan.py").write_text(NAN)
     message = fails("--opt", tmp_path / "nan.py:Root", *RUN, "--out", tmp_path / "n", status=1)
-    assert "Root.rule made a first step of NaN from a gradient that has none" in message
+    assert "Root.rule made a first step of NaN from a finite gradient" in message
     assert "did you mean 'Net'?" in fails("--model", f"{mine}:Nett", *RUN)
     assert "as in mine.py:Net" in fails("--model", "mien", *RUN)
     assert "as in mine.py:Lion" in fails("--opt", "lion", *RUN)

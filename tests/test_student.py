@@ -277,12 +277,12 @@ class Forgets(Rule):
 
 def test_8_a_rule_that_moves_nothing() -> None:
     model = net()
-    with pytest.raises(TypeError, match=r"Rebinds.rule left p as it was.*p\[\.\.\.\] ="):
+    with pytest.raises(TypeError, match=r"Rebinds.rule left p unchanged.*p\[\.\.\.\] ="):
         trainer(model=model, optimizer=Rebinds(model.parameters(), 0.1)).fit(1, verbose=False)
     with pytest.warns(UserWarning, match="Stands.rule made a first step of zeros") as told:
         trainer(model=model, optimizer=Stands(model.parameters(), 0.1)).fit(1, verbose=False)
     assert len(told) == 1
-    with pytest.warns(UserWarning, match=r"left its vector m as it was.*m\[\.\.\.\]") as told:
+    with pytest.warns(UserWarning, match=r"left its vector m unchanged.*m\[\.\.\.\]") as told:
         trainer(model=model, optimizer=Forgets(model.parameters(), 0.1)).fit(1, verbose=False)
     assert len(told) == 1
 
@@ -384,11 +384,14 @@ class Doubles(Rule):
 def test_8_a_rule_that_is_right_on_small_networks_alone(frozen: bool) -> None:
     """It is called for blocks of the vector, for parts of it where some parameters rest, and may have a formula too."""
     for make, says in (
-        (Counts, r"Counts.rule has set self.calls: .* state_dict keeps only numbers and texts. Count with self.t"),
+        (Counts, r"Counts.rule has set self.calls: .* state_dict keeps only numbers and strings. Count with self.t"),
         (CountsInDict, r"CountsInDict.rule has set self.kept: "),
-        (Normalized, r"Normalized.rule gives some weights another step when it sees them alone: .*flat.g is the whole"),
+        (
+            Normalized,
+            r"Normalized.rule gives some weights a different step when it is given only those: .*flat.g is the whole",
+        ),
         (Doubles, r"Doubles.rule and Doubles.formula give different first steps: -0.\d+ and -0.\d+ for one weight"),
-        (Forgets, r"Forgets.rule left its vector m as it was"),
+        (Forgets, r"Forgets.rule left its vector m unchanged"),
     ):
         (said,) = moved(make, frozen)
         assert re.search(says, said), said
@@ -450,9 +453,16 @@ class Outside(Rule):
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        (OfSelf, ["OfSelf.rule fails where it sees half of the weights alone: .* m and not self.m"]),
-        (OwnArray, ["OwnArray.rule has set self.kept", "fails where it sees half"]),
-        (Twice, ["writes into the weights: the step goes into p", "first step of zeros", "fails where it sees half"]),
+        (OfSelf, ["OfSelf.rule fails when it is given only half of the weights: .* m and not self.m"]),
+        (OwnArray, ["OwnArray.rule has set self.kept", "fails when it is given only half"]),
+        (
+            Twice,
+            [
+                "writes into the weights: the step goes into p",
+                "first step of zeros",
+                "fails when it is given only half",
+            ],
+        ),
         (IntoGradient, [r"IntoGradient.rule changes g, which is the user's .grad.*g = 2 \* g"]),
     ],
 )
@@ -501,7 +511,7 @@ def test_8_a_decay_that_does_nothing() -> None:
         (in_place, 0.5, 0.85, []),
         (in_place, 0.0, 0.9, []),
         (rebound, 0.5, 0.9, ["Own.decayed changes neither the weights nor the gradient"]),
-        (own_number, 0.0, 0.9, ["Own.decayed is not called, for weight_decay is 0"]),
+        (own_number, 0.0, 0.9, ["Own.decayed is not called, because weight_decay is 0"]),
         (own_number, 0.5, 0.89, []),
     ):
         w = Tensor(np.ones(3), requires_grad=True)
@@ -604,13 +614,13 @@ def test_8_a_rule_that_is_written_anew_is_looked_at_anew() -> None:
     assert w.data == pytest.approx(0.9)
     assert calls.count(3_392) == 1  # the last block
     w.grad = np.ones(200_000, np.float32)
-    with pytest.raises(TypeError, match="left p as it was"):
+    with pytest.raises(TypeError, match="left p unchanged"):
         type("Mine", (Rule,), {"name": "mine", "rule": wrong})([w], 0.1).step()
 
 
 def test_8_what_a_rule_keeps_outside_itself_is_told() -> None:
     (said,) = moved(Outside)
-    assert said.startswith("Outside.rule gives another step for the same arrays when it is called again")
+    assert said.startswith("Outside.rule gives a different step when it is called again with the same arrays")
 
 
 @pytest.mark.filterwarnings("error")
@@ -734,11 +744,15 @@ def whole(self: Any, g: Any, p: Any, lr: float, m: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "n", "says"),
     [
-        (binds(lambda flat: np.zeros(len(flat.w), int)), 4, r"Own.m is int64 \(4,\), but a vector is like the weights"),
-        (binds(lambda flat: 0.0), 4, r"Own.m is a float, but a vector is like the weights, float32 \(4,\)"),
-        (binds(lambda flat: flat.w), 4, "Own.m and the weights are one array"),
+        (
+            binds(lambda flat: np.zeros(len(flat.w), int)),
+            4,
+            r"Own.m is int64 \(4,\), but a vector must match the weights",
+        ),
+        (binds(lambda flat: 0.0), 4, r"Own.m is a float, but a vector must match the weights, float32 \(4,\)"),
+        (binds(lambda flat: flat.w), 4, "Own.m and the weights share memory"),
         (changed(advance=lambda self: None), 4, r"Own.advance has not counted the step: .*super\(\).advance\(\)"),
-        (changed(rule=swapped), 4, "Own.rule writes into its first array, which is the gradient"),
+        (changed(rule=swapped), 4, "Own.rule writes into its first array, the gradient"),
         (changed(rule=whole), 70_000, "Own.rule fails with 65,536 of the weights: .* m and not self.m"),
         (changed(rule=lambda self, g, p, lr, m, w: None), 4, "takes 'w', but is not given the weights: .* w_old"),
         (changed(vectors=("m", "w")), 4, "names 'w', which every rule has already"),
@@ -770,7 +784,7 @@ class Roots(Rule):
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_8_a_rule_that_makes_nan() -> None:
     model = net()
-    with pytest.raises(TypeError, match=r"Subtracts.rule works its step out from p.*write p\[\.\.\.\] = -lr"):
+    with pytest.raises(TypeError, match=r"Subtracts.rule computes its step from p.*write p\[\.\.\.\] = -lr"):
         trainer(model=model, optimizer=Subtracts(model.parameters(), 0.1)).fit(1, verbose=False)
     with pytest.raises(ValueError, match=r"Roots.rule made a first step of NaN .* rate 0.1: .*root"):
         trainer(model=model, optimizer=Roots(model.parameters(), 0.1)).fit(1, verbose=False)
@@ -779,7 +793,7 @@ def test_8_a_rule_that_makes_nan() -> None:
 def test_8_a_rule_in_the_second_phase() -> None:
     model = net()
     hybrid = Hybrid(model.parameters(), Adam(), Rebinds(lr=0.1), switch=AfterEpochs(1))
-    with pytest.raises(TypeError, match="left p as it was"):
+    with pytest.raises(TypeError, match="left p unchanged"):
         trainer(model=model, optimizer=hybrid).fit(2, verbose=False)
 
 
@@ -1090,7 +1104,7 @@ def test_11_schedulers_beside_pytorch(rule: str) -> None:
             theirs_schedule.step()
             ours_schedule.step()
         np.testing.assert_allclose(v.numpy(), w.detach().numpy(), rtol=1e-10)
-    with pytest.raises(TypeError, match="phases with rates of their own"):
+    with pytest.raises(TypeError, match="phases with their own learning rates"):
         ExponentialLR(Hybrid(net().parameters(), Adam(), SGD(lr=0.1), switch=AfterEpochs(1)), 0.9)
 
 

@@ -267,7 +267,7 @@ def test_a_folder_called_as_mnist_need_not_show_what_mnist_must(own_data, tmp_pa
         (MINE.replace('{"lr": (1e-5, 1e-2)}', '["lr"]'), "the axes of Lion must be a dict"),
         (MINE.replace("image_size, classes)", "image_size, classes, width)"), "Net requires width"),
         (MINE.replace('"lion"', '"adam"'), "two contestants have the key 'adam'"),
-        (MINE.replace("p[...] =", "p ="), "Lion.rule left p as it was"),
+        (MINE.replace("p[...] =", "p ="), "Lion.rule left p unchanged"),
         (MINE.replace("m[...] = 0.99 * m", "raise KeyError(3)"), "KeyError"),
         (MINE.replace("-lr * np.sign(", "-np.exp(1000 + "), "weights that are not finite"),
         (

@@ -296,7 +296,7 @@ def test_a_state_that_is_refused_changes_nothing():
         step(built, params, noisy(values(params), k))
     assert built.phase == "sgd"
     before = built.v.copy()
-    with pytest.raises(ValueError, match="saved under a schedule"):
+    with pytest.raises(ValueError, match="saved with a schedule"):
         built.load_state_dict(scheduled.state_dict())
     np.testing.assert_array_equal(built.v, before)
     step(built, params, noisy(values(params), 3))

@@ -179,7 +179,7 @@ def test_errors_teach():
         optimizer.step()
     with pytest.raises(TypeError, match="float16"):
         wrap(Adam, [torch.zeros(3, dtype=torch.float16, requires_grad=True)])
-    with pytest.raises(ValueError, match=r"unknown option of a group 'betas'.*one for all groups"):
+    with pytest.raises(ValueError, match=r"unknown option of a group 'betas'.*all groups share the rule itself"):
         wrap(Adam, [{"params": [torch.zeros(3, requires_grad=True)], "betas": (0.5, 0.9)}])
     with pytest.raises(ValueError, match="at least one parameter"):
         wrap(Adam, [])
@@ -187,9 +187,9 @@ def test_errors_teach():
 
 def test_what_is_no_optimizer_class_is_told():
     model = torch_cnn()
-    with pytest.raises(TypeError, match=r"not an Adam that is made already"):
+    with pytest.raises(TypeError, match=r"not an Adam that is already built"):
         wrap(Adam(lr=0.1), model.parameters())
-    with pytest.raises(TypeError, match="this RMSprop is PyTorch's own: call it itself"):
+    with pytest.raises(TypeError, match="this RMSprop is PyTorch's own: use it directly"):
         wrap(torch.optim.RMSprop, model.parameters())
     with pytest.raises(TypeError, match="not 'adam'"):
         wrap("adam", model.parameters())

@@ -1,7 +1,7 @@
-"""Adam: every weight gets a step of its own size, from running averages of its gradient and of its square.
+"""Adam: each weight gets its own step size, from running averages of its gradient and of the gradient's square.
 
 m estimates the gradient's mean and v its mean square. Their ratio m / sqrt(v) is about +-1 where the gradient's sign
-is steady and near 0 where it is noise, so the rate lr is roughly the length of a step in each coordinate.
+is steady and near 0 where it is noise, so the learning rate lr is roughly the size of a step in each coordinate.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ class Adam(Rule):
     v <- b2 v + (1-b2) g^2                         mean of its square
     w <- w - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
 
-    The divisions by 1 - b^t undo the pull towards the zeros that m and v start from.
+    m and v start at 0; dividing by 1 - b^t corrects the bias towards zero that this causes.
 
     lr            learning rate, or a schedule
     betas         (b1, b2), each in [0, 1)
     eps           > 0, keeps the division finite
-    weight_decay  lambda: g <- g + lambda w first, averaged and rescaled with the gradient; AdamW keeps them apart
-    amsgrad       in v's place vmax <- max(vmax, v) (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
+    weight_decay  lambda: g <- g + lambda w first, so the decay is averaged and rescaled too; AdamW decouples it
+    amsgrad       use vmax <- max(vmax, v) in place of v (Reddi, Kale & Kumar 2018, Algorithm 2, in PyTorch's form)
 
-    State: m, v, vmax (n,) and the step number t. Where |g| is above 1.8e19 (in PyTorch's order of multiplying, above
-    5.8e20) v is inf in float32, and the weight stands still. Raises ValueError for an argument out of range.
+    State: m, v, vmax (n,) and the step number t. Where |g| is above 1.8e19 (5.8e20 in PyTorch, which multiplies in
+    another order), v overflows to inf in float32 and the weight stops moving. Raises ValueError for an argument out of
+    range.
     """
 
     name = "adam"
@@ -66,10 +67,10 @@ class Adam(Rule):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w, apart.
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, Algorithm 2, line 12): w <- w - lr lambda w.
 
-    Each weight shrinks by the same factor, whatever its gradient was. The decay is no part of the step vector p, so a
-    projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as Adam's.
+    Each weight shrinks by the same factor, whatever its gradient. The decay is not part of the step vector p, so a
+    projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as in Adam.
     """
 
     name = "adamw"

@@ -1,8 +1,8 @@
-"""Two optimizers in turn: an adaptive one to get going fast, then SGD to end up somewhere that generalizes.
+"""Two optimizers in sequence: an adaptive one for fast early progress, then SGD for a solution that generalizes.
 
-Hybrid runs the first rule until the switch condition is met, once, after a whole step or a report; then the second
-rule continues from the same weights. What remains to be chosen is the second rule's rate (`lr_after`) and whether it
-starts with momentum (`carry`).
+Hybrid runs the first rule until the switch condition is met, after a whole step or a report; from then on the second
+rule continues from the same weights. That leaves two choices: the second rule's learning rate (`lr_after`), and whether
+it starts with momentum (`carry`).
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
 
 
 class Hybrid(Optimizer):
-    """first until `switch` is met, then `then`.
+    """`first` until `switch` is met, then `then`.
 
     params    the model's parameters, or groups of them (see Rule); a group's "lr" is on the first rule's scale, and
               keeps its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
-    switch    a condition (see switch.py) or any function of Progress that says yes or no; asked after each whole
-              step and each report, so that no step is ever split between the two
-    lr_after  the rate of `then`:
+    switch    a condition (see switch.py) or any function of Progress that returns a bool; evaluated after each whole
+              step and each report, so no step is ever split between the two
+    lr_after  the learning rate of `then`:
               None         its own
               a number     that one
               "projected"  (1 - mu) Lambda, SWATS's rate for an SGD with momentum mu (Keskar & Socher 2017, sec. 3)
-              "matched"    the rate at which SGD's first step, for the last gradient, is as long as the last step was
-              a function   of Progress, that returns the rate
+              "matched"    the rate at which SGD's first step, for the last gradient, would be as long as the last step
+              a function   of Progress that returns the rate
               If `then` has a schedule, it multiplies this rate: write it with a peak of 1.
-    carry     "nothing": `then` starts fresh, as SWATS does and as this default does, for Adam's average belongs to
-              steps of another shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would
-              have if all gradients had been Adam's mean one
+    carry     "nothing" (default): `then` starts fresh, as in SWATS, because Adam's average belongs to steps of another
+              shape. "momentum": SGD's v starts at m / ((1 - b1^t) (1 - mu)), the sum that it would have if every
+              gradient had been Adam's mean gradient
 
-    decay_after    the weight decay of `then`. None: its own. "matched", of AdamW and an SGD that have one: such that
-                   it shrinks the weights as much as the first rule's last step did, by lr lambda per step, at the
-                   peak of `then`'s schedule: a warm-up begins below it. The same lambda for AdamW and for SGD would be
-                   another thing: with lr 1e-3, and then lr 0.1 and mu 0.9, they shrink a thousand times as fast
+    decay_after    the weight decay of `then`. None: its own. "matched", for AdamW and an SGD with weight decay: it
+                   shrinks the weights as much as the first rule's last step did, by lr lambda per step, at the peak of
+                   `then`'s schedule (a warm-up starts below it). The same lambda for AdamW and SGD would not do this:
+                   with lr 1e-3, and then lr 0.1 and mu 0.9, the weights shrink a thousand times as fast
 
-    progress       steps, epochs, reports, and where condition or rate need them the gamma and Lambda of each step
+    progress       steps, epochs, reports, and gamma and Lambda of each step where the condition or rate needs them
     switch_event   None until the switch
 
-    Raises ValueError for choices that do not fit together.
+    Raises ValueError for choices that do not go together.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class Hybrid(Optimizer):
     # ---- reports and state ---------------------------------------------------------------------------------
 
     def verdict(self) -> str:
-        """One sentence: when and why it switched and at what rate, or that it never did, and how near it came to it."""
+        """One sentence: when and why it switched and at what rate, or that it never did, and how close it came."""
         sentence = verdict_of(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
         if self.never_heard and self.switch.needs_reports:
             sentence += "; no epoch was reported: call optimizer.report(epoch, val_loss=...) after each"
@@ -224,7 +224,7 @@ class Hybrid(Optimizer):
             raise ValueError(f"this state is of the rule '{scalars['rule']}', this optimizer is a hybrid: "
                              "build the one that was saved")  # fmt: skip
         if bool(scalars["projection"]) != (self.projection is not None):
-            raise ValueError("this state was saved under another switch or lr_after: build the Hybrid as it was then")
+            raise ValueError("this state was saved with another switch or lr_after: build the Hybrid as it was then")
         rule, other = (self.first, self.then) if scalars["switch"] is None else (self.then, self.first)
         if rule.flat is None:
             rule.bind(self.flat)

@@ -1,4 +1,4 @@
-"""The projected rate: which SGD rate would have taken the step that Adam has just taken?
+"""The projected rate: at which learning rate would SGD have taken the step that Adam has just taken?
 
 Adam's step p and the gradient g point in different directions. SWATS (Keskar & Socher 2017, eq. 1) asks for the rate
 gamma whose SGD step -gamma g, projected on p, is p itself: (-gamma g) . p = p . p. Its running average Lambda settles
@@ -25,7 +25,7 @@ class Projection:
     gamma <- p.p / -(p.g);   lam <- b2 lam + (1-b2) gamma;   Lambda = lam / (1 - b2^k)    (Algorithm 1)
 
     beta2    b2, the same as Adam's
-    gammas   gamma of each step so far; NaN where it has none, because p.g is 0 (or gamma overflows): lam then stays
+    gammas   gamma of each step so far; NaN where p.g is 0 (or gamma overflows): lam then does not change
     lambdas  Lambda of each step so far
     """
 
@@ -36,15 +36,15 @@ class Projection:
         self.gammas, self.lambdas = array("d"), array("d")  # 8 bytes a step
 
     def measure(self, p: Array, g: Array) -> None:
-        """p.p and p.g of one whole step, p and g over all parameters; nothing waits for the device."""
+        """Compute p.p and p.g of one whole step, p and g over all parameters; does not wait for the device."""
         raise NotImplementedError("A3: Projection.measure is yours to write")
 
     def add(self) -> None:
-        """Take in the step that was measured: its gamma, and Lambda with it."""
+        """Add the step that was measured: its gamma, and with it Lambda."""
         raise NotImplementedError("A3: Projection.add is yours to write")
 
     def closest(self) -> tuple[int, float] | None:
-        """The step at which gamma came nearest to Lambda, and |Lambda - gamma| / |Lambda| there. Step 1 is left out:
+        """The step at which gamma came nearest to Lambda, and |Lambda - gamma| / |Lambda| there. Step 1 is skipped:
         there the two are equal by definition."""
         gammas, lambdas = np.array(self.gammas[1:]), np.array(self.lambdas[1:])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -69,9 +69,9 @@ class Projection:
 
 
 def dots64(*pairs: tuple[Array, Array], out: Array | None = None) -> Array:
-    """The dot products of some pairs of vectors, in float64, as one small array on their device: nothing waits for it.
+    """The dot products of some pairs of vectors, in float64, as one small array on their device: does not wait for it.
 
-    out  an array for them, which may be used; a captured step must find them in the same place each time
+    out  an array that may be used for them: a captured step must find them in the same place each time
 
     Reading it waits for the device once. SWATS must, after every step of its first phase: gamma decides whether the
     next step is still Adam's.

@@ -1,8 +1,8 @@
-"""SWATS: Adam that turns itself into SGD with momentum, at a moment and a rate that it finds itself.
+"""SWATS: Adam that switches to SGD with momentum, at a step and a learning rate that it finds itself.
 
-At each Adam step p, gamma is the SGD rate that explains p best (see projection.py). When gamma has come to its running
-average Lambda, one SGD rate describes what Adam does, and SGD takes over with it. The whole algorithm is in this
-file; Hybrid(first=Adam(), then=SGD(momentum=0.9), switch=Projected(), lr_after="projected") is the same in parts.
+At each Adam step p, gamma is the SGD rate that explains p best (see projection.py). When gamma reaches its running
+average Lambda, one SGD rate describes what Adam does, and SGD takes over at that rate. The whole algorithm is in this
+file; Hybrid(first=Adam(), then=SGD(momentum=0.9), switch=Projected(), lr_after="projected") is the same, from parts.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class SWATS(Rule):
     betas         (b1, b2), each in [0, 1)
     eps           > 0, in Adam's division. The paper writes one epsilon for this and for switch_eps, 1e-9
     switch_eps    absolute tolerance of the switch; with real data 1e-9 is almost never met
-    switch_rtol   relative tolerance beside it (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
-    weight_decay  lambda, decoupled as in AdamW so that p stays free of it: w <- w - lr lambda w. The switch changes
-                  nothing about it: in the SGD phase lr is the rate of Adam's last step, for with Lambda, which may be
-                  a thousand times as large, the decay alone would take the weights away
+    switch_rtol   additional relative tolerance (None: none): |Lambda - gamma| < switch_rtol |Lambda| switches too
+    weight_decay  lambda, decoupled as in AdamW, so it is not in p: w <- w - lr lambda w. The switch does not change
+                  it: in the SGD phase lr here is still the rate of Adam's last step. With Lambda, which may be a
+                  thousand times as large, the decay alone would wipe out the weights
 
     It does not switch while Lambda <= 0, a case that the paper leaves open. `lr` in the SGD phase is (1-b1) Lambda.
     State: m, a, then v (n,); lam, gamma and Lambda of each step in `projection`. Raises ValueError for a
@@ -123,7 +123,7 @@ class SWATS(Rule):
         self.progress.epoch = epoch
 
     def verdict(self) -> str:
-        """One sentence: when it switched and at what rate, or that it never did, and how near it came to it."""
+        """One sentence: when it switched and at what rate, or that it never did, and how close it came."""
         return verdict_of(self.switch_event, self.phase, self.progress, str(self.switch), self.projection)
 
     def state_dict(self) -> State:
