@@ -3,7 +3,7 @@
 Reading order: batches, idx, layout, dataset, known, mnist, named, download.
 """
 
-if __name__ == "data":  # found by a clone's root on the path: it would be a second copy, with classes of its own
+if __name__ == "data":  # a clone's root is on sys.path: this would be a second copy, with its own classes
     raise ImportError("import minidl.data: the folder data is a part of the package minidl")
 
 from minidl.data.batches import Examples, Splits, batches, split

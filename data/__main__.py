@@ -1,4 +1,4 @@
-"""A data set of a folder of pictures: `python -m minidl.data FOLDER OUT`, then `minidl.train --dataset OUT`."""
+"""A data set from a folder of images: `python -m minidl.data FOLDER OUT`, then `minidl.train --dataset OUT`."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ def make(argv: Sequence[str] | None) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.data",
-        description="Make a data set from a folder of pictures. FOLDER holds a folder of pictures for each class, or\n"
-        "two folders, train and test, that hold such folders. A CSV file as Kaggle's of MNIST is taken too, a\n"
-        "folder of such files, or an .npz file as Keras's. OUT gets four IDX files and the names of the classes.",
+        description="Make a data set from a folder of images. FOLDER holds one folder of images per class, or two\n"
+        "folders, train and test, that hold such folders. It may also be a CSV file like Kaggle's MNIST, a folder\n"
+        "of such files, or an .npz file like Keras's. OUT gets four IDX files and the names of the classes.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=place, metavar="FOLDER", help="folder of pictures, a subfolder for each class")
+    parser.add_argument("folder", type=place, metavar="FOLDER", help="folder of images, one subfolder per class")
     parser.add_argument("out", type=place, metavar="OUT", help="folder to write to")
     parser.add_argument(
-        "--size", type=_size, metavar="N", help="height and width, as 28 or 20x16 (default: the pictures' own, if all "
-        "have the same and it is at most 64x64; else 28)",
+        "--size", type=_size, metavar="N", help="height and width, such as 28 or 20x16 (default: the "
+        "images' own, if all have the same and it is at most 64x64; else 28)",
     )  # fmt: skip
     parser.add_argument(
-        "--test-share", type=_share, default=0.2, metavar="F", help="share of each class that is set aside for testing "
-        "(default: 0.2)",
+        "--test-share", type=_share, default=0.2, metavar="F", help="fraction of each class that is set aside for "
+        "testing (default: 0.2)",
     )  # fmt: skip
     parser.add_argument(
-        "--polarity", choices=POLARITIES, default="auto", help="auto: pictures that are dark on light are inverted, as "
-        "MNIST is light on dark; invert: all are; keep: none is (default: auto, by the majority)",
+        "--polarity", choices=POLARITIES, default="auto", help="auto: invert all images if most are dark on "
+        "light, since MNIST is light on dark; invert: invert all; keep: invert none (default: auto)",
     )  # fmt: skip
     parser.add_argument(
         "--class-names", metavar="A,B,...", help="names of the classes, in the order of their folders (default: the "
         "folders' names)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="draws the test pictures (default: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="draws the test images (default: 0)")
     args = parser.parse_args(argv)
     names = None if args.class_names is None else [name.strip() for name in args.class_names.split(",")]
     try:
         if args.out.resolve() == args.folder.resolve():
-            raise DataError(f"{args.out} is the folder that is read: give another one to write to")
+            raise DataError(f"{args.out} is the input folder: give another one to write to")
         check_out(args.out)
         made = _made(args, names)
     except DataError as error:
@@ -79,20 +79,20 @@ def make(argv: Sequence[str] | None) -> int:
 
 
 def _made(args: argparse.Namespace, names: list[str] | None) -> Collected:
-    """The data set of a folder of pictures, or of a table."""
+    """The data set of a folder of images, or of a CSV file or an archive."""
     tables = tables_in(args.folder)
     if tables is None:
         found = find_pictures(args.folder)
         return collect(found, args.size, args.test_share, args.polarity, names, args.seed, _bar)
     if args.size is not None or args.polarity != "auto" or names is not None:
-        raise DataError("--size, --polarity and --class-names are for folders of pictures: a table's are as they are")
+        raise DataError("--size, --polarity and --class-names are for folders of images, not for CSV and .npz files")
     return collect_tables(tables, args.test_share, args.seed)
 
 
 def _bar(files: Iterable[Path]) -> Iterable[Path]:
-    from tqdm import tqdm  # takes longer to import than a few pictures to read
+    from tqdm import tqdm  # takes longer to import than a few images to read
 
-    return tqdm(files, unit="picture", disable=None, leave=False)
+    return tqdm(files, unit="image", disable=None, leave=False)
 
 
 def _report(out: Path, made: Collected) -> str:
@@ -105,7 +105,7 @@ def _report(out: Path, made: Collected) -> str:
     for k, name in enumerate(made.class_names):
         lines.append(f"{k:>5}  {name}: {(labels == k).sum():,} and {(test_labels == k).sum():,}")
     lines += [f"note: {each}" for each in made.notes]
-    return "\n".join([*lines, f"train on it with\n  python -m minidl.train --dataset {typed(str(out))}"])
+    return "\n".join([*lines, f"train on it with:\n  python -m minidl.train --dataset {typed(str(out))}"])
 
 
 # ---- options ----
@@ -114,7 +114,7 @@ def _report(out: Path, made: Collected) -> str:
 def _size(text: str) -> tuple[int, int]:
     sizes = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
     if not sizes or not int(sizes[1]) or (sizes[2] and not int(sizes[2])):
-        raise argparse.ArgumentTypeError(f"give a number of pixels, as 28, or height and width, as 20x16, not {text!r}")
+        raise argparse.ArgumentTypeError(f"give a number of pixels, as 28, or HEIGHTxWIDTH, as 20x16, not {text!r}")
     return int(sizes[1]), int(sizes[2] or sizes[1])
 
 

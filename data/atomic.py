@@ -1,8 +1,8 @@
-"""Writing a file so that no reader ever sees half of it.
+"""Atomic file writes: no reader ever sees half of a file.
 
-The bytes go to a second file in the same folder, whose name starts with a dot and ends in `.part`. Only when
-all of them are on the disk does it take the final name, in one step that the operating system does not
-interrupt. A reader who opens the final name finds the old file, the new file or no file: never a piece of one.
+The bytes go to a second file in the same folder, whose name starts with a dot and ends in `.part`. Only when all of
+them are on disk is it renamed to the final name, in one atomic step. A reader who opens the final name finds the old
+file, the new file or no file: never a part of one.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-UNDECODED = re.compile("[\udc80-\udcff]+")  # how Python keeps bytes of names that its locale has no letter for
+UNDECODED = re.compile("[\udc80-\udcff]+")  # bytes of file names that Python could not decode
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Iterator[BinaryIO]:
-    """Open a binary file for writing that appears under `path` when, and only when, the block ends well.
+    """Open a binary file for writing that appears under `path` if, and only if, the block ends without an exception.
 
-    path   where the finished file goes; its folder must exist. A file that stands there is replaced.
-    place  a descriptor of that folder, where it may be renamed or made anew meanwhile; only path's name counts then.
+    path   where the finished file goes; its folder must exist. An existing file is replaced.
+    place  a descriptor of that folder, in case it is renamed or created again meanwhile; of path only the name is used.
 
     Yields the open file; its `.name` is the path of the `.part` file.
-    Raises OSError where the folder cannot be written or is full. Any exception removes the `.part` file.
+    Raises OSError where the folder is not writable or the disk is full. Any exception removes the `.part` file.
     """
     path = Path(path)
-    # The random part keeps two processes that write the same file out of each other's way. Plain open(), not
-    # tempfile, so that the finished file has the permissions that the user's umask gives to any new file.
+    # The random part keeps two processes that write the same file apart. Plain open(), not tempfile, so that the
+    # finished file has the permissions that the user's umask gives to any new file.
     path = path if place is None else Path(path.name)
     part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")  # 255 bytes at most
     try:
@@ -47,7 +47,7 @@ def atomic_file(path: str | os.PathLike[str], place: int | None = None) -> Itera
 
 
 def _give_name(part: Path, path: Path, place: int | None) -> None:
-    """os.replace. On Windows it fails while a virus scanner or a viewer has one of the two open: so it waits, 1.5 s."""
+    """os.replace, with retries for 1.5 s: on Windows it fails while a virus scanner or a viewer has a file open."""
     for wait in (0.1, 0.2, 0.4, 0.8, 0.0):
         try:
             return os.replace(part, path, src_dir_fd=place, dst_dir_fd=place)
@@ -58,8 +58,8 @@ def _give_name(part: Path, path: Path, place: int | None) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str, place: int | None = None) -> None:
-    """Write a text file, in UTF-8, so that it appears whole or not at all; see `atomic_file`, also for the errors.
-    Bytes of a file's name that Python could not decode are written as they were if they are UTF-8, else as \\udcff."""
+    """Write a UTF-8 text file atomically; see `atomic_file`, also for the errors. Bytes of a file's name that Python
+    could not decode are written as they were if they are UTF-8, else as \\udcff."""
     with atomic_file(path, place) as file:
         file.write(UNDECODED.sub(_decoded, text).encode(errors="backslashreplace"))
 
@@ -71,6 +71,6 @@ def _decoded(name: re.Match[str]) -> str:
 def sweep_parts(folder: Path) -> None:
     """Remove the `.part` files that a killed process left in `folder` more than an hour ago."""
     for part in folder.glob(".*.part"):
-        with suppress(OSError):  # another process finished with it or swept it first, or it is another user's
+        with suppress(OSError):  # another process finished or removed it first, or it is another user's
             if time.time() - part.stat().st_mtime > 3600:
                 part.unlink()

@@ -1,7 +1,7 @@
 """From a data set to the batches of training: split, shuffle, scale.
 
-Pixels stay bytes until their batch is drawn: a quarter of the memory of float32, and on a GPU the whole of MNIST is
-sent across once. Which example comes when is drawn by NumPy on the host, so that a seed means the same on every device.
+Pixels stay uint8 until their batch is drawn: a quarter of the memory of float32, and all of MNIST is copied to a GPU
+once. The order of the examples is drawn by NumPy on the host, so a seed means the same on every device.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Examples:
     """Images and their labels, on one device.
 
     images  (N, H, W) or (N, C, H, W): uint8, 0 to 255, or float, as the network takes them
-    labels  (N,), integers from 0 on
+    labels  (N,), integers from 0
 
-    A column of pandas, a list or a Tensor becomes an array: its rows count by their places, not by its index.
+    A pandas column, a list or a Tensor becomes an array; rows are taken by position, not by index.
     """
 
     images: Array
@@ -58,9 +58,9 @@ class Examples:
 class Origin:
     """Where splits come from, so that a run can find them again.
 
-    name, source, sha256   as of the Dataset; of arrays of the program's own the sha256 is that of all their bytes
-    val_fraction, counts, seed  as for `split`; all None for arrays
-    class_names, note, polarity, known  as of the Dataset
+    name, source, sha256   as in the Dataset; for arrays of the program's own, the sha256 of all their bytes
+    val_fraction, counts, seed  as in `split`; all None for arrays
+    class_names, note, polarity, known  as in the Dataset
     """
 
     name: str
@@ -79,7 +79,7 @@ class Origin:
 class Splits:
     """The three parts of a data set.
 
-    train, val, test  Examples: to learn from, to choose by (perhaps none), and to report once at the end
+    train, val, test  Examples: to train on, to make choices with (may be empty), and to report once at the end
     classes           number of classes
     image_size        (height, width) in pixels
     """
@@ -89,10 +89,10 @@ class Splits:
     test: Examples
     classes: int
     image_size: tuple[int, int]
-    origin: Origin | None = field(default=None, init=False)  # of `split`; what `replace` changes has none
+    origin: Origin | None = field(default=None, init=False)  # set by `split`; lost in `replace`
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", int(self.classes))  # JSON holds no numbers of NumPy's
+        object.__setattr__(self, "classes", int(self.classes))  # JSON has no NumPy numbers
         object.__setattr__(self, "image_size", (int(self.image_size[0]), int(self.image_size[1])))
 
     def __iter__(self) -> Iterator[Examples]:
@@ -113,25 +113,24 @@ def split(
     *,
     counts: tuple[int, int] | None = None,
 ) -> Splits:
-    """Draw the training and the validation examples by `seed`, without overlap, and send them to the device.
+    """Draw the training and the validation examples by `seed`, without overlap, and copy them to the device.
 
-    dataset       of `load_mnist`
-    val_fraction  share of the training examples that is set aside for validation; the others are trained on. 0: all
-                  are, and `val` is empty
+    dataset       from `load_mnist`
+    val_fraction  fraction of the training examples that is set aside for validation. 0: none, and `val` is empty
     device        "cpu", "gpu" or "auto"; None: the CPU
     counts        instead of val_fraction: how many to train on, and how many to validate on
 
-    The test split is the data set's own. Raises DataError where a part would be empty, there are too few,
-    or the seed is no whole number.
+    The test split is the data set's own. Raises DataError where a split would be empty, there are too few examples,
+    or the seed is not a whole number.
     """
     if not isinstance(dataset, Dataset):
         raise DataError(
-            f"split takes what load_mnist returns, not a {type(dataset).__name__}: of arrays of your own make "
+            f"split takes what load_mnist returns, not a {type(dataset).__name__}: for arrays of your own, use "
             "Splits(Examples(x, y), Examples(...), Examples(...), classes, (height, width))"
         )
     if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise DataError(f"the seed of a split must be a whole number, 0 or more, that draws the same "
-                        f"examples again, got {seed!r}")  # fmt: skip
+        raise DataError(f"the seed of a split must be a whole number, 0 or more, so that it can be drawn again, "
+                        f"got {seed!r}")  # fmt: skip
     seed, val_fraction = int(seed), float(val_fraction)
     counts = None if counts is None else (index(counts[0]), index(counts[1]))
     n = len(dataset.train_labels)
@@ -146,18 +145,18 @@ def split(
         raise DataError(f"counts=({n_train}, {n_val}): at least 1 image to train on, and 0 or more to validate on")
     if n_train + n_val > n:
         raise DataError(
-            f"{n_train:,} training and {n_val:,} validation images were asked for, but {dataset.name} has "
-            f"{n:,} training images in all: ask for fewer"
+            f"{n_train:,} training and {n_val:,} validation images were requested, but {dataset.name} has "
+            f"{n:,} training images in all: request fewer"
         )
     return _pick(dataset, order[:n_train], order[n - n_val :], device, origin)
 
 
 def examples_of(given: Any) -> Examples:
-    """Examples of a pair of arrays (images, labels); Examples as they are. Raises DataError for what is neither."""
+    """Examples from a pair of arrays (images, labels); Examples unchanged. Raises DataError for anything else."""
     if isinstance(given, Examples):
         return given
     if isinstance(given, tuple) and all(isinstance(each, tuple) and len(each) == 2 for each in given):
-        raise DataError("these are pairs of arrays, as of Keras's load_data(): give one, (x_train, y_train), and "
+        raise DataError("these are two pairs of arrays, as from Keras's load_data(): pass one, (x_train, y_train), and "
                         "the other to evaluate((x_test, y_test))")  # fmt: skip
     if isinstance(given, (tuple, list)) and len(given) == 2:
         images, labels = map(plain_array, given)
@@ -173,7 +172,7 @@ def examples_of(given: Any) -> Examples:
 
 
 def plain_array(given: Any) -> Array:
-    """An array as it is, on any device; of all else the array of its values."""
+    """An array unchanged, on any device; for anything else, the array of its values."""
     if isinstance(given, Tensor):
         return given.data
     try:
@@ -185,17 +184,17 @@ def plain_array(given: Any) -> Array:
 
 def _array_of_list(given: Any) -> Array:
     if hasattr(given, "toarray"):
-        raise DataError("this is a sparse matrix: X.toarray() makes an array of it")
+        raise DataError("this is a sparse matrix: convert it with X.toarray()")
     try:
         return np.asarray(given)
     except ValueError as error:
-        raise DataError("these are arrays of several shapes: images of one size make one array, (N, H, W); a network "
-                        "of several inputs takes a loop of your own") from error  # fmt: skip
+        raise DataError("these arrays have different shapes: images of one size make one array, (N, H, W); a network "
+                        "with several inputs needs a loop of your own") from error  # fmt: skip
 
 
 def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
-    """Splits as they are; of a Dataset, as `split(data, seed=seed)` draws them; of Examples or a pair of arrays, all to
-    learn from. Raises DataError for anything else."""
+    """Splits unchanged; for a Dataset, `split(data, seed=seed)`; for Examples or a pair of arrays, all of them for
+    training. Raises DataError for anything else."""
     if isinstance(data, Splits):
         return data
     if isinstance(data, Dataset):
@@ -207,28 +206,28 @@ def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
 
 
 def sizes(n: int, val_fraction: float) -> tuple[int, int]:
-    """How many of n examples are trained on, and how many set aside; none for a fraction of 0.
+    """How many of n examples to train on, and how many to set aside; none for a fraction of 0.
 
-    Raises DataError where another fraction leaves either without any, or is no finite number.
+    Raises DataError where another fraction leaves either empty, or is not a finite number.
     """
     if not math.isfinite(val_fraction):
-        raise DataError(f"a validation fraction is a number from 0 to below 1, got {val_fraction}")
+        raise DataError(f"a validation fraction must be in [0, 1), got {val_fraction}")
     n_val = round(n * val_fraction)
     if val_fraction != 0 and not 0 < n_val < n:
         raise DataError(
-            f"a validation fraction of {val_fraction} sets {n_val} of {n} training images aside; "
-            f"each part needs at least one: choose a {'larger' if n_val < 1 else 'smaller'} one, or 0 to set none aside"
+            f"a validation fraction of {val_fraction} sets {n_val} of {n} training images aside; each part needs at "
+            f"least one: choose a {'larger' if n_val < 1 else 'smaller'} fraction, or 0 to set none aside"
         )
     return n - n_val, n_val
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """How many batches so many examples make; the last takes what is left."""
+    """The number of batches; the last may be smaller."""
     return -(-examples // batch_size)
 
 
 def _pick(dataset: Dataset, train: Array, val: Array, device: str | None, origin: Origin) -> Splits:
-    """The training examples at these indices, to learn from and to choose by, and all test examples; on the device."""
+    """The training and validation examples at these indices, and all test examples, on the device."""
     backend = get_backend(device)
 
     def examples(images: Array, labels: Array) -> Examples:
@@ -246,15 +245,15 @@ def _pick(dataset: Dataset, train: Array, val: Array, device: str | None, origin
 
 
 class Batches(Iterator[tuple[Tensor, Array]]):
-    """What `batches` returns. Each `for` over it is an epoch, from its first batch on; len() of it is how many.
+    """What `batches` returns. Each `for` over it is an epoch, from its first batch on; len() is the number of batches.
 
-    epoch  gives the batches once, in an order drawn anew
-    n      how many
+    epoch  returns an iterator over the batches of one epoch, in a newly drawn order
+    n      number of batches
     """
 
     def __init__(self, epoch: Callable[[], Iterator[tuple[Tensor, Array]]], n: int) -> None:
         self.epoch, self.n = epoch, n
-        self.going: Iterator[tuple[Tensor, Array]] | None = None  # of next()
+        self.going: Iterator[tuple[Tensor, Array]] | None = None  # for next()
 
     def __iter__(self) -> Iterator[tuple[Tensor, Array]]:
         return self.epoch()
@@ -279,7 +278,7 @@ def batches(
 ) -> Batches: ...
 
 
-@overload  # of batches(*data.train, batch_size=64), where a type checker can't count to two
+@overload  # for batches(*data.train, batch_size=64), where a type checker can't see that there are two
 def batches(
     *data: Array,
     batch_size: int,
@@ -300,18 +299,18 @@ def batches(  # type: ignore[misc] # the star
     drop_last: bool = False,
     **other: Any,
 ) -> Batches:
-    """All (x, labels): x a Tensor (n, C, H, W), bytes scaled to [0, 1]; n is `batch_size`, in the end what is left.
+    """Batches (x, labels): x a Tensor (n, C, H, W), uint8 scaled to [0, 1]; n is `batch_size`, or less in the last.
 
-    images     (N, H, W), C is 1 then, or (N, C, H, W) on any device: uint8 (scaled by 1/255) or other numbers (as they
-               are, so divide an int64 column of pandas by 255 first); rows (N, F) of other data stay rows
-    labels     (N,) integers on the same device; beside rows also numbers to be learned, (N,) or (N, K)
-    rng        a Generator, made once before all epochs, which draws the order; None keeps the order as it is
-    start      begin with this batch of the order, to resume in the middle of an epoch
+    images     (N, H, W), for which C is 1, or (N, C, H, W), on any device: uint8 (scaled by 1/255) or other numbers
+               (not scaled, so divide an int64 pandas column by 255 first); rows (N, F) of other data stay rows
+    labels     (N,) integers on the same device; for rows also regression targets, (N,) or (N, K)
+    rng        a Generator, made once before all epochs, which draws the order; None: no shuffling
+    start      start with this batch of the order, to resume in the middle of an epoch
     dtype      of x, a float dtype; float32 by default
-    drop_last  leave out a last batch of fewer examples, such as the batch of one that batch norm can't learn from
+    drop_last  drop a smaller last batch, such as the batch of one that batch norm can't learn from
 
-    `for x, y in batches(...)` is an epoch. What is kept, loader = batches(...), gives another in each `for`, and has a
-    len(). Raises DataError where the counts of images and labels differ, the batch size is no whole number above 0, or
+    `for x, y in batches(...)` is one epoch. A loader = batches(...) gives a new epoch in each `for`, and has a len().
+    Raises DataError where the counts of images and labels differ, the batch size is not a whole number above 0, or
     start is below 0.
     """
     refuse("batches", other)
@@ -319,13 +318,13 @@ def batches(  # type: ignore[misc] # the star
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
     if np.ndim(batch_size):
-        raise DataError("batches takes two arrays: of more take rows, x[chosen], by rng.permutation(len(x))")
+        raise DataError("batches takes two arrays: for more, index each with chosen rows from rng.permutation(len(x))")
     if rng is not None and not hasattr(rng, "permutation"):
         raise DataError(f"rng must be np.random.default_rng(seed), made once before the epochs, got {rng!r}")
     if not isinstance(batch_size, Integral) or batch_size < 1:
         raise DataError(f"the batch size must be a whole number, at least 1, got {batch_size!r}")
     if start < 0:
-        raise DataError(f"start must be the number of a batch, from 0 on, got {start}")
+        raise DataError(f"start must be the index of a batch, 0 or more, got {start}")
     end = len(images) - len(images) % batch_size if drop_last else len(images)
     n = max(0, steps_per_epoch(end, batch_size) - start)
     return Batches(partial(_epoch, images, labels, batch_size, rng, start, dtype, end), n)
@@ -345,12 +344,12 @@ def _epoch(
             yield Tensor(taken[0]), taken[1]
             continue
         x = scale(images[chosen], dtype)
-        y = labels[chosen]  # like x the reader's own, to be changed in place
+        y = labels[chosen]  # a copy, as x is: the caller may change it in place
         yield Tensor(x[:, None] if x.ndim == 3 else x), y.copy() if order is None else y
 
 
 def statistics(images: Array) -> tuple[float, float]:
-    """Mean and standard deviation of all pixels, as `scale` has them. Of bytes they are exact: sums of integers."""
+    """Mean and standard deviation of all pixels, after `scale`. For uint8 they are exact: sums of integers."""
     wide = np.int32 if images.dtype == np.uint8 else np.float64
     total = squares = 0.0
     for begin in range(0, len(images), 1024):
@@ -363,7 +362,7 @@ def statistics(images: Array) -> tuple[float, float]:
 
 
 def scale(pixels: Array, dtype: Any = np.float32) -> Array:
-    """Bytes 0..255 as numbers in [0, 1]; floats only change their dtype."""
+    """uint8 pixels 0 to 255 as floats in [0, 1]; other pixels are only cast to the dtype."""
     if pixels.dtype != np.uint8:
         return pixels.astype(dtype)
     backend, dtype = backend_of(pixels), np.dtype(dtype)

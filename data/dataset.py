@@ -1,8 +1,8 @@
-"""A data set: images with their labels, in two parts, one to learn from and one to be tested on.
+"""A data set: images with their labels, in two parts, one for training and one for testing.
 
-On disk it is four IDX files in one folder, under the names that MNIST gave them. Nothing here knows MNIST:
-the images may have any size and the labels any number of classes. What is checked is what silently spoils a
-training run: images and labels that do not belong together.
+On disk it is four IDX files in one folder, named as in MNIST. Nothing here is specific to MNIST: the images may have
+any size and the labels any number of classes. The checks are for what silently spoils a training run: images and labels
+that do not belong together.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from minidl.data.idx import DataError, idx_sha256, read_idx
 from minidl.data.layout import PARTS, all_names_of, files_under, find_parts
 from minidl.data.polarity import polarity_of, was_inverted
 
-CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, a line each
-LONGEST_NAME = 255  # characters of a class's name: as long as a folder's
+CLASS_NAMES = "class-names.txt"  # beside the four files: the name of each class, one per line
+LONGEST_NAME = 255  # characters of a class name: as long as a folder's may be
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and labels, checked against each other.
 
-    name                       "mnist", "mnist5k" or the folder as it was asked for.
-    source                     in words, where the bytes came from.
+    name                       "mnist", "mnist5k" or the folder as requested.
+    source                     in words, where the data came from.
     train_images, test_images  uint8 (N, H, W), 0 to 255 as in the file.
     train_labels, test_labels  int64 (N,), 0 to classes - 1.
-    sha256                     identifies the content, 64 hex digits: the SHA-256 of the four hex SHA-256 of the
-                               unpacked files, end to end, in the order train images, train labels, test images, test
+    sha256                     identifies the content, 64 hex digits: the SHA-256 of the four concatenated hex SHA-256
+                               of the uncompressed files, in the order train images, train labels, test images, test
                                labels.
     note                       what a program should tell the user about the choice of this data set ("" if nothing).
-    class_names                a name for each class, for tables and pictures; () where none were given.
-    inverted                   whether `python -m minidl.data` has inverted all pictures; None: it made none.
-    known                      by which name it is known, where it was asked for by its folder: "emnist-letters".
+    class_names                a name for each class, for tables and figures; () where none were given.
+    inverted                   whether `python -m minidl.data` inverted all images; None: not known.
+    known                      the name of a known data set that was requested by its folder: "emnist-letters".
     """
 
     name: str
@@ -57,12 +57,12 @@ class Dataset:
     known: str = ""
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-        """`(x_train, y_train), (x_test, y_test) = load_mnist()`, as of Keras's load_data()."""
+        """`(x_train, y_train), (x_test, y_test) = load_mnist()`, as with Keras's load_data()."""
         return iter(((self.train_images, self.train_labels), (self.test_images, self.test_labels)))
 
     @cached_property
     def polarity(self) -> str:
-        """Whether its pictures are light on dark, dark on light or of both kinds: see polarity.py."""
+        """Whether its images are light on dark, dark on light or of both kinds: see polarity.py."""
         return polarity_of(self.train_images, self.inverted)
 
     def __repr__(self) -> str:
@@ -73,9 +73,9 @@ class Dataset:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Dataset:
-    """Read the data set of any image size and class count that four IDX files in `folder` make up.
+    """Read the data set in the four IDX files in `folder`, of any image size and number of classes.
 
-    Raises DataError where a file is missing, is not sound (IdxError), or does not fit the others.
+    Raises DataError where a file is missing, is damaged (IdxError), or does not fit the others.
     """
     parts = find_parts(folder)
     dataset = make_dataset(
@@ -92,28 +92,28 @@ def _read_part(path: Path, part: str) -> NDArray[Any]:
 
 
 def check_namesakes(path: Path, array: NDArray[Any], names: Sequence[str]) -> None:
-    """Raise DataError where a file beside `path` goes under one of the names, and holds another array: one is old."""
+    """Raise DataError where another file beside `path` has one of the names, but holds a different array."""
     for other in files_under(path.parent, names):
         if other != path and not np.array_equal(read_idx(other), array):
-            raise DataError(f"{path} and {other} hold different arrays: remove the one that is not meant")
+            raise DataError(f"{path} and {other} hold different arrays: remove the one that you do not want")
 
 
 def _read_names(path: Path, classes: int) -> tuple[str, ...]:
-    """The names of the classes, a line each; none where there is no such file."""
+    """The names of the classes, one per line; none where there is no such file."""
     if not path.is_file():
         return ()
     if path.stat().st_size > 1000 * (1 + classes) * LONGEST_NAME:
-        raise DataError(f"{path} is too large for the names of {classes} classes, a line each: mend it, or remove it")
+        raise DataError(f"{path} is too large for the names of {classes} classes, one per line: fix or remove it")
     try:
-        names = tuple(path.read_text(encoding="utf-8-sig").splitlines())  # sig: Windows puts a mark before the text
+        names = tuple(path.read_text(encoding="utf-8-sig").splitlines())  # sig: Windows writes a byte order mark
     except UnicodeDecodeError:
-        raise DataError(f"{path} is no text in UTF-8: save it so, or remove it") from None
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8, or remove it") from None
     if blank := [k for k, name in enumerate(names[:classes], 1) if not name.strip()]:
-        raise DataError(f"{path} has no name in line {blank[0]}: each class has a line, so remove the empty one")
+        raise DataError(f"{path} has no name in line {blank[0]}: it must have one class name per line, no empty lines")
     if len(names) < classes:
-        raise DataError(f"{path} names {len(names)} of {classes} classes, a line each: add the others, or remove it")
+        raise DataError(f"{path} names {len(names)} of {classes} classes, one per line: add the others, or remove it")
     if long := [name for name in names[:classes] if len(name) > LONGEST_NAME]:
-        raise DataError(f"{path} has a name of {len(long[0]):,} characters: they have at most {LONGEST_NAME}")
+        raise DataError(f"{path} has a name of {len(long[0]):,} characters: at most {LONGEST_NAME} are allowed")
     return names[:classes]
 
 
@@ -123,8 +123,8 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
     images  uint8 (N, H, W)
     labels  any integer type, (N,).
 
-    The number of classes is the largest training label plus one. Raises DataError that names `source`, what does not
-    fit and the numbers.
+    The number of classes is the largest training label plus one. Raises DataError that names `source`, the mismatch and
+    the numbers.
     """
     content = dict(zip(PARTS, arrays, strict=True))
     for part, array in content.items():
@@ -159,15 +159,16 @@ def make_dataset(name: str, source: str, arrays: Iterable[NDArray[Any]], note: s
 
 
 def _empty_classes(labels: NDArray[Any], classes: int) -> str:
-    """What to tell of labels below the largest that no training image has, or of a single one; else ""."""
+    """A note on labels below the largest that no training image has, or on a single label; else ""."""
     if classes == 1:
-        return "every training image has the label 0, so there is nothing to tell apart"
+        return "every training image has the label 0, so there is only one class"
     empty = np.flatnonzero(np.bincount(labels.astype(np.int64), minlength=classes) == 0).tolist()
     if not empty:
         return ""
     some = ", ".join(map(str, empty[:8])) + (", ..." if len(empty) > 8 else "")
     return (
-        f"no training image has the label {some}, so not all of the {classes} classes, 0 to {classes - 1}, are learned"
+        f"no training image has the label {some}, so not all of the {classes} classes, 0 to {classes - 1}, can be "
+        "learned"
     )
 
 
@@ -193,9 +194,9 @@ def _count_classes(source: str, train: NDArray[Any], test: NDArray[Any]) -> int:
         if wrong.size:
             raise DataError(
                 f"{source}: {part} has the label {labels[wrong[0]]} at index {wrong[0]}; labels "
-                f"count from 0, and the largest that the training data shows is {classes - 1}"
+                f"start at 0, and the largest in the training data is {classes - 1}"
             )
-    if classes > len(train):  # a damaged label would otherwise ask the model for a billion outputs
+    if classes > len(train):  # else a damaged label could give the model a billion outputs
         raise DataError(
             f"{source}: the largest label, {classes - 1}, means {classes} classes, "
             f"but there are only {len(train)} training images"

@@ -1,14 +1,12 @@
-"""Fetching a file from the internet without ever keeping a bad one.
+"""Downloading a file without ever keeping a bad one.
 
-A download can go wrong in many ways: no network, a web page in place of the file, a connection cut in the
-middle, a disk that is full. One rule covers them all: the bytes go to a `.part` file, and only when their
-hash is the known one do they get the file's name. Whatever else happens, the next mirror is tried; at the
-end the user reads what each one answered.
+A download can fail in many ways: no network, a web page in place of the file, a connection lost halfway, a full disk.
+One rule covers them all: the bytes go to a `.part` file, which gets its final name only if its hash matches. On any
+failure the next mirror is tried; if all fail, the error lists what each one answered.
 
-MNIST's hashes are SHA-256 of the unpacked bytes, because mirrors pack the same file anew and its .gz then differs. Of
-the other data sets only MD5 of the .gz has been published (known.py), so theirs are those.
-pooch does the HTTP; it runs in a thread of its own, since no time limit of a socket covers a name server that
-never answers.
+MNIST's hashes are SHA-256 of the uncompressed bytes, because mirrors recompress the file and its .gz then differs. For
+the other data sets only the MD5 of the .gz has been published (known.py), so that is used.
+pooch does the HTTP, in its own thread, since no socket timeout covers a name server that never answers.
 """
 
 from __future__ import annotations
@@ -31,10 +29,10 @@ from minidl.data.idx import GZIP_MAGIC, DataError, IdxError, idx_sha256, read_id
 class RemoteFile:
     """An IDX file that mirrors offer.
 
-    name                    its name there and here.
+    name                    its name on the mirrors and here.
     packed_bytes            its usual size as `.gz`, for the progress bar only.
-    unpacked_bytes, sha256  size and SHA-256 (64 hex digits) of the unpacked file.
-    md5                     of the `.gz`, 32 hex digits, where sha256 is "": none has been published.
+    unpacked_bytes, sha256  size and SHA-256 (64 hex digits) of the uncompressed file.
+    md5                     of the `.gz`, 32 hex digits, where sha256 is "" because none has been published.
     """
 
     name: str
@@ -48,11 +46,11 @@ class RemoteFile:
 class Patience:
     """How long to wait for mirrors, in seconds, before trying the next.
 
-    connect  for a connection, to each address of the host.
-    silence  without a single byte.
+    connect  for a connection to each address of the host.
+    silence  without receiving a byte.
     total    for one attempt at one file.
     passes   how often to go through the list of mirrors.
-    pause    before each pass but the first.
+    pause    before each pass except the first.
     """
 
     connect: float
@@ -69,7 +67,7 @@ QUICK = Patience(connect=3, silence=5, total=60, passes=1)
 class DownloadError(DataError):
     """A file that could not be fetched.
 
-    message  the whole text, what to do included
+    message  the whole text, including what to do
     reason   what each mirror answered, or what is wrong with the folder
     """
 
@@ -82,13 +80,13 @@ class DownloadError(DataError):
 
 
 class _MirrorError(Exception):
-    """One mirror failed; the text says what it answered."""
+    """One mirror failed; the message says how."""
 
 
 class _FolderError(OSError):
-    """The bytes came, but could not be written; another mirror would not help.
+    """The bytes arrived, but could not be written; another mirror would not help.
 
-    A class of its own, because the errors of the network are OSErrors too.
+    A separate class, because network errors are OSErrors too.
     """
 
 
@@ -98,7 +96,7 @@ def fetch(
     """Download one file into `folder`, from the first mirror that sends the right bytes.
 
     mirrors  URLs to which the file's name is appended.
-    folder   made if need be.
+    folder   created if needed.
     what     the data set, for the message.
 
     Returns the array in the file, and the mirror that sent it.
@@ -124,8 +122,8 @@ def fetch(
     reason = "; ".join(answered) or "there is no mirror to ask"
     raise DownloadError(
         f"{file.name} could not be fetched: {reason}\n"
-        f"By hand: get the four {what} files elsewhere and put them into {folder}, "
-        "or name their folder in MINIDL_DATA. mnist5k needs no download.",
+        f"Instead, get the four {what} files elsewhere and put them into {folder}, "
+        "or set MINIDL_DATA to their folder. mnist5k needs no download.",
         reason,
     )
 
@@ -133,7 +131,7 @@ def fetch(
 def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
     """Read the IDX file at `path`, which must have the content of `file` (plain or gzipped, under any name).
 
-    Raises IdxError where it is not a sound IDX file, or is another one.
+    Raises IdxError where it is not a valid IDX file, or is a different one.
     """
     if not file.sha256:
         return _read_by_md5(path, file)
@@ -143,33 +141,33 @@ def read_verified(path: Path, file: RemoteFile) -> NDArray[Any]:
         raise IdxError(
             path,
             0,
-            f"this is not the published {file.name}: the SHA-256 of its unpacked bytes "
+            f"this is not the published {file.name}: the SHA-256 of its uncompressed bytes "
             f"starts {found[:12]}, expected {file.sha256[:12]}",
         )
     return array
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is gzipped, whatever its name says."""
+    """Whether a file is gzipped, whatever its name."""
     with open(path, "rb") as file:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def _read_by_md5(path: Path, file: RemoteFile) -> NDArray[Any]:
-    """The same by the MD5 of the `.gz`. A file that is unpacked can't be verified by it, and is taken as it is."""
+    """The same by the MD5 of the `.gz`. An uncompressed file can't be verified by it, and is accepted as it is."""
     array = read_idx(path, max_bytes=file.unpacked_bytes)
     if is_packed(path) and (found := md5_of(path)) != file.md5:
         raise IdxError(
             path,
             0,
             f"this is not the published {file.name}: the MD5 of its bytes starts {found[:12]}, expected "
-            f"{file.md5[:12]}; unpacked it would be taken unverified",
+            f"{file.md5[:12]}; decompressed, it would be accepted without verification",
         )
     return array
 
 
 def md5_of(path: Path) -> str:
-    """The MD5 of a file's bytes, packed as they are, 32 hex digits."""
+    """The MD5 of a file's bytes, not decompressed, 32 hex digits."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as packed:
         while chunk := packed.read(1 << 20):
@@ -189,7 +187,7 @@ def _fetch_from(mirror: str, file: RemoteFile, folder: Path, patience: Patience)
 
 def _stream(url: str, part: BinaryIO, file: RemoteFile, patience: Patience) -> None:
     """Copy what `url` sends into `part`. Raises _MirrorError or _FolderError."""
-    from tqdm import tqdm  # here, as is pooch: together they take longer to import than NumPy does
+    from tqdm import tqdm  # here, as pooch below: together they take longer to import than NumPy
 
     # disable=None: no bar where stderr is not a terminal
     with tqdm(total=file.packed_bytes, desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
@@ -200,7 +198,7 @@ def _stream(url: str, part: BinaryIO, file: RemoteFile, patience: Patience) -> N
         while worker.is_alive():
             worker.join(0.1)
             now = time.monotonic()
-            # A worker that is given up is left to itself: our caller closes `part`, and its next write fails.
+            # An abandoned worker stops by itself: our caller closes `part`, and its next write fails.
             if now - sink.heard > patience.silence:
                 raise _MirrorError(f"silent for {patience.silence:g} s, after {sink.received} bytes")
             if now - started > patience.total:
@@ -210,7 +208,7 @@ def _stream(url: str, part: BinaryIO, file: RemoteFile, patience: Patience) -> N
 
 
 class _Sink:
-    """The file that pooch writes to; it knows when bytes last came, and refuses more than there can be."""
+    """The file that pooch writes to; it records when bytes last arrived, and rejects more than there can be."""
 
     def __init__(self, part: BinaryIO, bar: Any, most: int) -> None:
         self.part, self.bar, self.most = part, bar, most
@@ -219,7 +217,7 @@ class _Sink:
     def write(self, chunk: bytes) -> None:
         self.received, self.heard = self.received + len(chunk), time.monotonic()
         if self.received > self.most:
-            raise _MirrorError(f"more than {self.most} bytes came")
+            raise _MirrorError(f"it sent more than {self.most} bytes")
         try:
             self.part.write(chunk)
         except OSError as error:
@@ -231,7 +229,7 @@ class _Sink:
 
 
 class _Worker(threading.Thread):
-    """Runs pooch's HTTP downloader. A daemon, so that one which hangs keeps no program from ending."""
+    """Runs pooch's HTTP downloader. A daemon, so that a hanging one does not keep the program from exiting."""
 
     def __init__(self, url: str, sink: _Sink, patience: Patience) -> None:
         super().__init__(daemon=True)
@@ -242,7 +240,7 @@ class _Worker(threading.Thread):
         import pooch
 
         responses: list[Any] = []  # redirects included; pooch leaves them open where a download fails
-        # identity: a server that packed or unpacked the file on its way would be of no help
+        # identity: the server must not compress or decompress the file on the way
         get = pooch.HTTPDownloader(
             chunk_size=1 << 12,
             headers={"Accept-Encoding": "identity"},
@@ -251,7 +249,7 @@ class _Worker(threading.Thread):
         )
         try:
             get(self.url, self.sink, None)
-        except Exception as error:  # whatever it is, the thread that waits decides what it means
+        except Exception as error:  # whatever it is, the waiting thread interprets it
             self.error = error
         finally:
             for response in responses:
@@ -259,7 +257,7 @@ class _Worker(threading.Thread):
 
 
 def _in_words(error: Exception, sink: _Sink) -> Exception:
-    """Return the _MirrorError or _FolderError that says in a few words what an exception of pooch means."""
+    """Return the _MirrorError or _FolderError that says in a few words what pooch's exception means."""
     import requests
 
     if isinstance(error, (_MirrorError, _FolderError)):
@@ -267,7 +265,7 @@ def _in_words(error: Exception, sink: _Sink) -> Exception:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _MirrorError(f"HTTP status {error.response.status_code} {error.response.reason}")
     if isinstance(error, requests.exceptions.SSLError):
-        return _MirrorError("its certificate is not valid (a network that asks for a login does this)")
+        return _MirrorError("its certificate is not valid (a network with a login page causes this)")
     if isinstance(error, requests.ConnectTimeout):
         return _MirrorError("no connection in time")
     if isinstance(error, requests.TooManyRedirects):
@@ -275,14 +273,14 @@ def _in_words(error: Exception, sink: _Sink) -> Exception:
     if isinstance(error, requests.RequestException) and (
         sink.received or isinstance(error, requests.exceptions.ChunkedEncodingError)
     ):
-        return _MirrorError(f"the connection was cut (at least {sink.received} bytes came)")
+        return _MirrorError(f"the connection was lost (after at least {sink.received} bytes)")
     if isinstance(error, requests.ConnectionError):
         return _MirrorError(f"no connection ({_root_cause(error)})")
     return _MirrorError(f"{type(error).__name__}: {error}")
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the innermost reason of a chain of exceptions: 'Connection refused', not a page about pools."""
+    """Return the innermost reason in a chain of exceptions: 'Connection refused', not a page about pools."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

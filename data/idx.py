@@ -8,9 +8,9 @@
 
 All numbers are big-endian: the most significant byte comes first. The file may be compressed with gzip.
 
-A header is a claim. The reader counts the bytes that are really there before it sets memory aside, so that no
-file, damaged or hostile, yields an array that is short, shifted or made up, or costs more than it holds. A
-gzip file has to be unpacked to be counted; so it is unpacked twice, once to count and once to keep.
+A header is only a claim. The reader counts the bytes that are really there before it allocates memory, so no file,
+damaged or hostile, yields an array that is short, shifted or made up, or takes more memory than it holds. A gzip file
+must be decompressed to be counted, so it is decompressed twice: once to count and once to keep.
 Format: http://yann.lecun.com/exdb/mnist/ (bottom of the page).
 """
 
@@ -38,19 +38,19 @@ ELEMENT_TYPES = {
 }
 MAX_RANK = 64  # the most dimensions that a NumPy array can have
 GZIP_MAGIC = b"\x1f\x8b"
-CHUNK = 1 << 16  # bytes that are read (and unpacked) at a time
-AFFORDABLE = 48 << 20  # bytes that a header may claim before the file is counted: enough for MNIST
+CHUNK = 1 << 16  # bytes that are read (and decompressed) at a time
+AFFORDABLE = 48 << 20  # bytes that a header may claim without the file being counted first: enough for MNIST
 
 
 class DataError(ValueError):
-    """Something is wrong with the data that was asked for. Programs print it and end with status 2."""
+    """Something is wrong with the requested data. Programs print it and exit with status 2."""
 
 
 class IdxError(DataError):
-    """A file that is not a whole, sound IDX file.
+    """A file that is not a complete, valid IDX file.
 
     path     the file.
-    offset   the byte (of the unpacked file) at which it goes wrong.
+    offset   the byte (of the uncompressed file) at which the error is.
     problem  what was expected there, what was found, and what to do.
     """
 
@@ -74,7 +74,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDAr
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which would wait for ever on a pipe
+        if not stat.S_ISREG(path.stat().st_mode):  # checked before open(), which would block on a pipe
             kind = "folder" if path.is_dir() else "device or pipe"
             raise IdxError(path, 0, f"expected a file, found a {kind}")
         with open(path, "rb") as file:
@@ -82,7 +82,7 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDAr
             try:
                 return _parse(source, max_bytes)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:  # cut short, wrong CRC, garbage
-                problem = f"expected sound gzip data, found damage ({error}); get the file again"
+                problem = f"the gzip data is damaged ({error}); get the file again"
                 raise source.error(problem) from error
     except OSError as error:
         raise IdxError(path, 0, f"the file cannot be read: {error.strerror}") from error
@@ -91,11 +91,11 @@ def read_idx(path: str | os.PathLike[str], max_bytes: int | None = None) -> NDAr
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as an IDX file.
 
-    path   of the file; it is gzipped if, and only if, the name ends in `.gz`
+    path   of the file, which is gzipped if, and only if, the name ends in `.gz`
     array  uint8, int8, int16, int32, float32 or float64, of any shape and byte order
 
     The same array always gives the same bytes (with the same zlib). The file appears under its name only when
-    it is whole. Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file can't be
+    it is complete. Raises IdxError for another dtype or a dimension over 2**32 - 1, OSError where the file can't be
     written.
     """
     path, array = Path(path), np.asarray(array)
@@ -112,10 +112,10 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
 
 
 def idx_sha256(array: NDArray[Any]) -> str:
-    """Return the SHA-256, in hex, of the unpacked IDX file that holds `array`.
+    """Return the SHA-256, in hex, of the uncompressed IDX file that holds `array`.
 
-    A header is determined by dtype and shape, so the hash of a file that was read is known without unpacking
-    it a second time. Raises IdxError for a dtype that IDX does not have.
+    The header is determined by dtype and shape, so a file that was read can be hashed without decompressing it again.
+    Raises IdxError for a dtype that IDX does not have.
     """
     nameless = Path("array")
     digest = hashlib.sha256(_header_of(nameless, array))
@@ -127,7 +127,7 @@ def idx_sha256(array: NDArray[Any]) -> str:
 
 
 class _Source:
-    """The unpacked bytes of a file, in order, and a count of those that were read: every error says where."""
+    """The uncompressed bytes of a file, in order, and a count of those read, so that every error says where."""
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
         self.path, self.position = path, 0
@@ -151,19 +151,19 @@ class _Source:
         return filled
 
     def remaining(self, most: int) -> int:
-        """Return how many bytes are still to come, counting up to `most`; the reading position stays."""
+        """Return how many bytes remain, counting up to `most`; the read position does not change."""
         if not self.gzipped:
             return self.size - self.position
         start = self.position
-        while self.position - start < most and self.read(most):  # unpacks, and keeps nothing
+        while self.position - start < most and self.read(most):  # decompresses, and keeps nothing
             continue
         found, self.position = self.position - start, start
         self.stream.seek(start)
         return found
 
     def error(self, problem: str, offset: int | None = None) -> IdxError:
-        """Return an IdxError at `offset` (default: where reading stands); says so if the file is gzipped."""
-        where = " (offset in the unpacked data)" if self.gzipped else ""
+        """Return an IdxError at `offset` (default: the read position); it says so if the file is gzipped."""
+        where = " (offset in the uncompressed data)" if self.gzipped else ""
         return IdxError(self.path, self.position if offset is None else offset, problem + where)
 
 
@@ -172,7 +172,7 @@ def _parse(source: _Source, max_bytes: int | None) -> NDArray[Any]:
     claimed, start = math.prod(shape) * dtype.itemsize, source.position
     says = f"{claimed} bytes of {dtype.newbyteorder('=').name} (shape {'x'.join(map(str, shape)) or 'none'})"
     _check_claim(source, claimed, says, max_bytes)
-    if claimed > AFFORDABLE:  # else unpacking twice would cost more than memory set aside for a lie
+    if claimed > AFFORDABLE:  # below, decompressing twice would cost more than allocating for a lie
         _check_found(source, source.remaining(claimed + 1), claimed, says, start)
     try:
         array = np.empty(shape, dtype)
@@ -206,19 +206,19 @@ def _read_header(source: _Source) -> tuple[np.dtype[Any], tuple[int, ...]]:
 
 
 def _check_claim(source: _Source, claimed: int, says: str, max_bytes: int | None) -> None:
-    """Compare what the header claims with what a file of this size can hold, before memory is set aside for it."""
+    """Compare what the header claims with what a file of this size can hold, before memory is allocated for it."""
     if max_bytes is not None and claimed > max_bytes:
         raise source.error(f"expected at most {max_bytes} bytes of elements, the header claims {says}", 4)
-    # DEFLATE codes at most 258 bytes in 2 bits, so it never packs more than 1032 bytes into one ...
+    # DEFLATE codes at most 258 bytes in 2 bits, so it never compresses more than 1032 bytes into one ...
     if source.gzipped and claimed + source.position > 1032 * source.size:
         raise source.error(f"the header claims {says}, more than {source.size} bytes of gzip can hold", 4)
     # ... and no compressor makes data an eighth longer. (128 KiB: room for a file name, a comment, padding.)
     if source.gzipped and source.size > claimed + claimed // 8 + (1 << 17):
-        raise source.error(f"the header claims {says}, but the gzip file has {source.size}: data trails", 4)
+        raise source.error(f"the header claims {says}, but the gzip file has {source.size}: trailing data", 4)
 
 
 def _check_found(source: _Source, found: int, claimed: int, says: str, start: int) -> None:
-    """Compare what there is from `start` on, counted up to one byte too many, with what the header claims."""
+    """Compare the bytes found from `start` on, counted up to one too many, with what the header claims."""
     if found < claimed:
         raise source.error(
             f"the header claims {says}, found {found} bytes: it is truncated; get it again", start + found
@@ -228,12 +228,12 @@ def _check_found(source: _Source, found: int, claimed: int, says: str, start: in
 
 
 def _describe(start: bytes) -> str:
-    """Say in words what a file that is not IDX begins with."""
+    """Describe the first bytes of a file that is not IDX."""
     if not start:
         return "an empty file"
     shown = start.hex(" ")
     if start.startswith(GZIP_MAGIC):
-        return f"{shown}: gzip inside gzip; unpack it once (gzip -d)"
+        return f"{shown}: gzip inside gzip; decompress it once (gzip -d)"
     if start.lstrip().startswith(b"<"):
         return f"{shown}: a web page (HTML) saved under this name; get the file again"
     if len(start) < 4:

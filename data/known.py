@@ -1,11 +1,11 @@
-"""What is known of data sets in MNIST's format: their files with their hashes, and the names of their classes.
+"""Known data sets in MNIST's format: their files with their hashes, and the names of their classes.
 
-The hashes are MD5 of the `.gz` files, since no others have been published: those of torchvision's list (Fashion-MNIST,
-KMNIST, QMNIST), and those of deeplearning4j's and the package mnists, which agree (EMNIST).
+The hashes are MD5 of the `.gz` files, since no others have been published: those in torchvision's list (Fashion-MNIST,
+KMNIST, QMNIST), and those of deeplearning4j and the package mnists, which agree (EMNIST).
 
     Fashion-MNIST  Xiao et al. 2017, arxiv.org/abs/1708.07747: clothes, as large and as balanced as MNIST
     KMNIST         Clanuwat et al. 2018, arxiv.org/abs/1812.01718: ten cursive Japanese characters
-    QMNIST         Yadav & Bottou 2019, arxiv.org/abs/1905.10498: MNIST's digits anew, with 60,000 to test on
+    QMNIST         Yadav & Bottou 2019, arxiv.org/abs/1905.10498: MNIST's digits reconstructed, with 60,000 for testing
     EMNIST         Cohen et al. 2017, arxiv.org/abs/1702.05373: letters and digits, in six parts
 """
 
@@ -48,7 +48,7 @@ CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 KANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 CHARACTERS = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 MERGED = tuple(string.digits + string.ascii_uppercase + "abdefghnqrt")  # c, i, j, ... look like their capitals
-EMNIST_ZIP = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"  # 556 MB, too much to fetch unasked
+EMNIST_ZIP = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"  # 556 MB, too much to download unasked
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Known:
 
     files        one RemoteFile for each of the PARTS.
     class_names  in the order of the labels.
-    folders      where it lies below a folder that holds several, the most usual first.
-    mirrors      URLs to fetch it from.
-    prefix       what its files' names begin with, where they are not MNIST's.
-    first_label  what the files count from.
-    transposed   whether rows and columns of the pictures are exchanged in the files.
+    folders      where it is below a folder that holds several, the most common first.
+    mirrors      URLs to download it from.
+    prefix       of its file names, where they are not MNIST's.
+    first_label  the smallest label in the files.
+    transposed   whether the images in the files are transposed.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Known:
 
 
 def _files(names: tuple[str, ...], counts: tuple[int, int], packed: tuple[int, ...], md5: str) -> dict[str, RemoteFile]:
-    """Four files of so many training and test images, 28x28; labels of 8 numbers where they are `idx2-int`."""
+    """Four files with this many training and test images, 28x28; `idx2-int` labels have 8 numbers each."""
     label = {"idx1-ubyte": (8, 1), "idx2-int": (12, 32)}
     twice = (counts[0], counts[0], counts[1], counts[1])
     made = {}

@@ -1,7 +1,7 @@
-"""Where the four files of a data set lie: under which names, and in which of the folders that may hold them.
+"""Where the four files of a data set are: under which names, and in which of the possible folders.
 
-The names are MNIST's own, and what others have made of them: with a dot, in capitals, `test` for `t10k`, and a folder
-of the file's name around it, as Kaggle packs them. torchvision puts them into MNIST/raw.
+The names are MNIST's own and their variants: with a dot, in capitals, with `test` for `t10k`, or inside a folder of the
+same name, as in Kaggle's archive. torchvision puts them into MNIST/raw.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from pathlib import Path
 from minidl.data.idx import DataError
 from minidl.telling import typed
 
-# The four files of a data set: what they hold, and how many dimensions that has.
+# The four files of a data set: what they hold, and its number of dimensions.
 PARTS = {"train-images": 3, "train-labels": 1, "t10k-images": 3, "t10k-labels": 1}
-TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # what else `python -m minidl.data` takes
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npz")  # other inputs that `python -m minidl.data` takes
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".bz2", ".xz", ".zst", ".z", ".lzma")
-PREFERRED = ("MNIST", "mnist")  # of several data sets in a folder
+PREFERRED = ("MNIST", "mnist")  # if a folder holds several data sets
 
 
 def names_of(part: str) -> list[str]:
-    """Return the file names under which one of the four PARTS goes, in the order in which they are tried."""
+    """Return the possible file names of one of the four PARTS, in the order in which they are tried."""
     rank = PARTS[part]
     return [f"{part}{mark}idx{rank}-ubyte{end}" for end in (".gz", "") for mark in "-."]
 
 
 def all_names_of(part: str) -> list[str]:
-    """Return those of names_of, and for `t10k` those with `test`."""
+    """Return the names from names_of, and for `t10k` also those with `test`."""
     names = names_of(part)
     return names + [name.replace("t10k", "test", 1) for name in names if part.startswith("t10k")]
 
 
 def files_under(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the files in `folder` that go under one of the names: as it is written, in the order of the names; then in
-    other capitals; then in a folder that is called so."""
+    """Return the files in `folder` with one of the names: exact matches, in the order of the names; then matches that
+    differ in case; then matches inside a folder of such a name."""
     known = [name.lower() for name in names]
     there = sorted((known.index(name.lower()), name) for name in _listed(folder) if name.lower() in known)
     loose = [folder / name for _, name in there]
     inside = [path / name for path in loose for name in sorted(_listed(path)) if name.lower() in known]
-    # os.path.isfile says False where the folder may not be entered; Path.is_file raises where it names what it holds.
+    # os.path.isfile is False where the folder has no execute permission; Path.is_file raises there.
     exact = [folder / name for name in names if os.path.isfile(folder / name)]
     return list(dict.fromkeys([*exact, *(path for path in (*loose, *inside) if path.is_file())]))
 
 
 def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of) -> dict[str, Path]:
-    """Return the paths of those of the four PARTS that lie in `folder`, each under one of its names."""
+    """Return the paths of those of the four PARTS that are in `folder`, each under one of its names."""
     found = {part: files_under(folder, names(part)) for part in PARTS}
     return {part: paths[0] for part, paths in found.items() if paths}
 
@@ -54,7 +54,7 @@ def parts_in(folder: Path, names: Callable[[str], Sequence[str]] = all_names_of)
 def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
     """Return the paths of the four files in `folder`, or in the one folder below it that holds all four.
 
-    Raises DataError that names what is missing, or the folders among which to choose.
+    Raises DataError that names what is missing, or the folders to choose from.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -74,9 +74,9 @@ def find_parts(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def _below(folder: Path) -> Path:
-    """The folder below, raw, X or X/raw, that holds four files; `folder` itself where there is none.
+    """The subfolder, raw, X or X/raw, that holds four files; `folder` itself where there is none.
 
-    Raises DataError where there are several, and MNIST is none of them.
+    Raises DataError where there are several, and none of them is MNIST.
     """
     names = sorted(_listed(folder))
     below = [folder / "raw", *(folder / name / more for name in names for more in (".", "raw"))]
@@ -89,16 +89,16 @@ def _below(folder: Path) -> Path:
 
 
 def _to_idx(place: str | os.PathLike[str]) -> str:
-    """What to do with tables and pictures, for messages."""
-    return f"make IDX files of it, python -m minidl.data {typed(str(place))} OUT"
+    """What to do with CSV files, archives and images, for messages."""
+    return f"convert it to IDX files, python -m minidl.data {typed(str(place))} OUT"
 
 
 def _meant(folder: Path, part: str) -> str:
-    """Which file may be meant for a part that is missing, and what to do about its name; "" where none is."""
+    """Which file may be the missing part, and how to rename it; "" where there is none."""
     names = [name for name in sorted(_listed(folder)) if not name.startswith(".")]
     packed = [name for name in names if name.lower().endswith(ARCHIVES)]
     if packed:
-        return f"; unpack {packed[0]}, it may be in there"
+        return f"; extract {packed[0]}, it may be in there"
     split, what = part.split("-")
     splits = (split, "test") if split == "t10k" else (split,)
     near = [name for name in names if what in name.lower() and any(word in name.lower() for word in splits)]
@@ -107,18 +107,18 @@ def _meant(folder: Path, part: str) -> str:
 
 
 def _other_kind(folder: Path) -> str:
-    """What `python -m minidl.data` can make a data set of, if it is that."""
+    """What the folder holds, if `python -m minidl.data` can make a data set of it."""
     names = sorted(_listed(folder))
     if any(name.lower().endswith(TABLES) for name in names):
-        return "a table, a CSV file or an archive of arrays"
+        return "a CSV file or an archive of arrays"
     below = [folder / name for name in names if not name.startswith(".")]
     deeper = [path / name for path in below for name in sorted(_listed(path))[:20]]
     some = (name for path in (*below, *deeper) for name in list(_listed(path))[:20])
-    return "folders of pictures" if any(name.lower().endswith(PICTURES) for name in some) else ""
+    return "folders of images" if any(name.lower().endswith(PICTURES) for name in some) else ""
 
 
 def _listed(folder: Path) -> Iterable[str]:
-    """The names in a folder; none where it can't be read, or is none."""
+    """The names in a folder; none where it can't be read, or is not a folder."""
     try:
         return os.listdir(folder)
     except OSError:
@@ -131,11 +131,11 @@ def check_folder(folder: Path) -> None:
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
         if folder.name.lower().endswith(TABLES) and folder.exists():
-            raise DataError(f"{folder} is a table: {_to_idx(folder)}")
+            raise DataError(f"{folder} is not a folder: {_to_idx(folder)}")
         if folder.exists():
             raise DataError(
-                f"there is no folder {folder} (that is a file): give the folder that holds the four IDX files; what is "
-                f"to be done with another file is said by python -m minidl.data {typed(str(folder))} OUT"
+                f"there is no folder {folder} (that is a file): give the folder that holds the four IDX files; for "
+                f"another kind of file, try python -m minidl.data {typed(str(folder))} OUT"
             )
         raise DataError(f"there is no folder {folder}")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -143,7 +143,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether it lies in a folder that may not be entered, so that its existence can't be checked."""
+    """Whether it is in a folder without permission to enter, so that its existence can't be checked."""
     try:
         path.stat()
     except PermissionError:

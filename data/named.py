@@ -1,7 +1,7 @@
-"""Data sets by name, beside MNIST itself: finding their files, verifying them, correcting what is odd in them.
+"""Data sets by name, besides MNIST itself: finding their files, verifying them, correcting their quirks.
 
-Looked for in a folder or a zip that the user names, then in the cache, then on the mirrors (known.py says what and
-where). A `.gz` file must have the published hash. One that is unpacked can't be verified; the note says so.
+They are looked for in a folder or zip that the user names, then in the cache, then on the mirrors (see known.py). A
+`.gz` file must have the published hash. An uncompressed file can't be verified; the note says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load_known(
 
     place  a folder or a zip that may hold it, alone or among others.
     only   look nowhere else.
-    cache  gives the folder for downloads; this data set has one of its own below it.
+    cache  returns the folder for downloads; this data set has its own subfolder.
 
     Raises DataError that says where it was looked for.
     """
@@ -54,9 +54,9 @@ def load_known(
 
 
 def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> Dataset | None:
-    """Load it from a folder or a zip; None where it is not there. Raises DataError where its files are not sound.
+    """Load it from a folder or a zip; None where it is not there. Raises DataError where its files are damaged.
 
-    sure  that files under MNIST's names in the folder are meant to be this data set's, not perhaps another's.
+    sure  whether files under MNIST's names in the folder are known to be this data set's, not another's.
     """
     path = Path(place)
     if path.is_file():
@@ -71,13 +71,13 @@ def look_in(known: Known, place: str | os.PathLike[str], sure: bool = False) -> 
             return _read(known, f"folder {folder}", parts)
         if known.prefix and parts:
             missing = ", ".join(known.names(part)[0] for part in PARTS if part not in parts)
-            raise DataError(f"folder {folder} holds a part of {known.name} only: it lacks {missing}")
+            raise DataError(f"folder {folder} holds only a part of {known.name}: it lacks {missing}")
     zips = (_from_zip(known, each) for each in sorted(path.glob("*.zip")))
     return next((dataset for dataset in zips if dataset is not None), None)
 
 
 def held_in(place: Path) -> list[Known]:
-    """The data sets that a folder or a zip holds under names that are theirs alone."""
+    """The data sets that a folder or a zip holds under names that no other data set has."""
     return [known for known in KNOWN.values() if known.prefix and _is_there(known, place)]
 
 
@@ -89,8 +89,8 @@ def _is_there(known: Known, place: Path) -> bool:
 
 
 def _are_others(known: Known, folder: Path, parts: Mapping[str, Path], sure: bool) -> bool:
-    """Whether files under MNIST's names are another data set's. Unpacked ones do not say whose they are, so their
-    folder's name does, as FashionMNIST/raw; then, unless the user is sure, the labels."""
+    """Whether files under MNIST's names are another data set's. Uncompressed files can't be recognized by a hash, so
+    the folder's name decides, such as FashionMNIST/raw; then, unless the user is sure, the labels."""
     place = folder.absolute().as_posix().lower()
     theirs = (name for other in KNOWN.values() if other is not known for name in other.folders)
     if any(place.endswith(f"/{name.lower()}") for name in theirs) and not all(map(is_packed, parts.values())):
@@ -103,7 +103,7 @@ def _are_others(known: Known, folder: Path, parts: Mapping[str, Path], sure: boo
 
 
 def recognized(parts: Mapping[str, Path]) -> Known | None:
-    """The data set whose published files these are, where they lie under MNIST's names; None where none is known."""
+    """The known data set whose published files these are, under MNIST's names; None where there is none."""
     labels = md5_of(parts["train-labels"])
     known = next((known for known in KNOWN.values() if known.files["train-labels"].md5 == labels), None)
     if known is None or any(md5_of(parts[part]) != file.md5 for part, file in known.files.items()):
@@ -115,7 +115,7 @@ def recognized(parts: Mapping[str, Path]) -> Known | None:
 
 
 def _members(known: Known, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The four files in a zip, wherever in it they lie."""
+    """The four files in a zip, in any of its folders."""
     with zipfile.ZipFile(path) as packed:
         there = {PurePosixPath(info.filename).name.lower(): info for info in packed.infolist() if not info.is_dir()}
     found = {}
@@ -128,7 +128,7 @@ def _members(known: Known, path: Path) -> dict[str, zipfile.ZipInfo]:
 
 def _from_zip(known: Known, path: Path) -> Dataset | None:
     if not known.prefix:
-        return None  # MNIST's names: nobody can tell what is in there
+        return None  # MNIST's names: they do not tell which data set it is
     members = _members(known, path)
     if len(members) < len(PARTS):
         return None
@@ -147,7 +147,7 @@ def _unpacked(path: Path, members: Mapping[str, zipfile.ZipInfo]) -> Iterator[di
                 with packed.open(info) as source, open(parts[part], "wb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)
             except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-                raise DataError(f"{path} is damaged: {info.filename} can't be unpacked ({error})") from error
+                raise DataError(f"{path} is damaged: {info.filename} can't be extracted ({error})") from error
         yield parts
 
 
@@ -161,12 +161,12 @@ def _read(known: Known, source: str, parts: Mapping[str, Path]) -> Dataset:
         raise DataError(f"{source} holds MNIST itself, not {known.name}")
     plain = []
     for part, array in zip(PARTS, arrays, strict=True):
-        if not is_packed(parts[part]):  # else its hash says that it is the right one
+        if not is_packed(parts[part]):  # else its hash has verified it
             check_namesakes(parts[part], array, known.names(part))
             plain.append(parts[part].name)
     note = ""
     if plain:
-        note = f"{known.name} is not verified: the published hashes are of the .gz files, {plain[0]} is unpacked"
+        note = f"{known.name} is not verified: the published hashes are of the .gz files, {plain[0]} is uncompressed"
     return _put_right(known, source, arrays, note)
 
 
@@ -174,13 +174,13 @@ def _fetched(known: Known, folder: Path, patience: Patience) -> Dataset:
     arrays, mirrors = [], known.mirrors
     for file in known.files.values():
         array, mirror = fetch(file, folder, mirrors, patience, known.name)
-        mirrors = (mirror, *(other for other in mirrors if other != mirror))  # what works goes first
+        mirrors = (mirror, *(other for other in mirrors if other != mirror))  # the one that worked goes first
         arrays.append(array)
     return _put_right(known, f"downloaded from {mirrors[0]}", arrays)
 
 
 def _put_right(known: Known, source: str, arrays: Sequence[NDArray[Any]], note: str = "") -> Dataset:
-    """The Dataset of four arrays as their files have them: pictures upright, labels from 0 on."""
+    """The Dataset of four arrays as read from the files, with images upright and labels from 0."""
     train, test = _labels(known, [arrays[1], arrays[3]])
     right = [_upright(known, arrays[0]), train, _upright(known, arrays[2]), test]
     dataset = make_dataset(known.name, source, right, note)
@@ -198,7 +198,7 @@ def _upright(known: Known, images: NDArray[Any]) -> NDArray[Any]:
 
 
 def _labels(known: Known, both: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Those to learn from and those to be tested on. Of QMNIST's eight numbers the first is the class."""
+    """The training and the test labels. Of QMNIST's eight numbers the first is the class."""
     columns = [labels[:, 0] if labels.ndim == 2 else labels for labels in both]
     if all(labels.size and labels.min() >= known.first_label for labels in columns):
         columns = [labels - known.first_label for labels in columns]
@@ -211,14 +211,14 @@ def _labels(known: Known, both: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
 
 def _looked_for(known: Known) -> str:
     name, below = known.files["train-images"].name, ", ".join(known.folders[:3])
-    return f"{name}, packed or not, was looked for there and in {below} below it"
+    return f"{name}, compressed or not, was looked for there and in its subfolders {below}"
 
 
 def _by_hand(known: Known, place: str | None, folder: Path) -> str:
     where = f"in {place} or in " if place else "in "
     if known.mirrors:
-        return f"{known.name} is not {where}{folder}, and downloading is switched off: name its folder in MINIDL_DATA"
+        return f"{known.name} is not {where}{folder}, and downloading is switched off: set MINIDL_DATA to its folder"
     return (
-        f"{known.name} is not {where}{folder}, and it is not downloaded unasked: get {EMNIST_ZIP} (556 MB), and name "
-        "that file or its folder in MINIDL_DATA"
+        f"{known.name} is not {where}{folder}, and it is not downloaded automatically: get {EMNIST_ZIP} (556 MB), and "
+        "set MINIDL_DATA to that file or its folder"
     )

@@ -1,7 +1,7 @@
-"""Where a command may write its page or picture: looked at before its work begins.
+"""Where a command may write its page or image: checked before its work begins.
 
-What the same command wrote there before is replaced; anything else is somebody's, and is left alone. Each page says in
-its head which command wrote it, each picture in its text:
+A file that the same command wrote before is replaced; any other file is left alone. Each page says in its head which
+command wrote it, each PNG in its metadata:
 
     check_output("report.html", "report")     raises OutputError unless a report can be written there
     page_mark("report"), picture_mark("predict")
@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PAGE, PICTURE = (".html", ".htm"), (".png",)
-HEAD = 4096  # bytes in which the mark must lie
+HEAD = 4096  # bytes within which the mark must be
 LEFT_ALONE = "It is left alone: remove it, or give another name"
 
 
 class OutputError(ValueError):
-    """A place where a file can't be written, or must not be. The message names it."""
+    """A path where a file can't be written, or must not be. The message names it."""
 
 
 def page_mark(program: str) -> str:
@@ -29,7 +29,7 @@ def page_mark(program: str) -> str:
 
 
 def picture_mark(program: str) -> dict[str, str]:
-    """The same, as the metadata of a PNG."""
+    """The same, as PNG metadata."""
     return {"Software": f"minidl.{program}"}
 
 
@@ -40,47 +40,47 @@ def check_output(
     option: str = "",
     read: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Raise OutputError unless this command can write such a file there, and may.
+    """Raise OutputError unless this command can and may write such a file there.
 
-    endings  of such a file's name
-    option   that names it, for the message
-    read     files that the command reads: it must be none of them
+    endings  the allowed file name extensions
+    option   the option that names it, for the message
+    read     files that the command reads: it must not be one of them
     """
     path, name = Path(path), f"{option} {path}".strip()
     check_place(path, endings, name)
     if not path.exists():
         return
     if any(os.path.exists(each) and path.samefile(each) for each in read):
-        raise OutputError(f"{name} would overwrite a file that is to be read: give another name")
+        raise OutputError(f"{name} would overwrite an input file: give another name")
     if not _is_from(path, program, endings):
         raise OutputError(f"{name} is a file that minidl.{program} did not write. {LEFT_ALONE}")
 
 
 def check_place(path: Path, endings: tuple[str, ...], name: str) -> None:
-    """Raise OutputError unless a file could be written there, whatever stands there now. name: the path in words."""
+    """Raise OutputError unless a file could be written there, whatever is there now. name: the path in words."""
     try:
         there = path.stat().st_mode
     except FileNotFoundError:
         there = 0
     except NotADirectoryError:
-        raise OutputError(f"{name} can't be written: {path.parent} is no folder") from None
+        raise OutputError(f"{name} can't be written: {path.parent} is not a folder") from None
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte in it
         raise OutputError(f"{name} can't be written: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(there):
         raise OutputError(f"{name} is a folder: give a file, such as {path / ('new' + endings[0])}")
     if path.suffix.lower() not in endings:
-        kind = "a page to open in a browser" if endings == PAGE else "a picture that is written"
-        raise OutputError(f"{name} must end in {endings[0]}, for it is {kind}")
+        kind = "a page to open in a browser" if endings == PAGE else "written as an image"
+        raise OutputError(f"{name} must end in {endings[0]}, because it is {kind}")
     if not path.parent.is_dir():
-        raise OutputError(f"there is no folder {path.parent} to write {path.name} to: make it, or give another")
+        raise OutputError(f"there is no folder {path.parent} to write {path.name} to: create it, or give another")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {path.parent} can't be written to: give another for {path.name}")
+        raise OutputError(f"the folder {path.parent} is not writable: give another for {path.name}")
     if there and not stat.S_ISREG(there):
-        raise OutputError(f"{name} is no plain file: give another name")
+        raise OutputError(f"{name} is not a regular file: give another name")
 
 
 def _is_from(path: Path, program: str, endings: tuple[str, ...]) -> bool:
-    """Whether the file begins as this command's pages do, or pictures."""
+    """Whether the file begins like a page or an image of this command."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEAD)

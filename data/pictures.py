@@ -1,7 +1,7 @@
-"""A picture file as numbers: what a phone, a scanner or a drawing program writes, read by Pillow.
+"""An image file as an array: what a phone, a scanner or a drawing program writes, read by Pillow.
 
-Pillow decodes the bytes. What is handled here is what silently spoils a picture or its reading: a phone's
-orientation, 16 bits cut to 8, transparency, a file under another format's name, and one that is too large to decode.
+Pillow decodes the bytes. This module handles what silently spoils a picture: a phone's orientation, 16 bits truncated
+to 8, transparency, a file with another format's extension, and one that is too large to decode.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")  # Pillow's names
 READ = "PNG, JPEG, TIFF, BMP, GIF, WebP or PNM"
 MOST_PIXELS = 250_000_000
 SIDE = 1000  # pixels: a larger picture is averaged down to at most this, more than a digit needs
-FAINT = 16  # numbers up to this, as 0 to 1 or scikit-learn's 0 to 16, are shares of white
-STRETCHED = "its range made black to white"  # a note: of numbers that do not say what white is
+FAINT = 16  # pixel values up to this, such as 0 to 1 or scikit-learn's 0 to 16, are fractions of white
+STRETCHED = "its range stretched from black to white"  # a note, where pixel values do not tell what white is
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601: how bright red, green and blue look
 
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8")
 
 
 class PictureError(DataError):
-    """A file that is no picture which can be read here. The message names it and says what to do."""
+    """A file that can't be read as an image here. The message names it and says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture, upright, on paper where it was transparent.
+    """A picture, upright, with transparency replaced by paper.
 
     pixels  float32 (H, W, C) in [0, 1]; C is 1 for grey, 3 for red, green, blue; averaged down to at most SIDE a side
     size    (height, width) as stored, upright
-    notes   what its reader should know: "the first of its frames", STRETCHED
+    notes   what the user should know: "the first of its frames", STRETCHED
     """
 
     pixels: NDArray[np.float32]
@@ -59,18 +59,18 @@ class Picture:
 def read_picture(path: str | os.PathLike[str]) -> Picture:
     """Read a PNG, JPEG, TIFF, BMP, GIF, WebP or PNM file, whatever its name, its bit depth or its colours.
 
-    An EXIF orientation is followed. Of several pages or frames it is the first. Raises PictureError where it is no
-    such file, is damaged or has more than 250 megapixels, which is checked before they are decoded, or where it is a
-    folder, a device or a pipe.
+    The EXIF orientation is applied. Only the first page or frame is read. Raises PictureError where it is not such a
+    file, is damaged or has more than 250 megapixels (checked before decoding), or where it is a folder, a device or a
+    pipe.
     """
     head = read_head(path)
     if not starts_as_picture(head) or foreign_format(os.fspath(path), head):
         raise _refused(path, head)
-    from PIL import Image, UnidentifiedImageError  # here: most programs read no picture
+    from PIL import Image, UnidentifiedImageError  # here: most programs read no image
 
     Image.init()  # else it knows only some of its formats
     try:
-        # By file and not by name: Pillow 13 maps a named TIFF into memory with the wrong width where it lies on a side.
+        # By file and not by name: Pillow 13 maps a named TIFF into memory with the wrong width where it is rotated.
         with _quiet(), open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
@@ -84,26 +84,26 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     except UnidentifiedImageError:
         raise PictureError(f"{path} can't be read as a {READ} file: it begins as one, but is damaged") from None
     except MemoryError:
-        raise PictureError(f"{path}: there is no memory to unfold {width}x{height} pixels: make it smaller") from None
+        raise PictureError(f"{path}: not enough memory to decode {width}x{height} pixels: make it smaller") from None
     except Exception as error:  # decoders raise many types; all mean that the file is damaged
         raise PictureError(f"{path} can't be read as a {READ} file, it is damaged: {_words(error)}") from error
 
 
 def read_head(path: str | os.PathLike[str], n: int = 256) -> bytes:
-    """The first n bytes. Raises PictureError for what is no plain file with something in it: see `read_picture`."""
+    """The first n bytes. Raises PictureError for anything but a non-empty regular file: see `read_picture`."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise PictureError(f"{path} is a folder: give its files, as in {Path(path) / '*.png'}")
         if not stat.S_ISREG(mode):
-            raise PictureError(f"{path} is no plain file but {_kind(mode)}: save the picture as a file and give that")
+            raise PictureError(f"{path} is not a file but {_kind(mode)}: save the image as a file and give that")
         with open(path, "rb") as file:
             head = file.read(n)
     except PictureError:
         raise
     except FileNotFoundError:
         web = os.fspath(path).startswith(("http:/", "https:/"))
-        hint = ": that is an address, so save the picture and give that file" if web else ""
+        hint = ": that is a web address, so save the image and give that file" if web else ""
         raise PictureError(f"there is no file {path}{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         raise PictureError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
@@ -113,7 +113,7 @@ def read_head(path: str | os.PathLike[str], n: int = 256) -> bytes:
 
 
 def starts_as_picture(head: bytes) -> bool:
-    """Whether these first bytes are those of a format that is read here; the file's name says nothing."""
+    """Whether these first bytes are those of a format that is read here; the file's name does not matter."""
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     pnm = head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3].isspace()
     return (head.startswith(_STARTS) or webp or pnm) and foreign_format("", head) is None
@@ -124,7 +124,7 @@ def _refused(path: str | os.PathLike[str], head: bytes) -> PictureError:
     if name:
         return PictureError(f"{path} is {name}, which is not read here: {advice}")
     begins = head[:8].hex(" ")
-    return PictureError(f"{path} can't be read as a {READ} file: it begins with {begins}, as none of them does")
+    return PictureError(f"{path} can't be read as a {READ} file: it begins with {begins}, which none of them does")
 
 
 def _kind(mode: int) -> str:
@@ -138,7 +138,7 @@ def _words(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings on odd files, and with our bound on the size in place of its own."""
+    """Without Pillow's warnings about odd files, and with our limit on the size in place of its own."""
     from PIL import Image
 
     bound = Image.MAX_IMAGE_PIXELS
@@ -161,10 +161,10 @@ def _unfold(image: Any) -> Picture:
     notes = (f"the first of its {'pages' if image.format == 'TIFF' else 'frames'}",) if several else ()
     image.seek(0)
     width, height = image.size
-    if image.format != "TIFF" and image.getexif().get(0x0112, 1) > 4:  # it lies on a side; Pillow turns TIFF itself
+    if image.format != "TIFF" and image.getexif().get(0x0112, 1) > 4:  # it is on its side; Pillow rotates TIFF itself
         width, height = height, width
     top = _top(image)
-    image.draft(None, (SIDE, SIDE))  # a large JPEG can be unfolded at a half, a quarter or an eighth
+    image.draft(None, (SIDE, SIDE))  # a large JPEG can be decoded at a half, a quarter or an eighth
     image.load()
     turned = ImageOps.exif_transpose(image)
     pixels, stretched = _deep(turned, top) if _is_deep(turned) else (_eight_bits(turned), False)
@@ -176,17 +176,17 @@ def _is_deep(image: Any) -> bool:
 
 
 def _top(image: Any) -> float:
-    """The value of white where pixels have more than 8 bits; 0 where the picture's own range has to say it."""
+    """The value of white where pixels have more than 8 bits; 0 where it follows from the picture's own range."""
     bits = getattr(image, "tag_v2", {}).get(258, (16,))  # TIFF's BitsPerSample
     bits = bits[0] if isinstance(bits, tuple) else bits
     return float(2**bits - 1) if bits <= 16 else 0.0
 
 
 def _deep(image: Any, top: float) -> tuple[NDArray[np.float32], bool]:
-    """16 or 32 bits of grey, whole numbers or floats; and whether they are shares of their own range."""
+    """16 or 32 bits of grey, integers or floats, in [0, 1]; and whether they were stretched from their own range."""
     values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("some of its pixels are no finite numbers")
+        raise ValueError("some of its pixels are not finite")
     low, high, stretched = float(values.min()), float(values.max()), False
     if image.mode == "F" or not top or low < 0 or high > top:
         bytes_ = FAINT < high <= 255 and np.array_equal(values, np.round(values))
@@ -202,7 +202,7 @@ def _deep(image: Any, top: float) -> tuple[NDArray[np.float32], bool]:
 
 
 def _eight_bits(image: Any) -> NDArray[np.float32]:
-    """Everything else, by way of Pillow's own conversions."""
+    """Everything else, by Pillow's own conversions."""
     if image.mode == "LAB":
         image = image.getchannel("L")
     if image.has_transparency_data:
@@ -223,7 +223,7 @@ def _eight_bits(image: Any) -> NDArray[np.float32]:
 
 
 def averaged(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W) down to at most SIDE a side: means of squares; what is left over at the right and below goes."""
+    """(H, W) down to at most SIDE a side: means of square blocks; the remainder at the right and below is dropped."""
     k = -(-max(grey.shape) // SIDE)
     if k == 1:
         return grey
@@ -232,9 +232,9 @@ def averaged(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def on_paper(colour: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels (H, W, C) with opacity (H, W), on white; on black where all that can be seen is bright and would vanish.
+    """Pixels (H, W, C) with opacity (H, W), on white; on black where everything visible is bright and would vanish.
 
-    White strokes on nothing are drawn for a dark screen, black ones for paper.
+    White strokes on a transparent background were drawn for a dark screen, black ones for paper.
     """
     seen = colour.mean(2)[alpha > 0.5]
     bright = seen.size > 0 and float(seen.min()) > 0.5 and float(alpha.min()) < 0.5

@@ -1,6 +1,6 @@
-"""Whether pictures are dark on light, as on paper, or light on dark, as MNIST's are; asked of a picture by its rim.
+"""Whether images are dark on light, as on paper, or light on dark, as in MNIST; decided by an image's rim.
 
-A network that learned one of the two does not know the other. So a data set says which it is, or that its pictures are
+A network that learned one of the two does not know the other. So a data set records which it is, or that its images are
 of both kinds and brightness means something, as in photographs of day and night.
 """
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 LIGHT_ON_DARK, DARK_ON_LIGHT = "light on dark", "dark on light"
 MIXED, MIXED_INVERTED = "of both kinds", "of both kinds, inverted"
-POLARITY = "polarity.txt"  # beside the four files: what was done to pictures on the way to them, KEPT or INVERTED
+POLARITY = "polarity.txt"  # beside the four files: what was done to the images, KEPT or INVERTED
 KEPT, INVERTED = "kept", "inverted"
-FEW = 0.05  # of the pictures: fewer that are otherwise do not make a data set mixed
-SAMPLE = 100  # pictures of a data set are asked
+FEW = 0.05  # of the images: fewer of the other kind do not make a data set mixed
+SAMPLE = 100  # images of a data set are checked
 
 
 def rim_is_light(image: NDArray[np.floating]) -> bool:
-    """Whether a small picture is dark on light: its rim is lighter than its middle; if all is one tone, it is light."""
+    """Whether a small image is dark on light: its rim is lighter than the whole; if of one tone, that is light."""
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     difference = float(rim.mean() - image.mean())
     return difference > 0 if abs(difference) > 1e-3 else float(rim.mean()) > 0.5
@@ -29,8 +29,8 @@ def rim_is_light(image: NDArray[np.floating]) -> bool:
 def polarity_of(images: NDArray[np.uint8], inverted: bool | None = None) -> str:
     """The polarity of a data set's images (N, H, W), one of the four above.
 
-    inverted  whether all its pictures were inverted when it was made. None: nobody knows, nor what was done to
-              pictures; images of both kinds then count as light on dark
+    inverted  whether all its images were inverted when it was made. None: not known; images of both kinds then count
+              as light on dark
     """
     some = images[:: max(1, len(images) // SAMPLE)]
     if not len(some):
@@ -42,7 +42,7 @@ def polarity_of(images: NDArray[np.uint8], inverted: bool | None = None) -> str:
 
 
 def was_inverted(folder: Path) -> bool | None:
-    """Whether the pictures of a data set's folder were inverted on the way; None where it does not say."""
+    """Whether the images in a data set's folder were inverted when it was made; None where it does not say."""
     path = folder / POLARITY
     said = path.read_bytes().strip() if path.is_file() and path.stat().st_size < 100 else b""
     return {INVERTED.encode(): True, KEPT.encode(): False}.get(said)

@@ -1,17 +1,17 @@
-"""Files that prove themselves: what is read again must be what was written, by this run, for this purpose.
+"""Files that verify themselves: what is read must be what was written, by this run, for this purpose.
 
-A JSON file carries the SHA-256 of its own content under the key "sha256". So a flipped bit, a cut, an edited number is
-found when the file is read, and by every reader in the same way:
+A JSON file holds the SHA-256 of its own content under the key "sha256". So a flipped bit, a truncation or an edited
+number is found when the file is read, by every reader in the same way:
 
     write_signed(path, {"run": key, "accuracy": 0.9})
     content = read_signed(path, {"run": text(), "accuracy": real(0, 1)}, run=key)
 
-The second line raises Damaged, with one line that says what is wrong, unless the checksum fits, `run` is that very key
-(so a file exchanged for another one is known), and every value is of the right kind and size (see schema.py). The
-checksum is over the values, not the layout: a file that was only indented anew is still sound. It is a guard against
-damage, not against forgery: a file that was edited and signed again gives the answer that its content gives.
+The second line raises Damaged, with one line that says what is wrong, unless the checksum matches, `run` is that very
+key (so a swapped file is detected), and every value is of the right kind and size (see schema.py). The checksum is over
+the values, not the layout: a file that was only reindented is still valid. It protects against damage, not forgery: a
+file that was edited and signed again is accepted.
 
-Files of other formats lie beside a list of their checksums, SHA256SUMS, which `sha256sum -c` reads too: see
+Files of other formats have a list of their checksums beside them, SHA256SUMS, which `sha256sum -c` reads too: see
 `write_sums` and `check_sums`.
 """
 
@@ -29,11 +29,11 @@ from minidl.data.schema import Kind, WrongKind, table
 
 SEAL = "sha256"  # the key of the checksum in a signed file
 SUMS = "SHA256SUMS"
-LARGEST = 1 << 28  # bytes of a file that is read whole: none of ours is near it
+LARGEST = 1 << 28  # bytes of a file that is read whole: ours are far smaller
 
 
 class Damaged(ValueError):
-    """A file that is missing, not what was written, or not what it should be. The message names it."""
+    """A file that is missing, changed, or not what it should be. The message names it."""
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -42,13 +42,13 @@ def checksum(content: Mapping[str, Any]) -> str:
 
 
 def signed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with its checksum, as its last entry; a checksum that it had is replaced."""
+    """The content with its checksum as the last entry; an existing checksum is replaced."""
     bare = {key: value for key, value in content.items() if key != SEAL}
     return {**bare, SEAL: checksum(bare)}
 
 
 def write_signed(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write JSON with its checksum; the file appears whole or not at all. Raises OSError as `atomic_file` does."""
+    """Write JSON with its checksum, atomically. Raises OSError as `atomic_file` does."""
     write_text(path, json.dumps(signed(content), indent=2) + "\n")
 
 
@@ -56,13 +56,13 @@ def proven(content: Any, where: str, kinds: Mapping[str, Kind] | None = None, **
     """Content that was read from `where`, without its checksum. Raises Damaged unless all of it is as it should be.
 
     kinds     the kind of every value, see schema.py; None: any
-    expected  values that must be these, such as run=KEY
+    expected  required values, such as run=KEY
     """
     if not isinstance(content, dict):
-        raise Damaged(f"{where} is damaged: it holds no JSON object")
+        raise Damaged(f"{where} is damaged: it is not a JSON object")
     bare = {key: value for key, value in content.items() if key != SEAL}
     if SEAL not in content:
-        raise Damaged(f"{where} carries no checksum: an earlier version wrote it, or it is damaged")
+        raise Damaged(f"{where} has no checksum: an earlier version wrote it, or it is damaged")
     if content[SEAL] != (found := checksum(bare)):
         raise Damaged(f"{where} is damaged: the checksum of its content is {found[:12]}..., not what it says")
     for key, value in expected.items():
@@ -84,11 +84,11 @@ def read_signed(
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """What a JSON file holds. Raises Damaged where it is missing or no JSON."""
+    """The content of a JSON file. Raises Damaged where it is missing or not JSON."""
     where = os.fspath(path)
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            raise Damaged(f"{where} is no plain file")  # of a device there is no end
+            raise Damaged(f"{where} is not a regular file")  # a device may have no end
         if os.path.getsize(path) > LARGEST:
             raise Damaged(f"{where} is damaged: it is larger than {LARGEST >> 20} MiB")
         return json.loads(Path(path).read_bytes())
@@ -98,7 +98,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise Damaged(f"{where} is missing") from None
     except OSError as error:
         raise Damaged(f"{where} can't be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, a number of 5,000 digits, 10,000 brackets
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits, 10,000 brackets
         raise Damaged(f"{where} is damaged: {_short(str(error))}") from None
 
 
@@ -111,7 +111,7 @@ def _short(value: Any) -> str:
 
 
 def write_sums(folder: Path, names: Iterable[str]) -> None:
-    """Write SHA256SUMS, with a line for each of these files of the folder."""
+    """Write SHA256SUMS, with a line for each of these files in the folder."""
     lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
     write_text(folder / SUMS, "".join(lines))
 

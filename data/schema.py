@@ -1,10 +1,10 @@
-"""What kind and size a value read from a file must be, said in a table:
+"""The kind and size that each value read from a file must have, as a table:
 
     RECORD = {"step": whole(), "accuracy": real(0, 1), "phase": text(40), "switch": maybe(table(SWITCH))}
     table(RECORD)(value, "record")
 
-A kind is a function of a value and its place; it raises WrongKind, in one line, where the value is not of it. Python's
-own checks come too late for that: a text where a number belongs fails hours later, and a size of 10^12 not at all.
+A kind is a function of a value and its place; it raises WrongKind, in one line, where the value does not fit. Python's
+own checks come too late: a string in place of a number fails hours later, and a size of 10^12 not at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 Kind: TypeAlias = Callable[[Any, str], None]
-EXACT = 2**53  # whole numbers up to here are exact in JSON, whatever reads it
+EXACT = 2**53  # integers up to here are exact in JSON, whatever reads it
 
 
 class WrongKind(ValueError):
@@ -39,7 +39,7 @@ def whole(low: int = 0, high: int = EXACT) -> Kind:
 
 
 def real(low: float = -math.inf, high: float = math.inf, finite: bool = True) -> Kind:
-    """A number from low to high, a whole one too. finite=False: NaN and the infinities pass."""
+    """A number from low to high, int or float. finite=False: NaN and the infinities pass."""
 
     def check(value: Any, where: str) -> None:
         if type(value) not in (int, float):
@@ -53,7 +53,7 @@ def real(low: float = -math.inf, high: float = math.inf, finite: bool = True) ->
 
 
 def text(longest: int = 10_000) -> Kind:
-    """A text of at most so many characters."""
+    """A string of at most this many characters."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or len(value) > longest:
@@ -125,7 +125,7 @@ def table(kinds: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None,
     """A JSON object with exactly these keys, each with its kind.
 
     optional  keys that may be missing, with their kinds
-    others    of all other keys; None: there may be none
+    others    kind of all other keys; None: no others are allowed
     """
     known = {**kinds, **(optional or {})}
 

@@ -131,7 +131,7 @@ def test_the_longest_names_of_classes(here, capsys):
     said(capsys, train.main, *args, "--out", here / "new", status=0)
     said(capsys, predict, here / "new", here / "x.idx", status=0)
     names.write_text("".join(f"{k}{'n' * 255}\n" for k in range(4)))
-    assert "256 characters: they have at most 255" in said(capsys, train.main, *args, "--out", here / "n2", status=2)
+    assert "256 characters: at most 255 are allowed" in said(capsys, train.main, *args, "--out", here / "n2", status=2)
     assert not (here / "n2").exists()
 
 

@@ -230,7 +230,7 @@ def test_a_run_with_numbers_of_another_dtype_is_loaded(tmp_path: Path, dtype: An
 
 @pytest.mark.parametrize("seed", [None, -1, 0.5, True, "0"])
 def test_a_split_that_no_seed_gives_again_is_refused(seed: Any) -> None:
-    with pytest.raises(ValueError, match=r"the seed of a split must be a whole number, 0 or more, that draws .* got"):
+    with pytest.raises(ValueError, match=r"the seed of a split must be a whole number, 0 or more, so that .* got"):
         split(DATA, seed=seed)
 
 

@@ -75,7 +75,7 @@ def test_dark_on_light_is_inverted_by_the_majority(folder, tmp_path):
     assert any(np.array_equal(light, image) for image in [*kept.train_images, *kept.test_images])
     picture(next(folder.rglob("*.png")), 255 - light)
     picture(sorted(folder.rglob("*.png"))[-1], 255 - light)
-    assert "28 of 30 pictures are dark on light, the others light on dark" in make(folder, tmp_path / "mixed")
+    assert "28 of 30 images are dark on light, the others light on dark" in make(folder, tmp_path / "mixed")
 
 
 @pytest.mark.parametrize("choice", ["auto", "keep", "invert"])
@@ -153,16 +153,14 @@ def test_size_share_and_names_are_options(folder, tmp_path):
     dataset = load_mnist(str(tmp_path / "o"))
     assert dataset.train_images.shape == (15, 20, 16)
     assert dataset.class_names == ("two", "one", "dog é")
-    assert "30 of 30 pictures were scaled, proportions kept" in said
+    assert "30 of 30 images were resized, keeping their proportions" in said
 
 
 def test_class_names_may_have_the_joiners_of_words_and_emoji(folder, tmp_path):
     names = ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0646\u0645", "\U0001f468\u200d\U0001f469", "a")
     make(folder, tmp_path / "o", "--class-names", ",".join(names))
     assert load_mnist(str(tmp_path / "o")).class_names == names
-    assert "letters that can be printed" in fails(
-        folder, tmp_path / "p", "--class-names", "\u200c,b,c", module="minidl.data"
-    )
+    assert "printable characters" in fails(folder, tmp_path / "p", "--class-names", "\u200c,b,c", module="minidl.data")
 
 
 def test_proportions_are_kept(tmp_path):
@@ -183,9 +181,9 @@ def test_colour_becomes_grey_and_is_said(tmp_path):
         for i in range(4):
             picture(tmp_path / "p" / name / f"{i}.png", np.full((8, 8, 3), (255, 0, 0), np.uint8))
     said = make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
-    assert "8 of 8 pictures are in colour: they are grey now" in said
+    assert "8 of 8 images are in colour: converted to greyscale" in said
     assert set(np.unique(load_mnist(str(tmp_path / "o")).train_images)) == {76}  # 0.299 of 255
-    assert "2 of 2 test pictures are among the training pictures too" in said
+    assert "2 of 2 test images are duplicates of training images" in said
 
 
 def test_of_several_frames_or_pages_the_first_is_taken_and_that_is_said(tmp_path):
@@ -195,7 +193,7 @@ def test_of_several_frames_or_pages_the_first_is_taken_and_that_is_said(tmp_path
             first, other = (Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (10 + k, 200))
             first.save(tmp_path / "p" / name / f"several.{end}", save_all=True, append_images=[other])
     said = make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
-    assert "note: 4 of 6 pictures have several frames or pages: the first counts" in said
+    assert "note: 4 of 6 images have several frames or pages: the first is used" in said
     assert set(np.unique(load_mnist(str(tmp_path / "o")).train_images)) == {10, 11}
 
 
@@ -232,7 +230,7 @@ def test_folders_of_the_same_folders_are_no_classes(tmp_path):
             for i in range(3):
                 picture(tmp_path / "p" / part / name / f"{i}.png", np.full((9, 9), i, np.uint8))
     message = fails(tmp_path / "p", tmp_path / "o", module=MODULE)
-    assert "train, val and valid hold the same folders cats, dogs: call them train and test" in message
+    assert "train, val and valid hold the same folders cats, dogs: rename them train and test" in message
     assert not (tmp_path / "o").exists()
     picture(tmp_path / "p" / "val" / "birds" / "1.png", np.zeros((9, 9), np.uint8))
     assert find_pictures(tmp_path / "p").classes == ["train", "val", "valid"]
@@ -245,7 +243,7 @@ def test_nearly_black_pictures_are_said(tmp_path, white):
         for i in range(3):
             picture(tmp_path / "p" / name / f"{i}.png", np.pad(np.full((3, 3), white - i, np.uint16), 3))
     said = make(tmp_path / "p", tmp_path / "o")
-    assert f"no pixel of the pictures is lighter than {round(white / 65535 * 255)} of 255" in said
+    assert f"no pixel of the images is lighter than {round(white / 65535 * 255)} of 255" in said
     picture(tmp_path / "p" / "a" / "4.png", np.pad(np.full((3, 3), 65535, np.uint16), 3))
     assert "nearly black" not in make(tmp_path / "p", tmp_path / "q")
 
@@ -255,7 +253,7 @@ def test_numbers_that_do_not_say_what_white_is(tmp_path):
         for i in range(3):
             picture(tmp_path / "p" / name / f"{i}.tif", np.pad(np.full((3, 3), 900 + i, np.float32), 3))
             picture(tmp_path / "q" / name / f"{i}.tif", np.pad(np.full((3, 3), 90 + i, np.float32), 3))
-    assert "6 of 6 pictures hold other numbers than 0 to 1" in make(tmp_path / "p", tmp_path / "o")
+    assert "6 of 6 images have pixel values that are neither 0 to 1" in make(tmp_path / "p", tmp_path / "o")
     assert "other numbers" not in make(tmp_path / "q", tmp_path / "o2")
     data = load_mnist(str(tmp_path / "o2"))  # as they were, and not up to 255
     assert set(data.train_images.max((1, 2)).tolist() + data.test_images.max((1, 2)).tolist()) == {90, 91, 92}
@@ -267,8 +265,8 @@ def test_what_is_left_out_is_said(folder, tmp_path):
     (folder / "cat" / ".DS_Store").write_bytes(b"hidden")
     (folder / "readme.md").write_text("x")
     said = make(folder, tmp_path / "o")
-    assert said.count("note: left out") == 3
-    assert "they lie in no class's folder: readme.md" in said
+    assert said.count("note: skipped") == 3
+    assert "they are not in a class folder: readme.md" in said
     assert "bad.png" in said
     assert "notes.txt" in said
     assert "DS_Store" not in said
@@ -282,19 +280,19 @@ def test_what_can_t_be_made_is_refused(folder, tmp_path):
     assert "2 class names were given, but there are 3 folders: 2, 10, cat" in fails(
         folder, out, "--class-names", "a,b", module=MODULE
     )
-    assert "a name of its own" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
+    assert "a unique name" in fails(folder, out, "--class-names", "a,b,a", module=MODULE)
     for words in (("--size", "0"), ("--test-share", "1"), ("--seed", "-1")):
         assert "not" in fails(folder, out, *words, module=MODULE)
-    assert "is the folder that is read" in fails(folder, folder / ".." / folder.name, module=MODULE)
+    assert "is the input folder" in fails(folder, folder / ".." / folder.name, module=MODULE)
     assert not out.exists()
     make(folder, out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert "holds a data set already" in fails(folder, out, module=MODULE)
+    assert "already holds a data set" in fails(folder, out, module=MODULE)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     for path in (folder / "2").iterdir():
         path.unlink()
     picture(folder / "2" / "0.png", DIGITS.train_images[0])
-    assert "the class 2 has 1 picture that" in fails(folder, tmp_path / "p", module=MODULE)
+    assert "the class 2 has 1 image that" in fails(folder, tmp_path / "p", module=MODULE)
 
 
 def test_more_than_256_classes(tmp_path):
@@ -360,13 +358,13 @@ def test_a_folder_valid_is_no_class(tmp_path):
             for i in range(n):
                 picture(tmp_path / "p" / part / str(k) / f"{i}.png", np.full((9, 9), 10 * k + i, np.uint8))
     said = make(tmp_path / "p", tmp_path / "o", "--polarity", "keep")
-    assert "note: there is no folder test: the pictures in valid are the test pictures" in said
+    assert "note: there is no folder test: the images in valid are used for testing" in said
     assert load_mnist(str(tmp_path / "o")).test_labels.tolist() == [0, 0, 1, 1]
 
 
 def test_a_class_without_pictures_is_named(folder, tmp_path):
     (folder / "dog").mkdir()
-    assert "the class dog has no picture in it" in fails(folder, tmp_path / "o", module=MODULE)
+    assert "the class dog has no images" in fails(folder, tmp_path / "o", module=MODULE)
 
 
 def test_photos_that_a_phone_wrote_say_what_to_do(folder, tmp_path):
@@ -375,7 +373,7 @@ def test_photos_that_a_phone_wrote_say_what_to_do(folder, tmp_path):
         path.unlink()
     (folder / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
     said = fails(folder, tmp_path / "o", module=MODULE)
-    assert "the class cat has 0 pictures that can be read" in said
+    assert "the class cat has 0 images that can be read" in said
     assert "IMG_1.HEIC is HEIC" in said
     assert "Most Compatible" in said
 
@@ -404,7 +402,7 @@ def test_a_tilde_is_the_users_home(folder, tmp_path, monkeypatch):
 def test_a_folder_in_a_class_s_that_is_not_entered_is_said(folder, tmp_path, monkeypatch):
     """Its pictures were left out, and nothing was said: a link to a folder, and one that may not be read."""
     (folder / "2" / "more").symlink_to(folder / "10")
-    assert f"note: left out: {folder / '2' / 'more'} is a folder" in make(folder, tmp_path / "out")
+    assert f"note: skipped: {folder / '2' / 'more'} is a folder" in make(folder, tmp_path / "out")
     picture(folder / "2" / "hidden" / "1.png", DIGITS.train_images[0])
     scandir = os.scandir
 
@@ -423,8 +421,8 @@ def test_a_link_that_leads_nowhere_is_said(folder, tmp_path):
     (folder / "dog").symlink_to(tmp_path / "gone")
     (folder / "emu").symlink_to("/dev/null")
     said = make(folder, tmp_path / "o")
-    assert f"left out: there is no file {folder / 'cat' / 'x.png'}" in said
-    assert "left out, for they lie in no class's folder: dog, emu" in said
+    assert f"skipped: there is no file {folder / 'cat' / 'x.png'}" in said
+    assert "skipped, because they are not in a class folder: dog, emu" in said
 
 
 def test_pictures_that_lie_in_train_itself(tmp_path):
@@ -440,5 +438,5 @@ def test_pictures_that_lie_in_train_itself(tmp_path):
 
 
 def test_a_folder_of_pictures_as_a_data_set_says_what_to_do(folder):
-    with pytest.raises(DataError, match=r"folders of pictures: make IDX files of it, python -m minidl\.data"):
+    with pytest.raises(DataError, match=r"folders of images: convert it to IDX files, python -m minidl\.data"):
         load_mnist(str(folder))

@@ -130,7 +130,7 @@ def test_a_gradient_that_is_a_list_is_refused() -> None:
     w = leaf(np.ones(3))
     optimizer = SGD([w], lr=0.1)
     w.grad = [1, 1, 1]
-    with pytest.raises(ValueError, match=r"parameter 0: its .grad is a list, no array, \[1, 1, 1\]: p.grad = None"):
+    with pytest.raises(ValueError, match=r"parameter 0: its .grad is a list, not an array, \[1, 1, 1\]: p.grad = None"):
         optimizer.step()
 
 
@@ -162,7 +162,9 @@ def test_a_pair_of_arrays_for_validation_is_answered() -> None:
 
 def test_two_inputs_of_a_trainer_are_answered() -> None:
     net = network()
-    with pytest.raises(minidl.data.DataError, match=r"several shapes: .*; a network of several inputs takes a loop"):
+    with pytest.raises(
+        minidl.data.DataError, match=r"different shapes: .*; a network with several inputs needs a loop"
+    ):
         minidl.Trainer(net, SGD(net.parameters()), ((X, X[:, :2]), Y))
 
 

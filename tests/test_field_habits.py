@@ -208,7 +208,7 @@ def test_gradients_that_stay_are_still_told() -> None:
     ops.cross_entropy(net(X), Y).backward()
     optimizer.step()
     ops.cross_entropy(net(X), Y).backward()
-    with pytest.warns(UserWarning, match="gradients that the step before was on already"):
+    with pytest.warns(UserWarning, match="gradients that the previous step already used"):
         optimizer.step()
 
 
@@ -340,7 +340,7 @@ def test_a_sparse_matrix() -> None:
         x @ Tensor(np.ones((X.shape[1], 2)), requires_grad=True)
     with pytest.raises(TypeError, match=r"write X.toarray\(\)"):
         network()(x)
-    with pytest.raises(minidl.data.DataError, match=r"X.toarray\(\) makes an array of it"):
+    with pytest.raises(minidl.data.DataError, match=r"convert it with X.toarray\(\)"):
         minidl.batches(x, Y, 4)
 
 

@@ -46,7 +46,7 @@ def test_a_first_look_at_a_loader_takes_nothing_from_the_epoch() -> None:
     for wrong in (8.0, 0, "8"):
         with pytest.raises(ValueError, match="the batch size must be a whole number, at least 1, got"):
             minidl.batches(X, Y, wrong)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="start must be the number of a batch, from 0 on, got -1"):
+    with pytest.raises(ValueError, match="start must be the index of a batch, 0 or more, got -1"):
         minidl.batches(X, Y, 4, start=-1)
 
 
@@ -100,12 +100,12 @@ def test_labels_that_do_not_count_from_zero_are_told(labels: list[int]) -> None:
 def test_two_pairs_of_arrays_are_told() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
     pair = X.reshape(6, 2, 2), Y
-    with pytest.raises(ValueError, match=r"^these are pairs of arrays, .* give one, \(x_train, y_train\)"):
+    with pytest.raises(ValueError, match=r"^these are two pairs of arrays, .* pass one, \(x_train, y_train\)"):
         minidl.Trainer(net, SGD(net.parameters()), (pair, pair))
 
 
 def test_three_arrays_are_told_how_they_are_loaded() -> None:
-    with pytest.raises(ValueError, match=r"batches takes two arrays: of more take rows, x\[chosen\]"):
+    with pytest.raises(ValueError, match=r"batches takes two arrays: for more, index each with chosen rows"):
         minidl.batches(X, X, Y, 8)
 
 

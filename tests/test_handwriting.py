@@ -144,14 +144,14 @@ def test_as_is_and_normalize_decide_otherwise(tmp_path):
     (small,) = look(tmp_path / "small.png", (28, 28), how="as-is")
     np.testing.assert_allclose(small.pixels, 1 - moved / 255, atol=1e-6)
     (sheet,) = look(tmp_path / "sheet.png", (28, 28), how="as-is")
-    assert sheet.note == "as it is, resized from 800x600"
+    assert sheet.note == "as is, resized from 800x600"
     assert sheet.pixels.mean() > 0.8
     (small,) = look(tmp_path / "small.png", (28, 28), how="normalize")
     assert np.abs(small.pixels - digit / 255).mean() < 0.05 < np.abs(moved / 255 - digit / 255).mean()
     (whole,) = look(tmp_path / "sheet.png", (28, 28), frame=None)  # a network of other data: nothing is cut out
     assert whole.note == "dark on light: inverted, resized from 800x600"
     (cut,) = look(tmp_path / "sheet.png", (28, 28), frame=None, how="normalize")
-    assert "cut out of 800x600" in cut.note
+    assert "cropped from 800x600" in cut.note
 
 
 def test_which_data_sets_are_of_centred_digits():
@@ -314,7 +314,7 @@ def test_a_blank_sheet_is_said_to_be_blank(tmp_path):
 def test_numbers_of_8_bits_in_a_file_of_16_say_what_to_do(tmp_path):
     sheet = ink.eight_bits(ink.on_sheet(DIGITS.test_images[0], np.random.default_rng(1)))
     Image.fromarray(sheet.astype(np.uint16)).save(tmp_path / "x.png")
-    with pytest.raises(ValueError, match="all of it nearly black: scale numbers of 8 bits"):
+    with pytest.raises(ValueError, match="all is nearly black: scale 8-bit values"):
         list(look(tmp_path / "x.png", (28, 28)))
 
 
@@ -340,13 +340,13 @@ def test_it_goes_on_after_a_bad_file(run, tmp_path, capsys):
     files = [tmp_path / "bad.png", tmp_path / "none.png", tmp_path, tmp_path / "good.jpg"]
     assert predict([str(run), *map(str, files)]) == 2
     out, err = capsys.readouterr()
-    assert re.fullmatch(rf".*good.jpg: {labels[5]} \(\d+.\d%; next .*cut out of 800x600.*\]\n", out)
+    assert re.fullmatch(rf".*good.jpg: {labels[5]} \(\d+.\d%; next .*cropped from 800x600.*\]\n", out)
     assert [line.startswith("minidl.predict: error: ") for line in err.splitlines()] == [True] * 3
     assert predict([str(run), str(files[-1])]) == 0
     for place in range(3):  # an option may stand anywhere
         args = [str(run), str(files[-1])]
         assert predict([*args[:place], "--as-is", *args[place:]]) == 0
-        assert "as it is" in capsys.readouterr().out
+        assert "as is" in capsys.readouterr().out
 
 
 def test_show_writes_what_the_network_saw(run, tmp_path, capsys):

@@ -163,13 +163,13 @@ def test_bad_plain_file(tmp_path, raw, offset, words):
     if len(raw) > 4:  # the same damage, packed, is the same error
         packed = error_of(tmp_path, gzip.compress(raw))
         assert packed.offset in (offset, 4)
-        assert "unpacked" in str(packed)
+        assert "uncompressed" in str(packed)
 
 
 @pytest.mark.parametrize("keep", [3, 10, 12, 40, -9, -8, -4, -1])
 def test_truncated_gzip(tmp_path, keep):
     raw = gzip.compress(idx_file(300, body=np.random.default_rng(0).bytes(300)))
-    assert "expected sound gzip data, found damage" in str(error_of(tmp_path, raw[:keep]))
+    assert "the gzip data is damaged" in str(error_of(tmp_path, raw[:keep]))
 
 
 @pytest.mark.parametrize(("at", "words"), [(-8, "CRC"), (-1, "length"), (30, "damage")])
@@ -187,7 +187,7 @@ def test_bytes_behind_the_gzip_data(tmp_path):
 
 def test_gzip_inside_gzip(tmp_path):
     error = error_of(tmp_path, gzip.compress(gzip.compress(idx_file(3, body=b"abc"))))
-    assert "gzip inside gzip; unpack it once" in str(error)
+    assert "gzip inside gzip; decompress it once" in str(error)
 
 
 def test_html_in_gzip(tmp_path):

@@ -171,7 +171,7 @@ def test_labels_that_leave_classes_empty_are_named(tmp_path):
     assert load_mnist("mnist5k").note == ""
     for part in ("train", "t10k"):
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(60, np.uint8))
-    assert load_mnist(str(tmp_path)).note == "every training image has the label 0, so there is nothing to tell apart"
+    assert load_mnist(str(tmp_path)).note == "every training image has the label 0, so there is only one class"
 
 
 def test_kernels_of_a_gpu_are_announced_without_a_home(monkeypatch, capsys):

@@ -279,7 +279,7 @@ def test_a_part_under_two_names(tmp_path, arrays, part, name):
     write_idx(twin, arrays[part])
     assert load_mnist(str(tmp_path / "set")).sha256 == load_mnist(str(place(tmp_path / "plain", arrays))).sha256
     write_idx(twin, arrays[part][::-1])
-    with pytest.raises(DataError, match="hold different arrays: remove the one that is not meant"):
+    with pytest.raises(DataError, match="hold different arrays: remove the one that you do not want"):
         load_mnist(str(tmp_path / "set"))
 
 
@@ -288,7 +288,7 @@ def test_files_packed_by_another_program_are_to_be_unpacked(tmp_path, arrays):
     folder = place(tmp_path / "set", arrays, 2)
     packed = folder / "train-images-idx3-ubyte"
     packed.rename(packed.with_suffix(".bz2"))
-    with pytest.raises(DataError, match=r"; unpack train-images-idx3-ubyte.bz2, it may be in there"):
+    with pytest.raises(DataError, match=r"; extract train-images-idx3-ubyte.bz2, it may be in there"):
         load_mnist(str(folder))
 
 

@@ -128,7 +128,9 @@ def test_mnist_is_not_taken_for_another(mnist_root, monkeypatch, tmp_path):
 def test_unpacked_files_in_the_folder_of_another(monkeypatch, tmp_path, place):
     """Clothes were taken for characters, with nothing but a note that they were not verified."""
     folder = write(tmp_path / place, names_in("kmnist"), arrays(10), packed=False)
-    with pytest.raises(DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, packed or not, was looked"):
+    with pytest.raises(
+        DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, compressed or not, was looked"
+    ):
         load_mnist("kmnist", root=folder)
     monkeypatch.setenv("MINIDL_DATA", str(folder))
     with pytest.raises(DataError, match=r"kmnist is not in .* downloading is switched off"):
@@ -148,7 +150,7 @@ def test_unpacked_files_under_two_names(tmp_path, name):
     write_idx(twin, content[0])
     assert load_mnist(name, root=tmp_path).classes == 10
     write_idx(twin, content[0][::-1])
-    with pytest.raises(DataError, match="hold different arrays: remove the one that is not meant"):
+    with pytest.raises(DataError, match="hold different arrays: remove the one that you do not want"):
         load_mnist(name, root=tmp_path)
 
 
@@ -206,11 +208,13 @@ def test_balanced_labels_count_from_0(monkeypatch, tmp_path):
 def test_what_is_missing_is_said(monkeypatch, tmp_path):
     with pytest.raises(DataError, match=r"get https://biometrics.nist.gov/.*gzip.zip \(556 MB\)"):
         load_mnist("emnist-letters")
-    with pytest.raises(DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, packed or not, was looked"):
+    with pytest.raises(
+        DataError, match=r"kmnist is not in .*: train-images-idx3-ubyte.gz, compressed or not, was looked"
+    ):
         load_mnist("kmnist", root=tmp_path)
     folder = write(tmp_path / "raw", names_in("emnist-digits"), arrays(10))
     (folder / names_in("emnist-digits")[3]).unlink()
-    with pytest.raises(DataError, match="holds a part of emnist-digits only: it lacks emnist-digits-test-labels"):
+    with pytest.raises(DataError, match="holds only a part of emnist-digits: it lacks emnist-digits-test-labels"):
         load_mnist("emnist-digits", root=tmp_path)
     (tmp_path / "no.zip").write_bytes(b"no zip")
     with pytest.raises(DataError, match="neither a folder nor a zip"):
@@ -285,11 +289,11 @@ def test_class_names_of_a_folder(tmp_path):
     assert load_mnist(str(tmp_path)).class_names == ("cat", "dog", "Otter é")
     for text in ("\ncat\ndog\nOtter\n", "cat\n \ndog\nOtter\n"):  # the names would be of other classes
         (tmp_path / "class-names.txt").write_text(text)
-        with pytest.raises(DataError, match=r"has no name in line [12]: each class has a line"):
+        with pytest.raises(DataError, match=r"has no name in line [12]: it must have one class name per line"):
             load_mnist(str(tmp_path))
     for code in ("utf-16", "latin-1"):
         (tmp_path / "class-names.txt").write_bytes("cat\ndog\nOtter é\n".encode(code))
-        with pytest.raises(DataError, match=r"class-names.txt is no text in UTF-8"):
+        with pytest.raises(DataError, match=r"class-names.txt is not UTF-8 text"):
             load_mnist(str(tmp_path))
 
 
@@ -317,7 +321,7 @@ def test_a_run_on_a_folder_knows_how_its_digits_are_framed(tmp_path):
         ("{} (1).gz", "; if train-images-idx3-ubyte (1).gz is it, rename it train-images-idx3-ubyte.gz"),
         ("fashion-{}.gz", "; if fashion-train-images-idx3-ubyte.gz is it, rename it train-images-idx3-ubyte.gz"),
         ("{}.gz.txt", "; if train-images-idx3-ubyte.gz.txt is it, rename it"),
-        ("{}.zip", "; unpack t10k-images-idx3-ubyte.zip, it may be in there"),
+        ("{}.zip", "; extract t10k-images-idx3-ubyte.zip, it may be in there"),
     ],
 )
 def test_files_under_other_names_are_told(tmp_path, name, words):

@@ -104,12 +104,12 @@ def test_what_is_no_place_for_a_file(name, made, tmp_path, capsys):
     (tmp_path / f"folder{file.suffix}").mkdir()
     (tmp_path / f"loop{file.suffix}").symlink_to(tmp_path / f"loop{file.suffix}")
     for place, why in (
-        (f"pipe{file.suffix}", "no plain file"),
+        (f"pipe{file.suffix}", "not a regular file"),
         (f"folder{file.suffix}", "is a folder"),
         (f"loop{file.suffix}", "can't be written: "),
         ("x" * 300 + file.suffix, "can't be written: "),
         ("none/x" + file.suffix, "there is no folder"),
-        (f"pipe{file.suffix}/x{file.suffix}", "is no folder"),
+        (f"pipe{file.suffix}/x{file.suffix}", "is not a folder"),
         ("x.txt", "must end in"),
         ("x", "must end in"),
         ("/dev/null", "must end in"),
@@ -200,7 +200,7 @@ def test_a_data_set_s_folder_that_can_t_be_made_is_said_before_the_pictures_are_
 def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
     """Whoever runs the tests, root too."""
     monkeypatch.setattr(outputs.os, "access", lambda path, mode: False)
-    with pytest.raises(OutputError, match="can't be written to: give another for"):
+    with pytest.raises(OutputError, match="is not writable: give another for"):
         check_output(tmp_path / "a.html", "report")
 
 

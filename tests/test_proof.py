@@ -80,7 +80,7 @@ def test_another_file(file):
 
 def test_without_a_checksum(file):
     file.write_text(json.dumps(CONTENT))
-    assert "carries no checksum" in refused(file)
+    assert "has no checksum" in refused(file)
 
 
 def test_missing_or_no_file(file, tmp_path):

@@ -83,7 +83,7 @@ def test_data_that_have_moved_are_named_with_dataset(data, tmp_path):
     (tmp_path / "old").rename(tmp_path / "new")
     for module, args in (("minidl.train", ["--resume", tmp_path / "r"]), ("minidl.report", [tmp_path / "r"])):
         words = fails(*args, module=module)
-        assert f"there is no data set '{tmp_path / 'old'}': name the folder that holds its four IDX files now" in words
+        assert f"there is no data set '{tmp_path / 'old'}': give the folder that holds its four IDX files now" in words
         assert "kmnist" not in words
     status, output = train("--resume", tmp_path / "r", "--dataset", tmp_path / "new", log=tmp_path / "log")
     assert status == 0, output

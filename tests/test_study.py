@@ -279,7 +279,7 @@ def test_training_and_validation_examples_do_not_overlap(digits):
         with pytest.raises(DataError, match=rf"counts=\({wrong[0]}, {wrong[1]}\): at least 1 image to train on"):
             split(digits, counts=wrong)
     assert (len(split(digits, counts=(1, 0)).train), len(split(digits, counts=(1, 0)).val)) == (1, 0)
-    with pytest.raises(DataError, match="a number from 0 to below 1, got nan"):
+    with pytest.raises(DataError, match=r"must be in \[0, 1\), got nan"):
         split(digits, math.nan)
 
 

@@ -58,7 +58,7 @@ def test_odd_gammas():
     lost = progress(gammas=[2.0, math.nan], lambdas=[2.0, 2.0])
     assert "no gamma" in state(parse_switch("swats"), lost)
     climbing = progress(gammas=[-2.0, -1.0], lambdas=[-2.0, -1.0])
-    assert state(parse_switch("swats:rtol=0.5"), climbing).endswith("and Lambda <= 0 is no rate")
+    assert state(parse_switch("swats:rtol=0.5"), climbing).endswith("and Lambda <= 0 is not a learning rate")
 
 
 def test_joined_conditions_and_functions():

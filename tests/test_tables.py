@@ -73,7 +73,7 @@ def test_a_folder_of_tables(tmp_path):
     np.testing.assert_array_equal(made.test_images, DIGITS.test_images[:7])
     np.testing.assert_array_equal(made.train_labels, np.arange(30) % 3)
     table(tmp_path / "mnist_test.csv", DIGITS.test_images[:7])  # as Kaggle's, without labels
-    assert "note: left out: mnist_test.csv has no labels" in make(tmp_path, tmp_path / "p")
+    assert "note: skipped: mnist_test.csv has no labels" in make(tmp_path, tmp_path / "p")
     assert len(load_mnist(str(tmp_path / "p")).test_labels) == 6
 
 
@@ -83,7 +83,7 @@ def test_tables_of_emnist_have_its_names(tmp_path, part, first, names):
     labels = np.arange(28) % 7
     for kind, of in (("train", DIGITS.train_images[:28]), ("test", DIGITS.test_images[:28])):
         table(tmp_path / f"emnist-{part}-{kind}.csv", of.transpose(0, 2, 1), labels + first, title=None)
-    assert ("its labels count from 1" in make(tmp_path, tmp_path / "o")) == bool(first)
+    assert ("labels shifted to start at 0, not 1" in make(tmp_path, tmp_path / "o")) == bool(first)
     made = load_mnist(str(tmp_path / "o"))
     assert "".join(made.class_names) == names
     np.testing.assert_array_equal(made.train_labels, labels)
@@ -94,7 +94,7 @@ def test_emnist_s_tables_are_set_upright(tmp_path):
     """They are transposed, as its IDX files are; else a network reads them well, and nobody's handwriting."""
     for part, of in (("train", DIGITS.train_images[:30]), ("test", DIGITS.test_images[:7])):
         table(tmp_path / f"emnist-digits-{part}.csv", of.transpose(0, 2, 1), np.arange(len(of)) % 3, title=None)
-    assert "note: emnist-digits-train.csv: set upright" in make(tmp_path, tmp_path / "o")
+    assert "note: emnist-digits-train.csv: images transposed" in make(tmp_path, tmp_path / "o")
     made = load_mnist(str(tmp_path / "o"))
     np.testing.assert_array_equal(made.train_images, DIGITS.train_images[:30])
     np.testing.assert_array_equal(made.test_images, DIGITS.test_images[:7])
@@ -103,46 +103,46 @@ def test_emnist_s_tables_are_set_upright(tmp_path):
 def test_what_is_no_such_table_is_told(tmp_path):
     file, out = tmp_path / "x.csv", tmp_path / "o"
     for text, words in (
-        ("label,pixel0\n", "no line of numbers"),
-        ("label,a,b,c\n1,2,3,4\n", "4 numbers in a line"),
-        ("label,a\n1,300\n", "its pixels go from 300 to 300"),
-        ("label,a\n1,20\n2,30\n6,300\n", "go from 20 to 300, they must be 0 to 255: see picture 3 of 3\n"),
-        ("label,a\n1,0.5\n2,200\n", "not in whole numbers: one is 0.5"),
-        ("label,a\n1,\n", "column 2 is empty: a number is missing, or a separator at its end is too much"),
-        ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a number is missing\n"),
-        ("1,,3,4,5\n1,2,3,4,5\n", "line 1, column 2 is empty: a number is missing\n"),  # once it was taken for titles
-        ("1,2,NaN,4,5\n1,2,3,4,5\n", "line 1, column 3 holds 'NaN': a number is missing\n"),
-        ("label,a\n1,2\n1,nan\n", "line 3, column 2 holds 'nan': a number is missing\n"),
-        ("label,a\n1,2\n1,?\n", "line 3, column 2 holds '?': a number is missing\n"),
-        ("label,a\n1,2\nlabel,a\n3,4\n", "line 3 has the names of the columns once more: remove it\n"),
-        ("\nlabel,a\n1,2\n\n1,x\n", "line 5, column 2 holds 'x', and labels are numbered from 0\n"),
-        ("label;a\n1;0,5\n", "line 2, column 2 holds '0,5', and numbers have a decimal point"),
-        ("1;0,5\n2;0,25\n", "line 1, column 2 holds '0,5', and numbers have a decimal point"),
-        ("label,a\n1,50%\n", "line 2, column 2 holds '50%', and numbers are digits, 0 to 9, and a point"),
-        ("label,a\n1,\u0663\n", "line 2, column 2 holds '\u0663', and numbers are digits, 0 to 9, and a point"),
-        ("2,0,0.1,7,0.2\n1,0,3,0,0\n", "its first line was a picture, which pandas took for the names of the columns"),
-        (",2,0,0.1,7,0.2\n0,1,0,3,0,0\n", "read the table with header=None"),
-        ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, for a separator stands at its end"),
+        ("label,pixel0\n", "no rows of numbers"),
+        ("label,a,b,c\n1,2,3,4\n", "4 values per row"),
+        ("label,a\n1,300\n", "the pixels are from 300 to 300"),
+        ("label,a\n1,20\n2,30\n6,300\n", "are from 20 to 300, they must be 0 to 255: see image 3 of 3\n"),
+        ("label,a\n1,0.5\n2,200\n", "must be whole numbers, but one is 0.5"),
+        ("label,a\n1,\n", "column 2 is empty: a value is missing, or there is an extra separator at the end"),
+        ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a value is missing\n"),
+        ("1,,3,4,5\n1,2,3,4,5\n", "line 1, column 2 is empty: a value is missing\n"),  # once it was taken for titles
+        ("1,2,NaN,4,5\n1,2,3,4,5\n", "line 1, column 3 holds 'NaN': a value is missing\n"),
+        ("label,a\n1,2\n1,nan\n", "line 3, column 2 holds 'nan': a value is missing\n"),
+        ("label,a\n1,2\n1,?\n", "line 3, column 2 holds '?': a value is missing\n"),
+        ("label,a\n1,2\nlabel,a\n3,4\n", "line 3 repeats the header: remove it\n"),
+        ("\nlabel,a\n1,2\n\n1,x\n", "line 5, column 2 holds 'x', but labels must be numbers from 0\n"),
+        ("label;a\n1;0,5\n", "line 2, column 2 holds '0,5', but numbers need a decimal point"),
+        ("1;0,5\n2;0,25\n", "line 1, column 2 holds '0,5', but numbers need a decimal point"),
+        ("label,a\n1,50%\n", "line 2, column 2 holds '50%', but numbers consist of digits, 0 to 9, and a point"),
+        ("label,a\n1,\u0663\n", "line 2, column 2 holds '\u0663', but numbers consist of digits, 0 to 9, and a point"),
+        ("2,0,0.1,7,0.2\n1,0,3,0,0\n", "its first line was an image, which pandas took for the header"),
+        (",2,0,0.1,7,0.2\n0,1,0,3,0,0\n", "read the CSV file with header=None"),
+        ("label,a\n1,2,\n", "line 2 has 3 columns, those before have 2, because it ends with a separator"),
         ("label a\n1 2\n 1  2 3\n", "line 3 has 3 columns, those before have 2"),
-        ("label,a\n1 2\n", "line 2 has no comma, semicolon or tab in it"),
-        ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', and labels are numbered from 0"),
-        ("file,label\n1.png,3\n", "line 2 names '1.png'; sort the pictures into a folder for each class"),
+        ("label,a\n1 2\n", "line 2 has no comma, semicolon or tab"),
+        ("label,a\ncat,1\n", "line 2, column 1 holds 'cat', but labels must be numbers from 0"),
+        ("file,label\n1.png,3\n", "line 2 names '1.png'; sort the images into one folder per class"),
         ("label,a\n1,7\n1\n", "line 3 has 1 columns, those before have 2"),
-        ("label,a\n1.5,7\n", "1.5 is no label"),
-        ("label\n1\n", "1 numbers in a line"),
-        ("1,0\n1,0\n", "does not say whether its first or its last column is the label"),
+        ("label,a\n1.5,7\n", "1.5 is not a label"),
+        ("label\n1\n", "1 values per row"),
+        ("1,0\n1,0\n", "does not show whether its first or its last column is the label"),
         ("a,b,c,d\n1,2,3,4\n", "no labels"),
-        ("label,a\n3,7\n3,8\n3,9\n", "pictures of one class only, 3: two or more are needed"),
+        ("label,a\n3,7\n3,8\n3,9\n", "images of one class only, 3: two or more are needed"),
         (
             "label,a\n" + "0,7\n100,8\n200,9\n" * 9,
-            "27 pictures, and labels up to 200: labels are numbered from 0, without",
+            "27 images, but labels up to 200: labels must be numbered from 0, without",
         ),
     ):
         file.write_text(text)
         assert words in fails(file, out, module=MODULE)
-    assert "are for folders of pictures" in fails(file, out, "--size", "28", module=MODULE)
+    assert "are for folders of images" in fails(file, out, "--size", "28", module=MODULE)
     for path in (file, tmp_path):
-        with pytest.raises(DataError, match=r"table.*: make IDX files of it, python -m minidl.data"):
+        with pytest.raises(DataError, match=r"CSV file.*: convert it to IDX files, python -m minidl.data"):
             load_mnist(str(path))
 
 
@@ -164,7 +164,7 @@ def test_labels_with_gaps_beside_pixels_of_two_values(tmp_path, labels, first):
 @pytest.mark.parametrize("first", [True, False])
 def test_of_two_columns_that_may_be_labels_none_is_guessed(tmp_path, first):
     table(tmp_path / "x.csv", noise(17), np.resize((2, 9), 200), None, first)
-    with pytest.raises(DataError, match="does not say whether its first or its last column is the label"):
+    with pytest.raises(DataError, match="does not show whether its first or its last column is the label"):
         read_columns(tmp_path / "x.csv")
 
 
@@ -190,7 +190,7 @@ def test_pictures_to_test_on_have_the_scale_of_those_to_learn_from(tmp_path):
     """They were stored nearly black, in silence."""
     for part, of in (("train", DIGITS.train_images[:30]), ("test", DIGITS.test_images[:7] // 128)):
         table(tmp_path / f"{part}.csv", of, np.arange(len(of)) % 3)
-    wrong = "test.csv: the pixels to test on go to 1, those to learn from to 255: bring both to one scale"
+    wrong = "test.csv: the test pixels go up to 1, the training pixels up to 255: bring both to one scale"
     assert wrong in fails(tmp_path, tmp_path / "o", module=MODULE)
     images, labels = np.arange(17.0).repeat(4).reshape(17, 2, 2), np.arange(17) % 3  # 0 to 16, as scikit-learn's digits
     for name, train, test in (("digits.npz", images, images / 16), ("twice.npz", images / 16, images / 16 / 255)):
@@ -213,13 +213,13 @@ def test_names_in_an_archive_are_read_by_words(tmp_path, name, part):
     notes: list[str] = []
     found = read_arrays(tmp_path / "x.npz", notes)
     assert set(found) == {"train", "test"}
-    assert [note.partition(",")[0] for note in notes] == ([] if part else [f"left out: {name}"])
+    assert [note.partition(",")[0] for note in notes] == ([] if part else [f"skipped: {name}"])
 
 
 def test_classes_without_a_picture_are_said(tmp_path):
     for labels, words in (
-        (np.arange(40) % 10 + 1, "note: no picture of class 0: are labels counted from 1?\n"),
-        (np.arange(40) % 2 * 3, "note: no picture of class 1, 2: labels are numbered from 0, without gaps\n"),
+        (np.arange(40) % 10 + 1, "note: no image of class 0: do the labels start at 1?\n"),
+        (np.arange(40) % 2 * 3, "note: no image of class 1, 2: labels should be numbered from 0, without gaps\n"),
     ):
         table(tmp_path / "x.csv", DIGITS.train_images[:40], labels)
         out = tmp_path / f"o{labels.max()}"
@@ -300,7 +300,7 @@ def test_pixels_in_shares_of_white_are_scaled_and_that_is_said(tmp_path, top):
     for name in ("optdigits.tra", "floats.txt", "flat.npz"):
         made = collect_tables(tables_in(tmp_path / name))
         assert pairs(made.arrays) == right
-        assert made.notes == [f"its pixels go from 0 to {top}: {top} is white, 255 in the files"]
+        assert made.notes == [f"pixel values are from 0 to {top}: scaled so that {top} becomes 255, white"]
 
 
 def test_archives_of_arrays(tmp_path, few):
@@ -315,27 +315,27 @@ def test_archives_of_arrays(tmp_path, few):
     np.savez(tmp_path / "med.npz", train_images=images, train_labels=labels[:, None], val_images=images[:3])
     made = collect_tables(tables_in(tmp_path / "med.npz"))
     assert pairs(made.arrays) == right
-    assert made.notes == ["left out: val_images, as minidl draws its own pictures to validate on"]
+    assert made.notes == ["skipped: val_images, as minidl draws its own validation images"]
     np.savez(tmp_path / "colour.npz", x=np.zeros((5, 4, 4, 3)), y=np.arange(5))
-    with pytest.raises(DataError, match=r"x \(5, 4, 4, 3\), y \(5,\): one array of grey pictures"):
+    with pytest.raises(DataError, match=r"x \(5, 4, 4, 3\), y \(5,\): one array of greyscale images"):
         collect_tables(tables_in(tmp_path / "colour.npz"))
     np.savez(tmp_path / "names.npz", x=images, y=labels, class_names=["even", "odd"], made=np.array(2026))
     made = collect_tables(tables_in(tmp_path / "names.npz"))
     assert pairs(made.arrays) == right
     n = len(images)
     assert made.notes == [
-        f"left out: class_names (2,), no row for each of the {n} pictures in x",
-        f"left out: made (), no row for each of the {n} pictures in x",
+        f"skipped: class_names (2,), which does not have a row for each of the {n} images in x",
+        f"skipped: made (), which does not have a row for each of the {n} images in x",
     ]
     for other in (np.eye(10)[labels], np.zeros((n, 4, 4, 3)), np.arange(n)):  # the labels may be either
         np.savez(tmp_path / "two.npz", x=images, y=other, ids=np.arange(n) % 7)
-        with pytest.raises(DataError, match=r"one array of grey pictures \(N, H, W\) and one of labels"):
+        with pytest.raises(DataError, match=r"one array of greyscale images \(N, H, W\) and one of labels"):
             collect_tables(tables_in(tmp_path / "two.npz"))
     np.savez(tmp_path / "words.npz", x=images, y=labels.astype(str))
     with pytest.raises(DataError, match="where numbers are needed"):
         collect_tables(tables_in(tmp_path / "words.npz"))
     np.savez(tmp_path / "objects.npz", x=images, y=labels.astype(object))
-    with pytest.raises(DataError, match=r"archive of arrays: it has Python objects, where numbers are needed$"):
+    with pytest.raises(DataError, match=r"archive of arrays: it has Python objects in place of numbers$"):
         collect_tables(tables_in(tmp_path / "objects.npz"))
     (tmp_path / "none.npz").write_text("this is text")
     with pytest.raises(DataError, match=r"can't be read as an archive of arrays: it is none$"):
@@ -343,7 +343,7 @@ def test_archives_of_arrays(tmp_path, few):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "med.npz").read_bytes()[:-30])
     with pytest.raises(DataError, match="can't be read as an archive"):
         collect_tables(tables_in(tmp_path / "cut.npz"))
-    with pytest.raises(DataError, match=r"mnist.npz is a table: make IDX files of it, python -m minidl.data"):
+    with pytest.raises(DataError, match=r"mnist.npz is not a folder: convert it to IDX files, python -m minidl.data"):
         load_mnist(str(tmp_path / "mnist.npz"))
 
 
@@ -361,7 +361,7 @@ def test_pictures_and_labels_in_archives_of_their_own(tmp_path, few):
     alone = collect_tables(tables_in(tmp_path / "k49-train-imgs.npz"))  # its labels are beside it
     assert pairs(alone.arrays) == pairs([images[:40], labels[:40], images[40:80], labels[40:80]])
     (tmp_path / "k49-train-labels.npz").unlink()
-    with pytest.raises(DataError, match=r"k49-train-imgs.npz holds arr_0 \(80, .*: one array of grey pictures"):
+    with pytest.raises(DataError, match=r"k49-train-imgs.npz holds arr_0 \(80, .*: one array of greyscale images"):
         collect_tables(tables_in(tmp_path))
 
 
@@ -372,31 +372,31 @@ def test_a_folder_of_archives(tmp_path, few):
     made = collect_tables(tables_in(tmp_path))
     for array, right in zip(made.arrays, (images[:80], labels[:80], images[80:], labels[80:]), strict=True):
         np.testing.assert_array_equal(array, right)
-    with pytest.raises(DataError, match=r"test.npz holds only x_test, y_test, to be tested on: one array"):
+    with pytest.raises(DataError, match=r"test.npz holds only x_test, y_test, for testing: one array"):
         collect_tables({"train": tmp_path / "test.npz"})
     for name in ("k49-test-imgs.npz", "k49-train-imgs.npz", "k49-train-labels.npz"):  # the one named was one to test on
         np.savez(tmp_path / name, images)
-    with pytest.raises(DataError, match=r"give the one to learn from, as in .*k49-train-imgs.npz$"):
+    with pytest.raises(DataError, match=r"give the one to train on, as in .*k49-train-imgs.npz$"):
         tables_in(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "head", "words"),
     [
-        ("data_batch_1", pickle.dumps({b"data": 0}), "a pickled Python object, no table as text: open it with"),
+        ("data_batch_1", pickle.dumps({b"data": 0}), "a pickled Python object, not a CSV file: open it with"),
         ("x.mat", b"MATLAB 5.0 MAT-file", "a MATLAB file"), ("x.h5", b"\x89HDF\r\n", "an HDF5 file"),
-        ("x.xlsx", b"PK\x03\x04", "a spreadsheet, no table as text: save it as CSV"), ("x.parquet", b"PAR1", "Parquet"),
+        ("x.xlsx", b"PK\x03\x04", "a spreadsheet, not a CSV file: save it as CSV"), ("x.parquet", b"PAR1", "Parquet"),
         ("train.csv.zip", b"PK\x03\x04", "a ZIP archive"), ("train.csv", b"<!DOCTYPE html>", "a web page"),
         ("long.csv", b'"' + b"1" * 200_000, "field larger than"),
-        ("data_batch_1.bin", b"\6\0\0\0", "no table as text: save it as CSV"), ("x.npy", b"\x93NUMPY", "write_idx"),
-        ("1.png", b"\x89PNG\r\n", "one picture: give the folder"), ("a.csv", "label,p\n".encode("utf-16"), "UTF-8"),
-        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already"),
-        ("train-images.gz", gzip.compress(b"\0\0\x08\x03", mtime=0), "an IDX file already"),
-        ("mnist.pkl.gz", gzip.compress(pickle.dumps(0), mtime=0), "a pickled Python object, no table as text: open it"),
-        ("x.tar.gz", gzip.compress(TAR, mtime=0), "a TAR archive, no table as text: unpack it"),
+        ("data_batch_1.bin", b"\6\0\0\0", "not a CSV file: save it as CSV"), ("x.npy", b"\x93NUMPY", "write_idx"),
+        ("1.png", b"\x89PNG\r\n", "one image: give the folder"), ("a.csv", "label,p\n".encode("utf-16"), "UTF-8"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "already an IDX file"),
+        ("train-images.gz", gzip.compress(b"\0\0\x08\x03", mtime=0), "already an IDX file"),
+        ("mnist.pkl.gz", gzip.compress(pickle.dumps(0), mtime=0), "a pickled Python object, not a CSV file: open it"),
+        ("x.tar.gz", gzip.compress(TAR, mtime=0), "a TAR archive, not a CSV file: extract it"),
         ("x.tar", TAR, "a TAR archive"),
-        ("training.pt", b"PK\x03\x04", "a file of PyTorch, no table as text: open it with torch.load and write its"),
-        ("x.gz", b"\x1f\x8b\7", "can't be unpacked"),
+        ("training.pt", b"PK\x03\x04", "a PyTorch file, not a CSV file: open it with torch.load and write its"),
+        ("x.gz", b"\x1f\x8b\7", "can't be decompressed"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, words):
@@ -412,7 +412,7 @@ def test_a_file_that_is_no_table_is_called_by_its_name(tmp_path, name, head, wor
     [
         ("data_batch_1", pickle.dumps({b"data": 0}), "data_batch_1 is a pickled Python object"),
         ("x_train.npy", b"\x93NUMPY", "x_train.npy is a NumPy array"),
-        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "an IDX file already: train with --dataset"),
+        ("train-images-idx3-ubyte", b"\0\0\x08\x03", "already an IDX file: train with --dataset"),
     ],
 )  # fmt: skip
 def test_a_folder_of_such_files(tmp_path, name, head, words):

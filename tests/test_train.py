@@ -221,8 +221,8 @@ def test_a_malformed_switch_shows_the_position():
         (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("--val-fraction", "1.5"), "--val-fraction must be between 0 and 1, got 1.5"),
         (("--val-fraction", "-0.1"), "--val-fraction must be between 0 and 1, got -0.1"),
-        (("--val-fraction", "0.0001"), "choose a larger one, or 0 to set none aside"),
-        (("--val-fraction", "0.9999"), "choose a smaller one, or 0 to set none aside"),
+        (("--val-fraction", "0.0001"), "choose a larger fraction, or 0 to set none aside"),
+        (("--val-fraction", "0.9999"), "choose a smaller fraction, or 0 to set none aside"),
         (("--betas", "0.9"), "give two numbers, as in 0.9,0.999, not '0.9'"),
         (("--opt", "adam", "--betas", "0.9,1"), "betas[1] must be in [0, 1), got 1.0"),
         (
@@ -318,9 +318,7 @@ def test_predict_meets_bad_input(finished, folder, tmp_path):
         finished / "checkpoint.safetensors", "x.png", module="minidl.predict"
     )
     assert f"give its folder, {finished}" in fails("--resume", finished / "summary.json")
-    assert "save the picture and give that file" in fails(
-        finished, "https://example.org/3.png", module="minidl.predict"
-    )
+    assert "save the image and give that file" in fails(finished, "https://example.org/3.png", module="minidl.predict")
     labels = folder / "t10k-labels-idx1-ubyte"
     assert "uint8 images of 20x16" in fails(finished, labels, module="minidl.predict")
 

@@ -1,4 +1,4 @@
-"""NumPy's archives, .npz, as Keras's of MNIST: arrays of pictures and of labels, known by their shapes."""
+"""NumPy archives, .npz, such as Keras's MNIST: arrays of images and of labels, recognized by their shapes."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data.idx import DataError
 
-NEEDED = "one array of grey pictures (N, H, W) and one of labels (N,) are needed"
+NEEDED = "one array of greyscale images (N, H, W) and one of labels (N,) are needed"
 
 
 def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, tuple[Array, Array]]:
-    """{"train": (labels (N,), pictures (N, H, W)), "test": ...}, numbers as they are; without "test" where no array is
-    called so, and without "train" where all are and `learn` is False. What is left out is added to `notes`. Raises
-    DataError, with the shapes, where it is not clear."""
+    """{"train": (labels (N,), images (N, H, W)), "test": ...}, values unchanged; without "test" where no array name has
+    it, and without "train" where all have and `learn` is False. What is skipped is added to `notes`. Raises DataError,
+    with the shapes, where it is not clear which array is which."""
     parts: dict[str, dict[str, Array]] = {"train": {}, "test": {}}
     try:
         for name, array in _arrays_of(path):
             words = [word.lower().lstrip("xy") for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
             if any(word.startswith("val") and not word.startswith("value") for word in words):
-                notes.append(f"left out: {name}, as minidl draws its own pictures to validate on")
+                notes.append(f"skipped: {name}, as minidl draws its own validation images")
             else:
                 tested = any(word.startswith("test") for word in words)
                 parts["test" if tested else "train"][name] = array
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         why = " ".join(str(error).split())
-        if "pickle" in why:  # NumPy says how to load what may run any program; and of any bytes that they are a pickle
-            why = "it has Python objects, where numbers are needed" if zipfile.is_zipfile(path) else "it is none"
+        if "pickle" in why:  # NumPy advises allow_pickle, which can run any code, and takes any bytes for a pickle
+            why = "it has Python objects in place of numbers" if zipfile.is_zipfile(path) else "it is not one"
         raise DataError(f"{path} can't be read as an archive of arrays: {why}") from None
     if not parts["train"] and (learn or not parts["test"]):
-        called = f"only {', '.join(parts['test'])}, to be tested on" if parts["test"] else "nothing to learn from"
+        called = f"only {', '.join(parts['test'])}, for testing" if parts["test"] else "nothing to train on"
         raise DataError(f"{path} holds {called}: {NEEDED}")
     return {part: _pair(path, arrays, notes) for part, arrays in parts.items() if arrays}
 
 
 def labels_beside(path: Path) -> Path | None:
-    """The archive with the labels of an archive of pictures, as KMNIST's: kmnist-train-labels.npz is that of
+    """The archive with the labels for an archive of images, as in KMNIST: kmnist-train-labels.npz for
     kmnist-train-imgs.npz."""
     other = path.with_name(re.sub(r"imgs|images", "labels", path.name))
     return other if path.name.endswith(".npz") and other != path and other.is_file() else None
@@ -55,8 +55,8 @@ def _arrays_of(path: Path) -> Iterator[tuple[str, Array]]:
 
 
 def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array, Array]:
-    """The labels and the pictures among a part's arrays. What has another number of rows, as names of the classes, is
-    left out and added to `notes`."""
+    """The labels and the images among a part's arrays. Arrays with another number of rows, such as class names, are
+    skipped and added to `notes`."""
     plain = {
         name: array[..., 0] if array.ndim > 1 and array.shape[-1] == 1 else array for name, array in arrays.items()
     }
@@ -68,7 +68,7 @@ def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array
         raise DataError(f"{path} holds {shapes}: {NEEDED}; write such arrays with minidl.data.write_idx")
     ((name, images),), (truth,) = pictures.items(), labels.values()
     notes += [
-        f"left out: {other} {arrays[other].shape}, no row for each of the {n:,} pictures in {name}"
+        f"skipped: {other} {arrays[other].shape}, which does not have a row for each of the {n:,} images in {name}"
         for other in arrays
         if other not in pictures and other not in labels
     ]
@@ -78,6 +78,6 @@ def _pair(path: Path, arrays: dict[str, Array], notes: list[str]) -> tuple[Array
 
 
 def _unrolled(array: Array) -> Array:
-    """Pictures that are rows of numbers (N, side * side) as (N, side, side); another array as it is."""
+    """Images that are rows of pixels (N, side * side) as (N, side, side); any other array unchanged."""
     side = math.isqrt(array.shape[1]) if array.ndim == 2 else 0
     return array.reshape(-1, side, side) if side > 1 and side * side == array.shape[1] else array

@@ -1,7 +1,6 @@
-"""A folder of pictures, one subfolder a class, as a data set of four IDX files: see `python -m minidl.data`.
+"""A folder of images, one subfolder per class, as a data set of four IDX files: see `python -m minidl.data`.
 
-Whatever loses something is said: colour, further frames, another size, pictures that can't be read, pictures in both
-parts.
+Every loss is reported: colour, further frames, another size, images that can't be read, duplicates in both splits.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from minidl.handwriting.look import padded
 from minidl.handwriting.paper import DARK
 from minidl.telling import counted
 
-SIDE = 28  # pixels, where the pictures have no common size of their own
-LARGEST = 64  # of a common size that is kept: networks here are for small pictures
+SIDE = 28  # pixels, where the images have no common size
+LARGEST = 64  # side of a common size that is kept: networks here are for small images
 POLARITIES = ("auto", "invert", "keep")
-JOINERS = {0x200C: None, 0x200D: None}  # not to be seen themselves, but in Persian and Indian words and in emoji
+JOINERS = {0x200C: None, 0x200D: None}  # invisible, but used in Persian and Indian words and in emoji
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What has been made: four arrays in the order of PARTS, the names of the classes, and what is to be said."""
+    """The result: four arrays in the order of PARTS, the names of the classes, and notes for the user."""
 
     arrays: list[Array]
     class_names: list[str]
     notes: list[str]
-    inverted: bool | None = None  # whether all pictures were inverted; None for a table, which was made of none
+    inverted: bool | None = None  # whether all images were inverted; None for a CSV file or an archive
 
 
 # ---- from files to arrays ----
@@ -56,15 +55,15 @@ def collect(
     seed: int = 0,
     progress: Callable[[Iterable[Path]], Iterable[Path]] = iter,
 ) -> Collected:
-    """Read all pictures, grey, in one size, light on dark.
+    """Read all images, in greyscale, in one size, light on dark.
 
     size         (height, width); None: their own where all have the same one of at most 64x64, else 28x28
-    test_share   of each class, drawn by `seed`; at least one picture. Not used where folders part the pictures
+    test_share   of each class, drawn by `seed`; at least one image. Not used where folders split the images
     polarity     "auto": all inverted where most are dark on light; "invert": all inverted; "keep": none
     class_names  in the order of the folders; None: the folders' own names
-    progress     is given the files, and hands them on one by one
+    progress     gets the files, and yields them one by one
 
-    Raises DataError where a class is left without pictures to learn from.
+    Raises DataError where a class is left without training images.
     """
     names = _check_names(found.classes, class_names)
     parts = [found.train] if found.test is None else [found.train, found.test]
@@ -77,9 +76,9 @@ def collect(
     train, test = bytes_ if found.test is not None else class_split(bytes_[0], found.classes, test_share, seed, why)
     for name, group, reason in zip(found.classes, train, why, strict=True):
         if not group:
-            raise DataError(f"the class {name} has no picture to learn from{reason}")
+            raise DataError(f"the class {name} has no training image{reason}")
     if not any(test):
-        raise DataError(f"there is no picture to test on{next(filter(None, why), '')}")
+        raise DataError(f"there is no test image{next(filter(None, why), '')}")
     arrays = [*_arrays(train, size), *_arrays(test, size)]
     told.overlap(arrays[0], arrays[2])
     return Collected(arrays, names, told.all(), invert)
@@ -87,10 +86,10 @@ def collect(
 
 @dataclass
 class _Told:
-    """What is lost on the way."""
+    """What is lost on the way, to be reported."""
 
     notes: list[str]
-    bad: list[tuple[int, str]] = field(default_factory=list)  # the class, and why the picture can't be read
+    bad: list[tuple[int, str]] = field(default_factory=list)  # the class, and why the image can't be read
     coloured: int = 0
     several: int = 0  # frames or pages
     stretched: int = 0
@@ -103,34 +102,34 @@ class _Told:
         known = {image.tobytes() for image in train}
         same = sum(image.tobytes() in known for image in test)
         if same:
-            self.notes.append(f"{same} of {len(test)} test pictures are among the training pictures too")
+            self.notes.append(f"{same} of {len(test)} test images are duplicates of training images")
 
     def why(self, k: int) -> str:
-        """Why pictures of class k were left out; "" if none was."""
+        """Why images of class k were skipped; "" if none was."""
         words = [words for each, words in self.bad if each == k]
         return f": {words[0]}" if words else ""
 
     def all(self) -> list[str]:
         notes = list(self.notes)
         if self.coloured:
-            notes.append(f"{self.coloured:,} of {self.total:,} pictures are in colour: they are grey now")
+            notes.append(f"{self.coloured:,} of {self.total:,} images are in colour: converted to greyscale")
         if self.several:
-            notes.append(f"{self.several:,} of {self.total:,} pictures have several frames or pages: the first counts")
+            notes.append(f"{self.several:,} of {self.total:,} images have several frames or pages: the first is used")
         if self.stretched:
             notes.append(
-                f"{self.stretched:,} of {self.total:,} pictures hold other numbers than 0 to 1, or whole ones to 255: "
-                "the least of each is black, the greatest white"
+                f"{self.stretched:,} of {self.total:,} images have pixel values that are neither 0 to 1 nor integers 0 "
+                "to 255: the smallest of each becomes black, the largest white"
             )
         if self.scaled:
-            notes.append(f"{self.scaled:,} of {self.total:,} pictures were scaled, proportions kept")
+            notes.append(f"{self.scaled:,} of {self.total:,} images were resized, keeping their proportions")
         if 0 < self.top <= DARK:
             notes.append(
-                f"no pixel of the pictures is lighter than {255 * self.top:.0f} of 255, so they are nearly black: "
-                "where files of 16 bits hold numbers of 8 or 12, scale these to the full range first"
+                f"no pixel of the images is lighter than {255 * self.top:.0f} of 255, so they are nearly black: "
+                "if 16-bit files hold 8-bit or 12-bit values, scale these to the full range first"
             )
-        notes += [f"left out: {words}" for _, words in self.bad[:LISTED]]
+        notes += [f"skipped: {words}" for _, words in self.bad[:LISTED]]
         if len(self.bad) > LISTED:
-            notes.append(f"left out: {len(self.bad) - LISTED:,} more that can't be read")
+            notes.append(f"skipped: {len(self.bad) - LISTED:,} more that can't be read")
         return notes
 
 
@@ -140,10 +139,10 @@ def _read(
     progress: Callable[[Iterable[Path]], Iterable[Path]],
     size: tuple[int, int] | None,
 ) -> list[list[list[Array]]]:
-    """Brightness (h, w) of every picture, bytes: part by part, class by class.
+    """Brightness (h, w) of every image, uint8, by split and class.
 
-    All are kept until it is clear what is to be done to them, so that those too large to keep a size of their own
-    are brought into the common one at once.
+    All are kept until it is clear how to treat them, so those too large to keep their own size are resized to the
+    common one at once.
     """
     files = iter(progress([path for part in parts for group in part for path in group]))
     made: list[list[list[Array]]] = []
@@ -167,7 +166,7 @@ def _read(
                 told.top = max(told.top, float(grey.max()))
                 wanted = size or ((SIDE, SIDE) if max(grey.shape) > LARGEST else grey.shape)
                 made[-1][-1].append(_in_size(grey, wanted, told))
-    next(files, None)  # lets a progress bar end
+    next(files, None)  # lets a progress bar close
     return made
 
 
@@ -184,9 +183,9 @@ def _decide(polarity: str, told: _Told) -> bool:
         return polarity == "invert"
     light, total = told.light, told.total
     if FEW < light / max(1, total) < 1 - FEW:
-        told.notes.append(f"{light:,} of {total:,} pictures are dark on light, the others light on dark")
+        told.notes.append(f"{light:,} of {total:,} images are dark on light, the others light on dark")
     if 2 * light > total:
-        told.notes.append("dark on light: inverted, to light on dark as MNIST is")
+        told.notes.append("dark on light: inverted to light on dark, as in MNIST")
         return True
     return False
 
@@ -196,7 +195,7 @@ def _as_bytes(image: Array, size: tuple[int, int], invert: bool, told: _Told) ->
 
 
 def _in_size(image: Array, size: tuple[int, ...], told: _Told) -> Array:
-    """Brightness in [0, 1] as bytes, scaled in one step, as `predict` does it."""
+    """Brightness in [0, 1] as uint8, resized in one step, as in `predict`."""
     if image.shape != size:
         told.scaled += 1
         image = resized(padded(image, size), size)
@@ -206,16 +205,16 @@ def _in_size(image: Array, size: tuple[int, ...], told: _Told) -> Array:
 def class_split(
     groups: Sequence[Sequence[Array]], classes: Sequence[str], share: float, seed: int, why: Sequence[str] | None = None
 ) -> tuple[list[list[Array]], list[list[Array]]]:
-    """The same share of each class is set aside for testing. Raises DataError where one has too few for that; `why`
-    has a word on it for each class."""
+    """Set aside the same fraction of each class for testing. Raises DataError where a class has too few; `why` has a
+    reason for each class."""
     rng = np.random.default_rng(seed)
     train, test = [], []
     for name, group, reason in zip(classes, groups, why or [""] * len(classes), strict=True):
         n = max(1, round(share * len(group)))
         if n >= len(group):
             raise DataError(
-                f"the class {name} has {counted(len(group), 'picture')} that can be read: it takes more, "
-                f"some to learn from and {n} to test on{reason}"
+                f"the class {name} has {counted(len(group), 'image')} that can be read: more are needed, "
+                f"some for training and {n} for testing{reason}"
             )
         order = rng.permutation(len(group))
         test.append([group[i] for i in sorted(order[:n])])
@@ -235,10 +234,10 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
     if len(names) != len(folders):
         raise DataError(f"{len(names)} class names were given, but there are {len(folders)} folders: {listed(folders)}")
     if long := [name for name in names if len(name) > LONGEST_NAME]:
-        raise DataError(f"a class's name has {len(long[0]):,} characters: they have at most {LONGEST_NAME}")
+        raise DataError(f"a class name has {len(long[0]):,} characters: at most {LONGEST_NAME} are allowed")
     plain = [name.translate(JOINERS).strip() for name in names]
     if len(set(names)) != len(names) or not all(name and name.isprintable() for name in plain):
-        raise DataError(f"each class needs a name of its own, of letters that can be printed, not {listed(names)}")
+        raise DataError(f"each class needs a unique name of printable characters, not {listed(names)}")
     return names
 
 
@@ -246,22 +245,22 @@ def _check_names(folders: Sequence[str], given: Sequence[str] | None) -> list[st
 
 
 def check_out(out: Path) -> None:
-    """Raise DataError where a data set can't be written to `out` without touching another."""
+    """Raise DataError where a data set can't be written to `out`, or would overwrite something."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give a folder")
     if out.is_dir() and parts_in(out):
-        raise DataError(f"{out} holds a data set already: give another folder, or remove that one")
+        raise DataError(f"{out} already holds a data set: give another folder, or remove that one")
     if there := [
         name for name in (CLASS_NAMES, POLARITY, *(names_of(part)[0] for part in PARTS)) if os.path.lexists(out / name)
     ]:
-        raise DataError(f"{out} holds a {there[0]} that is of no data set: give another folder, or remove it")
+        raise DataError(f"{out} holds a {there[0]} that belongs to no data set: give another folder, or remove it")
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if os.path.lexists(folder))
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise DataError(f"{out} can't be written: {above} is read-only, or no folder")
+        raise DataError(f"{out} can't be written: {above} is read-only, or not a folder")
 
 
 def write_dataset(out: Path, made: Collected) -> None:
-    """Write the four files and the names of the classes; the folder is made. Raises OSError."""
+    """Write the four files and the names of the classes; the folder is created. Raises OSError."""
     make_dataset(str(out), str(out), made.arrays)  # checks that they fit each other
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / CLASS_NAMES, "".join(f"{name}\n" for name in made.class_names))

@@ -1,4 +1,4 @@
-"""Connected pixels: which of them touch, and what is beside them."""
+"""Connected components of pixels, and growing them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from minidl.backend import Array
 
 
 def label(mask: Array) -> Array:
-    """A number from 1 for each group of pixels that touch, corners included; 0 where it is False. int32 (H, W).
+    """A label from 1 for each group of touching pixels, corners included; 0 where the mask is False. int32 (H, W).
 
-    Pixels side by side are a run; all that follows is about runs, which are few.
+    Adjacent pixels of a row form a run; the rest works on runs, which are few.
     """
-    bordered = np.pad(mask, ((0, 0), (1, 1)))  # no run goes on into the next row
+    bordered = np.pad(mask, ((0, 0), (1, 1)))  # no run continues into the next row
     width = bordered.shape[1]
     edges = np.flatnonzero(np.diff(bordered.ravel())) + 1
     starts, ends = edges[::2], edges[1::2]
-    first = np.searchsorted(ends, starts - width)  # those above run i that touch it, its ends' corners included:
-    last = np.searchsorted(starts, ends - width, side="right")  # first[i] to last[i], this one without
+    first = np.searchsorted(ends, starts - width)  # runs above run i that touch it, corners included:
+    last = np.searchsorted(starts, ends - width, side="right")  # first[i] to last[i], exclusive
     counts = last - first
     below = np.repeat(np.arange(len(starts)), counts)
     above = np.arange(len(below)) - np.repeat(np.cumsum(counts) - counts - first, counts)
@@ -28,8 +28,8 @@ def label(mask: Array) -> Array:
 
 
 def _least_of_group(n: int, a: Array, b: Array) -> Array:
-    """The least of each group in 0 ... n - 1, where a[i] and b[i] are of one group. int64 (n,)."""
-    least = np.arange(n)  # of the group as far as it is known: it points to one that is itself the least, at last
+    """For each of 0 ... n - 1 the smallest member of its group, where a[i] and b[i] are in one group. int64 (n,)."""
+    least = np.arange(n)  # the smallest known member of the group; in the end it points to itself
     while not np.array_equal(ours := least[a], theirs := least[b]):
         np.minimum.at(least, np.maximum(ours, theirs), np.minimum(ours, theirs))
         while not np.array_equal(further := least[least], least):
@@ -38,7 +38,7 @@ def _least_of_group(n: int, a: Array, b: Array) -> Array:
 
 
 def spread_labels(labels: Array, steps: int) -> Array:
-    """Labels grown by some pixels, over a stroke's soft edge, so that it can be told from its neighbour's."""
+    """Labels grown by some pixels, over a stroke's soft edge, to tell it from its neighbour's."""
     for _ in range(steps):
         padded = np.pad(labels, 1)
         for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):

@@ -1,6 +1,6 @@
-"""The desk beside the paper: dark, along the picture's sides, and wider than any stroke. It is made paper.
+"""The desk beside the paper: dark, along the picture's sides, and wider than any stroke. It is replaced by paper.
 
-Without that a dark corner would be the darkest thing in the picture, and a dark rim would say that ink is light.
+Otherwise a dark corner would be the darkest thing in the picture, and a dark rim would suggest that the ink is light.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from minidl.handwriting.connected import label
 from minidl.handwriting.filters import windowed
 from minidl.handwriting.frame import resized
 
-SIDE = 160  # pixels of the small picture in which it is looked for
+SIDE = 160  # pixels of the reduced picture in which the desk is looked for
 DARK = 0.4  # of the paper's brightness: a shadow is lighter
-PAPER = 0.3  # of the picture at least is paper
-DIGIT = 0.1  # of the picture's shorter side: what is written on the paper is so tall at least
-ALONG = 0.8  # of its length at a side it covers; a digit that is cut off there touches it with a curve
+PAPER = 0.3  # of the picture, at least, is paper
+DIGIT = 0.1  # of the picture's shorter side: the minimum height of what is written
+ALONG = 0.8  # of its length along a side is covered by a desk; a digit that is cut off touches a side with a curve
 
 
 def without_desk(grey: Array) -> Array:
-    """Brightness (H, W) with the paper continued where a dark desk is seen beside it; else as it is."""
+    """Brightness (H, W) with the paper continued where a dark desk is seen beside it; otherwise unchanged."""
     longer = max(grey.shape)
     small = resized(grey, tuple(max(1, round(n * SIDE / longer)) for n in grey.shape)) if longer > SIDE else grey
     dark = small < middle(small)
@@ -37,9 +37,9 @@ def without_desk(grey: Array) -> Array:
 
 
 def middle(grey: Array) -> float:
-    """The brightness that best parts dark from light: Otsu 1979, https://doi.org/10.1109/TSMC.1979.4310076.
+    """The brightness that best separates dark from light: Otsu 1979, https://doi.org/10.1109/TSMC.1979.4310076.
 
-    Where all is of one brightness it is that.
+    If all pixels are equally bright, that brightness.
     """
     if not np.ptp(grey):
         return float(grey.flat[0])
@@ -67,13 +67,13 @@ def _parts(labels: Array) -> tuple[Array, int]:
 
 
 def grown(mask: Array, steps: int) -> Array:
-    """A mask with so many pixels around it."""
+    """A mask grown by this many pixels."""
     size = 2 * steps + 1
     return windowed(np.maximum, windowed(np.maximum, mask.astype(np.float32), size).T, size).T > 0
 
 
 def filled(image: Array, gap: Array) -> Array:
-    """An image (H, W) whose gap takes, from its rim inwards, the mean of what lies beside it."""
+    """An image (H, W) with the gap filled from its rim inwards by the mean of the neighbours."""
     known = ~gap
     values = np.where(known, image, 0).astype(np.float32)
     while not known.all() and known.any():

@@ -1,4 +1,4 @@
-"""Three filters of a picture: the largest value around each place, the closing, and a mean of nine pixels."""
+"""Three image filters: the maximum around each pixel, the morphological closing, and the mean of nine pixels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from minidl.backend import Array
 
 
 def closing(grey: Array, size: int) -> Array:
-    """Dark things narrower than `size` filled up: the largest value of each window, then of those the smallest."""
+    """Dark things narrower than `size` filled in: the maximum of each window, then the minimum of those."""
     grown = windowed(np.maximum, windowed(np.maximum, grey, size).T, size).T
     return -windowed(np.maximum, windowed(np.maximum, -grown, size).T, size).T
 
 
 def windowed(largest: np.ufunc, x: Array, size: int) -> Array:
-    """For each place of each column, the largest of `size` (an odd number, or one more) values around it.
+    """For each element of each column, the largest of `size` (an odd number, or one more) values around it.
 
-    The largest of 2, of 4, of 8 values follows from the one before: the work grows with the size's logarithm.
+    The maximum of 2, 4, 8 values follows from the one before: the work grows with the logarithm of the size.
     """
     half = size // 2
     padded = np.pad(x, ((half, half), (0, 0)), constant_values=-np.inf)

@@ -1,7 +1,7 @@
 """A digit framed as MNIST's are: its longer side 20 of 28 pixels, grey at the edges, its centre of mass in the middle.
 
 LeCun, Cortes and Burges did this to NIST's black-and-white scans (http://yann.lecun.com/exdb/mnist/), so a network
-that learned MNIST has never seen a digit that stands elsewhere or is of another size.
+trained on MNIST has never seen a digit in another place or of another size.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 from minidl.backend import Array
 
-EDGE = 0.25  # of the darkest stroke: where a digit's box begins
-FINE = 6  # pixels of the enlarged digit for one of the frame, when strokes are made thicker
+EDGE = 0.25  # of the darkest stroke: where a digit's box starts
+FINE = 6  # pixels of the enlarged digit per pixel of the frame, when strokes are made thicker
 THIN, STROKE = 1.9, 2.3  # pixels of the frame: a stroke thinner than THIN is made STROKE wide
 
 
 @dataclass(frozen=True)
 class Framing:
-    """How the digits of a data set stand in their images.
+    """How the digits of a data set are placed in their images.
 
-    box      of the image's side: how long a digit's longer side is
+    box      length of a digit's longer side, as a fraction of the image's side
     by_mass  whether the centre of mass is at the image's middle pixel (of 28 the 15th, so at 14.5), as measured on
              MNIST, 14.5 with a deviation of 0.3; else the middle of its box is the image's middle
     """
@@ -35,7 +35,7 @@ EMNIST = Framing(24 / 28, by_mass=False)  # Cohen et al. 2017, https://arxiv.org
 
 
 def framed(ink: Array, size: tuple[int, int] = (28, 28), frame: Framing = MNIST) -> Array:
-    """The ink of one digit (H, W), 0 to 1, as a picture of `size` (height, width). float32, 0 to 1."""
+    """The ink of one digit (H, W), 0 to 1, as an image of `size` (height, width). float32, 0 to 1."""
     rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
     if not rows.size:
         return np.zeros(size, np.float32)
@@ -48,15 +48,15 @@ def framed(ink: Array, size: tuple[int, int] = (28, 28), frame: Framing = MNIST)
 
 
 def scaled(digit: Array, longer: int) -> Array:
-    """The digit with its longer side so many pixels long."""
+    """The digit resized so that its longer side has this many pixels."""
     scale = longer / max(digit.shape)
     return resized(digit, tuple(max(1, round(n * scale)) for n in digit.shape))
 
 
 def with_strokes(digit: Array, unit: int) -> Array:
-    """A digit with strokes of MNIST's width where they are thinner; `unit` pixels are one of the frame.
+    """A digit with thin strokes widened to MNIST's width; `unit` pixels are one of the frame.
 
-    Averaged down, the line of a thin pen would be a pale grey that no network has learned.
+    Averaged down, the line of a thin pen would be a pale grey that no network has seen in training.
     """
     width = stroke_width(digit > 0.4)
     if width >= THIN * unit:
@@ -75,20 +75,20 @@ def stroke_width(mask: Array) -> float:
     """How wide a stroke is, in pixels: a long band has twice its area for its outline times its width."""
     padded = np.pad(mask, 1)
     outline = np.count_nonzero(padded[1:] != padded[:-1]) + np.count_nonzero(padded[:, 1:] != padded[:, :-1])
-    return 2 * np.count_nonzero(mask) / max(1.0, outline * np.pi / 4)  # steps along a slope are longer than the slope
+    return 2 * np.count_nonzero(mask) / max(1.0, outline * np.pi / 4)  # steps along a slope are longer than it
 
 
 def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: bool) -> Array:
     """The digit in an image of `size` (height, width), its centre of mass, or its box's, in the middle: see Framing.
 
-    unit  pixels of the digit for one of the image: each of those is the mean of what it covers
+    unit  pixels of the digit per pixel of the image, which is the mean of what it covers
     """
     from PIL import Image  # here: importing this file need not import Pillow
 
     middle = [n / 2 for n in digit.shape]
     if by_mass and digit.any():
         middle = [float(np.average(np.arange(n) + 0.5, weights=digit.sum(1 - i))) for i, n in enumerate(digit.shape)]
-    around = int(unit * max(size)) + 1  # so much black that the frame lies in it
+    around = int(unit * max(size)) + 1  # enough black around it for the frame
     if by_mass:
         middle = [m - unit * (n // 2 + 0.5 - n / 2) for m, n in zip(middle, size, strict=True)]
     y, x = (m + around for m in middle)
@@ -98,7 +98,7 @@ def in_the_middle(digit: Array, size: tuple[int, int], unit: float, by_mass: boo
 
 
 def resized(image: Array, size: tuple[int, ...]) -> Array:
-    """A picture (H, W) of floats in another size (height, width): each pixel the mean of what it covers."""
+    """A float image (H, W) resized to `size` (height, width): each pixel the mean of what it covers."""
     from PIL import Image
 
     how = Image.Resampling.BOX if max(image.shape) > max(size) else Image.Resampling.BILINEAR

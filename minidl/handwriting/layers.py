@@ -1,6 +1,6 @@
 """A trained Sequential as data for a page: its layers in order, with all that web/network.js needs to run them.
 
-A page runs no Python, so it can run only layers that it knows. Another one is refused by name.
+A page runs no Python, so it supports only the layers listed here. Any other is rejected by name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def described(model: Module, size: tuple[int, int]) -> list[Layer]:
     """The layers of a Sequential for images (1, height, width), in order; arrays as text.
 
     Each has its kind, its name in the state dict, its arguments in words, the shape of its output for one image, and
-    what its kind needs. Raises NotOnPage, with the layer's name, for what is no Sequential of listed layers.
+    what its kind needs. Raises NotOnPage, with the layer's name, for anything but a Sequential of listed layers.
     """
     x, layers = Tensor(np.zeros((1, 1, *size), np.float32)), []
     with no_grad():
@@ -60,7 +60,7 @@ def described(model: Module, size: tuple[int, int]) -> list[Layer]:
                 raise NotOnPage(_no_fit(name, kind, module, before, str(error))) from error
             _check(name, kind, module, before)
             facts = LAYERS[kind](module)
-            if kind is nn.Standardize:  # what broadcasts with the input is spread out
+            if kind is nn.Standardize:  # broadcast to the shape of the input
                 facts = {key: np.broadcast_to(value.numpy(), (1, *before))[0] for key, value in facts.items()}
             known = {"kind": kind.__name__, "name": name, "text": module.extra_repr(), "shape": x.shape[1:]}
             layers.append(known | {key: _as_data(value) for key, value in facts.items()})
@@ -76,38 +76,38 @@ def _in_order(module: Module, name: str) -> Iterator[tuple[str, Module]]:
 
 
 def _kind(name: str, module: Module) -> type[Module]:
-    """Which of the listed layers it is. A class derived from one, with a forward of its own, is none."""
+    """Which of the listed layers it is. A subclass with its own forward is none of them."""
     for kind in LAYERS:
         if isinstance(module, kind) and type(module).forward is kind.forward:
             return kind
     what, where = type(module).__name__, f"layer {name}" if name else "the network"
-    raise NotOnPage(f"--page can't run {where}, a {what}: a page knows {NAMES}, and networks made of these")
+    raise NotOnPage(f"--page can't run {where}, a {what}: a page supports {NAMES}, and networks made of these")
 
 
 def _check(name: str, kind: type[Module], module: Any, before: tuple[int, ...]) -> None:
-    """Refuse what a listed layer can do and the page's can't."""
+    """Reject options of a listed layer that the page does not support."""
     wrong = ""
     if kind in (nn.Linear, nn.Softmax) and len(before) != 1:
         wrong = f"on {len(before)} axes {before}: put a Flatten before it"
     if kind is nn.Flatten and (module.start_dim, module.end_dim) not in ((1, -1), (1, len(before))):
-        wrong = f"with start_dim={module.start_dim}, end_dim={module.end_dim}: a page knows start_dim=1, end_dim=-1"
+        wrong = f"with start_dim={module.start_dim}, end_dim={module.end_dim}: a page supports start_dim=1, end_dim=-1"
     if kind is nn.Softmax and module.dim not in (1, -1):
-        wrong = f"with dim={module.dim}: a page knows dim=1"
+        wrong = f"with dim={module.dim}: a page supports dim=1"
     if wrong:
         raise NotOnPage(f"--page can't run layer {name}, a {kind.__name__} {wrong}")
 
 
 def _no_fit(name: str, kind: type[Module], module: Any, before: tuple[int, ...], error: str) -> str:
-    """What to say of a layer that can't take what a page gives it: one grey picture."""
+    """The message for a layer that can't take a page's input, one greyscale image."""
     channels = module.weight.shape[1] if kind is nn.Conv2d else 1
     why = error
     if len(before) == 3 and channels != before[0]:
-        why = f"it takes {channels} channels, and gets {before[0]}: a drawing on a page is grey, one channel"
+        why = f"it takes {channels} channels, but gets {before[0]}: a drawing on a page has one channel, grey"
     return f"--page can't run layer {name}, a {kind.__name__}: {why}"
 
 
 def _scale_and_shift(norm: Any) -> Layer:
-    """Batch normalization as it is in evaluation: y = scale x + shift, by channel."""
+    """Batch normalization in evaluation mode: y = scale x + shift, per channel."""
     mean, var = norm.running_mean.numpy().astype(np.float64), norm.running_var.numpy().astype(np.float64)
     scale = (1.0 if norm.weight is None else norm.weight.numpy()) / np.sqrt(var + norm.eps)
     return {"scale": scale, "shift": (0.0 if norm.bias is None else norm.bias.numpy()) - scale * mean}
@@ -121,5 +121,5 @@ def _as_data(value: Any) -> Any:
 
 
 def packed(array: Array) -> str:
-    """The numbers as little-endian float32, in base64."""
+    """The values as little-endian float32, in base64."""
     return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()

@@ -1,4 +1,4 @@
-"""What a network is given of a file: each image in it as the network knows images, and what was done to it."""
+"""What a network gets from a file: each image in it in the form of its training images, and what was done to it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from minidl.handwriting.frame import EMNIST, MNIST, Framing, framed, resized
 from minidl.handwriting.paper import find_ink
 from minidl.handwriting.pieces import Piece, find_digits
 
-# MNIST's content, wherever its files lie (see Dataset.sha256)
+# MNIST's content, wherever its files are (see Dataset.sha256)
 MNIST_SHA256 = "c65580678af93f1ea48c2c0d01d543ec89307c6b8a0eb7ca542d7c18c5f4c681"
-CENTRED = {"mnist": MNIST, "mnist5k": MNIST, "qmnist": MNIST, "emnist": EMNIST}  # data sets of digits in one frame
-WIDE = 1.25  # of its height: so wide are 2 of 100 of MNIST's digits
+CENTRED = {"mnist": MNIST, "mnist5k": MNIST, "qmnist": MNIST, "emnist": EMNIST}  # data sets with known framing
+WIDE = 1.25  # of its height: 2 in 100 of MNIST's digits are this wide
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
     """One image as a network gets it.
 
-    name     of the file, and which image of it
+    name     of the file, and which image in it
     pixels   float32 (H, W) in [0, 1], of the network's size, light on dark
-    note     what was done to it, in words; "" for an IDX file's, to which nothing is done
-    picture  what it was found in, brightness (h, w) in [0, 1]; None for an IDX file
-    box      top, bottom, left, right of the part of the picture that was taken
+    note     what was done to it, in words; "" for one from an IDX file, to which nothing is done
+    picture  the picture it was found in, brightness (h, w) in [0, 1]; None for an IDX file
+    box      top, bottom, left, right of the part of the picture that was used
     """
 
     name: str
@@ -44,8 +44,8 @@ class Seen:
 
 
 def frame_of(data: dict[str, Any]) -> Framing | None:
-    """How the digits of a data set, {"name": ..., "sha256": ...}, are framed; None where that is not known of it."""
-    name = str(data.get("known") or data.get("name", "")).lower()  # known: where it was asked for by its folder
+    """How the digits of a data set, {"name": ..., "sha256": ...}, are framed; None where that is not known."""
+    name = str(data.get("known") or data.get("name", "")).lower()  # known: where it was requested by its folder
     known = "emnist" if name.startswith("emnist") else name
     return MNIST if data.get("sha256") == MNIST_SHA256 else CENTRED.get(known)
 
@@ -59,15 +59,15 @@ def look(
 ) -> Iterator[Seen]:
     """Yield each image of a picture or IDX file, as a network for images of `size` (height, width) takes it.
 
-    frame  how the network's training images are framed, MNIST's digits or EMNIST's; None: it is not known
-    how    "auto": IDX files and pictures of this very size as they are, but light on dark; other pictures framed as
-           the training images are, digit by digit; where `frame` is None, whole
-           "as-is": pictures as they are, dark on light too, whole, scaled to `size`
-           "normalize": everything framed, as MNIST's digits are where `frame` is None
-    polarity  of the network's training images, see data/polarity.py: "auto" makes pictures so too, and where they were
-              of both kinds does to each what was done to those
+    frame  how the network's training images are framed, MNIST's digits or EMNIST's; None: not known
+    how    "auto": IDX files and pictures of exactly this size unchanged, but light on dark; other pictures framed like
+           the training images, digit by digit; where `frame` is None, whole
+           "as-is": pictures unchanged, even dark on light, whole, resized to `size`
+           "normalize": everything framed, like MNIST's digits where `frame` is None
+    polarity  of the network's training images, see data/polarity.py: "auto" gives pictures the same one, and where the
+              training images were of both kinds, inverts pictures if those were inverted
 
-    Raises PictureError or IdxError where the file can't be read or nothing is in it, ValueError for another size.
+    Raises PictureError or IdxError where the file can't be read or is blank, ValueError for another size.
     """
     path = os.fspath(path)
     head = read_head(path)
@@ -88,7 +88,7 @@ def look(
 
 
 def is_idx(path: str, head: bytes) -> bool:
-    """Whether this is to be read as IDX: by its first bytes, or where they say nothing, by its name."""
+    """Whether to read this as IDX: by its first bytes, or where they do not tell, by its name."""
     if starts_as_picture(head):
         return False
     named = "idx" in PurePath(path).name.lower() or "ubyte" in PurePath(path).name.lower()
@@ -115,7 +115,7 @@ def normalized(name: str, picture: Picture, size: tuple[int, int], frame: Framin
         raise PictureError(f"{name}: {error}") from None
     if not digits:
         raise PictureError(f"{name}: it is blank: nothing stands out from its background")
-    done = [*picture.notes, polarity(ink.dark), f"cut out of {_by(picture.size)}, scaled and centred"]
+    done = [*picture.notes, polarity(ink.dark), f"cropped from {_by(picture.size)}, resized and centred"]
     for i, (piece, own) in enumerate(digits):
         which = f", digit {i + 1} of {len(digits)}" if len(digits) > 1 else ""
         wide = ["very wide: digits that touch are read as one"] if piece.width > WIDE * piece.height else []
@@ -127,12 +127,12 @@ def _box(piece: Piece) -> tuple[int, int, int, int]:
 
 
 def whole(name: str, picture: Picture, size: tuple[int, int], how: str, wanted: str = LIGHT_ON_DARK) -> Seen:
-    """A picture as it is; but for "as-is" of the polarity that is wanted, and with its proportions."""
+    """The whole picture; unless "as-is", inverted to the wanted polarity and with its proportions kept."""
     image, done = picture.grey, list(picture.notes)
     if np.ptp(image) < 1 / 255:
         done.append("blank, all of one tone")
     if how == "as-is":
-        done.append("as it is")
+        done.append("as is")
     else:
         invert, words = turned(image, wanted)
         image = 1 - image if invert else image
@@ -147,7 +147,7 @@ def whole(name: str, picture: Picture, size: tuple[int, int], how: str, wanted: 
 
 
 def padded(image: Array, size: tuple[int, ...]) -> Array:
-    """The picture with its background at two sides, so that it has the proportions of `size`."""
+    """The picture padded with its background on two sides to the proportions of `size`."""
     (h, w), (height, width) = image.shape, size
     more = max(0, round(w * height / width) - h), max(0, round(h * width / height) - w)
     rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
@@ -155,9 +155,9 @@ def padded(image: Array, size: tuple[int, ...]) -> Array:
 
 
 def turned(image: Array, wanted: str) -> tuple[bool, str]:
-    """Whether a picture is to be inverted for a network of that polarity, and what is said of it."""
+    """Whether to invert a picture for a network of that polarity, and a note on it."""
     if wanted not in (LIGHT_ON_DARK, DARK_ON_LIGHT):
-        return wanted == MIXED_INVERTED, "inverted" if wanted == MIXED_INVERTED else "as it is"
+        return wanted == MIXED_INVERTED, "inverted" if wanted == MIXED_INVERTED else "as is"
     dark = rim_is_light(image)
     if wanted == LIGHT_ON_DARK:
         return dark, polarity(dark)
@@ -165,7 +165,7 @@ def turned(image: Array, wanted: str) -> tuple[bool, str]:
 
 
 def polarity(dark: bool) -> str:
-    """What is said of a picture that is made light on dark."""
+    """The note on a picture that is made light on dark."""
     return "dark on light: inverted" if dark else "light on dark"
 
 

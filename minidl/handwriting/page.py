@@ -25,12 +25,12 @@ SCRIPTS = ("network.js", "drawing.js", "view.js")
 def write_page(path: str | os.PathLike[str], runs: Sequence[LoadedRun]) -> None:
     """Write the page of one run, or of two side by side. Raises NotOnPage for a network that it can't run.
 
-    Raises ValueError where two runs are of images of different sizes, OSError where the file can't be written.
+    Raises ValueError where two runs take images of different sizes, OSError where the file can't be written.
     """
     sizes = {run.image_size for run in runs}
     if len(sizes) > 1:
         told = " and ".join(f"{run.folder} {run.image_size[0]}x{run.image_size[1]}" for run in runs)
-        raise ValueError(f"one drawing can't be shown to both: {told}")
+        raise ValueError(f"the networks take images of different sizes, so they can't share a drawing: {told}")
     known = [facts(run) for run in runs]
     if len({each["title"] for each in known}) < len(known):
         for each, run in zip(known, runs, strict=True):
@@ -39,7 +39,7 @@ def write_page(path: str | os.PathLike[str], runs: Sequence[LoadedRun]) -> None:
 
 
 def facts(run: LoadedRun) -> dict[str, Any]:
-    """What the page knows of a run: nothing of the machine that it was trained on."""
+    """What the page contains of a run: nothing about the machine that it was trained on."""
     model, data = run.model.to("cpu").eval(), run.checkpoint.state["data"]
     frame = frame_of(data)
     return {
@@ -60,7 +60,7 @@ def _class(data: dict[str, Any], k: int) -> str:
 
 def _about(run: LoadedRun, data: str) -> str:
     accuracy = run.summary.get("test_accuracy")
-    right = f", {accuracy:.1%} of the test images right" if accuracy is not None else ""
+    right = f", test accuracy {accuracy:.1%}" if accuracy is not None else ""
     switch = run.summary.get("switch")
     switched = f", switched after step {switch['step']:,}" if switch else ""
     return f"{count_parameters(run.model):,} weights, trained on {data}{switched}{right}"
@@ -74,7 +74,7 @@ def page(runs: Sequence[dict[str, Any]]) -> str:
         "{{what}}": "a digit" if digits else "something",
         "{{title}}": markup.escape(title),
         "{{style}}": _file("draw.css"),
-        "{{runs}}": json.dumps(runs).replace("<", "\\u003c"),  # so that no name can end the script
+        "{{runs}}": json.dumps(runs).replace("<", "\\u003c"),  # so that no name can close the script tag
         "{{scripts}}": "\n".join(_file(name) for name in SCRIPTS),
     }
     return re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], _file("draw.html"))

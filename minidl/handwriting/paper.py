@@ -1,6 +1,6 @@
-"""Where is the ink? A photograph of paper has shadows, a grey tone and noise; what is wanted is how dark the pen is.
+"""Where is the ink? A photograph of paper has shadows, a grey tone and noise; what we want is how dark the pen is.
 
-The paper's own brightness at each place is found by a closing: every dark thing that is thinner than a window is
+The paper's own brightness at each pixel is found by a morphological closing: every dark thing narrower than a window is
 filled with the brightness around it, while a shadow, which is wider, stays. Ink is what the closing has filled.
 """
 
@@ -21,10 +21,10 @@ from minidl.handwriting.pieces import without_frames
 from minidl.handwriting.ruled import without_lines
 
 WINDOWS = (0.06, 0.12, 0.25)  # of the longer side: wider than a stroke, narrower than a shadow
-DIM = 0.2  # brightness: of paper that is darker than this, ink is not made stronger any more
-DARK = 1 / 16  # of white: a picture with nothing lighter was not meant so
-FAINT = 0.06  # contrast of 1: what is weaker than this is no ink but paper
-UNEVEN = 0.02  # brightness: by so much half of the picture is off a plane where the light is curved
+DIM = 0.2  # brightness: on paper darker than this, ink is not amplified further
+DARK = 1 / 16  # of white: a picture with nothing lighter is probably a mistake
+FAINT = 0.06  # contrast, of 1: anything weaker is paper, not ink
+UNEVEN = 0.02  # brightness: half of the picture is this far off a plane where the light is curved
 GRAINY = 0.3  # contrast: weaker ink must stand out from the grain of the paper
 
 
@@ -52,16 +52,16 @@ def find_ink(picture: Picture) -> Ink:
     top = float(smoothed(ink).max())
     if top < FAINT or (top < GRAINY and top < 3 * typical):
         black = 0 < float(picture.grey.max()) <= DARK
-        why = ", all of it nearly black: scale numbers of 8 bits in a file of 16 to its full range" if black else ""
+        why = ", all is nearly black: scale 8-bit values in a 16-bit file to the full range" if black else ""
         raise ValueError(f"it is blank: nothing stands out from its background{why}")
     strength = np.clip(ink / top, 0, 1).astype(np.float32)
     return Ink(without_lines(without_frames(strength)), dark)
 
 
 def lifted(grey: Array) -> tuple[Array, bool, float]:
-    """The ink's contrast, whether it is dark, and the contrast that half of the picture has, by the best WINDOW.
+    """The ink's contrast, whether it is dark, and the picture's median contrast, by the best of WINDOWS.
 
-    That is the smallest that is wider than the strokes: the smaller it is, the more shadows stay paper.
+    That is the smallest that is wider than the strokes: the smaller the window, the fewer shadows count as ink.
     """
     light, longer = slope(grey), max(grey.shape)
     sizes = [max(3, int(share * longer)) for share in WINDOWS]
@@ -75,7 +75,7 @@ def lifted(grey: Array) -> tuple[Array, bool, float]:
 
 
 def has_all(ink: Array, more: Array, size: int) -> bool:
-    """Whether a window of that size found whole strokes: they are thinner, and a wider one finds hardly more there."""
+    """Whether a window of that size found whole strokes: they are thinner, and a wider one finds little more there."""
     top = float(smoothed(ink).max())
     if top < FAINT or ink.max() <= 0:
         return False
@@ -87,29 +87,29 @@ def has_all(ink: Array, more: Array, size: int) -> bool:
 
 
 def _grown(ink: Array, more: Array, top: float) -> int:
-    """How many pixels the strokes have by a wider window that touch those found: what was found may be a notch only."""
+    """How many pixels a wider window gives the strokes that touch those found, which may be only a notch."""
     groups = label(more > 0.7 * top)
     there = groups[ink > 0.7 * top]
     if np.count_nonzero(there) < 0.5 * len(there):
-        return more.size  # by the wider window, something else is the ink
+        return more.size  # for the wider window, something else is the ink
     return int(np.isin(groups, there[there > 0]).sum())
 
 
 def lifted_by(grey: Array, light: Array, size: int) -> tuple[Array, bool, float]:
-    """The same by one window, in pixels."""
+    """The same as `lifted`, by one window of that size in pixels."""
     paper, board = closing(grey - light, size) + light, light - closing(light - grey, size)
     dark = is_dark(grey - light, paper - grey, grey - board)
-    # what the light is worth there: a stroke in the shadow is as dark a stroke
+    # relative to the light there: a stroke in the shadow counts the same
     ink = (paper - grey) / np.maximum(paper, DIM) if dark else (grey - board) / np.maximum(1 - board, DIM)
     ink, typical = without_grain(ink)
     return ink, dark, typical
 
 
 def slope(grey: Array) -> Array:
-    """The light's own course over most of the picture, its mean taken off: it falls off to one side, or to all.
+    """The variation of the light over most of the picture, without its mean: it falls off to one side, or to all.
 
-    At a picture's edge a closing has one side only, and would take such a slope for ink. It is a plane; a curved
-    surface (a flash, a dark rim) only where that fits far better.
+    At a picture's edge a closing sees one side only, and would take such a slope for ink. It is fitted by a plane, or,
+    where that fits far better, by a curved surface (a flash, a dark rim).
     """
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in grey.shape)
     few = tuple(np.unique(np.linspace(0, n - 1, 60).astype(int)) for n in grey.shape)
@@ -127,11 +127,11 @@ def slope(grey: Array) -> Array:
 
 
 def _fitted(values: Array, *terms: Array) -> tuple[Array, float]:
-    """The terms' factors that, beside a constant, make most of the values; and how far off half of all are."""
+    """Coefficients of the terms, with a constant, in a robust fit of the values; and the median absolute residual."""
     made = np.stack([np.ones(len(values)), *terms], 1)
     keep, off = np.ones(len(values), bool), np.abs(values)
     factors = np.zeros(len(terms) + 1)
-    for _ in range(6):  # each time without what lies far off, the ink
+    for _ in range(6):  # each time without outliers, the ink
         factors = np.linalg.lstsq(made[keep], values[keep], rcond=None)[0]
         off = np.abs(values - made @ factors)
         keep = off <= 2 * np.median(off) + 1e-3
@@ -139,16 +139,16 @@ def _fitted(values: Array, *terms: Array) -> tuple[Array, float]:
 
 
 def without_grain(ink: Array) -> tuple[Array, float]:
-    """The ink above the paper's own grain, which the closing counts as ink too; and what half of the picture has."""
+    """The ink above the paper's own grain, which the closing counts as ink too; and the picture's median ink."""
     bare = ink[ink < 0.3 * float(smoothed(ink).max())]
     return ink - (float(np.median(bare)) if bare.size else 0.0), float(np.median(ink))
 
 
 def is_dark(grey: Array, dark: Array, light: Array) -> bool:
-    """Whether the dark things (contrast by place) are the ink, and not the light ones.
+    """Whether the dark things (contrast per pixel) are the ink, and not the light ones.
 
-    A picture's rim is mostly paper. Where it shows neither, ink is what differs from the rest of the picture: the gaps
-    between strokes are as the paper is.
+    A picture's rim is mostly paper. Where the rim does not tell, ink is what differs from the rest of the picture: the
+    gaps between strokes look like paper.
     """
     least = 0.5 * max(float(smoothed(dark).max()), float(smoothed(light).max()))
     masks = [contrast > least for contrast in (dark, light)]
@@ -162,7 +162,7 @@ def is_dark(grey: Array, dark: Array, light: Array) -> bool:
 
 
 def _channel(picture: Picture) -> Array:
-    """Brightness; or that of red, green and blue that shows the ink where brightness hardly does: yellow on white."""
+    """Brightness; or the channel, red, green or blue, that shows ink where brightness hardly does: yellow on white."""
     grey = picture.grey
     if picture.pixels.shape[2] == 1 or np.ptp(smoothed(grey)) > 0.35:
         return grey

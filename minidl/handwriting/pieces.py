@@ -1,7 +1,7 @@
-"""Which ink is one digit? Connected strokes, joined where they belong together, parted where they clearly do not.
+"""Which ink is one digit? Connected strokes, joined where they belong together, separated where they clearly do not.
 
-A 5 may have its bar beside it and a 4 two strokes that do not meet: small pieces join their neighbour. Several digits
-are found only where all are about as tall as each other and have paper between them; else the largest is taken.
+A 5 may have a detached bar and a 4 two strokes that do not meet: small pieces join their neighbour. Several digits are
+found only where all are about equally tall and have paper between them; otherwise the largest is used.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from minidl.handwriting.filters import smoothed
 MASK = 0.4  # of the darkest stroke: what counts as ink when pieces are made
 PALE = 0.7  # of the darkest piece: what is paler everywhere is a shadow's edge or shows through from behind
 SPECK = 0.12  # of the tallest piece: smaller ones are dust
-TALL = 0.55  # of the tallest digit: pieces of less are no digit by themselves
-FRAMED = 0.3  # of a box around it: so tall is a digit in it at least; less may be dust in a 0
-GAP = 0.1  # of the tallest digit: so much paper between two
+TALL = 0.55  # of the tallest digit: shorter pieces are not digits by themselves
+FRAMED = 0.3  # of a box around it: the minimum height of a digit in it; less may be dust in a 0
+GAP = 0.1  # of the tallest digit: the minimum of paper between two
 
 
 @dataclass
 class Piece:
-    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends left out; its labels."""
+    """Ink that belongs together: its box, rows top to bottom and columns left to right, ends exclusive; its labels."""
 
     top: int
     bottom: int
@@ -63,7 +63,7 @@ def dark_pieces(strength: Array, labels: Array) -> list[Piece]:
 
 
 def without_frames(strength: Array) -> Array:
-    """Ink without a box, a table or a circle around a digit: what has ink on all four sides of another piece."""
+    """Ink without a box, a table or a circle around a digit: a piece with ink on all four sides of another piece."""
     labels = label(strength > MASK)
     pieces = dark_pieces(strength, labels)
 
@@ -109,7 +109,7 @@ def split(pieces: list[Piece], labels: Array) -> list[Piece]:
 
 
 def without_dirt(pieces: list[Piece], labels: Array) -> list[Piece]:
-    """Without specks, and without the desk beside the paper: what lies along a side when there is ink that does not."""
+    """Without specks, and without the desk beside the paper: what runs along a side when other ink does not."""
     free = [p for p in pieces if not _sides(p, labels)]
     tallest_free = max(free, key=lambda p: p.height, default=None)
     if tallest_free is not None and tallest_free.height > 0.1 * min(labels.shape):
@@ -124,14 +124,14 @@ def _is_desk(piece: Piece, labels: Array, free: Piece) -> bool:
     covered, along = sum(n for n, _ in sides.values()), sum(m for _, m in sides.values())
     if covered > 0.8 * along or _encloses(piece, free, labels):  # a digit touches a side with a curve
         return True
-    if len(sides) > 2 or tall > 0.6 * height:  # the picture was cut close to what is written
+    if len(sides) > 2 or tall > 0.6 * height:  # the picture was cropped close to the writing
         return False
     in_corner = len(set(sides) & {"top", "bottom"}) == len(set(sides) & {"left", "right"}) == 1
     return in_corner or piece.height >= 0.6 * height or piece.width >= 0.6 * width or TALL * piece.height > tall
 
 
 def _sides(piece: Piece, labels: Array) -> dict[str, tuple[int, int]]:
-    """The picture's sides that a piece touches: with how many pixels, of how many that it is long there."""
+    """The sides of the picture that a piece touches: with how many pixels, out of its length there."""
     own = labels[piece.top : piece.bottom, piece.left : piece.right] == piece.labels[0]
     at = {"top": piece.top == 0, "bottom": piece.bottom == labels.shape[0],
           "left": piece.left == 0, "right": piece.right == labels.shape[1]}  # fmt: skip
@@ -140,7 +140,7 @@ def _sides(piece: Piece, labels: Array) -> dict[str, tuple[int, int]]:
 
 
 def join(pieces: list[Piece], tallest: int) -> list[Piece]:
-    """Join what touches, overlaps from above, or is too small to be a digit and near one."""
+    """Join pieces that touch, overlap from above, or are too small to be a digit and near one."""
     digits: list[Piece] = []
     for piece in sorted(pieces, key=lambda p: -p.height):
         best = min(digits, key=lambda d: distance(d, piece), default=None)
@@ -158,7 +158,7 @@ def belongs(piece: Piece, digit: Piece, tallest: int) -> bool:
 
 
 def distance(a: Piece, b: Piece) -> float:
-    """How much paper is between two boxes, across or down, whichever is more; 0 where they overlap."""
+    """The gap between two boxes, across or down, whichever is larger; 0 where they overlap."""
     across = max(a.left, b.left) - min(a.right, b.right)
     down = max(a.top, b.top) - min(a.bottom, b.bottom)
     return float(max(across, down, 0))

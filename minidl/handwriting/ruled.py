@@ -1,7 +1,7 @@
-"""The lines of lined and squared paper: thin, straight, all across the picture, and seldom quite level in a photograph.
+"""The lines of ruled and squared paper: thin, straight, right across the picture, and seldom quite level in a photo.
 
-The angle is found first: seen along it, the pixels of a line fall together. Then each column is shifted by it, so that
-lines are level, and what is thin there and runs all across goes. Strokes that cross a line stay whole.
+First the angle is found: along it, the pixels of a line coincide. Then the columns are shifted so that lines are level,
+and what is thin and runs right across is removed. Strokes that cross a line stay whole.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from minidl.backend import Array
 from minidl.handwriting.filters import windowed
 
 INK = 0.3  # of the darkest stroke: paler lines do no harm
-LINE = 0.85  # of the width: what runs straight across so much of it is a line of the paper
-THICK = 0.03  # of the picture's side: but not what is thicker
-STEEP = 0.14  # slope, some 8 degrees: more, and lines are left
-TURNS = 4  # as many slopes are looked for
-SHORT = 0.4  # of the width: a line that leaves the picture above or below is seen on so much of it at least
+LINE = 0.85  # of the width: what runs straight across this much of it is a line of the paper
+THICK = 0.03  # of the picture's side: unless it is thicker than this
+STEEP = 0.14  # slope, some 8 degrees: steeper lines are not removed
+TURNS = 4  # number of slopes to look for
+SHORT = 0.4  # of the width: the minimum on which a line is seen that leaves the picture above or below
 
 
 def without_lines(strength: Array) -> Array:
@@ -25,9 +25,9 @@ def without_lines(strength: Array) -> Array:
 
 
 def _without_rows(strength: Array) -> Array:
-    """Ink without what runs across the whole width. Lines that are not level are several, else they are none."""
+    """Ink without what runs across the whole width. Sloping lines count only if there are several."""
     least = 2
-    for _ in range(TURNS):  # lines that are seen from one side are not quite parallel
+    for _ in range(TURNS):  # lines photographed from one side are not quite parallel
         mask = strength > INK
         run = _vertical_runs(mask)
         thin = mask & (run <= max(3, THICK * min(mask.shape)))  # not the bar of a 7 that fills the picture
@@ -47,7 +47,7 @@ def _without_rows(strength: Array) -> Array:
 
 
 def _slope(thin: Array) -> float:
-    """The slope along which thin ink falls together most; 0.0 where that is hardly more than on the level."""
+    """The slope along which thin ink coincides most; 0.0 where that is hardly more than horizontally."""
     y, x = np.nonzero(thin)
     if not len(y):
         return 0.0
@@ -64,9 +64,9 @@ def _slope(thin: Array) -> float:
 
 
 def _lines(mask: Array, thin: Array, shift: Array, least: int) -> Array:
-    """Where thin ink runs all across, when each column is moved up by its shift; nowhere if `least` lines do not."""
+    """Where thin ink runs right across, with each column moved up by its shift; nowhere if `least` lines do not."""
     room = int(np.abs(shift).max())
-    rows = np.arange(len(mask) + 2 * room)[:, None] + shift - room  # (H', W): the place of each in the picture
+    rows = np.arange(len(mask) + 2 * room)[:, None] + shift - room  # (H', W): the row in the picture of each
     inside = (rows >= 0) & (rows < len(mask))
     places = np.clip(rows, 0, len(mask) - 1), np.arange(mask.shape[1])
     tilt = max(1, len(mask) // 100)
@@ -83,7 +83,7 @@ def _lines(mask: Array, thin: Array, shift: Array, least: int) -> Array:
 
 
 def _vertical_runs(mask: Array) -> Array:
-    """For each pixel how many in a row, up and down, are True with it; 0 where it is False."""
+    """For each pixel the length of the vertical run of True that it is in; 0 where it is False."""
 
     def above(m: Array) -> Array:
         counts = np.zeros(m.shape, np.int32)

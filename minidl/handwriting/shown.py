@@ -1,4 +1,4 @@
-"""What the network saw, as a picture: the file, the image that was made of it, and the probabilities."""
+"""What the network saw, as a PNG: the file, the image made from it, and the probabilities."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from minidl.data.atomic import atomic_file
 from minidl.data.outputs import picture_mark
 from minidl.handwriting.look import Seen
 
-MOST = 24  # rows that a picture should have
+MOST = 24  # the most rows for one PNG
 
 
 def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names: Sequence[str] = ()) -> None:
-    """Write a PNG with a row for each image and its probabilities: what it was cut out of, and what the network saw.
+    """Write a PNG with a row for each image: what it was cropped from, what the network saw, and its probabilities.
 
-    names  of the classes; where there are none, their numbers are shown
+    names  of the classes; if empty, their numbers are shown
     """
-    height = 2.6 * len(rows)  # inches; the margins are set by hand, for finding them takes long with many rows
+    height = 2.6 * len(rows)  # inches; fixed margins, because computing them is slow with many rows
     figure = Figure(figsize=(8.4, height), dpi=100)
     margins = {"left": 0.02, "right": 0.96, "top": 1 - 0.35 / height, "bottom": 0.35 / height}
     longest = max(map(len, names), default=1)
@@ -43,7 +43,7 @@ def _picture(axes: Axes, image: Seen) -> None:
     name = os.path.basename(image.name)
     axes.set_title(name if len(name) <= 34 else f"...{name[-31:]}", fontsize=9, parse_math=False)
     if image.picture is None:
-        axes.text(0.5, 0.5, "an IDX file's image:\nas it is", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "from an IDX file,\nas is", ha="center", va="center", transform=axes.transAxes)
         return
     axes.imshow(image.picture, cmap="gray", vmin=0, vmax=1)
     if image.box:
@@ -55,7 +55,7 @@ def _picture(axes: Axes, image: Seen) -> None:
 
 
 def _bars(axes: Axes, chances: Array, names: Sequence[str]) -> None:
-    """The probability of each class; where there are many, of the ten most likely."""
+    """The probability of each class; if there are many, of the ten most likely."""
     classes = sorted(chances.argsort()[::-1][:10].tolist())
     best = int(chances.argmax())
     called = [names[k] if k < len(names) else str(k) for k in range(len(chances))]

@@ -1,5 +1,5 @@
-"""Tables of pictures: a CSV file as Kaggle's of MNIST, a line each with its label and its pixels row by row, or an
-archive of NumPy's arrays."""
+"""Images in one file: a CSV file like Kaggle's MNIST, with a label and the pixels of one image per row, or a NumPy
+archive."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from minidl.handwriting.columns import read_columns
 from minidl.handwriting.folders import LISTED, folders_in, listed, loose_files
 from minidl.handwriting.look import is_idx
 
-HEAD = 1024  # bytes by which a file is known; a TAR archive says at byte 257 that it is one
+HEAD = 1024  # bytes by which a file is recognized; a TAR archive has its mark at byte 257
 
-Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and pictures (N, H, W)
+Part: TypeAlias = "tuple[Array | None, Array]"  # labels (N,), None where there are none, and images (N, H, W)
 
 
 def tables_in(place: Path) -> dict[str, Path] | None:
-    """The tables to learn from, and perhaps to test on, {"train": ..., "test": ...}: a file, or those of a folder that
-    has no classes in it. None where there is none. Raises DataError where a file is no table, or it is not clear which.
+    """The CSV files or archives for training, and perhaps for testing, {"train": ..., "test": ...}: one file, or those
+    in a folder without class folders. None where there are none. Raises DataError where a file is something else, or it
+    is not clear which one to use.
     """
     if place.is_file():
         check_table(place)
@@ -37,7 +38,7 @@ def tables_in(place: Path) -> dict[str, Path] | None:
     if not place.is_dir() or len(folders_in(place)) > 1:
         return None
     found = [name for name in loose_files(place) if name.lower().endswith(TABLES) and (place / name).is_file()]
-    beside = {labels_beside(place / name) for name in found}  # read with their pictures
+    beside = {labels_beside(place / name) for name in found}  # read with their images
     found = [name for name in found if place / name not in beside]
     if not found:
         if not folders_in(place):
@@ -47,12 +48,12 @@ def tables_in(place: Path) -> dict[str, Path] | None:
     train = [name for name in found if name not in test and (len(found) == 1 or "train" in name.lower())]
     if len(train) != 1 or len(test) > 1:
         first = (train or found)[0]
-        raise DataError(f"{place} holds {', '.join(found)}: give the one to learn from, as in {place / first}")
+        raise DataError(f"{place} holds {', '.join(found)}: give the one to train on, as in {place / first}")
     return {"train": place / train[0]} | ({"test": place / test[0]} if test else {})
 
 
 def _check_others(folder: Path) -> None:
-    """Raise DataError, which says what to do, where a folder has files of another kind only, such as CIFAR's."""
+    """Raise DataError, which says what to do, where a folder has only files of another kind, such as CIFAR's."""
     for name in loose_files(folder)[:LISTED]:
         if not name.lower().endswith(PICTURES) and (folder / name).is_file() and (folder / name).stat().st_size:
             check_table(folder / name)
@@ -65,33 +66,33 @@ def check_table(path: Path) -> None:
         return
     if head[:2] == b"\x1f\x8b":
         try:
-            head = zlib.decompressobj(31).decompress(head)  # 31: with gzip's own head
+            head = zlib.decompressobj(31).decompress(head)  # 31: with gzip's header
         except zlib.error as error:
-            raise DataError(f"{path} can't be unpacked: {error}") from None
+            raise DataError(f"{path} can't be decompressed: {error}") from None
     if starts_as_picture(head):
-        raise DataError(f"{path} is one picture: give the folder that holds a folder of pictures for each class")
+        raise DataError(f"{path} is one image: give the folder that holds a folder of images for each class")
     if is_idx(str(path), head) and not path.name.lower().endswith(TABLES):
-        raise DataError(f"{path} is an IDX file already: train with --dataset {path.parent}, the folder of all four")
+        raise DataError(f"{path} is already an IDX file: train with --dataset {path.parent}, the folder of all four")
     if other := foreign_format(str(path), head):
-        raise DataError(f"{path} is {other[0]}, no table as text: {other[1]}")
+        raise DataError(f"{path} is {other[0]}, not a CSV file: {other[1]}")
     if b"\0" in head and head[:2] not in (b"\xff\xfe", b"\xfe\xff"):
-        raise DataError(f"{path} is no table as text: save it as CSV, or its arrays with minidl.data.write_idx")
+        raise DataError(f"{path} is not a CSV file: save it as CSV, or its arrays with minidl.data.write_idx")
 
 
 def is_archive(path: Path, head: bytes) -> bool:
-    """Whether it is an archive of NumPy's arrays: a zip by that name."""
+    """Whether it is a NumPy archive: a zip with that extension."""
     return head.startswith(b"PK\x03\x04") and path.suffix.lower() == ".npz"
 
 
 def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int = 0) -> Collected:
-    """Read the tables. Where there is none to test on, or it has no labels, a share of each class is set aside by
-    `seed`. Raises DataError where a table is not as it must be."""
+    """Read the CSV files or archives. Where there is none for testing, or it has no labels, a fraction of each class is
+    set aside by `seed`. Raises DataError where a file is not as it must be."""
     notes: list[str] = []
     train, test = _parts(tables, notes)
     if train[0] is None:
-        raise DataError(f"{tables['train']} has no labels, only pixels: there is nothing to learn from it")
+        raise DataError(f"{tables['train']} has no labels, only pixels: it can't be used for training")
     if test is not None and test[0] is None:
-        notes.append(f"left out: {tables['test'].name} has no labels, so it can't be tested on")
+        notes.append(f"skipped: {tables['test'].name} has no labels, so it can't be used for testing")
         test = None
     known = _of_emnist(tables["train"], [part[0] for part in (train, test) if part and part[0] is not None], notes)
     white = _white(train[1], notes)
@@ -107,7 +108,7 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
     else:
         path = tables.get("test", tables["train"])
         if 0 < test[1].max() <= white * FAINT / 255:
-            raise DataError(f"{path}: the pixels to test on go to {test[1].max():g}, those to learn from to "
+            raise DataError(f"{path}: the test pixels go up to {test[1].max():g}, the training pixels up to "
                             f"{train[1].max():g}: bring both to one scale")  # fmt: skip
         tested = _as_bytes(path, test, white)
         arrays = [images, labels, tested[1], tested[0]]
@@ -115,37 +116,37 @@ def collect_tables(tables: dict[str, Path], test_share: float = 0.2, seed: int =
 
 
 def _of_emnist(path: Path, labels: list[Array], notes: list[str]) -> tuple[str, ...]:
-    """The names of the classes of a table that is called as a part of EMNIST, else (). Labels that count from 1 there,
-    the letters', count from 0 afterwards."""
+    """The class names of a file that is named like a part of EMNIST, else (). Labels that start at 1, those of the
+    letters, start at 0 afterwards."""
     known = next((each for each in EMNIST if path.name.lower().startswith(each.name)), None)
     if known is None:
         return ()
     if known.first_label and all(each.min() >= known.first_label for each in labels):
         for each in labels:
             each -= known.first_label
-        notes.append(f"{path.name}: its labels count from {known.first_label}, as of {known.name}: they go from 0 now")
+        notes.append(f"{path.name}: labels shifted to start at 0, not {known.first_label} as in {known.name}")
     return known.class_names
 
 
 def _check_classes(path: Path, labels: Array, notes: list[str]) -> None:
-    """Tell of classes without a picture. Raises DataError where there is but one class, or more than pictures."""
+    """Note classes without an image. Raises DataError where there is only one class, or more classes than images."""
     counts = np.bincount(labels)
     if (counts > 0).sum() == 1:
-        raise DataError(f"{path} has pictures of one class only, {labels[0]}: two or more are needed")
+        raise DataError(f"{path} has images of one class only, {labels[0]}: two or more are needed")
     if len(counts) > len(labels):
         raise DataError(
-            f"{path} has {len(labels)} pictures, and labels up to {labels.max()}: labels are numbered from 0, without "
-            "gaps"
+            f"{path} has {len(labels)} images, but labels up to {labels.max()}: labels must be numbered from 0, "
+            "without gaps"
         )
     empty = [str(k) for k in np.flatnonzero(counts == 0)]
     if empty == ["0"]:
-        notes.append("no picture of class 0: are labels counted from 1?")
+        notes.append("no image of class 0: do the labels start at 1?")
     elif empty:
-        notes.append(f"no picture of class {listed(empty)}: labels are numbered from 0, without gaps")
+        notes.append(f"no image of class {listed(empty)}: labels should be numbered from 0, without gaps")
 
 
 def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None]:
-    """What there is to learn from, and to be tested on."""
+    """The training part and the test part."""
     found: dict[str, Part] = {}
     for part, path in tables.items():
         if path.suffix.lower() == ".npz":
@@ -160,7 +161,7 @@ def _parts(tables: dict[str, Path], notes: list[str]) -> tuple[Part, Part | None
         if path.name.lower().startswith("emnist-"):
             found[part] = found[part][0], found[part][1].transpose(0, 2, 1)
             notes.append(
-                f"{path.name}: set upright, as files of EMNIST are transposed (under another name: left as is)"
+                f"{path.name}: images transposed, because EMNIST's files are (rename the file to prevent this)"
             )
     return found["train"], found.get("test")
 
@@ -174,29 +175,29 @@ def _joined(groups: list[list[Array]], classes: list[int]) -> tuple[Array, Array
 
 
 def _white(pixels: Array, notes: list[str]) -> float:
-    """Which number is white. Numbers from 0 to 1, or to 16, are shares of it, and that is said."""
+    """The pixel value of white. Values from 0 to 1, or to 16, are fractions of it, and this is noted."""
     top = float(pixels.max())
     if not 0 < top <= FAINT:
         return 255.0
     white = max(top, 1.0)
-    notes.append(f"its pixels go from {pixels.min():g} to {top:g}: {white:g} is white, 255 in the files")
+    notes.append(f"pixel values are from {pixels.min():g} to {top:g}: scaled so that {white:g} becomes 255, white")
     return white
 
 
 def _as_bytes(path: Path, part: Part, white: float) -> tuple[Array, Array]:
-    """Labels and pictures as bytes. Raises DataError where they are no such numbers."""
+    """Labels and images as uint8. Raises DataError where the values are out of range or not whole."""
     labels, pixels = part
     assert labels is not None
     for what, array, most in (("pixels", pixels, white), ("labels", labels, 255)):
         rows = array.reshape(len(array), -1)
         if not (right := (rows.min(1) >= 0) & (rows.max(1) <= most)).all():
             raise DataError(
-                f"{path}: its {what} go from {array.min():g} to {array.max():g}, they must be 0 to {most:g}: see "
-                f"picture {right.argmin() + 1:,} of {len(right):,}"
+                f"{path}: the {what} are from {array.min():g} to {array.max():g}, they must be 0 to {most:g}: see "
+                f"image {right.argmin() + 1:,} of {len(right):,}"
             )
     if (broken := labels[labels != np.round(labels)]).size:
-        raise DataError(f"{path}: {broken[0]:g} is no label: they are whole numbers, 0 for the first class")
+        raise DataError(f"{path}: {broken[0]:g} is not a label: labels are whole numbers, 0 for the first class")
     if white == 255 and (broken := pixels[pixels != np.round(pixels)]).size:
-        raise DataError(f"{path}: its pixels go to {pixels.max():g}, but not in whole numbers: one is {broken[0]:g}")
+        raise DataError(f"{path}: pixels up to {pixels.max():g} must be whole numbers, but one is {broken[0]:g}")
     scaled = pixels if white == 255 else pixels * np.float32(255 / white)
     return labels.astype(np.uint8), np.round(scaled).astype(np.uint8)

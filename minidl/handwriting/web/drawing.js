@@ -1,7 +1,7 @@
 // The sheet to draw on. Strokes are kept as points, so that a digit drawn small or large, in a corner or in the middle,
-// can be drawn again as the network's training images have it: of one size, its centre of mass at the middle pixel.
+// can be redrawn like the network's training images: in one size, with its centre of mass at the middle pixel.
 
-const FINE = 10;          // pixels drawn for one of the image
+const FINE = 10;          // pixels drawn per pixel of the image
 const STROKE = 2.3;       // MNIST's strokes, in pixels of the image
 
 class Sheet {
@@ -45,7 +45,7 @@ class Sheet {
     this.changed(this.pixels());
   }
 
-  // The image for the network: numbers from 0 to 1, row by row. Empty while nothing is drawn.
+  // The image for the network: values from 0 to 1, row by row. null while nothing is drawn.
   pixels() {
     const points = this.strokes.flat();
     if (!points.length) return null;
@@ -86,7 +86,7 @@ function paint(context, strokes, colour, width, place) {
   }
 }
 
-// How far the centre of mass is from the middle of the middle pixel: what to add to x and to y.
+// The offset from the centre of mass to the middle of the middle pixel: what to add to x and to y.
 function offCentre(pixels, h, w) {
   let mass = 0, x = 0, y = 0;
   pixels.forEach((value, i) => {

@@ -1,5 +1,5 @@
 // The trained network, run on one image: each layer is a function from {shape, data} to {shape, data}.
-// The formulas are those of minidl/ops*.py; numbers are summed in double precision, for that is what JavaScript has.
+// The formulas are those of minidl/ops*.py; sums are in double precision, as JavaScript has no other.
 
 const volume = (shape) => shape.reduce((a, b) => a * b, 1);
 const map = (x, f) => ({ shape: x.shape, data: Float64Array.from(x.data, f) });
@@ -29,7 +29,7 @@ const KINDS = {
       return largest;
     });
   },
-  AvgPool2d(layer, x) { // the zeros of a padding count
+  AvgPool2d(layer, x) { // zeros of the padding count
     return windows(x, layer.size, layer, x.shape[0], (c, at) => {
       let sum = 0;
       at(c, (value) => { sum += value; });
@@ -39,7 +39,7 @@ const KINDS = {
   BatchNorm1d: byChannel,
   BatchNorm2d: byChannel,
   Standardize: (layer, x) => map(x, (value, i) => (value - layer.mean.data[i]) / layer.std.data[i]),
-  Dropout: (layer, x) => x, // it drops in training only
+  Dropout: (layer, x) => x, // active in training only
   Flatten: (layer, x) => ({ shape: [x.data.length], data: x.data }),
   ReLU: (layer, x) => map(x, (value) => Math.max(value, 0)),
   LeakyReLU: (layer, x) => map(x, (value) => (value > 0 ? value : layer.slope * value)),
@@ -51,7 +51,8 @@ const KINDS = {
   Softmax: (layer, x) => softmax(x),
 };
 
-// One output for each place of a window and each of `outputs`. at(c, see) shows the window of channel c, value by value.
+// One output for each position of a window and each of `outputs`. at(c, see) calls see for each value in the window of
+// channel c.
 function windows(x, [kh, kw], { stride: [sh, sw], padding: [ph, pw] }, outputs, value) {
   const [, h, w] = x.shape, rows = Math.floor((h + 2 * ph - kh) / sh) + 1, columns = Math.floor((w + 2 * pw - kw) / sw) + 1;
   const y = new Float64Array(outputs * rows * columns);
@@ -83,19 +84,19 @@ function erf(x) { // Abramowitz & Stegun 7.1.26, within 1.5e-7
   return x < 0 ? -y : y;
 }
 
-// A drawing (numbers from 0 to 1, row by row, ink 1) as the run's training images are: light on dark, or dark on light.
+// A drawing (values from 0 to 1, row by row, ink 1) in the polarity of the run's training images.
 function asLearned(run, pixels) {
   return Float64Array.from(pixels, (ink) => (run.darkOnLight ? 1 - ink : ink));
 }
 
-// What each layer gives for a drawing, and the probabilities of the classes.
+// The output of each layer for a drawing, and the class probabilities.
 function forward(run, pixels) {
   let x = { shape: [1, ...run.size], data: asLearned(run, pixels) };
   const outputs = run.layers.map((layer) => (x = KINDS[layer.kind](layer, x)));
   return { outputs, probabilities: softmax(x).data };
 }
 
-// The runs of this page: base64 to numbers.
+// The runs of this page: base64 decoded to arrays.
 function loadRuns(text) {
   const floats = (note) => {
     const bytes = Uint8Array.from(atob(note.float32), (c) => c.charCodeAt(0)), view = new DataView(bytes.buffer);

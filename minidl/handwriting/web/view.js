@@ -1,6 +1,7 @@
-// What the page shows: the answers, and what each layer gives. The elements are made once; a drawing repaints them.
+// What the page shows: the predictions, and the output of each layer. The elements are created once; a drawing repaints
+// them.
 
-const TOP = 6; // how many units or filters that answer most are shown
+const TOP = 6; // number of most active units or filters to show
 
 function el(name, facts = {}, ...inside) {
   const { className, ...rest } = facts, made = document.createElement(name);
@@ -18,11 +19,11 @@ const rgb = (text) => [1, 3, 5].map((i) => parseInt(text.trim().slice(i, i + 2),
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const [positive, negative, zero] = ["--positive", "--negative", "--zero"].map((name) => rgb(style.getPropertyValue(name)));
-  // from -1 (blue) by 0 to 1 (red)
+  // from -1 (blue) through 0 to 1 (red)
   return (v) => zero.map((z, k) => z + ((v < 0 ? negative : positive)[k] - z) * Math.min(1, Math.abs(v)));
 }
 
-// h rows of w numbers, each divided by `scale`, as pixels of a canvas.
+// h rows of w values, each divided by `scale`, as pixels of a canvas.
 function paintNumbers(canvas, data, h, w, scale, colour) {
   canvas.width = w;
   canvas.height = h;
@@ -38,7 +39,7 @@ const grey = (v) => { const g = 255 * Math.max(0, Math.min(1, v)); return [g, g,
 const largest = (data) => data.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
 const short = (v) => (Math.abs(v) >= 100 ? v.toFixed(0) : v.toFixed(2)).replace("-", "\u2212");
 
-// ---- the answer of one run ----
+// ---- the prediction of one run ----
 
 class Answer {
   constructor(run) {
@@ -74,7 +75,7 @@ class Layer {
   constructor(run, layer, place) {
     Object.assign(this, { layer, maps: [], top: [] });
     const [channels] = layer.shape, isImage = layer.shape.length === 3;
-    this.element = el("div", { className: "layer" }, el("h3", {}, `${layer.kind}(${layer.text}) `, el("span", { className: "shape" }, `gives ${layer.shape.join("\u00d7")}`)));
+    this.element = el("div", { className: "layer" }, el("h3", {}, `${layer.kind}(${layer.text}) `, el("span", { className: "shape" }, `output ${layer.shape.join("\u00d7")}`)));
     if (isImage) {
       this.maps = Array.from({ length: channels }, (_, c) => el("canvas", { className: "pixels", title: `channel ${c}` }));
       this.element.append(el("div", { className: "maps" }, ...this.maps));
@@ -85,7 +86,7 @@ class Layer {
 
   addTop(n, isImage) {
     this.top = Array.from({ length: n }, () => ({ filter: el("canvas", { className: "pixels" + (isImage ? "" : " wide") }), map: isImage && el("canvas", { className: "pixels" }), words: el("div") }));
-    const words = isImage ? "Filters that answer most, each with what it gives" : "Units that answer most, each with its weights as a picture";
+    const words = isImage ? "Most active filters, each with its output" : "Most active units, each with its weights as an image";
     this.element.append(el("h4", {}, words), el("ol", { className: "top" }, ...this.top.map(({ filter, map, words }) => el("li", {}, filter, ...(map ? [" ", map] : []), words))));
   }
 
@@ -115,7 +116,7 @@ function meanOver(weights, n) {
   return mean;
 }
 
-// Whether this is a Linear layer on the image itself, so that its weights are pictures.
+// Whether this is a Linear layer on the image itself, so that its weights can be shown as images.
 function onImage(run, place) {
   const before = run.layers.slice(0, place).every((layer) => ["Flatten", "Standardize", "Dropout"].includes(layer.kind));
   return before && run.layers[place].kind === "Linear";
@@ -132,8 +133,8 @@ class Page {
     document.getElementById("answers").append(...this.answers.map((each) => each.element));
     const visible = (layer) => !["Flatten", "Dropout"].includes(layer.kind);
     this.layers = runs.map((run) => run.layers.map((layer, i) => (visible(layer) ? new Layer(run, layer, i) : null)));
-    document.getElementById("networks").append(...runs.map((run, r) => el("article", {}, el("h2", {}, `What each layer of ${run.title} gives`),
-      el("p", { className: "about" }, el("span", { className: "key plus" }), " above 0, ", el("span", { className: "key minus" }), " below, strongest at the layer's largest number"),
+    document.getElementById("networks").append(...runs.map((run, r) => el("article", {}, el("h2", {}, `Layer outputs of ${run.title}`),
+      el("p", { className: "about" }, el("span", { className: "key plus" }), " above 0, ", el("span", { className: "key minus" }), " below, strongest at the layer's largest absolute value"),
       ...this.layers[r].filter(Boolean).map((layer) => layer.element))));
     this.sheet = new Sheet(document.getElementById("sheet"), runs[0].size, runs[0].frame, (pixels) => this.soon(pixels));
     document.getElementById("clear").onclick = () => this.sheet.clear();
@@ -144,13 +145,13 @@ class Page {
     this.sheet.redraw();
   }
 
-  // At most once for each picture that the screen shows.
+  // At most once per animation frame.
   soon(pixels) {
     if (this.waiting === undefined) requestAnimationFrame(() => { const latest = this.waiting; this.waiting = undefined; this.show(latest); });
     this.waiting = pixels;
   }
 
-  // Answers and layers for an image; null: nothing is drawn. Returns what each run's layers give.
+  // Show predictions and layers for an image; null: nothing is drawn. Returns each run's results.
   show(pixels) {
     const [h, w] = this.runs[0].size, colour = colours();
     document.getElementById("hint").hidden = this.sheet.strokes.length > 0;
