@@ -110,7 +110,7 @@ def _other_kind(folder: Path) -> str:
     """What the folder holds, if `python -m minidl.data` can make a data set of it."""
     names = sorted(_listed(folder))
     if any(name.lower().endswith(TABLES) for name in names):
-        return "a CSV file or an archive of arrays"
+        return "a CSV file or a NumPy archive"
     below = [folder / name for name in names if not name.startswith(".")]
     deeper = [path / name for path in below for name in sorted(_listed(path))[:20]]
     some = (name for path in (*below, *deeper) for name in list(_listed(path))[:20])
@@ -131,7 +131,7 @@ def check_folder(folder: Path) -> None:
         if _is_hidden(folder):
             raise DataError(f"the folder {folder} may not be read: permission denied")
         if folder.name.lower().endswith(TABLES) and folder.exists():
-            raise DataError(f"{folder} is not a folder: {_to_idx(folder)}")
+            raise DataError(f"{folder} is a CSV or NumPy file: {_to_idx(folder)}")
         if folder.exists():
             raise DataError(
                 f"there is no folder {folder} (that is a file): give the folder that holds the four IDX files; for "

@@ -98,7 +98,7 @@ def _group(group: Mapping[str, Any], count: int, lr: Any) -> Group:
             raise ValueError("a group has lr or lr_scale, not both")
         if callable(lr):
             raise ValueError("the learning rate is a schedule: give the group lr_scale, a factor on it")
-        scale = at_least("a group's lr", group["lr"], 0) / above("lr, beside that of a group,", lr, 0)
+        scale = at_least("a group's lr", group["lr"], 0) / above("the lr that a group's lr is relative to", lr, 0)
     decay = group.get("weight_decay")
     return Group(count, scale, None if decay is None else at_least("a group's weight_decay", decay, 0))
 

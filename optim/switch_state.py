@@ -101,4 +101,4 @@ def _projected(condition: Projected, progress: Progress) -> tuple[str, float | N
         return what, None, tolerance, "this step has no gamma: p and g are at right angles"
     gamma = "gamma" if condition.window == 1 else f"the mean of {condition.window} gammas"
     words = f"{gamma} is {distance:.3g} from Lambda = {progress.lam:.4g}, waits for less than {tolerance:.3g}"
-    return what, distance, tolerance, words + ("" if progress.lam > 0 else "; and Lambda <= 0 is no rate")
+    return what, distance, tolerance, words + ("" if progress.lam > 0 else "; and Lambda <= 0 is not a learning rate")

@@ -138,14 +138,14 @@ def test_predict_knows_the_polarity_of_the_training_images(tmp_path, capsys):
     assert predict([str(tmp_path / "run"), *files]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[1].split()[0] for line in said] == ["day"] * 20 + ["night"] * 20
-    assert all(line.endswith("[as it is]") for line in said)
+    assert all(line.endswith("[as is]") for line in said)
     with seed(0):
         net = nn.Sequential(nn.Flatten(), nn.Linear(144, 2))
     Trainer(net, Adam(net.parameters()), split(load_mnist(str(tmp_path / "o"))), folder=tmp_path / "own").fit(
         1, verbose=False
     )
     assert predict([str(tmp_path / "own"), *files[:1]]) == 0
-    assert capsys.readouterr().out.endswith("[as it is]\n")
+    assert capsys.readouterr().out.endswith("[as is]\n")
 
 
 def test_size_share_and_names_are_options(folder, tmp_path):

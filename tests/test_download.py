@@ -38,7 +38,7 @@ BAD = {
     "other": "not the published images.gz",
     "empty": "found an empty file",
     "cut": r"the connection was lost \(after at least \d+ bytes\)|data is damaged",
-    "short": "found damage",
+    "short": "data is damaged",
     "reset": "the connection was lost|data is damaged",
     "hangup": "no connection",
     "garbage": "no connection",

@@ -523,7 +523,7 @@ def test_8_a_decay_that_does_nothing() -> None:
         assert w.data == pytest.approx(wanted)
         assert [str(each.message)[: len(words)] for each, words in zip(told, says, strict=True)] == says
     w.grad = np.ones(3)
-    with pytest.raises(TypeError, match="decayed returns nothing"):
+    with pytest.raises(TypeError, match="decayed returns None"):
         decays(lambda self, w, g, lr: None)([w], 0.1, weight_decay=0.1).step()
 
 
@@ -810,7 +810,7 @@ def test_8_a_rule_without_name_or_vectors() -> None:
         ({"name": "own", "vectors": ("m",), "rule": rule}, r"names 'm', which its rule does not take"),
         (
             {"name": "own", "vectors": "momentum", "rule": with_m},
-            r"the text 'momentum': write vectors = \('momentum',\)",
+            r"the string 'momentum': write vectors = \('momentum',\)",
         ),
     ]
     for content, words in slips:
@@ -1330,7 +1330,7 @@ def test_gradients_that_were_stepped_on_already() -> None:
     backward()
     optimizer.step()
     backward()
-    with pytest.warns(UserWarning, match=r"already: call optimizer.zero_grad\(\)") as told:
+    with pytest.warns(UserWarning, match=r"already used: call optimizer.zero_grad\(\)") as told:
         optimizer.step()
     optimizer.step()  # once is enough
     assert len(told) == 1

@@ -142,7 +142,7 @@ def test_what_is_no_such_table_is_told(tmp_path):
         assert words in fails(file, out, module=MODULE)
     assert "are for folders of images" in fails(file, out, "--size", "28", module=MODULE)
     for path in (file, tmp_path):
-        with pytest.raises(DataError, match=r"CSV file.*: convert it to IDX files, python -m minidl.data"):
+        with pytest.raises(DataError, match=r"CSV .*: convert it to IDX files, python -m minidl.data"):
             load_mnist(str(path))
 
 
@@ -178,7 +178,7 @@ def test_the_one_name_that_is_not_as_the_others_is_the_label_s(tmp_path, title, 
     text = "\n".join([",".join(names), *(",".join(map(str, row)) for row in rows.tolist())])
     (tmp_path / "x.csv").write_text(text, "utf-8")
     if title == "p":  # but for its number it is one of them
-        with pytest.raises(DataError, match="does not say"):
+        with pytest.raises(DataError, match="does not show"):
             read_columns(tmp_path / "x.csv")
         return
     read, pixels = read_columns(tmp_path / "x.csv")
@@ -335,15 +335,17 @@ def test_archives_of_arrays(tmp_path, few):
     with pytest.raises(DataError, match="where numbers are needed"):
         collect_tables(tables_in(tmp_path / "words.npz"))
     np.savez(tmp_path / "objects.npz", x=images, y=labels.astype(object))
-    with pytest.raises(DataError, match=r"archive of arrays: it has Python objects in place of numbers$"):
+    with pytest.raises(DataError, match=r"NumPy archive: it has Python objects in place of numbers$"):
         collect_tables(tables_in(tmp_path / "objects.npz"))
     (tmp_path / "none.npz").write_text("this is text")
-    with pytest.raises(DataError, match=r"can't be read as an archive of arrays: it is none$"):
+    with pytest.raises(DataError, match=r"can't be read as a NumPy archive: it is not one$"):
         collect_tables(tables_in(tmp_path / "none.npz"))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "med.npz").read_bytes()[:-30])
-    with pytest.raises(DataError, match="can't be read as an archive"):
+    with pytest.raises(DataError, match="can't be read as a NumPy archive"):
         collect_tables(tables_in(tmp_path / "cut.npz"))
-    with pytest.raises(DataError, match=r"mnist.npz is not a folder: convert it to IDX files, python -m minidl.data"):
+    with pytest.raises(
+        DataError, match=r"mnist.npz is a CSV or NumPy file: convert it to IDX files, python -m minidl.data"
+    ):
         load_mnist(str(tmp_path / "mnist.npz"))
 
 

@@ -33,7 +33,7 @@ def read_arrays(path: Path, notes: list[str], learn: bool = True) -> dict[str, t
         why = " ".join(str(error).split())
         if "pickle" in why:  # NumPy advises allow_pickle, which can run any code, and takes any bytes for a pickle
             why = "it has Python objects in place of numbers" if zipfile.is_zipfile(path) else "it is not one"
-        raise DataError(f"{path} can't be read as an archive of arrays: {why}") from None
+        raise DataError(f"{path} can't be read as a NumPy archive: {why}") from None
     if not parts["train"] and (learn or not parts["test"]):
         called = f"only {', '.join(parts['test'])}, for testing" if parts["test"] else "nothing to train on"
         raise DataError(f"{path} holds {called}: {NEEDED}")
