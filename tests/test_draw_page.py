@@ -230,7 +230,7 @@ def test_what_is_not_listed_is_refused_by_name():
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 4, rng=0), Doubled()), "layer 2, a Doubled"),
         (nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(Own())), "layer 1.0, a Own"),
         (nn.Sequential(nn.Linear(2, 2, rng=0)), "layer 0, a Linear on 3 axes"),
-        (nn.Sequential(nn.Conv2d(3, 4, 2, rng=0)), "layer 0, a Conv2d: it takes 3 channels, and gets 1: a drawing"),
+        (nn.Sequential(nn.Conv2d(3, 4, 2, rng=0)), "layer 0, a Conv2d: it takes 3 channels, but gets 1: a drawing"),
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 4, rng=0)), r"layer 1, a Linear: .*weight \(4, 12\)"),
         (nn.Sequential(nn.Flatten(2), nn.Flatten()), "layer 0, a Flatten with start_dim=2"),
     ):
