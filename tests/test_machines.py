@@ -167,7 +167,7 @@ def test_labels_that_leave_classes_empty_are_named(tmp_path):
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", labels.astype(np.uint8))
     data = load_mnist(str(tmp_path))
     assert data.classes == 27
-    assert data.note == "no training image has the label 0, so not all of the 27 classes, 0 to 26, are learned"
+    assert data.note == "no training image has the label 0, so not all of the 27 classes, 0 to 26, can be learned"
     assert load_mnist("mnist5k").note == ""
     for part in ("train", "t10k"):
         write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(60, np.uint8))
