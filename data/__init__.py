@@ -1,16 +1,17 @@
 """From the bytes of an IDX file to arrays.
 
-Reading order: batches, idx, layout, dataset, known, mnist, named, download.
+Reading order: splits, batches, idx, layout, dataset, known, mnist, named, download.
 """
 
 if __name__ == "data":  # a clone's root is on sys.path: this would be a second copy, with its own classes
     raise ImportError("import minidl.data: the folder data is a part of the package minidl")
 
-from minidl.data.batches import Examples, Splits, batches, split
+from minidl.data.batches import batches
 from minidl.data.dataset import Dataset
 from minidl.data.download import DownloadError
 from minidl.data.idx import DataError, IdxError, read_idx, write_idx
 from minidl.data.mnist import load_mnist
+from minidl.data.splits import Examples, Splits, split
 
 __all__ = [
     "DataError",

@@ -48,7 +48,8 @@ from minidl.tensor import Tensor
 
 if TYPE_CHECKING:
     from minidl.data import load_mnist
-    from minidl.data.batches import Examples, Splits, batches, split
+    from minidl.data.batches import batches
+    from minidl.data.splits import Examples, Splits, split
     from minidl.evaluation import evaluate, predict
     from minidl.program import LoadedRun, load_run
     from minidl.trainer import Trainer
@@ -80,17 +81,17 @@ __all__ = [
     "use_threads",
 ]
 _LATER = {  # layers above the engine are imported on first use
-    "Examples": "minidl.data.batches",
+    "Examples": "minidl.data.splits",
     "LoadedRun": "minidl.program",
     "Observer": "minidl.training.observer",
-    "Splits": "minidl.data.batches",
+    "Splits": "minidl.data.splits",
     "Trainer": "minidl.trainer",
     "batches": "minidl.data.batches",
     "evaluate": "minidl.evaluation",
     "load_mnist": "minidl.data",
     "load_run": "minidl.program",
     "predict": "minidl.evaluation",  # the function; the module of that name, once imported, can be called like it
-    "split": "minidl.data.batches",
+    "split": "minidl.data.splits",
 }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import Array, read_together, same_bits, xp_of
-from minidl.data.batches import Examples, batches, examples_of, plain_array
+from minidl.data.batches import batches
+from minidl.data.splits import Examples, examples_of, plain_array
 from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.module import device_of, dtype_of, evaluating

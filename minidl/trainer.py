@@ -22,7 +22,8 @@ import numpy as np
 from minidl import ops
 from minidl.backend import Array, backend_of, read_together, same_bits, xp_of
 from minidl.data import Dataset
-from minidl.data.batches import Examples, Splits, batches, splits_of, steps_per_epoch
+from minidl.data.batches import batches, steps_per_epoch
+from minidl.data.splits import Examples, Splits, splits_of
 from minidl.evaluation import Result, evaluate, measure, predict, threads_or_as_before
 from minidl.fast.gpu.graph import captured
 from minidl.module import device_of, dtype_of

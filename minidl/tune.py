@@ -27,7 +27,8 @@ from minidl.cli.command import OutputLost, command, say
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain, place
 from minidl.cli.signals import StopNow, StopOnSignal
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import sizes, steps_per_epoch
+from minidl.data.batches import steps_per_epoch
+from minidl.data.splits import sizes
 from minidl.telling import counted, typed
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged

@@ -23,7 +23,8 @@ import numpy as np
 
 from minidl.backend import get_backend
 from minidl.data import load_mnist
-from minidl.data.batches import split, statistics, steps_per_epoch
+from minidl.data.batches import statistics, steps_per_epoch
+from minidl.data.splits import split
 from minidl.optim import Adam
 from minidl.optim.schedule import onecycle
 from minidl.trainer import Trainer

@@ -23,7 +23,8 @@ import numpy as np
 
 from minidl import Tensor, no_fast, reference_only
 from minidl.data import load_mnist
-from minidl.data.batches import batches, split
+from minidl.data.batches import batches
+from minidl.data.splits import split
 from minidl.optim import Adam
 from minidl.trainer import Trainer
 from minidl.training.models import build_model

@@ -10,7 +10,7 @@ import minidl.predict as prediction
 from minidl import Tensor, gradcheck, nn, ops
 from minidl import train as program
 from minidl.data import load_mnist
-from minidl.data.batches import Examples, split
+from minidl.data.splits import Examples, split
 from minidl.optim import SGD, Adam, AfterEpochs, Crossing, Gap, Hybrid, Plateau
 from minidl.trainer import Trainer, evaluate
 from minidl.training.build import NAMES

@@ -14,7 +14,7 @@ import pytest
 
 from minidl import backend, nn
 from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data.splits import split
 from minidl.optim import SGD, Adam
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import load_checkpoint

@@ -15,7 +15,7 @@ import pytest
 
 import minidl
 from minidl import Tensor, Trainer, nn, ops, optim
-from minidl.data.batches import Examples, Splits
+from minidl.data.splits import Examples, Splits
 from minidl.optim import SGD, Adam
 
 IMAGES = np.random.default_rng(0).random((4, 1, 2, 3), dtype=np.float32)

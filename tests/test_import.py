@@ -39,7 +39,7 @@ def test_batches_of_the_package_is_the_function():
     code = """
 import minidl.data.batches
 from minidl.data import batches, load_mnist, split
-from minidl.data.batches import Splits
+from minidl.data.splits import Splits
 import minidl, minidl.data
 assert minidl.data.batches is batches is minidl.batches and minidl.data.split is split is minidl.split
 train = split(load_mnist("mnist5k")).train

@@ -18,7 +18,7 @@ import pytest
 
 from minidl import Observer, Trainer, load_mnist, load_run, nn, seed, split
 from minidl.data import write_idx
-from minidl.data.batches import splits_of
+from minidl.data.splits import splits_of
 from minidl.optim import SGD, Adam
 from minidl.pages import facts_of_folder
 from minidl.pages.png import png, signed

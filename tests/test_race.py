@@ -11,7 +11,8 @@ import pytest
 
 from minidl import Tensor, gradcheck, nn, ops, trace
 from minidl.data import load_mnist, write_idx
-from minidl.data.batches import Examples, batches, scale, sizes, split, statistics
+from minidl.data.batches import batches, scale, statistics
+from minidl.data.splits import Examples, sizes, split
 from minidl.optim import Adam, Plateau, parse_switch
 from minidl.predict import classify, load_model
 from minidl.study.studies import QUICK

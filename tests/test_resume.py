@@ -8,7 +8,7 @@ import pytest
 
 from minidl import nn
 from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data.splits import split
 from minidl.optim import Adam
 from minidl.trainer import Trainer
 from minidl.training.checkpoint import load_checkpoint, save_checkpoint

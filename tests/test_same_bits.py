@@ -26,7 +26,8 @@ from safetensors.numpy import load_file
 from minidl import Tensor, nn, ops, optim
 from minidl.backend import Backend
 from minidl.data import write_idx
-from minidl.data.batches import Examples, Splits, batches
+from minidl.data.batches import batches
+from minidl.data.splits import Examples, Splits
 from minidl.trainer import Trainer, evaluate
 
 ROOT = Path(__file__).parents[1]

@@ -24,7 +24,7 @@ import pytest
 
 import minidl
 from minidl import Observer, Splits, Tensor, Trainer, evaluate, gradcheck, load_mnist, load_run, nn, ops, seed, split
-from minidl.data.batches import Examples
+from minidl.data.splits import Examples
 from minidl.evaluation import predict
 from minidl.optim import (
     SGD,

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from minidl.data import load_mnist
-from minidl.data.batches import Examples, split
 from minidl.data.idx import DataError
 from minidl.data.proof import signed
+from minidl.data.splits import Examples, split
 from minidl.study import curve, runs, tuning
 from minidl.study.check import check
 from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 from minidl import Tensor, Trainer, backend, evaluate, gradcheck, load_run, nn, ops, optim, use_threads
-from minidl.data.batches import Examples, batches
+from minidl.data.batches import batches
+from minidl.data.splits import Examples
 from minidl.evaluation import predict
 from minidl.fast import blas, threads
 from minidl.module import evaluating

@@ -15,8 +15,7 @@ import math
 import numpy as np
 
 from minidl import GradientError, gradcheck, nn, no_grad, ops
-from minidl.data import load_mnist
-from minidl.data.batches import batches, split
+from minidl.data import batches, load_mnist, split
 from minidl.optim import SGD
 from minidl.teach import draw, show
 from minidl.tensor import record

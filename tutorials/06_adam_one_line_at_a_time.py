@@ -15,8 +15,7 @@ from math import sqrt
 import numpy as np
 
 from minidl import Tensor, nn, ops
-from minidl.data import load_mnist
-from minidl.data.batches import batches, split
+from minidl.data import batches, load_mnist, split
 from minidl.optim import SGD, Adam
 from minidl.teach import show
 from minidl.teach.landscape import descend, paths, ravine

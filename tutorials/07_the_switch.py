@@ -13,8 +13,7 @@
 import numpy as np
 
 from minidl import Tensor
-from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data import load_mnist, split
 from minidl.optim import SGD, SWATS, Adam, AfterEpochs, Hybrid, Plateau, Projected
 from minidl.teach import show
 from minidl.teach.landscape import ravine

@@ -13,8 +13,7 @@
 import numpy as np
 
 from minidl import Tensor, gradcheck, ops
-from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data import load_mnist, split
 from minidl.optim import Adam
 from minidl.teach import show
 from minidl.trainer import Trainer

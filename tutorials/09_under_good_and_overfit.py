@@ -14,8 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from minidl.data import load_mnist
-from minidl.data.batches import Examples, split
+from minidl.data import Examples, load_mnist, split
 from minidl.optim import Adam
 from minidl.teach import show
 from minidl.trainer import Trainer, evaluate

@@ -20,8 +20,7 @@ import numpy as np
 import minidl
 from minidl import DeviceError
 from minidl.backend import get_backend, register, xp_of
-from minidl.data import load_mnist
-from minidl.data.batches import split
+from minidl.data import load_mnist, split
 from minidl.optim import Adam
 from minidl.teach import show
 from minidl.trainer import Trainer, evaluate

@@ -14,8 +14,7 @@
 import numpy as np
 
 from minidl import Tensor, nn, ops
-from minidl.data import load_mnist
-from minidl.data.batches import batches, split
+from minidl.data import batches, load_mnist, split
 from minidl.optim import SGD
 from minidl.teach import show
 from minidl.trainer import Trainer

@@ -16,8 +16,7 @@ import math
 import numpy as np
 
 from minidl import nn, no_grad, ops
-from minidl.data import load_mnist
-from minidl.data.batches import batches, split
+from minidl.data import batches, load_mnist, split
 from minidl.optim import Adam
 from minidl.optim.schedule import cosine
 from minidl.teach import show

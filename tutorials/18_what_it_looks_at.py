@@ -16,8 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from minidl import Tensor, nn, no_grad, ops
-from minidl.data import load_mnist
-from minidl.data.batches import Examples, split
+from minidl.data import Examples, load_mnist, split
 from minidl.optim import Adam
 from minidl.teach import show
 from minidl.trainer import Trainer, evaluate
@@ -347,7 +346,7 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # <details><summary>Answer</summary>
 #
 # ```python
-# from minidl.data.batches import batches
+# from minidl.data import batches
 #
 # strong, rng = network(), np.random.default_rng(0)
 # optimizer = Adam(strong.parameters(), lr=0.003)

@@ -21,7 +21,8 @@ import numpy as np
 from minidl import fast, nn, ops
 from minidl.cli.command import command
 from minidl.cli.parser import BAD_INPUT, DONE, FAILED, Parser, complain
-from minidl.data.batches import Examples, batches
+from minidl.data.batches import batches
+from minidl.data.splits import Examples
 from minidl.evaluation import evaluate
 from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hybrid, Optimizer, RMSprop
 from minidl.tensor import Tensor

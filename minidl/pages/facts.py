@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, no_fast, to_numpy
-from minidl.data.batches import Examples, Splits
+from minidl.data.splits import Examples, Splits
 from minidl.evaluation import predict
 from minidl.module import Module
 from minidl.nn import Conv2d, Linear

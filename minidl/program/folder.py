@@ -17,7 +17,7 @@ import numpy as np
 
 from minidl.backend import no_fast_now, to_numpy
 from minidl.cli import closing
-from minidl.data.batches import Origin, Splits
+from minidl.data.splits import Origin, Splits
 from minidl.module import Module, device_of
 from minidl.optim import Optimizer
 from minidl.program.course import check_here, folder_held

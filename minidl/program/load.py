@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 from minidl.backend import Array
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import Examples, Origin, Splits, split, splits_of, steps_per_epoch
+from minidl.data.batches import steps_per_epoch
+from minidl.data.splits import Examples, Origin, Splits, split, splits_of
 from minidl.evaluation import Result, evaluate, predict
 from minidl.module import Module
 from minidl.optim import Optimizer

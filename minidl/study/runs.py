@@ -20,8 +20,9 @@ import numpy as np
 
 from minidl.backend import moved, no_fast
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import Examples, Splits, split, steps_per_epoch
+from minidl.data.batches import steps_per_epoch
 from minidl.data.idx import DataError
+from minidl.data.splits import Examples, Splits, split
 from minidl.evaluation import evaluate
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads

@@ -15,8 +15,9 @@ from typing import Any
 
 from minidl.backend import get_backend
 from minidl.data import Dataset, load_mnist
-from minidl.data.batches import split, steps_per_epoch
+from minidl.data.batches import steps_per_epoch
 from minidl.data.mnist import absolute
+from minidl.data.splits import split
 from minidl.module import Module, device_of
 from minidl.optim import Optimizer, parse_switch
 from minidl.trainer import Trainer

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from minidl.backend import Array, to_numpy
-from minidl.data.batches import Splits
+from minidl.data.splits import Splits
 from minidl.init import crc_of
 from minidl.module import BRIGHT, Module
 from minidl.optim import Hybrid, Optimizer
