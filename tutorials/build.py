@@ -1,8 +1,8 @@
-"""Tutorials from scripts to notebooks: `python -m tutorials.build` runs each and keeps its outputs and pictures.
+"""Builds the lessons' notebooks from scripts: `python -m tutorials.build` runs each and saves its outputs and figures.
 
-A tutorial is a script in percent format, which diffs well and steps through in any editor; the notebook beside it is
-made from it and never edited. `--check` makes sure that both are in step, and runs every tutorial, the answers to its
-exercises included, without writing anything. With `--fast` it compares only.
+A lesson is a script in percent format, which diffs well and can be stepped through in any editor; the notebook beside it
+is generated and never edited. `--check` verifies that both agree and runs every lesson, including the answers to its
+exercises, without writing anything. With `--fast` it only compares.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
 class TutorialError(Exception):
-    """A tutorial that does not run as it should, or a notebook that is not what its script makes."""
+    """A lesson that does not run as it should, or a notebook that differs from its script."""
 
 
 def scripts() -> list[Path]:
-    """All tutorials, in order."""
+    """All lessons, in order."""
     return sorted(HERE.glob("[0-9][0-9]_*.py"))
 
 
 def read(script: Path) -> Any:
-    """The notebook that a script makes, not yet run. Cell ids count up, so that a rebuild diffs well."""
+    """The notebook of a script, not yet run. Cell ids count up, so a rebuild diffs well."""
     import jupytext
 
     notebook = jupytext.read(script, fmt="py:percent")
@@ -51,7 +51,7 @@ def read(script: Path) -> Any:
 
 
 def answers(notebook: Any) -> list[tuple[int, str]]:
-    """The code hidden in the answers, each with the number of the cell that it is in."""
+    """The code in the hidden answers, each with the index of its cell."""
     return [
         (i, code)
         for i, cell in enumerate(notebook.cells)
@@ -62,7 +62,7 @@ def answers(notebook: Any) -> list[tuple[int, str]]:
 
 
 def with_answers(notebook: Any, dataset: str | None = None) -> Any:
-    """The notebook with every answer as a cell to run, after the cell that hides it; on other data if wanted."""
+    """The notebook with each answer as a code cell, after the cell that hides it; on another data set if given."""
     from nbformat.v4 import new_code_cell
 
     for i, code in reversed(answers(notebook)):
@@ -74,14 +74,14 @@ def with_answers(notebook: Any, dataset: str | None = None) -> Any:
 
 
 async def run(notebook: Any, name: str) -> Any:
-    """Run all cells in a fresh kernel, in the folder of the tutorials. Raises TutorialError where one fails."""
+    """Run all cells in a fresh kernel, in the lessons' folder. Raises TutorialError if one fails."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     client = NotebookClient(
         notebook, timeout=300, startup_timeout=120, kernel_name="python3", coalesce_streams=True,
         resources={"metadata": {"path": str(HERE)}},
-        extra_arguments=["--log-level=ERROR"],  # the kernel's remarks are not about the tutorial
+        extra_arguments=["--log-level=ERROR"],  # the kernel's own messages are not about the lesson
     )  # fmt: skip
     try:
         await client.async_execute()
@@ -105,7 +105,7 @@ async def run(notebook: Any, name: str) -> Any:
 
 
 def smaller(png: str) -> str:
-    """A PNG picture (in base64, as notebooks have it) with 64 colours: a third of the size, and no metadata."""
+    """A PNG image (base64, as in notebooks) reduced to 64 colours, without metadata: a third of the size."""
     from PIL import Image
 
     packed = io.BytesIO()
@@ -124,7 +124,7 @@ async def build(script: Path) -> None:
 
 
 def in_step(script: Path) -> None:
-    """Raise TutorialError unless the notebook has the very cells of its script, and was run."""
+    """Raise TutorialError unless the notebook has exactly the cells of its script and was run."""
     import nbformat
 
     path = script.with_suffix(".ipynb")
@@ -133,28 +133,28 @@ def in_step(script: Path) -> None:
         raise TutorialError(f"{path.name} is missing: {again}")
     made, found = read(script), nbformat.read(path, as_version=4)
     if [(c.cell_type, c.source) for c in made.cells] != [(c.cell_type, c.source) for c in found.cells]:
-        raise TutorialError(f"{path.name} is not what {script.name} makes: {again}")
+        raise TutorialError(f"{path.name} differs from {script.name}: {again}")
     if any(c.cell_type == "code" and c.execution_count is None for c in found.cells):
         raise TutorialError(f"{path.name} has cells that were not run: {again}")
 
 
 async def check(script: Path, fast: bool, dataset: str | None) -> None:
-    """Notebook in step with its script; and, unless `fast`, all cells and answers run."""
+    """Check that the notebook agrees with its script and, unless `fast`, that all cells and answers run."""
     in_step(script)
     if not fast:
         await run(with_answers(read(script), dataset), script.name)
 
 
 def chosen(words: Sequence[str]) -> list[Path]:
-    """The tutorials that start with one of the words ("03"); all where there is none."""
+    """The lessons whose names start with one of the words ("03"); all if there are no words."""
     found = [s for s in scripts() if not words or any(s.name.startswith(word) for word in words)]
     if not found:
-        raise TutorialError(f"no tutorial starts with {' or '.join(words)}: there are {scripts()[0].stem} and so on")
+        raise TutorialError(f"no lesson starts with {' or '.join(words)}: there are {scripts()[0].stem} and so on")
     return found
 
 
 async def do_all(tutorials: list[Path], args: argparse.Namespace) -> list[str]:
-    """Build or check them, a few at once; returns what is wrong."""
+    """Build or check them, a few at a time; returns the problems."""
     free = asyncio.Semaphore(args.jobs)
 
     async def work(script: Path) -> str | None:
@@ -173,7 +173,7 @@ async def do_all(tutorials: list[Path], args: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tutorials.build", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("tutorials", nargs="*", metavar="NN", help="how their names start, such as 03 (default: all)")
+    parser.add_argument("tutorials", nargs="*", metavar="NN", help="beginning of a lesson's name, such as 03 (default: all)")
     parser.add_argument("--check", action="store_true", help="write nothing: run all cells and answers, compare")
     parser.add_argument("--fast", action="store_true", help="with --check: compare only, run nothing")
     parser.add_argument("--dataset", help="with --check: run on this data set in place of mnist5k")
