@@ -1,8 +1,8 @@
 """Builds the lessons' notebooks from scripts: `python -m tutorials.build` runs each and saves its outputs and figures.
 
-A lesson is a script in percent format, which diffs well and can be stepped through in any editor; the notebook beside it
-is generated and never edited. `--check` verifies that both agree and runs every lesson, including the answers to its
-exercises, without writing anything. With `--fast` it only compares.
+A lesson is a script in percent format, which diffs well and can be stepped through in any editor; the notebook beside
+it is generated and never edited. `--check` verifies that both agree and runs every lesson, including the answers to
+its exercises, without writing anything. With `--fast` it only compares.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ async def do_all(tutorials: list[Path], args: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="tutorials.build", description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("tutorials", nargs="*", metavar="NN", help="beginning of a lesson's name, such as 03 (default: all)")
+    parser.add_argument(
+        "tutorials", nargs="*", metavar="NN", help="start of a lesson's name, such as 03 (default: all)"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing: run all cells and answers, compare")
     parser.add_argument("--fast", action="store_true", help="with --check: compare only, run nothing")
     parser.add_argument("--dataset", help="with --check: run on this data set in place of mnist5k")
