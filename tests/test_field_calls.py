@@ -401,5 +401,5 @@ def test_a_network_that_ends_with_logits_is_not_told() -> None:
 def test_an_optimizer_of_another_network_is_told_in_a_loop_of_ones_own() -> None:
     optimizer, net = Adam(Net().parameters()), Net()
     net(IMAGES).sum().backward()
-    with pytest.warns(UserWarning, match=r"no gradient, .* parameters\(\) the optimizer was built with .*made anew"):
+    with pytest.warns(UserWarning, match=r"no gradient, .* parameters\(\) the optimizer was built with .*built again"):
         optimizer.step()

@@ -252,7 +252,7 @@ def test_a_python_run_may_have_no_validation_split(data):
 def test_a_condition_on_validation_is_refused(switch, metric):
     message = fails("--dataset", "mnist5k", "--val-fraction", 0, "--switch", switch)
     assert message.count("\n") == 1
-    assert f"--switch {switch} looks at {metric}, but --val-fraction 0" in message
+    assert f"--switch {switch} uses {metric}, but --val-fraction 0" in message
 
 
 def test_conditions_on_training_are_not(data):

@@ -161,7 +161,7 @@ def test_a_file_that_is_no_sound_page_is_left_alone(data, tmp_path):
         assert "It is left alone: remove it, or give another name" in message
         assert page.read_bytes() == damaged
     page.write_bytes(whole)
-    assert train(*arguments(data, tmp_path / "new", page), log=tmp_path / "log")[0] == 0  # a sound page is made anew
+    assert train(*arguments(data, tmp_path / "new", page), log=tmp_path / "log")[0] == 0  # an intact page is rewritten
 
 
 def test_bad_places_are_said_before_training(data, tmp_path):

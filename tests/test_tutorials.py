@@ -65,7 +65,7 @@ def test_what_is_optional_is_marked_in_both_places():
 def test_lessons_and_assignments_link_each_other():
     for name in ASSIGNMENTS:
         (lesson,) = re.findall(
-            r"lesson to this homework: \[[^]]*\]\(\.\./\.\./(\w+)\.ipynb\)",
+            r"Lesson for this assignment: \[[^]]*\]\(\.\./\.\./(\w+)\.ipynb\)",
             (build.HERE / "assignments" / name / "README.md").read_text(encoding="utf-8"),
         )
         assert f"(assignments/{name}/README.md)" in markdown(build.HERE / f"{lesson}.py"), name

@@ -149,7 +149,7 @@ def test_the_grader_says_that_it_needs_linux(tmp_path, monkeypatch, capsys):
     assert grade.main(["A1", str(ROOT / "minidl" / "tensor.py")]) == 1
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
-    assert "grade on Linux (WSL will do)" in said.err
+    assert "grade on Linux (WSL is fine)" in said.err
 
 
 HIDDEN = """

@@ -3,7 +3,7 @@
 Each training step allocates the same arrays again. Fresh memory for them is slow, not because of the allocation but
 because of the page faults that follow: the system maps large blocks lazily, and the first write to each page (4 kB)
 stops the program while the kernel finds a free page and zeroes it. Writing to new memory takes many times as long as
-writing to memory that was used before: tutorial 13 measures it.
+writing to memory that was used before: lesson 13 measures it.
 
 glibc maps fresh pages for every large block (mmap) and returns pages as soon as the top of its heap is free (trim).
 With both thresholds at a gigabyte it keeps the memory it has. Memory once used then stays with the process: whether it
