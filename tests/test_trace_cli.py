@@ -197,8 +197,8 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     assert [r["title"] for r in trace.read(tmp_path / "again.html")] == [r["title"] for r in found]
     assert side_by_side([str(both), pages[0], "--out", str(tmp_path / "three.html")]) == 2
     told += capsys.readouterr().err
-    assert side_by_side([pages[0], "--out", str(tmp_path / "anew.html")]) == 0
-    assert trace.read(tmp_path / "anew.html")[0]["title"] == trace.read(pages[0])[0]["title"]
+    assert side_by_side([pages[0], "--out", str(tmp_path / "updated.html")]) == 0
+    assert trace.read(tmp_path / "updated.html")[0]["title"] == trace.read(pages[0])[0]["title"]
     assert side_by_side([*pages, "--out", str(tmp_path / "no" / "both.html")]) == 2
     assert trace.read(both)
     assert (told + capsys.readouterr().err).count("minidl.trace: error: ") == 4
@@ -214,4 +214,4 @@ def test_the_commands_of_the_lecturers_page_run(tmp_path):
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, line
     assert len(trace.read(tmp_path / "both.html")) == 2
-    assert len(trace.read(tmp_path / "anew.html")) == 1
+    assert len(trace.read(tmp_path / "updated.html")) == 1
