@@ -83,7 +83,7 @@ def predict(argv: Sequence[str] | None) -> int:
 
 
 def draw(args: argparse.Namespace, parser: Parser) -> int:
-    """Write the page to draw on; returns the exit status."""
+    """Write the drawing page; returns the exit status."""
     if len(args.images) > 1 or args.show or args.how != "auto":
         parser.error("--page FILE.html takes one run or two, no images, --show, --as-is or --normalize")
     from minidl.handwriting.page import write_page
@@ -99,7 +99,7 @@ def draw(args: argparse.Namespace, parser: Parser) -> int:
         return complain(error, BAD_INPUT, parser.prog)
     except OSError as error:
         return complain(f"--page {args.page} can't be written: {error}", FAILED, parser.prog)
-    print(f"a page to draw on: {args.page} ({args.page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+    print(f"drawing page: {args.page} ({args.page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
     return DONE
 
 
@@ -134,7 +134,7 @@ def make_parser() -> Parser:
     )  # fmt: skip
     parser.add_argument(
         "--page", type=place, metavar="FILE.html",
-        help="write a page to draw on, where the network classifies as you draw; two networks side by side: "
+        help="write a drawing page, where the network classifies as you draw; two networks side by side: "
         "predict RUN RUN --page FILE.html",
     )  # fmt: skip
     parser.add_argument("--show", type=place, metavar="FILE.png", help="write a picture of what the network saw")

@@ -1,4 +1,4 @@
-"""The page to draw on, in a real browser without a network: its numbers are Python's, and a drawn 3 is a 3."""
+"""The drawing page, in a real browser without a network: its numbers are Python's, and a drawn 3 is a 3."""
 
 import json
 import re
@@ -125,7 +125,7 @@ def test_every_layer_s_numbers_are_python_s(chrome, tmp_path, name, dark):
 @pytest.mark.browser
 def test_a_drawn_three_is_a_three_and_its_numbers_are_python_s(chrome, runs, tmp_path, capsys):
     assert predict([*map(str, runs), "--page", str(tmp_path / "both.html")]) == 0
-    assert "a page to draw on" in capsys.readouterr().out
+    assert "drawing page: " in capsys.readouterr().out
     open_page(chrome, tmp_path / "both.html")
     assert answers(chrome) == ["", ""]
     draw(chrome, THREE)

@@ -1,4 +1,4 @@
-"""The page to draw on: one HTML file with trained networks in it, which run in the browser as you draw."""
+"""The drawing page: one HTML file with trained networks in it, which run in the browser as you draw."""
 
 from __future__ import annotations
 
