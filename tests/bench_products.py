@@ -110,7 +110,7 @@ def image_cuts(of: Product, threads: int) -> Iterator[Cut]:
 
 
 def small_cuts(of: Product, threads: int) -> Iterator[Cut]:
-    """A thread's share, in blocks of few multiplications, eight per call; adding up their sums is not counted."""
+    """A thread's share, in blocks of at most SMALL multiplications, eight per call; adding up is not counted."""
     for columns, most in product((16, 32, 64, 128), (256, 512, 1024)):
         terms, m = min(of.sizes[1], most), min(of.sizes[2], columns)
         rows = min(of.sizes[0], max(1, min(SMALL // (terms * m), 1200 // m if of.forward else SMALL)))

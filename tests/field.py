@@ -1,4 +1,4 @@
-"""Well-known networks that people train, each described once and built for minidl, PyTorch and JAX.
+"""Networks that people train, each described once and built for minidl, PyTorch and JAX.
 
 `NETWORKS` is the list; each network states its source, its input and its layers in order. Where a source leaves a
 detail open or uses a layer that minidl does not have (dropout of whole channels, depthwise convolutions), the nearest

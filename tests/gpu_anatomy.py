@@ -1,7 +1,7 @@
 """Where the time of a step goes: `python -m tests.bench_gpu --anatomy NETWORK`.
 
-First, for each column, microseconds of one step: until the host has said what to do, until it is done; on the device,
-the number of kernels and copies (launches) and the sum of their times. What is left between that sum and the step are
+First, for each column, microseconds of one step: until the host has launched it, until it is done; on the device, the
+number of kernels and copies (launches) and the sum of their times. What is left between that sum and the step are
 gaps. Then the same by name of the kernel, as NVIDIA's profiler sees them through PyTorch: of the whole process, so
 that CuPy's and JAX's kernels are there too.
 """
@@ -63,7 +63,7 @@ def table(kernels: list[Kernel]) -> list[str]:
 
 
 def parts(step: Step, wait: Callable[[], None], calls: int, steps: int) -> dict[str, float]:
-    """Microseconds of one step: until the host has said what to do (host), and until it is done (step)."""
+    """Microseconds of one step: until the host has launched it (host), and until it is done (step)."""
     wait()
     begin = time.perf_counter()
     for _ in range(calls):

@@ -1,9 +1,9 @@
 """The race to 99 % on one card: `MINIDL_DATA=FOLDER python -m tests.race_gpu --seeds 5`.
 
 One epoch of MNIST by minidl, by PyTorch's captured CUDA graph and by PyTorch eager, with the same network, settings and
-order of images (see race.py), each in a process of its own: PyTorch's two modes don't bear each other in one. The data
-lie on the card, standardized for PyTorch, and the kernels are compiled when the clock starts: a run before it, which
-does not count, sees to that. The network, the optimizer and the capture are made while it runs.
+order of images (see race.py), each in a process of its own: PyTorch's two modes don't get along in one. When the clock
+starts, the data are on the card, standardized for PyTorch, and the kernels are compiled, by an earlier run that does
+not count. The network, the optimizer and the capture are made while it runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""NumPy's BLAS, limited to one thread while this process computes: what `with same_bits:` of backend.py does.
+"""NumPy's BLAS, limited to one thread while any thread computes with minidl: what `with same_bits:` of backend.py does.
 
 BLAS splits a product among its threads, and the last bits depend on the split. So every operation with products,
 backward() and an optimizer's step enter `same_bits`, and minidl does the splitting (threads.py). BLAS's limit is

@@ -50,7 +50,7 @@ def conv2d_relu_max_pool2d(
 
 
 def _usual(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
-    """Whether this kernel supports the convolution; for anything else the reference reports what is wrong."""
+    """Whether this kernel supports the convolution; anything else is left to the reference, errors included."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     (h, width), (kh, kw), (ph, pw) = x.shape[2:], w.shape[2:], _pair(padding)
@@ -109,7 +109,7 @@ class _Convolution:
             self.pool.take(part, y)
 
     def gradient(self, name: str, g: Array) -> Any:
-        """The gradient of x, w or b. The first request computes all three; the others are kept until requested."""
+        """The gradient of x, w or b. The first request computes the others too, which are kept until requested."""
         if g is not self.of or name not in self.found:
             self.of, g, (h, w) = g, channels_last(g), self.x.shape[2:]
             dx = CPU.empty(self.images.shape, g.dtype) if self.x.requires_grad else None

@@ -28,7 +28,7 @@ def python_source(
 
 class _ForCompilers(ast.NodeTransformer):
     """Writes x**2 as x * x, division by a number as multiplication by its reciprocal (which the compiler hoists out of
-    the loop), and sign, min and max as comparisons. So nothing calls pow or a library, and NaN propagates."""
+    the loop), and sign, min and max as comparisons. So none of these calls pow or a library, and NaN propagates."""
 
     def __init__(self, numbers: set[str], number: Callable[[float], str]) -> None:
         self.numbers, self.number = numbers, number

@@ -1,4 +1,4 @@
-"""Convolution on a GPU: a matrix product of the windows of the images and the filters. See images.py first."""
+"""Convolution on a GPU: a matrix product of the images' windows and the filters. See images.py first."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Convolution:
     There are three algorithms. For windows of one pixel the image itself is the matrix. For up to FEW filters over many
     pixels, kernels read the windows from the image as they need them (`direct`, an implicit im2col: see CONVOLVE in
     images.cu). For more filters cuBLAS is so much faster that it pays to copy the windows to memory (im2col); so it
-    does for few pixels, since cuBLAS can split one sum among many blocks.
+    does for few pixels, since cuBLAS can split one sum among many blocks (split-K).
     """
 
     def __init__(self, x: Tensor, w: Tensor, sizes: Sizes) -> None:
@@ -117,7 +117,7 @@ class Convolution:
         return y
 
     def edges(self, rows_of: Any) -> list[Edge]:
-        """How the gradient of the output reaches x and w; rows_of reshapes it to a matrix (N*OH*OW, out)."""
+        """How the gradient reaches x and w; rows_of takes it back to the product, as a matrix (N*OH*OW, out)."""
         return [
             (self.x, lambda g: self._back_to_pixels(rows_of(g))),
             (self.w, into(self.w, lambda g, out: self._back_to_filters(rows_of(g), out))),

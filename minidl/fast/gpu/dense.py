@@ -77,7 +77,8 @@ def _linear(x: Tensor, w: Any, b: Any, with_relu: bool) -> Any:
 def before_activation(
     y: Array, b: Tensor | None, with_relu: bool
 ) -> tuple[Callable[[Array], Array], Callable[[Array, Array], Any]]:
-    """Two functions of the gradient after bias and ReLU: that before them (rows, columns), and the bias's, to `out`."""
+    """Two functions of the gradient after bias and ReLU (rows, columns): one returns that before them, of the same
+    shape, the other writes the bias's to `out`."""
     xp, (rows, columns) = xp_of(y), y.shape
     kernels = kernels_for(xp, y.dtype)
 
@@ -106,7 +107,7 @@ def elementwise(name: str, kernels_of: tuple[str, str], x: Tensor, *more: float,
 
     kernels_of  the forward and the backward kernel
     more        numbers that both take
-    arrays      written by the forward kernel: the output and, if two, what the backward kernel needs instead of it
+    arrays      how many the forward kernel writes: the output and, if two, what the backward kernel needs instead of it
     """
     if not plain(x) or not 0 < x.size <= MANY:
         return NotImplemented

@@ -37,7 +37,7 @@ from minidl.module import Module, watchers
 from minidl.tensor import Tensor, record
 
 WARM_UP = 2  # steps of a kind that run eagerly
-ROWS, ROW = 1024, 8 * LENGTH  # slips on the host, a ring, and bytes of one; reused only after its step is done
+ROWS, ROW = 1024, 8 * LENGTH  # slips in a ring on the host, and bytes of a slip, which is reused only after its step
 RESULTS = 4096  # steps whose results share one allocation
 RELAXED = 2  # cudaStreamCaptureModeRelaxed: other threads, and allocations, are not checked
 HOST_TO_DEVICE = 1  # cudaMemcpyHostToDevice

@@ -25,8 +25,7 @@ KERNEL windows(T *rows, const T *x, SIZES) {
     }
 }
 
-// Backward: each pixel sums what it gets from the windows that contain it. Window (y, x) has the pixel at
-// `place`.
+// Backward: each pixel sums what it gets from the windows that contain it. Window (y, x) has the pixel at `place`.
 #define FROM_WINDOWS(ADD)                                                                                             \
     const int n = blockIdx.x / h, row = blockIdx.x % h + ph, last_y = row / sh < oh ? row / sh : oh - 1;              \
     EACH_PIXEL(w) {                                                                                                   \
@@ -93,9 +92,9 @@ KERNEL avg_pool_back(T *dx, const T *g, SIZES) { FROM_WINDOWS(total += g[at * c 
 
 // A convolution is a matrix product: (pixels, kh*kw*c) windows times (kh*kw*c, columns) filters. Here the windows are
 // not copied to global memory (implicit im2col): they are fetched from the image as the product needs them. A block
-// computes a tile of BM pixels by BN columns, eight elements of the windows at a time (double buffering): while its BM
-// threads multiply eight from shared memory, they fetch the next eight, each thread four for two pixels. A thread keeps
-// 8 x TN sums in registers.
+// computes a tile of the output, BM pixels by BN columns, eight elements of the windows at a time (double buffering):
+// while its BM threads multiply eight from shared memory, they fetch the next eight, each thread four for two pixels. A
+// thread keeps 8 x TN sums in registers.
 
 #define STEP 8
 typedef struct ALIGN { T v[4]; } quad;
@@ -192,8 +191,8 @@ KERNEL lay_filters(T *out, const T *weight, int filters, int c, int taps, int ba
 }
 
 // The gradient of the filters: out (parts, kh*kw*c, columns) = (windows of x).T @ g, each part from per_part pixels. A
-// block computes a tile of BM elements of the window by BN columns, sixteen pixels at a time. A thread fetches the same
-// four elements of the window, at (a, b, ch), for every EVERY-th pixel.
+// block computes a tile of the output, BM elements of the window by BN columns, sixteen pixels at a time. A thread
+// fetches the same four elements of the window, at (a, b, ch), for every EVERY-th pixel.
 #define PIXELS 16
 #define FETCH_BACK(BM, BN)                                                                                            \
     for (int j = 0; j < PIXELS / EVERY; j++) {                                                                        \

@@ -149,7 +149,7 @@ def batch_norm(
     eps: float = 1e-5,
     with_relu: bool = False,
 ) -> Any:
-    """See ops.batch_norm: two kernels forward and two backward. The first of each sums by channel.
+    """See ops.batch_norm: two kernels forward, two backward: the first sums by channel, the second does the rest.
 
     with_relu  fused with a ReLU after it
     """

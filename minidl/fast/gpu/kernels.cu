@@ -63,8 +63,8 @@ KERNEL swap_axes(T *out, const T *in, int a, int b, int n) {
 
 // ---- sums over rows -------------------------------------------------------------------------------------------------
 
-// The threads of a block form a grid of `wide` columns and `lanes` rows; each sums every lanes-th row of the block's
-// part of the matrix (rows, columns), and a tree reduction adds their sums. COUNT sums are computed at once: the last
+// The threads of a block stand in `wide` columns and `lanes` rows; each sums every lanes-th row of the block's part of
+// the matrix (rows, columns), and a tree reduction adds their sums. COUNT sums are computed at once: the last
 // argument sets v[0], v[1], ... from element i of the matrix. out (parts, COUNT, columns) holds the sums of each part;
 // a second launch adds the parts. The order is fixed: the same numbers give the same bits.
 #define LAYOUT                                                                                                        \
@@ -123,8 +123,7 @@ KERNEL clip(T *g, const double *square, double most, int n) {
 
 // ---- batch normalization --------------------------------------------------------------------------------------------
 
-// Sums of x - x[0] and of its square, by channel: subtracting a value of the channel keeps precision if the mean is
-// large.
+// Sums of x - x[0] and of its square, by channel: subtracting a value of the channel keeps precision at a large mean.
 KERNEL norm_sums(double *out, const T *x, int rows, int columns, int per_part) {
     SUM_ROWS(double, 2, v[0] = (double)x[i] - x[column]; v[1] = v[0] * v[0];)
 }

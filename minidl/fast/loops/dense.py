@@ -14,8 +14,8 @@ LINES = 64  # rows or columns in a part: with fewer, BLAS spends its time on pac
 PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each has a multiple of STEP lines
 # BLAS packs matrices before it multiplies them, and with AVX-512, where it multiplies twice as fast, packing takes a
 # fifth of the time. Small matrices it multiplies without packing. So with AVX-512 a product is split into blocks of at
-# most SMALL multiplications, WIDE columns and DEEP terms; a product a b^T into blocks of at most FLAT results, unless
-# its sums are SHORT: then it is faster as a whole.
+# most SMALL multiplications, WIDE columns and DEEP terms; those of a product a b^T also have at most FLAT results,
+# unless its sums are SHORT: then it is faster as a whole.
 SMALL = 900_000 if compiles_for("avx512f") else 0
 WIDE, DEEP, FLAT, SHORT = 64, 800, 1024, 112
 LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
@@ -30,7 +30,7 @@ def cuts(c, terms, lines):
 
 @part
 def cut(c, terms):
-    """Whether a product c is split by rows or by columns, and into how many parts. Each needs all of the other one."""
+    """Whether c is split by rows, not by columns, and into how many parts. Each part needs all of the other matrix."""
     by_rows = len(c) > 2 * c.shape[1]
     return by_rows, cuts(c, terms, len(c) if by_rows else c.shape[1])
 
@@ -62,7 +62,7 @@ def even(n, most, step):
 
 @part
 def product(blas, a, b, c, beta):
-    """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). Each is row-major or column-major."""
+    """c = a @ b + beta c: (m, k) @ (k, n) -> (m, n). a and b are row- or column-major, c is row-major."""
     m, n = c.shape
     k = a.shape[1]
     turn_a = a.strides[1] != a.itemsize and k > 1
@@ -90,7 +90,7 @@ def product_part(i, parts, by_rows, blas, a, b, c):
 
 @part
 def deep(c, terms):
-    """How many parts the sums of a product c with few rows and columns are split into (split-K); else 0."""
+    """How many parts the sums of a product c with few rows and columns are split into (split-K); 0: they are not."""
     few = max(c.shape) < 2 * LINES or (terms >= LONG and min(c.shape) <= NARROW and c.size <= LONG)
     parts = cuts(c, terms, terms)
     return parts if few and parts > 1 else 0

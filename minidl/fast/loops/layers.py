@@ -1,6 +1,6 @@
 """Linear and Conv2d in compiled loops (dense.py, images.py), optionally fused with the ReLU that follows.
 
-The first gradient that backward() requests computes all of them: they share their inputs.
+When backward() requests the first gradient, all are computed: they share their inputs.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ conv2d_relu_max_pool2d = partial(conv2d_max_pool2d, relu=True)  # or with the Re
 
 
 def usual_convolution(x: Tensor, w: Any, b: Any, stride: Size, padding: Size) -> bool:
-    """Whether these loops support the convolution; for anything else the reference reports what is wrong."""
+    """Whether these loops support the convolution; anything else is left to the reference, errors included."""
     if not plain(x, w, b) or x.ndim != 4 or w.ndim != 4 or x.shape[1] != w.shape[1] or not x.data.size * w.data.size:
         return False
     pad, steps = _pair(padding), _pair(stride)
@@ -211,8 +211,8 @@ class Convolution:
         return record(name, usual(self.y, self.few_out), *edges)
 
     def _goes_through(self) -> bool:
-        """Whether backward is computed as a convolution too: if it wastes at most a quarter on pixels at the edges, and
-        its windows have no more than twice as many channels."""
+        """Whether backward is computed as a convolution too: if that adds at most a quarter of work, for pixels at the
+        edges, and its windows have at most twice as many channels as those of x."""
         (oh, ow), (h, w), (kh, kw), (ph, pw) = self.size, self.x.shape[2:], self.kernel, self.padding
         pays = 4 * h * w <= 5 * oh * ow and len(self.w) <= 2 * self.x.shape[1]
         return self.stride == (1, 1) and not self.few and ph < kh and pw < kw and pays

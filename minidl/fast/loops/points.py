@@ -279,13 +279,13 @@ def take_part(i, parts, images, chosen, scale, x):
 
 @loop
 def take_images(team, images, chosen, scale, x):
-    """x (n, pixels) = scale * images[chosen], of images (N, pixels) in bytes."""
+    """x (n, pixels) = scale * images[chosen], of images (N, pixels) of bytes."""
     parts = cuts(len(x), x.size)
     share(team, parts, entry(take_part, (parts, images, chosen, scale, x)))
 
 
 def take(images: Array, labels: Array, chosen: Array, dtype: Any) -> Any:
-    """A batch, see data/batches.py: (x (n, 1, H, W) in [0, 1], labels), from images (N, H, W) in bytes."""
+    """A batch, see data/batches.py: (x (n, 1, H, W) in [0, 1], labels), from images (N, H, W) of bytes."""
     dtype = np.dtype(dtype)
     if images.dtype != np.uint8 or images.ndim != 3 or not images.flags.c_contiguous or dtype.char not in "fd":
         return NotImplemented

@@ -229,7 +229,7 @@ def max_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0
 
 
 def fitting(shape: tuple[int, ...], k: Size, stride: Size | None, padding: Size) -> tuple[Pair, Pair, Pair] | None:
-    """(window, stride, padding), or None where these loops do not support it; the reference reports what is wrong."""
+    """(window, stride, padding), or None where these loops do not support it and the reference takes over."""
     if len(shape) != 4 or 0 in shape:
         return None
     kernel, pad = _pair(k), _pair(padding)

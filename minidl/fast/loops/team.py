@@ -12,7 +12,7 @@ number of threads.
 
 A helper that has found no work for a while goes to sleep in Python. On a busy machine the system may preempt a helper
 in the middle of a part. The leader notices, since it has to wait; it then works alone for twenty times as long as it
-has lost before it tries again. So such stalls cost a twentieth at most.
+has lost, and tries again. So such stalls cost a twentieth at most.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from minidl.fast.loops.compiler import part
 from minidl.fast.loops.words import copy
 
 CACHE = 1 << 18  # bytes of windows at a time, ...
-PIXELS = 192  # ... but windows of at least this many pixels: BLAS packs the filters for each product
+PIXELS = 192  # ... but windows of at least this many pixels: BLAS packs the filters anew for each product
 
 
 @part

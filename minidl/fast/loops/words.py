@@ -118,7 +118,7 @@ def entry(typing: Any, function: Any, args: Any) -> Any:
 
 
 def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """An array without its reference count, which all threads would contend for at each slice. The caller holds it."""
+    """A borrowed array: without its reference count, which all threads would contend for at each slice."""
     if not isinstance(kind, types.Array):
         return value
     array = context.make_array(kind)(context, builder, value)
