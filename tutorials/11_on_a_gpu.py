@@ -113,8 +113,8 @@ print("an epoch:", traffic)
 
 # %% [markdown]
 # There is one upload: the random order of the images, drawn by NumPy so that a seed gives the same order on every
-# device. All losses and all counts of correct predictions come back at the end of the epoch. No image, weight or
-# gradient is transferred.
+# device. And there is one download, at the end of the epoch: all losses and all counts of correct predictions. No
+# image, weight or gradient is transferred.
 #
 # It is easy to lose this advantage. Suppose that you print the loss at every step:
 

@@ -216,9 +216,9 @@ else:
 # %% [markdown]
 # The comparison with `adam-cut` is the important one: it asks whether the *switch* helps, or only the smaller
 # learning rate that comes with it. Now open the [report](study/report.html). Its first three sentences answer this
-# question with the verdicts above. Below them are the maps: each cell is one full training run, and its position
-# shows when the run switched from Adam to SGD and with which learning rate it continued. Look for three things: where
-# the best cells are, how wide the good region is, and where runs collapse.
+# question with the verdicts above. Below them are the maps: each cell is the mean of a few full training runs, and its
+# position shows when they switched from Adam to SGD and with which learning rate they continued. Look for three
+# things: where the best cells are, how wide the good region is, and where runs collapse.
 #
 # ## Exercises
 #
@@ -235,7 +235,7 @@ else:
 # ```
 #
 # The smaller the second number is compared with the first, the more of the variation comes from the seeds, and the
-# fewer seeds are needed. If it is not smaller, a seed that is lucky for one contestant is not lucky for the other.
+# fewer seeds are needed. If it is not smaller, the luck of a seed with one contestant says nothing about the other.
 # (With eight seeds, both numbers are rough estimates.)
 #
 # </details>
