@@ -23,7 +23,7 @@ CALLS: Mapping[str, tuple[int, int]] = {
     # open files: read and write them, but not with pwrite or fallocate
     "read": (0, 63), "readv": (19, 65), "pread64": (17, 67), "preadv": (295, 69), "write": (1, 64), "writev": (20, 66),
     "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "dup": (32, 23), "dup2": (33, _), "dup3": (292, 24),
-    # metadata of files; Landlock says which
+    # metadata of files, and the names in folders; Landlock says which folders
     "stat": (4, _), "lstat": (6, _), "fstat": (5, 80), "newfstatat": (262, 79), "statx": (332, 291), "access": (21, _),
     "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, _), "readlinkat": (267, 78),
     "getdents64": (217, 61), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
