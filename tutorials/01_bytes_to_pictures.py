@@ -90,8 +90,9 @@ averages = np.stack([images[labels == digit].mean(axis=0) for digit in range(10)
 show.digits(averages, range(10))
 spread = [images[labels == digit].std(axis=0).mean() for digit in range(10)]
 order = np.argsort(spread)[::-1]
+most, least = order[0], order[-1]
 print("from the most blurred to the sharpest:", *order)
-print(f"mean deviation of a pixel: {spread[order[0]]:.0f} for {order[0]}, {spread[order[-1]]:.0f} for {order[-1]}")
+print(f"standard deviation of a pixel, on average: {spread[most]:.0f} for {most}, {spread[least]:.0f} for {least}")
 
 # %% [markdown]
 # The 0 is a ring with a hole. The 2 is the most blurred: its loop, its slant and its foot differ from hand to hand.
