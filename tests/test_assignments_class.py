@@ -82,7 +82,7 @@ def test_exports_of_a_class(page, how, tmp_path):
     for work in list(works.values())[:2]:
         assert list(work.files.values()) == [SGD, ADAM]
     assert works[names[2]].files == {}
-    assert "essay.pdf): keep this name" in works[names[2]].problems["optim/sgd.py"]
+    assert "essay.pdf): hand it in under this name" in works[names[2]].problems["optim/sgd.py"]
 
 
 def test_of_several_attempts_the_last_counts_and_a_row_says_so(tmp_path):

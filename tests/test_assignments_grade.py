@@ -104,7 +104,7 @@ def test_a_missing_file_costs_only_its_own_items(tmp_path):
     folder = write({"mine.py": reference("A2")["optim/adam.py"], "sgd.py": reference("A2")["optim/sgd.py"]}, tmp_path)
     report = grade(load("A2"), read_submission(folder, WANTED))
     assert report.score == 40
-    assert "it has mine.py, sgd.py): keep this name" in results(report)["output"]
+    assert "it has mine.py, sgd.py): hand it in under this name" in results(report)["output"]
 
 
 def test_the_hand_outs_own_files_come_compiled_and_those_handed_in_as_they_are(monkeypatch, tmp_path):

@@ -183,7 +183,7 @@ def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
     ({"sgd.py": SGD, "work.rar": b"Rar!\x1a\x07\x00"}, "work.rar: a rar archive"),
     ({"sgd.py": SGD, "work.zip": b"PK\x03\x04 torn"}, "work.zip: it can't be read as a zip archive"),
     ({"sgd.py": SGD, "work.zip": b"not at all"}, "work.zip: it can't be read as a zip archive"),
-    ({"sgd.py": SGD, "adam.rs": b"{}"}, "it has adam.rs, sgd.py): keep this name"),
+    ({"sgd.py": SGD, "adam.rs": b"{}"}, "it has adam.rs, sgd.py): hand it in under this name"),
     ({"sgd.py": SGD, "adam.ipynb": b"{}"}, "adam.ipynb can't be read as a notebook: hand in a .py file"),
     ({"sgd.py": SGD, "adam.ipynb": notebook("")}, "adam.ipynb is a notebook without code: hand in a .py file"),
     ({"sgd.py": SGD, "a/adam.py": b"a = 1", "b/adam.py": b"b = 1"}, "several files named adam.py (a/adam.py, b/"),

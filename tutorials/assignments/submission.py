@@ -158,7 +158,8 @@ def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) ->
     there = ", ".join(sorted(found.files)[:5]) or "nothing"
     unread = "; ".join(f"{path}: {why}" for path, why in found.skipped.items() if not path.endswith("/"))
     raise Problem(
-        f"there is no {own} in the submission (it has {there}): keep this name" + (f"; {unread}" if unread else "")
+        f"there is no {own} in the submission (it has {there}): hand it in under this name"
+        + (f"; {unread}" if unread else "")
     )
 
 
