@@ -154,7 +154,7 @@ def examples_of(given: Any) -> Examples:
     if isinstance(given, Examples):
         return given
     if isinstance(given, tuple) and all(isinstance(each, tuple) and len(each) == 2 for each in given):
-        raise DataError("these are two pairs of arrays, as from Keras's load_data(): pass one, (x_train, y_train), and "
+        raise DataError("these are pairs of arrays, as from Keras's load_data(): pass one, (x_train, y_train), and "
                         "the other to evaluate((x_test, y_test))")  # fmt: skip
     if isinstance(given, (tuple, list)) and len(given) == 2:
         images, labels = map(plain_array, given)

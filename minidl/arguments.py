@@ -25,7 +25,7 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "callbacks": (None, "here they are observers=[...], each a minidl.Observer"),
     "ceil_mode": (
         False,
-        "pad the images so that the windows tile them, with -inf for a maximum; in a mean, zeros count",
+        "pad the images so that the windows reach every pixel, with -inf for a maximum; in a mean, zeros count",
     ),
     "create_graph": (False, FIRST_ONLY),
     "class_weight": (None, "in a loop of your own: (w[y] * ops.cross_entropy(z, y, reduction='none')).mean()"),

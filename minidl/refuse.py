@@ -116,7 +116,7 @@ def to_examples(ndim: int) -> str:
 def to_rows(x: Any, w: Any) -> str:
     """How images become the rows that a weight takes, if they would fit."""
     fits = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]
-    return ": nn.Flatten(), or x.flatten(1), makes it rows" if fits else ""
+    return ": nn.Flatten(), or x.flatten(1), makes rows of it" if fits else ""
 
 
 def refuse_for_tensor(requires_grad: object, other: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ def test_labels_that_do_not_count_from_zero_are_told(labels: list[int]) -> None:
 def test_two_pairs_of_arrays_are_told() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
     pair = X.reshape(6, 2, 2), Y
-    with pytest.raises(ValueError, match=r"^these are two pairs of arrays, .* pass one, \(x_train, y_train\)"):
+    with pytest.raises(ValueError, match=r"^these are pairs of arrays, .* pass one, \(x_train, y_train\)"):
         minidl.Trainer(net, SGD(net.parameters()), (pair, pair))
 
 
