@@ -65,7 +65,7 @@ class Look:
         self.before = {name: vector[places] for name, vector in self._state.items()}
         self.after: dict[str, Array] = {}
         self.t = 0
-        self._numbers: dict[str, Any] = {}  # constants of the formula, such as Adam's betas
+        self._numbers: dict[str, Any] = {}  # those given to the formula, such as Adam's betas
 
     def end(self) -> None:
         """The step is done: record the values after it."""
@@ -96,7 +96,7 @@ class Look:
         return [*terms, *both, Term("p", self["p"], "", "the step"), self._end()]
 
     def _given(self) -> list[Term]:
-        """What is known when the step begins: common to all rules, then the rule's own constants and state."""
+        """What is known when the step begins: common to all rules, then the rule's own numbers and state."""
         rule = self.rule
         clipped = "" if rule.max_norm is None else f", clipped to a norm of at most {rule.max_norm:g}"
         t, lr, wd = self._of_each() if self._groups or self._own_t else (self.t, self.lr, self.wd)

@@ -29,7 +29,7 @@ WORDS = {*NUMBERS, "choose", "float32", "float64", "_smallest"}  # names in the 
 
 
 class Given(NamedTuple):
-    """A constant of the rule.
+    """A number that the rule has: a hyper-parameter, or a count such as that of its steps.
 
     symbol     in the formula: "b1"
     words      what it is
@@ -55,7 +55,7 @@ class Line(NamedTuple):
 
 
 class Formula:
-    """A rule, from its constants to the step p.
+    """A rule, from what is given to the step p.
 
     terms  Givens and Lines, in the order in which they are evaluated
     decay  how weight decay acts: "" adds lambda w to the gradient. Otherwise it is decoupled, w <- w - decay lambda w,
@@ -106,7 +106,7 @@ class Formula:
             )
 
     def values(self, rule: Any) -> dict[str, float]:
-        """The constants, as the rule has them now."""
+        """The numbers given, as the rule has them now."""
         return {symbol: look_up(rule) for symbol, look_up in self._places}
 
     @cached_property

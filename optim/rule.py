@@ -67,9 +67,9 @@ class Rule(Optimizer):
                   makes an unbound rule, for Hybrid to bind. Parameters that are frozen or have no gradient do not move
     lr            learning rate >= 0, or a schedule: a function of the step number (from 0) that returns one
     weight_decay  lambda >= 0: adds lambda w to the gradient (L2 regularization) unless the rule says otherwise
-    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: none
+    max_norm      clip the gradient to this global norm before each step (Pascanu et al. 2013, Alg. 1); None: no limit
 
-    t, rate       steps taken, and the learning rate of the last. Inside `rule`, the steps of the parameters at hand
+    t, rate       steps taken, and the last learning rate. Inside `rule`, t counts the steps of the parameters at hand
     p             (n,) the step last added to w, without decoupled weight decay; None unless `keep_step` asked for it
     """
 

@@ -38,7 +38,7 @@ ADAM = Formula(
 )
 SGD = Formula(
     Given("b1", "momentum", "betas[0]"),
-    Line("Lambda", "lr / (1 - b1)", "the SGD rate that matches Adam's steps"),
+    Line("Lambda", "lr / (1 - b1)", "the SGD rate projected from Adam's steps"),
     Line("v", "b1 * v_old + g", "sum of past gradients"),
     Line("p", "-(1 - b1) * Lambda * v", "the step"),
     decay="Lambda",
