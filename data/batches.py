@@ -126,7 +126,7 @@ def _epoch(
             yield Tensor(taken[0]), taken[1]
             continue
         x = scale(images[chosen], dtype)
-        y = labels[chosen]  # a copy, as x is: the caller may change it in place
+        y = labels[chosen]  # copied below if it is a view: like x, the caller may change it in place
         yield Tensor(x[:, None] if x.ndim == 3 else x), y.copy() if order is None else y
 
 

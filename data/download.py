@@ -1,8 +1,8 @@
 """Downloading a file without ever keeping a bad one.
 
 A download can fail in many ways: no network, a web page in place of the file, a connection lost halfway, a full disk.
-One rule covers them all: the bytes go to a `.part` file, which gets its final name only if its hash matches. On any
-failure the next mirror is tried; if all fail, the error lists what each one answered.
+One rule covers them all: the bytes go to a `.part` file, which gets its final name only if its hash matches. If a
+mirror fails, the next is tried; if all fail, the error lists what each one answered.
 
 MNIST's hashes are SHA-256 of the uncompressed bytes, because mirrors recompress the file and its .gz then differs. For
 the other data sets only the MD5 of the .gz has been published (known.py), so that is used.

@@ -69,7 +69,7 @@ def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple
     """The probability of each class, a NumPy array (N, classes), for images (N, H, W), (N, C, H, W) or one (H, W).
 
     model       from images to logits; evaluated in eval mode
-    images      bytes (scaled by 1/255), or floats scaled as in training; Examples are accepted too
+    images      bytes (scaled by 1/255), or other numbers, scaled as in training; Examples are accepted too
     batch_size  images at a time
     image_size  (height, width) of the training images: other sizes, such as (H, W, RGB), give a warning
 

@@ -306,7 +306,7 @@ def _compare(a: Operators, name: str, b: Any) -> Any:
     if not isinstance(other, (int, float, np.generic, np.ndarray, type(a.data))):
         return NotImplemented
     if isinstance(other, np.ndarray) and xp is not np:
-        raise TypeError(f"{name}: an array on the host and a Tensor on the GPU: copy the Tensor there with .numpy()")
+        raise TypeError(f"{name}: an array on the host and a Tensor on the GPU: copy it to the host with .numpy()")
     try:
         return xp.asarray(getattr(xp, name)(a.data, other))
     except ValueError as error:

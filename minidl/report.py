@@ -24,7 +24,7 @@ def report(argv: Sequence[str] | None) -> int:
     parser = Parser(
         prog="minidl.report",
         description="Write an HTML report of a run: its curves and switch and, from the validation split, the "
-        "confusion matrix, the accuracy of each class and the worst mistakes. One file, opens in any browser.",
+        "confusion matrix, the accuracy of each class and the worst mistakes. One file, which opens in any browser.",
         epilog="example: python -m minidl.report runs/20261123-101500-cnn-hybrid",
         allow_abbrev=False,
     )

@@ -2,7 +2,7 @@
 
 An ordinary generator computes each number from the last. A counter-based one (Salmon et al. 2011, "Parallel random
 numbers: as easy as 1, 2, 3") computes number n of step s from (key, s, n) alone, in any order, on any number of
-threads. NumPy calls it Philox; minidl/fast/gpu/kernels.cu has the same thirty lines for the GPU.
+threads. NumPy has one, Philox; minidl/fast/gpu/kernels.cu has the same thirty lines for the GPU.
 """
 
 from __future__ import annotations

@@ -70,9 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume",
         type=place,
         metavar="RUN",
-        help="continue the run in this folder with the settings in its checkpoint. Only these may change: --device, "
-        "and --dataset, --model and --opt if the same data or your own files have moved. With --epochs N --out NEW: "
-        "start a new run where this one ended, N epochs in total",
+        help="continue the run in this folder with the settings in its checkpoint. Only --device and options such as "
+        "--threads or --trace may change, and --dataset, --model and --opt if the same data or your own files have "
+        "moved. With --epochs N --out NEW: start a new run where this one ended, N epochs in total",
     )
     return parser
 

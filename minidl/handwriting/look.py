@@ -67,7 +67,8 @@ def look(
     polarity  of the network's training images, see data/polarity.py: "auto" gives pictures the same one, and where the
               training images were of both kinds, inverts pictures if those were inverted
 
-    Raises PictureError or IdxError where the file can't be read or is blank, ValueError for another size.
+    Raises PictureError or IdxError where the file can't be read or no digit stands out in a picture to be framed,
+    ValueError for an IDX file of anything but uint8 images of this size.
     """
     path = os.fspath(path)
     head = read_head(path)

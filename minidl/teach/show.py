@@ -139,7 +139,7 @@ def bars(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}. Missing values have none."""
+    """Draw bars side by side: {"sgd": {"training": 1.0, "unseen": 0.9}, "adam": {...}}. A missing value has no bar."""
     with drawing(figure, (7.2, 3.2), save) as target:
         axes = target.subplots()
         names = list(dict.fromkeys(name for group in groups.values() for name in group))
