@@ -149,7 +149,7 @@ def cross_entropy(logits: Any, labels: Any, *, reduction: str = "mean", label_sm
 
 @accelerated
 def count_right(logits: Any, labels: Any) -> Array:
-    """How many rows of logits (N, classes) are largest at their label, labels (N,): a 0-d integer array, on device."""
+    """How many rows of logits (N, classes) are largest at their label, labels (N,): integer array () on the device."""
     return (as_tensor(logits).data.argmax(1) == labels).sum()
 
 

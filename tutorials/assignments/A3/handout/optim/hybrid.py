@@ -35,7 +35,7 @@ class Hybrid(Optimizer):
               keeps its ratio after the switch
     first     an unbound rule, such as Adam(lr=1e-3)
     then      an unbound rule, such as SGD(lr=0.1, momentum=0.9)
-    switch    a condition (see switch.py) or any function of Progress that returns a bool; evaluated after each whole
+    switch    a condition (see switch.py) or any function of Progress that returns a bool; asked after each whole
               step and each report, so no step is ever split between the two
     lr_after  the learning rate of `then`:
               None         its own

@@ -192,7 +192,7 @@ class Projected(Condition):
     window  compare Lambda with the mean of the last `window` gammas, which averages out the noise of single batches;
             1 is the paper's
 
-    Evaluated from step 2 window on (the paper's k > 1): only then has Lambda seen as many steps outside the window as
+    Asked from step 2 window on (the paper's k > 1): only then has Lambda seen as many steps outside the window as
     in it. Still, an average of few gammas is easily close to the next one: combine a wide tolerance with a minimum
     step, as in `swats:rtol=0.01 & step:500`. Never met while Lambda <= 0, which is not a learning rate (a case that the
     paper leaves open). Raises ValueError for an argument out of range.
