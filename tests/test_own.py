@@ -172,7 +172,7 @@ def test_networks_are_called_with_what_they_name():
         (lambda: 5, "returns an int: it must be a Module"),
         (lambda: Odd(layers=[nn.Linear(6, 4)]), "layers is a list with a Linear in it"),
         (lambda: Odd(layers={"a": nn.Linear(6, 4)}), "layers is a dict with a Linear in it"),
-        (lambda: Odd(parameters=5), "parameters is an int, but a method of Module"),
+        (lambda: Odd(parameters=5), "parameters is an int, but Module has a method of this name"),
         (lambda: Odd(after=lambda y: Tensor(np.maximum(y.data, 0))), "does not depend on the weights"),
         (lambda: Odd(after=Tensor.detach), "does not depend on the weights"),
     ],

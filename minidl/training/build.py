@@ -60,7 +60,7 @@ def build(
     lr_sgd: float | None = None,
     schedule_sgd: str | None = None,
 ) -> Optimizer:
-    """The optimizer of this name (see NAMES) for these parameters, with all its options filled in (presets.decided).
+    """The optimizer of this name (see NAMES) for these parameters. Its options must be complete: see presets.decided.
 
     name             one of NAMES, or a user's own class or function: "mine.py:Lion" (see own.py)
 

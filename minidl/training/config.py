@@ -250,7 +250,7 @@ def pinned(config: Config, dataset: str, device: str, steps_per_epoch: int) -> C
 
 
 def check_seen(switch: str, val_fraction: float) -> None:
-    """Raise ValueError for a switch condition that can't be parsed, or that needs a validation split and has none."""
+    """Raise ValueError for a switch condition that can't be parsed, or needs a validation split that is missing."""
     blind = [name for name in parse_switch(switch).metrics if name.startswith("val_")]
     if blind and not val_fraction:
         raise ValueError(

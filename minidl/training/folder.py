@@ -1,4 +1,4 @@
-"""Where a run may be written: to a folder without a run, or a file that would be in the way."""
+"""Where a run may be written: to a folder that has neither a run nor a file that would be in the way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT = "report.html"  # with --report
 
 
 def check_unused(folder: Path) -> None:
-    """Raise ValueError if writing a run to `folder` would touch other files."""
+    """Raise ValueError if a run can't be written to `folder` without touching files that are there."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out {folder} is a file: give a folder")
     there = [name for name in (*FILES, REPORT) if os.path.lexists(folder / name)]

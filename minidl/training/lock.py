@@ -1,7 +1,7 @@
 """Locks a run's folder for one process at a time, also if processes were killed before.
 
 There are two locks. The system's lock (flock) ends with its process, even by SIGKILL; but some network drives have
-none, or one that other machines don't see. The file `.minidl.lock`, created exclusively, works there too; but it
+none, or one that other machines don't see. The file `.minidl.lock`, created exclusively, works there; but it
 outlives a process that is killed. So a process that finds the file but gets the flock takes the file over, unless it
 was made on another machine. If neither works, the run prints a note, and other processes are not kept out.
 

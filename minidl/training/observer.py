@@ -17,7 +17,7 @@ class Step:
     number     1 for the first of a run
     x, labels  the batch: a Tensor (N, C, H, W), and an array (N,)
     loss       before the update, a scalar Tensor; None before the step
-    logits     (N, classes), only for a step that an observer `wants`; then the weights' gradients are available too
+    logits     (N, classes); they and the weights' gradients are certain only in a step that an observer `wants`
     """
 
     number: int

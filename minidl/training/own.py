@@ -158,7 +158,7 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
         raise UserError(f"{name} returns {_kind(model)}: it must be a Module of minidl.nn, with a forward(self, x)")
     for word in (word for word, thing in vars(Module).items() if callable(thing) and word[0] != "_"):
         if not callable(thing := getattr(model, word)):
-            raise UserError(f"{name}: {word} is {_kind(thing)}, but a method of Module: give it another name")
+            raise UserError(f"{name}: {word} is {_kind(thing)}, but Module has a method of this name: choose another")
     try:
         first = next(iter(model.parameters()), None)
     except TypeError as error:  # layers in a list

@@ -58,7 +58,7 @@ def stranger(folder: Path, state: Mapping[str, Any]) -> str | None:
     other = config.get("run", state["run"]) if isinstance(config, dict) else None
     if other == state["run"]:
         return None
-    return f"{folder / 'config.json'} is of run {other!r:.40}, the checkpoint of {state['run']!r:.40}, which is used"
+    return f"{folder / 'config.json'} is of run {other!r:.40}, the checkpoint, which is used, of {state['run']!r:.40}"
 
 
 def full_summary(state: Mapping[str, Any]) -> dict[str, Any] | None:

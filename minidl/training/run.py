@@ -262,7 +262,7 @@ class Run:
         return summary
 
     def _summarize(self) -> dict[str, Any]:
-        """Evaluate the final weights on all splits; the test split is used only here."""
+        """Evaluate the final weights on all splits: without --test-every-epoch, the only use of the test split."""
         job, trainer, config = self.job, self.job.trainer, self.job.config
         p, splits, event = trainer.progress, trainer.splits, trainer.optimizer.switch_event
         train_loss, train_accuracy = evaluate(job.model, splits.train)
