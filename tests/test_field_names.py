@@ -304,7 +304,7 @@ def test_whole_channels_drop_out() -> None:
 def test_what_is_no_observer_is_told_how_to_write_one(wrong: Any) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, rng=0))
     trainer = minidl.Trainer(net, SGD(net.parameters()), (X.reshape(6, 2, 2), Y))
-    with pytest.raises(TypeError, match=r"of your own class Mine\(minidl.Observer\), not (the class|a function)"):
+    with pytest.raises(TypeError, match=r"of your own, class Mine\(minidl.Observer\), not (the class|a function)"):
         trainer.fit(1, [wrong], verbose=False)
 
 

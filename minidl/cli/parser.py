@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Mark names that start with a dash: Python parses the words twice, and loses the `--` before them."""
+        """Turn -name after `--` into ./-name: Python parses the words twice, and has lost the `--` the second time."""
         words = list(sys.argv[1:] if args is None else args)
         if "--" in words:
             at = words.index("--")
@@ -109,7 +109,7 @@ def shown(text: object) -> str:
 
 
 def complain(error: object, status: int, program: str = "minidl.train") -> int:
-    """Print an error as argparse does; returns the exit status."""
+    """Print an error as the parser does; returns the exit status."""
     prefix = f"{program}: error: "
     # A second line may point at a place in the first, so it is indented too.
     print(prefix + readable(str(error)).replace("\n", "\n" + " " * len(prefix)), file=sys.stderr)

@@ -36,7 +36,7 @@ class StopOnSignal(Observer):
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """In the block, the first signal waits for the end of the step: it must be an observer of the training."""
+        """In the block, which trains with this as an observer, the first signal waits for the end of the step."""
         self._patient = True
         try:
             yield

@@ -81,7 +81,7 @@ def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate
     try:
         with stop.listening(), np.errstate(over="ignore", invalid="ignore"):  # divergence gets a message of its own
             trainer.train_to(total, [*observers, *kept, *shown, stop], validate)
-    except KeyboardInterrupt:  # not ours: raised by an observer, or outside the main thread
+    except KeyboardInterrupt:  # the second Ctrl-C, an observer's, or the program's own handler's
         if run is not None and trainer.between_steps:
             run.save()
         raise
@@ -194,7 +194,7 @@ def _check_observers(observers: Sequence[Any]) -> None:
     for each in observers:
         if isinstance(each, type) or not isinstance(each, Observer):
             what = f"the class {each.__name__} itself" if isinstance(each, type) else f"a {type(each).__name__}"
-            raise TypeError(f"an observer must be an object of your own class Mine(minidl.Observer), not {what}")
+            raise TypeError(f"an observer is an object of a class of your own, class Mine(minidl.Observer), not {what}")
 
 
 def check_schedule(trainer: Trainer, total: int) -> None:

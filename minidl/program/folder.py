@@ -120,7 +120,7 @@ class TrainerRun(Run):
         """Write the results and the plot of the curves."""
         trainer = self.job.trainer
         if not trainer.progress.metrics or not len(trainer.splits.test):
-            return  # no test split, as with arrays that are all used for training: no results
+            return  # no epoch, or no test split, as with arrays that are all trained on: no results
         summary = self.write_summary()
         closing.plot_curves(trainer.progress.metrics, summary, self.folder / "curves.png", self.held.place)
 

@@ -1,7 +1,7 @@
 """load_run: load a run's folder, to predict with its model, plot its metrics, or resume training.
 
-It takes any run's folder, written by `python -m minidl.train` or by a Trainer. Everything is built when it is first
-used: to predict, the data are not needed.
+It takes any run's folder, written by `python -m minidl.train` or by a Trainer. The data are loaded and the
+Trainer is built when they are first used: to predict, neither is needed.
 """
 
 from __future__ import annotations
