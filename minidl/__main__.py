@@ -15,7 +15,7 @@ COMMANDS = {
     "report": "write an HTML report of a run: curves, confusion matrix, worst mistakes",
     "compare": "compare runs, in the terminal and as a page",
     "data": "make a data set from a folder of images",
-    "tune": "find the best switch for your own model and data",
+    "tune": "find a hybrid switch for your own model and data",
     "study": "compare optimizers fairly, over many seeds",
     "trace": "put the replays of two runs side by side",
     "fast": "compile the fast loops ahead of time",

@@ -46,7 +46,7 @@ EXAMPLES = """examples:
   python -m minidl.train --model cnn --dataset mnist --epochs 8 --seed 1
       a convolutional network on the full MNIST, which is downloaded if it is not on this machine
   python -m minidl.train --model race --val-fraction 0
-      99 % after one epoch: a network, Adam settings and a one-cycle schedule tuned together; trains on all images
+      99 % after one epoch: a network, Adam settings and a one-cycle schedule that go together; trains on all images
   python -m minidl.train --opt hybrid --switch 'plateau:patience=2 | epoch:6' --lr-after 0.05
       switch when the validation loss stops falling, or after 6 epochs, whichever comes first
 """
@@ -70,9 +70,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--resume",
         type=place,
         metavar="RUN",
-        help="continue the run in this folder with the settings in its checkpoint. Only --device and options such as "
-        "--threads or --trace may change, and --dataset, --model and --opt if the same data or your own files have "
-        "moved. With --epochs N --out NEW: start a new run where this one ended, N epochs in total",
+        help="continue the run in this folder with the settings in its checkpoint. These may change: --device, options "
+        "that do not change the result, such as --threads, and --dataset, --model and --opt if the same data or your "
+        "own files have moved. With --epochs N --out NEW: start a new run where this one ended, N epochs in total",
     )
     return parser
 

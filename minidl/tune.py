@@ -155,7 +155,7 @@ def tune(argv: Sequence[str] | None, stop: StopOnSignal) -> int:
     """The command itself."""
     parser = Parser(
         prog="minidl.tune",
-        description="Find the best hybrid switch for a model and a data set, measured on the validation split: the "
+        description="Find a hybrid switch for a model and a data set, the best of a grid on the validation split: the "
         "learning rates of Adam and SGD, and when to switch; or the learning rate of your own optimizer, "
         "--opt mine.py:Lion. Prints the command for minidl.train. Results are saved: after an interruption, the same "
         "command resumes the search.",
@@ -246,7 +246,7 @@ def search_and_print(base: Config, dataset: Dataset, epochs: int, tried: Tried |
     if lasted < epochs:
         raise UserError(
             f"the {len(results)} settings that were best after {counted(lasted, 'epoch')} diverged later, and the "
-            f"others were not trained that long: give --epochs {lasted}, or train with smaller learning rates"
+            f"others were not trained that long: give --epochs {lasted}, or train with smaller rates than these"
         )
     for note in at_an_end(best, settings(base.opt)):
         print(f"note: {note}")

@@ -94,7 +94,7 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report shows. `summary` is None until the run is finished; if `validation` is, `unseen` says why."""
+    """All that a report shows. `summary` is None until the run is finished; without `validation`, `unseen` says why."""
 
     title: str
     config: dict[str, Any]
