@@ -18,7 +18,7 @@ from minidl.study.tuning import Tuned
 
 REFERENCES = ("adam", "sgd")  # their final runs must show that a regime deserves its name
 EASIER = 1.25  # the level for speed allows this many times the error of the weakest tuned winner
-REACHED = 0.75  # share of the pairs that must reach the level, for speed and at equal training loss
+REACHED = 0.75  # share of the pairs that must reach a level: one of each pair for speed, both at equal training loss
 ADAMS = ("swats", "swats-rel", "swats-tensor")  # until they switch, they are Adam, tuned from the same settings
 
 
@@ -157,7 +157,7 @@ def _complete(plan: Plan, regime: Regime) -> bool:
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
-    """guessing  its accuracy; a level no higher than that is None, because every run reaches it from the start.
+    """guessing  the accuracy of guessing: a level no higher is None, because every run reaches it from the start.
 
     A user's own optimizer does not change a level: the verdicts on the others would change with it.
     """

@@ -165,7 +165,7 @@ def learners(block: Block, keys: Sequence[str]) -> list[Entry]:
 
 
 def curves(block: Block, keys: Sequence[str]) -> Figure:
-    """Validation accuracy by step: the trimmed mean over the seeds, with a dot where most of them switched."""
+    """Validation accuracy by step: the trimmed mean over the seeds; a dot marks the median switch, if most switched."""
     with rc_context(STYLE):
         figure, ax = _figure(4.0)
         starts, tops = [], []

@@ -3,7 +3,7 @@
 The file may define:
 
 - Rules, each with the axes along which it is tuned, as in  axes = {"lr": (1e-5, 1e-2)}.  A pair gives the ends of a
-  range on a logarithmic scale; for other scales see Log and Remainder (training/search.py)
+  range on a logarithmic scale; Log and Remainder (training/search.py) say more
 - Modules, and functions annotated to return one (`def net(classes) -> nn.Module`): networks to train, each in a regime
   with the images, epochs and batches of the preset's last. One is called as `Net()`, or with `image_size` and `classes`
   if its parameters have these names. If there is one, the preset's own networks are not used

@@ -34,7 +34,7 @@ def write_tables(plan: Plan, folder: Path) -> None:
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:
-    """A dict for each finished run: with the columns of results.csv. `pandas.DataFrame(rows(plan))` takes them."""
+    """A dict for each finished run, with the columns of results.csv as numbers, for `pandas.DataFrame(rows(plan))`."""
     return [_about(names, run) | _row(plan, names["regime"], record) for names, run, record in _done(plan)]
 
 

@@ -24,7 +24,7 @@ from minidl.trace.choose import BEFORE, DENSE
 from minidl.trace.pack import pack, unpack
 
 LIMIT = 8_000_000  # bytes of a page with one recording
-LARGEST = 1 << 28  # of a page to be read: one that can't be thinned out further may be larger than LIMIT
+LARGEST = 1 << 28  # bytes of a page to read: one that can't be thinned out further may be larger than LIMIT
 FORMAT = 1  # of a recording; raised when its meaning changes
 SCRIPTS = (
     "data.js", "draw.js", "charts.js", "timeline.js", "network.js", "lens.js", "whatif.js", "story.js", "switch.js",
