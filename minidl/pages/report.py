@@ -129,7 +129,7 @@ def _curves(run: Facts) -> Html:
     return section("Curves", figures(*drawn), note(told))
 
 
-# ---- what it gets wrong ----
+# ---- mistakes ----
 
 
 def _mistakes(run: Facts, val: Validation) -> Html:
