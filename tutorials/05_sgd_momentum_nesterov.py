@@ -62,7 +62,7 @@ for lr in (0.079, 0.08, 0.081):
 # ```
 #
 # Across the ravine, gradients alternate in sign and cancel in the sum. Along the ravine they have the same sign and
-# add up, to at most $1/(1-\mu)$ times a single one.
+# add up, to $1/(1-\mu)$ times a single one if the gradient stays the same.
 #
 # **Predict before you run.** With mu = 0.9 and a constant gradient, how long is a step in the end, compared with the
 # first?

@@ -290,9 +290,9 @@ show.digits(data.train.images[suspects[:20]], data.train.labels[suspects[:20]], 
 # print(f"from pixel to pixel it changes by {rough[0]:.2f} of its size (MLP) and {rough[1]:.2f} (CNN)")
 # ```
 #
-# Both are noisy, for different reasons. The MLP has separate weights for each pixel, even where hardly any image has
-# ink, and there these weights still have nearly their random initial values. The CNN uses the same few filters
-# everywhere.
+# By this measure the MLP's maps are slightly less noisy (0.92 against 1.14), but both are, for different reasons. The
+# MLP has separate weights for each pixel, even where hardly any image has ink, and there these weights still have
+# nearly their random initial values. The CNN uses the same few filters everywhere.
 #
 # </details>
 #
