@@ -54,7 +54,7 @@ class Trainer(Named):
 
     model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)
     optimizer   over the model's parameters
-    data        Splits; a Dataset, validated on a tenth of its training images; Examples or (images, labels), not validated
+    data        Splits; a Dataset (a tenth of its training images is for validation); Examples or (images, labels)
     batch_size  examples per step; the last batch of an epoch may be smaller
     seed        decides the order of the examples, together with the epoch's number
     folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
