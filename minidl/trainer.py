@@ -54,7 +54,8 @@ class Trainer(Named):
 
     model       any Module from images (N, C, H, W) to logits (N, classes); C is 1 for images (N, H, W)
     optimizer   over the model's parameters
-    data        Splits; a Dataset (a tenth of its training images is for validation); Examples or (images, labels)
+    data        Splits; a Dataset, a tenth of its training images for validation; Examples or (images, labels), with
+                no validation
     batch_size  examples per step; the last batch of an epoch may be smaller
     seed        decides the order of the examples, together with the epoch's number
     folder      of the run: settings, metrics, curves, checkpoints, results, as `python -m minidl.train` writes them.
