@@ -16,7 +16,7 @@ import numpy as np
 
 from minidl.backend import Array, backend_of, kernel_for
 from minidl.data.idx import DataError
-from minidl.data.splits import plain_array
+from minidl.data.splits import pair_of
 from minidl.refuse import refuse
 from minidl.tensor import Tensor
 
@@ -96,9 +96,7 @@ def batches(  # type: ignore[misc] # the star
     start is below 0.
     """
     refuse("batches", other)
-    images, labels = plain_array(images), plain_array(labels)
-    if len(images) != len(labels):
-        raise DataError(f"{len(images)} images but {len(labels)} labels")
+    images, labels = pair_of(images, labels)
     if np.ndim(batch_size):
         raise DataError("batches takes two arrays: for more, index each with chosen rows from rng.permutation(len(x))")
     if rng is not None and not hasattr(rng, "permutation"):

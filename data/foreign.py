@@ -7,6 +7,9 @@ from pathlib import PurePath
 
 _WRITE = "write its arrays, in greyscale, with minidl.data.write_idx"
 _SAVE = "open it in an image editor and save it as PNG or JPEG"
+_PAGE = "save the page as a PNG image"
+_EXTRACT = "extract it and give the images in it"
+_JPEG = "save it as JPEG"
 _PHONE = (
     "on an iPhone share it as JPEG or take a screenshot of it, and for later photos choose Settings > Camera > Formats "
     "> Most Compatible; on Android switch off high-efficiency pictures in the camera app"
@@ -14,7 +17,7 @@ _PHONE = (
 _RAW = {".nef", ".arw", ".dng", ".orf", ".rw2", ".pef", ".srw", ".cr2", ".nrw"}  # a camera's own, TIFF at first sight
 
 _STARTS = (
-    (b"%PDF", "a PDF document", "save the page as a PNG image"),
+    (b"%PDF", "a PDF document", _PAGE),
     (b"8BPS", "a Photoshop file", _SAVE),
     (b"gimp xcf", "a GIMP file", "export it as PNG"),
     (b"\0\0\1\0", "an ICO icon", _SAVE),
@@ -22,19 +25,19 @@ _STARTS = (
     (b"\0\0\0\x0cJXL ", "a JPEG XL image", _SAVE),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image", _SAVE),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 image", _SAVE),
-    (b"%!PS", "a PostScript file", "save the page as a PNG image"),
-    (b"\xc5\xd0\xd3\xc6", "an EPS file", "save the page as a PNG image"),
-    (b"PK\x03\x04", "a ZIP archive", "extract it and give the images in it"),
-    (b"Rar!", "a RAR archive", "extract it and give the images in it"),
-    (b"7z\xbc\xaf", "a 7z archive", "extract it and give the images in it"),
+    (b"%!PS", "a PostScript file", _PAGE),
+    (b"\xc5\xd0\xd3\xc6", "an EPS file", _PAGE),
+    (b"PK\x03\x04", "a ZIP archive", _EXTRACT),
+    (b"Rar!", "a RAR archive", _EXTRACT),
+    (b"7z\xbc\xaf", "a 7z archive", _EXTRACT),
     (b"v/1\x01", "an OpenEXR image", _SAVE),
     (b"#?RADIANCE", "a Radiance HDR image", _SAVE),
     (b"qoif", "a QOI image", _SAVE),
     (b"DDS ", "a DDS image", _SAVE),
     (b"P7\n", "a PAM image", _SAVE),
     (b"SIMPLE  =", "a FITS file", _SAVE),
-    (b"FUJIFILM", "a camera's RAW file", "save it as JPEG"),
-    (b"II*\0\x10\0\0\0CR", "a camera's RAW file", "save it as JPEG"),
+    (b"FUJIFILM", "a camera's RAW file", _JPEG),
+    (b"II*\0\x10\0\0\0CR", "a camera's RAW file", _JPEG),
     (b"\x93NUMPY", "a NumPy array", "write it with minidl.data.write_idx"),
     (b"MATLAB 5", "a MATLAB file", "open it with scipy.io.loadmat and " + _WRITE),
     (b"\x89HDF", "an HDF5 file", "open it with h5py and " + _WRITE),
@@ -54,7 +57,7 @@ _ZIPS = {  # a zip by another name
 _BOXES = {  # the ISO container, by brand
     "HEIC, the format of phones": (("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), _PHONE),
     "an AVIF image": (("avif", "avis"), _SAVE),
-    "a camera's RAW file": (("crx ",), "save it as JPEG"),
+    "a camera's RAW file": (("crx ",), _JPEG),
 }
 _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
@@ -69,9 +72,9 @@ def foreign_format(path: str, head: bytes) -> tuple[str, str] | None:
         if head.startswith(start):
             return name, advice
     if head[:4] in (b"II*\0", b"MM\0*") and PurePath(path).suffix.lower() in _RAW:
-        return "a camera's RAW file", "save it as JPEG"
+        return "a camera's RAW file", _JPEG
     if head[257:262] == b"ustar":
-        return "a TAR archive", "extract it and give the images in it"
+        return "a TAR archive", _EXTRACT
     if _HTML.match(head):
         return "a web page", "not the image itself; open it in a browser and save the image"
     if b"<svg" in head or head.lstrip()[:5] == b"<?xml":

@@ -157,9 +157,7 @@ def examples_of(given: Any) -> Examples:
         raise DataError("these are pairs of arrays, as from Keras's load_data(): pass one, (x_train, y_train), and "
                         "the other to evaluate((x_test, y_test))")  # fmt: skip
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        images, labels = map(plain_array, given)
-        if len(images) != len(labels):
-            raise DataError(f"{len(images)} images but {len(labels)} labels")
+        images, labels = pair_of(*given)
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise DataError(f"labels must be whole numbers (N,), these are {labels.dtype} of shape {labels.shape}: "
                             f"{to_labels(labels)}")  # fmt: skip
@@ -167,6 +165,14 @@ def examples_of(given: Any) -> Examples:
     some = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
     raise DataError(f"examples are Examples, such as split(data).test, or a pair (images, labels), not a "
                     f"{type(given).__name__}{some}")  # fmt: skip
+
+
+def pair_of(images: Any, labels: Any) -> tuple[Array, Array]:
+    """Images and labels as arrays. Raises DataError unless there are as many labels as images."""
+    images, labels = plain_array(images), plain_array(labels)
+    if len(images) != len(labels):
+        raise DataError(f"{len(images)} images but {len(labels)} labels")
+    return images, labels
 
 
 def plain_array(given: Any) -> Array:
