@@ -269,7 +269,7 @@ def getitem(x: Any, index: Any) -> Tensor:
         xp = xp_of(x.data)
         dx = xp.zeros_like(x.data)
         if once:
-            dx[index] += g
+            dx[index] = g
         else:
             add_at(dx, index, g)
         return dx

@@ -246,14 +246,16 @@ def test_a_stack_and_a_matrix(shape: tuple[int, ...], dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("rows", "k", "m"), [(896, 64, 64), (896, 28, 64), (5000, 3, 127), (256, 64, 64), (4096, 49, 32)]
+    ("rows", "k", "m"),
+    [(896, 64, 64), (896, 28, 64), (5000, 3, 127), (256, 64, 64), (4096, 49, 32), (9, 100, 117), (300, 130, 70)],
 )
-def test_gradients_of_small_weights_and_many_rows(rows: int, k: int, m: int, dtype: Any) -> None:
-    """Their sums are cut: of as many terms as there are rows."""
+def test_small_weights_and_many_rows(rows: int, k: int, m: int, dtype: Any) -> None:
+    """The sums of the gradients are cut: of as many terms as there are rows. The output is that of w transposed."""
     rng = np.random.default_rng(rows + k)
     x, w, b = (rng.normal(size=s).astype(dtype) for s in ((rows, k), (m, k), (m,)))
     check(ops.linear, ops.linear, [x, w, b], rng)
     check(ops.matmul, ops.matmul, [x, np.ascontiguousarray(w.T)], rng)
+    check(ops.matmul, ops.matmul, [x, w.T], rng)
     check(ops.matmul, ops.matmul, [np.ascontiguousarray(x.T), rng.normal(size=(rows, m)).astype(dtype)], rng)
     check(ops.matmul, ops.matmul, [w @ w.T, rng.normal(size=(m, 9)).astype(dtype)], rng)
 

@@ -157,6 +157,13 @@ def test_getitem(index):
     assert gradcheck(lambda t: t[index], [x])
 
 
+def test_the_gradient_of_a_slice_keeps_the_sign_of_zero():
+    """As in PyTorch: it is copied into zeros, not added to them."""
+    t = Tensor(np.ones((2, 3)), requires_grad=True)
+    t[:, 1:].backward(np.full((2, 2), -0.0))
+    assert np.signbit(t.grad).tolist() == [[False, True, True]] * 2
+
+
 @given(n=sizes, k=sizes, m=sizes, leading=broadcast_pair(), seed=seeds)
 def test_matmul(n, k, m, leading, seed):
     a, b = values(seed, (*leading[0][-2:], n, k), (*leading[1][-2:], k, m))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import compiles_for, loop, part
+from minidl.fast.loops.layout import turn
 from minidl.fast.loops.sums import sum_columns
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import entry, gemm
@@ -15,7 +16,7 @@ PARTS, STEP = 16, 16 if compiles_for("avx512f") else 1  # parts at most; each ha
 # BLAS packs matrices before it multiplies them, and with AVX-512, where it multiplies twice as fast, packing takes a
 # fifth of the time. Small matrices it multiplies without packing. So with AVX-512 a product is split into blocks of at
 # most SMALL multiplications, WIDE columns and DEEP terms; those of a product a b^T also have at most FLAT results,
-# unless its sums are SHORT: then it is faster as a whole.
+# unless its sums are SHORT: then it is faster as a whole, and faster still with a transposed copy of b.
 SMALL = 900_000 if compiles_for("avx512f") else 0
 WIDE, DEEP, FLAT, SHORT = 64, 800, 1024, 112
 LONG, NARROW = 4096, 16  # terms from which a layer's sums may be split too (split-K), if it is this narrow
@@ -116,6 +117,21 @@ def add_up(sums, c):
                 out[j] += more[j]
 
 
+@part
+def better_transposed(c, terms):
+    """Whether c = a @ b^T is faster with a transposed copy of b: its sums are short, or many rows share the copy."""
+    rows, columns = c.shape
+    return SMALL > 0 and ((terms < SHORT and c.size > FLAT) or (rows >= 2 * terms and columns >= WIDE))
+
+
+@part
+def transposed(b):
+    """A contiguous copy of b^T."""
+    out = np.empty((b.shape[1], len(b)), b.dtype)
+    turn(b, out)
+    return out
+
+
 @loop
 def matmul(team, blas, a, b, c, turned):
     """c = a @ b; with `turned` LEFT a^T @ b, with RIGHT a @ b^T."""
@@ -131,6 +147,8 @@ def matmul(team, blas, a, b, c, turned):
         add_up(sums, c)
     elif turned == LEFT:
         share(team, parts, entry(product_part, (parts, by_rows, blas, a.T, b, c)))
+    elif turned == RIGHT and better_transposed(c, terms):
+        share(team, parts, entry(product_part, (parts, by_rows, blas, a, transposed(b), c)))
     elif turned == RIGHT:
         share(team, parts, entry(product_part, (parts, by_rows, blas, a, b.T, c)))
     else:
@@ -141,11 +159,11 @@ def matmul(team, blas, a, b, c, turned):
 
 
 @part
-def finish(y, b, relu):
-    """+ b, and max(., 0) with `relu`, in place. y (n, out), b (out,)."""
-    zero = y.dtype.type(0)
-    for r in range(len(y)):
-        row = y[r]
+def finish(y, rows, columns, b, relu):
+    """+ b, and max(., 0) with `relu`, in place, of these rows and columns of y (n, out). b (out,); empty: none."""
+    zero, b = y.dtype.type(0), b[columns]
+    for r in range(rows.start, rows.stop if len(b) else rows.start):
+        row = y[r][columns]  # contiguous, as a row of y[:, columns] would not be: so the loop is vectorized
         if relu:
             for j in range(len(b)):
                 v = row[j] + b[j]
@@ -157,28 +175,27 @@ def finish(y, b, relu):
 
 @part
 def forward_part(i, parts, by_rows, blas, x, w, b, y, relu):
-    """Part i: some rows, or some columns, with bias and ReLU."""
-    lines = lines_of(i, parts, len(y) if by_rows else len(w))
-    product_part(i, parts, by_rows, blas, x, w.T, y)
-    if by_rows:
-        finish(y[lines], b, relu)
-    else:
-        finish(y[:, lines], b[lines], relu)
+    """Part i: some rows, or some columns, with bias and ReLU. w (in, out)."""
+    product_part(i, parts, by_rows, blas, x, w, y)
+    rows, columns = slice(0, len(y)), slice(0, w.shape[1])
+    lines = lines_of(i, parts, len(y) if by_rows else w.shape[1])
+    finish(y, lines if by_rows else rows, columns if by_rows else lines, b, relu)
 
 
 @loop
 def forward(team, blas, x, w, b, y, relu):
     """y = x w^T + b, and max(y, 0) with `relu`. x (n, in), w (out, in), b (out,), y (n, out)."""
     terms = x.shape[1]
-    in_depth = deep(y, terms) if terms >= LONG else 0
+    (by_rows, parts), in_depth = cut(y, terms), deep(y, terms) if terms >= LONG else 0
     if in_depth:
         sums = np.empty((in_depth, *y.shape), y.dtype)
         share(team, in_depth, entry(deep_part, (in_depth, blas, x, w.T, sums)))
         add_up(sums, y)
-        finish(y, b, relu)
+        finish(y, slice(0, len(y)), slice(0, len(w)), b, relu)
+    elif better_transposed(y, terms):
+        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, transposed(w), b, y, relu)))
     else:
-        by_rows, parts = cut(y, terms)
-        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w, b, y, relu)))
+        share(team, parts, entry(forward_part, (parts, by_rows, blas, x, w.T, b, y, relu)))
 
 
 # ---- backward ----

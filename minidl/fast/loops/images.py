@@ -81,8 +81,7 @@ def forward_part(i, parts, blas, x, w, b, y, winners, few, few_out, size, kernel
                 else:
                     result = y.reshape(count * oh, ow * out)[n * oh + line : n * oh + line + lines]
                 product(blas, rows, w, result.reshape(lines * ow, out), 0)
-                if len(b):
-                    finish(result, lines_of_b.ravel(), relu)
+                finish(result, slice(0, lines), slice(0, lines_of_b.size), lines_of_b.ravel(), relu)
         for j in range(m if winners.size else 0):
             image = found[j * oh : (j + 1) * oh].reshape(oh, ow, out)
             best_of_image(image, pool[0], pool[1], pool[2], channels, y[n + j], winners[n + j])
