@@ -1,5 +1,7 @@
 """`import minidl` is quick and brings along nothing that it does not need."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +86,31 @@ def test_predict_is_the_function_and_the_command_runs_by_its_name():
     code = "from minidl import predict; print(predict.__module__, callable(predict))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert told.stdout.split() == ["minidl.evaluation", "True"]
+
+
+def test_a_python_without_the_packages_is_told_in_one_line():
+    """A new terminal, in which the environment is not activated: the clone is found, NumPy is not."""
+    done = subprocess.run([sys.executable, "-S", "-m", "minidl.train"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("minidl: error: numpy is not installed; this is Python 3.")
+    assert "python -m pip install .\n" in done.stderr
+
+
+def test_what_a_command_needs_is_what_pip_installs():
+    from minidl.cli.early import NEEDS
+
+    required = re.search(r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.M | re.S)
+    assert required is not None
+    names = re.findall(r'^ *"([a-z]+)', required[1], re.M)
+    assert [name.replace("pillow", "PIL") for name in names] == list(NEEDS)
+
+
+@pytest.mark.parametrize("how", ["-m minidl.train", "-c import minidl"])
+def test_an_old_python_is_told_in_one_line(how, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.version_info = (3, 9, 1); del sys.orig_argv")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    words = how.split(" ", 1)
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert "needs Python 3.10 or later; this is Python" in done.stderr.splitlines()[-1]
+    if words[0] == "-m":
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
