@@ -90,6 +90,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     status, errors = finish(process)
     assert status == 130
     assert "Traceback" not in errors
+    assert "stopping after the runs in progress (once more: at once)" in errors
     assert errors.splitlines()[-1] == f"  python -m minidl.study --preset slow --out {out} --workers 1"
 
 

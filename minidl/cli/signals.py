@@ -22,10 +22,10 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 
 
 class StopOnSignal(Observer):
-    """These signals stop the program. While it is `patient`, the first only asks to stop after the current step."""
+    """These signals stop the program. While it is `patient`, the first only asks to stop after the work in progress."""
 
     signal = 0  # the number of the signal received, 0 if none
-    _patient = False
+    _patient = ""  # what the first signal waits for; "": nothing
     _raised = False  # whether StopNow was raised, so that the program is ending
     _late = 0  # signals received since then
 
@@ -35,13 +35,13 @@ class StopOnSignal(Observer):
         return 128 + self.signal
 
     @contextmanager
-    def patient(self) -> Iterator[None]:
-        """In the block, which trains with this as an observer, the first signal waits for the end of the step."""
-        self._patient = True
+    def patient(self, work: str = "this step") -> Iterator[None]:
+        """In the block, which ends its `work` once `signal` is set, the first signal waits for that."""
+        self._patient = work
         try:
             yield
         finally:
-            self._patient = False
+            self._patient = ""
 
     def after_step(self, step: Step) -> bool:
         return self.signal != 0
@@ -72,7 +72,7 @@ class StopOnSignal(Observer):
             raise StopNow
         # Not print: the signal may have come inside a print, which is not reentrant.
         with suppress(OSError):  # the terminal may be closed
-            os.write(2, b"\nstopping after this step (once more: at once)\n")
+            os.write(2, f"\nstopping after {self._patient} (once more: at once)\n".encode())
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():

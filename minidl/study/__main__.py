@@ -115,7 +115,7 @@ def study(words: list[str], stop: StopOnSignal) -> int:
                 where = None if args.report_only else choose_executor(args, plan, stack)
                 if where is not None:
                     note_command(out, words)
-                    with stop.patient():
+                    with stop.patient("the runs in progress"):
                         work = partial(perform, numpy_alone="no_fast" in args, device=args.device)
                         execute(plan, *where, stopped=lambda: bool(stop.signal), work=work)
                 return stopped(stop.status, words) if stop.signal else report(plan, out)
