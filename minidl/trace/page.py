@@ -101,7 +101,9 @@ def thinned(recording: dict[str, Any], frames: list[dict[str, Any]]) -> list[dic
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The recordings of a page. Raises PageError if the file is missing or not a replay page."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
+        if not os.path.exists(path):
+            raise PageError(f"there is no file {path}")
+        if not os.path.isfile(path):
             raise PageError(f"{path} is not a regular file: give a page that minidl.train --trace wrote")
         if (size := os.path.getsize(path)) > LARGEST:
             raise PageError(f"{path} has {size:,} bytes: no replay page is that large")
