@@ -65,6 +65,13 @@ def test_as_a_script(path: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     check(path.stem, done.stdout, tmp_path)
+    shown = PAGE.read_text().split(path.read_text())[1].split("```text\n")[1].split("```")[0]
+    assert without_numbers(done.stdout.replace(str(tmp_path), "/home/ada")) == without_numbers(shown)
+
+
+def without_numbers(printed: str) -> str:
+    """What a program prints, where losses, times and the step of a switch may differ."""
+    return re.sub(r" *\d[\d.,e-]*", "#", printed)
 
 
 @pytest.mark.extra("nbclient", "nbformat", "ipykernel")

@@ -66,6 +66,16 @@ def test_the_training_step_learns():
     assert losses[-1] < 0.1 * losses[0]
 
 
+def test_the_page_of_the_switch_has_every_condition():
+    from minidl.optim.switch_text import _FORMS, parse_switch
+
+    table = (PAGES / "switch.md").read_text("utf-8").split("| condition | met |")[1].split("\n\n")[0]
+    told = {condition for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for condition in row.split("`")[1::2]}
+    assert {condition.partition(":")[0] for condition in told} == {*_FORMS, "auto"}
+    for condition in told - {"auto"}:
+        parse_switch(condition)
+
+
 def test_the_operation_of_ones_own():
     block = code(PAGES / "own-operation.md", "gradcheck")
     exec(block, {})
@@ -111,6 +121,25 @@ def test_links_lead_somewhere(page, link):
 def test_every_page_is_on_the_list_of_pages():
     listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (PAGES / "README.md").read_text()))
     assert listed == {page.name for page in PAGES.glob("*.md")} - {"README.md"}
+
+
+def test_no_two_pages_write_to_one_place():
+    """Whoever follows one page after the other would be told that the folder holds another run."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for page in [README, *sorted(PAGES.glob("*.md"))]:
+        for block in re.findall(r"```\w+\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            places = re.findall(r"-m (minidl\.(?:train|study)) .*?--out (\S+)", block)
+            places += [("Trainer", place) for place in re.findall(r'folder="(\S+?)"', block)]
+            places += re.findall(r"(run_study)\(.*?, \"(\S+?)\"", block)
+            places += re.findall(r"-m (minidl\.(?:predict|trace|compare|report)) .*?(?:--page|--out) (\S+)", block)
+            for writer, place in places:
+                found.setdefault(place, set()).add((page.name, writer))
+    assert {"runs/mine", "runs/cnn", "studies/mine", "draw.html"} <= set(found)
+    for place, writers in found.items():
+        if place.endswith(".html"):  # a command replaces its own pages, but no other's
+            assert len({writer for _, writer in writers}) == 1, (place, writers)
+        elif place != "studies/gpu":  # one study, on two pages
+            assert len({page for page, _ in writers}) == 1, (place, writers)
 
 
 def commands() -> dict[str, set[str]]:

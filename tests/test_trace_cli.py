@@ -191,6 +191,7 @@ def test_two_runs_side_by_side(data, tmp_path, capsys):
     assert side_by_side([pages[0], str(tmp_path / "none.html"), "--out", str(both)]) == 2
     assert side_by_side([*pages, pages[0], "--out", str(both)]) == 2
     told = capsys.readouterr().err
+    assert f"minidl.trace: error: there is no file {tmp_path / 'none.html'}\n" in told
     assert "3 runs were given, but at most two fit side by side" in told
     assert "two runs" in COMMANDS["trace"], "the list of commands promises no more"
     assert side_by_side([str(both), "--out", str(tmp_path / "again.html")]) == 0
@@ -213,5 +214,5 @@ def test_the_commands_of_the_lecturers_page_run(tmp_path):
         words += ["--epochs", "1"] if "minidl.train" in words else []
         done = subprocess.run([sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, line
-    assert len(trace.read(tmp_path / "both.html")) == 2
+    assert len(trace.read(tmp_path / "two-runs.html")) == 2
     assert len(trace.read(tmp_path / "updated.html")) == 1
