@@ -38,7 +38,8 @@ def make(argv: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=place, metavar="FOLDER", help="folder of images, one subfolder per class")
+    what = "folder of images, one subfolder per class, or one of the others above"
+    parser.add_argument("folder", type=place, metavar="FOLDER", help=what)
     parser.add_argument("out", type=place, metavar="OUT", help="folder to write to")
     parser.add_argument(
         "--size", type=_size, metavar="N", help="height and width, such as 28 or 20x16 (default: the "

@@ -275,7 +275,9 @@ def test_what_is_left_out_is_said(folder, tmp_path):
 
 def test_what_can_t_be_made_is_refused(folder, tmp_path):
     out = tmp_path / "o"
-    assert "there is no folder" in fails(tmp_path / "none", out, module=MODULE)
+    for missing in ("none", "none.csv"):
+        said = fails(tmp_path / missing, out, module=MODULE)
+        assert f"there is no {tmp_path / missing}: give a folder of images, a CSV file or an .npz file" in said
     assert "has 0 folders in it" in fails(folder / "cat", out, module=MODULE)
     assert "2 class names were given, but there are 3 folders: 2, 10, cat" in fails(
         folder, out, "--class-names", "a,b", module=MODULE

@@ -36,7 +36,8 @@ def find_pictures(folder: Path) -> Found:
     but one folder, its subfolders are used. Raises DataError where there are fewer than two classes.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}" + (" (that is a file)" if folder.exists() else ""))
+        what = f"there is no folder {folder} (that is a file)" if folder.exists() else f"there is no {folder}"
+        raise DataError(f"{what}: give a folder of images, a CSV file or an .npz file")
     inner = _inner(folder)
     notes = [f"the classes are the folders in {inner.name}"] if inner != folder else []
     folder, below = inner, folders_in(inner)
