@@ -435,4 +435,90 @@ return max(rates, key=score)
         85,
         "choose by the accuracy on data.val",
     ),
+    "A2: p -= in both": (
+        "A2",
+        {
+            "SGD.rule": """
+if v is None:
+    p -= lr * g
+    return
+v *= self.momentum
+v += g
+p -= lr * (g + self.momentum * v if self.nesterov else v)
+""",
+            "Adam.rule": """
+b1, b2 = self.betas
+moments(g, np.empty_like(g), m, v, b1, b2)
+p -= lr * (m / (1 - b1**self.t)) / ((v / (1 - b2**self.t)) ** 0.5 + self.eps)
+""",
+        },
+        75,
+        "don't add to them",
+    ),
+    "A2: the vectors of self": (
+        "A2",
+        {
+            "SGD.rule": """
+if v is None:
+    p[...] = -lr * g
+    return
+self.v[...] = self.momentum * self.v + g
+p[...] = -lr * (g + self.momentum * self.v if self.nesterov else self.v)
+""",
+            "Adam.rule": """
+b1, b2 = self.betas
+self.m[...] = b1 * self.m + (1 - b1) * g
+self.v[...] = b2 * self.v + (1 - b2) * g * g
+p[...] = -lr * (self.m / (1 - b1**self.t)) / ((self.v / (1 - b2**self.t)) ** 0.5 + self.eps)
+""",
+        },
+        80,
+        "v has no effect: use the argument v",
+    ),
+    "A4: the gradient of the filters is a mean": (
+        "A4",
+        {
+            "conv2d": """
+x, w, b = as_tensor(x), as_tensor(weight), None if bias is None else as_tensor(bias)
+kernel, stride, padding = (w.shape[2], w.shape[3]), _pair(stride), _pair(padding)
+windows = _windows(_pad(x.data, padding), kernel, stride)
+y = np.einsum("ncijuv,ocuv->noij", windows, w.data) + (0 if b is None else b.data[:, None, None])
+def vjp_x(g):
+    return _unpad(_scatter(np.einsum("noij,ocuv->ncijuv", g, w.data), x, stride, padding), padding)
+edges = [(x, vjp_x), (w, lambda g: np.einsum("noij,ncijuv->ocuv", g, windows) / len(x.data))]
+if b is not None:
+    edges.append((b, lambda g: g.sum((0, 2, 3)) / len(x.data)))
+return record("conv2d", y.astype(x.dtype), *edges)
+"""
+        },
+        85,
+        "Don't divide by the number of images",
+    ),
+    "A4: a reshape that fits no overlapping windows": (
+        "A4",
+        {
+            "max_pool2d": """
+x, kernel, stride, padding = _pool_arguments("max_pool2d", x, kernel_size, stride, padding)
+n, c, h, w = x.shape
+rows, columns = (h - kernel[0]) // stride[0] + 1, (w - kernel[1]) // stride[1] + 1
+windows = x.data[:, :, : rows * kernel[0], : columns * kernel[1]]
+windows = windows.reshape(n, c, rows, kernel[0], columns, kernel[1])
+def vjp(g):
+    return np.zeros_like(x.data)
+return record("max_pool2d", windows.max((3, 5)), (x, vjp))
+"""
+        },
+        78,
+        "max_pool2d((2, 1, 6, 6), kernel_size=3, stride=1) in float32\n  ValueError: cannot reshape",
+    ),
+    "A5: compare gives the rates only": (
+        "A5",
+        {
+            "compare": """
+return {name: tune(make_model, each, rates, data, tune_seeds, epochs) for name, each in optimizers.items()}
+"""
+        },
+        80,
+        "must return a Result for each optimizer",
+    ),
 }

@@ -348,6 +348,13 @@ WORKS = {
     "A2: plots on the side": Work(
         "A2", {}, 60, "NumPy and the hand-out", {"optim/sgd.py": "import matplotlib.pyplot as plt"}
     ),
+    "A2: asks the network": Work(
+        "A2",
+        {},
+        60,
+        "use the network",
+        {"optim/sgd.py": "import urllib.request\nurllib.request.urlopen('http://example.com')"},
+    ),
     "A2: writes a file": Work("A2", {}, 60, "or open other files", {"optim/sgd.py": "open('log.txt', 'w')"}),
     "A1: the ratio of exponentials": Work(
         "A1", {"sigmoid": SIGMOID.format("e = np.exp(x.data)\ny = e / (1 + e)")}, 95, "does exp overflow"

@@ -93,6 +93,7 @@ LAYOUTS: dict[str, dict[str, bytes] | tuple[str, bytes]] = {
     "each file in an archive": {"sgd.py.gz": gzip.compress(SGD), "adam.zip": zipped({"adam.py": ADAM})},
     "each file compressed": {"sgd.py.bz2": bz2.compress(SGD), "adam.py.xz": lzma.compress(ADAM)},
     "a browser's second copies": {"sgd (1).py": SGD, "adam(2).py": ADAM},
+    "an empty upload beside the right one": {**FLAT, "optim/adam.py": b"", "optim/sgd.py": b"\n"},
     "a browser's second copies beside the bare ones": {**BARE, "sgd (1).py": SGD, "adam (1).py": ADAM},
     "Canvas's second copies": {"sgd-1.py": SGD, "adam-2.py": ADAM},
     "a Mac's copies": {"sgd copy.py": SGD, "adam 2.py": ADAM},
@@ -118,7 +119,8 @@ LAYOUTS: dict[str, dict[str, bytes] | tuple[str, bytes]] = {
     "much printing": {p: d + b"\nprint('x' * 2_000_000)\n" for p, d in RIGHT.items()},
     "notebooks": {"sgd.ipynb": notebook(SGD), "optim/adam (1).ipynb": notebook(ADAM)},
     "notebooks of Colab": {f"{name}.ipynb": notebook(data, "import numpy as np", "pip install numpy", "%%bash\nls *.py",
-                                                     "%%time\nn = 1") for name, data in (("sgd", SGD), ("adam", ADAM))},
+                                                     "%%time\nn = 1", "?len\nfiles = !ls\nt = %time 1")
+                           for name, data in (("sgd", SGD), ("adam", ADAM))},
     "notebooks that write modules": {f"{name}.ipynb": notebook("%%writefile x.py\n" + data.decode())
                                      for name, data in (("sgd", SGD), ("adam", ADAM))},
     "a notebook beside the module": {**RIGHT, "adam.ipynb": notebook("x = 1")},
@@ -186,6 +188,7 @@ def test_what_is_not_graded_has_a_row_that_says_why(name, rows, tmp_path):
     ({"sgd.py": SGD, "adam.rs": b"{}"}, "it has adam.rs, sgd.py): hand it in under this name"),
     ({"sgd.py": SGD, "adam.ipynb": b"{}"}, "adam.ipynb can't be read as a notebook: hand in a .py file"),
     ({"sgd.py": SGD, "adam.ipynb": notebook("")}, "adam.ipynb is a notebook without code: hand in a .py file"),
+    ({"sgd.py": SGD, "adam.py": b"\xef\xbb\xbf \r\n"}, "adam.py is empty: hand in the file with your code"),
     ({"sgd.py": SGD, "a/adam.py": b"a = 1", "b/adam.py": b"b = 1"}, "several files named adam.py (a/adam.py, b/"),
     ({"sgd.py": SGD, "adam.py": bytes(archive.LARGEST + 1)}, "more than 1,048,576 bytes"),
 ])  # fmt: skip

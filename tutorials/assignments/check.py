@@ -29,6 +29,10 @@ class Wrong(Exception):
         self.slip = slip
 
 
+class Raised(Wrong):
+    """The student's code has raised an exception."""
+
+
 @dataclass
 class Ledger:
     """Keeps track of mistakes, so that each one costs marks only once.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tutorials.assignments.assignment import Call
-from tutorials.assignments.check import Array, Exact, Ledger, Mistakes, Wrong, expect, require
+from tutorials.assignments.check import Array, Exact, Ledger, Mistakes, Raised, Wrong, expect, require
 
 
 class Operation:
@@ -61,7 +61,7 @@ class Operation:
                 if parent not in leads:
                     continue
                 sent = np.array(g, self.dtype)
-                result, after, again = self.call("vjp", tensor=tensor, edge=edge, g=sent)
+                result, after, again = _asked(self.call, self.told, "vjp", tensor=tensor, edge=edge, g=sent)
                 require(
                     np.array_equal(sent, after, equal_nan=True),
                     f"{self.told}: the vjp changes g, which other operations may share: work on a copy",
@@ -85,7 +85,15 @@ def run(call: Call, op: str, inputs: Sequence[Array], **options: Any) -> Operati
     shapes = ", ".join(f"{a.shape}" for a in inputs)
     extra = "".join(f", {k}={v}" for k, v in options.items())
     told = f"{op}({shapes}{extra}) in {inputs[0].dtype}"
-    return Operation(call, told, inputs, call("operation", op=op, inputs=list(inputs), options=options))
+    return Operation(call, told, inputs, _asked(call, told, "operation", op=op, inputs=list(inputs), options=options))
+
+
+def _asked(call: Call, told: str, function: str, **arguments: Any) -> Any:
+    """The reply to a call; if the student's code raises an exception, the feedback begins with the input."""
+    try:
+        return call(function, **arguments)
+    except Raised as raised:
+        raise Wrong(f"{told}\n  {raised}") from None
 
 
 def _summed(g: Any, shape: tuple[int, ...], told: str) -> Array:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from tutorials.assignments.unpack import Problem
 
 LARGEST_NOTEBOOK = 16 << 20  # bytes, including images
-_JUPYTERS = re.compile(r"^[ \t]*(%{1,2}[A-Za-z]|!|pip install )|^[ \t]*[\w.]*\?\??$")  # %matplotlib, !pip, help?
+_JUPYTERS = re.compile(  # %matplotlib, !pip, ?help, help?, files = !ls
+    r"^[ \t]*(%{1,2}[A-Za-z]|[!?]|pip install |[\w, ]+= *(!|%[A-Za-z]))|^[ \t]*[\w.]*\?\??$"
+)
 _MAGIC = re.compile(r"\s*%%(\w+) *(.*)")  # a cell magic
 _FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 

@@ -48,7 +48,7 @@ def explained(error: Mapping[str, str]) -> str:
         hint = "Keep the arguments of the functions to write, and their names, as they are in the hand-out."
     if message == "a Tensor is neither an array nor a number":
         hint = "An array or a number is expected here, but this is a Tensor: compute with x.data, the array in it."
-    if "[Errno 38]" in message:
+    if "[Errno 38]" in message or kind in ("FileNotFoundError", "URLError", "gaierror"):
         hint = _HINTS["PermissionError"]
     return said + (f"\n{hint}" if hint else "")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tutorials.assignments.assignment import HERE, Assignment
-from tutorials.assignments.check import Wrong
+from tutorials.assignments.check import Raised, Wrong
 from tutorials.assignments.handout import handout
 from tutorials.assignments.output import Output
 from tutorials.assignments.process import Gone, Parts, Process
@@ -212,7 +212,7 @@ class Session:
             raise Wrong(self._unwritten(error["message"]))
         if reply.get("unloaded"):
             raise _NotLoaded(explained(error), error["file"])
-        raise Wrong(explained(error))
+        raise Raised(explained(error))
 
     def _unwritten(self, message: str) -> str:
         """Why a function is empty: its file is missing or can't be loaded, or the function was not written."""

@@ -144,8 +144,8 @@ def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) ->
                 contents.setdefault(_text(data), (path, data))
             except Problem as each:
                 problem = problem or each
-        if bare is not None:
-            empty = contents.pop(_text(bare.encode()), None) or empty
+        for unedited in ("", bare or ""):
+            empty = contents.pop(_text(unedited.encode()), None) or empty
         if len(contents) == 1:
             return next(iter(contents.values()))
         if contents:
@@ -153,6 +153,8 @@ def _pick(wanted: str, found: Found, all_wanted: list[str], bare: str | None) ->
             raise Problem(f"there are several files named {own} ({names}): hand in one")
         if problem:
             raise problem
+    if empty and not _text(empty[1]):
+        raise Problem(f"{empty[0]} is empty: hand in the file with your code")
     if empty:
         return empty
     there = ", ".join(sorted(found.files)[:5]) or "nothing"

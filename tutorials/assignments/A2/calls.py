@@ -15,11 +15,13 @@ UNWRITTEN = 12345.0  # what p holds before a rule: no step of a test is near it
 RULES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 
 
-def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: bool = False) -> Any:
-    """The weights after each step with these gradients, (steps, n); rebound: see `_filled`."""
+def steps(
+    rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: bool = False, held: float = UNWRITTEN
+) -> Any:
+    """The weights after each step with these gradients, (steps, n); rebound and held: see `_filled`."""
     parameter = Tensor(w, requires_grad=True)
     optimizer = RULES[rule]([parameter], **_options(options))
-    optimizer.rule = _filled(optimizer.rule, rebound)
+    optimizer.rule = _filled(optimizer.rule, rebound, held)
     trajectory = []
     for g in gradients:
         parameter.grad = g.copy()
@@ -28,14 +30,14 @@ def steps(rule: str, options: dict[str, Any], w: Any, gradients: Any, rebound: b
     return np.array(trajectory)
 
 
-def _filled(rule: Any, rebound: bool) -> Any:
-    """The rule, called with a p full of UNWRITTEN: elements that the rule does not write stay so.
+def _filled(rule: Any, rebound: bool, held: float) -> Any:
+    """The rule, called with a p full of `held`: elements that the rule does not write stay so.
 
     rebound  also copy to p what the rule left in a new array (p = ..., return ...), which would otherwise be lost
     """
 
     def marked(g: Any, p: Any, lr: float, *more: Any, **state: Any) -> None:
-        p[...] = UNWRITTEN
+        p[...] = held
         own = _last_p(rule, g, p, lr, *more, **state) if rebound else rule(g, p, lr, *more, **state)
         if rebound and np.shape(own) == p.shape:
             p[...] = own
@@ -61,13 +63,16 @@ def _last_p(rule: Any, *arguments: Any, **state: Any) -> Any:
 
 
 def rule(
-    name: str, options: dict[str, Any], g: Any, state: dict[str, Any], t: int, lr: float, rebound: bool = False
-) -> dict[str, Any]:
-    """A single call of `rule`: the step p, the state vectors, and the gradient afterwards; rebound: see `_filled`."""
+    name: str, options: dict[str, Any], g: Any, state: dict[str, Any], t: int, lr: float, rebound: bool = False,
+    held: float = UNWRITTEN,
+) -> dict[str, Any]:  # fmt: skip
+    """A single call of `rule`: the step p, the state vectors, and the gradient afterwards; see `_filled`."""
     optimizer = RULES[name](None, **_options(options))
     optimizer.t = t
+    for vector in state:  # the optimizer has vectors of its own, of which `state` are slices
+        setattr(optimizer, vector, np.zeros_like(g))
     p = np.empty_like(g)
-    _filled(optimizer.rule, rebound)(g, p, lr, **state)
+    _filled(optimizer.rule, rebound, held)(g, p, lr, **state)
     p_first, g_after = p.copy(), g.copy()
     g[...] = 12345.0  # a rule that kept g itself, not a copy, now has these values in its state
     return {"p": p_first, "g": g_after, "state": state}

@@ -48,6 +48,7 @@ ITEMS = Items(lesson=8, parts={"_windows": windows_of, "_pad": pad_of, "_scatter
 # A student pays only once for the same slip in the value and in the gradient.
 ADD = "Windows overlap: a pixel in two of them gets both gradients. Add, don't assign."
 TURNED = "You flipped the filter, as in mathematics: here pixel (i, j) of a window is multiplied by w[i, j]."
+MEAN = "Don't divide by the number of images: where the loss is a mean, g already contains that."
 BOTH = (np.float32, np.float64)
 
 
@@ -224,7 +225,10 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bia
                 ADD: lambda: conv_gradients(x, w, g64, **options, add=False)[0],
             }
             exacts = [exact(r, 20 + g.size, s) for r, s in zip(rights, sizes, strict=True)][: 2 + bias]
-            op.only(which).gradients(g, exacts, mistakes, {TURNED: lambda: rights[1][:, :, ::-1, ::-1]}, {
+            op.only(which).gradients(g, exacts, mistakes, {
+                TURNED: lambda: rights[1][:, :, ::-1, ::-1], MEAN: lambda: rights[1] / len(x),
+            }, {
+                MEAN: lambda: rights[2] / len(x),
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
                 "b is added to every image: sum over the images as well.": lambda: g64[0].sum((1, 2)),

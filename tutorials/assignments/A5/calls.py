@@ -132,7 +132,10 @@ def compare(
     optimizers = {name: spied(MAKERS[name]) for name in makers}
     found = study.compare(make_model, optimizers, rates, _data(arrays), tune_seeds, seeds, epochs)
     plain = not all(hasattr(r, "rate") for r in found.values())
-    found = {name: r if hasattr(r, "rate") else study.Result(*r) for name, r in found.items()}
+    try:
+        found = {name: r if hasattr(r, "rate") else study.Result(*r) for name, r in found.items()}
+    except TypeError:
+        raise TypeError("compare must return a Result for each optimizer") from None
     results = {
         name: [float(r.rate), [float(a) for a in r.accuracies], float(r.mean), float(r.low), float(r.high)]
         for name, r in found.items()
