@@ -131,6 +131,14 @@ def test_a_leaf_alone_and_an_array():
     assert "4x3" in repr(draw.graph(x * 2.0)), "no gradients without a scalar, but a picture"
 
 
+@pytest.mark.parametrize("asked", [
+    lambda: draw.graph(nn.Linear(2, 1)), lambda: draw.graph(3.0), lambda: draw.graph(Tensor(np.ones(1)), depth=3),
+])  # fmt: skip
+def test_only_tensors_have_a_graph(asked):
+    with pytest.raises(TypeError, match=r"graph: (root|depth) must be a Tensor, such as a batch's loss, not a \w+$"):
+        asked()
+
+
 def test_a_freed_graph_says_what_to_do():
     *_, y = diamond()
     y.backward()
@@ -156,6 +164,18 @@ def test_digits_shows_each_image_and_what_was_said_of_it():
     assert axes[1].title.get_color() == show.WRONG
     assert not axes[3].images
     assert [a.get_title() for a in axes_of(show.digits, images[:1], predictions=[5])] == ["5"]
+
+
+def test_labels_of_other_images_are_refused():
+    """Otherwise show.digits(images[wrong], labels) would show wrong labels."""
+    images, labels = np.zeros((5, 4, 4)), np.arange(5)
+    for more in ({"labels": labels}, {"labels": labels[:2], "predictions": labels}):
+        with pytest.raises(ValueError, match=r"2 images but 5 (labels|predictions): choose the same of both"):
+            axes_of(show.digits, images[:2], **more)
+    with pytest.raises(ValueError, match="5 images but 3 predictions"):
+        axes_of(show.mistakes, images, labels, np.zeros((3, 10)))
+    with pytest.raises(ValueError, match=r"rows of 784 pixels are no pictures: .*reshape\(-1, 28, 28\)"):
+        axes_of(show.digits, np.zeros((3, 784)))
 
 
 def test_a_model_without_mistakes_has_none_to_show():
@@ -195,6 +215,12 @@ def test_curves_have_the_values_that_they_are_given():
     assert list(here.get_xdata()) == [15, 15]
     assert axes.get_yscale() == "log"
     assert [t.get_text() for t in axes.get_legend().texts] == ["a", "b", "here"]
+
+
+@pytest.mark.parametrize("lines", [[0.3, 0.2], np.ones(3), None])
+def test_curves_need_names(lines):
+    with pytest.raises(TypeError, match=r'curves takes lines with names, {"loss": losses}, or trainer.metrics'):
+        axes_of(show.curves, lines)
 
 
 def test_bars_and_dots():

@@ -71,6 +71,9 @@ def graph(root: Tensor, with_gradients: bool = True, **names: Tensor) -> Drawing
 
     Inputs that need no gradient are not in the graph: backward() does not visit them.
     """
+    for name, tensor in {"root": root, **names}.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"graph: {name} must be a Tensor, such as a batch's loss, not a {type(tensor).__name__}")
     order = _topological_order(root)
     grads = gradients(root, order) if with_gradients and root.size == 1 and root.requires_grad else {}
     called = {tensor: name for name, tensor in names.items()}

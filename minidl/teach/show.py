@@ -55,13 +55,16 @@ def digits(
     figure: FigureBase | None = None,
     save: Save = None,
 ) -> FigureBase:
-    """Images (N, H, W) or (N, 1, H, W) in a grid.
+    """Images (N, H, W) or (N, 1, H, W) in a grid. Raises ValueError for a number of labels that is not theirs.
 
     labels       a word or number above each
     predictions  a model's; green if it is the label, else red, with the label next to it
     signed       for values around 0, such as weights or gradients: negative ones blue, positive ones red
     """
+    if np.shape(images)[1:] == (784,):
+        raise ValueError("rows of 784 pixels are no pictures: show.digits(images.reshape(-1, 28, 28))")
     images = np.asarray(images).reshape(-1, *np.shape(images)[-2:])
+    _same_number(images, labels=labels, predictions=predictions)
     columns = min(columns, max(1, len(images)))
     rows = max(1, math.ceil(len(images) / columns))
     cell = 0.95 if columns > 5 else 1.5  # inches
@@ -116,6 +119,8 @@ def curves(
     ylim   the range of the vertical axis, if a few outliers would flatten the rest
     """
     if not isinstance(lines, Mapping):
+        if not isinstance(lines, Sequence) or not all(isinstance(each, Mapping) for each in lines):
+            raise TypeError('curves takes lines with names, {"loss": losses}, or trainer.metrics')
         return _record(lines, figure, save)
     first = 1 if xlabel.startswith("epoch") else 0
     with drawing(figure, (7.2, 3.4), save) as target:
@@ -228,6 +233,7 @@ def mistakes(
     probabilities  (N, classes), as trainer.predict(images) gives them
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    _same_number(images, labels=labels, predictions=probabilities)
     given = probabilities[np.arange(len(labels)), labels]
     wrong = np.flatnonzero(probabilities.argmax(1) != labels)
     worst = wrong[np.argsort(given[wrong], kind="stable")][:n]
@@ -236,6 +242,12 @@ def mistakes(
 
 
 # ---- helpers ----
+
+
+def _same_number(images: Any, **others: Any) -> None:
+    for name, given in others.items():
+        if given is not None and len(given) != len(images):
+            raise ValueError(f"{len(images)} images but {len(given)} {name}: choose the same of both")
 
 
 def _record(metrics: Sequence[Mapping[str, Any]], figure: FigureBase | None, save: Save) -> FigureBase:
