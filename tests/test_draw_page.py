@@ -162,6 +162,24 @@ def test_a_digit_is_framed_wherever_and_however_large_it_is_drawn(chrome, runs, 
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [1000, 390])
+def test_bars_of_classes_with_names_begin_at_one_place(chrome, tmp_path, width):
+    names = ["a", "seven", "a very long name of a class" * 3, "B", "Fünf"]
+    both = [facts(networks()["mlp"], (11, 9)) | {"classes": names}] * 2
+    (tmp_path / "page.html").write_text(pages.page(both[: 1 + (width < 600)]), encoding="utf-8")
+    view(chrome, width)
+    open_page(chrome, tmp_path / "page.html")
+    chrome.execute_script("window.page.show(arguments[0])", [0.5] * 99)
+    places = "return [...document.querySelector('.bars').querySelectorAll('i')].map((each) => {"
+    places += "const box = each.getBoundingClientRect(); return [box.left, box.width]; })"
+    found = chrome.execute_script(places)
+    view(chrome, 1280)
+    assert len(found) == 5
+    assert np.ptp(found, axis=0).max() < 0.1
+    assert min(found)[1] > 20
+
+
+@pytest.mark.browser
 def test_it_works_on_a_phone_with_a_finger(chrome, runs, tmp_path):
     assert predict([*map(str, runs), "--page", str(tmp_path / "both.html")]) == 0
     view(chrome, 390, 844)
