@@ -107,6 +107,7 @@ def test_what_is_no_such_table_is_told(tmp_path):
         ("label,a,b,c\n1,2,3,4\n", "4 values per row"),
         ("label,a\n1,300\n", "the pixels are from 300 to 300"),
         ("label,a\n1,20\n2,30\n6,300\n", "are from 20 to 300, they must be 0 to 255: see image 3 of 3\n"),
+        ("label,a\n1,-0.4\n2,2.8\n", "are from -0.4 to 2.8, they must be 0 to 1 or 0 to 255: see image 1 of 2\n"),
         ("label,a\n1,0.5\n2,200\n", "must be whole numbers, but one is 0.5"),
         ("label,a\n1,\n", "column 2 is empty: a value is missing, or there is an extra separator at the end"),
         ("label,a,b,c,d\n1,,3,4,5\n", "line 2, column 2 is empty: a value is missing\n"),

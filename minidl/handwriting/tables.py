@@ -191,8 +191,9 @@ def _as_bytes(path: Path, part: Part, white: float) -> tuple[Array, Array]:
     for what, array, most in (("pixels", pixels, white), ("labels", labels, 255)):
         rows = array.reshape(len(array), -1)
         if not (right := (rows.min(1) >= 0) & (rows.max(1) <= most)).all():
+            allowed = "0 to 255" if most == 255 else "0 to 1 or 0 to 255"
             raise DataError(
-                f"{path}: the {what} are from {array.min():g} to {array.max():g}, they must be 0 to {most:g}: see "
+                f"{path}: the {what} are from {array.min():g} to {array.max():g}, they must be {allowed}: see "
                 f"image {right.argmin() + 1:,} of {len(right):,}"
             )
     if (broken := labels[labels != np.round(labels)]).size:
