@@ -521,4 +521,25 @@ return {name: tune(make_model, each, rates, data, tune_seeds, epochs) for name, 
         80,
         "must return a Result for each optimizer",
     ),
+    "A1: without g": (
+        "A1",
+        {
+            "log": "x = as_tensor(x)\nreturn record('log', np.log(x.data), (x, lambda g: 1 / x.data))",
+            "relu": "x = as_tensor(x)\nreturn record('relu', np.maximum(x.data, 0), (x, lambda g: 1.0 * (x.data > 0)))",
+            "sigmoid": "x = as_tensor(x)\ny = (np.tanh(x.data / 2) + 1) / 2\n"
+            "return record('sigmoid', y.astype(x.dtype), (x, lambda g: y * (1 - y)))",
+        },
+        97,
+        "Right apart from this, for which you lost marks above: Where is g?",
+    ),
+    "A1: float64 in several": (
+        "A1",
+        {
+            "log": "x = as_tensor(x)\nreturn record('log', np.log(x.data.astype(float)), (x, lambda g: g / x.data))",
+            "relu": "x = as_tensor(x)\nm = (x.data > 0).astype(int)\n"
+            "return record('relu', x.data * m, (x, lambda g: g * m))",
+        },
+        97,
+        "Right apart from this, for which you lost marks above: The result must have the dtype",
+    ),
 }

@@ -85,7 +85,7 @@ def test_only_plain_files_are_read(tmp_path):
 @pytest.mark.parametrize(("content", "said"), [
     (b"# coding: utf-8\nx = '\xff\xfe'\n", "SyntaxError: (unicode error)"),
     (b"def f(:\n", "SyntaxError: invalid syntax (sgd.py, line 1)"),
-    (b"\x00\x01\x02", "null bytes"), (b"import minidl.nothing", "ModuleNotFoundError"), (b"", "ImportError"),
+    (b"\x00\x01\x02", "null bytes"), (b"import minidl.nothing", "ModuleNotFoundError"), (b"# later", "ImportError"),
     (b"import torch", "Your code may import the standard library, NumPy and the hand-out"),
     (b"1 / 0", "ZeroDivisionError"),
 ])  # fmt: skip

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tutorials.assignments.assignment import Call
-from tutorials.assignments.check import Array, Exact, Ledger, Mistakes, Raised, Wrong, expect, require
+from tutorials.assignments.check import Array, Exact, Mistakes, Raised, Wrong, expect, require
+
+WITHOUT_G = "Where is g? A vjp returns g times the derivative."
 
 
 class Operation:
@@ -27,21 +30,17 @@ class Operation:
         return self
 
     def value(self, right: Exact, mistakes: Mistakes | None = None) -> None:
-        expect(self.reply["value"], right, self.dtype, self.told, mistakes)
+        expect(self.reply["value"], right, self.dtype, self.told, mistakes, self.call.ledger)
 
-    def gradients(self, g: Array, rights: Sequence[Exact], *mistakes: Mistakes, ledger: Ledger | None = None) -> None:
+    def gradients(self, g: Array, rights: Sequence[Exact], *mistakes: Mistakes) -> None:
         got = self._walk(g)
         for k in self.which:
             told = f"{self.told}: gradient of input {k}" if len(rights) > 1 else f"{self.told}: gradient"
             require(got[k] is not None, f"{told}\n  there is none: does record() get an edge for it?")
-            expect(
-                np.asarray(got[k]).astype(self.dtype),
-                rights[k],
-                self.dtype,
-                told,
-                mistakes[k] if k < len(mistakes) else None,
-                ledger,
-            )
+            known = dict(mistakes[k]) if k < len(mistakes) else {}
+            if np.shape(g) == rights[k].value.shape:
+                known[WITHOUT_G] = partial(np.divide, rights[k].value, g)
+            expect(np.asarray(got[k]).astype(self.dtype), rights[k], self.dtype, told, known, self.call.ledger)
 
     def _walk(self, g: Array) -> list[Array | None]:
         """The grader's backward pass over the graph: a tensor is ready when all tensors that use it are done."""

@@ -232,7 +232,7 @@ def _gradients(call: Call, rng: np.random.Generator, which: tuple[int, ...], bia
                 "b is added at every position of every image: its gradient is the sum over all of them.":
                     lambda: g64.mean((0, 2, 3)),
                 "b is added to every image: sum over the images as well.": lambda: g64[0].sum((1, 2)),
-            }, ledger=call.ledger)  # fmt: skip
+            })  # fmt: skip
 
 
 BORDER = "The border must never win: pad with -infinity, not with 0 or another number."
@@ -292,7 +292,7 @@ def max_gradient(call: Call, rng: np.random.Generator) -> None:
                 ADD:
                     lambda: pool_gradient(a, k, first_winner, g64, **how, add=False),
                 BORDER: lambda: pool_gradient(a, k, first_winner, g64, **options),
-            }, ledger=call.ledger)  # fmt: skip
+            })  # fmt: skip
 
 
 SUM = "This is the sum: divide by kh * kw."
@@ -339,4 +339,4 @@ def average_gradient(call: Call, rng: np.random.Generator) -> None:
                 ZEROS: lambda: pool_gradient(a, k, lambda v: part, g64 / inside(a, k, options), **options),
                 ADD:
                     lambda: pool_gradient(a, k, lambda v: part, g64, **options, add=False),
-            }, ledger=call.ledger)  # fmt: skip
+            })  # fmt: skip
