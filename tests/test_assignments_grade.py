@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from importlib.machinery import SourcelessFileLoader
 from pathlib import Path
@@ -357,3 +359,24 @@ def test_a_deep_answer_is_no_crash():
 
     with pytest.raises(wire.WireError):
         wire.unpack(read)
+
+
+@linux
+def test_a_signal_does_not_wait_for_an_infinite_loop(tmp_path):
+    """Ctrl-C once waited for the submissions that ran, which may have minutes left on a busy machine."""
+    for name in ("ada", "bob"):
+        write({**reference("A2"), "optim/sgd.py": "print('runs')\nwhile True: pass"}, tmp_path / "class" / name)
+    args = ["A2", str(tmp_path / "class"), "--csv", str(tmp_path / "marks.csv"), "--jobs", "1"]
+    asked = [sys.executable, "-m", "tutorials.assignments.grade", *args]
+    with subprocess.Popen(asked, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as grader:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("minidl-grade-*")) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(1)
+        grader.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        _, told = grader.communicate(timeout=60)
+    assert time.monotonic() - begin < 5
+    assert (grader.returncode, told) == (130, b"tutorials.assignments.grade: stopped by SIGINT\n")
+    assert not list(tmp_path.glob("minidl-grade-*"))
+    assert not (tmp_path / "marks.csv").exists()

@@ -30,6 +30,7 @@ from tutorials.assignments.gradescope import VISIBILITIES, heading, results, wri
 from tutorials.assignments.heard import heard, tell
 from tutorials.assignments.marking import SEED, Report, grade
 from tutorials.assignments.page import class_page
+from tutorials.assignments.process import stopping
 from tutorials.assignments.regrade import changes, read_marks
 from tutorials.assignments.said import line, plain
 from tutorials.assignments.sandbox import Limits
@@ -132,10 +133,15 @@ def _grade_class(assignment: Assignment, args: argparse.Namespace, mark: Marker)
         return report
 
     reports = []
+    stopping.clear()
     with ThreadPoolExecutor(args.jobs) as pool:
-        for number, report in enumerate(pool.map(one, readers), 1):
-            reports.append(report)
-            tell(f"{number:4} of {len(readers)}  {_points(report)}  {line(report.submission.name)}")
+        try:
+            for number, report in enumerate(pool.map(one, readers), 1):
+                reports.append(report)
+                tell(f"{number:4} of {len(readers)}  {_points(report)}  {line(report.submission.name)}")
+        except BaseException:
+            stopping.set()  # an infinite loop may have minutes left
+            raise
     if args.csv:
         _write(args.csv, table(reports))
     graded = [report for report in reports if not report.submission.ungraded]

@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,13 @@ class Gone(Exception):
     def __init__(self, reason: str, slow: bool = False) -> None:
         super().__init__(reason)
         self.slow = slow
+
+
+stopping = threading.Event()  # set when a signal stops the grader: every process ends, without an answer
+
+
+class Interrupted(BaseException):
+    """The grader stops; not an Exception, so no item takes it for the student's mistake."""
 
 
 class _TooMany(Exception):
@@ -138,8 +146,11 @@ class Process:
         return status
 
     def _wait(self, descriptor: int, event: int, deadline: float) -> None:
-        """Like Output.wait, but checks the number of threads now and then. Raises _TooMany if there are too many."""
+        """Like Output.wait, but checks the number of threads now and then. Raises _TooMany if there are too many,
+        and Interrupted."""
         while True:
+            if stopping.is_set():
+                raise Interrupted
             now = time.monotonic()
             if now >= self._next_look:
                 self._next_look = now + _LOOK_SECONDS
