@@ -22,6 +22,7 @@ from minidl.study.check import check
 from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer
 from minidl.study.execute import execute
 from minidl.study.made import differing, identity, made, pins, sources
+from minidl.study.own import with_own
 from minidl.study.pool import LocalPool, carry_out
 from minidl.study.results import write_tables
 from minidl.study.runs import mislabel, perform, trial_of
@@ -541,6 +542,57 @@ def test_an_error_in_a_user_s_own_file_is_noted_with_its_line(plan, tmp_path):
         carry_out([run], executor, 1, plan.store.put, note(plan), lambda: False)
     error = f"{file}, line 6: IndexError: list index out of range\n  [0][self.t // 7]"
     assert plan.store.error(run) == error
+
+
+OWN = """
+from minidl.optim import SGD, Adam, AfterSteps, Hybrid, Rule
+
+
+class Map(Rule):
+    '''A rule whose key begins as that of a heat map, and whose name takes more room than a table has for it.'''
+
+    name = "map-like"
+    axes = {"lr": (0.01, 0.1), "rho": (0.5, 1.0)}
+
+    def __init__(self, params, lr, rho=None, total_steps=None):
+        super().__init__(params, lr)
+        self.rho = rho / total_steps
+
+    def rule(self, g, p, lr):
+        p[...] = -lr * self.rho * g
+
+
+def half(params, lr, at=None, factor=None, total_steps=None, steps_per_epoch=None):
+    then = SGD(lr=factor * steps_per_epoch)
+    return Hybrid(params, first=Adam(lr=lr), then=then, switch=AfterSteps(round(at * total_steps)))
+"""
+
+
+def test_an_own_optimizer_gets_its_whole_recipe_and_the_length_of_the_run(plan, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    recipe = {"opt": f"{tmp_path / 'mine.py'}:half", "lr": 0.01, "at": 0.6, "factor": 0.1}
+    _, rates, optimizer = train_steps(recipe)
+    assert rates == [0.01] * 6 + [0.5] * 4  # 10 steps, 5 an epoch
+    assert optimizer.switch_event.step == 6
+    assert perform(some_run(plan, **recipe))["result"]["switch"] == {"step": 18, "lr": 0.1 * 6}
+    never = some_run(plan, opt=f"{tmp_path / 'mine.py'}:Map", lr=0.01, rho=0.5)
+    assert perform(never)["result"]["switch"] is None
+
+
+def test_own_settings_have_columns_and_an_own_key_is_no_map_s(digits, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    alone = replace(TINY, contestants=(), regimes=TINY.regimes[:1])
+    plan = open_plan(with_own(alone, tmp_path / "mine.py", digits), digits, tmp_path / "study")
+    (own,) = plan.study.contestants
+    assert own.name == "A rule whose key begins as that of a heat map, and whose ..."
+    with ThreadPoolExecutor(2) as executor:
+        execute(plan, executor, 2)
+    rows = plan.rows()
+    assert {(row["contestant"], row["purpose"]) for row in rows} == {("map-like", "tuning"), ("map-like", "final")}
+    tried = [own.recipe(point)["rho"] for point in plan.tuned(plan.study.regimes[0], own).points]
+    assert {row["rho"] for row in rows} == set(tried)
+    head, *lines = tables(plan).decode().splitlines()
+    assert {float(line.split(",")[head.split(",").index("rho")]) for line in lines} == set(tried)
 
 
 def note(plan):

@@ -17,7 +17,7 @@ from minidl.optim.swats_tensors import TensorSWATS
 from minidl.tensor import Tensor
 from minidl.training.build import build
 from minidl.training.loader import load
-from minidl.training.own import is_own
+from minidl.training.own import called_with, is_own
 from minidl.training.presets import decided
 from minidl.training.search import Axis, Log, Point, Remainder, values
 
@@ -54,13 +54,15 @@ def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_p
 
     at      the share of the steps before the switch
     factor  no switch at that moment, only a cut: from there on the learning rate is multiplied by this
-    opt     "sgd-adam": SGD first, then Adam; "adam-ema", "schedule-free", "swats-tensor"; "file.py:Name", a user's
+    opt     "sgd-adam": SGD first, then Adam; "adam-ema", "schedule-free", "swats-tensor"; "file.py:Name", a user's,
+            which is called with the rest of the recipe, and with `total_steps` and `steps_per_epoch` if it names them
     """
     options = dict(recipe)
-    name, at, factor = options.pop("opt"), options.pop("at", None), options.pop("factor", None)
+    name = options.pop("opt")
+    if is_own(name):  # all of its options are its own, whatever they are called
+        return called_with(load(name), list(params), options, steps, steps_per_epoch)
+    at, factor = options.pop("at", None), options.pop("factor", None)
     first_part = 0 if at is None else moment(at, steps)
-    if is_own(name):
-        return _own(name, params, options)
     if name in OTHERS:
         return OTHERS[name](params, **options)
     if factor is not None:
@@ -84,16 +86,6 @@ def make_optimizer(recipe: Recipe, params: Iterable[Tensor], steps: int, steps_p
 
 OTHERS = {"adam-ema": AveragedAdam, "schedule-free": ScheduleFree, "swats-tensor": TensorSWATS}
 WINDOW = 20  # gammas, whose mean is compared with Lambda
-
-
-def _own(name: str, params: Iterable[Tensor], options: dict[str, Any]) -> Optimizer:
-    code = load(name)
-    optimizer = code(params, **options)
-    if not isinstance(optimizer, Optimizer):
-        raise ValueError(
-            f"{name} made a {type(optimizer).__name__}, not an optimizer: derive it from minidl.optim.Rule"
-        )
-    return optimizer
 
 
 def moment(at: float, steps: int) -> int:

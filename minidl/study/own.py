@@ -28,6 +28,7 @@ from minidl.study.study import Study
 from minidl.training.loader import UserError, load, own_things
 from minidl.training.search import Axis, Log, Remainder
 
+LONGEST = 60  # characters of a contestant's name
 VAL_SHARE = 0.2  # of a data set that is smaller than a regime needs
 
 
@@ -100,8 +101,9 @@ def _contestant(path: Path, optimizer: Any) -> Contestant:
     except (TypeError, ValueError) as error:
         raise UserError(f"{path.name}: the axes of {optimizer.__name__} can't be read: {error}") from None
     words = ((optimizer.__doc__ or "").strip() or optimizer.__name__).splitlines()[0].rstrip(".")
+    words = words if len(words) <= LONGEST else words[: LONGEST - 3] + "..."
     key = str(getattr(optimizer, "name", "") or optimizer.__name__).lower()
-    return Contestant(key, words[:60], "own", (("opt", f"{path}:{optimizer.__name__}"),), axes)
+    return Contestant(key, words, "own", (("opt", f"{path}:{optimizer.__name__}"),), axes)
 
 
 def _axis(name: str, given: Any) -> Axis:

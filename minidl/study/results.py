@@ -44,22 +44,22 @@ def _about(names: dict[str, str], run: Trial) -> dict[str, Any]:
 
 def _done(plan: Plan) -> Iterator[tuple[dict[str, str], Trial, Record]]:
     for regime in plan.study.regimes:
-        groups: list[tuple[str, list[Trial]]] = [
-            (c.key, plan.known_runs(regime, c)) for c in plan.study.taking_part(regime)
-        ]
-        groups += [(f"map {kind}", [r for runs in plan.map_runs(regime, kind).values() for r in runs]) for kind in MAPS]
-        for key, runs in groups:
+        groups = [(c.key, "tuning", plan.known_runs(regime, c)) for c in plan.study.taking_part(regime)]
+        for kind in MAPS:
+            groups.append((f"map {kind}", "map", [r for runs in plan.map_runs(regime, kind).values() for r in runs]))
+        for key, purpose, runs in groups:
             for run in runs:
                 if record := plan.store.get(run):
-                    purpose = "map" if key.startswith("map") else "final" if run.final else "tuning"
-                    yield {"regime": regime.name, "contestant": key, "purpose": purpose}, run, record
+                    about = {"regime": regime.name, "contestant": key, "purpose": "final" if run.final else purpose}
+                    yield about, run, record
 
 
 def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     regime = next(regime for regime in plan.study.regimes if regime.name == name)
     recipe, result, made = dict(record["run"]["recipe"]), record["result"], record["made"]
     switch = result["switch"] or {}
-    row: dict[str, Any] = {name: recipe.get(name) for name in SETTINGS}
+    tuned = (axis.name for contestant in plan.study.contestants for axis in contestant.axes)
+    row: dict[str, Any] = {name: recipe.get(name) for name in (*SETTINGS, *tuned)}
     row |= {"steps": result["steps"], "diverged": int(result["diverged"] is not None)}
     row |= {
         "collapsed": int(collapsed(record, regime)),

@@ -220,7 +220,7 @@ def _switch(run: Trial, trainer: Trainer, steps: int) -> dict[str, Any] | None:
     recipe, event = dict(run.recipe), trainer.optimizer.switch_event
     if event is not None:
         return {"step": event.step, "lr": event.lr}
-    if "factor" in recipe and trainer.progress.step > moment(recipe["at"], steps):
+    if "factor" in recipe and not is_own(recipe["opt"]) and trainer.progress.step > moment(recipe["at"], steps):
         return {"step": moment(recipe["at"], steps), "lr": recipe["lr"] * recipe["factor"]}
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from numbers import Real
 from pathlib import Path
@@ -249,8 +249,18 @@ def own_optimizer(
         if lr is None:
             raise UserError(f"--schedule does not apply to {name}: it has no parameter lr")
         given["lr"] = parse_schedule(schedule, lr=lr, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    optimizer = _call(make, name, lengths, {OPTIONS[option]: value for option, value in given.items()}, params)
+    return called_with(make, params, {OPTIONS[o]: value for o, value in given.items()}, total_steps, steps_per_epoch)
+
+
+def called_with(
+    make: Callable[..., Any], params: Sequence[Tensor], given: Mapping[str, Any], total_steps: int, steps_per_epoch: int
+) -> Optimizer:
+    """The optimizer that `make` returns for these parameters and arguments, with the lengths that it names.
+
+    Raises UserError if the result is not an optimizer of these parameters.
+    """
+    name, lengths = _name(make), {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    optimizer = _call(make, name, lengths, dict(given), params)
     if not isinstance(optimizer, Optimizer):
         raise UserError(f"{name} returns {_kind(optimizer)}: it must be an optimizer, such as a Rule of minidl.optim")
     if optimizer.flat is None or [id(p) for p in optimizer.flat.params] != [id(p) for p in params]:
