@@ -20,7 +20,7 @@ from minidl.data.splits import Examples, split
 from minidl.study import curve, runs, tuning
 from minidl.study.check import check
 from minidl.study.contestants import CONTESTANTS, SMALL, make_optimizer
-from minidl.study.execute import execute
+from minidl.study.execute import execute, run_study
 from minidl.study.made import differing, identity, made, pins, sources
 from minidl.study.own import with_own
 from minidl.study.pool import LocalPool, carry_out
@@ -289,6 +289,20 @@ def test_a_run_that_diverges_is_a_result(plan):
     assert "diverged at step" in result["diverged"]
     assert (result["test_accuracy"], result["test_loss"]) == (0.1, pytest.approx(math.log(10), rel=1e-5))
     json.dumps(result, allow_nan=False)
+
+
+def test_a_run_whose_last_step_spoils_the_weights_has_diverged_too(plan, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom minidl.optim import Rule\n"
+        "class Last(Rule):\n"
+        "    name = 'last'\n"
+        "    def rule(self, g, p, lr):\n"
+        "        p[...] = -lr * g if self.t < 30 else np.nan\n"
+    )
+    result = perform(some_run(plan, opt=f"{tmp_path / 'mine.py'}:Last", lr=0.1))["result"]
+    assert result["diverged"] == "training diverged at step 30: the loss after it is not finite"
+    assert {result[f"{part}_accuracy"] for part in ("val", "train", "test")} == {0.1}
+    assert {result[f"{part}_loss"] for part in ("val", "train", "test")} == {2.30259}
 
 
 def test_other_data_are_refused(plan):
@@ -593,6 +607,24 @@ def test_own_settings_have_columns_and_an_own_key_is_no_map_s(digits, tmp_path):
     assert {row["rho"] for row in rows} == set(tried)
     head, *lines = tables(plan).decode().splitlines()
     assert {float(line.split(",")[head.split(",").index("rho")]) for line in lines} == set(tried)
+
+
+@pytest.mark.extra("jinja2", "matplotlib")
+def test_a_study_from_python_says_which_runs_crashed(digits, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from minidl.optim import Rule\n"
+        "class Late(Rule):\n"
+        "    name, axes = 'late', {'lr': (0.01, 0.1)}\n"
+        "    def rule(self, g, p, lr):\n"
+        "        p[...] = -lr * g\n"
+        "        [0][self.t // 7]\n"
+    )
+    study = replace(TINY, contestants=(), regimes=TINY.regimes[:1])
+    with ThreadPoolExecutor(2) as executor:
+        plan = run_study(study, tmp_path / "study", executor, own=tmp_path / "mine.py")
+    told = capsys.readouterr().err
+    assert f"{len(plan.crashed())} runs crashed: {tmp_path / 'mine.py'}, line 6: IndexError" in told
+    assert "tries them again" in told
 
 
 def note(plan):

@@ -22,7 +22,7 @@ from minidl.data import load_mnist
 from minidl.data.mnist import absolute
 from minidl.study.check import check
 from minidl.study.cluster import connect
-from minidl.study.execute import execute
+from minidl.study.execute import execute, tell_crashed
 from minidl.study.made import pins
 from minidl.study.own import fit, with_own
 from minidl.study.provenance import WRITTEN, begun_with, is_study, note_command
@@ -215,12 +215,7 @@ def report(plan: Plan, out: Path) -> int:
     from minidl.study.report import write_report  # here: it takes a second to import and needs the extra `study`
 
     plan.given_up |= plan.store.failed()  # the report leaves them out, as the study did
-    crashed = plan.crashed()
-    for error in sorted(set(crashed.values())):
-        count = sum(e == error for e in crashed.values())
-        print(shown(f"{NAME}: {count} run{'s' * (count > 1)} crashed: {error}"), file=sys.stderr)
-    if crashed:
-        print("the same command tries them again", file=sys.stderr)
+    crashed = tell_crashed(plan)
     for path in write_report(plan, out):
         print(f"written: {path}")
     return FAILED if crashed else DONE

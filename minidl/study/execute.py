@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import nullcontext
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.backend import get_backend
+from minidl.cli.parser import shown
 from minidl.data import load_mnist
 from minidl.study.bars import Bars
 from minidl.study.made import differing
@@ -19,6 +22,7 @@ from minidl.study.pool import carry_out, end_if_a_worker_is_starting
 from minidl.study.runs import Trial, perform
 from minidl.study.streams import local_pool
 from minidl.study.study import Plan, Study, open_plan
+from minidl.telling import counted
 
 
 def run_study(
@@ -37,8 +41,8 @@ def run_study(
     own       a file with optimizers and networks of your own; see own.py
     device    "gpu": the runs are made concurrently on the GPU of this machine, in this process; see streams.py
 
-    Raises ValueError for a data set that is not available or too small, and for errors in `own`; RuntimeError if
-    no worker process can start.
+    Errors with which runs crashed are printed, and `plan.crashed()` has them. Raises ValueError for a data set that is
+    not available or too small, and for errors in `own`; RuntimeError if no worker process can start.
     """
     from minidl.study.report import write_report  # here: it needs the extra `study`
 
@@ -48,8 +52,19 @@ def run_study(
     pool, places = (executor, os.cpu_count() or 1) if executor else local_pool(device, at_once, plan.study.pinned)
     with pool if executor is None else nullcontext():
         execute(plan, pool, at_once or places, work=partial(perform, device=device))
+    tell_crashed(plan)
     write_report(plan, Path(out))
     return plan
+
+
+def tell_crashed(plan: Plan) -> bool:
+    """Print each error with which runs crashed to stderr; returns whether there is one."""
+    crashed = Counter(plan.crashed().values())
+    for error, count in sorted(crashed.items()):
+        print(shown(f"minidl.study: {counted(count, 'run')} crashed: {error}"), file=sys.stderr)
+    if crashed:
+        print("the same command tries them again", file=sys.stderr)
+    return bool(crashed)
 
 
 def execute(

@@ -138,16 +138,17 @@ def _train(run: Trial, dataset: Dataset, device: str) -> tuple[dict[str, Any], d
         trainer.train_to(run.epochs, [curve], validate=listens(optimizer))
     except Diverged as error:
         diverged = str(error)
-    result: dict[str, Any] = {
-        "steps": trainer.progress.step,
-        "diverged": diverged,
-        "switch": _switch(run, trainer, steps),
-    }
+    result: dict[str, Any] = {"steps": trainer.progress.step, "switch": _switch(run, trainer, steps)}
+    parts = ("val", "train", "test") if run.final else ("val",)
     with as_evaluated(optimizer):
-        for part in ("val", "train", "test") if run.final else ("val",):
-            loss, accuracy = evaluate(model, getattr(splits, part)) if diverged is None else chance(splits.classes)
-            result |= {f"{part}_accuracy": accuracy, f"{part}_loss": digits(loss)}
+        found = {part: evaluate(model, getattr(splits, part)) for part in parts if diverged is None}
         result["weights"] = fingerprint(model)
+    if not all(math.isfinite(loss) for loss, _ in found.values()):  # in the last step, which no step's loss has shown
+        diverged = f"training diverged at step {steps}: the loss after it is not finite"
+    for part in parts:
+        loss, accuracy = found[part] if diverged is None else chance(splits.classes)
+        result |= {f"{part}_accuracy": accuracy, f"{part}_loss": digits(loss)}
+    result["diverged"] = diverged
     return {**result, "curve": curve.points}, {"cpu_seconds": curve.clock(), "curve": curve.seconds}
 
 
