@@ -32,7 +32,7 @@ from minidl.study.study import open_plan
 from minidl.tensor import Tensor
 from minidl.training.models import build_model
 from minidl.training.search import Log, Remainder, draw
-from tests.tiny_study import TINY
+from tests.tiny_study import MAP, TINY
 
 # ---- tuning ----
 
@@ -190,6 +190,11 @@ def test_a_recipe_may_have_any_schedule_of_the_command_line(schedule, rates):
     assert train_steps({"opt": "adam", "lr": 0.01, "schedule": schedule})[1] == pytest.approx(rates)
     cycled = {"opt": "adam", "lr": 0.01, "betas": (0.7, 0.9), "schedule": "onecycle"}
     assert train_steps(cycled)[1][9] == pytest.approx(4e-8)
+
+
+def test_a_moment_in_per_cent_is_refused():
+    with pytest.raises(ValueError, match="a moment is a share of the run, from 0 to 1, got 40"):
+        train_steps({"opt": "adam", "lr": 0.01, "at": 40, "factor": 0.1})
 
 
 def test_hybrid_and_its_mirror_switch_at_the_same_step():
@@ -720,6 +725,17 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         check(Store(tmp_path / "empty"), 2, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1))
 
 
+def test_rows_of_an_own_file_are_checked_where_the_file_is_now(plan, tmp_path):
+    (tmp_path / "then.py").write_text(OWN)
+    run = some_run(plan, opt=f"{tmp_path / 'then.py'}:Map", lr=0.1, rho=1.0)
+    plan.store.put(run, perform(run))
+    (tmp_path / "then.py").rename(tmp_path / "now.py")
+    for own, word in ((None, "crashed"), (tmp_path / "now.py", "same")):
+        said = []
+        check(Store(plan.store.folder), 1, None, 1, 5, said.append, lambda *how: (ThreadPoolExecutor(1), 1), own)
+        assert said[1].split()[0] == word
+
+
 # ---- studies that can't be ----
 
 
@@ -738,6 +754,10 @@ def test_rows_are_made_again_and_compared(finished, tmp_path):
         ({"regimes": ()}, "at least one regime"),
         ({"regimes": (replace(TINY.regimes[0], batch_size=0),)}, "batch_size must be a whole number >= 1, got 0"),
         ({"regimes": (replace(TINY.regimes[0], looks=0),)}, "looks must be a whole number >= 1, got 0"),
+        ({"regimes": (replace(TINY.regimes[0], wrong_labels=20),)}, r"wrong_labels must be in \[0, 1\), got 20"),
+        ({"regimes": (replace(TINY.regimes[0], margin=-0.1),)}, "margin must be a finite number >= 0, got -0.1"),
+        ({"regimes": (replace(TINY.regimes[0], map=replace(MAP, moments=(5, 20))),)}, "a moment is a share of the run"),
+        ({"regimes": (replace(TINY.regimes[0], map=replace(MAP, seeds=(7, 7))),)}, "the seed 7 appears twice in the"),
         ({"regimes": TINY.regimes[:1] * 2}, "two regimes are called .*: their results would be mixed"),
         (  # each had the other's maps and curves in the report
             {"regimes": tuple(replace(TINY.regimes[0], name=name) for name in ("Net", "CNN", "net"))},

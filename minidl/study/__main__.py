@@ -199,7 +199,8 @@ def check_rows(args: argparse.Namespace) -> int:
     store = Store(args.check)
     for line in store.damaged[:5]:
         print(shown(f"{NAME}: {line}"), file=sys.stderr)
-    alike = check(store, rows, dataset, args.workers, args.draw)
+    own = Path(args.own).expanduser().absolute() if args.own else None
+    alike = check(store, rows, dataset, args.workers, args.draw, own=own)
     return DONE if alike and not store.damaged else FAILED
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from minidl.study.made import can_hold_pins, device_of, has_pins, identity, to_be_made
 from minidl.study.pool import carry_out
@@ -29,12 +30,14 @@ def check(
     seed: int | None = None,
     tell: Callable[[str], None] = print,
     pool: Callable[[str, int | None, bool], tuple[Executor, int]] = local_pool,
+    own: Path | None = None,
 ) -> bool:
     """Rerun `rows` rows of a study and report for each whether it has the same bits. Returns whether all have.
 
     dataset  where the data are on this machine (default: where they were when the row was made)
     workers  how many rows at a time; None: the default of `pool`
     seed     of the draw; None: a new one each time, which is printed
+    own      where the user's file is on this machine (default: where it was then)
 
     Raises ValueError if the study has no rows, or none that can be checked here.
     """
@@ -53,7 +56,7 @@ def check(
     drawn = random.Random(seed).sample(sorted(able, key=lambda r: trial_of(r["run"]).key), min(rows, len(able)))
     tell(f"{len(able):,} of {len(records):,} rows can be checked here; {len(drawn)} drawn (--draw {seed})")
     found = dict[str, Record | str]()
-    runs = [_here(trial_of(record["run"]), dataset) for record in drawn]
+    runs = [_here(trial_of(record["run"]), dataset, own) for record in drawn]
     executor, places = pool(device, workers, pinned)
     with executor:
         carry_out(
@@ -65,8 +68,16 @@ def check(
     return all(same)
 
 
-def _here(run: Trial, dataset: str | None) -> Trial:
-    return run if dataset is None else replace(run, dataset=dataset)
+def _here(run: Trial, dataset: str | None, own: Path | None) -> Trial:
+    """The run with its data and its user's file where they are on this machine."""
+    moved = {} if own is None else {text: f"{own}:{text.rpartition(':')[2]}" for text, _ in run.code}
+    return replace(
+        run,
+        dataset=run.dataset if dataset is None else dataset,
+        network=moved.get(run.network or "", run.network),
+        recipe=tuple((name, moved.get(value, value) if name == "opt" else value) for name, value in run.recipe),
+        code=tuple((moved.get(text, text), sha256) for text, sha256 in run.code),
+    )
 
 
 def _compare(published: Record, now: Record | str, tell: Callable[[str], None]) -> bool:

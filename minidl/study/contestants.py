@@ -89,7 +89,9 @@ WINDOW = 20  # gammas, whose mean is compared with Lambda
 
 
 def moment(at: float, steps: int) -> int:
-    """The number of steps before the switch."""
+    """The number of steps before the switch. Raises ValueError for a moment that would never come."""
+    if not 0 <= at <= 1:
+        raise ValueError(f"a moment is a share of the run, from 0 to 1, got {at:g}")
     return max(1, round(at * steps))
 
 

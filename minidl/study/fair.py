@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
-from minidl.optim.checks import whole_number
+from minidl.optim.checks import at_least, fraction, whole_number
 from minidl.optim.grammar import unknown
+from minidl.study.contestants import moment
 from minidl.study.regimes import Regime, slug
 
 
@@ -31,5 +32,12 @@ def check_regimes(regimes: tuple[Regime, ...], keys: list[str]) -> None:
     for regime in regimes:
         for name in ("train_images", "epochs", "batch_size", "looks"):
             whole_number(f"{regime.name}: {name}", getattr(regime, name), 1)
+        fraction(f"{regime.name}: wrong_labels", regime.wrong_labels)
+        for name in ("margin", "floor"):
+            at_least(f"{regime.name}: {name}", getattr(regime, name), 0)
+        if regime.map is not None:
+            check_seeds(f"the seeds of {regime.name}'s map", regime.map.seeds)
+            for at in regime.map.moments:
+                moment(at, regime.steps)
         if regime.contestants is not None and keys and not set(keys) & set(regime.contestants):
             raise ValueError(f"{regime.name}: {unknown('contestant', str(min(regime.contestants, default='')), keys)}")
