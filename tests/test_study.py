@@ -367,6 +367,34 @@ def test_a_condition_on_validation_hears_of_it(plan):
     assert result["result"]["switch"]["step"] <= 18
 
 
+@pytest.mark.parametrize("switch", ["gap:-1|step:29", "crossing:val_accuracy=0.01|swats", "epoch:1 & gap:-1"])
+def test_a_part_of_a_condition_hears_of_validation_too(plan, switch):
+    run = some_run(plan, opt="hybrid", lr=0.01, lr_sgd=0.01, momentum=0.9, switch=switch)
+    assert perform(run)["result"]["switch"]["step"] == 6  # an epoch
+
+
+def test_own_conditions_and_rules_hear_of_validation(plan, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from minidl.optim import SGD, Adam, Hybrid\n"
+        "def there(progress):\n"
+        "    return progress.epoch == 2 and progress.history('val_accuracy')[-1] > 0\n"
+        "def hybrid(params, lr):\n"
+        "    return Hybrid(params, first=Adam(lr=lr), then=SGD(lr=0.1), switch=there)\n"
+        "class Halves(SGD):\n"
+        "    name = 'halves'\n"
+        "    def report(self, epoch, val_loss, **metrics):\n"
+        "        self.lr /= 2\n"
+    )
+    hybrid, halves = (perform(some_run(plan, opt=f"{tmp_path / 'mine.py'}:{n}", lr=0.01)) for n in ("hybrid", "Halves"))
+    assert hybrid["result"]["switch"] == {"step": 12, "lr": 0.1}
+    assert halves["result"]["curve"][-1]["lr"] == 0.01 / 16  # the last look is before the last report
+
+
+def test_built_in_optimizers_are_validated_only_where_they_read_it():
+    listening = {c.key for c in CONTESTANTS if runs.listens(train_steps(c.recipe((0.5,) * len(c.axes)), steps=1)[2])}
+    assert listening == {"hybrid-plateau"}
+
+
 # ---- the whole study ----
 
 

@@ -27,7 +27,7 @@ from minidl.evaluation import evaluate
 from minidl.fast.malloc import tune_allocator
 from minidl.fast.threads import use_threads
 from minidl.nn import Module
-from minidl.optim import Hybrid, Optimizer
+from minidl.optim import SWATS, AfterSteps, Hybrid, Optimizer, Projected
 from minidl.rng import seed
 from minidl.study.contestants import Recipe, make_optimizer, moment
 from minidl.study.curve import Curve, as_evaluated, digits
@@ -204,8 +204,10 @@ def _check_code(run: Trial) -> None:
 
 
 def listens(optimizer: Optimizer) -> bool:
-    """Whether its switch needs the validation split after each epoch."""
-    return isinstance(optimizer, Hybrid) and optimizer.switch.needs_reports
+    """Whether it may read the validation split after each epoch. Of the conditions, only two surely do not."""
+    if isinstance(optimizer, Hybrid):
+        return type(optimizer.switch) not in (AfterSteps, Projected)
+    return type(optimizer).report is not Optimizer.report and not isinstance(optimizer, SWATS)
 
 
 def fingerprint(model: Module) -> str:
