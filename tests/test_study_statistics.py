@@ -117,7 +117,7 @@ def test_more_comparisons_have_wider_intervals_and_collapsed_runs_do_not_decide(
 
 def test_what_can_not_be_told_has_no_ends():
     ((two, none, equal, gaps),) = simultaneous(
-        [[[0.1, 0.2], [math.nan] * 5, [0.5] * 5, [math.nan, 0.1, 0.2, 0.3, 0.1]]]
+        [[[0.1, 0.2], [math.nan] * 5, [0.5] * 6, [math.nan, 0.1, 0.2, 0.3, 0.1]]]
     )
     assert (two.estimate, two.low, two.high) == (pytest.approx(0.15), -math.inf, math.inf)
     assert math.isnan(none.estimate)
@@ -127,11 +127,22 @@ def test_what_can_not_be_told_has_no_ends():
 
 @pytest.mark.parametrize("same", [0.001, 0.003, -0.0035])  # the sum of three 0.003, divided by 3, is another number
 def test_ties_are_no_certainty(same):
-    """Differences of 1,000 test images, by chance the same image in three of five seeds: no interval of width 0."""
-    ((tied, apart),) = simultaneous([[[-0.004, same, same, same, 0.005], [0.01, 0.02, 0.03, 0.04, 0.05]]])
+    """Differences of 1,000 test images, by chance the same image in four of six seeds: no interval of width 0."""
+    six = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
+    ((tied, apart),) = simultaneous([[[-0.004, same, same, same, same, 0.005], six]])
     assert (tied.estimate, tied.low, tied.high) == (same, -0.004, 0.005)
     assert tied.word(0.0005) == OPEN
     assert apart.low < 0.01
+
+
+@pytest.mark.parametrize("n", range(3, 8))
+def test_few_equal_differences_are_no_evidence(n):
+    """Of so few images that a difference is 0 or 1 as a coin falls, with the true mean between them: n equal ones are
+    not rare, and neither 0 nor 1 is the mean."""
+    rare = 2 * 0.5**n < 0.05
+    ((found,),) = simultaneous([[[0.0] * n]])
+    assert (found.low, found.high) == ((0, 0) if rare else (-math.inf, math.inf))
+    assert found.word(0.002) == (EQUIVALENT if rare else OPEN)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import numpy as np
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 TRIM = 0.2  # the share of the differences that is trimmed at each end
 CONFIDENCE = 0.95
+FEWEST = 6  # differences whose range holds their median in 95 % of cases: in all but 2 of 2^n
 RESAMPLES, ROUNDS = 10_000, 10  # 100,000 in all, a tenth at a time: c is then known to about 0.01
 BETTER, WORSE, EQUIVALENT, OPEN = "better", "worse", "equivalent", "these runs cannot tell"
 
@@ -70,9 +71,9 @@ def simultaneous(families: Sequence[Sequence[Sequence[float]]], seed: int = 0) -
     largest |trimmed mean / standard error| of all comparisons has the 95 % quantile c, and an interval is the mean +- c
     standard errors (Westfall & Young 1993; Romano & Wolf 2005). With fewer than three differences it is unbounded. If
     all untrimmed differences are equal, which is common with few test images, the error would be 0, and the interval is
-    the range of the differences instead. Seeds are not drawn with replacement: of twenty, many can be drawn twice, the
-    error is then sometimes far too small, and c comes out half as large again as it should
-    (tests/test_study_statistics.py).
+    the range of the differences instead, unbounded if there are fewer than FEWEST: three coins often fall alike. Seeds
+    are not drawn with replacement: of twenty, many can be drawn twice, the error is then sometimes far too small, and c
+    comes out half as large again as it should (tests/test_study_statistics.py).
     """
     rng = np.random.default_rng(seed)
     arrays = [[np.array(differences, np.float64) for differences in family] for family in families]
@@ -119,9 +120,9 @@ def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
 
 
 def _interval(d: Array, mean: float, error: float, n: int, c: float) -> Interval:
-    if error == 0:
+    if error == 0 and n >= FEWEST:
         return Interval(mean, float(np.nanmin(d)) + 0.0, float(np.nanmax(d)) + 0.0, n)  # + 0.0: no -0.00 on the page
-    half = math.inf if math.isinf(error) else c * error
+    half = math.inf if error == 0 or math.isinf(error) else c * error
     return Interval(mean, mean - half, mean + half, n)
 
 
