@@ -38,7 +38,7 @@ def digits(folder):
 
 
 def nothing_is_left(folder):
-    """In a process of its own: after everything, no preset has a loop to compile, and every kernel was called."""
+    """In a process of its own: after everything, no preset has a loop to compile, every kernel and loop was called."""
     from minidl.fast.__main__ import everything, train
     from minidl.fast.loops import compiler, team
     from minidl.fast.loops.kernels import KERNELS
@@ -68,6 +68,11 @@ def nothing_is_left(folder):
     for model, rule, loss in everything():
         train(model, rule, loss, np.dtype("float32"))
     assert set(KERNELS) == answered, set(KERNELS) - answered
+    modules = [module for name, module in sys.modules.items() if name.startswith("minidl.fast.loops.")]
+    loops = {thing for module in modules for thing in vars(module).values() if type(thing) is type(team.now)}
+    loops = {each for each in loops if isinstance(each._cache, compiler._Cache)}
+    assert len(loops) > 30
+    assert [each.py_func.__qualname__ for each in loops if not each.signatures] == []
     before = len(looked_for)
     team._team.words[team.ALONE_UNTIL] = 1  # a helper was late, as on a busy machine
     time.sleep(0.1)  # until the helpers sleep

@@ -62,7 +62,7 @@ def convolutions(rng: Rng) -> nn.Module:
 def layers_one_by_one(rng: Rng) -> nn.Module:
     """Layers that are not fused, with few channels and with many; their ReLUs stand alone."""
     return nn.Sequential(
-        nn.MaxPool2d(2), nn.LeakyReLU(), nn.GELU(), nn.GELU("tanh"), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng),
+        nn.MaxPool2d(2), nn.LeakyReLU(), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.GELU(), nn.GELU("tanh"),
         nn.MaxPool2d(3, 1), nn.Sigmoid(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.Conv2d(4, 8, 3, rng=rng),
         nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Tanh(), nn.Dropout(0.1, rng=0), nn.ReLU(), nn.BatchNorm2d(8),
         nn.Flatten(), nn.Linear(32, 10, bias=False, rng=rng),
@@ -70,10 +70,10 @@ def layers_one_by_one(rng: Rng) -> nn.Module:
 
 
 def squares(logits: Tensor, labels: Any) -> Tensor:
-    """The other loss, mean squared error to one-hot labels, after a product and a product of stacked matrices."""
+    """The other loss, mean squared error to one-hot labels, after products of matrices and of stacks of matrices."""
     one = np.eye(10, dtype=logits.dtype)
     table = Tensor(one, requires_grad=True)
-    stack = ops.stack([logits @ table, logits]) @ table
+    stack = ops.stack([logits @ table, logits]) @ table @ ops.stack([table, table])
     return ops.mse_loss(stack.mean(0), Tensor(one[labels]))
 
 
