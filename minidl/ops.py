@@ -195,7 +195,7 @@ def max(x: Any, dim: Dims = None, keepdim: bool = False, **other: Any) -> Tensor
 
     def vjp(g: Array) -> Array:
         winners = (x.data == y) | (x.data != x.data)  # a NaN wins
-        return xp_of(g).where(winners, spread(g) / winners.sum(dims, keepdims=True), 0)
+        return xp_of(x.data).where(winners, spread(g) / winners.sum(dims, keepdims=True), 0)
 
     return values_alone(record("max", y if keepdim else y.squeeze(dims), (x, vjp, x)), dim)
 
@@ -334,7 +334,7 @@ def _axes_with_elements(op: str, x: Tensor, dim: Dims, keepdim: bool) -> tuple[i
 def _spread(x: Tensor, dims: tuple[int, ...]) -> Any:
     """The vjp of a sum over `dims`: each summand gets the gradient of its sum."""
     xp, kept = xp_of(x.data), tuple(1 if i in dims else n for i, n in enumerate(x.shape))
-    return lambda g: xp.broadcast_to(g.reshape(kept), x.shape)
+    return lambda g: g.reshape(kept) if kept == x.shape else xp.broadcast_to(g.reshape(kept), x.shape)
 
 
 def _unpack(sizes: tuple[Any, ...]) -> tuple[int, ...]:

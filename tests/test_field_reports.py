@@ -205,6 +205,20 @@ def test_numbers_without_axes() -> None:
     equal(x.log_softmax(0), 0.0)
 
 
+@pytest.mark.parametrize("take", [lambda t: t.max(), lambda t: t.min(0), lambda t: t.sum(), lambda t: t.norm()])
+def test_a_number_that_is_used_twice(take: Any) -> None:
+    x = leaf(3.0)
+    y = take(x * 1)
+    (y * y).backward()
+    equal(x.grad, 6.0)
+
+
+def test_the_gradient_of_a_batch_of_one_may_be_written() -> None:
+    for y in (leaf(np.ones((1, 4))).sum(0), leaf(np.ones((1, 4))).mean(0, keepdim=True)):
+        ((_, vjp),) = y.node.edges
+        assert vjp(np.ones(y.shape)).flags.writeable  # loops are compiled once more for an array that is read-only
+
+
 def test_the_tails_of_activations() -> None:
     x = np.float32([-80, -40, -20, 0, 20, 40, 80])
     wide = x.astype(np.float64)
