@@ -53,6 +53,8 @@ BEYOND: dict[str, tuple[Any, str]] = {  # argument: (PyTorch's default, what to 
     "scheduler": (None, "the optimizer takes it, lr= a function of the step"),
     "patience": (None, "an Observer whose after_epoch(record) returns True ends the training"),
     "metrics": (None, "a Trainer gives loss and accuracy; compute others in an observer, or from trainer.predict(x)"),
+    "num_workers": (0, "leave it out: a batch is a slice of arrays in memory"),
+    "pin_memory": (False, "leave it out: a batch is a slice of arrays in memory"),
     "out": (None, _NEW),
     "padding_mode": ("zeros", "pad the images before they are made Tensors (np.pad)"),
     "pos_weight": (None, "with reduction='none': ((1 + (pos_weight - 1) * y) * losses).mean(), for y of 0 and 1"),

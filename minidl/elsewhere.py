@@ -8,7 +8,10 @@ from __future__ import annotations
 
 FIRST_ONLY = "there are no second derivatives: for a penalty on a gradient's norm see tutorials/pages/from-pytorch.md"
 _DTYPE = "Tensor(t.numpy().astype(...)) changes the dtype, model.to(dtype=...) that of a whole model"
-_GRAPH = "t.numpy().copy() copies the values, t.detach() drops the graph, t * 1 keeps the gradient"
+_GRAPH = (
+    "copy.deepcopy(net) copies a network, t.numpy().copy() the values of a Tensor; "
+    "t.detach() drops the graph, t * 1 keeps the gradient"
+)
 _SHAPES = "shapes broadcast automatically"
 _MADE_ONCE = "with rng = np.random.default_rng(seed), made once"
 _RANDOM = f"Tensor(rng.standard_normal(shape, np.float32)), {_MADE_ONCE}"
@@ -40,6 +43,9 @@ _ONE_MAX = "x.max((2, 3)) is the largest of each channel"
 _PATCHES = (
     "x.reshape(n, c, h // k, k, w // k, k).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * k * k) are patches side by side"
 )
+_GATHERED = "t[np.arange(len(t))[:, None], index], along dim 1"
+_SCATTERED = "np.eye(n, dtype=t.dtype)[index].T @ t adds row i to row index[i] of n rows"
+_ONE_PRECISION = "leave it out: the weights' dtype is that of all results; model.to(dtype=...) changes it"
 _CLIPPED = "np.clip(p.grad, -c, c, out=p.grad) for each p of net.parameters()"
 _OWN_AVERAGE = "optim.average.AveragedAdam; or in a copy a of each p, with no_grad(): a *= 0.99; a += 0.01 * p"
 _KL = "(q * (q.clamp(1e-30).log() - log_p)).sum(1).mean()"
@@ -90,7 +96,7 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "amax": "t.max(dim)", "amin": "t.min(dim)",
     "argmin": "(-t).argmax(dim)", "expand": _SHAPES, "expand_as": _SHAPES,
     "broadcast_to": _SHAPES, "repeat": "ops.cat([t, t], dim)",
-    "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": "t[rows, columns]",
+    "chunk": "slices, t[a:b]", "split": "slices, t[a:b]", "gather": _GATHERED, "take_along_axis": _GATHERED,
     "masked_fill": "ops.where(mask, value, t)", "clip": "t.clamp(min, max)", "swapaxes": "t.transpose(dim0, dim1)",
     "ravel": "t.flatten()", "any": "(t != 0).any()", "all": "(t != 0).all()",
     "values": "t.max(dim) and t.min(dim) give only the values", "indices": "t.argmax(dim)",
@@ -106,6 +112,9 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "cleargrad": "t.grad = None", "zero_": "t.grad = None, or t.data[...] = 0", "assign": "t.data[...] = values",
     "realize": "leave it out: nothing is lazy", "creator": "t.node", "linear": "ops.linear(t, weight, bias)",
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
+    "copy_": "t.data[...] = values", "fill_": "t.data[...] = value", "scatter": _SCATTERED, "scatter_add": _SCATTERED,
+    "take": "t[indices]", "expand_dims": "t.unsqueeze(dim)", "moveaxis": "t.permute(*dims)",
+    "multiply": "a * b", "divide": "a / b", "true_divide": "a / b", "subtract": "a - b", "negative": "-t", "stop_gradient": "t.detach()",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
     "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))",
@@ -133,7 +142,9 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "inference_mode": "with minidl.no_grad():", "set_grad_enabled": "with minidl.no_grad():",
     "device": 'Tensor(array, device="gpu") and net.to("gpu")', "l1_loss": _L1,
     "binary_cross_entropy": _BINARY,
-    "silu": _SILU, "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
+    "silu": _SILU, "swish": _SILU, "amp": _ONE_PRECISION, "autocast": _ONE_PRECISION, "GradScaler": _ONE_PRECISION,
+    "MNIST": "minidl.load_mnist()", "datasets": "minidl.load_mnist()",
+    "adaptive_avg_pool2d": _ONE_MEAN, "outer": "a[:, None] * b[None]",
     "logsumexp": "m + (t - m).exp().sum(dim, keepdim=True).log(), with m = t.max(dim, keepdim=True)",
     "view": "ops.reshape",
     "nll_loss": _NLL, "one_hot": _ONE_HOT,
@@ -199,7 +210,7 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "minimize": "zero_grad(), loss.backward(), step()", "apply_gradients": "step(), which reads each weight's .grad",
     "param_groups": "optimizer.lr is the learning rate, and may be set: optimizer.lr = 0.01",
     "add_param_group": "pass all groups when it is built", "defaults": "its attributes, such as optimizer.lr",
-    "state": "state_dict()",
+    "state": "state_dict()", "get_lr": "optimizer.lr", "get_last_lr": "optimizer.lr",
     "lr_scheduler": "lr= takes a schedule; optim has LinearLR and others; optim.torch.wrap takes PyTorch's",
     "StepLR": "lr=parse_schedule('step:every=1000,factor=0.1', lr=0.1, total_steps=n)", "Momentum": "SGD(momentum=0.9)",
     "CosineAnnealingLR": "lr=parse_schedule('cosine', lr=0.1, total_steps=n)",

@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from minidl.arguments import BEYOND
 from minidl.elsewhere import ELSEWHERE, OWN
 
@@ -39,9 +41,12 @@ def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = 
     if said or name.startswith("_"):
         remedy = said
     elif name.endswith("_") and otherwise:  # not scikit-learn's loss_curve_, of a Trainer
-        remedy = "nothing is changed in place: t = t + 1 makes a new one, p.data[...] = values sets a weight"
+        new = ELSEWHERE.get(name[:-1]) or (f"t.{name[:-1]}" if name[:-1] in known else "t = t + 1")
+        remedy = f"nothing is changed in place, but computed anew: {new}; p.data[...] = values sets a weight"
     elif near := _near(name, known):
         remedy = near
+    elif otherwise == OWN and hasattr(np, name):
+        remedy = f"np.{name}, without a gradient; for one {OWN}"
     else:
         remedy = otherwise
     return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))

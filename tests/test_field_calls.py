@@ -178,6 +178,11 @@ def test_numbers_are_stacked_not_joined() -> None:
         (ops, "selu", r"1.050701 \* ops.where\(x > 0, x, 1.673263"),
         (ops, "relu_", "nothing is changed in place"),
         (Tensor(1.0), "normal_", "nothing is changed in place"),
+        (Tensor(1.0), "clamp_", r"computed anew: t.clamp; p.data\[...\] ="),
+        (Tensor(1.0), "masked_fill_", r"computed anew: ops.where\(mask, value, t\); "),
+        (Tensor(1.0), "geometric_", "computed anew: t = t . 1; "),
+        (Tensor(1.0), "floor", "np.floor, without a gradient; for one compose it from minidl.ops"),
+        (ops, "cumprod", "np.cumprod, without a gradient; for one "),
         (Tensor(1.0), "sofmax", r"did you mean softmax\?"),
         (SGD(Net().parameters(), lr=0.1), "param_groups", r"optimizer.lr is the learning rate, and may be set"),
         (Adam(), "add_param_group", "when it is built"),
@@ -194,6 +199,11 @@ def test_numbers_are_stacked_not_joined() -> None:
         (minidl, "Adam", "it is minidl.optim.Adam"),
         (minidl, "float32", "np.float32"),
         (minidl, "DataLoader", r"minidl.batches\(images, labels, 64, rng\)"),
+        (minidl.data, "DataLoader", r"minidl.batches\(images, labels, 64, rng\)"),
+        (minidl.data, "MNIST", r"minidl.load_mnist\(\)"),
+        (minidl.data, "load_minst", r"minidl.data has no 'load_minst': did you mean load_mnist\?"),
+        (Adam(), "get_last_lr", "optimizer.lr"),
+        (Net(), "clone", r"copy.deepcopy\(net\) copies a network"),
         (minidl, "random_split", r"permutation\(len\(x\)\)"),
         (minidl, "Generator", "np.random.default_rng"),
         (minidl, "cumprod", "np.cumprod$"),
@@ -233,6 +243,7 @@ def test_the_remedies_are_right() -> None:
 
 
 INDEX = np.array([3, 0, 3, 1, 3])
+COLUMNS = np.array([[0, 1], [1, 1], [2, 0], [0, 0], [2, 1]])
 RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of probabilities), w (3,)
     "concat": lambda t, F, v: t.cat([v["a"], v["b"]], 1), "hstack": lambda t, F, v: t.hstack([v["a"], v["b"]]),
     "vstack": lambda t, F, v: t.vstack([v["a"], v["b"]]), "tile": lambda t, F, v: t.tile(v["t"], (1, 2)),
@@ -254,6 +265,8 @@ RECIPES = {  # name: what PyTorch gives of x, a and b (5, 3), q and p (rows of p
     "soft_margin_loss": lambda t, F, v: F.soft_margin_loss(v["x"], v["signs"].detach()),
     "softsign": lambda t, F, v: F.softsign(v["x"]), "cos": lambda t, F, v: t.cos(v["x"]),
     "outer": lambda t, F, v: t.outer(v["a"][0], v["b"][0]),
+    "gather": lambda t, F, v: t.gather(v["t"], 1, t.tensor(COLUMNS)),
+    "scatter_add": lambda t, F, v: t.zeros(4, 3, dtype=t.float64).index_add(0, t.tensor(INDEX), v["t"]),
 }  # fmt: skip
 
 
@@ -273,7 +286,9 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
     here = {key: Tensor(value, requires_grad=True) for key, value in arrays.items()}
     there = {key: torch.tensor(value, requires_grad=True) for key, value in arrays.items()}
     wanted = RECIPES[name](torch, torch.nn.functional, there)
-    recipe = re.split(r", (?=of minidl|with [dm] =|t the|y of)| is twice", minidl.elsewhere.ELSEWHERE[name])[0]
+    recipe = re.split(
+        r", (?=of minidl|with [dm] =|t the|y of|along)| is twice| adds row", minidl.elsewhere.ELSEWHERE[name]
+    )[0]
     sizes = {"n": 2, "c": 3, "h": 4, "w": 4} if name == "Upsample" else {"n": 3}
     names = {**here, "ops": ops, "np": np, "record": minidl.tensor.record, "dim": 1, **sizes}
     if "loss" in name and "y" not in names:
@@ -291,6 +306,8 @@ def test_the_recipes_are_pytorchs(name: str) -> None:
             "w": 0.5,
         }
         names["margin"] = 1
+    if name in ("gather", "scatter_add"):
+        names |= {"index": COLUMNS if name == "gather" else INDEX, "n": 4}
     if name == "repeat_interleave":
         names["n"] = 2
     if name == "outer":

@@ -199,6 +199,8 @@ REFUSED: dict[str, Any] = {
     "argmax has no argument 'axis'": lambda: Tensor(T).argmax(axis=1),
     "softmax has no argument 'axis'": lambda: ops.softmax(T, axis=1),
     "cat has no argument 'axis'": lambda: ops.cat([T, T], axis=1),
+    "no argument 'num_workers': leave it out": lambda: batches(T, np.zeros(len(T), int), 2, num_workers=4),
+    r"Sequential.forward\(\) takes 2 positional": lambda: nn.Sequential(nn.Linear(3, 2))(T, T),
     "do not fit shape .*numpy.float32": lambda: Tensor(T).view(np.float32),
 }
 

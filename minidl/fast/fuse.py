@@ -88,9 +88,9 @@ class Fused:
         self.forms = dict(sorted(forms.items(), key=lambda item: -len(item[0])))  # the longest match wins
         self._found: WeakKeyDictionary[Module, tuple[list[Any], list[Segment]]] = WeakKeyDictionary()
 
-    def __call__(self, model: Sequential, x: Tensor) -> Any:
-        if watchers.get():
-            return NotImplemented  # a watcher needs the output of each layer
+    def __call__(self, model: Sequential, x: Tensor, *more: Any) -> Any:
+        if more or watchers.get():
+            return NotImplemented  # a watcher needs the output of each layer; for more inputs forward raises
         for segment in self.segments(model):
             x = segment(x)
         return x
