@@ -114,7 +114,8 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "new_zeros": "Tensor(np.zeros(shape, np.float32))", "new_ones": "Tensor(np.ones(shape, np.float32))",
     "copy_": "t.data[...] = values", "fill_": "t.data[...] = value", "scatter": _SCATTERED, "scatter_add": _SCATTERED,
     "take": "t[indices]", "expand_dims": "t.unsqueeze(dim)", "moveaxis": "t.permute(*dims)",
-    "multiply": "a * b", "divide": "a / b", "true_divide": "a / b", "subtract": "a - b", "negative": "-t", "stop_gradient": "t.detach()",
+    "multiply": "a * b", "divide": "a / b", "true_divide": "a / b", "subtract": "a - b", "negative": "-t",
+    "stop_gradient": "t.detach()",
     "index_select": "t[indices]", "masked_select": "t[mask]", "roll": "ops.cat([t[-k:], t[:-k]])",
     # functions
     "zeros_like": "Tensor(np.zeros_like(t))", "ones_like": "Tensor(np.ones_like(t))",

@@ -118,8 +118,18 @@ def to_examples(ndim: int) -> str:
     return f": logits.reshape(-1, classes), labels.reshape(-1), after logits.permute{order} where classes are axis 1"
 
 
+def to_same(what: str, x: Any, target: Any) -> str:
+    """Predictions and targets of different shapes, and how a column of one and a row of the other become the same."""
+    words = f"{what} {x.shape} and target {target.shape} must have the same shape"
+    if x.shape == (*target.shape, 1):
+        return f"{words}: give target[..., None]"
+    return f"{words}: give target[..., 0]" if target.shape == (*x.shape, 1) else words
+
+
 def to_rows(x: Any, w: Any) -> str:
-    """How images become the rows that a weight takes, if they would fit."""
+    """How images become the rows that a weight takes, and numbers a column, if they would fit."""
+    if x.ndim == 1 and w.ndim == 2 and w.shape[1] == 1:
+        return ": x[:, None] makes a column of it"
     fits = x.ndim > 2 and w.ndim == 2 and math.prod(x.shape[1:]) == w.shape[1]
     return ": nn.Flatten(), or x.flatten(1), makes rows of it" if fits else ""
 

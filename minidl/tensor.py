@@ -126,7 +126,7 @@ class Tensor(Operators):
             refuse("backward", other)
         if not self.requires_grad:
             raise RuntimeError("backward() on a tensor that needs no gradient: set requires_grad=True on an input; "
-                               "a Tensor converted to an array on the way, by np.array([t]), has lost it")  # fmt: skip
+                               "no_grad(), or an array on the way, by np.array([t]), has lost it")  # fmt: skip
         pending: dict[Tensor, Array] = {self: _seed(self, gradient)}  # gradients not yet passed on
         order = _topological_order(self)
         while order:
@@ -295,7 +295,8 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
 
 def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
-        raise RuntimeError(f"'{node.name}' was freed by backward(): pass retain_graph=True there, or compute it again")
+        raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
+                           "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
     for tensor, version in node.reads:
         if tensor.version != version:
             raise RuntimeError(f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed "

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import Tensor, nn, ops
+from minidl import Tensor, nn, no_grad, ops
 from minidl.optim import SGD, Adam
 from minidl.tensor import record
 from tests.forms import FORMS, leaf
@@ -62,6 +62,23 @@ def test_backward_of_what_was_an_array_says_why() -> None:
     losses = [leaf(1.0) * 2, leaf(2.0) * 3]
     with pytest.raises(RuntimeError, match=r"needs no gradient: .* array on the way, by np.array.*, has lost it"):
         Tensor(np.array(losses)).mean().backward()
+    with no_grad():
+        loss = leaf(1.0) * 2
+    with pytest.raises(RuntimeError, match=r"needs no gradient: .*; no_grad\(\), or .*, has lost it"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("loss", [ops.mse_loss, ops.binary_cross_entropy_with_logits])
+@pytest.mark.parametrize(("mine", "theirs", "how"), [((4, 1), 4, "..., None"), (4, (4, 1), "..., 0"), (4, 5, "")])
+def test_a_column_and_a_row_are_told_how_they_become_the_same(loss: Any, mine: Any, theirs: Any, how: str) -> None:
+    words = rf"must have the same shape: give target\[{how}\]$" if how else "must have the same shape$"
+    with pytest.raises(ValueError, match=words):
+        loss(leaf(np.ones(mine)), np.ones(theirs))
+
+
+def test_numbers_become_a_column() -> None:
+    with pytest.raises(ValueError, match=r"linear: x \(5,\) .*: x\[:, None\] makes a column of it"):
+        nn.Linear(1, 3)(np.ones(5, np.float32))
 
 
 # ---- a loss of pairs ----

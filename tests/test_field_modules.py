@@ -348,8 +348,17 @@ def test_backward_twice() -> None:
     loss.backward(retain_graph=True)
     loss.backward()
     equal(x.grad, [8.0])
-    with pytest.raises(RuntimeError, match="freed"):
+    with pytest.raises(RuntimeError, match=r"'sum' was freed .*: compute it again, .* pass retain_graph=True"):
         loss.backward()
+
+
+def test_a_state_that_is_kept_from_step_to_step_is_detached() -> None:
+    w, h = leaf([0.5]), Tensor(np.ones(1))
+    h = ops.tanh(h * w)
+    h.sum().backward()
+    with pytest.raises(RuntimeError, match=r"'tanh' was freed by backward.* detach\(\) a state that is kept"):
+        ops.tanh(h * w).sum().backward()
+    ops.tanh(h.detach() * w).sum().backward()
 
 
 def test_a_look_at_the_layers_that_returns_nothing_changes_nothing() -> None:

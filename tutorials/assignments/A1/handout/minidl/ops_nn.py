@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, accelerated, backend_of, same_bits, xp_of
-from minidl.refuse import refuse, to_classes, to_examples, to_labels, to_rows
+from minidl.refuse import refuse, to_classes, to_examples, to_labels, to_rows, to_same
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Reading, Tensor, alike, as_tensor, axes, record, total
@@ -162,7 +162,7 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor
     target = as_tensor(target, like=prediction)
     alike("mse_loss", prediction, target, dtype=False)
     if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction {prediction.shape} and target {target.shape} must have the same shape")
+        raise ValueError(f"mse_loss: {to_same('prediction', prediction, target)}")
     d = prediction.data - target.data
     y, share = _reduced("mse_loss", d * d, reduction)
     scale = 2 * share
@@ -182,7 +182,7 @@ def binary_cross_entropy_with_logits(z: Any, target: Any, *, reduction: str = "m
     target = as_tensor(target, like=z)
     alike(op, z, target, dtype=False)
     if z.shape != target.shape:
-        raise ValueError(f"{op}: logits {z.shape} and target {target.shape} must have the same shape")
+        raise ValueError(f"{op}: {to_same('logits', z, target)}")
     xp, y = xp_of(z.data), target.data
     e = xp.exp(-xp.abs(z.data))
     yes = xp.where(z.data < 0, e, 1) / (1 + e)  # s(z)

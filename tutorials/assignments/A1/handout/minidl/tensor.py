@@ -277,7 +277,8 @@ def _seed(tensor: Tensor, gradient: Any) -> Array:
 
 def _edges(node: Node) -> list[Edge]:
     if node.edges is None:
-        raise RuntimeError(f"'{node.name}' was freed by backward(): pass retain_graph=True there, or compute it again")
+        raise RuntimeError(f"'{node.name}' was freed by backward(): compute it again, or detach() a state that is kept "
+                           "from step to step; to use it twice, pass retain_graph=True to the first")  # fmt: skip
     for tensor, version in node.reads:
         if tensor.version != version:
             raise RuntimeError(f"backward of '{node.name}' reads a weight of shape {tensor.shape} that was changed "
