@@ -114,7 +114,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_LATER[name]), name)
     for part in () if name.startswith("_") else ("ops", "nn", "optim"):
         if name in importlib.import_module(f"minidl.{part}").__all__:
-            raise AttributeError(f"minidl has no '{name}': it is minidl.{part}.{name}")
+            raise missing("minidl", name, otherwise=f"it is minidl.{part}.{name}")
     raise missing("minidl", name, otherwise=f"np.{name}" if hasattr(np, name) else "", known=__all__)
 
 

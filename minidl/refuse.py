@@ -9,7 +9,9 @@ ignored. With PyTorch's default value it changes nothing, and is accepted.
 from __future__ import annotations
 
 import difflib
+import dis
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +36,12 @@ class Named:
             raise missing(type(self).__name__, name, type(self)._otherwise, known)
 
 
-def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError:
+def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = ()) -> AttributeError | ImportError:
     """The error for a name that `where`, such as minidl.ops, does not have: with what to write instead, or the most
-    similar of the `known` names."""
+    similar of the `known` names. To be raised in a __getattr__.
+
+    For `from minidl.nn import GRU` it is an ImportError: the words of an AttributeError would not be shown there.
+    """
     said = ELSEWHERE.get(f"{where}.{name}") or ELSEWHERE.get(name, "")  # some mean something else there
     if said or name.startswith("_"):
         remedy = said
@@ -49,7 +54,9 @@ def missing(where: str, name: str, otherwise: str = OWN, known: Iterable[str] = 
         remedy = f"np.{name}, without a gradient; for one {OWN}"
     else:
         remedy = otherwise
-    return AttributeError(f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""))
+    words, user = f"{where} has no '{name}'" + (f": {remedy}" if remedy else ""), sys._getframe(2)
+    imported = dis.opname[user.f_code.co_code[user.f_lasti]] == "IMPORT_FROM"
+    return ImportError(words) if imported and f"{where}.{name}" not in sys.modules else AttributeError(words)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ import copy
 import json
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from minidl import Tensor, Trainer, nn, ops, optim
 from minidl.data.splits import Examples, Splits
 from minidl.optim import SGD, Adam
 
+ROOT = Path(__file__).parents[1]
 IMAGES = np.random.default_rng(0).random((4, 1, 2, 3), dtype=np.float32)
 
 
@@ -216,6 +219,30 @@ def test_a_near_name_is_named(where: Any, name: str, words: str) -> None:
     with pytest.raises(AttributeError, match=words) as told:
         getattr(where, name)
     assert f"has no '{name}'" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("from minidl import DataLoader", r"minidl.batches\(images, labels, 64, rng\)"),
+        ("from minidl import relu", "it is minidl.ops.relu"),
+        ("from minidl import whatever", "whatever'$"),
+        ("from minidl.data import MNIST", r"minidl.load_mnist\(\)"),
+        ("from minidl.nn import functional as F", "minidl.ops$"),
+        ("from minidl.nn import Linear, GRU", "there are no recurrent layers"),
+        ("from minidl.ops import relu, einsum", "ops.matmul, with transpose"),
+        ("from minidl.optim import lr_scheduler", "lr= takes a schedule"),
+    ],
+)
+def test_an_import_is_told_what_to_write(line: str, words: str) -> None:
+    with pytest.raises(ImportError, match=f"has no '.*{words}"):
+        exec(line, {})
+
+
+def test_modules_are_imported_from_packages_as_before() -> None:
+    lines = ("from minidl import train", "from minidl.data import layout", "from minidl.optim import sgd")
+    code = "\n".join([*lines, "import minidl", "assert not hasattr(minidl, 'MNIST') and not hasattr(minidl.nn, 'GRU')"])
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.pytorch
