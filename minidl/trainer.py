@@ -30,11 +30,11 @@ from minidl.module import device_of, dtype_of
 from minidl.nn import Module
 from minidl.optim import Optimizer
 from minidl.refuse import Named, refuse
-from minidl.rng import CounterRng
 from minidl.telling import counted
 from minidl.tensor import Tensor
 from minidl.training.divergence import LastGoodWeights, diverged
 from minidl.training.history import History, Position
+from minidl.training.kept import numbers, put_numbers, put_states, states
 from minidl.training.observer import Observer, Step, after_epoch, after_step
 from minidl.training.slips import check_settings, tell_resting, tell_slips
 
@@ -92,6 +92,7 @@ class Trainer(Named):
         self._captured = None  # on a GPU: a whole step in one launch, with the same bits
         if not on_cpu:
             self._captured = captured(lambda x, labels: self._forward(Tensor(x), labels)[1:], optimizer, model)
+        self._built = numbers(model)  # a checkpoint holds those that have changed since
         self.between_steps = True  # model, optimizer and progress are consistent: safe to save
         self.run: Any = None  # what writes the folder (program/folder.py)
         if folder is not None:
@@ -325,28 +326,24 @@ class Trainer(Named):
     def state(self) -> dict[str, Any]:
         """Where training stands, as JSON, without the weights and the optimizer's vectors."""
         self._read()
+        now = numbers(self.model)
+        changed = {name: now[name] for name in now if name not in self._built or now[name] != self._built[name]}
         return {
             **asdict(self.progress),
-            "generators": {name: rng.state() for name, rng in _generators(self.model)},
+            "generators": states(self.model),
+            **({"numbers": changed} if changed else {}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to what `state()` returned."""
         state = dict(state)
-        states = state.pop("generators")
+        generators, changed = state.pop("generators"), state.pop("numbers", {})
         self.progress = Position(**state)
-        for name, rng in _generators(self.model):
-            rng.load_state(states[name])
+        put_states(self.model, generators)
+        put_numbers(self.model, changed)
+        self._built = {name: value for name, value in self._built.items() if name not in changed}
 
 
 def program_above() -> Any:
     """The package that shows a Trainer's run and writes its folder. It is a higher layer, so it is imported by name."""
     return importlib.import_module("minidl.program")
-
-
-def _generators(model: Module) -> Iterator[tuple[str, CounterRng]]:
-    """The random generators that layers own (dropout's), by path."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, CounterRng):
-                yield f"{path}.{name}", value

@@ -26,6 +26,7 @@ from minidl.trainer import Trainer
 from minidl.training.checkpoint import Checkpoint, CheckpointError
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.history import History
+from minidl.training.kept import put_numbers
 from minidl.training.models import build_model, count_parameters
 from minidl.training.observer import Observer
 from minidl.training.own import check_there, of_file, own_network, own_optimizer
@@ -175,7 +176,8 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
             made.to(dtype=dtype)
     try:
         give_weights(made, checkpoint.model)
-    except ValueError as error:
+        put_numbers(made, checkpoint.state["trainer"].get("numbers", {}))
+    except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the weights of {folder} do not fit {type(made).__name__}: {error}") from error
     frozen = config.get("frozen")  # a Trainer's run has it
     if frozen is not None and made is not model:

@@ -53,7 +53,11 @@ class Observer:
         """An epoch begins, or continues in a resumed run."""
 
     def before_step(self, step: Step) -> None:
-        """A step begins. It uses step.x and step.labels as they are after this call, such as an augmented batch."""
+        """A step begins. It uses step.x and step.labels as they are after this call, such as an augmented batch.
+
+        What an observer keeps is not saved with a run. So draw random changes from a generator of this step, such as
+        np.random.default_rng([0, step.number]): then a resumed run draws the same ones.
+        """
 
     def after_step(self, step: Step) -> bool | None:
         """The step is done and counted."""

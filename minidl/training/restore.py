@@ -16,7 +16,7 @@ import numpy as np
 from minidl.backend import Array
 from minidl.data import Dataset
 from minidl.data.dataset import LONGEST_NAME
-from minidl.data.schema import Kind, anything, flag, listed, mapping, maybe, real, table, text, whole
+from minidl.data.schema import Kind, anything, either, flag, listed, mapping, maybe, real, table, text, whole
 from minidl.nn import Module
 from minidl.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from minidl.training.config import Config, Job
@@ -39,7 +39,10 @@ SUMMARY: dict[str, Kind] = {  # summary.json, without the times
     "switch": maybe(EVENT), "run": text(100), "bits": whole(), "fast": maybe(text(100)),
 }  # fmt: skip
 PARENT = table({"run": text(), "epochs": whole(), "steps": whole()})
-GENERATOR = table({"key": listed(whole(0, 2**64), 2, 2), "step": whole(0, 2**62)})
+GENERATOR = either(
+    table({"key": listed(whole(0, 2**64), 2, 2), "step": whole(0, 2**62)}),
+    table({"bit_generator": text(100), "state": mapping(whole(0, 2**128)), "has_uint32": whole(), "uinteger": whole()}),
+)
 TRAINER: dict[str, Kind] = {
     "epoch": whole(), "batch": whole(), "step": whole(), "loss_sum": NUMBER, "correct": whole(), "seen": whole(),
     "samples": whole(), "train_seconds": NUMBER, "seconds": NUMBER, "metrics": listed(table(RECORD)),
@@ -74,7 +77,7 @@ STATE = table(
             {"class_names": listed(text(LONGEST_NAME)), "polarity": text(100), "known": text(100)},
         ),
         "model": table({"image_size": listed(whole(1, LARGEST), 2, 2), "classes": whole(1, LARGEST)}),
-        "trainer": table(TRAINER),
+        "trainer": table(TRAINER, {"numbers": mapping(anything)}),
         "optimizer": mapping(anything),
     },
     {"files": mapping(text(64)), "parent": maybe(PARENT), "summary": maybe(table(SUMMARY, {"parent": PARENT}))},

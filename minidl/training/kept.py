@@ -1,0 +1,97 @@
+"""What a network keeps in itself besides weights and buffers: random generators, and numbers that `forward` changes.
+
+A checkpoint holds them too: otherwise a resumed run would draw its noise again from the start, or count from zero.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from random import getstate
+from typing import Any
+
+import numpy as np
+
+from minidl.module import Module
+from minidl.rng import CounterRng
+from minidl.telling import tell
+
+OURS = ("training", "by_chance", "_results")  # what every Module or layer has there
+
+
+# ---- generators ----
+
+
+def states(model: Module) -> dict[str, Any]:
+    """The state, as JSON, of each generator that a module has as an attribute: a CounterRng, such as dropout's, or one
+    made by np.random.default_rng."""
+    return {name: g.state() if isinstance(g, CounterRng) else g.bit_generator.state for name, g in _generators(model)}
+
+
+def put_states(model: Module, saved: Mapping[str, Any]) -> None:
+    """Go back to what `states` returned."""
+    for name, generator in _generators(model):
+        if isinstance(generator, CounterRng):
+            generator.load_state(saved[name])
+        else:
+            generator.bit_generator.state = saved[name]
+
+
+def _generators(model: Module) -> Iterator[tuple[str, Any]]:
+    for name, value in _attributes(model):
+        numpys = isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64)
+        if numpys or isinstance(value, CounterRng):
+            yield name, value
+
+
+# ---- numbers ----
+
+
+def numbers(model: Module) -> dict[str, Any]:
+    """The numbers, strings and None that modules have as attributes, as JSON; NumPy's with their dtype."""
+    found: dict[str, Any] = {}
+    for name, value in _attributes(model):
+        if isinstance(value, (np.bool_, np.integer, np.floating)):
+            found[name] = [value.dtype.name, value.item()]
+        elif isinstance(value, (int, float, str, type(None))) and name.rpartition(".")[2] not in OURS:
+            found[name] = value
+    return found
+
+
+def put_numbers(model: Module, saved: Mapping[str, Any]) -> None:
+    """Set these attributes to what `numbers` returned. Raises KeyError or ValueError if the network can't have them."""
+    modules = dict(model.named_modules())
+    for path, value in saved.items():
+        module, name = modules[path.rpartition(".")[0]], path.rpartition(".")[2]
+        if hasattr(type(module), name) or isinstance(vars(module).get(name), (Module, np.ndarray)):
+            raise ValueError(f"{path} of this network is not a number")
+        vars(module)[name] = np.dtype(value[0]).type(value[1]) if isinstance(value, list) else value
+
+
+def _attributes(model: Module) -> Iterator[tuple[str, Any]]:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            yield f"{path}.{name}" if path else name, value
+
+
+# ---- generators that no network has ----
+
+
+class Drawn:
+    """Warns if a step draws from a generator of the whole process, np.random.rand() or random.random()."""
+
+    def __init__(self) -> None:
+        self.before = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, Any]:
+        numpys = np.random.get_state(legacy=False)  # noqa: NPY002 (to find out whether it is used)
+        return {"np.random": pickle.dumps(numpys), "random": getstate()}
+
+    def tell(self, step: int) -> None:
+        """Warn if one of them has moved since this was made."""
+        for name, state in self._now().items():
+            if state != self.before[name]:
+                tell(f"step {step} draws from {name}, whose state is not saved: without a seed for it this run can't "
+                     "be repeated, and it can't be resumed with the same bits. Draw from a generator in the network, "
+                     "self.rng = np.random.default_rng(0)")  # fmt: skip
