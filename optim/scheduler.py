@@ -163,6 +163,9 @@ class OneCycleLR(Scheduler):
 
 def _base(optimizer: Optimizer) -> float:
     """The optimizer's learning rate, to be multiplied. Raises TypeError for an optimizer of two phases."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"a scheduler takes the optimizer whose rate it sets, not a {type(optimizer).__name__}. For a "
+                        "schedule to give as lr: schedule.linear(1e-3, 500) of minidl.optim")  # fmt: skip
     if not isinstance(optimizer, Rule) or callable(optimizer.lr_or_schedule):
         what = "has a schedule already" if isinstance(optimizer, Rule) else "has phases with their own learning rates"
         raise TypeError(

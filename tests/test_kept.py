@@ -86,6 +86,9 @@ def test_numbers_of_any_kind_are_put_back_as_they_were():
             put_numbers(other, {wrong: 1})
 
 
+RNG = np.random.default_rng(0)
+
+
 class Chance(nn.Module):
     def __init__(self, draw):
         self.draw, self.layer = draw, nn.Linear(16, 2)
@@ -103,8 +106,11 @@ def trainer(tmp_path: Path | None, draw) -> Trainer:
     return Trainer(net, Adam(net.parameters()), Splits(examples, examples, examples, 2, (4, 4)), 8, folder=folder)
 
 
-@pytest.mark.parametrize(("name", "draw"), [("np.random", np.random.rand), ("random", random.random)])
-def test_a_generator_of_the_whole_process_is_told_once_if_a_run_is_saved(tmp_path, name, draw):
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [("np.random", np.random.rand), ("random", random.random), ("RNG", lambda: RNG.random())],
+)
+def test_a_generator_that_is_not_in_the_network_is_told_once_if_a_run_is_saved(tmp_path, name, draw):
     with pytest.warns(UserWarning, match=f"step 1 draws from {name}, whose state is not saved") as told:
         trainer(tmp_path, draw).fit(2, verbose=False)
     assert len(told) == 1

@@ -151,6 +151,13 @@ def test_bad_rate_of_a_schedule():
         warmup(0.1, 5)
 
 
+@pytest.mark.parametrize("make", [lambda o: LinearLR(o, 60), lambda o: ExponentialLR(o, 0.9)])
+def test_a_scheduler_of_something_else_than_an_optimizer(make):
+    """As when it is meant as lr: Adam(params, lr=LinearLR(0.01, 60))."""
+    with pytest.raises(TypeError, match=r"takes the optimizer .*, not a float. .* give as lr: schedule.linear\("):
+        make(0.01)
+
+
 def test_schedules():
     assert [constant(0.3)(k) for k in (0, 99)] == [0.3, 0.3]
     assert [step(1.0, 10, 0.1)(k) for k in (0, 9, 10, 19, 20)] == pytest.approx([1, 1, 0.1, 0.1, 0.01], rel=1e-15)

@@ -6,6 +6,7 @@ A checkpoint holds them too: otherwise a resumed run would draw its noise again 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from random import getstate
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from minidl.module import Module
+from minidl.optim import Optimizer
+from minidl.optim.checks import NOISE
 from minidl.rng import CounterRng
 from minidl.telling import tell
 
@@ -74,24 +77,29 @@ def _attributes(model: Module) -> Iterator[tuple[str, Any]]:
             yield f"{path}.{name}" if path else name, value
 
 
-# ---- generators that no network has ----
+# ---- generators elsewhere ----
 
 
 class Drawn:
-    """Warns if a step draws from a generator of the whole process, np.random.rand() or random.random()."""
+    """Warns if a step draws from a generator that no checkpoint holds: np.random.rand(), random.random(), or one that
+    is a global variable of the program, where a class of the network or the optimizer is defined."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Module, optimizer: Optimizer) -> None:
+        kinds = {type(thing) for thing in (*(module for _, module in model.named_modules()), optimizer)}
+        self.places = [vars(sys.modules[kind.__module__]) for kind in kinds if kind.__module__ in sys.modules]
         self.before = self._now()
 
-    @staticmethod
-    def _now() -> dict[str, Any]:
+    def _now(self) -> dict[str, bytes]:
         numpys = np.random.get_state(legacy=False)  # noqa: NPY002 (to find out whether it is used)
-        return {"np.random": pickle.dumps(numpys), "random": getstate()}
+        found = {"np.random": pickle.dumps(numpys), "random": pickle.dumps(getstate())}
+        for place in self.places:
+            found |= {name: pickle.dumps(value) for name, value in place.items() if isinstance(value, NOISE)}
+        return found
 
     def tell(self, step: int) -> None:
         """Warn if one of them has moved since this was made."""
         for name, state in self._now().items():
-            if state != self.before[name]:
-                tell(f"step {step} draws from {name}, whose state is not saved: without a seed for it this run can't "
-                     "be repeated, and it can't be resumed with the same bits. Draw from a generator in the network, "
+            if state != self.before.get(name, state):
+                tell(f"step {step} draws from {name}, whose state is not saved: this run can't be resumed with the "
+                     "same bits, nor repeated unless the program seeds it. Draw from a generator in the network, "
                      "self.rng = np.random.default_rng(0)")  # fmt: skip

@@ -294,7 +294,7 @@ class Checkpoints(Observer):
 
     def __init__(self, run: Run) -> None:
         self.run, self._saved = run, -1
-        self._drawn: Drawn | None = Drawn()
+        self._drawn: Drawn | None = Drawn(run.job.model, run.job.trainer.optimizer)
 
     def after_step(self, step: Step) -> None:
         if self._drawn is not None:  # the first step: others do the same
