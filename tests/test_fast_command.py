@@ -144,10 +144,48 @@ def test_loops_that_cannot_be_kept_are_no_error(tmp_path):
 from numba.core.caching import IndexDataCacheFile
 def refuse(*_):
     raise OSError(errno.ENOSPC, "No space left on device")
-IndexDataCacheFile.save = refuse"""
+IndexDataCacheFile._open_for_write = refuse"""
     for _ in range(2):
         assert asked(full, NUMBA_CACHE_DIR=str(tmp_path)).startswith("minidl compiles its loops")
     assert not list(tmp_path.rglob("*.nbc"))
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+@pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"", lambda data: bytes(len(data))])
+def test_a_loop_whose_file_is_damaged_is_compiled_again(tmp_path, damage):
+    """As after a power failure: numba does not flush what it writes."""
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    asked(**cache)
+    assert asked(**cache) == ""
+    for file in (file for file in tmp_path.rglob("*") if file.is_file()):
+        file.write_bytes(damage(file.read_bytes()))
+    assert asked(**cache).startswith("minidl compiles its loops")
+    assert asked(**cache) == ""
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_processes_that_compile_at_the_same_time_keep_their_loops_apart(tmp_path, monkeypatch):
+    """As an array job does, on different processors with one home folder."""
+    from minidl.fast.loops.compiler import _Files
+
+    first, second, other = (_Files(str(tmp_path), "loop", sources) for sources in ("same", "same", "other"))
+    opened = first._open_for_write
+
+    def meanwhile(path):
+        second.save("avx512", 512)
+        return opened(path)
+
+    monkeypatch.setattr(first, "_open_for_write", meanwhile)
+    first.save("avx2", 2)
+    for each in (first, second):
+        assert [each.load(key) for key in ("avx2", "avx512", "sse")] == [2, 512, None]
+    assert other.load("avx2") is None
+
+
+@pytest.mark.skipif(fast.version() is None, reason="needs the extra fast")
+def test_where_numba_compiles_nothing_numpy_computes():
+    done = run("minidl.fast", NUMBA_DISABLE_JIT="1")
+    assert done.stderr == "minidl.fast: error: nothing to compile: NUMBA_DISABLE_JIT is set\n"
 
 
 def test_without_numba():

@@ -21,6 +21,8 @@ def _found() -> tuple[Kernels, str]:
     try:
         import numba
 
+        if numba.config.DISABLE_JIT:
+            return {}, "NUMBA_DISABLE_JIT is set"
         from minidl.fast.loops.kernels import KERNELS
     except ModuleNotFoundError as error:
         return {}, f'{error.name} is not installed: pip install "minidl[fast]"'

@@ -8,6 +8,7 @@ must be cast to it first, or everything is computed in double precision.
 from __future__ import annotations
 
 import hashlib
+import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,6 +81,35 @@ class _Places(CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (*CompileResultCacheImpl._locator_classes, _Beside)
 
 
+class _Files(IndexDataCacheFile):  # type: ignore[misc]
+    """One file per entry, named by its key, that carries its checksum.
+
+    numba's own have an index, which two processes that compile at the same time overwrite for each other: then it may
+    lead to code for other arguments, or on a network drive for another processor. A damaged file ended every run.
+    """
+
+    def load(self, key: Any) -> Any:
+        """The entry of this key; None if there is none, or it is damaged or of other sources."""
+        try:
+            found = self._path(key).read_bytes()
+        except OSError:
+            return None
+        data = found[32:]
+        return pickle.loads(data) if found[:32] == self._checksum(key, data) else None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write the entry. Raises OSError."""
+        data = self._dump(data)
+        with self._open_for_write(str(self._path(key))) as file:
+            file.write(self._checksum(key, data) + data)
+
+    def _path(self, key: Any) -> Path:
+        return Path(self._data_path(self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16))))
+
+    def _checksum(self, key: Any, data: bytes) -> bytes:
+        return hashlib.sha256(repr((self._version, self._source_stamp, key)).encode() + data).digest()
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
     """numba's own cache, except: an entry is valid as long as none of our files has changed, not only the function's
     own, since functions from the others are inlined into it. Entries are also looked up in the folder beside these
@@ -91,7 +121,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         super().__init__(function)
         places = [self._cache_path] if config.CACHE_DIR else [self._cache_path, str(BESIDE)]
         self._cache_file, *self._others = [
-            IndexDataCacheFile(place, self._impl.filename_base, _sources()) for place in dict.fromkeys(places)
+            _Files(place, self._impl.filename_base, _sources()) for place in dict.fromkeys(places)
         ]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
