@@ -33,6 +33,7 @@ from minidl.training.config import Config, Options, prepare
 from minidl.training.continued import begin_from
 from minidl.training.divergence import Diverged
 from minidl.training.folder import REPORT, check_unused
+from minidl.training.kept import Drawn
 from minidl.training.loader import UserError
 from minidl.training.models import count_parameters
 from minidl.training.observer import Observer
@@ -197,7 +198,7 @@ def train(run: Run, stop: StopOnSignal, watching: Sequence[Observer] = ()) -> in
         return DONE
     with stop.patient():
         try:
-            trainer.train_to(run.job.epochs, [*watching, checkpoints, Display(run), stop])
+            trainer.train_to(run.job.epochs, [*watching, checkpoints, Drawn(trainer), Display(run), stop])
         except OutputLost as lost:
             checkpoints.save()
             say(lost, f"minidl.train: {lost.words}: stopped after step {trainer.progress.step}; {resume_command(run)}")

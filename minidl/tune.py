@@ -32,6 +32,7 @@ from minidl.data.splits import sizes
 from minidl.telling import counted, typed
 from minidl.training.config import Config, Options, prepare
 from minidl.training.divergence import Diverged
+from minidl.training.kept import Drawn
 from minidl.training.loader import UserError, load
 from minidl.training.options import add_options, flag
 from minidl.training.own import is_own, of_file, own_lr, telling
@@ -140,7 +141,7 @@ def try_out(setting: Setting, base: Config, dataset: Dataset, epochs: int) -> Sc
     job = prepare(setting.config(base, dataset, epochs), dataset)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            last = job.trainer.train_to(epochs)[-1]
+            last = job.trainer.train_to(epochs, [Drawn(job.trainer)])[-1]
     except Diverged:
         return Score(setting, 0.0, float("inf"))
     return Score(setting, last["val_accuracy"], last["val_loss"])

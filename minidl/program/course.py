@@ -25,6 +25,7 @@ from minidl.optim.rule import Rule
 from minidl.optim.schedule import Made
 from minidl.telling import tell
 from minidl.trainer import Trainer
+from minidl.training.kept import Drawn
 from minidl.training.lock import lock
 from minidl.training.observer import Observer, Step
 from minidl.training.run import Checkpoints
@@ -73,7 +74,7 @@ def fit(
 
 def _train(trainer: Trainer, total: int, observers: Sequence[Observer], validate: bool, verbose: bool) -> None:
     run, stop = trainer.run, StopOnCtrlC()
-    kept = [] if run is None else [Checkpoints(run)]
+    kept: list[Observer] = [] if run is None else [Checkpoints(run), Drawn(trainer)]
     shown: list[Observer] = [Bar(trainer, total)] if verbose else []
     before = trainer.progress.epoch
     if run is not None:

@@ -34,6 +34,7 @@ from minidl.study.curve import Curve, as_evaluated, digits
 from minidl.study.made import made
 from minidl.trainer import Trainer
 from minidl.training.divergence import Diverged
+from minidl.training.kept import Drawn
 from minidl.training.loader import load
 from minidl.training.models import network
 from minidl.training.own import is_own, own_network, telling
@@ -135,7 +136,7 @@ def _train(run: Trial, dataset: Dataset, device: str) -> tuple[dict[str, Any], d
     curve = Curve(trainer, steps, run.looks, every_look=run.final)
     diverged = None
     try:
-        trainer.train_to(run.epochs, [curve], validate=listens(optimizer))
+        trainer.train_to(run.epochs, [curve, Drawn(trainer)], validate=listens(optimizer))
     except Diverged as error:
         diverged = str(error)
     result: dict[str, Any] = {"steps": trainer.progress.step, "switch": _switch(run, trainer, steps)}

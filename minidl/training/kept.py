@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from minidl.module import Module
-from minidl.optim import Optimizer
 from minidl.optim.checks import NOISE
 from minidl.rng import CounterRng
 from minidl.telling import tell
+from minidl.training.observer import Observer, Step
 
 OURS = ("training", "by_chance", "_results")  # what every Module or layer has there
 
@@ -80,12 +80,12 @@ def _attributes(model: Module) -> Iterator[tuple[str, Any]]:
 # ---- generators elsewhere ----
 
 
-class Drawn:
-    """Warns if a step draws from a generator that no checkpoint holds: np.random.rand(), random.random(), or one that
-    is a global variable of the program, where a class of the network or the optimizer is defined."""
+class Drawn(Observer):
+    """Warns if a Trainer's next step draws from a generator that no checkpoint holds: np.random.rand(),
+    random.random(), or one that is a global variable where a class of the network or the optimizer is defined."""
 
-    def __init__(self, model: Module, optimizer: Optimizer) -> None:
-        kinds = {type(thing) for thing in (*(module for _, module in model.named_modules()), optimizer)}
+    def __init__(self, trainer: Any) -> None:
+        kinds = {type(thing) for thing in (*(module for _, module in trainer.model.named_modules()), trainer.optimizer)}
         self.places = [vars(sys.modules[kind.__module__]) for kind in kinds if kind.__module__ in sys.modules]
         self.before = self._now()
 
@@ -96,10 +96,12 @@ class Drawn:
             found |= {name: pickle.dumps(value) for name, value in place.items() if isinstance(value, NOISE)}
         return found
 
-    def tell(self, step: int) -> None:
-        """Warn if one of them has moved since this was made."""
-        for name, state in self._now().items():
-            if state != self.before.get(name, state):
-                tell(f"step {step} draws from {name}, whose state is not saved: this run can't be resumed with the "
-                     "same bits, nor repeated unless the program seeds it. Draw from a generator in the network, "
-                     "self.rng = np.random.default_rng(0)")  # fmt: skip
+    def after_step(self, step: Step) -> None:
+        if not self.before:
+            return
+        moved = [name for name, state in self._now().items() if state != self.before.get(name, state)]
+        self.before = {}  # the steps to come do the same
+        for name in moved:
+            tell(f"step {step.number} draws from {name}, whose state is not saved: this run can't be resumed with the "
+                 "same bits, nor repeated unless the program seeds it. Draw from a generator in the network, "
+                 "self.rng = np.random.default_rng(0)")  # fmt: skip

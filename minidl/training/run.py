@@ -26,7 +26,6 @@ from minidl.training.checkpoint import CheckpointError, save_checkpoint
 from minidl.training.config import Config, Job, Options, prepare
 from minidl.training.divergence import check_weights
 from minidl.training.folder import FILES, check_unused, make_new
-from minidl.training.kept import Drawn
 from minidl.training.lock import Held, lock
 from minidl.training.models import count_parameters, input_of
 from minidl.training.observer import Observer, Step
@@ -294,12 +293,8 @@ class Checkpoints(Observer):
 
     def __init__(self, run: Run) -> None:
         self.run, self._saved = run, -1
-        self._drawn: Drawn | None = Drawn(run.job.model, run.job.trainer.optimizer)
 
     def after_step(self, step: Step) -> None:
-        if self._drawn is not None:  # the first step: others do the same
-            self._drawn.tell(step.number)
-            self._drawn = None
         every = self.run.options.checkpoint_every
         if every and step.number % every == 0:
             self.save()
