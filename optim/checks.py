@@ -244,13 +244,14 @@ def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:
 def sums_of(rule: Any) -> dict[str, int]:
     """A checksum of each array, list, dict and other generator that it keeps; these are not saved."""
     saved = numbers_of(rule)
-    return {name: found for name, value in _kept(rule).items() if name not in saved and (found := _sum(value))}
+    return {name: found for name, value in _kept(rule).items() if name not in saved and (found := sum_of(value))}
 
 
-def _sum(value: Any, crc: int = 0) -> int:
+def sum_of(value: Any, crc: int = 0) -> int:
+    """A checksum of the numbers, strings, arrays and generators in a value."""
     if isinstance(value, (list, tuple, deque, dict)):
         for each in value.values() if isinstance(value, dict) else value:
-            crc = _sum(each, crc)
+            crc = sum_of(each, crc)
     elif isinstance(value, np.generic) or (hasattr(value, "dtype") and hasattr(value, "flags")):
         crc = crc32((value if isinstance(value, np.generic) else to_numpy(value)).tobytes(), crc + 1)
     elif isinstance(value, NOISE):

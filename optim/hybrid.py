@@ -23,6 +23,7 @@ from minidl.optim.projection import Projection, dots64
 from minidl.optim.rule import Rule
 from minidl.optim.sgd import SGD
 from minidl.optim.switch import Condition, Test, as_condition
+from minidl.optim.switch_state import sum_of_conditions
 from minidl.optim.verdict import verdict_of
 
 LrAfter: TypeAlias = "float | str | Callable[[Progress], float] | None"
@@ -88,6 +89,7 @@ class Hybrid(Optimizer):
         if decay_after and first.weight_decay > 0:  # _decide scales from then's decay to first's: these are first's
             then.groups = [group.times(then.weight_decay / first.weight_decay) for group in groups]
         self._as_built = then.rates()
+        self._in_switch = sum_of_conditions(self.switch)
         self.flat: FlatParameters = FlatParameters.of(params)
         self.current = first
         first.bind(self.flat)
@@ -258,6 +260,12 @@ class Hybrid(Optimizer):
         rule = self.current.state_dict()
         projection = self.projection.state_dict() if self.projection else {"vectors": {}, "scalars": {}}
         reports = [dict(report) for report in self.progress.reports]
+        if sum_of_conditions(self.switch) != self._in_switch:
+            self.flat.tell_once(
+                "switch",
+                f"the condition {self.switch} changes what it keeps in self, which is not saved, so a resumed run "
+                "would start over with it: compute it from progress, as in progress.history('val_loss')",
+            )
         return {
             "vectors": {
                 **{f"rule.{name}": vector for name, vector in rule["vectors"].items()},

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from minidl.optim.checks import sum_of
 from minidl.optim.progress import Progress
 from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 
@@ -39,6 +40,12 @@ def singles(condition: Condition) -> Iterator[Condition]:
             yield from singles(part)
     else:
         yield condition
+
+
+def sum_of_conditions(condition: Condition) -> int:
+    """A checksum of what conditions keep in self; None of it changes, unless one is the user's own."""
+    tests = [getattr(one, "test", one) for one in singles(condition)]
+    return sum_of([getattr(getattr(test, "__self__", test), "__dict__", {}) for test in tests])
 
 
 def standings(condition: Condition, progress: Progress) -> list[Standing]:

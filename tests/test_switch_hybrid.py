@@ -13,6 +13,7 @@ from minidl.optim import (
     Adam,
     AfterEpochs,
     AfterSteps,
+    Condition,
     Crossing,
     Hybrid,
     Plateau,
@@ -320,3 +321,41 @@ def test_state_of_another_hybrid_is_refused():
         hybrid(AfterSteps(3)).load_state_dict(hybrid(Projected()).state_dict())
     with pytest.raises(ValueError, match="is a hybrid"):
         hybrid(AfterSteps(3)).load_state_dict(Adam([parameter()]).state_dict())
+
+
+class Waits:
+    """A condition as other libraries' callbacks are written: it counts in itself."""
+
+    def __init__(self):
+        self.waited = 0
+
+    def __call__(self, progress):
+        self.waited += progress.step % 2
+        return self.waited > 50
+
+    def ask(self, progress):
+        return self(progress)
+
+
+class WaitsToo(Waits, Condition):
+    def __str__(self):
+        return "waits"
+
+
+@pytest.mark.parametrize("make", [Waits, WaitsToo, lambda: Waits().ask, lambda: Waits() & AfterSteps(3)])
+def test_a_condition_that_counts_in_itself_is_told_when_it_is_saved(make):
+    p = parameter()
+    optimizer = hybrid(make(), p)
+    optimizer.state_dict()
+    go(optimizer, p, 2)
+    with pytest.warns(UserWarning, match=r"changes what it keeps in self, which is not saved") as told:
+        optimizer.state_dict()
+    assert len(told) == 1
+    optimizer.state_dict()  # once
+
+
+@pytest.mark.parametrize("switch", [max, lambda progress: False, AfterSteps(9) | Plateau(), [].__contains__])
+def test_other_conditions_are_saved_in_silence(switch):
+    optimizer = hybrid(switch)
+    optimizer.progress.step += 1
+    optimizer.state_dict()

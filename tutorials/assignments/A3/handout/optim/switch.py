@@ -23,7 +23,8 @@ Test: TypeAlias = Callable[[Progress], bool]  # a Condition, or any function of 
 class Condition(ABC):
     """A yes-or-no question about the progress, asked after each step and each report. Joined by `|` and `&`.
 
-    A subclass answers in `__call__(progress)`.
+    A subclass answers in `__call__(progress)`, from `progress` alone: it may be asked more than once, and what it
+    changes in itself is not saved.
     """
 
     @property
