@@ -2,6 +2,7 @@
 
 import random
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
@@ -59,25 +60,34 @@ def test_a_run_that_was_stopped_has_the_bits_of_one_that_was_not(tmp_path):
     assert run.evaluate().accuracy == run.summary["test_accuracy"]
     assert "numbers" in run.trainer.state()  # also when it is saved once more, before any step
 
-    checkpoint = load_checkpoint(tmp_path / "r" / "checkpoint.safetensors")
-    checkpoint.state["trainer"]["numbers"]["forward"] = 3
+    file = tmp_path / "r" / "checkpoint.safetensors"
+    checkpoint = load_checkpoint(file)
     state = {k: v for k, v in checkpoint.state.items() if k not in ("format", "optimizer")}
-    save_checkpoint(tmp_path / "r" / "checkpoint.safetensors", checkpoint.model, checkpoint.optimizer, state)
-    assert "forward of this network is not a number" in fails("--resume", tmp_path / "r")
-    with pytest.raises(CheckpointError, match="not a number"):
-        load_run(tmp_path / "r")
+    whole = dict(state["trainer"]["numbers"])
+    for name, value, words in (
+        ("forward", 3, "forward of this network is not a number"),
+        ("no.x", 3, "'no'"),
+        ("scale", ["int8", 300], "300"),
+        ("scale", ["float32", "x"], "'x'"),
+    ):
+        state["trainer"]["numbers"] = {**whole, name: value}
+        save_checkpoint(file, checkpoint.model, checkpoint.optimizer, state)
+        with pytest.raises(CheckpointError, match=words):
+            load_run(tmp_path / "r")
+    assert words in fails("--resume", tmp_path / "r")
 
 
 def test_numbers_of_any_kind_are_put_back_as_they_were():
     net = nn.Sequential(nn.Linear(2, 2, rng=0))
     before = numbers(net)
     net.a, net[0].b, net[0].c, net.d = np.float32(0.1), np.int16(-3), float("inf"), "warm"
-    net.e, net.f = np.bool_(True), None
+    net.e, net.f, net.not_a_number = np.bool_(True), None, HTTPStatus.OK
     kept = numbers(net)
     assert kept.keys() - before.keys() == {"a", "0.b", "0.c", "d", "e", "f"}
     other = nn.Sequential(nn.Linear(2, 2, rng=0))
     put_numbers(other, kept)
     assert numbers(other) == kept
+    del net.not_a_number  # which would come back as a plain int
     assert {name: type(value) for name, value in vars(other).items()} == {
         name: type(value) for name, value in vars(net).items()
     }

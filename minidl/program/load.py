@@ -177,7 +177,7 @@ def model_of(folder: Path, checkpoint: Checkpoint, model: Model = None) -> Modul
     try:
         give_weights(made, checkpoint.model)
         put_numbers(made, checkpoint.state["trainer"].get("numbers", {}))
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(f"the weights of {folder} do not fit {type(made).__name__}: {error}") from error
     frozen = config.get("frozen")  # a Trainer's run has it
     if frozen is not None and made is not model:

@@ -56,7 +56,7 @@ def numbers(model: Module) -> dict[str, Any]:
     for name, value in _attributes(model):
         if isinstance(value, (np.bool_, np.integer, np.floating)):
             found[name] = [value.dtype.name, value.item()]
-        elif isinstance(value, (int, float, str, type(None))) and name.rpartition(".")[2] not in OURS:
+        elif type(value) in (int, float, bool, str, type(None)) and name.rpartition(".")[2] not in OURS:
             found[name] = value
     return found
 
