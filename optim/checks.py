@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral
-from random import Random
+from random import Random, SystemRandom
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -254,7 +254,7 @@ def sum_of(value: Any, crc: int = 0) -> int:
             crc = sum_of(each, crc)
     elif isinstance(value, np.generic) or (hasattr(value, "dtype") and hasattr(value, "flags")):
         crc = crc32((value if isinstance(value, np.generic) else to_numpy(value)).tobytes(), crc + 1)
-    elif isinstance(value, NOISE):
+    elif isinstance(value, NOISE) and not isinstance(value, SystemRandom):  # which has no state
         crc = crc32(pickle.dumps(value), crc + 1)
     elif isinstance(value, (int, float, str, type(None))):
         crc = crc32(repr(value).encode(), crc + 1)

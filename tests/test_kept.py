@@ -97,6 +97,7 @@ def test_numbers_of_any_kind_are_put_back_as_they_were():
 
 
 RNG = np.random.default_rng(0)
+SYSTEM = random.SystemRandom()  # has no state
 
 
 class Chance(nn.Module):

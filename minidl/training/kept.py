@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl.module import Module
-from minidl.optim.checks import NOISE
+from minidl.optim.checks import NOISE, sum_of
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.training.observer import Observer, Step
@@ -89,11 +89,11 @@ class Drawn(Observer):
         self.places = [vars(sys.modules[kind.__module__]) for kind in kinds if kind.__module__ in sys.modules]
         self.before = self._now()
 
-    def _now(self) -> dict[str, bytes]:
+    def _now(self) -> dict[str, Any]:
         numpys = np.random.get_state(legacy=False)  # noqa: NPY002 (to find out whether it is used)
-        found = {"np.random": pickle.dumps(numpys), "random": pickle.dumps(getstate())}
+        found: dict[str, Any] = {"np.random": pickle.dumps(numpys), "random": pickle.dumps(getstate())}
         for place in self.places:
-            found |= {name: pickle.dumps(value) for name, value in place.items() if isinstance(value, NOISE)}
+            found |= {name: sum_of(value) for name, value in place.items() if isinstance(value, NOISE)}
         return found
 
     def after_step(self, step: Step) -> None:
