@@ -90,7 +90,7 @@ def fails(*args: object, status: int = 2, module: str = "minidl.train") -> str:
     assert result.returncode == status, result.stdout + result.stderr
     message = result.stderr
     assert message.startswith(f"{module}: error: ")
-    assert "Traceback" not in message
+    assert "Traceback" not in message, message
     return message
 
 

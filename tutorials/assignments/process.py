@@ -150,6 +150,7 @@ class Process:
         and Interrupted."""
         while True:
             if stopping.is_set():
+                self.kill()
                 raise Interrupted
             now = time.monotonic()
             if now >= self._next_look:
