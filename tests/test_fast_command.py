@@ -72,7 +72,8 @@ def nothing_is_left(folder):
     loops = {thing for module in modules for thing in vars(module).values() if type(thing) is type(team.now)}
     loops = {each for each in loops if isinstance(each._cache, compiler._Cache)}
     assert len(loops) > 30
-    assert [each.py_func.__qualname__ for each in loops if not each.signatures] == []
+    uncalled = [each.py_func.__qualname__ for each in loops if not each.signatures]
+    assert uncalled == [], uncalled
     before = len(looked_for)
     team._team.words[team.ALONE_UNTIL] = 1  # a helper was late, as on a busy machine
     time.sleep(0.1)  # until the helpers sleep
