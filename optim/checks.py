@@ -225,9 +225,14 @@ def numbers_of(rule: Any) -> dict[str, Any]:
     for name, value in _kept(rule).items():
         if isinstance(value, (int, float, str, type(None))):
             found[name] = value
-        elif isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64):
-            found[name] = value.bit_generator.state  # integers only, which JSON can store
+        elif can_be_stored(value):
+            found[name] = value.bit_generator.state
     return found
+
+
+def can_be_stored(generator: Any) -> bool:
+    """Whether it is a generator as np.random.default_rng makes it: its state is integers only, which JSON can store."""
+    return isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64)
 
 
 def put_numbers(rule: Any, numbers: Mapping[str, Any]) -> None:

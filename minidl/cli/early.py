@@ -34,12 +34,13 @@ def _end(number: int, frame: object) -> None:
         os._exit(128 + number)
 
 
-if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _end)  # until signals.py sets the command's own handler: there is nothing to save yet
-
-if _is_command() and (missing := next((name for name in NEEDS if importlib.util.find_spec(name) is None), None)):
-    sys.stderr.write(
-        f"minidl: error: {missing} is not installed; {HERE}: use the one that minidl was installed with, as in "
-        ".venv/bin/python, or install minidl from its clone: python -m pip install .\n"
-    )
-    sys.exit(2)
+if _is_command():
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)  # until signals.py sets the command's own: there is nothing to save yet
+    for name in NEEDS:
+        if importlib.util.find_spec(name) is None:
+            sys.stderr.write(
+                f"minidl: error: {name} is not installed; {HERE}: use the one that minidl was installed with, as in "
+                ".venv/bin/python, or install minidl from its clone: python -m pip install .\n"
+            )
+            sys.exit(2)

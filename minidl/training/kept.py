@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl.module import Module
-from minidl.optim.checks import NOISE, sum_of
+from minidl.optim.checks import NOISE, can_be_stored, sum_of
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.training.observer import Observer, Step
@@ -42,8 +42,7 @@ def put_states(model: Module, saved: Mapping[str, Any]) -> None:
 
 def _generators(model: Module) -> Iterator[tuple[str, Any]]:
     for name, value in _attributes(model):
-        numpys = isinstance(value, np.random.Generator) and isinstance(value.bit_generator, np.random.PCG64)
-        if numpys or isinstance(value, CounterRng):
+        if isinstance(value, CounterRng) or can_be_stored(value):
             yield name, value
 
 

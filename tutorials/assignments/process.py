@@ -52,7 +52,7 @@ class Gone(Exception):
         self.slow = slow
 
 
-stopping = threading.Event()  # set when a signal stops the grader: every process ends, without an answer
+stopping = threading.Event()  # set when a signal or an error ends the grading: every process ends, without an answer
 
 
 class Interrupted(BaseException):

@@ -139,7 +139,7 @@ def matmul(team, blas, a, b, c, turned):
     (by_rows, parts), in_depth = cut(c, terms), deep(c, terms)
     if in_depth:
         sums = np.empty((in_depth, *c.shape), c.dtype)
-        b = np.ascontiguousarray(b.T) if turned == RIGHT else b
+        b = transposed(b) if turned == RIGHT else b
         if turned == LEFT:
             share(team, in_depth, entry(deep_part, (in_depth, blas, a.T, b, sums)))
         else:
