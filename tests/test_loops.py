@@ -22,6 +22,7 @@ from minidl.backend import reference_only
 from minidl.data.batches import batches
 from minidl.fast import blas
 from minidl.fast.loops import dense, gelu, layers, layout, losses, mean_pools, norm, points, pools, softmax, sums
+from minidl.fast.loops.words import copy_long
 from minidl.fast.threads import use_threads
 from minidl.rng import CounterRng
 
@@ -476,7 +477,7 @@ def test_max_pooling_of_what_is_no_number(channels: int) -> None:
     x = rng.choice(
         np.array([np.nan, np.inf, -np.inf, 0, 1], np.float32), (6, channels, 9, 9), p=[0.1, 0.1, 0.6, 0.1, 0.1]
     )
-    for window in [(2, 2, 0), (2, 1, 1), (3, 2, 1), ((3, 2), (3, 1), (1, 0))]:
+    for window in [(2, 2, 0), (2, 1, 1), (3, 2, 1), (3, 1, 1), (9, 9, 0), ((3, 2), (3, 1), (1, 0))]:
         t = torch.from_numpy(x.copy()).requires_grad_()
         right = torch.nn.functional.max_pool2d(t, *window)
         right.backward(torch.ones_like(right))
@@ -508,6 +509,21 @@ def test_pooling_answers_what_it_is_not_for() -> None:
 
 
 # ---- the order of memory ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_long_copy_writes_its_run_and_nothing_beside_it(dtype: Any) -> None:
+    """Shorter than a block of 64 bytes, of whole blocks, and between."""
+
+    @pytest.importorskip("numba").njit
+    def copied(to: Any, i: int, source: Any, j: int, count: int) -> None:
+        copy_long(to, i, source, j, count)
+
+    source = np.arange(1, 201, dtype=dtype)
+    for count in range(70):
+        to = np.zeros(100, dtype)
+        copied(to, 17, source, 90, count)
+        np.testing.assert_array_equal(to, [0] * 17 + list(range(91, 91 + count)) + [0] * (83 - count))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

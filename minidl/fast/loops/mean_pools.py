@@ -10,9 +10,10 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
-from minidl.fast.loops.pools import fitting, inside, one_channel, pick_up, results, two_by_two, within
+from minidl.fast.loops.phases import MANY, phase_size, phase_start, split
+from minidl.fast.loops.pools import fitting, inside, one_channel, pick_up, results, two_by_two
 from minidl.fast.loops.team import share
-from minidl.fast.loops.words import entry
+from minidl.fast.loops.words import copy, entry
 from minidl.ops_conv import Size
 from minidl.tensor import Tensor, record
 
@@ -41,14 +42,14 @@ def add_pixels(i, parts, x, kernel, stride, padding, y, back):
 
 
 @part
-def add_line(line, step, fraction, mean, back):
-    """One place of all windows in a line, which are `step` apart."""
+def add_line(line, fraction, mean, back):
+    """One pixel of all windows of a plane."""
     if back:
         for k in range(len(mean)):
-            line[k * step] += mean[k] * fraction
+            line[k] += mean[k] * fraction
     else:
         for k in range(len(mean)):
-            mean[k] += line[k * step] * fraction
+            mean[k] += line[k] * fraction
 
 
 @part
@@ -66,31 +67,65 @@ def add_2_by_2(lines, fraction, mean, back):
 @part
 def add_planes(i, parts, x, kernel, stride, padding, y, back):
     """The same for planes, x (N, H, W) and y (N, OH, OW)."""
-    (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
+    (kh, kw), (sh, sw), (_, h, w), (_, oh, ow) = kernel, stride, x.shape, y.shape
     fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
-    usual_windows = two_by_two(kernel, stride, padding)
-    lines = np.empty((2, 2 * y[0].size if usual_windows else 0), x.dtype)
+    size = phase_size((h, w), stride, padding)
+    phases, means = np.zeros(sh * sw * size[0] * size[1], x.dtype), np.zeros((oh - 1) * size[1] + ow, x.dtype)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        (x if back else y)[n] = zero
-        if usual_windows:
-            if not back:
-                pick_up(x[n], lines, y[n].shape, False)
+        if back:
+            phases[:] = zero
+            for line in range(oh):
+                copy(means[line * size[1] :], y[n, line], ow)
+        else:
+            means[:] = zero
+            split(x[n], stride, padding, size, phases, back)
+        for nth in range(kh):
+            a = kh - 1 - nth if back else nth  # backward, each pixel's windows in their order
+            for b in range(kw):
+                add_line(phases[phase_start(a, b, stride, size) :], fraction, means, back)
+        if back:
+            split(x[n], stride, padding, size, phases, back)
+        else:
+            for line in range(oh):
+                copy(y[n, line], means[line * size[1] :], ow)
+
+
+@part
+def add_scan(i, parts, x, kernel, stride, padding, y, back):
+    """The same for planes, one window after another."""
+    (kh, kw), (sh, sw), (ph, pw), (_, h, w), (_, oh, ow) = kernel, stride, padding, x.shape, y.shape
+    fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
+    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        if back:
+            x[n] = zero
+        for line in range(oh):
+            top, i0, i1 = inside(line, kh, sh, ph, h)
+            for window in range(ow - 1, -1, -1):
+                left, j0, j1 = inside(window, kw, sw, pw, w)
+                mean, share_of = zero, y[n, line, window] * fraction
+                for a in range(top + i0, top + i1):
+                    pixels = x[n, a, left + j0 : left + j1]
+                    for b in range(len(pixels)):
+                        if back:
+                            pixels[b] += share_of
+                        else:
+                            mean += pixels[b] * fraction
+                if not back:
+                    y[n, line, window] = mean
+
+
+@part
+def add_2_by_2_part(i, parts, x, y, back):
+    """The same for the usual windows, 2 x 2."""
+    lines, fraction = np.empty((2, 2 * y[0].size), x.dtype), x.dtype.type(1 / 4)
+    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        if back:
+            x[n] = x.dtype.type(0)
             add_2_by_2(lines, fraction, y[n].ravel(), back)
-            if back:
-                pick_up(x[n], lines, y[n].shape, True)
-            continue
-        for oh in range(y.shape[1]):
-            top, i0, i1 = inside(oh, kh, sh, ph, h)
-            for a in range(i0, i1):
-                for b in range(kw):
-                    k0, k1 = within(b, sw, pw, w, count)
-                    line, mean = x[n, top + a, k0 * sw - pw + b :], y[n, oh, k0:k1]
-                    if sw == 1:
-                        add_line(line, 1, fraction, mean, back)
-                    elif sw == 2:
-                        add_line(line, 2, fraction, mean, back)
-                    else:
-                        add_line(line, sw, fraction, mean, back)
+            pick_up(x[n], lines, y[n].shape, back)
+        else:
+            pick_up(x[n], lines, y[n].shape, back)
+            add_2_by_2(lines, fraction, y[n].ravel(), back)
 
 
 @loop
@@ -105,7 +140,12 @@ def means(team, x, kernel, stride, padding, y, back):
 def means_of_planes(team, x, kernel, stride, padding, y, back):
     """The same for planes: x (N, H, W), y (N, OH, OW)."""
     parts = cuts(len(x), x.size)
-    share(team, parts, entry(add_planes, (parts, x, kernel, stride, padding, y, back)))
+    if two_by_two(kernel, stride, padding):
+        share(team, parts, entry(add_2_by_2_part, (parts, x, y, back)))
+    elif y[0].size >= MANY and (kernel[0] > stride[0] or kernel[1] > stride[1]):  # several windows share a pixel
+        share(team, parts, entry(add_planes, (parts, x, kernel, stride, padding, y, back)))
+    else:
+        share(team, parts, entry(add_scan, (parts, x, kernel, stride, padding, y, back)))
 
 
 def avg_pool2d(x: Tensor, k: Size, stride: Size | None = None, padding: Size = 0) -> Any:

@@ -1,7 +1,7 @@
 """Max pooling in loops: any window, stride and padding. A part of the work is some of the images.
 
 In images (N, H, W, C) a window is scanned pixel by pixel, with all channels in one contiguous loop. Planes are images
-of one channel, (N * C, H, W): there a line of windows is scanned together, one place of the windows after another.
+of one channel, (N * C, H, W): there many windows are scanned together, one place of all after another; see phases.py.
 Pixels of a window outside the image are ignored. Average pooling is in mean_pools.py.
 """
 
@@ -15,6 +15,7 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
+from minidl.fast.loops.phases import MANY, phase_size, phase_start, split
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
 from minidl.ops_conv import Pair, Size, _pair
@@ -26,12 +27,6 @@ def inside(place, kernel, stride, padding, size):
     """(first, from, to): the pixel where a window starts along an axis, and which of its places are in the image."""
     first = place * stride - padding
     return first, max(0, -first), min(kernel, size - first)
-
-
-@part
-def within(place, stride, padding, size, count):
-    """(from, to): those of `count` windows along an axis that have this place in the image."""
-    return max(0, -((place - padding) // stride)), min(count, (size - 1 + padding - place) // stride + 1)
 
 
 # ---- the maximum ----
@@ -108,16 +103,6 @@ def largest(team, x, kernel, stride, padding, y, winners):
 
 
 @part
-def best_of_line(line, step, at, y, winner):
-    """One place of all windows in a line, which are `step` apart."""
-    for k in range(len(y)):
-        v = line[k * step]
-        more = v > y[k] or v != v
-        y[k] = v if more else y[k]
-        winner[k] = at + k * step if more else winner[k]
-
-
-@part
 def two_by_two(kernel, stride, padding):
     """Whether windows are the usual ones: 2 x 2, non-overlapping."""
     return kernel[0] == kernel[1] == stride[0] == stride[1] == 2 and padding[0] == padding[1] == 0
@@ -150,42 +135,103 @@ def best_of_2_by_2(lines, begin, width, y, winner):
 
 
 @part
+def best_of_line(line, at, begin, y, winner):
+    """One more pixel of all windows of a plane. begin: the index of each window's first pixel."""
+    for k in range(len(y)):
+        v = line[k]
+        more = v > y[k] or v != v
+        y[k] = v if more else y[k]
+        winner[k] = begin[k] + at if more else winner[k]
+
+
+@part
 def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
-    """Some images."""
-    (kh, kw), (sh, sw), (ph, pw), (_, h, w), count = kernel, stride, padding, x.shape, y.shape[2]
-    usual_windows = two_by_two(kernel, stride, padding)
-    windows = y[0].size if usual_windows else 0
-    lines, begin = np.empty((2, 2 * windows), x.dtype), np.empty(windows, np.int32)
-    for k in range(windows):
-        begin[k] = 2 * (k // count * w + k % count)
+    """Some planes. begin, first: the index of each window's pixel (0, 0), and that of its first pixel in the plane."""
+    (kh, kw), (sh, sw), (ph, pw), (_, h, w), (_, oh, ow) = kernel, stride, padding, x.shape, y.shape
+    size = phase_size((h, w), stride, padding)
+    phases = np.full(sh * sw * size[0] * size[1], x.dtype.type(-np.inf))
+    count = (oh - 1) * size[1] + ow
+    begin, first = np.empty(count, np.int32), np.empty(count, np.int32)
+    for k in range(count):
+        top, left = k // size[1] * sh - ph, k % size[1] * sw - pw
+        begin[k], first[k] = top * w + left, max(0, top) * w + max(0, left)
+    best, winner = np.empty(count, x.dtype), np.empty(count, np.int32)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        if usual_windows:
-            pick_up(x[n], lines, y[n].shape, False)
-            best_of_2_by_2(lines, begin, w, y[n].ravel(), winners[n].ravel())
-            continue
-        for oh in range(y.shape[1]):
-            top, i0, i1 = inside(oh, kh, sh, ph, h)
-            y[n, oh] = -np.inf
-            for k in range(count):
-                winners[n, oh, k] = (top + i0) * w + max(0, k * sw - pw)
-            for a in range(i0, i1):
-                for b in range(kw):
-                    k0, k1 = within(b, sw, pw, w, count)
-                    first = k0 * sw - pw + b
-                    line, at, best, winner = x[n, top + a, first:], (top + a) * w + first, y[n, oh], winners[n, oh]
-                    if sw == 1:  # a constant step lets the loop be vectorized
-                        best_of_line(line, 1, at, best[k0:k1], winner[k0:k1])
-                    elif sw == 2:
-                        best_of_line(line, 2, at, best[k0:k1], winner[k0:k1])
-                    else:
-                        best_of_line(line, sw, at, best[k0:k1], winner[k0:k1])
+        split(x[n], stride, padding, size, phases, False)
+        best[:] = -np.inf
+        winner[:] = first
+        for a in range(kh):
+            for b in range(kw):
+                best_of_line(phases[phase_start(a, b, stride, size) :], np.int32(a * w + b), begin, best, winner)
+        for line in range(oh):
+            copy(y[n, line], best[line * size[1] :], ow)
+            copy(winners[n, line], winner[line * size[1] :], ow)
+
+
+@part
+def largest_in(plane, rows, columns):
+    """The maximum of a window of a plane, and whether it has a NaN: two chains, which the processor overlaps."""
+    best, nan = plane.dtype.type(-np.inf), False
+    for a in range(rows[0], rows[1]):
+        pixels = plane[a, columns[0] : columns[1]]
+        for b in range(len(pixels)):
+            v = pixels[b]
+            best = v if v > best else best
+            nan |= v != v
+    return best, nan
+
+
+@part
+def place_of(plane, rows, columns, best, nan):
+    """(line, column) of the first maximum in a window, or of the last NaN."""
+    line, column = rows[0], columns[0]
+    for a in range(rows[0], rows[1]):
+        pixels = plane[a, columns[0] : columns[1]]
+        for b in range(len(pixels)):
+            if nan and pixels[b] != pixels[b]:
+                line, column = a, columns[0] + b
+            elif not nan and pixels[b] == best:
+                return a, columns[0] + b
+    return line, column
+
+
+@part
+def best_scan_part(i, parts, x, kernel, stride, padding, y, winners):
+    """Some planes with few windows: one after another."""
+    (kh, kw), (sh, sw), (ph, pw), (_, h, w), (_, oh, ow) = kernel, stride, padding, x.shape, y.shape
+    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        for line in range(oh):
+            top, i0, i1 = inside(line, kh, sh, ph, h)
+            for window in range(ow):
+                left, j0, j1 = inside(window, kw, sw, pw, w)
+                rows, columns = (top + i0, top + i1), (left + j0, left + j1)
+                best, nan = largest_in(x[n], rows, columns)
+                a, b = place_of(x[n], rows, columns, best, nan)
+                y[n, line, window], winners[n, line, window] = x[n, a, b], a * w + b
+
+
+@part
+def best_2_by_2_part(i, parts, x, y, winners):
+    """Some planes."""
+    (_, oh, ow), w = y.shape, x.shape[2]
+    lines, begin = np.empty((2, 2 * oh * ow), x.dtype), np.empty(oh * ow, np.int32)
+    for k in range(oh * ow):
+        begin[k] = 2 * (k // ow * w + k % ow)
+    for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
+        pick_up(x[n], lines, (oh, ow), False)
+        best_of_2_by_2(lines, begin, w, y[n].ravel(), winners[n].ravel())
 
 
 @loop
 def largest_of_planes(team, x, kernel, stride, padding, y, winners):
     """The same for planes: y, winners (N, OH, OW), x (N, H, W)."""
     parts = cuts(len(x), x.size)
-    share(team, parts, entry(best_plane_part, (parts, x, kernel, stride, padding, y, winners)))
+    if two_by_two(kernel, stride, padding):
+        share(team, parts, entry(best_2_by_2_part, (parts, x, y, winners)))
+    elif y[0].size >= MANY:
+        share(team, parts, entry(best_plane_part, (parts, x, kernel, stride, padding, y, winners)))
+    else:
+        share(team, parts, entry(best_scan_part, (parts, x, kernel, stride, padding, y, winners)))
 
 
 @part

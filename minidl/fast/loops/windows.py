@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.fast.loops.compiler import part
-from minidl.fast.loops.words import copy
+from minidl.fast.loops.words import copy, copy_long
 
 CACHE = 1 << 18  # bytes of windows at a time, ...
 PIXELS = 192  # ... but windows of at least this many pixels: BLAS packs the filters anew for each product
@@ -27,22 +27,23 @@ def blocks(images, size, k, itemsize):
 
 @part
 def padding_room(images, x, few, padding, step):
-    """Buffers for padded(): images like x with zero padding, and their halves; empty where they are not needed."""
+    """Buffers for padded(): images like x with zero padding, and their phases; empty where they are not needed."""
     ph, pw = padding
     a, b, c = x.shape[1:]
-    two = few and step == 2
-    within = ph == 0 and pw == 0 and not (two and c % 2)
-    shape = (a, b + 2 * ph, c + 2 * pw + (c % 2 if two else 0)) if few else (a + 2 * ph, b + 2 * pw, c)
+    phases = step if few else 1
+    width = (c + 2 * pw + phases - 1) // phases * phases
+    within = ph == 0 and pw == 0 and (width == c or not few)
+    shape = (a, b + 2 * ph, width) if few else (a + 2 * ph, b + 2 * pw, c)
     whole = np.zeros((0 if within else images, *shape), x.dtype)
-    return whole, np.empty((images if two else 0, 2 * a, shape[1], shape[2] // 2), x.dtype)
+    return whole, np.empty((images if phases > 1 else 0, phases * a, b + 2 * ph, width // phases), x.dtype)
 
 
 @part
-def padded(x, few, padding, whole, halves):
+def padded(x, few, padding, whole, phases):
     """Some images with zero padding, in the buffers of padding_room(); the images themselves if they need none.
 
-    For planes at stride 2, their halves: the pixels at even places of the lines, then those at odd ones. So what
-    neighbouring windows have at the same place is contiguous.
+    For planes at stride s > 1, their s phases: the pixels at places 0, s, 2s, ... of the lines, then those at places
+    1, 1 + s, ... So what neighbouring windows have at the same place is contiguous.
     """
     ph, pw = padding
     m, a, b, c = x.shape
@@ -55,34 +56,37 @@ def padded(x, few, padding, whole, halves):
             for k in range(a):
                 copy(whole[i, ph + k, pw], x[i, k], b * c)
     images = whole[:m] if whole.size else x
-    if halves.size:
-        halve(images, halves)
-        return halves[:m]
+    if phases.size:
+        split(images, phases)
+        return phases[:m]
     return images
 
 
 @part
-def halve(images, halves):
-    """Split each plane into two: the pixels at even places of its lines, and those at odd ones."""
+def split(images, phases):
+    """Split each plane into its phases."""
+    step = phases.shape[1] // images.shape[1]
     for i in range(len(images)):
         for j in range(images.shape[1]):
-            pixels, even, odd = images[i, j].ravel(), halves[i, 2 * j].ravel(), halves[i, 2 * j + 1].ravel()
-            for p in range(len(even)):
-                even[p] = pixels[2 * p]
-                odd[p] = pixels[2 * p + 1]
+            pixels = images[i, j].ravel()
+            for phase in range(step):
+                some = phases[i, step * j + phase].ravel()
+                for p in range(len(some)):
+                    some[p] = pixels[p * step + phase]
 
 
 @part
-def joined(halves):
-    """The inverse of halve(): the planes."""
-    m, two, lines, width = halves.shape
-    images = np.empty((m, two // 2, lines, 2 * width), halves.dtype)
+def joined(phases, step):
+    """The inverse of split(): the planes."""
+    m, all_phases, lines, width = phases.shape
+    images = np.empty((m, all_phases // step, lines, width * step), phases.dtype)
     for i in range(m):
-        for j in range(two // 2):
-            pixels, even, odd = images[i, j].ravel(), halves[i, 2 * j].ravel(), halves[i, 2 * j + 1].ravel()
-            for p in range(len(even)):
-                pixels[2 * p] = even[p]
-                pixels[2 * p + 1] = odd[p]
+        for j in range(all_phases // step):
+            pixels = images[i, j].ravel()
+            for phase in range(step):
+                some = phases[i, step * j + phase].ravel()
+                for p in range(len(some)):
+                    pixels[p * step + phase] = some[p]
     return images
 
 
@@ -93,51 +97,35 @@ def lay_out(images, few, line, lines, size, kernel, stride, windows):
     images  with their padding; the lines are those of all images in sequence, OH for each
     """
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    planes = 2 if sw == 2 else 1  # of a channel: see padded()
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            for c in range(len(image) // planes):
+            for c in range(len(image) // sw):  # sw phases of a channel: see padded()
                 for i in range(kh):
-                    pixels, odd = image[c * planes, top + i], image[c * planes + planes - 1, top + i]
                     for j in range(kw):
-                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
-                        if sw == 1:
-                            copy(column, pixels[j:], ow)
-                        elif sw == 2:
-                            copy(column, odd[j // 2 :] if j % 2 else pixels[j // 2 :], ow)
-                        else:
-                            for p in range(len(column)):
-                                column[p] = pixels[p * sw + j]
+                        copy(windows[(c * kh + i) * kw + j, nth * ow :], image[c * sw + j % sw, top + i, j // sw :], ow)
         else:
-            n = kw * image.shape[2]
+            channels = image.shape[2]
+            n, width = kw * channels, image.shape[1] * channels
             for p in range(ow):
-                row = windows[nth * ow + p]
                 for i in range(kh):
-                    copy(row[i * n :], image[top + i, p * sw], n)
+                    copy_long(windows, ((nth * ow + p) * kh + i) * n, image, (top + i) * width + p * sw * channels, n)
 
 
 @part
 def add_back(windows, few, line, lines, size, kernel, stride, images):
     """col2im, the inverse direction: each element is added to the place that lay_out() reads it from."""
     (oh, ow), (kh, kw), (sh, sw) = size, kernel, stride
-    planes = 2 if sw == 2 else 1  # of a channel: see padded()
     for nth in range(lines):
         image, top = images[(line + nth) // oh], (line + nth) % oh * sh
         if few:
-            for c in range(len(image) // planes):
+            for c in range(len(image) // sw):
                 for i in range(kh):
-                    pixels, odd = image[c * planes, top + i], image[c * planes + planes - 1, top + i]
                     for j in range(kw):
-                        column, places = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow], pixels[j:]
-                        if sw == 2:
-                            places = odd[j // 2 :] if j % 2 else pixels[j // 2 :]
-                        if sw <= 2:
-                            for p in range(len(column)):
-                                places[p] += column[p]
-                        else:
-                            for p in range(len(column)):
-                                places[p * sw] += column[p]
+                        column = windows[(c * kh + i) * kw + j, nth * ow : (nth + 1) * ow]
+                        places = image[c * sw + j % sw, top + i, j // sw :]
+                        for p in range(len(column)):
+                            places[p] += column[p]
         else:
             n = kw * image.shape[2]
             flat = image.reshape(len(image), -1)

@@ -185,6 +185,41 @@ def copy(_: Any, to: Any, source: Any, count: Any) -> Any:
 
 
 @intrinsic
+def copy_long(_: Any, to: Any, i: Any, source: Any, j: Any, count: Any) -> Any:
+    """to[i : i + count] = source[j : j + count], for contiguous arrays taken as flat.
+
+    It copies blocks of 64 bytes, the last one up to the end of the run, over some of what the one before it copied: so
+    there is neither a call nor a rest, which cost more than the copying itself. Shorter runs are copied as by copy().
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        size = context.get_abi_sizeof(context.get_data_type(to.dtype))
+        lanes = ir.Constant(WORD, 64 // size)
+        block = ir.VectorType(context.get_value_type(to.dtype), 64 // size)
+        a, b = (
+            builder.gep(context.make_array(sig.args[k])(context, builder, values[k]).data, [values[k + 1]])
+            for k in (0, 2)
+        )
+
+        def copy_block(at: Any) -> None:
+            target, origin = (builder.bitcast(builder.gep(run, [at]), block.as_pointer()) for run in (a, b))
+            builder.store(builder.load(origin, align=size), target, align=size)
+
+        with builder.if_else(builder.icmp_signed("<", values[4], lanes)) as (short, long):
+            with short:
+                cgutils.raw_memcpy(builder, a, b, values[4], size, 1)
+            with long:
+                last = builder.sub(values[4], lanes)
+                blocks = builder.udiv(builder.sub(values[4], ir.Constant(WORD, 1)), lanes)
+                with cgutils.for_range(builder, blocks) as each:
+                    copy_block(builder.mul(each.index, lanes))
+                copy_block(last)
+        return context.get_dummy_value()
+
+    return types.void(to, types.int64, source, types.int64, types.int64), generate
+
+
+@intrinsic
 def multiply_high(_: Any, a: Any, b: Any) -> Any:
     """The upper 64 bits of the 128-bit product."""
 
