@@ -36,7 +36,7 @@ FORMULA = Formula(
 
 
 class Blend(Rule):
-    """Akiba, Suzuki & Fukuda 2017, section 2.1 ("RMSprop warm-up"), at the fractional epoch e:
+    """Akiba, Suzuki & Fukuda 2017, section 2.1 ("RMSprop warm-up"), with one slope corrected (see a_sgd), at epoch e:
 
     m <- mu2 m + (1-mu2) g^2
     D <- mu1 D - (a_sgd + a_rms / (sqrt(m) + eps)) g
@@ -86,8 +86,8 @@ class Blend(Rule):
     def a_sgd(self, e: float) -> float:
         """SGD's share at epoch e: near 0 long before the centre, 1/2 at the centre, 1 from half a period after it.
 
-        Some transcriptions have slope 2/T after the centre, which would overshoot to 3/2. With 1/T the share reaches 1
-        at c + T/2, as the paper says, and continues the left branch, whose slope at c is 1/T.
+        The published equation has slope 2/T after the centre: the share would overshoot to 3/2 and fall back to 1 at
+        c + T/2. With 1/T it reaches 1 there, and continues the left branch, whose slope at c is 1/T.
         """
         x = (e - self.center) / self.period
         return 0.5 * exp(2 * x) if x < 0 else min(0.5 + x, 1.0)

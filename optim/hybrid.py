@@ -41,8 +41,9 @@ class Hybrid(Optimizer):
     lr_after  the learning rate of `then`:
               None         its own
               a number     that one
-              "projected"  (1 - mu) Lambda, SWATS's rate for an SGD with momentum mu (Keskar & Socher 2017, sec. 3)
-              "matched"    the rate at which SGD's first step, for the last gradient, would be as long as the last step
+              "projected"  (1 - mu) Lambda, SWATS's rate for an SGD with momentum mu (Keskar & Socher 2017, sec. 2.2)
+              "matched"    |p| / |g|, at which SGD's first step, for the last gradient, would be as long as the last
+                           step. SWATS's authors tried it as their gamma, without success (sec. 2.1)
               a function   of Progress that returns the rate
               If `then` has a schedule, it multiplies this rate: write it with a peak of 1.
     carry     "nothing" (default): `then` starts fresh, as in SWATS, because Adam's average belongs to steps of another
@@ -117,7 +118,6 @@ class Hybrid(Optimizer):
                 raise ValueError("carry='momentum' needs first=Adam and then=SGD with momentum > 0")
             if self.lr_after == "matched":
                 raise ValueError("lr_after='matched' sizes a first step without momentum: use carry='nothing'")
-
         if self.decay_after not in (None, "matched"):
             raise ValueError(f"decay_after must be 'matched' or None, got {self.decay_after!r}")
         if self.decay_after and not (

@@ -37,7 +37,7 @@ class RMSprop(Rule):
     With momentum mu, as in PyTorch: v <- mu v + g / (sqrt(s) + eps) and w <- w - lr v.
 
     lr            learning rate, or a schedule
-    alpha         in [0, 1), how slowly s forgets
+    alpha         in [0, 1), how slowly s forgets; 0.9 on the slide, by default PyTorch's
     eps           > 0, keeps the division finite
     momentum      mu in [0, 1)
 

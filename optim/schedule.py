@@ -154,11 +154,11 @@ def onecycle(
     final_div_factor: float = 1e4,
     three_phase: bool = False,
 ) -> Schedule:
-    """One cycle of the learning rate (Smith 2018, "Super-Convergence"): up to max_lr, then down to almost nothing.
+    """One cycle of the learning rate (Smith & Topin 2018, "Super-Convergence"): up to max_lr, then down to nearly 0.
 
     From max_lr / div_factor at step 0 up to max_lr at step pct_start total_steps - 1; from there down to
-    max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as in Smith's paper, it
-    first falls as slowly as it rose, to where it began, and then on to the minimum. Smith uses straight lines,
+    max_lr / (div_factor final_div_factor) at step total_steps - 1, the last. With three_phase, as in the paper, it
+    first falls as slowly as it rose, to where it began, and then on to the minimum. The paper has straight lines,
     anneal_strategy="linear"; "cos" is half a cosine each way. Raises ValueError for a step after the end, an argument
     out of range or another strategy.
 

@@ -94,7 +94,7 @@ class ExponentialLR(Scheduler):
 
 
 class OneCycleLR(Scheduler):
-    """One cycle of the learning rate (Smith 2018), a step after each batch.
+    """One cycle of the learning rate (Smith & Topin 2018), a step after each batch.
 
     optimizer         whose learning rate is set
     max_lr            the highest learning rate

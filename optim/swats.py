@@ -2,7 +2,8 @@
 
 At each Adam step p, gamma is the SGD rate that explains p best (see projection.py). When gamma reaches its running
 average Lambda, one SGD rate describes what Adam does, and SGD takes over at that rate. The whole algorithm is in this
-file; Hybrid(first=Adam(), then=SGD(momentum=0.9), switch=Projected(), lr_after="projected") is the same, from parts.
+file; Hybrid(first=Adam(), then=SGD(momentum=0.9), switch=Projected(), lr_after="projected") is the same from parts,
+except that Adam adds its eps to the bias-corrected root.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The projected rate: at which learning rate would SGD have taken the step that Adam has just taken?
 
-Adam's step p and the gradient g point in different directions. SWATS (Keskar & Socher 2017, eq. 1) asks for the rate
+Adam's step p and the gradient g point in different directions. SWATS (Keskar & Socher 2017, sec. 2.1) asks for the rate
 gamma whose SGD step -gamma g, projected on p, is p itself: (-gamma g) . p = p . p. Its running average Lambda settles
 when one SGD rate describes Adam well, and that is then the learning rate to continue with.
 """
