@@ -305,8 +305,8 @@ class Trainer(Named):
         if not steps:
             return
         p, xp = self.progress, xp_of(steps[0].loss)
-        numbers = read_together(xp, [step.loss for step in steps] + [step.correct for step in steps])
-        for step, loss, correct in zip(steps, numbers[: len(steps)], numbers[len(steps) :], strict=True):
+        found = read_together(xp, [step.loss for step in steps] + [step.correct for step in steps])
+        for step, loss, correct in zip(steps, found[: len(steps)], found[len(steps) :], strict=True):
             if not math.isfinite(loss):
                 if self._last_good is not None:
                     self._last_good.restore()

@@ -16,7 +16,7 @@ import numpy as np
 from minidl.backend import Array, xp_of
 from minidl.optim.checks import NOISE
 
-State = Mapping[str, Array]
+Vectors = Mapping[str, Array]
 
 
 def first_step_of_own(rule: Any) -> Callable[..., None]:
@@ -144,7 +144,7 @@ def _writes(twin: Any, name: str, args: tuple[Any, ...]) -> bool:
     return bool((state[name] != 1).any())
 
 
-def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:
+def _call(rule: Any, g: Array, p: Array, lr: float, state: Vectors) -> None:
     """Call rule.rule; its error says so where a block of the weights met an array of all of them."""
     try:
         rule.rule(g, p, lr, **state)
@@ -159,7 +159,7 @@ def _call(rule: Any, g: Array, p: Array, lr: float, state: State) -> None:
 BLOCKS = "It is called for one block of weights after the other: use the arrays that it is given, m and not self.m"
 
 
-def _no_step(rule: Any, g: Array, p: Array, lr: float, state: State, given: Array) -> Exception:
+def _no_step(rule: Any, g: Array, p: Array, lr: float, state: Vectors, given: Array) -> Exception:
     """The error of a rule whose first step is all NaN: a second call, with p = 0, shows whether the NaN came from p."""
     xp, kind = xp_of(g), type(rule).__name__
     g[...], p[...] = given, 0
@@ -187,13 +187,13 @@ def _no_step(rule: Any, g: Array, p: Array, lr: float, state: State, given: Arra
     )
 
 
-def _call_again(rule: Any, twin: Any, args: tuple[Any, ...], state: State, say: Callable[[str, str], None]) -> None:
+def _call_again(rule: Any, twin: Any, args: tuple[Any, ...], state: Vectors, say: Callable[[str, str], None]) -> None:
     """Check the rule's step from its new state, from the same arrays again, and from half of them alone."""
     g, p, lr, before, given = args
     flat = (rule.whole or rule).flat
     w, whole, half = flat.w.copy(), flat.g.copy(), _twin(twin)
 
-    def step(n: int, rule: Any, state: State) -> tuple[Array, Array]:
+    def step(n: int, rule: Any, state: Vectors) -> tuple[Array, Array]:
         g, found = given[:n].copy(), p[:n].copy()
         try:
             rule.rule(g, found, lr, **{name: vector[:n].copy() for name, vector in state.items()})

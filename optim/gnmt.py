@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from minidl.optim.adam import Adam
 from minidl.optim.checks import at_least
-from minidl.optim.groups import Given
+from minidl.optim.groups import ParamsOrGroups
 from minidl.optim.hybrid import Hybrid
 from minidl.optim.schedule import halving
 from minidl.optim.sgd import SGD
@@ -35,7 +35,7 @@ class GNMT(Hybrid):
 
     def __init__(
         self,
-        params: Given,
+        params: ParamsOrGroups,
         total_steps: int,
         lr: float = 2e-4,
         lr_sgd: float = 0.5,

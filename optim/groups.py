@@ -18,7 +18,7 @@ from minidl.tensor import Tensor
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
 
-Given: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]  # see read_groups
+ParamsOrGroups: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]  # read_groups
 KEYS = ("params", "lr", "lr_scale", "weight_decay")
 
 

@@ -39,11 +39,11 @@ from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers, rule_by_formula
-from minidl.optim.groups import Given, Group, count_steps, parts, read_groups
+from minidl.optim.groups import Group, ParamsOrGroups, count_steps, parts, read_groups
 from minidl.optim.optimizer import Optimizer, Rate, State
 from minidl.optim.subnormal import EVERY, flush, means_nothing
 
-Params: TypeAlias = "Given | None"
+Params: TypeAlias = "ParamsOrGroups | None"
 
 
 class Clipping(TypedDict, total=False):

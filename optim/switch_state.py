@@ -43,7 +43,7 @@ def singles(condition: Condition) -> Iterator[Condition]:
 
 
 def sum_of_conditions(condition: Condition) -> int:
-    """A checksum of what conditions keep in self; None of it changes, unless one is the user's own."""
+    """A checksum of what conditions keep in self; none of it changes, unless one is the user's own."""
     tests = [getattr(one, "test", one) for one in singles(condition)]
     return sum_of([getattr(getattr(test, "__self__", test), "__dict__", {}) for test in tests])
 

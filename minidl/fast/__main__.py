@@ -93,9 +93,8 @@ def everything() -> Iterator[tuple[nn.Module, Callable[..., Optimizer], Callable
 
 def with_step(optimizer: Optimizer) -> Optimizer:
     """The optimizer, set to keep each step."""
-    for rule in vars(optimizer).values() if isinstance(optimizer, Hybrid) else [optimizer]:
-        if hasattr(rule, "keep_step"):
-            rule._keeps_step = True  # type: ignore[union-attr]
+    for rule in (optimizer.first, optimizer.then) if isinstance(optimizer, Hybrid) else (optimizer.active,):
+        rule._keeps_step = True
     optimizer.active.keep_step()
     return optimizer
 

@@ -14,7 +14,7 @@ from minidl.backend import CPU, Array
 from minidl.fast.linear import BOOL, channels_last, chosen, plain
 from minidl.fast.threads import in_parts
 from minidl.grad_mode import is_recording
-from minidl.ops_conv import Pair, Size, _pair
+from minidl.ops_conv import Pair, Size, _first, _pair
 from minidl.tensor import Tensor, record
 
 
@@ -59,13 +59,9 @@ class MaxPool:
         """Pool this part of the images, sorted by place: (m, kh*kw, H/kh, W/kw, C)."""
         y = np.maximum.reduce(places, 1, out=self.y[part])
         if self.wins is not None:
-            wins = np.equal(places, y[:, None], out=self.wins[part])
-            before = wins[:, 0].copy()
-            for i in range(1, wins.shape[1]):  # of equal values the first wins
-                np.greater(wins[:, i], before, out=wins[:, i])
-                before |= wins[:, i]
+            wins = _first(np.equal(places, y[:, None], out=self.wins[part]).swapaxes(0, 1))  # the first of equals
             if np.isnan(y.max(initial=0)):
-                _last_nan(places, y, wins)
+                wins |= _first(np.isnan(places).swapaxes(0, 1)[::-1])[::-1]  # the last of NaNs
         if self.relu:
             np.maximum(y, 0, out=y)
 
@@ -77,15 +73,6 @@ class MaxPool:
             stopped = self.y[part] <= 0  # false for NaN
             g = chosen(g, np.logical_not(stopped, out=stopped), CPU.empty(g.shape, g.dtype))
         return chosen(g[:, None], wins, CPU.empty(wins.shape, self.y.dtype))
-
-
-def _last_nan(places: Array, y: Array, wins: Array) -> None:
-    """Where the maximum is NaN, the last NaN of the window wins, as in PyTorch."""
-    later = np.zeros(y.shape, bool)
-    for i in reversed(range(wins.shape[1])):
-        nan = np.isnan(places[:, i])
-        wins[:, i] |= nan & ~later
-        later |= nan
 
 
 def by_place(images: Array, square: Pair) -> Array:

@@ -46,7 +46,7 @@ class Regime:
     filters, hidden  the network: convolutions with these numbers of filters, each with ReLU and a 2x2 pool, then hidden
                      layers of these sizes. No filters: an MLP
     network          instead of these: a class or function of a user's file, as "nets.py:Net"
-    train_images     drawn from the training images by the run's seed, as are `val_images` others for validation
+    train_images     drawn from the training images by the run's seed; val_images others are for validation
     wrong_labels     this share of the training and of the validation labels is replaced by another class
     looks            how many evaluations on the validation split a final run has, evenly spaced over its steps
     margin           differences of test accuracy below this do not matter

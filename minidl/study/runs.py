@@ -180,8 +180,7 @@ def mislabel(examples: Examples, share: float, classes: int, rng: np.random.Gene
     n = len(examples)
     wrong = rng.permutation(n)[: round(share * n)]
     labels = np.array(examples.labels)
-    moved = labels[wrong].astype(np.int64) + rng.integers(1, classes, len(wrong))
-    labels[wrong] = moved % classes
+    labels[wrong] = (labels[wrong].astype(np.int64) + rng.integers(1, classes, len(wrong))) % classes
     return replace(examples, labels=labels)
 
 

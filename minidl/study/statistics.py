@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
 
 import numpy as np
 
-Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
+from minidl.backend import Array
+
 TRIM = 0.2  # the share of the differences that is trimmed at each end
 CONFIDENCE = 0.95
 FEWEST = 6  # differences whose range holds their median in 95 % of cases: in all but 2 of 2^n
@@ -116,7 +116,7 @@ def _largest(family: Sequence[Array], rng: np.random.Generator) -> Array:
         mixed = np.tensordot((about / np.abs(about).max()).astype(np.float32), own, 1)
         means, errors = trimmed(mixed)
         np.maximum(largest, np.abs(means) / errors, out=largest)
-    return largest  # type: ignore[return-value] # float32 compares with what is float64 elsewhere
+    return largest
 
 
 def _interval(d: Array, mean: float, error: float, n: int, c: float) -> Interval:

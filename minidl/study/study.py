@@ -183,9 +183,8 @@ class Plan:
         first, second = rank(accuracy, loss)
         return first + COLLAPSED * any(collapsed(record, regime) for record in records), second
 
-    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned | None = None) -> list[Trial]:
-        """The runs that count; none until the tuning is finished. tuned: its state, if already known."""
-        tuned = tuned or self.tuned(regime, contestant)
+    def final_runs(self, regime: Regime, contestant: Contestant, tuned: Tuned) -> list[Trial]:
+        """The runs that count; none until the tuning, whose state is `tuned`, is finished."""
         if not tuned.finished:
             return []
         recipe = contestant.recipe(tuned.winner)

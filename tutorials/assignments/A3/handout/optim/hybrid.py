@@ -16,7 +16,7 @@ from minidl.optim.adam import Adam, AdamW
 from minidl.optim.checks import at_least, parts_of, within
 from minidl.optim.explain import Look, Term
 from minidl.optim.flat import FlatParameters
-from minidl.optim.groups import Given, read_groups
+from minidl.optim.groups import ParamsOrGroups, read_groups
 from minidl.optim.optimizer import Optimizer, State, SwitchEvent
 from minidl.optim.progress import Progress
 from minidl.optim.projection import Projection, dots64
@@ -63,7 +63,7 @@ class Hybrid(Optimizer):
 
     def __init__(
         self,
-        params: Given,
+        params: ParamsOrGroups,
         first: Rule,
         then: Rule,
         switch: Test,
@@ -83,7 +83,6 @@ class Hybrid(Optimizer):
         self._length_ratio: float | None = None  # |p| / |g| of the last step, for "matched" ...
         self._squares: Array | None = None  # ... once p.p and g.g have been read from the device
         self._measured: Array | None = None  # where update() leaves the two
-        self.switch_event: SwitchEvent | None = None
         self.switch_step: int | None = None  # steps before the switch; known to `then`'s schedule
         params, groups = read_groups(params, first.lr_or_schedule)
         first.groups = then.groups = groups
