@@ -8,9 +8,9 @@
 
 All numbers are big-endian: the most significant byte comes first. The file may be compressed with gzip.
 
-A header is only a claim. The reader counts the bytes that are really there before it allocates memory, so no file,
-damaged or hostile, yields an array that is short, shifted or made up, or takes more memory than it holds. A gzip file
-must be decompressed to be counted, so it is decompressed twice: once to count and once to keep.
+A header is only a claim. No file, damaged or hostile, yields an array that is short, shifted or made up: the bytes
+that are really there are counted. Where a header claims more than 48 MiB, they are counted before memory is allocated;
+a gzip file is then decompressed twice, once to count and once to keep.
 Format: http://yann.lecun.com/exdb/mnist/ (bottom of the page).
 """
 

@@ -164,7 +164,7 @@ def onecycle(
 
     The formula, the arguments and the defaults of PyTorch's OneCycleLR with cycle_momentum=False.
     """
-    at_least("lr", max_lr, 0)
+    at_least("max_lr", max_lr, 0)
     whole_number("total_steps", total_steps, 1)
     if not 0 <= pct_start <= 1:
         raise ValueError(f"pct_start must be in [0, 1], got {pct_start}")

@@ -191,7 +191,7 @@ def test_one_cycle_by_hand():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: onecycle(-1.0, 10), "lr must be .* got -1.0"),
+        (lambda: onecycle(-1.0, 10), "max_lr must be .* got -1.0"),
         (lambda: onecycle(1.0, 0), "total_steps must be .* got 0"),
         (lambda: onecycle(1.0, 10, pct_start=1.5), "got 1.5"),
         (lambda: onecycle(1.0, 10, anneal_strategy="cosine"), "did you mean 'cos'"),

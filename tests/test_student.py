@@ -1082,7 +1082,7 @@ def test_11_schedulers_beside_pytorch(rule: str) -> None:
         ("LinearLR", {}),
         ("LinearLR", {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 10}),
         ("ExponentialLR", {"gamma": 0.9}),
-        ("OneCycleLR", {"max_lr": 0.2, "total_steps": 20}),
+        ("OneCycleLR", {"max_lr": 0.2, "total_steps": 20, "base_momentum": 0.8, "max_momentum": 0.9}),
         (
             "OneCycleLR",
             {"max_lr": 0.2, "epochs": 4, "steps_per_epoch": 5, "anneal_strategy": "linear", "three_phase": True},
