@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import to_numpy
-from minidl.rng import generator_of, repeatable
+from minidl.rng import Rng, generator_of, repeatable
 from minidl.tensor import Tensor
-
-Rng = np.random.Generator | int | None  # a generator, a seed, or None: from the `minidl.seed` block, else fresh entropy
 
 
 def check_sizes(layer: str, **sizes: Any) -> None:

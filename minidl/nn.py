@@ -14,12 +14,12 @@ import numpy as np
 
 from minidl import ops
 from minidl.backend import accelerated, same_bits
-from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
+from minidl.init import check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module, Parameter
 from minidl.nn_conv import AvgPool2d, Conv2d, MaxPool2d
 from minidl.nn_more import GELU, BCEWithLogitsLoss, CrossEntropyLoss, LeakyReLU, MSELoss, Softmax
 from minidl.refuse import missing
-from minidl.rng import CounterRng
+from minidl.rng import CounterRng, Rng
 from minidl.tensor import Tensor
 
 __all__ = [

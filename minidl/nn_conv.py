@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from minidl import ops
-from minidl.init import Rng, check_sizes, drawn_by_chance, initial_weights
+from minidl.init import check_sizes, drawn_by_chance, initial_weights
 from minidl.module import Module
 from minidl.ops_conv import Pair, Size, _pair
+from minidl.rng import Rng
 from minidl.tensor import Tensor
 
 

@@ -20,6 +20,8 @@ import numpy as np
 from minidl.backend import Array
 from minidl.telling import Function
 
+Rng = np.random.Generator | int | None  # a generator, a seed, or None: from the `minidl.seed` block, else fresh entropy
+
 
 class CounterRng:
     """A stream of random numbers for one layer: each step has its own, which no other draw can shift.
@@ -29,7 +31,7 @@ class CounterRng:
     step  the number of draws so far; with `key` all that a checkpoint needs
     """
 
-    def __init__(self, rng: Any = None) -> None:
+    def __init__(self, rng: Rng = None) -> None:
         self.by_chance = not repeatable(rng)  # drawn from fresh entropy, which no seed repeats
         words = generator_of(rng).integers(0, 2**64, 2, np.uint64)
         self.key: tuple[int, int] = (int(words[0]), int(words[1]))
@@ -104,7 +106,7 @@ class _Seeded(ContextDecorator):
                           "create the network inside", stacklevel=2)  # fmt: skip
 
 
-def generator_of(rng: Any) -> np.random.Generator:
+def generator_of(rng: Rng) -> np.random.Generator:
     """rng itself, or one from a seed; for None the next stream of the enclosing `seed` block, else fresh entropy."""
     around = _seeded.get()
     if rng is not None or around is None:
@@ -112,6 +114,6 @@ def generator_of(rng: Any) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(around[0], spawn_key=(next(around[1]),)))
 
 
-def repeatable(rng: Any) -> bool:
+def repeatable(rng: Rng) -> bool:
     """Whether the next numbers from this rng come from a seed."""
     return rng is not None or _seeded.get() is not None

@@ -32,7 +32,9 @@ class _Here(threading.local):
 
 
 class _Blas:
-    """libraries  (get, set) functions for each library's number of threads; None until they are needed
+    """The limit of one thread, and the threads that compute under it.
+
+    libraries  (get, set) functions for each library's number of threads; None until they are needed
     users      threads that are computing now
     before     the libraries' numbers of threads before they were limited; empty while they are not
     limit      the largest of these

@@ -157,7 +157,7 @@ def _complete(plan: Plan, regime: Regime) -> bool:
 
 
 def _levels(entries: dict[str, Entry], claims: Sequence[Claim], guessing: float) -> Levels:
-    """guessing  the accuracy of guessing: a level no higher is None, because every run reaches it from the start.
+    """The levels of a regime. The accuracy is None if it is at most `guessing`, which every run reaches from the start.
 
     A user's own optimizer does not change a level: the verdicts on the others would change with it.
     """
