@@ -103,7 +103,7 @@ class AdamW(Adam):
     Loshchilov & Hutter 2019, Algorithm 2, line 12, in PyTorch's form: the paper multiplies lambda by the schedule's
     factor alone, not by lr. Each weight shrinks by the same factor, whatever its gradient. The decay is not part of the
     step vector p, so a projected rate (see Hybrid) does not mistake it for a step along the gradient. Arguments as in
-    Adam.
+    Adam; weight_decay is 0.01 if not given.
     """
 
     name = "adamw"

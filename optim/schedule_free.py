@@ -1,7 +1,7 @@
 """Schedule-free Adam: no schedule and no fixed end; the weights to evaluate are a running average of the path.
 
-Defazio et al. 2024, "The Road Less Scheduled" (arXiv:2405.15682), Algorithm 1, with their AdamW's second moment. The
-gradient is taken at y, between the fast path z and its average x; x is what is evaluated.
+Defazio et al. 2024, "The Road Less Scheduled" (arXiv:2405.15682), Algorithm 1, without its warm-up and its decoupled
+weight decay. The gradient is taken at y, between the fast path z and its average x; x is what is evaluated.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def digits(
 def numbers(
     array: Array, decimals: int = 0, signed: bool = False, figure: FigureBase | None = None, save: Save = None
 ) -> FigureBase:
-    """A small array (H, W) as an image with each value written in its cell."""
+    """A small array (H, W) as an image with each value, to so many decimals, in its cell; `signed` as in `digits`."""
     array = np.atleast_2d(array)
     cell = min(0.42, 9.5 / array.shape[1])  # inches
     with drawing(figure, (cell * array.shape[1] + 0.2, cell * array.shape[0] + 0.2), save) as target:
