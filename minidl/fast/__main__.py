@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from minidl import fast, nn, ops
 from minidl.cli.command import command
@@ -28,7 +29,6 @@ from minidl.optim import SGD, SWATS, Adagrad, Adam, AdamW, AfterSteps, Blend, Hy
 from minidl.tensor import Tensor
 from minidl.training.models import MODELS, build_model
 
-Rng: TypeAlias = np.random.Generator
 STEPS = 3  # of each training run
 
 # ---- what is compiled: anything new in KERNELS (loops/kernels.py) must be added here too; a test checks it ----
@@ -49,7 +49,7 @@ RULES: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def convolutions(rng: Rng) -> nn.Module:
+def convolutions(rng: Generator) -> nn.Module:
     """Grey images, then few channels, then many: their memory layouts differ."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, stride=2, padding=2, rng=rng), nn.BatchNorm2d(6), nn.Tanh(), nn.AvgPool2d(2, 1, 1),
@@ -59,7 +59,7 @@ def convolutions(rng: Rng) -> nn.Module:
     )  # fmt: skip
 
 
-def layers_one_by_one(rng: Rng) -> nn.Module:
+def layers_one_by_one(rng: Generator) -> nn.Module:
     """Layers that are not fused, with few channels and with many; their ReLUs stand alone."""
     return nn.Sequential(
         nn.MaxPool2d(2), nn.LeakyReLU(), nn.Tanh(), nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.GELU(), nn.GELU("tanh"),

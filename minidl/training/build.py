@@ -117,7 +117,7 @@ def build(
             first = (AdamW if weight_decay else Adam)(lr=rate, **adam)
             lengths = total_steps, steps_per_epoch
             return _hybrid(params, lengths, first, switch, lr_after, lr_sgd, schedule_sgd, momentum, common)
-        case _:
+        case _:  # blend
             # The paper's centre and period are 10 and 5 of 90 epochs: here the same fractions of the run.
             ninetieth = total_steps / steps_per_epoch / 90
             shape = {"center": 10 * ninetieth, "period": 5 * ninetieth}

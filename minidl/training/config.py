@@ -26,7 +26,7 @@ from minidl.training.build import build
 from minidl.training.models import MODELS, build_model, standardize
 from minidl.training.options import at_least, check_options, documented, option, positive, share
 from minidl.training.own import absolute_name, is_own
-from minidl.training.presets import decided, recipe
+from minidl.training.presets import decided, model_defaults
 
 # ---- what can be chosen ----
 
@@ -132,7 +132,7 @@ class Config:
         check_name("model", self.model, MODELS, "Net")
         for name in ("opt", "batch_size"):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, getattr(recipe(self.model), name))
+                object.__setattr__(self, name, getattr(model_defaults(self.model), name))
         check_name("optimizer", self.opt, OPTIMIZERS, "Lion")
         for name in ("model", "opt"):
             object.__setattr__(self, name, absolute_name(getattr(self, name)))
@@ -142,7 +142,7 @@ class Config:
 
     def default_epochs(self, dataset: str) -> int:
         """How many epochs to train if `--epochs` is not given: a small data set needs more passes."""
-        usual = recipe(self.model)
+        usual = model_defaults(self.model)
         return self.epochs or (usual.epochs_5k if dataset == "mnist5k" else usual.epochs)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from minidl.backend import Array
 from minidl.data.batches import statistics
@@ -17,25 +18,24 @@ from minidl.training.loader import load
 from minidl.training.own import is_own, own_network
 
 ImageSize = tuple[int, int]
-Rng = np.random.Generator
 
 
-def linear(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def linear(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """Softmax regression: one layer, no hidden units."""
     return perceptron(size, [], classes, rng)
 
 
-def mlp(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def mlp(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """The standard perceptron: on MNIST 784-256-128-10, 235,146 weights."""
     return perceptron(size, [256, 128], classes, rng)
 
 
-def cnn(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def cnn(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """Two convolutions of 16 and 32 filters, each with max-pooling, then 128 hidden units: on MNIST 206,922 weights."""
     return network(size, classes, rng, filters=(16, 32), hidden=(128,))
 
 
-def race(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def race(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """For 99 % in one epoch (github.com/tuomaso/train_mnist_fast): 24 filters of 5x5, 32 of 3x3, 256 hidden units.
 
     Its input is standardized; its convolutions are not padded. On MNIST 215,194 weights.
@@ -52,22 +52,22 @@ def race(size: ImageSize, classes: int, rng: Rng) -> Sequential:
     )  # fmt: skip
 
 
-def underfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def underfit(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """Too small to fit even its training set: 6 hidden units."""
     return perceptron(size, [6], classes, rng)
 
 
-def goodfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def goodfit(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """Large enough to fit, regularized by dropout: 512-256 hidden units."""
     return perceptron(size, [512, 256], classes, rng, dropout=0.3)
 
 
-def overfit(size: ImageSize, classes: int, rng: Rng) -> Sequential:
+def overfit(size: ImageSize, classes: int, rng: Generator) -> Sequential:
     """Large enough to memorize the training set, without regularization: 1024-1024 hidden units."""
     return perceptron(size, [1024, 1024], classes, rng)
 
 
-MODELS: dict[str, Callable[[ImageSize, int, Rng], Sequential]] = {
+MODELS: dict[str, Callable[[ImageSize, int, Generator], Sequential]] = {
     model.__name__: model for model in (linear, mlp, cnn, race, underfit, goodfit, overfit)
 }
 
@@ -110,7 +110,7 @@ def standards(model: Module) -> list[Standardize]:
 def network(
     size: ImageSize,
     classes: int,
-    rng: Rng,
+    rng: Generator,
     *,
     filters: Sequence[int] = (),
     hidden: Sequence[int] = (),
@@ -143,7 +143,9 @@ def network(
     return Sequential(*layers, Linear(widths[-1], classes, init="xavier", rng=rng))
 
 
-def perceptron(size: ImageSize, hidden: Sequence[int], classes: int, rng: Rng, dropout: float = 0.0) -> Sequential:
+def perceptron(
+    size: ImageSize, hidden: Sequence[int], classes: int, rng: Generator, dropout: float = 0.0
+) -> Sequential:
     """A multilayer perceptron: a network without convolutions."""
     return network(size, classes, rng, hidden=hidden, dropout=dropout)
 

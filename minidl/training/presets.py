@@ -15,7 +15,7 @@ from minidl.training.loader import load
 from minidl.training.own import is_own, own_lr
 
 
-class Recipe(NamedTuple):
+class ModelDefaults(NamedTuple):
     """A model's default optimizer, batch size and epochs (more on mnist5k, which has fewer images)."""
 
     opt: str = "hybrid"
@@ -24,7 +24,8 @@ class Recipe(NamedTuple):
     epochs_5k: int = 20
 
 
-RECIPES = {"race": Recipe("adam", 256, 1, 15)}  # tuomaso/train_mnist_fast; 15 epochs of mnist5k are as many steps
+# tuomaso/train_mnist_fast; 15 epochs of mnist5k are as many steps
+MODEL_DEFAULTS = {"race": ModelDefaults("adam", 256, 1, 15)}
 
 # The defaults of each optimizer, for MNIST and batches of about 100. Those of hybrid are in PRESETS.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -90,9 +91,9 @@ PRESETS: dict[tuple[str, str], Preset] = {
 }  # fmt: skip
 
 
-def recipe(model: str) -> Recipe:
-    """The Recipe of a model."""
-    return RECIPES.get(model, Recipe())
+def model_defaults(model: str) -> ModelDefaults:
+    """The defaults of a model, which may be a user's own."""
+    return MODEL_DEFAULTS.get(model, ModelDefaults())
 
 
 def preset(model: str, dataset: str, epochs: int = 10, steps_per_epoch: int | None = None) -> Preset:
