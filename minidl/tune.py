@@ -211,10 +211,10 @@ def set_up_and_search(args: dict[str, Any], out: Path | None, stop: StopOnSignal
 
 def keep(base: Config, dataset: Dataset, epochs: int, out: Path | None) -> Tried | None:
     """Where results are saved; None if the default file can't be written. Raises ValueError for a bad `out`."""
-    search = search_id(base, dataset, epochs, fast.version())
-    file = out or default_file(base, dataset, search)
+    identity = search_id(base, dataset, epochs, fast.version())
+    file = out or default_file(base, dataset, identity)
     try:
-        tried = Tried(file, search, named=out is not None)
+        tried = Tried(file, identity, named=out is not None)
     except OSError as error:
         if out is not None:
             raise ValueError(f"--out {out} can't be written: {error.strerror}") from None

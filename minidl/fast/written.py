@@ -19,9 +19,9 @@ def python_source(
 
     number  formats a constant of the formula, with its precision
     """
-    arguments = ", ".join([*parts.vectors, *(number for number, _ in parts.numbers)])
-    comments = [f"    # {number} = {expression}" for number, expression in parts.numbers]
-    compiled = _ForCompilers({number for number, _ in parts.numbers}, number)
+    arguments = ", ".join([*parts.vectors, *(symbol for symbol, _ in parts.numbers)])
+    comments = [f"    # {symbol} = {expression}" for symbol, expression in parts.numbers]
+    compiled = _ForCompilers({symbol for symbol, _ in parts.numbers}, number)
     body = [f"    {symbol} = {compiled.text(expression)}" for symbol, expression in parts.each]
     return "\n".join([f"def {name}({arguments}):", *comments, *body, f"    return {', '.join(results)}", ""])
 

@@ -59,7 +59,7 @@ def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     recipe, result, made = dict(record["run"]["recipe"]), record["result"], record["made"]
     switch = result["switch"] or {}
     tuned = (axis.name for contestant in plan.study.contestants for axis in contestant.axes)
-    row: dict[str, Any] = {name: recipe.get(name) for name in (*SETTINGS, *tuned)}
+    row: dict[str, Any] = {key: recipe.get(key) for key in (*SETTINGS, *tuned)}
     row |= {"steps": result["steps"], "diverged": int(result["diverged"] is not None)}
     row |= {
         "collapsed": int(collapsed(record, regime)),
@@ -68,7 +68,7 @@ def _row(plan: Plan, name: str, record: Record) -> dict[str, Any]:
     }
     for part in ("train", "val", "test"):
         row |= {f"{part}_{what}": result.get(f"{part}_{what}") for what in ("accuracy", "loss")}
-    row |= {name: made[name] for name in ("bits", "sources", "commit", "numpy", "fast")}
+    row |= {key: made[key] for key in ("bits", "sources", "commit", "numpy", "fast")}
     row |= {"device": device_of(made)}
     return row | {"pins": "AVX2" if has_pins(made) else made["pins"]["none"], "weights": result["weights"]}
 

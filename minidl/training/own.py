@@ -175,9 +175,9 @@ def own_network(make: Callable[..., Any], image_size: tuple[int, int], classes: 
 def _check_logits(make: Callable[..., Any], name: str, model: Module, size: tuple[int, int], classes: int) -> None:
     """Try the network on two images of noise, in eval mode, which does not change it."""
     x = Tensor(np.random.default_rng(0).random((2, 1, *size), np.float32))
-    telling = told(make) if isinstance(make, UserCode) else nullcontext()
+    errors_told = told(make) if isinstance(make, UserCode) else nullcontext()
     try:
-        with evaluating(model), enable_grad(), np.errstate(all="ignore"), telling:
+        with evaluating(model), enable_grad(), np.errstate(all="ignore"), errors_told:
             logits = model(x)
     except UserError:
         raise
@@ -241,7 +241,7 @@ def own_optimizer(
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())  # a Rule itself refuses unknown arguments
     for option in given:
         if option not in OPTIONS or not (OPTIONS[option] in takes or anything):
-            named = [flag for flag, word in OPTIONS.items() if word in takes or anything]
+            named = [each for each, word in OPTIONS.items() if word in takes or anything]
             listed = ", ".join(map(flag, named)) or "none"
             raise UserError(f"{flag(option)} does not apply to {name}: it takes {listed}")
     if schedule is not None:
