@@ -20,7 +20,7 @@ from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.tensor import Tensor
 
-SAMPLE = 1000  # number of images checked, spread over all of them
+LOOK = 1000  # number of images checked, spread over all of them
 
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
@@ -119,7 +119,7 @@ def tell_unscaled(images: Array) -> None:
     """Warn about unscaled pixels from 0 to 255. Bytes are scaled by `batches`; standardized pixels go below 0."""
     if images.dtype.name == "uint8" or not images.size:
         return
-    some = to_numpy(images[:: max(1, len(images) // SAMPLE)])
+    some = to_numpy(images[:: max(1, len(images) // LOOK)])
     low, high = float(some.min()), float(some.max())
     if low >= 0 and high > BRIGHT:
         tell(
