@@ -12,7 +12,7 @@ import numpy as np
 
 from minidl.backend import Array, to_numpy
 from minidl.fast.formula import value_of
-from minidl.optim.checks import is_own_rule
+from minidl.optim.custom import is_own_rule
 from minidl.optim.formula import Given, lines_of, way_taken
 from minidl.optim.groups import Group
 

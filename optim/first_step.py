@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl.backend import Array, xp_of
-from minidl.optim.checks import NOISE
+from minidl.optim.custom import NOISE
 
 Vectors = Mapping[str, Array]
 

@@ -19,23 +19,18 @@ import numpy as np
 from minidl.backend import Array, backend_of, kernel_for, to_numpy, xp_of
 from minidl.fast.formula import value_of
 from minidl.fast.gpu.slip import CantRepeat, is_recording_step
-from minidl.optim.checks import (
+from minidl.optim.checks import above, at_least, check_vectors, number, parts_of, refuse
+from minidl.optim.clip import clip
+from minidl.optim.custom import (
     Built,
-    above,
-    at_least,
     built_of,
     check_rule,
-    check_vectors,
     is_own_rule,
-    number,
     numbers_of,
-    parts_of,
     put_numbers,
-    refuse,
     tell_what_is_lost,
     unready,
 )
-from minidl.optim.clip import clip
 from minidl.optim.first_step import check_formula, first_step_of_own
 from minidl.optim.flat import FlatParameters
 from minidl.optim.formula import Formula, Line, has_formula, lines_of, remembers, rule_by_formula

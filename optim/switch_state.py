@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from minidl.optim.checks import sum_of
+from minidl.optim.custom import sum_of
 from minidl.optim.progress import Progress
 from minidl.optim.switch import AfterEpochs, AfterSteps, AllOf, AnyOf, Condition, Crossing, Gap, Plateau, Projected
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minidl.module import Module
-from minidl.optim.checks import NOISE, can_be_stored, sum_of
+from minidl.optim.custom import NOISE, can_be_stored, sum_of
 from minidl.rng import CounterRng
 from minidl.telling import tell
 from minidl.training.observer import Observer, Step
