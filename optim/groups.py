@@ -18,7 +18,8 @@ from minidl.tensor import Tensor
 if TYPE_CHECKING:
     from minidl.optim.rule import Rule
 
-ParamsOrGroups: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]  # read_groups
+# What read_groups takes.
+ParamsOrGroups: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 KEYS = ("params", "lr", "lr_scale", "weight_decay")
 
 

@@ -165,7 +165,8 @@ class Rule(Optimizer):
         self._by_formula(*args, **kwargs)
 
     def _by_formula(self, g: Array, p: Array, lr: float, **state: Array) -> None:
-        assert self.formula is not None  # see check_rule
+        if self.formula is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a formula, or rule(self, g, p, lr, **state)")
         values = {**self.given(lr), "g": g, **{f"{name}_old": vector for name, vector in state.items()}}
         for line in self.formula.lines:
             values[line.symbol] = value_of(line.expression, values)
