@@ -86,8 +86,8 @@ class Blend(Rule):
     def a_sgd(self, e: float) -> float:
         """SGD's share at epoch e: near 0 long before the centre, 1/2 at the centre, 1 from half a period after it.
 
-        The published equation has slope 2/T after the centre: the share would overshoot to 3/2 and fall back to 1 at
-        c + T/2. With 1/T it reaches 1 there, and continues the left branch, whose slope at c is 1/T.
+        Most transcriptions of the equation have slope 2/T after the centre: the share would overshoot to 3/2 and fall
+        back to 1 at c + T/2. With 1/T it reaches 1 there, and continues the left branch, whose slope at c is 1/T.
         """
         x = (e - self.center) / self.period
         return 0.5 * exp(2 * x) if x < 0 else min(0.5 + x, 1.0)
