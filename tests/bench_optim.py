@@ -14,6 +14,7 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 
+import argparse
 import importlib
 import sys
 import time
@@ -138,6 +139,7 @@ def table():
 
 
 def main():
+    argparse.ArgumentParser("python -m tests.bench_optim", description=__doc__.splitlines()[0]).parse_args()
     adam = made(Adam)
     hand = HandWritten(adam.flat.w.copy(), adam.flat.g.copy())
     adam.step(), hand.step()
