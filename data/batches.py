@@ -17,7 +17,9 @@ import numpy as np
 from minidl.backend import Array, backend_of, kernel_for
 from minidl.data.idx import DataError
 from minidl.data.splits import pair_of
-from minidl.refuse import refuse
+from minidl.module import BRIGHT
+from minidl.refuse import Named, refuse
+from minidl.telling import tell
 from minidl.tensor import Tensor
 
 
@@ -26,7 +28,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return -(-examples // batch_size)
 
 
-class Batches(Iterator[tuple[Tensor, Array]]):
+class Batches(Named, Iterator[tuple[Tensor, Array]]):
     """What `batches` returns. Each `for` over it is an epoch, from its first batch on; len() is the number of batches.
 
     epoch  returns an iterator over the batches of one epoch, in a newly drawn order
@@ -46,6 +48,9 @@ class Batches(Iterator[tuple[Tensor, Array]]):
 
     def __len__(self) -> int:
         return self.n
+
+    def __repr__(self) -> str:
+        return f"batches (x, labels), {self.n:,} in an epoch"
 
 
 @overload
@@ -105,6 +110,8 @@ def batches(  # type: ignore[misc] # the star
         raise DataError(f"the batch size must be a whole number, at least 1, got {batch_size!r}")
     if start < 0:
         raise DataError(f"start must be the index of a batch, 0 or more, got {start}")
+    if images.dtype == labels.dtype == np.uint8 and images.shape == labels.shape and labels.size:
+        tell_unscaled_targets(labels)
     end = len(images) - len(images) % batch_size if drop_last else len(images)
     n = max(0, steps_per_epoch(end, batch_size) - start)
     return Batches(partial(_epoch, images, labels, batch_size, rng, start, dtype, end), n)
@@ -126,6 +133,13 @@ def _epoch(
         x = scale(images[chosen], dtype)
         y = labels[chosen]  # copied below if it is a view: like x, the caller may change it in place
         yield Tensor(x[:, None] if x.ndim == 3 else x), y.copy() if order is None else y
+
+
+def tell_unscaled_targets(targets: Array) -> None:
+    """Warn about images as targets of images, as of an autoencoder, of which `batches` would scale only one."""
+    if targets.max() > BRIGHT:
+        tell("batches divides images by 255, but not these targets, which are bytes up to "
+             f"{targets.max()}: compare with x itself, or give both as floats, images / np.float32(255)")  # fmt: skip
 
 
 def statistics(images: Array) -> tuple[float, float]:

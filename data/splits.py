@@ -36,7 +36,7 @@ class Examples:
     labels: Array
 
     def __init__(self, images: Any, labels: Any) -> None:
-        object.__setattr__(self, "images", plain_array(images))
+        object.__setattr__(self, "images", number_array(images))
         object.__setattr__(self, "labels", plain_array(labels))
 
     def __len__(self) -> int:
@@ -77,7 +77,8 @@ class Origin:
 class Splits:
     """The three parts of a data set.
 
-    train, val, test  Examples: to train on, to make choices with (may be empty), and to report once at the end
+    train, val, test  Examples, or pairs (images, labels): to train on, to make choices with, and to report once at the
+                      end; the last two may be empty, (x[:0], y[:0])
     classes           number of classes
     image_size        (height, width) in pixels
     """
@@ -90,6 +91,8 @@ class Splits:
     origin: Origin | None = field(default=None, init=False)  # set by `split`; lost in `replace`
 
     def __post_init__(self) -> None:
+        for name in ("train", "val", "test"):
+            object.__setattr__(self, name, examples_of(getattr(self, name)))
         object.__setattr__(self, "classes", int(self.classes))  # JSON has no NumPy numbers
         object.__setattr__(self, "image_size", (int(self.image_size[0]), int(self.image_size[1])))
 
@@ -168,8 +171,8 @@ def examples_of(given: Any) -> Examples:
 
 
 def pair_of(images: Any, labels: Any) -> tuple[Array, Array]:
-    """Images and labels as arrays. Raises DataError unless there are as many labels as images."""
-    images, labels = plain_array(images), plain_array(labels)
+    """Images and labels as arrays. Raises DataError unless the images are numbers and there are as many labels."""
+    images, labels = number_array(images), plain_array(labels)
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images but {len(labels)} labels")
     return images, labels
@@ -184,6 +187,22 @@ def plain_array(given: Any) -> Array:
     except TypeError:
         return _array_of_list(given)
     return given
+
+
+def number_array(given: Any) -> Array:
+    """The same for images or other inputs; an array of objects, as of a table with columns of several types, becomes
+    floats. Raises DataError for what is not real numbers."""
+    array = plain_array(given)
+    if array.dtype.kind == "O":
+        if array.ndim == 1 and len(array) and np.ndim(array[0]):
+            raise DataError("these are arrays within an array: np.stack(list(images)) makes one array of them")
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"images must be numbers: {error}") from error
+    if array.dtype.kind in "USMmc":
+        raise DataError(f"images must be real numbers, these are {array.dtype}")
+    return array
 
 
 def _array_of_list(given: Any) -> Array:
@@ -205,8 +224,8 @@ def splits_of(data: Any, seed: int = 0, device: str | None = None) -> Splits:
         return split(data, seed=seed, device=device)
     train = examples_of(data)
     none = Examples(train.images[:0], train.labels[:0])
-    height, width = train.images.shape[-2:]
-    return Splits(train, none, none, int(train.labels.max()) + 1 if len(train) else 0, (height, width))
+    size = train.images.shape[-2:]  # of one axis or two: a Trainer rejects these
+    return Splits(train, none, none, int(train.labels.max()) + 1 if len(train) else 0, (size[0], size[-1]))
 
 
 def sizes(n: int, val_fraction: float) -> tuple[int, int]:

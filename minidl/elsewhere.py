@@ -251,6 +251,7 @@ ELSEWHERE: dict[str, str] = {  # what programs for PyTorch and others call, and 
     "LogSoftmax": "ops.log_softmax(x, dim)", "Identity": "nn.Sequential(), which changes nothing",
     "functional": "minidl.ops", "init": "a layer's arguments init and rng",
     "utils": f"max_norm= of an optimizer clips the norm, {_CLIPPED} the values; minidl.batches loads",
+    "Batches.dataset": "the arrays that you gave, whose number is len(labels)",
     "Trainer.train": ".fit(epochs)", "history": "what trainer.fit(epochs) returns",
     "reset_parameters": "a new layer, net[0] = nn.Linear(...), before the optimizer is built",
     "insert": "nn.Sequential(*net[:i], layer, *net[i:])", "extend": "append(layer) for each",

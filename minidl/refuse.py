@@ -97,7 +97,7 @@ def _is(value: Any, default: Any) -> bool:
 def to_labels(labels: Any) -> str:
     """How to turn labels of another kind into whole numbers 0, 1, ..."""
     if labels.ndim > 2:
-        return "the images come first, (images, labels)"
+        return "the images come first, (images, labels); for images as targets, write a loop of your own"
     if labels.ndim == 2 and labels.shape[1] > 1:
         return "labels.argmax(1) for one-hot rows"
     if labels.dtype.kind in "OUS":
@@ -113,8 +113,8 @@ def to_classes(labels: Any) -> str:
     """The same for cross_entropy, where labels may also be soft."""
     if labels.ndim == 2:
         return to_labels(labels) + "; for soft ones -(labels * ops.log_softmax(logits)).sum(1).mean()"
-    names = labels.dtype.kind in "OUS"
-    return to_labels(labels) if names else "give an array of integers, labels.astype(int), not a Tensor"
+    other = labels.dtype.kind in "OUS" or bool((labels != labels).any())
+    return to_labels(labels) if other else "give an array of integers, labels.astype(int), not a Tensor"
 
 
 def to_examples(ndim: int) -> str:

@@ -50,6 +50,9 @@ def read_columns(path: Path) -> tuple[Array | None, Array]:
     if not named and _is_square(columns - 1) and not _is_square(columns):
         where = _label_column(path, values)
     pixels = values if where is None else np.delete(values, where, axis=1)
+    numbers = _numbers(titles if where is None or not titles else [*np.delete(titles, where)])
+    if len(numbers) == pixels.shape[1]:
+        pixels = pixels[:, np.argsort(numbers)]
     if not _is_square(pixels.shape[1]):
         raise DataError(
             f"{path} has {columns} values per row: a label and the pixels of a square are needed, as 785 for 28x28"
@@ -66,6 +69,14 @@ def _odd_one(titles: list[str]) -> list[int]:
     kinds = [re.sub(r"\d+", "", title.lower()) for title in titles]
     rare = [i for i, kind in enumerate(kinds) if kinds.count(kind) == 1]
     return rare if len(rare) == 1 and len(set(kinds)) == 2 else []
+
+
+def _numbers(titles: list[str]) -> list[int]:
+    """The numbers in the pixels' names, pixel0, pixel1, ...: a program may have sorted them, pixel10 before pixel2.
+    None where a name has no number or several, as in 1x1, or where two have the same."""
+    found = [re.findall(r"\d+", title) for title in titles]
+    numbers = [int(each[0]) for each in found if len(each) == 1]
+    return numbers if len(set(numbers)) == len(titles) else []
 
 
 def _label_column(path: Path, values: Array) -> int:

@@ -5,6 +5,7 @@ What can't be intended is an error; what may be intended is a warning, with the 
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import Any
 
@@ -49,6 +50,7 @@ def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
     check_metrics(optimizer, splits)
     check_labels(splits)
     tell_unscaled(splits.train.images)
+    tell_dim(splits.train.images)
     tell_by_chance(model)
 
 
@@ -100,32 +102,57 @@ def tell_resting(step: int) -> bool:
 
 
 def check_labels(splits: Splits) -> None:
-    """Check that there are training examples, and that their labels are whole numbers."""
-    train = splits.train
-    if not len(train):
+    """Check that there are training examples, and that all examples are images with labels as the Splits say."""
+    if not len(splits.train):
         raise ValueError("there are no training examples")
-    if len(train.images) != len(train.labels):
-        raise ValueError(f"{len(train.images)} images but {len(train.labels)} labels")
-    if train.images.ndim not in (3, 4):
+    for images, labels in splits:
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        if not len(images):
+            continue
+        if images.ndim not in (3, 4):
+            raise ValueError(
+                f"images must be (N, H, W) or (N, C, H, W), these are {images.shape}; "
+                "to turn rows of pixels into images: x.reshape(-1, 28, 28)"
+            )
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"labels must be whole numbers, these are {labels.dtype}: {to_labels(labels)}")
+        if (largest := int(labels.max())) >= splits.classes:
+            raise ValueError(
+                f"a label is {largest}, but these Splits have {splits.classes} classes: labels count from 0 to "
+                f"{splits.classes - 1}"
+            )
+    if (size := splits.train.images.shape[-2:]) != splits.image_size:
+        given = "x".join(map(str, splits.image_size))
         raise ValueError(
-            f"images must be (N, H, W) or (N, C, H, W), these are {train.images.shape}; "
-            "to turn rows of pixels into images: x.reshape(-1, 28, 28)"
+            f"these Splits are of images {given}, (height, width), but the images are {size[0]}x{size[1]}: give "
+            "x.shape[-2:]; channels-last images become (N, C, H, W) by x.transpose(0, 3, 1, 2)"
         )
-    if train.labels.dtype.kind not in "iu":
-        raise ValueError(f"labels must be whole numbers, these are {train.labels.dtype}: {to_labels(train.labels)}")
 
 
 def tell_unscaled(images: Array) -> None:
     """Warn about unscaled pixels from 0 to 255. Bytes are scaled by `batches`; standardized pixels go below 0."""
     if images.dtype.name == "uint8" or not images.size:
         return
+    low, high = _range(images)
+    if high > BRIGHT and (low >= 0 or images.dtype.kind == "i"):  # integers were never standardized
+        white = f"{high:g}" if 255 < high < math.inf else "255"
+        give = "give bytes (uint8), which are divided by 255, or " if white == "255" else ""
+        tell(f"the images range from {low:g} to {high:g} ({images.dtype}) and are not scaled: {give}divide them "
+             f"yourself, x / {white}")  # fmt: skip
+
+
+def tell_dim(images: Array) -> None:
+    """Warn about bytes from 0 to 1, such as black and white images, which `batches` divides by 255 all the same."""
+    if images.dtype.name == "uint8" and images.size and 0 < (high := _range(images)[1]) <= BRIGHT:
+        tell(f"the images are bytes up to {high:g}, and bytes are divided by 255, so they are almost black: if {high:g}"
+             " is white, give x.astype(np.float32), which is not scaled")  # fmt: skip
+
+
+def _range(images: Array) -> tuple[float, float]:
+    """The smallest and the largest pixel of some images, spread over all of them."""
     some = to_numpy(images[:: max(1, len(images) // LOOK)])
-    low, high = float(some.min()), float(some.max())
-    if low >= 0 and high > BRIGHT:
-        tell(
-            f"the images range from {low:g} to {high:g} ({images.dtype}) and are not scaled: give bytes (uint8), "
-            "which are divided by 255, or divide them yourself, x / 255"
-        )
+    return float(some.min()), float(some.max())
 
 
 def tell_other_size(size: Any, learned: tuple[int, int]) -> None:
