@@ -199,9 +199,9 @@ def number_array(given: Any) -> Array:
         try:
             return array.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"images must be numbers: {error}") from error
+            raise DataError(f"inputs must be numbers: {error}") from error
     if array.dtype.kind in "USMmc":
-        raise DataError(f"images must be real numbers, these are {array.dtype}")
+        raise DataError(f"inputs must be real numbers, these are {array.dtype}")
     return array
 
 

@@ -6,6 +6,7 @@ return an array.
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from sys import _getframe, getrefcount
@@ -292,10 +293,16 @@ def _anew(t: Any, result: Any, sign: str) -> Any:
     shared = getrefcount(t) > _alone or (t.base is not None and _is_weight(t.base))
     if shared and t.node is None and not result.requires_grad:
         user = _getframe(2)
-        if not any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount]):
+        meant = any(user.f_locals.get(name) is t for name in user.f_code.co_varnames[: user.f_code.co_argcount])
+        if not meant and not _shown(t, user.f_globals):
             tell(f"t {sign} ... makes a new Tensor, and a list or a weight that holds t keeps the old values: "
                  f"t.data {sign} ... changes those too")  # fmt: skip
     return result
+
+
+def _shown(t: Any, names: dict[str, Any]) -> bool:
+    """Whether a notebook (in Out, its _oh) or Python's prompt (in _) holds t too, because it has shown it."""
+    return any(each is t for each in (*names.get("_oh", {}).values(), vars(builtins).get("_")))
 
 
 def _compare(a: Operators, name: str, b: Any) -> Any:

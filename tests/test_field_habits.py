@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import gc
 import pickle
@@ -118,6 +119,19 @@ def test_a_part_of_a_weight_is_not_left_behind_silently() -> None:
         row.data += 1.0  # as the warning says
         row_there.add_(1.0)
     np.testing.assert_array_equal(w.numpy(), theirs.detach())
+
+
+def test_a_tensor_that_a_notebook_has_shown_is_no_slip(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "t += 1.0"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        t = Tensor(np.zeros(2))
+        exec(line, {"t": t, "_oh": {3: t}})  # Out[3]
+        monkeypatch.setattr(builtins, "_", t, raising=False)  # at Python's prompt
+        exec(line, {"t": t})
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="a list or a weight that holds t"):
+        exec(line, {"t": t, "_oh": {}})
 
 
 def test_a_new_tensor_that_nobody_else_holds_is_no_slip() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Trainer, nn, ops, seed
+from minidl import Tensor, Trainer, nn, ops, seed
 from minidl.data import DataError, Examples, Splits, batches
 from minidl.handwriting.columns import read_columns
 from minidl.optim import SGD
@@ -80,9 +80,9 @@ def test_what_is_not_real_numbers_is_rejected_in_one_line() -> None:
     column[:] = list(X)  # a pandas column of images
     for images, words in (
         (column, r"arrays within an array: np.stack\(list\(images\)\)"),
-        (X.astype(str), "images must be real numbers, these are <U"),
-        (X.astype(complex), "images must be real numbers, these are complex"),
-        (np.array([["a", None]] * 12, object), "images must be numbers: "),
+        (X.astype(str), "inputs must be real numbers, these are <U"),
+        (X.astype(complex), "inputs must be real numbers, these are complex"),
+        (np.array([["a", None]] * 12, object), "inputs must be numbers: "),
     ):
         for use in (lambda x: trainer((x, Y)), lambda x: batches(x, Y, 4), lambda x: Examples(x, Y)):
             with pytest.raises(DataError, match=words):
@@ -156,3 +156,14 @@ def test_pixel_columns_that_name_a_row_and_a_column_keep_their_order(tmp_path: P
     head = ",".join(["label", *(f"{column}x{row}" for row in range(4) for column in range(4))])
     np.savetxt(tmp_path / "x.csv", np.c_[Y, X.reshape(12, 16)], "%d", ",", header=head, comments="")
     np.testing.assert_array_equal(read_columns(tmp_path / "x.csv")[1], X.reshape(12, 16))
+
+
+def test_a_tensor_of_objects_and_a_history_say_what_to_write() -> None:
+    mixed = np.array([[1, 2.5, True]], object)
+    with pytest.raises(TypeError, match=r"dtype object: array.astype\(np.float32\)"):
+        Tensor(mixed)
+    np.testing.assert_array_equal(Tensor(mixed.astype(np.float32)).numpy(), [[1, 2.5, 1]])
+    history = trainer((X, Y)).fit(2, verbose=False)
+    with pytest.raises(AttributeError, match=r"History has no 'val_loss': history\['val_loss'\] lists a quantity"):
+        history.val_loss  # type: ignore[attr-defined] # noqa: B018
+    assert len(history["val_loss"]) == 2

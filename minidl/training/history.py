@@ -14,6 +14,7 @@ class History(Named, list[dict[str, Any]]):
     phase, seconds. Printed, it shows the results of the last one."""
 
     __slots__ = ()
+    _otherwise = "history['val_loss'] lists a quantity after each epoch, to plot for example"
 
     def __repr__(self) -> str:
         if not self:
