@@ -9,6 +9,8 @@ import math
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from minidl.backend import Array, to_numpy
 from minidl.data.splits import Splits
 from minidl.init import crc_of
@@ -117,7 +119,7 @@ def check_labels(splits: Splits) -> None:
             )
         if labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be whole numbers, these are {labels.dtype}: {to_labels(labels)}")
-        if (largest := int(labels.max())) >= splits.classes:
+        if isinstance(labels, np.ndarray) and (largest := int(labels.max())) >= splits.classes:  # no wait for a GPU
             raise ValueError(
                 f"a label is {largest}, but these Splits have {splits.classes} classes: labels count from 0 to "
                 f"{splits.classes - 1}"
@@ -143,8 +145,11 @@ def tell_unscaled(images: Array) -> None:
 
 
 def tell_dim(images: Array) -> None:
-    """Warn about bytes from 0 to 1, such as black and white images, which `batches` divides by 255 all the same."""
-    if images.dtype.name == "uint8" and images.size and 0 < (high := _range(images)[1]) <= BRIGHT:
+    """Warn about bytes from 0 to 1, such as black and white images, which `batches` divides by 255 all the same. Not on
+    a GPU, where looking would wait for the device."""
+    if images.dtype.name != "uint8" or not images.size or not isinstance(images, np.ndarray):
+        return
+    if 0 < (high := _range(images)[1]) <= BRIGHT:
         tell(f"the images are bytes up to {high:g}, and bytes are divided by 255, so they are almost black: if {high:g}"
              " is white, give x.astype(np.float32), which is not scaled")  # fmt: skip
 
