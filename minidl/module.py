@@ -319,7 +319,7 @@ def _inputs(given: Iterable[Any]) -> tuple[Any, ...]:
 def _tensor(x: Any) -> Tensor:
     """An array as a Tensor, with a warning for bytes that are pixels: `batches` divides them by 255, this does not."""
     if x.dtype == np.uint8 and x.ndim > 1 and x.size and x.max() > BRIGHT:
-        tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / 255)")
+        tell(f"a network is given bytes up to {x.max()}, and nothing scales them: write net(x / np.float32(255))")
     return Tensor(x)
 
 

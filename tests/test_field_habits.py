@@ -448,7 +448,9 @@ def test_bytes_that_nothing_scales_are_told() -> None:
     """PyTorch refuses them; here they were taken for numbers up to 255."""
     pixels = (X * 255).astype(np.uint8)
     net = network()
-    with pytest.warns(UserWarning, match=r"given bytes up to 2\d\d, and nothing scales them: write net\(x / 255\)"):
+    with pytest.warns(
+        UserWarning, match=r"given bytes up to 2\d\d, and nothing scales them: write net\(x / np.float32\(255\)\)"
+    ):
         logits = net(pixels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

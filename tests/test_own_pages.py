@@ -83,15 +83,30 @@ def pictures(tmp_path):
     return tmp_path
 
 
+def kaggle(folder):
+    """Its two files, with a few digits. Returns the labels of the second, which it does not hold."""
+    digits, head = load_mnist("mnist5k"), ",".join(f"pixel{k}" for k in range(784))
+    images, labels = digits.train_images[::10].reshape(-1, 784), digits.train_labels[::10]
+    train, test = np.c_[labels, images], digits.test_images[::20].reshape(-1, 784)
+    np.savetxt(folder / "train.csv", train, "%d", ",", header=f"label,{head}", comments="")
+    np.savetxt(folder / "test.csv", test, "%d", ",", header=head, comments="")
+    return digits.test_labels[::20]
+
+
 def test_own_data(pictures):
+    labels = kaggle(pictures)
     parts = [(kind, text) for kind, text in blocks("own-data.md") if "gzip.zip" not in text]  # EMNIST is not at hand
-    assert [kind for kind, _ in parts] == ["sh", "python", "sh"]
+    assert [kind for kind, _ in parts] == ["sh", "sh", "python", "python", "sh"]
     for kind, text in parts:
         if kind == "python":
             python(["-c", text], pictures)
         else:
             said = [python(words, pictures) for words in commands(text)]
     assert "test" in said[0]
+    numbers, told = np.loadtxt(pictures / "submission.csv", int, delimiter=",", skiprows=1).T
+    np.testing.assert_array_equal(numbers, np.arange(1, 51))
+    assert (told == labels).mean() > 0.7
+    assert (pictures / "submission.csv").read_text().startswith("ImageId,Label\n1,")
     bars = load_mnist(str(pictures / "bars"))
     assert (bars.class_names, bars.train_images.shape) == (("row", "column"), (300, 12, 12))
     assert load_mnist(str(pictures / "mine")).class_names == ("cat", "dog")
