@@ -165,6 +165,8 @@ class Hybrid(Optimizer):
             self._decide()
 
     def report(self, epoch: int, **metrics: float) -> None:
+        if epoch < 1:  # else a condition on epochs would be met an epoch late
+            raise ValueError(f"report(epoch) is given the number of finished epochs, 1 after the first, not {epoch}")
         self.progress.epoch = epoch
         self.progress.reports.append({name: float(value) for name, value in metrics.items()})
         if self.switch_event is None:

@@ -104,7 +104,7 @@ class Optimizer(Named, ABC):
         self._bound().zero_grad(set_to_none)
 
     def report(self, epoch: int, **metrics: float) -> None:
-        """Record the progress: epochs finished, and metrics such as val_loss. Called after each epoch."""
+        """Record the progress: epochs finished, 1 after the first, and metrics such as val_loss. Called after each."""
 
     def verdict(self) -> str | None:
         """A sentence on whether and when the optimizer switched; None where there is nothing to switch."""

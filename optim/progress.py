@@ -39,5 +39,6 @@ class Progress:
         """The values of a metric after each epoch. Raises KeyError if it is not among those reported."""
         for report in self.reports:
             if metric not in report:
-                raise KeyError(unknown("metric", metric, report))
+                known = f"optimizer.report(epoch, {metric}=...) after each epoch makes it known"
+                raise KeyError(f"{unknown('metric', metric, report)}; {known}")
         return [report[metric] for report in self.reports]

@@ -15,6 +15,7 @@ from minidl.optim import (
     AfterSteps,
     Condition,
     Crossing,
+    Gap,
     Hybrid,
     Plateau,
     Projected,
@@ -90,6 +91,24 @@ def test_report_switches_between_steps():
         np.testing.assert_array_equal(p.numpy(), before)
     assert optimizer.switch_event == (30, 3, 0.1, "plateau:patience=1")
     assert optimizer.progress.history("val_loss") == [3.0, 2.0, 2.5, 2.6], "kept on after the switch"
+
+
+def test_report_counts_finished_epochs():
+    """`for epoch in range(n)`, as elsewhere, would switch an epoch late."""
+    optimizer = hybrid(AfterEpochs(1), parameter())
+    with pytest.raises(ValueError, match="the number of finished epochs, 1 after the first, not 0"):
+        optimizer.report(0, val_loss=1.0)
+    assert optimizer.progress.reports == []
+    optimizer.report(1, val_loss=1.0)
+    assert optimizer.switch_event.epoch == 1
+
+
+def test_a_metric_that_was_not_reported_says_how_to_report_it():
+    optimizer = hybrid(Gap(0.02), parameter())
+    with pytest.raises(
+        KeyError, match=r"unknown metric 'train_accuracy'.*optimizer.report\(epoch, train_accuracy=...\)"
+    ):
+        optimizer.report(1, val_accuracy=0.5)
 
 
 def test_condition_is_asked_after_every_step_and_report_until_it_is_met_and_never_again():
