@@ -16,7 +16,7 @@ from minidl.fast.threads import use_threads
 from minidl.grad_mode import no_grad
 from minidl.module import device_of, dtype_of, evaluating
 from minidl.nn import Module
-from minidl.training.slips import tell_other_size, tell_unscaled
+from minidl.training.slips import check_model, tell_other_size, tell_unscaled
 
 PIXELS_AT_A_TIME = 1 << 19  # some 670 images of MNIST
 
@@ -39,6 +39,7 @@ def evaluate(
 
     Waits for the device once. Raises ValueError if there are no examples.
     """
+    check_model(model)
     examples = examples_of(examples)
     tell_unscaled(examples.images)
     with threads_or_as_before(threads):
@@ -76,6 +77,7 @@ def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple
     `.argmax(1)` gives the most likely class of each image. Raises ValueError if the network's output is not
     (N, classes), and TypeError for anything but pixels, such as a file name.
     """
+    check_model(model)
     given = images.images if isinstance(images, Examples) else plain_array(images)
     if given.dtype.kind in "OSUMmc" or (given.ndim < 2 and given.size):
         what = f"{given.dtype} of shape {given.shape}" if given.ndim else f"a {type(images).__name__}"

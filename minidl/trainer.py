@@ -146,10 +146,10 @@ class Trainer(Named):
         """The record of each epoch so far: epoch, step, train_loss, train_accuracy, val_loss, val_accuracy, lr, ..."""
         return History(self.progress.metrics)
 
-    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
+    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None, batch_size: int | None = None) -> Result:
         """Loss and accuracy on Examples or a pair (images, labels); None: on the test split. See minidl.evaluate."""
         with threads_or_as_before(self.threads):
-            return evaluate(self.model, self.splits.test if examples is None else examples)
+            return evaluate(self.model, self.splits.test if examples is None else examples, batch_size)
 
     def predict(self, images: Any) -> Array:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W). See minidl.predict."""

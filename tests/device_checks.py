@@ -228,7 +228,7 @@ def run_rule(
         for p in (a, b):
             p.grad = backend.from_host(rng.standard_normal(p.shape).astype(dtype))
         optimizer.step()
-        optimizer.report(k, val_loss=1.0)
+        optimizer.report(k + 1, val_loss=1.0)
     return a, b, optimizer
 
 

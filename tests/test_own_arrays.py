@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Tensor, Trainer, nn, ops, seed
+from minidl import Tensor, Trainer, evaluate, nn, ops, predict, seed
 from minidl.data import DataError, Examples, Splits, batches
 from minidl.handwriting.columns import read_columns
 from minidl.optim import SGD
@@ -167,3 +167,27 @@ def test_a_tensor_of_objects_and_a_history_say_what_to_write() -> None:
     with pytest.raises(AttributeError, match=r"History has no 'val_loss': history\['val_loss'\] lists a quantity"):
         history.val_loss  # type: ignore[attr-defined] # noqa: B018
     assert len(history["val_loss"]) == 2
+
+
+# ---- who evaluates what ----
+
+
+def test_a_trainer_in_place_of_its_network_is_told() -> None:
+    one: Any = trainer((X, Y))
+    other: Any = object()
+    for use in (lambda model: evaluate(model, (X, Y)), lambda model: predict(model, X)):
+        with pytest.raises(TypeError, match=r"must be a Module of minidl.nn, not a Trainer: give its .model$"):
+            use(one)
+        with pytest.raises(TypeError, match=r"must be a Module of minidl.nn, not a object$"):
+            use(other)
+        with pytest.raises(TypeError, match=r"is the class Linear itself: write Linear\(\)"):
+            use(nn.Linear)
+    assert predict(one.model, X).shape == (12, 3)
+
+
+def test_images_and_labels_to_evaluate_on_are_one_argument() -> None:
+    one: Any = trainer((X, Y))
+    for use in (one.evaluate, lambda *data: evaluate(one.model, *data)):
+        with pytest.raises(DataError, match=r"or a pair \(images, labels\), not a ndarray"):
+            use(X, Y)
+        assert use((X, Y), 5).accuracy == use((X, Y)).accuracy

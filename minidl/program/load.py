@@ -99,9 +99,9 @@ class LoadedRun:
         """Train `epochs` more epochs: see Trainer.fit."""
         return self.trainer.fit(epochs, observers, validate, verbose=verbose, threads=threads, **other)
 
-    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None) -> Result:
+    def evaluate(self, examples: Examples | tuple[Any, Any] | None = None, batch_size: int | None = None) -> Result:
         """Loss and accuracy on these examples; default: the test split."""
-        return evaluate(self.model, self.splits.test if examples is None else examples)
+        return evaluate(self.model, self.splits.test if examples is None else examples, batch_size)
 
     def predict(self, images: Any) -> Array:
         """The probability of each class (N, classes) for images (N, H, W) or (N, C, H, W)."""

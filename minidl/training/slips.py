@@ -28,10 +28,7 @@ LOOK = 1000  # number of images checked, spread over all of them
 
 def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threads: Any) -> None:
     """Raise TypeError or ValueError for a Trainer's arguments of a wrong type, value or order."""
-    if isinstance(model, type) and issubclass(model, Module):
-        raise TypeError(f"the model is the class {model.__name__} itself: write {model.__name__}()")
-    if not isinstance(model, Module):
-        raise TypeError(f"the model must be a Module of minidl.nn, not a {type(model).__name__}")
+    check_model(model)
     if isinstance(optimizer, type):
         raise TypeError(f"the optimizer is the class {optimizer.__name__} itself: write "
                         f"{optimizer.__name__}(net.parameters())")  # fmt: skip
@@ -44,6 +41,15 @@ def check_settings(model: Any, optimizer: Any, batch_size: Any, seed: Any, threa
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             got = "an array: images and labels are one argument, (x, y)" if hasattr(value, "shape") else repr(value)
             raise ValueError(f"{name} must be a whole number, {least} or more, got {got}")
+
+
+def check_model(model: Any) -> None:
+    """Raise TypeError for a model that is not a Module, such as a Trainer or a run, which has one."""
+    if isinstance(model, type) and issubclass(model, Module):
+        raise TypeError(f"the model is the class {model.__name__} itself: write {model.__name__}()")
+    if not isinstance(model, Module):
+        held = ": give its .model" if isinstance(getattr(model, "model", None), Module) else ""
+        raise TypeError(f"the model must be a Module of minidl.nn, not a {type(model).__name__}{held}")
 
 
 def tell_slips(model: Module, optimizer: Optimizer, splits: Splits) -> None:
