@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidl import Tensor, Trainer, evaluate, nn, ops, predict, seed
+from minidl import Tensor, Trainer, evaluate, load_run, nn, ops, predict, seed
 from minidl.data import DataError, Examples, Splits, batches
 from minidl.handwriting.columns import read_columns
 from minidl.optim import SGD
@@ -191,3 +191,15 @@ def test_images_and_labels_to_evaluate_on_are_one_argument() -> None:
         with pytest.raises(DataError, match=r"or a pair \(images, labels\), not a ndarray"):
             use(X, Y)
         assert use((X, Y), 5).accuracy == use((X, Y)).accuracy
+
+
+def test_a_loaded_run_warns_at_the_users_line(tmp_path: Path) -> None:
+    with seed(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    wide = X.astype(np.int64)
+    with pytest.warns(UserWarning, match="not scaled"):
+        Trainer(net, SGD(net.parameters(), lr=1e-6), (wide, Y), folder=tmp_path / "run").fit(1, verbose=False)
+    run = load_run(tmp_path / "run", data=(wide, Y))
+    with pytest.warns(UserWarning, match="not scaled") as told:
+        run.fit(1, verbose=False)
+    assert {warning.filename for warning in told} == {__file__}
