@@ -110,7 +110,7 @@ def batches(  # type: ignore[misc] # the star
         raise DataError(f"the batch size must be a whole number, at least 1, got {batch_size!r}")
     if start < 0:
         raise DataError(f"start must be the index of a batch, 0 or more, got {start}")
-    if images.dtype == labels.dtype == np.uint8 and images.shape == labels.shape and labels.size:
+    if images.dtype == labels.dtype == np.uint8 and labels.ndim > 1 and images.size == labels.size > 0:
         tell_unscaled_targets(labels)
     end = len(images) - len(images) % batch_size if drop_last else len(images)
     n = max(0, steps_per_epoch(end, batch_size) - start)

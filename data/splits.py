@@ -94,7 +94,9 @@ class Splits:
         for name in ("train", "val", "test"):
             object.__setattr__(self, name, examples_of(getattr(self, name)))
         object.__setattr__(self, "classes", int(self.classes))  # JSON has no NumPy numbers
-        object.__setattr__(self, "image_size", (int(self.image_size[0]), int(self.image_size[1])))
+        if len(size := np.ravel(self.image_size).tolist()) != 2:
+            raise DataError(f"image_size must be (height, width), such as x.shape[-2:], got {self.image_size!r}")
+        object.__setattr__(self, "image_size", (int(size[0]), int(size[1])))
 
     def __iter__(self) -> Iterator[Examples]:
         """`train, val, test = split(data)`."""

@@ -55,8 +55,9 @@ def test_bytes_that_are_black_and_white_already_are_told() -> None:
 
 
 def test_images_as_targets_are_not_left_unscaled_silently() -> None:
-    with pytest.warns(UserWarning, match="not these targets, which are bytes up to 25"):
-        batches(X, X, 4)
+    for targets in (X, X.reshape(12, 16)):
+        with pytest.warns(UserWarning, match="not these targets, which are bytes up to 25"):
+            batches(X, targets, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         x, same = next(batches(X / np.float32(255), X / np.float32(255), 4))  # as the warning says
@@ -123,6 +124,10 @@ def test_splits_that_are_not_as_they_say_are_rejected_before_the_first_step() ->
     for parts in ((wrong, part, part), (part, wrong, part), (part, part, wrong)):
         with pytest.raises(ValueError, match="a label is 3, but these Splits have 3 classes: labels count from 0 to 2"):
             trainer(Splits(*parts, 3, (4, 4)))
+    size: Any
+    for size in (4, (1, 4, 4)):
+        with pytest.raises(DataError, match=r"image_size must be \(height, width\), such as x.shape\[-2:\], got"):
+            Splits(part, part, part, 3, size)
     with pytest.raises(ValueError, match=r"of images 8x8, \(height, width\), but the images are 4x4"):
         trainer(Splits(part, part, part, 3, (8, 8)))
     with pytest.raises(ValueError, match=r"the images are 4x1.*x.transpose\(0, 3, 1, 2\)"):
