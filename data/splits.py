@@ -81,6 +81,8 @@ class Splits:
                       end; the last two may be empty, (x[:0], y[:0])
     classes           number of classes
     image_size        (height, width) in pixels
+
+    Raises DataError for other parts, and where the size is not two numbers. A Trainer checks that the parts fit both.
     """
 
     train: Examples
