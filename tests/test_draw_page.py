@@ -201,6 +201,58 @@ def test_it_works_on_a_phone_with_a_finger(chrome, runs, tmp_path):
         view(chrome, 1280)
 
 
+@pytest.mark.browser
+def test_two_fingers_draw_two_strokes_a_click_draws_a_dot_and_the_right_button_nothing(chrome, runs, tmp_path):
+    from selenium.webdriver import ActionChains
+
+    assert predict([str(runs[0]), "--page", str(tmp_path / "one.html")]) == 0
+    open_page(chrome, tmp_path / "one.html")
+    sheet, strokes = chrome.find_element("id", "sheet"), "return page.sheet.strokes"
+    ActionChains(chrome).context_click(sheet).perform()
+    assert chrome.execute_script(strokes) == []
+    ActionChains(chrome).click(sheet).perform()
+    assert sum(chrome.execute_script("return [...page.sheet.pixels()]")) > 3
+    chrome.find_element("id", "clear").click()
+    left, top, side = chrome.execute_script(
+        "const b = page.sheet.canvas.getBoundingClientRect(); return [b.left, b.top, b.width]"
+    )
+    for k in range(4):
+        fingers = [{"id": i, "x": left + x * side, "y": top + (0.3 + 0.1 * k) * side} for i, x in ((0, 0.3), (1, 0.7))]
+        kind = "touchMove" if k else "touchStart"
+        chrome.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+    chrome.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    one, two = chrome.execute_script(strokes)
+    assert len(one) == len(two) == 4
+    assert np.ptp(one, axis=0)[0] == np.ptp(two, axis=0)[0] == 0, "each goes straight down"
+    assert console(chrome) == []
+
+
+@pytest.mark.browser
+def test_names_from_right_to_left_leave_the_order_of_words(chrome, tmp_path):
+    names = ["שלום", "עולם", "a", "b", "c"]
+    (tmp_path / "page.html").write_text(pages.page([facts(networks()["mlp"], (11, 9), classes=names)]), "utf-8")
+    open_page(chrome, tmp_path / "page.html")
+    script = "page.answers[0].show(Float64Array.from([0.5, 0.3, 0.1, 0.06, 0.04])); page.answers[0].sure.normalize();"
+    chrome.execute_script(script)
+    where = """const told = document.querySelector('.sure'), range = document.createRange(), end = told.lastChild;
+      range.setStart(end, 1); range.setEnd(end, end.data.length);
+      const [name, share] = [told.querySelector('bdi'), range].map((each) => each.getBoundingClientRect());
+      return [told.textContent, name.right <= share.left + 1]"""
+    assert chrome.execute_script(where) == [f"50.0%; next {names[1]}, 30.0%", True]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", networks())
+def test_it_fits_the_narrowest_screen(chrome, tmp_path, name):
+    (tmp_path / "page.html").write_text(pages.page([facts(networks()[name], (11, 9))]), "utf-8")
+    view(chrome, 320)
+    try:
+        open_page(chrome, tmp_path / "page.html")
+        assert chrome.execute_script("return document.documentElement.scrollWidth") == 320
+    finally:
+        view(chrome, 1280)
+
+
 # ---- what is written, without a browser ----
 
 
@@ -214,6 +266,13 @@ def test_the_page_is_one_file_that_asks_for_nothing(runs, tmp_path):
     known = json.loads(re.search(r'id="runs">(.*?)</script>', html, re.DOTALL)[1])
     assert [each["frame"] for each in known] == [{"box": 19.5 / 28, "byMass": True}] * 2
     assert known[1]["about"].startswith("235,146 weights, trained on mnist5k, switched after step ")
+
+
+def test_a_network_that_diverged_at_once_is_not_called_trained(tmp_path):
+    args = ["--dataset", "mnist5k", "--opt", "sgd", "--lr", "1e30", "--epochs", 1, "--out", tmp_path / "run"]
+    assert train(*args, log=tmp_path / "log")[0] == 1
+    assert predict([str(tmp_path / "run"), "--page", str(tmp_path / "page.html")]) == 0
+    assert "weights, not yet trained on mnist5k" in (tmp_path / "page.html").read_text()
 
 
 def test_a_name_can_t_end_the_script():

@@ -63,7 +63,9 @@ def _about(run: LoadedRun, data: str) -> str:
     right = f", test accuracy {accuracy:.1%}" if accuracy is not None else ""
     switch = run.summary.get("switch")
     switched = f", switched after step {switch['step']:,}" if switch else ""
-    return f"{count_parameters(run.model):,} weights, trained on {data}{switched}{right}"
+    done = run.checkpoint.state["trainer"]
+    trained = "trained" if done["epoch"] or done["batch"] else "not yet trained"
+    return f"{count_parameters(run.model):,} weights, {trained} on {data}{switched}{right}"
 
 
 def page(runs: Sequence[dict[str, Any]]) -> str:

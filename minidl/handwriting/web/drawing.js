@@ -6,10 +6,10 @@ const STROKE = 2.3;       // MNIST's strokes, in pixels of the image
 
 class Sheet {
   constructor(canvas, size, frame, changed) {
-    Object.assign(this, { canvas, size, frame, changed, strokes: [], pen: null });
+    Object.assign(this, { canvas, size, frame, changed, strokes: [], pens: new Map() }); // a stroke for each finger that is down
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { this.pen = null; });
+    for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => this.pens.delete(event.pointerId));
   }
 
   // Where the pointer is, in units of the sheet's shorter side.
@@ -19,22 +19,24 @@ class Sheet {
   }
 
   down(event) {
+    if (event.button) return; // another than the left one, or than a pen's tip
     event.preventDefault();
     this.canvas.setPointerCapture(event.pointerId);
-    this.pen = [this.point(event)];
-    this.strokes.push(this.pen);
+    this.strokes.push([this.point(event)]);
+    this.pens.set(event.pointerId, this.strokes.at(-1));
     this.redraw();
   }
 
   move(event) {
-    if (!this.pen) return;
+    const pen = this.pens.get(event.pointerId);
+    if (!pen) return;
     const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-    for (const each of all.length ? all : [event]) this.pen.push(this.point(each));
+    for (const each of all.length ? all : [event]) pen.push(this.point(each));
     this.redraw();
   }
 
-  clear() { this.strokes = []; this.pen = null; this.redraw(); }
-  undo() { this.strokes.pop(); this.pen = null; this.redraw(); }
+  clear() { this.strokes = []; this.pens.clear(); this.redraw(); }
+  undo() { this.strokes.pop(); this.pens.clear(); this.redraw(); }
 
   redraw() {
     const scale = window.devicePixelRatio || 1, box = this.canvas.getBoundingClientRect();
@@ -80,8 +82,10 @@ function paint(context, strokes, colour, width, place) {
   context.clearRect(0, 0, context.canvas.width, context.canvas.height);
   for (const stroke of strokes) {
     context.beginPath();
-    context.moveTo(...place(stroke[0]));
-    for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) context.lineTo(...place(point));
+    const [x, y] = place(stroke[0]);
+    context.moveTo(x, y);
+    context.lineTo(x + 0.01, y); // a line without length would not be drawn, and a dot would be lost
+    for (const point of stroke.slice(1)) context.lineTo(...place(point));
     context.stroke();
   }
 }

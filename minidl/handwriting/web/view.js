@@ -44,10 +44,10 @@ const short = (v) => (Math.abs(v) >= 100 ? v.toFixed(0) : v.toFixed(2)).replace(
 class Answer {
   constructor(run) {
     this.run = run;
-    this.best = el("p", { className: "best" });
+    this.best = el("p", { className: "best", "aria-live": "polite", dir: "auto" });
     this.sure = el("p", { className: "sure" }, "waiting for a drawing");
     this.bars = run.classes.map((name) => ({ row: el("li"), bar: el("b"), number: el("span"), name }));
-    for (const { row, bar, number, name } of this.bars) row.append(el("em", { style: "font-style: normal" }, name), el("i", {}, bar), number);
+    for (const { row, bar, number, name } of this.bars) row.append(el("em", { style: "font-style: normal", dir: "auto" }, name), el("i", {}, bar), number);
     this.element = el("article", { className: "answer" }, el("h2", {}, run.title), el("p", { className: "about" }, run.about),
       this.best, this.sure, el("ol", { className: "bars" }, ...this.bars.map((each) => each.row)));
   }
@@ -57,8 +57,8 @@ class Answer {
     const name = order.length ? this.run.classes[order[0]] : "";
     this.best.textContent = name;
     this.best.classList.toggle("long", name.length > 3);
-    this.sure.textContent = !order.length ? "waiting for a drawing"
-      : `${percent(probabilities[order[0]])}` + (order.length > 1 ? `; next ${this.run.classes[order[1]]}, ${percent(probabilities[order[1]])}` : "");
+    this.sure.textContent = !order.length ? "waiting for a drawing" : percent(probabilities[order[0]]);
+    if (order.length > 1) this.sure.append("; next ", el("bdi", {}, this.run.classes[order[1]]), `, ${percent(probabilities[order[1]])}`);
     this.bars.forEach(({ row, bar, number }, k) => {
       row.classList.toggle("first", order[0] === k);
       bar.style.width = `${100 * (order.length ? probabilities[k] : 0)}%`;
