@@ -376,9 +376,52 @@ def test_a_keyboard_reaches_everything_and_a_reader_hears_it(chrome, pages):
     assert chrome.execute_script(unnamed) == 0
     levels = chrome.execute_script("return [...document.querySelectorAll('h1,h2,h3,h4,h5')].map((h) => +h.tagName[1])")
     assert levels[0] == 1
+    assert max(np.diff(levels)) == 1, "a level of headings is left out"
+    summary = chrome.find_element("css selector", ".about summary")  # it has the focus
+    summary.send_keys(Keys.SPACE)
+    assert chrome.find_element("css selector", ".about").get_attribute("open")
+    assert chrome.find_element("id", "play").text == "play"
     press(chrome, "?")
     assert chrome.find_element("id", "keys").is_displayed()
     assert console(chrome) == []
+
+
+def test_a_step_that_was_not_recorded_is_not_left_in_the_field(chrome, pages):
+    from selenium.webdriver.common.keys import Keys
+
+    (recording,) = trace.read(pages / "mlp.html")
+    steps = [frame["step"] for frame in recording["frames"]]
+    missing = next(step for step in range(1, steps[-1]) if step not in steps)
+    visit(chrome, pages / "mlp.html")
+    field = chrome.find_element("id", "step")
+    field.send_keys(Keys.CONTROL, "a", Keys.NULL, str(missing), Keys.ENTER, Keys.TAB)
+    assert shown_step(chrome) in steps
+    assert int(field.get_attribute("value")) == shown_step(chrome)
+
+
+def test_a_long_run_and_a_loss_that_explodes_have_a_timeline(chrome, pages, tmp_path):
+    (run,) = trace.read(pages / "mlp.html")
+    steps = 200_000  # more than a function takes as arguments
+    losses = np.geomspace(10, 1e33, steps)
+    long = {**run, "last": steps, "loss": losses, "lr": np.full(steps, 0.01)}
+    trace.write(tmp_path / "page.html", trace.page([long]))
+    visit(chrome, tmp_path / "page.html")
+    labels = [each.text for each in chrome.find_elements("css selector", "#timeline .loss-label")]
+    assert labels == ["10", "1·10¹²", "1·10²³", "loss"]
+    assert console(chrome) == []
+
+
+def test_no_step_is_cut_off_at_the_end_of_an_axis(chrome, pages, tmp_path):
+    (run,) = trace.read(pages / "swats.html")
+    gamma = np.full(100_000, 0.1)
+    last = {"gamma": gamma, "lambda": gamma, "tolerance": gamma, "compared": None}
+    long = {**run, "last": len(gamma), "loss": gamma, "lr": gamma, "switch": {**run["switch"], "projection": last}}
+    trace.write(tmp_path / "page.html", trace.page([long]))
+    visit(chrome, tmp_path / "page.html")
+    over = """const right = (node) => node.getBoundingClientRect().right;
+      return [...document.querySelectorAll('.chart svg')].map(
+        (svg) => Math.max(...[...svg.querySelectorAll('text')].map(right)) - right(svg))"""
+    assert max(chrome.execute_script(over)) <= 0.5
 
 
 def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):

@@ -118,6 +118,7 @@ class App {
     document.getElementById("to-switch").hidden = !this.runs.some((run) => run.event);
     const field = document.getElementById("step");
     field.addEventListener("change", () => this.go(this.nearest(Number(field.value))));
+    field.addEventListener("blur", () => { field.value = this.state.step; }); // the nearest recorded, not the one that was typed
     document.addEventListener("keydown", (event) => this.key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.labelTheme();
@@ -134,7 +135,7 @@ class App {
       j: () => each((a) => a.stage(1)), k: () => each((a) => a.stage(-1)),
       n: () => each((a, i) => a.weight(this.views[i].weight + 1)), p: () => each((a, i) => a.weight(this.views[i].weight - 1)),
     };
-    if (event.key === " " && event.target.tagName !== "BUTTON") does[" "] = () => this.play();
+    if (event.key === " " && !/^(BUTTON|SUMMARY)$/.test(event.target.tagName)) does[" "] = () => this.play();
     if (this.lecture.on) PANELS.forEach((panel, k) => { does[k + 1] = () => this.lecture.show(panel); });
     const what = does[event.key] || does[event.key.toLowerCase()];
     if (!what) return;
@@ -194,7 +195,7 @@ function runPanel(run, state, act, letter) {
     article.append(el("p", { className: "notice" }, "No step of this run was recorded: it ended before the first."));
     return article;
   }
-  if (letter) article.append(el("h2", {}, el("span", { className: `letter run-${run.id}` }, letter), ` ${run.title}`));
+  article.append(el("h2", { className: letter ? "" : "unseen" }, el("span", { className: `letter run-${run.id}` }, letter), ` ${run.title}`)); // one run has its title above
   if (frame.step !== state.step) article.append(el("p", { className: "notice" }, `Showing step ${frame.step.toLocaleString("en")}, the nearest recorded ${frame.step < state.step ? "before" : "after"} ${state.step.toLocaleString("en")}.`));
   state = { ...state, step: frame.step };
   article.append(factsPanel(run, frame), sectionsBar(article),
@@ -207,7 +208,7 @@ function runPanel(run, state, act, letter) {
 
 // On a narrow page, where the panels are stacked: buttons that scroll to each.
 function sectionsBar(article) {
-  const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView({ behavior: "smooth" }) }, name);
+  const to = (name) => el("button", { type: "button", onclick: () => article.querySelector(`section.${name}`)?.scrollIntoView() }, name);
   return el("nav", { className: "sections", "aria-label": "Panels" }, ...["network", "filters", "minibatch", "lens", "switch"].map(to));
 }
 

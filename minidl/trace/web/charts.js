@@ -37,7 +37,7 @@ function ticks(map, n) {
     const found = [];
     for (let e = Math.floor(Math.log10(a)); e <= Math.ceil(Math.log10(b)); e++)
       for (const m of b / a > 1000 ? [1] : [1, 2, 5]) {
-        const value = m * 10 ** e;
+        const value = Number(`${m}e${e}`); // 10 ** 23 is not 1e23
         if (value >= a * 0.999 && value <= b * 1.001) found.push(value);
       }
     if (found.length > n + 1) return found.filter((_, i) => i % Math.ceil(found.length / n) === 0);
@@ -50,10 +50,10 @@ function ticks(map, n) {
   return found.length > 1 || n > 50 ? found : ticks(map, 2 * n);
 }
 
-// Tick labels: three digits, or as many as distinguish neighbours.
+// Tick labels: three digits, or as many as distinguish each from the one before, or the first from the second.
 function labelled(values) {
-  const gap = Math.min(...values.slice(1).map((v, i) => v - values[i])), place = (v) => Math.floor(Math.log10(Math.abs(v)) + 1e-9);
-  return values.map((v) => [v, short(v, Math.max(3, place(v) - place(gap) + 1))]);
+  const place = (v) => Math.floor(Math.log10(Math.abs(v)) + 1e-9), gap = (i) => values[i] - values[i - 1] || values[1] - values[0] || Infinity;
+  return values.map((v, i) => [v, short(v, Math.max(3, place(v) - place(gap(i)) + 1))]);
 }
 
 // The width in pixels of the longest of these labels, in 11-pixel type.
@@ -154,7 +154,7 @@ function stepChart({ curves, label, first, last, cursor, level = null, band = nu
     svg("clipPath", { id: clip }, svg("rect", { x: left, y: 4, width: width - left - 4, height: bottom - 2 })),
     ...levels.map(([v]) => svg("line", { x1: left, x2: width - 8, y1: y(v), y2: y(v), class: "grid" })),
     ...levels.map(([v, words]) => text(left - 5, y(v) + 3.5, words, { "text-anchor": "end" })),
-    ...stepTicks(x, 5).map((v) => text(x(v), height - 5, v.toLocaleString("en"), { "text-anchor": "middle" })),
+    ...stepTicks(x, 5).map((v) => text(x(v), height - 5, v.toLocaleString("en"), { "text-anchor": x(v) > width - 40 ? "end" : "middle" })),
     svg("g", { "clip-path": `url(#${clip})` }, stripe, ...drawn, ...dots,
       level !== null && svg("line", { x1: left, x2: width - 8, y1: y(level), y2: y(level), class: "level" })),
     svg("line", { x1: left, x2: width - 8, y1: bottom, y2: bottom, class: "axis" }),

@@ -76,7 +76,7 @@ function differencesPanel([a, b]) {
   if (rates[0] !== rates[1]) rows.push([`learning rate at step ${first}`, ...rates.map((rate) => short(rate))]);
   const story = parted > last ? "Their losses are the same at every step that both have." : parted === first ? `Their losses differ from step ${first} on.`
     : `Their losses are the same, to the last digit, up to step ${(parted - 1).toLocaleString("en")}, and differ from step ${parted.toLocaleString("en")} on.`;
-  return el("section", { className: "differences" }, el("h3", {}, rows.length ? "A and B differ in" : "A and B have the same settings"),
+  return el("section", { className: "differences" }, el("h2", {}, rows.length ? "A and B differ in" : "A and B have the same settings"),
     rows.length ? el("table", { className: "before-after" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), ...LETTERS.map((letter, i) => el("th", { scope: "col" }, el("span", { className: `letter run-${i}` }, letter))))),
       el("tbody", {}, ...rows.map(([name, x, y]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, x), el("td", {}, y))))) : null,
     el("p", { className: "hint" }, story));

@@ -68,7 +68,7 @@ class Timeline {
       parts.push(svg("rect", { x: from, y, width: Math.max(1, to - from), height: tall, class: `phase ${kind}` }));
       if (to - from > 40) parts.push(text(from + 5, y + 10, name, { class: "phase-name" }));
     });
-    const largest = Math.max(...run.rates.filter(Number.isFinite), 1e-30), rate = axis(0, largest, y + tall - 1, y + 2);
+    const [, largest] = extent(run.rates, true), rate = axis(0, largest, y + tall - 1, y + 2);
     parts.push(path(dense(run.rates, run.first, x, rate), { class: "rate" }));
     if (!narrow) parts.push(text(right + 6, y + 10, "rate", { class: "rate-label" }));
     y += tall + 2;
