@@ -20,7 +20,7 @@ from minidl import Observer, Trainer, load_mnist, load_run, nn, seed, split
 from minidl.data import write_idx
 from minidl.data.splits import splits_of
 from minidl.optim import SGD, Adam
-from minidl.pages import facts_of_folder
+from minidl.pages import facts_of_folder, report
 from minidl.pages.png import png, signed
 from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
 from tests.browser import browser, console, view
@@ -187,6 +187,12 @@ def test_a_report_of_a_run_that_stands_within_an_epoch_says_so(tmp_path):
     assert told.startswith("the run is 2 steps into epoch 2: the accuracy above and the curves end with epoch 1")
 
 
+def test_a_report_of_a_run_that_diverged_at_once_says_that_its_network_is_untrained(folder, tmp_path):
+    command("--dataset", folder, *RUN, "--opt", "sgd", "--lr", "1e30", "--out", tmp_path / "run")
+    (told,) = facts_of_folder(tmp_path / "run").notes
+    assert told.startswith("the network is not trained yet")
+
+
 def test_a_trainer_s_run_has_a_report_too(tmp_path):
     data = split(load_mnist("mnist5k"), counts=(60, 40))
     with seed(0):
@@ -329,6 +335,7 @@ def test_a_run_before_the_end_of_its_first_epoch(runs, folder, tmp_path):
     ok(run)
     text = (run / "report.html").read_text()
     assert "No epoch is done yet." in text
+    assert "the network is not trained yet" not in text  # it has taken a step
     assert "<h2>Curves" not in text
     assert "<h2>Confusion matrix" in text
 
@@ -440,6 +447,56 @@ def test_in_a_browser(runs, tmp_path, dark):
 
 
 @pytest.mark.browser
+def test_long_class_names_and_such_from_right_to_left(tmp_path):
+    """They leave room for the numbers, also on a phone, and stand before theirs."""
+    names = [
+        "a name of a class that goes on and on " * 3,
+        "Donaudampfschifffahrtsgesellschaftskapitän" * 2,
+        "שלום עולם",
+    ]
+    folder = tiny_dataset(tmp_path / "data")
+    (folder / "class-names.txt").write_text("\n".join([*names, "b"]) + "\n", encoding="utf-8")
+    command("--dataset", folder, *RUN[:-1], "0.5", "--opt", "sgd", "--lr", "1e-6", "--out", tmp_path / "r")
+    ok(tmp_path / "r")
+    with browser(width=375) as chrome:
+        chrome.get((tmp_path / "r" / "report.html").as_uri())
+        assert chrome.execute_script("return document.documentElement.scrollWidth") == 375
+        heads = "return [...document.querySelectorAll('tbody th')].map((each) => each.getBoundingClientRect().width)"
+        assert max(chrome.execute_script(heads)) < 375 / 2
+        mixed = """const named = [...document.querySelectorAll('td bdi, b bdi, p bdi')], range = document.createRange();
+          return named.filter((each) => each.textContent === arguments[0]).map((each) => {
+            range.selectNode((each.closest('b') || each).nextSibling);
+            return each.getBoundingClientRect().left < range.getClientRects()[0].left; })"""
+        found = chrome.execute_script(mixed, names[2])
+        assert found
+        assert all(found)
+
+
+@pytest.mark.browser
+def test_counts_can_be_read_on_the_darkest_cell(runs, tmp_path):
+    """Contrast of at least 4.5 (WCAG AA), in light and dark."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    ok(runs / "adam")
+    page = runs / "adam" / "report.html"
+    script = """const rgb = (node, what) => getComputedStyle(node)[what].match(/[\\d.]+/g).map(Number);
+      const cell = document.querySelector('td.wrong');
+      cell.style = arguments[0];
+      return [rgb(cell, 'color'), rgb(cell, 'backgroundColor'), rgb(document.body, 'backgroundColor')]"""
+    darkest = report._count(7, False, 7).style
+    for dark in (False, True):
+        with browser(dark=dark) as chrome:
+            chrome.get(page.as_uri())
+            ink, (*hot, alpha), paper = chrome.execute_script(script, darkest)
+        mixed = [alpha * a + (1 - alpha) * b for a, b in zip(hot, paper, strict=True)]
+        light, low = sorted((luminance(ink[:3]), luminance(mixed)), reverse=True)
+        assert (light + 0.05) / (low + 0.05) >= 4.5
+
+
+@pytest.mark.browser
 def test_on_paper_and_in_forced_colours(runs, tmp_path):
     """No column is cut off, for nobody can scroll on paper; and a legend has the colours of its lines."""
     ok(runs / "adam", runs / "hybrid", "--out", tmp_path / "c.html", module="minidl.compare")
@@ -449,6 +506,11 @@ def test_on_paper_and_in_forced_colours(runs, tmp_path):
         assert chrome.execute_script(cut) > 700  # there it scrolls
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
         assert chrome.execute_script(cut) <= 700
+        chrome.get((runs / "adam" / "report.html").as_uri())
+        for each in ("td.bar i", ".confusion td"):  # their colours are what they say
+            node = chrome.find_element("css selector", each)
+            assert node.value_of_css_property("print-color-adjust") == "exact"
+        chrome.get((tmp_path / "c.html").as_uri())
         forced = [{"name": "forced-colors", "value": "active"}]
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": forced})
         colours = "return [...document.querySelectorAll('.figures .key')].map((e) => getComputedStyle(e).color)"

@@ -179,10 +179,10 @@ def _facts(
 
 
 def _within_an_epoch(position: dict[str, Any]) -> list[str]:
-    """A note that the network is ahead of the record, if the run stopped within an epoch."""
+    """A note that the network is ahead of the record, if the run stopped within an epoch; or that it is untrained."""
     epoch, batch = position["epoch"], position["batch"]
     if not batch:
-        return []
+        return [] if epoch else ["the network is not trained yet: the mistakes and weights shown are its first ones"]
     record = f"the accuracy above and the curves end with epoch {epoch}; " if epoch else ""
     steps = counted(batch, "step")
     return [f"the run is {steps} into epoch {epoch + 1}: {record}the mistakes and weights shown are the current ones"]

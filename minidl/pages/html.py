@@ -31,6 +31,11 @@ def text(value: object) -> str:
     return value if isinstance(value, Html) else escape(str(value))
 
 
+def isolated(words: str) -> Html:
+    """The name of a class: one that is written from right to left leaves the order of the words around it."""
+    return Html(f"<bdi>{escape(words)}</bdi>")
+
+
 def page(program: str, title: str, lead: str, parts: Iterable[str]) -> str:
     """The whole page. program: the command that writes it; lead: a sentence under the title."""
     head = (

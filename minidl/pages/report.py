@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl.pages.facts import Facts, Mistake, Validation
-from minidl.pages.html import Cell, Html, facts, figure, figures, image, note, page, section, table, text
+from minidl.pages.html import Cell, Html, facts, figure, figures, image, isolated, note, page, section, table
 from minidl.pages.png import grey, signed, uri
 from minidl.pages.svg import Mark, Polyline, chart
 from minidl.telling import counted
@@ -138,18 +138,20 @@ def _mistakes(run: Facts, val: Validation) -> Html:
     if not val.worst:
         return section("Mistakes", note(words))
     names = run.class_names
-    common = "; ".join(f"{names[j]} taken for {names[i]}, {times(n)}" for j, i, n in val.confused())
-    words += f" Most frequent: {common}."
+    common = "; ".join(f"{isolated(names[j])} taken for {isolated(names[i])}, {times(n)}" for j, i, n in val.confused())
     gallery = Html('<div class="gallery">' + "".join(_mistake(each, names) for each in val.worst) + "</div>")
-    told = "The worst mistakes, where the label has the lowest probability. Green: the label. Red: the prediction."
-    return section("Mistakes", Html(f"<p>{text(words)}</p>"), note(told), gallery)
+    told = (
+        "The worst mistakes, where the label has the lowest probability. Above, in green: the label. Below, in red: "
+        "the prediction."
+    )
+    return section("Mistakes", Html(f"<p>{words} Most frequent: {common}.</p>"), note(told), gallery)
 
 
 def _mistake(each: Mistake, names: tuple[str, ...]) -> Html:
     label, predicted = names[each.label], names[each.predicted]
     caption = Html(
-        f'<b class="true">{text(label)}</b> {100 * each.p_label:.1f} %<br>'
-        f'<b class="false">{text(predicted)}</b> {100 * each.p_predicted:.1f} %'
+        f'<b class="true">{isolated(label)}</b> {100 * each.p_label:.1f} %<br>'
+        f'<b class="false">{isolated(predicted)}</b> {100 * each.p_predicted:.1f} %'
     )
     alt = f"validation image {each.index}: {label}, taken for {predicted}"
     return image(uri(grey(each.image)), alt, caption)
@@ -160,29 +162,29 @@ def _confusion(run: Facts, val: Validation) -> Html:
     rows = []
     for i, counts in enumerate(val.confusion):
         cells = [_count(int(n), i == j, most) for j, n in enumerate(counts)]
-        rows.append([names[i], *cells])
+        rows.append([isolated(names[i]), *cells])
     told = "Rows are labels, columns predictions. The diagonal is correct."
-    return section("Confusion matrix", note(told), table(["", *names], rows, "confusion"))
+    return section("Confusion matrix", note(told), table(["", *map(isolated, names)], rows, "confusion"))
 
 
 def _count(n: int, right: bool, most: int) -> object:
     if right:
         return Cell(f"{n:,}", "right")
-    return Cell(n, "wrong", f"--a:{0.15 + 0.6 * min(1.0, n / most):.2f}") if n else ""
+    return Cell(n, "wrong", f"--a:{0.15 + 0.45 * min(1.0, n / most):.2f}") if n else ""
 
 
 def _classes(run: Facts, val: Validation) -> Html:
-    rows = []
+    names, rows = [*map(isolated, run.class_names)], []
     for k, share in enumerate(val.by_class):
         n = int(val.confusion[k].sum())
         if not n:
-            rows.append([run.class_names[k], 0, "", "", ""])
+            rows.append([names[k], 0, "", "", ""])
             continue
         wrong = val.confusion[k].copy()
         wrong[k] = 0
-        taken = f"{run.class_names[int(wrong.argmax())]} ({int(wrong.max())})" if wrong.max() else ""
+        taken = Html(f"{names[int(wrong.argmax())]} ({int(wrong.max())})") if wrong.max() else ""
         bar = Cell(Html(f'<i style="width:{100 * (share or 0):.1f}%"></i>'), "bar")
-        rows.append([run.class_names[k], f"{n:,}", percent(share), bar, Cell(taken, "word")])
+        rows.append([names[k], f"{n:,}", percent(share), bar, Cell(taken, "word")])
     head = ["class", "images", "correct", "", "most often taken for"]
     return section("Accuracy by class", table(head, rows))
 

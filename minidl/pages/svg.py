@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 250
-RIGHT, TOP, BOTTOM = 10, 12, 34
+RIGHT, TOP, BOTTOM = 16, 12, 34
 LETTER = 6.6  # width of a digit in pixels, at the style sheet's font size
 
 
