@@ -1,5 +1,6 @@
 """Driving a real browser: headless Chromium without a network, with all that its console says."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,16 @@ def view(chrome: Any, width: int, height: int = 900, dark: bool = False) -> None
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def contrast(*colours: str) -> float:
+    """The ratio of WCAG for two colours as a browser gives them: "rgb(28, 31, 35)"."""
+    light = []
+    for colour in colours:
+        rgb = [int(v) / 255 for v in re.findall(r"\d+", colour)[:3]]
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
 
 
 def console(chrome: Any) -> list[str]:

@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from tests.browser import browser, console, contrast
 from tests.commands import command, fails
 from tests.submissions import reference, submission, with_bodies, write
 from tutorials.assignments.assignment import HERE, NAMES, load, load_items
@@ -82,6 +83,26 @@ def test_a_page_for_the_class_names_nobody():
     assert "33 %" in page
     assert "Lovelace" not in page
     assert "Bob" not in page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_for_the_class_can_be_read(tmp_path, dark):
+    """Contrast of at least 4.5 for words, and 3 for bars (WCAG AA), in light and dark."""
+    item = load_items(load("A2"))[0]
+    report = Report(load("A2"), submission({}, "x"), [Mark(item, item.marks, "")])
+    (tmp_path / "class.html").write_text(class_page([report]), encoding="utf-8")
+    with browser(dark=dark) as chrome:
+        chrome.get((tmp_path / "class.html").as_uri())
+        small, ground = (chrome.find_element("css selector", each) for each in ("small", "body"))
+        paper = ground.value_of_css_property("background-color")
+        paper = "rgb(255, 255, 255)" if "0)" in paper else paper  # transparent
+        assert contrast(small.value_of_css_property("color"), paper) >= 4.5
+        bar, full = (chrome.find_element("css selector", each) for each in (".bar", ".bar div"))
+        colours = [each.value_of_css_property("background-color") for each in (bar, full)]
+        assert contrast(*colours) >= 3
+        assert full.value_of_css_property("print-color-adjust") == "exact"
+        assert console(chrome) == []
 
 
 def test_the_middle_of_an_even_class_lies_between_two():

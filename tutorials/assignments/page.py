@@ -21,10 +21,11 @@ _STYLE = """
 body { font: 17px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3em .6em; text-align: left; vertical-align: top }
 tr { border-bottom: 1px solid #ccc } .n { text-align: right; white-space: nowrap } ul { margin: 0; padding-left: 1.1em }
-.bar { background: #dde3ee; width: 7em } .bar div { background: #35618f; height: 1em }
-td { overflow-wrap: break-word } small { color: #777; display: block }
+.bar { background: #dde3ee; width: 7em; print-color-adjust: exact } .bar div { background: #35618f; height: 1em }
+td { overflow-wrap: break-word } small { color: #666; display: block }
 @media (max-width: 600px) { .items .bar { display: none } body { font-size: 15px } td, th { padding: .3em } }
-@media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } .bar { background: #333 } }
+@media (prefers-color-scheme: dark) { body { background: #16181c; color: #ddd } .bar { background: #333 }
+  .bar div { background: #8ab8ee } small { color: #aaa } }
 """
 
 
