@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from minidl.data import load_mnist, write_idx
 from minidl.data.pictures import Picture
 from minidl.data.polarity import polarity_of
+from minidl.handwriting import shown
 from minidl.handwriting.connected import label, spread_labels
 from minidl.handwriting.desk import without_desk
 from minidl.handwriting.filters import closing, windowed
 from minidl.handwriting.frame import EMNIST, MNIST, framed, stroke_width
-from minidl.handwriting.look import frame_of, look
+from minidl.handwriting.look import Seen, frame_of, look
 from minidl.handwriting.paper import find_ink
 from minidl.handwriting.pieces import find_digits
 from minidl.handwriting.ruled import without_lines
@@ -356,13 +358,26 @@ def test_show_writes_what_the_network_saw(run, tmp_path, capsys):
     args = [str(run), str(tmp_path / "three.png"), str(tmp_path / "x.idx"), "--show"]
     assert predict([*args, str(tmp_path / "seen.png")]) == 0
     assert capsys.readouterr().out.endswith("seen.png, the first 24 of 43 images\n")
-    with Image.open(tmp_path / "seen.png") as shown:
-        width, height = shown.size
+    with Image.open(tmp_path / "seen.png") as picture:
+        width, height = picture.size
         assert (width, height) == (840, 24 * 260)
     for wrong, why in ((tmp_path / "seen.jpg", "must end in .png"), (tmp_path / "no" / "s.png", "there is no folder"),
                        (tmp_path / "three.png", "would overwrite")):  # fmt: skip
         assert predict([*args, str(wrong)]) == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["7", "T-shirt/top", "class number 12", "a name that is longer than the room"])
+def test_names_of_classes_are_not_written_over_the_picture(tmp_path, monkeypatch, name):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **how: drawn.append(figure))
+    shown.show(tmp_path / "seen.png", [(Seen("x", DIGITS.test_images[0] / 255), np.full(10, 0.1))], [name] * 10)
+    (figure,) = drawn
+    _, picture, bars = figure.axes
+    figure.draw_without_rendering()
+    left = min(each.get_window_extent().x0 for each in bars.get_yticklabels())
+    assert picture.get_window_extent().x1 < left
+    assert bars.title.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_a_network_of_other_data_gets_pictures_whole(tmp_path, capsys):

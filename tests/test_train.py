@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from minidl.cli.closing import plot_curves
 from minidl.data import load_mnist, write_idx
 from minidl.predict import make_parser
 from minidl.training.checkpoint import load_checkpoint
@@ -51,6 +53,20 @@ def test_a_name_with_dollars_is_no_formula_in_the_picture(folder, tmp_path):
     result = command("--dataset", named, "--epochs", 1, "--out", tmp_path / "run")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "curves.png").exists()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 200])
+def test_epochs_are_whole_numbers_in_the_picture(finished, tmp_path, monkeypatch, epochs):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **how: drawn.append(figure))
+    first = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
+    metrics = [{**first, "epoch": k + 1, "step": 10 * (k + 1)} for k in range(epochs)]
+    summary = json.loads((finished / "summary.json").read_text())
+    plot_curves(metrics, {**summary, "switch": None}, tmp_path / "curves.png")
+    for axes in drawn[0].axes:
+        shown = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert shown
+        assert shown == [round(tick) for tick in shown]
 
 
 def test_the_run_folder_is_as_promised(finished):

@@ -36,7 +36,7 @@ def plot_curves(
         if summary["switch"]:
             _mark_switch(axes, metrics, summary["switch"])
         axes.set(xlabel="epoch", ylabel=quantity)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend()

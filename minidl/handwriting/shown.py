@@ -15,6 +15,7 @@ from minidl.data.outputs import picture_mark
 from minidl.handwriting.look import Seen
 
 MOST = 24  # the most rows for one PNG
+LONGEST = 22  # letters of a class's name
 
 
 def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names: Sequence[str] = ()) -> None:
@@ -25,8 +26,9 @@ def show(path: str | os.PathLike[str], rows: Sequence[tuple[Seen, Array]], names
     height = 2.6 * len(rows)  # inches; fixed margins, because computing them is slow with many rows
     figure = Figure(figsize=(8.4, height), dpi=100)
     margins = {"left": 0.02, "right": 0.96, "top": 1 - 0.35 / height, "bottom": 0.35 / height}
-    longest = max(map(len, names), default=1)
-    spaces = {"hspace": 0.35, "wspace": 0.1 + 0.025 * longest, "width_ratios": [1.2, 1, 1.3]}
+    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..." for name in names]
+    room = 0.25 + 0.07 * max(map(len, names), default=1)  # inches, for the names before the bars
+    spaces = {"hspace": 0.35, "wspace": 3 * room / (0.94 * 8.4 - 2 * room), "width_ratios": [1.2, 1, 1.3]}
     grid = figure.subplots(len(rows), 3, squeeze=False, gridspec_kw=margins | spaces)
     for (picture, pixels, bars), (image, chances) in zip(grid, rows, strict=True):
         _picture(picture, image)
