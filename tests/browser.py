@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,12 @@ def view(chrome: Any, width: int, height: int = 900, dark: bool = False) -> None
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def saved(chrome: Any, path: Path) -> str:
+    """The address of the page as a browser saves it to disk: with what its scripts have made."""
+    path.write_text(f"<!doctype html>{chrome.execute_script('return document.documentElement.outerHTML')}", "utf-8")
+    return path.as_uri()
 
 
 def contrast(*colours: str) -> float:

@@ -14,7 +14,7 @@ from minidl.handwriting import page as pages
 from minidl.handwriting.layers import LAYERS, NotOnPage, described
 from minidl.predict import classify, load_model
 from minidl.predict import main as predict
-from tests.browser import console, view
+from tests.browser import console, saved, view
 from tests.commands import train
 
 THREE = [(0.3, 0.25), (0.4, 0.17), (0.55, 0.15), (0.66, 0.22), (0.66, 0.35), (0.55, 0.45), (0.45, 0.47), (0.58, 0.5),
@@ -224,6 +224,17 @@ def test_two_fingers_draw_two_strokes_a_click_draws_a_dot_and_the_right_button_n
     one, two = chrome.execute_script(strokes)
     assert len(one) == len(two) == 4
     assert np.ptp(one, axis=0)[0] == np.ptp(two, axis=0)[0] == 0, "each goes straight down"
+    assert console(chrome) == []
+
+
+@pytest.mark.browser
+def test_a_page_that_a_browser_has_saved_works_as_before(chrome, tmp_path):
+    (tmp_path / "page.html").write_text(pages.page([facts(networks()["cnn"], (11, 9))]), "utf-8")
+    open_page(chrome, tmp_path / "page.html")
+    chrome.get(saved(chrome, tmp_path / "saved.html"))
+    assert len(chrome.find_elements("css selector", "article")) == 2  # the answer and the layers
+    draw(chrome, THREE)
+    assert answers(chrome) != [""]
     assert console(chrome) == []
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minidl import trace
-from tests.browser import console, view
+from tests.browser import console, saved, view
 from tests.commands import tiny_dataset, train
 
 pytestmark = pytest.mark.browser
@@ -444,6 +444,30 @@ def test_a_run_that_failed_can_be_looked_at_to_its_last_step(chrome, pages):
     assert ": 0 of 16 correct" in minibatch
     assert "not finite" in chrome.find_element("id", "main").text
     assert console(chrome) == []
+
+
+def test_a_page_that_a_browser_has_saved_works_as_before(chrome, pages, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    count = "return ['button', 'section', 'svg', 'canvas'].map((tag) => document.querySelectorAll(tag).length)"
+    visit(chrome, pages / "mlp.html")
+    before = chrome.execute_script(count)
+    chrome.get(saved(chrome, tmp_path / "saved.html"))
+    wait_for_replay(chrome)
+    assert chrome.execute_script(count) == before
+    press(chrome, Keys.ARROW_RIGHT)
+    assert shown_step(chrome) == 2
+    assert console(chrome) == []
+
+
+def test_a_page_that_is_zoomed_in_has_room_for_its_panels(chrome, pages):
+    visit(chrome, pages / "mlp.html")
+    try:
+        view(chrome, 960, 470)  # of a screen of 1,080 lines at 200 %
+        header = chrome.find_element("tag name", "header")
+        assert header.value_of_css_property("position") == "static"
+    finally:
+        view(chrome, 1280)
 
 
 def test_a_notebook_shows_the_page_in_a_frame(chrome, pages, tmp_path):

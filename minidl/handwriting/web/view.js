@@ -130,10 +130,10 @@ class Page {
     document.body.classList.toggle("two", runs.length > 1);
     document.body.style.setProperty("--runs", runs.length);
     this.answers = runs.map((run) => new Answer(run));
-    document.getElementById("answers").append(...this.answers.map((each) => each.element));
+    document.getElementById("answers").replaceChildren(...this.answers.map((each) => each.element));
     const visible = (layer) => !["Flatten", "Dropout"].includes(layer.kind);
     this.layers = runs.map((run) => run.layers.map((layer, i) => (visible(layer) ? new Layer(run, layer, i) : null)));
-    document.getElementById("networks").append(...runs.map((run, r) => el("article", {}, el("h2", {}, `Layer outputs of ${run.title}`),
+    document.getElementById("networks").replaceChildren(...runs.map((run, r) => el("article", {}, el("h2", {}, `Layer outputs of ${run.title}`),
       el("p", { className: "about" }, el("span", { className: "key plus" }), " above 0, ", el("span", { className: "key minus" }), " below, strongest at the layer's largest absolute value"),
       ...this.layers[r].filter(Boolean).map((layer) => layer.element))));
     this.sheet = new Sheet(document.getElementById("sheet"), runs[0].size, runs[0].frame, (pixels) => this.soon(pixels));

@@ -114,7 +114,7 @@ class App {
     press("tour-start", () => this.tour.toggle());
     press("lecture", () => this.lecture.toggle());
     document.getElementById("speed").addEventListener("change", () => { if (this.playing) { this.play(); this.play(); } });
-    document.getElementById("panels").append(...PANELS.map((panel, k) => el("button", { type: "button", onclick: () => this.lecture.show(panel) }, `${k + 1} ${panel}`)));
+    document.getElementById("panels").replaceChildren(...PANELS.map((panel, k) => el("button", { type: "button", onclick: () => this.lecture.show(panel) }, `${k + 1} ${panel}`)));
     document.getElementById("to-switch").hidden = !this.runs.some((run) => run.event);
     const field = document.getElementById("step");
     field.addEventListener("change", () => this.go(this.nearest(Number(field.value))));

@@ -104,6 +104,5 @@ async function loadRuns() {
     throw new Error("this browser is too old to decompress the page: use Chrome 80, Safari 16.4, Firefox 113 or later");
   const blobs = [...document.querySelectorAll("script.recording")];
   const data = await Promise.all(blobs.map((blob) => unpack(blob.textContent)));
-  blobs.forEach((blob) => blob.remove());
   return data.map(({ loss, lr, ...rest }) => new Run({ ...rest, losses: loss, rates: lr }));
 }
