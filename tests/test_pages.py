@@ -12,6 +12,7 @@ import zlib
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from minidl.data import write_idx
 from minidl.data.splits import splits_of
 from minidl.optim import SGD, Adam
 from minidl.pages import facts_of_folder, report
+from minidl.pages.compare import COLOURS
+from minidl.pages.html import STYLE
 from minidl.pages.png import png, signed
 from minidl.pages.svg import Mark, Polyline, chart, labelled, ticks
 from tests.browser import browser, console, contrast, view
@@ -391,6 +394,35 @@ def test_signed_colours():
     assert colours[3, 0] > colours[3, 2]  # red
     assert colours[1].min() > 235
     assert (colours[2] != colours[3]).any()
+
+
+SEEN = (  # linear RGB as most see it, and as those do who see no green or no red (Machado et al. 2009)
+    np.eye(3),
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+)
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+def in_lab(colour: str, seen) -> np.ndarray:
+    """A colour such as #2c5c94 in CIELAB, where distances are those that one sees."""
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = np.cbrt(np.array(XYZ) @ np.clip(np.array(seen) @ linear, 0, 1) / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_the_colours_of_runs_differ_also_without_red_or_green():
+    style = STYLE.read_text()
+    for theme, paper in zip(style.split("color-scheme: dark;"), ("rgb(251, 251, 249)", "rgb(20, 23, 27)"), strict=True):
+        colours = re.findall(r"--run-\d: (#\w{6})", theme)
+        assert len(colours) == COLOURS
+        for seen in SEEN:
+            places = [in_lab(each, seen) for each in colours]
+            assert min(np.linalg.norm(a - b) for a, b in combinations(places, 2)) > 20
+        for each in colours:  # a legend's words have the colour too
+            rgb = ", ".join(str(int(each[i : i + 2], 16)) for i in (1, 3, 5))
+            assert contrast(f"rgb({rgb})", paper) >= 4.5
 
 
 def test_ticks_are_round_and_inside():
