@@ -331,7 +331,7 @@ def test_train_on_it(folder, tmp_path):
     make(folder, tmp_path / "o")
     result = command("--dataset", tmp_path / "o", "--epochs", "1", "--out", tmp_path / "r", "--report")
     assert result.returncode == 0, result.stderr
-    assert '<th scope="row">cat</th>' in (tmp_path / "r" / "report.html").read_text()
+    assert '<th scope="row"><bdi>cat</bdi></th>' in (tmp_path / "r" / "report.html").read_text()
     assert read_idx(tmp_path / "o" / "train-labels-idx1-ubyte.gz").dtype == np.uint8
 
 

@@ -110,7 +110,7 @@ def test_own_data(pictures):
     bars = load_mnist(str(pictures / "bars"))
     assert (bars.class_names, bars.train_images.shape) == (("row", "column"), (300, 12, 12))
     assert load_mnist(str(pictures / "mine")).class_names == ("cat", "dog")
-    assert '<th scope="row">dog</th>' in (pictures / "runs" / "pictures" / "report.html").read_text()
+    assert '<th scope="row"><bdi>dog</bdi></th>' in (pictures / "runs" / "pictures" / "report.html").read_text()
 
 
 def test_the_names_on_the_page_are_those_that_there_are():
