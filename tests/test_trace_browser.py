@@ -460,6 +460,17 @@ def test_a_page_that_a_browser_has_saved_works_as_before(chrome, pages, tmp_path
     assert console(chrome) == []
 
 
+def test_a_run_without_a_step_has_no_tour_but_its_keys(chrome, pages, tmp_path):
+    (run,) = trace.read(pages / "mlp.html")
+    trace.write(tmp_path / "page.html", trace.page([{**run, "frames": [], "history": []}]))
+    visit(chrome, tmp_path / "page.html")
+    assert "it ended before the first" in chrome.find_element("id", "main").text
+    for key in "glstjknph?":
+        press(chrome, key)
+    assert not chrome.find_element("id", "tour").is_displayed()
+    assert console(chrome) == []
+
+
 def test_a_page_that_is_zoomed_in_has_room_for_its_panels(chrome, pages):
     visit(chrome, pages / "mlp.html")
     try:

@@ -47,8 +47,8 @@ class Tour {
   toggle() { this.on ? this.end() : this.stop(0); }
 
   stop(k) {
+    if (k < 0 || !this.app.runs[0].frames.length) return;
     const stops = tourOf(this.app.runs[0]);
-    if (k < 0) return;
     if (k >= stops.length) return this.end();
     const { title, words, step, panel, stage } = stops[this.at = k], view = this.app.views[0];
     const press = (label, what, props = {}) => el("button", { type: "button", onclick: what, ...props }, label);
