@@ -48,11 +48,11 @@ def gradcheck(
 
     if not any(tensor.requires_grad for tensor in tensors):
         raise ValueError("gradcheck: no input needs a gradient: give arrays, or Tensors with requires_grad=True")
-    out.backward(weights)
+    out.backward(-2 * weights)  # not 1: that would not show a vjp that forgets g, or takes |g| or g * g
     for k, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             continue
-        exact = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad
+        exact = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad / -2
         numeric = _central_differences(scalar, tensor.data, h)
         error = np.abs(exact - numeric)
         scale = np.abs(numeric).max(initial=0.0)

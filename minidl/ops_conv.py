@@ -83,7 +83,7 @@ def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: S
         per_window = xp.where(wins, g, 0).reshape(*kernel, *g.shape).transpose(2, 3, 4, 5, 0, 1)
         return _unpad(_scatter(per_window, x, stride, padding), padding)
 
-    return record("max_pool2d", y, (x, vjp))
+    return record("max_pool2d", y, (x, vjp, x))  # `places` may be a view
 
 
 @accelerated

@@ -348,6 +348,13 @@ def test_gradcheck_finds_a_missing_gradient_and_a_nan():
         gradcheck(lambda x: record("nan", x.data * 2, (x, lambda g: g * np.nan)), [np.ones(2)])
 
 
+@pytest.mark.parametrize("vjp", [np.ones_like, np.abs, np.square, lambda g: np.multiply(g, 2, out=g)])
+def test_gradcheck_finds_a_vjp_that_is_right_only_where_g_is_1(vjp):
+    """A loss is a scalar, and its own gradient 1; and a vjp that writes to g changes what it is compared with."""
+    with pytest.raises(GradientError, match="input 0"):
+        gradcheck(lambda x: record("same", x.data[...], (x, vjp)), [np.array(3.0)])
+
+
 def test_gradcheck_leaves_its_inputs_alone():
     x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
     fixed = Tensor(np.array([3.0, 4.0]))
