@@ -341,7 +341,17 @@ def test_the_value_of_an_own_operation_is_an_array(value: Any) -> None:
     assert record("square", x.data**2, (x, lambda g: g * 2 * x.data, x)).data.shape == ()  # NumPy's number
 
 
-@pytest.mark.parametrize("vjp", [lambda g: None, lambda g: 2.0])
+@pytest.mark.parametrize("value", [lambda x: x > 0, lambda x: np.round(x).astype(int), lambda x: (x > 0).all()])
+def test_the_value_of_an_own_operation_has_floats(value: Any) -> None:
+    """Else a number that it meets would be cut to its dtype: 2.5 to True, and a mean to True."""
+    x = leaf([-1.0, 2.0])
+    with pytest.raises(TypeError, match=r"^the value of 'step' has dtype \w+: give floats, \(x.data > 0\).as"):
+        record("step", value(x.data), (x, lambda g: g))
+    y = record("step", (x.data > 0).astype(x.dtype), (x, lambda g: g)) * 2.5
+    np.testing.assert_array_equal(y.data, [0, 2.5])
+
+
+@pytest.mark.parametrize("vjp", [lambda g: None, lambda g: 2.0, lambda g: g * leaf([2.0]), lambda g: leaf([2.0])])
 def test_the_vjp_of_an_own_operation_gives_an_array(vjp: Any) -> None:
     x = leaf([2.0])
     with pytest.raises(

@@ -193,7 +193,7 @@ def record(name: str, value: Array, *edges: Reading) -> Tensor:
     This is all you need for an operation of your own:
         def square(x): return record("square", x.data**2, (x, lambda g: g * 2 * x.data, x))
     """
-    value = value if type(value) is np.ndarray else array_of(name, value)
+    value = value if type(value) is np.ndarray and value.dtype.kind == "f" else array_of(name, value)
     out = Tensor.__new__(Tensor)  # skips __init__: the value is an array already, and this runs for every operation
     out.data, out.grad, out.home, out.node, out.requires_grad = value, None, None, None, False
     out.parameter, out.version, out.base = False, 0, None
@@ -305,7 +305,7 @@ def _cast(g: Array, parent: Tensor, op: str) -> Array:
 
 def _summed(g: Any, parent: Tensor, op: str) -> Array:
     """The gradient summed over the axes along which its input was broadcast."""
-    if not hasattr(g, "shape"):
+    if isinstance(g, Tensor) or not hasattr(g, "shape"):
         raise TypeError(f"the vjp of '{op}' returned a {type(g).__name__}: return an array, such as g * 2 * x.data")
     if g.shape != parent.shape:
         extra = g.ndim - parent.ndim  # axes that broadcasting added in front
