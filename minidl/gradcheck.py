@@ -48,7 +48,10 @@ def gradcheck(
 
     if not any(tensor.requires_grad for tensor in tensors):
         raise ValueError("gradcheck: no input needs a gradient: give arrays, or Tensors with requires_grad=True")
-    out.backward(-2 * weights)  # not 1: that would not show a vjp that forgets g, or takes |g| or g * g
+    g = -2 * weights  # not 1: that would not show a vjp that forgets g, or takes |g| or g * g
+    out.backward(g)
+    if not np.array_equal(g, -2 * weights):
+        raise GradientError("a vjp writes to its g, which may be another input's gradient too: make a new array, 2 * g")
     for k, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             continue
