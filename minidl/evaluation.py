@@ -94,8 +94,10 @@ def predict(model: Module, images: Any, batch_size: int = 500, image_size: tuple
     with evaluating(model), no_grad():
         for x, _ in batches(given, np.zeros(len(given), np.int64), batch_size, dtype=dtype_of(model)):
             logits = model(x.to(device))
-            if logits.ndim != 2:
-                raise ValueError(f"predict: the network gave {logits.shape} for images {x.shape}, not (N, classes); "
+            shape = getattr(logits, "shape", ())
+            if len(shape) != 2 or len(logits) != len(x):
+                gave = shape or type(logits).__name__
+                raise ValueError(f"predict: the network gave {gave} for images {x.shape}, not (N, classes); "
                                  "for rows (N, F), net(x).softmax(1) gives probabilities")  # fmt: skip
             parts.append(ops.softmax(logits).numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)

@@ -116,6 +116,30 @@ def test_rows_are_not_taken_for_one_image() -> None:
         predict(network(), X)
 
 
+class Wrong(nn.Module):
+    def __init__(self, give: Any) -> None:
+        self.give = give
+
+    def forward(self, x: Tensor) -> Any:
+        return self.give(x)
+
+
+@pytest.mark.parametrize(
+    ("give", "gave"),
+    [
+        (lambda x: x.reshape(-1, 3), r"\(10, 3\)"),
+        (lambda x: x.flatten(1)[::2], r"\(3, 6\)"),
+        (lambda x: (x.flatten(1), x), "tuple"),
+    ],
+)
+def test_predictions_are_one_row_for_each_image(give: Any, gave: str) -> None:
+    from minidl.evaluation import predict
+
+    images = np.ones((5, 2, 3), np.float32)
+    with pytest.raises(ValueError, match=rf"^predict: the network gave {gave} for images \(5, 1, 2, 3\), not \(N, cl"):
+        predict(Wrong(give), images)
+
+
 # ---- Keras's calls, and NumPy's functions ----
 
 
