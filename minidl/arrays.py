@@ -50,18 +50,19 @@ def _any_learns(data: Any) -> bool:
     return isinstance(data, Operators) and data.requires_grad
 
 
-def array_of(name: str, value: Any) -> Any:
+def array_of(name: str, value: Any) -> Array:
     """An operation's value that is not a NumPy array of floats: a device's array as it is, a NumPy scalar as a 0-d
     array. Integers and booleans are refused: a number that they meet would be cut to their dtype, 2.5 to True."""
     value = np.asarray(value) if isinstance(value, np.generic) else value  # NumPy makes a scalar of a 0-d result
-    ours = name in minidl.ops.__all__
-    if isinstance(value, Operators) or not hasattr(value, "dtype"):
-        if isinstance(value, Operators) and ours:
-            raise TypeError(f"the .data of an input of '{name}' is a Tensor: t.data[...] = u.data, not t.data = u")
-        raise TypeError(f"the value of '{name}' is a {type(value).__name__}: give an array, such as x.data ** 2")
-    if value.dtype.kind == "f":
+    dtype = None if isinstance(value, Operators) else getattr(value, "dtype", None)
+    if dtype is not None and dtype.kind == "f":
         return value
+    ours = name in minidl.ops.__all__
+    if isinstance(value, Operators) and ours:
+        raise TypeError(f"the .data of an input of '{name}' is a Tensor: t.data[...] = u.data, not t.data = u")
+    if dtype is None:
+        raise TypeError(f"the value of '{name}' is a {type(value).__name__}: give an array, such as x.data ** 2")
     if ours:
-        raise TypeError(f"the .data of an input of '{name}' was replaced by {value.dtype}, and the result would be cut "
-                        "to that: t.data[...] = values sets the values and keeps the float dtype")  # fmt: skip
-    raise TypeError(f"the value of '{name}' has dtype {value.dtype}: give floats, (x.data > 0).astype(x.dtype)")
+        raise TypeError(f"the .data of an input of '{name}' was replaced by {dtype}, and the result would be cut to "
+                        "that: t.data[...] = values sets the values and keeps the float dtype")  # fmt: skip
+    raise TypeError(f"the value of '{name}' has dtype {dtype}: give floats, (x.data > 0).astype(x.dtype)")
