@@ -10,7 +10,7 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
-from minidl.fast.loops.phases import MANY, phase_size, phase_start, split
+from minidl.fast.loops.phases import MANY, phase_places, phase_size, phase_start, split
 from minidl.fast.loops.pools import fitting, inside, one_channel, pick_up, results, two_by_two
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
@@ -69,7 +69,7 @@ def add_planes(i, parts, x, kernel, stride, padding, y, back):
     """The same for planes, x (N, H, W) and y (N, OH, OW)."""
     (kh, kw), (sh, sw), (_, h, w), (_, oh, ow) = kernel, stride, x.shape, y.shape
     fraction, zero = x.dtype.type(1 / (kh * kw)), x.dtype.type(0)
-    size = phase_size((h, w), stride, padding)
+    size, places = phase_size((h, w), stride, padding), phase_places((h, w), stride, padding)
     phases, means = np.zeros(sh * sw * size[0] * size[1], x.dtype), np.zeros((oh - 1) * size[1] + ow, x.dtype)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
         if back:
@@ -78,13 +78,13 @@ def add_planes(i, parts, x, kernel, stride, padding, y, back):
                 copy(means[line * size[1] :], y[n, line], ow)
         else:
             means[:] = zero
-            split(x[n], stride, padding, size, phases, back)
+            split(x[n].ravel(), places, phases, back)
         for nth in range(kh):
             a = kh - 1 - nth if back else nth  # backward, each pixel's windows in their order
             for b in range(kw):
                 add_line(phases[phase_start(a, b, stride, size) :], fraction, means, back)
         if back:
-            split(x[n], stride, padding, size, phases, back)
+            split(x[n].ravel(), places, phases, back)
         else:
             for line in range(oh):
                 copy(y[n, line], means[line * size[1] :], ow)

@@ -8,9 +8,11 @@ and the first of the next are places of no window; what is computed there is ign
 
 from __future__ import annotations
 
+import numpy as np
+
 from minidl.fast.loops.compiler import part
 
-MANY = 32  # windows of a plane from which this pays; fewer are scanned one after another
+MANY = 12  # windows of a plane from which this pays; fewer are scanned one after another
 
 
 @part
@@ -28,18 +30,25 @@ def phase_start(a, b, stride, size):
 
 
 @part
-def split(plane, stride, padding, size, phases, back):
-    """Fill the phases, except for the padding, from a plane (H, W). Or the plane from them, with `back`."""
-    (sh, sw), (ph, pw), (lines, columns) = stride, padding, size
-    for r in range(len(plane)):
-        row = plane[r]
-        for b in range(sw):
-            first = (b - pw) % sw  # the first pixel of this phase
-            start = (((r + ph) % sh * sw + b) * lines + (r + ph) // sh) * columns + (first + pw) // sw
-            line = phases[start : start + (len(row) - first + sw - 1) // sw]
-            if back:
-                for p in range(len(line)):
-                    row[first + p * sw] = line[p]
-            else:
-                for p in range(len(line)):
-                    line[p] = row[first + p * sw]
+def phase_places(size, stride, padding):
+    """The index of each pixel of a plane in its phases, which follow one another."""
+    (h, w), (sh, sw), (ph, pw), (lines, columns) = size, stride, padding, phase_size(size, stride, padding)
+    places, in_line = np.empty(h * w, np.uint32), np.empty(w, np.int64)  # unsigned: numba tests others for < 0
+    for c in range(w):
+        in_line[c] = (c + pw) % sw * lines * columns + (c + pw) // sw
+    for r in range(h):
+        line = ((r + ph) % sh * sw * lines + (r + ph) // sh) * columns
+        for c in range(w):
+            places[r * w + c] = line + in_line[c]
+    return places
+
+
+@part
+def split(plane, places, phases, back):
+    """Fill the phases, except for the padding, from a plane, flat. Or the plane from them, with `back`."""
+    if back:
+        for p in range(len(plane)):
+            plane[p] = phases[places[p]]
+    else:
+        for p in range(len(plane)):
+            phases[places[p]] = plane[p]

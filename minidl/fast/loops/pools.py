@@ -15,7 +15,7 @@ from minidl.backend import Array
 from minidl.fast.linear import plain
 from minidl.fast.loops.compiler import loop, part
 from minidl.fast.loops.layout import FEW, crew, cuts, empty, stored, usual
-from minidl.fast.loops.phases import MANY, phase_size, phase_start, split
+from minidl.fast.loops.phases import MANY, phase_places, phase_size, phase_start, split
 from minidl.fast.loops.team import share
 from minidl.fast.loops.words import copy, entry
 from minidl.ops_conv import Pair, Size, _pair
@@ -148,7 +148,7 @@ def best_of_line(line, at, begin, y, winner):
 def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
     """Some planes. begin, first: the index of each window's pixel (0, 0), and that of its first pixel in the plane."""
     (kh, kw), (sh, sw), (ph, pw), (_, h, w), (_, oh, ow) = kernel, stride, padding, x.shape, y.shape
-    size = phase_size((h, w), stride, padding)
+    size, places = phase_size((h, w), stride, padding), phase_places((h, w), stride, padding)
     phases = np.full(sh * sw * size[0] * size[1], x.dtype.type(-np.inf))
     count = (oh - 1) * size[1] + ow
     begin, first = np.empty(count, np.int32), np.empty(count, np.int32)
@@ -157,7 +157,7 @@ def best_plane_part(i, parts, x, kernel, stride, padding, y, winners):
         begin[k], first[k] = top * w + left, max(0, top) * w + max(0, left)
     best, winner = np.empty(count, x.dtype), np.empty(count, np.int32)
     for n in range(len(x) * i // parts, len(x) * (i + 1) // parts):
-        split(x[n], stride, padding, size, phases, False)
+        split(x[n].ravel(), places, phases, False)
         best[:] = -np.inf
         winner[:] = first
         for a in range(kh):
